@@ -1,0 +1,1 @@
+"""The rules of the checkpoint service: events in, effects out, no I/O and no clock."""

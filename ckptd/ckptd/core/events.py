@@ -1,0 +1,182 @@
+"""What the core is told (events, past tense) and what it asks for (effects, imperative).
+
+The daemon's runtime and the simulator are the only ones that make events and carry out
+effects. Times are int nanoseconds of a monotonic clock.
+"""
+
+from dataclasses import dataclass
+
+from ckpt_protocol.framing import Frame
+
+# -- events
+
+
+@dataclass(slots=True)
+class ClientConnected:
+    """A client finished the first exchange on a new `link` (a number never used again)."""
+
+    link: int
+
+
+@dataclass(slots=True)
+class ClientReceived:
+    """Whole frames came from a client, in order."""
+
+    link: int
+    frames: list[Frame]
+
+
+@dataclass(slots=True)
+class ClientLost:
+    """A client's link is gone. `process_dead`: its process is known to have ended."""
+
+    link: int
+    process_dead: bool = False
+
+
+@dataclass(slots=True)
+class PeerConnected:
+    """The one link to a peer is up, after the first exchange. Earlier frames may be lost."""
+
+    node_id: str
+    incarnation: int
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class PeerReceived:
+    """Whole frames came from the peer that is connected, in order."""
+
+    node_id: str
+    frames: list[Frame]
+
+
+@dataclass(slots=True)
+class PeerLost:
+    """The link to a peer is gone; what was sent and not answered may or may not have come through."""
+
+    node_id: str
+
+
+@dataclass(slots=True)
+class PeerRefused:
+    """A connection to the peer's address was refused: nothing listens there just now."""
+
+    node_id: str
+
+
+@dataclass(slots=True)
+class HeartbeatReceived:
+    """An authentic HEARTBEAT datagram came. It may be late, doubled or out of order."""
+
+    frame: Frame
+
+
+@dataclass(slots=True)
+class WallClockRead:
+    """The wall clock stands `offset_ns` ahead of the core's clock (ns since 1970 minus now)."""
+
+    offset_ns: int
+
+
+@dataclass(slots=True)
+class LeaveAsked:
+    """The node is to hand over and leave the cluster (SIGTERM); `Leave` follows when it has."""
+
+
+@dataclass(slots=True)
+class TimeCame:
+    """The core's `deadline_ns` has passed."""
+
+
+Event = (
+    ClientConnected
+    | ClientReceived
+    | ClientLost
+    | PeerConnected
+    | PeerReceived
+    | PeerLost
+    | PeerRefused
+    | HeartbeatReceived
+    | WallClockRead
+    | LeaveAsked
+    | TimeCame
+)
+
+# -- effects: to be carried out in the order given
+
+
+@dataclass(slots=True)
+class SendClient:
+    """Send bytes (whole frames) on a client's link; dropped when the link is gone."""
+
+    link: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class SendPeer:
+    """Send bytes (whole frames) on the link to a peer; dropped when there is none."""
+
+    node_id: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class SendHeartbeat:
+    """Send one datagram to a peer, sealed where a key is set; it may be lost."""
+
+    node_id: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Persist:
+    """Make `record` durable, in place of the last one, *before* any later effect of the list.
+
+    A promise that is sent before it is on disk can be forgotten by a crash and given twice.
+    """
+
+    record: bytes
+
+
+@dataclass(slots=True)
+class CloseClient:
+    """End a client's link: it broke the protocol."""
+
+    link: int
+    reason: str
+
+
+@dataclass(slots=True)
+class ClosePeer:
+    """End the link to a peer (it sent garbage); it may connect again."""
+
+    node_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Log:
+    """One line for the operator: a change of a member or a checkpoint, never payload."""
+
+    level: str
+    text: str
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """Keep what a losing side had, as a file named after the checkpoint: nothing is lost in silence."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(slots=True)
+class Leave:
+    """The node has handed over; the process may end."""
+
+
+Effect = (
+    SendClient | SendPeer | SendHeartbeat | Persist | CloseClient | ClosePeer | Log | Quarantine | Leave
+)

@@ -1,0 +1,70 @@
+"""What a node is told at its start, and every time and limit that has a name."""
+
+from dataclasses import dataclass
+from typing import Final
+
+MILLISECOND_NS: Final = 1_000_000
+SECOND_NS: Final = 1_000_000_000
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """One node's settings. Times are ns, sizes bytes. All nodes of a cluster agree on all but the first."""
+
+    node_id: str
+    peers: tuple[str, ...] = ()
+    """The other data nodes that are configured, by node id."""
+
+    arbiter: str = ""
+    """`single`, `pair` or `majority`; "" chooses by the number of configured nodes (1, 2, more)."""
+
+    replicas: int = 3
+    """How many replicas a checkpoint that is not collocated gets, at most one a node."""
+
+    trust_rst: bool = True
+    """A refused connection proves that a process is dead: true on loopback and on one LAN."""
+
+    heartbeat_ns: int = 25 * MILLISECOND_NS
+    lease_ns: int = 600 * MILLISECOND_NS
+    grace_ns: int = 800 * MILLISECOND_NS
+    """Silence after which the arbiter is asked for a view without the silent member."""
+
+    replica_timeout_ns: int = 600 * MILLISECOND_NS
+    session_grace_ns: int = 10 * SECOND_NS
+    hold_ns: int = 1 * SECOND_NS
+    """How long a request that nothing was done for waits at a node before it is TRY_AGAIN."""
+
+    commit_notice_ns: int = 2 * MILLISECOND_NS
+    """An idle active replica tells the others what is committed after this long (ADR 3)."""
+
+    weak_batch_ns: int = 5 * MILLISECOND_NS
+    """How long changes of a weak checkpoint gather before a batch is sent."""
+
+    weak_batch_bytes: int = 256 * 1024
+    chunk_bytes: int = 128 * 1024
+    chunks_in_flight: int = 4
+    log_bytes_max: int = 4 * 1024 * 1024
+    """Updates that everybody has are kept up to this size, for replicas that come back."""
+
+    pending_bytes_max: int = 64 * 1024 * 1024
+    """Updates that some replica has not acknowledged; beyond it writers are answered TRY_AGAIN."""
+
+    leave_ns: int = 10 * SECOND_NS
+    """How long a leaving node tries to hand over before it leaves all the same."""
+
+    checkpoints_max: int = 100_000
+    sessions_max: int = 100_000
+    opens_per_session_max: int = 100_000
+
+    @property
+    def arbiter_name(self) -> str:
+        """The arbiter in force."""
+        if self.arbiter:
+            return self.arbiter
+        nodes = 1 + len(self.peers)
+        return "single" if nodes == 1 else "pair" if nodes == 2 else "majority"
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The configured data nodes, sorted: who votes under `majority`."""
+        return tuple(sorted((self.node_id, *self.peers)))

@@ -1,0 +1,110 @@
+"""Frames: a fixed header of 29 bytes, then a body that only its reader decodes.
+
+    length  uint32   bytes that follow this field: 25 + the body's
+    kind    uint8    what the frame is (`messages.Kind`)
+    a       uint64   \
+    b       uint64    > three numbers whose meaning each kind names
+    c       uint64   /
+    body    bytes
+
+All integers are big-endian. Request number, epoch and seq travel in the header, so
+that a body is encoded once, by the client, and forwarded as it is (ADR 2).
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+from ckpt_protocol.limits import FRAME_BYTES_MAX
+
+
+class FrameError(Exception):
+    """The peer sent what is no frame: its connection ends, and nobody else is harmed."""
+
+
+class Frame(NamedTuple):
+    """One decoded frame."""
+
+    kind: int
+    a: int
+    b: int
+    c: int
+    body: bytes
+
+
+HEADER: Final = struct.Struct(">IBQQQ")
+HEADER_BYTES: Final = HEADER.size
+LENGTH_BYTES: Final = 4
+_AFTER_LENGTH: Final = HEADER_BYTES - LENGTH_BYTES
+_pack_header = HEADER.pack
+_unpack_header = HEADER.unpack_from
+
+
+def encode_frame(kind: int, a: int, b: int, c: int, body: bytes = b"") -> bytes:
+    """One frame as bytes. The caller keeps `body` within `FRAME_BYTES_MAX`."""
+    return _pack_header(_AFTER_LENGTH + len(body), kind, a, b, c) + body
+
+
+def decode_datagram(datagram: bytes) -> Frame:
+    """The one frame that a datagram holds.
+
+    Raises: FrameError when it is short, long or its length field disagrees.
+    """
+    if len(datagram) < HEADER_BYTES:
+        raise FrameError(f"a datagram of {len(datagram)} bytes is shorter than a header")
+    length, kind, a, b, c = _unpack_header(datagram)
+    if length + LENGTH_BYTES != len(datagram):
+        raise FrameError(f"a datagram of {len(datagram)} bytes says that it has {length + LENGTH_BYTES}")
+    return Frame(kind, a, b, c, bytes(datagram[HEADER_BYTES:]))
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames.
+
+    `feed` returns the frames that are complete, in order. A length over the limit
+    raises before anything of that size is held; after an error the decoder is dead.
+    """
+
+    __slots__ = ("_buffer", "_need", "frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._need = HEADER_BYTES
+        self.frame_bytes_max = frame_bytes_max
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the frame that is still incomplete."""
+        return len(self._buffer)
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """Add what was received; return the frames that are now complete.
+
+        Raises: FrameError when the stream is not one of frames.
+        """
+        buffer = self._buffer
+        source: bytes | bytearray = chunk
+        if buffer:
+            buffer += chunk
+            if len(buffer) < self._need:
+                return []
+            source = buffer
+        frames: list[Frame] = []
+        start, size = 0, len(source)
+        while size - start >= HEADER_BYTES:
+            length, kind, a, b, c = _unpack_header(source, start)
+            end = start + LENGTH_BYTES + length
+            if length < _AFTER_LENGTH or end - start > self.frame_bytes_max:
+                raise FrameError(f"a frame says that it has {length} bytes")
+            if end > size:
+                self._need = end - start
+                break
+            body = source[start + HEADER_BYTES : end]
+            frames.append(Frame(kind, a, b, c, body if type(body) is bytes else bytes(body)))
+            start = end
+        else:
+            self._need = HEADER_BYTES
+        if source is buffer:
+            del buffer[:start]
+        elif start < size:
+            buffer += chunk[start:]
+        return frames

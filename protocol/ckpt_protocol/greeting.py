@@ -1,0 +1,189 @@
+"""The first exchange of every connection: version, cluster, and proof of the cluster's key.
+
+    opener                                        acceptor
+    HELLO   versions, role, cluster, nonce   ->
+                                             <-   WELCOME version, node, nonce, proof   or REFUSED
+    PROOF   (only where WELCOME asks)        ->
+
+The opener may send requests right behind its PROOF. A proof is HMAC-SHA256 under the
+cluster's key of who proves, both nonces, the roles and the cluster's name, so that
+neither side's can be replayed as the other's.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODE_ID_BYTES_MAX
+from ckpt_protocol.messages import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Kind
+
+MAGIC: Final = "ckptd"
+NONCE_BYTES: Final = 16
+ROLE_CLIENT: Final = 1
+ROLE_PEER: Final = 2
+
+
+class Refused(Exception):
+    """The first exchange failed: `code` is a SAF code, the text says why."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+    def frame(self) -> bytes:
+        """The REFUSED frame that tells the other side."""
+        body = pack_body([self.text])
+        return encode_frame(Kind.REFUSED, self.code, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, body)
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Who speaks: a node (`node_id` a name, `incarnation` new at every start) or a client ("" and 0)."""
+
+    cluster: str
+    key: bytes = field(default=b"", repr=False)
+    node_id: str = ""
+    incarnation: int = 0
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class Greeted:
+    """What is known of the other side once the exchange is through."""
+
+    version: int
+    role: int
+    node_id: str
+    incarnation: int
+    urls: tuple[str, ...]
+
+
+def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
+    said = pack_body([MAGIC, who, role, cluster, opener, acceptor])
+    return hmac.digest(key, said, "sha256")
+
+
+class Opener:
+    """The side that connected. Send `hello`, give `receive` each frame until it returns."""
+
+    def __init__(self, identity: Identity, role: int, nonce: bytes) -> None:
+        self.identity = identity
+        self.role = role
+        self.nonce = nonce
+
+    def hello(self) -> bytes:
+        """The frame to send first."""
+        me = self.identity
+        body = pack_body([MAGIC, me.cluster, self.nonce, me.node_id, me.incarnation, list(me.urls)])
+        return encode_frame(Kind.HELLO, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, self.role, body)
+
+    def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
+        """Take WELCOME; return who answered and what to send now (perhaps nothing).
+
+        Raises: Refused when the other side refused or cannot prove itself; FrameError.
+        """
+        if frame.kind == Kind.REFUSED:
+            text = unpack_array(frame.body, 1)[0]
+            raise Refused(frame.a, str(text))
+        if frame.kind != Kind.WELCOME:
+            raise FrameError(f"a frame of kind {frame.kind} before WELCOME")
+        cluster, nonce, node_id, proof, urls = unpack_array(frame.body, 5)[:5]
+        if not (type(nonce) is type(proof) is bytes and type(cluster) is type(node_id) is str):
+            raise FrameError("WELCOME with fields of other types")
+        me = self.identity
+        if me.cluster and cluster != me.cluster:
+            raise Refused(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
+        if not PROTOCOL_VERSION_MIN <= frame.a <= PROTOCOL_VERSION_MAX:
+            raise Refused(codes.VERSION, f"protocol version {frame.a} was chosen, we speak {PROTOCOL_VERSION_MAX}")
+        send = b""
+        if me.key and frame.b:
+            wanted = _proof(me.key, "acceptor", self.role, cluster, self.nonce, nonce)
+            if not hmac.compare_digest(wanted, proof):
+                raise Refused(codes.ACCESS, f"node {node_id!r} does not hold our cluster key")
+            send = encode_frame(
+                Kind.PROOF, 0, 0, 0, _proof(me.key, "opener", self.role, cluster, self.nonce, nonce)
+            )
+        elif frame.b:
+            raise Refused(codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here")
+        elif me.key:
+            raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
+        return Greeted(frame.a, ROLE_PEER, node_id, frame.c, _texts(urls)), send
+
+
+class Acceptor:
+    """The side that was connected to. Give `receive` each frame until `greeted` is set."""
+
+    def __init__(self, identity: Identity, nonce: bytes) -> None:
+        self.identity = identity
+        self.nonce = nonce
+        self.greeted: Greeted | None = None
+        self._awaiting_proof: tuple[Greeted, bytes] | None = None
+
+    def receive(self, frame: Frame) -> bytes:
+        """Take HELLO or PROOF; return what to send now.
+
+        Raises: Refused (send its `frame()`, then close); FrameError (close).
+        """
+        if self._awaiting_proof is not None:
+            greeted, wanted = self._awaiting_proof
+            if frame.kind != Kind.PROOF or not hmac.compare_digest(wanted, frame.body):
+                raise Refused(codes.ACCESS, "the cluster key is missing or wrong")
+            self.greeted = greeted
+            return b""
+        if frame.kind != Kind.HELLO:
+            raise FrameError(f"a frame of kind {frame.kind} before HELLO")
+        magic, cluster, nonce, node_id, incarnation, urls = unpack_array(frame.body, 6)[:6]
+        if magic != MAGIC or type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
+            raise FrameError("this is no HELLO of ckptd")
+        if type(cluster) is not str or type(node_id) is not str or type(incarnation) is not int:
+            raise FrameError("HELLO with fields of other types")
+        if len(cluster) > CLUSTER_NAME_BYTES_MAX or len(node_id) > NODE_ID_BYTES_MAX:
+            raise FrameError("HELLO with a name that is too long")
+        me = self.identity
+        if frame.a > PROTOCOL_VERSION_MAX or frame.b < PROTOCOL_VERSION_MIN:
+            raise Refused(codes.VERSION, f"we speak protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}")
+        if frame.c not in (ROLE_CLIENT, ROLE_PEER):
+            raise FrameError(f"HELLO of role {frame.c}")
+        if cluster != me.cluster and (cluster or frame.c == ROLE_PEER):
+            raise Refused(codes.ACCESS, f"this is cluster {me.cluster!r}, not {cluster!r}")
+        if frame.c == ROLE_PEER and (not node_id or node_id == me.node_id):
+            raise Refused(codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}")
+        version = min(frame.b, PROTOCOL_VERSION_MAX)
+        greeted = Greeted(version, frame.c, node_id, incarnation, _texts(urls))
+        proof = b""
+        if me.key:
+            proof = _proof(me.key, "acceptor", frame.c, me.cluster, nonce, self.nonce)
+            wanted = _proof(me.key, "opener", frame.c, me.cluster, nonce, self.nonce)
+            self._awaiting_proof = (greeted, wanted)
+        else:
+            self.greeted = greeted
+        body = pack_body([me.cluster, self.nonce, me.node_id, proof, list(me.urls)])
+        return encode_frame(Kind.WELCOME, version, 1 if me.key else 0, me.incarnation, body)
+
+
+def _texts(urls: object) -> tuple[str, ...]:
+    if type(urls) is not list or not all(type(url) is str for url in urls):
+        raise FrameError("addresses that are no list of texts")
+    return tuple(urls)
+
+
+SEAL_BYTES: Final = 16
+
+
+def seal(key: bytes, datagram: bytes) -> bytes:
+    """A datagram between daemons with its authentication behind it, where a key is set."""
+    return datagram + hmac.digest(key, datagram, "sha256")[:SEAL_BYTES] if key else datagram
+
+
+def unseal(key: bytes, sealed: bytes) -> bytes:
+    """The datagram within. Raises: FrameError where its authentication is missing or wrong."""
+    if not key:
+        return sealed
+    datagram, mark = sealed[:-SEAL_BYTES], sealed[-SEAL_BYTES:]
+    if not hmac.compare_digest(hmac.digest(key, datagram, "sha256")[:SEAL_BYTES], mark):
+        raise FrameError("a datagram that our cluster key did not seal")
+    return datagram

@@ -1,0 +1,46 @@
+"""Every limit of the protocol, with its name. Sizes are bytes, counts are counts.
+
+Reaching one is an answer with a code that the caller sees, never silent growth.
+"""
+
+from typing import Final
+
+NAME_BYTES_MAX: Final = 2048
+"""A checkpoint's name; longer is TOO_BIG (as OpenSAF's extended names)."""
+
+SECTION_ID_BYTES_MAX: Final = 65535
+"""`SaCkptSectionIdT.idLen` is a uint16."""
+
+SECTIONS_MAX: Final = 2**32 - 1
+"""`maxSections` is a uint32."""
+
+SECTION_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The most that `maxSectionSize` is honoured for: larger sections are NO_RESOURCES."""
+
+SIZE_MAX: Final = 2**63 - 1
+"""Offsets and sizes as given by a caller; more is INVALID_PARAM."""
+
+CALL_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Ids and data of one call together; more is NO_RESOURCES."""
+
+OPS_PER_UPDATE_MAX: Final = 1_000_000
+"""Section operations in one update."""
+
+FRAME_BYTES_MAX: Final = CALL_BYTES_MAX + 16 * 1024 * 1024
+"""Header, route and body of one frame; a longer one ends its connection."""
+
+FIRST_FRAME_BYTES_MAX: Final = 4096
+"""A frame of the first exchange: all that a stranger can make us hold."""
+
+DATAGRAM_BYTES_MAX: Final = 60_000
+"""A frame that travels in a UDP datagram; a larger answer is TOO_BIG: use TCP."""
+
+CLUSTER_NAME_BYTES_MAX: Final = 255
+NODE_ID_BYTES_MAX: Final = 64
+NODES_MAX: Final = 64
+
+PAGE_BYTES_MAX: Final = 1024 * 1024
+"""About what one page of an iteration carries, at the least one section."""
+
+NESTING_MAX: Final = 16
+"""How deep a body's arrays and maps may nest."""

@@ -1,0 +1,131 @@
+"""Every kind of frame: its number, its three header numbers and its body.
+
+Append only: a number is never used again for something else, a body only gains fields
+at its end, and readers ignore fields that they do not know. `docs/protocol.md` tells
+the same to authors of clients in other languages.
+"""
+
+import struct
+from typing import Any, Final
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codes import OK
+from ckpt_protocol.framing import FrameError, encode_frame
+
+PROTOCOL_VERSION_MIN: Final = 1
+PROTOCOL_VERSION_MAX: Final = 1
+
+
+class Kind:
+    """The kinds of frames. After each: what a, b and c are; then the body."""
+
+    # -- the first exchange, on every connection (see `greeting`)
+    HELLO: Final = 1  # version min, version max, role; [magic, cluster, nonce, node_id, incarnation, urls]
+    WELCOME: Final = 2  # version, proof asked, incarnation; [cluster, nonce, node_id, proof, urls]
+    PROOF: Final = 3  # 0, 0, 0; the proof's bytes
+    REFUSED: Final = 4  # code, version min, version max; [text]
+
+    # -- from clients: request number, handle (0: none), the lowest request still unanswered
+    ATTACH: Final = 10  # request, session, generation; [fresh]
+    DETACH: Final = 11  # request, 0, lowest; []: the session ends, everything it opened is closed
+    OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention]
+    CLOSE: Final = 13  # request, handle, lowest; []
+    UNLINK: Final = 14  # request, 0, lowest; [name]
+    RETENTION_SET: Final = 15  # request, handle, lowest; [retention_ns]
+    ACTIVE_SET: Final = 16  # request, handle, lowest; [only_if_none]
+    STATUS: Final = 17  # request, handle, lowest; []
+    UPDATE: Final = 18  # request, handle, lowest; [op, ...] (class Op)
+    READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil], ...]
+    ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values]
+    SYNCHRONIZE: Final = 21  # request, handle, lowest; []
+    DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
+    PING: Final = 23  # request, 0, lowest; []
+    ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
+
+    # -- between daemons; b is the sender's epoch
+    HEARTBEAT: Final = 40  # stamp_ns, epoch, echoed stamp_ns; [...] (datagram)
+    FORWARD: Final = 50  # request, epoch, session; FORWARD_ROUTE then the client's body
+    FORWARD_ANSWER: Final = 51  # request, epoch, session; the ANSWER's body
+    REPLICATE: Final = 52  # creation_id, epoch, seq; REPLICATE_ROUTE then the client's body
+    ACK: Final = 53  # creation_id, epoch, seq staged
+    COMMIT: Final = 54  # creation_id, epoch, seq committed
+    QUERY: Final = 55  # creation_id, epoch, token
+    QUERIED: Final = 56  # creation_id, epoch, token; after a COMMIT that is current
+    JOIN: Final = 57  # creation_id, epoch, last seq held; [last epoch, complete, incarnation]
+    CHUNK: Final = 58  # creation_id, epoch, seq it shows; [first, [section, ...], answers]
+    CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
+    JOINED: Final = 60  # creation_id, epoch, seq; [history]
+    COMPLAIN: Final = 61  # 0, epoch, 0; [node_id]
+    PREPARE: Final = 70  # round, epoch, 0; [node_id]
+    PROMISE: Final = 71  # round, epoch, granted; [node_id, promised, accepted, view or nil]
+    ACCEPT: Final = 72  # round, epoch, 0; [node_id, view]
+    ACCEPTED: Final = 73  # round, epoch, granted; [node_id, promised]
+    COLLECT: Final = 74  # 0, epoch, directory seq; [view, installed epoch]
+    COLLECTED: Final = 75  # 0, epoch, directory seq; [installed epoch, staged, directory or nil]
+    INSTALL: Final = 76  # 0, epoch, directory seq; [view, installed epoch of the base, directory or nil]
+    DECIDED: Final = 77  # 0, epoch, 0; [view]
+
+
+class Op:
+    """A section operation: an array that begins with one of these numbers.
+
+    Those a client may send stand first. `id` and `content` are bin, times are
+    nanoseconds since 1970 (`SA_TIME_END`: never), offsets are bytes.
+    """
+
+    CREATE: Final = 1  # id (empty: generate one), expiration, content
+    DELETE: Final = 2  # id
+    OVERWRITE: Final = 3  # id, content: replaces content and size
+    WRITE: Final = 4  # id, offset, content: never shortens
+    EXPIRATION_SET: Final = 5  # id, expiration
+    PUT: Final = 6  # id, content, expiration or nil (as it is): OVERWRITE, created where missing
+    PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created where missing
+    CLIENT_MAX: Final = 7
+    EXPIRE: Final = 8  # id: the active replica's own deletion at the section's time
+    PIECE: Final = 9  # id, total, offset, content, expiration: part of a weak section (CORRUPTED until the last)
+
+
+FORWARD_ROUTE: Final = struct.Struct(">BQQ")
+"""kind, creation_id (0: the directory), lowest unanswered request."""
+
+REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQQ")
+"""session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in, previous seq."""
+
+DIRECTORY_ID: Final = 0
+"""The creation id under which the directory's own updates travel."""
+
+
+def answer_ok(payload: Any = None) -> bytes:
+    """The body of a good answer."""
+    return _OK if payload is None else pack_body([OK, payload])
+
+
+_OK: Final = pack_body([OK])
+
+
+def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
+    """The body of a refusal; `index` is the lowest element at fault, -1 for none."""
+    return pack_body([code, index, text])
+
+
+def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
+    """(code, payload, index, text) of an answer's body.
+
+    Raises: FrameError.
+    """
+    if body == _OK:
+        return OK, None, -1, ""
+    fields = unpack_array(body, 1)
+    code = fields[0]
+    if type(code) is not int:
+        raise FrameError("an answer without a code")
+    if code == OK:
+        return code, fields[1] if len(fields) > 1 else None, -1, ""
+    index = fields[1] if len(fields) > 1 and type(fields[1]) is int else -1
+    text = fields[2] if len(fields) > 2 and type(fields[2]) is str else ""
+    return code, None, index, text
+
+
+def encode_answer(request: int, epoch: int, active: int, body: bytes) -> bytes:
+    """An ANSWER frame; `active` is the active replica's place (from 1) in the sorted members, 0 for none."""
+    return encode_frame(Kind.ANSWER, request, epoch, active, body)
