@@ -51,18 +51,18 @@ class Kind:
     COMMIT: Final = 54  # creation_id, epoch, seq committed
     QUERY: Final = 55  # creation_id, epoch, token
     QUERIED: Final = 56  # creation_id, epoch, token; after a COMMIT that is current
-    JOIN: Final = 57  # creation_id, epoch, last seq held; [last epoch, complete, incarnation]
-    CHUNK: Final = 58  # creation_id, epoch, seq it shows; [first, [section, ...], answers]
+    JOIN: Final = 57  # creation_id, epoch, last seq held; [last epoch, complete]
+    CHUNK: Final = 58  # creation_id, epoch, seq it shows; [number, [section, ...], first chunk: opening]
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
-    JOINED: Final = 60  # creation_id, epoch, seq; [history]
-    COMPLAIN: Final = 61  # 0, epoch, 0; [node_id]
+    JOINED: Final = 60  # creation_id, epoch, seq; []
+    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's wish to the coordinator (core.directory.Do)
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
     PROMISE: Final = 71  # round, epoch, granted; [node_id, promised, accepted, view or nil]
     ACCEPT: Final = 72  # round, epoch, 0; [node_id, view]
     ACCEPTED: Final = 73  # round, epoch, granted; [node_id, promised]
     COLLECT: Final = 74  # 0, epoch, directory seq; [view, installed epoch]
-    COLLECTED: Final = 75  # 0, epoch, directory seq; [installed epoch, staged, directory or nil]
-    INSTALL: Final = 76  # 0, epoch, directory seq; [view, installed epoch of the base, directory or nil]
+    COLLECTED: Final = 75  # 0, epoch, directory seq; [installed epoch, committed seq, staged or nil, directory or nil]
+    INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's installed epoch, directory or nil, urls]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
 
 
@@ -81,15 +81,18 @@ class Op:
     PUT: Final = 6  # id, content, expiration or nil (as it is): OVERWRITE, created where missing
     PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created where missing
     CLIENT_MAX: Final = 7
-    EXPIRE: Final = 8  # id: the active replica's own deletion at the section's time
-    PIECE: Final = 9  # id, total, offset, content, expiration: part of a weak section (CORRUPTED until the last)
+    REMOVE: Final = 8  # id: DELETE where present
+    PIECE: Final = 9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
 
 
 FORWARD_ROUTE: Final = struct.Struct(">BQQ")
 """kind, creation_id (0: the directory), lowest unanswered request."""
 
-REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQQ")
-"""session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in, previous seq."""
+REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQ")
+"""session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in.
+
+Session 0: a weak batch (or the service's own update); the body is then
+`[ops, [[session, request, lowest, answer], ...]]` with all requests that it swallowed."""
 
 DIRECTORY_ID: Final = 0
 """The creation id under which the directory's own updates travel."""

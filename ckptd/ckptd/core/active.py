@@ -1,0 +1,435 @@
+"""The active replica: it checks, orders and sends every update of one checkpoint.
+
+It serves only once every in-sync replica has reported what it holds and has been sent
+what it lacks. Then: check the whole update against the staged sections, give it the next
+version, send it; commit when every required replica has acknowledged (sync), or answer
+at once and stream (async). It knows the nodes that hold replicas, not views.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
+from ckptd.core.log import Update
+from ckptd.core.refusal import Refusal
+from ckptd.core.request import Request
+from ckptd.core.section import Before
+from ckptd.core.weak import WeakBatch
+
+if TYPE_CHECKING:
+    from ckptd.core.replica import Replica
+
+Answer = Callable[[Request, bytes], None]
+"""Gives a request the body of its one answer."""
+
+
+class ActiveReplica:
+    """The active role of one replica in one epoch.
+
+    `required` are the nodes whose acknowledgement commits; `streaming` also holds those
+    that are joining. `acked` is how far each has staged.
+    """
+
+    __slots__ = (
+        "acked",
+        "after_commit",
+        "answer",
+        "batch",
+        "context",
+        "fetching_from",
+        "joined",
+        "progress_ns",
+        "ready",
+        "replica",
+        "required",
+        "resent",
+        "streaming",
+        "told_seq",
+        "unreported",
+        "watched",
+    )
+
+    def __init__(self, replica: "Replica", answer: Answer, watched: "dict[int, ActiveReplica]") -> None:
+        self.replica = replica
+        self.context = replica.context
+        self.answer = answer
+        self.watched = watched
+        self.required: list[str] = []
+        self.streaming: list[str] = []
+        self.acked: dict[str, int] = {}
+        self.unreported: list[str] = []
+        self.joined: dict[str, None] = {}
+        self.fetching_from = ""
+        self.ready = False
+        self.resent = False
+        self.told_seq = 0
+        self.progress_ns = self.context.now_ns
+        self.after_commit: list[tuple[int, Request, bytes]] = []
+        self.batch = WeakBatch()
+
+    # -- becoming ready
+
+    def start(self, in_sync: list[str]) -> None:
+        """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
+        self.ready = False
+        self.resent = False
+        self.fetching_from = ""
+        self.required = list(in_sync)
+        self.streaming = list(in_sync)
+        self.acked = {}
+        self.joined = {}
+        self.unreported = list(in_sync)
+        self.progress_ns = self.context.now_ns
+        for node_id in in_sync:
+            if node_id in self.replica.reports:
+                self.on_report(node_id, self.replica.reports[node_id])
+        self.advance_start()
+
+    def on_report(self, node_id: str, seq: int) -> None:
+        """A replica said how far it has staged."""
+        if node_id in self.unreported:
+            self.unreported.remove(node_id)
+        if node_id in self.required or node_id in self.streaming:
+            self.acked[node_id] = seq
+
+    def advance_start(self) -> None:
+        """Go on towards `ready`, as far as the reports allow.
+
+        An active replica first catches up with the most advanced one, then brings every
+        in-sync one to its own state, and serves nothing before: what it holds might
+        otherwise be answered to a reader and be lost with it (DESIGN 5.4).
+        """
+        if self.ready or self.unreported:
+            return
+        replica, log = self.replica, self.replica.log
+        ahead = max(self.required, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
+        if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
+            if self.fetching_from != ahead:
+                self.fetching_from = ahead
+                self.send_join(ahead)
+            return
+        if not replica.complete:
+            return
+        if not self.resent:
+            self.resent = True
+            for node_id in self.required:
+                self.resend(node_id)
+        if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.required):
+            return
+        self.ready = True
+        self.told_seq = log.committed_seq
+        replica.sections.rearm()
+        self.watched[replica.creation_id] = self
+        self._advance()
+
+    def send_join(self, node_id: str) -> None:
+        """Ask a more advanced replica for what it has beyond ours."""
+        replica = self.replica
+        body = pack_body([replica.log.epoch, replica.complete])
+        frame = encode_frame(Kind.JOIN, replica.creation_id, self.context.epoch, replica.log.seq, body)
+        self.context.send_peer(node_id, frame)
+
+    def resend(self, node_id: str) -> None:
+        """Send a replica every staged update that it has not acknowledged."""
+        replica, log, context = self.replica, self.replica.log, self.context
+        acked = self.acked.get(node_id, 0)
+        if not log.reaches_back_to(acked):
+            # It lacks more than is still held: a COMMIT beyond its end tells it to drop its copy and join.
+            frame = encode_frame(Kind.COMMIT, replica.creation_id, context.epoch, log.seq)
+            context.send_peer(node_id, frame)
+            return
+        for update in log.after(acked):
+            context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
+
+    def change_replicas(self, replicas: dict[str, bool]) -> None:
+        """The directory changed who holds replicas (node id to in sync) within the epoch.
+
+        A node that was told JOINED stays required until the directory says so too, since
+        it may be asking for that already.
+        """
+        me = self.context.node_id
+        for node_id, in_sync in replicas.items():
+            if not in_sync or node_id == me:
+                continue
+            self.joined.pop(node_id, None)
+            if node_id not in self.required:
+                self.required.append(node_id)
+                self.unreported.append(node_id)
+            if node_id not in self.streaming:
+                self.streaming.append(node_id)
+        self.required = [n for n in self.required if replicas.get(n) or n in self.joined]
+        self.streaming = [n for n in self.streaming if n in replicas]
+        self.unreported = [n for n in self.unreported if n in self.required]
+        for node_id in self.unreported:
+            if node_id in self.replica.reports:
+                self.on_ack(node_id, self.replica.reports[node_id])
+        if self.ready:
+            self._advance()
+        else:
+            self.advance_start()
+
+    def forget_joiner(self, node_id: str, in_sync: bool) -> None:
+        """A node's join begins again, or its link broke: it is required only if the directory counts it."""
+        if not in_sync:
+            self.joined.pop(node_id, None)
+            self.required = [n for n in self.required if n != node_id]
+            self.streaming = [n for n in self.streaming if n != node_id]
+            if self.ready:
+                self._advance()
+
+    # -- ordering
+
+    def order(self, request: Request) -> None:
+        """Take one UPDATE request: refuse it, recognise a retry, or give it the next version."""
+        replica, log, context = self.replica, self.replica.log, self.context
+        session, number, lowest, body = request.session, request.number, request.lowest, request.body
+        known = log.find_answer(session, number, lowest)
+        if known is not None:
+            self._answer_again(known, request)
+            return
+        settings = context.settings
+        if log.entry_bytes > settings.pending_bytes_max and log.committed_seq < log.seq:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
+            return
+        seq = log.seq + 1
+        time_ns = context.now_ns + context.wall_offset_ns
+        before: Before = {}
+        try:
+            ops = unpack_body(body)
+            generated = replica.sections.apply(ops, time_ns, seq, before, Op.CLIENT_MAX)
+        except Refusal as refusal:
+            error = answer_error(refusal.code, refusal.text, refusal.index)
+            self.answer_when_committed(request, error)
+            return
+        except FrameError as error:
+            self.answer(request, answer_error(codes.INVALID_PARAM, str(error)))
+            return
+        if generated:
+            body = pack_body(ops)
+        answer = answer_ok(generated)
+        if replica.weak:
+            log.keep_answer(session, number, lowest, seq, answer)
+            self.batch.add(before, [session, number, lowest, answer], context.now_ns)
+            self.answer(request, answer)
+            self._watch_batch()
+        else:
+            update = Update(context.epoch, seq, time_ns, session, number, lowest, body)
+            update.answer = answer
+            update.asked = request
+            log.keep_answer(session, number, lowest, seq, answer)
+            self._send(update, before)
+        if replica.sections.expirations:
+            self.watched[replica.creation_id] = self
+            self._arm_expiration()
+
+    def order_own(self, ops: list[Any], time_ns: int) -> None:
+        """Order an update of the service's own: the deletion of expired sections."""
+        replica, log = self.replica, self.replica.log
+        before: Before = {}
+        replica.sections.apply(ops, time_ns, log.seq + 1, before)
+        if replica.weak:
+            self.batch.add(before, None, self.context.now_ns)
+            self._watch_batch()
+            return
+        body = pack_body([ops, []])
+        self._send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
+
+    def _send(self, update: Update, before: Before) -> None:
+        """Stage an update and send it to every replica; answer it now where no commit is owed."""
+        replica, log = self.replica, self.replica.log
+        if log.committed_seq == log.seq:
+            self.progress_ns = self.context.now_ns
+        log.append(update)
+        if self.streaming:
+            frame = update.frame(replica.creation_id, self.context.epoch, log.committed_seq)
+            self.told_seq = log.committed_seq
+            send_peer = self.context.send_peer
+            for node_id in self.streaming:
+                send_peer(node_id, frame)
+            self.watched[replica.creation_id] = self
+            self.context.wake_at(self.context.now_ns + self.context.settings.commit_notice_ns)
+        if replica.sync and self.required:
+            update.before = before
+            log.pending.append(update)
+            return
+        if update.asked is not None:
+            self.answer(update.asked, update.answer)
+            update.asked = None
+        if not self.required:
+            self._commit(update.seq)
+
+    def _answer_again(self, known: tuple[int, bytes], request: Request) -> None:
+        seq, answer = known
+        if not seq:
+            return
+        if self.replica.sync and seq > self.replica.log.committed_seq:
+            for update in self.replica.log.pending:
+                if update.seq == seq:
+                    update.asked = request
+            return
+        self.answer(request, answer)
+
+    def answer_when_committed(self, request: Request, body: bytes) -> None:
+        """Answer once all that is pending now has committed, since the answer may depend on it."""
+        log = self.replica.log
+        if self.replica.sync and log.pending:
+            self.after_commit.append((log.seq, request, body))
+        else:
+            self.answer(request, body)
+
+    # -- committing
+
+    def on_ack(self, node_id: str, seq: int) -> None:
+        """A replica has staged everything up to `seq`."""
+        if not self.ready:
+            self.on_report(node_id, seq)
+            self.advance_start()
+            return
+        if node_id in self.unreported:
+            self.on_report(node_id, seq)
+            self.resend(node_id)
+        acked = self.acked
+        if seq > acked.get(node_id, -1):
+            acked[node_id] = seq
+            self._advance()
+
+    def _advance(self) -> None:
+        log = self.replica.log
+        committed_seq = log.seq
+        acked = self.acked
+        for node_id in self.required:
+            seq = acked.get(node_id, 0)
+            if seq < committed_seq:
+                committed_seq = seq
+        if committed_seq > log.committed_seq:
+            self._commit(committed_seq)
+
+    def _commit(self, committed_seq: int) -> None:
+        replica, log = self.replica, self.replica.log
+        self.progress_ns = self.context.now_ns
+        pending = log.pending
+        while pending and pending[0].seq <= committed_seq:
+            update = pending.popleft()
+            update.before = None
+            if update.asked is not None:
+                self.answer(update.asked, update.answer)
+                update.asked = None
+        log.committed_seq = committed_seq
+        log.trim(replica.sections.content_bytes, self.context.settings.log_bytes_max)
+        while self.after_commit and self.after_commit[0][0] <= committed_seq:
+            _, request, body = self.after_commit.pop(0)
+            self.answer(request, body)
+        for source in list(replica.sources.values()):
+            source.on_commit(committed_seq)
+
+    def synchronize(self, request: Request) -> None:
+        """Answer once every in-sync replica has all that is here now (R134)."""
+        self.flush_batch()
+        log = self.replica.log
+        if log.committed_seq >= log.seq:
+            self.answer(request, answer_ok())
+        else:
+            self.after_commit.append((log.seq, request, answer_ok()))
+
+    # -- what time brings
+
+    def watch(self) -> bool:
+        """Do what is due; True while there is something to come back for."""
+        context, log, settings = self.context, self.replica.log, self.context.settings
+        busy = False
+        if self.batch:
+            due_ns = self.batch.since_ns + settings.weak_batch_ns
+            if due_ns <= context.now_ns:
+                self.flush_batch()
+            else:
+                context.wake_at(due_ns)
+                busy = True
+        if log.committed_seq < log.seq:
+            busy = True
+            context.wake_at(self.progress_ns + settings.replica_timeout_ns)
+        if self.ready and self.streaming and self.told_seq < log.committed_seq:
+            due_ns = self.progress_ns + settings.commit_notice_ns
+            if due_ns <= context.now_ns:
+                self.tell_committed()
+            else:
+                busy = True
+                context.wake_at(due_ns)
+        if self.replica.sections.expirations:
+            busy = True
+            self._expire()
+        return busy
+
+    def tell_committed(self) -> None:
+        """Say what is committed to all replicas, with no update to carry it."""
+        log = self.replica.log
+        self.told_seq = log.committed_seq
+        frame = encode_frame(Kind.COMMIT, self.replica.creation_id, self.context.epoch, log.committed_seq)
+        for node_id in self.streaming:
+            self.context.send_peer(node_id, frame)
+
+    def laggards(self) -> list[str]:
+        """Nodes that have not acknowledged for longer than `replica_timeout`."""
+        log, context = self.replica.log, self.context
+        if log.committed_seq >= log.seq and self.ready:
+            return []
+        if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns:
+            return []
+        wanted = log.committed_seq + 1
+        return [node_id for node_id in self.required if self.acked.get(node_id, 0) < wanted]
+
+    def _arm_expiration(self) -> None:
+        expiration_ns = self.replica.sections.next_expiration_ns()
+        if expiration_ns is not None:
+            self.context.wake_at(max(expiration_ns - self.context.wall_offset_ns, self.context.now_ns))
+
+    def _expire(self) -> None:
+        context = self.context
+        if not self.ready or not context.serving():
+            return
+        wall_ns = context.wall_ns
+        expired = self.replica.sections.expired(wall_ns)
+        if expired:
+            self.order_own([[Op.REMOVE, section_id] for section_id in expired], wall_ns)
+        self._arm_expiration()
+
+    def _watch_batch(self) -> None:
+        self.watched[self.replica.creation_id] = self
+        self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
+
+    def flush_batch(self) -> None:
+        """Send what gathered in a weak checkpoint, as one update or several."""
+        batch, replica, log = self.batch, self.replica, self.replica.log
+        if not batch:
+            return
+        portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes)
+        answered = batch.answered
+        batch.clear()
+        time_ns = self.context.wall_ns
+        for ops, whole in portions:
+            last = ops is portions[-1][0]
+            body = pack_body([ops, answered if last else []])
+            update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
+            for section_id in whole:
+                section = replica.sections.sections.get(section_id)
+                if section is not None:
+                    section.seq = update.seq
+            self._send(update, {})
+
+    def resign(self) -> list[Request]:
+        """Give the role up; returns the requests that were not answered.
+
+        A weak checkpoint's changes are put in order first, so that its version says what it holds.
+        """
+        self.flush_batch()
+        self.ready = False
+        self.watched.pop(self.replica.creation_id, None)
+        unanswered = [request for _, request, _ in self.after_commit]
+        self.after_commit = []
+        for update in self.replica.log.pending:
+            if update.asked is not None:
+                unanswered.append(update.asked)
+                update.asked = None
+        return unanswered

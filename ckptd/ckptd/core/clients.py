@@ -1,0 +1,177 @@
+"""Clients' links and sessions at this node: frames in, requests out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
+from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.directory import Do
+from ckptd.core.events import CloseClient
+from ckptd.core.request import Request
+from ckptd.core.requests import Requests
+
+_OF_HANDLE = {
+    Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
+    Kind.READ: SA_CKPT_CHECKPOINT_READ,
+    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ,
+    Kind.STATUS: 0,
+    Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
+}
+"""Requests about one checkpoint's sections, and the open flag that each needs."""
+
+_OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
+_WITH_HANDLE = (Kind.CLOSE, Kind.RETENTION_SET, Kind.ACTIVE_SET)
+
+
+class Clients:
+    """`links` (shared with `Requests`): link to session, 0 before ATTACH. `grace`: sessions without a link, and until when."""
+
+    def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
+        self.context = context
+        self.order = order
+        self.requests = requests
+        self.links = requests.links
+        self.by_session: dict[int, int] = {}
+        self.grace: dict[int, int] = {}
+        self.describe: Callable[[str], Any] = lambda what: None
+        self.ask: Callable[[list[object]], None] = lambda op: None
+        requests.on_attached = self._on_attached
+
+    def on_connected(self, link: int) -> None:
+        self.links[link] = 0
+
+    def on_lost(self, link: int, process_dead: bool) -> None:
+        """The link is gone: the session has its grace time, unless its process is known to be dead."""
+        session = self.links.pop(link, 0)
+        if not session or self.by_session.get(session) != link:
+            return
+        del self.by_session[session]
+        grace_ns = 0 if process_dead else self.context.settings.session_grace_ns
+        self.grace[session] = self.context.now_ns + grace_ns
+        self.context.wake_at(self.grace[session])
+
+    def receive(self, link: int, frames: list[Frame]) -> None:
+        """Frames of one client, in order."""
+        context = self.context
+        for frame in frames:
+            session = self.links.get(link)
+            if session is None:
+                return
+            kind, number, handle, lowest, body = frame
+            needed = _OF_HANDLE.get(kind)
+            try:
+                if needed is None:
+                    self._receive_other(link, session, frame)
+                    continue
+                entry = self.order.directory.sessions.get(session)
+                opened = entry.opens.get(handle) if entry is not None else None
+                if opened is None:
+                    self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
+                    continue
+                if needed and not opened[1] & needed:
+                    mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
+                    self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
+                    continue
+                request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
+                if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
+                    text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+                    self._refuse(link, number, codes.BAD_OPERATION, text)
+                    continue
+                self.requests.dispatch(request)
+            except FrameError as error:
+                context.effects.append(CloseClient(link, str(error)))
+                return
+
+    def _is_sync(self, creation_id: int) -> bool:
+        entry = self.order.directory.checkpoints.get(creation_id)
+        return entry is not None and entry.attributes.sync
+
+    def _why_bad(self, session: int) -> str:
+        if not session:
+            return "no session is attached on this connection"
+        if session not in self.order.directory.sessions:
+            return "this session has ended"
+        return "this handle is not open"
+
+    def _refuse(self, link: int, number: int, code: int, text: str) -> None:
+        self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_error(code, text)))
+
+    def _receive_other(self, link: int, session: int, frame: Frame) -> None:
+        kind, number, handle, lowest, body = frame
+        now_ns = self.context.now_ns
+        if kind == Kind.PING:
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+        elif kind == Kind.DESCRIBE:
+            described = self.describe(str(unpack_array(body, 1)[0]))
+            answer = answer_ok(described) if described is not None else None
+            text = "only `cluster` and `checkpoints` can be described"
+            answer = answer or answer_error(codes.INVALID_PARAM, text)
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
+        elif kind == Kind.ATTACH:
+            body = pack_body([lowest, unpack_array(body, 1)[0]])
+            self.requests.dispatch(Request(link, handle, number, 0, kind, 0, body, now_ns))
+        elif kind in _OF_DIRECTORY:
+            if not session:
+                self._refuse(link, number, codes.BAD_HANDLE, "no session is attached on this connection")
+                return
+            if kind in _WITH_HANDLE:
+                body = pack_body([handle, *unpack_array(body, 0)])
+            self.requests.dispatch(Request(link, session, number, lowest, kind, 0, body, now_ns))
+        else:
+            raise FrameError(f"a frame of kind {kind} from a client")
+
+    def _on_attached(self, request: Request) -> bytes:
+        """The directory ties the session to this node: tie it to the link that asked."""
+        link, session = request.origin, request.session
+        if isinstance(link, int) and link in self.links:
+            self.links[link] = session
+            self.by_session[session] = link
+            self.grace.pop(session, None)
+        elif session not in self.by_session:
+            self._start_grace(session)
+        view = self.requests.view
+        members = [[node_id, list(self.urls(node_id))] for node_id in (view.members if view else ())]
+        return answer_ok([self.context.node_id, members])
+
+    urls: Callable[[str], tuple[str, ...]] = staticmethod(lambda node_id: ())
+
+    # -- sessions without a link
+
+    def _start_grace(self, session: int) -> None:
+        self.grace[session] = self.context.now_ns + self.context.settings.session_grace_ns
+        self.context.wake_at(self.grace[session])
+
+    def on_installed(self) -> None:
+        """Sessions that are attached here have a link, or their grace runs."""
+        for session, entry in self.order.directory.sessions.items():
+            if entry.node_id == self.context.node_id and session not in self.by_session:
+                if session not in self.grace:
+                    self._start_grace(session)
+
+    def on_ended(self, sessions: list[int]) -> None:
+        """Sessions that ended have no link any more."""
+        for session in sessions:
+            self.grace.pop(session, None)
+            link = self.by_session.pop(session, None)
+            if link is not None and self.links.get(link) == session:
+                self.links[link] = 0
+
+    def on_time(self) -> None:
+        """Ask for the end of the sessions whose grace is over."""
+        if not self.grace or self.context.now_ns < min(self.grace.values()):
+            return
+        for session, until_ns in list(self.grace.items()):
+            entry = self.order.directory.sessions.get(session)
+            if entry is None or entry.node_id != self.context.node_id:
+                del self.grace[session]
+            elif until_ns <= self.context.now_ns and self.context.serving():
+                self.ask([Do.END, session, entry.generation])
+                self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
+
+    def next_ns(self) -> int:
+        return min(self.grace.values(), default=NEVER_NS)

@@ -1,0 +1,78 @@
+"""What every part of one node's core shares: who it is, what time it is, what it asks for.
+
+It must not know checkpoints, views or clients: those know it.
+"""
+
+from typing import Final
+
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import Effect, Log, SendClient, SendPeer
+from ckptd.core.settings import Settings
+
+NEVER_NS: Final = 2**63
+"""A deadline that does not come."""
+
+
+class Context:
+    """Time and effects of the event that is being handled, and the node's standing in its view.
+
+    `lease_until_ns` and `frozen` decide whether this node may order updates and serve
+    reads: a node that answered a collector is frozen until the next view is installed.
+    """
+
+    __slots__ = (
+        "acks",
+        "deadline_ns",
+        "effects",
+        "epoch",
+        "frozen",
+        "incarnation",
+        "lease_until_ns",
+        "node_id",
+        "now_ns",
+        "settings",
+        "wall_offset_ns",
+    )
+
+    def __init__(self, settings: Settings, incarnation: int, now_ns: int, wall_offset_ns: int) -> None:
+        self.settings = settings
+        self.node_id = settings.node_id
+        self.incarnation = incarnation
+        self.now_ns = now_ns
+        self.wall_offset_ns = wall_offset_ns
+        self.epoch = 0
+        self.frozen = True
+        self.lease_until_ns = 0
+        self.effects: list[Effect] = []
+        self.acks: dict[tuple[str, int], int] = {}
+        self.deadline_ns = now_ns
+
+    @property
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self.now_ns + self.wall_offset_ns
+
+    def serving(self) -> bool:
+        """Whether this node holds its view's lease now and has answered no collector since."""
+        return self.now_ns < self.lease_until_ns and not self.frozen
+
+    def wake_at(self, at_ns: int) -> None:
+        """Have `TimeCame` no later than this."""
+        if at_ns < self.deadline_ns:
+            self.deadline_ns = at_ns
+
+    def send_peer(self, node_id: str, data: bytes) -> None:
+        self.effects.append(SendPeer(node_id, data))
+
+    def send_client(self, link: int, data: bytes) -> None:
+        self.effects.append(SendClient(link, data))
+
+    def log(self, text: str, level: str = "info") -> None:
+        self.effects.append(Log(level, text))
+
+    def flush_acks(self) -> None:
+        """Acknowledge what was staged: once for all that one event brought, since ACK is cumulative."""
+        for (node_id, creation_id), seq in self.acks.items():
+            self.effects.append(SendPeer(node_id, encode_frame(Kind.ACK, creation_id, self.epoch, seq)))
+        self.acks.clear()

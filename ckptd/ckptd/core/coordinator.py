@@ -1,0 +1,179 @@
+"""The directory's order: one operation at a time, held by every member before it is answered.
+
+Every member runs this. The coordinator plans requests, orders and sends them; the others
+stage and acknowledge; a commit applies. One is pending at a time, so each is checked
+against a directory in which nothing is open (ADR 5).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
+from ckptd.core.context import Context
+from ckptd.core.directory import Directory
+from ckptd.core.plans import plan
+from ckptd.core.refusal import Refusal
+from ckptd.core.request import Request
+from ckptd.core.view import View
+
+Applied = Callable[[], None]
+
+
+class DirectoryOrder:
+    """`staged` is the one operation that this member holds and does not know to be committed."""
+
+    def __init__(self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]) -> None:
+        self.context = context
+        self.directory = directory
+        self.answer = answer
+        self.on_applied: Applied = lambda: None
+        self.view: View | None = None
+        self.queue: deque[Request | list[Any]] = deque()
+        self.staged: bytes | None = None
+        self.asked: Request | None = None
+        self.unacked: list[str] = []
+        self.since_ns = 0
+
+    @property
+    def coordinates(self) -> bool:
+        """Whether this node is the coordinator of the installed view."""
+        return self.view is not None and self.view.coordinator == self.context.node_id
+
+    def start(self, view: View) -> None:
+        """A view is installed: whatever was staged was finished or superseded by it."""
+        self.view = view
+        self.queue.clear()
+        self.staged = None
+        self.asked = None
+        self.unacked = []
+
+    def unanswered(self) -> list[Request]:
+        """Requests that nobody has answered, for whoever coordinates next."""
+        queued = [item for item in self.queue if isinstance(item, Request)]
+        if self.asked is not None:
+            queued.insert(0, self.asked)
+        return queued
+
+    # -- the coordinator's side
+
+    def submit(self, item: Request | list[Any]) -> None:
+        """Take a request of a client, or an operation of the service's own, in its turn."""
+        self.queue.append(item)
+        self.advance()
+
+    def advance(self) -> None:
+        """Order what waits, while nothing is pending."""
+        while self.queue and self.staged is None and self.coordinates and self.context.serving():
+            item = self.queue.popleft()
+            if isinstance(item, Request):
+                self._order_request(item)
+            else:
+                self._order(item, 0, 0, 0, b"", None)
+
+    def _order_request(self, request: Request) -> None:
+        assert self.view is not None
+        directory = self.directory
+        session = directory.sessions.get(request.session)
+        if session is not None and request.kind != Kind.ATTACH:
+            answers = session.answers
+            answers.trim(request.lowest)
+            known = answers.by_request.get(request.number)
+            if known is not None:
+                self.answer(request, known[1])
+                return
+            if request.number < answers.lowest:
+                return
+        origin = self.context.node_id if isinstance(request.origin, int) else request.origin
+        try:
+            op, answer = plan(directory, self.view, self.context.settings, origin, request)
+        except Refusal as refusal:
+            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
+            return
+        if op:
+            self._order(op, request.session, request.number, request.lowest, answer, request)
+        else:
+            self.answer(request, answer)
+
+    def _order(
+        self, op: list[Any], session: int, number: int, lowest: int, answer: bytes, asked: Request | None
+    ) -> None:
+        assert self.view is not None
+        self.staged = pack_body([op, session, number, lowest, answer])
+        self.asked = asked
+        self.since_ns = self.context.now_ns
+        self.unacked = [node_id for node_id in self.view.members if node_id != self.context.node_id]
+        for node_id in self.unacked:
+            self._send_staged(node_id)
+        self._commit_if_held()
+
+    def _send_staged(self, node_id: str) -> None:
+        if self.staged is not None:
+            seq = self.directory.seq + 1
+            frame = encode_frame(Kind.REPLICATE, DIRECTORY_ID, self.context.epoch, seq, self.staged)
+            self.context.send_peer(node_id, frame)
+
+    def on_ack(self, node_id: str, seq: int) -> None:
+        if self.coordinates and seq == self.directory.seq + 1 and node_id in self.unacked:
+            self.unacked.remove(node_id)
+            self._commit_if_held()
+            self.advance()
+
+    def _commit_if_held(self) -> None:
+        if self.staged is None or self.unacked or self.view is None:
+            return
+        asked = self.asked
+        answer = self.finish()
+        frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
+        for node_id in self.view.members:
+            if node_id != self.context.node_id:
+                self.context.send_peer(node_id, frame)
+        if asked is not None:
+            self.answer(asked, answer)
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """Say again what a broken link may have swallowed."""
+        if self.coordinates and self.view is not None and node_id in self.view.members:
+            frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
+            self.context.send_peer(node_id, frame)
+            if node_id in self.unacked:
+                self._send_staged(node_id)
+
+    def laggards(self) -> list[str]:
+        """Members that have not acknowledged the pending operation for longer than `replica_timeout`."""
+        if self.staged is None or not self.coordinates:
+            return []
+        late = self.context.now_ns - self.since_ns >= self.context.settings.replica_timeout_ns
+        return list(self.unacked) if late else []
+
+    # -- every member's side
+
+    def stage(self, sender: str, seq: int, body: bytes) -> None:
+        """Take the coordinator's next operation. That it comes says that the one before is committed."""
+        if seq == self.directory.seq + 2 and self.staged is not None:
+            self.finish()
+        if seq == self.directory.seq + 1:
+            self.staged = body
+        if seq <= self.directory.seq + 1:
+            self.context.acks[sender, DIRECTORY_ID] = seq
+
+    def on_commit(self, seq: int) -> None:
+        if seq == self.directory.seq + 1 and self.staged is not None:
+            self.finish()
+
+    def finish(self) -> bytes:
+        """Apply what is staged; return its answer."""
+        assert self.staged is not None
+        op, session, number, lowest, answer = unpack_array(self.staged, 5)[:5]
+        self.staged = None
+        self.asked = None
+        directory = self.directory
+        directory.apply(op, directory.seq + 1, self.context.now_ns)
+        entry = directory.sessions.get(session)
+        if entry is not None and number:
+            entry.answers.trim(lowest)
+            entry.answers.by_request[number] = (directory.seq, answer)
+        self.on_applied()
+        return bytes(answer)

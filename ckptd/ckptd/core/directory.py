@@ -1,0 +1,336 @@
+"""The directory: every checkpoint, who holds and has opened it, and every session.
+
+Each member holds all of it. It changes only by ordered operations (`apply`), and at a
+view's installation by the same rule at every member. Retention and grace are kept as
+the local time at which they began, and travel as what has passed of them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ckpt_protocol.constants import SA_TIME_END
+from ckptd.core.attributes import Attributes
+from ckptd.core.log import Answers
+from ckptd.core.view import View, came_back_between, last_epoch_of_stay
+
+RETENTION_AT_ONCE_NS: Final = 1_000_000
+"""A retention below a millisecond is over when its close is answered (R73)."""
+
+EPOCH_SHIFT: Final = 40
+"""A creation id is the epoch and the directory's seq that created it: never the same twice."""
+
+
+class Do:
+    """The directory's operations: `[number, ...]`. Numbers are on the wire: append only."""
+
+    ATTACH: Final = 1  # session, generation, node_id
+    END: Final = 2  # session
+    OPEN: Final = 3  # session, handle, creation_id, flags
+    CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active
+    CLOSE: Final = 5  # session, handle
+    UNLINK: Final = 6  # name
+    RETENTION_SET: Final = 7  # creation_id, retention_ns
+    ACTIVE_SET: Final = 8  # creation_id, node_id
+    IN_SYNC: Final = 9  # creation_id, node_id
+    OUT: Final = 10  # creation_id, node_id
+    ADD: Final = 11  # creation_id, node_id
+    EXPIRE: Final = 12  # creation_id
+    NOTHING: Final = 13  # keeps an answer only
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one checkpoint. `replicas`: node id to whether it is in sync.
+
+    `holders`: while no member is in sync, the nodes (and their starts) that were last.
+    """
+
+    creation_id: int
+    name: bytes
+    attributes: Attributes
+    retention_ns: int
+    replicas: dict[str, bool]
+    active: str | None
+    opens: dict[tuple[int, int], int] = field(default_factory=dict)
+    unlinked: bool = False
+    closed_ns: int = 0
+    holders: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_sync(self) -> list[str]:
+        """The nodes whose replicas are in sync, sorted."""
+        return sorted(node_id for node_id, in_sync in self.replicas.items() if in_sync)
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """A client's session: where it is attached, what it has open (handle to creation id and flags), its answers."""
+
+    node_id: str
+    generation: int
+    opens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
+
+
+class Directory:
+    """`changed` collects what the last operation touched, for the node to act upon; `ended` the sessions it ended."""
+
+    def __init__(self) -> None:
+        self.installed_epoch = 0
+        self.seq = 0
+        self.checkpoints: dict[int, Entry] = {}
+        self.names: dict[bytes, int] = {}
+        self.sessions: dict[int, SessionEntry] = {}
+        self.changed: dict[int, None] = {}
+        self.ended: list[int] = []
+
+    def find(self, name: bytes) -> Entry | None:
+        """The checkpoint that a name means now."""
+        creation_id = self.names.get(name)
+        return None if creation_id is None else self.checkpoints[creation_id]
+
+    def may_come(self, creation_id: int) -> bool:
+        """Whether a checkpoint of this creation id may yet be created in this epoch."""
+        return creation_id > (self.installed_epoch << EPOCH_SHIFT) + self.seq
+
+    # -- operations
+
+    def apply(self, op: list[Any], seq: int, now_ns: int) -> None:
+        """Do one ordered operation. It was checked when it was ordered; what it names may be gone since."""
+        self.seq = seq
+        match op:
+            case [Do.ATTACH, session, generation, node_id]:
+                entry = self.sessions.setdefault(session, SessionEntry(node_id, generation))
+                entry.node_id, entry.generation = node_id, generation
+            case [Do.END, session]:
+                self._end(session, now_ns)
+            case [Do.OPEN, session, handle, creation_id, flags]:
+                self._open(session, handle, creation_id, flags)
+            case [Do.CREATE, session, handle, flags, name, attributes, replicas, active]:
+                creation_id = (self.installed_epoch << EPOCH_SHIFT) + seq
+                parsed = Attributes(*attributes)
+                holders = dict.fromkeys(replicas, True)
+                self.checkpoints[creation_id] = Entry(
+                    creation_id, name, parsed, parsed.retention_ns, holders, active
+                )
+                self.names[name] = creation_id
+                self._open(session, handle, creation_id, flags)
+            case [Do.CLOSE, session, handle]:
+                self._close(session, handle, now_ns)
+            case [Do.UNLINK, name]:
+                self._unlink(name)
+            case [Do.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
+                self.checkpoints[creation_id].retention_ns = retention_ns
+                self.changed[creation_id] = None
+            case [Do.EXPIRE, creation_id] if creation_id in self.checkpoints:
+                self._remove(creation_id)
+            case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
+                self._place(number, creation_id, node_id)
+
+    def _place(self, number: int, creation_id: int, node_id: str) -> None:
+        entry = self.checkpoints.get(creation_id)
+        if entry is None:
+            return
+        self.changed[creation_id] = None
+        if number == Do.ACTIVE_SET:
+            entry.active = node_id
+        elif number == Do.ADD:
+            entry.replicas.setdefault(node_id, False)
+        elif node_id in entry.replicas:
+            entry.replicas[node_id] = number == Do.IN_SYNC
+
+    def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
+        session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
+        if session_entry is None or entry is None:
+            return
+        session_entry.opens[handle] = (creation_id, flags)
+        entry.opens[session, handle] = flags
+        self.changed[creation_id] = None
+        if entry.attributes.collocated:
+            entry.replicas.setdefault(session_entry.node_id, False)
+
+    def _close(self, session: int, handle: int, now_ns: int) -> None:
+        session_entry = self.sessions.get(session)
+        opened = session_entry.opens.pop(handle, None) if session_entry else None
+        if opened is None:
+            return
+        entry = self.checkpoints[opened[0]]
+        del entry.opens[session, handle]
+        self.changed[entry.creation_id] = None
+        if not entry.opens:
+            entry.closed_ns = now_ns
+            if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
+                self._remove(entry.creation_id)
+
+    def _end(self, session: int, now_ns: int) -> None:
+        entry = self.sessions.get(session)
+        if entry is None:
+            return
+        for handle in list(entry.opens):
+            self._close(session, handle, now_ns)
+        del self.sessions[session]
+        self.ended.append(session)
+
+    def _unlink(self, name: bytes) -> None:
+        creation_id = self.names.pop(name, None)
+        if creation_id is None:
+            return
+        entry = self.checkpoints[creation_id]
+        entry.unlinked = True
+        self.changed[creation_id] = None
+        if not entry.opens:
+            self._remove(creation_id)
+
+    def _remove(self, creation_id: int) -> None:
+        entry = self.checkpoints.pop(creation_id)
+        if self.names.get(entry.name) == creation_id:
+            del self.names[entry.name]
+        self.changed[creation_id] = None
+
+    # -- what time brings
+
+    def expires_ns(self, entry: Entry) -> int | None:
+        """When a checkpoint's retention ends, by this node's clock; None while it is open, or for ever."""
+        if entry.opens or entry.retention_ns == SA_TIME_END:
+            return None
+        return entry.closed_ns + entry.retention_ns
+
+    # -- a view's installation
+
+    def install(self, view: View) -> None:
+        """Take this directory into a view: drop the replicas that left, adopt those that may be, place actives.
+
+        A replica counts as in sync only if its node has been a member ever since this
+        directory's epoch (R2). With none left the checkpoint is unavailable: it keeps
+        its name and waits for its holders, and is lost when all of them are dead.
+        """
+        base_epoch = self.installed_epoch
+        self.installed_epoch = view.epoch
+        for entry in list(self.checkpoints.values()):
+            if entry.holders:
+                self._adopt(entry, view, base_epoch)
+            else:
+                self._keep_members(entry, view, base_epoch)
+            if not entry.in_sync and not entry.holders:
+                self._remove(entry.creation_id)
+                continue
+            self._choose_active(entry)
+
+    def _keep_members(self, entry: Entry, view: View, base_epoch: int) -> None:
+        stayed: dict[str, bool] = {}
+        for node_id, in_sync in entry.replicas.items():
+            member = view.members.get(node_id)
+            if member is not None and member.join_epoch <= base_epoch:
+                stayed[node_id] = in_sync
+        if not any(stayed.values()):
+            self._suspend(entry, view, base_epoch)
+        entry.replicas = stayed
+        if entry.holders:
+            self._adopt(entry, view, base_epoch)
+
+    def _suspend(self, entry: Entry, view: View, base_epoch: int) -> None:
+        """No in-sync replica stayed: remember those that stayed longest, since they alone may have gone on."""
+        stays: dict[str, tuple[int, int]] = {}
+        for node_id in entry.in_sync:
+            for incarnation in self._starts_at(view, node_id, base_epoch):
+                stays[node_id] = (last_epoch_of_stay(view, node_id, incarnation, base_epoch), incarnation)
+        longest = max((last for last, _ in stays.values()), default=0)
+        entry.holders = {node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest}
+
+    def _starts_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
+        member = view.members.get(node_id)
+        if member is not None and member.join_epoch <= base_epoch:
+            return [member.incarnation]
+        return [
+            departure.incarnation
+            for departure in view.departures
+            if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
+        ]
+
+    def _adopt(self, entry: Entry, view: View, base_epoch: int) -> None:
+        """Take returning holders back, once every one of them is here or dead; nothing was ordered without them."""
+        alive = {
+            node_id: incarnation
+            for node_id, incarnation in entry.holders.items()
+            if node_id not in view.members or view.members[node_id].incarnation == incarnation
+        }
+        entry.holders = alive
+        entry.active = None
+        if any(node_id not in view.members for node_id in alive):
+            return
+        suspicious = [
+            node_id
+            for node_id, incarnation in alive.items()
+            if came_back_between(view, node_id, incarnation, base_epoch)
+        ]
+        if suspicious and len(alive) > 1:
+            return
+        entry.holders = {}
+        entry.replicas = {node_id: True for node_id in alive}
+
+    def _choose_active(self, entry: Entry) -> None:
+        in_sync = entry.in_sync
+        if entry.active in in_sync:
+            return
+        if not in_sync or (entry.attributes.collocated and not entry.attributes.sync):
+            entry.active = None
+        else:
+            entry.active = in_sync[entry.creation_id % len(in_sync)]
+
+    # -- travelling
+
+    def snapshot(self, now_ns: int) -> list[Any]:
+        """All of it, with the times that have passed since the last closes."""
+        return [
+            self.installed_epoch,
+            self.seq,
+            [
+                [
+                    entry.creation_id,
+                    entry.name,
+                    entry.attributes.fields(),
+                    entry.retention_ns,
+                    list(entry.replicas.items()),
+                    entry.active,
+                    [[session, handle, flags] for (session, handle), flags in entry.opens.items()],
+                    entry.unlinked,
+                    now_ns - entry.closed_ns,
+                    list(entry.holders.items()),
+                ]
+                for entry in self.checkpoints.values()
+            ],
+            [
+                [
+                    session,
+                    entry.node_id,
+                    entry.generation,
+                    [[handle, *opened] for handle, opened in entry.opens.items()],
+                    entry.answers.lowest,
+                    [[request, *answer] for request, answer in entry.answers.by_request.items()],
+                ]
+                for session, entry in self.sessions.items()
+            ],
+        ]
+
+
+def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
+    """A directory that another member sent."""
+    directory = Directory()
+    directory.installed_epoch, directory.seq, checkpoints, sessions = fields[:4]
+    for row in checkpoints:
+        creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, holders = row
+        entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
+        entry.opens = {(session, handle): flags for session, handle, flags in opens}
+        entry.unlinked = unlinked
+        entry.closed_ns = now_ns - passed_ns
+        entry.holders = dict(holders)
+        directory.checkpoints[creation_id] = entry
+        if not unlinked:
+            directory.names[name] = creation_id
+    for session, node_id, generation, opens, lowest, answers in sessions:
+        session_entry = SessionEntry(node_id, generation)
+        session_entry.opens = {handle: (creation_id, flags) for handle, creation_id, flags in opens}
+        session_entry.answers.lowest = lowest
+        session_entry.answers.by_request = {request: (seq, answer) for request, seq, answer in answers}
+        directory.sessions[session] = session_entry
+    return directory

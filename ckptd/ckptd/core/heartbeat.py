@@ -1,0 +1,213 @@
+"""Heartbeats: who is heard, the lease that their echoes give, and what proves a node dead.
+
+Every heartbeat carries the sender's stamp and echoes the receiver's last one. An echo in
+the same epoch acknowledges the lease from when that stamp was *sent*. Silence proves
+nothing; a newer incarnation proves that the older is dead, and so does a refused
+connection when the last heartbeats were fresh. It knows nothing of checkpoints.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.events import SendHeartbeat
+from ckptd.core.view import View
+
+LONG_AGO_NS: Final = -(2**62)
+
+ALONE_LEASE_NS: Final = NEVER_NS
+"""A node alone in its view needs nobody's acknowledgement."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of another node. Times are our clock's, stamps the clock of who made them."""
+
+    node_id: str
+    incarnation: int = 0
+    heard_ns: int = LONG_AGO_NS
+    """When its last heartbeat came."""
+    epoch: int = 0
+    decided_epoch: int = 0
+    stamp_ns: int = 0
+    """The newest stamp of its own, to be echoed."""
+    echoed_ns: int = LONG_AGO_NS
+    """The newest stamp of ours that it echoed in our epoch."""
+    echo_epoch: int = 0
+    dead_incarnation: int = 0
+    """Every start of this node up to this one is proved dead."""
+    connected: bool = False
+    refused_epoch: int = 0
+    """The epoch in which its echoes were fresh when a refused connection proved it dead (R1)."""
+    member: bool = False
+    leaving: bool = False
+    left: bool = False
+    disk_epoch: int = 0
+    answered_epoch: int = 0
+    """The epoch whose first heartbeat from it we have answered."""
+    seen_leaving: bool = False
+    hears: dict[str, int] = field(default_factory=dict)
+    complaints: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+
+
+class Heartbeats:
+    """The failure detector of one node."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.peers = {node_id: Peer(node_id) for node_id in sorted(context.settings.peers)}
+        self.next_ns = context.now_ns
+        self.complaints: tuple[str, ...] = ()
+        self.leaving = False
+        self.left = False
+        self.member = False
+        self.disk_epoch = 0
+        self.decided_epoch = 0
+
+    # -- sending
+
+    def send_all(self) -> None:
+        """One heartbeat to every configured peer."""
+        for peer in self.peers.values():
+            self.send(peer)
+
+    def send(self, peer: Peer) -> None:
+        context = self.context
+        # A frozen node echoes nothing: its echo would prolong a lease of an epoch that is over.
+        echo_ns = 0 if context.frozen else peer.stamp_ns
+        flags = (1 if self.leaving else 0) | (2 if self.left else 0) | (4 if self.member else 0)
+        body = pack_body(
+            [
+                context.node_id,
+                context.incarnation,
+                self.decided_epoch,
+                self.disk_epoch,
+                flags,
+                [[other.node_id, other.incarnation] for other in self.peers.values() if self.hears(other)],
+                list(self.complaints),
+                peer.incarnation,
+            ]
+        )
+        epoch = 0 if context.frozen else context.epoch
+        frame = encode_frame(Kind.HEARTBEAT, context.now_ns & (2**64 - 1), epoch, echo_ns, body)
+        context.effects.append(SendHeartbeat(peer.node_id, frame))
+
+    # -- receiving
+
+    def receive(self, frame: Frame) -> Peer | None:
+        """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError."""
+        fields = unpack_array(frame.body, 8)
+        node_id, incarnation, decided_epoch, disk_epoch, flags, hears, complaints, of_incarnation = fields[:8]
+        peer = self.peers.get(node_id) if type(node_id) is str else None
+        if peer is None or incarnation <= peer.dead_incarnation:
+            return None
+        context = self.context
+        if incarnation != peer.incarnation:
+            if incarnation < peer.incarnation:
+                return None
+            self.meet(peer, incarnation)
+        elif frame.a <= peer.stamp_ns:
+            return None
+        try:
+            peer.hears = {str(other): int(inc) for other, inc in hears}
+            peer.complaints = tuple(str(other) for other in complaints)
+        except (TypeError, ValueError):
+            raise FrameError("a heartbeat with other fields") from None
+        peer.heard_ns = context.now_ns
+        peer.epoch = frame.b
+        peer.decided_epoch = decided_epoch
+        peer.disk_epoch = disk_epoch
+        peer.stamp_ns = frame.a
+        peer.leaving = bool(flags & 1)
+        peer.left = bool(flags & 2)
+        peer.member = bool(flags & 4)
+        if of_incarnation == context.incarnation and frame.c and frame.b == context.epoch and not context.frozen:
+            if peer.echo_epoch != frame.b:
+                peer.echo_epoch, peer.echoed_ns = frame.b, LONG_AGO_NS
+            peer.echoed_ns = max(peer.echoed_ns, frame.c)
+        return peer
+
+    def meet(self, peer: Peer, incarnation: int) -> None:
+        """A newer start of a node: every older one is dead."""
+        peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
+        peer.incarnation = incarnation
+        peer.stamp_ns = 0
+        peer.heard_ns = LONG_AGO_NS
+        peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
+        peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
+        peer.leaving = peer.left = peer.member = False
+        peer.hears, peer.complaints = {}, ()
+
+    def refused(self, node_id: str) -> bool:
+        """A connection was refused; True when that proves the node's last start dead.
+
+        Only if it was heard just before, where the network does not forge refusals: an old
+        silence may be a host that is cut off and answers through another one.
+        """
+        peer = self.peers.get(node_id)
+        context = self.context
+        if peer is None or not peer.incarnation or peer.incarnation <= peer.dead_incarnation:
+            return False
+        if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= context.settings.lease_ns:
+            return False
+        peer.dead_incarnation = peer.incarnation
+        fresh = context.now_ns - peer.echoed_ns < context.settings.lease_ns
+        peer.refused_epoch = peer.echo_epoch if fresh else 0
+        return True
+
+    # -- judging
+
+    def hears(self, peer: Peer) -> bool:
+        """Whether the peer was heard within the grace and is not known to be dead."""
+        if peer.incarnation <= peer.dead_incarnation or peer.left:
+            return False
+        return self.context.now_ns - peer.heard_ns < self.context.settings.grace_ns
+
+    def alive(self, node_id: str, incarnation: int) -> bool:
+        """Whether this start of a node is heard (ourselves always)."""
+        if node_id == self.context.node_id:
+            return incarnation == self.context.incarnation and not self.left
+        peer = self.peers.get(node_id)
+        return peer is not None and peer.incarnation == incarnation and self.hears(peer)
+
+    def proved_dead(self, node_id: str, incarnation: int) -> bool:
+        """Whether this start of a node can do nothing any more."""
+        if node_id == self.context.node_id:
+            return incarnation != self.context.incarnation
+        peer = self.peers.get(node_id)
+        return peer is not None and incarnation <= peer.dead_incarnation
+
+    def gave_up(self, node_id: str, incarnation: int) -> bool:
+        """Whether it said itself that it serves no more (a planned leave)."""
+        peer = self.peers.get(node_id)
+        return peer is not None and peer.incarnation == incarnation and peer.left
+
+    def renew_lease(self, view: View) -> None:
+        """Work out until when this node may serve: every other member's echo, each from when it was sent."""
+        context = self.context
+        until_ns = ALONE_LEASE_NS
+        for node_id in view.members:
+            if node_id == context.node_id:
+                continue
+            peer = self.peers.get(node_id)
+            if peer is None or peer.echo_epoch != view.epoch or peer.incarnation != view.members[node_id].incarnation:
+                until_ns = LONG_AGO_NS
+                break
+            until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
+        context.lease_until_ns = until_ns
+
+    def lease_left_behind_ns(self, node_id: str) -> int:
+        """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
+
+        We echo a stamp only after it came, so its lease from us ends one lease after it was last heard.
+        """
+        peer = self.peers.get(node_id)
+        return self.context.now_ns if peer is None else peer.heard_ns + self.context.settings.lease_ns
+
+    def summary(self) -> dict[str, Any]:
+        """For DESCRIBE."""
+        return {peer.node_id: [peer.incarnation, self.hears(peer)] for peer in self.peers.values()}

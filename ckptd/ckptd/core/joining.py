@@ -1,0 +1,181 @@
+"""Bringing a replica up to date while writes go on.
+
+The one that joins says what it holds. Where that is a beginning of the source's history
+and the source still has the updates behind it, those are sent; else the sections, in
+bounded chunks: those that the joining one may lack with their content, the others by id
+alone, and what is not named was deleted. Every update since the start is streamed as
+well, in order with the chunks, so that a section is right from its chunk on.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import Quarantine
+from ckptd.core.log import Answers
+from ckptd.core.section import Section
+
+if TYPE_CHECKING:
+    from ckptd.core.replica import Replica
+
+_SECTION_BYTES = 64
+
+
+class JoinSource:
+    """The sending side, at the active replica (or at a more advanced one that it catches up from)."""
+
+    __slots__ = ("acked_chunk", "base_seq", "chunk", "done_seq", "ids", "node_id", "replica")
+
+    def __init__(self, replica: "Replica", node_id: str) -> None:
+        self.replica = replica
+        self.node_id = node_id
+        self.base_seq = -1
+        self.chunk = 0
+        self.acked_chunk = 0
+        self.done_seq = -1
+        self.ids: Iterator[bytes] = iter(())
+
+    def start(self, epoch: int, seq: int, complete: bool) -> None:
+        """Answer a JOIN."""
+        replica, log = self.replica, self.replica.log
+        if replica.active is not None:
+            replica.active.flush_batch()
+        is_prefix = complete and log.is_prefix(epoch, seq)
+        if is_prefix and log.reaches_back_to(seq):
+            context = replica.context
+            for update in log.after(seq):
+                frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)
+                context.send_peer(self.node_id, frame)
+            self.done_seq = log.seq
+        else:
+            self.base_seq = seq if is_prefix else -1
+            self.ids = iter(list(replica.sections.sections))
+            self.send_chunks()
+        self.stream()
+        self.on_commit(log.committed_seq)
+
+    def stream(self) -> None:
+        """From now on the joining replica gets every update."""
+        active = self.replica.active
+        if active is not None and self.node_id not in active.streaming:
+            active.streaming.append(self.node_id)
+
+    def send_chunks(self) -> None:
+        """Send as many chunks as may be under way at once."""
+        while self.done_seq < 0 and self.chunk - self.acked_chunk < self.replica.context.settings.chunks_in_flight:
+            self._send_chunk()
+
+    def _send_chunk(self) -> None:
+        replica, log, context = self.replica, self.replica.log, self.replica.context
+        listed: list[list[Any]] = []
+        size = 0
+        for section_id in self.ids:
+            section = replica.sections.sections.get(section_id)
+            if section is None:
+                continue
+            if section.seq <= self.base_seq:
+                listed.append([section_id])
+                size += _SECTION_BYTES + len(section_id)
+            else:
+                listed.append(
+                    [
+                        section_id,
+                        section.content,
+                        section.expiration_ns,
+                        section.last_update_ns,
+                        section.seq,
+                        section.state,
+                    ]
+                )
+                size += _SECTION_BYTES + len(section_id) + len(section.content)
+            if size >= context.settings.chunk_bytes:
+                break
+        else:
+            self.done_seq = log.seq
+        self.chunk += 1
+        opening = None
+        if self.chunk == 1:
+            answers = [
+                [session, kept.lowest, [[number, *answer] for number, answer in kept.by_request.items()]]
+                for session, kept in log.answers.items()
+            ]
+            opening = [log.epoch, log.history, answers, self.base_seq >= 0]
+        body = pack_body([self.chunk, listed, opening])
+        context.send_peer(self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body))
+
+    def on_chunk_ack(self, chunk: int) -> None:
+        self.acked_chunk = max(self.acked_chunk, chunk)
+        self.send_chunks()
+        self.on_commit(self.replica.log.committed_seq)
+
+    def on_commit(self, committed_seq: int) -> None:
+        """Say JOINED once all that the chunks showed is committed; from then on every commit needs this node.
+
+        It is told only then because a reader at the new replica must not see what is pending.
+        """
+        replica = self.replica
+        if self.done_seq < 0 or (replica.active is not None and replica.sync and committed_seq < self.done_seq):
+            return
+        del replica.sources[self.node_id]
+        active = replica.active
+        if active is not None and self.node_id not in active.required:
+            active.required.append(self.node_id)
+            active.joined[self.node_id] = None
+            active.acked[self.node_id] = replica.log.committed_seq
+        frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.done_seq)
+        replica.context.send_peer(self.node_id, frame)
+
+
+def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
+    """The receiving side of CHUNK. Raises: FrameError when the peer sent garbage."""
+    number, listed, opening = unpack_array(frame.body, 3)[:3]
+    sections = replica.sections
+    if number == 1:
+        epoch, history, answers, keeps = opening[:4]
+        held = dict(sections.sections)
+        if replica.complete and replica.log.seq and not keeps:
+            quarantine(replica)
+        for section_id in held:
+            sections.place(section_id, None)
+        replica.stale = held if keeps else {}
+        replica.complete = False
+        replica.log.restart(epoch, frame.c, [(past, last) for past, last in history])
+        replica.log.answers = {}
+        for session, lowest, kept in answers:
+            mine = replica.log.answers[session] = Answers()
+            mine.lowest = lowest
+            mine.by_request = {request: (seq, answer) for request, seq, answer in kept}
+    elif replica.complete:
+        return
+    for fields in listed:
+        if len(fields) == 1:
+            section = replica.stale.pop(fields[0], None)
+            if section is None:
+                raise FrameError("a chunk keeps a section that is not held")
+        else:
+            section_id, content, expiration_ns, last_update_ns, seq, state = fields
+            section = Section(content, expiration_ns, last_update_ns, seq, state)
+        sections.place(fields[0], section)
+    context = replica.context
+    context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, number))
+
+
+def quarantine(replica: "Replica") -> None:
+    """Keep what a copy held that is no beginning of the cluster's history: nothing is lost in silence."""
+    sections = [
+        [section_id, section.content, section.expiration_ns, section.last_update_ns]
+        for section_id, section in replica.sections.visible()
+    ]
+    content = pack_body([replica.name, replica.creation_id, replica.log.epoch, replica.log.seq, sections])
+    name = f"{replica.creation_id:x}-{replica.log.epoch}-{replica.log.seq}"
+    replica.context.effects.append(Quarantine(name, content))
+    shown = replica.name.decode(errors="replace")
+    replica.context.log(f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning")
+
+
+def take_joined(replica: "Replica") -> None:
+    """The receiving side of JOINED: the copy is whole."""
+    replica.complete = True
+    replica.stale = {}

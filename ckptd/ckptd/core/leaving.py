@@ -1,0 +1,98 @@
+"""A planned leave: hand over first, so that no call fails and nothing is lost."""
+
+from ckptd.core.context import Context
+from ckptd.core.events import Leave
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.membership import Membership
+from ckptd.core.replicas import Replicas
+from ckptd.core.requests import Requests
+from ckptd.core.settings import MILLISECOND_NS
+
+LINGER_NS = 1000 * MILLISECOND_NS
+"""How long a node that gave up waits to see the view without it."""
+
+STEP_NS = MILLISECOND_NS
+
+
+class Leaving:
+    """First others get the replicas that only this node has; then it orders nothing more, and when all
+    is acknowledged it says that it has left. Whoever succeeds need not wait for its lease."""
+
+    def __init__(
+        self,
+        context: Context,
+        heartbeats: Heartbeats,
+        membership: Membership,
+        replicas: Replicas,
+        requests: Requests,
+    ) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.membership = membership
+        self.replicas = replicas
+        self.requests = requests
+        self.since_ns = -1
+        self.left_ns = -1
+        self.gone = False
+
+    def start(self) -> None:
+        """Begin, once."""
+        if self.since_ns < 0:
+            self.since_ns = self.context.now_ns
+            self.heartbeats.leaving = True
+            self.context.log("leaving: handing over")
+            self.heartbeats.send_all()
+
+    def on_time(self) -> None:
+        if self.since_ns < 0 or self.gone:
+            return
+        context = self.context
+        context.wake_at(context.now_ns + STEP_NS)
+        if self.left_ns < 0:
+            late = context.now_ns - self.since_ns >= context.settings.leave_ns
+            if not self.requests.draining and (late or self._others_hold_all()):
+                self.requests.draining = True
+            if self.requests.draining and (late or self._all_acknowledged()):
+                self._give_up()
+        elif self._succeeded() or context.now_ns - self.left_ns >= LINGER_NS:
+            self.gone = True
+            context.log("left")
+            context.effects.append(Leave())
+
+    def _give_up(self) -> None:
+        self.left_ns = self.context.now_ns
+        self.context.frozen = True
+        self.heartbeats.left = True
+        self.heartbeats.send_all()
+
+    def _succeeded(self) -> bool:
+        """Whether nobody is left to take over, or somebody has."""
+        view, decided = self.membership.view, self.membership.decided
+        if view is None or len(view.members) == 1:
+            return True
+        if decided is not None and self.context.node_id not in decided.members:
+            return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())
+        return False
+
+    def _others_hold_all(self) -> bool:
+        """Whether every checkpoint that can be is in sync elsewhere."""
+        view, me = self.membership.view, self.context.node_id
+        if view is None or len(view.members) == 1 or not self.context.serving():
+            return view is None or len(view.members) == 1
+        return all(
+            entry.attributes.collocated or any(node_id != me for node_id in entry.in_sync)
+            for entry in self.membership.directory.checkpoints.values()
+            if entry.replicas.get(me)
+        )
+
+    def _all_acknowledged(self) -> bool:
+        if self.membership.order.staged is not None or self.membership.order.queue:
+            return False
+        for replica in self.replicas.held.values():
+            active = replica.active
+            if active is None:
+                continue
+            active.flush_batch()
+            if replica.log.committed_seq < replica.log.seq or active.after_commit:
+                return False
+        return True

@@ -1,0 +1,376 @@
+"""One node: events in, effects out. It only dispatches; every rule is in the module that it calls."""
+
+from typing import Any, assert_never
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckptd.core.arbiter import make_arbiter, read_record
+from ckptd.core.clients import Clients
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.directory import Directory
+from ckptd.core.events import (
+    ClientConnected,
+    ClientLost,
+    ClientReceived,
+    ClosePeer,
+    Effect,
+    Event,
+    HeartbeatReceived,
+    LeaveAsked,
+    PeerConnected,
+    PeerLost,
+    PeerReceived,
+    PeerRefused,
+    TimeCame,
+    WallClockRead,
+)
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.leaving import Leaving
+from ckptd.core.membership import Membership
+from ckptd.core.replica import Replica
+from ckptd.core.replicas import Replicas
+from ckptd.core.requests import Requests
+from ckptd.core.settings import Settings
+from ckptd.core.upkeep import Upkeep
+from ckptd.core.view import View
+
+_VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
+_OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
+EARLY_FRAMES_MAX = 10_000
+RETIRED_NS = 10_000_000_000
+"""How long after a view's installation copies that are no replicas any more are kept for a join."""
+
+
+class Node:
+    """The core of one `ckptd`.
+
+    `handle(event, now_ns)` returns effects to be carried out in order; `deadline_ns` is
+    when `TimeCame` is due next. `record` is what the last `Persist` wrote (b"": nothing
+    yet), `wall_offset_ns` what the wall clock (ns since 1970) is ahead of `now_ns`.
+    """
+
+    def __init__(
+        self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+    ) -> None:
+        self.settings = settings
+        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
+        self.heartbeats = Heartbeats(context)
+        self.arbiter = make_arbiter(context, read_record(record))
+        self.heartbeats.disk_epoch = self.arbiter.disk_epoch
+        self.order = DirectoryOrder(context, Directory(), lambda request, body: self.requests.answer(request, body))
+        self.requests = Requests(context, self.order)
+        self.membership = Membership(context, self.heartbeats, self.arbiter, self.order, self._on_installed)
+        self._replicas = Replicas(context, self.requests.answer, self.requests.again)
+        self._replicas.ask = self._ask
+        self.requests.replicas = self._replicas
+        self.clients = Clients(context, self.order, self.requests)
+        self.clients.ask = self._ask
+        self.clients.describe = self._describe
+        self.clients.urls = self._urls
+        self.upkeep = Upkeep(context, self.order, self.heartbeats)
+        self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
+        self.order.on_applied = self._on_directory_applied
+        self.early: list[tuple[str, Frame]] = []
+        self.retired_ns = NEVER_NS
+        self.urls: tuple[str, ...] = ()
+        self.was_serving = False
+
+    # -- looked at by the runtime, the simulator and the invariants
+
+    @property
+    def deadline_ns(self) -> int:
+        return self.context.deadline_ns
+
+    @property
+    def view(self) -> View | None:
+        return self.membership.view
+
+    @property
+    def directory(self) -> Directory:
+        return self.order.directory
+
+    @property
+    def replicas(self) -> dict[int, Replica]:
+        return self._replicas.held
+
+    def serving(self, now_ns: int) -> bool:
+        """Whether this node may order updates and serve reads at that time."""
+        return now_ns < self.context.lease_until_ns and not self.context.frozen
+
+    def active_for(self, creation_id: int, now_ns: int) -> bool:
+        """Whether this node would order an update of the checkpoint at that time."""
+        replica = self._replicas.held.get(creation_id)
+        return self.serving(now_ns) and replica is not None and replica.active is not None and replica.active.ready
+
+    # -- events
+
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        """Take one event; return what is to be done, in order."""
+        context = self.context
+        context.now_ns = now_ns
+        context.effects = effects = []
+        kind = type(event)
+        if kind is ClientReceived:
+            self.clients.receive(event.link, event.frames)  # type: ignore[union-attr]
+        elif kind is PeerReceived:
+            self._receive_peer(event.node_id, event.frames)  # type: ignore[union-attr]
+        else:
+            self._handle_rare(event)
+        if context.acks:
+            context.flush_acks()
+        return effects
+
+    def _handle_rare(self, event: Event) -> None:
+        match event:
+            case TimeCame():
+                self._on_time()
+            case HeartbeatReceived(frame):
+                self._on_heartbeat(frame)
+            case ClientConnected(link):
+                self.clients.on_connected(link)
+            case ClientLost(link, process_dead):
+                self.clients.on_lost(link, process_dead)
+            case PeerConnected(node_id, incarnation, urls):
+                self._on_peer_connected(node_id, incarnation, urls)
+            case PeerLost(node_id):
+                self._on_peer_lost(node_id)
+            case PeerRefused(node_id):
+                if self.heartbeats.refused(node_id):
+                    self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
+                    self.membership.consider()
+            case WallClockRead(offset_ns):
+                self.context.wall_offset_ns = offset_ns
+            case LeaveAsked():
+                self.leaving.start()
+                self._on_time()
+            case ClientReceived() | PeerReceived():
+                raise AssertionError("handled before")
+            case _:
+                assert_never(event)
+
+    # -- peers
+
+    def _receive_peer(self, node_id: str, frames: list[Frame]) -> None:
+        epoch = self.context.epoch
+        try:
+            for frame in frames:
+                kind = frame.kind
+                if kind in _OF_REPLICAS or kind in (Kind.FORWARD, Kind.FORWARD_ANSWER):
+                    # The epoch is looked at per message: a resumed node has stale ones queued.
+                    if frame.b == epoch and not self.context.frozen:
+                        self._receive_in_epoch(node_id, frame)
+                    elif frame.b > epoch and len(self.early) < EARLY_FRAMES_MAX:
+                        self.early.append((node_id, frame))
+                else:
+                    self._receive_between_epochs(node_id, frame)
+                    epoch = self.context.epoch
+        except (FrameError, ValueError, TypeError) as error:
+            self.context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+
+    def _receive_in_epoch(self, node_id: str, frame: Frame) -> None:
+        kind = frame.kind
+        if frame.a == DIRECTORY_ID and kind in _OF_REPLICAS:
+            if kind == Kind.REPLICATE:
+                self.order.stage(node_id, frame.c, frame.body)
+            elif kind == Kind.ACK:
+                self.order.on_ack(node_id, frame.c)
+            elif kind == Kind.COMMIT:
+                self.order.on_commit(frame.c)
+        elif kind == Kind.FORWARD:
+            self.requests.on_forward(node_id, frame)
+        elif kind == Kind.FORWARD_ANSWER:
+            self.requests.on_forward_answer(frame)
+        else:
+            self._replicas.receive(node_id, frame)
+
+    def _receive_between_epochs(self, node_id: str, frame: Frame) -> None:
+        kind = frame.kind
+        if kind in _VOTES:
+            self.arbiter.receive(node_id, frame)
+        elif kind == Kind.COLLECT:
+            self.membership.on_collect(node_id, frame)
+        elif kind == Kind.COLLECTED:
+            self.membership.on_collected(node_id, frame)
+        elif kind == Kind.INSTALL:
+            self.membership.on_install(node_id, frame)
+        elif kind == Kind.DECIDED:
+            self.membership.on_decided_elsewhere(frame)
+        elif kind in (Kind.QUERY, Kind.QUERIED, Kind.ASK):
+            if frame.b != self.context.epoch or self.context.frozen:
+                return
+            if kind == Kind.QUERY:
+                self.requests.on_query(node_id, frame)
+            elif kind == Kind.QUERIED:
+                self.requests.on_queried(frame)
+            else:
+                self.upkeep.on_ask(node_id, unpack_array(frame.body, 1))
+        else:
+            raise FrameError(f"a frame of kind {kind} from a peer")
+
+    def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
+        peer = self.heartbeats.peers.get(node_id)
+        if peer is None or incarnation < peer.incarnation:
+            return
+        if incarnation > peer.incarnation:
+            self.heartbeats.meet(peer, incarnation)
+        peer.connected, peer.urls = True, urls
+        self.context.log(f"node {node_id} is connected")
+        self.heartbeats.send(peer)
+        self.membership.on_peer_connected(node_id)
+        self.order.on_peer_connected(node_id)
+        self._replicas.on_peer_connected(node_id)
+        self.requests.on_peer_connected(node_id)
+        self.membership.consider()
+
+    def _on_peer_lost(self, node_id: str) -> None:
+        peer = self.heartbeats.peers.get(node_id)
+        if peer is not None:
+            peer.connected = False
+            self.context.log(f"node {node_id} is not connected any more", "warning")
+            self._replicas.on_peer_lost(node_id)
+
+    def _on_heartbeat(self, frame: Frame) -> None:
+        try:
+            peer = self.heartbeats.receive(frame)
+        except (FrameError, ValueError, TypeError):
+            return
+        if peer is None:
+            return
+        self.membership.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
+        view = self.membership.view
+        if view is not None and not self.context.frozen:
+            self.heartbeats.renew_lease(view)
+            if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
+                # The first heartbeat of an epoch is answered at once: the sender's lease begins with it.
+                peer.answered_epoch = view.epoch
+                self.heartbeats.send(peer)
+            self._notice_serving()
+        if peer.left or peer.leaving != peer.seen_leaving:
+            peer.seen_leaving = peer.leaving
+            self.upkeep.placement_due = True
+            self.membership.consider()
+
+    def _notice_serving(self) -> None:
+        serving = self.context.serving()
+        if serving and not self.was_serving:
+            self.order.advance()
+            self.requests.again([])
+            self.upkeep.on_time()
+        self.was_serving = serving
+
+    # -- the directory
+
+    def _on_installed(self, view: View) -> None:
+        self.was_serving = False
+        unanswered = self.order.unanswered()
+        self.order.start(view)
+        self.requests.on_installed(view, unanswered)
+        self._replicas.on_installed(view, self.order.directory)
+        self.clients.on_installed()
+        self.upkeep.on_installed(view)
+        self.retired_ns = self.context.now_ns + RETIRED_NS
+        self.order.directory.changed.clear()
+        early, self.early = self.early, []
+        for node_id, frame in early:
+            if frame.b == view.epoch:
+                self._receive_in_epoch(node_id, frame)
+            elif frame.b > view.epoch:
+                self.early.append((node_id, frame))
+        self._notice_serving()
+
+    def _on_directory_applied(self) -> None:
+        directory = self.order.directory
+        changed, ended = list(directory.changed), directory.ended
+        directory.changed, directory.ended = {}, []
+        if self.context.frozen:
+            return  # A view's installation follows, and looks at everything.
+        if ended:
+            self.clients.on_ended(ended)
+            self._replicas.forget_sessions(ended)
+        self._replicas.follow(changed)
+        self.upkeep.on_directory_changed(changed)
+        self.requests.on_directory_changed(changed)
+        self.requests.again([])
+
+    def _ask(self, op: list[object]) -> None:
+        """Have the coordinator order an operation, if it agrees."""
+        view = self.membership.view
+        if view is None or self.context.frozen:
+            return
+        if self.order.coordinates:
+            self.upkeep.on_ask(self.context.node_id, op)
+        else:
+            frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(op))
+            self.context.send_peer(view.coordinator, frame)
+
+    # -- time
+
+    def _on_time(self) -> None:
+        context, heartbeats = self.context, self.heartbeats
+        now_ns = context.now_ns
+        context.deadline_ns = NEVER_NS
+        view = self.membership.view
+        if view is not None and not context.frozen:
+            heartbeats.renew_lease(view)
+            self._notice_serving()
+        self._replicas.watch()
+        if now_ns >= heartbeats.next_ns:
+            heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
+            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards()}))
+            heartbeats.send_all()
+            self.requests.on_time()
+        self.membership.consider()
+        self.clients.on_time()
+        self.upkeep.on_time()
+        self._replicas.ask_again()
+        self.leaving.on_time()
+        if now_ns >= self.retired_ns:
+            self.retired_ns = NEVER_NS
+            self._replicas.forget_retired()
+        context.wake_at(heartbeats.next_ns)
+        context.wake_at(self.retired_ns)
+        context.wake_at(max(self.clients.next_ns(), now_ns + 1))
+        if self.order.coordinates:
+            context.wake_at(max(self.upkeep.next_expiry_ns, now_ns + context.settings.heartbeat_ns))
+
+    # -- describing
+
+    def _urls(self, node_id: str) -> tuple[str, ...]:
+        if node_id == self.context.node_id:
+            return self.urls
+        peer = self.heartbeats.peers.get(node_id)
+        return peer.urls if peer is not None else ()
+
+    def _describe(self, what: str) -> Any:
+        if what == "cluster":
+            view = self.membership.view
+            members = [
+                [node_id, member.incarnation, member.join_epoch, list(self._urls(node_id))]
+                for node_id, member in (view.members.items() if view else ())
+            ]
+            return {
+                "node_id": self.context.node_id,
+                "epoch": self.context.epoch,
+                "coordinator": view.coordinator if view else "",
+                "arbiter": self.settings.arbiter_name,
+                "members": members,
+                "configured": list(self.settings.voters),
+                "serving": self.context.serving(),
+                "waiting_for": self.membership.waiting_for,
+            }
+        if what == "checkpoints":
+            return [
+                [
+                    entry.name,
+                    entry.creation_id,
+                    entry.attributes.fields(),
+                    entry.active,
+                    [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
+                    len(entry.opens),
+                    entry.unlinked,
+                ]
+                for entry in self.order.directory.checkpoints.values()
+            ]
+        return None

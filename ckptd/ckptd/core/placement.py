@@ -1,0 +1,39 @@
+"""Where replicas go: the creator's node first, then the members that hold least."""
+
+from ckptd.core.directory import Directory
+from ckptd.core.view import View
+
+
+def held_by(directory: Directory, view: View) -> dict[str, int]:
+    """How many replicas each member holds."""
+    held = dict.fromkeys(view.members, 0)
+    for entry in directory.checkpoints.values():
+        for node_id in entry.replicas:
+            if node_id in held:
+                held[node_id] += 1
+    return held
+
+
+def place_replicas(held: dict[str, int], first: str, replicas: int) -> list[str]:
+    """The nodes of a new checkpoint's replicas, `first` among them, at most `replicas`."""
+    others = sorted((node_id for node_id in held if node_id != first), key=lambda node_id: (held[node_id], node_id))
+    return [first, *others[: replicas - 1]]
+
+
+def missing_replicas(directory: Directory, view: View, replicas: int, leaving: list[str]) -> list[tuple[int, str]]:
+    """(creation id, node) of replicas to add, so that each checkpoint that is not collocated has its number.
+
+    A node that is leaving counts as gone already: it hands over first.
+    """
+    held = held_by(directory, view)
+    wanted: list[tuple[int, str]] = []
+    for entry in directory.checkpoints.values():
+        if entry.attributes.collocated or not entry.in_sync:
+            continue
+        staying = [node_id for node_id in entry.replicas if node_id not in leaving]
+        candidates = [node_id for node_id in held if node_id not in entry.replicas and node_id not in leaving]
+        candidates.sort(key=lambda node_id: (held[node_id], node_id))
+        for node_id in candidates[: max(0, replicas - len(staying))]:
+            held[node_id] += 1
+            wanted.append((entry.creation_id, node_id))
+    return wanted

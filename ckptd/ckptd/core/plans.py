@@ -1,0 +1,166 @@
+"""What each directory request becomes: checked against the directory, one operation and one answer.
+
+Pure: (directory, view, request) to (operation, answer), or a Refusal. The answers are
+told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
+"""
+
+from typing import Any
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_array
+from ckpt_protocol.constants import (
+    OPEN_FLAGS_ALL,
+    SA_CKPT_CHECKPOINT_CREATE,
+    SA_CKPT_CHECKPOINT_WRITE,
+)
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import NAME_BYTES_MAX, SIZE_MAX
+from ckpt_protocol.messages import Kind, answer_ok
+from ckptd.core.attributes import parse_attributes
+from ckptd.core.directory import EPOCH_SHIFT, Directory, Do, Entry, SessionEntry
+from ckptd.core.placement import held_by, place_replicas
+from ckptd.core.refusal import Refusal
+from ckptd.core.request import Request
+from ckptd.core.settings import Settings
+from ckptd.core.view import View
+
+Plan = tuple[list[Any], bytes]
+"""The operation to order (empty: none is needed) and the answer."""
+
+
+def plan(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
+    """Check one request of a session at `node_id`. Raises: Refusal."""
+    try:
+        match request.kind:
+            case Kind.ATTACH:
+                return _attach(directory, settings, node_id, request)
+            case Kind.DETACH:
+                _session(directory, request)
+                return [Do.END, request.session], answer_ok()
+            case Kind.OPEN:
+                return _open(directory, view, settings, node_id, request)
+            case Kind.CLOSE:
+                handle = unpack_array(request.body, 1)[0]
+                _opened(directory, request, handle)
+                return [Do.CLOSE, request.session, handle], answer_ok()
+            case Kind.UNLINK:
+                name = check_name(unpack_array(request.body, 1)[0])
+                if directory.find(name) is None:
+                    raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+                return [Do.UNLINK, name], answer_ok()
+            case Kind.RETENTION_SET:
+                return _set_retention(directory, request)
+            case Kind.ACTIVE_SET:
+                return _set_active(directory, node_id, request)
+    except FrameError as error:
+        raise Refusal(codes.INVALID_PARAM, str(error)) from None
+    raise Refusal(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
+
+
+def check_name(name: Any) -> bytes:
+    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: Refusal."""
+    if type(name) is not bytes or not name or b"\0" in name:
+        raise Refusal(codes.INVALID_PARAM, "a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
+    if len(name) > NAME_BYTES_MAX:
+        raise Refusal(codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}")
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise Refusal(codes.INVALID_PARAM, "a checkpoint's name is not UTF-8") from None
+    return name
+
+
+def _show(name: bytes) -> str:
+    return repr(name[:64].decode(errors="replace"))
+
+
+def _session(directory: Directory, request: Request) -> SessionEntry:
+    session = directory.sessions.get(request.session)
+    if session is None:
+        raise Refusal(codes.BAD_HANDLE, "this session has ended")
+    return session
+
+
+def _opened(directory: Directory, request: Request, handle: Any) -> tuple[Entry, int]:
+    opened = _session(directory, request).opens.get(handle) if type(handle) is int else None
+    if opened is None:
+        raise Refusal(codes.BAD_HANDLE, "this handle is not open")
+    return directory.checkpoints[opened[0]], opened[1]
+
+
+def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> Plan:
+    generation, fresh = unpack_array(request.body, 2)[:2]
+    if type(generation) is not int or not 0 < request.session < 2**63:
+        raise Refusal(codes.INVALID_PARAM, "a session is 1 to 2^63-1, its generation an integer")
+    session = directory.sessions.get(request.session)
+    if session is None and not fresh:
+        raise Refusal(codes.BAD_HANDLE, "this session has ended: its grace time is over")
+    if session is None and len(directory.sessions) >= settings.sessions_max:
+        raise Refusal(codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already")
+    if session is not None and generation < session.generation:
+        raise Refusal(codes.BAD_HANDLE, "this session was attached elsewhere since")
+    if session is not None and (generation, node_id) == (session.generation, session.node_id):
+        return [], answer_ok()
+    return [Do.ATTACH, request.session, generation, node_id], answer_ok()
+
+
+def _open(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
+    raw_name, flags, raw_attributes, with_retention = unpack_array(request.body, 4)[:4]
+    session = _session(directory, request)
+    if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
+        raise Refusal(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+    name = check_name(raw_name)
+    create = bool(flags & SA_CKPT_CHECKPOINT_CREATE)
+    if create != (raw_attributes is not None):
+        raise Refusal(codes.INVALID_PARAM, "creation attributes belong to CREATE, and CREATE needs them")
+    if len(session.opens) >= settings.opens_per_session_max:
+        raise Refusal(codes.NO_RESOURCES, f"a session opens at most {settings.opens_per_session_max}")
+    wanted = parse_attributes(raw_attributes) if create else None
+    entry = directory.find(name)
+    handle = request.number
+    if entry is None:
+        if wanted is None:
+            raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+        if len(directory.checkpoints) >= settings.checkpoints_max:
+            raise Refusal(codes.NO_RESOURCES, f"there are {settings.checkpoints_max} checkpoints already")
+        creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
+        replicas = [node_id]
+        if not wanted.collocated:
+            replicas = place_replicas(held_by(directory, view), node_id, settings.replicas)
+        active = None if wanted.collocated and not wanted.sync else node_id
+        op = [Do.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
+        return op, answer_ok([handle, creation_id, wanted.fields()])
+    if wanted is not None and not entry.attributes.same(wanted, with_retention is True):
+        raise Refusal(codes.EXIST, f"checkpoint {_show(name)} exists with other creation attributes")
+    in_force = entry.attributes.fields()
+    in_force[2] = entry.retention_ns
+    answer = answer_ok([handle, entry.creation_id, in_force])
+    return [Do.OPEN, request.session, handle, entry.creation_id, flags], answer
+
+
+def _set_retention(directory: Directory, request: Request) -> Plan:
+    handle, retention_ns = unpack_array(request.body, 2)[:2]
+    entry, flags = _opened(directory, request, handle)
+    if not flags & SA_CKPT_CHECKPOINT_WRITE:
+        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+    if type(retention_ns) is not int or not 0 <= retention_ns <= SIZE_MAX:
+        raise Refusal(codes.INVALID_PARAM, "the retention duration is negative or beyond SA_TIME_MAX")
+    if entry.unlinked:
+        raise Refusal(codes.BAD_OPERATION, "the checkpoint is unlinked")
+    return [Do.RETENTION_SET, entry.creation_id, retention_ns], answer_ok()
+
+
+def _set_active(directory: Directory, node_id: str, request: Request) -> Plan:
+    handle, only_if_none = unpack_array(request.body, 2)[:2]
+    entry, flags = _opened(directory, request, handle)
+    if not flags & SA_CKPT_CHECKPOINT_WRITE:
+        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+    if entry.attributes.sync or not entry.attributes.collocated:
+        raise Refusal(codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set")
+    if entry.holders:
+        raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
+    if entry.active == node_id or (only_if_none is True and entry.active is not None):
+        return [], answer_ok()
+    if node_id not in entry.replicas:
+        raise Refusal(codes.TRY_AGAIN, "this node has no replica yet")
+    return [Do.ACTIVE_SET, entry.creation_id, node_id], answer_ok()

@@ -1,0 +1,272 @@
+"""One node's copy of a checkpoint: staging what the active replica orders, and reading.
+
+Updates are applied when they are staged, since nothing staged is ever rolled back; each
+pending one remembers what stood before, and that is what readers see until it commits.
+The active replica's own part is in `active`, joining in `joining`.
+"""
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.constants import (
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_SECTIONS_CORRUPTED,
+    SA_CKPT_SECTIONS_FOREVER,
+    SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME,
+    SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
+    SA_TIME_END,
+)
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import PAGE_BYTES_MAX, SIZE_MAX
+from ckpt_protocol.messages import REPLICATE_ROUTE, answer_ok
+from ckptd.core.attributes import Attributes
+from ckptd.core.context import Context
+from ckptd.core.log import Update, UpdateLog
+from ckptd.core.refusal import Refusal
+from ckptd.core.section import CORRUPTED, Before, Section, SectionTable
+
+if TYPE_CHECKING:
+    from ckptd.core.active import ActiveReplica
+    from ckptd.core.joining import JoinSource
+
+_ROUTE_BYTES = REPLICATE_ROUTE.size
+_unpack_route = REPLICATE_ROUTE.unpack_from
+_DESCRIPTOR_BYTES = 40
+
+
+class Replica:
+    """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join)."""
+
+    __slots__ = (
+        "active",
+        "attributes",
+        "complete",
+        "context",
+        "creation_id",
+        "dropped",
+        "joining_from",
+        "log",
+        "name",
+        "reports",
+        "sections",
+        "sources",
+        "stale",
+        "sync",
+        "waiting_joins",
+        "weak",
+    )
+
+    def __init__(self, context: Context, creation_id: int, name: bytes, attributes: Attributes) -> None:
+        self.context = context
+        self.creation_id = creation_id
+        self.name = name
+        self.attributes = attributes
+        self.sync = attributes.sync
+        self.weak = attributes.weak
+        self.sections = SectionTable(attributes)
+        self.log = UpdateLog()
+        self.complete = True
+        self.dropped = False
+        self.active: ActiveReplica | None = None
+        self.reports: dict[str, int] = {}
+        self.sources: dict[str, JoinSource] = {}
+        self.joining_from = ""
+        self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
+        self.stale: dict[bytes, Section] = {}
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last staged update."""
+        return self.log.seq
+
+    @property
+    def committed_seq(self) -> int:
+        """How far every in-sync replica is known to be."""
+        return self.log.committed_seq
+
+    # -- staging
+
+    def stage(self, sender: str, seq: int, body: bytes) -> bool:
+        """Take one REPLICATE. False: it does not follow what is held, and this copy is of no use.
+
+        Raises: FrameError when the peer sent garbage.
+        """
+        if len(body) < _ROUTE_BYTES:
+            raise FrameError("an update shorter than its route")
+        session, request, lowest, time_ns, committed_seq, epoch = _unpack_route(body)
+        log = self.log
+        if seq > log.seq:
+            if seq != log.seq + 1:
+                return False
+            update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
+            if not self._apply(update):
+                return False
+            log.append(update)
+            if self.sync:
+                log.pending.append(update)
+        if committed_seq > log.committed_seq and self.active is None:
+            self.commit(committed_seq)
+        self.context.acks[sender, self.creation_id] = log.seq
+        return True
+
+    def _apply(self, update: Update) -> bool:
+        content = unpack_body(update.body)
+        before: Before = {}
+        if update.session:
+            ops, answered = content, None
+        else:
+            ops, answered = content
+        if not self.complete:
+            self.sections.apply_leniently(ops, update.time_ns, update.seq, before)
+            generated = _generated_ids(ops)
+        else:
+            try:
+                generated = self.sections.apply(ops, update.time_ns, update.seq, before)
+            except Refusal:
+                return False
+        if self.sync:
+            update.before = before
+        log = self.log
+        if answered is None:
+            update.answer = answer_ok(generated)
+            log.keep_answer(update.session, update.request, update.lowest, update.seq, update.answer)
+        else:
+            for session, request, lowest, answer in answered:
+                log.keep_answer(session, request, lowest, update.seq, answer)
+        return True
+
+    def commit(self, committed_seq: int) -> None:
+        """Every in-sync replica holds what is staged up to here."""
+        log = self.log
+        log.committed_seq = committed_seq = min(committed_seq, log.seq)
+        pending = log.pending
+        while pending and pending[0].seq <= committed_seq:
+            pending.popleft().before = None
+        log.trim(self.sections.content_bytes, self.context.settings.log_bytes_max)
+
+    def drop(self) -> None:
+        """Give the copy up: it cannot follow, and is rebuilt by joining."""
+        self.sections = SectionTable(self.attributes)
+        self.log = UpdateLog()
+        self.complete = True
+        self.dropped = True
+        self.stale = {}
+
+    # -- reading: always the committed state
+
+    def pending_touches(self, section_ids: list[bytes]) -> bool:
+        """Whether an update that is not known to be committed touches one of these."""
+        for update in self.log.pending:
+            before = update.before
+            if before and any(section_id in before for section_id in section_ids):
+                return True
+        return False
+
+    def committed_section(self, section_id: bytes) -> Section | None:
+        """The section as the committed updates left it."""
+        for update in self.log.pending:
+            if update.before and section_id in update.before:
+                return update.before[section_id]
+        return self.sections.sections.get(section_id)
+
+    def overlay(self) -> Before:
+        """What stood, before everything that is pending, under the ids that it touches."""
+        overlay: Before = {}
+        for update in self.log.pending:
+            for section_id, section in (update.before or {}).items():
+                overlay.setdefault(section_id, section)
+        return overlay
+
+    def read(self, elements: Any) -> bytes:
+        """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
+        if type(elements) is not list or not elements:
+            raise Refusal(codes.INVALID_PARAM, "a read without elements")
+        get = self.committed_section if self.log.pending else self.sections.sections.get
+        limit = self.attributes.section_bytes_max
+        values: list[bytes] = []
+        for index, element in enumerate(elements):
+            try:
+                section_id, offset, size = element
+                wrong = type(section_id) is not bytes or not 0 <= offset <= SIZE_MAX
+                wrong = wrong or (size is not None and (size < 0 or offset + size > limit))
+            except (TypeError, ValueError):
+                wrong = True
+            if wrong:
+                raise Refusal(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
+            section = get(section_id)
+            if section is None:
+                raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)
+            if section.state == CORRUPTED:
+                text = f"section {section_id[:32]!r} is corrupted: overwrite or delete it"
+                raise Refusal(codes.FAILED_OPERATION, text, index)
+            content = section.content
+            if offset > len(content):
+                raise Refusal(codes.INVALID_PARAM, f"offset {offset} lies behind the section's end", index)
+            if offset or size is not None:
+                content = content[offset : len(content) if size is None else offset + size]
+            values.append(content)
+        return answer_ok(values)
+
+    def count_and_bytes(self) -> tuple[int, int]:
+        """Number of sections and bytes of content, as committed (R84, R85)."""
+        sections = self.sections.sections
+        count, content_bytes = len(sections), self.sections.content_bytes
+        for section_id, old in self.overlay().items():
+            new = sections.get(section_id)
+            count += (old is not None) - (new is not None)
+            content_bytes += len(old.content) if old else 0
+            content_bytes -= len(new.content) if new else 0
+        return count, content_bytes
+
+    def iterate(self, fields: list[Any]) -> bytes:
+        """The answer to ITERATE: a page of descriptors in byte order (R107 to R114). Raises: Refusal."""
+        try:
+            chosen, expiration_ns, after, with_values = fields[:4]
+            wrong = not SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY or expiration_ns < 0
+            wrong = wrong or (after is not None and type(after) is not bytes)
+        except (ValueError, TypeError):
+            wrong = True
+        if wrong:
+            raise Refusal(codes.INVALID_PARAM, "an unknown choice of sections, or a negative time")
+        overlay = self.overlay()
+        ids = self.sections.sorted_ids()
+        gone = [section_id for section_id in overlay if section_id not in self.sections.sections]
+        if gone:
+            ids = sorted([*ids, *gone])
+        page: list[list[Any]] = []
+        page_bytes = 0
+        start = 0 if after is None else bisect_right(ids, after)
+        for position in range(start, len(ids)):
+            section_id = ids[position]
+            section = overlay[section_id] if section_id in overlay else self.sections.sections[section_id]
+            if section is None or not _is_chosen(section, chosen, expiration_ns):
+                continue
+            if page_bytes >= PAGE_BYTES_MAX:
+                return answer_ok([page, page[-1][0]])
+            value = section.content if with_values and section.state != CORRUPTED else None
+            size = len(section.content)
+            page.append(
+                [section_id, section.expiration_ns, size, section.state, section.last_update_ns, value]
+            )
+            page_bytes += _DESCRIPTOR_BYTES + len(section_id) + (size if value is not None else 0)
+        return answer_ok([page, None])
+
+
+def _is_chosen(section: Section, chosen: int, expiration_ns: int) -> bool:
+    if chosen == SA_CKPT_SECTIONS_ANY:
+        return True
+    if chosen == SA_CKPT_SECTIONS_FOREVER:
+        return section.expiration_ns == SA_TIME_END
+    if chosen == SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME:
+        return section.expiration_ns <= expiration_ns
+    if chosen == SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME:
+        return section.expiration_ns >= expiration_ns
+    assert chosen == SA_CKPT_SECTIONS_CORRUPTED, chosen
+    return section.state == CORRUPTED
+
+
+def _generated_ids(ops: Any) -> list[bytes] | None:
+    generated = [op[1] for op in ops if len(op) > 4 and op[0] == 1]
+    return generated or None

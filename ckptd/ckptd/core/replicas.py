@@ -1,0 +1,342 @@
+"""All replicas of this node: made and dropped as the directory says, and the messages between them."""
+
+from collections.abc import Callable, Iterable
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.active import ActiveReplica, Answer
+from ckptd.core.context import Context
+from ckptd.core.directory import Directory, Do, Entry
+from ckptd.core.joining import JoinSource, quarantine, take_chunk, take_joined
+from ckptd.core.replica import Replica
+from ckptd.core.request import Request
+from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.view import View
+
+EARLY_FRAMES_MAX = 10_000
+ASK_AGAIN_NS = 250 * MILLISECOND_NS
+
+
+class Replicas:
+    """`held` maps creation ids to this node's copies; `asks` are wishes to the coordinator not granted yet."""
+
+    def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
+        self.context = context
+        self.answer = answer
+        self.again = again
+        self.directory = Directory()
+        self.view: View | None = None
+        self.held: dict[int, Replica] = {}
+        self.watched: dict[int, ActiveReplica] = {}
+        self.asks: dict[int, int] = {}
+        self.ask_again_ns = 0
+        self.early: dict[int, list[tuple[str, Frame]]] = {}
+        self.early_frames = 0
+        self.ask: Callable[[list[object]], None] = lambda op: None
+
+    # -- following the directory
+
+    def on_installed(self, view: View, directory: Directory) -> None:
+        """Everything begins again in the new epoch: reports, joins, actives."""
+        self.view = view
+        self.directory = directory
+        self.asks.clear()
+        self.early.clear()
+        self.early_frames = 0
+        rejoined = view.members[self.context.node_id].join_epoch == view.epoch
+        for creation_id, replica in list(self.held.items()):
+            replica.reports.clear()
+            replica.sources.clear()
+            replica.waiting_joins.clear()
+            replica.joining_from = ""
+            entry = directory.checkpoints.get(creation_id)
+            if entry is None:
+                if rejoined and replica.complete and replica.log.seq:
+                    quarantine(replica)
+                self._remove(creation_id)
+            elif replica.active is not None and entry.active != self.context.node_id:
+                self._resign(replica)
+            elif replica.active is not None:
+                replica.active.start(self._others_in_sync(entry))
+        self.follow(directory.checkpoints, installed=True)
+
+    def follow(self, creation_ids: Iterable[int], installed: bool = False) -> None:
+        """Bring this node's copies in line with what the directory says of these checkpoints."""
+        for creation_id in list(creation_ids):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None:
+                self._remove(creation_id)
+            else:
+                self._follow(entry, installed)
+
+    def _follow(self, entry: Entry, installed: bool) -> None:
+        me = self.context.node_id
+        in_sync = entry.replicas.get(me)
+        replica = self.held.get(entry.creation_id)
+        if in_sync is None:
+            if replica is not None and not entry.holders and not installed:
+                self._remove(entry.creation_id)
+            return
+        made = replica is None
+        if replica is None:
+            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes)
+            self.held[entry.creation_id] = replica
+        if self.asks.get(entry.creation_id) == (Do.IN_SYNC if in_sync else Do.OUT):
+            del self.asks[entry.creation_id]
+        if entry.active == me:
+            if replica.active is None:
+                self._activate(replica, entry)
+            else:
+                replica.active.change_replicas(entry.replicas)
+        else:
+            if replica.active is not None:
+                self._resign(replica)
+            self._follow_active(replica, entry, in_sync)
+        if made:
+            self._take_early(entry.creation_id)
+
+    def _follow_active(self, replica: Replica, entry: Entry, in_sync: bool) -> None:
+        """Report to the active replica's node, or join it."""
+        if entry.active is None:
+            replica.joining_from = ""
+            replica.reports.clear()
+            return
+        if replica.joining_from == entry.active:
+            return
+        replica.reports.clear()
+        replica.sources.clear()
+        replica.joining_from = entry.active
+        if in_sync or entry.creation_id in self.asks:
+            self._report(replica, entry.active)
+        else:
+            replica.dropped = False
+            self._send_join(replica, entry.active)
+
+    def _report(self, replica: Replica, active: str) -> None:
+        self.context.send_peer(
+            active, encode_frame(Kind.ACK, replica.creation_id, self.context.epoch, replica.log.seq)
+        )
+
+    def _send_join(self, replica: Replica, active: str) -> None:
+        log = replica.log
+        body = pack_body([log.epoch, replica.complete])
+        frame = encode_frame(Kind.JOIN, replica.creation_id, self.context.epoch, log.seq, body)
+        self.context.send_peer(active, frame)
+
+    def _others_in_sync(self, entry: Entry) -> list[str]:
+        return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
+
+    def _activate(self, replica: Replica, entry: Entry) -> None:
+        replica.joining_from = ""
+        replica.sources.clear()
+        replica.active = ActiveReplica(replica, self.answer, self.watched)
+        replica.active.start(self._others_in_sync(entry))
+        self.after_progress(replica)
+
+    def _resign(self, replica: Replica) -> None:
+        assert replica.active is not None
+        unanswered = replica.active.resign()
+        replica.active = None
+        replica.joining_from = ""
+        replica.reports.clear()
+        self.again(unanswered)
+
+    def _remove(self, creation_id: int) -> None:
+        replica = self.held.pop(creation_id, None)
+        self.asks.pop(creation_id, None)
+        self.watched.pop(creation_id, None)
+        if replica is not None and replica.active is not None:
+            self.again(replica.active.resign())
+            replica.active = None
+            self.watched.pop(creation_id, None)
+
+    def forget_retired(self) -> None:
+        """Drop copies that no replica of the directory is, long after the view was installed."""
+        for creation_id in list(self.held):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None or (self.context.node_id not in entry.replicas and not entry.holders):
+                self._remove(creation_id)
+
+    def forget_sessions(self, sessions: list[int]) -> None:
+        """Sessions that ended are refused by the directory: their answers are of no use."""
+        for replica in self.held.values():
+            for session in sessions:
+                replica.log.answers.pop(session, None)
+
+    # -- messages
+
+    def receive(self, node_id: str, frame: Frame) -> None:
+        """A frame between replicas, of this epoch. Raises: FrameError."""
+        replica = self.held.get(frame.a)
+        if replica is None:
+            self._keep_early(node_id, frame)
+            return
+        match frame.kind:
+            case Kind.REPLICATE:
+                if replica.dropped or (replica.active is not None and replica.active.ready):
+                    return
+                if not replica.stage(node_id, frame.c, frame.body):
+                    self._drop(replica)
+            case Kind.ACK:
+                self._on_ack(replica, node_id, frame.c)
+            case Kind.COMMIT:
+                if replica.active is not None or replica.dropped:
+                    return
+                if frame.c > replica.log.seq and replica.complete:
+                    self._drop(replica)
+                elif frame.c > replica.log.committed_seq:
+                    replica.commit(frame.c)
+            case Kind.JOIN:
+                last_epoch, complete = unpack_array(frame.body, 2)[:2]
+                self._on_join(replica, node_id, (last_epoch, frame.c, bool(complete)))
+            case Kind.CHUNK:
+                if node_id == self._source_of(replica):
+                    take_chunk(replica, frame, node_id)
+            case Kind.CHUNK_ACK:
+                if node_id in replica.sources:
+                    replica.sources[node_id].on_chunk_ack(frame.c)
+            case Kind.JOINED:
+                if node_id == self._source_of(replica):
+                    self._on_joined(replica)
+
+    def _source_of(self, replica: Replica) -> str:
+        return replica.active.fetching_from if replica.active is not None else replica.joining_from
+
+    def _keep_early(self, node_id: str, frame: Frame) -> None:
+        """What overtook the directory's news of a new checkpoint waits for it."""
+        if frame.kind not in (Kind.REPLICATE, Kind.COMMIT, Kind.ACK, Kind.JOIN):
+            return
+        if self.early_frames < EARLY_FRAMES_MAX and self.directory.may_come(frame.a):
+            self.early_frames += 1
+            self.early.setdefault(frame.a, []).append((node_id, frame))
+
+    def _take_early(self, creation_id: int) -> None:
+        for node_id, frame in self.early.pop(creation_id, []):
+            self.early_frames -= 1
+            self.receive(node_id, frame)
+
+    def _on_ack(self, replica: Replica, node_id: str, seq: int) -> None:
+        active = replica.active
+        if active is None:
+            replica.reports[node_id] = seq
+            return
+        was_ready = active.ready
+        active.on_ack(node_id, seq)
+        if not was_ready:
+            self.after_progress(replica)
+
+    def after_progress(self, replica: Replica) -> None:
+        """Once an active replica has become ready: serve those that wait for it."""
+        active = replica.active
+        if active is None or not active.ready:
+            return
+        entry = self.directory.checkpoints[replica.creation_id]
+        for node_id, join in list(replica.waiting_joins.items()):
+            del replica.waiting_joins[node_id]
+            self._start_source(replica, node_id, join)
+        if not entry.replicas.get(self.context.node_id):
+            self._ask(Do.IN_SYNC, replica.creation_id)
+        self.again([])
+
+    def _on_join(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        if entry is None or node_id not in entry.replicas:
+            replica.waiting_joins[node_id] = join
+        elif (replica.active is not None and replica.active.ready) or (
+            replica.active is None and entry.active == node_id and replica.complete
+        ):
+            self._start_source(replica, node_id, join)
+        else:
+            replica.waiting_joins[node_id] = join
+
+    def _start_source(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
+        entry = self.directory.checkpoints[replica.creation_id]
+        if replica.active is not None:
+            if entry.replicas.get(node_id):
+                return
+            replica.active.forget_joiner(node_id, False)
+        replica.sources[node_id] = JoinSource(replica, node_id)
+        replica.sources[node_id].start(*join)
+
+    def _on_joined(self, replica: Replica) -> None:
+        take_joined(replica)
+        if replica.active is not None:
+            replica.active.fetching_from = ""
+            replica.active.advance_start()
+            self.after_progress(replica)
+        else:
+            self._ask(Do.IN_SYNC, replica.creation_id)
+
+    def _drop(self, replica: Replica) -> None:
+        """This copy cannot follow: it leaves the in-sync set by its own word, then joins again."""
+        self.context.log(f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning")
+        quarantine(replica)
+        replica.drop()
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        if entry is not None and entry.replicas.get(self.context.node_id):
+            self._ask(Do.OUT, replica.creation_id)
+        else:
+            self.asks.pop(replica.creation_id, None)
+            replica.joining_from = ""
+            if entry is not None:
+                self._follow(entry, False)
+
+    def _ask(self, number: int, creation_id: int) -> None:
+        self.asks[creation_id] = number
+        if number == Do.OUT:
+            self.held[creation_id].joining_from = ""
+        self.ask([number, creation_id, self.context.node_id])
+
+    def ask_again(self) -> None:
+        """Repeat wishes that a broken link may have swallowed."""
+        if self.asks and self.context.now_ns >= self.ask_again_ns:
+            self.ask_again_ns = self.context.now_ns + ASK_AGAIN_NS
+            for creation_id, number in list(self.asks.items()):
+                self.ask([number, creation_id, self.context.node_id])
+
+    # -- links
+
+    def on_peer_lost(self, node_id: str) -> None:
+        """What was under way to or from that node may not have come through."""
+        for replica in self.held.values():
+            replica.sources.pop(node_id, None)
+            replica.waiting_joins.pop(node_id, None)
+            replica.reports.pop(node_id, None)
+            active = replica.active
+            if replica.joining_from == node_id:
+                replica.joining_from = ""
+            if active is not None:
+                if active.fetching_from == node_id:
+                    active.fetching_from = ""
+                if node_id not in active.required:
+                    active.forget_joiner(node_id, False)
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """Say again what it may lack, and tell it what we hold."""
+        for replica in list(self.held.values()):
+            entry = self.directory.checkpoints.get(replica.creation_id)
+            if entry is None:
+                continue
+            active = replica.active
+            if active is not None:
+                if node_id in active.required and node_id not in active.unreported:
+                    active.resend(node_id)
+                active.advance_start()
+            elif entry.active == node_id and replica.joining_from == "" and self.context.node_id in entry.replicas:
+                self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
+
+    # -- what time brings
+
+    def watch(self) -> None:
+        """Let every active replica that has something open do what is due."""
+        for creation_id, active in list(self.watched.items()):
+            if not active.watch():
+                self.watched.pop(creation_id, None)
+
+    def laggards(self) -> list[str]:
+        """Nodes whose acknowledgements are overdue."""
+        late: dict[str, None] = {}
+        for active in self.watched.values():
+            late.update(dict.fromkeys(active.laggards()))
+        return sorted(late)

@@ -1,0 +1,333 @@
+"""The way of every request: to this node's replica, to the active replica's node, or to the coordinator.
+
+A request that cannot be served now is held until something changes; one that was
+forwarded is sent again when the view, the directory or the link changes, since nobody
+applies it twice. Each is answered once.
+"""
+
+from collections.abc import Callable
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_array, unpack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
+from ckptd.core.context import Context
+from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.directory import Entry
+from ckptd.core.refusal import Refusal
+from ckptd.core.replica import Replica
+from ckptd.core.replicas import Replicas
+from ckptd.core.request import Request
+from ckptd.core.settings import SECOND_NS
+from ckptd.core.view import View
+
+FORGET_NS = 60 * SECOND_NS
+"""A request that nobody can have waited for so long is forgotten."""
+
+READS = (Kind.READ, Kind.ITERATE, Kind.STATUS)
+Key = tuple[int, int]
+
+
+class Requests:
+    """`held` wait here, `forwarded` wait for another node, `queries` for the committed seq, `deferred` for a replica."""
+
+    def __init__(self, context: Context, order: DirectoryOrder) -> None:
+        self.context = context
+        self.order = order
+        self.replicas: Replicas
+        self.view: View | None = None
+        self.ordinals: dict[str | None, int] = {}
+        self.links: dict[int, int] = {}
+        self.held: dict[Key, Request] = {}
+        self.forwarded: dict[Key, Request] = {}
+        self.queries: dict[int, Request] = {}
+        self.deferred: dict[Key, tuple[Request, bytes]] = {}
+        self.token = 0
+        self.draining = False
+        self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
+
+    # -- going
+
+    def dispatch(self, request: Request) -> None:
+        """Send a request where it belongs, or hold it."""
+        context = self.context
+        if context.frozen or context.now_ns >= context.lease_until_ns or self.draining:
+            self._hold(request)
+            return
+        creation_id = request.creation_id
+        if not creation_id:
+            self._dispatch_directory(request)
+            return
+        entry = self.order.directory.checkpoints.get(creation_id)
+        if entry is None:
+            self.answer(request, answer_error(codes.BAD_HANDLE, "the checkpoint is gone, with every replica of it"))
+            return
+        me = context.node_id
+        if request.kind == Kind.UPDATE and entry.active == me:
+            active = self.replicas.held[creation_id].active
+            if active is not None and active.ready:
+                active.order(request)
+            else:
+                self._hold(request)
+        elif entry.attributes.sync and request.kind in READS and entry.replicas.get(me):
+            self._read_here(request, entry, self.replicas.held.get(creation_id))
+        elif entry.active is None:
+            self._without_active(request, entry)
+        elif entry.active == me:
+            self._serve_active(request, entry, self.replicas.held[creation_id])
+        else:
+            self._forward(request, entry.active)
+
+    def _dispatch_directory(self, request: Request) -> None:
+        if self.order.coordinates:
+            self.order.submit(request)
+        elif self.view is not None:
+            self._forward(request, self.view.coordinator)
+
+    def _without_active(self, request: Request, entry: Entry) -> None:
+        if entry.holders or not (entry.attributes.collocated and not entry.attributes.sync):
+            self._hold(request)
+        else:
+            text = "the checkpoint has no active replica: set one"
+            self.answer(request, answer_error(codes.NOT_EXIST, text))
+
+    def _serve_active(self, request: Request, entry: Entry, replica: Replica) -> None:
+        active = replica.active
+        if active is None or not active.ready:
+            self._hold(request)
+        elif request.kind == Kind.SYNCHRONIZE:
+            active.synchronize(request)
+        elif request.kind in READS:
+            self._serve_read(request, entry, replica)
+        else:
+            self.answer(request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown"))
+
+    def _read_here(self, request: Request, entry: Entry, replica: Replica | None) -> None:
+        """Read a sync checkpoint from the local copy: of what is pending, the active replica knows the outcome."""
+        if replica is None or replica.dropped or not replica.complete:
+            self._hold(request)
+            return
+        active = replica.active
+        if active is not None:
+            if active.ready:
+                self._serve_read(request, entry, replica)
+            else:
+                self._hold(request)
+            return
+        if replica.log.pending and self._touches_pending(request, replica) and entry.active is not None:
+            self.token += 1
+            self.queries[self.token] = request
+            frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.token)
+            self.context.send_peer(entry.active, frame)
+            return
+        self._serve_read(request, entry, replica)
+
+    def _touches_pending(self, request: Request, replica: Replica) -> bool:
+        if request.kind != Kind.READ:
+            return True
+        try:
+            return replica.pending_touches([element[0] for element in unpack_array(request.body, 1)])
+        except (FrameError, TypeError, IndexError, KeyError):
+            return False
+
+    def _serve_read(self, request: Request, entry: Entry, replica: Replica) -> None:
+        try:
+            if request.kind == Kind.READ:
+                body = replica.read(unpack_body(request.body))
+            elif request.kind == Kind.ITERATE:
+                body = replica.iterate(unpack_array(request.body, 4))
+            else:
+                body = self._status(entry, replica)
+        except Refusal as refusal:
+            body = answer_error(refusal.code, refusal.text, refusal.index)
+        except FrameError as error:
+            body = answer_error(codes.INVALID_PARAM, str(error))
+        self.answer(request, body)
+
+    def _status(self, entry: Entry, replica: Replica) -> bytes:
+        count, content_bytes = replica.count_and_bytes()
+        attributes = entry.attributes.fields()
+        attributes[2] = entry.retention_ns
+        replicas = [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())]
+        return answer_ok(
+            [attributes, count, content_bytes, entry.active, replicas, len(entry.opens), entry.unlinked]
+        )
+
+    def _hold(self, request: Request) -> None:
+        self.held[request.session, request.number] = request
+
+    def _forward(self, request: Request, node_id: str) -> None:
+        request.to = node_id
+        if request.kind not in READS:
+            request.maybe_done = True
+        self.forwarded[request.session, request.number] = request
+        self._send_forward(request)
+
+    def _send_forward(self, request: Request) -> None:
+        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest)
+        frame = encode_frame(
+            Kind.FORWARD, request.number, self.context.epoch, request.session, route + request.body
+        )
+        self.context.send_peer(request.to, frame)
+
+    # -- coming
+
+    def on_forward(self, node_id: str, frame: Frame) -> None:
+        """A request that another node passes on. Raises: FrameError."""
+        if len(frame.body) < FORWARD_ROUTE.size:
+            raise FrameError("a forwarded request shorter than its route")
+        kind, creation_id, lowest = FORWARD_ROUTE.unpack_from(frame.body)
+        body = frame.body[FORWARD_ROUTE.size :]
+        request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
+        if creation_id and frame.c not in self.order.directory.sessions:
+            self.answer(request, answer_error(codes.BAD_HANDLE, "this session has ended"))
+            return
+        self.dispatch(request)
+
+    def on_forward_answer(self, frame: Frame) -> None:
+        request = self.forwarded.get((frame.c, frame.a))
+        if request is not None:
+            self.answer(request, frame.body)
+
+    def on_query(self, node_id: str, frame: Frame) -> None:
+        """Tell a replica what is committed now; it answers a reader by that."""
+        replica = self.replicas.held.get(frame.a)
+        if replica is None or replica.active is None or not replica.active.ready or not self.context.serving():
+            return
+        epoch, committed_seq = self.context.epoch, replica.log.committed_seq
+        self.context.send_peer(
+            node_id,
+            encode_frame(Kind.COMMIT, frame.a, epoch, committed_seq)
+            + encode_frame(Kind.QUERIED, frame.a, epoch, frame.c),
+        )
+
+    def on_queried(self, frame: Frame) -> None:
+        request = self.queries.pop(frame.c, None)
+        entry = self.order.directory.checkpoints.get(frame.a)
+        replica = self.replicas.held.get(frame.a)
+        if request is None:
+            return
+        if entry is None or replica is None or replica.dropped or not self.context.serving():
+            self.dispatch(request)
+        else:
+            self._serve_read(request, entry, replica)
+
+    # -- answering
+
+    def answer(self, request: Request, body: bytes) -> None:
+        """Give a request its one answer, unless that waits for this node's replica."""
+        if request.to:
+            self.forwarded.pop((request.session, request.number), None)
+        if type(request.origin) is str:
+            frame = encode_frame(
+                Kind.FORWARD_ANSWER, request.number, self.context.epoch, request.session, body
+            )
+            self.context.send_peer(request.origin, frame)
+            return
+        if not request.creation_id and request.kind in (Kind.OPEN, Kind.ACTIVE_SET, Kind.ATTACH):
+            if request.kind == Kind.ATTACH:
+                body = self.on_attached(request) if body == answer_ok() else body
+            elif self._must_wait(request, body):
+                self.deferred[request.session, request.number] = (request, body)
+                return
+        ordinal = 0
+        if request.creation_id:
+            entry = self.order.directory.checkpoints.get(request.creation_id)
+            ordinal = self.ordinals.get(entry.active, 0) if entry is not None else 0
+        assert isinstance(request.origin, int)
+        self.context.send_client(
+            request.origin, encode_answer(request.number, self.context.epoch, ordinal, body)
+        )
+
+    def _must_wait(self, request: Request, body: bytes) -> bool:
+        """An open waits until this node's new replica is like the others (R41), ActiveReplicaSet until it serves (R80)."""
+        if unpack_array(body, 1)[0] != codes.OK:
+            return False
+        session = self.order.directory.sessions.get(request.session)
+        handle = request.number if request.kind == Kind.OPEN else unpack_array(request.body, 1)[0]
+        opened = session.opens.get(handle) if session is not None else None
+        entry = self.order.directory.checkpoints.get(opened[0]) if opened is not None else None
+        if entry is None:
+            return False
+        me = self.context.node_id
+        if request.kind == Kind.OPEN:
+            return entry.replicas.get(me) is False and entry.active is not None
+        replica = self.replicas.held.get(entry.creation_id)
+        return entry.active == me and (replica is None or replica.active is None or not replica.active.ready)
+
+    # -- when something changes
+
+    def again(self, unanswered: list[Request]) -> None:
+        """Something changed: try what is held, and requests whose replica lost its role."""
+        for request in unanswered:
+            request.maybe_done = True
+            if isinstance(request.origin, int):
+                self._hold(request)
+        if self.deferred:
+            for key, (request, body) in list(self.deferred.items()):
+                if not self._must_wait(request, body):
+                    del self.deferred[key]
+                    self.answer(request, body)
+        if self.held and self.context.serving() and not self.draining:
+            held, self.held = self.held, {}
+            for request in held.values():
+                self.dispatch(request)
+
+    def on_directory_changed(self, creation_ids: list[int]) -> None:
+        """Who is active may have changed: send what was forwarded for these to who is active now."""
+        checkpoints = self.order.directory.checkpoints
+        for request in list(self.forwarded.values()):
+            if request.creation_id in creation_ids:
+                entry = checkpoints.get(request.creation_id)
+                if entry is None or entry.active != request.to:
+                    del self.forwarded[request.session, request.number]
+                    self.dispatch(request)
+        for token, request in list(self.queries.items()):
+            if request.creation_id in creation_ids:
+                del self.queries[token]
+                self.dispatch(request)
+
+    def on_installed(self, view: View, unanswered: list[Request]) -> None:
+        """A new epoch: whatever waited for another node is sent anew; others send anew what they had sent here."""
+        self.view = view
+        self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
+        waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]
+        self.forwarded, self.queries, self.held = {}, {}, {}
+        for request in waiting:
+            request.to = ""
+            if isinstance(request.origin, int) and request.origin in self.links:
+                self._hold(request)
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """Say again what a broken link may have swallowed."""
+        for request in self.forwarded.values():
+            if request.to == node_id:
+                self._send_forward(request)
+        for token, request in list(self.queries.items()):
+            entry = self.order.directory.checkpoints.get(request.creation_id)
+            if entry is not None and entry.active == node_id:
+                del self.queries[token]
+                self.dispatch(request)
+
+    def on_time(self) -> None:
+        """Tell those that have waited long, and for whom nothing was done, to try again."""
+        now_ns, settings = self.context.now_ns, self.context.settings
+        for key, request in list(self.held.items()):
+            waited_ns = now_ns - request.since_ns
+            if waited_ns >= settings.hold_ns and not request.maybe_done and isinstance(request.origin, int):
+                del self.held[key]
+                self.answer(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
+            elif waited_ns >= FORGET_NS:
+                del self.held[key]
+        for key, request in list(self.forwarded.items()):
+            if now_ns - request.since_ns >= FORGET_NS and request.origin not in self.links:
+                del self.forwarded[key]
+
+    def why_held(self, request: Request) -> str:
+        """What a held request waits for, in words."""
+        if not self.context.serving():
+            return "this node is in no view that may serve just now"
+        entry = self.order.directory.checkpoints.get(request.creation_id)
+        if entry is not None and entry.holders:
+            return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
+        return "the checkpoint's active replica is getting ready"

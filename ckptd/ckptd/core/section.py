@@ -1,0 +1,351 @@
+"""Sections, and the rules by which operations change them (SAF 3.6, 3.7; R88 to R133).
+
+The table holds the newest *staged* contents. `apply` is all or nothing and keeps, for
+every id it touched, what stood there before: that undoes a refused update, and it is
+what a read is answered from while an update is pending. It knows no replicas and no
+clients.
+"""
+
+import heapq
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
+from ckpt_protocol.limits import SIZE_MAX
+from ckpt_protocol.messages import Op
+from ckptd.core.attributes import Attributes
+from ckptd.core.refusal import Refusal
+
+VALID: Final = SA_CKPT_SECTION_VALID
+CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
+_CREATED_FIELDS: Final = 4
+DEFAULT_ID: Final = b""
+
+
+class Section:
+    """One section. It is replaced, never changed, so that a reader's copy stays as it was.
+
+    `seq` is that of the update which last changed it; times are ns since 1970.
+    """
+
+    __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state")
+
+    def __init__(
+        self, content: bytes, expiration_ns: int, last_update_ns: int, seq: int, state: int = VALID
+    ) -> None:
+        self.content = content
+        self.expiration_ns = expiration_ns
+        self.last_update_ns = last_update_ns
+        self.seq = seq
+        self.state = state
+
+
+Before = dict[bytes, Section | None]
+"""What stood under each id that an update touched; None: nothing."""
+
+
+class SectionTable:
+    """All sections of one replica, within its checkpoint's limits."""
+
+    __slots__ = ("_apply", "expirations", "_sorted", "attributes", "content_bytes", "sections")
+
+    def __init__(self, attributes: Attributes) -> None:
+        self.attributes = attributes
+        self.sections: dict[bytes, Section] = {}
+        self.content_bytes = 0
+        self.expirations: list[tuple[int, bytes]] = []
+        self._sorted: list[bytes] | None = None
+        self._apply = (
+            None,
+            self._create,
+            self._delete,
+            self._overwrite,
+            self._write,
+            self._set_expiration,
+            self._put,
+            self._patch,
+            self._remove,
+            self._piece,
+        )
+        if attributes.sections_max == 1:
+            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, 0, 0)
+
+    # -- changing
+
+    def apply(
+        self, ops: Any, time_ns: int, seq: int, before: Before, code_max: int = Op.PIECE
+    ) -> list[bytes] | None:
+        """Do every operation or none. Returns the ids that were generated, None for none.
+
+        A CREATE without an id is given one *in place*, so that `ops` then says the same
+        to every replica. Raises: Refusal, with the index of the operation at fault.
+        """
+        if type(ops) is not list or not ops:
+            raise Refusal(codes.INVALID_PARAM, "an update without operations")
+        generated: list[bytes] | None = None
+        handlers = self._apply
+        for index, op in enumerate(ops):
+            try:
+                code = op[0]
+                if not 0 < code <= code_max:
+                    raise Refusal(codes.INVALID_PARAM, f"operation {code} is unknown")
+                handlers[code](op, time_ns, seq, before)  # type: ignore[misc]
+                if code == Op.CREATE and len(op) > _CREATED_FIELDS:
+                    generated = [*(generated or ()), op[1]]
+            except Refusal as refusal:
+                self.undo(before)
+                refusal.index = index
+                raise
+            except (ValueError, TypeError, IndexError):
+                self.undo(before)
+                raise Refusal(codes.INVALID_PARAM, "an operation has missing or wrong fields", index) from None
+        return generated
+
+    def apply_leniently(self, ops: Any, time_ns: int, seq: int, before: Before) -> None:
+        """What a joining replica does: operations on sections that it has not received yet fall away."""
+        for op in ops:
+            touched: Before = {}
+            try:
+                self.apply([op], time_ns, seq, touched)
+            except Refusal:
+                continue
+            for section_id, section in touched.items():
+                before.setdefault(section_id, section)
+
+    def undo(self, before: Before) -> None:
+        """Put back what stood before."""
+        for section_id, section in before.items():
+            self.place(section_id, section)
+        before.clear()
+
+    def place(self, section_id: bytes, section: Section | None) -> None:
+        """Put a section under an id, whatever stood there; None removes."""
+        sections = self.sections
+        old = sections.get(section_id)
+        if old is not None:
+            self.content_bytes -= len(old.content)
+        elif section is not None:
+            self._sorted = None
+        if section is None:
+            if old is not None:
+                del sections[section_id]
+                self._sorted = None
+            return
+        sections[section_id] = section
+        self.content_bytes += len(section.content)
+        if section.expiration_ns != SA_TIME_END:
+            heapq.heappush(self.expirations, (section.expiration_ns, section_id))
+
+    def _replace(self, section_id: bytes, old: Section | None, section: Section, before: Before) -> None:
+        if section_id not in before:
+            before[section_id] = old
+        if old is None or section.expiration_ns != SA_TIME_END:
+            self.place(section_id, section)
+            return
+        self.content_bytes += len(section.content) - len(old.content)
+        self.sections[section_id] = section
+
+    def _get(self, section_id: Any) -> Section:
+        if type(section_id) is not bytes:
+            raise TypeError
+        section = self.sections.get(section_id)
+        if section is None:
+            raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}")
+        return section
+
+    def _check_content(self, content: Any) -> None:
+        if type(content) is not bytes:
+            raise TypeError
+        size = len(content)
+        if size > self.attributes.section_bytes_max:
+            limit = self.attributes.section_bytes_max
+            raise Refusal(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
+        if size > self.attributes.section_bytes_cap:
+            raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
+
+    def _check_expiration(self, expiration_ns: Any, time_ns: int) -> None:
+        if type(expiration_ns) is not int:
+            raise TypeError
+        if not time_ns < expiration_ns <= SIZE_MAX:
+            raise Refusal(codes.INVALID_PARAM, "the expiration time has passed or is no time")
+
+    def _check_new_id(self, section_id: Any) -> None:
+        if type(section_id) is not bytes:
+            raise TypeError
+        limit = self.attributes.section_id_bytes_max
+        if len(section_id) > limit:
+            raise Refusal(codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}")
+        if not section_id:
+            raise Refusal(codes.INVALID_PARAM, "a section needs an id here")
+        if len(self.sections) >= self.attributes.sections_max:
+            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+
+    def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, expiration_ns, content = op[:_CREATED_FIELDS]
+        if type(section_id) is not bytes:
+            raise TypeError
+        self._check_content(content)
+        self._check_expiration(expiration_ns, time_ns)
+        if self.attributes.sections_max == 1 or section_id in self.sections:
+            raise Refusal(codes.EXIST, f"section {section_id[:32]!r} exists")
+        if not section_id:
+            section_id = self._generate_id(seq)
+            op[:] = [op[0], section_id, expiration_ns, content, True]
+        self._check_new_id(section_id)
+        self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), before)
+
+    def _generate_id(self, seq: int) -> bytes:
+        """An id that is free: the update's seq in up to eight bytes, counted on while it is taken."""
+        if len(self.sections) >= self.attributes.sections_max:
+            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+        width = min(self.attributes.section_id_bytes_max, 8)
+        space = 256**width
+        for number in range(seq, seq + min(space, len(self.sections) + 1)):
+            section_id = (number % space).to_bytes(width, "big")
+            if section_id not in self.sections:
+                return section_id
+        raise Refusal(codes.NO_SPACE, f"all ids of {width} bytes are in use")
+
+    def _delete(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        section_id = op[1]
+        if section_id == DEFAULT_ID:
+            raise Refusal(codes.INVALID_PARAM, "the default section cannot be deleted")
+        old = self._get(section_id)
+        if section_id not in before:
+            before[section_id] = old
+        self.place(section_id, None)
+
+    def _overwrite(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, content = op
+        old = self._get(section_id)
+        self._check_content(content)
+        self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), before)
+
+    def _write(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, offset, content = op
+        old = self._get(section_id)
+        self._splice(section_id, old, offset, content, old.expiration_ns, time_ns, seq, before)
+
+    def _splice(
+        self,
+        section_id: bytes,
+        old: Section | None,
+        offset: Any,
+        content: Any,
+        expiration_ns: int,
+        time_ns: int,
+        seq: int,
+        before: Before,
+    ) -> None:
+        """Write at an offset: never shortens; a gap behind the old end reads as zeros (R116)."""
+        self._check_content(content)
+        if type(offset) is not int:
+            raise TypeError
+        if not 0 <= offset <= SIZE_MAX:
+            raise Refusal(codes.INVALID_PARAM, f"offset {offset} is not 0 to 2^63-1")
+        if offset + len(content) > self.attributes.section_bytes_cap:
+            limit = self.attributes.section_bytes_cap
+            raise Refusal(codes.NO_RESOURCES, f"offset {offset} and {len(content)} bytes exceed {limit}")
+        if old is not None:
+            if old.state == CORRUPTED:
+                raise Refusal(codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it")
+            held = old.content
+            if not content:
+                content = held
+            elif offset or len(content) < len(held):
+                content = held[:offset].ljust(offset, b"\0") + content + held[offset + len(content) :]
+        elif offset and content:
+            content = bytes(offset) + content
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+
+    def _set_expiration(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, expiration_ns = op
+        if section_id == DEFAULT_ID:
+            raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+        old = self._get(section_id)
+        self._check_expiration(expiration_ns, time_ns)
+        section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
+        self._replace(section_id, old, section, before)
+
+    def _find_or_allow(self, section_id: Any, expiration_ns: Any, time_ns: int) -> tuple[Section | None, int]:
+        """For operations that create what is missing: the section if there, and the expiration to set."""
+        if type(section_id) is not bytes:
+            raise TypeError
+        old = self.sections.get(section_id)
+        if expiration_ns is not None:
+            self._check_expiration(expiration_ns, time_ns)
+            if section_id == DEFAULT_ID and expiration_ns != SA_TIME_END:
+                raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+        if old is None:
+            self._check_new_id(section_id)
+            return None, SA_TIME_END if expiration_ns is None else expiration_ns
+        return old, old.expiration_ns if expiration_ns is None else expiration_ns
+
+    def _put(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, content, expiration_ns = op
+        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        self._check_content(content)
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+
+    def _patch(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, offset, content, expiration_ns = op
+        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, before)
+
+    def _remove(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        if op[1] in self.sections:
+            self._delete(op, time_ns, seq, before)
+
+    def _piece(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        """A part of a weak section: it is CORRUPTED until the piece that ends it has come."""
+        _, section_id, total, offset, content, expiration_ns, last_update_ns = op
+        old = self.sections.get(section_id)
+        held = old.content[:offset] if old is not None and offset else b""
+        whole = held + content
+        state = VALID if len(whole) == total else CORRUPTED
+        self._replace(section_id, old, Section(whole, expiration_ns, last_update_ns, seq, state), before)
+
+    # -- looking
+
+    def next_expiration_ns(self) -> int | None:
+        """When the next section's time comes (ns since 1970), None for never."""
+        heap = self.expirations
+        while heap:
+            expiration_ns, section_id = heap[0]
+            section = self.sections.get(section_id)
+            if section is not None and section.expiration_ns == expiration_ns:
+                return expiration_ns
+            heapq.heappop(heap)
+        return None
+
+    def expired(self, wall_ns: int) -> list[bytes]:
+        """Ids of the sections whose time has passed; they stay due until they are deleted."""
+        due: dict[bytes, None] = {}
+        heap = self.expirations
+        while heap and heap[0][0] <= wall_ns:
+            expiration_ns, section_id = heapq.heappop(heap)
+            section = self.sections.get(section_id)
+            if section is not None and section.expiration_ns == expiration_ns:
+                due[section_id] = None
+        return list(due)
+
+    def rearm(self) -> None:
+        """Make every expiration due again: for whoever takes over as the active replica."""
+        self.expirations = [
+            (section.expiration_ns, section_id)
+            for section_id, section in self.sections.items()
+            if section.expiration_ns != SA_TIME_END
+        ]
+        heapq.heapify(self.expirations)
+
+    def sorted_ids(self) -> list[bytes]:
+        """All ids in byte order, kept until one is added or removed. Not to be changed."""
+        if self._sorted is None:
+            self._sorted = sorted(self.sections)
+        return self._sorted
+
+    def visible(self) -> Iterator[tuple[bytes, Section]]:
+        """Every section as it is staged, in byte order."""
+        for section_id in self.sorted_ids():
+            yield section_id, self.sections[section_id]

@@ -1,0 +1,99 @@
+"""What the coordinator sees to by itself: retention, replicas to rebuild, sessions of lost nodes, members' wishes."""
+
+from typing import Any
+
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.directory import Do
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.placement import missing_replicas
+from ckptd.core.view import View
+
+
+class Upkeep:
+    """Runs at every member; acts only at the coordinator. All its operations are ordered like anybody's."""
+
+    def __init__(self, context: Context, order: DirectoryOrder, heartbeats: Heartbeats) -> None:
+        self.context = context
+        self.order = order
+        self.heartbeats = heartbeats
+        self.view: View | None = None
+        self.next_expiry_ns = NEVER_NS
+        self.placement_due = False
+        self.orphans_ns: dict[int, int] = {}
+
+    def on_installed(self, view: View) -> None:
+        """Re-arm everything: the timers of the last coordinator are gone with it."""
+        self.view = view
+        self.next_expiry_ns = self.context.now_ns
+        self.placement_due = True
+        self.context.wake_at(self.context.now_ns)
+        until_ns = self.context.now_ns + self.context.settings.session_grace_ns
+        orphans = {
+            session: self.orphans_ns.get(session, until_ns)
+            for session, entry in self.order.directory.sessions.items()
+            if entry.node_id not in view.members
+        }
+        self.orphans_ns = orphans
+
+    def on_directory_changed(self, creation_ids: list[int]) -> None:
+        """A retention may have begun."""
+        for creation_id in creation_ids:
+            entry = self.order.directory.checkpoints.get(creation_id)
+            expires_ns = self.order.directory.expires_ns(entry) if entry is not None else None
+            if expires_ns is not None and expires_ns < self.next_expiry_ns:
+                self.next_expiry_ns = expires_ns
+                self.context.wake_at(expires_ns)
+
+    def on_time(self) -> None:
+        if not self.order.coordinates or not self.context.serving() or self.view is None:
+            return
+        now_ns = self.context.now_ns
+        if now_ns >= self.next_expiry_ns:
+            self._expire(now_ns)
+        if self.placement_due and self.order.staged is None and not self.order.queue:
+            self.placement_due = False
+            for creation_id, node_id in self._missing():
+                self.order.submit([Do.ADD, creation_id, node_id])
+        for session, until_ns in list(self.orphans_ns.items()):
+            entry = self.order.directory.sessions.get(session)
+            if entry is None or entry.node_id in self.view.members:
+                del self.orphans_ns[session]
+            elif until_ns <= now_ns:
+                del self.orphans_ns[session]
+                self.order.submit([Do.END, session])
+
+    def _missing(self) -> list[tuple[int, str]]:
+        assert self.view is not None
+        leaving = [peer.node_id for peer in self.heartbeats.peers.values() if peer.leaving]
+        if self.heartbeats.leaving:
+            leaving.append(self.context.node_id)
+        replicas = self.context.settings.replicas
+        return missing_replicas(self.order.directory, self.view, replicas, leaving)
+
+    def _expire(self, now_ns: int) -> None:
+        """Order the end of checkpoints whose retention is over. Ordered, since one may be opened meanwhile."""
+        self.next_expiry_ns = NEVER_NS
+        for entry in list(self.order.directory.checkpoints.values()):
+            expires_ns = self.order.directory.expires_ns(entry)
+            if expires_ns is None:
+                continue
+            if expires_ns <= now_ns:
+                self.order.submit([Do.EXPIRE, entry.creation_id])
+            elif expires_ns < self.next_expiry_ns:
+                self.next_expiry_ns = expires_ns
+        self.context.wake_at(self.next_expiry_ns)
+
+    def on_ask(self, node_id: str, op: list[Any]) -> None:
+        """A member wishes an operation. It may have been granted, or be out of date, by now."""
+        match op:
+            case [Do.END, int(session), int(generation)]:
+                entry = self.order.directory.sessions.get(session)
+                if entry is not None and entry.generation == generation:
+                    self.order.submit([Do.END, session, generation])
+            case [Do.IN_SYNC | Do.OUT as number, int(creation_id), str(of_node)] if of_node == node_id:
+                checkpoint = self.order.directory.checkpoints.get(creation_id)
+                if checkpoint is None or node_id not in checkpoint.replicas:
+                    return
+                if checkpoint.replicas[node_id] != (number == Do.IN_SYNC):
+                    self.order.submit([number, creation_id, node_id])

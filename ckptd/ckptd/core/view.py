@@ -1,0 +1,139 @@
+"""Views: the agreed membership, and which view may follow another. Pure data and rules."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ckpt_protocol.framing import FrameError
+
+DEPARTURES_PER_NODE_MAX: Final = 8
+"""How many of a node's past stays in views are remembered."""
+
+
+@dataclass(slots=True, frozen=True)
+class Member:
+    """A node's stay in the view: which start of it, since which epoch."""
+
+    incarnation: int
+    join_epoch: int
+
+
+@dataclass(slots=True, frozen=True)
+class Departure:
+    """A stay that ended: the node was a member from `join_epoch` to `last_epoch`."""
+
+    node_id: str
+    incarnation: int
+    join_epoch: int
+    last_epoch: int
+
+
+@dataclass(slots=True, frozen=True)
+class View:
+    """One epoch's members by node id (sorted), and the stays of those that left.
+
+    `founded` is the epoch of the cold start that this history began with.
+    """
+
+    epoch: int
+    members: dict[str, Member]
+    departures: tuple[Departure, ...] = field(default=())
+    founded: int = 0
+
+    @property
+    def coordinator(self) -> str:
+        """The member with the lowest join epoch, then node id."""
+        return succession(self)[0]
+
+    def has(self, node_id: str, incarnation: int) -> bool:
+        """Whether this very start of the node is a member."""
+        member = self.members.get(node_id)
+        return member is not None and member.incarnation == incarnation
+
+    def ordinal(self, node_id: str | None) -> int:
+        """A member's place among the sorted node ids, from 1; 0 for none."""
+        return list(self.members).index(node_id) + 1 if node_id in self.members else 0
+
+    def fields(self) -> list[Any]:
+        """As it travels."""
+        return [
+            self.epoch,
+            [[node_id, member.incarnation, member.join_epoch] for node_id, member in self.members.items()],
+            [[d.node_id, d.incarnation, d.join_epoch, d.last_epoch] for d in self.departures],
+            self.founded,
+        ]
+
+
+def parse_view(fields: Any) -> View:
+    """A view as it travelled. Raises: FrameError."""
+    try:
+        epoch, members, departures, founded = fields[:4]
+        return View(
+            int(epoch),
+            {str(node_id): Member(int(inc), int(join)) for node_id, inc, join in sorted(members)},
+            tuple(Departure(str(n), int(i), int(j), int(last)) for n, i, j, last in departures),
+            int(founded),
+        )
+    except (TypeError, ValueError) as error:
+        raise FrameError(f"no view: {error}") from None
+
+
+def succession(view: View) -> list[str]:
+    """All members, each the coordinator when those before it are gone."""
+    return sorted(view.members, key=lambda node_id: (view.members[node_id].join_epoch, node_id))
+
+
+def founding(epoch: int, members: dict[str, int]) -> View:
+    """The first view of a history: everybody joins, nobody has data."""
+    return View(epoch, {node_id: Member(members[node_id], epoch) for node_id in sorted(members)}, (), epoch)
+
+
+def following(view: View, epoch: int, members: dict[str, int]) -> View:
+    """The view of `epoch` with these members (node id to incarnation), as it follows `view`.
+
+    Who was a member, and is the same start of its node, keeps its join epoch; anybody
+    else joins now: a restarted node has no data (R2, R4).
+    """
+    new: dict[str, Member] = {}
+    for node_id in sorted(members):
+        member = view.members.get(node_id)
+        if member is None or member.incarnation != members[node_id]:
+            member = Member(members[node_id], epoch)
+        new[node_id] = member
+    departures = list(view.departures)
+    for node_id, member in view.members.items():
+        if new.get(node_id) != member:
+            departures.append(Departure(node_id, member.incarnation, member.join_epoch, view.epoch))
+    return View(epoch, new, tuple(_recent(departures)), view.founded)
+
+
+def _recent(departures: list[Departure]) -> Iterable[Departure]:
+    kept: dict[str, list[Departure]] = {}
+    for departure in departures:
+        stays = kept.setdefault(departure.node_id, [])
+        stays.append(departure)
+        del stays[:-DEPARTURES_PER_NODE_MAX]
+    return [departure for node_id in sorted(kept) for departure in kept[node_id]]
+
+
+def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: int) -> int:
+    """How long a node that was a member at `base_epoch` stayed: its last epoch, the view's own if it never left; 0 if unknown."""
+    member = view.members.get(node_id)
+    if member is not None and member.incarnation == incarnation and member.join_epoch <= base_epoch:
+        return view.epoch
+    for departure in view.departures:
+        if (departure.node_id, departure.incarnation) != (node_id, incarnation):
+            continue
+        if departure.join_epoch <= base_epoch <= departure.last_epoch:
+            return departure.last_epoch
+    return 0
+
+
+def came_back_between(view: View, node_id: str, incarnation: int, base_epoch: int) -> bool:
+    """Whether a node that was no member at `base_epoch` was one in a view between that and this one."""
+    return any(
+        (departure.node_id, departure.incarnation) == (node_id, incarnation) and departure.join_epoch > base_epoch
+        for departure in view.departures
+    ) or (
+        view.has(node_id, incarnation) and base_epoch < view.members[node_id].join_epoch < view.epoch
+    )

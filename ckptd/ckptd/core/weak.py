@@ -1,0 +1,64 @@
+"""Batches of a weak checkpoint: the sections that changed since the last one, newest value only.
+
+A hot section costs one transfer a batch. A section larger than a batch travels in
+pieces; a replica that did not get all of them holds it as CORRUPTED. It knows neither
+nodes nor messages.
+"""
+
+from typing import Any
+
+from ckpt_protocol.messages import Op
+from ckptd.core.section import Before, SectionTable
+
+
+class WeakBatch:
+    """What gathered since the last batch: ids in the order they changed, and the requests swallowed."""
+
+    __slots__ = ("answered", "changed", "since_ns")
+
+    def __init__(self) -> None:
+        self.changed: dict[bytes, None] = {}
+        self.answered: list[list[Any]] = []
+        self.since_ns = 0
+
+    def add(self, before: Before, answered: list[Any] | None, now_ns: int) -> None:
+        """Remember what an update touched, and the request that it answered."""
+        if not self.changed and not self.answered:
+            self.since_ns = now_ns
+        for section_id in before:
+            self.changed[section_id] = None
+        if answered is not None:
+            self.answered.append(answered)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.answered)
+
+    def split(self, sections: SectionTable, batch_bytes: int) -> list[tuple[list[Any], list[bytes]]]:
+        """The operations in portions of about `batch_bytes`, each with the ids that it completes."""
+        portions: list[tuple[list[Any], list[bytes]]] = []
+        ops: list[Any] = []
+        whole: list[bytes] = []
+        size = 0
+        for section_id in self.changed:
+            section = sections.sections.get(section_id)
+            if section is None:
+                ops.append([Op.REMOVE, section_id])
+                continue
+            content, total = section.content, len(section.content)
+            for offset in range(0, total or 1, batch_bytes):
+                piece = content[offset : offset + batch_bytes]
+                if ops and size + len(piece) > batch_bytes:
+                    portions.append((ops, whole))
+                    ops, whole, size = [], [], 0
+                ops.append(
+                    [Op.PIECE, section_id, total, offset, piece, section.expiration_ns, section.last_update_ns]
+                )
+                size += len(piece)
+            whole.append(section_id)
+        if ops or not portions:
+            portions.append((ops, whole))
+        return portions
+
+    def clear(self) -> None:
+        self.changed = {}
+        self.answered = []
