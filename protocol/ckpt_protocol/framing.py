@@ -98,8 +98,13 @@ class FrameDecoder:
             if end > size:
                 self._need = end - start
                 break
-            body = source[start + HEADER_BYTES : end]
-            frames.append(Frame(kind, a, b, c, body if type(body) is bytes else bytes(body)))
+            if source is chunk:
+                body = chunk[start + HEADER_BYTES : end]
+            else:
+                # A view, so that a large body is copied once and not twice.
+                with memoryview(buffer) as view:
+                    body = bytes(view[start + HEADER_BYTES : end])
+            frames.append(Frame(kind, a, b, c, body))
             start = end
         else:
             self._need = HEADER_BYTES

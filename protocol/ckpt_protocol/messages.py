@@ -85,8 +85,8 @@ class Op:
     PIECE: Final = 9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
 
 
-FORWARD_ROUTE: Final = struct.Struct(">BQQ")
-"""kind, creation_id (0: the directory), lowest unanswered request."""
+FORWARD_ROUTE: Final = struct.Struct(">BQQQ")
+"""kind, creation_id (0: the directory), lowest unanswered request, the sender's directory seq."""
 
 REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQ")
 """session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in.

@@ -160,6 +160,9 @@ class ActiveReplica:
                 self.unreported.append(node_id)
             if node_id not in self.streaming:
                 self.streaming.append(node_id)
+        for node_id in self.required:
+            if not replicas.get(node_id) and node_id not in self.joined:
+                self.replica.reports.pop(node_id, None)
         self.required = [n for n in self.required if replicas.get(n) or n in self.joined]
         self.streaming = [n for n in self.streaming if n in replicas]
         self.unreported = [n for n in self.unreported if n in self.required]
@@ -174,6 +177,7 @@ class ActiveReplica:
     def forget_joiner(self, node_id: str, in_sync: bool) -> None:
         """A node's join begins again, or its link broke: it is required only if the directory counts it."""
         if not in_sync:
+            self.replica.reports.pop(node_id, None)
             self.joined.pop(node_id, None)
             self.required = [n for n in self.required if n != node_id]
             self.streaming = [n for n in self.streaming if n != node_id]
@@ -291,6 +295,9 @@ class ActiveReplica:
         if node_id in self.unreported:
             self.on_report(node_id, seq)
             self.resend(node_id)
+            self._advance()
+        elif node_id not in self.required:
+            self.replica.reports[node_id] = seq
         acked = self.acked
         if seq > acked.get(node_id, -1):
             acked[node_id] = seq

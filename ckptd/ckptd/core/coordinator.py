@@ -124,7 +124,7 @@ class DirectoryOrder:
     def _commit_if_held(self) -> None:
         if self.staged is None or self.unacked or self.view is None:
             return
-        asked = self.asked
+        asked, self.asked = self.asked, None
         answer = self.finish()
         frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
         for node_id in self.view.members:
@@ -168,7 +168,6 @@ class DirectoryOrder:
         assert self.staged is not None
         op, session, number, lowest, answer = unpack_array(self.staged, 5)[:5]
         self.staged = None
-        self.asked = None
         directory = self.directory
         directory.apply(op, directory.seq + 1, self.context.now_ns)
         entry = directory.sessions.get(session)

@@ -18,6 +18,9 @@ from ckptd.core.view import View
 
 LONG_AGO_NS: Final = -(2**62)
 
+CLOCK_SKEW: Final = 50
+"""Clocks of two nodes run at most one part in so many apart."""
+
 ALONE_LEASE_NS: Final = NEVER_NS
 """A node alone in its view needs nobody's acknowledgement."""
 
@@ -30,6 +33,8 @@ class Peer:
     incarnation: int = 0
     heard_ns: int = LONG_AGO_NS
     """When its last heartbeat came."""
+    echo_given_ns: int = LONG_AGO_NS
+    """When the newest heartbeat came that we echoed while we served."""
     epoch: int = 0
     decided_epoch: int = 0
     stamp_ns: int = 0
@@ -50,6 +55,8 @@ class Peer:
     """The epoch whose first heartbeat from it we have answered."""
     seen_leaving: bool = False
     hears: dict[str, int] = field(default_factory=dict)
+    linked: dict[str, int] = field(default_factory=dict)
+    """Those among them that it has a link to."""
     complaints: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
 
@@ -79,6 +86,8 @@ class Heartbeats:
         context = self.context
         # A frozen node echoes nothing: its echo would prolong a lease of an epoch that is over.
         echo_ns = 0 if context.frozen else peer.stamp_ns
+        if echo_ns:
+            peer.echo_given_ns = peer.heard_ns
         flags = (1 if self.leaving else 0) | (2 if self.left else 0) | (4 if self.member else 0)
         body = pack_body(
             [
@@ -87,7 +96,11 @@ class Heartbeats:
                 self.decided_epoch,
                 self.disk_epoch,
                 flags,
-                [[other.node_id, other.incarnation] for other in self.peers.values() if self.hears(other)],
+                [
+                    [other.node_id, other.incarnation, other.connected]
+                    for other in self.peers.values()
+                    if self.hears(other)
+                ],
                 list(self.complaints),
                 peer.incarnation,
             ]
@@ -113,7 +126,8 @@ class Heartbeats:
         elif frame.a <= peer.stamp_ns:
             return None
         try:
-            peer.hears = {str(other): int(inc) for other, inc in hears}
+            peer.hears = {str(other): int(inc) for other, inc, _ in hears}
+            peer.linked = {str(other): int(inc) for other, inc, linked in hears if linked}
             peer.complaints = tuple(str(other) for other in complaints)
         except (TypeError, ValueError):
             raise FrameError("a heartbeat with other fields") from None
@@ -140,7 +154,7 @@ class Heartbeats:
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
         peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
         peer.leaving = peer.left = peer.member = False
-        peer.hears, peer.complaints = {}, ()
+        peer.hears, peer.linked, peer.complaints = {}, {}, ()
 
     def refused(self, node_id: str) -> bool:
         """A connection was refused; True when that proves the node's last start dead.
@@ -203,10 +217,11 @@ class Heartbeats:
     def lease_left_behind_ns(self, node_id: str) -> int:
         """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
 
-        We echo a stamp only after it came, so its lease from us ends one lease after it was last heard.
+        We echo a stamp only after it came, so its lease from us ends one lease after the last that we echoed was heard.
         """
         peer = self.peers.get(node_id)
-        return self.context.now_ns if peer is None else peer.heard_ns + self.context.settings.lease_ns
+        lease_ns = self.context.settings.lease_ns
+        return self.context.now_ns if peer is None else peer.echo_given_ns + lease_ns + lease_ns // CLOCK_SKEW
 
     def summary(self) -> dict[str, Any]:
         """For DESCRIBE."""

@@ -16,7 +16,7 @@ from ckptd.core.arbiter import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
-from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.heartbeat import CLOCK_SKEW, Heartbeats
 from ckptd.core.view import View, following, founding, parse_view, succession
 
 
@@ -142,7 +142,8 @@ class Membership:
                 continue
             if base.has(peer.node_id, peer.incarnation) or not self._hear_each_other(peer.node_id, wanted):
                 continue
-            if peer.hears.get(me) != self.context.incarnation:
+            linked = all(peer.linked.get(other) == incarnation for other, incarnation in wanted.items())
+            if peer.hears.get(me) != self.context.incarnation or not linked:
                 continue
             wanted[peer.node_id] = peer.incarnation
         return dict(sorted(wanted.items()))
@@ -361,7 +362,8 @@ class Membership:
             if was_member:
                 end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
             else:
-                end_ns = max(end_ns, collection.complete_ns + context.settings.lease_ns)
+                lease_ns = context.settings.lease_ns
+                end_ns = max(end_ns, collection.complete_ns + lease_ns + lease_ns // CLOCK_SKEW)
         return end_ns
 
     # -- installing

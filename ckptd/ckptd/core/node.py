@@ -110,7 +110,8 @@ class Node:
         """Take one event; return what is to be done, in order."""
         context = self.context
         context.now_ns = now_ns
-        context.effects = effects = []
+        effects: list[Effect] = []
+        context.effects = effects
         kind = type(event)
         if kind is ClientReceived:
             self.clients.receive(event.link, event.frames)  # type: ignore[union-attr]
@@ -144,6 +145,7 @@ class Node:
                 self.context.wall_offset_ns = offset_ns
             case LeaveAsked():
                 self.leaving.start()
+                self.upkeep.placement_due = True
                 self._on_time()
             case ClientReceived() | PeerReceived():
                 raise AssertionError("handled before")

@@ -93,6 +93,10 @@ class Replicas:
             if replica.active is not None:
                 self._resign(replica)
             self._follow_active(replica, entry, in_sync)
+        for node_id, join in list(replica.waiting_joins.items()):
+            if node_id in entry.replicas:
+                del replica.waiting_joins[node_id]
+                self._on_join(replica, node_id, join)
         if made:
             self._take_early(entry.creation_id)
 

@@ -164,7 +164,8 @@ class Requests:
         self._send_forward(request)
 
     def _send_forward(self, request: Request) -> None:
-        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest)
+        seq = self.order.directory.seq
+        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest, seq)
         frame = encode_frame(
             Kind.FORWARD, request.number, self.context.epoch, request.session, route + request.body
         )
@@ -176,9 +177,13 @@ class Requests:
         """A request that another node passes on. Raises: FrameError."""
         if len(frame.body) < FORWARD_ROUTE.size:
             raise FrameError("a forwarded request shorter than its route")
-        kind, creation_id, lowest = FORWARD_ROUTE.unpack_from(frame.body)
+        kind, creation_id, lowest, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_ROUTE.size :]
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
+        if directory_seq > self.order.directory.seq:
+            # The sender knows more of the directory than has come to us: of this session, or this checkpoint.
+            self._hold(request)
+            return
         if creation_id and frame.c not in self.order.directory.sessions:
             self.answer(request, answer_error(codes.BAD_HANDLE, "this session has ended"))
             return
