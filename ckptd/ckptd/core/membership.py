@@ -84,6 +84,13 @@ class Membership:
         """Whether views are voted on; else what is on a node's own disk was decided."""
         return self.context.settings.arbiter_name == "majority"
 
+    @property
+    def settled(self) -> bool:
+        """Whether the newest decided view is installed and nothing is under way."""
+        if self.view is None or self.decided is None or self.collection is not None or self.arbiter.busy:
+            return False
+        return self.view.epoch == self.decided.epoch
+
     # -- deciding
 
     def consider(self) -> None:

@@ -74,6 +74,7 @@ class Node:
         self.order.on_applied = self._on_directory_applied
         self.early: list[tuple[str, Frame]] = []
         self.retired_ns = NEVER_NS
+        self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
         self.was_serving = False
 
@@ -268,6 +269,7 @@ class Node:
         self.was_serving = False
         unanswered = self.order.unanswered()
         self.order.start(view)
+        self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.order.directory)
         self.clients.on_installed()
@@ -318,6 +320,11 @@ class Node:
             heartbeats.renew_lease(view)
             self._notice_serving()
         self._replicas.watch()
+        if now_ns < heartbeats.next_ns and self.membership.settled:
+            # Only a commit notice or a batch was due: the rest keeps the heartbeats' time.
+            context.wake_at(min(heartbeats.next_ns, self.next_ns))
+            if now_ns < self.next_ns and self.leaving.since_ns < 0:
+                return
         if now_ns >= heartbeats.next_ns:
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards()}))
@@ -331,11 +338,8 @@ class Node:
         if now_ns >= self.retired_ns:
             self.retired_ns = NEVER_NS
             self._replicas.forget_retired()
-        context.wake_at(heartbeats.next_ns)
-        context.wake_at(self.retired_ns)
-        context.wake_at(max(self.clients.next_ns(), now_ns + 1))
-        if self.order.coordinates:
-            context.wake_at(max(self.upkeep.next_expiry_ns, now_ns + context.settings.heartbeat_ns))
+        self.next_ns = max(now_ns + 1, min(self.retired_ns, self.clients.next_ns(), self.upkeep.next_ns()))
+        context.wake_at(min(heartbeats.next_ns, self.next_ns))
 
     # -- describing
 

@@ -63,6 +63,12 @@ class Upkeep:
                 del self.orphans_ns[session]
                 self.order.submit([Do.END, session])
 
+    def next_ns(self) -> int:
+        """When something may be due, at the coordinator."""
+        if not self.order.coordinates:
+            return NEVER_NS
+        return min(self.next_expiry_ns, min(self.orphans_ns.values(), default=NEVER_NS))
+
     def _missing(self) -> list[tuple[int, str]]:
         assert self.view is not None
         leaving = [peer.node_id for peer in self.heartbeats.peers.values() if peer.leaving]
