@@ -47,6 +47,7 @@ class ActiveReplica:
         "required",
         "resent",
         "streaming",
+        "term",
         "told_seq",
         "unreported",
         "watched",
@@ -61,6 +62,7 @@ class ActiveReplica:
         self.streaming: list[str] = []
         self.acked: dict[str, int] = {}
         self.unreported: list[str] = []
+        self.term = 0
         self.joined: dict[str, None] = {}
         self.fetching_from = ""
         self.ready = False
@@ -72,8 +74,9 @@ class ActiveReplica:
 
     # -- becoming ready
 
-    def start(self, in_sync: list[str]) -> None:
+    def start(self, in_sync: list[str], term: int) -> None:
         """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
+        self.term = term
         self.ready = False
         self.resent = False
         self.fetching_from = ""
@@ -83,17 +86,26 @@ class ActiveReplica:
         self.joined = {}
         self.unreported = list(in_sync)
         self.progress_ns = self.context.now_ns
-        for node_id in in_sync:
-            if node_id in self.replica.reports:
-                self.on_report(node_id, self.replica.reports[node_id])
+        self._take_reports()
         self.advance_start()
 
+    def _take_reports(self) -> None:
+        for node_id in list(self.unreported):
+            term, seq = self.replica.reports.get(node_id, (-1, 0))
+            if term == self.term:
+                self.on_report(node_id, seq)
+
     def on_report(self, node_id: str, seq: int) -> None:
-        """A replica said how far it has staged."""
-        if node_id in self.unreported:
-            self.unreported.remove(node_id)
-        if node_id in self.required or node_id in self.streaming:
-            self.acked[node_id] = seq
+        """A replica said what it holds, for this term."""
+        if node_id not in self.unreported:
+            return
+        self.unreported.remove(node_id)
+        self.acked[node_id] = seq
+        if self.ready:
+            self.resend(node_id)
+            self._advance()
+        else:
+            self.advance_start()
 
     def advance_start(self) -> None:
         """Go on towards `ready`, as far as the reports allow.
@@ -166,9 +178,7 @@ class ActiveReplica:
         self.required = [n for n in self.required if replicas.get(n) or n in self.joined]
         self.streaming = [n for n in self.streaming if n in replicas]
         self.unreported = [n for n in self.unreported if n in self.required]
-        for node_id in self.unreported:
-            if node_id in self.replica.reports:
-                self.on_ack(node_id, self.replica.reports[node_id])
+        self._take_reports()
         if self.ready:
             self._advance()
         else:
@@ -288,20 +298,15 @@ class ActiveReplica:
 
     def on_ack(self, node_id: str, seq: int) -> None:
         """A replica has staged everything up to `seq`."""
-        if not self.ready:
-            self.on_report(node_id, seq)
-            self.advance_start()
-            return
         if node_id in self.unreported:
-            self.on_report(node_id, seq)
-            self.resend(node_id)
-            self._advance()
-        elif node_id not in self.required:
-            self.replica.reports[node_id] = seq
+            return
         acked = self.acked
         if seq > acked.get(node_id, -1):
             acked[node_id] = seq
-            self._advance()
+            if self.ready:
+                self._advance()
+            else:
+                self.advance_start()
 
     def _advance(self) -> None:
         log = self.replica.log
@@ -356,7 +361,8 @@ class ActiveReplica:
                 busy = True
         if log.committed_seq < log.seq:
             busy = True
-            context.wake_at(self.progress_ns + settings.replica_timeout_ns)
+            if self.progress_ns + settings.replica_timeout_ns > context.now_ns:
+                context.wake_at(self.progress_ns + settings.replica_timeout_ns)
         if self.ready and self.streaming and self.told_seq < log.committed_seq:
             due_ns = self.progress_ns + settings.commit_notice_ns
             if due_ns <= context.now_ns:

@@ -24,7 +24,7 @@ class Do:
     """The directory's operations: `[number, ...]`. Numbers are on the wire: append only."""
 
     ATTACH: Final = 1  # session, generation, node_id
-    END: Final = 2  # session
+    END: Final = 2  # session, generation: unless it was attached elsewhere since
     OPEN: Final = 3  # session, handle, creation_id, flags
     CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active
     CLOSE: Final = 5  # session, handle
@@ -51,6 +51,8 @@ class Entry:
     retention_ns: int
     replicas: dict[str, bool]
     active: str | None
+    term: int = 0
+    """The directory's seq when the active replica was last placed: reports say which placing they are for."""
     opens: dict[tuple[int, int], int] = field(default_factory=dict)
     unlinked: bool = False
     closed_ns: int = 0
@@ -102,8 +104,9 @@ class Directory:
             case [Do.ATTACH, session, generation, node_id]:
                 entry = self.sessions.setdefault(session, SessionEntry(node_id, generation))
                 entry.node_id, entry.generation = node_id, generation
-            case [Do.END, session]:
-                self._end(session, now_ns)
+            case [Do.END, session, generation]:
+                if session in self.sessions and self.sessions[session].generation == generation:
+                    self._end(session, now_ns)
             case [Do.OPEN, session, handle, creation_id, flags]:
                 self._open(session, handle, creation_id, flags)
             case [Do.CREATE, session, handle, flags, name, attributes, replicas, active]:
@@ -114,6 +117,7 @@ class Directory:
                     creation_id, name, parsed, parsed.retention_ns, holders, active
                 )
                 self.names[name] = creation_id
+                self.checkpoints[creation_id].term = seq
                 self._open(session, handle, creation_id, flags)
             case [Do.CLOSE, session, handle]:
                 self._close(session, handle, now_ns)
@@ -134,6 +138,7 @@ class Directory:
         self.changed[creation_id] = None
         if number == Do.ACTIVE_SET:
             entry.active = node_id
+            entry.term = self.seq
         elif number == Do.ADD:
             entry.replicas.setdefault(node_id, False)
         elif node_id in entry.replicas:
@@ -154,7 +159,9 @@ class Directory:
         opened = session_entry.opens.pop(handle, None) if session_entry else None
         if opened is None:
             return
-        entry = self.checkpoints[opened[0]]
+        entry = self.checkpoints.get(opened[0])
+        if entry is None:
+            return  # It was lost with all its replicas.
         del entry.opens[session, handle]
         self.changed[entry.creation_id] = None
         if not entry.opens:
@@ -163,10 +170,7 @@ class Directory:
                 self._remove(entry.creation_id)
 
     def _end(self, session: int, now_ns: int) -> None:
-        entry = self.sessions.get(session)
-        if entry is None:
-            return
-        for handle in list(entry.opens):
+        for handle in list(self.sessions[session].opens):
             self._close(session, handle, now_ns)
         del self.sessions[session]
         self.ended.append(session)
@@ -270,6 +274,7 @@ class Directory:
 
     def _choose_active(self, entry: Entry) -> None:
         in_sync = entry.in_sync
+        entry.term = self.seq
         if entry.active in in_sync:
             return
         if not in_sync or (entry.attributes.collocated and not entry.attributes.sync):
@@ -296,6 +301,7 @@ class Directory:
                     entry.unlinked,
                     now_ns - entry.closed_ns,
                     list(entry.holders.items()),
+                    entry.term,
                 ]
                 for entry in self.checkpoints.values()
             ],
@@ -318,12 +324,13 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
     directory = Directory()
     directory.installed_epoch, directory.seq, checkpoints, sessions = fields[:4]
     for row in checkpoints:
-        creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, holders = row
+        creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, holders, term = row
         entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
         entry.opens = {(session, handle): flags for session, handle, flags in opens}
         entry.unlinked = unlinked
         entry.closed_ns = now_ns - passed_ns
         entry.holders = dict(holders)
+        entry.term = term
         directory.checkpoints[creation_id] = entry
         if not unlinked:
             directory.names[name] = creation_id

@@ -57,6 +57,8 @@ class Peer:
     hears: dict[str, int] = field(default_factory=dict)
     linked: dict[str, int] = field(default_factory=dict)
     """Those among them that it has a link to."""
+    unlinked_ns: int = NEVER_NS
+    """Since when it says that it has no link to us, while we believe in one."""
     complaints: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
 

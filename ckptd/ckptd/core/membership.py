@@ -134,6 +134,7 @@ class Membership:
     def _wanted_members(self, base: View) -> dict[str, int]:
         """The members of the next view: those alive that hear each other, in succession, then who joins."""
         heartbeats, me = self.heartbeats, self.context.node_id
+        accused = self._accused(base)
         wanted: dict[str, int] = {}
         if not heartbeats.left:
             wanted[me] = self.context.incarnation
@@ -141,16 +142,16 @@ class Membership:
             member = base.members[node_id]
             if node_id == me or not heartbeats.alive(node_id, member.incarnation):
                 continue
-            if node_id in self._accused(base) or not self._hear_each_other(node_id, wanted):
+            if node_id in accused or not self._hear_each_other(node_id, wanted):
                 continue
             wanted[node_id] = member.incarnation
         for peer in heartbeats.peers.values():
-            if peer.node_id in wanted or not heartbeats.hears(peer) or not peer.connected or peer.leaving:
+            if peer.node_id in accused or peer.node_id in wanted or not heartbeats.hears(peer) or not peer.connected or peer.leaving:
                 continue
             if base.has(peer.node_id, peer.incarnation) or not self._hear_each_other(peer.node_id, wanted):
                 continue
             linked = all(peer.linked.get(other) == incarnation for other, incarnation in wanted.items())
-            if peer.hears.get(me) != self.context.incarnation or not linked:
+            if not linked:
                 continue
             wanted[peer.node_id] = peer.incarnation
         return dict(sorted(wanted.items()))
@@ -167,10 +168,9 @@ class Membership:
     def _hear_each_other(self, node_id: str, others: dict[str, int]) -> bool:
         peers = self.heartbeats.peers
         me = self.context.node_id
-        mine = peers[node_id]
+        its = peers[node_id]
         return all(
-            other == me
-            or (mine.hears.get(other) == incarnation and peers[other].hears.get(node_id) == mine.incarnation)
+            its.hears.get(other) == incarnation and (other == me or peers[other].hears.get(node_id) == its.incarnation)
             for other, incarnation in others.items()
         )
 

@@ -26,7 +26,7 @@ from ckptd.core.events import (
     TimeCame,
     WallClockRead,
 )
-from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.heartbeat import Heartbeats, Peer
 from ckptd.core.leaving import Leaving
 from ckptd.core.membership import Membership
 from ckptd.core.replica import Replica
@@ -242,6 +242,7 @@ class Node:
         if peer is None:
             return
         self.membership.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
+        self._look_for_half_open_link(peer)
         view = self.membership.view
         if view is not None and not self.context.frozen:
             self.heartbeats.renew_lease(view)
@@ -254,6 +255,21 @@ class Node:
             peer.seen_leaving = peer.leaving
             self.upkeep.placement_due = True
             self.membership.consider()
+
+    def _look_for_half_open_link(self, peer: Peer) -> None:
+        """A link that only this end believes in is ended, so that it is made anew.
+
+        After a cut one end may have given the connection up, and the other, with nothing to
+        send, never learns it: each then waited for the other to dial.
+        """
+        context = self.context
+        if not peer.connected or peer.linked.get(context.node_id) == context.incarnation:
+            peer.unlinked_ns = NEVER_NS
+        elif peer.unlinked_ns == NEVER_NS:
+            peer.unlinked_ns = context.now_ns
+        elif context.now_ns - peer.unlinked_ns >= context.settings.grace_ns:
+            peer.unlinked_ns = NEVER_NS
+            context.effects.append(ClosePeer(peer.node_id, f"node {peer.node_id} has no link to this node"))
 
     def _notice_serving(self) -> None:
         serving = self.context.serving()
@@ -338,7 +354,9 @@ class Node:
         if now_ns >= self.retired_ns:
             self.retired_ns = NEVER_NS
             self._replicas.forget_retired()
-        self.next_ns = max(now_ns + 1, min(self.retired_ns, self.clients.next_ns(), self.upkeep.next_ns()))
+        self.next_ns = min(self.retired_ns, self.clients.next_ns(), self.upkeep.next_ns())
+        if self.next_ns <= now_ns:  # It is due, and cannot be done now: look again with the next heartbeat.
+            self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
 
     # -- describing

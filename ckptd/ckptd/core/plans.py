@@ -35,13 +35,14 @@ def plan(directory: Directory, view: View, settings: Settings, node_id: str, req
             case Kind.ATTACH:
                 return _attach(directory, settings, node_id, request)
             case Kind.DETACH:
-                _session(directory, request)
-                return [Do.END, request.session], answer_ok()
+                session = _session(directory, request)
+                return [Do.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
                 return _open(directory, view, settings, node_id, request)
             case Kind.CLOSE:
                 handle = unpack_array(request.body, 1)[0]
-                _opened(directory, request, handle)
+                if type(handle) is not int or handle not in _session(directory, request).opens:
+                    raise Refusal(codes.BAD_HANDLE, "this handle is not open")
                 return [Do.CLOSE, request.session, handle], answer_ok()
             case Kind.UNLINK:
                 name = check_name(unpack_array(request.body, 1)[0])
@@ -83,9 +84,10 @@ def _session(directory: Directory, request: Request) -> SessionEntry:
 
 def _opened(directory: Directory, request: Request, handle: Any) -> tuple[Entry, int]:
     opened = _session(directory, request).opens.get(handle) if type(handle) is int else None
-    if opened is None:
+    entry = directory.checkpoints.get(opened[0]) if opened is not None else None
+    if opened is None or entry is None:
         raise Refusal(codes.BAD_HANDLE, "this handle is not open")
-    return directory.checkpoints[opened[0]], opened[1]
+    return entry, opened[1]
 
 
 def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> Plan:
@@ -159,6 +161,8 @@ def _set_active(directory: Directory, node_id: str, request: Request) -> Plan:
         raise Refusal(codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set")
     if entry.holders:
         raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
+    if entry.active is not None and not entry.replicas.get(entry.active):
+        raise Refusal(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
     if entry.active == node_id or (only_if_none is True and entry.active is not None):
         return [], answer_ok()
     if node_id not in entry.replicas:

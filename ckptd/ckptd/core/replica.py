@@ -70,7 +70,7 @@ class Replica:
         self.complete = True
         self.dropped = False
         self.active: ActiveReplica | None = None
-        self.reports: dict[str, int] = {}
+        self.reports: dict[str, tuple[int, int]] = {}
         self.sources: dict[str, JoinSource] = {}
         self.joining_from = ""
         self.waiting_joins: dict[str, tuple[int, int, bool]] = {}

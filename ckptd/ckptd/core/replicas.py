@@ -58,7 +58,7 @@ class Replicas:
             elif replica.active is not None and entry.active != self.context.node_id:
                 self._resign(replica)
             elif replica.active is not None:
-                replica.active.start(self._others_in_sync(entry))
+                replica.active.start(self._others_in_sync(entry), entry.term)
         self.follow(directory.checkpoints, installed=True)
 
     def follow(self, creation_ids: Iterable[int], installed: bool = False) -> None:
@@ -118,9 +118,11 @@ class Replicas:
             self._send_join(replica, entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
-        self.context.send_peer(
-            active, encode_frame(Kind.ACK, replica.creation_id, self.context.epoch, replica.log.seq)
+        term = self.directory.checkpoints[replica.creation_id].term
+        frame = encode_frame(
+            Kind.ACK, replica.creation_id, self.context.epoch, replica.log.seq, pack_body([term])
         )
+        self.context.send_peer(active, frame)
 
     def _send_join(self, replica: Replica, active: str) -> None:
         log = replica.log
@@ -135,7 +137,7 @@ class Replicas:
         replica.joining_from = ""
         replica.sources.clear()
         replica.active = ActiveReplica(replica, self.answer, self.watched)
-        replica.active.start(self._others_in_sync(entry))
+        replica.active.start(self._others_in_sync(entry), entry.term)
         self.after_progress(replica)
 
     def _resign(self, replica: Replica) -> None:
@@ -183,7 +185,10 @@ class Replicas:
                 if not replica.stage(node_id, frame.c, frame.body):
                     self._drop(replica)
             case Kind.ACK:
-                self._on_ack(replica, node_id, frame.c)
+                if frame.body:
+                    self._on_report(replica, node_id, unpack_array(frame.body, 1)[0], frame.c)
+                elif replica.active is not None:
+                    self._on_ack(replica.active, node_id, frame.c)
             case Kind.COMMIT:
                 if replica.active is not None or replica.dropped:
                     return
@@ -220,15 +225,24 @@ class Replicas:
             self.early_frames -= 1
             self.receive(node_id, frame)
 
-    def _on_ack(self, replica: Replica, node_id: str, seq: int) -> None:
-        active = replica.active
-        if active is None:
-            replica.reports[node_id] = seq
-            return
+    def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
         was_ready = active.ready
         active.on_ack(node_id, seq)
         if not was_ready:
-            self.after_progress(replica)
+            self.after_progress(active.replica)
+
+    def _on_report(self, replica: Replica, node_id: str, term: int, seq: int) -> None:
+        """A replica says what it holds, and that it takes updates from nobody else in this term.
+
+        An acknowledgement alone does not say that: one that was under way when a node gave
+        the role up and took it again let it serve beside the other (seed 33).
+        """
+        replica.reports[node_id] = (term, seq)
+        if replica.active is not None and replica.active.term == term:
+            was_ready = replica.active.ready
+            replica.active.on_report(node_id, seq)
+            if not was_ready:
+                self.after_progress(replica)
 
     def after_progress(self, replica: Replica) -> None:
         """Once an active replica has become ready: serve those that wait for it."""

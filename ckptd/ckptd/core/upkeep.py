@@ -61,7 +61,7 @@ class Upkeep:
                 del self.orphans_ns[session]
             elif until_ns <= now_ns:
                 del self.orphans_ns[session]
-                self.order.submit([Do.END, session])
+                self.order.submit([Do.END, session, entry.generation])
 
     def next_ns(self) -> int:
         """When something may be due, at the coordinator."""

@@ -1,0 +1,129 @@
+"""Where a daemon listens: `unix:///path`, `tcp://host:port` or `udp://host:port`, and which one is meant.
+
+It parses and looks for the local default socket; it opens no connection.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_protocol import codes
+
+ADDRESS_VARIABLE: Final = "CKPTD_ADDRESS"
+KEY_VARIABLE: Final = "CKPTD_KEY"
+ADDRESSES_MAX: Final = 256
+UNIX_PATH_BYTES_MAX: Final = 103
+"""`sun_path` less its NUL on macOS (104), which is shorter than on Linux (108)."""
+
+_SYSTEM_SOCKET: Final = "/run/ckptd/ckptd.sock"
+
+
+@dataclass(slots=True, frozen=True)
+class Address:
+    """One address. `scheme` is unix, tcp or udp; `host` is the path of a unix socket, whose port is 0."""
+
+    scheme: str
+    host: str
+    port: int = 0
+
+    @property
+    def datagram(self) -> bool:
+        """Whether frames travel one to a datagram."""
+        return self.scheme == "udp"
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix://{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_address(url: str) -> Address:
+    """One address from its URL.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme not in ("unix", "tcp", "udp"):
+        raise _bad(url, "an address is unix:///path, tcp://host:port or udp://host:port")
+    if scheme == "unix":
+        if not rest.startswith("/") or "\0" in rest:
+            raise _bad(url, "the path of a unix socket is absolute")
+        if len(os.fsencode(rest)) > UNIX_PATH_BYTES_MAX:
+            raise _bad(url, f"the path of a unix socket has at most {UNIX_PATH_BYTES_MAX} bytes")
+        return Address("unix", rest)
+    host, _, port = rest.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise _bad(url, "a host and a port from 1 to 65535 are needed")
+    return Address(scheme, host, int(port))
+
+
+def _bad(url: str, why: str) -> SaAisError:
+    return error_of(codes.INVALID_PARAM, f"address {url!r}: {why}")
+
+
+def parse_addresses(urls: str | Iterable[str]) -> tuple[Address, ...]:
+    """Addresses from a comma-separated text or from several texts, in order, each once.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    texts = [urls] if isinstance(urls, str) else list(urls)
+    if not all(isinstance(text, str) for text in texts):
+        raise error_of(codes.INVALID_PARAM, "an address is a text")
+    parts = [part for text in texts for part in text.split(",") if part.strip()]
+    addresses = tuple(dict.fromkeys(parse_address(part) for part in parts))
+    if not 0 < len(addresses) <= ADDRESSES_MAX:
+        raise error_of(
+            codes.INVALID_PARAM, f"1 to {ADDRESSES_MAX} addresses are needed, not {len(addresses)}"
+        )
+    return addresses
+
+
+def _default_paths() -> list[str]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    paths = [_SYSTEM_SOCKET]
+    if runtime.startswith("/"):
+        paths.append(os.path.join(runtime, "ckptd", "ckptd.sock"))
+    paths.append(f"/tmp/ckptd-{os.getuid()}/ckptd.sock")
+    return paths
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a socket is there and, below /tmp, where anyone can put one, in a folder of this user."""
+    if not os.path.exists(path):
+        return False
+    return not path.startswith("/tmp/") or os.stat(os.path.dirname(path)).st_uid == os.getuid()
+
+
+def default_addresses() -> tuple[Address, ...]:
+    """The local daemon's sockets that exist; all places where one could be when none does."""
+    paths = _default_paths()
+    found = [path for path in paths if _is_ours(path)]
+    return tuple(Address("unix", path) for path in found or paths)
+
+
+def default_address() -> str:
+    """The URL of the local daemon's socket: the first of the usual places that exists, else the first."""
+    return str(default_addresses()[0])
+
+
+def choose_addresses(address: str | Iterable[str] | None) -> tuple[Address, ...]:
+    """The addresses a program gave, else those of `CKPTD_ADDRESS`, else the local default socket's.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    if address is None:
+        address = os.environ.get(ADDRESS_VARIABLE, "")
+        if not address.strip():
+            return default_addresses()
+    return parse_addresses(address)
+
+
+def choose_key(key: str | bytes | None) -> bytes:
+    """The cluster's key that a program gave, else that of `CKPTD_KEY`; empty for none. Text is UTF-8."""
+    if key is None:
+        key = os.environ.get(KEY_VARIABLE, "")
+    return key.encode() if isinstance(key, str) else bytes(key)

@@ -1,0 +1,324 @@
+"""A session over one asyncio link, shared by all tables of a loop that name the same addresses.
+
+Requests of many tasks travel together: what is asked in one turn of the loop is written at once. A task that
+is cancelled leaves the link as it was.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+from ckpt_client import calls
+from ckpt_client.address import Address, choose_addresses, choose_key
+from ckpt_client.attachment import State
+from ckpt_client.blocking import CONNECT_NS, DETACH_NS, failure_of
+from ckpt_client.call import NEVER_NS
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.session import Session
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.greeting import NONCE_BYTES, Identity
+from ckpt_protocol.messages import Kind
+
+_SECOND_NS: Final = 1_000_000_000
+_TIMER_SLACK_S: Final = 0.001
+"""Timers of a loop may ring a little early; an early one would only be set again."""
+
+_monotonic_ns = time.monotonic_ns
+
+
+class _Link(asyncio.Protocol, asyncio.DatagramProtocol):
+    """One transport's events, passed on while it is the connection's present link."""
+
+    def __init__(self, connection: "AsyncConnection") -> None:
+        self._connection = connection
+
+    def data_received(self, data: bytes) -> None:
+        self._connection._link_received(self, data)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._connection._link_received(self, data)
+
+    def error_received(self, exc: Exception) -> None:
+        self._connection._link_lost(self, exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection._link_lost(self, exc)
+
+
+class AsyncConnection:
+    """A session with the service on the running loop. Arguments as `Connection`'s; made by
+    `AsyncConnection.shared`.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+
+    def __init__(self, addresses: tuple[Address, ...], identity: Identity) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._users = 0
+        self._closing = False
+        self._session = Session(secrets.randbits(62) + 1, addresses, identity)
+        self._futures: dict[int, asyncio.Future[None]] = {}
+        self._link: _Link | None = None
+        self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None
+        self._connector: asyncio.Task[None] | None = None
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = NEVER_NS
+        self._buffered_bytes = 0
+
+    @classmethod
+    def shared(
+        cls,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+    ) -> "AsyncConnection":
+        """The running loop's connection to these addresses; each call is to be matched by a `release`.
+
+        Raises: SaAisError INVALID_PARAM.
+        """
+        addresses, identity = choose_addresses(address), Identity(cluster, choose_key(key))
+        for loop in [loop for loop in _connections if loop.is_closed()]:
+            del _connections[loop]
+        connections = _connections.setdefault(asyncio.get_running_loop(), {})
+        place = (os.getpid(), addresses, identity.cluster, identity.key)
+        connection = connections.get(place)
+        # Tables of a session that has ended keep their answer; those that come now get a new session.
+        if connection is None or connection._session.state is State.ENDED:
+            connection = connections[place] = cls(addresses, identity)
+        connection._users += 1
+        return connection
+
+    @property
+    def session_id(self) -> int:
+        """The session's number."""
+        return self._session.session_id
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one table uses it, so that the session outlives this one."""
+        return self._users > 1
+
+    @property
+    def node_id(self) -> str:
+        """The node we are, or were last, connected to; "" before the first call."""
+        return self._session.node_id
+
+    # -- calls
+
+    async def describe(self, what: str, timeout: float | None = None) -> Any:
+        """What the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+        return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
+
+    async def unlink(self, name: calls.Key, timeout: float | None = None) -> None:
+        """Free a checkpoint's name; its data goes with the last table that has it open.
+
+        Raises: SaAisError.
+        """
+        await self.call(Kind.UNLINK, 0, pack_body([calls.checkpoint_name(name)]), self._timeout_ns(timeout))
+
+    async def status(self, handle: int, timeout: float | None = None) -> calls.Status:
+        """The state of an open checkpoint. Raises: SaAisError."""
+        return calls.status_of(
+            await self.call(Kind.STATUS, handle, calls.EMPTY_BODY, self._timeout_ns(timeout))
+        )
+
+    def _timeout_ns(self, timeout: float | None) -> int:
+        return calls.timeout_in_ns(timeout, int(calls.TIMEOUT_S * _SECOND_NS))
+
+    async def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+        """Ask, wait, and return the answer's payload. Cancelling it gives up the answer, and nothing else.
+
+        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
+        """
+        if not self._users:
+            raise error_of(codes.BAD_HANDLE, "the connection is closed")
+        session = self._session
+        call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
+        if not call.done:
+            future = self._loop.create_future()
+            self._futures[call.number] = future
+            if (
+                session.attached
+                and session.outgoing
+                and not self._flush_due
+                and session.wake_ns >= self._timer_ns
+            ):
+                # The usual case: nothing to do but to write, together with what else is asked in this turn.
+                self._flush_due = True
+                self._loop.call_soon(self._flush)
+            else:
+                self._settle()
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._futures.pop(call.number, None)
+                session.abandon(call, _monotonic_ns())
+                self._settle()
+                raise
+        else:
+            self._settle()
+        if call.code != codes.OK:
+            raise error_of(call.code, call.text, call.index)
+        return call.payload
+
+    # -- the link's events
+
+    def _link_received(self, link: _Link, data: bytes) -> None:
+        if link is not self._link:
+            return
+        self._session.receive(data, _monotonic_ns())
+        self._settle()
+
+    def _link_lost(self, link: _Link, error: Exception | None) -> None:
+        if link is not self._link:
+            return
+        why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
+        self._drop_transport()
+        self._session.lose_link(_monotonic_ns(), why, final)
+        self._settle()
+
+    def _drop_transport(self) -> None:
+        transport, self._transport, self._link = self._transport, None, None
+        if transport is not None:
+            transport.abort()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        frames = self._session.outgoing
+        transport = self._transport
+        if not frames or transport is None:
+            return
+        if self._session.address.datagram:
+            for frame in frames:
+                cast(asyncio.DatagramTransport, transport).sendto(frame)
+        else:
+            stream = cast(asyncio.Transport, transport)
+            stream.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        frames.clear()
+
+    # -- after every step of the session
+
+    def _settle(self) -> None:
+        """Carry out what the session wants now: wake who waits, write, connect, and be called in time."""
+        session = self._session
+        finished = session.finished
+        if finished:
+            futures = self._futures
+            for call in finished:
+                future = futures.pop(call.number, None)
+                if future is not None and not future.done():
+                    future.set_result(None)
+            finished.clear()
+        if session.state in (State.UNLINKED, State.ENDED):
+            self._drop_transport()
+            if session.state is State.UNLINKED and self._connector is None and self._wants_link():
+                self._connector = self._loop.create_task(self._connect())
+        elif session.outgoing and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        if session.wake_ns < self._timer_ns:
+            self._set_timer(session.wake_ns)
+
+    def _wants_link(self) -> bool:
+        """A session with open tables is kept up also while nobody asks anything: its grace time is short."""
+        return bool(self._session.calls) or (not self._closing and self._session.was_attached)
+
+    def _set_timer(self, wake_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = wake_ns
+        delay_s = max(wake_ns - _monotonic_ns(), 0) / _SECOND_NS + _TIMER_SLACK_S
+        self._timer = self._loop.call_later(delay_s, self._time_came)
+
+    def _time_came(self) -> None:
+        self._timer = None
+        self._timer_ns = NEVER_NS
+        now_ns = _monotonic_ns()
+        if self._transport is not None and not self._session.address.datagram:
+            buffered_bytes = cast(asyncio.Transport, self._transport).get_write_buffer_size()
+            if buffered_bytes < self._buffered_bytes:
+                self._session.progressed(now_ns)
+            self._buffered_bytes = buffered_bytes
+        self._session.advance(now_ns)
+        self._settle()
+
+    async def _connect(self) -> None:
+        """Try one address after the other until there is a link, or nobody wants one."""
+        session = self._session
+        try:
+            while session.state is State.UNLINKED and self._wants_link():
+                pause_ns = session.connect_ns - _monotonic_ns()
+                if pause_ns > 0:
+                    await asyncio.sleep(pause_ns / _SECOND_NS)
+                    continue
+                link = _Link(self)
+                try:
+                    async with asyncio.timeout(CONNECT_NS / _SECOND_NS):
+                        transport = await self._open_transport(session.address, link)
+                except TimeoutError:
+                    session.lose_link(_monotonic_ns(), "no connection in time")
+                except (OSError, ValueError) as error:
+                    why, final = failure_of(error)
+                    session.lose_link(_monotonic_ns(), why, final)
+                else:
+                    self._link, self._transport = link, transport
+                    self._buffered_bytes = 0
+                    session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
+                    return
+                self._settle()
+        finally:
+            self._connector = None
+            self._settle()
+
+    async def _open_transport(
+        self, address: Address, link: _Link
+    ) -> asyncio.Transport | asyncio.DatagramTransport:
+        loop = self._loop
+        if address.scheme == "unix":
+            transport, _ = await loop.create_unix_connection(lambda: link, address.host)
+            return transport
+        if address.scheme == "tcp":
+            transport, _ = await loop.create_connection(lambda: link, address.host, address.port)
+            return transport
+        where = (address.host, address.port)
+        datagram_transport, _ = await loop.create_datagram_endpoint(lambda: link, remote_addr=where)
+        return datagram_transport
+
+    # -- the end
+
+    async def release(self) -> None:
+        """One table less uses the connection; with the last the session ends."""
+        if self._users > 1:
+            self._users -= 1
+            return
+        # From here on nobody can come to share what is about to end.
+        self._closing = True
+        connections = _connections.get(self._loop, {})
+        for place in [place for place, connection in connections.items() if connection is self]:
+            del connections[place]
+        try:
+            if self._users and self._session.attached:
+                await self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
+        except SaAisError:
+            pass  # The session's grace time ends what the service did not hear of.
+        finally:
+            self._users = 0
+            self._session.end("the connection was closed")
+            self._settle()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._connector is not None:
+                self._connector.cancel()
+                await asyncio.gather(self._connector, return_exceptions=True)
+
+
+_connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncConnection]]" = (
+    weakref.WeakKeyDictionary()
+)

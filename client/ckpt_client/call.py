@@ -1,0 +1,82 @@
+"""One request of a session, from the asking to its answer. Pure: `session` moves it along."""
+
+from typing import Any, Final
+
+MILLISECOND_NS: Final = 1_000_000
+NEVER_NS: Final = 2**63
+"""A time that does not come."""
+
+TRY_AGAIN_MIN_NS: Final = 2 * MILLISECOND_NS
+TRY_AGAIN_MAX_NS: Final = 250 * MILLISECOND_NS
+"""The pause before a request that nothing was done for is repeated doubles from the one to the other."""
+
+
+def pause_after(pause_ns: int, pause_max_ns: int) -> int:
+    """The pause that follows one of `pause_ns` (0: the first)."""
+    return min(2 * pause_ns or TRY_AGAIN_MIN_NS, pause_max_ns)
+
+
+class Call:
+    """One request until it is answered or given up. When `done`: `code` OK and `payload`, or why it failed.
+
+    `in_flight`: sent on this link and not answered. `maybe_done`: sent on an earlier link, or more than once,
+    so that a later TRY_AGAIN does not prove that nothing was done. `orphan`: its caller gave up, the session
+    itself waits for the answer.
+    """
+
+    __slots__ = (
+        "body",
+        "code",
+        "deadline_ns",
+        "done",
+        "handle",
+        "in_flight",
+        "index",
+        "kind",
+        "maybe_done",
+        "number",
+        "orphan",
+        "pause_ns",
+        "payload",
+        "resend_ns",
+        "retry_ns",
+        "text",
+    )
+
+    def __init__(self, number: int, kind: int, handle: int, body: bytes, deadline_ns: int) -> None:
+        self.number = number
+        self.kind = kind
+        self.handle = handle
+        self.body = body
+        self.deadline_ns = deadline_ns
+        self.retry_ns = NEVER_NS
+        self.pause_ns = 0
+        self.resend_ns = 0
+        self.in_flight = False
+        self.maybe_done = False
+        self.orphan = False
+        self.done = False
+        self.code = 0
+        self.payload: Any = None
+        self.index = -1
+        self.text = ""
+
+    @property
+    def maybe_applied(self) -> bool:
+        """Whether the service may have it, or may get it yet."""
+        return self.in_flight or self.maybe_done
+
+    def lose_link(self) -> None:
+        """The link is gone: what was in flight may have come through."""
+        self.maybe_done = self.maybe_done or self.in_flight
+        self.in_flight = False
+        self.retry_ns = NEVER_NS
+        self.pause_ns = self.resend_ns = 0
+
+    def orphaned(self, deadline_ns: int) -> "Call":
+        """The same request, waited for by nobody but the session."""
+        orphan = Call(self.number, self.kind, self.handle, self.body, deadline_ns)
+        orphan.orphan = True
+        orphan.in_flight, orphan.maybe_done = self.in_flight, self.maybe_done
+        orphan.retry_ns, orphan.pause_ns, orphan.resend_ns = self.retry_ns, self.pause_ns, self.resend_ns
+        return orphan

@@ -1,0 +1,122 @@
+"""Every error of the client, with its SAF code.
+
+    SystemError
+        SaAisError                   a call of the service failed: .code .text .index, args == (code,)
+            SaAisErrTimeout          one subclass for each code but SA_AIS_OK: the name of
+            SaAisErrNotExist ...     the code in CapWords (SA_AIS_ERR_NOT_EXIST)
+    Exception
+        Error                        ASP's misc.Error: .reasonStr .errCode .errContext
+            CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
+                CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
+
+Both families answer `e[0]` with the code, as programs written for Python 2 expect.
+"""
+
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codes import SaAisErrorT, code_name
+
+
+def _as_code(code: int) -> int:
+    """The enum's member for a known code (it equals the number); an unknown number as it is."""
+    try:
+        return SaAisErrorT(code)
+    except ValueError:
+        return code
+
+
+class SaAisError(SystemError):
+    """A call of the Checkpoint Service ended with another code than SA_AIS_OK.
+
+    `code` is a `SaAisErrorT` (it equals its number), `text` says what happened, `index` is the
+    lowest element at fault in a call on several sections, -1 for none. Make one with
+    `error_of`, which picks the subclass of the code.
+    """
+
+    def __init__(self, code: int, text: str = "", index: int = -1) -> None:
+        self.code = _as_code(code)
+        self.text = text
+        self.index = index
+        super().__init__(self.code)
+
+    def __getitem__(self, place: int) -> int:
+        """`e[0]` is the code, as with exceptions of Python 2."""
+        return (self.code,)[place]
+
+    def __str__(self) -> str:
+        name = code_name(self.code)
+        return f"{name}: {self.text}" if self.text else name
+
+
+def _class_name(code: SaAisErrorT) -> str:
+    words = code.name.removeprefix("SA_AIS_").split("_")
+    return "SaAis" + "".join(word.capitalize() for word in words)
+
+
+ERROR_CLASSES: Final[dict[int, type[SaAisError]]] = {
+    code: type(
+        _class_name(code), (SaAisError,), {"__doc__": f"{code.name} ({code.value}).", "__module__": __name__}
+    )
+    for code in SaAisErrorT
+    if code != codes.OK
+}
+"""The subclass of each code."""
+
+globals().update({generated.__name__: generated for generated in ERROR_CLASSES.values()})
+
+
+def __getattr__(name: str) -> type[SaAisError]:
+    """Tells type checkers that the generated classes are here; at run time only missing names come here."""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def error_of(code: int, text: str = "", index: int = -1) -> SaAisError:
+    """The error of a code, as an instance of its own class."""
+    return ERROR_CLASSES.get(code, SaAisError)(code, text, index)
+
+
+class Error(Exception):
+    """`misc.Error` of ASP's Python modules."""
+
+    def __init__(self, reasonStr: str, errCode: int = 0, errContext: Any = None) -> None:
+        super().__init__(reasonStr, errCode, errContext)
+        self.reasonStr = reasonStr
+        self.errCode = errCode
+        self.errContext = errContext
+
+    def __str__(self) -> str:
+        return self.reasonStr
+
+
+class CheckpointError(Error):
+    """A call of a table failed.
+
+    `aspErrorCode` is the service's error; `code`, `errCode` and `[0]` its code.
+    """
+
+    def __init__(self, aspErrorCode: SaAisError, text: str = "") -> None:
+        super().__init__(text, aspErrorCode.code)
+        self.args = (aspErrorCode, text)
+        self.aspErrorCode = aspErrorCode
+        self.text = text
+
+    @property
+    def code(self) -> int:
+        """The SAF code."""
+        return self.aspErrorCode.code
+
+    @property
+    def index(self) -> int:
+        """The lowest element at fault, -1 for none."""
+        return self.aspErrorCode.index
+
+    def __getitem__(self, place: int) -> int:
+        return self.aspErrorCode[place]
+
+    def __str__(self) -> str:
+        return f"{self.text}: Return code '{code_name(self.code)}' "
+
+
+class CheckpointKeyError(CheckpointError, KeyError):
+    """`table[key]` or `del table[key]`: there is no such section."""

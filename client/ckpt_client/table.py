@@ -1,0 +1,493 @@
+"""`Table`: a checkpoint as a table of byte sections, for programs that block.
+
+The names in CamelCase are ASP's; beside them stands what a Python mapping offers.
+"""
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Final, NoReturn, Self, overload
+
+from ckpt_client import calls
+from ckpt_client.blocking import Connection
+from ckpt_client.calls import Attributes, Key, SectionDescriptor, Status, Value
+from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
+from ckpt_protocol.messages import Kind
+
+logger = logging.getLogger("aspCheckpoint")
+
+ACTIVATIONS_MAX: Final = 3
+"""How often one call makes the local replica active before it reports that there is no active one."""
+
+_ABSENT: Final[Any] = object()
+_UPDATE: Final = Kind.UPDATE
+_READ: Final = Kind.READ
+_MILLISECOND_NS: Final = 1_000_000
+_monotonic_ns = time.monotonic_ns
+_put_body = calls.put_body
+_read_one_body = calls.read_one_body
+
+
+class Table:
+    """A checkpoint: named sections of bytes that survive the loss of a node.
+
+    With the three limits (number of sections, bytes of a section, bytes of a section's id) the checkpoint is
+    created where it is missing; without them it must exist. ASP's names of the limits (`maxRows`,
+    `maxRowSizeBytes`, `maxRowKeySizeBytes`) and those of its documentation (`maxSections`,
+    `maxSectionSizeBytes`, `maxSectionIdSizeBytes`) mean the same; positions are as above.
+
+    `flags` (or `flagsp`) is one of SA_CKPT_WR_ALL_REPLICAS, _WR_ACTIVE_REPLICA, _WR_ACTIVE_REPLICA_WEAK,
+    optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint stays when nobody
+    has it open, SA_TIME_MAX for ever. `read_only` opens an existing checkpoint for reading. `timeout`
+    (seconds) is the time-out of every call that is given no other. For `address`, `cluster` and `key` see
+    `Connection`.
+
+    Keys are text (as UTF-8) or bytes and come back as bytes; where there is but one section every key names
+    it. A table is safe to use from several threads, and after a fork.
+
+    Raises: CheckpointError, here and in every method; its `aspErrorCode` is the SaAisError.
+    Source: ASP's aspCheckpoint.Table; saCkptCheckpointOpen.
+    """
+
+    _auto_activate: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: Key,
+        maxRows: int | None = None,
+        maxRowSizeBytes: int | None = None,
+        maxRowKeySizeBytes: int | None = None,
+        flagsp: int = SA_CKPT_WR_ALL_REPLICAS,
+        retentionMs: int = SA_TIME_MAX,
+        *,
+        maxSections: int | None = None,
+        maxSectionSizeBytes: int | None = None,
+        maxSectionIdSizeBytes: int | None = None,
+        flags: int | None = None,
+        read_only: bool = False,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+        timeout: float = calls.TIMEOUT_S,
+    ) -> None:
+        self.ckptName = name
+        self.sectionExpiration: int = SA_TIME_END
+        self.autoActivate: bool = self._auto_activate
+        self._handle = 0
+        self._closed = False
+        try:
+            self._timeout_ns = calls.timeout_in_ns(timeout, 0)
+            self._opening = calls.opening_of(
+                name,
+                _either(maxRows, maxSections),
+                _either(maxRowSizeBytes, maxSectionSizeBytes),
+                _either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
+                flagsp if flags is None else flags,
+                retentionMs,
+                read_only,
+            )
+            self._connection = Connection(address, cluster, key)
+        except SaAisError as error:
+            raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
+        self._call_service = self._connection.call
+        self.tryAgainDelayMs = 250
+        try:
+            self._open(self._timeout_ns)
+        except BaseException:
+            self._closed = True
+            self._connection.close()
+            raise
+        _tables.add(self)
+
+    # -- what the checkpoint is
+
+    @property
+    def attributes(self) -> Attributes:
+        """The creation attributes in force."""
+        return self._attributes
+
+    @property
+    def flags(self) -> int:
+        """The creation flags."""
+        return self._attributes.flags
+
+    @property
+    def retentionMs(self) -> int:
+        """How long the checkpoint stays when nobody has it open, in ms; SA_TIME_MAX for ever."""
+        return calls.retention_in_ms(self._attributes.retention_ns)
+
+    @property
+    def maxSections(self) -> int:
+        """How many sections there may be."""
+        return self._attributes.sections_max
+
+    @property
+    def maxSectionSizeBytes(self) -> int:
+        """How large a section may be."""
+        return self._attributes.section_bytes_max
+
+    @property
+    def maxSectionIdSizeBytes(self) -> int:
+        """How long a section's id may be."""
+        return self._attributes.section_id_bytes_max
+
+    @property
+    def svcHdl(self) -> int:
+        """The service handle: this client's session; 0 once closed."""
+        return self._connection.session_id
+
+    @property
+    def ckptHdl(self) -> int:
+        """The checkpoint handle; 0 once closed."""
+        return self._handle
+
+    @property
+    def tryAgainDelayMs(self) -> int:
+        """The longest pause before a request that was answered TRY_AGAIN is repeated."""
+        return self._try_again_ms
+
+    @tryAgainDelayMs.setter
+    def tryAgainDelayMs(self, delay_ms: int) -> None:
+        self._try_again_ms = delay_ms
+        self._connection.set_pause_max(delay_ms * _MILLISECOND_NS)
+
+    @property
+    def node_id(self) -> str:
+        """The node that this table is connected to; "" while it has none."""
+        return self._connection.node_id
+
+    # -- writing
+
+    @overload
+    def Write(
+        self, key: Key, data: Value, *, expiration: int | None = None, timeout: float | None = None
+    ) -> None: ...
+
+    @overload
+    def Write(
+        self,
+        key: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+
+    def Write(
+        self, key: Any, data: Any = _ABSENT, *, expiration: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Write one section (`Write(key, data)`) or several (`Write({key: data})`, `Write([(key, data)])`).
+
+        One section gets exactly this content. Several are written from their beginning, none is shortened,
+        and all of it is one atomic update. Sections that are missing are created. `expiration` is the time
+        (ns since 1970) at which the sections go; None takes `sectionExpiration` and, where that is
+        SA_TIME_END, leaves the expiration of existing sections as it is.
+
+        Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
+        """
+        if expiration is None and self.sectionExpiration != SA_TIME_END:
+            expiration = self.sectionExpiration
+        try:
+            if data is _ABSENT:
+                body = calls.patch_body(self._attributes, key, expiration)
+            else:
+                body = _put_body(self._attributes, key, data, expiration)
+            self._ask(_UPDATE, body, timeout)
+        except SaAisError as error:
+            self._fail("write to", error)
+
+    def Delete(self, key: Key, timeout: float | None = None) -> None:
+        """Delete a section; one that is missing is fine. With `maxSections` 1 it does nothing.
+
+        Source: saCkptSectionDelete.
+        """
+        try:
+            self._delete(key, timeout)
+        except SaAisError as error:
+            if error.code != codes.NOT_EXIST or error.index < 0:
+                self._fail("delete from", error)
+
+    def _delete(self, key: Key, timeout: float | None) -> None:
+        if not self._attributes.single:
+            self._ask(_UPDATE, calls.delete_body(self._attributes, key), timeout)
+        elif self._closed:
+            self._refuse_closed()
+
+    # -- reading
+
+    def Read(self, keys: Any, timeout: float | None = None) -> Any:
+        """The value of one key (`Read(key)`, `Read([key])`), or a list with that of each, all of one moment.
+
+        Source: saCkptCheckpointRead.
+        """
+        try:
+            if calls.is_single_key(keys):
+                return self._read_one(keys, timeout)
+            return calls.values_or_value(self.read_many(keys, timeout))
+        except SaAisError as error:
+            self._fail("read from", error)
+
+    def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
+        """The values of several keys, all of one moment."""
+        try:
+            wanted = calls.key_list(keys)
+            payload = self._ask(_READ, calls.read_body(self._attributes, wanted), timeout)
+            return calls.values_of(payload, len(wanted))
+        except SaAisError as error:
+            self._fail("read from", error)
+
+    def _read_one(self, key: Key, timeout: float | None) -> bytes:
+        return calls.value_of(self._ask(_READ, _read_one_body(self._attributes, key), timeout))
+
+    def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
+        """Every section, as a dict. See `items` for what writers may do meanwhile."""
+        return dict(self.items(timeout))
+
+    def items(self, timeout: float | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Every (key, value), in the order of the keys.
+
+        They come in pages: a section that is there all the time comes once, one that is written, created or
+        deleted meanwhile comes as it is when its page is read. `timeout` holds for each page. A corrupted
+        section raises FAILED_OPERATION; `sections` shows such ones too.
+        """
+        for section in self.sections(True, timeout):
+            try:
+                item = calls.item_of(section)
+            except SaAisError as error:
+                self._fail("read from", error)
+            yield item
+
+    def keys(self, timeout: float | None = None) -> Iterator[bytes]:
+        """Every key, in order; in pages as `items`."""
+        for section in self.sections(False, timeout):
+            yield section.section_id
+
+    def values(self, timeout: float | None = None) -> Iterator[bytes]:
+        """Every value, in the order of the keys; in pages as `items`."""
+        for _, value in self.items(timeout):
+            yield value
+
+    def sections(
+        self, with_values: bool = False, timeout: float | None = None
+    ) -> Iterator[SectionDescriptor]:
+        """Every section with its size, state and times, and its value if asked for; in pages as `items`.
+
+        Source: saCkptSectionIterationNext.
+        """
+        after: bytes | None = None
+        while True:
+            try:
+                payload = self._ask(Kind.ITERATE, calls.iterate_body(after, with_values), timeout)
+                page, after = calls.page_of(payload)
+            except SaAisError as error:
+                self._fail("read from", error)
+            yield from page
+            if after is None:
+                return
+
+    def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
+        """The value of a key, or `default` where it is missing."""
+        try:
+            return self._read_one(key, timeout)
+        except SaAisError as error:
+            if error.code == codes.NOT_EXIST and error.index >= 0:
+                return default
+            self._fail("read from", error)
+
+    def __getitem__(self, key: Key) -> bytes:
+        try:
+            return self._read_one(key, None)
+        except SaAisError as error:
+            self._fail("read from", error, key_error=True)
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        self.Write(key, value)
+
+    def __delitem__(self, key: Key) -> None:
+        try:
+            self._delete(key, None)
+        except SaAisError as error:
+            self._fail("delete from", error, key_error=True)
+
+    def __contains__(self, key: Key) -> bool:
+        try:
+            self._ask(_READ, calls.probe_body(self._attributes, key), None)
+        except SaAisError as error:
+            if error.code == codes.NOT_EXIST and error.index >= 0:
+                return False
+            self._fail("read from", error)
+        return True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.keys()
+
+    def __len__(self) -> int:
+        return self.status().sections
+
+    def __bool__(self) -> bool:
+        """A table is true, also when it is empty."""
+        return True
+
+    # -- replicas
+
+    def Activate(self, timeout: float | None = None) -> None:
+        """Make the local replica the active one. Only for asynchronous collocated checkpoints.
+
+        Source: saCkptActiveReplicaSet.
+        """
+        if self._attributes.sync:
+            logger.info("checkpoint %r is synchronous: it needs no active replica", self.ckptName)
+            return
+        try:
+            self._ask(Kind.ACTIVE_SET, pack_body([False]), timeout)
+        except SaAisError as error:
+            self._fail("activate", error)
+
+    def Synchronize(self, timeout: float | None = None) -> None:
+        """Wait until every in-sync replica has all that was written before.
+
+        Source: saCkptCheckpointSynchronize.
+        """
+        if self._attributes.sync:
+            logger.info("checkpoint %r is synchronous: its replicas are the same always", self.ckptName)
+            return
+        try:
+            self._ask(Kind.SYNCHRONIZE, calls.EMPTY_BODY, timeout)
+        except SaAisError as error:
+            self._fail("synchronize", error)
+
+    def GetActiveStatus(self, timeout: float | None = None) -> bool:
+        """Whether there is an active replica."""
+        try:
+            return (
+                calls.status_of(self._ask(Kind.STATUS, calls.EMPTY_BODY, timeout, False)).active is not None
+            )
+        except SaAisError as error:
+            if error.code == codes.NOT_EXIST:
+                return False
+            self._fail("look at", error)
+
+    def SetAutoActivate(self, autoActivate: bool) -> None:
+        """Whether a call without an active replica activates the local one: for this table and later ones."""
+        Table._auto_activate = bool(autoActivate)
+        self.autoActivate = bool(autoActivate)
+
+    def status(self, timeout: float | None = None) -> Status:
+        """The checkpoint's state: sections, memory, replicas, opens. Source: saCkptCheckpointStatusGet."""
+        try:
+            return calls.status_of(self._ask(Kind.STATUS, calls.EMPTY_BODY, timeout))
+        except SaAisError as error:
+            self._fail("look at", error)
+
+    # -- the end
+
+    def unlink(self, timeout: float | None = None) -> None:
+        """Free the checkpoint's name. The data goes when the last table that has it open is closed.
+
+        Source: saCkptCheckpointUnlink.
+        """
+        try:
+            self._connection.unlink(
+                self._opening.name, self._timeout_ns / 1e9 if timeout is None else timeout
+            )
+        except SaAisError as error:
+            self._fail("unlink", error)
+
+    def close(self) -> None:
+        """Close the checkpoint and the connection. Closing again does nothing."""
+        self._closed = True
+        self._handle = 0
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"at node {self.node_id!r}"
+        return f"<Table {self.ckptName!r} {state}>"
+
+    # -- asking
+
+    def _open(self, timeout_ns: int) -> None:
+        try:
+            payload = self._call_service(Kind.OPEN, 0, self._opening.body, timeout_ns)
+            self._handle, self._attributes = calls.opened_of(payload)
+        except SaAisError as error:
+            self._fail("open", error)
+
+    def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
+        """One call on the open checkpoint, activating the local replica where there is no active one."""
+        timeout_ns = self._timeout_ns if timeout is None else calls.timeout_in_ns(timeout, 0)
+        handle = self._handle or self._reopened_handle(timeout_ns)
+        deadline_ns = _monotonic_ns() + timeout_ns
+        try:
+            return self._call_service(kind, handle, body, timeout_ns)
+        except SaAisError as error:
+            if error.code != codes.NOT_EXIST or error.index >= 0 or not activate or not self._may_activate:
+                raise
+            refusal = error
+        return self._activate_and_ask(kind, handle, body, deadline_ns, refusal)
+
+    @property
+    def _may_activate(self) -> bool:
+        return self.autoActivate and self._opening.writable and self._attributes.may_lack_active
+
+    def _activate_and_ask(
+        self, kind: int, handle: int, body: bytes, deadline_ns: int, refusal: SaAisError
+    ) -> Any:
+        if kind == Kind.ACTIVE_SET:
+            raise refusal
+        for _ in range(ACTIVATIONS_MAX):
+            logger.info("checkpoint %r has no active replica: activating the local one", self.ckptName)
+            left_ns = max(deadline_ns - _monotonic_ns(), _MILLISECOND_NS)
+            self._call_service(Kind.ACTIVE_SET, handle, pack_body([True]), left_ns)
+            left_ns = max(deadline_ns - _monotonic_ns(), _MILLISECOND_NS)
+            try:
+                return self._call_service(kind, handle, body, left_ns)
+            except SaAisError as error:
+                if error.code != codes.NOT_EXIST or error.index >= 0:
+                    raise
+                refusal = error
+        raise refusal
+
+    def _reopened_handle(self, timeout_ns: int) -> int:
+        """The handle of a table that a fork brought here: the child opens the checkpoint for itself."""
+        if self._closed:
+            self._refuse_closed()
+        self._open(timeout_ns)
+        return self._handle
+
+    def _refuse_closed(self) -> NoReturn:
+        raise error_of(codes.BAD_HANDLE, "the table is closed")
+
+    def _fail(self, what: str, error: SaAisError, key_error: bool = False) -> NoReturn:
+        missing = key_error and error.code == codes.NOT_EXIST and error.index >= 0
+        kind = CheckpointKeyError if missing else CheckpointError
+        raise kind(error, f"cannot {what} checkpoint {self.ckptName!r}: {error.text}") from None
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    if first is not None and second is not None:
+        raise error_of(codes.INVALID_PARAM, "a limit is given under both of its names")
+    return second if first is None else first
+
+
+_tables: "weakref.WeakSet[Table]" = weakref.WeakSet()
+
+
+def _forget_handles() -> None:
+    for table in list(_tables):
+        table._handle = 0
+
+
+os.register_at_fork(after_in_child=_forget_handles)

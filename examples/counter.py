@@ -1,0 +1,28 @@
+"""A counter that survives the loss of a node: it goes on where the last program, anywhere, left off.
+
+    python -m ckpt_client.asp examples/counter.py 10
+
+Written in the style of ASP's programs. Run it, kill the node it uses, run it again at another one.
+"""
+import sys
+
+import aspCheckpoint
+from asp import *
+
+def main(steps):
+    table = aspCheckpoint.Table("counter", maxRows=1, maxRowSizeBytes=16, maxRowKeySizeBytes=4)
+    value = int(table.Read(["value"]) or 0)
+    print("the counter stands at %d" % value)
+    for step in range(steps):
+        value += 1
+        table.Write("value", str(value))      # returns when every replica has it
+        print("counted %d" % value)
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    except aspCheckpoint.CheckpointError as e:
+        if e[0] == SA_AIS_ERR_UNAVAILABLE:
+            print("no checkpoint service here")
+        print(e)
+        sys.exit(1)

@@ -1,0 +1,118 @@
+"""A session and the other side of its link, spoken by the test: no socket, no clock."""
+
+from typing import Any
+
+from ckpt_client.address import parse_addresses
+from ckpt_client.attachment import State
+from ckpt_client.call import MILLISECOND_NS, Call
+from ckpt_client.session import Session
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, decode_datagram
+from ckpt_protocol.greeting import Acceptor, Identity, Refused
+from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+
+SECOND_NS = 1000 * MILLISECOND_NS
+NONCE = b"0123456789abcdef"
+A, B, C = "tcp://a:1", "tcp://b:2", "tcp://c:3"
+BODY = pack_body([[6, b"key", b"value", None]])
+
+
+class Dialogue:
+    """One session with `addresses`; `now_ns` is what the test says."""
+
+    def __init__(self, addresses: str = f"{A},{B}", key: bytes = b"", service_key: bytes = b"") -> None:
+        self.session = Session(77, parse_addresses(addresses), Identity("", key))
+        self.service = Identity("test", service_key, "a", 1)
+        self.now_ns = 1000 * SECOND_NS
+
+    # -- what the client does
+
+    def update(self, timeout_ns: int = 10 * SECOND_NS, body: bytes = BODY) -> Call:
+        """Begin an update of the checkpoint with handle 5."""
+        return self.session.begin(Kind.UPDATE, 5, body, self.now_ns, timeout_ns)
+
+    def ask(self, kind: int, timeout_ns: int = 10 * SECOND_NS) -> Call:
+        """Begin some other call."""
+        return self.session.begin(kind, 5, pack_body([]), self.now_ns, timeout_ns)
+
+    def wait(self, duration_ns: int) -> None:
+        """Let time pass, waking the session as often as it wishes."""
+        until_ns = self.now_ns + duration_ns
+        for _ in range(10_000):
+            wake_ns = self.session.wake_ns
+            if wake_ns > until_ns:
+                break
+            self.now_ns = max(self.now_ns, wake_ns)
+            self.session.advance(self.now_ns)
+            assert self.session.wake_ns > self.now_ns, "the session asks to be woken for what it has done"
+        self.now_ns = until_ns
+
+    # -- what the service does
+
+    def sent(self) -> list[Frame]:
+        """The frames that the session wants to send, taken."""
+        frames = [decode_datagram(frame) for frame in self.session.outgoing]
+        self.session.outgoing.clear()
+        return frames
+
+    def requests(self) -> list[Frame]:
+        """Those of `sent` that are requests of callers."""
+        return [frame for frame in self.sent() if frame.kind not in (Kind.HELLO, Kind.PROOF, Kind.ATTACH)]
+
+    def connect(self) -> None:
+        """The transport is up, and WELCOME comes."""
+        assert self.session.state is State.UNLINKED, self.session.state
+        assert self.now_ns >= self.session.connect_ns, "connected before the pause was over"
+        self.session.open_link(NONCE, self.now_ns)
+        self.welcome()
+
+    def welcome(self) -> None:
+        """Answer HELLO, and take PROOF where it is asked for."""
+        (hello,) = self.sent()
+        assert hello.kind == Kind.HELLO
+        acceptor = Acceptor(self.service, NONCE)
+        try:
+            self.receive(acceptor.receive(hello))
+        except Refused as refused:
+            self.receive(refused.frame())
+        if self.service.key and self.session.state is not State.UNLINKED:
+            decoded = [decode_datagram(frame) for frame in self.session.outgoing]
+            proof = next(frame for frame in decoded if frame.kind == Kind.PROOF)
+            self.session.outgoing.pop(0)
+            try:
+                self.receive(acceptor.receive(proof))
+            except Refused as refused:
+                self.receive(refused.frame())
+
+    def attach(self, *urls: str) -> Frame:
+        """Connect where necessary, confirm ATTACH, and return it. What was unanswered is then sent."""
+        if self.session.state is State.UNLINKED:
+            self.now_ns = max(self.now_ns, self.session.connect_ns)
+            self.connect()
+        (attach,) = self.sent()
+        assert attach.kind == Kind.ATTACH
+        self.answer(attach.a, answer_ok(["a", [["a", list(urls)]]]))
+        return attach
+
+    def lose(self, why: str = "connection reset") -> None:
+        """The transport breaks."""
+        self.session.lose_link(self.now_ns, why)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes come."""
+        if data:
+            self.session.receive(data, self.now_ns)
+
+    def answer(self, number: int, body: bytes = b"") -> None:
+        """ANSWER to a request; OK unless another body is given."""
+        self.receive(encode_answer(number, 1, 1, body or answer_ok()))
+
+    def try_again(self, number: int) -> None:
+        """Nothing was done."""
+        self.answer(number, answer_error(codes.TRY_AGAIN, "not now"))
+
+
+def outcome(call: Call) -> Any:
+    """The code a call ended with, None while it goes on."""
+    return call.code if call.done else None

@@ -1,0 +1,666 @@
+"""The session core: requests, repetitions, fail-over and time-outs, as scenarios without a clock."""
+
+import pytest
+from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, outcome
+
+from ckpt_client.address import parse_address
+from ckpt_client.attachment import RESEND_NS, State
+from ckpt_client.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
+from ckpt_client.session import MOVE_NS, QUIET_NS
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.greeting import Refused
+from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+
+
+def attached(addresses: str = f"{A},{B}") -> Dialogue:
+    """A session at its first address, nothing asked yet."""
+    talk = Dialogue(addresses)
+    first = talk.ask(Kind.READ)
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert first.done
+    return talk
+
+
+# -- the first exchange and ATTACH
+
+
+def test_requests_wait_until_the_session_is_attached() -> None:
+    talk = Dialogue()
+    call = talk.update()
+    assert talk.session.outgoing == []
+    talk.connect()
+    (attach,) = talk.sent()
+    assert (attach.kind, attach.b, attach.c) == (Kind.ATTACH, 77, 1)
+    assert unpack_body(attach.body) == [True]
+    talk.answer(attach.a, answer_ok(["a", []]))
+    (request,) = talk.requests()
+    assert (request.kind, request.a, request.b, request.body) == (Kind.UPDATE, call.number, 5, BODY)
+    talk.answer(request.a)
+    assert outcome(call) == codes.OK
+    assert talk.session.finished[-1] is call
+
+
+def test_a_key_is_proved_to_a_service_that_asks() -> None:
+    talk = Dialogue(key=b"secret", service_key=b"secret")
+    talk.update()
+    talk.attach()
+    assert talk.session.attached
+
+
+@pytest.mark.parametrize(("key", "service_key"), [(b"wrong", b"secret"), (b"", b"secret"), (b"secret", b"")])
+def test_a_wrong_key_is_access_at_once_where_every_node_refuses(key: bytes, service_key: bytes) -> None:
+    talk = Dialogue(A, key=key, service_key=service_key)
+    call = talk.update()
+    talk.connect()
+    assert outcome(call) == codes.ACCESS
+    assert "key" in call.text
+    assert A in call.text
+
+
+def test_a_refused_key_at_one_node_lets_the_other_be_tried() -> None:
+    talk = Dialogue(service_key=b"secret")
+    call = talk.update()
+    talk.connect()
+    assert outcome(call) is None
+    assert talk.session.address == parse_address(B)
+
+
+def test_nothing_listens_anywhere_is_unavailable_at_once_and_says_how_to_start() -> None:
+    talk = Dialogue()
+    call = talk.update()
+    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
+    assert outcome(call) is None
+    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
+    assert outcome(call) == codes.UNAVAILABLE
+    assert A in call.text and B in call.text and "ckptd --node-id a --listen 127.0.0.1:7301" in call.text
+
+
+def test_after_such_a_verdict_the_next_call_tries_again() -> None:
+    talk = Dialogue(A)
+    talk.update()
+    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
+    again = talk.update()
+    assert outcome(again) is None
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert outcome(again) == codes.OK
+
+
+def test_something_else_listens_is_unavailable_and_says_so() -> None:
+    talk = Dialogue(A)
+    call = talk.update()
+    talk.session.open_link(NONCE, talk.now_ns)
+    talk.receive(b"HTTP/1.1 400 Bad Request\r\nServer: something else\r\n\r\n")
+    assert outcome(call) == codes.UNAVAILABLE
+    assert "no ckptd" in call.text
+
+
+def test_a_good_attach_is_not_fresh_any_more_and_its_generation_grows() -> None:
+    talk = attached()
+    talk.update()
+    talk.lose()
+    attach = talk.attach()
+    assert attach.c == 2
+    assert unpack_body(attach.body) == [False]
+
+
+def test_an_unanswered_attach_stays_fresh() -> None:
+    talk = Dialogue()
+    talk.update()
+    talk.connect()
+    talk.lose()
+    attach = talk.attach()
+    assert attach.c == 2
+    assert unpack_body(attach.body) == [True]
+
+
+def test_attach_is_repeated_with_number_and_generation_after_try_again() -> None:
+    talk = Dialogue()
+    talk.update()
+    talk.connect()
+    (first,) = talk.sent()
+    talk.try_again(first.a)
+    talk.wait(TRY_AGAIN_MIN_NS)
+    (second,) = talk.sent()
+    assert second == first
+
+
+def test_a_session_that_has_ended_ends_every_call_with_bad_handle() -> None:
+    talk = attached()
+    read = talk.ask(Kind.READ)
+    talk.lose()
+    talk.connect()
+    (attach,) = talk.sent()
+    talk.answer(attach.a, answer_error(codes.BAD_HANDLE, "its grace time is over"))
+    assert outcome(read) == codes.BAD_HANDLE
+    assert "session has ended" in read.text
+    later = talk.update()
+    assert outcome(later) == codes.BAD_HANDLE
+    assert talk.session.state is State.ENDED
+
+
+def test_a_write_that_was_on_its_way_when_the_session_ended_is_timeout() -> None:
+    """Whether it was done is not known, and BAD_HANDLE would say that it was not."""
+    talk = attached()
+    write = talk.update()
+    talk.requests()
+    talk.lose()
+    talk.connect()
+    (attach,) = talk.sent()
+    talk.answer(attach.a, answer_error(codes.BAD_HANDLE))
+    assert outcome(write) == codes.TIMEOUT
+
+
+def test_describe_needs_no_session() -> None:
+    """A node that cannot serve, and so answers ATTACH with TRY_AGAIN, still tells what it waits for."""
+    talk = Dialogue()
+    call = talk.ask(Kind.DESCRIBE)
+    talk.connect()
+    (request,) = talk.sent()
+    assert request.kind == Kind.DESCRIBE
+    talk.answer(request.a, answer_ok({"serving": False}))
+    assert call.payload == {"serving": False}
+    write = talk.update()
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert outcome(write) == codes.OK
+
+
+def test_describe_is_answered_while_attach_waits() -> None:
+    talk = Dialogue()
+    talk.update()
+    talk.connect()
+    (attach,) = talk.sent()
+    talk.try_again(attach.a)
+    call = talk.ask(Kind.DESCRIBE)
+    (request,) = talk.requests()
+    talk.answer(request.a, answer_ok({"serving": False}))
+    assert outcome(call) == codes.OK
+
+
+# -- numbers
+
+
+def test_numbers_grow_and_lowest_is_the_first_unanswered() -> None:
+    talk = attached()
+    calls = [talk.update() for _ in range(4)]
+    frames = talk.requests()
+    assert [frame.a for frame in frames] == [call.number for call in calls]
+    assert [frame.c for frame in frames] == [calls[0].number] * 4
+    talk.answer(calls[1].number)
+    talk.answer(calls[0].number)
+    later = talk.update()
+    (frame,) = talk.requests()
+    assert (frame.a, frame.c) == (later.number, calls[2].number)
+
+
+def test_a_single_request_is_its_own_lowest() -> None:
+    talk = attached()
+    for _ in range(3):
+        call = talk.update()
+        (frame,) = talk.requests()
+        assert frame.c == frame.a == call.number
+        talk.answer(frame.a)
+
+
+def test_answers_come_in_any_order_and_twice() -> None:
+    talk = attached()
+    calls = [talk.update() for _ in range(3)]
+    for call in reversed(calls):
+        talk.answer(call.number)
+        talk.answer(call.number, answer_error(codes.NO_SPACE))
+    assert [outcome(call) for call in calls] == [codes.OK] * 3
+    assert talk.session.ignored == 3
+
+
+# -- fail-over
+
+
+def test_what_was_unanswered_goes_as_it_was_to_the_next_node() -> None:
+    talk = attached()
+    first, second, third = (talk.update(body=pack_body([[6, b"k", bytes([i]), None]])) for i in range(3))
+    sent = talk.requests()
+    talk.answer(second.number)
+    talk.lose()
+    assert talk.session.address == parse_address(B)
+    talk.attach()
+    again = talk.requests()
+    assert [(f.kind, f.a, f.b, f.body) for f in again] == [
+        (f.kind, f.a, f.b, f.body) for f in (sent[0], sent[2])
+    ]
+    assert [f.c for f in again] == [first.number, first.number]
+    talk.answer(first.number)
+    talk.answer(third.number)
+    assert [outcome(call) for call in (first, second, third)] == [codes.OK] * 3
+
+
+def test_the_only_node_is_tried_again_after_a_growing_pause() -> None:
+    talk = attached(A)
+    call = talk.update()
+    pauses = []
+    for _ in range(8):
+        talk.lose("connection refused")
+        pauses.append(talk.session.connect_ns - talk.now_ns)
+        talk.now_ns = talk.session.connect_ns
+    assert pauses == [ms * MILLISECOND_NS for ms in (10, 20, 40, 80, 160, 250, 250, 250)]
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert outcome(call) == codes.OK
+
+
+def test_members_that_the_service_tells_of_are_further_places_to_go() -> None:
+    talk = Dialogue(A)
+    talk.update()
+    talk.attach(A, C, "unix:///elsewhere.sock", "udp://c:9", "nonsense")
+    talk.lose()
+    assert talk.session.address == parse_address(C)
+    talk.lose()
+    assert talk.session.address == parse_address(A)
+
+
+def test_all_nodes_gone_during_a_write_is_timeout_and_says_what_that_means() -> None:
+    talk = attached()
+    call = talk.update(timeout_ns=3 * SECOND_NS)
+    talk.requests()
+    talk.lose("connection reset")
+    talk.lose("connection refused")
+    talk.wait(3 * SECOND_NS)
+    assert outcome(call) == codes.TIMEOUT
+    assert "connection refused" in call.text and "its data is gone" in call.text
+
+
+def test_all_nodes_gone_before_a_write_was_sent_is_unavailable() -> None:
+    talk = attached()
+    talk.lose()
+    call = talk.update(timeout_ns=SECOND_NS)
+    talk.lose()
+    talk.wait(SECOND_NS)
+    assert outcome(call) == codes.UNAVAILABLE
+
+
+def test_garbage_after_the_greeting_loses_the_link_and_the_request_goes_elsewhere() -> None:
+    talk = attached()
+    call = talk.update()
+    talk.requests()
+    talk.receive(b"\xff" * 64)
+    assert talk.session.state is State.UNLINKED
+    talk.attach()
+    (request,) = talk.requests()
+    assert request.a == call.number
+    talk.answer(request.a)
+    assert outcome(call) == codes.OK
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", pack_body([]), pack_body(["ok"]), pack_body(1)])
+def test_an_answer_with_a_garbled_body_loses_the_link(body: bytes) -> None:
+    talk = attached()
+    call = talk.update()
+    talk.requests()
+    talk.receive(encode_answer(call.number, 1, 1, body))
+    assert talk.session.state is State.UNLINKED
+    assert outcome(call) is None
+
+
+def test_frames_in_pieces_and_frames_together_are_the_same() -> None:
+    talk = attached()
+    calls = [talk.update() for _ in range(3)]
+    stream = b"".join(encode_answer(call.number, 1, 1, answer_ok()) for call in calls)
+    for place in range(len(stream)):
+        talk.receive(stream[place : place + 1])
+    assert [outcome(call) for call in calls] == [codes.OK] * 3
+    calls = [talk.update() for _ in range(3)]
+    talk.receive(b"".join(encode_answer(call.number, 1, 1, answer_ok()) for call in calls))
+    assert [outcome(call) for call in calls] == [codes.OK] * 3
+
+
+# -- TRY_AGAIN and time-outs
+
+
+def test_try_again_repeats_the_same_request_after_a_pause() -> None:
+    talk = attached()
+    call = talk.update()
+    (first,) = talk.requests()
+    talk.try_again(call.number)
+    assert talk.requests() == []
+    talk.wait(TRY_AGAIN_MIN_NS - 1)
+    assert talk.requests() == []
+    talk.wait(1)
+    (second,) = talk.requests()
+    assert (second.kind, second.a, second.b, second.body) == (first.kind, first.a, first.b, first.body)
+    talk.answer(call.number)
+    assert outcome(call) == codes.OK
+
+
+def test_the_pause_grows_to_its_limit() -> None:
+    talk = attached(A)
+    talk.session.pause_max_ns = 50 * MILLISECOND_NS
+    call = talk.update()
+    pauses = []
+    for _ in range(8):
+        talk.requests()
+        talk.try_again(call.number)
+        pauses.append((call.retry_ns - talk.now_ns) // MILLISECOND_NS)
+        talk.wait(call.retry_ns - talk.now_ns)
+    assert pauses == [2, 4, 8, 16, 32, 50, 50, 50]
+
+
+def test_try_again_until_the_time_out_is_try_again() -> None:
+    talk = attached(A)
+    call = talk.update(timeout_ns=SECOND_NS)
+    for _ in range(100):
+        for request in talk.requests():
+            talk.try_again(request.a)
+        talk.wait(20 * MILLISECOND_NS)
+    assert outcome(call) == codes.TRY_AGAIN
+    assert call.text == "not now"
+
+
+def test_no_answer_until_the_time_out_is_timeout() -> None:
+    talk = attached(A)
+    call = talk.update(timeout_ns=SECOND_NS // 2)
+    talk.wait(SECOND_NS // 2 - 1)
+    assert outcome(call) is None
+    talk.wait(1)
+    assert outcome(call) == codes.TIMEOUT
+
+
+def test_try_again_after_an_unanswered_send_never_claims_that_nothing_was_done() -> None:
+    """R3: the first node may have done it, whatever the second one says that it did not do."""
+    talk = attached()
+    call = talk.update(timeout_ns=SECOND_NS)
+    talk.requests()
+    talk.lose()
+    talk.attach()
+    talk.requests()
+    talk.try_again(call.number)
+    talk.wait(TRY_AGAIN_MIN_NS)
+    talk.requests()
+    talk.try_again(call.number)
+    talk.wait(SECOND_NS)
+    assert outcome(call) == codes.TIMEOUT
+
+
+def test_a_late_answer_is_ignored_and_the_link_goes_on() -> None:
+    talk = attached(A)
+    late = talk.update(timeout_ns=SECOND_NS // 2)
+    talk.wait(SECOND_NS // 2)
+    call = talk.update()
+    talk.answer(late.number, answer_error(codes.NO_SPACE))
+    talk.answer(call.number)
+    assert (outcome(late), outcome(call)) == (codes.TIMEOUT, codes.OK)
+
+
+def test_a_request_that_timed_out_no_longer_holds_lowest_back() -> None:
+    talk = attached(A)
+    talk.update(timeout_ns=SECOND_NS // 2)
+    talk.wait(SECOND_NS // 2)
+    talk.requests()
+    call = talk.update()
+    (frame,) = talk.requests()
+    assert frame.c == call.number
+
+
+def test_a_refusal_carries_code_index_and_text() -> None:
+    talk = attached()
+    call = talk.update()
+    talk.answer(call.number, answer_error(codes.NO_SPACE, "the table is full", 3))
+    assert (call.code, call.index, call.text) == (codes.NO_SPACE, 3, "the table is full")
+
+
+# -- silence, and nodes that cannot serve
+
+
+def test_a_silent_node_is_asked_for_a_sign_of_life_and_then_left() -> None:
+    talk = attached()
+    call = talk.update()
+    talk.requests()
+    talk.wait(QUIET_NS)
+    (ping,) = talk.sent()
+    assert ping.kind == Kind.PING
+    talk.wait(QUIET_NS)
+    assert talk.session.state is State.UNLINKED
+    assert talk.session.address == parse_address(B)
+    talk.attach()
+    (request,) = talk.requests()
+    assert request.a == call.number
+
+
+def test_a_node_that_answers_ping_is_not_left_however_long_the_call_takes() -> None:
+    talk = attached()
+    call = talk.ask(Kind.SYNCHRONIZE)
+    talk.requests()
+    for _ in range(9):
+        talk.wait(QUIET_NS)
+        for frame in talk.sent():
+            assert frame.kind == Kind.PING
+            assert frame.c == call.number
+            talk.answer(frame.a)
+    assert talk.session.attached
+    talk.answer(call.number)
+    assert outcome(call) == codes.OK
+
+
+def test_an_idle_link_is_not_watched() -> None:
+    talk = attached()
+    talk.wait(100 * SECOND_NS)
+    assert talk.session.attached
+    assert talk.sent() == []
+    talk.update()
+    talk.requests()
+    talk.wait(QUIET_NS - 1)
+    assert talk.sent() == []
+
+
+def test_a_node_that_accepts_and_says_nothing_is_left() -> None:
+    talk = Dialogue()
+    talk.update()
+    talk.session.open_link(NONCE, talk.now_ns)
+    talk.wait(2 * QUIET_NS)
+    assert talk.session.state is State.UNLINKED
+    assert talk.session.address == parse_address(B)
+
+
+def test_a_node_that_only_says_try_again_is_left_for_another() -> None:
+    """A node cut off from the majority answers TRY_AGAIN for ever, while the others serve."""
+    talk = attached()
+    call = talk.update()
+    for _ in range(MOVE_NS // (10 * MILLISECOND_NS) + 1):
+        for request in talk.requests():
+            talk.try_again(request.a)
+        talk.wait(10 * MILLISECOND_NS)
+    assert talk.session.address == parse_address(B)
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert outcome(call) == codes.OK
+
+
+def test_a_node_that_cannot_take_the_session_is_left_for_another() -> None:
+    talk = Dialogue()
+    talk.update()
+    talk.connect()
+    for _ in range(MOVE_NS // (10 * MILLISECOND_NS) + 1):
+        for attach in talk.sent():
+            talk.try_again(attach.a)
+        talk.wait(10 * MILLISECOND_NS)
+    assert talk.session.address == parse_address(B)
+
+
+def test_activation_stays_at_its_node() -> None:
+    """ActiveReplicaSet means the *local* replica: at another node it would be another wish."""
+    talk = attached()
+    talk.ask(Kind.ACTIVE_SET)
+    for _ in range(2 * MOVE_NS // (10 * MILLISECOND_NS)):
+        for request in talk.requests():
+            talk.try_again(request.a)
+        talk.wait(10 * MILLISECOND_NS)
+    assert talk.session.address == parse_address(A)
+
+
+# -- callers that give up
+
+
+def test_an_abandoned_write_is_forgotten() -> None:
+    talk = attached()
+    call = talk.update()
+    talk.requests()
+    talk.session.abandon(call, talk.now_ns)
+    assert talk.session.calls == {}
+    talk.answer(call.number)
+    assert talk.session.finished.count(call) == 0
+
+
+def test_an_open_that_succeeds_after_its_caller_gave_up_is_closed() -> None:
+    """Otherwise the checkpoint stays open as long as the session lives, and never expires."""
+    talk = attached()
+    call = talk.ask(Kind.OPEN)
+    talk.requests()
+    talk.session.abandon(call, talk.now_ns)
+    other = talk.update()
+    (frame,) = talk.requests()
+    assert frame.c == call.number, "the answer must not be forgotten by the service"
+    talk.answer(call.number, answer_ok([call.number, 9, [1, 2, 3, 4, 5, 6]]))
+    (close,) = talk.requests()
+    assert (close.kind, close.b) == (Kind.CLOSE, call.number)
+    talk.answer(close.a)
+    talk.answer(other.number)
+    assert talk.session.calls == {}
+
+
+def test_an_open_whose_caller_gave_up_when_the_answer_was_there_is_closed() -> None:
+    """A task that is cancelled in the turn in which its answer came never sees the handle."""
+    talk = attached()
+    call = talk.ask(Kind.OPEN)
+    talk.requests()
+    talk.answer(call.number, answer_ok([call.number, 9, [1, 2, 3, 4, 5, 6]]))
+    talk.session.abandon(call, talk.now_ns)
+    (close,) = talk.requests()
+    assert (close.kind, close.b) == (Kind.CLOSE, call.number)
+
+
+def test_an_open_that_timed_out_is_closed_when_it_succeeds() -> None:
+    talk = attached(A)
+    call = talk.ask(Kind.OPEN, timeout_ns=SECOND_NS // 2)
+    talk.requests()
+    talk.wait(SECOND_NS // 2)
+    assert outcome(call) == codes.TIMEOUT
+    talk.answer(call.number, answer_ok([call.number, 9, [1, 2, 3, 4, 5, 6]]))
+    (close,) = talk.requests()
+    assert (close.kind, close.b) == (Kind.CLOSE, call.number)
+
+
+def test_an_open_that_was_never_sent_leaves_nothing_behind() -> None:
+    talk = Dialogue()
+    call = talk.ask(Kind.OPEN)
+    talk.session.abandon(call, talk.now_ns)
+    assert talk.session.calls == {}
+
+
+def test_an_orphan_is_not_awaited_for_ever() -> None:
+    talk = attached(A)
+    call = talk.ask(Kind.OPEN)
+    talk.requests()
+    talk.session.abandon(call, talk.now_ns)
+    for _ in range(20):
+        talk.wait(QUIET_NS)
+        for frame in talk.sent():
+            if frame.kind == Kind.PING:
+                talk.answer(frame.a)
+    assert talk.session.calls == {}
+
+
+def test_ending_the_session_tells_whoever_waits() -> None:
+    talk = attached()
+    read, write = talk.ask(Kind.READ), talk.update()
+    talk.session.end("closed")
+    assert (outcome(read), outcome(write)) == (codes.BAD_HANDLE, codes.TIMEOUT)
+
+
+# -- datagrams
+
+
+UDP = "udp://a:1"
+
+
+def test_a_lost_datagram_is_sent_again_with_growing_pauses() -> None:
+    talk = attached(UDP)
+    call = talk.update()
+    assert len(talk.requests()) == 1
+    talk.wait(RESEND_NS)
+    (again,) = talk.requests()
+    assert (again.a, again.body) == (call.number, BODY)
+    talk.wait(RESEND_NS)
+    assert talk.requests() == []
+    talk.wait(RESEND_NS)
+    assert len(talk.requests()) == 1
+    talk.answer(call.number)
+    assert outcome(call) == codes.OK
+
+
+def test_a_lost_hello_and_a_lost_attach_are_sent_again() -> None:
+    talk = Dialogue(UDP)
+    talk.update()
+    talk.session.open_link(NONCE, talk.now_ns)
+    (lost,) = talk.sent()
+    talk.wait(RESEND_NS)
+    (hello,) = [type(lost)(*f) for f in talk.sent()]
+    assert hello == lost
+    talk.wait(RESEND_NS)
+    talk.welcome()
+    (attach,) = talk.sent()
+    talk.wait(RESEND_NS)
+    assert talk.sent() == [attach]
+    talk.answer(attach.a, answer_ok(["a", []]))
+    talk.answer(attach.a, answer_ok(["a", []]))
+    assert talk.session.attached
+
+
+def test_a_daemon_that_does_not_know_the_address_is_greeted_again() -> None:
+    talk = attached(UDP)
+    first, second = talk.update(), talk.update()
+    talk.requests()
+    stranger = Refused(codes.TRY_AGAIN, "greet first").frame()
+    talk.receive(stranger)
+    talk.receive(stranger)
+    talk.welcome()
+    attach = talk.attach()
+    assert attach.c == 2
+    assert [frame.a for frame in talk.requests()] == [first.number, second.number]
+
+
+def test_a_daemon_that_never_knows_the_address_is_left() -> None:
+    talk = attached("udp://a:1,udp://b:2")
+    talk.update()
+    for _ in range(10):
+        talk.requests()
+        if talk.session.state is State.UNLINKED:
+            break
+        talk.receive(Refused(codes.TRY_AGAIN, "greet first").frame())
+        if talk.session.state is State.GREETING:
+            talk.wait(RESEND_NS)
+            talk.session.outgoing[:-1] = []
+            talk.welcome()
+    assert talk.session.state is State.UNLINKED
+
+
+def test_garbage_datagrams_are_dropped() -> None:
+    talk = attached(UDP)
+    call = talk.update()
+    for garbage in (b"x", b"\xff" * 100, encode_frame(Kind.UPDATE, 1, 2, 3)):
+        talk.receive(garbage)
+    talk.answer(call.number)
+    assert outcome(call) == codes.OK
+
+
+def test_a_request_too_large_for_a_datagram_says_to_use_tcp() -> None:
+    talk = attached(UDP)
+    call = talk.update(body=bytes(70_000))
+    assert outcome(call) == codes.TOO_BIG
+    assert "tcp://" in call.text
