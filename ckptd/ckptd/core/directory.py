@@ -201,11 +201,11 @@ class Directory:
 
     # -- a view's installation
 
-    def install(self, view: View) -> None:
+    def install(self, view: View, stayed: list[str]) -> None:
         """Take this directory into a view: drop the replicas that left, adopt those that may be, place actives.
 
-        A replica counts as in sync only if its node has been a member ever since this
-        directory's epoch (R2). With none left the checkpoint is unavailable: it keeps
+        A replica counts as in sync only if its node is among those that `stayed`: members
+        ever since this directory's epoch, or since nobody served without them (R2). With none left the checkpoint is unavailable: it keeps
         its name and waits for its holders, and is lost when all of them are dead.
         """
         base_epoch = self.installed_epoch
@@ -214,21 +214,17 @@ class Directory:
             if entry.holders:
                 self._adopt(entry, view, base_epoch)
             else:
-                self._keep_members(entry, view, base_epoch)
+                self._keep_members(entry, view, base_epoch, stayed)
             if not entry.in_sync and not entry.holders:
                 self._remove(entry.creation_id)
                 continue
             self._choose_active(entry)
 
-    def _keep_members(self, entry: Entry, view: View, base_epoch: int) -> None:
-        stayed: dict[str, bool] = {}
-        for node_id, in_sync in entry.replicas.items():
-            member = view.members.get(node_id)
-            if member is not None and member.join_epoch <= base_epoch:
-                stayed[node_id] = in_sync
-        if not any(stayed.values()):
+    def _keep_members(self, entry: Entry, view: View, base_epoch: int, stayed: list[str]) -> None:
+        kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
+        if not any(kept.values()):
             self._suspend(entry, view, base_epoch)
-        entry.replicas = stayed
+        entry.replicas = kept
         if entry.holders:
             self._adopt(entry, view, base_epoch)
 

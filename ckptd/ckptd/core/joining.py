@@ -69,6 +69,8 @@ class JoinSource:
 
     def _send_chunk(self) -> None:
         replica, log, context = self.replica, self.replica.log, self.replica.context
+        if replica.active is not None:
+            replica.active.flush_batch()  # So that the chunk shows what its seq says, in a weak checkpoint too.
         listed: list[list[Any]] = []
         size = 0
         for section_id in self.ids:

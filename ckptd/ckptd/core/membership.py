@@ -17,7 +17,7 @@ from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
 from ckptd.core.heartbeat import CLOCK_SKEW, Heartbeats
-from ckptd.core.view import View, following, founding, parse_view, succession
+from ckptd.core.view import View, following, founding, parse_view, served_between, succession, was_member
 
 
 class Collection:
@@ -298,7 +298,7 @@ class Membership:
         view = self.collection.view
         installed_epoch, seq = self.collection.replies[self.context.node_id].place
         if installed_epoch < view.members[self.context.node_id].join_epoch:
-            installed_epoch, seq = 0, 0  # Ours does not count: have theirs sent, whatever it is.
+            installed_epoch, seq = 0, 0  # Ours may not count: have theirs sent, whatever it is.
         body = pack_body([view.fields(), installed_epoch])
         frame = encode_frame(Kind.COLLECT, 0, view.epoch, seq, body)
         self.context.send_peer(node_id, frame)
@@ -376,12 +376,12 @@ class Membership:
     # -- installing
 
     def _install_collected(self, collection: Collection) -> None:
-        view = collection.view
-        counted = {
-            node_id: reply
-            for node_id, reply in collection.replies.items()
-            if reply.installed_epoch >= view.members[node_id].join_epoch
-        }
+        view, replies = collection.view, collection.replies
+        installed = {node_id: reply.installed_epoch for node_id, reply in replies.items()}
+        if served_between(view, installed):
+            counted = {n: reply for n, reply in replies.items() if installed[n] >= view.members[n].join_epoch}
+        else:
+            counted = {n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())}
         if not counted and not self._nothing_to_lose(view):
             self.waiting_for = "a member that holds the directory"
             return
@@ -390,6 +390,10 @@ class Membership:
         else:
             best = max(counted, key=lambda node_id: (counted[node_id].place, node_id == self.context.node_id))
             base = counted[best]
+        if served_between(view, installed):
+            stayed = [n for n, member in view.members.items() if member.join_epoch <= base.installed_epoch]
+        else:
+            stayed = [n for n in view.members if was_member(view, n, base.installed_epoch)]
         base_place = base.place
         if base.directory is not None:
             self.order.directory = read_snapshot(base.directory, self.context.now_ns)
@@ -398,23 +402,27 @@ class Membership:
         for node_id in view.members:
             if node_id != self.context.node_id:
                 same = counted.get(node_id) is not None and counted[node_id].place == base_place
-                body = [view.fields(), base.installed_epoch, None if same else snapshot]
+                body = [view.fields(), base.installed_epoch, None if same else snapshot, stayed]
                 frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, pack_body(body))
                 self.installs[node_id] = frame
                 self.context.send_peer(node_id, frame)
         self.collection = None
-        self._install(view)
+        self._install(view, stayed)
 
     def _nothing_to_lose(self, view: View) -> bool:
         """Whether an empty directory is right, where no member has one.
 
         A founder that never installed would have had to acknowledge every change; and when
-        everybody that ever was a member is dead, what they held is gone with them.
+        everybody that may have gone on is dead, what they held is gone with them. A member
+        that left and came back holds what others may have gone on from: that counts for
+        nothing, and goes to quarantine.
         """
         if any(member.join_epoch == view.founded for member in view.members.values()):
             return True
         return all(
-            self.heartbeats.proved_dead(departure.node_id, departure.incarnation) for departure in view.departures
+            self.heartbeats.proved_dead(departure.node_id, departure.incarnation)
+            or view.has(departure.node_id, departure.incarnation)
+            for departure in view.departures
         )
 
     def _finished_snapshot(self) -> list[Any]:
@@ -425,7 +433,7 @@ class Membership:
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """The coordinator's word. Raises: FrameError."""
-        fields = unpack_array(frame.body, 3)
+        fields = unpack_array(frame.body, 4)
         view = parse_view(fields[0])
         if not view.has(self.context.node_id, self.context.incarnation):
             return
@@ -443,11 +451,11 @@ class Membership:
             self.order.finish()
         if self.directory.seq != frame.c or self.directory.installed_epoch != fields[1]:
             return
-        self._install(view)
+        self._install(view, [str(stayer) for stayer in fields[3]])
 
-    def _install(self, view: View) -> None:
+    def _install(self, view: View, stayed: list[str]) -> None:
         context = self.context
-        self.directory.install(view)
+        self.directory.install(view, stayed)
         self.view = view
         context.epoch = view.epoch
         context.frozen = False

@@ -263,7 +263,8 @@ class Node:
         send, never learns it: each then waited for the other to dial.
         """
         context = self.context
-        if not peer.connected or peer.linked.get(context.node_id) == context.incarnation:
+        heard = peer.hears.get(context.node_id) == context.incarnation
+        if not peer.connected or not heard or peer.linked.get(context.node_id) == context.incarnation:
             peer.unlinked_ns = NEVER_NS
         elif peer.unlinked_ns == NEVER_NS:
             peer.unlinked_ns = context.now_ns

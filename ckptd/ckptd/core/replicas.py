@@ -39,12 +39,13 @@ class Replicas:
 
     def on_installed(self, view: View, directory: Directory) -> None:
         """Everything begins again in the new epoch: reports, joins, actives."""
+        last_epoch = self.view.epoch if self.view is not None else 0
+        rejoined = view.members[self.context.node_id].join_epoch > last_epoch  # What it holds may be of the past.
         self.view = view
         self.directory = directory
         self.asks.clear()
         self.early.clear()
         self.early_frames = 0
-        rejoined = view.members[self.context.node_id].join_epoch == view.epoch
         for creation_id, replica in list(self.held.items()):
             replica.reports.clear()
             replica.sources.clear()

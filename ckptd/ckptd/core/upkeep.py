@@ -20,7 +20,7 @@ class Upkeep:
         self.view: View | None = None
         self.next_expiry_ns = NEVER_NS
         self.placement_due = False
-        self.orphans_ns: dict[int, int] = {}
+        self.orphans_ns: dict[tuple[int, int], int] = {}
 
     def on_installed(self, view: View) -> None:
         """Re-arm everything: the timers of the last coordinator are gone with it."""
@@ -29,12 +29,12 @@ class Upkeep:
         self.placement_due = True
         self.context.wake_at(self.context.now_ns)
         until_ns = self.context.now_ns + self.context.settings.session_grace_ns
-        orphans = {
-            session: self.orphans_ns.get(session, until_ns)
+        orphans = [
+            (session, entry.generation)
             for session, entry in self.order.directory.sessions.items()
             if entry.node_id not in view.members
-        }
-        self.orphans_ns = orphans
+        ]
+        self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """A retention may have begun."""
@@ -55,13 +55,10 @@ class Upkeep:
             self.placement_due = False
             for creation_id, node_id in self._missing():
                 self.order.submit([Do.ADD, creation_id, node_id])
-        for session, until_ns in list(self.orphans_ns.items()):
-            entry = self.order.directory.sessions.get(session)
-            if entry is None or entry.node_id in self.view.members:
-                del self.orphans_ns[session]
-            elif until_ns <= now_ns:
-                del self.orphans_ns[session]
-                self.order.submit([Do.END, session, entry.generation])
+        for (session, generation), until_ns in list(self.orphans_ns.items()):
+            if until_ns <= now_ns:
+                del self.orphans_ns[session, generation]
+                self.order.submit([Do.END, session, generation])
 
     def next_ns(self) -> int:
         """When something may be due, at the coordinator."""

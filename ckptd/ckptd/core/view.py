@@ -116,6 +116,29 @@ def _recent(departures: list[Departure]) -> Iterable[Departure]:
     return [departure for node_id in sorted(kept) for departure in kept[node_id]]
 
 
+def was_member(view: View, node_id: str, epoch: int) -> bool:
+    """Whether this start of a member was a member in that earlier epoch too, as far as is remembered."""
+    member = view.members[node_id]
+    return member.join_epoch <= epoch or any(
+        (departure.node_id, departure.incarnation) == (node_id, member.incarnation)
+        and departure.join_epoch <= epoch <= departure.last_epoch
+        for departure in view.departures
+    )
+
+
+def served_between(view: View, installed: dict[str, int]) -> bool:
+    """Whether anybody may have served in a view behind the newest that a member has installed.
+
+    `installed` are the epochs that the members have installed. Serving takes a lease, and a
+    lease takes every member's echo: a view that one of its members never installed did nothing.
+    """
+    newest = max(installed.values())
+    return not all(
+        any(installed[node_id] < epoch and was_member(view, node_id, epoch) for node_id in view.members)
+        for epoch in range(newest + 1, view.epoch)
+    )
+
+
 def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: int) -> int:
     """How long a node that was a member at `base_epoch` stayed: its last epoch, the view's own if it never left; 0 if unknown."""
     member = view.members.get(node_id)

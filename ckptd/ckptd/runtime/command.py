@@ -1,0 +1,70 @@
+"""The `ckptd` command: settings in, exit code out."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from ckptd.core.node import Node
+from ckptd.runtime.config import Config
+from ckptd.runtime.config_sources import load_config, read_key
+from ckptd.runtime.daemon import Daemon, settle_garbage_collector
+from ckptd.runtime.errors import EXIT_FAILURE, ConfigRefused, NodeFailed, Refusal
+from ckptd.runtime.logs import logger, set_up_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a daemon until it is told to stop.
+
+    Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 70 our own failure.
+    """
+    try:
+        config = load_config(sys.argv[1:] if arguments is None else arguments)
+        set_up_logging(config.log_level)
+        key = read_key(config)
+        with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+            runner.run(_run(Daemon(config, key, Node)))
+    except Refusal as refusal:
+        print(f"ckptd: {refusal}", file=sys.stderr)
+        return refusal.exit_code
+    except NodeFailed:
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        logger.critical("ckptd failed", exc_info=error)
+        return EXIT_FAILURE
+    return 0
+
+
+async def _run(daemon: Daemon) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    settling = asyncio.create_task(_settle_when_started(daemon))
+    try:
+        await daemon.run()
+    finally:
+        settling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await settling
+
+
+async def _settle_when_started(daemon: Daemon) -> None:
+    await daemon.started.wait()
+    settle_garbage_collector()
+
+
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is wanted and installed; None is asyncio's own loop."""
+    if config.uvloop == "off":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if config.uvloop == "on":
+            raise ConfigRefused("uvloop is on, but not installed") from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

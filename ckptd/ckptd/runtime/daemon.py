@@ -1,0 +1,291 @@
+"""One daemon: puts sockets, disk and core together, runs until it is told to stop, takes them apart."""
+
+import asyncio
+import contextlib
+import gc
+import resource
+from collections.abc import Callable
+from typing import Final
+
+from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, FrameError, decode_datagram
+from ckpt_protocol.greeting import Identity, seal, unseal
+from ckpt_protocol.messages import Kind
+from ckptd import __version__
+from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
+from ckptd.core.settings import Settings
+from ckptd.runtime.addresses import HostPort, SocketAddress
+from ckptd.runtime.clients import Clients
+from ckptd.runtime.clock import WallClock, now_ns
+from ckptd.runtime.config import Config
+from ckptd.runtime.counts import Counts
+from ckptd.runtime.datagrams import Datagrams
+from ckptd.runtime.door import Door
+from ckptd.runtime.driver import CoreNode, Driver
+from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.listening import UnixSocket, bind_port
+from ckptd.runtime.logs import Seldom, logger
+from ckptd.runtime.notify import notify_systemd
+from ckptd.runtime.peering import Surroundings
+from ckptd.runtime.peers import Peers
+from ckptd.runtime.start_check import check_cluster
+from ckptd.runtime.state import QuarantineFull, StateDirectory
+from ckptd.runtime.udp_clients import UdpClients
+
+MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
+"""settings, incarnation, record, now_ns, wall_offset_ns -> the core."""
+
+TICK_S: Final = 1.0
+LEAVE_MARGIN_S: Final = 2.0
+"""Beyond the core's own limit for handing over; then the daemon ends all the same."""
+
+DRAIN_LIMIT_S: Final = 1.0
+"""For the last answers to reach their clients."""
+
+DESCRIPTORS_SPARE: Final = 64
+LAG_WARNING_SHARE: Final = 4
+"""A loop that was late by a quarter of the lease is worth a line: a whole one costs the lease."""
+
+_KIND_AT: Final = LENGTH_BYTES
+
+
+class Daemon:
+    """`run` it once. `started` is set, with every address bound, before `run` serves."""
+
+    def __init__(self, config: Config, key: bytes, make_node: MakeNode) -> None:
+        self.config = config
+        self.counts = Counts()
+        self.started = asyncio.Event()
+        self.addresses: tuple[str, ...] = ()
+        self._key = key
+        self._make_node = make_node
+        self._seldom = Seldom()
+        self._wall_clock = WallClock()
+        self._stop_asked = asyncio.Event()
+        self._abandoned = asyncio.Event()
+        self._lag_line_ns = int(config.lease_ms * 1e6) // LAG_WARNING_SHARE
+        self._state: StateDirectory
+        self._datagrams: Datagrams
+        self._driver: Driver
+        self._clients: Clients
+        self._peers: Peers
+        self._udp_clients: UdpClients
+        self._tasks: asyncio.TaskGroup
+
+    def stop(self) -> None:
+        """Hand over and end; the second call ends at once."""
+        if self._stop_asked.is_set():
+            self._abandoned.set()
+        self._stop_asked.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises: StartRefused; NodeFailed."""
+        config = self.config
+        async with contextlib.AsyncExitStack() as closing:
+            self._state = StateDirectory(
+                config.state_path, config.cluster, config.node_id, config.quarantine_bytes_max
+            )
+            closing.callback(self._state.close)
+            stream, self._datagrams = await bind_port(config.listen, self.counts)
+            closing.callback(self._datagrams.close)
+            closing.callback(stream.close)
+            unix = self._bind_unix_socket()
+            if unix is not None:
+                closing.callback(unix.close)
+                closing.callback(unix.socket.close)
+            port = int(stream.getsockname()[1])
+            identity = self._identity(port)
+            await check_cluster(identity, config.other_nodes, stream.family)
+
+            self._assemble(identity, stream.family)
+            door = Door(identity, self._clients, self._peers, self.counts, self._seldom)
+            loop = asyncio.get_running_loop()
+            servers = [await loop.create_server(door.accept, sock=stream)]
+            if unix is not None:
+                servers.append(await loop.create_unix_server(door.accept, sock=unix.socket))
+            self._announce(port, unix)
+            async with asyncio.TaskGroup() as self._tasks:
+                running = [
+                    self._tasks.create_task(peering.keep()) for peering in self._peers.peerings.values()
+                ]
+                running.append(self._tasks.create_task(self._datagrams.receive_all(self._receive_datagram)))
+                running.append(self._tasks.create_task(self._tick()))
+                try:
+                    failure = await self._until_ended()
+                finally:
+                    notify_systemd("STOPPING=1")
+                    # First serve no more, then let peers and clients see it, listeners last: a
+                    # refused connection is what proves us dead, so it must not come early.
+                    self._driver.stop()
+                    for task in running:
+                        task.cancel()
+                    door.close()
+                    await self._close_links()
+                    for server in servers:
+                        server.close()
+        if failure is not None:
+            raise NodeFailed(f"node {config.node_id} failed") from failure
+        logger.info("node %s has stopped", config.node_id)
+
+    # -- start
+
+    def _identity(self, port: int) -> Identity:
+        config = self.config
+        urls = (f"tcp://{config.advertised(port)}",)
+        return Identity(config.cluster, self._key, config.node_id, self._state.incarnation, urls)
+
+    def _bind_unix_socket(self) -> UnixSocket | None:
+        path = self.config.socket_path
+        if path is None:
+            return None
+        try:
+            return UnixSocket(path, self.config.socket_mode)
+        except StartRefused as error:
+            if self.config.socket:
+                raise
+            # The first of several daemons on one host has the default path; the others need none.
+            logger.info("no unix socket: %s", error)
+            return None
+
+    def _assemble(self, identity: Identity, family: int) -> None:
+        config, counts, seldom = self.config, self.counts, self._seldom
+        node = self._make_node(
+            config.settings(),
+            self._state.incarnation,
+            self._state.record,
+            now_ns(),
+            self._wall_clock.offset_ns,
+        )
+        node.urls = identity.urls
+        self._driver = Driver(node, self)
+        clients_max = max(1, min(config.clients_max, _raise_descriptor_limit() - DESCRIPTORS_SPARE))
+        self._clients = Clients(self._driver, counts, seldom, clients_max, config.client_buffer_bytes_max)
+        surroundings = Surroundings(
+            identity,
+            self._driver,
+            counts,
+            seldom,
+            heartbeat_s=config.heartbeat_ms / 1000,
+            buffer_bytes_max=config.peer_buffer_bytes_max,
+            family=family,
+        )
+        self._peers = Peers(config.other_nodes, surroundings)
+        self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
+        self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
+
+    def _announce(self, port: int, unix: UnixSocket | None) -> None:
+        config = self.config
+        listening = str(HostPort(config.listen.host, port))
+        self.addresses = (f"tcp://{listening}", f"udp://{listening}")
+        if unix is not None:
+            self.addresses += (f"unix://{unix.path}",)
+        line = f"ckptd {__version__} node {config.node_id} of cluster {config.cluster}: listening on "
+        # Whoever started us may have stopped reading; that is no reason to fail.
+        with contextlib.suppress(OSError):
+            print(line + ", ".join((listening, *self.addresses[2:])), flush=True)
+        if not self._key and not config.listen.is_loopback:
+            logger.warning("no key is set: whoever reaches %s can read and write everything", listening)
+        notify_systemd("READY=1")
+        self.started.set()
+
+    # -- while it runs
+
+    async def _until_ended(self) -> BaseException | None:
+        """Return when the node has handed over, or had no more time for it, or failed (why)."""
+        ended = self._driver.ended
+        stop_asked = asyncio.ensure_future(self._stop_asked.wait())
+        abandoned = asyncio.ensure_future(self._abandoned.wait())
+        try:
+            await asyncio.wait((ended, stop_asked), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                logger.info("node %s hands over and leaves", self.config.node_id)
+                self._driver.handle(LeaveAsked())
+                limit_s = self.config.leave_ms / 1000 + LEAVE_MARGIN_S
+                await asyncio.wait((ended, abandoned), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return ended.exception()
+            logger.warning("node %s leaves without having handed over", self.config.node_id)
+            return None
+        finally:
+            stop_asked.cancel()
+            abandoned.cancel()
+
+    async def _tick(self) -> None:
+        """Once a second: how late is the loop, has the wall clock moved, which UDP clients are silent."""
+        while True:
+            due_ns = now_ns() + int(TICK_S * 1e9)
+            await asyncio.sleep(TICK_S)
+            lag_ns = now_ns() - due_ns
+            self.counts.loop_lag_ns_max = max(self.counts.loop_lag_ns_max, lag_ns)
+            if lag_ns > self._lag_line_ns:
+                self._seldom.warn("lag", f"this process was held up for {lag_ns // 1_000_000} ms")
+            if self._wall_clock.moved():
+                self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
+            self._driver.check_time()
+            self._udp_clients.forget_silent()
+
+    def _receive_datagram(self, datagram: bytes, address: SocketAddress) -> None:
+        if len(datagram) < HEADER_BYTES or datagram[_KIND_AT] != Kind.HEARTBEAT:
+            self._udp_clients.receive(datagram, address)
+            return
+        try:
+            frame = decode_datagram(unseal(self._key, datagram))
+        except FrameError as error:
+            self.counts.garbage_datagrams += 1
+            self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
+        else:
+            self._driver.handle(HeartbeatReceived(frame))
+
+    # -- what the core's rarer effects need (driver.Host)
+
+    def persist(self, record: bytes) -> None:
+        """Return when the record is on disk. Raises: OSError."""
+        self._state.write_record(record)
+
+    def send_heartbeat(self, node_id: str, data: bytes) -> None:
+        """Send one sealed datagram; dropped while the peer's name has no address."""
+        address = self._peers.datagram_address(node_id)
+        if address is not None:
+            self._datagrams.send(seal(self._key, data), address)
+
+    def quarantine(self, name: str, content: bytes) -> None:
+        """Have a file written, off the loop."""
+        self._tasks.create_task(self._write_quarantine(name, content))
+
+    async def _write_quarantine(self, name: str, content: bytes) -> None:
+        try:
+            path = await asyncio.to_thread(self._state.quarantine, name, content)
+        except (OSError, QuarantineFull) as error:
+            logger.error(
+                "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
+            )
+        else:
+            logger.warning("%d bytes of checkpoint %r are in quarantine: %s", len(content), name, path)
+
+    # -- end
+
+    async def _close_links(self) -> None:
+        """Flush and close every link, for a bounded time."""
+        closed = self._clients.close() + self._peers.close()
+        if closed and not self._abandoned.is_set():
+            await asyncio.wait(closed, timeout=DRAIN_LIMIT_S)
+
+
+def settle_garbage_collector() -> None:
+    """Keep full collections off the loop: with millions of sections one takes half a second.
+
+    Sections are free of cycles, so that reference counts free them; only the young
+    generations are still searched. Call it after start.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100_000)
+
+
+def _raise_descriptor_limit() -> int:
+    """Use all the file descriptors that this process may have; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return hard if hard > 0 else 2**31
+    return soft if soft > 0 else 2**31

@@ -1,0 +1,106 @@
+"""One UDP socket, through asyncio-dgram, with its traps closed.
+
+asyncio-dgram 3.0 queues what it receives without a bound, and hands the error of one
+send to the next send or receive, which is then lost. Here the queues are ours: the one
+of datagrams drops its oldest when it is full, the one of errors only counts. It must
+not know what a datagram holds.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from asyncio_dgram.aio import DatagramServer, Protocol, TransportClosed
+
+from ckptd.runtime.addresses import SocketAddress
+from ckptd.runtime.counts import Counts
+
+RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""The default holds about 90 datagrams of 1 KiB: a burst of heartbeats after a pause would be lost."""
+
+RECEIVED_MAX: Final = 4096
+"""Datagrams that wait to be handled; then the oldest goes, since the newest heartbeat says most."""
+
+
+class _Received(asyncio.Queue[Any]):
+    """Of (datagram, address) pairs; (None, None) ends them."""
+
+    def __init__(self, counts: Counts) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def put_nowait(self, item: Any) -> None:
+        if self.qsize() >= RECEIVED_MAX:
+            self.get_nowait()
+            self._counts.datagrams_dropped += 1
+        super().put_nowait(item)
+
+
+class _Errors(asyncio.Queue[Any]):
+    """Always empty: nobody waits for an error of a datagram that is lost already."""
+
+    def __init__(self, counts: Counts) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def put_nowait(self, item: Any) -> None:
+        self._counts.datagram_errors += 1
+
+
+class Datagrams:
+    """A bound UDP socket: `send` never waits, `receive_all` runs until `close`."""
+
+    def __init__(self, server: Any, drained: asyncio.Event, counts: Counts) -> None:
+        self._server = server
+        self._drained = drained
+        self._counts = counts
+        self.address: SocketAddress = server.sockname
+
+    @classmethod
+    async def bind(cls, family: int, address: SocketAddress, counts: Counts) -> "Datagrams":
+        """Raises: OSError where the address is taken or not ours."""
+        # Bound here and not by the loop: uvloop's error would not say why.
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+        received, errors, drained = _Received(counts), _Errors(counts), asyncio.Event()
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Protocol(received, errors, drained), sock=sock
+        )
+        make_server: Any = DatagramServer
+        return cls(make_server(transport, received, errors, drained), drained, counts)
+
+    def send(self, datagram: bytes, address: SocketAddress) -> None:
+        """Hand a datagram to the kernel, or drop it where that cannot take it."""
+        if not self._drained.is_set():
+            self._counts.datagrams_dropped += 1
+            return
+        sending = self._server.send(datagram, address)
+        try:
+            # Its first step hands the datagram over; the rest only waits for the buffer, which we do not.
+            sending.send(None)
+        except StopIteration:
+            return
+        except (TransportClosed, OSError):
+            self._counts.datagram_errors += 1
+        finally:
+            sending.close()
+
+    async def receive_all(self, receive: Callable[[bytes, SocketAddress], None]) -> None:
+        """Give each datagram to `receive`, until the socket is closed."""
+        while True:
+            try:
+                datagram, address = await self._server.recv()
+            except TransportClosed:
+                return
+            receive(datagram, address)
+
+    def close(self) -> None:
+        """End `receive_all`."""
+        self._server.close()

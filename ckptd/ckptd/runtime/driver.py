@@ -1,0 +1,192 @@
+"""The one place that owns the core: events in, effects out, one timer.
+
+This is the hot path. What one event asks to be sent to one destination leaves in one
+write. The core never raises on what comes from outside: an exception out of it is our
+own bug, and a node that has one must not go on (fail-stop).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ckptd.core.events import (
+    CloseClient,
+    ClosePeer,
+    Effect,
+    Event,
+    Leave,
+    Log,
+    Persist,
+    Quarantine,
+    SendClient,
+    SendHeartbeat,
+    SendPeer,
+    TimeCame,
+)
+from ckptd.runtime.clock import now_ns
+from ckptd.runtime.logs import LEVELS, logger
+
+NEVER_NS: Final = 2**63
+MILLISECOND_NS: Final = 1_000_000
+
+
+class CoreNode(Protocol):
+    """The core, as far as the runtime knows it."""
+
+    urls: tuple[str, ...]
+    """Where clients reach this node; known only once its port is bound."""
+
+    @property
+    def deadline_ns(self) -> int:
+        """When `TimeCame` is due next."""
+
+    def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
+        """Take an event; return what to do, in order."""
+
+
+class Outlet(Protocol):
+    """Where bytes for a client or a peer go."""
+
+    def send(self, data: bytes) -> None:
+        """Send whole frames."""
+
+    def close(self, reason: str) -> None:
+        """End the link because of what came on it."""
+
+
+class Host(Protocol):
+    """What the core's rarer effects need of a daemon."""
+
+    def persist(self, record: bytes) -> None:
+        """Return when the record is on disk. Raises: OSError."""
+
+    def send_heartbeat(self, node_id: str, data: bytes) -> None:
+        """Send a datagram to a peer."""
+
+    def quarantine(self, name: str, content: bytes) -> None:
+        """Keep a file; need not be done on return."""
+
+
+class Driver:
+    """Runs one node. `ended` is set by `Leave`, and raises what made the node fail."""
+
+    def __init__(self, node: CoreNode, host: Host) -> None:
+        self.clients: dict[int, Outlet] = {}
+        self.peers: dict[str, Outlet] = {}
+        self._node = node
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ns = NEVER_NS
+        self._arm(node.deadline_ns)
+
+    def handle(self, event: Event) -> None:
+        """Tell the core, and do at once all that it asks for."""
+        if self._stopped:
+            return
+        try:
+            effects = self._node.handle(event, now_ns())
+            if effects:
+                self._carry_out(effects)
+            deadline_ns = self._node.deadline_ns
+            if deadline_ns < self._armed_ns:
+                self._arm(deadline_ns)
+        except Exception as error:
+            self._fail(type(event).__name__, error)
+
+    def stop(self) -> None:
+        """Serve no more: events that still come are dropped."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- effects
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        gathered: dict[Outlet, list[bytes]] = {}
+        for effect in effects:
+            kind = type(effect)
+            outlet: Outlet | None
+            if kind is SendPeer:
+                outlet = self.peers.get(effect.node_id)  # type: ignore[union-attr]
+            elif kind is SendClient:
+                outlet = self.clients.get(effect.link)  # type: ignore[union-attr]
+            else:
+                self._carry_out_rare(effect, gathered)
+                continue
+            if outlet is not None:
+                waiting = gathered.get(outlet)
+                if waiting is None:
+                    gathered[outlet] = [effect.data]  # type: ignore[union-attr]
+                else:
+                    waiting.append(effect.data)  # type: ignore[union-attr]
+        # Persist was done on the way, so all that is sent here is sent after it.
+        for outlet, waiting in gathered.items():
+            outlet.send(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+    def _carry_out_rare(self, effect: Effect, gathered: dict[Outlet, list[bytes]]) -> None:
+        match effect:
+            case SendHeartbeat(node_id, data):
+                self._host.send_heartbeat(node_id, data)
+            case Persist(record):
+                self._host.persist(record)
+            case CloseClient(link, reason):
+                self._close(self.clients.get(link), reason, gathered)
+            case ClosePeer(node_id, reason):
+                self._close(self.peers.get(node_id), reason, gathered)
+            case Log(level, text):
+                logger.log(LEVELS[level], "%s", text)
+            case Quarantine(name, content):
+                self._host.quarantine(name, content)
+            case Leave():
+                if not self.ended.done():
+                    self.ended.set_result(None)
+            case _:
+                raise AssertionError(f"no such effect: {effect!r}")
+
+    @staticmethod
+    def _close(outlet: Outlet | None, reason: str, gathered: dict[Outlet, list[bytes]]) -> None:
+        if outlet is not None:
+            waiting = gathered.pop(outlet, None)
+            if waiting:
+                outlet.send(b"".join(waiting))
+            outlet.close(reason)
+
+    # -- time
+
+    def check_time(self) -> None:
+        """Tell the core if its deadline has passed: the loop's clock may have slept while ours went on."""
+        if now_ns() >= self._node.deadline_ns:
+            self.handle(TimeCame())
+
+    def _arm(self, deadline_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_ns = deadline_ns
+        if deadline_ns >= NEVER_NS:
+            return
+        # Whole milliseconds, rounded up: a loop that rounds down would wake early and spin.
+        wait_ms = max(0, -((now_ns() - deadline_ns) // MILLISECOND_NS))
+        self._timer = self._loop.call_later(min(wait_ms / 1000, 3600.0), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._armed_ns = NEVER_NS
+        if now_ns() >= self._node.deadline_ns:
+            self.handle(TimeCame())
+        if not self._stopped and self._timer is None:
+            self._arm(self._node.deadline_ns)
+
+    # -- failure
+
+    def _fail(self, event_name: str, error: Exception) -> None:
+        logger.critical("the node failed on %s and stops", event_name, exc_info=error)
+        self.stop()
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+
+Handle = Callable[[Event], None]

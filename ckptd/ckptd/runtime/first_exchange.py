@@ -1,0 +1,155 @@
+"""The first exchange over a stream, from both ends; then the connection changes hands.
+
+Until a stranger is known it can make us hold one small frame, for a short time. It must
+not know what a client or a peer says later.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Final, cast
+
+from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError, decode_datagram
+from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, Identity, Opener, Refused
+from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
+
+FIRST_EXCHANGE_LIMIT_S: Final = 5.0
+"""How long a stranger may hold a socket."""
+
+Taken = Callable[[asyncio.Transport, Greeted, bytes], None]
+"""Takes a connection over: the transport, who is at its other end, and what came behind the exchange."""
+
+
+def cut_first_frame(held: bytes) -> tuple[Frame | None, bytes]:
+    """The first frame in `held`, None while it is incomplete, and what follows it.
+
+    One at a time, because what follows a PROOF in the same segment may be as large as
+    any request, while a frame of the exchange may not. Raises: FrameError.
+    """
+    if len(held) < LENGTH_BYTES:
+        return None, held
+    end = LENGTH_BYTES + int.from_bytes(held[:LENGTH_BYTES], "big")
+    if not HEADER_BYTES <= end <= FIRST_FRAME_BYTES_MAX:
+        raise FrameError(f"a first frame says that it has {end} bytes")
+    if len(held) < end:
+        return None, held
+    return decode_datagram(held[:end]), held[end:]
+
+
+def new_nonce() -> bytes:
+    """A nonce for one exchange."""
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+class Stranger(asyncio.Protocol):
+    """A connection that came to us and has not said who it is."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        came: Callable[["Stranger"], None],
+        gone: Callable[["Stranger", Exception | None], None],
+        taken: Taken,
+    ) -> None:
+        """`gone` is called once it is a stranger no more: known, refused (why) or just away."""
+        self._acceptor = Acceptor(identity, new_nonce())
+        self._came = came
+        self._gone = gone
+        self._taken = taken
+        self._held = b""
+        self._transport: asyncio.Transport | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Of a stream, though uvloop's are no instances of the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._came(self)
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._held += data
+        try:
+            while self._acceptor.greeted is None:
+                frame, self._held = cut_first_frame(self._held)
+                if frame is None:
+                    return
+                reply = self._acceptor.receive(frame)
+                if reply:
+                    transport.write(reply)
+        except Refused as error:
+            transport.write(error.frame())
+            self.end(error)
+        except FrameError as error:
+            self.end(error)
+        else:
+            rest, self._held, self._transport = self._held, b"", None
+            self._gone(self, None)
+            self._taken(transport, self._acceptor.greeted, rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport = None
+            self._gone(self, None)
+
+    def end(self, reason: Exception) -> None:
+        """Close the connection (what was written still goes out)."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+            self._gone(self, reason)
+
+
+class Greeter(asyncio.Protocol):
+    """A connection that we opened; `outcome` is set once we know who is at its other end.
+
+    `outcome` raises Refused, FrameError, or ConnectionError where it ended first.
+    """
+
+    def __init__(self, identity: Identity, role: int, taken: Taken) -> None:
+        self._opener = Opener(identity, role, new_nonce())
+        self._taken = taken
+        self._held = b""
+        self._transport: asyncio.Transport | None = None
+        self.outcome: asyncio.Future[Greeted] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._opener.hello())
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._held += data
+        try:
+            frame, self._held = cut_first_frame(self._held)
+            if frame is None:
+                return
+            greeted, reply = self._opener.receive(frame)
+        except (Refused, FrameError) as error:
+            self._transport = None
+            transport.abort()
+            self._settle(error)
+            return
+        if reply:
+            transport.write(reply)
+        rest, self._held, self._transport = self._held, b"", None
+        self._taken(transport, greeted, rest)
+        if not self.outcome.done():
+            self.outcome.set_result(greeted)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._settle(exc or ConnectionResetError("the connection ended within the first exchange"))
+
+    def give_up(self) -> None:
+        """End the connection where it was not handed over; nobody waits for the outcome any more."""
+        self.outcome.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _settle(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)

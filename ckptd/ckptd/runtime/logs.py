@@ -1,0 +1,54 @@
+"""Lines for operators: one per change, on stderr, never payload."""
+
+import logging
+import sys
+import time
+from typing import Final
+
+from ckptd.runtime.clock import now_ns
+
+logger: Final = logging.getLogger("ckptd")
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+SELDOM_NS: Final = 10 * 1_000_000_000
+"""A stranger can cause one line of a kind in this time, however much garbage it sends."""
+
+
+def set_up_logging(level: str) -> None:
+    """Send lines of `level` and above to stderr, stamped in UTC."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(LEVELS[level])
+
+
+class Seldom:
+    """Logs one line of a kind at a time and says how many it kept back.
+
+    `kinds` are few and fixed: they never come from outside.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: dict[str, int] = {}
+        self._kept_back: dict[str, int] = {}
+
+    def warn(self, kind: str, text: str) -> None:
+        """Log `text`, unless a line of this kind was logged just now."""
+        at_ns = now_ns()
+        last_ns = self._last_ns.get(kind)
+        if last_ns is not None and at_ns - last_ns < SELDOM_NS:
+            self._kept_back[kind] = self._kept_back.get(kind, 0) + 1
+            return
+        self._last_ns[kind] = at_ns
+        kept_back = self._kept_back.pop(kind, 0)
+        logger.warning("%s%s", text, f" ({kept_back} more like it)" if kept_back else "")

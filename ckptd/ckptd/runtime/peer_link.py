@@ -1,0 +1,87 @@
+"""The link to a peer, after the first exchange."""
+
+import asyncio
+from collections.abc import Callable
+
+from ckpt_protocol.codec import unpack_array
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.greeting import Greeted
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import PeerReceived
+from ckptd.runtime.counts import Counts
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.logs import Seldom
+from ckptd.runtime.stream import prepare_stream
+
+
+class PeerLink(asyncio.Protocol):
+    """Frames to and from one peer. `lost` is called once, when the connection is gone."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        greeted: Greeted,
+        driver: Driver,
+        counts: Counts,
+        seldom: Seldom,
+        buffer_bytes_max: int,
+        lost: Callable[["PeerLink"], None],
+    ) -> None:
+        self.greeted = greeted
+        self._node_id = greeted.node_id
+        self._transport = transport
+        self._handle = driver.handle
+        self._feed = FrameDecoder().feed
+        self._counts = counts
+        self._seldom = seldom
+        self._lost = lost
+        self._silent = False
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.send = transport.write
+        prepare_stream(transport, is_peer=True)
+        transport.set_write_buffer_limits(high=buffer_bytes_max)
+
+    def data_received(self, data: bytes) -> None:
+        if self._silent:
+            return
+        try:
+            frames = self._feed(data)
+            if frames:
+                if frames[0].kind == Kind.REFUSED:
+                    self._refused(frames[0])
+                else:
+                    self._handle(PeerReceived(self._node_id, frames))
+        except FrameError as error:
+            self.close(f"it sent garbage: {error}")
+
+    def close(self, reason: str) -> None:
+        """Cut the peer off; it may connect again."""
+        self._counts.garbage_streams += 1
+        self._seldom.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
+        self._transport.abort()
+
+    def replace(self) -> None:
+        """End the link in silence: there is a newer one."""
+        self._silent = True
+        self._transport.abort()
+
+    def end(self) -> asyncio.Future[None]:
+        """End the link because this node stops; set when what was written has gone out."""
+        self._silent = True
+        self._transport.close()
+        return self._closed
+
+    def pause_writing(self) -> None:
+        # The limit of the write buffer is the most that we hold for a peer at all.
+        self._seldom.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(self)
+        self._closed.set_result(None)
+
+    def _refused(self, frame: Frame) -> None:
+        """It took our greeting and thought better of it: our key, or our name."""
+        text = unpack_array(frame.body, 1)[0]
+        self._seldom.warn("peer refused us", f"node {self._node_id} refused us: {text}")
+        self._transport.abort()

@@ -1,0 +1,41 @@
+"""Every configured peer: which links are up, where each one is, and who may come as a peer."""
+
+import asyncio
+
+from ckpt_protocol import codes
+from ckpt_protocol.greeting import Greeted, Refused
+from ckptd.runtime.addresses import HostPort, SocketAddress
+from ckptd.runtime.peering import Peering, Surroundings
+
+
+class Peers:
+    """The peerings of one node, by node id."""
+
+    def __init__(self, addresses: dict[str, HostPort], surroundings: Surroundings) -> None:
+        self.peerings = {
+            node_id: Peering(node_id, address, surroundings) for node_id, address in addresses.items()
+        }
+        self._node_id = surroundings.identity.node_id
+
+    def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+        """Take a peer that came to us. Raises: Refused."""
+        me, node_id = self._node_id, greeted.node_id
+        peering = self.peerings.get(node_id)
+        if peering is None:
+            raise Refused(codes.ACCESS, f"node {node_id!r} is no configured peer of node {me!r}")
+        if peering.dials:
+            # One link per pair: two that cross would replace each other for ever.
+            raise Refused(codes.BAD_OPERATION, f"node {me!r} dials node {node_id!r}, not the other way round")
+        link = peering.link
+        if link is not None and greeted.incarnation < link.greeted.incarnation:
+            raise Refused(codes.ACCESS, f"node {node_id!r} is connected with a later incarnation")
+        peering.connect(transport, greeted, rest)
+
+    def datagram_address(self, node_id: str) -> SocketAddress | None:
+        """Where a peer's heartbeats go; None while its name has no address."""
+        peering = self.peerings.get(node_id)
+        return None if peering is None else peering.resolved
+
+    def close(self) -> list[asyncio.Future[None]]:
+        """End every link; each future is set when what was written has gone out."""
+        return [closed for peering in self.peerings.values() for closed in peering.close()]

@@ -1,0 +1,145 @@
+"""What must outlive a node's process: its record, its incarnation, and its quarantine.
+
+A state directory belongs to one node of one cluster and to one process at a time. It
+must not know what a record says.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import urllib.parse
+import zlib
+from pathlib import Path
+from typing import Final
+
+from ckptd.runtime.errors import StartRefused
+
+_RECORD_MAGIC: Final = b"ckptd record 1\n"
+_CHECKSUM_BYTES: Final = 4
+_QUARANTINE_NAME_CHARS_MAX: Final = 80
+
+
+class QuarantineFull(Exception):
+    """Keeping one more file would go over the limit."""
+
+
+class StateDirectory:
+    """An open, locked state directory. Close it when the node has ended."""
+
+    def __init__(self, path: Path, cluster: str, node_id: str, quarantine_bytes_max: int = 2**30) -> None:
+        """Create the directory where it is missing, lock it, and begin a new incarnation.
+
+        Raises: StartRefused.
+        """
+        self.path = path
+        self.quarantine_bytes_max = quarantine_bytes_max
+        self._quarantined = 0
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            try:
+                self.incarnation = self._begin_incarnation(cluster, node_id)
+                self.record = self._read_record()
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise StartRefused(
+                f"the state directory {path} cannot be used: {error.strerror or error}"
+            ) from None
+
+    def close(self) -> None:
+        """Give the directory back."""
+        os.close(self._lock)
+
+    def write_record(self, record: bytes) -> None:
+        """Make `record` durable in place of the last one. Returns when it is on disk."""
+        checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
+        self._replace("record", _RECORD_MAGIC + checksum + record)
+        self.record = record
+
+    def quarantine(self, name: str, content: bytes) -> Path:
+        """Keep what a losing side had; the file is named after the checkpoint.
+
+        Raises: QuarantineFull; OSError.
+        """
+        directory = self.path / "quarantine"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        held_bytes = sum(entry.stat().st_size for entry in os.scandir(directory))
+        if held_bytes + len(content) > self.quarantine_bytes_max:
+            raise QuarantineFull(f"{directory} holds {held_bytes} bytes already")
+        self._quarantined += 1
+        readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
+        path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
+        with open(path, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    # -- within
+
+    def _take_lock(self) -> int:
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise StartRefused(
+                f"another ckptd (process {holder}) uses the state directory {self.path}"
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def _begin_incarnation(self, cluster: str, node_id: str) -> int:
+        """A number above every earlier one of this node, even where the wall clock was set back."""
+        last = 0
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.path / "node.json").read_text("utf-8")
+            try:
+                kept = json.loads(text)
+                last, owner = int(kept["incarnation"]), (kept["cluster"], kept["node_id"])
+            except (ValueError, KeyError, TypeError):
+                raise StartRefused(f"{self.path / 'node.json'} is damaged") from None
+            if owner != (cluster, node_id):
+                raise StartRefused(
+                    f"the state directory {self.path} is that of node {owner[1]!r} of cluster {owner[0]!r}"
+                )
+        incarnation = max(last + 1, time.time_ns())
+        content = json.dumps({"cluster": cluster, "node_id": node_id, "incarnation": incarnation})
+        self._replace("node.json", content.encode())
+        return incarnation
+
+    def _read_record(self) -> bytes:
+        # A damaged record is refused, not ignored: a forgotten promise could be given twice.
+        try:
+            content = (self.path / "record").read_bytes()
+        except FileNotFoundError:
+            return b""
+        start = len(_RECORD_MAGIC) + _CHECKSUM_BYTES
+        record = content[start:]
+        checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
+        if content[:start] != _RECORD_MAGIC + checksum:
+            raise StartRefused(
+                f"{self.path / 'record'} is damaged; the node's promises are unknown. "
+                "Remove it only while every other node is up"
+            )
+        return record
+
+    def _replace(self, name: str, content: bytes) -> None:
+        temporary = self.path / f"{name}.new"
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path / name)
+        # The rename itself is durable only once the directory is.
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

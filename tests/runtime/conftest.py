@@ -1,0 +1,48 @@
+"""Everything async here runs on both event loops: they differ in calls and classes."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    try:
+        import uvloop
+    except ImportError:
+        return factories
+    return factories | {"uvloop": uvloop.new_event_loop}
+
+
+class Lines(logging.Handler):
+    """Lines of the daemon's log, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self._grown = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += self.format(record) + "\n"
+        self._grown.set()
+
+    async def said(self, text: str) -> None:
+        """Return as soon as `text` was logged."""
+        while text not in self.text:
+            self._grown.clear()
+            await self._grown.wait()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    handler = Lines()
+    logger = logging.getLogger("ckptd")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -1,0 +1,186 @@
+"""A core that only writes down what it is told, and a client that speaks raw frames."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
+from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Opener
+from ckpt_protocol.messages import Kind, answer_ok, encode_answer
+from ckptd.core.events import (
+    ClientReceived,
+    Effect,
+    Event,
+    Leave,
+    LeaveAsked,
+    SendClient,
+    TimeCame,
+)
+from ckptd.core.settings import Settings
+from ckptd.runtime.config import Config
+from ckptd.runtime.daemon import Daemon
+
+NEVER_NS = 2**63
+NONCE = b"n" * 16
+Kept = TypeVar("Kept")
+
+
+class FakeNode:
+    """Keeps every event. Answers a client's PING, and does what `on` says for one type of event."""
+
+    def __init__(self, *start: Any) -> None:
+        self.settings: Settings | None = start[0] if start else None
+        self.start = start
+        self.urls: tuple[str, ...] = ()
+        self.deadline_ns = NEVER_NS
+        self.events: list[Event] = []
+        self.on: dict[type[Any], Callable[[Any], list[Effect]]] = {LeaveAsked: lambda event: [Leave()]}
+        self._told = asyncio.Event()
+
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        self.events.append(event)
+        self._told.set()
+        if isinstance(event, TimeCame):
+            self.deadline_ns = NEVER_NS
+        react = self.on.get(type(event))
+        if react is not None:
+            return react(event)
+        if isinstance(event, ClientReceived):
+            return [
+                SendClient(event.link, encode_answer(frame.a, 1, 0, answer_ok()))
+                for frame in event.frames
+                if frame.kind == Kind.PING
+            ]
+        return []
+
+    async def told(self, kind: type[Kept], count: int = 1) -> Kept:
+        """The `count`-th event of a kind, as soon as there is one."""
+        while True:
+            found = [event for event in self.events if isinstance(event, kind)]
+            if len(found) >= count:
+                return found[count - 1]
+            self._told.clear()
+            await self._told.wait()
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+
+class RawClient:
+    """A stream on which a test says what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._decoder = FrameDecoder()
+        self._frames: list[Frame] = []
+
+    async def frame(self) -> Frame:
+        """The next frame. Raises: EOFError where the daemon closed the connection."""
+        while not self._frames:
+            try:
+                chunk = await self.reader.read(65536)
+            except ConnectionError:
+                chunk = b""
+            if not chunk:
+                raise EOFError
+            self._frames += self._decoder.feed(chunk)
+        return self._frames.pop(0)
+
+    async def closed(self) -> bool:
+        """Whether the daemon closes the connection without another word (else this fails or times out)."""
+        with contextlib.suppress(EOFError):
+            raise AssertionError(f"a frame came: {await self.frame()}")
+        return True
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def greet(self, identity: Identity, role: int = ROLE_CLIENT, behind: bytes = b"") -> Greeted:
+        """The first exchange; `behind` goes out in one piece with its last frame."""
+        opener = Opener(identity, role, NONCE)
+        self.send(opener.hello())
+        greeted, proof = opener.receive(await self.frame())
+        self.send(proof + behind)
+        return greeted
+
+    async def ping(self, request: int = 1) -> Frame:
+        self.send(ping(request))
+        return await self.frame()
+
+
+def ping(request: int, body: bytes = b"\x90") -> bytes:
+    return encode_frame(Kind.PING, request, 0, request, body)
+
+
+class Running:
+    """A daemon with a fake core, in this process."""
+
+    def __init__(self, daemon: Daemon, nodes: list[FakeNode]) -> None:
+        self.daemon = daemon
+        self._nodes = nodes
+
+    @property
+    def node(self) -> FakeNode:
+        return self._nodes[0]
+
+    @property
+    def port(self) -> int:
+        return int(self.daemon.addresses[0].rpartition(":")[2])
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.daemon.config.cluster, self.daemon._key)
+
+    @contextlib.asynccontextmanager
+    async def client(self, greet: bool = True) -> AsyncIterator[RawClient]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        client = RawClient(reader, writer)
+        try:
+            if greet:
+                await client.greet(self.identity)
+            yield client
+        finally:
+            writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, key: bytes = b"", **settings: Any) -> AsyncIterator[Running]:
+    """A daemon on a free port that lives as long as the block."""
+    node_id = settings.setdefault("node_id", "a")
+    settings.setdefault("listen", "127.0.0.1:0")
+    settings.setdefault("socket", "none")
+    settings.setdefault("state_dir", directory / f"state-{node_id}")
+    nodes: list[FakeNode] = []
+
+    def make_node(*start: Any) -> FakeNode:
+        nodes.append(FakeNode(*start))
+        return nodes[-1]
+
+    daemon = Daemon(Config(**settings), key, make_node)
+    run = asyncio.create_task(daemon.run())
+    started = asyncio.create_task(daemon.started.wait())
+    await asyncio.wait((run, started), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if run.done():
+            await run
+        yield Running(daemon, nodes)
+    finally:
+        started.cancel()
+        daemon.stop()
+        await asyncio.wait((run,))
+    await run
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for TCP and UDP."""
+    while True:
+        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            with contextlib.suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port

@@ -1,0 +1,285 @@
+"""Clients over streams: frames reach the core in whatever pieces they come; garbage ends one link only."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.runtime.fakes import NONCE, RawClient, ping, running
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import HEADER, FrameError, encode_frame
+from ckpt_protocol.greeting import Identity, Opener, Refused
+from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, SendClient
+from ckptd.runtime import clients as clients_module
+from ckptd.runtime import door as door_module
+from ckptd.runtime.first_exchange import cut_first_frame
+
+
+async def test_requests_are_answered_after_the_first_exchange(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        assert (await client.ping(7)).a == 7
+        assert a.node.kinds()[-2:] == ["ClientConnected", "ClientReceived"]
+
+
+async def test_pipelined_requests_of_one_segment_are_one_event(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        client.send(ping(1) + ping(2) + ping(3))
+        assert [(await client.frame()).a for _ in range(3)] == [1, 2, 3]
+        assert len((await a.node.told(ClientReceived)).frames) == 3
+
+
+async def test_a_request_in_single_bytes_is_put_together(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client(greet=False) as client:
+        client.writer.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        hello = Opener(a.identity, 1, NONCE).hello()
+        for byte in hello:
+            client.send(bytes([byte]))
+            await client.writer.drain()
+        assert (await client.frame()).kind == Kind.WELCOME
+        for byte in ping(5):
+            client.send(bytes([byte]))
+            await client.writer.drain()
+        assert (await client.frame()).a == 5
+
+
+async def test_large_requests_right_behind_the_proof_are_taken(tmp_path: Path) -> None:
+    """A PROOF and what follows it may come in one segment, and only the PROOF must be small."""
+    async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
+        behind = ping(1, b"\xc5\x40\x00" + bytes(16384)) + ping(2)
+        await client.greet(a.identity, behind=behind)
+        assert [(await client.frame()).a for _ in range(2)] == [1, 2]
+
+
+async def test_a_frame_of_many_megabytes_arrives_whole(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        body = os.urandom(8 * 1024 * 1024)
+        client.send(ping(1, body))
+        await client.frame()
+        assert (await a.node.told(ClientReceived)).frames[0].body == body
+
+
+async def test_the_connection_ends_when_the_first_frame_is_too_long(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client(greet=False) as client:
+        client.send(HEADER.pack(FIRST_FRAME_BYTES_MAX, Kind.HELLO, 1, 1, 1))
+        assert await client.closed()
+        assert a.daemon.counts.garbage_streams == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" * 4,
+        bytes(64),
+        encode_frame(Kind.PING, 1, 0, 1),
+        encode_frame(Kind.HELLO, 1, 1, 1, b"\xff"),
+    ],
+    ids=["http", "zeros", "request", "hello"],
+)
+async def test_a_stranger_that_sends_garbage_is_closed_and_harms_nobody(
+    tmp_path: Path, garbage: bytes
+) -> None:
+    async with running(tmp_path) as a, a.client() as client, a.client(greet=False) as stranger:
+        stranger.send(garbage)
+        assert await stranger.closed()
+        assert a.daemon.counts.garbage_streams == 1
+        assert (await client.ping()).a == 1
+
+
+async def test_a_stranger_that_goes_within_its_hello_is_forgotten(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        async with a.client(greet=False) as stranger:
+            stranger.send(Opener(a.identity, 1, NONCE).hello()[:20])
+            await stranger.writer.drain()
+        async with a.client() as client:
+            assert (await client.ping()).a == 1
+        assert a.daemon.counts.garbage_streams == 0
+
+
+async def test_a_silent_stranger_is_closed_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "FIRST_EXCHANGE_LIMIT_S", 0.01)
+    async with running(tmp_path) as a, a.client(greet=False) as stranger:
+        assert await stranger.closed()
+        assert a.daemon.counts.timed_out == 1
+
+
+async def test_the_oldest_stranger_goes_when_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "STRANGERS_MAX", 1)
+    async with running(tmp_path) as a, a.client(greet=False) as oldest, a.client() as client:
+        assert await oldest.closed()
+        assert (await client.ping()).a == 1
+
+
+@pytest.mark.parametrize("length", [0, 24, FRAME_BYTES_MAX, 2**32 - 1])
+async def test_a_client_with_an_impossible_length_is_cut_off(tmp_path: Path, length: int) -> None:
+    async with running(tmp_path) as a, a.client() as client, a.client() as other:
+        client.send(ping(1) + HEADER.pack(length, Kind.PING, 2, 0, 2))
+        assert await client.closed()
+        await a.node.told(ClientLost)
+        assert a.daemon.counts.garbage_streams == 1
+        assert (await other.ping(9)).a == 9
+
+
+async def test_a_client_that_disappears_within_a_frame_is_lost(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        async with a.client() as client:
+            connected = await a.node.told(ClientConnected)
+            client.send(ping(1, bytes(5000))[:700])
+            await client.writer.drain()
+        lost = await a.node.told(ClientLost)
+        assert lost == ClientLost(connected.link, process_dead=False)
+        assert "ClientReceived" not in a.node.kinds()
+
+
+async def test_one_client_more_than_the_limit_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, clients_max=1) as a, a.client() as client, a.client(greet=False) as second:
+        await second.greet(a.identity)
+        refusal = await second.frame()
+        assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.NO_RESOURCES)
+        assert await second.closed()
+        assert (await client.ping()).a == 1
+
+
+@pytest.mark.parametrize(
+    ("identity", "code"),
+    [
+        (Identity("other", b"secret"), codes.ACCESS),
+        (Identity("ckptd", b"wrong"), codes.ACCESS),
+        (Identity("ckptd", b""), codes.ACCESS),
+    ],
+    ids=["cluster", "key", "no key"],
+)
+async def test_a_client_of_another_cluster_or_key_is_refused(
+    tmp_path: Path, identity: Identity, code: int
+) -> None:
+    async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
+        with pytest.raises(Refused) as refused:
+            await client.greet(identity)
+        assert refused.value.code == code
+        assert "ClientConnected" not in a.node.kinds()
+
+
+async def test_a_client_that_forges_the_proof_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
+        client.send(Opener(a.identity, 1, NONCE).hello())
+        await client.frame()
+        client.send(encode_frame(Kind.PROOF, 0, 0, 0, bytes(32)))
+        assert (await client.frame()).kind == Kind.REFUSED
+        assert await client.closed()
+        assert "ClientConnected" not in a.node.kinds()
+        assert a.daemon.counts.refused == 1
+
+
+async def test_a_client_of_another_protocol_version_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client(greet=False) as client:
+        hello = bytearray(Opener(a.identity, 1, NONCE).hello())
+        HEADER.pack_into(hello, 0, len(hello) - 4, Kind.HELLO, 99, 100, 1)
+        client.send(bytes(hello))
+        refusal = await client.frame()
+        assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.VERSION)
+        assert await client.closed()
+
+
+async def test_close_client_ends_the_link_after_what_was_said_before(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        a.node.on[ClientReceived] = lambda event: [
+            SendClient(event.link, ping(1)),
+            CloseClient(event.link, "it breaks the protocol"),
+            SendClient(event.link, ping(2)),
+        ]
+        client.send(ping(1))
+        assert (await client.frame()).a == 1
+        assert await client.closed()
+        await a.node.told(ClientLost)
+
+
+async def test_effects_for_clients_that_are_gone_are_dropped(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        a.node.on[ClientReceived] = lambda event: [
+            SendClient(999, b"lost"),
+            CloseClient(999, "no such link"),
+            SendClient(event.link, ping(1)),
+        ]
+        client.send(ping(1))
+        assert (await client.frame()).a == 1
+
+
+async def test_a_client_that_reads_no_answers_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    async with running(tmp_path, client_buffer_bytes_max=1024 * 1024) as a, a.client() as client:
+        answer = bytes(512 * 1024)
+        a.node.on[ClientReceived] = lambda event: [SendClient(event.link, answer)] * len(event.frames)
+        # In one segment, so that they are all taken before reading can be paused.
+        client.send(b"".join(ping(number) for number in range(1, 60)))
+        await a.node.told(ClientLost)
+
+
+async def test_a_client_that_reads_late_gets_every_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients_module, "CLIENT_BUFFER_BYTES", 64 * 1024)
+    async with running(tmp_path) as a, a.client() as client:
+        answer = encode_frame(Kind.ANSWER, 1, 1, 0, bytes(512 * 1024))
+        a.node.on[ClientReceived] = lambda event: [SendClient(event.link, answer)] * len(event.frames)
+        for number in range(1, 41):
+            client.send(ping(number))
+            await client.writer.drain()
+        for _ in range(40):
+            assert len((await client.frame()).body) == 512 * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_PEERCRED and /proc are Linux's")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_unix_client_whose_process_was_killed_is_known_to_be_dead(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "s"
+    async with running(tmp_path, socket=str(path)) as a:
+        program = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+            "s.sendall(bytes.fromhex(sys.argv[2])); s.recv(999); sys.stdin.read()"
+        )
+        hello = Opener(a.identity, 1, NONCE).hello().hex()
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(path), hello], stdin=subprocess.PIPE
+        ) as process:
+            try:
+                await a.node.told(ClientConnected)
+            finally:
+                process.send_signal(number)
+            # Nobody has reaped it: its pid is still there, as a zombie or on its way.
+            assert (await a.node.told(ClientLost)).process_dead
+
+
+async def test_a_unix_client_that_only_closed_its_socket_is_not_called_dead(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with running(tmp_path, socket=str(path)) as a:
+        client = RawClient(*await asyncio.open_unix_connection(str(path)))
+        await client.greet(a.identity)
+        await client.ping()
+        client.writer.close()
+        assert not (await a.node.told(ClientLost)).process_dead
+
+
+def test_cutting_refuses_a_length_below_a_header() -> None:
+    with pytest.raises(FrameError):
+        cut_first_frame(b"\0\0\0\x01")
+
+
+async def test_no_more_requests_are_read_while_answers_are_not(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client():
+        (link,) = a.daemon._driver.clients.values()
+        assert isinstance(link, clients_module.ClientLink)
+        link.pause_writing()
+        assert not link._transport.is_reading()
+        link.resume_writing()
+        assert link._transport.is_reading()

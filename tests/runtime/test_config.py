@@ -1,0 +1,199 @@
+"""Settings: every key by flag, variable and file, in this order; each mistake is one line and exit code 2."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ckptd.core.settings import Settings
+from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
+from ckptd.runtime.config import Config
+from ckptd.runtime.config_sources import flag_name, flag_parser, load_config, read_key, variable_name
+from ckptd.runtime.errors import ConfigRefused
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "cluster": ("blue", "blue"),
+    "key": ("secret", "secret"),
+    "key_file": ("/k", Path("/k")),
+    "node_id": ("n1", "n1"),
+    "listen": ("[::1]:7000", HostPort("::1", 7000)),
+    "advertise": ("host.example:7000", HostPort("host.example", 7000)),
+    "peers": ("b=h:1, c=[::1]:2", {"b": HostPort("h", 1), "c": HostPort("::1", 2)}),
+    "socket": ("none", "none"),
+    "socket_mode": ("0660", 0o660),
+    "state_dir": ("/s", Path("/s")),
+    "arbiter": ("single", "single"),
+    "replicas": ("2", 2),
+    "trust_rst": ("off", False),
+    "heartbeat_ms": ("12.5", 12.5),
+    "lease_ms": ("300", 300),
+    "grace_ms": ("5000", 5000),
+    "log_level": ("debug", "debug"),
+    "uvloop": ("off", "off"),
+}
+KEYS = sorted(Config.model_fields)
+
+
+def value_of(key: str) -> tuple[Any, Any]:
+    """How a key is written, and what that means."""
+    if key in VALUES:
+        return VALUES[key]
+    return ("123456", 123456)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_set_by_flag_variable_and_file(key: str, tmp_path: Path) -> None:
+    text, meaning = value_of(key)
+    file = tmp_path / "ckptd.toml"
+    file.write_text(f'{key} = "{text}"\n')
+    assert getattr(load_config([flag_name(key), text], {}), key) == meaning
+    assert getattr(load_config([], {variable_name(key): text}), key) == meaning
+    assert getattr(load_config(["--config", str(file)], {}), key) == meaning
+    assert getattr(load_config([], {"CKPTD_DAEMON_CONFIG": str(file)}), key) == meaning
+    assert getattr(load_config([], {}), key) != meaning
+
+
+def test_a_flag_beats_a_variable_and_that_beats_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "ckptd.toml"
+    file.write_text('cluster = "file"\nreplicas = 4\nlog_level = "error"\n')
+    variables = {"CKPTD_DAEMON_CLUSTER": "variable", "CKPTD_DAEMON_REPLICAS": "5"}
+    config = load_config(["--config", str(file), "--cluster", "flag"], variables)
+    assert (config.cluster, config.replicas, config.log_level) == ("flag", 5, "error")
+
+
+def test_toml_types_and_tables_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "ckptd.toml"
+    file.write_text(
+        'lease_ms = 500\ntrust_rst = false\nuvloop = false\nsocket_mode = 0o640\n[peers]\nb = "h:1"\n'
+    )
+    config = load_config(["--config", str(file)], {})
+    assert (config.lease_ms, config.trust_rst, config.uvloop, config.socket_mode) == (
+        500,
+        False,
+        "off",
+        0o640,
+    )
+    assert config.peers == {"b": HostPort("h", 1)}
+
+
+def test_the_example_of_the_readme_needs_no_file() -> None:
+    arguments = [
+        "--node-id",
+        "a",
+        "--listen",
+        "127.0.0.1:7301",
+        "--peers",
+        "b=127.0.0.1:7302,c=127.0.0.1:7303",
+    ]
+    settings = load_config(arguments, {}).settings()
+    assert (settings.node_id, settings.peers, settings.arbiter_name) == ("a", ("b", "c"), "majority")
+
+
+def test_defaults_of_the_core_and_of_the_configuration_agree() -> None:
+    config = Config(node_id="a")
+    assert config.settings() == Settings("a")
+    assert {field.name for field in dataclasses.fields(Settings)} <= {
+        key.removesuffix("_ms") + "_ns" if key.endswith("_ms") else key for key in KEYS
+    }
+
+
+def test_one_file_serves_every_node() -> None:
+    config = Config(node_id="b", peers="a=h1:7301,b=h2:7301,c=h3:7301", listen="0.0.0.0:7301")
+    assert list(config.other_nodes) == ["a", "c"]
+    assert str(config.advertised(7301)) == "h2:7301"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lease-ms", "800"], "heartbeat_ms < lease_ms < grace_ms"),
+        (["--heartbeat-ms", "600"], "heartbeat_ms < lease_ms < grace_ms"),
+        (["--lease-ms", "0"], "lease_ms (in --lease-ms)"),
+        (["--lease-ms", "nan"], "lease_ms (in --lease-ms)"),
+        (["--lease-ms", "soon"], "lease_ms (in --lease-ms)"),
+        (["--replicas", "0"], "replicas (in --replicas)"),
+        (["--listen", "7301"], "'7301' is not host:port"),
+        (["--listen", "h:99999"], "'h:99999' is not host:port"),
+        (["--listen", "::1:7301"], "an IPv6 address goes in brackets"),
+        (["--peers", "b"], "'b' is not node=host:port"),
+        (["--peers", "b=h:1,b=h:2"], "node 'b' stands there twice"),
+        (["--peers", "b=h:0"], "peer 'b' needs a port"),
+        (["--peers", "b c=h:1"], "'b c' is no node id"),
+        (["--node-id", ""], "1 to 64 bytes"),
+        (["--node-id", "x" * 65], "1 to 64 bytes"),
+        (["--cluster", "a/b"], "no slash"),
+        (["--arbiter", "quorum"], "arbiter (in --arbiter)"),
+        (["--arbiter", "single", "--peers", "b=h:1"], "without peers"),
+        (["--arbiter", "pair"], "exactly one peer"),
+        (["--arbiter", "majority"], "needs peers"),
+        (["--key", "a", "--key-file", "b"], "both set"),
+        (["--socket-mode", "rw"], "octal"),
+        (["--socket-mode", "7777"], "socket_mode (in --socket-mode)"),
+        (["--trust-rst", "perhaps"], "trust_rst (in --trust-rst)"),
+        (["--log-level", "loud"], "log_level (in --log-level)"),
+        (["--lease", "1"], "--lease"),
+        (["--config", "/nonexistent/ckptd.toml"], "No such file"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load_config(["--node-id", "a", *arguments] if "--node-id" not in arguments else arguments, {})
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_unknown_keys_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "ckptd.toml"
+    file.write_text("lease_mss = 1\n")
+    with pytest.raises(ConfigRefused, match=r"unknown setting lease_mss .*did you mean lease_ms\?"):
+        load_config(["--config", str(file)], {})
+    with pytest.raises(ConfigRefused, match="CKPTD_DAEMON_LEESE_MS"):
+        load_config([], {"CKPTD_DAEMON_LEESE_MS": "1"})
+    file.write_text("lease_ms = = 1\n")
+    with pytest.raises(ConfigRefused, match="is no TOML"):
+        load_config(["--config", str(file)], {})
+
+
+def test_a_key_never_shows_in_a_refusal_or_a_repr() -> None:
+    config = Config(node_id="a", key="hush")
+    assert "hush" not in repr(config)
+    with pytest.raises(ConfigRefused) as refused:
+        load_config(["--key", "hush", "--key-file", "f"], {})
+    assert "hush" not in str(refused.value)
+
+
+def test_the_key_comes_from_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"secret\n")
+    file.chmod(0o644)
+    config = Config(node_id="a", key_file=file)
+    assert read_key(config) == b"secret"
+    assert "can be read by other users" in caplog.text
+    file.write_bytes(b"\n")
+    with pytest.raises(ConfigRefused, match="is empty"):
+        read_key(config)
+    file.unlink()
+    with pytest.raises(ConfigRefused, match="No such file"):
+        read_key(config)
+    assert read_key(Config(node_id="a", key="clé")) == "clé".encode()
+
+
+def test_help_names_every_key() -> None:
+    text = flag_parser().format_help()
+    assert all(flag_name(key) in text for key in KEYS)
+
+
+def test_default_places_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ckptd.runtime.addresses.RUN_DIRECTORY", tmp_path / "missing")
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
+    assert default_socket_path() == Path("/run/user/1000/ckptd/ckptd.sock")
+    assert default_state_directory("c", "a") == Path("/home/u/state/ckptd/c-a")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert default_socket_path() == Path("/tmp/ckptd-1000/ckptd.sock")
+    monkeypatch.setattr("ckptd.runtime.addresses.RUN_DIRECTORY", tmp_path)
+    assert default_socket_path() == tmp_path / "ckptd.sock"

@@ -1,0 +1,209 @@
+"""The owner of the core: order of effects, one write per destination, one timer, fail-stop."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from tests.runtime.fakes import FakeNode
+
+from ckptd.core.events import (
+    CloseClient,
+    ClosePeer,
+    Effect,
+    Event,
+    Leave,
+    LeaveAsked,
+    Log,
+    Persist,
+    Quarantine,
+    SendClient,
+    SendHeartbeat,
+    SendPeer,
+    TimeCame,
+    WallClockRead,
+)
+from ckptd.runtime.clock import now_ns
+from ckptd.runtime.driver import NEVER_NS, Driver
+
+FAR_NS = 3600 * 10**9
+
+
+class Trace:
+    """A host, and outlets by name, that write down what they are asked for."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[object, ...]] = []
+
+    def persist(self, record: bytes) -> None:
+        self.done.append(("persist", record))
+
+    def send_heartbeat(self, node_id: str, data: bytes) -> None:
+        self.done.append(("heartbeat", node_id, data))
+
+    def quarantine(self, name: str, content: bytes) -> None:
+        self.done.append(("quarantine", name, content))
+
+
+class TraceOutlet:
+    def __init__(self, trace: Trace, name: str) -> None:
+        self.trace = trace
+        self.name = name
+
+    def send(self, data: bytes) -> None:
+        self.trace.done.append((self.name, data))
+
+    def close(self, reason: str) -> None:
+        self.trace.done.append((self.name, "close", reason))
+
+
+class Bench:
+    """A driver around a fake node; `effects` are what every WallClockRead asks for."""
+
+    def __init__(self) -> None:
+        self.node = FakeNode()
+        self.trace = Trace()
+        self.driver = Driver(self.node, self.trace)
+        self.driver.clients.update({1: TraceOutlet(self.trace, "c1"), 2: TraceOutlet(self.trace, "c2")})
+        self.driver.peers.update({"b": TraceOutlet(self.trace, "b")})
+
+    def carry_out(self, *effects: Effect) -> list[tuple[object, ...]]:
+        self.node.on[WallClockRead] = lambda event: list(effects)
+        self.driver.handle(WallClockRead(0))
+        return self.trace.done
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_what_one_event_sends_to_one_destination_is_one_write_in_order(bench: Bench) -> None:
+    done = bench.carry_out(
+        SendClient(1, b"1"),
+        SendPeer("b", b"2"),
+        SendClient(2, b"3"),
+        SendClient(1, b"4"),
+        SendPeer("b", b"5"),
+    )
+    assert done == [("c1", b"14"), ("b", b"25"), ("c2", b"3")]
+
+
+async def test_nothing_is_sent_before_the_record_is_on_disk(bench: Bench) -> None:
+    done = bench.carry_out(SendPeer("b", b"early"), Persist(b"promise"), SendPeer("b", b"late"))
+    assert done == [("persist", b"promise"), ("b", b"earlylate")]
+
+
+async def test_a_record_that_cannot_be_written_fails_the_node_and_sends_nothing(bench: Bench) -> None:
+    def full(record: bytes) -> None:
+        raise OSError("disk full")
+
+    bench.trace.persist = full  # type: ignore[method-assign]
+    assert bench.carry_out(SendPeer("b", b"early"), Persist(b"promise"), SendPeer("b", b"late")) == []
+    with pytest.raises(OSError, match="disk full"):
+        await bench.driver.ended
+
+
+async def test_what_was_said_before_a_close_goes_out_before_it(bench: Bench) -> None:
+    done = bench.carry_out(
+        SendClient(1, b"x"),
+        SendPeer("b", b"y"),
+        CloseClient(1, "why"),
+        ClosePeer("b", "why"),
+        ClosePeer("z", ""),
+    )
+    assert done == [("c1", b"x"), ("c1", "close", "why"), ("b", b"y"), ("b", "close", "why")]
+
+
+async def test_the_rarer_effects_are_carried_out(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    done = bench.carry_out(
+        SendHeartbeat("b", b"beat"), Log("warning", "a line with 100%"), Quarantine("name", b"kept"), Leave()
+    )
+    assert done == [("heartbeat", "b", b"beat"), ("quarantine", "name", b"kept")]
+    assert "a line with 100%" in caplog.text
+    assert await bench.driver.ended is None
+
+
+async def test_effects_for_those_who_are_gone_are_dropped(bench: Bench) -> None:
+    assert bench.carry_out(SendClient(9, b"x"), SendPeer("z", b"x"), CloseClient(9, "why")) == []
+
+
+async def test_an_exception_out_of_the_core_stops_it_for_good(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: Event) -> list[Effect]:
+        raise AssertionError("epoch 3 after epoch 4")
+
+    bench.node.on[LeaveAsked] = fail
+    bench.driver.handle(LeaveAsked())
+    bench.driver.handle(WallClockRead(0))
+    assert bench.node.kinds() == ["LeaveAsked"]
+    assert "epoch 3 after epoch 4" in caplog.text
+    with pytest.raises(AssertionError):
+        await bench.driver.ended
+
+
+async def test_time_comes_when_the_deadline_has_passed(bench: Bench) -> None:
+    bench.node.deadline_ns = now_ns() + 3_000_000
+    deadline_ns = bench.node.deadline_ns
+    bench.driver.handle(WallClockRead(0))
+    await bench.node.told(TimeCame)
+    assert now_ns() >= deadline_ns
+
+
+async def test_time_comes_at_once_when_the_deadline_has_passed_already(bench: Bench) -> None:
+    bench.node.deadline_ns = 0
+    bench.driver.handle(WallClockRead(0))
+    await bench.node.told(TimeCame)
+
+
+@contextlib.contextmanager
+def counted_timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    waits: list[float] = []
+
+    def counting(delay: float, callback: object, *args: object, **kwargs: object) -> object:
+        waits.append(delay)
+        return call_later(delay, callback, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", counting)
+    yield waits
+
+
+async def test_the_timer_is_armed_anew_only_for_an_earlier_deadline(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counted_timers(monkeypatch) as waits:
+        for later_ns in (FAR_NS, FAR_NS, 2 * FAR_NS, FAR_NS // 2, FAR_NS):
+            bench.node.deadline_ns = now_ns() + later_ns
+            bench.driver.handle(WallClockRead(0))
+    # The second FAR_NS is later than the first by the time between.
+    assert len(waits) == 2
+
+
+async def test_a_timer_that_fires_for_a_deadline_that_moved_away_says_nothing(bench: Bench) -> None:
+    bench.node.deadline_ns = now_ns() + FAR_NS
+    bench.driver.handle(WallClockRead(0))
+    bench.driver._wake()
+    assert bench.node.kinds() == ["WallClockRead"]
+    bench.node.deadline_ns = 0
+    bench.driver.check_time()
+    assert bench.node.kinds() == ["WallClockRead", "TimeCame"]
+
+
+async def test_a_node_without_deadline_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted_timers(monkeypatch) as waits:
+        bench = Bench()
+        assert bench.node.deadline_ns == NEVER_NS
+        bench.driver.handle(WallClockRead(0))
+    assert waits == []
+
+
+async def test_a_stopped_driver_tells_the_core_nothing(bench: Bench) -> None:
+    bench.node.deadline_ns = 0
+    bench.driver.handle(WallClockRead(0))
+    bench.driver.stop()
+    bench.driver.handle(LeaveAsked())
+    await asyncio.sleep(0)
+    assert bench.node.kinds() == ["WallClockRead"]

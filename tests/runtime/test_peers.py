@@ -1,0 +1,272 @@
+"""Links between daemons: one per pair, replaced by a newer one, dialled or probed at once when lost."""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import Lines
+from tests.runtime.fakes import NONCE, RawClient, Running, free_port, ping, running
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import HEADER, encode_frame
+from ckpt_protocol.greeting import ROLE_PEER, Identity, Opener
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import (
+    ClosePeer,
+    HeartbeatReceived,
+    PeerConnected,
+    PeerLost,
+    PeerReceived,
+    PeerRefused,
+    SendHeartbeat,
+    SendPeer,
+    WallClockRead,
+)
+from ckptd.runtime.peering import connect_stream
+
+
+@contextlib.asynccontextmanager
+async def pair(directory: Path, key: bytes = b"") -> AsyncIterator[tuple[Running, Running]]:
+    """Nodes a and b that have each other as peer; a dials."""
+    port = free_port()
+    async with (
+        running(directory, key, node_id="b", peers={"a": "127.0.0.1:1"}, listen=f"127.0.0.1:{port}") as b,
+        running(directory, key, node_id="a", peers={"b": f"127.0.0.1:{port}"}) as a,
+    ):
+        yield a, b
+
+
+async def greet_as_peer(
+    client: RawClient, node_id: str = "a", incarnation: int = 5, key: bytes = b""
+) -> None:
+    await client.greet(Identity("ckptd", key, node_id, incarnation, ("tcp://a:1",)), ROLE_PEER)
+
+
+@pytest.mark.parametrize("key", [b"", b"secret"])
+async def test_the_smaller_node_dials_and_both_know_each_other(tmp_path: Path, key: bytes) -> None:
+    async with pair(tmp_path, key) as (a, b):
+        connected = await a.node.told(PeerConnected)
+        assert connected == PeerConnected("b", b.node.start[1], (f"tcp://127.0.0.1:{b.port}",))
+        connected = await b.node.told(PeerConnected)
+        assert (connected.node_id, connected.incarnation) == ("a", a.node.start[1])
+
+
+async def test_frames_go_both_ways(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        await a.node.told(PeerConnected)
+        b.node.on[PeerReceived] = lambda event: [
+            SendPeer("a", ping(event.frames[0].a + 1)),
+            SendPeer("a", ping(7)),
+        ]
+        a.node.on[WallClockRead] = lambda event: [SendPeer("b", ping(1)), SendPeer("nobody", b"lost")]
+        a.daemon._driver.handle(WallClockRead(0))
+        received = await a.node.told(PeerReceived)
+        assert [frame.a for frame in received.frames] == [2, 7]
+
+
+async def test_heartbeats_travel_sealed(tmp_path: Path) -> None:
+    async with pair(tmp_path, b"secret") as (a, b):
+        await a.node.told(PeerConnected)
+        a.node.on[WallClockRead] = lambda event: [
+            SendHeartbeat("b", encode_frame(Kind.HEARTBEAT, 1, 2, 3, b"x")),
+            SendHeartbeat("nobody", b"lost"),
+        ]
+        a.daemon._driver.handle(WallClockRead(0))
+        assert (await b.node.told(HeartbeatReceived)).frame.a == 1
+
+
+async def test_a_dialler_redials_when_the_core_closes_the_link(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        await a.node.told(PeerConnected)
+        a.node.on[WallClockRead] = lambda event: [ClosePeer("b", "it sent garbage")]
+        a.daemon._driver.handle(WallClockRead(0))
+        await a.node.told(PeerConnected, 2)
+        await b.node.told(PeerConnected, 2)
+        ties = [kind for kind in b.node.kinds() if kind in ("PeerConnected", "PeerLost")]
+        assert ties == ["PeerConnected", "PeerLost", "PeerConnected"]
+
+
+async def test_a_dialler_learns_that_nobody_listens(tmp_path: Path) -> None:
+    async with running(tmp_path, peers={"b": f"127.0.0.1:{free_port()}"}) as a:
+        assert await a.node.told(PeerRefused, 3) == PeerRefused("b")
+
+
+async def test_a_waiting_node_probes_as_soon_as_the_link_is_lost(tmp_path: Path) -> None:
+    """Fail-over hinges on it: end of stream, probe, refusal, all within milliseconds of a SIGKILL."""
+    port = free_port()
+    async with running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{port}"}) as b:
+        async with b.client(greet=False) as peer:
+            await greet_as_peer(peer)
+            await b.node.told(PeerConnected)
+            before = b.node.kinds().count("PeerRefused")
+        await b.node.told(PeerLost)
+        await b.node.told(PeerRefused, before + 1)
+        kinds = b.node.kinds()
+        assert kinds.index("PeerLost") < len(kinds) - 1 - kinds[::-1].index("PeerRefused")
+
+
+async def test_a_probe_of_a_living_node_says_nothing(tmp_path: Path) -> None:
+    """It connects and goes: no event here, and no complaint there."""
+    async with (
+        running(tmp_path, node_id="a") as a,
+        running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{a.port}"}) as b,
+    ):
+        peering = b.daemon._peers.peerings["a"]
+        assert not peering.dials
+        assert await peering._attempt()
+        async with a.client() as client:
+            await client.ping()
+        assert "PeerRefused" not in b.node.kinds()
+        assert a.daemon.counts.garbage_streams == a.daemon.counts.refused == 0
+
+
+async def test_a_port_that_connects_to_itself_counts_as_refused() -> None:
+    """A dialler of an ephemeral port that nobody listens on can meet itself, and would then hold the port."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = sock.getsockname()
+        sock.connect(address)
+        assert sock.getsockname() == sock.getpeername()
+
+    class Meeting(socket.socket):
+        def getpeername(self) -> object:
+            return self.getsockname()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "socket", Meeting)
+        listener = Meeting()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(ConnectionRefusedError):
+            await connect_stream(listener.getsockname(), socket.AF_INET)
+        listener.close()
+
+
+async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b,
+        b.client(greet=False) as first,
+        b.client(greet=False) as second,
+    ):
+        await greet_as_peer(first, incarnation=5)
+        await b.node.told(PeerConnected)
+        await greet_as_peer(second, incarnation=6)
+        await b.node.told(PeerConnected, 2)
+        assert await first.closed()
+        second.send(ping(1))
+        await b.node.told(PeerReceived)
+        ties = [event for event in b.node.events if isinstance(event, PeerConnected | PeerLost)]
+        assert [type(tie) for tie in ties] == [PeerConnected, PeerLost, PeerConnected]
+        assert b.daemon._peers.peerings["a"].link is not None
+
+
+async def test_a_connection_of_an_earlier_incarnation_is_refused(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b,
+        b.client(greet=False) as first,
+        b.client(greet=False) as stale,
+    ):
+        await greet_as_peer(first, incarnation=6)
+        await b.node.told(PeerConnected)
+        await greet_as_peer(stale, incarnation=5)
+        assert (await stale.frame()).kind == Kind.REFUSED
+        assert "PeerLost" not in b.node.kinds()
+
+
+@pytest.mark.parametrize("node_id", ["z", "c"], ids=["not configured", "it is we who dial"])
+async def test_a_peer_that_is_not_expected_is_refused(tmp_path: Path, node_id: str) -> None:
+    peers = {"a": "127.0.0.1:1", "c": "127.0.0.1:1"}
+    async with running(tmp_path, node_id="b", peers=peers) as b, b.client(greet=False) as peer:
+        await greet_as_peer(peer, node_id)
+        refusal = await peer.frame()
+        assert refusal.kind == Kind.REFUSED
+        assert refusal.a == (codes.ACCESS if node_id == "z" else codes.BAD_OPERATION)
+        assert await peer.closed()
+        assert "PeerConnected" not in b.node.kinds()
+
+
+@pytest.mark.parametrize("length", [3, 2**32 - 1])
+async def test_a_peer_that_sends_garbage_is_cut_off_and_may_come_again(tmp_path: Path, length: int) -> None:
+    async with running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b:
+        async with b.client(greet=False) as peer:
+            await greet_as_peer(peer)
+            peer.send(HEADER.pack(length, Kind.ACK, 0, 0, 0))
+            assert await peer.closed()
+            await b.node.told(PeerLost)
+            assert b.daemon.counts.garbage_streams == 1
+        async with b.client(greet=False) as peer:
+            await greet_as_peer(peer)
+            await b.node.told(PeerConnected, 2)
+
+
+async def test_a_peer_with_a_wrong_key_never_connects(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, b"secret", node_id="b", peers={"a": "127.0.0.1:1"}) as b:
+        async with b.client(greet=False) as peer:
+            peer.send(Opener(Identity("ckptd", b"wrong", "a", 5), ROLE_PEER, NONCE).hello())
+            await peer.frame()
+            peer.send(encode_frame(Kind.PROOF, 0, 0, 0, bytes(32)))
+            assert (await peer.frame()).kind == Kind.REFUSED
+        assert "PeerConnected" not in b.node.kinds()
+        assert "key is missing or wrong" in caplog.text
+
+
+async def test_a_peer_that_does_not_read_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}, peer_buffer_bytes_max=1024 * 1024) as b,
+        b.client(greet=False) as peer,
+    ):
+        await greet_as_peer(peer)
+        peer.writer.transport.pause_reading()
+        await b.node.told(PeerConnected)
+        b.node.on[WallClockRead] = lambda event: [SendPeer("a", bytes(32 * 1024 * 1024))]
+        b.daemon._driver.handle(WallClockRead(0))
+        await b.node.told(PeerLost)
+
+
+async def test_a_dialler_says_what_is_wrong_and_keeps_trying(tmp_path: Path, lines: Lines) -> None:
+    port = free_port()
+    async with running(tmp_path, peers={"b": f"127.0.0.1:{port}"}) as a:
+        await a.node.told(PeerRefused)
+        async with running(tmp_path, node_id="b", cluster="other", peers={}, listen=f"127.0.0.1:{port}"):
+            await lines.said("cluster 'other', not 'ckptd'")
+        async with running(
+            tmp_path,
+            node_id="b",
+            state_dir=tmp_path / "2",
+            peers={"a": "127.0.0.1:1"},
+            listen=f"127.0.0.1:{port}",
+        ):
+            await a.node.told(PeerConnected)
+
+
+async def test_a_dialler_that_reaches_another_node_does_not_take_it_for_its_peer(
+    tmp_path: Path, lines: Lines
+) -> None:
+    async with (
+        running(tmp_path, node_id="c", peers={"a": "127.0.0.1:1"}) as c,
+        running(tmp_path, node_id="a", peers={"b": f"127.0.0.1:{c.port}"}) as a,
+    ):
+        await lines.said("is node 'c', not 'b'")
+        assert "PeerConnected" not in a.node.kinds()
+
+
+async def test_a_link_is_silent_once_the_daemon_stops_and_its_listener_closes_last(tmp_path: Path) -> None:
+    """A refused connection proves a process dead, so no request may be answered after one could be seen."""
+    port = free_port()
+    peers = {"a": "127.0.0.1:1"}
+    async with (
+        running(tmp_path, node_id="b", peers=peers, listen=f"127.0.0.1:{port}") as b,
+        b.client(greet=False) as peer,
+    ):
+        await greet_as_peer(peer)
+        await b.node.told(PeerConnected)
+        b.daemon.stop()
+        assert await peer.closed()
+        said = len(b.node.events)
+    assert len(b.node.events) == said
+    with pytest.raises(ConnectionRefusedError):
+        await connect_stream(("127.0.0.1", port), socket.AF_INET)

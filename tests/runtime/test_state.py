@@ -1,0 +1,132 @@
+"""The state directory: durable, locked, of one node; whatever is wrong with it refuses the start."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.state import QuarantineFull, StateDirectory
+
+
+def opened(path: Path, cluster: str = "ckptd", node_id: str = "a") -> StateDirectory:
+    return StateDirectory(path, cluster, node_id, quarantine_bytes_max=100)
+
+
+def test_a_record_survives_a_restart(tmp_path: Path) -> None:
+    state = opened(tmp_path / "deep" / "state")
+    assert state.record == b""
+    state.write_record(b"first")
+    state.write_record(b"second")
+    state.close()
+    assert opened(tmp_path / "deep" / "state").record == b"second"
+
+
+def test_a_record_that_was_half_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = opened(tmp_path)
+    state.write_record(b"first")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state.write_record(b"second")
+    monkeypatch.undo()
+    state.close()
+    assert opened(tmp_path).record == b"first"
+
+
+def test_the_record_is_on_disk_before_its_name_and_the_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = opened(tmp_path)
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b)))
+    state.write_record(b"first")
+    assert order == [str(tmp_path / "record.new"), "rename", str(tmp_path)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"ckptd record 1\n\0\0\0\0promise"])
+def test_a_damaged_record_is_refused_not_ignored(tmp_path: Path, damage: bytes) -> None:
+    """A node that forgets a promise may give it twice, and two views would be agreed."""
+    opened(tmp_path).close()
+    (tmp_path / "record").write_bytes(damage)
+    with pytest.raises(StartRefused, match="is damaged"):
+        opened(tmp_path)
+    # The refusal gave the lock back.
+    (tmp_path / "record").unlink()
+    opened(tmp_path).close()
+
+
+def test_incarnations_grow_even_when_the_wall_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = time.time_ns()
+    first = opened(tmp_path)
+    first.close()
+    assert first.incarnation >= before
+    monkeypatch.setattr(time, "time_ns", lambda: 5)
+    assert opened(tmp_path).incarnation == first.incarnation + 1
+
+
+def test_a_second_daemon_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    with pytest.raises(StartRefused, match=rf"process {os.getpid()}\) uses the state directory"):
+        opened(tmp_path)
+    first.close()
+    opened(tmp_path).close()
+
+
+@pytest.mark.parametrize(("cluster", "node_id"), [("other", "a"), ("ckptd", "b")])
+def test_the_directory_of_another_node_is_refused(tmp_path: Path, cluster: str, node_id: str) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(StartRefused, match="is that of node 'a' of cluster 'ckptd'"):
+        opened(tmp_path, cluster, node_id)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"incarnation": "x"}'])
+def test_a_damaged_incarnation_is_refused(tmp_path: Path, content: str) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "node.json").write_text(content)
+    with pytest.raises(StartRefused, match=r"node\.json is damaged"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_directory_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(source: object, target: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(StartRefused, match=os.strerror(code)):
+        opened(tmp_path)
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartRefused, match="cannot be used"):
+        opened(tmp_path / "file")
+
+
+def test_quarantine_files_are_named_after_the_checkpoint_and_never_replaced(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    paths = [state.quarantine("../safe/é", content) for content in (b"one", b"two")]
+    assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+    assert all(path.parent == tmp_path / "quarantine" for path in paths)
+    assert paths[0].name.startswith("..%2Fsafe%2F%C3%A9-")
+
+
+def test_a_full_quarantine_says_so(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    state.quarantine("x", bytes(60))
+    with pytest.raises(QuarantineFull):
+        state.quarantine("y", bytes(60))

@@ -1,0 +1,197 @@
+"""Clients over UDP: an address that greeted is a link; datagrams come twice, late, or from anybody."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from tests.runtime.fakes import NONCE, Running, ping, running
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
+from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Identity, Opener, Refused, seal
+from ckpt_protocol.messages import Kind, decode_answer
+from ckptd.core.events import ClientLost, ClientReceived, CloseClient, HeartbeatReceived, SendClient
+from ckptd.runtime import udp_clients as udp_module
+
+
+class UdpClient:
+    """A connected UDP socket that a test speaks frames on."""
+
+    def __init__(self, a: Running) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.connect(("127.0.0.1", a.port))
+
+    def __enter__(self) -> "UdpClient":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
+    def send(self, datagram: bytes) -> None:
+        self.socket.send(datagram)
+
+    async def frame(self) -> Frame:
+        return decode_datagram(await asyncio.get_running_loop().sock_recv(self.socket, 65536))
+
+    async def greet(self, identity: Identity, nonce: bytes = NONCE) -> None:
+        opener = Opener(identity, ROLE_CLIENT, nonce)
+        self.send(opener.hello())
+        _, proof = opener.receive(await self.frame())
+        if proof:
+            self.send(proof)
+
+    async def ping(self, request: int = 1) -> Frame:
+        self.send(ping(request))
+        return await self.frame()
+
+
+@pytest.mark.parametrize("key", [b"", b"secret"])
+async def test_requests_are_answered_after_the_first_exchange(tmp_path: Path, key: bytes) -> None:
+    async with running(tmp_path, key=key) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity)
+            assert (await client.ping(4)).a == 4
+
+
+async def test_a_request_from_an_unknown_address_is_told_to_greet(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            refusal = await client.ping()
+            assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.TRY_AGAIN)
+            await client.greet(a.identity)
+            assert (await client.ping(2)).kind == Kind.ANSWER
+
+
+async def test_a_repeated_hello_keeps_the_link(tmp_path: Path) -> None:
+    """A network may deliver a datagram twice; the second must not end the session's link."""
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            hello = Opener(a.identity, ROLE_CLIENT, NONCE).hello()
+            client.send(hello)
+            first = await client.frame()
+            client.send(hello)
+            assert await client.frame() == first
+            assert (await client.ping()).kind == Kind.ANSWER
+            assert a.node.kinds().count("ClientConnected") == 1
+
+
+async def test_a_new_hello_from_the_same_address_is_a_new_link(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity, b"1" * 16)
+            await client.greet(a.identity, b"2" * 16)
+            assert (await client.ping()).kind == Kind.ANSWER
+            assert a.node.kinds()[1:] == [
+                "ClientConnected",
+                "ClientLost",
+                "ClientConnected",
+                "ClientReceived",
+            ]
+
+
+async def test_a_hello_without_proof_leaves_the_old_link_alone(tmp_path: Path) -> None:
+    """Anybody can forge a HELLO from a client's address; only the key's holder takes the link over."""
+    async with running(tmp_path, key=b"secret") as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity, b"1" * 16)
+            client.send(Opener(a.identity, ROLE_CLIENT, b"2" * 16).hello())
+            await client.frame()
+            assert (await client.ping()).kind == Kind.ANSWER
+            client.send(encode_frame(Kind.PROOF, 0, 0, 0, bytes(32)))
+            assert (await client.frame()).kind == Kind.REFUSED
+            assert (await client.ping()).kind == Kind.ANSWER
+            assert "ClientLost" not in a.node.kinds()
+
+
+async def test_a_wrong_cluster_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client, pytest.raises(Refused):
+            await client.greet(Identity("other"))
+
+
+async def test_a_peer_cannot_come_over_udp(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            client.send(Opener(Identity("ckptd", node_id="b", incarnation=1), ROLE_PEER, NONCE).hello())
+            assert (await client.frame()).kind == Kind.REFUSED
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"x",
+        ping(1)[:-1],
+        ping(1) + b"x",
+        bytes(60000),
+        encode_frame(Kind.ANSWER, 1, 1, 1),
+        encode_frame(200, 1, 1, 1),
+    ],
+    ids=["empty", "short", "truncated", "long", "zeros", "answer", "unknown"],
+)
+async def test_garbage_is_dropped_without_an_answer_and_harms_no_link(tmp_path: Path, garbage: bytes) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client, UdpClient(a) as other:
+            await client.greet(a.identity)
+            for sender in (client, other):
+                sender.send(garbage)
+            # Had the garbage been answered, that answer would come first.
+            assert (await client.ping(3)).a == 3
+            assert (await other.ping(4)).kind == Kind.REFUSED
+            assert a.daemon.counts.garbage_datagrams == 2
+
+
+async def test_an_answer_that_does_not_fit_says_to_use_tcp(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity)
+            a.node.on[ClientReceived] = lambda event: [
+                SendClient(event.link, encode_frame(Kind.ANSWER, 8, 3, 2, bytes(70_000)) + ping(9))
+            ]
+            client.send(ping(8))
+            refusal = await client.frame()
+            assert refusal[:4] == (Kind.ANSWER, 8, 3, 2)
+            code, _, _, text = decode_answer(refusal.body)
+            assert code == codes.TOO_BIG
+            assert "use tcp" in text
+            assert (await client.frame()).a == 9
+
+
+async def test_a_link_that_the_core_closes_must_greet_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity)
+            a.node.on[ClientReceived] = lambda event: [CloseClient(event.link, "it breaks the protocol")]
+            client.send(ping(1))
+            await a.node.told(ClientLost)
+            assert (await client.ping()).kind == Kind.REFUSED
+
+
+async def test_a_silent_link_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp_module, "IDLE_NS", -1)
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity)
+            a.daemon._udp_clients.forget_silent()
+            assert a.node.kinds()[-1] == "ClientLost"
+
+
+@pytest.mark.parametrize("key", [b"", b"secret"])
+async def test_authentic_heartbeats_reach_the_core(tmp_path: Path, key: bytes) -> None:
+    async with running(tmp_path, key=key) as a:
+        with UdpClient(a) as peer:
+            peer.send(seal(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
+            assert (await a.node.told(HeartbeatReceived)).frame == Frame(Kind.HEARTBEAT, 5, 6, 7, b"body")
+
+
+@pytest.mark.parametrize("key", [b"", b"wrong"])
+async def test_forged_heartbeats_do_not(tmp_path: Path, key: bytes) -> None:
+    async with running(tmp_path, key=b"secret") as a:
+        with UdpClient(a) as peer:
+            peer.send(seal(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
+            peer.send(encode_frame(Kind.HEARTBEAT, 5, 6, 7)[:10])
+            peer.send(seal(b"secret", encode_frame(Kind.HEARTBEAT, 9, 6, 7)))
+            assert (await a.node.told(HeartbeatReceived)).frame.a == 9
+            assert a.daemon.counts.garbage_datagrams == 2
