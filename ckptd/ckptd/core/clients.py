@@ -153,6 +153,11 @@ class Clients:
                 if session not in self.grace:
                     self._start_grace(session)
 
+    def on_serving_again(self) -> None:
+        """While this node did not serve nobody could attach here: the grace begins anew."""
+        for session in self.grace:
+            self._start_grace(session)
+
     def on_ended(self, sessions: list[int]) -> None:
         """Sessions that ended have no link any more."""
         for session in sessions:

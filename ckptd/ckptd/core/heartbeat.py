@@ -33,6 +33,8 @@ class Peer:
     incarnation: int = 0
     heard_ns: int = LONG_AGO_NS
     """When its last heartbeat came."""
+    met_ns: int = LONG_AGO_NS
+    """When this start of it was first heard of."""
     echo_given_ns: int = LONG_AGO_NS
     """When the newest heartbeat came that we echoed while we served."""
     epoch: int = 0
@@ -105,6 +107,7 @@ class Heartbeats:
                 ],
                 list(self.complaints),
                 peer.incarnation,
+                context.settings.cluster,
             ]
         )
         epoch = 0 if context.frozen else context.epoch
@@ -115,10 +118,10 @@ class Heartbeats:
 
     def receive(self, frame: Frame) -> Peer | None:
         """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError."""
-        fields = unpack_array(frame.body, 8)
+        fields = unpack_array(frame.body, 9)
         node_id, incarnation, decided_epoch, disk_epoch, flags, hears, complaints, of_incarnation = fields[:8]
         peer = self.peers.get(node_id) if type(node_id) is str else None
-        if peer is None or incarnation <= peer.dead_incarnation:
+        if peer is None or incarnation <= peer.dead_incarnation or fields[8] != self.context.settings.cluster:
             return None
         context = self.context
         if incarnation != peer.incarnation:
@@ -151,6 +154,7 @@ class Heartbeats:
         """A newer start of a node: every older one is dead."""
         peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
         peer.incarnation = incarnation
+        peer.met_ns = self.context.now_ns
         peer.stamp_ns = 0
         peer.heard_ns = LONG_AGO_NS
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
@@ -168,8 +172,11 @@ class Heartbeats:
         context = self.context
         if peer is None or not peer.incarnation or peer.incarnation <= peer.dead_incarnation:
             return False
-        if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= context.settings.lease_ns:
+        lease_ns = context.settings.lease_ns
+        if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= lease_ns:
             return False
+        if context.now_ns - peer.met_ns < lease_ns:
+            return False  # This dial may have begun before that start of it listened.
         peer.dead_incarnation = peer.incarnation
         fresh = context.now_ns - peer.echoed_ns < context.settings.lease_ns
         peer.refused_epoch = peer.echo_epoch if fresh else 0

@@ -118,6 +118,11 @@ def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
         for creation_id, replica in node.replicas.items():
             broken.append(beyond_limits(replica))
             entry = node.directory.checkpoints.get(creation_id)
-            if replica.sync and entry is not None and node.view is not None and node.active_for(creation_id, now_ns):
+            if (
+                replica.sync
+                and entry is not None
+                and node.view is not None
+                and node.active_for(creation_id, now_ns)
+            ):
                 broken.append(uncommitted_promise(replica, entry, node.view, cores))
     return [text for text in broken if text]

@@ -145,16 +145,25 @@ class Membership:
             if node_id in accused or not self._hear_each_other(node_id, wanted):
                 continue
             wanted[node_id] = member.incarnation
-        for peer in heartbeats.peers.values():
-            if peer.node_id in accused or peer.node_id in wanted or not heartbeats.hears(peer) or not peer.connected or peer.leaving:
+        not_now = [*accused, *(n for n, member in base.members.items() if base.has(n, self._incarnation(n)))]
+        return dict(sorted(self._with_joiners(wanted, not_now).items()))
+
+    def _incarnation(self, node_id: str) -> int:
+        peer = self.heartbeats.peers.get(node_id)
+        return peer.incarnation if peer is not None else self.context.incarnation
+
+    def _with_joiners(self, wanted: dict[str, int], not_now: list[str]) -> dict[str, int]:
+        """These, and who may join them: a node that all of them hear and have links to, and it them."""
+        joined = dict(wanted)
+        for peer in self.heartbeats.peers.values():
+            if peer.node_id in not_now or peer.node_id in joined or peer.leaving:
                 continue
-            if base.has(peer.node_id, peer.incarnation) or not self._hear_each_other(peer.node_id, wanted):
+            if not self.heartbeats.hears(peer) or not peer.connected:
                 continue
-            linked = all(peer.linked.get(other) == incarnation for other, incarnation in wanted.items())
-            if not linked:
-                continue
-            wanted[peer.node_id] = peer.incarnation
-        return dict(sorted(wanted.items()))
+            linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
+            if linked and self._hear_each_other(peer.node_id, joined):
+                joined[peer.node_id] = peer.incarnation
+        return joined
 
     def _accused(self, base: View) -> list[str]:
         """Members whose acknowledgements some member waits for in vain. Nobody accuses its way to the front."""
@@ -194,12 +203,17 @@ class Membership:
         if any(peer.member for peer in heard):
             self.waiting_for = "admission by the cluster's members"
             return
-        needed = len(context.settings.voters) if context.settings.arbiter_name == "pair" else self.arbiter.quorum
+        needed = self._needed()
         if len(heard) + 1 < needed:
             self.waiting_for = f"{needed} of the configured nodes for a cold start"
             return
         if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
             self._propose()
+
+    def _needed(self) -> int:
+        """How many nodes a cold start takes: both of a pair, more than half of the voters, or the one."""
+        pair = self.context.settings.arbiter_name == "pair"
+        return len(self.context.settings.voters) if pair else self.arbiter.quorum
 
     def _propose(self) -> None:
         if not self.arbiter.busy and not self.heartbeats.left:
@@ -215,13 +229,13 @@ class Membership:
             wanted = self._wanted_members(current)
             if self._first_alive(current) != context.node_id or not self._proved(current, wanted):
                 return None
+            if not self._keeps_data(current, wanted):
+                self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
+                return None
             return following(current, max(current.epoch, heartbeats.decided_epoch) + 1, wanted)
-        members = {
-            peer.node_id: peer.incarnation
-            for peer in heartbeats.peers.values()
-            if heartbeats.hears(peer) and peer.connected and not peer.leaving
-        }
-        members[context.node_id] = context.incarnation
+        members = self._with_joiners({context.node_id: context.incarnation}, [])
+        if len(members) < self._needed():
+            return None
         if current is not None and not all(
             heartbeats.proved_dead(node_id, member.incarnation) for node_id, member in current.members.items()
         ):
@@ -230,6 +244,20 @@ class Membership:
         disk_epochs = [peer.disk_epoch for peer in heartbeats.peers.values() if heartbeats.hears(peer)]
         epoch = max([current.epoch if current else 0, heartbeats.decided_epoch, self.arbiter.disk_epoch, *disk_epochs])
         return founding(epoch + 1, members)
+
+    def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
+        """Whether the next view keeps somebody who may hold the directory.
+
+        A member that joined and installed nothing since must not leave the older members
+        behind: what they hold could never count again (seed 56).
+        """
+        joined = current.members[self.context.node_id].join_epoch
+        if self.directory.installed_epoch >= joined:
+            return True
+        older = {n: member for n, member in current.members.items() if member.join_epoch < joined}
+        return any(wanted.get(n) == member.incarnation for n, member in older.items()) or all(
+            self.heartbeats.proved_dead(n, member.incarnation) for n, member in older.items()
+        )
 
     def _proved(self, current: View, wanted: dict[str, int]) -> bool:
         """Under `pair` only the coordinator may leave the other behind without proof of its death (R1)."""

@@ -140,7 +140,8 @@ class Node:
                 self._on_peer_lost(node_id)
             case PeerRefused(node_id):
                 if self.heartbeats.refused(node_id):
-                    self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
+                    if not self.heartbeats.peers[node_id].left:
+                        self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
                     self.membership.consider()
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
@@ -263,7 +264,7 @@ class Node:
         send, never learns it: each then waited for the other to dial.
         """
         context = self.context
-        heard = peer.hears.get(context.node_id) == context.incarnation
+        heard = peer.hears.get(context.node_id) == context.incarnation and not peer.leaving
         if not peer.connected or not heard or peer.linked.get(context.node_id) == context.incarnation:
             peer.unlinked_ns = NEVER_NS
         elif peer.unlinked_ns == NEVER_NS:
@@ -275,6 +276,7 @@ class Node:
     def _notice_serving(self) -> None:
         serving = self.context.serving()
         if serving and not self.was_serving:
+            self.clients.on_serving_again()
             self.order.advance()
             self.requests.again([])
             self.upkeep.on_time()

@@ -85,8 +85,18 @@ class Requests:
             self._forward(request, self.view.coordinator)
 
     def _without_active(self, request: Request, entry: Entry) -> None:
+        replica = self.replicas.held.get(entry.creation_id)
+        if request.kind == Kind.UPDATE and replica is not None:
+            # It may have been applied before the active replica was lost, and be here already.
+            known = replica.log.find_answer(request.session, request.number, request.lowest)
+            if known is not None and known[1]:
+                self.answer(request, known[1])
+                return
         if entry.holders or not (entry.attributes.collocated and not entry.attributes.sync):
             self._hold(request)
+        elif request.maybe_done:
+            text = "the active replica was lost, perhaps with this update"
+            self.answer(request, answer_error(codes.TIMEOUT, text))
         else:
             text = "the checkpoint has no active replica: set one"
             self.answer(request, answer_error(codes.NOT_EXIST, text))

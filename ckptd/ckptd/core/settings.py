@@ -12,6 +12,9 @@ class Settings:
     """One node's settings. Times are ns, sizes bytes. All nodes of a cluster agree on all but the first."""
 
     node_id: str
+    cluster: str = ""
+    """The cluster's name: heartbeats of others are ignored."""
+
     peers: tuple[str, ...] = ()
     """The other data nodes that are configured, by node id."""
 

@@ -1,0 +1,1 @@
+"""What ckptd costs, each figure beside its floor: `python -m bench --help`."""

@@ -1,0 +1,171 @@
+"""The checkers: they look at the recorded history from outside and say what no correct service could have done.
+
+Each returns the contradictions that it found, as text. What they may know beyond the
+calls is only when an asynchronous checkpoint lost its active replica.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+from ckptd.sim.history import Call, Doing, Outcome
+from ckptd.sim.linearizability import Explained, explain
+from ckptd.sim.model import State, follow, initial_state
+
+
+@dataclass(slots=True)
+class Subject:
+    """One checkpoint as the checkers see it: its flags, the ids that are modelled, when its active replica was lost."""
+
+    name: bytes
+    creation_id: int
+    flags: int
+    section_ids: tuple[bytes, ...]
+    single: bool = False
+    losses_ns: list[int] = field(default_factory=list)
+    pieces: bool = False
+    """Weak, with batches so small that sections travel in pieces."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What all checkers said together."""
+
+    wrong: list[str] = field(default_factory=list)
+    undecided: int = 0
+    calls: int = 0
+
+
+def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
+    """Every checker that applies to this kind of checkpoint."""
+    findings = Findings(calls=len(calls))
+    modelled = [_modelled(call, subject.section_ids) for call in calls]
+    relevant = [call for call in modelled if call is not None]
+    start = initial_state(subject.single)
+    if subject.flags & SA_CKPT_WR_ALL_REPLICAS:
+        _add(findings, subject, "linearizability", explain(relevant, start))
+    elif subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK:
+        for section_id in subject.section_ids:
+            part = [p for p in (project(call, section_id) for call in relevant) if p is not None]
+            told = explain(part, start, subject.losses_ns, subject.pieces)
+            _add(findings, subject, f"order of section {section_id!r}", told)
+    else:
+        _add(findings, subject, "order, lost only from its end", explain(relevant, start, subject.losses_ns))
+    return findings
+
+
+def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) -> None:
+    if explained.wrong is not None:
+        findings.wrong.append(
+            f"{rule} of {subject.name.decode()} ({subject.creation_id:x}): {explained.wrong.describe()}"
+        )
+    findings.undecided += explained.undecided
+
+
+def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
+    """The call with only the ids that are modelled: others (generated, expiring) have checkers of their own."""
+    if call.doing == Doing.ITERATE:
+        if call.outcome != Outcome.OK:
+            return None
+        return replace(call, result={key: value for key, value in call.result.items() if key in section_ids})
+    ids = [element[1] if call.doing == Doing.UPDATE else element for element in call.asked]
+    return call if all(section_id in section_ids for section_id in ids) else None
+
+
+def project(call: Call, section_id: bytes) -> Call | None:
+    """What a call says of one section alone; None where it says nothing."""
+    if call.doing == Doing.ITERATE:
+        held = {key: value for key, value in call.result.items() if key == section_id}
+        return replace(call, result=held)
+    if call.doing == Doing.READ:
+        if section_id not in call.asked or (call.outcome == Outcome.REFUSED and len(call.asked) > 1):
+            return None
+        if call.outcome != Outcome.OK:
+            return replace(call, asked=[section_id])
+        return replace(call, asked=[section_id], result=[call.result[call.asked.index(section_id)]])
+    ops = [op for op in call.asked if op[1] == section_id]
+    if not ops or (call.outcome == Outcome.REFUSED and len(call.asked) > 1):
+        return None
+    return replace(call, asked=ops)
+
+
+def check_generated(calls: Sequence[Call], lossy: bool) -> list[str]:
+    """Each CREATE with a generated id was done once: no value stands under two ids, and what was told is true."""
+    wrong: list[str] = []
+    made = {
+        call.asked[0][3]: call
+        for call in calls
+        if call.doing == Doing.UPDATE and call.asked[0][:2] == [1, b""]
+    }
+    for call in calls:
+        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+            continue
+        by_value: dict[bytes, bytes] = {}
+        for section_id, value in call.result.items():
+            if value not in made:
+                continue
+            if value in by_value:
+                wrong.append(
+                    f"created twice, {by_value[value]!r} and {section_id!r}: {made[value].describe()}"
+                )
+            by_value[value] = section_id
+        for value, create in made.items():
+            if create.outcome == Outcome.OK and create.returned_ns < call.invoked_ns and not lossy:
+                if by_value.get(value) != create.result[0]:
+                    wrong.append(
+                        f"not there under the id that was told: {create.describe()}; {call.describe()}"
+                    )
+            elif create.outcome == Outcome.NOT_DONE and value in by_value:
+                wrong.append(f"done, after TRY_AGAIN said that it was not: {create.describe()}")
+    return wrong
+
+
+def check_not_done(calls: Sequence[Call]) -> list[str]:
+    """A call that ended with TRY_AGAIN was not done: nobody ever reads what it would have written."""
+    refused: dict[bytes, Call] = {}
+    for call in calls:
+        if call.doing == Doing.UPDATE and call.outcome == Outcome.NOT_DONE:
+            for op in call.asked:
+                if op[0] in (1, 3, 6):
+                    refused[op[3] if op[0] == 1 else op[2]] = call
+    wrong = []
+    for call in calls:
+        if call.outcome == Outcome.OK and call.result and call.doing != Doing.UPDATE:
+            values = call.result.values() if type(call.result) is dict else call.result
+            wrong.extend(
+                f"read, after TRY_AGAIN said that it was not done: {refused[value].describe()}; {call.describe()}"
+                for value in values
+                if value in refused
+            )
+    return wrong
+
+
+def explain_by_brute_force(calls: Sequence[Call], start: State) -> bool:
+    """The dumb second checker, for small histories without losses: try every order of every choice of unknown calls."""
+    certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
+    doubtful = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
+    for bits in range(2 ** len(doubtful)):
+        chosen = certain + [call for place, call in enumerate(doubtful) if bits >> place & 1]
+        if any(_fits(order, start) for order in permutations(chosen)):
+            return True
+    return False
+
+
+def _fits(order: Sequence[Call], start: State) -> bool:
+    for place, call in enumerate(order):
+        if any(0 <= later.returned_ns < call.invoked_ns for later in order[place + 1 :] if _ended(later)):
+            return False
+    state: State | None = start
+    for call in order:
+        state = follow(call, state)
+        if state is None:
+            return False
+    return True
+
+
+def _ended(call: Call) -> bool:
+    return call.outcome in (Outcome.OK, Outcome.REFUSED)

@@ -1,0 +1,98 @@
+"""What must be true of the whole cluster once faults have stopped (DESIGN 8.8)."""
+
+from ckptd.core.invariants import broken_invariants, content_of, version_of
+from ckptd.core.node import Node
+from ckptd.sim.cluster import Cluster
+
+
+def what_is_missing(cluster: Cluster) -> str:
+    """Why the cluster has not converged yet; "" when it has."""
+    nodes = cluster.nodes()
+    return (
+        _nodes_differ(cluster, nodes)
+        or _clients_wait(cluster)
+        or next(
+            (
+                text
+                for text in (_replicas_differ(cluster, nodes, cid) for cid in nodes[0].directory.checkpoints)
+                if text
+            ),
+            "",
+        )
+    )
+
+
+def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
+    if len(nodes) < len(cluster.hosts):
+        return "not all nodes run"
+    first = nodes[0]
+    for host in cluster.hosts.values():
+        node = host.node
+        assert node is not None
+        if node.view is None:
+            return f"{host.node_id} has no view: waits for {node.membership.waiting_for}"
+        if len(node.view.members) < len(cluster.hosts):
+            return f"{host.node_id} is in a view of {', '.join(node.view.members)}: {node.membership.waiting_for}"
+        if not node.serving(host.local_ns):
+            return f"{host.node_id} does not serve: {node.membership.waiting_for}"
+        assert first.view is not None
+        if node.view.epoch != first.view.epoch:
+            return (
+                f"{host.node_id} is in epoch {node.view.epoch}, {first.context.node_id} in {first.view.epoch}"
+            )
+        if (node.directory.seq, node.order.staged) != (first.directory.seq, None):
+            return f"the directory of {host.node_id} is at {node.directory.seq}, not {first.directory.seq}"
+        if node.directory.snapshot(0)[2:3] and _shape(node) != _shape(first):
+            return f"the directory of {host.node_id} is another than that of {first.context.node_id}"
+    return ""
+
+
+def _shape(node: Node) -> object:
+    """All of a directory but its times."""
+    checkpoints = [row[:8] for row in node.directory.snapshot(0)[2]]
+    return sorted(checkpoints), sorted(row[:4] for row in node.directory.snapshot(0)[3])
+
+
+def _clients_wait(cluster: Cluster) -> str:
+    for worker in cluster.workload.workers:
+        client = worker.client
+        if not client.over and not client.attached:
+            return f"{client.name} is not attached"
+        if client.pending:
+            return f"{client.name} waits for the answers to {list(client.pending)}"
+    return ""
+
+
+def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> str:
+    entry = nodes[0].directory.checkpoints[creation_id]
+    name = f"{entry.name.decode()} ({creation_id:x})"
+    if entry.holders:
+        return f"{name} waits for its holders {entry.holders}"
+    attributes = entry.attributes
+    if entry.active is None and not (attributes.collocated and not attributes.sync):
+        return f"{name} has no active replica"
+    wanted = min(cluster.options.replicas, len(nodes))
+    if not attributes.collocated and len(entry.replicas) < wanted:
+        return f"{name} has replicas on {list(entry.replicas)} only, {wanted} are wanted"
+    if entry.active is None:
+        return ""
+    if not all(entry.replicas.values()):
+        return f"{name} has replicas that are not in sync: {entry.replicas}"
+    versions = []
+    for node in nodes:
+        if node.context.node_id not in entry.replicas:
+            continue
+        replica = node.replicas.get(creation_id)
+        if replica is None or content_of(replica) is None:
+            return f"{name} has no whole replica on {node.context.node_id}"
+        versions.append((version_of(replica)[1], content_of(replica)))
+    if any(version != versions[0] for version in versions):
+        return f"{name} is not the same everywhere: {[version[0] for version in versions]}"
+    return ""
+
+
+def what_is_broken(cluster: Cluster) -> list[str]:
+    """The invariants over all nodes at this moment."""
+    return broken_invariants(
+        [(host.node, host.local_ns) for host in cluster.hosts.values() if host.node is not None]
+    )

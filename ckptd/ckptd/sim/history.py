@@ -1,0 +1,77 @@
+"""What clients did and what they were told: all that the checkers look at."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Outcome(Enum):
+    """What the caller knows. PENDING and UNKNOWN calls may have been done, at any time since."""
+
+    PENDING = "pending"
+    OK = "ok"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    NOT_DONE = "not done"
+
+
+class Doing(Enum):
+    """What a call asks of a checkpoint's sections."""
+
+    UPDATE = "update"
+    READ = "read"
+    ITERATE = "iterate"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on one checkpoint. Times are the world's.
+
+    `asked`: the operations of an update as they travel, or the ids of a read. `result`:
+    the values of a read, or an iteration's {id: value or None for a corrupted one}.
+    `code` and `index` are a refusal's.
+    """
+
+    client: int
+    number: int
+    creation_id: int
+    doing: Doing
+    asked: list[Any]
+    invoked_ns: int
+    returned_ns: int = -1
+    outcome: Outcome = Outcome.PENDING
+    code: int = 0
+    index: int = -1
+    result: Any = None
+
+    def describe(self) -> str:
+        """For people."""
+        asked = " ".join(_show(element) for element in self.asked)
+        told = (
+            self.outcome.value if self.outcome != Outcome.REFUSED else f"refused {self.code} at {self.index}"
+        )
+        if self.result is not None and self.outcome == Outcome.OK:
+            told += f" {_show(self.result)}"
+        span = f"[{self.invoked_ns / 1e6:.3f}, {self.returned_ns / 1e6:.3f}]"
+        return f"{span} client {self.client} #{self.number} {self.doing.value} {asked}: {told}"
+
+
+def _show(content: Any) -> str:
+    if type(content) is bytes:
+        return content[:24].decode(errors="replace") or "''"
+    if type(content) is dict:
+        return "{" + ", ".join(f"{_show(key)}: {_show(value)}" for key, value in content.items()) + "}"
+    if isinstance(content, list | tuple):
+        return "(" + " ".join(_show(element) for element in content) + ")"
+    return str(content)
+
+
+class History:
+    """All calls in the order in which they were made, by checkpoint."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, list[Call]] = {}
+
+    def add(self, call: Call) -> None:
+        """A call that begins."""
+        self.calls.setdefault(call.creation_id, []).append(call)

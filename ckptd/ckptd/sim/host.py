@@ -1,0 +1,240 @@
+"""A host in the world: one node's process with its clock, its disk and its standing (up, paused, down).
+
+It gives the core its events, carries out the effects, and can stop between any two of
+them: what comes behind the point of a crash never happens.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ckptd.core import events
+from ckptd.core.events import Effect, Event, TimeCame
+from ckptd.core.node import Node
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
+from ckptd.sim.clock import Clock
+from ckptd.sim.world import Violation, World
+
+MakeNode = Callable[[Settings, int, bytes, int, int], Node]
+
+IDLE_WAKES_MAX: Final = 500
+"""A core that asks so often in a row to be woken at once, with nothing else happening, spins."""
+
+TIMER_LATE_NS: Final = MILLISECOND_NS
+"""A timer fires up to this much late, as the daemon's does."""
+
+
+class Outside(Protocol):
+    """Where effects go: the rest of the world, as a host sees it."""
+
+    def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
+        """Whole frames for a peer."""
+
+    def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
+        """A datagram for a peer."""
+
+    def close_peer(self, sender: str, node_id: str) -> None:
+        """End the link to a peer."""
+
+    def send_client(self, link: int, data: bytes) -> None:
+        """Whole frames for a client."""
+
+    def close_client(self, link: int) -> None:
+        """End a client's link."""
+
+    def process_ended(self, node_id: str) -> None:
+        """The process ended by itself, having handed over."""
+
+    def handled(self, node_id: str, event: Event) -> None:
+        """A node took an event, and all that it asked for was done."""
+
+
+class Host:
+    """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections."""
+
+    def __init__(
+        self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeNode
+    ) -> None:
+        self.world = world
+        self.settings = settings
+        self.node_id = settings.node_id
+        self.clock = clock
+        self.outside = outside
+        self.make = make
+        self.node: Node | None = None
+        self.powered = True
+        self.paused = False
+        self.incarnation = 0
+        self.record = b""
+        self.crash_after: Callable[[int], int] | None = None
+        self.on_crash_amid: Callable[[], None] = lambda: None
+        self._inbox: deque[Event] = deque()
+        self._armed = 0
+        self._armed_ns = -1
+        self._idle_wakes = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a process runs here, paused or not."""
+        return self.node is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether what came during a pause still waits to be handled."""
+        return bool(self._inbox)
+
+    @property
+    def local_ns(self) -> int:
+        """What the node's clock shows now."""
+        return self.clock.read(self.world.now_ns)
+
+    # -- its process
+
+    def start(self) -> None:
+        """Start the process: a new incarnation, with what is on the disk."""
+        assert self.node is None, self.node_id
+        self.powered = True
+        self.paused = False
+        self.incarnation += 1
+        self.crash_after = None
+        self._inbox.clear()
+        self._idle_wakes = 0
+        wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
+        self.node = self.make(self.settings, self.incarnation, self.record, self.local_ns, wall_offset_ns)
+        self._arm()
+
+    def stop(self) -> None:
+        """The process is gone, at once."""
+        self.node = None
+        self.paused = False
+        self.crash_after = None
+        self._inbox.clear()
+        self._armed += 1
+        self._armed_ns = -1
+
+    def pause(self) -> None:
+        """SIGSTOP: what comes from now on waits."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT: what waited is handled in order, by a clock that went on."""
+        self.paused = False
+        self._resume_next(self.incarnation)
+
+    def _resume_next(self, incarnation: int) -> None:
+        if self.paused or self.node is None or self.incarnation != incarnation:
+            return
+        if self.node.deadline_ns <= self.local_ns and self.world.chance(0.5):
+            self._handle(TimeCame())
+        elif self._inbox:
+            self._handle(self._inbox.popleft())
+        if self._inbox:
+            self.world.after(self.world.between(1000, 20_000), lambda: self._resume_next(incarnation))
+        elif self.node is not None:
+            self._arm()
+
+    def deliver(self, event: Event) -> None:
+        """Something happened at this host."""
+        if self.node is None:
+            return
+        if self.paused or self._inbox:
+            self._inbox.append(event)
+        else:
+            self._handle(event)
+
+    # -- its core
+
+    def _handle(self, event: Event) -> None:
+        assert self.node is not None
+        node = self.node
+        try:
+            effects = node.handle(event, self.local_ns)
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+            raise Violation(
+                "the core raised", f"node {self.node_id} on {type(event).__name__}: {error!r}\n{where}"
+            ) from error
+        self._watch_for_spinning(event)
+        self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
+        last = len(effects)
+        if self.crash_after is not None and effects:
+            last = self.crash_after(len(effects))
+        for effect in effects[:last]:
+            self._carry_out(effect)
+        if self.crash_after is not None and effects:
+            self.crash_after = None
+            self.on_crash_amid()
+        if self.node is node:
+            self._arm()
+            self.outside.handled(self.node_id, event)
+
+    def _watch_for_spinning(self, event: Event) -> None:
+        assert self.node is not None
+        if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
+            self._idle_wakes += 1
+            if self._idle_wakes > IDLE_WAKES_MAX:
+                raise Violation("progress", f"node {self.node_id} asks without end to be woken at once")
+        else:
+            self._idle_wakes = 0
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case events.SendPeer(node_id, data):
+                self.outside.send_peer(self.node_id, node_id, data)
+            case events.SendHeartbeat(node_id, data):
+                self.outside.send_heartbeat(self.node_id, node_id, data)
+            case events.SendClient(link, data):
+                self.outside.send_client(link, data)
+            case events.Persist(record):
+                self.record = record
+            case events.CloseClient(link, reason):
+                self.world.say(f"{self.node_id}: closes client link {link}: {reason}")
+                self.outside.close_client(link)
+            case events.ClosePeer(node_id, reason):
+                self.world.say(f"{self.node_id}: closes the link to {node_id}: {reason}")
+                self.outside.close_peer(self.node_id, node_id)
+            case events.Log(level, text):
+                self.world.say(
+                    f"{self.node_id}: {text}" if level == "info" else f"{self.node_id}: {level}: {text}"
+                )
+            case events.Quarantine(name, content):
+                self.world.say(f"{self.node_id}: {len(content)} bytes of {name!r} to quarantine")
+            case events.Leave():
+                self.outside.process_ended(self.node_id)
+
+    # -- its timer
+
+    def _arm(self) -> None:
+        assert self.node is not None
+        deadline_ns = self.node.deadline_ns
+        if deadline_ns >= 2**62:
+            return
+        due_ns = max(self.clock.world_ns_at(deadline_ns), self.world.now_ns)
+        if self._armed_ns >= 0 and self._armed_ns <= due_ns:
+            return
+        self._armed += 1
+        self._armed_ns = due_ns
+        armed = self._armed
+        self.world.at(due_ns + self.world.between(1000, TIMER_LATE_NS), lambda: self._wake(armed))
+
+    def _wake(self, armed: int) -> None:
+        if armed != self._armed or self.node is None:
+            return
+        self._armed_ns = -1
+        if self.paused or self._inbox:
+            return
+        if self.node.deadline_ns <= self.local_ns:
+            self._handle(TimeCame())
+        else:
+            self._arm()
+
+
+def new_clock(world: World) -> Clock:
+    """A clock as a host has it after it was switched on."""
+    options = world.options
+    return Clock(
+        world.between(0, 1000 * SECOND_NS),
+        world.between(-options.skew_ppm, options.skew_ppm),
+        world.between(-options.wall_error_ns, options.wall_error_ns),
+    )

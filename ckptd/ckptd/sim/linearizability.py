@@ -1,0 +1,186 @@
+"""Whether a history of calls can be explained by one order of them.
+
+Calls are put into the order just in time: only when one returns must it have taken
+effect, together with whatever concurrent ones have to come before it (Lowe, "Testing for
+linearizability", 2017, after Wing and Gong). All explanations are followed at once.
+Calls that change nothing are placed as soon as a state fits them: that never closes a
+door. Where the active replica of an asynchronous checkpoint was lost, the state may fall
+back to any earlier point of the order: what was lost is a suffix, and never a part of a
+call.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ckptd.sim.history import Call, Outcome
+from ckptd.sim.model import CORRUPTED, State, follow, observes
+
+EXPLANATIONS_MAX: Final = 40_000
+"""More explanations at once than this are not followed: the history stays undecided."""
+
+
+class Past:
+    """A state that an explanation went through, the call that ended it, and what was before. One object for each."""
+
+    __slots__ = ("before", "number", "state")
+
+    def __init__(self, state: State, number: int, before: "Past | None") -> None:
+        self.state = state
+        self.number = number
+        self.before = before
+
+
+Explanation = tuple[State, frozenset[int], Past | None]
+"""The state now, which of the calls under way have taken effect, and the way here (where a loss may lead back)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Explained:
+    """The verdict. `wrong` is the first call that no order explains; `undecided`: it became too much to follow."""
+
+    wrong: Call | None = None
+    undecided: bool = False
+
+    @property
+    def good(self) -> bool:
+        """No contradiction was found."""
+        return self.wrong is None
+
+
+class _TooMany(Exception):
+    pass
+
+
+def explain(
+    calls: Sequence[Call], start: State, losses_ns: Sequence[int] = (), may_corrupt: bool = False
+) -> Explained:
+    """Look for an order of `calls` from state `start`, in which the state may fall back at `losses_ns`."""
+    relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE]
+    # Calls with an unknown outcome multiply the explanations: most histories do without those nobody saw.
+    seen = _seen_values(relevant)
+    likely = [call for call in relevant if _decided(call) or any(value in seen for value in _values(call))]
+    try:
+        if len(likely) < len(relevant) and _Search(likely, losses_ns, may_corrupt).run(start) is None:
+            return Explained()
+        return Explained(_Search(relevant, losses_ns, may_corrupt).run(start))
+    except _TooMany:
+        return Explained(undecided=True)
+
+
+def _decided(call: Call) -> bool:
+    return call.outcome in (Outcome.OK, Outcome.REFUSED)
+
+
+def _values(call: Call) -> Iterator[bytes]:
+    for op in call.asked:
+        if type(op) is list:
+            yield op[3] if op[0] in (1, 4, 7) else op[2] if len(op) > 2 else b""
+
+
+def _seen_values(calls: Sequence[Call]) -> frozenset[bytes]:
+    """Every value that was read; a spliced one counts for all whose bytes are in it, so by its parts."""
+    read: list[bytes] = []
+    for call in calls:
+        if call.outcome == Outcome.OK and call.result is not None:
+            values = call.result.values() if type(call.result) is dict else call.result
+            read.extend(value for value in values if value is not CORRUPTED)
+    text = b"\1".join(dict.fromkeys(read))
+    return frozenset(value for call in calls for value in _values(call) if value and value in text)
+
+
+class _Search:
+    def __init__(self, calls: Sequence[Call], losses_ns: Sequence[int], may_corrupt: bool) -> None:
+        self.calls = calls
+        self.may_corrupt = may_corrupt
+        self.keeps_past = bool(losses_ns)
+        points: list[tuple[int, int, int]] = []
+        for number, call in enumerate(calls):
+            points.append((call.invoked_ns, 0, number))
+            if _decided(call):
+                points.append((call.returned_ns, 2, number))
+        points.extend((loss_ns, 1, -1) for loss_ns in losses_ns)
+        self.points = sorted(points)
+        self.under_way: dict[int, Call] = {}
+        self.pasts: dict[tuple[State, int, Past | None], Past] = {}
+
+    def run(self, start: State) -> Call | None:
+        """The first call that nothing explains, or None."""
+        now: list[Explanation] = [(start, frozenset(), None)]
+        for _, what, number in self.points:
+            if what == 0:
+                self.under_way[number] = self.calls[number]
+                now = list(dict.fromkeys(self._absorb(explanation) for explanation in now))
+            elif what == 1:
+                now = self._fall_back(now)
+            else:
+                now = self._must_be_done(now, number)
+                if not now:
+                    return self.calls[number]
+                del self.under_way[number]
+        return None
+
+    def _absorb(self, explanation: Explanation) -> Explanation:
+        state, done, past = explanation
+        fitting = [
+            number
+            for number, call in self.under_way.items()
+            if number not in done and observes(call) and follow(call, state) is not None
+        ]
+        return (state, done.union(fitting), past) if fitting else explanation
+
+    def _past(self, state: State, number: int, before: Past | None) -> Past | None:
+        if not self.keeps_past:
+            return None
+        key = (state, number, before)
+        if key not in self.pasts:
+            self.pasts[key] = Past(state, number, before)
+        return self.pasts[key]
+
+    def _must_be_done(self, now: list[Explanation], number: int) -> list[Explanation]:
+        done_with: dict[Explanation, None] = {}
+        known = dict.fromkeys(now)
+        stack = list(now)
+        while stack:
+            state, done, past = stack.pop()
+            if number in done:
+                done_with[state, done - {number}, past] = None
+                continue
+            for other, call in self.under_way.items():
+                if other in done or observes(call):
+                    continue
+                after = follow(call, state)
+                if after is None or (after == state and not _decided(call)):
+                    continue
+                explanation = self._absorb((after, done | {other}, self._past(state, other, past)))
+                if explanation not in known:
+                    known[explanation] = None
+                    stack.append(explanation)
+            if len(known) > EXPLANATIONS_MAX:
+                raise _TooMany
+        return list(done_with)
+
+    def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
+        """The active replica was lost: each explanation may go on from any state that it went through."""
+        after: dict[Explanation, None] = {}
+        for state, done, past in now:
+            undone: list[int] = []
+            while True:
+                for redone in _subsets([number for number in undone if number in done]):
+                    after[self._absorb((state, done - redone, past))] = None
+                    if self.may_corrupt:
+                        corrupted = tuple((section_id, CORRUPTED) for section_id, _ in state)
+                        after[self._absorb((corrupted, done - redone, past))] = None
+                if past is None:
+                    break
+                state = past.state
+                undone.append(past.number)
+                past = past.before
+            if len(after) > EXPLANATIONS_MAX:
+                raise _TooMany
+        return list(after)
+
+
+def _subsets(numbers: list[int]) -> Iterator[frozenset[int]]:
+    for bits in range(2 ** len(numbers)):
+        yield frozenset(number for place, number in enumerate(numbers) if bits >> place & 1)

@@ -1,0 +1,292 @@
+"""The network between the nodes: one link a pair, datagrams, cuts, and what a dead process looks like from afar.
+
+A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link
+times out; a process that dies sends the end of the stream behind a part of what was
+under way; a machine that loses power sends nothing. The node with the smaller id dials,
+the other one probes, as the daemon does.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from ckpt_protocol.framing import FrameDecoder, decode_datagram
+from ckptd.core.events import HeartbeatReceived, PeerConnected, PeerLost, PeerReceived, PeerRefused
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.host import Host
+from ckptd.sim.world import World
+
+BACK_OFF_MIN_NS: Final = 5 * MILLISECOND_NS
+BACK_OFF_MAX_NS: Final = 250 * MILLISECOND_NS
+PROBE_NS: Final = 25 * MILLISECOND_NS
+RETRANSMIT_NS: Final = 200 * MILLISECOND_NS
+TIMEOUT_MIN_NS: Final = 1 * SECOND_NS
+TIMEOUT_MAX_NS: Final = 8 * SECOND_NS
+
+Way = tuple[str, str]
+"""From one node to another."""
+
+
+class Stream:
+    """One direction of a link: what is under way, by when it arrives; None is the end of the stream."""
+
+    __slots__ = ("decoder", "last_ns", "queue", "scheduled")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[int, bytes | None]] = deque()
+        self.last_ns = 0
+        self.scheduled = False
+        self.decoder = FrameDecoder()
+
+
+class PeerLink:
+    """A connection between two nodes' processes; `streams` by the node that sends."""
+
+    __slots__ = ("streams",)
+
+    def __init__(self, one: str, other: str) -> None:
+        self.streams = {one: Stream(), other: Stream()}
+
+
+class Network:
+    """`ends[x, y]` is the link to `y` as `x` has it; `cuts` counts what blocks a way, `slowness` multiplies its delay.
+
+    While `quiet` no datagram is lost or doubled.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.ends: dict[Way, PeerLink] = {}
+        self.cuts: dict[Way, int] = {}
+        self.slowness: dict[Way, int] = {}
+        self.extra_loss = 0.0
+        self.quiet = False
+        self._dialing: dict[Way, int] = {}
+
+    def delay_ns(self, way: Way) -> int:
+        """How long the next thing on this way takes."""
+        options = self.world.options
+        return self.world.between(options.delay_min_ns, options.delay_max_ns) * self.slowness.get(way, 1)
+
+    def is_cut(self, way: Way) -> bool:
+        """Whether nothing passes on this way."""
+        return self.cuts.get(way, 0) > 0
+
+    def peers_of(self, node_id: str) -> Iterator[str]:
+        """All other nodes."""
+        return (peer for peer in self.hosts if peer != node_id)
+
+    # -- datagrams
+
+    def send_datagram(self, sender: str, node_id: str, data: bytes) -> None:
+        """A heartbeat: it may be lost, doubled, late, or overtaken."""
+        world, options = self.world, self.world.options
+        way = (sender, node_id)
+        loss, doubled = (0.0, 0.0) if self.quiet else (options.datagram_loss, options.datagram_doubled)
+        if self.is_cut(way) or world.chance(loss + self.extra_loss):
+            return
+        frame = decode_datagram(data)
+        copies = 2 if world.chance(doubled) else 1
+        for _ in range(copies):
+            world.after(self.delay_ns(way), lambda: self.hosts[node_id].deliver(HeartbeatReceived(frame)))
+
+    # -- frames
+
+    def send(self, sender: str, node_id: str, data: bytes | None) -> None:
+        """Bytes on the link, if there is one; None ends the stream."""
+        link = self.ends.get((sender, node_id))
+        if link is not None:
+            self._push(link, (sender, node_id), data)
+
+    def _push(self, link: PeerLink, way: Way, data: bytes | None) -> None:
+        stream = link.streams[way[0]]
+        stream.last_ns = max(stream.last_ns, self.world.now_ns + self.delay_ns(way))
+        stream.queue.append((stream.last_ns, data))
+        self._schedule(link, way)
+
+    def _schedule(self, link: PeerLink, way: Way) -> None:
+        stream = link.streams[way[0]]
+        if stream.queue and not stream.scheduled:
+            stream.scheduled = True
+            self.world.at(stream.queue[0][0], lambda: self._arrive(link, way))
+
+    def _arrive(self, link: PeerLink, way: Way) -> None:
+        sender, node_id = way
+        stream = link.streams[sender]
+        stream.scheduled = False
+        if self.is_cut(way):
+            return
+        if self.ends.get((node_id, sender)) is not link:
+            stream.queue.clear()
+            return
+        arrived: list[bytes] = []
+        ended = False
+        while stream.queue and stream.queue[0][0] <= self.world.now_ns and not ended:
+            data = stream.queue.popleft()[1]
+            if data is None:
+                ended = True
+            else:
+                arrived.append(data)
+        if arrived:
+            frames = stream.decoder.feed(b"".join(arrived))
+            self.hosts[node_id].deliver(PeerReceived(sender, frames))
+        if ended:
+            self.lose(node_id, sender, link)
+        else:
+            self._schedule(link, way)
+
+    # -- ends of links
+
+    def lose(self, node_id: str, peer: str, link: PeerLink | None) -> None:
+        """A node learns that this link to the peer is gone, and begins to dial or to probe."""
+        if link is None or self.ends.get((node_id, peer)) is not link:
+            return
+        del self.ends[node_id, peer]
+        self.hosts[node_id].deliver(PeerLost(peer))
+        self.dial(node_id, peer)
+
+    def break_link(self, one: str, other: str) -> None:
+        """The connection is reset: both ends learn of it, each in its time; what is under way is lost."""
+        for node_id, peer in ((one, other), (other, one)):
+            link = self.ends.get((node_id, peer))
+            if link is not None:
+                link.streams[peer].queue.clear()
+                self._lose_later(node_id, peer, link, 0, 5 * MILLISECOND_NS)
+
+    def close(self, node_id: str, peer: str) -> None:
+        """A node ends its link to a peer."""
+        link = self.ends.get((node_id, peer))
+        if link is not None:
+            self._push(link, (node_id, peer), None)
+            self.lose(node_id, peer, link)
+
+    def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
+        self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
+
+    def process_gone(self, node_id: str, orderly: bool) -> None:
+        """The process ended, its machine lives: its peers see the end of the stream, perhaps not all before it."""
+        for peer in self.peers_of(node_id):
+            link = self.ends.get((node_id, peer))
+            if link is None:
+                continue
+            queue = link.streams[node_id].queue
+            if not orderly:
+                kept = self.world.random.randint(0, len(queue))
+                while len(queue) > kept:
+                    queue.pop()
+            self._push(link, (node_id, peer), None)
+            del self.ends[node_id, peer]
+
+    def machine_gone(self, node_id: str) -> None:
+        """The power is off: the peers' ends stay as they are, until they time out."""
+        for peer in self.peers_of(node_id):
+            self.ends.pop((node_id, peer), None)
+            other = self.ends.get((peer, node_id))
+            if other is not None:
+                self._lose_later(peer, node_id, other, TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)
+
+    def process_started(self, node_id: str) -> None:
+        """A process is up: it dials and probes; old links to this host are reset when they are used."""
+        for peer in self.peers_of(node_id):
+            self.dial(node_id, peer)
+            self.dial(peer, node_id)
+            other = self.ends.get((peer, node_id))
+            if other is not None:
+                self._lose_later(peer, node_id, other, MILLISECOND_NS, RETRANSMIT_NS)
+
+    # -- cuts
+
+    def cut(self, way: Way) -> None:
+        """Nothing passes on this way any more; a link that is cut for long times out at either end."""
+        self.cuts[way] = self.cuts.get(way, 0) + 1
+        cuts = self.cuts[way]
+        for node_id, peer in (way, way[::-1]):
+            link = self.ends.get((node_id, peer))
+            if link is not None:
+                self.world.after(
+                    self.world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS),
+                    lambda n=node_id, p=peer, held=link: self._time_out(n, p, held, way, cuts),  # type: ignore[misc]
+                )
+
+    def _time_out(self, node_id: str, peer: str, link: PeerLink, way: Way, cuts: int) -> None:
+        if self.cuts.get(way, 0) >= cuts and self.ends.get((node_id, peer)) is link:
+            self.close(node_id, peer)
+
+    def heal(self, way: Way) -> None:
+        """One cut of this way is over: what was held back comes through, in order."""
+        self.cuts[way] = max(0, self.cuts.get(way, 0) - 1)
+        if not self.is_cut(way):
+            link = self.ends.get((way[1], way[0]))
+            if link is not None and not link.streams[way[0]].scheduled:
+                link.streams[way[0]].scheduled = True
+                self.world.after(self.world.between(0, RETRANSMIT_NS), lambda: self._arrive(link, way))
+
+    # -- dialling
+
+    def dial(self, node_id: str, peer: str) -> None:
+        """Have a node try to reach a peer until it has a link, if it does not try already."""
+        host = self.hosts[node_id]
+        if (
+            host.running
+            and (node_id, peer) not in self.ends
+            and self._dialing.get((node_id, peer)) != host.incarnation
+        ):
+            self._dialing[node_id, peer] = host.incarnation
+            self._attempt(node_id, peer, host.incarnation, BACK_OFF_MIN_NS, self.world.now_ns)
+
+    def _attempt(self, node_id: str, peer: str, incarnation: int, back_off_ns: int, since_ns: int) -> None:
+        host = self.hosts[node_id]
+        if host.incarnation != incarnation:
+            return
+        if not host.running or (node_id, peer) in self.ends:
+            self._dialing.pop((node_id, peer), None)
+            return
+        pause_ns = back_off_ns
+        if node_id > peer:
+            pause_ns = PROBE_NS if self.world.now_ns - since_ns < SECOND_NS else SECOND_NS
+        way, back = (node_id, peer), (peer, node_id)
+        if self.is_cut(way) or self.is_cut(back) or not self.hosts[peer].powered:
+            pause_ns = self.world.between(RETRANSMIT_NS, SECOND_NS)
+        elif not host.paused:
+            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, incarnation))
+        next_ns = min(2 * back_off_ns, BACK_OFF_MAX_NS)
+        self.world.after(
+            pause_ns + 2 * self.delay_ns(way),
+            lambda: self._attempt(node_id, peer, incarnation, next_ns, since_ns),
+        )
+
+    def _reach(self, node_id: str, peer: str, incarnation: int) -> None:
+        """A connection attempt arrives at the peer's machine."""
+        there = self.hosts[peer]
+        back = (peer, node_id)
+        if self.is_cut(back) or not there.powered:
+            return
+        delay_ns = self.delay_ns(back)
+        if not there.running:
+            last = there.incarnation
+            self.world.after(delay_ns, lambda: self._refused(node_id, peer, incarnation, last))
+        elif node_id < peer and not there.paused and not there.busy:
+            self.lose(peer, node_id, self.ends.get(back))
+            link = PeerLink(node_id, peer)
+            link.streams[peer].last_ns = self.world.now_ns + delay_ns
+            self.ends[back] = link
+            self.world.after(delay_ns, lambda: self._connected(node_id, peer, incarnation, link))
+            there.deliver(PeerConnected(node_id, incarnation, (f"sim://{node_id}",)))
+
+    def _refused(self, node_id: str, peer: str, incarnation: int, last: int) -> None:
+        host = self.hosts[node_id]
+        # A process takes longer to start than a refusal can be overtaken by: its first heartbeat comes behind.
+        overtaken = self.hosts[peer].incarnation != last
+        usable = host.incarnation == incarnation and (node_id, peer) not in self.ends and not overtaken
+        if usable and not self.is_cut((peer, node_id)):
+            host.deliver(PeerRefused(peer))
+
+    def _connected(self, node_id: str, peer: str, incarnation: int, link: PeerLink) -> None:
+        host = self.hosts[node_id]
+        usable = host.running and host.incarnation == incarnation and (node_id, peer) not in self.ends
+        if not usable or self.ends.get((peer, node_id)) is not link or self.is_cut((peer, node_id)):
+            self._lose_later(peer, node_id, link, 0, RETRANSMIT_NS)
+            return
+        self.ends[node_id, peer] = link
+        host.deliver(PeerConnected(peer, self.hosts[peer].incarnation, (f"sim://{peer}",)))

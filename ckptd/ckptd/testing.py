@@ -1,0 +1,326 @@
+"""A cluster of real `ckptd` processes on loopback, for tests and programs that need one for a while.
+
+    from ckpt_client import Table
+    from ckptd.testing import LocalCluster
+
+    with LocalCluster(nodes=3) as cluster:
+        table = Table("state", 100, 1024, 32, address=cluster.addresses())
+        table.Write("k", "v")
+        cluster.kill(cluster.active_node("state"))
+        assert table.Read(["k"]) == b"v"
+
+Entering waits until the nodes serve as one cluster, leaving stops every process and
+removes its directory. Nothing here knows the client library: it asks the daemons with
+DESCRIBE, as any program may.
+"""
+
+import atexit
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import OK, code_name
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener, Refused
+from ckpt_protocol.messages import Kind, decode_answer
+
+# A port below Linux's ephemeral range (from 32768): one inside it may be taken by
+# somebody's outgoing connection while its node is down, and a peer that dials it may
+# even connect to itself.
+PORT_MIN: Final = 15_000
+PORT_MAX: Final = 32_000
+POLL_SECONDS: Final = 0.01
+ASK_SECONDS: Final = 1.0
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 15.0
+LOG_TAIL_BYTES: Final = 2_000
+
+
+class ClusterError(Exception):
+    """The cluster did not become what was asked within the time; the text says what it is instead."""
+
+
+class NodeEnded(ClusterError):
+    """A daemon that should run has ended by itself; the text is the end of its log."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free for TCP and UDP just now."""
+    for _ in range(1_000):
+        port = random.randint(PORT_MIN, PORT_MAX)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ClusterError(f"no port of 127.0.0.1 between {PORT_MIN} and {PORT_MAX} is free")
+
+
+def describe(path: str | Path, what: str, cluster: str = "", key: str = "") -> Any:
+    """What the daemon behind a unix socket answers to DESCRIBE: `what` is "cluster" or "checkpoints".
+
+    Raises: OSError when nobody answers, ClusterError when the answer is a refusal.
+    """
+    identity = Identity(cluster=cluster, key=key.encode())
+    opener = Opener(identity, ROLE_CLIENT, os.urandom(NONCE_BYTES))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ASK_SECONDS)
+        connection.connect(str(path))
+        decoder = FrameDecoder()
+        connection.sendall(opener.hello())
+        try:
+            _, proof = opener.receive(_receive(connection, decoder))
+            connection.sendall(proof + encode_frame(Kind.DESCRIBE, 1, 0, 1, pack_body([what])))
+            code, payload, _, text = decode_answer(_receive(connection, decoder).body)
+        except (Refused, FrameError) as error:
+            raise ClusterError(f"{path}: {error}") from error
+    if code != OK:
+        raise ClusterError(f"{path}: {code_name(code)} {text}")
+    return payload
+
+
+def _receive(connection: socket.socket, decoder: FrameDecoder) -> Frame:
+    while True:
+        chunk = connection.recv(65536)
+        if not chunk:
+            raise ConnectionResetError("the daemon closed the connection")
+        frames = decoder.feed(chunk)
+        if frames:
+            return frames[0]
+
+
+class LocalCluster:
+    """Nodes `a`, `b`, `c`, …, each a `ckptd` process on 127.0.0.1 with a unix socket of its own.
+
+    `nodes`: how many. `flags`: further flags of every daemon (`("--replicas", "2")`).
+    `key`: the cluster's key. `cores`: the cores that the nodes are pinned to, in turn.
+    A method's `node` is a node's index or its name.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        flags: Sequence[str] = (),
+        name: str = "local",
+        key: str = "",
+        cores: Sequence[int] = (),
+    ) -> None:
+        self.node_ids: Final = tuple(chr(ord("a") + i) if nodes <= 26 else f"n{i}" for i in range(nodes))
+        self.name: Final = name
+        self.directory: Final = Path(tempfile.mkdtemp(prefix="ckptd-"))
+        self._flags = tuple(flags)
+        self._key = key
+        self._cores = tuple(cores)
+        self._ports = {node_id: free_port() for node_id in self.node_ids}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        atexit.register(self.close)
+        try:
+            for node_id in self.node_ids:
+                self.start(node_id)
+            self.wait_serving()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what still runs, all at once, and remove the directory. May be called again."""
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.wait()
+        self._processes.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    # -- addresses
+
+    def node_id(self, node: int | str) -> str:
+        """A node's name."""
+        return self.node_ids[node] if isinstance(node, int) else node
+
+    def socket_path(self, node: int | str = 0) -> Path:
+        """A node's unix socket."""
+        return self.directory / f"{self.node_id(node)}.sock"
+
+    def address(self, node: int | str = 0, scheme: str = "unix") -> str:
+        """A node's URL for clients: of its unix socket, or with `scheme` "tcp" or "udp"."""
+        if scheme == "unix":
+            return f"unix://{self.socket_path(node)}"
+        return f"{scheme}://127.0.0.1:{self._ports[self.node_id(node)]}"
+
+    def addresses(self, first: int | str = 0) -> str:
+        """Every node's URL from `first` on, comma-separated: a client that has it survives a node's loss."""
+        start = self.node_ids.index(self.node_id(first))
+        return ",".join(self.address(n) for n in self.node_ids[start:] + self.node_ids[:start])
+
+    # -- processes
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The nodes whose processes run (or are paused)."""
+        return tuple(n for n in self.node_ids if n in self._processes and self._processes[n].poll() is None)
+
+    def pid(self, node: int | str) -> int:
+        """The process id of a node that was started."""
+        return self._processes[self.node_id(node)].pid
+
+    def command(self, node: int | str) -> list[str]:
+        """The command that starts a node."""
+        node_id = self.node_id(node)
+        peers = ",".join(f"{n}=127.0.0.1:{port}" for n, port in self._ports.items() if n != node_id)
+        command = [sys.executable, "-m", "ckptd", "--node-id", node_id, "--cluster", self.name]
+        command += ["--listen", f"127.0.0.1:{self._ports[node_id]}"]
+        command += ["--peers", peers] if peers else []
+        command += ["--socket", str(self.socket_path(node_id))]
+        command += ["--state-dir", str(self.directory / f"{node_id}.state")]
+        return [*command, *self._flags]
+
+    def start(self, node: int | str, *flags: str) -> None:
+        """Start a node that does not run, with further `flags`; `wait_serving` waits until it has joined."""
+        node_id = self.node_id(node)
+        if node_id in self.running:
+            raise ClusterError(f"node {node_id} runs already")
+        # Settings of a daemon that the surrounding shell has are not meant for these.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CKPTD_DAEMON_")}
+        if self._key:
+            # By environment: a command line is for everybody to read.
+            environment["CKPTD_DAEMON_KEY"] = self._key
+        with self.log_path(node_id).open("ab") as log:
+            process = subprocess.Popen(
+                [*self.command(node_id), *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        self._processes[node_id] = process
+        if self._cores and hasattr(os, "sched_setaffinity"):
+            core = self._cores[self.node_ids.index(node_id) % len(self._cores)]
+            os.sched_setaffinity(process.pid, {core})
+
+    def kill(self, node: int | str) -> None:
+        """SIGKILL: the process ends at once, as in a crash."""
+        process = self._processes[self.node_id(node)]
+        process.kill()
+        process.wait()
+
+    def leave(self, node: int | str) -> int:
+        """SIGTERM: the node hands over, leaves and ends; returns its exit status."""
+        process = self._processes[self.node_id(node)]
+        process.terminate()
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ClusterError(f"node {self.node_id(node)} did not leave: {self.log_tail(node)}") from None
+
+    def pause(self, node: int | str) -> None:
+        """SIGSTOP: the process stands still, as a frozen virtual machine does."""
+        os.kill(self.pid(node), signal.SIGSTOP)
+
+    def resume(self, node: int | str) -> None:
+        """SIGCONT: a paused process goes on."""
+        os.kill(self.pid(node), signal.SIGCONT)
+
+    def log_path(self, node: int | str) -> Path:
+        """Where what a node says goes, over all its starts."""
+        return self.directory / f"{self.node_id(node)}.log"
+
+    def log_tail(self, node: int | str) -> str:
+        """The end of what a node has said."""
+        return self.log_path(node).read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+
+    # -- what the nodes say
+
+    def describe(self, what: str = "cluster", node: int | str = 0, cluster: str | None = None) -> Any:
+        """A node's answer to DESCRIBE, `cluster` being its cluster's name. Raises: OSError, ClusterError."""
+        return describe(self.socket_path(node), what, self.name if cluster is None else cluster, self._key)
+
+    def checkpoint(self, name: str, node: int | str | None = None) -> list[Any]:
+        """What a node (any that runs) says of a checkpoint.
+
+        [name, creation id, attributes, active or nil, [[node, in sync], …], opens, unlinked].
+        Raises: ClusterError when there is none of that name.
+        """
+        rows = self.describe("checkpoints", self.running[0] if node is None else node)
+        for row in rows:
+            if row[0] == name.encode() and not row[6]:
+                return list(row)
+        raise ClusterError(f"there is no checkpoint {name!r}")
+
+    def active_node(self, name: str) -> str | None:
+        """The node that holds a checkpoint's active replica."""
+        active = self.checkpoint(name)[3]
+        return None if active is None else str(active)
+
+    def in_sync_nodes(self, name: str) -> tuple[str, ...]:
+        """The nodes that hold an in-sync replica of a checkpoint."""
+        return tuple(sorted(node for node, in_sync in self.checkpoint(name)[4] if in_sync))
+
+    # -- waiting
+
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+        """Ask again and again until `condition` holds; nobody answering counts as not yet.
+
+        Raises: ClusterError after `seconds`; NodeEnded at once.
+        """
+        deadline = time.monotonic() + seconds
+        reason = "it does not hold"
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except NodeEnded:
+                raise
+            except (OSError, ClusterError) as error:
+                reason = str(error)
+            time.sleep(POLL_SECONDS)
+        raise ClusterError(f"not within {seconds:g} s: {what} ({reason})")
+
+    def wait_serving(self, seconds: float = START_SECONDS) -> None:
+        """Until every running node is in one view with exactly the others that run, and serves."""
+        expected = self.running
+
+        def serving() -> bool:
+            for node_id in expected:
+                if self._processes[node_id].poll() is not None:
+                    raise NodeEnded(f"node {node_id} ended: {self.log_tail(node_id)}")
+                view = self.describe("cluster", node_id)
+                members = tuple(sorted(member[0] for member in view["members"]))
+                if not view["serving"] or members != tuple(sorted(expected)):
+                    raise ClusterError(f"{node_id} sees {members}, {view['waiting_for'] or 'serving'}")
+            return True
+
+        if not expected:
+            raise NodeEnded("no node runs: " + "; ".join(self.log_tail(n) for n in self._processes))
+        self.wait_until(serving, f"nodes {', '.join(expected)} serve as one cluster", seconds)
+
+    def wait_in_sync(self, name: str, nodes: Sequence[str] | int, seconds: float = START_SECONDS) -> None:
+        """Until a checkpoint has in-sync replicas on `nodes` (all of them, or that many)."""
+
+        def in_sync() -> bool:
+            now = self.in_sync_nodes(name)
+            return len(now) >= nodes if isinstance(nodes, int) else set(nodes) <= set(now)
+
+        self.wait_until(in_sync, f"{name} in sync on {nodes}", seconds)

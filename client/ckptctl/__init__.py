@@ -1,0 +1,1 @@
+"""`ckptctl`: look at a cluster and its checkpoints, and change them, from a shell."""

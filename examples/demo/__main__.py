@@ -1,0 +1,42 @@
+"""Runs the demo and leaves no process behind."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+
+from ckptd.testing import LocalCluster
+from examples.demo.kinds import measure_kinds
+from examples.demo.story import Story
+
+
+def still_runs(pid: int) -> bool:
+    """Whether a process of that id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Both parts; exit status 1 if a promise was broken."""
+    console = Console()
+    began = time.monotonic()
+    console.rule("[bold]A program's state outlives its node")
+    with LocalCluster(3, name="demo") as cluster:
+        kept = Story(console, cluster).tell()
+        console.rule("[bold]What each kind of checkpoint keeps")
+        kept &= measure_kinds(console, cluster)
+        pids = [cluster.pid(node) for node in cluster.node_ids]
+    left = [pid for pid in pids if still_runs(pid)]
+    console.print(
+        f"All daemons have ended{f', but {left} have not' if left else ''}; {time.monotonic() - began:.0f} s in all. "
+        + ("Every promise was kept." if kept else "[bold red]A promise was broken.[/]")
+    )
+    sys.exit(0 if kept and not left else 1)
+
+
+if __name__ == "__main__":
+    main()

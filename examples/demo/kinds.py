@@ -1,0 +1,153 @@
+"""The demo's second part: what each kind of checkpoint promises, and what a SIGKILL leaves of it."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from ckpt_client import CheckpointError, Table
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+from ckptd.testing import LocalCluster
+
+SECTIONS_MAX: Final = 100_000
+VALUE: Final = bytes(100)
+STREAM_SECONDS: Final = 0.4
+AFTER: Final = 100
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """A kind of checkpoint, and its promise in words."""
+
+    name: str
+    flags: int
+    promise: str
+
+
+_ALL = "acknowledged by every replica: nothing acknowledged is lost"
+_ACTIVE = "acknowledged by the active replica: the newest writes may be lost, each whole"
+_WEAK = "as above, sent on in batches, newest values only"
+_NONE = "; no active replica until one is set"
+KINDS: Final = (
+    Kind("ALL_REPLICAS", SA_CKPT_WR_ALL_REPLICAS, _ALL),
+    Kind("ALL_REPLICAS, collocated", SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED, _ALL),
+    Kind("ACTIVE_REPLICA", SA_CKPT_WR_ACTIVE_REPLICA, _ACTIVE),
+    Kind(
+        "ACTIVE_REPLICA, collocated",
+        SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED,
+        _ACTIVE + _NONE,
+    ),
+    Kind("WEAK", SA_CKPT_WR_ACTIVE_REPLICA_WEAK, _WEAK),
+    Kind(
+        "WEAK, collocated",
+        SA_CKPT_WR_ACTIVE_REPLICA_WEAK | SA_CKPT_CHECKPOINT_COLLOCATED,
+        _WEAK + _NONE,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Stream:
+    """Writes a section of its own for each number, one after the other, until stopped."""
+
+    table: Table
+    acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
+    """(number, when its call began, when it was acknowledged), in ns."""
+
+    failed: list[str] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    resumed: threading.Event = field(default_factory=threading.Event)
+    killed_ns: int | None = None
+
+    def run(self) -> None:
+        """A thread's body."""
+        number = after = 0
+        while not self.stopped.is_set():
+            number += 1
+            began = time.monotonic_ns()
+            try:
+                self.table.Write(str(number), VALUE)
+            except CheckpointError as error:
+                self.failed.append(str(error))
+                continue
+            self.acknowledged.append((number, began, time.monotonic_ns()))
+            if self.killed_ns is not None and began > self.killed_ns:
+                after += 1
+                if after == AFTER:
+                    self.resumed.set()
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """What one kill left."""
+
+    acknowledged: int
+    survived: int
+    next_ms: float
+    failed: int
+
+
+def kill_under_stream(cluster: LocalCluster, kind: Kind, number: int) -> Outcome:
+    """Kill the active replica's node while one program writes; make the cluster whole again."""
+    name = f"demo-{number}"
+    first, second = cluster.node_ids[number % 3], cluster.node_ids[(number + 1) % 3]
+    with (
+        Table(name, SECTIONS_MAX, 1024, 32, kind.flags, address=cluster.addresses(first)) as table,
+        # A collocated checkpoint has replicas where it was opened, so a standby opens it too.
+        Table(name, SECTIONS_MAX, 1024, 32, kind.flags, address=cluster.address(second)) as standby,
+    ):
+        table.Write("0", VALUE)
+        cluster.wait_in_sync(name, [first, second])
+        stream = Stream(table)
+        thread = threading.Thread(target=stream.run)
+        thread.start()
+        try:
+            time.sleep(STREAM_SECONDS)
+            active = cluster.active_node(name) or first
+            stream.killed_ns = killed_ns = time.monotonic_ns()
+            cluster.kill(active)
+            if not stream.resumed.wait(30.0):
+                raise RuntimeError(
+                    f"{kind.name}: no write was acknowledged after the kill: {stream.failed[-1:]}"
+                )
+        finally:
+            stream.stopped.set()
+            thread.join()
+        held = set(standby)
+    before = [number for number, _, ended in stream.acknowledged if ended <= killed_ns]
+    next_ns = min(ended for _, began, ended in stream.acknowledged if began > killed_ns)
+    survived = sum(str(number).encode() in held for number in before)
+    cluster.start(active)
+    cluster.wait_serving()
+    return Outcome(len(before), survived, (next_ns - killed_ns) / 1e6, len(stream.failed))
+
+
+def measure_kinds(console: Console, cluster: LocalCluster) -> bool:
+    """All six; True if none broke its promise."""
+    grid = Grid(
+        "kind",
+        "it promises",
+        "acknowledged",
+        "survived",
+        "lost",
+        "next write after",
+        title="SIGKILL of the active replica's node under a stream of writes",
+    )
+    kept = True
+    for number, kind in enumerate(KINDS):
+        with console.status(f"{kind.name}: killing its active replica's node …"):
+            outcome = kill_under_stream(cluster, kind, number)
+        lost = outcome.acknowledged - outcome.survived
+        kept &= not (kind.flags & SA_CKPT_WR_ALL_REPLICAS and lost) and not outcome.failed
+        counts = (f"{outcome.acknowledged:,}", f"{outcome.survived:,}", str(lost))
+        grid.add_row(kind.name, kind.promise, *counts, f"{outcome.next_ms:.0f} ms")
+    console.print(grid)
+    return kept

@@ -1,0 +1,58 @@
+"""`ckptctl` without a daemon: its errors are one line and an exit code."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ckptctl", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "ls", "show x", "get x k", "put x k v", "delete x k", "unlink x"]
+)
+def test_no_daemon_is_one_line_that_names_the_address_and_how_to_start_one(
+    command: str, tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path}/none.sock"
+    ended = run(*command.split(), "--address", address, "--timeout", "0.2")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("ckptctl: ")
+    assert address in ended.stderr
+    assert "ckptd --node-id" in ended.stderr
+
+
+def test_something_else_that_listens_is_one_line_too(tmp_path: Path) -> None:
+    path = str(tmp_path / "other.sock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        ended = run("status", "--address", f"unix://{path}", "--timeout", "0.2")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_wrong_address_is_one_line() -> None:
+    ended = run("status", "--address", "http://x")
+    assert ended.returncode == 1
+    assert "http://x" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["get"], ["nothing"], ["get", "x", "0xz"], ["ls", "--timeout", "-1"]])
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+def test_version_is_printed() -> None:
+    ended = run("--version")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("ckptctl")

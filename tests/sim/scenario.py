@@ -1,0 +1,217 @@
+"""A small language for scenarios: a calm cluster in virtual time, one client or more, and faults by name."""
+
+from dataclasses import replace
+from typing import Any
+
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.messages import Kind, Op
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers import check_all, check_generated, check_not_done
+from ckptd.sim.client import Told
+from ckptd.sim.cluster import Cluster
+from ckptd.sim.convergence import what_is_broken
+from ckptd.sim.history import Call, Outcome
+from ckptd.sim.options import FAULT_KINDS, Options, draw_options
+from ckptd.sim.simulation import last_look, settle
+from ckptd.sim.workload import Opened, Slot, Worker
+
+NAME = b"table"
+MODELLED = (b"k0", b"k1", b"k2")
+
+
+def calm(nodes: int, **changes: Any) -> Options:
+    """A fast network without faults, and the daemon's own default times."""
+    options = replace(
+        draw_options(0),
+        nodes=nodes,
+        clients=2,
+        checkpoints=1,
+        fault_every_ns=0,
+        fault_weights=(1,) * len(FAULT_KINDS),
+        delay_min_ns=50_000,
+        delay_max_ns=200_000,
+        datagram_loss=0.0,
+        datagram_doubled=0.0,
+        skew_ppm=50,
+        wall_error_ns=0,
+        call_ns=10 * SECOND_NS,
+        patience_ns=400 * MILLISECOND_NS,
+        replicas=3,
+        heartbeat_ns=25 * MILLISECOND_NS,
+        lease_ns=600 * MILLISECOND_NS,
+        grace_ns=800 * MILLISECOND_NS,
+        replica_timeout_ns=600 * MILLISECOND_NS,
+        session_grace_ns=10 * SECOND_NS,
+        hold_ns=SECOND_NS,
+        weak_batch_ns=5 * MILLISECOND_NS,
+        weak_batch_bytes=256 * 1024,
+        chunk_bytes=128 * 1024,
+        chunks_in_flight=4,
+        log_bytes_max=4 * 1024 * 1024,
+    )
+    return replace(options, **changes)
+
+
+class Scenario:
+    """A cluster that has come up, with one open checkpoint. `faults` has the verbs for what goes wrong."""
+
+    def __init__(self, nodes: int, flags: int, retention_ns: int = SA_TIME_END, **changes: Any) -> None:
+        self.cluster = Cluster(calm(nodes, **changes))
+        self.world = self.cluster.world
+        self.faults = self.cluster.faults
+        self.slot = Slot(NAME, flags, retention_ns, False)
+        self.workload = self.cluster.workload
+        self.workload.slots = [self.slot]
+        self.workload.resting = True
+        self.cluster.start()
+        self.run_ms(100)
+        self.workload.start()
+        settle(self.cluster, "the start")
+        self.open(0)
+
+    # -- time
+
+    def run_ms(self, milliseconds: float) -> None:
+        """Let time pass."""
+        self.world.run_until(self.world.now_ns + int(milliseconds * MILLISECOND_NS))
+
+    def settle(self) -> None:
+        """Let time pass until the cluster has converged."""
+        settle(self.cluster, "convergence")
+
+    # -- who is what
+
+    @property
+    def active(self) -> str | None:
+        """The node that serves as active replica now."""
+        creation_id = self.opened(0).creation_id
+        serving = [
+            host.node_id
+            for host in self.cluster.hosts.values()
+            if host.node is not None and host.node.active_for(creation_id, host.local_ns)
+        ]
+        assert len(serving) <= 1, serving
+        return serving[0] if serving else None
+
+    @property
+    def coordinator(self) -> str:
+        """The coordinator of the newest installed view."""
+        views = [node.view for node in self.cluster.nodes() if node.view is not None]
+        return max(views, key=lambda view: view.epoch).coordinator
+
+    def others(self, node_id: str) -> list[str]:
+        """All nodes but this one."""
+        return list(self.cluster.network.peers_of(node_id))
+
+    def replicas(self) -> list[str]:
+        """Who holds an in-sync replica, as the newest view's directory says."""
+        nodes = [node for node in self.cluster.nodes() if node.view is not None]
+        newest = max(nodes, key=lambda node: (node.directory.installed_epoch, node.directory.seq))
+        return newest.directory.checkpoints[self.opened(0).creation_id].in_sync
+
+    # -- clients
+
+    def worker(self, client: int) -> Worker:
+        return self.workload.workers[client]
+
+    def opened(self, client: int) -> Opened:
+        return self.worker(client).opened[NAME]
+
+    def attach_to(self, client: int, node_id: str) -> None:
+        """Have a client use this node."""
+        session = self.worker(client).client
+        session._at = self.cluster.options.node_ids.index(node_id)
+        session.leave_link()
+        session.connect()
+        self._until(lambda: session.attached)
+        assert session.link is not None and session.link.node_id == node_id
+
+    def open(self, client: int) -> None:
+        """Open the checkpoint; an asynchronous collocated one is activated where the client is."""
+        self.worker(client).open(self.slot)
+        self._until(lambda: NAME in self.worker(client).opened)
+        if self.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS:
+            self.request(client, Kind.ACTIVE_SET, [True])
+        self.settle()
+
+    def request(self, client: int, kind: int, body: list[Any]) -> Told:
+        """Any request on the open handle, to its end."""
+        ends: list[Told] = []
+        self.worker(client).request(kind, self.opened(client).handle, body, ends.append)
+        self._until(lambda: bool(ends))
+        return ends[0]
+
+    def begin_write(self, content: bytes, client: int = 0, section_id: bytes = b"k0") -> Call:
+        """Begin a write and do not wait for its end."""
+        return self.begin_update([[Op.PUT, section_id, content, None]], client)
+
+    def begin_update(self, ops: list[Any], client: int = 0) -> Call:
+        """Begin one atomic update."""
+        opened = self.opened(client)
+        self.worker(client).update(opened, ops)
+        return self.workload.history.calls[opened.creation_id][-1]
+
+    def begin_read(self, client: int = 0, section_ids: tuple[bytes, ...] = (b"k0",)) -> Call:
+        """Begin a read."""
+        opened = self.opened(client)
+        self.worker(client).read(opened, list(section_ids))
+        return self.workload.history.calls[opened.creation_id][-1]
+
+    def end(self, call: Call) -> Call:
+        """Let time pass until a call has ended."""
+        self._until(lambda: call.outcome != Outcome.PENDING)
+        return call
+
+    def write(self, content: bytes, client: int = 0, section_id: bytes = b"k0") -> Call:
+        """Write, and wait for the answer."""
+        return self.end(self.begin_write(content, client, section_id))
+
+    def read(self, client: int = 0) -> bytes | None:
+        """What `k0` holds; None where there is no such section."""
+        call = self.end(self.begin_read(client))
+        return bytes(call.result[0]) if call.outcome == Outcome.OK else None
+
+    def _until(self, done: Any, seconds: int = 60) -> None:
+        assert self.world.run_until(self.world.now_ns + seconds * SECOND_NS, done), self.story()
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Heal everything, converge, and let every checker look."""
+        self.faults.heal_all()
+        self.settle()
+        last_look(self.cluster)
+        self.settle()
+        assert what_is_broken(self.cluster) == []
+        assert self.contradictions() == []
+
+    def contradictions(self) -> list[str]:
+        """What the checkers say of all that clients saw."""
+        wrong: list[str] = []
+        for creation_id, calls in self.workload.history.calls.items():
+            subject = self.workload.subjects[creation_id]
+            subject.losses_ns = self.cluster.watch.losses_ns.get(creation_id, [])
+            wrong.extend(check_all(subject, calls).wrong)
+            lossy = not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS
+            wrong.extend(check_generated(calls, lossy))
+            wrong.extend(check_not_done(calls))
+        return wrong
+
+    def story(self) -> str:
+        """The time line, for a test that fails."""
+        return "\n".join(self.world.time_line)
+
+
+def three_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
+    """Three nodes under `majority`, one open checkpoint."""
+    return Scenario(3, flags, **changes)
+
+
+def two_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
+    """Two nodes under `pair`, one open checkpoint."""
+    return Scenario(2, flags, **changes)
+
+
+def five_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
+    """Five nodes under `majority`, one open checkpoint."""
+    return Scenario(5, flags, **changes)
