@@ -312,6 +312,8 @@ class ActiveReplica:
         log = self.replica.log
         committed_seq = log.seq
         acked = self.acked
+        if log.committed_seq == committed_seq:
+            return
         for node_id in self.required:
             seq = acked.get(node_id, 0)
             if seq < committed_seq:

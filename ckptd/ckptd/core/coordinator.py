@@ -173,6 +173,6 @@ class DirectoryOrder:
         entry = directory.sessions.get(session)
         if entry is not None and number:
             entry.answers.trim(lowest)
-            entry.answers.by_request[number] = (directory.seq, answer)
+            entry.answers.keep(number, directory.seq, answer)
         self.on_applied()
         return bytes(answer)

@@ -334,6 +334,7 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
         session_entry = SessionEntry(node_id, generation)
         session_entry.opens = {handle: (creation_id, flags) for handle, creation_id, flags in opens}
         session_entry.answers.lowest = lowest
-        session_entry.answers.by_request = {request: (seq, answer) for request, seq, answer in answers}
+        for request, seq, answer in answers:
+            session_entry.answers.keep(request, seq, answer)
         directory.sessions[session] = session_entry
     return directory

@@ -148,7 +148,8 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         for session, lowest, kept in answers:
             mine = replica.log.answers[session] = Answers()
             mine.lowest = lowest
-            mine.by_request = {request: (seq, answer) for request, seq, answer in kept}
+            for request, seq, answer in kept:
+                mine.keep(request, seq, answer)
     elif replica.complete:
         return
     for fields in listed:

@@ -5,18 +5,23 @@ over the epochs; `committed_seq` is how far every in-sync replica is known to be
 async kinds too, where it only says what may be forgotten).
 """
 
+import struct
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
-from ckpt_protocol.framing import encode_frame
 from ckptd.core.request import Request
 from ckptd.core.section import Before
 
 _ENTRY_BYTES: Final = 300
 """About what an update costs beside its body."""
+
+_REPLICATE_HEAD: Final = struct.Struct(HEADER.format + REPLICATE_ROUTE.format.lstrip(">"))
+_REPLICATE_AFTER_LENGTH: Final = _REPLICATE_HEAD.size - LENGTH_BYTES
+_pack_replicate = _REPLICATE_HEAD.pack
 
 LOG_BYTES_MIN: Final = 64 * 1024
 """Kept for replicas that come back, however little the checkpoint holds."""
@@ -64,10 +69,23 @@ class Update:
 
     def frame(self, creation_id: int, epoch: int, committed_seq: int) -> bytes:
         """The REPLICATE frame that carries it in `epoch`."""
-        route = REPLICATE_ROUTE.pack(
-            self.session, self.request, self.lowest, self.time_ns, committed_seq, self.epoch
+        body = self.body
+        return (
+            _pack_replicate(
+                _REPLICATE_AFTER_LENGTH + len(body),
+                Kind.REPLICATE,
+                creation_id,
+                epoch,
+                self.seq,
+                self.session,
+                self.request,
+                self.lowest,
+                self.time_ns,
+                committed_seq,
+                self.epoch,
+            )
+            + body
         )
-        return encode_frame(Kind.REPLICATE, creation_id, epoch, self.seq, route + self.body)
 
 
 class Answers:
@@ -76,11 +94,18 @@ class Answers:
     The client trims them by its lowest unanswered request; below that a request is stale.
     """
 
-    __slots__ = ("by_request", "lowest")
+    __slots__ = ("by_request", "last", "lowest")
 
     def __init__(self) -> None:
         self.lowest = 0
+        self.last = 0
         self.by_request: dict[int, tuple[int, bytes]] = {}
+
+    def keep(self, request: int, seq: int, answer: bytes) -> None:
+        """Remember an answer."""
+        if request > self.last:
+            self.last = request
+        self.by_request[request] = (seq, answer)
 
     def trim(self, lowest: int) -> None:
         """Forget what lies below the client's lowest unanswered request."""
@@ -88,6 +113,9 @@ class Answers:
             return
         self.lowest = lowest
         by_request = self.by_request
+        if self.last < lowest:
+            by_request.clear()
+            return
         for request in [request for request in by_request if request < lowest]:
             del by_request[request]
 
@@ -120,6 +148,9 @@ class UpdateLog:
 
     def trim(self, content_bytes: int, bytes_max: int) -> None:
         """Forget committed updates, once more is kept than sending the whole content would cost."""
+        entry_bytes = self.entry_bytes
+        if entry_bytes <= LOG_BYTES_MIN and entry_bytes <= bytes_max:
+            return
         keep = min(max(LOG_BYTES_MIN, content_bytes), bytes_max)
         entries = self.entries
         committed_seq = self.committed_seq
@@ -180,4 +211,4 @@ class UpdateLog:
             answers = self.answers[session] = Answers()
         if lowest > answers.lowest:
             answers.trim(lowest)
-        answers.by_request[request] = (seq, answer)
+        answers.keep(request, seq, answer)

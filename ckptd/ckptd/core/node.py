@@ -158,9 +158,15 @@ class Node:
 
     def _receive_peer(self, node_id: str, frames: list[Frame]) -> None:
         epoch = self.context.epoch
+        held = self._replicas.held
         try:
             for frame in frames:
                 kind = frame.kind
+                if kind <= Kind.ACK and kind >= Kind.REPLICATE and frame.b == epoch and not self.context.frozen:
+                    replica = held.get(frame.a)
+                    if replica is not None:  # The bulk of all frames goes the short way.
+                        self._replicas.receive_update(replica, node_id, frame)
+                        continue
                 if kind in _OF_REPLICAS or kind in (Kind.FORWARD, Kind.FORWARD_ANSWER):
                     # The epoch is looked at per message: a resumed node has stale ones queued.
                     if frame.b == epoch and not self.context.frozen:

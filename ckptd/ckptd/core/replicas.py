@@ -180,16 +180,8 @@ class Replicas:
             self._keep_early(node_id, frame)
             return
         match frame.kind:
-            case Kind.REPLICATE:
-                if replica.dropped or (replica.active is not None and replica.active.ready):
-                    return
-                if not replica.stage(node_id, frame.c, frame.body):
-                    self._drop(replica)
-            case Kind.ACK:
-                if frame.body:
-                    self._on_report(replica, node_id, unpack_array(frame.body, 1)[0], frame.c)
-                elif replica.active is not None:
-                    self._on_ack(replica.active, node_id, frame.c)
+            case Kind.REPLICATE | Kind.ACK:
+                self.receive_update(replica, node_id, frame)
             case Kind.COMMIT:
                 if replica.active is not None or replica.dropped:
                     return
@@ -209,6 +201,22 @@ class Replicas:
             case Kind.JOINED:
                 if node_id == self._source_of(replica):
                     self._on_joined(replica)
+
+    def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
+        """REPLICATE or ACK, of this epoch. Raises: FrameError."""
+        active = replica.active
+        if frame.kind == Kind.REPLICATE:
+            if replica.dropped or (active is not None and active.ready):
+                return
+            if not replica.stage(node_id, frame.c, frame.body):
+                self._drop(replica)
+        elif frame.body:
+            self._on_report(replica, node_id, unpack_array(frame.body, 1)[0], frame.c)
+        elif active is not None:
+            if active.ready:
+                active.on_ack(node_id, frame.c)
+            else:
+                self._on_ack(active, node_id, frame.c)
 
     def _source_of(self, replica: Replica) -> str:
         return replica.active.fetching_from if replica.active is not None else replica.joining_from

@@ -48,7 +48,7 @@ Before = dict[bytes, Section | None]
 class SectionTable:
     """All sections of one replica, within its checkpoint's limits."""
 
-    __slots__ = ("_apply", "expirations", "_sorted", "attributes", "content_bytes", "sections")
+    __slots__ = ("_apply", "_cap", "_sorted", "attributes", "content_bytes", "expirations", "sections")
 
     def __init__(self, attributes: Attributes) -> None:
         self.attributes = attributes
@@ -56,6 +56,7 @@ class SectionTable:
         self.content_bytes = 0
         self.expirations: list[tuple[int, bytes]] = []
         self._sorted: list[bytes] | None = None
+        self._cap = attributes.section_bytes_cap
         self._apply = (
             None,
             self._create,
@@ -158,11 +159,12 @@ class SectionTable:
         if type(content) is not bytes:
             raise TypeError
         size = len(content)
+        if size <= self._cap:
+            return
         if size > self.attributes.section_bytes_max:
             limit = self.attributes.section_bytes_max
             raise Refusal(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
-        if size > self.attributes.section_bytes_cap:
-            raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
+        raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
 
     def _check_expiration(self, expiration_ns: Any, time_ns: int) -> None:
         if type(expiration_ns) is not int:
@@ -244,9 +246,8 @@ class SectionTable:
             raise TypeError
         if not 0 <= offset <= SIZE_MAX:
             raise Refusal(codes.INVALID_PARAM, f"offset {offset} is not 0 to 2^63-1")
-        if offset + len(content) > self.attributes.section_bytes_cap:
-            limit = self.attributes.section_bytes_cap
-            raise Refusal(codes.NO_RESOURCES, f"offset {offset} and {len(content)} bytes exceed {limit}")
+        if offset + len(content) > self._cap:
+            raise Refusal(codes.NO_RESOURCES, f"offset {offset} and {len(content)} bytes exceed {self._cap}")
         if old is not None:
             if old.state == CORRUPTED:
                 raise Refusal(codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it")
@@ -284,6 +285,15 @@ class SectionTable:
 
     def _put(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
         _, section_id, content, expiration_ns = op
+        old = self.sections.get(section_id)
+        if old is not None and type(content) is bytes and len(content) <= self._cap:
+            # The common case, with what the general one below checks and does.
+            if expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END:
+                if section_id not in before:
+                    before[section_id] = old
+                self.content_bytes += len(content) - len(old.content)
+                self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+                return
         old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
         self._check_content(content)
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
