@@ -32,7 +32,9 @@ def unpack_body(body: bytes) -> Any:
     Raises: FrameError for anything but one whole msgpack object within the limits.
     """
     try:
-        return _unpack(body, ext_hook=_refuse_extension, max_array_len=OPS_PER_UPDATE_MAX, strict_map_key=False)
+        return _unpack(
+            body, ext_hook=_refuse_extension, max_array_len=OPS_PER_UPDATE_MAX, strict_map_key=False
+        )
     except FrameError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

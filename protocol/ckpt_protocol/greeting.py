@@ -98,7 +98,9 @@ class Opener:
         if me.cluster and cluster != me.cluster:
             raise Refused(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
         if not PROTOCOL_VERSION_MIN <= frame.a <= PROTOCOL_VERSION_MAX:
-            raise Refused(codes.VERSION, f"protocol version {frame.a} was chosen, we speak {PROTOCOL_VERSION_MAX}")
+            raise Refused(
+                codes.VERSION, f"protocol version {frame.a} was chosen, we speak {PROTOCOL_VERSION_MAX}"
+            )
         send = b""
         if me.key and frame.b:
             wanted = _proof(me.key, "acceptor", self.role, cluster, self.nonce, nonce)
@@ -145,7 +147,9 @@ class Acceptor:
             raise FrameError("HELLO with a name that is too long")
         me = self.identity
         if frame.a > PROTOCOL_VERSION_MAX or frame.b < PROTOCOL_VERSION_MIN:
-            raise Refused(codes.VERSION, f"we speak protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}")
+            raise Refused(
+                codes.VERSION, f"we speak protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}"
+            )
         if frame.c not in (ROLE_CLIENT, ROLE_PEER):
             raise FrameError(f"HELLO of role {frame.c}")
         if cluster != me.cluster and (cluster or frame.c == ROLE_PEER):

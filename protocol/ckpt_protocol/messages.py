@@ -61,7 +61,9 @@ class Kind:
     ACCEPT: Final = 72  # round, epoch, 0; [node_id, view]
     ACCEPTED: Final = 73  # round, epoch, granted; [node_id, promised]
     COLLECT: Final = 74  # 0, epoch, directory seq; [view, installed epoch]
-    COLLECTED: Final = 75  # 0, epoch, directory seq; [installed epoch, committed seq, staged or nil, directory or nil]
+    COLLECTED: Final = (
+        75  # 0, epoch, directory seq; [installed epoch, committed seq, staged or nil, directory or nil]
+    )
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's installed epoch, directory or nil, urls]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
 
@@ -82,7 +84,9 @@ class Op:
     PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created where missing
     CLIENT_MAX: Final = 7
     REMOVE: Final = 8  # id: DELETE where present
-    PIECE: Final = 9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
+    PIECE: Final = (
+        9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
+    )
 
 
 FORWARD_ROUTE: Final = struct.Struct(">BQQQ")

@@ -10,9 +10,10 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.cluster import Cluster
 from ckptd.sim.history import Outcome
 
-from tests.sim.scenario import Scenario, five_nodes, three_nodes, two_nodes
+from tests.sim.scenario import Scenario, calm, five_nodes, three_nodes, two_nodes
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 ASYNC = (SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
@@ -239,7 +240,9 @@ def test_nothing_is_lost_and_no_call_fails_when_the_active_node_leaves(make, fla
     for number in range(10, 40):
         call = scenario.write(b"%d" % number)
         assert call.outcome == Outcome.OK, scenario.story()
-    assert not scenario.cluster.hosts[active].running
+        scenario.run_ms(20)
+    scenario.run_ms(2000)
+    assert not scenario.cluster.hosts[active].running, scenario.story()
     assert scenario.read() == b"39"
     scenario.finish()
 
@@ -298,16 +301,28 @@ def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lo
 
 
 def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
+    cluster = Cluster(calm(3))
+    cluster.start_node("b")
+    cluster.world.run_until(3 * SECOND_NS)
+    (node,) = cluster.nodes()
+    assert node.view is None and "cold start" in node.membership.waiting_for
+    cluster.start_node("c")
+    cluster.world.run_until(6 * SECOND_NS)
+    assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["b", "c"]] * 2
+
+
+def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() -> None:
+    """R3, R4: they remember a view that a third node may still serve in; it is proved dead only by its return."""
     scenario = three_nodes(SYNC)
+    scenario.write(b"held by nobody now")
     for node_id in list(scenario.cluster.hosts):
         scenario.faults.power_off(node_id)
     scenario.faults.restart("b")
-    scenario.run_ms(3000)
-    (node,) = scenario.cluster.nodes()
-    assert node.view is None and "cold start" in node.membership.waiting_for
     scenario.faults.restart("c")
     scenario.run_ms(3000)
-    assert all(node.view is not None for node in scenario.cluster.nodes()), scenario.story()
+    assert all(node.view is None for node in scenario.cluster.nodes()), scenario.story()
+    scenario.faults.restart("a")
+    scenario.settle()
 
 
 def test_a_crash_between_a_promise_and_its_sending_forgets_nothing() -> None:

@@ -2,7 +2,8 @@
 
 Each is one compare-and-swap register that holds the last decided view. `propose` takes
 the rule that makes the next view of the current one; `decided` is called when one is
-decided, and a proposal that fails is made again at a later time. What a register promises is on disk before it is said (`Persist`).
+decided, and a proposal that fails is made again at a later time. What a register
+promises is on disk before it is said (`Persist`).
 
 `single`: the node alone. `pair`: the coordinator's word, or proof of its death.
 `majority`: more than half of the configured voters, by single-register Paxos

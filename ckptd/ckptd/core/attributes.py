@@ -75,7 +75,9 @@ def parse_attributes(fields: Any) -> Attributes:
     if not 0 <= attributes.retention_ns <= SIZE_MAX:
         raise Refusal(codes.INVALID_PARAM, "the retention duration is negative or beyond SA_TIME_MAX")
     if not 1 <= attributes.sections_max <= SECTIONS_MAX:
-        raise Refusal(codes.INVALID_PARAM, f"maxSections {attributes.sections_max} is not 1 to {SECTIONS_MAX}")
+        raise Refusal(
+            codes.INVALID_PARAM, f"maxSections {attributes.sections_max} is not 1 to {SECTIONS_MAX}"
+        )
     if not 1 <= attributes.section_bytes_max <= SIZE_MAX or not 0 <= attributes.checkpoint_size <= SIZE_MAX:
         raise Refusal(codes.INVALID_PARAM, "a size is not positive or beyond 2^63-1")
     if not 0 <= attributes.section_id_bytes_max <= SECTION_ID_BYTES_MAX:

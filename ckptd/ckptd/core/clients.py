@@ -29,7 +29,10 @@ _WITH_HANDLE = (Kind.CLOSE, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
 
 class Clients:
-    """`links` (shared with `Requests`): link to session, 0 before ATTACH. `grace`: sessions without a link, and until when."""
+    """`links` (shared with `Requests`): link to session, 0 before ATTACH.
+
+    `grace`: the sessions without a link, and until when they are kept.
+    """
 
     def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
         self.context = context
@@ -149,9 +152,9 @@ class Clients:
     def on_installed(self) -> None:
         """Sessions that are attached here have a link, or their grace runs."""
         for session, entry in self.order.directory.sessions.items():
-            if entry.node_id == self.context.node_id and session not in self.by_session:
-                if session not in self.grace:
-                    self._start_grace(session)
+            attached_here = entry.node_id == self.context.node_id
+            if attached_here and session not in self.by_session and session not in self.grace:
+                self._start_grace(session)
 
     def on_serving_again(self) -> None:
         """While this node did not serve nobody could attach here: the grace begins anew."""

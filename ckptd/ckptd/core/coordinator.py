@@ -25,7 +25,9 @@ Applied = Callable[[], None]
 class DirectoryOrder:
     """`staged` is the one operation that this member holds and does not know to be committed."""
 
-    def __init__(self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]) -> None:
+    def __init__(
+        self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]
+    ) -> None:
         self.context = context
         self.directory = directory
         self.answer = answer

@@ -66,7 +66,10 @@ class Entry:
 
 @dataclass(slots=True)
 class SessionEntry:
-    """A client's session: where it is attached, what it has open (handle to creation id and flags), its answers."""
+    """A client's session: where it is attached, what it has open, its answers.
+
+    `opens`: handle to creation id and open flags.
+    """
 
     node_id: str
     generation: int
@@ -75,7 +78,8 @@ class SessionEntry:
 
 
 class Directory:
-    """`changed` collects what the last operation touched, for the node to act upon; `ended` the sessions it ended."""
+    """`changed` collects the checkpoints that operations touched, `ended` the sessions they ended:
+    for the node to act upon."""
 
     def __init__(self) -> None:
         self.installed_epoch = 0
@@ -202,11 +206,12 @@ class Directory:
     # -- a view's installation
 
     def install(self, view: View, stayed: list[str]) -> None:
-        """Take this directory into a view: drop the replicas that left, adopt those that may be, place actives.
+        """Take this directory into a view: drop replicas that left, adopt those that may be, place actives.
 
         A replica counts as in sync only if its node is among those that `stayed`: members
-        ever since this directory's epoch, or since nobody served without them (R2). With none left the checkpoint is unavailable: it keeps
-        its name and waits for its holders, and is lost when all of them are dead.
+        ever since this directory's epoch, or since nobody served without them (R2). With
+        none left the checkpoint is unavailable: it keeps its name and waits for its
+        holders, and is lost when all of them are dead.
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
@@ -229,13 +234,15 @@ class Directory:
             self._adopt(entry, view, base_epoch)
 
     def _suspend(self, entry: Entry, view: View, base_epoch: int) -> None:
-        """No in-sync replica stayed: remember those that stayed longest, since they alone may have gone on."""
+        """No in-sync replica stayed: remember those that stayed longest, as they alone may have gone on."""
         stays: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
             for incarnation in self._starts_at(view, node_id, base_epoch):
                 stays[node_id] = (last_epoch_of_stay(view, node_id, incarnation, base_epoch), incarnation)
         longest = max((last for last, _ in stays.values()), default=0)
-        entry.holders = {node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest}
+        entry.holders = {
+            node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
+        }
 
     def _starts_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
         member = view.members.get(node_id)
@@ -248,7 +255,7 @@ class Directory:
         ]
 
     def _adopt(self, entry: Entry, view: View, base_epoch: int) -> None:
-        """Take returning holders back, once every one of them is here or dead; nothing was ordered without them."""
+        """Take holders back, once every one of them is here or dead; nothing was ordered without them."""
         alive = {
             node_id: incarnation
             for node_id, incarnation in entry.holders.items()
@@ -266,7 +273,7 @@ class Directory:
         if suspicious and len(alive) > 1:
             return
         entry.holders = {}
-        entry.replicas = {node_id: True for node_id in alive}
+        entry.replicas = dict.fromkeys(alive, True)
 
     def _choose_active(self, entry: Entry) -> None:
         in_sync = entry.in_sync
@@ -320,7 +327,19 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
     directory = Directory()
     directory.installed_epoch, directory.seq, checkpoints, sessions = fields[:4]
     for row in checkpoints:
-        creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, holders, term = row
+        (
+            creation_id,
+            name,
+            attributes,
+            retention_ns,
+            replicas,
+            active,
+            opens,
+            unlinked,
+            passed_ns,
+            holders,
+            term,
+        ) = row
         entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
         entry.opens = {(session, handle): flags for session, handle, flags in opens}
         entry.unlinked = unlinked

@@ -177,6 +177,4 @@ class Leave:
     """The node has handed over; the process may end."""
 
 
-Effect = (
-    SendClient | SendPeer | SendHeartbeat | Persist | CloseClient | ClosePeer | Log | Quarantine | Leave
-)
+Effect = SendClient | SendPeer | SendHeartbeat | Persist | CloseClient | ClosePeer | Log | Quarantine | Leave

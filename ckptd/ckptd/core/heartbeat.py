@@ -144,7 +144,12 @@ class Heartbeats:
         peer.leaving = bool(flags & 1)
         peer.left = bool(flags & 2)
         peer.member = bool(flags & 4)
-        if of_incarnation == context.incarnation and frame.c and frame.b == context.epoch and not context.frozen:
+        if (
+            of_incarnation == context.incarnation
+            and frame.c
+            and frame.b == context.epoch
+            and not context.frozen
+        ):
             if peer.echo_epoch != frame.b:
                 peer.echo_epoch, peer.echoed_ns = frame.b, LONG_AGO_NS
             peer.echoed_ns = max(peer.echoed_ns, frame.c)
@@ -217,7 +222,11 @@ class Heartbeats:
             if node_id == context.node_id:
                 continue
             peer = self.peers.get(node_id)
-            if peer is None or peer.echo_epoch != view.epoch or peer.incarnation != view.members[node_id].incarnation:
+            if (
+                peer is None
+                or peer.echo_epoch != view.epoch
+                or peer.incarnation != view.members[node_id].incarnation
+            ):
                 until_ns = LONG_AGO_NS
                 break
             until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
@@ -226,7 +235,8 @@ class Heartbeats:
     def lease_left_behind_ns(self, node_id: str) -> int:
         """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
 
-        We echo a stamp only after it came, so its lease from us ends one lease after the last that we echoed was heard.
+        We echo a stamp only after it came, so its lease from us ends one lease after the last
+        that we echoed was heard.
         """
         peer = self.peers.get(node_id)
         lease_ns = self.context.settings.lease_ns

@@ -64,13 +64,16 @@ class JoinSource:
 
     def send_chunks(self) -> None:
         """Send as many chunks as may be under way at once."""
-        while self.done_seq < 0 and self.chunk - self.acked_chunk < self.replica.context.settings.chunks_in_flight:
+        while (
+            self.done_seq < 0
+            and self.chunk - self.acked_chunk < self.replica.context.settings.chunks_in_flight
+        ):
             self._send_chunk()
 
     def _send_chunk(self) -> None:
         replica, log, context = self.replica, self.replica.log, self.replica.context
         if replica.active is not None:
-            replica.active.flush_batch()  # So that the chunk shows what its seq says, in a weak checkpoint too.
+            replica.active.flush_batch()  # So that the chunk shows what its seq says.
         listed: list[list[Any]] = []
         size = 0
         for section_id in self.ids:
@@ -105,7 +108,9 @@ class JoinSource:
             ]
             opening = [log.epoch, log.history, answers, self.base_seq >= 0]
         body = pack_body([self.chunk, listed, opening])
-        context.send_peer(self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body))
+        context.send_peer(
+            self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body)
+        )
 
     def on_chunk_ack(self, chunk: int) -> None:
         self.acked_chunk = max(self.acked_chunk, chunk)
@@ -118,7 +123,9 @@ class JoinSource:
         It is told only then because a reader at the new replica must not see what is pending.
         """
         replica = self.replica
-        if self.done_seq < 0 or (replica.active is not None and replica.sync and committed_seq < self.done_seq):
+        if self.done_seq < 0 or (
+            replica.active is not None and replica.sync and committed_seq < self.done_seq
+        ):
             return
         del replica.sources[self.node_id]
         active = replica.active
@@ -175,7 +182,9 @@ def quarantine(replica: "Replica") -> None:
     name = f"{replica.creation_id:x}-{replica.log.epoch}-{replica.log.seq}"
     replica.context.effects.append(Quarantine(name, content))
     shown = replica.name.decode(errors="replace")
-    replica.context.log(f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning")
+    replica.context.log(
+        f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning"
+    )
 
 
 def take_joined(replica: "Replica") -> None:

@@ -59,7 +59,9 @@ class Node:
         self.heartbeats = Heartbeats(context)
         self.arbiter = make_arbiter(context, read_record(record))
         self.heartbeats.disk_epoch = self.arbiter.disk_epoch
-        self.order = DirectoryOrder(context, Directory(), lambda request, body: self.requests.answer(request, body))
+        self.order = DirectoryOrder(
+            context, Directory(), lambda request, body: self.requests.answer(request, body)
+        )
         self.requests = Requests(context, self.order)
         self.membership = Membership(context, self.heartbeats, self.arbiter, self.order, self._on_installed)
         self._replicas = Replicas(context, self.requests.answer, self.requests.again)
@@ -103,7 +105,12 @@ class Node:
     def active_for(self, creation_id: int, now_ns: int) -> bool:
         """Whether this node would order an update of the checkpoint at that time."""
         replica = self._replicas.held.get(creation_id)
-        return self.serving(now_ns) and replica is not None and replica.active is not None and replica.active.ready
+        return (
+            self.serving(now_ns)
+            and replica is not None
+            and replica.active is not None
+            and replica.active.ready
+        )
 
     # -- events
 
@@ -162,7 +169,12 @@ class Node:
         try:
             for frame in frames:
                 kind = frame.kind
-                if kind <= Kind.ACK and kind >= Kind.REPLICATE and frame.b == epoch and not self.context.frozen:
+                if (
+                    kind <= Kind.ACK
+                    and kind >= Kind.REPLICATE
+                    and frame.b == epoch
+                    and not self.context.frozen
+                ):
                     replica = held.get(frame.a)
                     if replica is not None:  # The bulk of all frames goes the short way.
                         self._replicas.receive_update(replica, node_id, frame)
@@ -200,11 +212,11 @@ class Node:
         if kind in _VOTES:
             self.arbiter.receive(node_id, frame)
         elif kind == Kind.COLLECT:
-            self.membership.on_collect(node_id, frame)
+            self.membership.installation.on_collect(node_id, frame)
         elif kind == Kind.COLLECTED:
-            self.membership.on_collected(node_id, frame)
+            self.membership.installation.on_collected(node_id, frame)
         elif kind == Kind.INSTALL:
-            self.membership.on_install(node_id, frame)
+            self.membership.installation.on_install(node_id, frame)
         elif kind == Kind.DECIDED:
             self.membership.on_decided_elsewhere(frame)
         elif kind in (Kind.QUERY, Kind.QUERIED, Kind.ASK):
@@ -228,7 +240,7 @@ class Node:
         peer.connected, peer.urls = True, urls
         self.context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
-        self.membership.on_peer_connected(node_id)
+        self.membership.installation.on_peer_connected(node_id)
         self.order.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
@@ -391,7 +403,7 @@ class Node:
                 "members": members,
                 "configured": list(self.settings.voters),
                 "serving": self.context.serving(),
-                "waiting_for": self.membership.waiting_for,
+                "waiting_for": self.membership.describe_wait(),
             }
         if what == "checkpoints":
             return [

@@ -16,11 +16,15 @@ def held_by(directory: Directory, view: View) -> dict[str, int]:
 
 def place_replicas(held: dict[str, int], first: str, replicas: int) -> list[str]:
     """The nodes of a new checkpoint's replicas, `first` among them, at most `replicas`."""
-    others = sorted((node_id for node_id in held if node_id != first), key=lambda node_id: (held[node_id], node_id))
+    others = sorted(
+        (node_id for node_id in held if node_id != first), key=lambda node_id: (held[node_id], node_id)
+    )
     return [first, *others[: replicas - 1]]
 
 
-def missing_replicas(directory: Directory, view: View, replicas: int, leaving: list[str]) -> list[tuple[int, str]]:
+def missing_replicas(
+    directory: Directory, view: View, replicas: int, leaving: list[str]
+) -> list[tuple[int, str]]:
     """(creation id, node) of replicas to add, so that each checkpoint that is not collocated has its number.
 
     A node that is leaving counts as gone already: it hands over first.

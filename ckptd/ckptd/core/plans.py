@@ -158,7 +158,9 @@ def _set_active(directory: Directory, node_id: str, request: Request) -> Plan:
     if not flags & SA_CKPT_CHECKPOINT_WRITE:
         raise Refusal(codes.ACCESS, "the handle was not opened for writing")
     if entry.attributes.sync or not entry.attributes.collocated:
-        raise Refusal(codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set")
+        raise Refusal(
+            codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set"
+        )
     if entry.holders:
         raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
     if entry.active is not None and not entry.replicas.get(entry.active):

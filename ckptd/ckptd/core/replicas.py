@@ -19,7 +19,7 @@ ASK_AGAIN_NS = 250 * MILLISECOND_NS
 
 
 class Replicas:
-    """`held` maps creation ids to this node's copies; `asks` are wishes to the coordinator not granted yet."""
+    """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet."""
 
     def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
         self.context = context
@@ -40,7 +40,9 @@ class Replicas:
     def on_installed(self, view: View, directory: Directory) -> None:
         """Everything begins again in the new epoch: reports, joins, actives."""
         last_epoch = self.view.epoch if self.view is not None else 0
-        rejoined = view.members[self.context.node_id].join_epoch > last_epoch  # What it holds may be of the past.
+        rejoined = (
+            view.members[self.context.node_id].join_epoch > last_epoch
+        )  # What it holds may be of the past.
         self.view = view
         self.directory = directory
         self.asks.clear()
@@ -297,7 +299,9 @@ class Replicas:
 
     def _drop(self, replica: Replica) -> None:
         """This copy cannot follow: it leaves the in-sync set by its own word, then joins again."""
-        self.context.log(f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning")
+        self.context.log(
+            f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
+        )
         quarantine(replica)
         replica.drop()
         entry = self.directory.checkpoints.get(replica.creation_id)
@@ -350,7 +354,11 @@ class Replicas:
                 if node_id in active.required and node_id not in active.unreported:
                     active.resend(node_id)
                 active.advance_start()
-            elif entry.active == node_id and replica.joining_from == "" and self.context.node_id in entry.replicas:
+            elif (
+                entry.active == node_id
+                and replica.joining_from == ""
+                and self.context.node_id in entry.replicas
+            ):
                 self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
 
     # -- what time brings

@@ -11,7 +11,18 @@ class Request:
     have it already, so that TRY_AGAIN would be a lie. `since_ns`: when it came to this node.
     """
 
-    __slots__ = ("body", "creation_id", "kind", "lowest", "maybe_done", "number", "origin", "session", "since_ns", "to")
+    __slots__ = (
+        "body",
+        "creation_id",
+        "kind",
+        "lowest",
+        "maybe_done",
+        "number",
+        "origin",
+        "session",
+        "since_ns",
+        "to",
+    )
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ Key = tuple[int, int]
 
 
 class Requests:
-    """`held` wait here, `forwarded` wait for another node, `queries` for the committed seq, `deferred` for a replica."""
+    """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica."""
 
     def __init__(self, context: Context, order: DirectoryOrder) -> None:
         self.context = context
@@ -60,7 +60,9 @@ class Requests:
             return
         entry = self.order.directory.checkpoints.get(creation_id)
         if entry is None:
-            self.answer(request, answer_error(codes.BAD_HANDLE, "the checkpoint is gone, with every replica of it"))
+            self.answer(
+                request, answer_error(codes.BAD_HANDLE, "the checkpoint is gone, with every replica of it")
+            )
             return
         me = context.node_id
         if request.kind == Kind.UPDATE and entry.active == me:
@@ -110,10 +112,12 @@ class Requests:
         elif request.kind in READS:
             self._serve_read(request, entry, replica)
         else:
-            self.answer(request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown"))
+            self.answer(
+                request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown")
+            )
 
     def _read_here(self, request: Request, entry: Entry, replica: Replica | None) -> None:
-        """Read a sync checkpoint from the local copy: of what is pending, the active replica knows the outcome."""
+        """Read the local copy of a sync checkpoint; the active replica knows what is committed."""
         if replica is None or replica.dropped or not replica.complete:
             self._hold(request)
             return
@@ -207,7 +211,12 @@ class Requests:
     def on_query(self, node_id: str, frame: Frame) -> None:
         """Tell a replica what is committed now; it answers a reader by that."""
         replica = self.replicas.held.get(frame.a)
-        if replica is None or replica.active is None or not replica.active.ready or not self.context.serving():
+        if (
+            replica is None
+            or replica.active is None
+            or not replica.active.ready
+            or not self.context.serving()
+        ):
             return
         epoch, committed_seq = self.context.epoch, replica.log.committed_seq
         self.context.send_peer(
@@ -255,7 +264,10 @@ class Requests:
         )
 
     def _must_wait(self, request: Request, body: bytes) -> bool:
-        """An open waits until this node's new replica is like the others (R41), ActiveReplicaSet until it serves (R80)."""
+        """An open waits until this node's new replica is like the others, ActiveReplicaSet until it serves.
+
+        Source: SAF 3.5.1 and 3.1.7.1.
+        """
         if unpack_array(body, 1)[0] != codes.OK:
             return False
         session = self.order.directory.sessions.get(request.session)
@@ -303,7 +315,7 @@ class Requests:
                 self.dispatch(request)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
-        """A new epoch: whatever waited for another node is sent anew; others send anew what they had sent here."""
+        """A new epoch: what waited for another node is sent anew; others send anew what they sent here."""
         self.view = view
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]

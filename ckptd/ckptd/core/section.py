@@ -100,7 +100,9 @@ class SectionTable:
                 raise
             except (ValueError, TypeError, IndexError):
                 self.undo(before)
-                raise Refusal(codes.INVALID_PARAM, "an operation has missing or wrong fields", index) from None
+                raise Refusal(
+                    codes.INVALID_PARAM, "an operation has missing or wrong fields", index
+                ) from None
         return generated
 
     def apply_leniently(self, ops: Any, time_ns: int, seq: int, before: Before) -> None:
@@ -204,7 +206,7 @@ class SectionTable:
         width = min(self.attributes.section_id_bytes_max, 8)
         space = 256**width
         for number in range(seq, seq + min(space, len(self.sections) + 1)):
-            section_id = (number % space).to_bytes(width, "big")
+            section_id: bytes = (number % space).to_bytes(width, "big")
             if section_id not in self.sections:
                 return section_id
         raise Refusal(codes.NO_SPACE, f"all ids of {width} bytes are in use")
@@ -250,7 +252,9 @@ class SectionTable:
             raise Refusal(codes.NO_RESOURCES, f"offset {offset} and {len(content)} bytes exceed {self._cap}")
         if old is not None:
             if old.state == CORRUPTED:
-                raise Refusal(codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it")
+                raise Refusal(
+                    codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it"
+                )
             held = old.content
             if not content:
                 content = held
@@ -286,14 +290,17 @@ class SectionTable:
     def _put(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
         _, section_id, content, expiration_ns = op
         old = self.sections.get(section_id)
-        if old is not None and type(content) is bytes and len(content) <= self._cap:
-            # The common case, with what the general one below checks and does.
-            if expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END:
-                if section_id not in before:
-                    before[section_id] = old
-                self.content_bytes += len(content) - len(old.content)
-                self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
-                return
+        if (
+            old is not None
+            and type(content) is bytes
+            and len(content) <= self._cap
+            and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
+        ):  # The common case, with what the general one below checks and does.
+            if section_id not in before:
+                before[section_id] = old
+            self.content_bytes += len(content) - len(old.content)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            return
         old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
         self._check_content(content)
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)

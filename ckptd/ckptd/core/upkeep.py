@@ -1,4 +1,4 @@
-"""What the coordinator sees to by itself: retention, replicas to rebuild, sessions of lost nodes, members' wishes."""
+"""What the coordinator sees to by itself: retention, lost replicas and nodes' sessions, members' wishes."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ class Upkeep:
         return missing_replicas(self.order.directory, self.view, replicas, leaving)
 
     def _expire(self, now_ns: int) -> None:
-        """Order the end of checkpoints whose retention is over. Ordered, since one may be opened meanwhile."""
+        """Order the end of checkpoints whose retention is over; ordered, as one may be opened meanwhile."""
         self.next_expiry_ns = NEVER_NS
         for entry in list(self.order.directory.checkpoints.values()):
             expires_ns = self.order.directory.expires_ns(entry)

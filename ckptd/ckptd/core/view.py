@@ -140,7 +140,7 @@ def served_between(view: View, installed: dict[str, int]) -> bool:
 
 
 def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: int) -> int:
-    """How long a node that was a member at `base_epoch` stayed: its last epoch, the view's own if it never left; 0 if unknown."""
+    """The last epoch of a node that was a member at `base_epoch`: the view's own if it never left, else 0."""
     member = view.members.get(node_id)
     if member is not None and member.incarnation == incarnation and member.join_epoch <= base_epoch:
         return view.epoch
@@ -155,8 +155,7 @@ def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: i
 def came_back_between(view: View, node_id: str, incarnation: int, base_epoch: int) -> bool:
     """Whether a node that was no member at `base_epoch` was one in a view between that and this one."""
     return any(
-        (departure.node_id, departure.incarnation) == (node_id, incarnation) and departure.join_epoch > base_epoch
+        (departure.node_id, departure.incarnation) == (node_id, incarnation)
+        and departure.join_epoch > base_epoch
         for departure in view.departures
-    ) or (
-        view.has(node_id, incarnation) and base_epoch < view.members[node_id].join_epoch < view.epoch
-    )
+    ) or (view.has(node_id, incarnation) and base_epoch < view.members[node_id].join_epoch < view.epoch)

@@ -51,7 +51,15 @@ class WeakBatch:
                     portions.append((ops, whole))
                     ops, whole, size = [], [], 0
                 ops.append(
-                    [Op.PIECE, section_id, total, offset, piece, section.expiration_ns, section.last_update_ns]
+                    [
+                        Op.PIECE,
+                        section_id,
+                        total,
+                        offset,
+                        piece,
+                        section.expiration_ns,
+                        section.last_update_ns,
+                    ]
                 )
                 size += len(piece)
             whole.append(section_id)

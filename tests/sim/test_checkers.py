@@ -1,0 +1,227 @@
+"""Each checker finds what was planted for it, and agrees with a dumb one on small histories."""
+
+from dataclasses import replace
+
+import pytest
+from ckpt_protocol import codes
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+from ckpt_protocol.messages import Op
+from ckptd.sim.checkers import (
+    Subject,
+    check_all,
+    check_generated,
+    check_not_done,
+    explain_by_brute_force,
+    project,
+)
+from ckptd.sim.history import Call, Doing, Outcome
+from ckptd.sim.linearizability import explain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
+IDS = (b"x", b"y")
+
+
+def put(begin: int, end: int, *pairs: tuple[bytes, bytes], outcome: Outcome = Outcome.OK) -> Call:
+    ops = [[Op.PUT, section_id, content, None] for section_id, content in pairs]
+    return Call(0, begin, 1, Doing.UPDATE, ops, begin, end, outcome)
+
+
+def create(begin: int, end: int, section_id: bytes, content: bytes, code: int = codes.OK) -> Call:
+    call = Call(0, begin, 1, Doing.UPDATE, [[Op.CREATE, section_id, 2**63 - 1, content]], begin, end, Outcome.OK)
+    return call if code == codes.OK else replace(call, outcome=Outcome.REFUSED, code=code, index=0)
+
+
+def read(begin: int, end: int, ids: list[bytes], values: list[bytes]) -> Call:
+    return Call(1, begin, 1, Doing.READ, ids, begin, end, Outcome.OK, codes.OK, -1, values)
+
+
+def missing(begin: int, end: int, section_id: bytes) -> Call:
+    return Call(1, begin, 1, Doing.READ, [section_id], begin, end, Outcome.REFUSED, codes.NOT_EXIST, 0)
+
+
+def seen(begin: int, end: int, **sections: bytes) -> Call:
+    result = {key.encode(): value for key, value in sections.items()}
+    return Call(1, begin, 1, Doing.ITERATE, [], begin, end, Outcome.OK, codes.OK, -1, result)
+
+
+def wrong(flags: int, calls: list[Call], losses: list[int] | None = None) -> list[str]:
+    return check_all(Subject(b"t", 1, flags, IDS, False, losses or []), calls).wrong
+
+
+GOOD = {
+    "sequential": [put(0, 1, (b"x", b"1")), read(2, 3, [b"x"], [b"1"])],
+    "concurrent, old value": [put(0, 1, (b"x", b"1")), put(2, 9, (b"x", b"2")), read(3, 4, [b"x"], [b"1"])],
+    "concurrent, new value": [put(0, 1, (b"x", b"1")), put(2, 9, (b"x", b"2")), read(3, 4, [b"x"], [b"2"])],
+    "unknown write that was done": [put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN), read(5, 6, [b"x"], [b"1"])],
+    "unknown write that was not done": [put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN), missing(5, 6, b"x")],
+    "two writers, readers agree": [
+        put(0, 9, (b"x", b"1")),
+        put(0, 9, (b"x", b"2")),
+        read(3, 4, [b"x"], [b"1"]),
+        read(5, 6, [b"x"], [b"2"]),
+    ],
+    "atomic": [put(0, 1, (b"x", b"1"), (b"y", b"1")), read(2, 3, [b"x", b"y"], [b"1", b"1"])],
+    "create twice is refused": [create(0, 1, b"x", b"1"), create(2, 3, b"x", b"2", codes.EXIST)],
+}
+
+BAD = {
+    "lost write": [put(0, 1, (b"x", b"1")), missing(2, 3, b"x")],
+    "stale read": [put(0, 1, (b"x", b"1")), put(2, 3, (b"x", b"2")), read(4, 5, [b"x"], [b"1"])],
+    "read goes back": [
+        put(0, 1, (b"x", b"1")),
+        put(2, 9, (b"x", b"2")),
+        read(3, 4, [b"x"], [b"2"]),
+        read(5, 6, [b"x"], [b"1"]),
+    ],
+    "applied twice": [
+        put(0, 1, (b"x", b"1")),
+        put(2, 3, (b"x", b"2")),
+        read(4, 5, [b"x"], [b"2"]),
+        read(6, 7, [b"x"], [b"1"]),
+    ],
+    "half of an atomic update": [
+        put(0, 1, (b"x", b"0"), (b"y", b"0")),
+        put(2, 9, (b"x", b"1"), (b"y", b"1")),
+        read(3, 4, [b"x", b"y"], [b"1", b"0"]),
+    ],
+    "two readers see two orders": [
+        put(0, 9, (b"x", b"1")),
+        put(0, 9, (b"y", b"1")),
+        seen(2, 3, x=b"1"),
+        seen(4, 5, y=b"1"),
+    ],
+    "value from nowhere": [put(0, 1, (b"x", b"1")), read(2, 3, [b"x"], [b"9"])],
+    "refused without cause": [create(0, 1, b"x", b"1", codes.EXIST)],
+    "refused retry of a create that was done": [
+        create(0, 5, b"x", b"1", codes.EXIST),
+        read(6, 7, [b"x"], [b"1"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_correct_history_is_explained(name: str) -> None:
+    for flags in (SYNC, ATOMIC, WEAK):
+        assert wrong(flags, GOOD[name]) == []
+    assert explain_by_brute_force(GOOD[name], ())
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_planted_violation_is_found(name: str) -> None:
+    assert wrong(SYNC, BAD[name])
+    assert wrong(ATOMIC, BAD[name])
+    assert not explain_by_brute_force(BAD[name], ())
+
+
+def test_weak_may_split_an_update_but_each_section_keeps_its_order() -> None:
+    assert wrong(WEAK, BAD["half of an atomic update"]) == []
+    assert wrong(WEAK, BAD["read goes back"])
+    assert wrong(WEAK, BAD["lost write"])
+
+
+def test_a_suffix_may_be_lost_with_the_active_replica_and_nothing_else() -> None:
+    writes = [put(0, 1, (b"x", b"1")), put(2, 3, (b"y", b"1")), put(4, 5, (b"x", b"2"))]
+    assert wrong(ATOMIC, [*writes, seen(12, 13, x=b"1", y=b"1")], losses=[10]) == []
+    assert wrong(ATOMIC, [*writes, seen(12, 13)], losses=[10]) == []
+    assert wrong(ATOMIC, [*writes, seen(12, 13, x=b"2")], losses=[10]), "a hole is no suffix"
+    assert wrong(ATOMIC, [*writes, seen(12, 13, x=b"1", y=b"1")], losses=[]), "nobody was lost"
+    assert wrong(ATOMIC, [*writes, seen(6, 7, x=b"1", y=b"1"), seen(12, 13)], losses=[10]), "lost too early"
+
+
+def test_what_was_lost_does_not_come_back() -> None:
+    calls = [
+        put(0, 1, (b"x", b"1")),
+        put(2, 3, (b"x", b"2")),
+        read(11, 12, [b"x"], [b"1"]),
+        read(13, 14, [b"x"], [b"2"]),
+    ]
+    assert wrong(ATOMIC, calls, losses=[10])
+
+
+def test_a_call_under_way_at_the_loss_may_be_done_again() -> None:
+    calls = [
+        put(0, 1, (b"x", b"1")),
+        put(2, 20, (b"x", b"2")),
+        read(4, 5, [b"x"], [b"2"]),
+        read(11, 12, [b"x"], [b"1"]),
+        read(21, 22, [b"x"], [b"2"]),
+    ]
+    assert wrong(ATOMIC, calls, losses=[10]) == []
+    assert wrong(SYNC, calls)
+
+
+def test_a_create_with_a_generated_id_that_was_done_twice_is_found() -> None:
+    made = create(0, 1, b"", b"v")
+    made.result = [b"1"]
+    both = Call(1, 2, 1, Doing.ITERATE, [], 2, 3, Outcome.OK, codes.OK, -1, {b"1": b"v", b"2": b"v"})
+    assert check_generated([made, both], lossy=False)
+    once = replace(both, result={b"1": b"v"})
+    assert check_generated([made, once], lossy=False) == []
+    other = replace(both, result={b"2": b"v"})
+    assert check_generated([made, other], lossy=False)
+    none = replace(both, result={})
+    assert check_generated([made, none], lossy=False)
+    assert check_generated([made, none], lossy=True) == []
+
+
+def test_a_write_that_was_said_not_to_be_done_is_found() -> None:
+    calls = [put(0, 1, (b"x", b"1"), outcome=Outcome.NOT_DONE), read(2, 3, [b"x"], [b"1"])]
+    assert check_not_done(calls)
+    assert check_not_done([calls[0], missing(2, 3, b"x")]) == []
+
+
+def test_a_projection_keeps_what_is_said_of_the_section() -> None:
+    call = project(put(0, 1, (b"x", b"1"), (b"y", b"2")), b"y")
+    assert call is not None and call.asked == [[Op.PUT, b"y", b"2", None]]
+    call = project(read(0, 1, [b"x", b"y"], [b"1", b"2"]), b"y")
+    assert call is not None and (call.asked, call.result) == ([b"y"], [b"2"])
+    assert project(put(0, 1, (b"x", b"1")), b"y") is None
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Call]:
+    """Up to five calls on two sections, at times and with results that may or may not fit."""
+    calls: list[Call] = []
+    values = [b"0"]
+    for number in range(draw(st.integers(1, 5))):
+        begin = draw(st.integers(0, 8))
+        end = begin + draw(st.integers(0, 6))
+        section_id = draw(st.sampled_from(IDS))
+        kind = draw(st.sampled_from(("put", "both", "create", "delete", "read", "missing", "iterate")))
+        value = b"%d" % (number + 1)
+        outcome = draw(st.sampled_from((Outcome.OK, Outcome.OK, Outcome.UNKNOWN)))
+        if kind == "put":
+            calls.append(put(begin, end, (section_id, value), outcome=outcome))
+            values.append(value)
+        elif kind == "both":
+            calls.append(put(begin, end, (b"x", value), (b"y", value), outcome=outcome))
+            values.append(value)
+        elif kind == "create":
+            calls.append(create(begin, end, section_id, value, draw(st.sampled_from((codes.OK, codes.EXIST)))))
+            values.append(value)
+        elif kind == "delete":
+            code = draw(st.sampled_from((codes.OK, codes.NOT_EXIST)))
+            told = Outcome.OK if code == codes.OK else Outcome.REFUSED
+            calls.append(Call(0, begin, 1, Doing.UPDATE, [[Op.DELETE, section_id]], begin, end, told, code, 0))
+        elif kind == "read":
+            calls.append(read(begin, end, [section_id], [draw(st.sampled_from(values))]))
+        elif kind == "missing":
+            calls.append(missing(begin, end, section_id))
+        else:
+            sections = draw(st.dictionaries(st.sampled_from(("x", "y")), st.sampled_from(values)))
+            calls.append(seen(begin, end, **sections))
+    return calls
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(histories())
+def test_the_fast_checker_agrees_with_the_dumb_one(calls: list[Call]) -> None:
+    explained = explain(calls, ())
+    assert not explained.undecided
+    assert explained.good == explain_by_brute_force(calls, ())
