@@ -99,9 +99,7 @@ _ANSWERS: Final = [
 ]
 
 _BETWEEN_DAEMONS: Final = [
-    _frame(
-        "HEARTBEAT", 1_000_000_007, 5, 999_999_937, ["a", 11, 5, 5, 4, [["b", 22, True]], ["c"], 22]
-    ),
+    _frame("HEARTBEAT", 1_000_000_007, 5, 999_999_937, ["a", 11, 5, 5, 4, [["b", 22, True]], ["c"], 22]),
     Representative(
         "FORWARD", 9, 5, 77, FORWARD_ROUTE.pack(Kind.UPDATE, CREATION_ID, 8, 10) + pack_body(UPDATE)
     ),

@@ -126,7 +126,9 @@ def test_refusals_are_read() -> None:
     assert decode_answer(pack_body([7, None, None])) == (7, None, -1, "")
 
 
-@pytest.mark.parametrize("body", [b"", b"\x90", b"\x01", pack_body(["OK"]), pack_body([True]), pack_body([None])])
+@pytest.mark.parametrize(
+    "body", [b"", b"\x90", b"\x01", pack_body(["OK"]), pack_body([True]), pack_body([None])]
+)
 def test_an_answer_without_a_code_is_refused(body: bytes) -> None:
     with pytest.raises(FrameError):
         decode_answer(body)

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.protocol.representative import kind_numbers, op_numbers
 
 from ckpt_protocol import limits
-from tests.protocol.representative import kind_numbers, op_numbers
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 LIMITS = [name for name in vars(limits) if name.isupper()]

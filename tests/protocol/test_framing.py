@@ -1,5 +1,6 @@
 """Frames in a stream and in datagrams: cut anywhere, refused before they cost anything."""
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -60,11 +61,7 @@ def test_any_stream_gives_the_same_frames_however_it_is_cut(frames: list[Frame],
     stream = encode(frames)
     decoder = FrameDecoder()
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    decoded = [
-        frame
-        for start, end in zip(edges, edges[1:], strict=False)
-        for frame in decoder.feed(stream[start:end])
-    ]
+    decoded = [frame for start, end in itertools.pairwise(edges) for frame in decoder.feed(stream[start:end])]
     assert decoded == frames
     assert decoder.held_bytes == 0
 

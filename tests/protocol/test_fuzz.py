@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.protocol.representative import NONCE_A, NONCE_B, REPRESENTATIVES
 
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
 from ckpt_protocol.greeting import Acceptor, Identity, Opener, Refused, unseal
 from ckpt_protocol.messages import Kind, decode_answer
-from tests.protocol.representative import NONCE_A, NONCE_B, REPRESENTATIVES
 
 GOOD = [frame.encode() for frame in REPRESENTATIVES]
 KINDS = [Kind.HELLO, Kind.WELCOME, Kind.PROOF, Kind.REFUSED, Kind.ANSWER]
@@ -31,7 +31,9 @@ GARBLED = st.builds(
 )
 GARBAGE = st.one_of(st.binary(max_size=300), GARBLED)
 BODIES = st.one_of(
-    st.binary(max_size=200), GARBLED.map(lambda frame: frame[29:]), st.binary(max_size=40).map(b"\x96".__add__)
+    st.binary(max_size=200),
+    GARBLED.map(lambda frame: frame[29:]),
+    st.binary(max_size=40).map(b"\x96".__add__),
 )
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tests.protocol.representative import REPRESENTATIVES, Representative, kind_numbers, op_numbers
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
-from tests.protocol.representative import REPRESENTATIVES, Representative, kind_numbers, op_numbers
 
 
 def _golden() -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from tests.protocol.representative import NONCE_A, NONCE_B
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
@@ -22,7 +23,6 @@ from ckpt_protocol.greeting import (
     unseal,
 )
 from ckpt_protocol.messages import Kind
-from tests.protocol.representative import NONCE_A, NONCE_B
 
 KEY = b"the cluster's key"
 NODE_A = Identity("prod", b"", "a", 11, ("tcp://host-a:7301",))

@@ -33,8 +33,8 @@ class Peer:
     incarnation: int = 0
     heard_ns: int = LONG_AGO_NS
     """When its last heartbeat came."""
-    met_ns: int = LONG_AGO_NS
-    """When this start of it was first heard of."""
+    linked_incarnation: int = 0
+    """The last start of it that we had a link to."""
     echo_given_ns: int = LONG_AGO_NS
     """When the newest heartbeat came that we echoed while we served."""
     epoch: int = 0
@@ -159,7 +159,6 @@ class Heartbeats:
         """A newer start of a node: every older one is dead."""
         peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
         peer.incarnation = incarnation
-        peer.met_ns = self.context.now_ns
         peer.stamp_ns = 0
         peer.heard_ns = LONG_AGO_NS
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
@@ -180,8 +179,9 @@ class Heartbeats:
         lease_ns = context.settings.lease_ns
         if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= lease_ns:
             return False
-        if context.now_ns - peer.met_ns < lease_ns:
-            return False  # This dial may have begun before that start of it listened.
+        if peer.connected or peer.linked_incarnation != peer.incarnation:
+            # This dial may have begun before that start of the node listened at all.
+            return False
         peer.dead_incarnation = peer.incarnation
         fresh = context.now_ns - peer.echoed_ns < context.settings.lease_ns
         peer.refused_epoch = peer.echo_epoch if fresh else 0

@@ -237,7 +237,7 @@ class Node:
             return
         if incarnation > peer.incarnation:
             self.heartbeats.meet(peer, incarnation)
-        peer.connected, peer.urls = True, urls
+        peer.connected, peer.linked_incarnation, peer.urls = True, incarnation, urls
         self.context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
         self.membership.installation.on_peer_connected(node_id)

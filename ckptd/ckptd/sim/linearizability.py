@@ -16,7 +16,7 @@ from typing import Final
 from ckptd.sim.history import Call, Outcome
 from ckptd.sim.model import CORRUPTED, State, follow, observes
 
-EXPLANATIONS_MAX: Final = 40_000
+EXPLANATIONS_MAX: Final = 8_000
 """More explanations at once than this are not followed: the history stays undecided."""
 
 

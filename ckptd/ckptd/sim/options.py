@@ -133,12 +133,13 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
     delay_min_ns = random.choice((20, 50, 200)) * MICROSECOND_NS
     lease_ns = random.choice((200, 400, 600)) * MILLISECOND_NS
     drawn_clients = random.randint(2, 4)
+    busy = random.random() < 0.25
     return Options(
         seed=seed,
         nodes=nodes or drawn_nodes,
         clients=clients or drawn_clients,
         checkpoints=random.randint(2, 6),
-        chaos_ns=random.choice((2, 3, 4)) * SECOND_NS,
+        chaos_ns=SECOND_NS if busy else random.choice((2, 3, 4)) * SECOND_NS,
         fault_every_ns=fault_every_ns,
         faults_overlap=severity == "brutal" or random.random() < 0.3,
         fault_weights=weights if any(weights) else (1,) * len(FAULT_KINDS),
@@ -148,7 +149,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         datagram_doubled=random.choice((0.0, 0.05)),
         skew_ppm=random.choice((0, 50, 200)),
         wall_error_ns=random.choice((0, 5, 300)) * MILLISECOND_NS,
-        think_ns=random.choice((3, 10, 30)) * MILLISECOND_NS,
+        think_ns=MILLISECOND_NS if busy else random.choice((3, 10, 30)) * MILLISECOND_NS,
         pipeline=random.choice((1, 1, 2, 4)),
         call_ns=random.choice((1, 3, 10)) * SECOND_NS,
         patience_ns=random.choice((150, 400, 1000)) * MILLISECOND_NS,
@@ -156,7 +157,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         heartbeat_ns=random.choice((25, 25, 50)) * MILLISECOND_NS,
         lease_ns=lease_ns,
         grace_ns=lease_ns * 4 // 3,
-        replica_timeout_ns=lease_ns,
+        replica_timeout_ns=random.choice((lease_ns, lease_ns // 2)),
         session_grace_ns=random.choice((1, 3, 10)) * SECOND_NS,
         hold_ns=random.choice((100, 1000)) * MILLISECOND_NS,
         weak_batch_ns=random.choice((1, 5, 40)) * MILLISECOND_NS,

@@ -117,6 +117,7 @@ def _clients_busy(cluster: Cluster) -> str:
 def _end_sessions(cluster: Cluster) -> None:
     """Half of the clients detach, half just vanish: in time nothing is left but what is kept for ever."""
     options = cluster.options
+    cluster.workload.closed = True
     for worker in cluster.workload.workers:
         _end_session(worker)
     retention_ns = max(

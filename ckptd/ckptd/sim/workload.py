@@ -44,6 +44,7 @@ ACTIONS: Final = (
     ("create", 2),
     ("delete", 3),
     ("overwrite", 3),
+    ("mixed", 4),
     ("iterate", 5),
     ("generate", 2),
     ("expiring", 2),
@@ -102,7 +103,9 @@ class Worker:
         self._think()
 
     def begin(self) -> None:
-        """A new session."""
+        """A new session, while the workload is open."""
+        if self.workload.closed:
+            return
         self.opened = {}
         self.under_way = 0
         name = f"client {self.number}"
@@ -147,7 +150,7 @@ class Worker:
     def act(self, action: str, opened: Opened) -> None:
         """Do one named action on an open checkpoint, where it makes sense for its kind."""
         ids = opened.slot.section_ids
-        one = self.random.choice(ids)
+        one = ids[0] if self.random.random() < 0.4 else self.random.choice(ids)
         some = self.random.sample(ids, self.random.randint(1, len(ids)))
         single, sync = opened.slot.single, bool(opened.slot.flags & SA_CKPT_WR_ALL_REPLICAS)
         match action:
@@ -163,6 +166,8 @@ class Worker:
                 self.update(opened, [[Op.CREATE, one, SA_TIME_END, self.value()]])
             case "delete" if not single:
                 self.update(opened, [[Op.DELETE, one]])
+            case "mixed" if not single:
+                self.update(opened, [self._any_op(section_id) for section_id in some])
             case "generate" if not single and opened.generated < GENERATED_MAX:
                 opened.generated += 1
                 self.update(opened, [[Op.CREATE, b"", SA_TIME_END, self.value()]])
@@ -195,6 +200,18 @@ class Worker:
                 )
             case "cancel" if self.client.pending:
                 self.client.cancel(self.random.choice(list(self.client.pending)))
+
+    def _any_op(self, section_id: bytes) -> list[Any]:
+        """An operation that may be refused, so that an update can fail in its middle."""
+        match self.random.randint(0, 3):
+            case 0:
+                return [Op.CREATE, section_id, SA_TIME_END, self.value()]
+            case 1:
+                return [Op.DELETE, section_id]
+            case 2:
+                return [Op.OVERWRITE, section_id, self.value()]
+            case _:
+                return [Op.PUT, section_id, self.value(), None]
 
     def value(self) -> bytes:
         """A value that nobody ever wrote before."""
@@ -307,7 +324,10 @@ class Worker:
 
 
 class Workload:
-    """All clients, all checkpoints, and the history. While `resting` no client begins a new call by itself."""
+    """All clients, all checkpoints, and the history. 
+
+    While `resting` no client begins a new call by itself; once `closed` none begins a new session.
+    """
 
     def __init__(self, world: World, links: ClientLinks) -> None:
         self.world = world
@@ -315,6 +335,7 @@ class Workload:
         self.history = History()
         self.subjects: dict[int, Subject] = {}
         self.resting = False
+        self.closed = False
         kinds = list(ALL_KINDS)
         world.random.shuffle(kinds)
         self.slots = [
