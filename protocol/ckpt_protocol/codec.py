@@ -21,8 +21,11 @@ _unpack: Final = msgpack.unpackb
 
 
 def pack_body(content: Any) -> bytes:
-    """A body as bytes."""
-    packed: bytes = _pack(content)
+    """A body as bytes. Raises: FrameError when it nests too deep to be packed."""
+    try:
+        packed: bytes = _pack(content)
+    except (ValueError, OverflowError) as error:
+        raise FrameError(f"a body that cannot be packed: {error}") from None
     return packed
 
 

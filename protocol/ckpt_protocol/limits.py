@@ -42,5 +42,5 @@ NODES_MAX: Final = 64
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About what one page of an iteration carries, at the least one section."""
 
-NESTING_MAX: Final = 16
-"""How deep a body's arrays and maps may nest."""
+ANSWERS_MAX: Final = 65_536
+"""Answers of one session that are remembered; a client that trims none gets NO_RESOURCES."""

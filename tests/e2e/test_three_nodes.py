@@ -137,10 +137,17 @@ def test_a_cluster_key_keeps_out_clients_that_do_not_have_it() -> None:
             assert "key" in str(caught.value)
 
 
-def test_a_peer_of_another_cluster_is_not_admitted(cluster: LocalCluster) -> None:
+@pytest.mark.parametrize("state_dir", ["its old one", "a new one"])
+def test_a_node_of_another_cluster_refuses_to_start_and_says_why(
+    cluster: LocalCluster, state_dir: str
+) -> None:
     cluster.kill("c")
-    cluster.start("c", "--cluster", "other")
-    cluster.wait_until(lambda: "other" in cluster.log_tail("c"), "node c has said why it is alone")
-    cluster.wait_until(lambda: len(cluster.describe("cluster", "a")["members"]) == 2, "a and b go on")
-    assert not cluster.describe("cluster", "c", "other")["serving"]
-    cluster.kill("c")
+    new = ["--state-dir", str(cluster.directory / "other.state")] if state_dir == "a new one" else []
+    cluster.start("c", "--cluster", "other", *new)
+    cluster.wait_until(lambda: "c" not in cluster.running, "node c has ended")
+    last_line = cluster.log_tail("c").splitlines()[-1]
+    assert last_line.startswith("ckptd: ")
+    assert "'e2e'" in last_line
+    assert "other" in last_line or not new
+    cluster.wait_serving()
+    assert [member[0] for member in cluster.describe("cluster", "a")["members"]] == ["a", "b"]

@@ -13,7 +13,8 @@ from ckptd.sim.convergence import what_is_broken
 from ckptd.sim.history import Call, Outcome
 from ckptd.sim.options import FAULT_KINDS, Options, draw_options
 from ckptd.sim.simulation import last_look, settle
-from ckptd.sim.workload import Opened, Slot, Worker
+from ckptd.sim.slots import Slot
+from ckptd.sim.worker import Opened, Worker
 
 NAME = b"table"
 MODELLED = (b"k0", b"k1", b"k2")

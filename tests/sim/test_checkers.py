@@ -3,6 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -20,8 +23,6 @@ from ckptd.sim.checkers import (
 )
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.linearizability import explain
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 IDS = (b"x", b"y")
@@ -33,7 +34,9 @@ def put(begin: int, end: int, *pairs: tuple[bytes, bytes], outcome: Outcome = Ou
 
 
 def create(begin: int, end: int, section_id: bytes, content: bytes, code: int = codes.OK) -> Call:
-    call = Call(0, begin, 1, Doing.UPDATE, [[Op.CREATE, section_id, 2**63 - 1, content]], begin, end, Outcome.OK)
+    call = Call(
+        0, begin, 1, Doing.UPDATE, [[Op.CREATE, section_id, 2**63 - 1, content]], begin, end, Outcome.OK
+    )
     return call if code == codes.OK else replace(call, outcome=Outcome.REFUSED, code=code, index=0)
 
 
@@ -58,8 +61,14 @@ GOOD = {
     "sequential": [put(0, 1, (b"x", b"1")), read(2, 3, [b"x"], [b"1"])],
     "concurrent, old value": [put(0, 1, (b"x", b"1")), put(2, 9, (b"x", b"2")), read(3, 4, [b"x"], [b"1"])],
     "concurrent, new value": [put(0, 1, (b"x", b"1")), put(2, 9, (b"x", b"2")), read(3, 4, [b"x"], [b"2"])],
-    "unknown write that was done": [put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN), read(5, 6, [b"x"], [b"1"])],
-    "unknown write that was not done": [put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN), missing(5, 6, b"x")],
+    "unknown write that was done": [
+        put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN),
+        read(5, 6, [b"x"], [b"1"]),
+    ],
+    "unknown write that was not done": [
+        put(0, 1, (b"x", b"1"), outcome=Outcome.UNKNOWN),
+        missing(5, 6, b"x"),
+    ],
     "two writers, readers agree": [
         put(0, 9, (b"x", b"1")),
         put(0, 9, (b"x", b"2")),
@@ -203,12 +212,16 @@ def histories(draw: st.DrawFn) -> list[Call]:
             calls.append(put(begin, end, (b"x", value), (b"y", value), outcome=outcome))
             values.append(value)
         elif kind == "create":
-            calls.append(create(begin, end, section_id, value, draw(st.sampled_from((codes.OK, codes.EXIST)))))
+            calls.append(
+                create(begin, end, section_id, value, draw(st.sampled_from((codes.OK, codes.EXIST))))
+            )
             values.append(value)
         elif kind == "delete":
             code = draw(st.sampled_from((codes.OK, codes.NOT_EXIST)))
             told = Outcome.OK if code == codes.OK else Outcome.REFUSED
-            calls.append(Call(0, begin, 1, Doing.UPDATE, [[Op.DELETE, section_id]], begin, end, told, code, 0))
+            calls.append(
+                Call(0, begin, 1, Doing.UPDATE, [[Op.DELETE, section_id]], begin, end, told, code, 0)
+            )
         elif kind == "read":
             calls.append(read(begin, end, [section_id], [draw(st.sampled_from(values))]))
         elif kind == "missing":

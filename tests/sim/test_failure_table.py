@@ -1,6 +1,8 @@
 """What must happen under each fault, row by row of the failure table, in virtual time."""
 
 import pytest
+from tests.sim.scenario import Scenario, calm, five_nodes, three_nodes, two_nodes
+
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
@@ -12,8 +14,6 @@ from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.history import Outcome
-
-from tests.sim.scenario import Scenario, calm, five_nodes, three_nodes, two_nodes
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 ASYNC = (SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
@@ -74,7 +74,9 @@ def test_a_suffix_at_most_is_lost_when_the_active_node_of_an_async_checkpoint_cr
 
 
 @pytest.mark.parametrize("flags", ASYNC)
-def test_no_active_replica_until_one_is_set_when_that_of_a_collocated_async_checkpoint_is_lost(flags: int) -> None:
+def test_no_active_replica_until_one_is_set_when_that_of_a_collocated_async_checkpoint_is_lost(
+    flags: int,
+) -> None:
     scenario = three_nodes(flags | COLLOCATED)
     active = scenario.active
     assert active is not None
@@ -312,7 +314,7 @@ def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
 
 
 def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() -> None:
-    """R3, R4: they remember a view that a third node may still serve in; it is proved dead only by its return."""
+    """R3, R4: they remember a view in which the third may still serve; only its return proves it dead."""
     scenario = three_nodes(SYNC)
     scenario.write(b"held by nobody now")
     for node_id in list(scenario.cluster.hosts):

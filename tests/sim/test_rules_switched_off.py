@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 
 import pytest
+
 from ckptd.core.active import ActiveReplica
 from ckptd.core.clients import Clients
 from ckptd.core.directory import Directory
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.installation import Installation
 from ckptd.core.log import UpdateLog
-from ckptd.core.membership import Membership
 from ckptd.core.replica import Replica
 from ckptd.core.section import SectionTable
 from ckptd.sim.options import draw_options
@@ -35,7 +36,7 @@ def test_a_lease_that_never_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_installer_that_does_not_wait_for_leases_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Membership, "_leases_end_ns", lambda membership, collection: 0)
+    monkeypatch.setattr(Installation, "_leases_end_ns", lambda installation, collection: 0)
     assert first_found().rule in ("one active replica", "history", "same version, same sections")
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ckptd.sim.options import FAULT_KINDS, draw_options
 from ckptd.sim.simulation import simulate
 from ckptd.sim.trace import Trace
@@ -55,5 +56,3 @@ def test_the_seeds_hold_every_kind_of_fault_and_every_number_of_nodes() -> None:
     assert {options.nodes for options in drawn} == {1, 2, 3, 5}
     for place, kind in enumerate(FAULT_KINDS):
         assert any(options.fault_every_ns and options.fault_weights[place] for options in drawn), kind
-
-

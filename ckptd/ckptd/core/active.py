@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.limits import CALL_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckptd.core.log import Update
 from ckptd.core.refusal import Refusal
@@ -112,7 +113,7 @@ class ActiveReplica:
 
         An active replica first catches up with the most advanced one, then brings every
         in-sync one to its own state, and serves nothing before: what it holds might
-        otherwise be answered to a reader and be lost with it (DESIGN 5.4).
+        otherwise be answered to a reader and be lost with it (ADR 6).
         """
         if self.ready or self.unreported:
             return
@@ -200,9 +201,15 @@ class ActiveReplica:
         """Take one UPDATE request: refuse it, recognise a retry, or give it the next version."""
         replica, log, context = self.replica, self.replica.log, self.context
         session, number, lowest, body = request.session, request.number, request.lowest, request.body
-        known = log.find_answer(session, number, lowest)
-        if known is not None:
-            self._answer_again(known, request)
+        try:
+            known = log.find_answer(session, number, lowest)
+            if known is not None:
+                self._answer_again(known, request)
+                return
+            if len(body) > CALL_BYTES_MAX:
+                raise Refusal(codes.NO_RESOURCES, f"{len(body)} bytes exceed {CALL_BYTES_MAX} in one call")
+        except Refusal as refusal:
+            self.answer(request, answer_error(refusal.code, refusal.text))
             return
         settings = context.settings
         if log.entry_bytes > settings.pending_bytes_max and log.committed_seq < log.seq:
@@ -213,7 +220,7 @@ class ActiveReplica:
         before: Before = {}
         try:
             ops = unpack_body(body)
-            generated = replica.sections.apply(ops, time_ns, seq, before, Op.CLIENT_MAX)
+            generated = replica.sections.apply(ops, time_ns, seq, before, of_client=True)
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.answer_when_committed(request, error)

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
+from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.section import Before
 
@@ -89,7 +92,7 @@ class Update:
 
 
 class Answers:
-    """The answers of one session, so that a retry is answered and not applied (DESIGN of ADR 4).
+    """The answers of one session, so that a retry is answered and not applied (ADR 8).
 
     The client trims them by its lowest unanswered request; below that a request is stale.
     """
@@ -194,6 +197,7 @@ class UpdateLog:
         """(seq, answer) of a request that was applied before; trims the session's answers.
 
         A request below the lowest unanswered one was answered long ago: (0, b"").
+        Raises: Refusal NO_RESOURCES when a client lets answers pile up.
         """
         answers = self.answers.get(session)
         if answers is None:
@@ -202,6 +206,8 @@ class UpdateLog:
             return 0, b""
         if lowest > answers.lowest:
             answers.trim(lowest)
+        if len(answers.by_request) >= ANSWERS_MAX:
+            raise Refusal(codes.NO_RESOURCES, f"{ANSWERS_MAX} answers of this session are kept already")
         return answers.by_request.get(request)
 
     def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:

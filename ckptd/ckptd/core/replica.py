@@ -19,7 +19,7 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.limits import PAGE_BYTES_MAX, SIZE_MAX
+from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX, SIZE_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, answer_ok
 from ckptd.core.attributes import Attributes
 from ckptd.core.context import Context
@@ -140,7 +140,9 @@ class Replica:
     def commit(self, committed_seq: int) -> None:
         """Every in-sync replica holds what is staged up to here."""
         log = self.log
-        log.committed_seq = committed_seq = min(committed_seq, log.seq)
+        if committed_seq > log.seq:
+            committed_seq = log.seq
+        log.committed_seq = committed_seq
         pending = log.pending
         while pending and pending[0].seq <= committed_seq:
             pending.popleft().before = None
@@ -186,6 +188,7 @@ class Replica:
         get = self.committed_section if self.log.pending else self.sections.sections.get
         limit = self.attributes.section_bytes_max
         values: list[bytes] = []
+        total = 0
         for index, element in enumerate(elements):
             try:
                 section_id, offset, size = element
@@ -207,6 +210,9 @@ class Replica:
             if offset or size is not None:
                 content = content[offset : len(content) if size is None else offset + size]
             values.append(content)
+            total += len(content)
+            if total > CALL_BYTES_MAX:
+                raise Refusal(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
         return answer_ok(values)
 
     def count_and_bytes(self) -> tuple[int, int]:

@@ -90,7 +90,8 @@ class Requests:
         replica = self.replicas.held.get(entry.creation_id)
         if request.kind == Kind.UPDATE and replica is not None:
             # It may have been applied before the active replica was lost, and be here already.
-            known = replica.log.find_answer(request.session, request.number, request.lowest)
+            answers = replica.log.answers.get(request.session)
+            known = answers.by_request.get(request.number) if answers is not None else None
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return

@@ -7,7 +7,7 @@ clients.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ckpt_protocol import codes
@@ -19,7 +19,7 @@ from ckptd.core.refusal import Refusal
 
 VALID: Final = SA_CKPT_SECTION_VALID
 CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
-_CREATED_FIELDS: Final = 4
+_FIELDS_OF_CREATE: Final = 4  # A fifth, true, marks an id that was generated.
 DEFAULT_ID: Final = b""
 
 
@@ -45,10 +45,23 @@ Before = dict[bytes, Section | None]
 """What stood under each id that an update touched; None: nothing."""
 
 
+Handler = Callable[[Any, int, int, Before], bytes | None]
+"""Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
+
+
 class SectionTable:
     """All sections of one replica, within its checkpoint's limits."""
 
-    __slots__ = ("_apply", "_cap", "_sorted", "attributes", "content_bytes", "expirations", "sections")
+    __slots__ = (
+        "_cap",
+        "_of_all",
+        "_of_clients",
+        "_sorted",
+        "attributes",
+        "content_bytes",
+        "expirations",
+        "sections",
+    )
 
     def __init__(self, attributes: Attributes) -> None:
         self.attributes = attributes
@@ -57,25 +70,23 @@ class SectionTable:
         self.expirations: list[tuple[int, bytes]] = []
         self._sorted: list[bytes] | None = None
         self._cap = attributes.section_bytes_cap
-        self._apply = (
-            None,
-            self._create,
-            self._delete,
-            self._overwrite,
-            self._write,
-            self._set_expiration,
-            self._put,
-            self._patch,
-            self._remove,
-            self._piece,
-        )
+        self._of_clients: dict[int, Handler] = {
+            Op.CREATE: self._create,
+            Op.DELETE: self._delete,
+            Op.OVERWRITE: self._overwrite,
+            Op.WRITE: self._write,
+            Op.EXPIRATION_SET: self._set_expiration,
+            Op.PUT: self._put,
+            Op.PATCH: self._patch,
+        }
+        self._of_all = {**self._of_clients, Op.REMOVE: self._remove, Op.PIECE: self._piece}
         if attributes.sections_max == 1:
             self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, 0, 0)
 
     # -- changing
 
     def apply(
-        self, ops: Any, time_ns: int, seq: int, before: Before, code_max: int = Op.PIECE
+        self, ops: Any, time_ns: int, seq: int, before: Before, of_client: bool = False
     ) -> list[bytes] | None:
         """Do every operation or none. Returns the ids that were generated, None for none.
 
@@ -84,25 +95,22 @@ class SectionTable:
         """
         if type(ops) is not list or not ops:
             raise Refusal(codes.INVALID_PARAM, "an update without operations")
+        handlers = self._of_clients if of_client else self._of_all
         generated: list[bytes] | None = None
-        handlers = self._apply
-        for index, op in enumerate(ops):
-            try:
-                code = op[0]
-                if not 0 < code <= code_max:
-                    raise Refusal(codes.INVALID_PARAM, f"operation {code} is unknown")
-                handlers[code](op, time_ns, seq, before)  # type: ignore[misc]
-                if code == Op.CREATE and len(op) > _CREATED_FIELDS:
-                    generated = [*(generated or ()), op[1]]
-            except Refusal as refusal:
-                self.undo(before)
-                refusal.index = index
-                raise
-            except (ValueError, TypeError, IndexError):
-                self.undo(before)
-                raise Refusal(
-                    codes.INVALID_PARAM, "an operation has missing or wrong fields", index
-                ) from None
+        index = 0
+        try:
+            for index, op in enumerate(ops):  # noqa: B007 (the handlers below need it)
+                made = handlers[op[0]](op, time_ns, seq, before)
+                if made is not None:
+                    generated = [*(generated or ()), made]
+        except Refusal as refusal:
+            self.undo(before)
+            refusal.index = index
+            raise
+        except (KeyError, ValueError, TypeError, IndexError):
+            self.undo(before)
+            text = "an operation is unknown, or has missing or wrong fields"
+            raise Refusal(codes.INVALID_PARAM, text, index) from None
         return generated
 
     def apply_leniently(self, ops: Any, time_ns: int, seq: int, before: Before) -> None:
@@ -185,8 +193,10 @@ class SectionTable:
         if len(self.sections) >= self.attributes.sections_max:
             raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
 
-    def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
-        _, section_id, expiration_ns, content = op[:_CREATED_FIELDS]
+    def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> bytes | None:
+        _, section_id, expiration_ns, content, *mark = op
+        if mark not in ([], [True]):
+            raise ValueError
         if type(section_id) is not bytes:
             raise TypeError
         self._check_content(content)
@@ -198,6 +208,7 @@ class SectionTable:
             op[:] = [op[0], section_id, expiration_ns, content, True]
         self._check_new_id(section_id)
         self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), before)
+        return section_id if len(op) > _FIELDS_OF_CREATE else None
 
     def _generate_id(self, seq: int) -> bytes:
         """An id that is free: the update's seq in up to eight bytes, counted on while it is taken."""
@@ -307,6 +318,20 @@ class SectionTable:
 
     def _patch(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
         _, section_id, offset, content, expiration_ns = op
+        old = self.sections.get(section_id)
+        if (
+            old is not None
+            and not offset
+            and type(content) is bytes
+            and len(old.content) <= len(content) <= self._cap
+            and old.state == VALID
+            and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
+        ):  # The common case, as in _put.
+            if section_id not in before:
+                before[section_id] = old
+            self.content_bytes += len(content) - len(old.content)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            return
         old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
         self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, before)
 

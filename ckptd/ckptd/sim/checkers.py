@@ -1,4 +1,4 @@
-"""The checkers: they look at the recorded history from outside and say what no correct service could have done.
+"""The checkers: they look at the history from outside and say what no correct service could have done.
 
 Each returns the contradictions that it found, as text. What they may know beyond the
 calls is only when an asynchronous checkpoint lost its active replica.
@@ -19,7 +19,7 @@ from ckptd.sim.model import State, follow, initial_state
 
 @dataclass(slots=True)
 class Subject:
-    """One checkpoint as the checkers see it: its flags, the ids that are modelled, when its active replica was lost."""
+    """One checkpoint as the checkers see it: its flags, the modelled ids, when its active replica was lost."""
 
     name: bytes
     creation_id: int
@@ -67,7 +67,7 @@ def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) 
 
 
 def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
-    """The call with only the ids that are modelled: others (generated, expiring) have checkers of their own."""
+    """The call if it names modelled ids only: the others are generated, or expire."""
     if call.doing == Doing.ITERATE:
         if call.outcome != Outcome.OK:
             return None
@@ -94,7 +94,7 @@ def project(call: Call, section_id: bytes) -> Call | None:
 
 
 def check_generated(calls: Sequence[Call], lossy: bool) -> list[str]:
-    """Each CREATE with a generated id was done once: no value stands under two ids, and what was told is true."""
+    """Each CREATE with a generated id was done once, under the id that was told."""
     wrong: list[str] = []
     made = {
         call.asked[0][3]: call
@@ -132,12 +132,12 @@ def check_not_done(calls: Sequence[Call]) -> list[str]:
             for op in call.asked:
                 if op[0] in (1, 3, 6):
                     refused[op[3] if op[0] == 1 else op[2]] = call
-    wrong = []
+    wrong: list[str] = []
     for call in calls:
         if call.outcome == Outcome.OK and call.result and call.doing != Doing.UPDATE:
             values = call.result.values() if type(call.result) is dict else call.result
             wrong.extend(
-                f"read, after TRY_AGAIN said that it was not done: {refused[value].describe()}; {call.describe()}"
+                f"read, after it was said not to be done: {refused[value].describe()}; {call.describe()}"
                 for value in values
                 if value in refused
             )
@@ -145,7 +145,7 @@ def check_not_done(calls: Sequence[Call]) -> list[str]:
 
 
 def explain_by_brute_force(calls: Sequence[Call], start: State) -> bool:
-    """The dumb second checker, for small histories without losses: try every order of every choice of unknown calls."""
+    """The dumb second checker, for small histories without losses: try every order of all calls."""
     certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
     doubtful = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
     for bits in range(2 ** len(doubtful)):
@@ -159,11 +159,12 @@ def _fits(order: Sequence[Call], start: State) -> bool:
     for place, call in enumerate(order):
         if any(0 <= later.returned_ns < call.invoked_ns for later in order[place + 1 :] if _ended(later)):
             return False
-    state: State | None = start
+    state = start
     for call in order:
-        state = follow(call, state)
-        if state is None:
+        after = follow(call, state)
+        if after is None:
             return False
+        state = after
     return True
 
 

@@ -1,4 +1,4 @@
-"""A simulated client's session: request numbers, retries, fail-over and time-outs, as the protocol asks of any client.
+"""A simulated client's session: request numbers, retries, fail-over, time-outs, as the protocol asks.
 
 It is written from the protocol's words alone and shares nothing with the client library,
 so that neither hides a mistake of the other.

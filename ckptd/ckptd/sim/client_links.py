@@ -1,4 +1,4 @@
-"""Links between clients and nodes: FIFOs that can break, from a client that is on a node's host or elsewhere."""
+"""Links between clients and nodes: FIFOs that can break."""
 
 from typing import Protocol
 
@@ -23,7 +23,7 @@ class ClientEnd(Protocol):
 
 
 class ClientLink:
-    """One connection; `number` is the node's name for it. `open_here` and `open_there`: the client's and the node's end."""
+    """One connection; `number` is the node's name for it, `open_here` the client's end, `open_there` the node's."""
 
     __slots__ = (
         "client",
@@ -63,7 +63,7 @@ class ClientLinks:
         return self.world.between(options.delay_min_ns, options.delay_max_ns)
 
     def connect(self, client: ClientEnd, node_id: str) -> None:
-        """A client connects to a node; nothing is heard from a machine that is off or a process that is paused."""
+        """A client connects to a node; a machine that is off or a process that is paused says nothing."""
         self.world.after(self._delay_ns(), lambda: self._reach(client, node_id))
 
     def _reach(self, client: ClientEnd, node_id: str) -> None:

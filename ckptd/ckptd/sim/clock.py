@@ -13,7 +13,10 @@ WORLD_BEGAN_WALL_NS: Final = 1_700_000_000 * 10**9
 
 @dataclass(slots=True, frozen=True)
 class Clock:
-    """A monotonic clock that began at `offset_ns` and gains `skew_ppm` parts per million; `wall_error_ns` is the wall clock's."""
+    """A monotonic clock that began at `offset_ns` and gains `skew_ppm` parts per million.
+
+    `wall_error_ns`: how far the node's wall clock is from the true one.
+    """
 
     offset_ns: int
     skew_ppm: int

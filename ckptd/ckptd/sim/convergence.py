@@ -1,4 +1,4 @@
-"""What must be true of the whole cluster once faults have stopped (DESIGN 8.8)."""
+"""What must be true of the whole cluster once faults have stopped."""
 
 from ckptd.core.invariants import broken_invariants, content_of, version_of
 from ckptd.core.node import Node
@@ -32,7 +32,8 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
         if node.view is None:
             return f"{host.node_id} has no view: waits for {node.membership.waiting_for}"
         if len(node.view.members) < len(cluster.hosts):
-            return f"{host.node_id} is in a view of {', '.join(node.view.members)}: {node.membership.waiting_for}"
+            members = ", ".join(node.view.members)
+            return f"{host.node_id} is in a view of {members}: {node.membership.waiting_for}"
         if not node.serving(host.local_ns):
             return f"{host.node_id} does not serve: {node.membership.waiting_for}"
         assert first.view is not None

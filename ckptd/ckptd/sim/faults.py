@@ -135,7 +135,8 @@ class Faults:
                 self.network.heal(way)
         self.network.slowness.clear()
         self.network.extra_loss = 0.0
-        for node_id in self.cluster.hosts:
+        for node_id, host in self.cluster.hosts.items():
+            host.crash_after = None
             self.resume(node_id)
             self.restart(node_id)
         self.world.say("all faults are over")

@@ -21,7 +21,7 @@ EXPLANATIONS_MAX: Final = 8_000
 
 
 class Past:
-    """A state that an explanation went through, the call that ended it, and what was before. One object for each."""
+    """A state that an explanation went through, the call that ended it, what was before. One object each."""
 
     __slots__ = ("before", "number", "state")
 
@@ -32,12 +32,12 @@ class Past:
 
 
 Explanation = tuple[State, frozenset[int], Past | None]
-"""The state now, which of the calls under way have taken effect, and the way here (where a loss may lead back)."""
+"""The state, which calls under way have taken effect, and the way here (a loss may lead back)."""
 
 
 @dataclass(slots=True, frozen=True)
 class Explained:
-    """The verdict. `wrong` is the first call that no order explains; `undecided`: it became too much to follow."""
+    """The verdict. `wrong` is the first call that no order explains; `undecided`: too much to follow."""
 
     wrong: Call | None = None
     undecided: bool = False

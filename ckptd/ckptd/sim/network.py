@@ -1,4 +1,4 @@
-"""The network between the nodes: one link a pair, datagrams, cuts, and what a dead process looks like from afar.
+"""The network between the nodes: links, datagrams, cuts, and what a dead process looks like from afar.
 
 A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link
 times out; a process that dies sends the end of the stream behind a part of what was
@@ -49,7 +49,9 @@ class PeerLink:
 
 
 class Network:
-    """`ends[x, y]` is the link to `y` as `x` has it; `cuts` counts what blocks a way, `slowness` multiplies its delay.
+    """`ends[x, y]` is the link to `y` as `x` has it.
+
+    `cuts` counts what blocks a way, `slowness` multiplies its delay.
 
     While `quiet` no datagram is lost or doubled.
     """
@@ -165,7 +167,7 @@ class Network:
         self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
 
     def process_gone(self, node_id: str, orderly: bool) -> None:
-        """The process ended, its machine lives: its peers see the end of the stream, perhaps not all before it."""
+        """The process ended, its machine lives: peers see the end of the stream, perhaps not all before."""
         for peer in self.peers_of(node_id):
             link = self.ends.get((node_id, peer))
             if link is None:
@@ -276,7 +278,7 @@ class Network:
 
     def _refused(self, node_id: str, peer: str, incarnation: int, last: int) -> None:
         host = self.hosts[node_id]
-        # A process takes longer to start than a refusal can be overtaken by: its first heartbeat comes behind.
+        # Starting takes longer than a refusal is on its way: the first heartbeat comes behind it.
         overtaken = self.hosts[peer].incarnation != last
         usable = host.incarnation == incarnation and (node_id, peer) not in self.ends and not overtaken
         if usable and not self.is_cut((peer, node_id)):

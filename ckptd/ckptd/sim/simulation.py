@@ -1,4 +1,4 @@
-"""One simulation from its seed to its verdict: faults first (safety), then healing and convergence (liveness)."""
+"""One simulation from seed to verdict: faults first (safety), then healing and convergence (liveness)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken, what_is_missing
 from ckptd.sim.options import Options
 from ckptd.sim.trace import Trace
-from ckptd.sim.workload import Worker
+from ckptd.sim.worker import Worker
 from ckptd.sim.world import StepsSpent, Violation
 
 CONVERGENCE_NS: Final = 30 * SECOND_NS

@@ -33,14 +33,14 @@ class Reign:
 
 @dataclass(slots=True, frozen=True)
 class Placed:
-    """What a node's directory last said of a checkpoint: who held it in sync, by starts; whether it was open."""
+    """What a node's directory last said of a checkpoint: who held it in sync, and whether it was open."""
 
     in_sync: tuple[tuple[str, int], ...]
     is_open: bool
 
 
 class Watch:
-    """`losses_ns`: by creation id, when a checkpoint went to a new active replica without the old one's word."""
+    """`losses_ns`: by creation id, when an active replica took over without the old one's word."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
@@ -107,7 +107,7 @@ class Watch:
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
                     "no history is abandoned",
-                    f"{node_id} founded epoch {view.epoch} while {member_id}, a member in {last.epoch}, lives",
+                    f"{node_id} founded epoch {view.epoch} while {member_id} of {last.epoch} lives",
                 )
 
     def _nodes(self) -> list[Node]:
@@ -133,7 +133,7 @@ class Watch:
         self._placed[node_id] = (place, now)
 
     def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
-        """A view came without a checkpoint that was open: right only if every replica of it is dead, or it was closed."""
+        """A view came without a checkpoint that was open: right only if every replica of it is dead."""
         still_open = any(
             opened[0] == creation_id
             for session in node.directory.sessions.values()
@@ -173,7 +173,7 @@ class Watch:
         if first != digest:
             raise Violation(
                 "same version, same sections",
-                f"{replica.name!r} ({creation_id:x}) at {version} is another on {node_id} than it was on {who}:"
+                f"{replica.name!r} ({creation_id:x}) at {version} is not on {node_id} what it was on {who}:"
                 f" {_show(replica)}{self._show_other(who, creation_id, version)}",
             )
 
