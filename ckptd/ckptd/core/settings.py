@@ -12,7 +12,7 @@ class Settings:
     """One node's settings. Times are ns, sizes bytes. All nodes of a cluster agree on all but the first."""
 
     node_id: str
-    cluster: str = ""
+    cluster: str = "ckptd"
     """The cluster's name: heartbeats of others are ignored."""
 
     peers: tuple[str, ...] = ()

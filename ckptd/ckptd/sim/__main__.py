@@ -50,7 +50,8 @@ def _tell(verdict: Verdict) -> None:
     seed = verdict.options.seed
     print(
         f"seed {seed}: {verdict.events} events, {verdict.calls} calls,"
-        f" {verdict.undecided} histories undecided, {verdict.world_ns / 1e9:.3f} s of virtual time, trace {verdict.digest}"
+        f" {verdict.undecided} histories undecided, {verdict.world_ns / 1e9:.3f} s of virtual time,"
+        f" trace {verdict.digest}"
     )
     if verdict.good:
         print(f"seed {seed}: {'stopped early, ' if verdict.stopped else ''}every rule held")

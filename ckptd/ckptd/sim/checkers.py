@@ -19,7 +19,7 @@ from ckptd.sim.model import State, follow, initial_state
 
 @dataclass(slots=True)
 class Subject:
-    """One checkpoint as the checkers see it: its flags, the modelled ids, when its active replica was lost."""
+    """One checkpoint as the checkers see it: its flags, the modelled ids, when its active was lost."""
 
     name: bytes
     creation_id: int

@@ -23,7 +23,10 @@ class ClientEnd(Protocol):
 
 
 class ClientLink:
-    """One connection; `number` is the node's name for it, `open_here` the client's end, `open_there` the node's."""
+    """One connection; `number` is the node's name for it.
+
+    `open_here`: the client has its end, `open_there`: the node has its own.
+    """
 
     __slots__ = (
         "client",
