@@ -132,11 +132,11 @@ def measure_kinds(console: Console, cluster: LocalCluster) -> bool:
     """All six; True if none broke its promise."""
     grid = Grid(
         "kind",
-        "acknowledged writes:",
-        "number",
+        "it promises",
+        "acknowledged",
         "survived",
         "lost",
-        "next after",
+        "next write after",
         title="SIGKILL of the active replica's node under a stream of writes",
     )
     kept = True
