@@ -5,6 +5,8 @@ import gc
 import json
 import os
 import platform
+import signal
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -15,9 +17,9 @@ from rich.console import Console
 from bench.cases import CASES, Case, Outcome, run_case
 from bench.loops import loop_name
 from bench.processes import choose_cores, pin_to
-from bench.report import as_json, print_growths, print_memory, print_outcomes
+from bench.report import as_json, print_growths, print_holding, print_outcomes
 from bench.rigs import CkptdRig, FloorRig
-from bench.scale import Growth, Memory, measure_checkpoints, measure_sections
+from bench.scale import Growth, Holding, measure_checkpoints, measure_sections
 
 ROUNDS = 15
 
@@ -72,6 +74,8 @@ def run_cases(
 def main() -> None:
     """Measure, print, write."""
     arguments = parse()
+    # SIGTERM ends the run as Ctrl-C does, so that no daemon is left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(highlight=False)
     cores = choose_cores(max(1, arguments.cores))
     pin_to(os.getpid(), cores[0])
@@ -82,17 +86,17 @@ def main() -> None:
     outcomes = run_cases(console, cases, cores, arguments.rounds)
     print_outcomes(console, outcomes)
     growths: list[Growth] = []
-    memory: Memory | None = None
+    holding: Holding | None = None
     if not arguments.no_scale:
         pinned = [core for core in cores if core is not None]
         console.print("[dim]100,000 sections")
-        growths, memory = measure_sections(pinned, arguments.rounds)
+        growths, holding = measure_sections(pinned, arguments.rounds)
         console.print("[dim]10,000 checkpoints")
         growths += measure_checkpoints(pinned, arguments.rounds)
         print_growths(console, growths)
-        print_memory(console, memory)
+        print_holding(console, holding)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(facts, outcomes, growths, memory), indent=1) + "\n")
+        arguments.json.write_text(json.dumps(as_json(facts, outcomes, growths, holding), indent=1) + "\n")
 
 
 if __name__ == "__main__":

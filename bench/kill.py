@@ -10,6 +10,8 @@ node that is killed, in half to another one.
 import argparse
 import json
 import random
+import signal
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
     kills: list[Kill] = []
     with LocalCluster(3, name="kill") as cluster:

@@ -4,14 +4,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Final
 
 from bench.processes import cpu_ns
 
 Run = Callable[[int], list[int]]
 """Does that many operations, returns how long each took, in ns."""
 
-SETTLE_SECONDS = 0.02
-"""After a round: what an asynchronous write left to do is done, and counted, before the next."""
+SETTLE_SECONDS: Final = 0.005
+"""After a round: what an asynchronous write left to do is done, and counted, before the next.
+
+Short, since heartbeats go on meanwhile and count as well."""
+
+IDLE_SECONDS: Final = 2.0
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -148,3 +153,12 @@ def measure(contenders: Sequence[Contender], rounds: int, operations: int) -> li
             spent = {name: cpu_ns(pid) - before[name] for name, pid in contender.pids.items()}
             figures.rounds.append(Round(latencies, wall, spent))
     return all_figures
+
+
+def measure_idle(pids: Mapping[str, int]) -> dict[str, float]:
+    """The share of a core that each process uses while nobody asks it for anything, in percent."""
+    before = {name: cpu_ns(pid) for name, pid in pids.items()}
+    began = time.perf_counter_ns()
+    time.sleep(IDLE_SECONDS)
+    wall = time.perf_counter_ns() - began
+    return {name: (cpu_ns(pid) - before[name]) / wall * 100 for name, pid in pids.items()}

@@ -9,7 +9,7 @@ from rich.table import Table as Grid
 
 from bench.cases import Case, Outcome
 from bench.measure import Figures, Ratios
-from bench.scale import RATIO_MAX, Growth, Memory
+from bench.scale import RATIO_MAX, Growth, Holding
 
 PROCESSES: Final = ("client", "node", "replica 1", "replica 2")
 
@@ -51,15 +51,17 @@ def print_growths(console: Console, growths: Sequence[Growth]) -> None:
     console.print(grid)
 
 
-def print_memory(console: Console, memory: Memory) -> None:
-    """Resident memory that the sections took."""
-    grown = ", ".join(f"{node} {size / 2**20:.1f} MiB" for node, size in memory.grown_bytes.items())
-    largest = max(memory.grown_bytes.values()) / memory.sections
-    wanted = f"≤ {memory.goal_bytes / memory.sections:.0f} B a section"
+def print_holding(console: Console, holding: Holding) -> None:
+    """Memory that the sections took, and what the nodes do when nobody asks."""
+    grown = ", ".join(f"{node} {size / 2**20:.1f} MiB" for node, size in holding.grown_bytes.items())
+    largest = max(holding.grown_bytes.values()) / holding.sections
+    wanted = f"≤ {holding.goal_bytes / holding.sections:.0f} B a section"
     console.print(
-        f"RSS growth for {memory.sections:,} sections of {memory.section_bytes} B: {grown}; "
-        + _verdict(wanted, largest, memory.met)
+        f"RSS growth for {holding.sections:,} sections of {holding.section_bytes} B: {grown}; "
+        + _verdict(wanted, largest, holding.met)
     )
+    idle = ", ".join(f"{node} {percent:.1f} %" for node, percent in holding.idle_percent.items())
+    console.print(f"CPU of a core while nobody asks (heartbeats; in every figure above too): {idle}")
 
 
 def _case_json(case: Case) -> dict[str, object]:
@@ -70,7 +72,7 @@ def as_json(
     environment: dict[str, object],
     outcomes: Sequence[Outcome],
     growths: Sequence[Growth],
-    memory: Memory | None,
+    holding: Holding | None,
 ) -> dict[str, object]:
     """Everything, as `--json` writes it."""
     return {
@@ -98,7 +100,7 @@ def as_json(
             }
             for g in growths
         ],
-        "memory": None
-        if memory is None
-        else {**asdict(memory), "goal_bytes": memory.goal_bytes, "met": memory.met},
+        "holding": None
+        if holding is None
+        else {**asdict(holding), "goal_bytes": holding.goal_bytes, "met": holding.met},
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.loops import runner
-from bench.measure import Contender, Figures, Ratios, blocking, measure
+from bench.measure import Contender, Figures, Ratios, blocking, measure, measure_idle
 from bench.processes import rss_bytes
 from ckpt_client import AsyncTable, Table
 from ckptd.testing import LocalCluster
@@ -39,12 +39,14 @@ class Growth:
 
 
 @dataclass(slots=True, frozen=True)
-class Memory:
-    """How much each node's resident memory grew by `sections` sections of `section_bytes`."""
+class Holding:
+    """What `sections` sections of `section_bytes` cost each node by being held."""
 
     sections: int
     section_bytes: int
     grown_bytes: dict[str, int]
+    idle_percent: dict[str, float]
+    """The share of a core that each node uses with all these and nothing to do."""
 
     @property
     def goal_bytes(self) -> int:
@@ -94,7 +96,7 @@ def _compare(sides: Sequence[_Side], what: str, rounds: int) -> list[Growth]:
     return [Growth(f"write, {what}", *writes), Growth(f"read, {what}", *reads)]
 
 
-def measure_sections(cores: Sequence[int], rounds: int) -> tuple[list[Growth], Memory]:
+def measure_sections(cores: Sequence[int], rounds: int) -> tuple[list[Growth], Holding]:
     """Reads and writes at 10 and at 100,000 sections, on one cluster."""
     value = bytes(SECTION_BYTES)
     with LocalCluster(3, name="bench", cores=cores) as cluster, cluster_table(cluster, "few", FEW) as few:
@@ -106,10 +108,11 @@ def measure_sections(cores: Sequence[int], rounds: int) -> tuple[list[Growth], M
                 many.Write([(_key(i), value) for i in range(start, start + FILL_PER_UPDATE)])
             time.sleep(MEMORY_SETTLE_SECONDS)
             grown = {n: rss_bytes(cluster.pid(n)) - before[n] for n in cluster.node_ids}
+            idle = measure_idle({node: cluster.pid(node) for node in cluster.node_ids})
             pids = _pids(cluster)
             sides = [_Side(few, FEW, pids), _Side(many, SECTIONS, pids)]
             growths = _compare(sides, f"{FEW} / {SECTIONS:,} sections", rounds)
-    return growths, Memory(SECTIONS, SECTION_BYTES, grown)
+    return growths, Holding(SECTIONS, SECTION_BYTES, grown, idle)
 
 
 def cluster_table(cluster: LocalCluster, name: str, sections: int) -> Table:

@@ -5,7 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Grid
 
 from ckpt_client import CheckpointError, Table
@@ -25,15 +27,15 @@ AFTER: Final = 100
 
 @dataclass(slots=True, frozen=True)
 class Kind:
-    """A kind of checkpoint, and its promise in words."""
+    """A kind of checkpoint, and which acknowledged writes it may lose."""
 
     name: str
     flags: int
-    promise: str
+    may_be_lost: str
 
 
-_ALL = "none lost"
-_ACTIVE = "the newest may be lost"
+_ALL = "nothing"
+_ACTIVE = "the newest"
 _COLLOCATED = SA_CKPT_CHECKPOINT_COLLOCATED
 KINDS: Final = (
     Kind("ALL_REPLICAS", SA_CKPT_WR_ALL_REPLICAS, _ALL),
@@ -44,7 +46,8 @@ KINDS: Final = (
     Kind("WEAK, collocated", SA_CKPT_WR_ACTIVE_REPLICA_WEAK | _COLLOCATED, _ACTIVE),
 )
 LEGEND: Final = (
-    "ALL_REPLICAS: a write returns when every replica has it.",
+    "next: how long after the kill a write that began after it was acknowledged.",
+    "ALL_REPLICAS: a write returns when every replica has it; nothing acknowledged may be lost.",
     "ACTIVE_REPLICA: it returns when the active replica has it; the others follow at once, each write whole.",
     "WEAK: as ACTIVE_REPLICA, but the others follow in batches, of the newest values only.",
     "collocated: replicas only where the checkpoint is open; without ALL_REPLICAS no node becomes active "
@@ -131,12 +134,14 @@ def kill_under_stream(cluster: LocalCluster, kind: Kind, number: int) -> Outcome
 def measure_kinds(console: Console, cluster: LocalCluster) -> bool:
     """All six; True if none broke its promise."""
     grid = Grid(
-        "kind",
-        "it promises",
+        Column("kind", no_wrap=True),
+        "may be lost",
         "acknowledged",
         "survived",
         "lost",
-        "next write after",
+        "next",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
         title="SIGKILL of the active replica's node under a stream of writes",
     )
     kept = True
@@ -146,7 +151,7 @@ def measure_kinds(console: Console, cluster: LocalCluster) -> bool:
         lost = outcome.acknowledged - outcome.survived
         kept &= not (kind.flags & SA_CKPT_WR_ALL_REPLICAS and lost) and not outcome.failed
         counts = (f"{outcome.acknowledged:,}", f"{outcome.survived:,}", str(lost))
-        grid.add_row(kind.name, kind.promise, *counts, f"{outcome.next_ms:.0f} ms")
+        grid.add_row(kind.name, kind.may_be_lost, *counts, f"{outcome.next_ms:.0f} ms")
     console.print(grid)
     for line in LEGEND:
         console.print(f"[dim]{line}[/]")

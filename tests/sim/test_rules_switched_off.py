@@ -1,6 +1,7 @@
 """A checker that never fires is no checker: each rule of the core, switched off, is found by some seed."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -12,16 +13,59 @@ from ckptd.core.installation import Installation
 from ckptd.core.log import UpdateLog
 from ckptd.core.replica import Replica
 from ckptd.core.section import SectionTable
-from ckptd.sim.options import draw_options
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.options import FAULT_KINDS, Options, draw_options
 from ckptd.sim.simulation import Verdict, simulate
 
 SEEDS = range(1, 61)
 
 
-def first_found(seeds: Iterable[int] = SEEDS, nodes: int = 3) -> Verdict:
+def as_drawn(seed: int) -> Options:
+    return draw_options(seed, 3)
+
+
+def contended(seed: int) -> Options:
+    """Clients that call without a pause on a network that takes longer than they do, and no faults."""
+    return replace(
+        draw_options(seed, 3, clients=4),
+        checkpoints=6,
+        chaos_ns=SECOND_NS,
+        fault_every_ns=0,
+        think_ns=MILLISECOND_NS,
+        delay_min_ns=200_000,
+        delay_max_ns=4 * MILLISECOND_NS,
+        datagram_loss=0.0,
+    )
+
+
+def broken_links(seed: int) -> Options:
+    """The same, with connections that are reset all the time, so that calls are repeated elsewhere."""
+    weights = tuple(int(kind in ("break-link", "break-client", "crash-process")) for kind in FAULT_KINDS)
+    return replace(
+        contended(seed), fault_every_ns=20 * MILLISECOND_NS, fault_weights=weights, faults_overlap=True
+    )
+
+
+def short_pauses(seed: int) -> Options:
+    """Nodes that stand still for longer than the replica time-out and shorter than the lease."""
+    weights = tuple(int(kind in ("pause", "isolate")) for kind in FAULT_KINDS)
+    return replace(
+        draw_options(seed, 3, clients=4),
+        fault_every_ns=200 * MILLISECOND_NS,
+        fault_weights=weights,
+        faults_overlap=False,
+        think_ns=3 * MILLISECOND_NS,
+        lease_ns=600 * MILLISECOND_NS,
+        grace_ns=800 * MILLISECOND_NS,
+        replica_timeout_ns=100 * MILLISECOND_NS,
+        patience_ns=SECOND_NS,
+    )
+
+
+def first_found(draw: Callable[[int], Options] = as_drawn, seeds: Iterable[int] = SEEDS) -> Verdict:
     """The first seed's verdict that says that a rule is broken."""
     for seed in seeds:
-        verdict = simulate(draw_options(seed, nodes))
+        verdict = simulate(draw(seed))
         if not verdict.good:
             return verdict
     raise AssertionError("no seed found it")
@@ -32,17 +76,17 @@ def test_a_lease_that_never_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> No
         heartbeats.context.lease_until_ns = 2**63
 
     monkeypatch.setattr(Heartbeats, "renew_lease", renew)
-    assert first_found().rule in ("one active replica", "history", "same version, same sections")
+    assert first_found(short_pauses).rule in ("one active replica", "history", "same version, same sections")
 
 
 def test_an_installer_that_does_not_wait_for_leases_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Installation, "_leases_end_ns", lambda installation, collection: 0)
-    assert first_found().rule in ("one active replica", "history", "same version, same sections")
+    assert first_found(short_pauses).rule in ("one active replica", "history", "same version, same sections")
 
 
 def test_a_retry_that_is_applied_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UpdateLog, "find_answer", lambda log, session, request, lowest: None)
-    assert first_found().rule == "history"
+    assert first_found(broken_links).rule == "history"
 
 
 def test_an_answer_before_all_replicas_hold_the_update_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +99,7 @@ def test_an_answer_before_all_replicas_hold_the_update_is_found(monkeypatch: pyt
             active.answer(asked, update.answer)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(ActiveReplica, "_send", send)
-    assert first_found().rule == "history"
+    assert first_found(contended).rule == "history"
 
 
 def test_a_read_of_what_is_not_committed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +108,12 @@ def test_a_read_of_what_is_not_committed_is_found(monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setattr(Replica, "overlay", lambda replica: {})
     monkeypatch.setattr(Replica, "pending_touches", lambda replica, section_ids: False)
-    assert first_found().rule == "history"
+    assert first_found(contended).rule == "history"
 
 
 def test_an_update_that_is_half_applied_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SectionTable, "undo", lambda table, before: before.clear())
-    assert first_found().rule in ("history", "same version, same sections")
+    assert first_found(contended).rule in ("history", "same version, same sections")
 
 
 def test_a_session_that_never_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,9 @@ from ckptd.sim.model import CORRUPTED, State, follow, observes
 EXPLANATIONS_MAX: Final = 8_000
 """More explanations at once than this are not followed: the history stays undecided."""
 
+STEPS_MAX: Final = 150_000
+"""Nor is one that takes more steps than this in all: most take a few hundred."""
+
 
 class Past:
     """A state that an explanation went through, the call that ended it, what was before. One object each."""
@@ -101,6 +104,7 @@ class _Search:
                 points.append((call.returned_ns, 2, number))
         points.extend((loss_ns, 1, -1) for loss_ns in losses_ns)
         self.points = sorted(points)
+        self.steps = 0
         self.under_way: dict[int, Call] = {}
         self.pasts: dict[tuple[State, int, Past | None], Past] = {}
 
@@ -143,6 +147,7 @@ class _Search:
         stack = list(now)
         while stack:
             state, done, past = stack.pop()
+            self.steps += 1
             if number in done:
                 done_with[state, done - {number}, past] = None
                 continue
@@ -156,7 +161,7 @@ class _Search:
                 if explanation not in known:
                     known[explanation] = None
                     stack.append(explanation)
-            if len(known) > EXPLANATIONS_MAX:
+            if len(known) > EXPLANATIONS_MAX or self.steps > STEPS_MAX:
                 raise _TooMany
         return list(done_with)
 

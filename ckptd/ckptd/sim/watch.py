@@ -18,17 +18,17 @@ from ckptd.core.invariants import (
 )
 from ckptd.core.node import Node
 from ckptd.core.replica import Replica
-from ckptd.core.view import View
+from ckptd.core.view import Member, View
 from ckptd.sim.host import Host
 from ckptd.sim.world import Violation, World
 
 
 @dataclass(slots=True, frozen=True)
 class Reign:
-    """Who is (or was last) the active replica of a checkpoint: a node, and which start of it."""
+    """Who is (or was last) the active replica of a checkpoint: a node, and which stay of it in the view."""
 
     node_id: str
-    incarnation: int
+    member: Member
 
 
 @dataclass(slots=True, frozen=True)
@@ -197,17 +197,15 @@ class Watch:
             broken = uncommitted_promise(replica, entry, view, self._nodes())
             if broken:
                 raise Violation("committed is held by all", broken)
-        reign = Reign(host.node_id, host.incarnation)
+        reign = Reign(host.node_id, view.members[host.node_id])
         last = self.reigns.get(creation_id)
         if last == reign:
             return
         self.reigns[creation_id] = reign
         if last is None:
             return
-        handed_over = (
-            view.has(last.node_id, last.incarnation)
-            and self.hosts[last.node_id].incarnation == last.incarnation
-        )
+        # One that left the view and came back gave its replica up in between, and with it what only it had.
+        handed_over = view.members.get(last.node_id) == last.member
         self.world.say(
             f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {reign.node_id}"
             + ("" if handed_over else ", the old one is gone")
