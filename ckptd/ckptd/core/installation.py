@@ -51,6 +51,8 @@ class Collected:
 class Installation:
     """`view` is the installed view; `installs` are the INSTALL frames that members may still lack.
 
+    `lost_epoch` is that of a view whose members cannot have what the last one served.
+
     `learn` tells the membership of a decided view, and answers whether that is the newest.
     """
 
@@ -70,6 +72,7 @@ class Installation:
         self.view: View | None = None
         self.collection: Collection | None = None
         self.installs: dict[str, bytes] = {}
+        self.lost_epoch = 0
         self.waiting_for = ""
 
     @property
@@ -182,8 +185,8 @@ class Installation:
             counted = {
                 n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())
             }
-        if not counted and not self._nothing_to_lose(view):
-            self.waiting_for = "a member that holds the directory"
+        if not counted and not any(member.join_epoch == view.founded for member in view.members.values()):
+            self._give_history_up(view)
             return
         if not counted:
             base = Collected(0, 0, None, Directory().snapshot(self.context.now_ns))
@@ -209,21 +212,23 @@ class Installation:
         self.collection = None
         self._install(view, stayed)
 
-    def _nothing_to_lose(self, view: View) -> bool:
-        """Whether an empty directory is right, where no member has one.
+    def _give_history_up(self, view: View) -> None:
+        """No member holds a directory that counts: wait for who does, or have a new history founded.
 
-        A founder that never installed would have had to acknowledge every change; and when
-        everybody that may have gone on is dead, what they held is gone with them. A member
-        that left and came back holds what others may have gone on from: that counts for
-        nothing, and goes to quarantine.
+        (A founder that never installed would have had to acknowledge every change: with one
+        among the members there was none.) When everybody that may have gone on is dead,
+        what they held is gone with them. A member that left and came back holds what others
+        may have gone on from: that counts for nothing, and goes to quarantine.
         """
-        if any(member.join_epoch == view.founded for member in view.members.values()):
-            return True
-        return all(
+        gone = all(
             self.heartbeats.proved_dead(departure.node_id, departure.incarnation)
             or view.has(departure.node_id, departure.incarnation)
             for departure in view.departures
         )
+        self.waiting_for = "a member that holds the directory"
+        if gone and self.lost_epoch != view.epoch:
+            self.lost_epoch = view.epoch
+            self.context.log("every node that held the directory is dead: a new history begins", "warning")
 
     def _finished_snapshot(self) -> list[Any]:
         """A new coordinator finishes the operation that was staged before anything else."""

@@ -100,7 +100,7 @@ class Membership:
             return
         if self.view is not None and self.view.epoch >= base.epoch:
             return
-        if base.coordinator != context.node_id:
+        if base.coordinator != context.node_id or self.installation.lost_epoch == base.epoch:
             self._propose()
         elif self.installation.collection is None or self.installation.collection.view.epoch != base.epoch:
             self.installation.collect(base)
@@ -223,7 +223,10 @@ class Membership:
             if not self._keeps_data(current, wanted):
                 self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
                 return None
-            return following(current, max(current.epoch, heartbeats.decided_epoch) + 1, wanted)
+            epoch = max(current.epoch, heartbeats.decided_epoch) + 1
+            if self.installation.lost_epoch == current.epoch:
+                return founding(epoch, wanted)
+            return following(current, epoch, wanted)
         members = self._with_joiners({context.node_id: context.incarnation}, [])
         if len(members) < self._needed():
             return None

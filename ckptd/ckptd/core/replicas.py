@@ -354,11 +354,9 @@ class Replicas:
                 if node_id in active.required and node_id not in active.unreported:
                     active.resend(node_id)
                 active.advance_start()
-            elif (
-                entry.active == node_id
-                and replica.joining_from == ""
-                and self.context.node_id in entry.replicas
-            ):
+            elif entry.active == node_id and self.context.node_id in entry.replicas:
+                # Whatever was sent on the last link, or when there was none, may be lost.
+                replica.joining_from = ""
                 self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
 
     # -- what time brings

@@ -104,6 +104,8 @@ class Watch:
             node = host.node
             if node is None or host.incarnation != member.incarnation or node.view is None:
                 continue
+            if node.view.epoch < member.join_epoch:
+                continue  # What it holds is of an earlier stay: others may have gone on from there.
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
                     "no history is abandoned",
