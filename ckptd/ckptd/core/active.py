@@ -305,15 +305,20 @@ class ActiveReplica:
 
     def on_ack(self, node_id: str, seq: int) -> None:
         """A replica has staged everything up to `seq`."""
-        if node_id in self.unreported:
+        if self.unreported and node_id in self.unreported:
             return
         acked = self.acked
-        if seq > acked.get(node_id, -1):
-            acked[node_id] = seq
-            if self.ready:
-                self._advance()
-            else:
-                self.advance_start()
+        if seq <= acked.get(node_id, -1):
+            return
+        acked[node_id] = seq
+        if not self.ready:
+            self.advance_start()
+            return
+        committed_seq = self.replica.log.committed_seq
+        for required in self.required:
+            if acked.get(required, 0) <= committed_seq:
+                return  # One that has not acknowledged anything new holds all the others.
+        self._advance()
 
     def _advance(self) -> None:
         log = self.replica.log
@@ -339,12 +344,14 @@ class ActiveReplica:
                 self.answer(update.asked, update.answer)
                 update.asked = None
         log.committed_seq = committed_seq
-        log.trim(replica.sections.content_bytes, self.context.settings.log_bytes_max)
+        if log.entry_bytes > log.trim_above_bytes:
+            log.trim(replica.sections.content_bytes)
         while self.after_commit and self.after_commit[0][0] <= committed_seq:
             _, request, body = self.after_commit.pop(0)
             self.answer(request, body)
-        for source in list(replica.sources.values()):
-            source.on_commit(committed_seq)
+        if replica.sources:
+            for source in list(replica.sources.values()):
+                source.on_commit(committed_seq)
 
     def synchronize(self, request: Request) -> None:
         """Answer once every in-sync replica has all that is here now (R134)."""

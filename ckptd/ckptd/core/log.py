@@ -126,9 +126,22 @@ class Answers:
 class UpdateLog:
     """Staged updates in order, the pending ones among them, the epochs' last seqs, and the answers."""
 
-    __slots__ = ("answers", "committed_seq", "entries", "entry_bytes", "epoch", "history", "pending", "seq")
+    __slots__ = (
+        "answers",
+        "bytes_max",
+        "committed_seq",
+        "entries",
+        "entry_bytes",
+        "epoch",
+        "history",
+        "pending",
+        "seq",
+        "trim_above_bytes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = LOG_BYTES_MIN) -> None:
+        self.bytes_max = bytes_max
+        self.trim_above_bytes = min(LOG_BYTES_MIN, bytes_max)
         self.seq = 0
         self.epoch = 0
         self.committed_seq = 0
@@ -149,12 +162,9 @@ class UpdateLog:
         self.entries.append(update)
         self.entry_bytes += len(update.body) + _ENTRY_BYTES
 
-    def trim(self, content_bytes: int, bytes_max: int) -> None:
+    def trim(self, content_bytes: int) -> None:
         """Forget committed updates, once more is kept than sending the whole content would cost."""
-        entry_bytes = self.entry_bytes
-        if entry_bytes <= LOG_BYTES_MIN and entry_bytes <= bytes_max:
-            return
-        keep = min(max(LOG_BYTES_MIN, content_bytes), bytes_max)
+        keep = min(max(LOG_BYTES_MIN, content_bytes), self.bytes_max)
         entries = self.entries
         committed_seq = self.committed_seq
         while self.entry_bytes > keep and entries and entries[0].seq <= committed_seq:

@@ -1,6 +1,6 @@
 """One node: events in, effects out. It only dispatches; every rule is in the module that it calls."""
 
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
@@ -36,6 +36,9 @@ from ckptd.core.settings import Settings
 from ckptd.core.upkeep import Upkeep
 from ckptd.core.view import View
 
+REPLICATE: Final = Kind.REPLICATE
+ACK: Final = Kind.ACK
+_BULK = (ACK, REPLICATE)
 _VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
 _OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
 EARLY_FRAMES_MAX = 10_000
@@ -169,15 +172,14 @@ class Node:
         try:
             for frame in frames:
                 kind = frame.kind
-                if (
-                    kind <= Kind.ACK
-                    and kind >= Kind.REPLICATE
-                    and frame.b == epoch
-                    and not self.context.frozen
-                ):
+                if kind in _BULK and frame.b == epoch and not self.context.frozen:
                     replica = held.get(frame.a)
                     if replica is not None:  # The bulk of all frames goes the short way.
-                        self._replicas.receive_update(replica, node_id, frame)
+                        active = replica.active
+                        if active is not None and active.ready and kind == ACK and not frame.body:
+                            active.on_ack(node_id, frame.c)
+                        else:
+                            self._replicas.receive_update(replica, node_id, frame)
                         continue
                 if kind in _OF_REPLICAS or kind in (Kind.FORWARD, Kind.FORWARD_ANSWER):
                     # The epoch is looked at per message: a resumed node has stale ones queued.

@@ -66,7 +66,7 @@ class Replica:
         self.sync = attributes.sync
         self.weak = attributes.weak
         self.sections = SectionTable(attributes)
-        self.log = UpdateLog()
+        self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
         self.dropped = False
         self.active: ActiveReplica | None = None
@@ -146,12 +146,13 @@ class Replica:
         pending = log.pending
         while pending and pending[0].seq <= committed_seq:
             pending.popleft().before = None
-        log.trim(self.sections.content_bytes, self.context.settings.log_bytes_max)
+        if log.entry_bytes > log.trim_above_bytes:
+            log.trim(self.sections.content_bytes)
 
     def drop(self) -> None:
         """Give the copy up: it cannot follow, and is rebuilt by joining."""
         self.sections = SectionTable(self.attributes)
-        self.log = UpdateLog()
+        self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
         self.dropped = True
         self.stale = {}

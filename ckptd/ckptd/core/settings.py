@@ -37,7 +37,7 @@ class Settings:
     hold_ns: int = 1 * SECOND_NS
     """How long a request that nothing was done for waits at a node before it is TRY_AGAIN."""
 
-    commit_notice_ns: int = 2 * MILLISECOND_NS
+    commit_notice_ns: int = 10 * MILLISECOND_NS
     """An idle active replica tells the others what is committed after this long (ADR 3)."""
 
     weak_batch_ns: int = 5 * MILLISECOND_NS

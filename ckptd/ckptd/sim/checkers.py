@@ -4,9 +4,10 @@ Each returns the contradictions that it found, as text. What they may know beyon
 calls is only when an asynchronous checkpoint lost its active replica.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Final
 
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
@@ -15,6 +16,9 @@ from ckpt_protocol.constants import (
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.linearizability import Explained, explain
 from ckptd.sim.model import State, follow, initial_state
+
+EXPIRING_ID: Final = b"x"
+"""How the ids of expiring sections begin."""
 
 
 @dataclass(slots=True)
@@ -141,6 +145,37 @@ def check_not_done(calls: Sequence[Call]) -> list[str]:
                 for value in values
                 if value in refused
             )
+    return wrong
+
+
+def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tolerance_ns: int) -> list[str]:
+    """In a sync checkpoint an expiring section is there, as it was last written, until its time has come.
+
+    Only one client writes each such section; iterations that overlap one of its writes, or
+    follow one with an unknown outcome, say nothing. `wall_ns` makes a wall clock's time of
+    the world's.
+    """
+    wrong: list[str] = []
+    writes: dict[bytes, list[Call]] = {}
+    for call in calls:
+        if call.doing == Doing.UPDATE and call.asked[0][1].startswith(EXPIRING_ID):
+            writes.setdefault(call.asked[0][1], []).append(call)
+    for call in calls:
+        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+            continue
+        for section_id, ours in writes.items():
+            before = [write for write in ours if write.invoked_ns <= call.returned_ns]
+            sure = all(
+                write.outcome == Outcome.OK and write.returned_ns < call.invoked_ns for write in before
+            )
+            if not before or not sure or (len(before) > 1 and before[-2].returned_ns > before[-1].invoked_ns):
+                continue
+            content, until_ns = before[-1].asked[0][2:4]
+            found = call.result.get(section_id)
+            if found is None and wall_ns(call.returned_ns) + tolerance_ns < until_ns:
+                wrong.append(f"expired too early: {before[-1].describe()}; {call.describe()}")
+            elif found is not None and found != content:
+                wrong.append(f"not as it was written: {before[-1].describe()}; {call.describe()}")
     return wrong
 
 

@@ -221,8 +221,12 @@ class SimClient:
                     Told(Outcome.OK if code == codes.OK else Outcome.REFUSED, code, payload, index, text),
                 )
 
+    def longest_silence_ns(self) -> int:
+        """For how long the service did nothing for this session, at the worst."""
+        return max(self.silence_ns, self.world.now_ns - self.contact_ns)
+
     def _heard(self) -> None:
-        self.silence_ns = max(self.silence_ns, self.world.now_ns - self.contact_ns)
+        self.silence_ns = self.longest_silence_ns()
         self.contact_ns = self.world.now_ns
 
     def _on_attach_answer(self, code: int) -> None:

@@ -32,7 +32,7 @@ class Cluster:
         self.watch = Watch(self.world, self.hosts)
         self.workload = Workload(self.world, self.client_links)
         self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.lost
-        self.workload.history_lost = lambda: len(self.watch.founded) > 1
+        self.workload.history_lost = lambda: self.watch.history_lost
         self.faults = Faults(self)
 
     def start(self) -> None:

@@ -7,7 +7,8 @@ from typing import Final
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.checkers import check_all, check_generated, check_not_done
+from ckptd.sim.checkers import check_all, check_expirations, check_generated, check_not_done
+from ckptd.sim.clock import WORLD_BEGAN_WALL_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken, what_is_missing
 from ckptd.sim.options import Options
@@ -21,6 +22,9 @@ CONVERGENCE_NS: Final = 30 * SECOND_NS
 LOOK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
 MARGIN_NS: Final = 5 * SECOND_NS
+
+CLOCK_TOLERANCE_NS: Final = 20 * MILLISECOND_NS
+"""How far a wall clock drifts from what it was at a node's start, at most."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,7 @@ def run_phases(cluster: Cluster) -> None:
     _check_invariants(cluster)
     _end_sessions(cluster)
     _check_invariants(cluster)
+    _check_expired(cluster)
 
 
 def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
@@ -152,6 +157,23 @@ def _check_invariants(cluster: Cluster) -> None:
         raise Violation("invariants at the end", "; ".join(broken))
 
 
+def _wall_ns(world_ns: int) -> int:
+    return WORLD_BEGAN_WALL_NS + world_ns
+
+
+def _check_expired(cluster: Cluster) -> None:
+    """Some seconds after everything has settled no section is left whose time has passed."""
+    tolerance_ns = cluster.options.wall_error_ns + CLOCK_TOLERANCE_NS
+    for node in cluster.nodes():
+        for replica in node.replicas.values():
+            if node.directory.checkpoints[replica.creation_id].active is None:
+                continue
+            for section_id, section in replica.sections.visible():
+                if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
+                    where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"
+                    raise Violation("expiration", f"{where} is still there long after its time")
+
+
 def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     wrong: list[str] = []
     for creation_id, calls in cluster.workload.history.calls.items():
@@ -163,5 +185,9 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         lossy = not subject.flags & SA_CKPT_WR_ALL_REPLICAS and bool(subject.losses_ns)
         wrong.extend(check_generated(calls, lossy))
         wrong.extend(check_not_done(calls))
+        if subject.flags & SA_CKPT_WR_ALL_REPLICAS:
+            wrong.extend(
+                check_expirations(calls, _wall_ns, cluster.options.wall_error_ns + CLOCK_TOLERANCE_NS)
+            )
     if wrong:
         verdict.rule, verdict.text = "history", "\n".join(wrong[:3])

@@ -48,11 +48,12 @@ class Watch:
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
         self.lost: dict[int, None] = {}
-        self.founded: dict[int, None] = {}
+        self.history_lost = False
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
         self._seen: dict[tuple[str, int], tuple[Version, int]] = {}
         self._views: dict[int, tuple[object, str]] = {}
         self._last_decided: View | None = None
+        self._newest = (0, 0)
         self._installed: dict[str, int] = {}
         self._placed: dict[str, tuple[tuple[int, int], dict[int, Placed]]] = {}
 
@@ -83,6 +84,7 @@ class Watch:
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
             if self._last_decided is not None and decided.founded != self._last_decided.founded:
                 self._check_founding(node_id, decided, self._last_decided)
+                self.history_lost = True
             self._last_decided = decided
         view = node.view
         if view is None or self._installed.get(node_id) == view.epoch:
@@ -95,7 +97,6 @@ class Watch:
             raise Violation(
                 "one view an epoch", f"epoch {view.epoch} is {first} on {who}, {view.fields()} on {node_id}"
             )
-        self.founded[view.founded] = None
 
     def _check_founding(self, node_id: str, view: View, last: View) -> None:
         """A new history begins: right only if every member of the old one's last view is really dead."""
@@ -123,6 +124,10 @@ class Watch:
         before_place, before = self._placed.get(node_id, ((0, 0), {}))
         if place == before_place or view is None:
             return
+        if directory.installed_epoch >= self._newest[0]:
+            if directory.seq < self._newest[1]:
+                self._check_forgotten(node_id)
+            self._newest = place
         now: dict[int, Placed] = {}
         for creation_id, entry in directory.checkpoints.items():
             holders = tuple(entry.holders.items())
@@ -133,6 +138,20 @@ class Watch:
                 if creation_id not in now and placed.is_open:
                     self._check_loss(node_id, node, creation_id, placed)
         self._placed[node_id] = (place, now)
+
+    def _check_forgotten(self, node_id: str) -> None:
+        """A view began with an older directory: right only if nobody is left who held the newest."""
+        self.history_lost = True
+        self.world.say(
+            f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
+        )
+        for other in self._nodes():
+            place = (other.directory.installed_epoch, other.directory.seq)
+            if place == self._newest and other.context.node_id != node_id:
+                holder = other.context.node_id
+                raise Violation(
+                    "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
+                )
 
     def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
         """A view came without a checkpoint that was open: right only if every replica of it is dead."""

@@ -15,6 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers import EXPIRING_ID
 from ckptd.sim.client import SimClient, Told
 from ckptd.sim.clock import WORLD_BEGAN_WALL_NS
 from ckptd.sim.history import Call, Doing, Outcome
@@ -91,15 +92,19 @@ class Worker:
         self.world.after(self.world.between(0, SECOND_NS), self.begin)
 
     def _session_ended(self) -> None:
-        grace_ns = self.world.options.session_grace_ns
-        silence_ns = max(self.client.silence_ns, self.world.now_ns - self.client.contact_ns)
-        if silence_ns < grace_ns and not self.workload.history_lost():
+        silence_ns = self.client.longest_silence_ns()
+        if not self._may_have_ended():
             raise Violation(
                 "sessions",
                 f"the session of {self.client.name} was ended after {silence_ns / 1e6:.0f} ms of silence",
             )
         self.world.say(f"{self.client.name}: its session is over")
         self.begin()
+
+    def _may_have_ended(self) -> bool:
+        """Whether the service may end the session: it was out of touch for its grace, or all is lost."""
+        grace_ns = self.world.options.session_grace_ns
+        return self.client.longest_silence_ns() >= grace_ns or self.workload.history_lost()
 
     # -- acting
 
@@ -146,7 +151,7 @@ class Worker:
                 self.update(opened, [[Op.CREATE, b"", SA_TIME_END, self.value()]])
             case "expiring" if not single:
                 until_ns = self.wall_ns() + self.world.between(50 * MILLISECOND_NS, 3 * SECOND_NS)
-                self.update(opened, [[Op.PUT, b"x%d" % self.number, self.value(), until_ns]])
+                self.update(opened, [[Op.PUT, EXPIRING_ID + b"%d" % self.number, self.value(), until_ns]])
             case "read":
                 self.read(opened, [one])
             case "read-many":
@@ -241,7 +246,7 @@ class Worker:
     def _look(self, opened: Opened, told: Told) -> None:
         """What a refusal means for the handle: it is gone only where every replica or the session is."""
         if told.code == codes.BAD_HANDLE and self.opened.get(opened.slot.name) is opened:
-            if not self.workload.is_lost(opened.creation_id):
+            if not self.workload.is_lost(opened.creation_id) and not self._may_have_ended():
                 raise Violation(
                     "handles", f"{self.client.name} lost its open {opened.slot.name!r} ({told.text})"
                 )
