@@ -16,6 +16,7 @@ from ckpt_protocol.messages import Op
 from ckptd.sim.checkers import (
     Subject,
     check_all,
+    check_expirations,
     check_generated,
     check_not_done,
     explain_by_brute_force,
@@ -177,6 +178,17 @@ def test_a_create_with_a_generated_id_that_was_done_twice_is_found() -> None:
     none = replace(both, result={})
     assert check_generated([made, none], lossy=False)
     assert check_generated([made, none], lossy=True) == []
+
+
+def test_a_section_that_went_before_its_time_is_found() -> None:
+    write = Call(0, 0, 1, Doing.UPDATE, [[Op.PUT, b"x0", b"v", 100]], 0, 1, Outcome.OK)
+    gone = Call(1, 2, 1, Doing.ITERATE, [], 50, 51, Outcome.OK, codes.OK, -1, {})
+    assert check_expirations([write, gone], lambda world_ns: world_ns, 10)
+    assert check_expirations([write, replace(gone, returned_ns=95)], lambda world_ns: world_ns, 10) == []
+    assert (
+        check_expirations([write, replace(gone, result={b"x0": b"v"})], lambda world_ns: world_ns, 10) == []
+    )
+    assert check_expirations([write, replace(gone, result={b"x0": b"w"})], lambda world_ns: world_ns, 10)
 
 
 def test_a_write_that_was_said_not_to_be_done_is_found() -> None:

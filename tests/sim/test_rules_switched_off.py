@@ -25,15 +25,18 @@ def as_drawn(seed: int) -> Options:
 
 
 def contended(seed: int) -> Options:
-    """Clients that call without a pause on a network that takes longer than they do, and no faults."""
+    """Clients that call without a pause, beside links between nodes that are now and then slow."""
+    weights = tuple(int(kind in ("slow-link", "slow-node")) for kind in FAULT_KINDS)
     return replace(
         draw_options(seed, 3, clients=4),
         checkpoints=6,
         chaos_ns=SECOND_NS,
-        fault_every_ns=0,
+        fault_every_ns=50 * MILLISECOND_NS,
+        fault_weights=weights,
+        faults_overlap=True,
         think_ns=MILLISECOND_NS,
-        delay_min_ns=200_000,
-        delay_max_ns=4 * MILLISECOND_NS,
+        delay_min_ns=50_000,
+        delay_max_ns=200_000,
         datagram_loss=0.0,
     )
 
@@ -41,9 +44,7 @@ def contended(seed: int) -> Options:
 def broken_links(seed: int) -> Options:
     """The same, with connections that are reset all the time, so that calls are repeated elsewhere."""
     weights = tuple(int(kind in ("break-link", "break-client", "crash-process")) for kind in FAULT_KINDS)
-    return replace(
-        contended(seed), fault_every_ns=20 * MILLISECOND_NS, fault_weights=weights, faults_overlap=True
-    )
+    return replace(contended(seed), fault_every_ns=20 * MILLISECOND_NS, fault_weights=weights)
 
 
 def short_pauses(seed: int) -> Options:

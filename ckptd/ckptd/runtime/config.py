@@ -113,7 +113,7 @@ class Config(BaseModel):
         1_000, description="how long a request waits at a node before it is TRY_AGAIN"
     )
     commit_notice_ms: Milliseconds = Field(
-        2, description="an idle active replica tells what is committed after this"
+        10, description="an idle active replica tells what is committed after this"
     )
     weak_batch_ms: Milliseconds = Field(5, description="how long changes of a weak checkpoint gather")
     leave_ms: Milliseconds = Field(
