@@ -314,7 +314,7 @@ def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
 
 
 def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() -> None:
-    """R3, R4: they remember a view in which the third may still serve; only its return proves it dead."""
+    """They remember a view in which the third may still serve; only its return proves it dead."""
     scenario = three_nodes(SYNC)
     scenario.write(b"held by nobody now")
     for node_id in list(scenario.cluster.hosts):

@@ -167,6 +167,8 @@ class Installation:
                 continue
             if heartbeats.proved_dead(node_id, incarnation) or heartbeats.gave_up(node_id, incarnation):
                 continue
+            if view.has(node_id, incarnation):
+                continue  # It is back, and froze when it answered the collector.
             if was_member:
                 end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
             else:

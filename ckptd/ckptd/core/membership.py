@@ -6,6 +6,7 @@ a collector's answer freezes the node's old epoch.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, encode_frame
@@ -17,6 +18,9 @@ from ckptd.core.directory import Directory
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import Installation
 from ckptd.core.view import View, following, founding, parse_view, succession
+
+DEAF_HEARTBEATS: Final = 4
+"""So many heartbeats long a member must fail to hear another before it is left out for that."""
 
 
 class Membership:
@@ -41,6 +45,7 @@ class Membership:
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
         self.admit_since_ns = -1
+        self.deaf_since_ns: dict[str, int] = {}
         arbiter.decided = self._on_decided
         if not self._votes:
             self.decided = arbiter.record.view
@@ -128,7 +133,7 @@ class Membership:
             member = base.members[node_id]
             if node_id == me or not heartbeats.alive(node_id, member.incarnation):
                 continue
-            if node_id in accused or not self._hear_each_other(node_id, wanted):
+            if node_id in accused or self._is_deaf(node_id, wanted):
                 continue
             wanted[node_id] = member.incarnation
         not_now = [*accused, *(n for n, member in base.members.items() if base.has(n, self._incarnation(n)))]
@@ -159,6 +164,19 @@ class Membership:
             if peer is not None and peer.epoch == base.epoch:
                 accused.extend(peer.complaints)
         return accused
+
+    def _is_deaf(self, node_id: str, others: dict[str, int]) -> bool:
+        """Whether a member and one of these have not heard each other for some heartbeats.
+
+        Not at once: it may know already that the other one is dead, which we learn next; to
+        leave it out for that cost a lease's wait in three of forty kills.
+        """
+        context = self.context
+        if self._hear_each_other(node_id, others):
+            self.deaf_since_ns.pop(node_id, None)
+            return False
+        since_ns = self.deaf_since_ns.setdefault(node_id, context.now_ns)
+        return context.now_ns - since_ns >= DEAF_HEARTBEATS * context.settings.heartbeat_ns
 
     def _hear_each_other(self, node_id: str, others: dict[str, int]) -> bool:
         peers = self.heartbeats.peers
