@@ -4,14 +4,15 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
 from ckptd.core.attributes import Attributes
 from ckptd.core.refusal import Refusal
 from ckptd.core.section import CORRUPTED, VALID, Before, SectionTable
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NOW_NS = 1_000
 SEQ = 7

@@ -34,7 +34,7 @@ class Do:
     IN_SYNC: Final = 9  # creation_id, node_id
     OUT: Final = 10  # creation_id, node_id
     ADD: Final = 11  # creation_id, node_id
-    EXPIRE: Final = 12  # creation_id
+    EXPIRE: Final = 12  # creation_id, retention_seq: unless its retention began anew since
     NOTHING: Final = 13  # keeps an answer only
 
 
@@ -56,6 +56,8 @@ class Entry:
     opens: dict[tuple[int, int], int] = field(default_factory=dict)
     unlinked: bool = False
     closed_ns: int = 0
+    retention_seq: int = 0
+    """The directory's seq when the retention that runs began: an open or a new duration ends it."""
     holders: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -129,9 +131,12 @@ class Directory:
                 self._unlink(name)
             case [Do.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
                 self.checkpoints[creation_id].retention_ns = retention_ns
+                self.checkpoints[creation_id].retention_seq = seq
                 self.changed[creation_id] = None
-            case [Do.EXPIRE, creation_id] if creation_id in self.checkpoints:
-                self._remove(creation_id)
+            case [Do.EXPIRE, creation_id, retention_seq] if creation_id in self.checkpoints:
+                expiring = self.checkpoints[creation_id]
+                if not expiring.opens and expiring.retention_seq == retention_seq:
+                    self._remove(creation_id)
             case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
                 self._place(number, creation_id, node_id)
 
@@ -170,6 +175,7 @@ class Directory:
         self.changed[entry.creation_id] = None
         if not entry.opens:
             entry.closed_ns = now_ns
+            entry.retention_seq = self.seq
             if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
                 self._remove(entry.creation_id)
 
@@ -305,6 +311,7 @@ class Directory:
                     now_ns - entry.closed_ns,
                     list(entry.holders.items()),
                     entry.term,
+                    entry.retention_seq,
                 ]
                 for entry in self.checkpoints.values()
             ],
@@ -339,6 +346,7 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
             passed_ns,
             holders,
             term,
+            retention_seq,
         ) = row
         entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
         entry.opens = {(session, handle): flags for session, handle, flags in opens}
@@ -346,6 +354,7 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
         entry.closed_ns = now_ns - passed_ns
         entry.holders = dict(holders)
         entry.term = term
+        entry.retention_seq = retention_seq
         directory.checkpoints[creation_id] = entry
         if not unlinked:
             directory.names[name] = creation_id

@@ -68,7 +68,7 @@ class Leaving:
     def _succeeded(self) -> bool:
         """Whether nobody is left to take over, or somebody has."""
         view, decided = self.membership.view, self.membership.decided
-        if view is None or len(view.members) == 1:
+        if view is None or (len(view.members) == 1 and self.membership.settled):
             return True
         if decided is not None and self.context.node_id not in decided.members:
             return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())
@@ -77,8 +77,16 @@ class Leaving:
     def _others_hold_all(self) -> bool:
         """Whether every checkpoint that can be is in sync elsewhere."""
         view, me = self.membership.view, self.context.node_id
-        if view is None or len(view.members) == 1 or not self.context.serving():
-            return view is None or len(view.members) == 1
+        if view is None:
+            return True
+        if len(view.members) == 1:
+            # Who is about to be admitted is waited for: it can take over what only this node has.
+            return not any(
+                self.heartbeats.hears(peer) and peer.connected and not peer.leaving
+                for peer in self.heartbeats.peers.values()
+            )
+        if not self.context.serving():
+            return False
         return all(
             entry.attributes.collocated or any(node_id != me for node_id in entry.in_sync)
             for entry in self.membership.directory.checkpoints.values()

@@ -82,7 +82,7 @@ class Upkeep:
             if expires_ns is None:
                 continue
             if expires_ns <= now_ns:
-                self.order.submit([Do.EXPIRE, entry.creation_id])
+                self.order.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
             elif expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns
         self.context.wake_at(self.next_expiry_ns)

@@ -1,0 +1,438 @@
+"""Heartbeats: when a lease is held, and what does and does not prove a node dead."""
+
+import dataclasses
+
+import pytest
+
+from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.framing import Frame, FrameError, decode_datagram
+from ckptd.core.context import Context
+from ckptd.core.events import SendHeartbeat
+from ckptd.core.heartbeat import ALONE_LEASE_NS, CLOCK_SKEW, Heartbeats
+from ckptd.core.settings import MILLISECOND_NS, Settings
+from ckptd.core.view import View, founding
+
+START_NS = 10**12
+EPOCH = 4
+LEASE_NS = 600 * MILLISECOND_NS
+GRACE_NS = 800 * MILLISECOND_NS
+FIRST = 100
+"""The incarnation of every node's first start."""
+
+
+def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **changes: object) -> Heartbeats:
+    """A serving member of epoch 4 among a, b and c."""
+    peers = tuple(other for other in ("a", "b", "c") if other != node_id)
+    settings = dataclasses.replace(
+        Settings(node_id, peers=peers, lease_ns=LEASE_NS, grace_ns=GRACE_NS), **changes
+    )
+    context = Context(settings, incarnation, now_ns, 0)
+    context.epoch, context.frozen = EPOCH, False
+    return Heartbeats(context)
+
+
+def beat(sender: Heartbeats, receiver: Heartbeats) -> Frame:
+    """The heartbeat that the sender sends to the receiver now."""
+    sender.context.effects.clear()
+    sender.send(sender.peers[receiver.context.node_id])
+    (effect,) = sender.context.effects
+    assert isinstance(effect, SendHeartbeat)
+    assert effect.node_id == receiver.context.node_id
+    return decode_datagram(effect.data)
+
+
+def pass_time(passed_ns: int, *nodes: Heartbeats) -> None:
+    for one in nodes:
+        one.context.now_ns += passed_ns
+
+
+def lease_until_ns(one: Heartbeats, view: View) -> int:
+    one.renew_lease(view)
+    return one.context.lease_until_ns
+
+
+def pair(**changes: object) -> tuple[Heartbeats, Heartbeats, View]:
+    return node("a", **changes), node("b", **changes), founding(EPOCH, {"a": FIRST, "b": FIRST})
+
+
+def exchange(a: Heartbeats, b: Heartbeats) -> None:
+    """a's stamp goes to b and comes back echoed, 1 ms each way."""
+    asked = beat(a, b)
+    pass_time(MILLISECOND_NS, a, b)
+    assert b.receive(asked)
+    answered = beat(b, a)
+    pass_time(MILLISECOND_NS, a, b)
+    assert a.receive(answered)
+
+
+# -- the lease
+
+
+def test_a_lease_begins_when_the_stamp_was_sent_and_not_when_its_echo_came() -> None:
+    a, b, view = pair()
+    asked = beat(a, b)
+    pass_time(200 * MILLISECOND_NS, a, b)
+    b.receive(asked)
+    answered = beat(b, a)
+    pass_time(150 * MILLISECOND_NS, a, b)
+    a.receive(answered)
+    assert lease_until_ns(a, view) == START_NS + LEASE_NS
+
+
+def test_a_lease_ends_when_no_newer_stamp_is_echoed() -> None:
+    a, b, view = pair()
+    exchange(a, b)
+    a.renew_lease(view)
+    a.context.now_ns = START_NS + LEASE_NS - 1
+    assert a.context.serving()
+    a.context.now_ns = START_NS + LEASE_NS
+    a.renew_lease(view)
+    assert not a.context.serving()
+
+
+def test_there_is_no_lease_before_any_echo() -> None:
+    a, b, view = pair()
+    assert lease_until_ns(a, view) < START_NS
+    a.receive(beat(b, a))
+    assert lease_until_ns(a, view) < START_NS
+
+
+def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
+    a, b, c = node("a"), node("b"), node("c")
+    view = founding(EPOCH, {"a": FIRST, "b": FIRST, "c": FIRST})
+    exchange(a, b)
+    assert lease_until_ns(a, view) < START_NS
+    pass_time(2 * MILLISECOND_NS, c)
+    exchange(a, c)
+    assert lease_until_ns(a, view) == START_NS + LEASE_NS
+    exchange(a, b)
+    assert lease_until_ns(a, view) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
+
+
+def test_who_is_alone_in_its_view_needs_nobody() -> None:
+    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST})) == ALONE_LEASE_NS
+
+
+def test_a_member_that_is_not_configured_gives_no_lease() -> None:
+    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST, "z": FIRST})) < START_NS
+
+
+def test_an_echo_of_another_epoch_does_not_count() -> None:
+    for other_epoch in (EPOCH - 1, EPOCH + 1, 0):
+        a, b, view = pair()
+        b.context.epoch = other_epoch
+        exchange(a, b)
+        assert lease_until_ns(a, view) < START_NS, other_epoch
+
+
+def test_echoes_of_the_epoch_before_give_no_lease_in_the_next() -> None:
+    a, b, view = pair()
+    exchange(a, b)
+    assert lease_until_ns(a, view) == START_NS + LEASE_NS
+    a.context.epoch = b.context.epoch = EPOCH + 1
+    after = founding(EPOCH + 1, {"a": FIRST, "b": FIRST})
+    assert lease_until_ns(a, after) < START_NS
+    exchange(a, b)
+    assert lease_until_ns(a, after) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
+
+
+def test_an_echo_meant_for_an_older_start_of_this_node_does_not_count() -> None:
+    a, b, view = pair()
+    b.receive(beat(a, b))
+    meant_for_the_old = beat(b, a)
+    again = node("a", FIRST + 1)
+    assert again.receive(meant_for_the_old)
+    assert lease_until_ns(again, view) < START_NS
+
+
+def test_an_echo_of_another_start_of_the_member_does_not_count() -> None:
+    a = node("a")
+    view = founding(EPOCH, {"a": FIRST, "b": FIRST})
+    exchange(a, node("b", FIRST + 1))
+    assert lease_until_ns(a, view) < START_NS
+
+
+def test_an_older_echo_that_comes_late_does_not_shorten_a_lease() -> None:
+    a, b, view = pair()
+    exchange(a, b)
+    exchange(a, b)
+    pass_time(MILLISECOND_NS, a, b)
+    stale = beat(b, a)._replace(c=START_NS)
+    assert a.receive(stale)
+    assert lease_until_ns(a, view) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
+
+
+def test_a_frozen_node_echoes_nothing_and_says_no_epoch() -> None:
+    a, b, view = pair()
+    b.receive(beat(a, b))
+    b.context.frozen = True
+    frozen = beat(b, a)
+    assert (frozen.b, frozen.c) == (0, 0)
+    a.receive(frozen)
+    assert lease_until_ns(a, view) < START_NS
+    pass_time(1, b)
+    b.context.frozen = False
+    assert (beat(b, a).b, beat(b, a).c) == (EPOCH, START_NS)
+
+
+def test_a_frozen_node_takes_no_lease_from_echoes() -> None:
+    a, b, view = pair()
+    a.context.frozen = True
+    b.receive(beat(a, b))
+    answered = beat(b, a)
+    answered = answered._replace(b=a.context.epoch)
+    a.receive(answered)
+    a.context.frozen = False
+    assert lease_until_ns(a, view) < START_NS
+
+
+def test_a_node_left_behind_may_believe_in_its_lease_no_longer_than_our_last_echo_allows() -> None:
+    a, b, view = pair()
+    exchange(a, b)
+    echoed_at_ns = b.peers["a"].heard_ns
+    assert b.lease_left_behind_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
+    assert b.lease_left_behind_ns("a") > lease_until_ns(a, view)
+    b.receive(beat(a, b))
+    assert b.lease_left_behind_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
+    assert b.lease_left_behind_ns("c") < START_NS
+    assert b.lease_left_behind_ns("unknown") == b.context.now_ns
+
+
+# -- who is heard
+
+
+def test_a_peer_is_heard_until_the_grace_is_over() -> None:
+    a, b, _ = pair()
+    assert not a.alive("b", FIRST)
+    a.receive(beat(b, a))
+    pass_time(GRACE_NS - 1, a)
+    assert a.alive("b", FIRST)
+    assert not a.alive("b", FIRST - 1)
+    pass_time(1, a)
+    assert not a.alive("b", FIRST)
+
+
+def test_silence_proves_nothing() -> None:
+    a, b, _ = pair()
+    a.receive(beat(b, a))
+    pass_time(10**15, a)
+    assert not a.proved_dead("b", FIRST)
+
+
+def test_a_node_is_alive_to_itself_in_its_own_start_only() -> None:
+    a = node("a")
+    assert a.alive("a", FIRST)
+    assert not a.alive("a", FIRST - 1)
+    assert a.proved_dead("a", FIRST - 1)
+    assert not a.proved_dead("a", FIRST)
+    assert not a.alive("unknown", FIRST)
+    assert not a.proved_dead("unknown", FIRST)
+
+
+def test_heartbeats_that_come_twice_or_out_of_order_are_ignored() -> None:
+    a, b, _ = pair()
+    first = beat(b, a)
+    pass_time(MILLISECOND_NS, b)
+    second = beat(b, a)
+    assert a.receive(second)
+    heard_ns = a.peers["b"].heard_ns
+    pass_time(MILLISECOND_NS, a)
+    assert a.receive(first) is None
+    assert a.receive(second) is None
+    assert a.peers["b"].heard_ns == heard_ns
+
+
+def test_heartbeats_of_another_cluster_or_of_strangers_are_ignored() -> None:
+    a, b, _ = pair()
+    other = node("b", cluster="another")
+    assert a.receive(beat(other, a)) is None
+    assert a.peers["b"].incarnation == 0
+    fields = unpack_body(beat(b, a).body)
+    for stranger in ("z", "a", 7, None, [1]):
+        frame = beat(b, a)._replace(body=pack_body([stranger, *fields[1:]]))
+        assert a.receive(frame) is None
+    assert a.receive(beat(b, a))
+
+
+@pytest.mark.parametrize("hears", [[["c"]], [["c", "x", True]], [3], 7, [["c", None, False]]], ids=repr)
+def test_a_heartbeat_with_other_fields_is_the_senders_fault(hears: object) -> None:
+    a, b, _ = pair()
+    fields = unpack_body(beat(b, a).body)
+    fields[5] = hears
+    with pytest.raises(FrameError):
+        a.receive(beat(b, a)._replace(body=pack_body(fields)))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", pack_body([]), pack_body(["b", 1]), pack_body({"b": 1})], ids=repr
+)
+def test_a_heartbeat_that_is_no_array_of_its_fields_is_the_senders_fault(body: bytes) -> None:
+    a, b, _ = pair()
+    with pytest.raises(FrameError):
+        a.receive(beat(b, a)._replace(body=body))
+
+
+def test_a_heartbeat_says_whom_its_sender_hears_and_has_links_to() -> None:
+    a, b, c = node("a"), node("b"), node("c")
+    b.receive(beat(a, b))
+    b.receive(beat(c, b))
+    b.peers["c"].connected = True
+    a.receive(beat(b, a))
+    assert a.peers["b"].hears == {"a": FIRST, "c": FIRST}
+    assert a.peers["b"].linked == {"c": FIRST}
+    pass_time(GRACE_NS, b)
+    a.receive(beat(b, a))
+    assert a.peers["b"].hears == {}
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("wrong", ["x", None, [], b"1"], ids=repr)
+def test_a_heartbeat_whose_numbers_are_none_is_the_senders_fault(place: int, wrong: object) -> None:
+    """A datagram of whoever can reach the port must not raise what ends the daemon."""
+    if place == 6 and wrong in ("x", [], b"1"):
+        return
+    a, b, _ = pair()
+    fields = unpack_body(beat(b, a).body)
+    fields[place] = wrong
+    with pytest.raises(FrameError):
+        a.receive(beat(b, a)._replace(body=pack_body(fields)))
+
+
+def test_a_heartbeat_carries_the_standing_of_its_sender() -> None:
+    a, b, _ = pair()
+    b.leaving, b.member, b.disk_epoch, b.decided_epoch, b.complaints = True, True, 3, 5, ("c",)
+    a.receive(beat(b, a))
+    peer = a.peers["b"]
+    assert (peer.leaving, peer.left, peer.member) == (True, False, True)
+    assert (peer.disk_epoch, peer.decided_epoch, peer.complaints, peer.epoch) == (3, 5, ("c",), EPOCH)
+
+
+def test_one_heartbeat_goes_to_every_configured_peer() -> None:
+    a = node("a")
+    a.send_all()
+    assert [effect.node_id for effect in a.context.effects if isinstance(effect, SendHeartbeat)] == ["b", "c"]
+
+
+# -- leaving
+
+
+def test_a_node_that_left_gave_up_and_is_heard_no_more_and_yet_is_not_dead() -> None:
+    a, b, _ = pair()
+    b.left = True
+    a.receive(beat(b, a))
+    assert a.gave_up("b", FIRST)
+    assert not a.gave_up("b", FIRST + 1)
+    assert not a.alive("b", FIRST)
+    assert not a.proved_dead("b", FIRST)
+    assert not b.alive("b", FIRST)
+
+
+# -- death
+
+
+def test_a_newer_start_kills_the_older() -> None:
+    a, b, _ = pair()
+    a.receive(beat(b, a))
+    late = node("b", now_ns=START_NS + 10**9)
+    a.receive(beat(node("b", FIRST + 5), a))
+    assert a.proved_dead("b", FIRST)
+    assert a.proved_dead("b", FIRST + 4)
+    assert not a.proved_dead("b", FIRST + 5)
+    assert a.alive("b", FIRST + 5)
+    assert a.receive(beat(late, a)) is None
+    assert a.peers["b"].incarnation == FIRST + 5
+
+
+def test_a_newer_start_inherits_nothing_of_the_older() -> None:
+    a, b, view = pair()
+    b.leaving = b.left = b.member = True
+    b.complaints = ("c",)
+    exchange(a, b)
+    a.meet(a.peers["b"], FIRST + 1)
+    peer = a.peers["b"]
+    assert not (peer.leaving or peer.left or peer.member or peer.complaints or peer.hears)
+    assert not a.alive("b", FIRST + 1)
+    assert lease_until_ns(a, founding(EPOCH, {"a": FIRST, "b": FIRST + 1})) < START_NS
+    assert lease_until_ns(a, view) < START_NS
+
+
+def test_a_stamp_of_a_newer_start_counts_although_it_is_smaller() -> None:
+    a, b, _ = pair()
+    a.receive(beat(b, a))
+    assert a.receive(beat(node("b", FIRST + 1, now_ns=5), a))
+
+
+def linked_pair(**changes: object) -> tuple[Heartbeats, Heartbeats]:
+    """a hears b and had a link to it, which is gone."""
+    a, b, _ = pair(**changes)
+    exchange(a, b)
+    a.peers["b"].linked_incarnation = FIRST
+    return a, b
+
+
+def test_a_refused_connection_proves_death_when_the_node_was_just_heard_and_once_linked() -> None:
+    a, _ = linked_pair()
+    pass_time(LEASE_NS - 1, a)
+    assert a.refused("b")
+    assert a.proved_dead("b", FIRST)
+    assert not a.proved_dead("b", FIRST + 1)
+    assert not a.alive("b", FIRST)
+    assert not a.refused("b")
+
+
+def test_a_refused_connection_proves_nothing_when_the_node_was_not_just_heard() -> None:
+    a, _ = linked_pair()
+    pass_time(LEASE_NS, a)
+    assert not a.refused("b")
+    assert not a.proved_dead("b", FIRST)
+
+
+def test_a_refused_connection_proves_nothing_where_refusals_are_not_trusted() -> None:
+    a, _ = linked_pair(trust_rst=False)
+    assert not a.refused("b")
+    assert not a.proved_dead("b", FIRST)
+
+
+@pytest.mark.parametrize("linked_incarnation", [0, FIRST - 1, FIRST + 1])
+def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_linked(
+    linked_incarnation: int,
+) -> None:
+    a, _ = linked_pair()
+    a.peers["b"].linked_incarnation = linked_incarnation
+    assert not a.refused("b")
+    assert not a.proved_dead("b", FIRST)
+
+
+def test_a_refused_connection_proves_nothing_while_there_is_a_link() -> None:
+    a, _ = linked_pair()
+    a.peers["b"].connected = True
+    assert not a.refused("b")
+    assert not a.proved_dead("b", FIRST)
+
+
+def test_a_refused_connection_proves_nothing_about_who_was_never_heard() -> None:
+    a = node("a")
+    assert not a.refused("b")
+    assert not a.refused("unknown")
+    assert not a.proved_dead("b", FIRST)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fresh: bool) -> None:
+    a, b = linked_pair()
+    if not fresh:
+        pass_time(LEASE_NS, a, b)
+        b.context.frozen = True
+        a.receive(beat(b, a))
+    assert a.refused("b")
+    assert a.peers["b"].refused_epoch == (EPOCH if fresh else 0)
+
+
+def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None:
+    a, b = linked_pair()
+    assert a.refused("b")
+    pass_time(MILLISECOND_NS, a, b)
+    assert a.receive(beat(b, a)) is None
+    assert not a.alive("b", FIRST)
+    assert a.receive(beat(node("b", FIRST + 1), a))
+    assert a.alive("b", FIRST + 1)

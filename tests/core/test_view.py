@@ -1,0 +1,188 @@
+"""Views: who joins, stays and leaves, and what may be concluded from a view's past."""
+
+from typing import Any
+
+import pytest
+
+from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.framing import FrameError
+from ckptd.core.view import (
+    DEPARTURES_PER_NODE_MAX,
+    Departure,
+    Member,
+    View,
+    came_back_between,
+    following,
+    founding,
+    last_epoch_of_stay,
+    parse_view,
+    served_between,
+    succession,
+    was_member,
+)
+
+
+def history(*memberships: dict[str, int]) -> View:
+    """The last of the views of epochs 1, 2, ... with these members (node id to incarnation)."""
+    view = founding(1, memberships[0])
+    for epoch, members in enumerate(memberships[1:], 2):
+        view = following(view, epoch, members)
+    return view
+
+
+A, B, C = {"a": 1}, {"b": 1}, {"c": 1}
+
+
+def test_everybody_joins_when_a_history_is_founded() -> None:
+    view = founding(5, {"b": 2, "a": 1})
+    assert view == View(5, {"a": Member(1, 5), "b": Member(2, 5)}, (), 5)
+    assert list(view.members) == ["a", "b"]
+
+
+def test_who_stays_keeps_its_join_epoch_and_who_comes_joins_now() -> None:
+    view = following(founding(5, A | B), 6, C | A)
+    assert view.members == {"a": Member(1, 5), "c": Member(1, 6)}
+    assert view.departures == (Departure("b", 1, 5, 5),)
+    assert (view.epoch, view.founded) == (6, 5)
+
+
+def test_a_restarted_node_joins_anew_because_it_has_no_data() -> None:
+    view = following(founding(5, A | B), 6, A | {"b": 2})
+    assert view.members["b"] == Member(2, 6)
+    assert view.departures == (Departure("b", 1, 5, 5),)
+    assert view.has("b", 2)
+    assert not view.has("b", 1)
+    assert not view.has("z", 1)
+
+
+def test_a_node_that_comes_back_joins_anew_and_its_stay_is_remembered() -> None:
+    view = history(A | B, A, A, A | B)
+    assert view.members["b"] == Member(1, 4)
+    assert view.departures == (Departure("b", 1, 1, 1),)
+
+
+def test_a_view_does_not_change_when_another_follows() -> None:
+    view = founding(1, A | B)
+    following(view, 2, A)
+    assert view == founding(1, A | B)
+
+
+def test_departures_are_bounded_per_node_and_the_newest_are_kept() -> None:
+    memberships = [A | B if epoch % 2 else A for epoch in range(1, 60)]
+    view = history(*memberships, A | C, A)
+    stays = [departure for departure in view.departures if departure.node_id == "b"]
+    assert len(stays) == DEPARTURES_PER_NODE_MAX
+    assert [stay.last_epoch for stay in stays] == list(range(45, 60, 2))
+    assert [departure.node_id for departure in view.departures][-1] == "c"
+
+
+def test_the_succession_is_by_join_epoch_then_node_id() -> None:
+    view = history(B | C, B | C | A, B | {"c": 2} | A)
+    assert succession(view) == ["b", "a", "c"]
+    assert view.coordinator == "b"
+
+
+def test_ordinals_count_the_sorted_members_from_one() -> None:
+    view = founding(1, C | A)
+    assert [view.ordinal(node_id) for node_id in ("a", "c", "b", None)] == [1, 2, 0, 0]
+
+
+# -- travelling
+
+
+def test_a_view_is_the_same_after_it_travelled() -> None:
+    view = history(A | B | C, A | C, A | B | C, {"a": 1, "b": 2})
+    assert parse_view(unpack_body(pack_body(view.fields()))) == view
+
+
+def test_members_are_sorted_whatever_order_they_travelled_in() -> None:
+    fields = founding(1, A | B | C).fields()
+    fields[1].reverse()
+    assert list(parse_view(fields).members) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        None,
+        3,
+        [],
+        [1, [], []],
+        [1, None, [], 0],
+        [1, [["a", 1]], [], 0],
+        [1, [], [["a"]], 0],
+        ["x", [], [], 0],
+    ],
+    ids=repr,
+)
+def test_what_is_no_view_is_the_senders_fault(fields: Any) -> None:
+    with pytest.raises(FrameError):
+        parse_view(fields)
+
+
+# -- what the past says
+
+
+def test_a_member_was_one_in_earlier_epochs_when_a_stay_covers_them() -> None:
+    view = history(A | B, A, A | B, A, A | B, A | B)
+    assert [epoch for epoch in range(1, 7) if was_member(view, "b", epoch)] == [1, 3, 5, 6]
+    assert [epoch for epoch in range(1, 7) if was_member(view, "a", epoch)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_stays_of_an_older_start_are_not_those_of_a_member() -> None:
+    view = history(A | B, A, A | {"b": 2})
+    assert [epoch for epoch in range(1, 4) if was_member(view, "b", epoch)] == [3]
+
+
+def test_nobody_served_between_when_every_view_there_had_a_member_that_never_installed_it() -> None:
+    view = history(A | B | C, A | B, A | B, A | B | C)
+    assert not served_between(view, {"a": 1, "b": 1, "c": 1})
+    assert not served_between(view, {"a": 3, "b": 1, "c": 1})
+
+
+def test_somebody_may_have_served_between_when_all_members_of_a_view_there_are_gone() -> None:
+    view = history(A | B | C, C, A | B)
+    assert served_between(view, {"a": 1, "b": 1})
+    assert not served_between(history(A | B | C, A, A | B), {"a": 1, "b": 1})
+
+
+def test_an_older_start_of_a_member_may_have_served_between() -> None:
+    view = history(A | B, B, A | {"b": 2})
+    assert served_between(view, {"a": 1, "b": 0})
+
+
+def test_one_view_in_which_somebody_may_have_served_is_enough() -> None:
+    view = history(A | B | C, A | B, C, A | B)
+    assert served_between(view, {"a": 1, "b": 1})
+    assert not served_between(view, {"a": 3, "b": 1})
+
+
+def test_nothing_lies_between_a_view_and_the_one_before_it() -> None:
+    assert not served_between(history(A | B, A), {"a": 1})
+
+
+def test_the_last_epoch_of_a_stay_is_the_views_own_for_who_never_left() -> None:
+    view = history(A | B | C, A | B, A, A | B | C)
+    assert last_epoch_of_stay(view, "a", 1, 1) == 4
+    assert last_epoch_of_stay(view, "b", 1, 1) == 2
+    assert last_epoch_of_stay(view, "c", 1, 1) == 1
+    assert last_epoch_of_stay(view, "b", 1, 2) == 2
+    assert last_epoch_of_stay(view, "b", 1, 4) == 4
+
+
+def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
+    view = history(A | B, A, A | {"b": 2})
+    assert last_epoch_of_stay(view, "b", 1, 1) == 1
+    assert last_epoch_of_stay(view, "b", 2, 1) == 0
+    assert last_epoch_of_stay(view, "b", 1, 3) == 0
+    assert last_epoch_of_stay(view, "b", 1, 2) == 0
+    assert last_epoch_of_stay(view, "z", 1, 1) == 0
+
+
+def test_a_node_came_back_between_only_when_it_joined_a_view_behind_the_base_and_before_this() -> None:
+    assert not came_back_between(history(A | B, A, A | B), "b", 1, 1)
+    assert came_back_between(history(A | B, A, A | B, A | B), "b", 1, 1)
+    assert came_back_between(history(A | B, A, A | B, A), "b", 1, 1)
+    assert came_back_between(history(A | B, A, A | B, A, A | B), "b", 1, 1)
+    assert not came_back_between(history(A | B, A, A | {"b": 2}, A), "b", 1, 1)
+    assert not came_back_between(history(A | B, A | B, A), "b", 1, 1)
