@@ -25,7 +25,7 @@ def closed_checkpoint() -> tuple[Directory, int, int]:
 
 
 def test_a_checkpoint_stays_when_it_is_opened_before_its_expiry_is_ordered() -> None:
-    """Seed 20274: the expiry waited in the coordinator's queue behind an open, and took an open checkpoint away."""
+    """Seed 20274: the expiry waited in the queue behind an open, and took an open checkpoint away."""
     directory, creation_id, since_seq = closed_checkpoint()
     apply(directory, Do.OPEN, 7, 2, creation_id, 7)
     apply(directory, Do.EXPIRE, creation_id, since_seq)
@@ -44,7 +44,7 @@ def test_retention_begins_anew_when_a_checkpoint_is_opened_and_closed_before_its
 
 def test_a_session_can_end_when_a_checkpoint_that_it_has_open_was_lost_with_its_replicas() -> None:
     """Seed 14: a lost checkpoint stayed among the session's opens, and ending the session raised KeyError."""
-    directory, creation_id, since_seq = closed_checkpoint()
+    directory, creation_id, _ = closed_checkpoint()
     apply(directory, Do.OPEN, 7, 2, creation_id, 7)
     directory._remove(creation_id)
     apply(directory, Do.END, 7, 1)

@@ -216,9 +216,10 @@ class UpdateLog:
             return 0, b""
         if lowest > answers.lowest:
             answers.trim(lowest)
-        if len(answers.by_request) >= ANSWERS_MAX:
+        known = answers.by_request.get(request)
+        if known is None and len(answers.by_request) >= ANSWERS_MAX:
             raise Refusal(codes.NO_RESOURCES, f"{ANSWERS_MAX} answers of this session are kept already")
-        return answers.by_request.get(request)
+        return known
 
     def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
         """Remember the answer that a request got, for its retries."""

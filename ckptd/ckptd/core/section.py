@@ -321,6 +321,7 @@ class SectionTable:
         old = self.sections.get(section_id)
         if (
             old is not None
+            and type(offset) is int
             and not offset
             and type(content) is bytes
             and len(old.content) <= len(content) <= self._cap
