@@ -120,6 +120,9 @@ class Heartbeats:
         """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError."""
         fields = unpack_array(frame.body, 9)
         node_id, incarnation, decided_epoch, disk_epoch, flags, hears, complaints, of_incarnation = fields[:8]
+        numbers = (incarnation, decided_epoch, disk_epoch, flags, of_incarnation)
+        if any(type(number) is not int for number in numbers):
+            raise FrameError("a heartbeat with other fields")
         peer = self.peers.get(node_id) if type(node_id) is str else None
         if peer is None or incarnation <= peer.dead_incarnation or fields[8] != self.context.settings.cluster:
             return None
