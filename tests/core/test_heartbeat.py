@@ -136,6 +136,23 @@ def test_echoes_of_the_epoch_before_give_no_lease_in_the_next() -> None:
     assert lease_until_ns(a, after) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
 
 
+def test_an_echo_of_a_coming_epoch_gives_no_lease_when_that_epoch_is_installed() -> None:
+    """Its stamp was sent in the epoch before, where this node served by other rules."""
+    a, b, _ = pair()
+    b.context.epoch = EPOCH + 1
+    exchange(a, b)
+    a.context.epoch = EPOCH + 1
+    assert lease_until_ns(a, founding(EPOCH + 1, {"a": FIRST, "b": FIRST})) < START_NS
+
+
+def test_an_echo_of_another_epoch_takes_no_lease_away() -> None:
+    a, b, view = pair()
+    exchange(a, b)
+    b.context.epoch = EPOCH + 1
+    exchange(a, b)
+    assert lease_until_ns(a, view) == START_NS + LEASE_NS
+
+
 def test_an_echo_meant_for_an_older_start_of_this_node_does_not_count() -> None:
     a, b, view = pair()
     b.receive(beat(a, b))

@@ -41,6 +41,7 @@ ACK: Final = Kind.ACK
 _BULK = (ACK, REPLICATE)
 _VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
 _OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
+_OF_REQUESTS = (Kind.FORWARD, Kind.FORWARD_ANSWER, Kind.QUERY, Kind.QUERIED, Kind.ASK)
 EARLY_FRAMES_MAX = 10_000
 RETIRED_NS = 10_000_000_000
 """How long after a view's installation copies that are no replicas any more are kept for a join."""
@@ -181,7 +182,7 @@ class Node:
                         else:
                             self._replicas.receive_update(replica, node_id, frame)
                         continue
-                if kind in _OF_REPLICAS or kind in (Kind.FORWARD, Kind.FORWARD_ANSWER):
+                if kind in _OF_REPLICAS or kind in _OF_REQUESTS:
                     # The epoch is looked at per message: a resumed node has stale ones queued.
                     if frame.b == epoch and not self.context.frozen:
                         self._receive_in_epoch(node_id, frame)
@@ -206,6 +207,12 @@ class Node:
             self.requests.on_forward(node_id, frame)
         elif kind == Kind.FORWARD_ANSWER:
             self.requests.on_forward_answer(frame)
+        elif kind == Kind.QUERY:
+            self.requests.on_query(node_id, frame)
+        elif kind == Kind.QUERIED:
+            self.requests.on_queried(frame)
+        elif kind == Kind.ASK:
+            self.upkeep.on_ask(node_id, unpack_array(frame.body, 1))
         else:
             self._replicas.receive(node_id, frame)
 
@@ -221,15 +228,6 @@ class Node:
             self.membership.installation.on_install(node_id, frame)
         elif kind == Kind.DECIDED:
             self.membership.on_decided_elsewhere(frame)
-        elif kind in (Kind.QUERY, Kind.QUERIED, Kind.ASK):
-            if frame.b != self.context.epoch or self.context.frozen:
-                return
-            if kind == Kind.QUERY:
-                self.requests.on_query(node_id, frame)
-            elif kind == Kind.QUERIED:
-                self.requests.on_queried(frame)
-            else:
-                self.upkeep.on_ask(node_id, unpack_array(frame.body, 1))
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 

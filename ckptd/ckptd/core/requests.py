@@ -29,7 +29,10 @@ Key = tuple[int, int]
 
 
 class Requests:
-    """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica."""
+    """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica.
+
+    `early_queries` of other nodes wait until this node's active replica serves.
+    """
 
     def __init__(self, context: Context, order: DirectoryOrder) -> None:
         self.context = context
@@ -41,6 +44,7 @@ class Requests:
         self.held: dict[Key, Request] = {}
         self.forwarded: dict[Key, Request] = {}
         self.queries: dict[int, Request] = {}
+        self.early_queries: list[tuple[str, Frame]] = []
         self.deferred: dict[Key, tuple[Request, bytes]] = {}
         self.token = 0
         self.draining = False
@@ -212,12 +216,10 @@ class Requests:
     def on_query(self, node_id: str, frame: Frame) -> None:
         """Tell a replica what is committed now; it answers a reader by that."""
         replica = self.replicas.held.get(frame.a)
-        if (
-            replica is None
-            or replica.active is None
-            or not replica.active.ready
-            or not self.context.serving()
-        ):
+        if replica is None or replica.active is None:
+            return
+        if not replica.active.ready or not self.context.serving():
+            self.early_queries.append((node_id, frame))
             return
         epoch, committed_seq = self.context.epoch, replica.log.committed_seq
         self.context.send_peer(
@@ -300,6 +302,10 @@ class Requests:
             held, self.held = self.held, {}
             for request in held.values():
                 self.dispatch(request)
+        if self.early_queries and self.context.serving():
+            early_queries, self.early_queries = self.early_queries, []
+            for node_id, frame in early_queries:
+                self.on_query(node_id, frame)
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Who is active may have changed: send what was forwarded for these to who is active now."""
@@ -321,6 +327,7 @@ class Requests:
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]
         self.forwarded, self.queries, self.held = {}, {}, {}
+        self.early_queries.clear()
         for request in waiting:
             request.to = ""
             if isinstance(request.origin, int) and request.origin in self.links:

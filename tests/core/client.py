@@ -1,0 +1,250 @@
+"""A client of the scenario tests: frames out, answers in, and nothing by itself but TRY_AGAIN."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import OK, TRY_AGAIN
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_CREATE,
+    SA_CKPT_CHECKPOINT_READ,
+    SA_CKPT_CHECKPOINT_WRITE,
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+)
+from ckpt_protocol.framing import FrameDecoder, encode_frame
+from ckpt_protocol.messages import Kind, Op, decode_answer
+
+if TYPE_CHECKING:
+    from tests.core.cluster import Cluster
+
+READ_WRITE = SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
+PAUSE_MS = 20
+
+
+class Answer(NamedTuple):
+    """One answer, decoded."""
+
+    code: int
+    payload: Any
+    index: int
+    text: str
+
+
+class Call:
+    """A request under way; `answers` are all that came for it, the first of them counts."""
+
+    def __init__(self, number: int, kind: int, handle: int, body: bytes) -> None:
+        self.number = number
+        self.kind = kind
+        self.handle = handle
+        self.body = body
+        self.answers: list[Answer] = []
+
+    @property
+    def answer(self) -> Answer | None:
+        return self.answers[0] if self.answers else None
+
+    @property
+    def code(self) -> int | None:
+        """The answer's code, None while there is none."""
+        return self.answers[0].code if self.answers else None
+
+
+class Client:
+    """One session. `move` is what a client does that lost its node."""
+
+    def __init__(self, cluster: "Cluster", session: int) -> None:
+        self.cluster = cluster
+        self.session = session
+        self.node_id = ""
+        self.link = 0
+        self.generation = 0
+        self.attached = False
+        self.numbers = 0
+        self.calls: dict[int, Call] = {}
+
+    # -- links
+
+    def attach(self, node_id: str) -> Answer:
+        """Connect to a node and tie the session to it."""
+        self.node_id = node_id
+        self.link = self.cluster.connect_client(self, node_id)
+        self.generation += 1
+        fresh = not self.attached
+        number = self._next()
+        call = self.calls[number] = Call(number, Kind.ATTACH, self.session, pack_body([fresh]))
+        answer = self._end(call, third=self.generation)
+        self.attached = self.attached or answer.code == OK
+        return answer
+
+    def move(self, node_id: str) -> None:
+        """Go to another node with everything that is open, and repeat there what is unanswered."""
+        unanswered = [call for call in self.calls.values() if not call.answers]
+        answer = self.attach(node_id)
+        assert answer.code == OK, answer
+        for call in unanswered:
+            self.send(call)
+
+    def disconnect(self, process_dead: bool = False) -> None:
+        """End the link, as a client does that dies; the session is in its grace time."""
+        self.cluster.lose_client(self.node_id, self.link, process_dead)
+        self.lose_node(self.node_id)
+
+    def lose_node(self, node_id: str) -> None:
+        """The node is gone: nothing comes from it any more."""
+        if node_id == self.node_id:
+            self.node_id, self.link = "", 0
+
+    def receive(self, link: int, data: bytes) -> None:
+        """Bytes from the node; those of an older link are dropped, as its socket is closed."""
+        if link != self.link:
+            return
+        for frame in FrameDecoder().feed(data):
+            assert frame.kind == Kind.ANSWER, frame
+            self.calls[frame.a].answers.append(Answer(*decode_answer(frame.body)))
+
+    # -- requests
+
+    def _next(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def _lowest(self) -> int:
+        return min((call.number for call in self.calls.values() if not call.answers), default=self.numbers + 1)
+
+    def send(self, call: Call, third: int = 0) -> None:
+        """Send a request, or repeat it."""
+        third = third or min(call.number, self._lowest())
+        data = encode_frame(call.kind, call.number, call.handle, third, call.body)
+        self.cluster.send_client(self.node_id, self.link, data)
+
+    def begin(self, kind: int, handle: int = 0, fields: Any = ()) -> Call:
+        """Send a request and do not wait for its answer."""
+        number = self._next()
+        call = self.calls[number] = Call(number, kind, handle, pack_body(list(fields)))
+        self.send(call)
+        return call
+
+    def call(self, kind: int, handle: int = 0, fields: Any = ()) -> Answer:
+        """A request to its end; TRY_AGAIN is repeated."""
+        return self._end(self.begin(kind, handle, fields), sent=True)
+
+    def end(self, call: Call) -> Answer:
+        """Wait for a request that was sent."""
+        return self._end(call, sent=True)
+
+    def _end(self, call: Call, third: int = 0, sent: bool = False) -> Answer:
+        if not sent:
+            self.send(call, third)
+        while True:
+            self.cluster.until(lambda: call.answers)
+            if call.answers[0].code != TRY_AGAIN:
+                return call.answers[0]
+            call.answers.clear()
+            self.cluster.run(PAUSE_MS)
+            self.send(call, third)
+
+    # -- the service
+
+    def open(
+        self,
+        name: bytes = b"x",
+        flags: int = SA_CKPT_WR_ALL_REPLICAS,
+        retention_ns: int = SA_TIME_END,
+        mode: int = READ_WRITE,
+        sections_max: int = 100,
+        section_bytes_max: int = 4096,
+    ) -> "Opened":
+        """Open a checkpoint, created where missing."""
+        attributes = [flags, sections_max * section_bytes_max, retention_ns, sections_max, section_bytes_max, 64]
+        fields = [name, mode | SA_CKPT_CHECKPOINT_CREATE, attributes, True]
+        return Opened(self, self.call(Kind.OPEN, 0, fields))
+
+    def open_existing(self, name: bytes = b"x", mode: int = READ_WRITE) -> "Opened":
+        """Open a checkpoint that there is."""
+        return Opened(self, self.call(Kind.OPEN, 0, [name, mode, None, False]))
+
+    def try_open(self, name: bytes = b"x", mode: int = READ_WRITE) -> Answer:
+        """Open a checkpoint that there may be."""
+        return self.call(Kind.OPEN, 0, [name, mode, None, False])
+
+    def unlink(self, name: bytes = b"x") -> Answer:
+        return self.call(Kind.UNLINK, 0, [name])
+
+
+class Opened:
+    """An open handle. The plain verbs insist on success; those with `try_` return the answer."""
+
+    def __init__(self, client: Client, answer: Answer) -> None:
+        assert answer.code == OK, answer
+        self.client = client
+        self.handle, self.creation_id, self.attributes = answer.payload[:3]
+
+    def begin(self, kind: int, *fields: Any) -> Call:
+        return self.client.begin(kind, self.handle, fields)
+
+    def call(self, kind: int, *fields: Any) -> Answer:
+        return self.client.call(kind, self.handle, fields)
+
+    def begin_write(self, section_id: bytes, content: bytes) -> Call:
+        return self.begin(Kind.UPDATE, [Op.PUT, section_id, content, None])
+
+    def begin_read(self, *section_ids: bytes) -> Call:
+        return self.begin(Kind.READ, *([section_id, 0, None] for section_id in section_ids))
+
+    def try_write(self, section_id: bytes, content: bytes) -> Answer:
+        return self.call(Kind.UPDATE, [Op.PUT, section_id, content, None])
+
+    def try_read(self, *section_ids: bytes) -> Answer:
+        return self.call(Kind.READ, *([section_id, 0, None] for section_id in section_ids))
+
+    def try_update(self, *ops: list[Any]) -> Answer:
+        return self.call(Kind.UPDATE, *ops)
+
+    def write(self, section_id: bytes, content: bytes) -> None:
+        self.update([Op.PUT, section_id, content, None])
+
+    def read(self, section_id: bytes) -> bytes:
+        answer = self.try_read(section_id)
+        assert answer.code == OK, answer
+        return bytes(answer.payload[0])
+
+    def update(self, *ops: list[Any]) -> Any:
+        """One atomic update; the ids that it generated."""
+        answer = self.try_update(*ops)
+        assert answer.code == OK, answer
+        return answer.payload
+
+    def read_all(self) -> dict[bytes, bytes]:
+        """Every section, page by page."""
+        found: dict[bytes, bytes] = {}
+        after = None
+        while True:
+            answer = self.call(Kind.ITERATE, SA_CKPT_SECTIONS_ANY, 0, after, True)
+            assert answer.code == OK, answer
+            page, after = answer.payload
+            found.update({section_id: value for section_id, _, _, _, _, value in page})
+            if after is None:
+                return found
+
+    def states(self) -> dict[bytes, int]:
+        """Every section's state."""
+        answer = self.call(Kind.ITERATE, SA_CKPT_SECTIONS_ANY, 0, None, False)
+        assert answer.code == OK, answer
+        return {section_id: state for section_id, _, _, state, _, _ in answer.payload[0]}
+
+    def status(self) -> list[Any]:
+        answer = self.call(Kind.STATUS)
+        assert answer.code == OK, answer
+        return list(answer.payload)
+
+    def close(self) -> None:
+        answer = self.call(Kind.CLOSE)
+        assert answer.code == OK, answer
+
+    def set_active(self, only_if_none: bool = False) -> Answer:
+        return self.call(Kind.ACTIVE_SET, only_if_none)
+
+    def synchronize(self) -> Answer:
+        return self.call(Kind.SYNCHRONIZE)
