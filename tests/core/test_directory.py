@@ -472,16 +472,6 @@ def test_all_holders_that_left_together_are_awaited_before_any_is_adopted() -> N
     assert entry.holders == {}
 
 
-def test_holders_are_not_adopted_together_when_one_was_in_a_view_between_without_the_other() -> None:
-    """This directory has not seen epoch 3, in which a was a member and b was not."""
-    ordered = Ordered()
-    entry = ordered.create(session=13, replicas=("a", "b"))
-    _, alone, _, with_both = views(A | B | C, C, A | C, A | B | C)
-    installed(ordered, alone, "c")
-    installed(ordered, with_both, "c")
-    assert (entry.holders, entry.in_sync, entry.active) == ({"a": 1, "b": 1}, [], None)
-
-
 def test_a_single_holder_is_adopted_although_it_was_in_a_view_between() -> None:
     ordered = Ordered()
     entry = ordered.create(session=13, replicas=("a",))

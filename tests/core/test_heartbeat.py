@@ -1,6 +1,7 @@
 """Heartbeats: when a lease is held, and what does and does not prove a node dead."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ FIRST = 100
 """The incarnation of every node's first start."""
 
 
-def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **changes: object) -> Heartbeats:
+def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **changes: Any) -> Heartbeats:
     """A serving member of epoch 4 among a, b and c."""
     peers = tuple(other for other in ("a", "b", "c") if other != node_id)
     settings = dataclasses.replace(
@@ -51,7 +52,7 @@ def lease_until_ns(one: Heartbeats, view: View) -> int:
     return one.context.lease_until_ns
 
 
-def pair(**changes: object) -> tuple[Heartbeats, Heartbeats, View]:
+def pair(**changes: Any) -> tuple[Heartbeats, Heartbeats, View]:
     return node("a", **changes), node("b", **changes), founding(EPOCH, {"a": FIRST, "b": FIRST})
 
 
@@ -382,7 +383,7 @@ def test_a_stamp_of_a_newer_start_counts_although_it_is_smaller() -> None:
     assert a.receive(beat(node("b", FIRST + 1, now_ns=5), a))
 
 
-def linked_pair(**changes: object) -> tuple[Heartbeats, Heartbeats]:
+def linked_pair(**changes: Any) -> tuple[Heartbeats, Heartbeats]:
     """a hears b and had a link to it, which is gone."""
     a, b, _ = pair(**changes)
     exchange(a, b)

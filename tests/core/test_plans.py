@@ -28,7 +28,7 @@ def attributes(flags: int = SYNC, retention_ns: int = 5) -> list[int]:
 class Asked:
     """A directory, and the requests of one session that is attached at node a."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.directory = Directory()
         self.directory.installed_epoch = VIEW.epoch
         self.settings = Settings("a", peers=("b", "c", "d"), **limits)

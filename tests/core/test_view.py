@@ -11,7 +11,6 @@ from ckptd.core.view import (
     Departure,
     Member,
     View,
-    came_back_between,
     following,
     founding,
     last_epoch_of_stay,
@@ -177,12 +176,3 @@ def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
     assert last_epoch_of_stay(view, "b", 1, 3) == 0
     assert last_epoch_of_stay(view, "b", 1, 2) == 0
     assert last_epoch_of_stay(view, "z", 1, 1) == 0
-
-
-def test_a_node_came_back_between_only_when_it_joined_a_view_behind_the_base_and_before_this() -> None:
-    assert not came_back_between(history(A | B, A, A | B), "b", 1, 1)
-    assert came_back_between(history(A | B, A, A | B, A | B), "b", 1, 1)
-    assert came_back_between(history(A | B, A, A | B, A), "b", 1, 1)
-    assert came_back_between(history(A | B, A, A | B, A, A | B), "b", 1, 1)
-    assert not came_back_between(history(A | B, A, A | {"b": 2}, A), "b", 1, 1)
-    assert not came_back_between(history(A | B, A | B, A), "b", 1, 1)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.attributes import Attributes
 from ckptd.core.log import Answers
-from ckptd.core.view import View, came_back_between, last_epoch_of_stay
+from ckptd.core.view import View, last_epoch_of_stay
 
 RETENTION_AT_ONCE_NS: Final = 1_000_000
 """A retention below a millisecond is over when its close is answered (R73)."""
@@ -223,7 +223,7 @@ class Directory:
         self.installed_epoch = view.epoch
         for entry in list(self.checkpoints.values()):
             if entry.holders:
-                self._adopt(entry, view, base_epoch)
+                self._adopt(entry, view)
             else:
                 self._keep_members(entry, view, base_epoch, stayed)
             if not entry.in_sync and not entry.holders:
@@ -237,7 +237,7 @@ class Directory:
             self._suspend(entry, view, base_epoch)
         entry.replicas = kept
         if entry.holders:
-            self._adopt(entry, view, base_epoch)
+            self._adopt(entry, view)
 
     def _suspend(self, entry: Entry, view: View, base_epoch: int) -> None:
         """No in-sync replica stayed: remember those that stayed longest, as they alone may have gone on."""
@@ -260,8 +260,12 @@ class Directory:
             if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
         ]
 
-    def _adopt(self, entry: Entry, view: View, base_epoch: int) -> None:
-        """Take holders back, once every one of them is here or dead; nothing was ordered without them."""
+    def _adopt(self, entry: Entry, view: View) -> None:
+        """Take holders back, once every one of them is here or dead; nothing was ordered without them.
+
+        Where some of them went on from an earlier adoption, the active replica catches up with
+        the most advanced before it serves.
+        """
         alive = {
             node_id: incarnation
             for node_id, incarnation in entry.holders.items()
@@ -270,13 +274,6 @@ class Directory:
         entry.holders = alive
         entry.active = None
         if any(node_id not in view.members for node_id in alive):
-            return
-        suspicious = [
-            node_id
-            for node_id, incarnation in alive.items()
-            if came_back_between(view, node_id, incarnation, base_epoch)
-        ]
-        if suspicious and len(alive) > 1:
             return
         entry.holders = {}
         entry.replicas = dict.fromkeys(alive, True)

@@ -150,12 +150,3 @@ def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: i
         if departure.join_epoch <= base_epoch <= departure.last_epoch:
             return departure.last_epoch
     return 0
-
-
-def came_back_between(view: View, node_id: str, incarnation: int, base_epoch: int) -> bool:
-    """Whether a node that was no member at `base_epoch` was one in a view between that and this one."""
-    return any(
-        (departure.node_id, departure.incarnation) == (node_id, incarnation)
-        and departure.join_epoch > base_epoch
-        for departure in view.departures
-    ) or (view.has(node_id, incarnation) and base_epoch < view.members[node_id].join_epoch < view.epoch)
