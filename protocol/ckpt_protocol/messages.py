@@ -62,7 +62,7 @@ class Kind:
     ACCEPTED: Final = 73  # round, epoch, granted; [node_id, promised]
     COLLECT: Final = 74  # 0, epoch, directory seq; [view, installed epoch]
     COLLECTED: Final = (
-        75  # 0, epoch, directory seq; [installed epoch, committed seq, staged or nil, directory or nil]
+        75  # 0, epoch, directory seq; [installed epoch, committed seq, staged, directory, before]
     )
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's installed epoch, directory or nil, stayed]
     DECIDED: Final = 77  # 0, epoch, 0; [view]

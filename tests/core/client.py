@@ -111,7 +111,9 @@ class Client:
         return self.numbers
 
     def _lowest(self) -> int:
-        return min((call.number for call in self.calls.values() if not call.answers), default=self.numbers + 1)
+        return min(
+            (call.number for call in self.calls.values() if not call.answers), default=self.numbers + 1
+        )
 
     def send(self, call: Call, third: int = 0) -> None:
         """Send a request, or repeat it."""
@@ -157,7 +159,14 @@ class Client:
         section_bytes_max: int = 4096,
     ) -> "Opened":
         """Open a checkpoint, created where missing."""
-        attributes = [flags, sections_max * section_bytes_max, retention_ns, sections_max, section_bytes_max, 64]
+        attributes = [
+            flags,
+            sections_max * section_bytes_max,
+            retention_ns,
+            sections_max,
+            section_bytes_max,
+            64,
+        ]
         fields = [name, mode | SA_CKPT_CHECKPOINT_CREATE, attributes, True]
         return Opened(self, self.call(Kind.OPEN, 0, fields))
 

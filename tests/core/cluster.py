@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, assert_never
 
 from tests.core.client import Client
@@ -233,9 +234,10 @@ class Cluster:
             host.silent = host.paused = False
             host.queued = []
             host.node = Node(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
-        for node_id in node_ids:
-            for peer in self.hosts:
-                self._connect(node_id, peer)
+        for node_id, peer in itertools.product(node_ids, self.hosts):
+            self._lose(peer, node_id)  # What is left of a link to the start before this one.
+        for node_id, peer in itertools.product(node_ids, self.hosts):
+            self._connect(node_id, peer)
 
     def restart(self, node_id: str) -> None:
         """Start a killed node's process again: a new incarnation, with its disk."""
@@ -249,10 +251,10 @@ class Cluster:
         host.silent = silent
         self.holds = {way: held for way, held in self.holds.items() if node_id not in way}
         for peer in self.hosts:
-            self.ends.pop((node_id, peer), None)
+            link = self.ends.pop((node_id, peer), None)
             if not silent:
-                self.after(DELAY_NS, lambda peer=peer: self._lose(peer, node_id))  # type: ignore[misc]
-                self.after(2 * DELAY_NS, lambda peer=peer: self._refuse(peer, node_id))  # type: ignore[misc]
+                self.after(DELAY_NS, partial(self._lose, peer, node_id, link))
+                self.after(2 * DELAY_NS, partial(self._refuse, peer, node_id))
         for client in list(self.clients.values()):
             client.lose_node(node_id)
 
@@ -296,8 +298,11 @@ class Cluster:
         if self.ends.get((node_id, peer)) is link:
             self.deliver(node_id, PeerConnected(peer, self.hosts[peer].incarnation))
 
-    def _lose(self, node_id: str, peer: str) -> None:
-        if self.ends.pop((node_id, peer), None) is not None:
+    def _lose(self, node_id: str, peer: str, link: Link | None = None) -> None:
+        """A node learns that its link to a peer (this one, or whichever there is) has ended."""
+        held = self.ends.get((node_id, peer))
+        if held is not None and link in (None, held):
+            del self.ends[node_id, peer]
             self.deliver(node_id, PeerLost(peer))
 
     def flap(self, one: str, other: str, down_ms: float = 1) -> None:
@@ -328,7 +333,7 @@ class Cluster:
     def release(self, sender: str, peer: str) -> None:
         """Let what was held arrive, in order."""
         for link, data in self.holds.pop((sender, peer), []):
-            self.after(DELAY_NS, lambda link=link, data=data: self._arrive(link, sender, peer, data))  # type: ignore[misc]
+            self.after(DELAY_NS, partial(self._arrive, link, sender, peer, data))
 
     # -- clients
 

@@ -6,6 +6,7 @@ import pytest
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
+from ckptd.core import view as view_rules
 from ckptd.core.view import (
     DEPARTURES_PER_NODE_MAX,
     Departure,
@@ -15,10 +16,14 @@ from ckptd.core.view import (
     founding,
     last_epoch_of_stay,
     parse_view,
-    served_between,
     succession,
     was_member,
 )
+
+
+def served_between(view: View, installed: dict[str, int], before: dict[str, int] | None = None) -> bool:
+    """As the rule, where the members' disks tell nothing of their earlier starts: those may have served."""
+    return view_rules.served_between(view, installed, before or dict.fromkeys(view.members, view.epoch))
 
 
 def history(*memberships: dict[str, int]) -> View:
@@ -148,6 +153,13 @@ def test_somebody_may_have_served_between_when_all_members_of_a_view_there_are_g
 def test_an_older_start_of_a_member_may_have_served_between() -> None:
     view = history(A | B, B, A | {"b": 2})
     assert served_between(view, {"a": 1, "b": 0})
+
+
+def test_an_older_start_that_never_installed_a_view_did_not_serve_in_it() -> None:
+    """Seed 20235: two restarted nodes began anew although the third held all that was ever acknowledged."""
+    view = history(A | B | C, A | C, {"a": 2, "c": 2}, {"a": 2} | B | {"c": 2})
+    assert not served_between(view, {"a": 0, "b": 1, "c": 0}, {"a": 1, "b": 0, "c": 1})
+    assert served_between(view, {"a": 0, "b": 1, "c": 0}, {"a": 2, "b": 0, "c": 2})
 
 
 def test_one_view_in_which_somebody_may_have_served_is_enough() -> None:

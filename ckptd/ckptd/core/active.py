@@ -77,6 +77,7 @@ class ActiveReplica:
 
     def start(self, in_sync: list[str], term: int) -> None:
         """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
+        self.replica.fall_back()
         self.term = term
         self.ready = False
         self.resent = False
@@ -452,6 +453,7 @@ class ActiveReplica:
 
         A weak checkpoint's changes are put in order first, so that its version says what it holds.
         """
+        self.replica.fall_back()
         self.flush_batch()
         self.ready = False
         self.watched.pop(self.replica.creation_id, None)

@@ -34,26 +34,28 @@ PROPOSAL_NS: Final = 200_000_000
 
 @dataclass(slots=True)
 class Record:
-    """What a node keeps on disk: its register."""
+    """What a node keeps on disk: its register, and the epoch of the last view that it installed."""
 
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
     view: View | None = None
+    installed: int = 0
 
     def pack(self) -> bytes:
         view = self.view.fields() if self.view else None
-        return pack_body([list(self.promised), list(self.accepted), view])
+        return pack_body([list(self.promised), list(self.accepted), view, self.installed])
 
 
 def read_record(packed: bytes) -> Record:
     """A record as `Persist` wrote it; b"" is a node's very first start. Raises: FrameError."""
     if not packed:
         return Record()
-    promised, accepted, view = unpack_array(packed, 3)[:3]
+    promised, accepted, view, installed = unpack_array(packed, 4)[:4]
     return Record(
         (int(promised[0]), str(promised[1])),
         (int(accepted[0]), str(accepted[1])),
         parse_view(view) if view is not None else None,
+        int(installed),
     )
 
 
@@ -65,6 +67,7 @@ class Arbiter:
     def __init__(self, context: Context, record: Record) -> None:
         self.context = context
         self.record = record
+        self.installed_before = record.installed
         self.busy = False
         self.not_before_ns = context.now_ns
         self.decided: Callable[[View], None] = lambda view: None
@@ -86,6 +89,11 @@ class Arbiter:
 
     def on_time(self) -> None:
         """Look at the clock."""
+
+    def note_installed(self, epoch: int) -> None:
+        """This node begins to serve in a view: after a restart its disk tells that it may have."""
+        self.record.installed = epoch
+        self.persist()
 
     def persist(self) -> None:
         self.context.effects.append(Persist(self.record.pack()))

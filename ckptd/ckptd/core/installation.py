@@ -11,6 +11,7 @@ from typing import Any
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
@@ -30,14 +31,21 @@ class Collection:
 
 
 class Collected:
-    """One member's answer: how far its directory is; the directory, where the coordinator's lies behind."""
+    """One member's answer: how far its directory is; the directory, where the coordinator's lies behind;
+    the last epoch that earlier starts of it installed."""
 
-    __slots__ = ("committed_seq", "directory", "installed_epoch", "staged")
+    __slots__ = ("committed_seq", "directory", "installed_before", "installed_epoch", "staged")
 
     def __init__(
-        self, installed_epoch: int, committed_seq: int, staged: bytes | None, directory: Any
+        self,
+        installed_epoch: int,
+        committed_seq: int,
+        staged: bytes | None,
+        directory: Any,
+        installed_before: int,
     ) -> None:
         self.installed_epoch = installed_epoch
+        self.installed_before = installed_before
         self.committed_seq = committed_seq
         self.staged = staged
         self.directory = directory
@@ -62,12 +70,14 @@ class Installation:
         heartbeats: Heartbeats,
         order: DirectoryOrder,
         learn: Callable[[View], bool],
+        arbiter: Arbiter,
         on_installed: Callable[[View], None],
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.order = order
         self.learn = learn
+        self.arbiter = arbiter
         self.on_installed = on_installed
         self.view: View | None = None
         self.collection: Collection | None = None
@@ -108,7 +118,8 @@ class Installation:
 
     def _collected_here(self, behind: tuple[int, int] | None) -> Collected:
         directory = self.directory
-        collected = Collected(directory.installed_epoch, directory.seq, self.order.staged, None)
+        before = self.arbiter.installed_before
+        collected = Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
         if behind is not None and collected.place > behind:
             collected.directory = directory.snapshot(self.context.now_ns)
         return collected
@@ -122,7 +133,13 @@ class Installation:
         if not view.has(self.context.node_id, self.context.incarnation) or not self.learn(view):
             return
         collected = self._collected_here((int(fields[1]), frame.c))
-        body = [collected.installed_epoch, collected.committed_seq, collected.staged, collected.directory]
+        body = [
+            collected.installed_epoch,
+            collected.committed_seq,
+            collected.staged,
+            collected.directory,
+            collected.installed_before,
+        ]
         reply = encode_frame(Kind.COLLECTED, 0, view.epoch, collected.place[1], pack_body(body))
         self.context.send_peer(node_id, reply)
 
@@ -131,8 +148,8 @@ class Installation:
         collection = self.collection
         if collection is None or frame.b != collection.view.epoch or node_id not in collection.view.members:
             return
-        installed_epoch, committed_seq, staged, directory = unpack_array(frame.body, 4)[:4]
-        collection.replies[node_id] = Collected(installed_epoch, committed_seq, staged, directory)
+        fields = unpack_array(frame.body, 5)[:5]
+        collection.replies[node_id] = Collected(*fields)
         self.install_when_complete()
 
     def install_when_complete(self) -> None:
@@ -181,21 +198,23 @@ class Installation:
     def _install_collected(self, collection: Collection) -> None:
         view, replies = collection.view, collection.replies
         installed = {node_id: reply.installed_epoch for node_id, reply in replies.items()}
-        if served_between(view, installed):
+        before = {node_id: reply.installed_before for node_id, reply in replies.items()}
+        served = served_between(view, installed, before)
+        if served:
             counted = {n: reply for n, reply in replies.items() if installed[n] >= view.members[n].join_epoch}
         else:
             counted = {
                 n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())
             }
         if not counted and not any(member.join_epoch == view.founded for member in view.members.values()):
-            self._give_history_up(view)
+            self._give_history_up(view, max(before.values()))
             return
         if not counted:
-            base = Collected(0, 0, None, Directory().snapshot(self.context.now_ns))
+            base = Collected(0, 0, None, Directory().snapshot(self.context.now_ns), 0)
         else:
             best = max(counted, key=lambda node_id: (counted[node_id].place, node_id == self.context.node_id))
             base = counted[best]
-        if served_between(view, installed):
+        if served:
             stayed = [n for n, member in view.members.items() if member.join_epoch <= base.installed_epoch]
         else:
             stayed = [n for n in view.members if was_member(view, n, base.installed_epoch)]
@@ -214,17 +233,19 @@ class Installation:
         self.collection = None
         self._install(view, stayed)
 
-    def _give_history_up(self, view: View) -> None:
+    def _give_history_up(self, view: View, served_epoch: int) -> None:
         """No member holds a directory that counts: wait for who does, or have a new history founded.
 
         (A founder that never installed would have had to acknowledge every change: with one
         among the members there was none.) When everybody that may have gone on is dead,
         what they held is gone with them. A member that left and came back holds what others
-        may have gone on from: that counts for nothing, and goes to quarantine.
+        may have gone on from: that counts for nothing, and goes to quarantine; and so does
+        what those hold that left before `served_epoch`, which a restarted member had installed.
         """
         gone = all(
             self.heartbeats.proved_dead(departure.node_id, departure.incarnation)
             or view.has(departure.node_id, departure.incarnation)
+            or departure.last_epoch < served_epoch
             for departure in view.departures
         )
         self.waiting_for = "a member that holds the directory"
@@ -259,6 +280,7 @@ class Installation:
 
     def _install(self, view: View, stayed: list[str]) -> None:
         context = self.context
+        self.arbiter.note_installed(view.epoch)
         self.directory.install(view, stayed)
         self.view = view
         context.epoch = view.epoch

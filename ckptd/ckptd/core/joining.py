@@ -146,7 +146,10 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         held = dict(sections.sections)
         if replica.complete and replica.log.seq and not keeps:
             quarantine(replica)
-        for section_id in held:
+        if replica.active is not None:
+            replica.set_aside()
+            sections = replica.sections
+        for section_id in list(sections.sections):
             sections.place(section_id, None)
         replica.stale = held if keeps else {}
         replica.complete = False
@@ -191,3 +194,4 @@ def take_joined(replica: "Replica") -> None:
     """The receiving side of JOINED: the copy is whole."""
     replica.complete = True
     replica.stale = {}
+    replica.fallback = None

@@ -40,7 +40,7 @@ class Membership:
         self.context = context
         self.heartbeats = heartbeats
         self.arbiter = arbiter
-        self.installation = Installation(context, heartbeats, order, self.learn, on_installed)
+        self.installation = Installation(context, heartbeats, order, self.learn, arbiter, on_installed)
         self.order = order
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
@@ -257,7 +257,14 @@ class Membership:
         epoch = max(
             [current.epoch if current else 0, heartbeats.decided_epoch, self.arbiter.disk_epoch, *disk_epochs]
         )
-        return founding(epoch + 1, members)
+        if current is None or all(
+            heartbeats.proved_dead(departure.node_id, departure.incarnation)
+            for departure in current.departures
+        ):
+            return founding(epoch + 1, members)
+        # Somebody who left before may hold all there is, if the last view never served: that is seen
+        # when the members' disks are collected (seed 20235).
+        return following(current, epoch + 1, members)
 
     def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
         """Whether the next view keeps somebody who may hold the directory.

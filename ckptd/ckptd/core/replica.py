@@ -37,7 +37,10 @@ _DESCRIPTOR_BYTES = 40
 
 
 class Replica:
-    """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join)."""
+    """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join).
+
+    `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
+    """
 
     __slots__ = (
         "active",
@@ -45,7 +48,9 @@ class Replica:
         "complete",
         "context",
         "creation_id",
+        "diverged",
         "dropped",
+        "fallback",
         "joining_from",
         "log",
         "name",
@@ -68,6 +73,7 @@ class Replica:
         self.sections = SectionTable(attributes)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
+        self.diverged = False
         self.dropped = False
         self.active: ActiveReplica | None = None
         self.reports: dict[str, tuple[int, int]] = {}
@@ -75,6 +81,7 @@ class Replica:
         self.joining_from = ""
         self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
         self.stale: dict[bytes, Section] = {}
+        self.fallback: tuple[SectionTable, UpdateLog] | None = None
 
     @property
     def last_seq(self) -> int:
@@ -125,6 +132,7 @@ class Replica:
             try:
                 generated = self.sections.apply(ops, update.time_ns, update.seq, before)
             except Refusal:
+                self.diverged = True
                 return False
         if self.sync:
             update.before = before
@@ -150,12 +158,32 @@ class Replica:
             log.trim(self.sections.content_bytes)
 
     def drop(self) -> None:
-        """Give the copy up: it cannot follow, and is rebuilt by joining."""
+        """Forget what the copy holds: an update was refused here that the active replica applied."""
         self.sections = SectionTable(self.attributes)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
-        self.dropped = True
+        self.diverged = False
         self.stale = {}
+        self.fallback = None
+
+    def set_aside(self) -> None:
+        """Begin an empty copy, and keep the one that there is until the new one is whole.
+
+        For an active replica that catches up: it is in sync, and where the more advanced
+        one dies in the middle of its chunks, what it held is all that there is.
+        """
+        if self.fallback is None:
+            self.fallback = self.sections, self.log
+            self.sections = SectionTable(self.attributes)
+            self.log = UpdateLog(self.context.settings.log_bytes_max)
+
+    def fall_back(self) -> None:
+        """What was being caught up with is gone: take back the copy that was set aside."""
+        if self.fallback is not None:
+            self.sections, self.log = self.fallback
+            self.fallback = None
+            self.complete = True
+            self.stale = {}
 
     # -- reading: always the committed state
 
@@ -193,8 +221,11 @@ class Replica:
         for index, element in enumerate(elements):
             try:
                 section_id, offset, size = element
-                wrong = type(section_id) is not bytes or not 0 <= offset <= SIZE_MAX
-                wrong = wrong or (size is not None and (size < 0 or offset + size > limit))
+                wrong = (
+                    type(section_id) is not bytes or type(offset) is not int or not 0 <= offset <= SIZE_MAX
+                )
+                if size is not None:
+                    wrong = wrong or type(size) is not int or size < 0 or offset + size > limit
             except (TypeError, ValueError):
                 wrong = True
             if wrong:
@@ -231,7 +262,8 @@ class Replica:
         """The answer to ITERATE: a page of descriptors in byte order (R107 to R114). Raises: Refusal."""
         try:
             chosen, expiration_ns, after, with_values = fields[:4]
-            wrong = not SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY or expiration_ns < 0
+            wrong = type(chosen) is not int or type(expiration_ns) is not int or expiration_ns < 0
+            wrong = wrong or not SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
             wrong = wrong or (after is not None and type(after) is not bytes)
         except (ValueError, TypeError):
             wrong = True

@@ -53,6 +53,7 @@ class Replicas:
             replica.sources.clear()
             replica.waiting_joins.clear()
             replica.joining_from = ""
+            replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
             if entry is None:
                 if rejoined and replica.complete and replica.log.seq:
@@ -283,6 +284,8 @@ class Replicas:
         entry = self.directory.checkpoints[replica.creation_id]
         if replica.active is not None:
             if entry.replicas.get(node_id):
+                # It joins since it left the in-sync set: the directory's news of that is still to come.
+                replica.waiting_joins[node_id] = join
                 return
             replica.active.forget_joiner(node_id, False)
         replica.sources[node_id] = JoinSource(replica, node_id)
@@ -298,12 +301,18 @@ class Replicas:
             self._ask(Do.IN_SYNC, replica.creation_id)
 
     def _drop(self, replica: Replica) -> None:
-        """This copy cannot follow: it leaves the in-sync set by its own word, then joins again."""
+        """This copy cannot follow: it leaves the in-sync set by its own word, then joins again.
+
+        A copy that only lags is kept until the join replaces it: when those that were ahead
+        die before, it is all that there is.
+        """
         self.context.log(
             f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
         )
-        quarantine(replica)
-        replica.drop()
+        if replica.diverged:
+            quarantine(replica)
+            replica.drop()
+        replica.dropped = True
         entry = self.directory.checkpoints.get(replica.creation_id)
         if entry is not None and entry.replicas.get(self.context.node_id):
             self._ask(Do.OUT, replica.creation_id)

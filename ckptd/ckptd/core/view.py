@@ -126,16 +126,25 @@ def was_member(view: View, node_id: str, epoch: int) -> bool:
     )
 
 
-def served_between(view: View, installed: dict[str, int]) -> bool:
+def served_between(view: View, installed: dict[str, int], before: dict[str, int]) -> bool:
     """Whether anybody may have served in a view behind the newest that a member has installed.
 
-    `installed` are the epochs that the members have installed. Serving takes a lease, and a
-    lease takes every member's echo: a view that one of its members never installed did nothing.
+    `installed` are the epochs that the members have installed, `before` those that earlier
+    starts of theirs had, by their disks. Serving takes a lease, and a lease takes every
+    member's echo: a view that one of its members never installed did nothing.
     """
     newest = max(installed.values())
-    return not all(
-        any(installed[node_id] < epoch and was_member(view, node_id, epoch) for node_id in view.members)
-        for epoch in range(newest + 1, view.epoch)
+    return not all(_did_nothing(view, epoch, installed, before) for epoch in range(newest + 1, view.epoch))
+
+
+def _did_nothing(view: View, epoch: int, installed: dict[str, int], before: dict[str, int]) -> bool:
+    if any(installed[node_id] < epoch and was_member(view, node_id, epoch) for node_id in view.members):
+        return True
+    return any(
+        departure.join_epoch <= epoch <= departure.last_epoch and before[departure.node_id] < epoch
+        for departure in view.departures
+        if departure.node_id in view.members
+        and departure.incarnation < view.members[departure.node_id].incarnation
     )
 
 

@@ -1,0 +1,246 @@
+"""How long checkpoints and sessions live: handles, retention, unlink, the grace of a client that is gone."""
+
+from tests.core.cluster import three_nodes
+
+from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, EXIST, NOT_EXIST, OK
+from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
+from ckpt_protocol.messages import Kind
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+
+TWO_SECONDS = 2 * SECOND_NS
+
+
+def test_a_closed_checkpoint_goes_everywhere_when_its_retention_is_over_and_not_before() -> None:
+    """SAF 3.5.4: retention starts at the last close."""
+    cluster = three_nodes()
+    client = cluster.client("b")
+    table = client.open(retention_ns=TWO_SECONDS)
+    table.write(b"k", b"v")
+    cluster.run(5000)
+    table.close()
+    cluster.run(1990)
+    assert client.try_open().code == OK
+    for handle in (list(cluster.node("a").directory.sessions[client.session].opens)):
+        assert client.call(Kind.CLOSE, handle).code == OK
+    cluster.run(1990)
+    assert all(cluster.node(n).replicas for n in "abc")
+    cluster.run(20)
+    assert client.try_open().code == NOT_EXIST
+    assert not any(cluster.node(n).replicas for n in "abc")
+    cluster.check()
+
+
+def test_retention_is_over_with_the_close_when_it_is_zero() -> None:
+    cluster = three_nodes()
+    client = cluster.client("c")
+    client.open(retention_ns=0).close()
+    assert client.try_open().code == NOT_EXIST
+    cluster.check()
+
+
+def test_retention_for_ever_never_ends() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open(retention_ns=SA_TIME_END)
+    table.write(b"k", b"v")
+    table.close()
+    cluster.run(60_000)
+    assert cluster.client("b").open_existing().read(b"k") == b"v"
+    cluster.check()
+
+
+def test_an_open_checkpoint_never_expires() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open(retention_ns=MILLISECOND_NS)
+    other = cluster.client("b").open_existing()
+    other.close()
+    cluster.run(20_000)
+    table.write(b"k", b"v")
+    cluster.check()
+
+
+def test_retention_goes_on_after_a_change_of_coordinator_and_is_never_shorter() -> None:
+    cluster = three_nodes()
+    client = cluster.client("b")
+    client.open(retention_ns=TWO_SECONDS).close()
+    cluster.run(1000)
+    cluster.kill("a")
+    cluster.run(900)
+    assert cluster.node("b").directory.find(b"x") is not None
+    cluster.run(150)
+    assert client.try_open().code == NOT_EXIST
+    cluster.restart("a")
+    cluster.check()
+
+
+def test_a_retention_that_was_set_counts_from_the_last_close() -> None:
+    """SAF 3.5.5; not for an unlinked checkpoint."""
+    cluster = three_nodes()
+    client = cluster.client("b")
+    table = client.open(retention_ns=SA_TIME_END)
+    assert table.call(Kind.RETENTION_SET, 100 * MILLISECOND_NS).code == OK
+    assert table.status()[0][2] == 100 * MILLISECOND_NS
+    cluster.run(1000)
+    table.close()
+    cluster.run(90)
+    reopened = client.open_existing()
+    assert client.unlink().code == OK
+    assert reopened.call(Kind.RETENTION_SET, 0).code == BAD_OPERATION
+    cluster.check()
+
+
+def test_an_unlinked_name_is_free_at_once_and_the_data_goes_with_the_last_handle() -> None:
+    """SAF 3.5.3."""
+    cluster = three_nodes()
+    old = cluster.client("a").open()
+    old.write(b"k", b"old")
+    other = cluster.client("b").open_existing()
+    assert other.client.unlink().code == OK
+    assert other.client.try_open().code == NOT_EXIST
+    assert other.client.unlink().code == NOT_EXIST
+    new = other.client.open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    new.write(b"k", b"new")
+    assert (old.read(b"k"), new.read(b"k"), other.read(b"k")) == (b"old", b"new", b"old")
+    assert old.status()[6] is True and new.status()[6] is False
+    old.close()
+    assert other.read(b"k") == b"old"
+    other.close()
+    cluster.run(50)
+    assert [list(cluster.node(n).replicas) for n in "abc"] == [[new.creation_id]] * 3
+    cluster.check()
+
+
+def test_an_unlinked_checkpoint_outlives_the_coordinator_while_it_is_open() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    table.client.unlink()
+    cluster.kill("a")
+    cluster.settle()
+    assert table.read(b"k") == b"v"
+    assert table.client.try_open().code == NOT_EXIST
+    cluster.restart("a")
+    cluster.check()
+
+
+def test_an_existing_checkpoint_is_not_opened_with_other_attributes() -> None:
+    """SAF 3.5.1: EXIST; B.01 compares the retention too."""
+    cluster = three_nodes()
+    client = cluster.client("a")
+    client.open(retention_ns=SECOND_NS)
+    attributes = [1, 409600, SECOND_NS, 100, 4096, 64]
+    for position in range(6):
+        other = [*attributes[:position], attributes[position] - 1, *attributes[position + 1 :]]
+        if position == 0:
+            other[0] = SA_CKPT_WR_ACTIVE_REPLICA
+        assert client.call(Kind.OPEN, 0, [b"x", 7, other, True]).code == EXIST, position
+        b02 = OK if position == 2 else EXIST
+        assert client.call(Kind.OPEN, 0, [b"x", 7, other, False]).code == b02, position
+    cluster.check()
+
+
+# -- sessions
+
+
+def test_a_session_outlives_a_lost_connection_for_its_grace() -> None:
+    """DESIGN 7: handle and all."""
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    table.write(b"k", b"v")
+    table.client.disconnect()
+    cluster.run(9_900)
+    table.client.move("c")
+    assert table.read(b"k") == b"v"
+    cluster.run(20_000)
+    assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+def test_a_session_ends_with_all_that_it_opened_when_its_grace_is_over() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    table.client.disconnect()
+    cluster.run(10_100)
+    assert cluster.node("a").directory.sessions == {}
+    assert cluster.node("a").directory.find(b"x") is None
+    assert table.client.attach("c").code == BAD_HANDLE
+    cluster.check()
+
+
+def test_a_session_ends_at_once_when_its_process_is_known_to_be_dead() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    table.client.disconnect(process_dead=True)
+    cluster.run(5)
+    assert cluster.node("a").directory.find(b"x") is None
+    cluster.check()
+
+
+def test_a_session_of_a_dead_node_has_its_grace_too() -> None:
+    cluster = three_nodes()
+    lost, saved = cluster.client("b").open(b"lost", retention_ns=0), cluster.client("b").open(retention_ns=0)
+    cluster.kill("b")
+    cluster.run(9_800)
+    saved.client.move("c")
+    cluster.run(1_000)
+    assert cluster.node("a").directory.find(b"lost") is None
+    assert cluster.node("a").directory.find(b"x") is not None
+    assert lost.client.attach("a").code == BAD_HANDLE
+    cluster.restart("b")
+    cluster.check()
+
+
+def test_the_grace_of_a_dead_nodes_sessions_survives_the_coordinator() -> None:
+    cluster = three_nodes()
+    cluster.client("c").open(retention_ns=0)
+    cluster.kill("c")
+    cluster.run(5_000)
+    cluster.restart("c")
+    cluster.settle()
+    cluster.kill("a")
+    cluster.run(4_000)
+    assert cluster.node("b").directory.find(b"x") is not None
+    cluster.run(2_000)
+    assert cluster.node("b").directory.find(b"x") is None
+    cluster.restart("a")
+    cluster.check()
+
+
+def test_a_stale_node_cannot_end_a_session_that_moved() -> None:
+    """Attaching has a generation."""
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    node_id, link = table.client.node_id, table.client.link
+    table.client.move("c")
+    cluster.lose_client(node_id, link, process_dead=True)
+    cluster.run(11_000)
+    table.write(b"k", b"v")
+    cluster.check()
+
+
+def test_a_detached_session_is_refused_and_what_it_opened_is_closed() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    assert table.client.call(Kind.DETACH).code == OK
+    assert table.try_read(b"k").code == BAD_HANDLE
+    assert cluster.node("a").directory.find(b"x") is None
+    assert table.client.attach("a").code == BAD_HANDLE
+    cluster.check()
+
+
+def test_both_sessions_of_one_link_have_their_grace_when_it_is_lost() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(retention_ns=0)
+    first = table.client
+    second = cluster.client("c")
+    second.node_id, second.link, second.generation = first.node_id, first.link, 2
+    cluster.clients[first.link] = second
+    attach = second.begin(Kind.PING)
+    attach.kind, attach.handle, attach.body = Kind.ATTACH, second.session, b"\x91\xc2"
+    attach.number = second._next()
+    second.calls[attach.number] = attach
+    second.send(attach, 2)
+    cluster.run(5)
+    cluster.lose_client("b", first.link, process_dead=True)
+    cluster.run(10_100)
+    assert cluster.node("a").directory.sessions == {}
+    cluster.check()
