@@ -287,7 +287,7 @@ class Cluster:
     def _connect(self, one: str, other: str) -> None:
         hosts = self.hosts
         running = hosts[one].node is not None and hosts[other].node is not None and one != other
-        if not running or (one, other) in self.ends or (one, other) in self.cuts:
+        if not running or (one, other) in self.ends or {(one, other), (other, one)} & self.cuts:
             return
         link = Link(one, other)
         self.ends[one, other] = self.ends[other, one] = link
@@ -313,10 +313,13 @@ class Cluster:
             self._lose(*way)
         self.after(int(down_ms * MILLISECOND_NS), lambda: self._connect(one, other))
 
-    def cut(self, side: str, other_side: str) -> None:
-        """Nothing passes between the nodes of two sides any more, each a string of ids."""
+    def cut(self, side: str, other_side: str, one_way: bool = False) -> None:
+        """Nothing passes between the nodes of two sides any more, each a string of ids.
+
+        `one_way`: heartbeats still pass from the second side to the first.
+        """
         for one, other in itertools.product(side, other_side):
-            self.cuts |= {(one, other), (other, one)}
+            self.cuts |= {(one, other)} if one_way else {(one, other), (other, one)}
             self._lose(one, other)
             self._lose(other, one)
 

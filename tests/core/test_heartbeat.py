@@ -341,8 +341,8 @@ def test_a_node_that_left_gave_up_and_is_heard_no_more_and_yet_is_not_dead() -> 
     a, b, _ = pair()
     b.left = True
     a.receive(beat(b, a))
-    assert a.gave_up("b", FIRST)
-    assert not a.gave_up("b", FIRST + 1)
+    assert a.gave_up("b", FIRST, 1)
+    assert not a.gave_up("b", FIRST + 1, 1)
     assert not a.alive("b", FIRST)
     assert not a.proved_dead("b", FIRST)
     assert not b.alive("b", FIRST)

@@ -7,7 +7,11 @@ from tests.core.client import Opened
 from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import OK
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK, SA_CKPT_WR_ALL_REPLICAS
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind, Op
 
@@ -127,11 +131,13 @@ def test_a_reader_at_a_joining_replica_never_sees_a_state_that_is_incomplete() -
     cluster.restart("c")
     cluster.until(lambda: cluster.serving("c"))
     reader = cluster.client("c")
-    cluster.until(lambda: "c" in {n for n in cluster.node("c").directory.find(b"x").replicas})  # type: ignore[union-attr]
+    cluster.until(lambda: "c" in set(cluster.node("c").directory.find(b"x").replicas))  # type: ignore[union-attr]
     handle = reader.begin(Kind.OPEN, 0, [b"x", 3, None, False])
     assert len(cluster.contents("c")) < 40
     cluster.until(lambda: handle.answers)
-    assert len(cluster.contents("c")) == 40, "an open waits until the new replica is like the others (SAF 3.5.1)"
+    assert len(cluster.contents("c")) == 40, (
+        "an open waits until the new replica is like the others (SAF 3.5.1)"
+    )
     assert len(Opened(reader, handle.answers[0]).read_all()) == 40
     assert table.read(b"k00") == b"old"
     cluster.check()

@@ -1,6 +1,6 @@
 """How long checkpoints and sessions live: handles, retention, unlink, the grace of a client that is gone."""
 
-from tests.core.cluster import three_nodes
+from tests.core.cluster import nodes, three_nodes
 
 from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, EXIST, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
@@ -20,7 +20,7 @@ def test_a_closed_checkpoint_goes_everywhere_when_its_retention_is_over_and_not_
     table.close()
     cluster.run(1990)
     assert client.try_open().code == OK
-    for handle in (list(cluster.node("a").directory.sessions[client.session].opens)):
+    for handle in list(cluster.node("a").directory.sessions[client.session].opens):
         assert client.call(Kind.CLOSE, handle).code == OK
     cluster.run(1990)
     assert all(cluster.node(n).replicas for n in "abc")
@@ -128,10 +128,8 @@ def test_an_existing_checkpoint_is_not_opened_with_other_attributes() -> None:
     client = cluster.client("a")
     client.open(retention_ns=SECOND_NS)
     attributes = [1, 409600, SECOND_NS, 100, 4096, 64]
-    for position in range(6):
-        other = [*attributes[:position], attributes[position] - 1, *attributes[position + 1 :]]
-        if position == 0:
-            other[0] = SA_CKPT_WR_ACTIVE_REPLICA
+    for position, value in enumerate([SA_CKPT_WR_ACTIVE_REPLICA, 409599, SECOND_NS + 1, 101, 4097, 65]):
+        other = [*attributes[:position], value, *attributes[position + 1 :]]
         assert client.call(Kind.OPEN, 0, [b"x", 7, other, True]).code == EXIST, position
         b02 = OK if position == 2 else EXIST
         assert client.call(Kind.OPEN, 0, [b"x", 7, other, False]).code == b02, position
@@ -170,7 +168,7 @@ def test_a_session_ends_at_once_when_its_process_is_known_to_be_dead() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(retention_ns=0)
     table.client.disconnect(process_dead=True)
-    cluster.run(5)
+    cluster.run(50)
     assert cluster.node("a").directory.find(b"x") is None
     cluster.check()
 
@@ -190,18 +188,15 @@ def test_a_session_of_a_dead_node_has_its_grace_too() -> None:
 
 
 def test_the_grace_of_a_dead_nodes_sessions_survives_the_coordinator() -> None:
-    cluster = three_nodes()
+    cluster = nodes("abcde")
     cluster.client("c").open(retention_ns=0)
     cluster.kill("c")
     cluster.run(5_000)
-    cluster.restart("c")
-    cluster.settle()
     cluster.kill("a")
-    cluster.run(4_000)
+    cluster.run(4_900)
     assert cluster.node("b").directory.find(b"x") is not None
-    cluster.run(2_000)
+    cluster.run(200)
     assert cluster.node("b").directory.find(b"x") is None
-    cluster.restart("a")
     cluster.check()
 
 

@@ -132,6 +132,11 @@ class Clients:
         """The directory ties the session to this node: tie it to the link that asked."""
         link, session = request.origin, request.session
         if isinstance(link, int) and link in self.links:
+            before = self.links[link]
+            if before != session and self.by_session.get(before) == link:
+                # A link has one session: the one before it must not live on for want of a loss.
+                del self.by_session[before]
+                self._start_grace(before)
             self.links[link] = session
             self.by_session[session] = link
             self.grace.pop(session, None)

@@ -212,10 +212,16 @@ class Heartbeats:
         peer = self.peers.get(node_id)
         return peer is not None and incarnation <= peer.dead_incarnation
 
-    def gave_up(self, node_id: str, incarnation: int) -> bool:
-        """Whether it said itself that it serves no more (a planned leave)."""
+    def gave_up(self, node_id: str, incarnation: int, epoch: int) -> bool:
+        """Whether it said itself that it serves no more (a planned leave), and went no further than `epoch`.
+
+        A coordinator that had gone on alone, and then left, is not succeeded by the older
+        data of the node that it had left behind (seed 30879).
+        """
         peer = self.peers.get(node_id)
-        return peer is not None and peer.incarnation == incarnation and peer.left
+        return (
+            peer is not None and peer.incarnation == incarnation and peer.left and peer.decided_epoch <= epoch
+        )
 
     def renew_lease(self, view: View) -> None:
         """Work out until when this node may serve: every other member's echo, each from when it was sent."""

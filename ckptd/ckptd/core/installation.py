@@ -182,7 +182,9 @@ class Installation:
             node_id, incarnation = departure.node_id, departure.incarnation
             if departure.last_epoch < installed_epoch or node_id == context.node_id:
                 continue
-            if heartbeats.proved_dead(node_id, incarnation) or heartbeats.gave_up(node_id, incarnation):
+            if heartbeats.proved_dead(node_id, incarnation) or heartbeats.gave_up(
+                node_id, incarnation, view.epoch
+            ):
                 continue
             if view.has(node_id, incarnation):
                 continue  # It is back, and froze when it answered the collector.

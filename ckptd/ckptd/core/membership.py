@@ -61,7 +61,7 @@ class Membership:
 
     def describe_wait(self) -> str:
         """What this node waits for before it serves; "" when it does."""
-        if self.settled and not self.context.frozen:
+        if self.settled and self.context.serving():
             return ""
         return self.installation.waiting_for or self.waiting_for
 
@@ -287,7 +287,9 @@ class Membership:
             return True
         coordinator = current.coordinator
         incarnation = current.members[coordinator].incarnation
-        if wanted.get(coordinator) == incarnation or heartbeats.gave_up(coordinator, incarnation):
+        if wanted.get(coordinator) == incarnation or heartbeats.gave_up(
+            coordinator, incarnation, current.epoch
+        ):
             return True
         peer = heartbeats.peers[coordinator]
         if not heartbeats.proved_dead(coordinator, incarnation):

@@ -88,6 +88,8 @@ class Replicas:
             self.held[entry.creation_id] = replica
         if self.asks.get(entry.creation_id) == (Do.IN_SYNC if in_sync else Do.OUT):
             del self.asks[entry.creation_id]
+            if not in_sync:
+                replica.joining_from = ""  # It reported so far; now it joins (seed 40035).
         if entry.active == me:
             if replica.active is None:
                 self._activate(replica, entry)
