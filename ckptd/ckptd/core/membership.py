@@ -45,7 +45,7 @@ class Membership:
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
         self.admit_since_ns = -1
-        self.deaf_since_ns: dict[str, int] = {}
+        self.deaf_since_ns: dict[tuple[str, ...], int] = {}
         arbiter.decided = self._on_decided
         if not self._votes:
             self.decided = arbiter.record.view
@@ -113,14 +113,20 @@ class Membership:
             self.installation.install_when_complete()
 
     def _first_alive(self, base: View) -> str:
-        """Who acts: the first in succession that is alive and does not leave."""
+        """Who acts: the first in succession that is alive, hears this node and does not leave."""
         alive = [
             node_id
             for node_id in succession(base)
             if self.heartbeats.alive(node_id, base.members[node_id].incarnation)
             and node_id not in self.heartbeats.complaints
+            and self._hears_us(node_id)
         ]
         return alive[0] if alive else self.context.node_id
+
+    def _hears_us(self, node_id: str) -> bool:
+        """Whether a node can act for us: one that is deaf, and heard by all, would be waited for for ever."""
+        me = self.context.node_id
+        return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
 
     def _wanted_members(self, base: View) -> dict[str, int]:
         """The members of the next view: those alive that hear each other, in succession, then who joins."""
@@ -172,10 +178,11 @@ class Membership:
         leave it out for that cost a lease's wait in three of forty kills.
         """
         context = self.context
+        key = (node_id, *others)
         if self._hear_each_other(node_id, others):
-            self.deaf_since_ns.pop(node_id, None)
+            self.deaf_since_ns.pop(key, None)
             return False
-        since_ns = self.deaf_since_ns.setdefault(node_id, context.now_ns)
+        since_ns = self.deaf_since_ns.setdefault(key, context.now_ns)
         return context.now_ns - since_ns >= DEAF_HEARTBEATS * context.settings.heartbeat_ns
 
     def _hear_each_other(self, node_id: str, others: dict[str, int]) -> bool:
@@ -328,6 +335,7 @@ class Membership:
         self.heartbeats.disk_epoch = self.arbiter.disk_epoch
         self.installation.forget_older(view.epoch)
         self.admit_since_ns = -1
+        self.deaf_since_ns.clear()
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:

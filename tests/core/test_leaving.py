@@ -1,0 +1,146 @@
+"""A planned leave: hand over first, so that no call fails and nothing is lost (DESIGN 4, rolling upgrade)."""
+
+import pytest
+from tests.core.client import Call, Opened
+from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
+
+from ckpt_protocol.codes import NOT_EXIST, OK
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+
+KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
+
+
+def write_until_left(cluster: Cluster, table: Opened, node_id: str) -> list[Call]:
+    """Write without a pause while a node leaves."""
+    calls = []
+    cluster.leave(node_id)
+    while node_id not in cluster.left:
+        calls.append(table.begin_write(b"k%d" % (len(calls) % 50), b"%d" % len(calls)))
+        cluster.run(0.5)
+        assert len(calls) < 20_000
+    cluster.run(300)
+    return calls
+
+
+@pytest.mark.parametrize("flags", KINDS)
+@pytest.mark.parametrize("node_id", "ab")
+def test_no_call_fails_and_nothing_is_lost_when_a_node_leaves(flags: int, node_id: str) -> None:
+    """a coordinates, b holds the active replica."""
+    cluster = three_nodes()
+    cluster.client("b").open(flags=flags)
+    table = cluster.client("c").open_existing()
+    calls = write_until_left(cluster, table, node_id)
+    assert {call.code for call in calls} == {OK}
+    assert all(len(call.answers) == 1 for call in calls)
+    expected = {b"k%d" % (i % 50): b"%d" % i for i in range(len(calls))}
+    assert table.read_all() == expected
+    assert len(calls) < 400, "a hand-over takes no time-out"
+    cluster.restart(node_id)
+    cluster.check()
+
+
+def test_all_nodes_may_leave_and_return_one_after_the_other() -> None:
+    cluster = three_nodes()
+    client = cluster.client("a")
+    table = client.open()
+    table.write(b"k", b"v")
+    for node_id in "abc":
+        if client.node_id == node_id:
+            client.move("abca"["abc".index(node_id) + 1])
+        cluster.leave(node_id)
+        cluster.until(lambda: node_id in cluster.left)  # noqa: B023
+        assert table.read(b"k") == b"v"
+        cluster.restart(node_id)
+        cluster.settle()
+    assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+def test_the_only_replica_is_moved_before_its_node_leaves() -> None:
+    cluster = three_nodes(replicas=1)
+    client = cluster.client("b")
+    table = client.open()
+    table.write(b"k", b"v")
+    client.move("c")
+    cluster.leave("b")
+    cluster.until(lambda: "b" in cluster.left)
+    assert table.read(b"k") == b"v"
+    assert cluster.in_sync("a") != ["b"]
+    cluster.restart("b")
+    cluster.check()
+
+
+@pytest.mark.parametrize("node_id", "ab")
+def test_either_node_of_a_pair_may_leave(node_id: str) -> None:
+    cluster = two_nodes()
+    other = "b" if node_id == "a" else "a"
+    cluster.client(node_id).open()
+    table = cluster.client(other).open_existing()
+    calls = write_until_left(cluster, table, node_id)
+    assert {call.code for call in calls} == {OK}
+    assert cluster.active() == other
+    cluster.restart(node_id)
+    cluster.check()
+    assert cluster.contents(node_id) == cluster.contents(other) != {}
+
+
+def test_the_data_of_a_collocated_checkpoint_stays_where_it_is_held_elsewhere() -> None:
+    cluster = three_nodes()
+    flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
+    first = cluster.client("b").open(flags=flags)
+    first.set_active()
+    second = cluster.client("c").open_existing()
+    first.write(b"k", b"v")
+    cluster.leave("b")
+    cluster.until(lambda: "b" in cluster.left)
+    answer = second.try_read(b"k")
+    assert (answer.code, answer.index) == (NOT_EXIST, -1)
+    assert second.set_active().code == OK
+    assert second.read(b"k") == b"v"
+    cluster.restart("b")
+    cluster.check()
+
+
+def test_the_last_node_leaves_without_waiting() -> None:
+    cluster = nodes("a")
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.leave("a")
+    cluster.run(50)
+    assert cluster.left == ["a"]
+
+
+def test_a_node_that_cannot_hand_over_leaves_when_its_time_is_up() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    cluster.cut("a", "bc")
+    cluster.run(2000)
+    cluster.leave("a")
+    cluster.run(9_000)
+    assert cluster.left == []
+    cluster.run(3_000)
+    assert cluster.left == ["a"]
+    cluster.heal()
+    cluster.check()
+
+
+def test_a_leave_waits_for_the_node_that_is_being_admitted() -> None:
+    """Of a pair, one alone, while the other has been decided a member and has installed nothing (seed 1433)."""
+    cluster = two_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    cluster.kill("b")
+    cluster.settle()
+    cluster.restart("b")
+    cluster.until(lambda: cluster.node("a").membership.decided != cluster.node("a").view)
+    cluster.leave("a")
+    cluster.until(lambda: "a" in cluster.left)
+    table.client.move("b")
+    assert table.read(b"k") == b"v"
+    cluster.restart("a")
+    cluster.check()

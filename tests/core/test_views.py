@@ -1,0 +1,339 @@
+"""Partitions, silences, pauses and restarts: who serves, who waits, and that two never serve one checkpoint."""
+
+import pytest
+from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
+
+from ckpt_protocol.codes import NOT_EXIST, OK, TRY_AGAIN
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import TimeCame
+
+# A lease is 600 ms, the grace before a swap is asked for 800 ms.
+
+
+def epoch(cluster: Cluster, node_id: str) -> int:
+    view = cluster.node(node_id).view
+    return view.epoch if view is not None else 0
+
+
+def members(cluster: Cluster, node_id: str) -> list[str]:
+    view = cluster.node(node_id).view
+    return list(view.members) if view is not None else []
+
+
+# -- cold starts
+
+
+def test_a_cold_start_waits_for_more_than_half_of_the_voters() -> None:
+    cluster = Cluster("abc")
+    cluster.start("b")
+    cluster.run(3000)
+    assert epoch(cluster, "b") == 0 and not cluster.serving("b")
+    cluster.start("c")
+    cluster.until(lambda: cluster.serving("b") and cluster.serving("c"))
+    assert members(cluster, "b") == ["b", "c"]
+    cluster.start("a")
+    cluster.settle()
+    assert members(cluster, "a") == ["a", "b", "c"]
+    assert cluster.node("a").view.coordinator == "b"  # type: ignore[union-attr]
+
+
+def test_a_cold_start_of_a_pair_waits_for_both() -> None:
+    cluster = Cluster("ab")
+    cluster.start("a")
+    cluster.run(5000)
+    assert not cluster.serving("a")
+    assert cluster.node("a").membership.describe_wait()
+    cluster.start("b")
+    cluster.settle()
+    cluster.check()
+
+
+def test_a_node_alone_serves_at_once() -> None:
+    cluster = nodes("a")
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    assert table.read(b"k") == b"v"
+    cluster.kill("a")
+    cluster.restart("a")
+    cluster.settle()
+    client = cluster.client("a")
+    assert client.try_open().code == NOT_EXIST, "its memory is gone"
+    cluster.check()
+
+
+# -- majority
+
+
+def test_a_crash_that_is_proved_costs_milliseconds() -> None:
+    cluster = three_nodes()
+    cluster.kill("a")
+    cluster.run(5)
+    assert members(cluster, "b") == ["b", "c"] and cluster.serving("b")
+    cluster.check()
+
+
+def test_a_silent_member_is_left_behind_after_its_lease_has_ended() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.kill("a", silent=True)
+    cluster.run(600)
+    assert epoch(cluster, "b") == 1, "silence is proof of nothing"
+    cluster.run(900)
+    assert members(cluster, "b") == ["b", "c"] and cluster.serving("c")
+    assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+def test_the_side_with_the_majority_goes_on_and_the_other_one_stops_first() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    other = cluster.client("b").open_existing()
+    table.write(b"k", b"v")
+    cluster.cut("a", "bc")
+    stopped_ns = taken_over_ns = 0
+    while not taken_over_ns:
+        cluster.run(1)
+        if not stopped_ns and not cluster.serving("a"):
+            stopped_ns = cluster.now_ns
+        if cluster.active() in ("b", "c"):
+            taken_over_ns = cluster.now_ns
+        assert cluster.now_ns < 10**10
+    assert 0 < stopped_ns < taken_over_ns
+    call = table.begin_write(b"k", b"refused")
+    assert other.read(b"k") == b"v"
+    other.write(b"k", b"w")
+    cluster.run(1200)
+    assert call.code == TRY_AGAIN
+    cluster.heal()
+    cluster.settle()
+    assert table.read(b"k") == b"w"
+    cluster.check()
+
+
+def test_nobody_serves_where_no_side_has_a_majority() -> None:
+    cluster = three_nodes()
+    cluster.cut("a", "bc")
+    cluster.cut("b", "c")
+    cluster.run(3000)
+    assert not any(cluster.serving(node_id) for node_id in "abc")
+    cluster.heal()
+    cluster.check()
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_one_way_loss_counts_as_a_partition(deaf: bool) -> None:
+    """A lease needs both directions; the majority goes on whichever of them is left."""
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.cut(*(("bc", "a") if deaf else ("a", "bc")), one_way=True)
+    cluster.run(620)
+    assert not cluster.serving("a")
+    cluster.run(2000)
+    assert members(cluster, "b") == ["b", "c"]
+    assert table.read(b"k") == b"v"
+    cluster.heal()
+    cluster.check()
+
+
+def test_a_pause_shorter_than_the_lease_is_only_latency() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    cluster.pause("a")
+    cluster.run(500)
+    cluster.resume("a")
+    table.write(b"k", b"v")
+    cluster.run(1000)
+    assert epoch(cluster, "a") == 1
+    cluster.check()
+
+
+def test_a_resumed_node_finds_its_lease_gone_before_it_touches_what_waits() -> None:
+    """After SIGCONT: reads and writes that were queued must not be answered from the past."""
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    other = cluster.client("b").open_existing()
+    table.write(b"k", b"old")
+    cluster.pause("a")
+    read, write = table.begin_read(b"k"), table.begin_write(b"j", b"v")
+    cluster.run(3000)
+    other.write(b"k", b"new")
+    cluster.resume("a")
+    assert not cluster.serving("a")
+    cluster.until(lambda: read.answers and write.answers)
+    assert read.code == TRY_AGAIN or read.answers[0].payload == [b"new"]
+    if write.code == TRY_AGAIN:
+        write.answers.clear()
+        table.client.send(write)
+    assert table.client.end(write).code == OK
+    assert other.read(b"j") == b"v"
+    cluster.check()
+
+
+def test_a_node_that_missed_its_deadline_serves_nothing_though_no_event_told_it() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"old")
+    node = cluster.node("a")
+    late_ns = cluster.now_ns + 10**9
+    assert not node.serving(late_ns)
+    frames = [effect for effect in node.handle(TimeCame(), late_ns) if type(effect).__name__ == "SendClient"]
+    assert frames == []
+
+
+def test_a_restarted_node_has_no_data_and_does_not_become_active_by_it() -> None:
+    """R4."""
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.kill("a")
+    cluster.restart("a")
+    cluster.kill("b")
+    table.client.move("c")
+    assert table.read(b"k") == b"v"
+    cluster.restart("b")
+    cluster.check()
+
+
+def test_a_promise_outlives_the_restart_of_its_node() -> None:
+    cluster = three_nodes()
+    before = cluster.node("b").arbiter.record.promised  # type: ignore[attr-defined]
+    cluster.kill("b")
+    cluster.restart("b")
+    assert cluster.node("b").arbiter.record.promised >= before > (0, "")
+    cluster.check()
+
+
+def test_rivals_for_the_next_view_end_in_one() -> None:
+    cluster = nodes("abcde")
+    table = cluster.client("c").open()
+    table.write(b"k", b"v")
+    cluster.kill("a", silent=True)
+    cluster.cut("b", "cde")
+    cluster.run(3000)
+    assert members(cluster, "c") == ["c", "d", "e"]
+    cluster.heal()
+    cluster.until(lambda: members(cluster, "b") == ["b", "c", "d", "e"])
+    assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+def test_a_checkpoint_whose_replicas_are_cut_off_is_unavailable_and_comes_back_whole() -> None:
+    cluster = nodes("abcde", replicas=2)
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    assert cluster.in_sync("a") == ["a", "b"]
+    other = cluster.client("e").open_existing()
+    cluster.cut("ab", "cde")
+    cluster.run(2500)
+    call = other.begin_read(b"k")
+    again = other.client.begin(Kind.OPEN, 0, [b"x", 7, [2, 409600, 0, 100, 4096, 64], True])
+    cluster.run(1500)
+    assert call.code == TRY_AGAIN
+    assert again.code != OK, "its name is kept, and never created again"
+    cluster.heal()
+    cluster.settle()
+    assert other.read(b"k") == b"v"
+    table.client.move("b")
+    table.write(b"k", b"w")
+    assert cluster.quarantined == []
+    cluster.check()
+
+
+def test_a_checkpoint_is_lost_when_all_its_holders_are_proved_dead() -> None:
+    cluster = nodes("abcde", replicas=2)
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    other = cluster.client("e")
+    cluster.cut("ab", "cde")
+    cluster.run(2500)
+    cluster.kill("a")
+    cluster.kill("b")
+    cluster.heal()
+    for node_id in "ab":
+        cluster.restart(node_id)
+    cluster.settle()
+    assert other.try_open().code == NOT_EXIST
+    cluster.check()
+
+
+# -- pair
+
+
+def test_the_coordinator_of_a_pair_goes_on_alone_and_the_other_one_blocks() -> None:
+    cluster = two_nodes()
+    table = cluster.client("b").open()
+    other = cluster.client("a").open_existing()
+    table.write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.run(3000)
+    assert cluster.active() == "a", "an active replica on the blocked side moves to the coordinator's"
+    assert not cluster.serving("b")
+    assert "coordinator a" in cluster.node("b").membership.describe_wait()
+    other.write(b"k", b"w")
+    call = table.begin_read(b"k")
+    cluster.run(1100)
+    assert call.code == TRY_AGAIN
+    cluster.heal()
+    cluster.settle()
+    assert table.read(b"k") == b"w"
+    cluster.check()
+
+
+def test_the_other_one_of_a_pair_goes_on_when_the_coordinator_is_proved_dead() -> None:
+    cluster = two_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.kill("a")
+    table.write(b"k", b"w")
+    cluster.restart("a")
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"w"}
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_pairs_silence_or_an_old_refusal_promotes_nobody(silent: bool) -> None:
+    """R1: a refused connection proves a death only if the lost one's lease on us was fresh."""
+    cluster = two_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.run(5000)
+    cluster.kill("a", silent=silent)
+    cluster.cuts.clear()
+    cluster.run(5000)
+    assert not cluster.serving("b")
+    assert "coordinator a" in cluster.node("b").membership.describe_wait()
+
+
+def test_a_restarted_coordinator_that_went_on_alone_stops_the_other_from_promoting() -> None:
+    """R3: the epoch on its disk is above ours. Its newer data died with it, and ours is not served in its place."""
+    cluster = two_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.run(3000)
+    table.write(b"k", b"w")
+    cluster.kill("a")
+    cluster.heal()
+    cluster.restart("a")
+    cluster.settle()
+    assert cluster.client("b").try_open().code == NOT_EXIST
+    assert [node_id for node_id, _ in cluster.quarantined] == ["b"]
+    cluster.check()
+
+
+def test_a_restarted_coordinator_that_did_not_go_on_alone_lets_the_other_promote() -> None:
+    cluster = two_nodes()
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.run(300)
+    cluster.kill("a")
+    cluster.heal()
+    cluster.restart("a")
+    cluster.settle()
+    assert table.read(b"k") == b"v"
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"v"}
