@@ -243,7 +243,7 @@ class Membership:
             return current
         if current is not None and current.has(context.node_id, context.incarnation):
             wanted = self._wanted_members(current)
-            if self._first_alive(current) != context.node_id or not self._proved(current, wanted):
+            if self._first_alive(current) != context.node_id or not self._proved(current):
                 return None
             if not self._keeps_data(current, wanted):
                 self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
@@ -287,16 +287,14 @@ class Membership:
             self.heartbeats.proved_dead(n, member.incarnation) for n, member in older.items()
         )
 
-    def _proved(self, current: View, wanted: dict[str, int]) -> bool:
-        """Under `pair` only the coordinator may leave the other behind without proof of its death (R1)."""
+    def _proved(self, current: View) -> bool:
+        """Under `pair` only the coordinator decides, unless it gave up or is proved dead (R1)."""
         context, heartbeats = self.context, self.heartbeats
         if context.settings.arbiter_name != "pair" or current.coordinator == context.node_id:
             return True
         coordinator = current.coordinator
         incarnation = current.members[coordinator].incarnation
-        if wanted.get(coordinator) == incarnation or heartbeats.gave_up(
-            coordinator, incarnation, current.epoch
-        ):
+        if heartbeats.gave_up(coordinator, incarnation, current.epoch):
             return True
         peer = heartbeats.peers[coordinator]
         if not heartbeats.proved_dead(coordinator, incarnation):
@@ -313,7 +311,10 @@ class Membership:
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
                 self.send_decided(node_id)
-        self.consider()
+        if view.coordinator == self.context.node_id:
+            # Whether it is the right view still is considered with the next heartbeat, not at once: two
+            # views that each follow from the other would have no end (seed 50084).
+            self.installation.collect(view)
 
     def send_decided(self, node_id: str) -> None:
         """Tell a node of the newest decided view, when it shows that it does not know it."""
