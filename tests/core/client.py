@@ -1,6 +1,7 @@
 """A client of the scenario tests: frames out, answers in, and nothing by itself but TRY_AGAIN."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK, TRY_AGAIN
@@ -22,7 +23,8 @@ READ_WRITE = SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
 PAUSE_MS = 20
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Answer:
     """One answer, decoded."""
 
     code: int

@@ -5,14 +5,12 @@ what is lost, late or broken: `kill`, `restart`, `cut`, `flap`, `hold`, `pause`.
 event two active replicas of one checkpoint are an error; `check` looks at the rest.
 """
 
-import heapq
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, assert_never
 
 from tests.core.client import Client
+from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckptd.core.events import (
@@ -27,65 +25,29 @@ from ckptd.core.events import (
     Leave,
     LeaveAsked,
     Log,
-    PeerConnected,
-    PeerLost,
-    PeerReceived,
     PeerRefused,
     Persist,
     Quarantine,
     SendClient,
     SendHeartbeat,
     SendPeer,
-    TimeCame,
 )
 from ckptd.core.invariants import broken_invariants, two_actives
 from ckptd.core.node import Node
 from ckptd.core.replica import Replica
-from ckptd.core.settings import MILLISECOND_NS, Settings
+from ckptd.core.settings import MILLISECOND_NS
 
-DELAY_NS = 50_000
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
 WALL_OFFSET_NS = 10**18
 
 
-@dataclass(slots=True)
-class Host:
-    """One node's process, and the disk that outlives it."""
-
-    settings: Settings
-    node: Node | None = None
-    incarnation: int = 0
-    record: bytes = b""
-    silent: bool = False
-    paused: bool = False
-    queued: list[Event] = field(default_factory=list)
-
-
-class Link:
-    """A connection of two nodes; the decoders by the node that receives."""
-
-    def __init__(self, one: str, other: str) -> None:
-        self.decoders = {one: FrameDecoder(), other: FrameDecoder()}
-
-
-class Cluster:
+class Cluster(Network):
     """`quarantined`, `lines` and `left` are what the cores asked for, in order."""
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
-        self.now_ns = 0
-        self.heap: list[tuple[int, int, Callable[[], None]]] = []
-        self.counter = itertools.count(1)
-        self.hosts = {
-            node_id: Host(Settings(node_id, peers=tuple(n for n in node_ids if n != node_id), **settings))
-            for node_id in node_ids
-        }
-        self.ends: dict[tuple[str, str], Link] = {}
-        self.cuts: set[tuple[str, str]] = set()
-        self.holds: dict[tuple[str, str], list[tuple[Link, bytes]]] = {}
-        self.sent: list[tuple[str, str, bytes]] = []
+        super().__init__(node_ids, **settings)
         self.clients: dict[int, Client] = {}
         self.quarantined: list[tuple[str, bytes]] = []
-        self.lines: list[str] = []
         self.left: list[str] = []
 
     # -- who is what
@@ -127,42 +89,15 @@ class Cluster:
         """What a node's copy holds, as staged."""
         return {key: section.content for key, section in self.replica(node_id, name).sections.visible()}
 
-    # -- time
-
-    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self.heap, (self.now_ns + delay_ns, next(self.counter), action))
-
-    def run(self, milliseconds: float) -> None:
-        """Let virtual time pass."""
-        end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
-        while self._step(end_ns):
-            pass
-        self.now_ns = end_ns
-
-    def until(self, done: Callable[[], Any], milliseconds: float = 15_000) -> None:
-        """Let time pass until something is so; fails with the cores' log when it never is."""
-        end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
-        while not done():
-            assert self._step(end_ns), "it never came to pass:\n" + "\n".join(self.lines[-40:])
-
-    def _step(self, end_ns: int) -> bool:
-        due = [
-            (host.node.deadline_ns, node_id)
-            for node_id, host in self.hosts.items()
-            if host.node is not None and not host.paused
+    def kinds_sent(self, sender: str, peer: str, creation_id: int) -> list[int]:
+        """The kinds of all frames about a checkpoint that went one way."""
+        return [
+            frame.kind
+            for one, other, data in self.sent
+            if (one, other) == (sender, peer)
+            for frame in FrameDecoder().feed(data)
+            if frame.a == creation_id
         ]
-        deadline_ns, node_id = min(due, default=(end_ns + 1, ""))
-        deadline_ns = max(deadline_ns, self.now_ns)
-        at_ns = self.heap[0][0] if self.heap else end_ns + 1
-        if min(at_ns, deadline_ns) > end_ns:
-            return False
-        if at_ns <= deadline_ns:
-            self.now_ns, _, action = heapq.heappop(self.heap)
-            action()
-        else:
-            self.now_ns = deadline_ns
-            self.deliver(node_id, TimeCame())
-        return True
 
     # -- events and effects
 
@@ -208,21 +143,6 @@ class Cluster:
                 self.after(0, lambda: self.kill(node_id))
             case _:
                 assert_never(effect)
-
-    def _send(self, sender: str, peer: str, data: bytes) -> None:
-        link = self.ends.get((sender, peer))
-        if link is None:
-            return
-        self.sent.append((sender, peer, data))
-        if (sender, peer) in self.holds:
-            self.holds[sender, peer].append((link, data))
-        else:
-            self.after(DELAY_NS, lambda: self._arrive(link, sender, peer, data))
-
-    def _arrive(self, link: Link, sender: str, peer: str, data: bytes) -> None:
-        if self.ends.get((peer, sender)) is link:
-            frames = link.decoders[peer].feed(data)
-            self.deliver(peer, PeerReceived(sender, frames))
 
     # -- what a test does to nodes
 
@@ -281,62 +201,6 @@ class Cluster:
     def leave(self, node_id: str) -> None:
         """Ask a node to hand over and leave."""
         self.deliver(node_id, LeaveAsked())
-
-    # -- what a test does to the network
-
-    def _connect(self, one: str, other: str) -> None:
-        hosts = self.hosts
-        running = hosts[one].node is not None and hosts[other].node is not None and one != other
-        if not running or (one, other) in self.ends or {(one, other), (other, one)} & self.cuts:
-            return
-        link = Link(one, other)
-        self.ends[one, other] = self.ends[other, one] = link
-        self.after(DELAY_NS, lambda: self._greet(link, one, other))
-        self.after(DELAY_NS, lambda: self._greet(link, other, one))
-
-    def _greet(self, link: Link, node_id: str, peer: str) -> None:
-        if self.ends.get((node_id, peer)) is link:
-            self.deliver(node_id, PeerConnected(peer, self.hosts[peer].incarnation))
-
-    def _lose(self, node_id: str, peer: str, link: Link | None = None) -> None:
-        """A node learns that its link to a peer (this one, or whichever there is) has ended."""
-        held = self.ends.get((node_id, peer))
-        if held is not None and link in (None, held):
-            del self.ends[node_id, peer]
-            self.deliver(node_id, PeerLost(peer))
-
-    def flap(self, one: str, other: str, down_ms: float = 1) -> None:
-        """A link breaks, loses what is under way on it, and is made anew."""
-        for way in ((one, other), (other, one)):
-            if way in self.holds:
-                self.holds[way] = []
-            self._lose(*way)
-        self.after(int(down_ms * MILLISECOND_NS), lambda: self._connect(one, other))
-
-    def cut(self, side: str, other_side: str, one_way: bool = False) -> None:
-        """Nothing passes between the nodes of two sides any more, each a string of ids.
-
-        `one_way`: heartbeats still pass from the second side to the first.
-        """
-        for one, other in itertools.product(side, other_side):
-            self.cuts |= {(one, other)} if one_way else {(one, other), (other, one)}
-            self._lose(one, other)
-            self._lose(other, one)
-
-    def heal(self) -> None:
-        """End every cut, and make the links that are missing."""
-        self.cuts.clear()
-        for one, other in itertools.combinations(self.hosts, 2):
-            self._connect(one, other)
-
-    def hold(self, sender: str, peer: str) -> None:
-        """Keep what is sent on this way from arriving; heartbeats pass."""
-        self.holds[sender, peer] = []
-
-    def release(self, sender: str, peer: str) -> None:
-        """Let what was held arrive, in order."""
-        for link, data in self.holds.pop((sender, peer), []):
-            self.after(DELAY_NS, partial(self._arrive, link, sender, peer, data))
 
     # -- clients
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, nodes, three_nodes
+from tests.core.cluster import Cluster, three_nodes
 
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import (
@@ -12,23 +12,11 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
 )
-from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind, Op
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
 SMALL: dict[str, Any] = {"log_bytes_max": 2000, "chunk_bytes": 200, "chunks_in_flight": 2}
 """The log is soon forgotten, so that a join takes chunks, and many of them."""
-
-
-def kinds_sent(cluster: Cluster, sender: str, peer: str, creation_id: int) -> list[int]:
-    """The kinds of all frames about a checkpoint that went one way."""
-    return [
-        frame.kind
-        for one, other, data in cluster.sent
-        if (one, other) == (sender, peer)
-        for frame in FrameDecoder().feed(data)
-        if frame.a == creation_id
-    ]
 
 
 def filled(cluster: Cluster, flags: int, sections: int = 40) -> Opened:
@@ -59,7 +47,7 @@ def test_a_restarted_node_is_rebuilt_whole_in_chunks_while_writes_go_on(flags: i
         cluster.run(0.5)
     cluster.check()
     assert {call.code for call in calls} == {OK}
-    assert kinds_sent(cluster, "a", "c", table.creation_id).count(Kind.CHUNK) > 3
+    assert cluster.kinds_sent("a", "c", table.creation_id).count(Kind.CHUNK) > 3
     assert cluster.in_sync("c") == ["a", "b", "c"]
     assert cluster.contents("c") == cluster.contents("a") == table.read_all()
 
@@ -76,7 +64,7 @@ def test_a_node_that_was_cut_off_gets_only_the_updates_that_it_missed(flags: int
     cluster.sent.clear()
     cluster.heal()
     cluster.check()
-    sent = kinds_sent(cluster, "a", "c", table.creation_id)
+    sent = cluster.kinds_sent("a", "c", table.creation_id)
     assert Kind.CHUNK not in sent and Kind.REPLICATE in sent
     assert cluster.contents("c") == cluster.contents("a")
     assert cluster.quarantined == []
@@ -95,7 +83,7 @@ def test_only_the_sections_that_differ_and_the_deletions_travel_when_the_updates
     cluster.sent.clear()
     cluster.heal()
     cluster.check()
-    assert Kind.CHUNK in kinds_sent(cluster, "a", "c", table.creation_id)
+    assert Kind.CHUNK in cluster.kinds_sent("a", "c", table.creation_id)
     to_c = sum(len(data) for sender, peer, data in cluster.sent if (sender, peer) == ("a", "c"))
     assert to_c < 4000, "the large section did not change"
     assert cluster.contents("c") == cluster.contents("a")
@@ -197,101 +185,3 @@ def test_a_joining_replica_does_not_become_active_while_the_one_in_sync_is_only_
     table.client.move("a")
     assert len(table.read_all()) == 40
     cluster.check()
-
-
-def lagging(next_active: str = "d") -> tuple[Cluster, bytes]:
-    """An async checkpoint, active at c, with b behind it and d just rebuilt by chunks; who is next in turn.
-
-    d holds the sections and no updates that led to them: it cannot bring b up to date by those.
-    """
-    cluster = nodes("abcd", replicas=4, **SMALL)
-    client = cluster.client("c")
-    name = b"x"
-    table = client.open(name, SA_CKPT_WR_ACTIVE_REPLICA)
-    while "abd"[table.creation_id % 3] != next_active:
-        name += b"x"
-        table = client.open(name, SA_CKPT_WR_ACTIVE_REPLICA)
-    for number in range(30):
-        table.write(b"k%02d" % number, b"old")
-        cluster.run(2)
-    cluster.kill("d")
-    cluster.settle()
-    cluster.hold("c", "b")
-    table.write(b"k00", b"new")
-    cluster.restart("d")
-    cluster.settle()
-    assert not cluster.replica("d", name).log.entries, "it was rebuilt by chunks"
-    assert cluster.replica("b", name).last_seq < cluster.replica("d", name).last_seq
-    return cluster, name
-
-
-def test_a_replica_that_lags_too_far_is_rebuilt_by_its_own_word() -> None:
-    """DESIGN 5.6: it leaves the in-sync set, joins, and is in it again."""
-    cluster, name = lagging()
-    cluster.kill("c")
-    cluster.until(lambda: cluster.active(name) == "d")
-    cluster.until(lambda: cluster.in_sync("a", name) == ["a", "d"])
-    cluster.check()
-    assert cluster.in_sync("a", name) == ["a", "b", "d"]
-    assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")
-
-
-def test_a_join_that_overtakes_the_news_of_its_drop_is_not_forgotten() -> None:
-    """The one that is rebuilt hears of its leave from the coordinator before the active replica does."""
-    cluster, name = lagging()
-    cluster.kill("c")
-    cluster.until(lambda: cluster.active(name) == "d")
-    cluster.until(lambda: cluster.replica("b", name).dropped)
-    cluster.until(lambda: cluster.node("a").order.staged is not None)
-    cluster.hold("a", "d")  # The commit comes late.
-    cluster.until(lambda: cluster.in_sync("b", name) == ["a", "d"])
-    cluster.run(2)
-    cluster.release("a", "d")
-    cluster.check()
-    assert cluster.in_sync("a", name) == ["a", "b", "d"]
-
-
-def test_a_replica_that_lags_keeps_what_it_holds_until_its_leave_is_granted() -> None:
-    """Else the death of the more advanced ones in that moment would lose the checkpoint, not its tail."""
-    cluster, name = lagging()
-    cluster.kill("c")
-    cluster.until(lambda: cluster.active(name) == "d")
-    cluster.until(lambda: cluster.replica("b", name).dropped)
-    assert cluster.in_sync("b", name) == ["a", "b", "d"]
-    cluster.kill("a")
-    cluster.kill("d")
-    cluster.restart("a")
-    cluster.restart("d")
-    cluster.settle()
-    table = cluster.client("b").open_existing(name)
-    assert table.read_all() == {b"k%02d" % number: b"old" for number in range(30)}
-    cluster.check()
-
-
-def test_an_active_replica_whose_catching_up_breaks_off_goes_back_to_what_it_held() -> None:
-    """The more advanced ones die in the middle of their chunks: half a copy would be no copy at all."""
-    cluster, name = lagging(next_active="b")
-    cluster.kill("c")
-    cluster.until(lambda: not cluster.replica("b", name).complete)
-    active = cluster.replica("b", name).active
-    assert active is not None and active.fetching_from == "d"
-    cluster.kill("a")
-    cluster.kill("d")
-    cluster.restart("a")
-    cluster.restart("d")
-    cluster.settle()
-    table = cluster.client("b").open_existing(name)
-    assert table.read_all() == {b"k%02d" % number: b"old" for number in range(30)}
-    table.write(b"k00", b"newer")
-    cluster.check()
-    assert cluster.contents("a", name) == cluster.contents("b", name)
-
-
-def test_catching_up_begins_again_when_its_link_breaks() -> None:
-    cluster, name = lagging(next_active="b")
-    cluster.kill("c")
-    cluster.until(lambda: not cluster.replica("b", name).complete)
-    cluster.flap("b", "d")
-    cluster.check()
-    assert cluster.active(name) == "b"
-    assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")

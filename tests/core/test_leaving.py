@@ -17,7 +17,7 @@ KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_R
 
 def write_until_left(cluster: Cluster, table: Opened, node_id: str) -> list[Call]:
     """Write without a pause while a node leaves."""
-    calls = []
+    calls: list[Call] = []
     cluster.leave(node_id)
     while node_id not in cluster.left:
         calls.append(table.begin_write(b"k%d" % (len(calls) % 50), b"%d" % len(calls)))

@@ -166,7 +166,8 @@ def test_a_broken_link_delays_a_write_and_loses_nothing() -> None:
         cluster.holds.clear()
         cluster.until(lambda: all(call.answers for call in calls))  # noqa: B023
         assert {call.code for call in calls} == {OK}
-    assert cluster.node("a").view is not None and cluster.node("a").view.epoch == 1
+    view = cluster.node("a").view
+    assert view is not None and view.epoch == 1
     assert cluster.contents("b") == {b"k%d" % i: b"200" for i in range(5)}
     cluster.check()
 

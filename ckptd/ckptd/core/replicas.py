@@ -191,7 +191,7 @@ class Replicas:
                 if replica.active is not None or replica.dropped:
                     return
                 if frame.c > replica.log.seq and replica.complete:
-                    self._drop(replica)
+                    self._drop_unless_joining(replica)
                 elif frame.c > replica.log.committed_seq:
                     replica.commit(frame.c)
             case Kind.JOIN:
@@ -205,7 +205,7 @@ class Replicas:
                     replica.sources[node_id].on_chunk_ack(frame.c)
             case Kind.JOINED:
                 if node_id == self._source_of(replica):
-                    self._on_joined(replica)
+                    self._on_joined(replica, frame.c)
 
     def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
         """REPLICATE or ACK, of this epoch. Raises: FrameError."""
@@ -214,7 +214,7 @@ class Replicas:
             if replica.dropped or (active is not None and active.ready):
                 return
             if not replica.stage(node_id, frame.c, frame.body):
-                self._drop(replica)
+                self._drop_unless_joining(replica)
         elif frame.body:
             self._on_report(replica, node_id, unpack_array(frame.body, 1)[0], frame.c)
         elif active is not None:
@@ -293,7 +293,9 @@ class Replicas:
         replica.sources[node_id] = JoinSource(replica, node_id)
         replica.sources[node_id].start(*join)
 
-    def _on_joined(self, replica: Replica) -> None:
+    def _on_joined(self, replica: Replica, done_seq: int) -> None:
+        if replica.log.seq < done_seq:
+            return  # It ends a join that this copy has begun anew since.
         take_joined(replica)
         if replica.active is not None:
             replica.active.fetching_from = ""
@@ -301,6 +303,17 @@ class Replicas:
             self.after_progress(replica)
         else:
             self._ask(Do.IN_SYNC, replica.creation_id)
+
+    def _drop_unless_joining(self, replica: Replica) -> None:
+        """An update, or a commit, lies beyond this copy's end, or was refused.
+
+        Where a join is under way it was sent before the join's answer, which follows in
+        order: a second join beside the first would be told to keep what the first replaced.
+        """
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        in_sync = entry is not None and entry.replicas.get(self.context.node_id)
+        if in_sync or replica.diverged:
+            self._drop(replica)
 
     def _drop(self, replica: Replica) -> None:
         """This copy cannot follow: it leaves the in-sync set by its own word, then joins again.

@@ -1,0 +1,120 @@
+"""Async replicas that lag behind after a fail-over: caught up with, or rebuilt by their own word (DESIGN 5.6)."""
+
+from tests.core.cluster import Cluster, nodes
+
+from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.messages import Kind
+
+
+def lagging(next_active: str = "d") -> tuple[Cluster, bytes]:
+    """An async checkpoint, active at c, with b behind it and d just rebuilt by chunks; who is next in turn.
+
+    d holds the sections and no updates that led to them: it cannot bring b up to date by those.
+    """
+    cluster = nodes("abcd", replicas=4, log_bytes_max=2000, chunk_bytes=200, chunks_in_flight=2)
+    client = cluster.client("c")
+    name = b"x"
+    table = client.open(name, SA_CKPT_WR_ACTIVE_REPLICA)
+    while "abd"[table.creation_id % 3] != next_active:
+        name += b"x"
+        table = client.open(name, SA_CKPT_WR_ACTIVE_REPLICA)
+    for number in range(30):
+        table.write(b"k%02d" % number, b"old")
+        cluster.run(2)
+    cluster.kill("d")
+    cluster.settle()
+    cluster.hold("c", "b")
+    table.write(b"k00", b"new")
+    cluster.restart("d")
+    cluster.settle()
+    assert not cluster.replica("d", name).log.entries, "it was rebuilt by chunks"
+    assert cluster.replica("b", name).last_seq < cluster.replica("d", name).last_seq
+    return cluster, name
+
+
+def test_a_replica_that_lags_too_far_is_rebuilt_by_its_own_word() -> None:
+    """DESIGN 5.6: it leaves the in-sync set, joins, and is in it again."""
+    cluster, name = lagging()
+    cluster.kill("c")
+    cluster.until(lambda: cluster.active(name) == "d")
+    cluster.until(lambda: cluster.in_sync("a", name) == ["a", "d"])
+    cluster.check()
+    assert cluster.in_sync("a", name) == ["a", "b", "d"]
+    assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")
+
+
+def test_a_join_that_overtakes_the_news_of_its_drop_is_not_forgotten() -> None:
+    """The one that is rebuilt hears of its leave from the coordinator before the active replica does."""
+    cluster, name = lagging()
+    cluster.kill("c")
+    cluster.until(lambda: cluster.active(name) == "d")
+    cluster.until(lambda: cluster.replica("b", name).dropped)
+    cluster.until(lambda: cluster.node("a").order.staged is not None)
+    cluster.hold("a", "d")  # The commit comes late.
+    cluster.until(lambda: cluster.in_sync("b", name) == ["a", "d"])
+    cluster.run(2)
+    cluster.release("a", "d")
+    cluster.check()
+    assert cluster.in_sync("a", name) == ["a", "b", "d"]
+
+
+def test_updates_that_cross_a_join_do_not_begin_it_again() -> None:
+    """Two joins at a time told it twice to keep what it held: it kept less, and was called in sync."""
+    cluster, name = lagging()
+    table = cluster.client("a").open_existing(name)
+    far = cluster.client("d").open_existing(name)
+    cluster.kill("c")
+    cluster.until(lambda: cluster.active(name) == "d")
+    cluster.sent.clear()
+    for number in range(300):
+        (table, far)[number % 2].begin_write(b"k%02d" % (number % 7), b"%d" % number)
+        cluster.run(0.011)
+    cluster.check()
+    assert cluster.kinds_sent("b", "d", table.creation_id).count(Kind.JOIN) == 1
+    assert cluster.contents("b", name) == cluster.contents("d", name)
+
+
+def test_a_replica_that_lags_keeps_what_it_holds_until_its_leave_is_granted() -> None:
+    """Else the death of the more advanced ones in that moment would lose the checkpoint, not its tail."""
+    cluster, name = lagging()
+    cluster.kill("c")
+    cluster.until(lambda: cluster.active(name) == "d")
+    cluster.until(lambda: cluster.replica("b", name).dropped)
+    assert cluster.in_sync("b", name) == ["a", "b", "d"]
+    cluster.kill("a")
+    cluster.kill("d")
+    cluster.restart("a")
+    cluster.restart("d")
+    cluster.settle()
+    table = cluster.client("b").open_existing(name)
+    assert table.read_all() == {b"k%02d" % number: b"old" for number in range(30)}
+    cluster.check()
+
+
+def test_an_active_replica_whose_catching_up_breaks_off_goes_back_to_what_it_held() -> None:
+    """The more advanced ones die in the middle of their chunks: half a copy would be no copy at all."""
+    cluster, name = lagging(next_active="b")
+    cluster.kill("c")
+    cluster.until(lambda: not cluster.replica("b", name).complete)
+    active = cluster.replica("b", name).active
+    assert active is not None and active.fetching_from == "d"
+    cluster.kill("a")
+    cluster.kill("d")
+    cluster.restart("a")
+    cluster.restart("d")
+    cluster.settle()
+    table = cluster.client("b").open_existing(name)
+    assert table.read_all() == {b"k%02d" % number: b"old" for number in range(30)}
+    table.write(b"k00", b"newer")
+    cluster.check()
+    assert cluster.contents("a", name) == cluster.contents("b", name)
+
+
+def test_catching_up_begins_again_when_its_link_breaks() -> None:
+    cluster, name = lagging(next_active="b")
+    cluster.kill("c")
+    cluster.until(lambda: not cluster.replica("b", name).complete)
+    cluster.flap("b", "d")
+    cluster.check()
+    assert cluster.active(name) == "b"
+    assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")
