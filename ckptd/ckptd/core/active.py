@@ -123,7 +123,7 @@ class ActiveReplica:
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
             if self.fetching_from != ahead:
                 self.fetching_from = ahead
-                self.send_join(ahead)
+                replica.send_join(ahead)
             return
         if not replica.complete:
             return
@@ -138,13 +138,6 @@ class ActiveReplica:
         replica.sections.rearm()
         self.watched[replica.creation_id] = self
         self._advance()
-
-    def send_join(self, node_id: str) -> None:
-        """Ask a more advanced replica for what it has beyond ours."""
-        replica = self.replica
-        body = pack_body([replica.log.epoch, replica.complete])
-        frame = encode_frame(Kind.JOIN, replica.creation_id, self.context.epoch, replica.log.seq, body)
-        self.context.send_peer(node_id, frame)
 
     def resend(self, node_id: str) -> None:
         """Send a replica every staged update that it has not acknowledged."""
@@ -186,15 +179,14 @@ class ActiveReplica:
         else:
             self.advance_start()
 
-    def forget_joiner(self, node_id: str, in_sync: bool) -> None:
-        """A node's join begins again, or its link broke: it is required only if the directory counts it."""
-        if not in_sync:
-            self.replica.reports.pop(node_id, None)
-            self.joined.pop(node_id, None)
-            self.required = [n for n in self.required if n != node_id]
-            self.streaming = [n for n in self.streaming if n != node_id]
-            if self.ready:
-                self._advance()
+    def forget_joiner(self, node_id: str) -> None:
+        """The join of a node that the directory does not count begins again, or its link broke."""
+        self.replica.reports.pop(node_id, None)
+        self.joined.pop(node_id, None)
+        self.required = [n for n in self.required if n != node_id]
+        self.streaming = [n for n in self.streaming if n != node_id]
+        if self.ready:
+            self._advance()
 
     # -- ordering
 

@@ -7,7 +7,7 @@ connection when the last heartbeats were fresh. It knows nothing of checkpoints.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
@@ -241,6 +241,12 @@ class Heartbeats:
             until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
         context.lease_until_ns = until_ns
 
+    @property
+    def longest_lease_ns(self) -> int:
+        """How long a lease may last by our clock, where its holder's runs slower."""
+        lease_ns = self.context.settings.lease_ns
+        return lease_ns + lease_ns // CLOCK_SKEW
+
     def lease_left_behind_ns(self, node_id: str) -> int:
         """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
 
@@ -248,9 +254,4 @@ class Heartbeats:
         that we echoed was heard.
         """
         peer = self.peers.get(node_id)
-        lease_ns = self.context.settings.lease_ns
-        return self.context.now_ns if peer is None else peer.echo_given_ns + lease_ns + lease_ns // CLOCK_SKEW
-
-    def summary(self) -> dict[str, Any]:
-        """For DESCRIBE."""
-        return {peer.node_id: [peer.incarnation, self.hears(peer)] for peer in self.peers.values()}
+        return self.context.now_ns if peer is None else peer.echo_given_ns + self.longest_lease_ns

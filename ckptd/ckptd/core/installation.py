@@ -15,7 +15,7 @@ from ckptd.core.arbiter import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
-from ckptd.core.heartbeat import CLOCK_SKEW, Heartbeats
+from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.view import View, parse_view, served_between, was_member
 
 
@@ -191,8 +191,7 @@ class Installation:
             if was_member:
                 end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
             else:
-                lease_ns = context.settings.lease_ns
-                end_ns = max(end_ns, collection.complete_ns + lease_ns + lease_ns // CLOCK_SKEW)
+                end_ns = max(end_ns, collection.complete_ns + heartbeats.longest_lease_ns)
         return end_ns
 
     # -- installing
@@ -224,10 +223,14 @@ class Installation:
         if base.directory is not None:
             self.order.directory = read_snapshot(base.directory, self.context.now_ns)
             self.order.staged = base.staged
-        snapshot = pack_body(self._finished_snapshot())
+        if self.order.staged is not None:
+            self.order.finish()  # What the last coordinator had staged comes before anything else.
+        snapshot: bytes | None = None
         for node_id in view.members:
             if node_id != self.context.node_id:
-                same = counted.get(node_id) is not None and counted[node_id].place == base_place
+                same = node_id in counted and counted[node_id].place == base_place
+                if not same and snapshot is None:
+                    snapshot = pack_body(self.directory.snapshot(self.context.now_ns))
                 body = [view.fields(), base.installed_epoch, None if same else snapshot, stayed]
                 frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, pack_body(body))
                 self.installs[node_id] = frame
@@ -254,12 +257,6 @@ class Installation:
         if gone and self.lost_epoch != view.epoch:
             self.lost_epoch = view.epoch
             self.context.log("every node that held the directory is dead: a new history begins", "warning")
-
-    def _finished_snapshot(self) -> list[Any]:
-        """A new coordinator finishes the operation that was staged before anything else."""
-        if self.order.staged is not None:
-            self.order.finish()
-        return self.directory.snapshot(self.context.now_ns)
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """The coordinator's word. Raises: FrameError."""

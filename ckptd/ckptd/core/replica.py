@@ -9,7 +9,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_CORRUPTED,
@@ -18,9 +18,9 @@ from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
     SA_TIME_END,
 )
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX, SIZE_MAX
-from ckpt_protocol.messages import REPLICATE_ROUTE, answer_ok
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.attributes import Attributes
 from ckptd.core.context import Context
 from ckptd.core.log import Update, UpdateLog
@@ -144,6 +144,12 @@ class Replica:
             for session, request, lowest, answer in answered:
                 log.keep_answer(session, request, lowest, update.seq, answer)
         return True
+
+    def send_join(self, node_id: str) -> None:
+        """Ask the replica there for what it has beyond this one."""
+        log, context = self.log, self.context
+        body = pack_body([log.epoch, self.complete])
+        context.send_peer(node_id, encode_frame(Kind.JOIN, self.creation_id, context.epoch, log.seq, body))
 
     def commit(self, committed_seq: int) -> None:
         """Every in-sync replica holds what is staged up to here."""

@@ -40,9 +40,8 @@ class Replicas:
     def on_installed(self, view: View, directory: Directory) -> None:
         """Everything begins again in the new epoch: reports, joins, actives."""
         last_epoch = self.view.epoch if self.view is not None else 0
-        rejoined = (
-            view.members[self.context.node_id].join_epoch > last_epoch
-        )  # What it holds may be of the past.
+        # What a node that was away since holds may be of the past.
+        rejoined = view.members[self.context.node_id].join_epoch > last_epoch
         self.view = view
         self.directory = directory
         self.asks.clear()
@@ -121,19 +120,13 @@ class Replicas:
             self._report(replica, entry.active)
         else:
             replica.dropped = False
-            self._send_join(replica, entry.active)
+            replica.send_join(entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
         term = self.directory.checkpoints[replica.creation_id].term
         frame = encode_frame(
             Kind.ACK, replica.creation_id, self.context.epoch, replica.log.seq, pack_body([term])
         )
-        self.context.send_peer(active, frame)
-
-    def _send_join(self, replica: Replica, active: str) -> None:
-        log = replica.log
-        body = pack_body([log.epoch, replica.complete])
-        frame = encode_frame(Kind.JOIN, replica.creation_id, self.context.epoch, log.seq, body)
         self.context.send_peer(active, frame)
 
     def _others_in_sync(self, entry: Entry) -> list[str]:
@@ -289,7 +282,7 @@ class Replicas:
                 # It joins since it left the in-sync set: the directory's news of that is still to come.
                 replica.waiting_joins[node_id] = join
                 return
-            replica.active.forget_joiner(node_id, False)
+            replica.active.forget_joiner(node_id)
         replica.sources[node_id] = JoinSource(replica, node_id)
         replica.sources[node_id].start(*join)
 
@@ -365,7 +358,7 @@ class Replicas:
                 if active.fetching_from == node_id:
                     active.fetching_from = ""
                 if node_id not in active.required:
-                    active.forget_joiner(node_id, False)
+                    active.forget_joiner(node_id)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Say again what it may lack, and tell it what we hold."""

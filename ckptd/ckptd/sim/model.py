@@ -47,11 +47,6 @@ def observes(call: Call) -> bool:
     return call.doing != Doing.UPDATE or call.outcome == Outcome.REFUSED
 
 
-def blind(call: Call) -> bool:
-    """Whether an update does the same, and answers the same, in every state."""
-    return all(op[0] in _BLIND for op in call.asked)
-
-
 def _unknown(call: Call) -> bool:
     return call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)
 
