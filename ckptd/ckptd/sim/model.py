@@ -14,8 +14,6 @@ CORRUPTED: Final = None
 
 State = tuple[tuple[bytes, bytes | None], ...]
 
-_BLIND: Final = (Op.PUT, Op.PATCH)
-
 
 def initial_state(single: bool) -> State:
     """A new checkpoint: empty, or with its default section where it has room for one only."""
