@@ -122,6 +122,11 @@ def choose_addresses(address: str | Iterable[str] | None) -> tuple[Address, ...]
     return parse_addresses(address)
 
 
+def is_given(address: str | Iterable[str] | None) -> bool:
+    """Whether `choose_addresses` takes what somebody named, not the default socket."""
+    return address is not None or bool(os.environ.get(ADDRESS_VARIABLE, "").strip())
+
+
 def choose_key(key: str | bytes | None) -> bytes:
     """The cluster's key that a program gave, else that of `CKPTD_KEY`; empty for none. Text is UTF-8."""
     if key is None:

@@ -62,6 +62,7 @@ class AsyncTable:
         address: str | Iterable[str] | None = None,
         cluster: str = "",
         key: str | bytes | None = None,
+        follow_active: bool | None = None,
         timeout: float = calls.TIMEOUT_S,
     ) -> Self:
         """Open a checkpoint, creating it where the three limits are given and it is missing.
@@ -72,17 +73,18 @@ class AsyncTable:
             timeout_ns = calls.timeout_in_ns(timeout, 0)
             limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
             opening = calls.opening_of(name, *limits, flags, retention_ms, read_only)
-            connection = AsyncConnection.shared(address, cluster, key)
+            connection = AsyncConnection.shared(address, cluster, key, follow_active)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         table = cls(connection, opening, timeout_ns)
         try:
             payload = await connection.call(Kind.OPEN, 0, opening.body, timeout_ns)
             table._handle, table._attributes = calls.opened_of(payload)
-        except BaseException as error:
+        except SaAisError as error:
             await connection.release()
-            if isinstance(error, SaAisError):
-                table._fail("open", error)
+            table._fail("open", error)
+        except BaseException:
+            connection.leave()
             raise
         return table
 

@@ -5,6 +5,7 @@ is cancelled leaves the link as it was.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -13,11 +14,14 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from ckpt_client import calls
-from ckpt_client.address import Address, choose_addresses, choose_key
+from ckpt_client.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.attachment import State
-from ckpt_client.blocking import CONNECT_NS, DETACH_NS, failure_of
+from ckpt_client.blocking import DETACH_NS
 from ckpt_client.call import NEVER_NS
+from ckpt_client.connecting import CONNECT_NS, failure_of, look_up
 from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.following import choose_following
+from ckpt_client.moving import MOVE_TIME_NS, Move
 from ckpt_client.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -50,6 +54,16 @@ class _Link(asyncio.Protocol, asyncio.DatagramProtocol):
         self._connection._link_lost(self, exc)
 
 
+class _Second(_Link):
+    """The link of a move, beside the present one. `ended`: the move is no longer under way."""
+
+    def __init__(self, connection: "AsyncConnection", move: Move) -> None:
+        super().__init__(connection)
+        self.move = move
+        self.transport: asyncio.Transport | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
 class AsyncConnection:
     """A session with the service on the running loop. Arguments as `Connection`'s; made by
     `AsyncConnection.shared`.
@@ -57,15 +71,17 @@ class AsyncConnection:
     Raises: SaAisError INVALID_PARAM.
     """
 
-    def __init__(self, addresses: tuple[Address, ...], identity: Identity) -> None:
+    def __init__(self, addresses: tuple[Address, ...], identity: Identity, follows: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self._users = 0
         self._closing = False
-        self._session = Session(secrets.randbits(62) + 1, addresses, identity)
+        self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._link: _Link | None = None
         self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None
         self._connector: asyncio.Task[None] | None = None
+        self._mover: asyncio.Task[None] | None = None
+        self._second: _Second | None = None
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = NEVER_NS
@@ -77,20 +93,22 @@ class AsyncConnection:
         address: str | Iterable[str] | None = None,
         cluster: str = "",
         key: str | bytes | None = None,
+        follow_active: bool | None = None,
     ) -> "AsyncConnection":
         """The running loop's connection to these addresses; each call is to be matched by a `release`.
 
         Raises: SaAisError INVALID_PARAM.
         """
         addresses, identity = choose_addresses(address), Identity(cluster, choose_key(key))
+        follows = choose_following(follow_active, addresses, is_given(address))
         for loop in [loop for loop in _connections if loop.is_closed()]:
             del _connections[loop]
         connections = _connections.setdefault(asyncio.get_running_loop(), {})
-        place = (os.getpid(), addresses, identity.cluster, identity.key)
+        place = (addresses, identity.cluster, identity.key, follows)
         connection = connections.get(place)
         # Tables of a session that has ended keep their answer; those that come now get a new session.
         if connection is None or connection._session.state is State.ENDED:
-            connection = connections[place] = cls(addresses, identity)
+            connection = connections[place] = cls(addresses, identity, follows)
         connection._users += 1
         return connection
 
@@ -138,6 +156,8 @@ class AsyncConnection:
         """
         if not self._users:
             raise error_of(codes.BAD_HANDLE, "the connection is closed")
+        if asyncio.get_running_loop() is not self._loop:
+            raise error_of(codes.BAD_HANDLE, "the connection belongs to another event loop: open it here")
         session = self._session
         call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
         if not call.done:
@@ -156,10 +176,12 @@ class AsyncConnection:
                 self._settle()
             try:
                 await future
-            except asyncio.CancelledError:
+            except BaseException:
+                # Cancelled, or closed as a coroutine that nobody runs any more.
                 self._futures.pop(call.number, None)
                 session.abandon(call, _monotonic_ns())
-                self._settle()
+                if not self._loop.is_closed():
+                    self._settle()
                 raise
         else:
             self._settle()
@@ -170,15 +192,22 @@ class AsyncConnection:
     # -- the link's events
 
     def _link_received(self, link: _Link, data: bytes) -> None:
-        if link is not self._link:
+        if link is self._link:
+            self._session.receive(data, _monotonic_ns())
+        elif isinstance(link, _Second) and link is self._second:
+            link.move.receive(data)
+            self._go_on_moving(link)
+        else:
             return
-        self._session.receive(data, _monotonic_ns())
         self._settle()
 
     def _link_lost(self, link: _Link, error: Exception | None) -> None:
+        why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
+        if isinstance(link, _Second) and link is self._second:
+            link.move.fail(why)
+            self._go_on_moving(link)
         if link is not self._link:
             return
-        why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
         self._drop_transport()
         self._session.lose_link(_monotonic_ns(), why, final)
         self._settle()
@@ -202,6 +231,50 @@ class AsyncConnection:
             stream.write(frames[0] if len(frames) == 1 else b"".join(frames))
         frames.clear()
 
+    # -- a move to another node, or to a stream
+
+    async def _make_move(self, move: Move) -> None:
+        """Open the second link that the session wants, and see the move to its end."""
+        second = self._second = _Second(self, move)
+        try:
+            async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
+                transport = await self._open_transport(move.address, second)
+                second.transport = cast(asyncio.Transport, transport)
+                move.open(secrets.token_bytes(NONCE_BYTES))
+                self._go_on_moving(second)
+                await second.ended
+        except TimeoutError:
+            move.fail("it does not take the session in time")
+        except (OSError, ValueError) as error:
+            move.fail(failure_of(error)[0])
+        finally:
+            move.fail("given up")
+            self._go_on_moving(second)
+            self._mover = None
+            self._settle()
+
+    def _go_on_moving(self, second: _Second) -> None:
+        """Send what the move wants to send; when it has ended, take its link or drop it."""
+        move, transport = second.move, second.transport
+        if move is self._session.move:
+            self._session.go_on_moving(_monotonic_ns())
+        if move.under_way:
+            if transport is not None and move.outgoing:
+                transport.write(b"".join(move.outgoing))
+                move.outgoing.clear()
+            return
+        if second is not self._second:
+            return
+        self._second = None
+        if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
+            self._drop_transport()
+            self._link, self._transport = second, transport
+            self._buffered_bytes = 0
+        elif transport is not None:
+            transport.abort()
+        if not second.ended.done():
+            second.ended.set_result(None)
+
     # -- after every step of the session
 
     def _settle(self) -> None:
@@ -222,6 +295,11 @@ class AsyncConnection:
         elif session.outgoing and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
+        if session.move is not None:
+            if self._mover is None and self._transport is not None:
+                self._mover = self._loop.create_task(self._make_move(session.move))
+            elif self._second is not None and self._second.move is session.move:
+                self._go_on_moving(self._second)
         if session.wake_ns < self._timer_ns:
             self._set_timer(session.wake_ns)
 
@@ -283,12 +361,37 @@ class AsyncConnection:
         if address.scheme == "unix":
             transport, _ = await loop.create_unix_connection(lambda: link, address.host)
             return transport
-        if address.scheme == "tcp":
-            transport, _ = await loop.create_connection(lambda: link, address.host, address.port)
-            return transport
-        where = (address.host, address.port)
-        datagram_transport, _ = await loop.create_datagram_endpoint(lambda: link, remote_addr=where)
-        return datagram_transport
+        failure: OSError = ConnectionError("the host has no address")
+        for family, _, protocol, _, where in await self._resolve(address):
+            named: dict[str, Any] = {"family": family, "proto": protocol}
+            try:
+                if address.datagram:
+                    datagrams = loop.create_datagram_endpoint(lambda: link, remote_addr=where[:2], **named)
+                    return (await datagrams)[0]
+                return (await loop.create_connection(lambda: link, where[0], where[1], **named))[0]
+            except OSError as error:
+                failure = error
+        raise failure
+
+    async def _resolve(self, address: Address) -> list[Any]:
+        """What a host's name stands for. The loop's own way ties up its threads, and its end."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+
+        def settle(found: list[Any] | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            else:
+                future.set_result(found)
+
+        def then(found: list[Any] | Exception) -> None:
+            # The loop may be closed by then.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(settle, found)
+
+        look_up(address, then)
+        return await future
 
     # -- the end
 
@@ -297,28 +400,79 @@ class AsyncConnection:
         if self._users > 1:
             self._users -= 1
             return
-        # From here on nobody can come to share what is about to end.
+        self._part()
+        if asyncio.get_running_loop() is not self._loop:
+            # Of a loop that was left nothing can be touched: its selector may be gone, or another thread's.
+            self._users = 0
+            return
+        try:
+            if self._users and self._session.state is State.ATTACHED:
+                await self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
+        except SaAisError:
+            pass  # The session's grace time ends what the service did not hear of.
+        except BaseException:
+            self.leave()
+            raise
+        tasks = self._end()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def leave(self) -> None:
+        """As `release`, without waiting for anybody: for a task that is cancelled."""
+        if self._users > 1:
+            self._users -= 1
+            return
+        self._part()
+        session, transport = self._session, self._transport
+        if self._users and session.attached and transport is not None:
+            session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
+            self._flush()
+            # Unlike `abort`, it lets go what was written.
+            transport.close()
+            self._transport = self._link = None
+        self._end()
+
+    def _part(self) -> None:
+        """From here on nobody can come to share what is about to end."""
         self._closing = True
         connections = _connections.get(self._loop, {})
         for place in [place for place, connection in connections.items() if connection is self]:
             del connections[place]
-        try:
-            if self._users and self._session.attached:
-                await self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
-        except SaAisError:
-            pass  # The session's grace time ends what the service did not hear of.
-        finally:
-            self._users = 0
-            self._session.end("the connection was closed")
-            self._settle()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._connector is not None:
-                self._connector.cancel()
-                await asyncio.gather(self._connector, return_exceptions=True)
 
+    def _end(self) -> list[asyncio.Task[None]]:
+        """End session, link, timer and tasks; return the tasks that are still to notice it."""
+        self._users = 0
+        self._session.end("the connection was closed")
+        self._settle()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        tasks = [task for task in (self._connector, self._mover) if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    def _after_fork(self) -> None:
+        """In the child: loop, link and session are the parent's, and not ours to touch or to close."""
+        self._users = 0
+        self._session.state = State.ENDED
+        _parents.append((self._transport, self._second, self._connector, self._mover))
+        self._transport = self._link = self._second = self._connector = self._mover = None
+
+
+_parents: list[Any] = []
+"""What a parent process goes on using: not to be finalised in its child, whose loops share its selector."""
 
 _connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncConnection]]" = (
     weakref.WeakKeyDictionary()
 )
+
+
+def _forget_parents() -> None:
+    for connections in list(_connections.values()):
+        for connection in connections.values():
+            connection._after_fork()
+    _connections.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parents)

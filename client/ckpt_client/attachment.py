@@ -4,11 +4,11 @@ Pure. It makes the frames and keeps what they depend on; `session` sends them an
 """
 
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from ckpt_client.call import MILLISECOND_NS, NEVER_NS, pause_after
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
 
@@ -94,12 +94,16 @@ class Attachment:
 
         Its generation grows, so that a stale node cannot end a session that moved.
         """
-        self._generation += 1
         self.number = number
         self._pause_ns = 0
-        body = pack_body([self.fresh])
-        self._attach = encode_frame(Kind.ATTACH, number, self.session_id, self._generation, body)
+        self._attach = self.next_attach(number)
         return self.attach_again(now_ns)
+
+    def next_attach(self, number: int) -> bytes:
+        """An ATTACH of the next generation, for whatever link."""
+        self._generation += 1
+        body = pack_body([self.fresh])
+        return encode_frame(Kind.ATTACH, number, self.session_id, self._generation, body)
 
     def attach_again(self, now_ns: int) -> bytes:
         """The same ATTACH again."""
@@ -123,3 +127,31 @@ class Attachment:
 
     def _arm(self, now_ns: int) -> None:
         self.retry_ns = now_ns + RESEND_NS if self._datagram else NEVER_NS
+
+
+def members_of(payload: Any) -> dict[str, list[str]]:
+    """The members and their client addresses in an answer to ATTACH; what is malformed is left out.
+
+    Raises: FrameError.
+    """
+    if type(payload) is not list or len(payload) < 2 or type(payload[1]) is not list:
+        raise FrameError("an answer to ATTACH without members")
+    return _members(payload[1], 1)
+
+
+def described_members(payload: Any) -> tuple[int, dict[str, list[str]]]:
+    """(epoch, the members and their client addresses) in an answer to DESCRIBE "cluster"; epoch -1: none."""
+    if type(payload) is not dict:
+        return -1, {}
+    epoch, rows = payload.get("epoch"), payload.get("members")
+    if type(epoch) is not int or type(rows) is not list:
+        return -1, {}
+    return epoch, _members(rows, 3)
+
+
+def _members(rows: list[Any], place: int) -> dict[str, list[str]]:
+    return {
+        row[0]: [url for url in row[place] if type(url) is str]
+        for row in rows
+        if type(row) is list and len(row) > place and type(row[0]) is str and type(row[place]) is list
+    }

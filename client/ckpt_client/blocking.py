@@ -6,11 +6,11 @@ the child has a session and a socket of its own.
 """
 
 import atexit
+import contextlib
 import os
 import secrets
 import select
 import socket
-import struct
 import threading
 import time
 import weakref
@@ -18,11 +18,15 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ckpt_client import calls
-from ckpt_client.address import Address, choose_addresses, choose_key
-from ckpt_client.attachment import RESEND_NS, State
+from ckpt_client.address import choose_addresses, choose_key, is_given
+from ckpt_client.attachment import State
 from ckpt_client.call import Call
+from ckpt_client.connecting import CONNECT_NS, connect_socket, failure_of
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.session import QUIET_NS, Session
+from ckpt_client.following import choose_following
+from ckpt_client.linked import QUIET_NS, SILENT_NS
+from ckpt_client.moving import IDLE_NS, MOVE_TIME_NS, Move, Stage
+from ckpt_client.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
@@ -30,59 +34,23 @@ from ckpt_protocol.greeting import NONCE_BYTES, Identity
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
-CONNECT_NS: Final = QUIET_NS
-"""A connection that is not made by then is tried elsewhere."""
-
-DETACH_NS: Final = QUIET_NS
+DETACH_NS: Final = SILENT_NS
 """How long `close` waits for the service to hear of it; otherwise the session's grace time does the rest."""
 
 _RECEIVE_BYTES: Final = 65536
 """What one receive asks for; a larger frame is received into a buffer of its size."""
 
+_MOVE_CALL_NS: Final = 4 * MOVE_TIME_NS
+"""A call with less time than that is not delayed by a move to another node, which it does not need."""
+
+_DONT_WAIT: Final = socket.MSG_DONTWAIT
 _SIMPLE_BYTES_MAX: Final = 32768
 """A larger request is sent in pieces, each within the call's time-out."""
 
 _SECOND_NS: Final = 1_000_000_000
 _MILLISECOND_NS: Final = 1_000_000
 _monotonic_ns = time.monotonic_ns
-
-
-def connect_socket(address: Address, timeout_s: float) -> socket.socket:
-    """A connected socket (for udp: one that sends there and hears nobody else). Raises: OSError."""
-    if address.scheme == "unix":
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout_s)
-            sock.connect(address.host)
-        except BaseException:
-            sock.close()
-            raise
-    elif address.scheme == "tcp":
-        sock = socket.create_connection((address.host, address.port), timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    else:
-        where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)[0]
-        sock = socket.socket(where[0], where[1], where[2])
-        sock.connect(where[4])
-    # The kernel keeps the time on the usual path; Python's own would cost a poll before each receive.
-    sock.settimeout(None)
-    slice_ns = RESEND_NS if address.datagram else QUIET_NS
-    seconds, rest_ns = divmod(slice_ns, _SECOND_NS)
-    interval = struct.pack("@ll", seconds, rest_ns // 1000)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-    return sock
-
-
-def failure_of(error: Exception) -> tuple[str, bool]:
-    """(what went wrong with a connection, whether a first one would go so again).
-
-    A ValueError says that the host's name is none.
-    """
-    why = getattr(error, "strerror", "") or str(error) or type(error).__name__
-    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return f"no daemon listens ({why})", True
-    return why, isinstance(error, PermissionError | socket.gaierror | ValueError)
+_get_ident = threading.get_ident
 
 
 class Connection:
@@ -90,7 +58,8 @@ class Connection:
 
     `address`: a URL, several separated by commas, or a list; None takes `CKPTD_ADDRESS`, else the local
     daemon's socket. `cluster`: the cluster's name, "" for any. `key`: the cluster's key, None takes
-    `CKPTD_KEY`. Nothing is sent before the first call.
+    `CKPTD_KEY`. `follow_active`: whether the session goes to the node whose replica orders its updates; None
+    does so where several addresses are given (see `following`). Nothing is sent before the first call.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -100,18 +69,23 @@ class Connection:
         address: str | Iterable[str] | None = None,
         cluster: str = "",
         key: str | bytes | None = None,
+        follow_active: bool | None = None,
     ) -> None:
         self._addresses = choose_addresses(address)
         self._identity = Identity(cluster, choose_key(key))
+        self._follows = choose_following(follow_active, self._addresses, is_given(address))
         self._start()
         _connections.add(self)
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._session = Session(secrets.randbits(62) + 1, self._addresses, self._identity)
+        # Not for its re-entrance: releasing it tells whether we had it, when a signal came as we took it.
+        self._lock = threading.RLock()
+        self._holder = 0
+        self._sound = True
+        self._session = Session(secrets.randbits(62) + 1, self._addresses, self._identity, self._follows)
         self._socket: socket.socket | None = None
+        self._poller = select.poll()
         self._datagram = False
-        self._simple_ns = 0
         self._closed = False
 
     @property
@@ -154,106 +128,153 @@ class Connection:
         Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
         """
         lock = self._lock
-        if not lock.acquire(False):
-            timeout_ns = self._take_turn(lock, timeout_ns)
+        if self._holder and self._holder == _get_ident():
+            raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
+        now_ns = _monotonic_ns()
+        deadline_ns = now_ns + timeout_ns
         try:
+            if not lock.acquire(False):
+                now_ns = self._take_turn(lock, timeout_ns)
+        except BaseException:
+            try:  # noqa: SIM105
+                lock.release()
+            except RuntimeError:
+                pass  # It was not ours yet.
+            raise
+        # A signal may raise after any call of a function. From here to the release none is without its `try`.
+        try:
+            self._holder = _get_ident()
+            if not self._sound:
+                self._repair()
             if self._closed:
                 raise error_of(codes.BAD_HANDLE, "the connection is closed")
+            self._sound = False
             session = self._session
-            call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
-            try:
-                if session.attached and timeout_ns >= self._simple_ns and len(body) < _SIMPLE_BYTES_MAX:
-                    self._exchange()
-                if not call.done:
-                    self._drive(call)
-            except BaseException as error:
-                # A frame may have been cut in two: this link cannot be trusted any more.
-                session.abandon(call, _monotonic_ns())
+            if session.move is not None and session.attached and timeout_ns >= _MOVE_CALL_NS:
+                self._make_move(session.move, MOVE_TIME_NS)
+                now_ns = _monotonic_ns()
+            call = session.begin(kind, handle, body, now_ns, deadline_ns - now_ns)
+            if session.attached and len(body) < _SIMPLE_BYTES_MAX:
+                self._exchange(session.wake_ns - now_ns, deadline_ns)
+            if not call.done:
+                self._drive(session, call)
+            if self._closed:
                 self._drop_socket()
-                session.lose_link(_monotonic_ns(), f"a call was interrupted ({type(error).__name__})")
-                raise
-            finally:
-                session.finished.clear()
+                session.end("the connection was closed")
+            session.finished.clear()
+            self._sound = True
         finally:
-            lock.release()
+            try:
+                if not self._sound:
+                    self._repair()
+            finally:
+                self._holder = 0
+                lock.release()
         if call.code != codes.OK:
             raise error_of(call.code, call.text, call.index)
         return call.payload
 
-    def _take_turn(self, lock: threading.Lock, timeout_ns: int) -> int:
-        """Wait for other threads' calls; return what is left of the time."""
-        begun_ns = _monotonic_ns()
+    def _take_turn(self, lock: Any, timeout_ns: int) -> int:
+        """Wait for other threads' calls; return the time."""
+        until_ns = _monotonic_ns() + timeout_ns
         if not lock.acquire(timeout=min(timeout_ns / _SECOND_NS, threading.TIMEOUT_MAX)):
             raise error_of(codes.TRY_AGAIN, "other threads' calls on this connection took all the time")
-        return max(timeout_ns - (_monotonic_ns() - begun_ns), 1)
+        return min(_monotonic_ns(), until_ns - 1)
 
-    def _exchange(self) -> None:
+    def _repair(self) -> None:
+        """A call was interrupted: its caller has gone, and a frame may have been cut in two.
+
+        That link cannot be trusted any more. What an OPEN opened meanwhile is closed.
+        """
+        session, now_ns = self._session, _monotonic_ns()
+        self._drop_socket()
+        for call in (*session.finished, *session.calls.values()):
+            if not call.orphan:
+                session.abandon(call, now_ns)
+        session.finished.clear()
+        session.lose_link(now_ns, "a call was interrupted")
+        self._sound = True
+
+    def _exchange(self, wait_ns: int, deadline_ns: int) -> None:
         """The usual path: one frame out, one answer in. What does not fit that is left to `_drive`."""
         sock = self._socket
         assert sock is not None, "attached without a socket"
         outgoing = self._session.outgoing
+        if len(outgoing) != 1:
+            if self._datagram or not outgoing:
+                return
+            outgoing[:] = [b"".join(outgoing)]
+        frames = outgoing[0]
         try:
-            sock.sendall(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
-        except OSError as error:
-            # How much of it went out is not known, so that this stream is of no more use.
-            full = isinstance(error, BlockingIOError)
-            self._lose(*(("the node takes nothing in", False) if full else failure_of(error)))
-            return
-        outgoing.clear()
-        try:
-            data = sock.recv(_RECEIVE_BYTES)
+            sent = sock.send(frames, _DONT_WAIT)
+            if sent < len(frames):
+                outgoing[0] = frames[sent:]
+                return
+            outgoing.clear()
+            # The kernel could keep the time of a receive, but begins it anew after each signal.
+            if self._poller.poll(min(max(wait_ns, 0), QUIET_NS) // _MILLISECOND_NS + 1):
+                self._take(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
         except BlockingIOError:
             return
         except OSError as error:
             self._lose(*failure_of(error))
-            return
-        self._take(data)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, deadline_ns: int) -> None:
         if not data and not self._datagram:
             self._lose("the daemon closed the connection")
             return
         session = self._session
         if len(data) > HEADER_BYTES and not self._datagram and not session.mid_frame:
-            length, kind, a, b, c = HEADER.unpack_from(data)
+            length = HEADER.unpack_from(data)[0]
             if (
                 _RECEIVE_BYTES < length + LENGTH_BYTES <= FRAME_BYTES_MAX
                 and len(data) < length + LENGTH_BYTES
             ):
-                self._take_big(kind, a, b, c, length + LENGTH_BYTES - HEADER_BYTES, data)
+                self._take_big(length + LENGTH_BYTES - HEADER_BYTES, data, deadline_ns)
                 return
         session.receive(data, _monotonic_ns())
 
-    def _take_big(self, kind: int, a: int, b: int, c: int, body_bytes: int, data: bytes) -> None:
-        """Receive a large body into a buffer of its size: joining pieces would copy it again and again."""
+    def _take_big(self, body_bytes: int, data: bytes, deadline_ns: int) -> None:
+        """Receive a large body into a buffer of its size: joining pieces would copy it again and again.
+
+        Raises: OSError.
+        """
         sock, session = self._socket, self._session
         assert sock is not None, "receiving without a socket"
         body = bytearray(body_bytes)
         have = len(data) - HEADER_BYTES
-        view = memoryview(body)
-        view[:have] = data[HEADER_BYTES:]
-        while have < body_bytes:
-            try:
-                received = sock.recv_into(view[have:])
-            except BlockingIOError:
-                self._lose("the node stopped in the middle of an answer")
-                return
-            except OSError as error:
-                self._lose(*failure_of(error))
-                return
-            if not received:
-                self._lose("the daemon closed the connection in the middle of an answer")
-                return
-            have += received
-        view.release()
+        with memoryview(body) as view:
+            view[:have] = data[HEADER_BYTES:]
+            while have < body_bytes:
+                left_ns = deadline_ns - _monotonic_ns()
+                if left_ns <= 0:
+                    # The caller has no more time. The rest is for whoever calls next to receive.
+                    session.receive(data[:HEADER_BYTES] + bytes(view[:have]), _monotonic_ns())
+                    return
+                try:
+                    received = sock.recv_into(view[have:], 0, _DONT_WAIT)
+                except BlockingIOError:
+                    if not self._poll(sock, select.POLLIN, left_ns) and left_ns > QUIET_NS:
+                        self._lose("the node stopped in the middle of an answer")
+                        return
+                    continue
+                if not received:
+                    self._lose("the daemon closed the connection in the middle of an answer")
+                    return
+                have += received
+        _, kind, a, b, c = HEADER.unpack_from(data)
         session.receive_frame(Frame(kind, a, b, c, body), _monotonic_ns())  # type: ignore[arg-type]
 
     # -- everything that is not the usual path
 
-    def _drive(self, call: Call) -> None:
+    def _drive(self, session: Session, call: Call) -> None:
         """Do whatever it takes (connect, repeat, go elsewhere) until the call is done."""
-        session = self._session
         while not call.done:
+            if self._session is not session:
+                raise error_of(codes.TIMEOUT, "the process was forked in the middle of the call")
+            if self._closed:
+                session.end("the connection was closed")
+                break
             now_ns = _monotonic_ns()
             session.advance(now_ns)
             if call.done:
@@ -264,25 +285,58 @@ class Connection:
                     time.sleep((min(session.connect_ns, call.deadline_ns) - now_ns) / _SECOND_NS)
                 else:
                     self._connect(call.deadline_ns - now_ns)
+            elif session.move is not None and session.move.urgent:
+                self._make_move(session.move, min(call.deadline_ns - now_ns, MOVE_TIME_NS))
             elif session.outgoing:
                 self._send_pieces(call)
             else:
-                self._receive(session.wake_ns - now_ns)
+                self._receive(session.wake_ns - now_ns, call.deadline_ns)
         if session.state in (State.UNLINKED, State.ENDED):
             self._drop_socket()
 
     def _connect(self, left_ns: int) -> None:
         session = self._session
-        address = session.address
         try:
-            self._socket = connect_socket(address, min(CONNECT_NS, left_ns) / _SECOND_NS)
+            sock = connect_socket(session.address, min(CONNECT_NS, left_ns) / _SECOND_NS)
         except (OSError, ValueError) as error:
             why, final = failure_of(error)
             session.lose_link(_monotonic_ns(), why, final)
             return
-        self._datagram = address.datagram
-        self._simple_ns = RESEND_NS if address.datagram else QUIET_NS
+        self._use_socket(sock)
         session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
+
+    def _use_socket(self, sock: socket.socket) -> None:
+        self._drop_socket()
+        self._socket = sock
+        self._datagram = sock.type == socket.SOCK_DGRAM
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+
+    def _make_move(self, move: Move, limit_ns: int) -> None:
+        """Open the second link that the session wants, and go over to it when the session is there."""
+        until_ns = _monotonic_ns() + limit_ns
+        sock = None
+        try:
+            sock = connect_socket(move.address, limit_ns / _SECOND_NS)
+            move.open(secrets.token_bytes(NONCE_BYTES))
+            while move.under_way:
+                self._session.go_on_moving(_monotonic_ns())
+                sock.sendall(b"".join(move.outgoing))
+                move.outgoing.clear()
+                left_ns = until_ns - _monotonic_ns()
+                if left_ns <= 0:
+                    move.fail("it does not take the session in time")
+                elif self._poll(sock, select.POLLIN, IDLE_NS if move.stage is Stage.GREETED else left_ns):
+                    data = sock.recv(_RECEIVE_BYTES)
+                    move.receive(data) if data else move.fail("it closed the connection")
+        except (OSError, ValueError) as error:
+            move.fail(failure_of(error)[0])
+        finally:
+            # An interrupted call loses the link, and the move with it.
+            if self._session.finish_move(move, _monotonic_ns()) and sock is not None:
+                self._use_socket(sock)
+            elif sock is not None:
+                sock.close()
 
     def _send_pieces(self, call: Call) -> None:
         """Send what is due, as fast as it is taken, within the call's time."""
@@ -298,7 +352,7 @@ class Connection:
             rest = memoryview(b"".join(frames))
             while rest:
                 try:
-                    rest = rest[sock.send(rest, socket.MSG_DONTWAIT) :]
+                    rest = rest[sock.send(rest, _DONT_WAIT) :]
                     continue
                 except BlockingIOError:
                     pass
@@ -312,12 +366,12 @@ class Connection:
         except OSError as error:
             self._lose(*failure_of(error))
 
-    def _receive(self, wait_ns: int) -> None:
+    def _receive(self, wait_ns: int, deadline_ns: int) -> None:
         sock = self._socket
         assert sock is not None, "receiving without a socket"
         try:
             if self._poll(sock, select.POLLIN, wait_ns):
-                self._take(sock.recv(_RECEIVE_BYTES))
+                self._take(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
         except BlockingIOError:
             return
         except OSError as error:
@@ -342,7 +396,16 @@ class Connection:
 
     def close(self) -> None:
         """End the session: all that it opened is closed. Closing again does nothing."""
+        if self._holder == _get_ident():
+            # A signal handler closes what its own thread is using: the call that it came into ends here.
+            self._closed = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            return
         if self._closed:
+            with self._lock:
+                self._drop_socket()  # Of a call that had ended already when a handler closed it.
             return
         try:
             if self._session.attached:
@@ -360,13 +423,13 @@ class Connection:
         Otherwise what it had open would stay open for the session's grace time.
         """
         sock = self._socket
-        if sock is None or not self._lock.acquire(blocking=False):
+        if sock is None or self._holder or not self._lock.acquire(blocking=False):
             return
         try:
             session = self._session
             if session.attached and not self._closed:
                 session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
-                sock.send(b"".join(session.outgoing), socket.MSG_DONTWAIT)
+                sock.send(b"".join(session.outgoing), _DONT_WAIT)
         except OSError:
             pass  # The link was broken: the grace time does it.
         finally:

@@ -21,10 +21,11 @@ class Call:
 
     `in_flight`: sent on this link and not answered. `maybe_done`: sent on an earlier link, or more than once,
     so that a later TRY_AGAIN does not prove that nothing was done. `orphan`: its caller gave up, the session
-    itself waits for the answer.
+    itself waits for the answer. `awaits_stream`: it, or its answer, does not fit a datagram.
     """
 
     __slots__ = (
+        "awaits_stream",
         "body",
         "code",
         "deadline_ns",
@@ -55,6 +56,7 @@ class Call:
         self.in_flight = False
         self.maybe_done = False
         self.orphan = False
+        self.awaits_stream = False
         self.done = False
         self.code = 0
         self.payload: Any = None
@@ -69,7 +71,7 @@ class Call:
     def lose_link(self) -> None:
         """The link is gone: what was in flight may have come through."""
         self.maybe_done = self.maybe_done or self.in_flight
-        self.in_flight = False
+        self.in_flight = self.awaits_stream = False
         self.retry_ns = NEVER_NS
         self.pause_ns = self.resend_ns = 0
 

@@ -3,10 +3,10 @@
 Pure: it is told what happened and what time it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ckpt_client.address import Address, parse_address
+from ckpt_client.address import ADDRESSES_MAX, Address, parse_address
 from ckpt_client.errors import SaAisError
 from ckpt_protocol.limits import NODES_MAX
 
@@ -14,6 +14,7 @@ PAUSE_MIN_NS: Final = 10_000_000
 PAUSE_MAX_NS: Final = 250_000_000
 """Between two rounds over all addresses; it doubles from the one to the other."""
 
+ALL_WITNESSES: Final = "every address is that of a witness, which votes and holds no data: name another node"
 HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301"
 
 
@@ -29,6 +30,9 @@ class Route:
         self._failures = 0
         self._pause_ns = PAUSE_MIN_NS
         self._reasons: dict[Address, tuple[int, str]] = {}
+        self._witnesses: set[Address] = set()
+        self._nodes: dict[Address, str] = {}
+        self._members: dict[str, tuple[Address, ...]] = {}
         self.connect_ns = 0
         """When `current` may be tried."""
 
@@ -42,8 +46,9 @@ class Route:
         """Whether there is anywhere else to go."""
         return len(self._addresses) > 1
 
-    def succeeded(self) -> None:
-        """The current address serves us: earlier failures are history."""
+    def succeeded(self, node_id: str) -> None:
+        """The current address serves us, as the node `node_id`: earlier failures are history."""
+        self.remember(self.current, node_id)
         self._failures = 0
         self._pause_ns = PAUSE_MIN_NS
         self._reasons.clear()
@@ -72,32 +77,74 @@ class Route:
 
     def start_again(self, now_ns: int) -> None:
         """Forget a verdict: somebody asks anew."""
+        self._witnesses.clear()
         self._failures = 0
         self._reasons.clear()
         self.connect_ns = now_ns
 
-    def learn(self, urls: Iterable[str]) -> None:
+    def learn(self, members: Mapping[str, Iterable[str]]) -> None:
         """Take the members' TCP addresses that the service told of as further places to go.
 
         Paths of unix sockets mean something else on each host, so they are not taken.
         """
-        current = self.current
-        learned = []
-        for url in urls:
-            try:
-                address = parse_address(url)
-            except SaAisError:
-                continue
-            if address.scheme == "tcp" and address not in self._given:
-                learned.append(address)
-        self._addresses = tuple(dict.fromkeys((*self._given, *learned[: 2 * NODES_MAX])))
+        self._members = {node_id: _tcp_addresses(urls) for node_id, urls in members.items()}
+        told = [address for addresses in self._members.values() for address in addresses]
+        learned = [address for address in told if address not in self._given]
         # The current address may be one that the service no longer tells of: keep it, we are on it.
-        if current not in self._addresses:
-            self._addresses = (*self._addresses, current)
+        self._take((*self._given, *learned[: 2 * NODES_MAX]), self.current)
+
+    def go(self, address: Address) -> None:
+        """The session is at `address` now."""
+        self._take(self._addresses, address)
+
+    def _take(self, addresses: tuple[Address, ...], current: Address) -> None:
+        self._addresses = tuple(dict.fromkeys((*addresses, current)))
         self._place = self._addresses.index(current)
+
+    def remember(self, address: Address, node_id: str) -> None:
+        """Which node greeted at an address."""
+        if address in self._nodes or len(self._nodes) < ADDRESSES_MAX:
+            self._nodes[address] = node_id
+
+    def addresses_of(self, node_id: str) -> tuple[Address, ...]:
+        """Where a node may be reached over a stream, the best first.
+
+        Given addresses that are known to be its own, those that the service told of, then given ones of which
+        nothing is known.
+        """
+        streams = [address for address in self._given if not address.datagram]
+        known = [address for address in streams if self._nodes.get(address) == node_id]
+        told = [
+            address
+            for address in self._members.get(node_id, ())
+            if self._nodes.get(address, node_id) == node_id
+        ]
+        unknown = [address for address in streams if address not in self._nodes]
+        return tuple(dict.fromkeys((*known, *told, *unknown)))
+
+    def note_witness(self) -> None:
+        """At the current address is a node that takes no sessions."""
+        self._witnesses.add(self.current)
+
+    @property
+    def hint(self) -> str:
+        """What to do where no address serves."""
+        return ALL_WITNESSES if self._witnesses.issuperset(self._addresses) else HOW_TO_START
 
     def why(self) -> str:
         """What is wrong with each address that failed, for a person to read."""
         if not self._reasons:
             return f"{self.current} was not reached"
         return "; ".join(f"{address}: {why}" for address, (_, why) in self._reasons.items())
+
+
+def _tcp_addresses(urls: Iterable[str]) -> tuple[Address, ...]:
+    found = []
+    for url in urls:
+        try:
+            address = parse_address(url)
+        except SaAisError:
+            continue
+        if address.scheme == "tcp":
+            found.append(address)
+    return tuple(found)

@@ -1,491 +1,179 @@
-"""A session: what a client asked, what is still unanswered, and where to ask next.
+"""A session as the shells drive it: over one link at a time, and on its way to a better one.
 
 Pure: no socket, no clock, no randomness. A shell (`blocking`, `aio_connection`) opens the link that the
 session wants, hands it what it received and the time, and sends what `outgoing` holds.
 
-That an update is never applied twice hinges on three things kept here: a request's number and body are never
-used for another; what is unanswered goes, as it was, to the next node; and `lowest` in each request tells the
-service which answers it may forget.
+What a lost link makes necessary is in `linked`. Here is what a session does by itself: it goes to the node
+whose replica orders its updates, and from datagrams to a stream where something does not fit.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from ckpt_client.address import Address
-from ckpt_client.attachment import RESEND_NS, Attachment, State
-from ckpt_client.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS, Call, pause_after
-from ckpt_client.route import HOW_TO_START, Route
-from ckpt_protocol import codes
+from ckpt_client.attachment import State, described_members
+from ckpt_client.call import NEVER_NS, Call
+from ckpt_client.following import Following
+from ckpt_client.linked import QUIET_NS, LinkedSession
+from ckpt_client.moving import IDLE_NS, Move, Stage
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import (
-    HEADER,
-    HEADER_BYTES,
-    LENGTH_BYTES,
-    Frame,
-    FrameDecoder,
-    FrameError,
-    decode_datagram,
-    encode_frame,
-)
-from ckpt_protocol.greeting import Identity, Refused
-from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX
-from ckpt_protocol.messages import Kind, answer_ok, decode_answer
+from ckpt_protocol.framing import FrameDecoder
+from ckpt_protocol.greeting import Identity
+from ckpt_protocol.messages import Kind, decode_answer
 
-QUIET_NS: Final = 1_000 * MILLISECOND_NS
-"""A node that owes an answer and is silent so long is asked for a sign of life; after twice it is left."""
-
-MOVE_NS: Final = 2_000 * MILLISECOND_NS
-"""A node that answers only TRY_AGAIN for this long (cut off from the others, say) is left for another."""
-
-ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
-"""How long the answer of an OPEN that its caller gave up is awaited, to close what it opened."""
-
-_OK_BODY: Final = answer_ok()
-_EMPTY_BODY: Final = pack_body([])
-_unpack_header = HEADER.unpack_from
-
-# Repeating these changes nothing, so that their outcome is never in doubt.
-_READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.DESCRIBE, Kind.PING))
-
-# A node answers these to whoever greeted it, also when it cannot serve and ATTACH would wait.
-_NEEDS_NO_SESSION: Final = frozenset((Kind.DESCRIBE, Kind.PING))
-
-_GREETED: Final = frozenset((State.GREETED, State.ATTACHING, State.ATTACHED))
-_FINAL_REFUSALS: Final = (codes.ACCESS, codes.VERSION)
+_DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
 
 
-class Session:
-    """One session with the service, over one link at a time.
+class Session(LinkedSession):
+    """One session with the service.
 
     The shell's duties: while `state` is UNLINKED and a link is wanted, connect to `address`, not before
     `connect_ns`, then call `open_link` or `lose_link`; send and clear `outgoing`; call `receive` with what
     comes; call `advance` when `wake_ns` has come; drop its transport when `state` has become UNLINKED or
-    ENDED. Calls that end are appended to `finished`.
+    ENDED. Calls that end are appended to `finished`. Where there is a `move`, open it a link of its own
+    beside the present one, and call `finish_move` when it is no longer under way.
+
+    `follows`: go to the node whose replica orders the session's updates (see `following`).
     """
 
-    def __init__(self, session_id: int, addresses: tuple[Address, ...], identity: Identity) -> None:
-        self.session_id = session_id
-        self.pause_max_ns = TRY_AGAIN_MAX_NS
-        self.state = State.UNLINKED
-        self.attached = False
-        self.outgoing: list[bytes] = []
-        self.finished: list[Call] = []
-        self.calls: dict[int, Call] = {}
-        self.wake_ns = NEVER_NS
-        self.epoch = 0
-        self.ignored = 0
-        """Answers that nobody waited for, and datagrams that were garbage."""
-
-        self._attachment = Attachment(session_id, identity)
-        self._route = Route(addresses)
-        self._number = 0
-        self._decoder = FrameDecoder()
-        self._datagram = False
-        self._quiet_since_ns = 0
-        self._pinged = False
-        self._refused_since_ns = NEVER_NS
-        self._refused_text = ""
-
-    # -- what the shell asks
-
-    @property
-    def address(self) -> Address:
-        """The address of the link, or the one to connect to next."""
-        return self._route.current
-
-    @property
-    def connect_ns(self) -> int:
-        """When the next connection may be tried."""
-        return self._route.connect_ns
-
-    @property
-    def node_id(self) -> str:
-        """The node that we are, or were last, linked to."""
-        return self._attachment.node_id
-
-    @property
-    def was_attached(self) -> bool:
-        """Whether the service knows this session, so that it has something to lose."""
-        return not self._attachment.fresh and self.state is not State.ENDED
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether the beginning of a frame was received and its end was not."""
-        return self._decoder.held_bytes > 0
-
-    # -- calls
+    def __init__(
+        self, session_id: int, addresses: tuple[Address, ...], identity: Identity, follows: bool = False
+    ) -> None:
+        super().__init__(session_id, addresses, identity)
+        self.move: Move | None = None
+        self._follows = follows
+        self._following = Following()
+        self._identity = identity
+        self._members_asked = 0
+        self._hold_until_ns = NEVER_NS
 
     def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
         """Ask something.
 
         The call is `done` when it is answered or has failed, after `timeout_ns` at the latest.
         """
-        number = self._number = self._number + 1
-        call = Call(number, kind, handle, body, now_ns + timeout_ns)
-        if self.state is State.ENDED:
-            self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")
-            return call
-        calls = self.calls
-        if not calls:
-            self._quiet_since_ns = now_ns
-            self._pinged = False
-            if self.state is State.UNLINKED and self._route.verdict():
-                self._route.start_again(now_ns)
-        calls[number] = call
-        wake_ns = now_ns + (timeout_ns if timeout_ns < QUIET_NS else QUIET_NS)
-        if wake_ns < self.wake_ns:
-            self.wake_ns = wake_ns
-        if self.attached or (kind in _NEEDS_NO_SESSION and self.state in _GREETED):
-            self._send(call, now_ns)
-        elif self.state is State.GREETED:
-            self._attach(now_ns)
-        return call
-
-    def abandon(self, call: Call, now_ns: int) -> None:
-        """The caller no longer waits. What may have been done stays so, but what an OPEN opens is closed."""
-        if self.calls.get(call.number) is not call:
-            # Its answer was there already when the caller gave up.
-            if call.kind == Kind.OPEN and call.code == codes.OK:
-                self._close_orphan(call.payload, now_ns)
-            return
-        if call.kind == Kind.OPEN and call.maybe_applied:
-            self.calls[call.number] = call.orphaned(now_ns + ORPHAN_NS)
-        else:
-            del self.calls[call.number]
-        call.done = True
-        call.code, call.text = codes.TIMEOUT, "the caller gave up"
+        if kind == Kind.ACTIVE_SET:
+            # It makes the *local* replica the active one: from now on it matters which node we are at.
+            self._follows = False
+            if self.move is not None and not self.move.urgent:
+                self.move.fail("the session stays where it makes its replica active")
+        return super().begin(kind, handle, body, now_ns, timeout_ns)
 
     def end(self, why: str) -> None:
         """The session is over, for the service or for the program: whoever still waits is told so."""
-        self.state = State.ENDED
-        self.attached = False
-        self.outgoing.clear()
-        self._fail_all(codes.BAD_HANDLE, why)
+        self.move = None
+        super().end(why)
 
-    def _send(self, call: Call, now_ns: int) -> None:
-        lowest = next(iter(self.calls))
-        frame = encode_frame(call.kind, call.number, call.handle, lowest, call.body)
-        if self._datagram:
-            if len(frame) > DATAGRAM_BYTES_MAX:
-                text = f"a request of {len(frame)} bytes does not fit a datagram: use a tcp:// address"
-                self._finish(call, codes.TOO_BIG, text)
-                return
-            call.maybe_done = call.maybe_done or call.in_flight
-            call.resend_ns = min(2 * call.resend_ns or RESEND_NS, QUIET_NS)
-            call.retry_ns = now_ns + call.resend_ns
-            self.wake_ns = min(self.wake_ns, call.retry_ns)
-        elif len(frame) > FRAME_BYTES_MAX:
-            text = f"a request of {len(frame)} bytes exceeds {FRAME_BYTES_MAX}"
-            self._finish(call, codes.NO_RESOURCES, text)
-            return
-        else:
-            call.retry_ns = NEVER_NS
-        call.in_flight = True
-        self.outgoing.append(frame)
+    def go_on_moving(self, now_ns: int) -> None:
+        """Let a move that has greeted its node go on, between calls.
 
-    def _finish(self, call: Call, code: int, text: str = "", index: int = -1) -> None:
-        del self.calls[call.number]
-        self._end(call, code, text, index)
-
-    def _end(self, call: Call, code: int, text: str, index: int = -1) -> None:
-        call.done = True
-        call.code, call.text, call.index = code, text, index
-        if not call.orphan:
-            self.finished.append(call)
-
-    def _fail_all(self, code: int, text: str) -> None:
-        """End every call. A change that may have been made is TIMEOUT, whatever made us give up."""
-        for call in tuple(self.calls.values()):
-            unknown = call.maybe_applied and call.kind not in _READ_ONLY
-            self._finish(call, codes.TIMEOUT if unknown else code, text)
-
-    # -- the link
-
-    def open_link(self, nonce: bytes, now_ns: int) -> None:
-        """The transport to `address` is up. `nonce`: 16 random bytes."""
-        self._datagram = self.address.datagram
-        self._decoder = FrameDecoder()
-        self._quiet_since_ns = now_ns
-        self._pinged = False
-        self._refused_since_ns = NEVER_NS
-        self.outgoing.clear()
-        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
-        self._greet(self._attachment.hello(nonce, self._datagram, now_ns))
-
-    def lose_link(self, now_ns: int, why: str, final: bool = False) -> None:
-        """The transport is gone or could not be made.
-
-        `final`: a first connection that fails so fails again (nothing listens, no such host). A session that
-        was attached once goes on trying, since nodes come back.
+        The shell calls it after every step while there is a `move`. New calls wait until what is under way
+        has been answered. Were it asked on both links at once, its answer might take the one that is dropped.
         """
-        self._drop_link(now_ns, why, codes.UNAVAILABLE if final else 0)
+        move = self.move
+        if move is None or move.stage is not Stage.GREETED or self.state is not State.ATTACHED:
+            return
+        if self.attached:
+            self.attached = False
+            self._hold_until_ns = now_ns + IDLE_NS
+            self.wake_ns = min(self.wake_ns, self._hold_until_ns)
+        if not any(call.in_flight for call in self.calls.values()):
+            move.attach()
+        elif now_ns >= self._hold_until_ns:
+            move.fail("calls are under way all the time")
+
+    def finish_move(self, move: Move, now_ns: int) -> bool:
+        """A move is no longer under way. True: its transport is the link's from now on.
+
+        The old one can be dropped then: what it owed an answer for is asked again, with the same numbers.
+        """
+        if self.move is not move:
+            return False
+        self.move = None
+        if move.found:
+            self._route.remember(move.address, move.found)
+        if move.stage is Stage.DONE:
+            self._take_over(move, now_ns)
+            return True
+        if move.stage is Stage.FAILED and self._hold_until_ns <= now_ns and not move.asked:
+            self._following.rest(now_ns)
+        else:
+            self._following.avoid(move.address, now_ns)
+        for call in tuple(self.calls.values()):
+            if call.awaits_stream:
+                super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
+        if move.asked:
+            # The service may have tied the session to the other node: tie it to this one again.
+            self._attach(now_ns)
+        else:
+            self._resume(now_ns)
+        return False
+
+    def _take_over(self, move: Move, now_ns: int) -> None:
+        self._datagram = False
+        self._decoder = FrameDecoder()
+        self.progressed(now_ns)
+        self.outgoing.clear()
+        for call in self.calls.values():
+            call.lose_link()
+        self._attachment.node_id = move.found
+        self._route.go(move.address)
+        if not move.urgent:
+            self._following.rest(now_ns)
+        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        self._attached(move.epoch, move.members, now_ns)
+
+    def _next_attach(self) -> tuple[int, bytes]:
+        self._number += 1
+        return self._number, self._attachment.next_attach(self._number)
+
+    # -- what happens on the link
+
+    def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
+        self._following.learn(epoch, tuple(members))
+        self._members_asked = 0
+        super()._attached(epoch, members, now_ns)
 
     def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
-        if self.state is State.ENDED:
-            return
-        if final_code == codes.UNAVAILABLE and not self._attachment.fresh:
-            final_code = 0
-        self.state = State.UNLINKED
-        self.attached = False
-        self.outgoing.clear()
-        self._attachment.drop()
-        for call in self.calls.values():
-            call.lose_link()
-        self._route.failed(now_ns, why, final_code)
-        code = self._route.verdict()
-        if code:
-            hint = f"; {HOW_TO_START}" if code == codes.UNAVAILABLE else ""
-            self._fail_all(code, self._route.why() + hint)
-        self.wake_ns = min(self.wake_ns, self._route.connect_ns)
-
-    def _greet(self, hello: bytes) -> None:
-        self.state = State.GREETING
-        self.attached = False
-        self.outgoing.append(hello)
-        self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
-
-    def _attach(self, now_ns: int) -> None:
-        self.state = State.ATTACHING
-        self._number += 1
-        self.outgoing.append(self._attachment.attach(self._number, now_ns))
-        self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
-
-    # -- receiving
-
-    def receive(self, data: bytes, now_ns: int) -> None:
-        """Take what came on the link: a piece of the stream, or one datagram."""
-        self._quiet_since_ns = now_ns
-        self._pinged = False
-        try:
-            if self.attached and len(data) >= HEADER_BYTES and not self._decoder.held_bytes:
-                # One whole answer is by far the most frequent, and needs no decoder.
-                length, kind, number, epoch, _ = _unpack_header(data)
-                if kind == Kind.ANSWER and length + LENGTH_BYTES == len(data):
-                    self._take_answer(number, epoch, data[HEADER_BYTES:], now_ns)
-                    return
-            frames = [decode_datagram(data)] if self._datagram else self._decoder.feed(data)
-            for frame in frames:
-                self._take(frame, now_ns)
-        except FrameError as error:
-            self._take_garbage(error, now_ns)
-
-    def receive_frame(self, frame: Frame, now_ns: int) -> None:
-        """Take one whole frame that the shell has cut out itself."""
-        self.progressed(now_ns)
-        try:
-            self._take(frame, now_ns)
-        except FrameError as error:
-            self._take_garbage(error, now_ns)
-
-    def progressed(self, now_ns: int) -> None:
-        """Bytes move on the link: a large frame takes its time, and its node is not silent."""
-        self._quiet_since_ns = now_ns
-        self._pinged = False
-
-    def _take(self, frame: Frame, now_ns: int) -> None:
-        if self.state is State.GREETING:
-            self._take_welcome(frame, now_ns)
-        elif self.state not in _GREETED:
-            return  # The rest of what came before the link was dropped.
-        elif frame.kind == Kind.ANSWER:
-            self._take_answer(frame.a, frame.b, frame.body, now_ns)
-        elif frame.kind == Kind.REFUSED:
-            self._take_refusal(frame, now_ns)
-        elif not self._datagram:
-            raise FrameError(f"a frame of kind {frame.kind} where an answer was due")
-
-    def _take_garbage(self, error: FrameError, now_ns: int) -> None:
-        if self._datagram:
-            self.ignored += 1
-        elif self.state is State.GREETING:
-            self._drop_link(now_ns, f"what listens there is no ckptd ({error})", codes.UNAVAILABLE)
-        else:
-            self._drop_link(now_ns, f"the daemon sent garbage ({error})")
-
-    def _take_welcome(self, frame: Frame, now_ns: int) -> None:
-        try:
-            proof = self._attachment.take_welcome(frame)
-        except Refused as refused:
-            self._take_refused(refused, now_ns)
-            return
-        if proof is None:
-            self.ignored += 1
-            return
-        if proof:
-            self.outgoing.append(proof)
-        self.state = State.GREETED
-        needs_session = not self._attachment.fresh
-        for call in tuple(self.calls.values()):
-            if call.kind in _NEEDS_NO_SESSION:
-                self._send(call, now_ns)
-            else:
-                needs_session = True
-        if needs_session:
-            self._attach(now_ns)
-
-    def _take_refusal(self, frame: Frame, now_ns: int) -> None:
-        try:
-            hello = self._attachment.regreet(frame, now_ns)
-        except Refused as refused:
-            self._take_refused(refused, now_ns)
-            return
-        for call in self.calls.values():
-            call.lose_link()
-        self._greet(hello)
-
-    def _take_refused(self, refused: Refused, now_ns: int) -> None:
-        final_code = refused.code if refused.code in _FINAL_REFUSALS else 0
-        self._drop_link(now_ns, f"refused: {refused.text}", final_code)
-
-    def _take_answer(self, number: int, epoch: int, body: bytes, now_ns: int) -> None:
-        call = self.calls.get(number)
-        if call is None or not call.in_flight:
-            if self.state is State.ATTACHING and number == self._attachment.number:
-                self._take_attached(body, now_ns)
-            else:
-                self.ignored += 1
-            return
-        self.epoch = epoch
-        if body == _OK_BODY:
-            self._refused_since_ns = NEVER_NS
-            self._finish(call, codes.OK)
-            return
-        code, payload, index, text = decode_answer(body)
-        if code == codes.TRY_AGAIN:
-            self._pause(call, text, now_ns)
-            return
-        self._refused_since_ns = NEVER_NS
-        call.payload = payload
-        self._finish(call, code, text, index)
-        if call.orphan and code == codes.OK:
-            self._close_orphan(payload, now_ns)
-
-    def _pause(self, call: Call, text: str, now_ns: int) -> None:
-        """Nothing was done: ask the same again in a while."""
-        call.in_flight = False
-        call.resend_ns = 0
-        call.pause_ns = pause_after(call.pause_ns, self.pause_max_ns)
-        call.retry_ns = now_ns + call.pause_ns
-        call.text = text
-        self.wake_ns = min(self.wake_ns, call.retry_ns)
-        # To make the *local* replica active would mean something else at another node.
-        if call.kind != Kind.ACTIVE_SET:
-            self._note_refused(text, now_ns)
-
-    def _note_refused(self, text: str, now_ns: int) -> None:
-        self._refused_text = text
-        self._refused_since_ns = min(self._refused_since_ns, now_ns)
-
-    def _close_orphan(self, payload: Any, now_ns: int) -> None:
-        if type(payload) is list and payload and type(payload[0]) is int:
-            self.begin(Kind.CLOSE, payload[0], _EMPTY_BODY, now_ns, ORPHAN_NS).orphan = True
-
-    def _take_attached(self, body: bytes, now_ns: int) -> None:
-        code, payload, _, text = decode_answer(body)
-        if code == codes.OK:
-            self._route.succeeded()
-            self._route.learn(_member_urls(payload))
-            self._attachment.attached()
-            self.state = State.ATTACHED
-            self.attached = True
-            self._refused_since_ns = NEVER_NS
-            for call in tuple(self.calls.values()):
-                if not call.in_flight:
-                    self._send(call, now_ns)
-        elif code == codes.TRY_AGAIN:
-            self._note_refused(text, now_ns)
-            self._attachment.pause(now_ns, self.pause_max_ns)
-            self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
-        elif code == codes.BAD_HANDLE:
-            self.end(f"the session has ended ({text}): open the checkpoint again")
-        else:
-            why = f"the session is not accepted: {text or codes.code_name(code)}"
-            self._drop_link(now_ns, why, code if self._attachment.fresh and code != codes.TIMEOUT else 0)
-
-    # -- time
-
-    def advance(self, now_ns: int) -> None:
-        """Do what is due: time-outs, repetitions, and leaving a node that is silent or cannot serve."""
-        if now_ns < self.wake_ns:
-            return
-        for call in tuple(self.calls.values()):
-            if call.deadline_ns <= now_ns:
-                self._expire(call, now_ns)
-            elif call.retry_ns <= now_ns:
-                self._send(call, now_ns)
-        if self.state not in (State.UNLINKED, State.ENDED):
-            self._watch_link(now_ns)
-        self.wake_ns = self._next_wake_ns()
-
-    def _watch_link(self, now_ns: int) -> None:
-        awaiting = self._awaits_answer
-        quiet_ns = now_ns - self._quiet_since_ns
-        if awaiting and quiet_ns >= 2 * QUIET_NS:
-            self._drop_link(now_ns, "the node does not answer")
-        elif now_ns - self._refused_since_ns >= MOVE_NS and self._route.has_others:
-            self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
-        elif awaiting and quiet_ns >= QUIET_NS and not self._pinged and self.state in _GREETED:
-            self._pinged = True
-            self._number += 1
-            lowest = next(iter(self.calls), self._number)
-            self.outgoing.append(encode_frame(Kind.PING, self._number, 0, lowest, _EMPTY_BODY))
-        elif now_ns >= self._attachment.retry_ns:
-            again = (
-                self._attachment.hello_again
-                if self.state is State.GREETING
-                else self._attachment.attach_again
-            )
-            self.outgoing.append(again(now_ns))
-
-    @property
-    def _awaits_answer(self) -> bool:
-        return bool(self.calls) or self.state in (State.GREETING, State.ATTACHING)
+        if self.state is State.ATTACHED:
+            self._following.avoid(self.node_id, now_ns)
+        self.move = None
+        super()._drop_link(now_ns, why, final_code)
 
     def _next_wake_ns(self) -> int:
-        calls = self.calls.values()
-        wake_ns = min((call.deadline_ns for call in calls), default=NEVER_NS)
-        if self.state in (State.UNLINKED, State.ENDED):
-            return wake_ns
-        wake_ns = min(wake_ns, min((call.retry_ns for call in calls), default=NEVER_NS))
-        if self._awaits_answer:
-            asks_first = not self._pinged and self.state in _GREETED
-            wake_ns = min(wake_ns, self._quiet_since_ns + (QUIET_NS if asks_first else 2 * QUIET_NS))
-        if self._route.has_others:
-            wake_ns = min(wake_ns, self._refused_since_ns + MOVE_NS)
-        return min(wake_ns, self._attachment.retry_ns)
+        greeted = self.move is not None and self.move.stage is Stage.GREETED
+        return min(super()._next_wake_ns(), self._hold_until_ns if greeted else NEVER_NS)
 
-    def _expire(self, call: Call, now_ns: int) -> None:
-        """The call's time is over.
+    def _take_unasked(self, number: int, body: bytes) -> None:
+        if number != self._members_asked:
+            super()._take_unasked(number, body)
+            return
+        self._members_asked = 0
+        epoch, members = described_members(decode_answer(body)[1])
+        self._following.learn(epoch, tuple(members))
+        if members:
+            self._route.learn(members)
 
-        TRY_AGAIN and UNAVAILABLE promise that nothing was done, TIMEOUT does not.
-        """
-        sent = call.maybe_applied
-        code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"
-        if self.attached and not sent:
-            code, text = codes.TRY_AGAIN, call.text or "the service cannot do it now"
-        elif not self.attached:
-            refused = self.state is State.ATTACHING and self._refused_since_ns != NEVER_NS
-            trouble = f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._route.why()
-            text = f"no node serves within the time-out ({trouble})"
-            if not self._attachment.fresh:
-                text += "; if all nodes that held the checkpoint are lost, its data is gone with them"
-            if not sent:
-                code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE
-        if sent and call.kind == Kind.OPEN and not call.orphan:
-            self.calls[call.number] = call.orphaned(now_ns + ORPHAN_NS)
-            self._end(call, code, text)
-        else:
-            self._finish(call, code, text)
+    def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
+        following = self._following
+        if not following.note(epoch, active):
+            return
+        if self._datagram or not self.attached:
+            following.forget()
+        elif following.knows_members:
+            chosen = following.choose(self._route, self.node_id, now_ns)
+            if chosen is not None and self.move is None:
+                node_id, address = chosen
+                self.move = Move(address, node_id, self._identity, self._next_attach)
+        elif not self._members_asked:
+            self._members_asked, frame = self._own_request(Kind.DESCRIBE, _DESCRIBE_CLUSTER)
+            self.outgoing.append(frame)
 
-
-def _member_urls(payload: Any) -> list[str]:
-    """The members' client addresses in an ATTACH answer; what is malformed is left out.
-
-    Raises: FrameError.
-    """
-    if type(payload) is not list or len(payload) < 2 or type(payload[1]) is not list:
-        raise FrameError("an answer to ATTACH without members")
-    urls: list[str] = []
-    for member in payload[1]:
-        if type(member) is list and len(member) > 1 and type(member[1]) is list:
-            urls.extend(url for url in member[1] if type(url) is str)
-    return urls
+    def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
+        """Go on over TCP, at the same host and port, if anything listens there."""
+        address = Address("tcp", self.address.host, self.address.port)
+        if self.state is not State.ATTACHED or self._following.avoids(address, now_ns):
+            super()._does_not_fit(call, text, now_ns)
+            return
+        call.awaits_stream, call.text, call.retry_ns = True, text, NEVER_NS
+        if self.move is None:
+            self.move = Move(address, "", self._identity, self._next_attach, urgent=True)

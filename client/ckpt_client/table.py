@@ -45,8 +45,8 @@ class Table:
     `flags` (or `flagsp`) is one of SA_CKPT_WR_ALL_REPLICAS, _WR_ACTIVE_REPLICA, _WR_ACTIVE_REPLICA_WEAK,
     optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint stays when nobody
     has it open, SA_TIME_MAX for ever. `read_only` opens an existing checkpoint for reading. `timeout`
-    (seconds) is the time-out of every call that is given no other. For `address`, `cluster` and `key` see
-    `Connection`.
+    (seconds) is the time-out of every call that is given no other. For `address`, `cluster`, `key` and
+    `follow_active` see `Connection`.
 
     Keys are text (as UTF-8) or bytes and come back as bytes; where there is but one section every key names
     it. A table is safe to use from several threads, and after a fork.
@@ -74,6 +74,7 @@ class Table:
         address: str | Iterable[str] | None = None,
         cluster: str = "",
         key: str | bytes | None = None,
+        follow_active: bool | None = None,
         timeout: float = calls.TIMEOUT_S,
     ) -> None:
         self.ckptName = name
@@ -92,7 +93,7 @@ class Table:
                 retentionMs,
                 read_only,
             )
-            self._connection = Connection(address, cluster, key)
+            self._connection = Connection(address, cluster, key, follow_active)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         self._call_service = self._connection.call

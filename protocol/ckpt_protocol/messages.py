@@ -40,6 +40,7 @@ class Kind:
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; []
+    OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: the operator's word (class Verb)
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
     # -- between daemons; b is the sender's epoch
@@ -64,8 +65,20 @@ class Kind:
     COLLECTED: Final = (
         75  # 0, epoch, directory seq; [installed epoch, committed seq, staged, directory, before]
     )
-    INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's installed epoch, directory or nil, stayed]
+    INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's epoch, directory or nil, stayed, served]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
+
+
+class Verb:
+    """What an operator may say, the first field of OPERATE. What follows it stands behind each.
+
+    The answer's payload is a text that says what was done and what it can lose.
+    """
+
+    DRAIN: Final = "drain"  # hand over and leave; answered when it has handed over
+    BOOTSTRAP: Final = "bootstrap"  # make a cold start with the nodes that are here
+    FORCE_ACTIVE: Final = "force-active"  # go on with who is here, whatever the arbiter says
+    ACCEPT_LOSS: Final = "accept-loss"  # node_id: that node is dead, and what only it had is lost
 
 
 class Op:

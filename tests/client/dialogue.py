@@ -21,8 +21,10 @@ BODY = pack_body([[6, b"key", b"value", None]])
 class Dialogue:
     """One session with `addresses`; `now_ns` is what the test says."""
 
-    def __init__(self, addresses: str = f"{A},{B}", key: bytes = b"", service_key: bytes = b"") -> None:
-        self.session = Session(77, parse_addresses(addresses), Identity("", key))
+    def __init__(
+        self, addresses: str = f"{A},{B}", key: bytes = b"", service_key: bytes = b"", follows: bool = False
+    ) -> None:
+        self.session = Session(77, parse_addresses(addresses), Identity("", key), follows)
         self.service = Identity("test", service_key, "a", 1)
         self.now_ns = 1000 * SECOND_NS
 

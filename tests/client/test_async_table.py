@@ -1,6 +1,7 @@
 """`AsyncTable` over real sockets: the same calls, one shared connection, and tasks that give up anywhere."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -359,3 +360,26 @@ async def test_large_values(start: Start) -> None:
     async with await AsyncTable.open("x", 9, 10_000_000, 9, address=start("a", "tcp").url) as table:
         await table.write("k", value)
         assert await table.read("k") == value
+
+
+def test_a_table_of_another_loop_is_refused_and_undisturbed(start: Start) -> None:
+    url = start("a").url
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        table = first.run(AsyncTable.open("x", 9, 100, 9, address=url))
+        error = second.run(refusal(codes.BAD_HANDLE, table.write("k", "other")))
+        assert "another event loop" in str(error)
+        first.run(table.write("k", "v"))
+        assert first.run(table.read("k")) == b"v"
+        first.run(table.close())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_table_whose_loop_was_left_is_closed_quietly(start: Start) -> None:
+    url = start("a").url
+    with asyncio.Runner() as first:
+        table = first.run(AsyncTable.open("x", 9, 100, 9, address=url))
+    with asyncio.Runner() as second:
+        second.run(table.close())
+        second.run(refusal(codes.BAD_HANDLE, table.read("k")))
+    del table
+    gc.collect()

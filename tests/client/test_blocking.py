@@ -17,7 +17,7 @@ from tests.client.fixtures import Start, service, start
 
 from ckpt_client import CheckpointError, Connection, SaAisError, Table
 from ckpt_client.address import parse_address
-from ckpt_client.blocking import connect_socket
+from ckpt_client.connecting import connect_socket
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer

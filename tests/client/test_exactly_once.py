@@ -6,9 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_client.address import parse_addresses
+from ckpt_client.address import parse_address, parse_addresses
 from ckpt_client.attachment import State
 from ckpt_client.call import MILLISECOND_NS, Call
+from ckpt_client.moving import Move, Stage
 from ckpt_client.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
@@ -84,6 +85,7 @@ class World:
         self.to_client: list[bytes] = []
         self.strayed: list[bytes] = []
         self.calls: list[Call] = []
+        self.moves = 0
 
     def step(self, choice: int, place: int) -> None:
         """One of the things that can happen now."""
@@ -114,6 +116,10 @@ class World:
                 self.spoil_datagrams(place)
             case 15:
                 self.stray_in(place)
+            case 20 if not self.datagram:
+                self.begin_move()
+            case 21 | 22:
+                self.go_on_moving(refuse=place == 5, fail=place == 4)
             case 16 | 17 | 18 | 19:
                 # The usual course of things, so that examples get somewhere.
                 self.connect()
@@ -152,6 +158,32 @@ class World:
         if self.session.state is not State.UNLINKED:
             self.session.lose_link(self.now_ns, "lost")
 
+    def begin_move(self) -> None:
+        """The session wants to go elsewhere, as after many updates that were ordered there."""
+        session = self.session
+        if session.attached and session.move is None:
+            session.move = Move(parse_address("tcp://b:2"), "", Identity(""), session._next_attach)
+
+    def go_on_moving(self, refuse: bool, fail: bool) -> None:
+        """One step on the second link."""
+        move = self.session.move
+        if move is None:
+            return
+        if fail:
+            move.fail("cannot be reached")
+        elif move.stage is Stage.OPENING:
+            move.open(NONCE)
+        else:
+            for frame in move.outgoing[:]:
+                move.outgoing.remove(frame)
+                move.receive(self.cluster.serve(decode_datagram(frame), refuse))
+            self.session.go_on_moving(self.now_ns)
+        if not move.under_way and self.session.finish_move(move, self.now_ns):
+            self.moves += 1
+            self.strayed.extend(self.to_service)
+            self.to_service.clear()
+            self.to_client.clear()
+
     def spoil_datagrams(self, place: int) -> None:
         """A request is lost, an answer doubled."""
         if self.to_service:
@@ -187,7 +219,7 @@ class World:
         raise AssertionError("a call was never answered")
 
 
-STEPS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 5)), min_size=20, max_size=200)
+STEPS = st.lists(st.tuples(st.integers(0, 22), st.integers(0, 5)), min_size=20, max_size=200)
 
 
 def check(world: World) -> None:
@@ -232,11 +264,12 @@ def test_the_examples_get_somewhere() -> None:
     for _ in range(60):
         world = World("tcp://a:1,tcp://b:2")
         for _ in range(150):
-            world.step(chance.randrange(20), chance.randrange(6))
+            world.step(chance.randrange(23), chance.randrange(6))
         world.settle()
         check(world)
         seen |= {f"ended with {call.code}" for call in world.calls}
         seen |= {"went elsewhere"} if world.cluster.generation > 2 else set()
+        seen |= {"moved by itself"} if world.moves else set()
         seen |= (
             {"applied after its caller had gone"}
             if any(
@@ -245,7 +278,7 @@ def test_the_examples_get_somewhere() -> None:
             else set()
         )
     wanted = {"ended with 1", "ended with 5", "ended with 6", "ended with 31"}
-    assert seen >= wanted | {"went elsewhere", "applied after its caller had gone"}, seen
+    assert seen >= wanted | {"went elsewhere", "moved by itself", "applied after its caller had gone"}, seen
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))

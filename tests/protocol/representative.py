@@ -75,6 +75,7 @@ _REQUESTS: Final = [
     _frame("SYNCHRONIZE", 12, 2, 12, []),
     _frame("DESCRIBE", 13, 0, 13, ["cluster"]),
     _frame("PING", 14, 0, 14, []),
+    _frame("OPERATE", 15, 0, 15, ["accept-loss", "b"]),
 ]
 
 _ANSWERS: Final = [

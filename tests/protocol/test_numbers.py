@@ -104,6 +104,7 @@ KINDS = {
     "SYNCHRONIZE": 21,
     "DESCRIBE": 22,
     "PING": 23,
+    "OPERATE": 24,
     "ANSWER": 30,
     "HEARTBEAT": 40,
     "FORWARD": 50,
