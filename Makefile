@@ -11,16 +11,24 @@ FORMATTED := bench ckptd client examples/demo protocol tests
 SEEDS ?= 200
 FIRST ?= 1
 BENCH ?=
+MINUTES ?= 10
 
-.PHONY: help venv demo test check format bench bench-kill sweep clean
+.PHONY: help venv demo test test-slow check format bench bench-kill bench-silence bench-handover \
+	bench-join soak sweep sweep-mutants clean
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
 	@echo 'make test                       all tests'
+	@echo 'make test-slow                  the tests that take minutes: every node restarted at every delay, …'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
 	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
 	@echo 'make bench-kill                 20 kills of the active node: time to the next write, nothing lost'
-	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds'
+	@echo 'make bench-silence              the active host falls silent: time to the next write'
+	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
+	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
+	@echo 'make soak [MINUTES=n]           all faults at random on real processes; every call is judged'
+	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
+	@echo 'make sweep-mutants              whether that sweep finds each rule that is switched off'
 	@echo 'make venv | format | clean      set up $(VENV), format the code, remove what was made'
 
 venv: $(INSTALLED)
@@ -42,6 +50,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check $(FORMATTED)
@@ -59,8 +70,23 @@ bench: $(INSTALLED)
 bench-kill: $(INSTALLED)
 	$(BIN)/python -m bench.kill $(BENCH)
 
+bench-silence: $(INSTALLED)
+	$(BIN)/python -m bench.silence $(BENCH)
+
+bench-handover: $(INSTALLED)
+	$(BIN)/python -m bench.handover $(BENCH)
+
+bench-join: $(INSTALLED)
+	$(BIN)/python -m bench.join $(BENCH)
+
+soak: $(INSTALLED)
+	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(BENCH)
+
 sweep: $(INSTALLED)
-	$(BIN)/python -m ckptd.sim --sweep $(SEEDS) --first $(FIRST)
+	$(BIN)/python -m ckptd.sim --sweep $(SEEDS) --first $(FIRST) $(if $(JOBS),--jobs $(JOBS))
+
+sweep-mutants: $(INSTALLED)
+	$(BIN)/python -m ckptd.sim --mutants $(if $(JOBS),--jobs $(JOBS))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

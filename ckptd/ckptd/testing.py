@@ -46,6 +46,11 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 LOG_TAIL_BYTES: Final = 2_000
 
+LETTERS_OF_NODES: Final = 22
+"""The rest of the alphabet is for witnesses; in a larger cluster nodes have numbers."""
+
+WITNESS_IDS: Final = "wxyz"
+
 
 class ClusterError(Exception):
     """The cluster did not become what was asked within the time; the text says what it is instead."""
@@ -105,33 +110,44 @@ def _receive(connection: socket.socket, decoder: FrameDecoder) -> Frame:
 class LocalCluster:
     """Nodes `a`, `b`, `c`, …, each a `ckptd` process on 127.0.0.1 with a unix socket of its own.
 
-    `nodes`: how many. `flags`: further flags of every daemon (`("--replicas", "2")`).
-    `key`: the cluster's key. `cores`: the cores that the nodes are pinned to, in turn.
-    A method's `node` is a node's index or its name.
+    `nodes`: how many hold data. `witnesses`: how many more vote only; they are called `w`, `x`, `y`, `z`.
+    `arbiter`: its name where it is not to go by the number of voters. `flags`: further flags of
+    every daemon (`("--replicas", "2")`, or what an arbiter needs: `("--etcd-endpoints", url)`,
+    `("--on-silent-peer", "block")`). `key`: the cluster's key. `cores`: the cores that the nodes
+    are pinned to, in turn. A method's `node` is a node's index or its name, a witness's is its name.
     """
 
     def __init__(
         self,
         nodes: int = 3,
         *,
+        witnesses: int = 0,
+        arbiter: str = "",
         flags: Sequence[str] = (),
         name: str = "local",
         key: str = "",
         cores: Sequence[int] = (),
     ) -> None:
-        self.node_ids: Final = tuple(chr(ord("a") + i) if nodes <= 26 else f"n{i}" for i in range(nodes))
+        letters = nodes <= LETTERS_OF_NODES
+        self.node_ids: Final = tuple(chr(ord("a") + i) if letters else f"n{i}" for i in range(nodes))
+        """Those that hold data."""
+
+        self.witness_ids: Final = tuple(WITNESS_IDS[:witnesses])
+        if len(self.witness_ids) != witnesses:
+            raise ClusterError(f"a cluster has at most {len(WITNESS_IDS)} witnesses")
         self.name: Final = name
         self.directory: Final = Path(tempfile.mkdtemp(prefix="ckptd-"))
+        self._arbiter = arbiter
         self._flags = tuple(flags)
         self._key = key
         self._cores = tuple(cores)
-        self._ports = {node_id: free_port() for node_id in self.node_ids}
+        self._ports = {node_id: free_port() for node_id in self.all_ids}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         atexit.register(self.close)
         try:
-            for node_id in self.node_ids:
+            for node_id in self.all_ids:
                 self.start(node_id)
             self.wait_serving()
         except BaseException:
@@ -160,6 +176,11 @@ class LocalCluster:
         """A node's name."""
         return self.node_ids[node] if isinstance(node, int) else node
 
+    @property
+    def all_ids(self) -> tuple[str, ...]:
+        """Those that hold data, then the witnesses."""
+        return (*self.node_ids, *self.witness_ids)
+
     def socket_path(self, node: int | str = 0) -> Path:
         """A node's unix socket."""
         return self.directory / f"{self.node_id(node)}.sock"
@@ -168,10 +189,18 @@ class LocalCluster:
         """A node's URL for clients: of its unix socket, or with `scheme` "tcp" or "udp"."""
         if scheme == "unix":
             return f"unix://{self.socket_path(node)}"
-        return f"{scheme}://127.0.0.1:{self._ports[self.node_id(node)]}"
+        return f"{scheme}://{self.listens_at(node)}"
+
+    def state_path(self, node: int | str) -> Path:
+        """A node's state directory."""
+        return self.directory / f"{self.node_id(node)}.state"
+
+    def listens_at(self, node: int | str) -> str:
+        """Where a node listens for the others, as host:port."""
+        return f"127.0.0.1:{self._ports[self.node_id(node)]}"
 
     def addresses(self, first: int | str = 0) -> str:
-        """Every node's URL from `first` on, comma-separated: a client that has it survives a node's loss."""
+        """The URLs of all nodes with data from `first` on, for a client that survives a node's loss."""
         start = self.node_ids.index(self.node_id(first))
         return ",".join(self.address(n) for n in self.node_ids[start:] + self.node_ids[:start])
 
@@ -179,8 +208,16 @@ class LocalCluster:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """The nodes whose processes run (or are paused)."""
-        return tuple(n for n in self.node_ids if n in self._processes and self._processes[n].poll() is None)
+        """The nodes with data whose processes run (or are paused)."""
+        return tuple(n for n in self.node_ids if self._runs(n))
+
+    @property
+    def running_witnesses(self) -> tuple[str, ...]:
+        """The witnesses whose processes run (or are paused)."""
+        return tuple(n for n in self.witness_ids if self._runs(n))
+
+    def _runs(self, node_id: str) -> bool:
+        return node_id in self._processes and self._processes[node_id].poll() is None
 
     def pid(self, node: int | str) -> int:
         """The process id of a node that was started."""
@@ -189,18 +226,21 @@ class LocalCluster:
     def command(self, node: int | str) -> list[str]:
         """The command that starts a node."""
         node_id = self.node_id(node)
-        peers = ",".join(f"{n}=127.0.0.1:{port}" for n, port in self._ports.items() if n != node_id)
+        peers = ",".join(f"{n}={self.listens_at(n)}" for n in self.all_ids if n != node_id)
         command = [sys.executable, "-m", "ckptd", "--node-id", node_id, "--cluster", self.name]
-        command += ["--listen", f"127.0.0.1:{self._ports[node_id]}"]
+        command += ["--listen", self.listens_at(node_id)]
         command += ["--peers", peers] if peers else []
         command += ["--socket", str(self.socket_path(node_id))]
-        command += ["--state-dir", str(self.directory / f"{node_id}.state")]
+        command += ["--state-dir", str(self.state_path(node_id))]
+        command += ["--arbiter", self._arbiter] if self._arbiter else []
+        command += ["--witnesses", ",".join(self.witness_ids)] if self.witness_ids else []
+        command += ["--witness"] if node_id in self.witness_ids else []
         return [*command, *self._flags]
 
     def start(self, node: int | str, *flags: str) -> None:
         """Start a node that does not run, with further `flags`; `wait_serving` waits until it has joined."""
         node_id = self.node_id(node)
-        if node_id in self.running:
+        if self._runs(node_id):
             raise ClusterError(f"node {node_id} runs already")
         # Settings of a daemon that the surrounding shell has are not meant for these.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CKPTD_DAEMON_")}
@@ -217,7 +257,7 @@ class LocalCluster:
             )
         self._processes[node_id] = process
         if self._cores and hasattr(os, "sched_setaffinity"):
-            core = self._cores[self.node_ids.index(node_id) % len(self._cores)]
+            core = self._cores[self.all_ids.index(node_id) % len(self._cores)]
             os.sched_setaffinity(process.pid, {core})
 
     def kill(self, node: int | str) -> None:
@@ -299,17 +339,24 @@ class LocalCluster:
         raise ClusterError(f"not within {seconds:g} s: {what} ({reason})")
 
     def wait_serving(self, seconds: float = START_SECONDS) -> None:
-        """Until every running node is in one view with exactly the others that run, and serves."""
-        expected = self.running
+        """Until every running node with data is in one view with exactly the others that run, and serves.
+
+        And until each sees that every running witness votes: one that started on an empty
+        disk does not before a view names it.
+        """
+        expected, witnesses = self.running, self.running_witnesses
 
         def serving() -> bool:
-            for node_id in expected:
-                if self._processes[node_id].poll() is not None:
+            for node_id in (*expected, *witnesses):
+                if not self._runs(node_id):
                     raise NodeEnded(f"node {node_id} ended: {self.log_tail(node_id)}")
+            for node_id in expected:
                 view = self.describe("cluster", node_id)
                 members = tuple(sorted(member[0] for member in view["members"]))
                 if not view["serving"] or members != tuple(sorted(expected)):
                     raise ClusterError(f"{node_id} sees {members}, {view['waiting_for'] or 'serving'}")
+                if not set(witnesses) <= set(view["voting_witnesses"]):
+                    raise ClusterError(f"for {node_id} only {view['voting_witnesses']} of {witnesses} vote")
             return True
 
         if not expected:

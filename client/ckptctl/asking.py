@@ -1,14 +1,16 @@
-"""DESCRIBE without a session.
+"""DESCRIBE and OPERATE: what a node answers without a session.
 
-A node that serves nothing yet answers it too, and says what it waits for.
+So it does also when it serves nothing yet, and says what it waits for.
 """
 
 import secrets
 import socket
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ckpt_client.address import Address, choose_addresses, choose_key
-from ckpt_client.blocking import connect_socket, failure_of
+from ckpt_client.connecting import connect_socket, failure_of
 from ckpt_client.errors import error_of
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -17,6 +19,15 @@ from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener, R
 from ckpt_protocol.messages import Kind, decode_answer
 
 RECEIVE_BYTES = 65536
+HOW_TO_START = "Start one with: ckptd --node-id a --listen 127.0.0.1:7301"
+
+
+class Asked(NamedTuple):
+    """A good answer, and who gave it. An incarnation is one start of a daemon."""
+
+    node_id: str
+    incarnation: int
+    payload: Any
 
 
 def describe(address: str | None, what: str, timeout_s: float) -> Any:
@@ -24,51 +35,72 @@ def describe(address: str | None, what: str, timeout_s: float) -> Any:
 
     Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
     """
-    identity = Identity("", choose_key(None))
+    return ask(choose_addresses(address), Kind.DESCRIBE, [what], timeout_s).payload
+
+
+def ask(addresses: Sequence[Address], kind: int, fields: list[Any], timeout_s: float) -> Asked:
+    """What the first of the addresses that answers says to a request without a session.
+
+    Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
+    """
     failures = []
-    for one in choose_addresses(address):
+    for one in addresses:
         try:
-            return _ask(one, identity, what, timeout_s)
+            return ask_one(one, kind, fields, timeout_s)
         except OSError as error:
             failures.append(f"{one}: {failure_of(error)[0]}")
         except FrameError as error:
             failures.append(f"{one}: this is no ckptd ({error})")
-        except Refused as refused:
-            raise error_of(refused.code, f"{one}: {refused.text}") from None
-    raise error_of(
-        codes.UNAVAILABLE,
-        f"{'; '.join(failures)}. Start one with: ckptd --node-id a --listen 127.0.0.1:7301",
-    )
+    raise error_of(codes.UNAVAILABLE, f"{'; '.join(failures)}. {HOW_TO_START}")
 
 
-def _ask(address: Address, identity: Identity, what: str, timeout_s: float) -> Any:
+def ask_one(address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
+    """What the node at an address says.
+
+    Raises: SaAisError with the code of a refusal; OSError, FrameError where nobody answers, or no ckptd.
+    """
+    until_s = time.monotonic() + timeout_s
     with connect_socket(address, timeout_s) as connection:
+        receiver = _Receiver(connection, address.datagram, until_s)
+        opener = Opener(Identity("", choose_key(None)), ROLE_CLIENT, secrets.token_bytes(NONCE_BYTES))
         connection.settimeout(timeout_s)
-        receiver = _Receiver(connection, address.datagram)
-        opener = Opener(identity, ROLE_CLIENT, secrets.token_bytes(NONCE_BYTES))
         connection.sendall(opener.hello())
-        _, proof = opener.receive(receiver.frame())
+        try:
+            greeted, proof = opener.receive(receiver.frame())
+        except Refused as refused:
+            raise error_of(refused.code, f"{address}: {refused.text}") from None
         if proof:
             connection.sendall(proof)
-        connection.sendall(encode_frame(Kind.DESCRIBE, 1, 0, 1, pack_body([what])))
-        code, payload, index, text = decode_answer(receiver.frame().body)
+        connection.sendall(encode_frame(kind, 1, 0, 1, pack_body(fields)))
+        answer = receiver.frame()
+    if answer.kind == Kind.REFUSED:
+        # The proof of a wrong key is answered with it.
+        raise error_of(answer.a, f"{address}: the node refused us (a wrong cluster key?)")
+    code, payload, index, text = decode_answer(answer.body)
+    if code == codes.TOO_BIG and address.datagram:
+        return ask_one(Address("tcp", address.host, address.port), kind, fields, timeout_s)
     if code != codes.OK:
         raise error_of(code, f"{address}: {text}", index)
-    return payload
+    return Asked(greeted.node_id, greeted.incarnation, payload)
 
 
 class _Receiver:
-    """Frames from a stream or from datagrams, one after the other."""
+    """Frames from a stream or from datagrams, one after the other, until a time on the monotonic clock."""
 
-    def __init__(self, connection: socket.socket, datagram: bool) -> None:
+    def __init__(self, connection: socket.socket, datagram: bool, until_s: float) -> None:
         self._connection = connection
         self._datagram = datagram
+        self._until_s = until_s
         self._decoder = FrameDecoder()
         self._frames: list[Frame] = []
 
     def frame(self) -> Frame:
         """The next frame. Raises: OSError, FrameError."""
         while not self._frames:
+            left_s = self._until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("no answer within the time-out")
+            self._connection.settimeout(left_s)
             received = self._connection.recv(RECEIVE_BYTES)
             if self._datagram:
                 self._frames.append(decode_datagram(received))

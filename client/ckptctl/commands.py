@@ -1,6 +1,5 @@
 """The commands, one function each."""
 
-import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
@@ -9,8 +8,9 @@ import typer
 from rich.console import Console
 
 from ckpt_client import Connection, Table
-from ckptctl import show
+from ckptctl import operating, show
 from ckptctl.asking import describe
+from ckptctl.options import TIMEOUT_SECONDS, Address, Json, Timeout, print_json
 from ckptctl.text import parse_bytes, show_bytes
 
 app = typer.Typer(
@@ -19,26 +19,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(operating.cluster, name="cluster")
+app.add_typer(operating.node, name="node")
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        "-a",
-        help="unix:///path, tcp://host:port or udp://host:port, several with commas; "
-        "default: CKPTD_ADDRESS, else the local daemon's socket.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer.", min=0.001)]
 Name = Annotated[str, typer.Argument(help="The checkpoint's name.")]
 Key = Annotated[str, typer.Argument(help="The section's key; 0x… for bytes in hexadecimal.")]
-TIMEOUT_SECONDS = 10.0
-
-
-def _print_json(content: object) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _console() -> Console:
@@ -75,13 +60,23 @@ def ckptctl(
 
 
 @app.command()
-def status(address: Address = None, as_json: Json = False, timeout: Timeout = TIMEOUT_SECONDS) -> None:
+def status(
+    address: Address = None,
+    as_json: Json = False,
+    timeout: Timeout = TIMEOUT_SECONDS,
+    counters: Annotated[bool, typer.Option("--counters", help="Show the node's counters too.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit code 1 where the node does not serve or has alarms.")
+    ] = False,
+) -> None:
     """The cluster as the node that is asked sees it, also when it serves nothing."""
     cluster: Any = describe(address, "cluster", timeout)
     if as_json:
-        _print_json(show.cluster_json(cluster))
+        print_json(show.cluster_json(cluster))
     else:
-        show.print_cluster(_console(), cluster)
+        show.print_cluster(_console(), cluster, counters)
+    if check and not show.is_well(cluster):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -89,7 +84,7 @@ def ls(address: Address = None, as_json: Json = False, timeout: Timeout = TIMEOU
     """The checkpoints."""
     rows = sorted(describe(address, "checkpoints", timeout), key=lambda row: (row[0], row[1]))
     if as_json:
-        _print_json(show.checkpoints_json(rows))
+        print_json(show.checkpoints_json(rows))
     else:
         show.print_checkpoints(_console(), rows)
 
@@ -102,7 +97,7 @@ def show_checkpoint(
     with Table(name, read_only=True, address=address, timeout=timeout) as table:
         table_status, sections = table.status(), list(table.sections())
     if as_json:
-        _print_json(show.checkpoint_json(name, table_status, sections))
+        print_json(show.checkpoint_json(name, table_status, sections))
     else:
         show.print_checkpoint(_console(), name, table_status, sections)
 
@@ -116,7 +111,7 @@ def get(
     with Table(name, read_only=True, address=address, timeout=timeout) as table:
         value = table[section_id]
     if as_json:
-        _print_json(show.value_json(name, section_id, value))
+        print_json(show.value_json(name, section_id, value))
     else:
         sys.stdout.buffer.write(value)
         sys.stdout.buffer.write(b"\n" if sys.stdout.isatty() and not value.endswith(b"\n") else b"")
@@ -138,7 +133,7 @@ def put(
     with Table(name, address=address, timeout=timeout) as table:
         table.Write(section_id, content)
     if as_json:
-        _print_json({"name": name, "key": show_bytes(section_id), "size_bytes": len(content)})
+        print_json({"name": name, "key": show_bytes(section_id), "size_bytes": len(content)})
 
 
 @app.command()
@@ -150,7 +145,7 @@ def delete(
     with Table(name, address=address, timeout=timeout) as table:
         del table[section_id]
     if as_json:
-        _print_json({"name": name, "key": show_bytes(section_id), "deleted": True})
+        print_json({"name": name, "key": show_bytes(section_id), "deleted": True})
 
 
 @app.command()
@@ -164,4 +159,4 @@ def unlink(
     finally:
         connection.close()
     if as_json:
-        _print_json({"name": name, "unlinked": True})
+        print_json({"name": name, "unlinked": True})

@@ -34,28 +34,91 @@ def _attributes_json(attributes: Attributes) -> dict[str, object]:
 # -- status
 
 
-def print_cluster(console: Console, cluster: Mapping[str, Any]) -> None:
+def is_witness(cluster: Mapping[str, Any]) -> bool:
+    """Whether the node that was asked votes and holds no data."""
+    return cluster.get("node_id") in _list(cluster, "witnesses")
+
+
+def is_well(cluster: Mapping[str, Any]) -> bool:
+    """Whether the node does what it is there for, and has no alarm. A witness is not there to serve."""
+    return not _list(cluster, "alarms") and (bool(cluster.get("serving")) or is_witness(cluster))
+
+
+def _list(cluster: Mapping[str, Any], key: str) -> list[Any]:
+    """What an older or newer daemon leaves out, or says otherwise, is empty."""
+    found = cluster.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _alarms(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (str(alarm[0]), " ".join(map(str, alarm[1:])))
+        if isinstance(alarm, list) and alarm
+        else (str(alarm), "")
+        for alarm in _list(cluster, "alarms")
+    ]
+
+
+def _members(cluster: Mapping[str, Any]) -> dict[str, list[Any]]:
+    rows = [row for row in _list(cluster, "members") if isinstance(row, list) and row]
+    return {str(row[0]): [*row, "", "", []][:4] if len(row) < 4 else row[:4] for row in rows}
+
+
+def print_cluster(console: Console, cluster: Mapping[str, Any], counters: bool = False) -> None:
     """The view of the node that was asked."""
-    state = "serving" if cluster["serving"] else f"NOT serving: {cluster['waiting_for'] or 'no view yet'}"
-    console.print(f"node {cluster['node_id']}: {state}", style=None if cluster["serving"] else "bold red")
-    coordinator = cluster["coordinator"] or "none"
-    console.print(f"epoch {cluster['epoch']}, coordinator {coordinator}, arbiter {cluster['arbiter']}")
-    grid = Grid("node", "state", "joined in epoch", "incarnation", "addresses", box=None, pad_edge=False)
-    members = {member[0]: member for member in cluster["members"]}
-    for node_id in sorted({*members, *cluster["configured"]}):
+    waiting_for = escape(str(cluster.get("waiting_for") or "no view yet"))
+    state, style = f"NOT serving: {waiting_for}", "bold red"
+    if cluster.get("serving"):
+        state, style = "serving", ""
+    elif is_witness(cluster):
+        state, style = "witness: it votes and holds no data", ""
+    console.print(f"node {escape(str(cluster.get('node_id', '?')))}: {state}", style=style)
+    for name, text in _alarms(cluster):
+        console.print(f"ALARM {escape(name)}: {escape(text)}", style="bold red")
+    facts = [f"epoch {cluster.get('epoch', '?')}", f"coordinator {cluster.get('coordinator') or 'none'}"]
+    facts.append(f"arbiter {cluster.get('arbiter', '?')}")
+    if cluster.get("on_silent_peer"):
+        facts.append(f"on_silent_peer {cluster['on_silent_peer']}")
+    console.print(escape(", ".join(facts)))
+    console.print(_nodes_grid(cluster))
+    if counters:
+        console.print(_counters_grid(cluster))
+
+
+def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
+    grid = Grid(
+        "node", "state", "vote", "joined in epoch", "incarnation", "addresses", box=None, pad_edge=False
+    )
+    members = _members(cluster)
+    voters, witnesses = _list(cluster, "voters"), _list(cluster, "witnesses")
+    for node_id in sorted({*members, *map(str, (*_list(cluster, "configured"), *voters, *witnesses))}):
+        vote = "yes" if node_id in voters else "no" if voters else ""
         if node_id in members:
-            _, incarnation, join_epoch, urls = members[node_id][:4]
-            grid.add_row(node_id, "member", str(join_epoch), str(incarnation), " ".join(urls))
+            _, incarnation, join_epoch, urls = members[node_id]
+            addresses = " ".join(map(str, urls if isinstance(urls, list) else [urls]))
+            row = ["member", vote, str(join_epoch), str(incarnation), escape(addresses)]
         else:
-            grid.add_row(node_id, "[red]absent[/]", "", "", "")
-    console.print(grid)
+            row = ["witness" if node_id in witnesses else "[red]absent[/]", vote, "", "", ""]
+        grid.add_row(escape(node_id), *row)
+    return grid
+
+
+def _counters_grid(cluster: Mapping[str, Any]) -> Grid:
+    grid = Grid("counter", "value", box=None, pad_edge=False)
+    found = cluster.get("counters")
+    for name, value in sorted(found.items(), key=str) if isinstance(found, Mapping) else ():
+        grid.add_row(escape(str(name)), escape(str(value)))
+    return grid
 
 
 def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
-    """The same."""
+    """The same, and whatever else the daemon says."""
     names = ("node", "incarnation", "join_epoch", "addresses")
-    members = [dict(zip(names, member, strict=False)) for member in cluster["members"]]
-    return {**cluster, "members": members}
+    described: dict[str, object] = dict(cluster)
+    described["members"] = [dict(zip(names, row, strict=False)) for row in _members(cluster).values()]
+    if "alarms" in cluster:
+        described["alarms"] = [{"name": name, "text": text} for name, text in _alarms(cluster)]
+    return described
 
 
 # -- ls

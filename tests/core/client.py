@@ -88,6 +88,12 @@ class Client:
         for call in unanswered:
             self.send(call)
 
+    def operate(self, node_id: str, said: list[str]) -> Answer:
+        """The operator's word, on a connection without a session."""
+        self.node_id = node_id
+        self.link = self.cluster.connect_client(self, node_id)
+        return self.end(self.begin(Kind.OPERATE, 0, said))
+
     def disconnect(self, process_dead: bool = False) -> None:
         """End the link, as a client does that dies; the session is in its grace time."""
         self.cluster.lose_client(self.node_id, self.link, process_dead)

@@ -9,11 +9,12 @@ import itertools
 from functools import partial
 from typing import Any, assert_never
 
-from tests.core.client import Client
+from tests.core.client import Answer, Client
 from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckptd.core.events import (
+    AskRegister,
     ClientConnected,
     ClientLost,
     ClientReceived,
@@ -21,13 +22,19 @@ from ckptd.core.events import (
     ClosePeer,
     Effect,
     Event,
+    Fence,
+    FenceEnded,
     HeartbeatReceived,
     Leave,
     LeaveAsked,
     Log,
     PeerRefused,
     Persist,
+    Persisted,
+    PersistFailed,
     Quarantine,
+    RegisterAnswered,
+    RegisterFailed,
     SendClient,
     SendHeartbeat,
     SendPeer,
@@ -36,7 +43,9 @@ from ckptd.core.invariants import broken_invariants, two_actives
 from ckptd.core.node import Node
 from ckptd.core.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.witness import Witness
 
+DISK_NS = 50_000
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
 WALL_OFFSET_NS = 10**18
 
@@ -49,17 +58,23 @@ class Cluster(Network):
         self.clients: dict[int, Client] = {}
         self.quarantined: list[tuple[str, bytes]] = []
         self.left: list[str] = []
+        self.fences: list[tuple[str, str]] = []
+        self.may_have_two_actives = False
+        self.register: tuple[int, bytes | None] = (0, None)
+        self.register_cut: set[str] = set()
+        self.register_loses_answers = False
 
     # -- who is what
 
     def node(self, node_id: str) -> Node:
         """A node that runs."""
         node = self.hosts[node_id].node
-        assert node is not None, f"{node_id} does not run"
+        assert isinstance(node, Node), f"{node_id} does not run"
         return node
 
     def running(self) -> list[Node]:
-        return [host.node for host in self.hosts.values() if host.node is not None]
+        """The data nodes that run."""
+        return [host.node for host in self.hosts.values() if isinstance(host.node, Node)]
 
     def serving(self, node_id: str) -> bool:
         """Whether a node runs and may serve now."""
@@ -112,9 +127,9 @@ class Cluster(Network):
         for effect in host.node.handle(event, self.now_ns):
             self._carry_out(node_id, effect)
         clocked = [(node, self.now_ns) for node in self.running()]
-        for creation_id in host.node.replicas if host.node is not None else ():
+        for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
             wrong = two_actives(creation_id, clocked)
-            assert not wrong, wrong
+            assert self.may_have_two_actives or not wrong, wrong
 
     def _carry_out(self, node_id: str, effect: Effect) -> None:
         match effect:
@@ -126,8 +141,12 @@ class Cluster(Network):
                     self.after(DELAY_NS, lambda: self.deliver(peer, event))
             case SendClient(link, data):
                 self.after(DELAY_NS, lambda: self.clients[link].receive(link, data))
-            case Persist(record):
-                self.hosts[node_id].record = record
+            case Persist(record, number):
+                self._persist(node_id, record, number)
+            case Fence(peer):
+                self.fences.append((node_id, peer))
+            case AskRegister():
+                self.after(DELAY_NS, partial(self._ask_register, node_id, effect))
             case CloseClient(link, _):
                 self.lines.append(f"{node_id} closes client link {link}")
                 self.after(0, lambda: self.deliver(node_id, ClientLost(link)))
@@ -140,9 +159,56 @@ class Cluster(Network):
                 self.lines.append(f"{self.now_ns / 1e6:.3f} {node_id} {text}")
             case Leave():
                 self.left.append(node_id)
-                self.after(0, lambda: self.kill(node_id))
+                self.after(2 * DELAY_NS, lambda: self.kill(node_id))
             case _:
                 assert_never(effect)
+
+    def _persist(self, node_id: str, record: bytes, number: int) -> None:
+        host = self.hosts[node_id]
+        incarnation = host.incarnation
+
+        def written() -> None:
+            if host.node is None or host.incarnation != incarnation:
+                return
+            if host.disk_full:
+                self.deliver(node_id, PersistFailed(number, "no space left"))
+            else:
+                host.record = record
+                self.deliver(node_id, Persisted(number))
+
+        self.after(DISK_NS, written)
+
+    def _ask_register(self, node_id: str, asked: AskRegister) -> None:
+        """The register outside: one value, swapped by its revision."""
+        if node_id in self.register_cut:
+            self.deliver(node_id, RegisterFailed(asked.number, "no route"))
+            return
+        revision, _ = self.register
+        swapped = asked.value is not None and asked.revision == revision
+        if swapped:
+            self.register = (revision + 1, asked.value)
+        if swapped and self.register_loses_answers:
+            self.after(
+                20 * MILLISECOND_NS, lambda: self.deliver(node_id, RegisterFailed(asked.number, "no answer"))
+            )
+        else:
+            answer = RegisterAnswered(asked.number, swapped, *self.register)
+            self.after(DELAY_NS, lambda: self.deliver(node_id, answer))
+
+    def fence(self, node_id: str, fenced: bool = True) -> None:
+        """The fence hook that was run last ends."""
+        by, target = self.fences[-1]
+        assert by == node_id
+        self.deliver(node_id, FenceEnded(target, fenced, "exit code 0" if fenced else "exit code 1"))
+
+    def operate(self, node_id: str, *said: str) -> Answer:
+        """The operator's word to one node."""
+        return Client(self, session=1000 + next(self.counter)).operate(node_id, list(said))
+
+    def lose_disk(self, node_id: str) -> None:
+        """A node that does not run loses its state directory."""
+        assert self.hosts[node_id].node is None
+        self.hosts[node_id].record = b""
 
     # -- what a test does to nodes
 
@@ -153,7 +219,8 @@ class Cluster(Network):
             host.incarnation += 1
             host.silent = host.paused = False
             host.queued = []
-            host.node = Node(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
+            make = Witness if host.settings.witness else Node
+            host.node = make(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
         for node_id, peer in itertools.product(node_ids, self.hosts):
             self._lose(peer, node_id)  # What is left of a link to the start before this one.
         for node_id, peer in itertools.product(node_ids, self.hosts):
@@ -257,7 +324,7 @@ class Cluster(Network):
 def nodes(node_ids: str, **settings: Any) -> Cluster:
     """A cluster of these nodes that serves."""
     cluster = Cluster(node_ids, **settings)
-    cluster.start(*node_ids)
+    cluster.start(*cluster.hosts)
     cluster.settle()
     return cluster
 

@@ -15,6 +15,7 @@ from ckpt_protocol.framing import FrameDecoder
 from ckptd.core.events import Event, PeerConnected, PeerLost, PeerReceived, TimeCame
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, Settings
+from ckptd.core.witness import Witness
 
 DELAY_NS = 50_000
 
@@ -24,11 +25,12 @@ class Host:
     """One node's process, and the disk that outlives it."""
 
     settings: Settings
-    node: Node | None = None
+    node: Node | Witness | None = None
     incarnation: int = 0
     record: bytes = b""
     silent: bool = False
     paused: bool = False
+    disk_full: bool = False
     queued: list[Event] = field(default_factory=list)
 
 
@@ -43,13 +45,21 @@ class Link:
 class Network:
     """`ends[x, y]` is the link to y as x has it; `sent` what went over links, in order."""
 
-    def __init__(self, node_ids: str, **settings: Any) -> None:
+    def __init__(self, node_ids: str, witnesses: str = "", **settings: Any) -> None:
         self.now_ns = 0
         self.heap: list[tuple[int, int, Callable[[], None]]] = []
         self.counter = itertools.count(1)
         self.hosts = {
-            node_id: Host(Settings(node_id, peers=tuple(n for n in node_ids if n != node_id), **settings))
-            for node_id in node_ids
+            node_id: Host(
+                Settings(
+                    node_id,
+                    peers=tuple(n for n in node_ids if n != node_id),
+                    witness=node_id in witnesses,
+                    witnesses=tuple(n for n in witnesses if n != node_id),
+                    **settings,
+                )
+            )
+            for node_id in node_ids + witnesses
         }
         self.ends: dict[tuple[str, str], Link] = {}
         self.cuts: set[tuple[str, str]] = set()

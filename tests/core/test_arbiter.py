@@ -10,19 +10,14 @@ from hypothesis import strategies as st
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter import (
-    BACK_OFF_STEP_NS,
-    PROPOSAL_NS,
-    Arbiter,
-    LocalArbiter,
-    MajorityArbiter,
-    Record,
-    Rule,
-    make_arbiter,
-    read_record,
-)
+from ckptd.core.arbiter import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.majority import PROPOSAL_NS, MajorityArbiter
+from ckptd.core.node import make_arbiter
+from ckptd.core.record import NOT_KNOWN, Disk, Record, read_record
+from ckptd.core.register import RegisterArbiter
 from ckptd.core.settings import Settings
 from ckptd.core.view import View, following, founding
 
@@ -36,6 +31,26 @@ def context_of(node_id: str, now_ns: int = 0, voters: tuple[str, ...] = VOTERS, 
     context = Context(dataclasses.replace(Settings(node_id, peers=peers), **changes), 1, now_ns, 0)
     context.deadline_ns = NEVER_NS
     return context
+
+
+def arbiter_of(context: Context, record: Record | None = None) -> Arbiter:
+    """The arbiter that the settings name, with a disk that is not empty."""
+    disk = Disk(context, (record or Record()).pack())
+    return make_arbiter(context, disk, Heartbeats(context))
+
+
+def voter_of(node_id: str, record: Record | None = None, **changes: Any) -> MajorityArbiter:
+    arbiter = arbiter_of(context_of(node_id, **changes), record)
+    assert isinstance(arbiter, MajorityArbiter)
+    return arbiter
+
+
+def persist(arbiter: Arbiter) -> Record:
+    """The disk has written what was asked; what waited for it happens. Returns the record."""
+    writes = [effect for effect in arbiter.context.effects if isinstance(effect, Persist)]
+    arbiter.context.effects.clear()
+    arbiter.disk.on_persisted(writes[-1].number)
+    return read_record(writes[-1].record)
 
 
 def next_view(mark: int) -> Rule:
@@ -66,9 +81,9 @@ class Cluster:
     def start(self, node_id: str) -> MajorityArbiter:
         """A (new) start of a node: it knows what is on its disk only."""
         context = context_of(node_id, self.now_ns, self.voters, arbiter="majority")
-        arbiter = make_arbiter(context, read_record(self.disks[node_id]))
-        assert isinstance(arbiter, MajorityArbiter)
-        return arbiter
+        disk = Disk(context, self.disks[node_id])
+        disk.forgetful = False
+        return MajorityArbiter(context, disk, Heartbeats(context))
 
     def event(self, node_id: str, act: Any, crash_after: int | None = None) -> None:
         """One event at a node; with `crash_after`, it dies when so many of the effects are carried out."""
@@ -77,16 +92,19 @@ class Cluster:
         decided: list[View] = []
         arbiter.decided = decided.append
         act(arbiter)
-        effects: list[Effect] = list(arbiter.context.effects)
-        arbiter.context.effects.clear()
-        crashes = crash_after is not None and crash_after <= len(effects)
-        for effect in effects[:crash_after] if crashes else effects:
+        done = 0
+        effects: list[Effect] = arbiter.context.effects
+        while effects and done != crash_after:
+            effect = effects.pop(0)
+            done += 1
             if isinstance(effect, Persist):
                 self.disks[node_id] = effect.record
+                if done != crash_after:
+                    arbiter.disk.on_persisted(effect.number)
             elif isinstance(effect, SendPeer):
                 (frame,) = FrameDecoder().feed(effect.data)
                 self.network.append((node_id, effect.node_id, frame))
-        if crashes:
+        if done == crash_after:
             self.arbiters[node_id] = self.start(node_id)
         else:
             self.decided += [(node_id, view) for view in decided]
@@ -134,57 +152,93 @@ class Cluster:
         (VOTERS, "", MajorityArbiter),
         (VOTERS, "pair", LocalArbiter),
         (("a",), "majority", MajorityArbiter),
+        (("a", "b"), "etcd", RegisterArbiter),
     ],
 )
 def test_the_arbiter_is_chosen_by_the_settings(
     voters: tuple[str, ...], name: str, kind: type[Arbiter]
 ) -> None:
-    assert type(make_arbiter(context_of("a", voters=voters, arbiter=name), Record())) is kind
+    assert type(arbiter_of(context_of("a", voters=voters, arbiter=name))) is kind
 
 
 def test_a_local_arbiter_has_its_view_on_disk_before_it_decides() -> None:
-    context = context_of("a", voters=("a",))
-    arbiter = make_arbiter(context, Record())
-    on_disk: list[list[View | None]] = []
-
-    def decided(view: View) -> None:
-        on_disk.append([read_record(e.record).view for e in context.effects if isinstance(e, Persist)])
-        assert on_disk[-1][-1] == view
-
-    arbiter.decided = decided
-    arbiter.propose(next_view(1))
-    arbiter.propose(next_view(2))
-    assert len(on_disk) == 2
-    assert arbiter.disk_epoch == 2
+    arbiter = arbiter_of(context_of("a", voters=("a",)))
+    decided: list[View] = []
+    arbiter.decided = decided.append
+    for epoch in (1, 2):
+        arbiter.propose(next_view(1))
+        assert arbiter.busy and len(decided) == epoch - 1
+        assert persist(arbiter).view == decided[-1]
+        assert not arbiter.busy
+    assert arbiter.disk.epoch == 2
 
 
 def test_a_local_arbiter_decides_nothing_when_the_rule_allows_nothing() -> None:
-    context = context_of("a", voters=("a",))
-    arbiter = make_arbiter(context, Record())
+    arbiter = arbiter_of(context_of("a", voters=("a",)))
     arbiter.decided = lambda view: pytest.fail("decided")
     arbiter.propose(lambda current: None)
-    assert context.effects == []
-    assert arbiter.disk_epoch == 0
+    assert arbiter.context.effects == []
+    assert arbiter.disk.epoch == 0
 
 
 def test_a_local_arbiter_notes_newer_views_of_others_only() -> None:
-    context = context_of("a", voters=("a", "b"))
-    arbiter = make_arbiter(context, Record())
+    arbiter = arbiter_of(context_of("a", voters=("a", "b")))
     arbiter.note(founding(5, {"b": 1}))
-    assert arbiter.disk_epoch == 5
-    (effect,) = context.effects
-    assert isinstance(effect, Persist)
-    assert read_record(effect.record).view == founding(5, {"b": 1})
+    assert arbiter.disk.epoch == 5
+    assert persist(arbiter).view == founding(5, {"b": 1})
     arbiter.note(founding(5, {"a": 1}))
     arbiter.note(founding(4, {"a": 1}))
-    assert len(context.effects) == 1
+    assert arbiter.context.effects == []
+
+
+# -- the disk
+
+
+def test_what_waits_for_a_record_happens_when_it_or_a_later_one_is_on_disk() -> None:
+    disk = Disk(context_of("a"), b"")
+    done: list[str] = []
+    disk.save(lambda: done.append("first"))
+    disk.save()
+    disk.save(lambda: done.append("third"))
+    disk.on_persisted(0)
+    assert done == []
+    disk.on_persisted(2)
+    assert done == ["first"]
+    disk.on_persisted(3)
+    assert done == ["first", "third"]
+
+
+def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_works_again() -> None:
+    context = context_of("a")
+    disk = Disk(context, b"")
+    done: list[str] = []
+    disk.save(lambda: done.append("promise"))
+    disk.on_failed("no space left")
+    assert "disk" in context.alarms
+    context.effects.clear()
+    disk.on_time()
+    (again,) = [effect for effect in context.effects if isinstance(effect, Persist)]
+    assert done == []
+    disk.on_persisted(again.number)
+    assert done == ["promise"]
+    assert context.alarms == {}
+    context.effects.clear()
+    disk.on_time()
+    assert context.effects == []
+
+
+def test_an_empty_disk_is_forgetful_and_may_have_installed_anything() -> None:
+    assert Disk(context_of("a"), b"").forgetful
+    assert Disk(context_of("a"), b"").installed_before > 2**60
+    kept = Disk(context_of("a"), Record(installed=7).pack())
+    assert (kept.forgetful, kept.installed_before) == (False, 7)
 
 
 def test_a_record_is_the_same_after_a_restart() -> None:
     view = following(founding(1, {"a": 1, "b": 2}), 2, {"a": 1})
     for record in (Record(), Record((3, "b"), (2, "a"), view), Record((3, "b"))):
         assert read_record(record.pack()) == record
-    assert read_record(b"") == Record()
+    assert read_record(b"") == Record(installed=NOT_KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -238,28 +292,40 @@ def test_a_single_voter_decides_alone_with_its_view_on_disk_first() -> None:
 
 
 def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
-    voter = MajorityArbiter(context_of("b"), Record())
-    effects = voter.context.effects
-    voter.receive("a", Frame(Kind.PREPARE, 4, 0, 0, pack_body(["a"])))
-    assert [type(effect) for effect in effects] == [Persist, SendPeer]
-    assert isinstance(effects[0], Persist)
-    assert read_record(effects[0].record).promised == (4, "a")
-    effects.clear()
+    voter = voter_of("b")
     view = founding(1, {"a": 1})
-    voter.receive("a", Frame(Kind.ACCEPT, 4, 0, 0, pack_body(["a", view.fields()])))
-    assert [type(effect) for effect in effects] == [Persist, SendPeer]
-    assert isinstance(effects[0], Persist)
-    assert read_record(effects[0].record) == Record((4, "a"), (4, "a"), view)
+    for kind, body, record in (
+        (Kind.PREPARE, ["a"], Record((4, "a"))),
+        (Kind.ACCEPT, ["a", view.fields()], Record((4, "a"), (4, "a"), view)),
+    ):
+        voter.receive("a", Frame(kind, 4, 0, 0, pack_body(body)))
+        assert [type(effect) for effect in voter.context.effects] == [Persist]
+        assert persist(voter) == record
+        assert [type(effect) for effect in voter.context.effects] == [SendPeer]
+        voter.context.effects.clear()
 
 
-def test_a_proposer_has_its_own_promise_and_acceptance_on_disk_before_it_asks_others() -> None:
-    cluster = Cluster()
-    arbiter = cluster.arbiters["a"]
+def test_a_proposer_counts_its_own_promise_and_acceptance_when_they_are_on_disk() -> None:
+    arbiter = voter_of("a")
+    decided: list[View] = []
+    arbiter.decided = decided.append
     arbiter.propose(next_view(1))
-    assert [type(effect) for effect in arbiter.context.effects] == [Persist, SendPeer, SendPeer]
-    arbiter.context.effects.clear()
     arbiter.receive("b", Frame(Kind.PROMISE, 1, 0, 1, pack_body(["a", [1, "a"], [0, ""], None])))
-    assert [type(effect) for effect in arbiter.context.effects] == [Persist, SendPeer, SendPeer]
+    assert arbiter.proposal is None
+    persist(arbiter)
+    assert arbiter.proposal is not None
+    arbiter.receive("b", Frame(Kind.ACCEPTED, 1, 0, 1, pack_body(["a", [1, "a"]])))
+    assert decided == []
+    persist(arbiter)
+    assert decided == [founding(1, {"a": 1})]
+
+
+def test_a_disk_that_fails_gives_no_vote() -> None:
+    voter = voter_of("b")
+    voter.receive("a", Frame(Kind.PREPARE, 4, 0, 0, pack_body(["a"])))
+    voter.context.effects.clear()
+    voter.disk.on_failed("no space left")
+    assert not [effect for effect in voter.context.effects if isinstance(effect, SendPeer)]
 
 
 def test_a_promise_is_kept_over_a_restart() -> None:
@@ -276,7 +342,7 @@ def test_a_promise_is_kept_over_a_restart() -> None:
         frame = Frame(kind, number, 0, 0, pack_body(body))
         cluster.event("b", lambda arbiter, frame=frame: arbiter.receive("a", frame))
     assert [frame.c for _, _, frame in cluster.network] == [0, 0, 0]
-    assert read_record(cluster.disks["b"]) == Record((9, "c"))
+    assert read_record(cluster.disks["b"]) == Record((9, "c"), installed=NOT_KNOWN)
 
 
 def test_a_restarted_proposer_never_uses_a_ballot_again() -> None:
@@ -306,9 +372,10 @@ def test_a_decided_view_is_found_by_the_next_proposer_whatever_majority_answers(
 
 
 def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
-    arbiter = MajorityArbiter(context_of("a"), Record((2, "a"), (2, "a"), founding(7, {"a": 1})))
+    arbiter = voter_of("a", Record((2, "a"), (2, "a"), founding(7, {"a": 1})))
     given: list[View | None] = []
     arbiter.propose(lambda current: given.append(current))
+    persist(arbiter)
     body = ["a", [3, "a"], [2, "b"], founding(5, {"b": 1}).fields()]
     arbiter.receive("b", Frame(Kind.PROMISE, 3, 0, 1, pack_body(body)))
     assert given == [founding(5, {"b": 1})]
@@ -337,7 +404,7 @@ def test_of_two_rivals_the_one_with_the_lower_ballot_loses_and_backs_off() -> No
 
 
 def test_nothing_is_proposed_before_a_back_off_is_over_and_the_clock_is_set_for_it() -> None:
-    arbiter = MajorityArbiter(context_of("a"), Record())
+    arbiter = voter_of("a")
     arbiter.not_before_ns = 500
     arbiter.propose(next_view(1))
     assert arbiter.context.effects == []
@@ -348,7 +415,7 @@ def test_nothing_is_proposed_before_a_back_off_is_over_and_the_clock_is_set_for_
 
 
 def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
-    arbiter = MajorityArbiter(context_of("a"), Record())
+    arbiter = voter_of("a")
     arbiter.propose(next_view(1))
     assert arbiter.context.deadline_ns == PROPOSAL_NS
     arbiter.context.now_ns = PROPOSAL_NS - 1
@@ -361,10 +428,11 @@ def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
 
 
 def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
-    arbiter = MajorityArbiter(context_of("a", voters=("a", "b", "c", "d", "e")), Record((4, "e")))
+    arbiter = voter_of("a", Record((4, "e")), voters=("a", "b", "c", "d", "e"))
     decided: list[View] = []
     arbiter.decided = decided.append
     arbiter.propose(next_view(1))
+    persist(arbiter)
     assert arbiter.ballot == (5, "a")
     promise = Frame(Kind.PROMISE, 5, 0, 1, pack_body(["a", [5, "a"], [0, ""], None]))
     arbiter.receive("b", promise)
@@ -374,6 +442,7 @@ def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
     assert arbiter.proposal is None
     arbiter.receive("c", promise)
     assert arbiter.proposal is not None
+    persist(arbiter)
     accepted = Frame(Kind.ACCEPTED, 5, 0, 1, pack_body(["a", [5, "a"]]))
     arbiter.receive("d", accepted)
     arbiter.receive("d", accepted)
@@ -391,18 +460,50 @@ def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
 def test_a_vote_of_other_fields_is_the_senders_fault(kind: int, fields: Any) -> None:
     if kind == Kind.PREPARE and type(fields) is list and fields and fields[0] == "a":
         return
-    arbiter = MajorityArbiter(context_of("a"), Record())
+    arbiter = voter_of("a")
     with pytest.raises(FrameError):
         arbiter.receive("b", Frame(kind, 1, 0, 1, pack_body(fields)))
     assert arbiter.context.effects == []
-    assert arbiter.record == Record()
+    assert arbiter.disk.record == Record()
 
 
 def test_a_vote_of_who_is_no_voter_is_the_senders_fault() -> None:
-    arbiter = MajorityArbiter(context_of("a"), Record())
+    arbiter = voter_of("a")
     with pytest.raises(FrameError):
         arbiter.receive("z", Frame(Kind.PREPARE, 1, 0, 0, pack_body(["z"])))
-    assert arbiter.record == Record()
+    assert arbiter.disk.record == Record()
+
+
+def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() -> None:
+    cluster = Cluster()
+    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.deliver_all()
+    assert cluster.decided == []
+    cluster.propose("a")
+    assert {frame.kind for _, _, frame in cluster.network} == {Kind.ACCEPT}
+    cluster.deliver_all()
+    assert [view.epoch for _, view in cluster.decided] == [1]
+
+
+def test_promises_that_were_asked_for_ahead_are_of_no_use_after_a_rivals_ballot() -> None:
+    cluster = Cluster()
+    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.deliver_all()
+    cluster.propose("b")
+    cluster.deliver_all()
+    cluster.propose("a")
+    cluster.deliver_all()
+    cluster.check()
+    assert [(node_id, view.epoch) for node_id, view in cluster.decided] == [("b", 1), ("a", 2)]
+
+
+def test_a_proposal_made_while_promises_are_under_way_waits_for_them() -> None:
+    cluster = Cluster()
+    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.propose("a")
+    assert {frame.kind for _, _, frame in cluster.network} == {Kind.PREPARE}
+    cluster.deliver_all()
+    assert [view.epoch for _, view in cluster.decided] == [1]
 
 
 # -- rivals, and a network that loses, doubles and reorders
@@ -411,6 +512,7 @@ WHO = st.sampled_from(VOTERS)
 WHICH = st.integers(0, 2**16)
 ACTIONS = st.one_of(
     st.tuples(st.just("propose"), WHO),
+    st.tuples(st.just("prepare"), WHO),
     st.tuples(st.just("deliver"), WHICH),
     st.tuples(st.just("deliver"), WHICH),
     st.tuples(st.just("deliver"), WHICH),
@@ -431,6 +533,8 @@ def act(cluster: Cluster, action: str, which: Any) -> None:
     match action:
         case "propose":
             cluster.propose(which)
+        case "prepare":
+            cluster.event(which, lambda arbiter: arbiter.prepare())
         case "die proposing":
             cluster.propose(which, crash_after=cluster.marks % 3)
         case "restart":

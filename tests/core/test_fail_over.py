@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codes import OK
+from ckpt_protocol.codes import OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTION_CORRUPTED,
     SA_CKPT_SECTION_VALID,
@@ -41,6 +41,26 @@ def test_no_acknowledged_sync_write_is_lost_when_the_active_node_dies() -> None:
     found = other.read_all()
     assert set(acknowledged) <= set(found)
     assert list(found) == sorted(found) and len(found) == len(cluster.contents("b"))
+    cluster.check()
+
+
+def test_a_client_whose_update_waits_at_a_node_that_is_cut_off_learns_that_by_ping() -> None:
+    """It got no answer, found the node alive and stayed there until its time-out, while the others went on."""
+    cluster = three_nodes()
+    writer, other = opened(cluster)
+    cluster.cut("a", "bc")
+    call = writer.begin_write(b"k", b"v")
+    ping = writer.client.begin(Kind.PING)
+    cluster.run(1)
+    assert (call.code, ping.code) == (None, OK)
+    cluster.run(1_000)
+    ping = writer.client.begin(Kind.PING)
+    cluster.run(1)
+    assert (call.code, ping.code) == (None, TRY_AGAIN)
+    writer.client.move("b")
+    assert writer.client.end(call).code == OK
+    assert other.read(b"k") == b"v"
+    cluster.heal()
     cluster.check()
 
 

@@ -144,3 +144,21 @@ def test_a_leave_waits_for_the_node_that_is_being_admitted() -> None:
     assert table.read(b"k") == b"v"
     cluster.restart("a")
     cluster.check()
+
+
+def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_that_came_of_it() -> None:
+    """Seed 1657: it said that it serves no more; then its disk was done, it served, and so did its successor."""
+    cluster = three_nodes(leave_ns=100 * 10**6)
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.kill("c")
+    cluster.until(lambda: cluster.node("b").membership.installation.saving is not None)
+    cluster.hosts["b"].disk_full = True
+    cluster.run(50)
+    cluster.leave("b")
+    cluster.run(200)
+    assert cluster.node("b").heartbeats.left
+    cluster.hosts["b"].disk_full = False
+    cluster.run(60)
+    assert "b" in cluster.left or not cluster.serving("b")
+    node = cluster.hosts["b"].node
+    assert node is None or node.context.frozen

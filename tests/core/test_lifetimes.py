@@ -1,10 +1,18 @@
 """How long checkpoints and sessions live: handles, retention, unlink, the grace of a client that is gone."""
 
+import gc
+
 from tests.core.cluster import nodes, three_nodes
 
 from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, EXIST, NOT_EXIST, OK
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+)
+from ckpt_protocol.messages import Kind, Op
+from ckptd.core.section import SectionTable
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
 TWO_SECONDS = 2 * SECOND_NS
@@ -239,3 +247,28 @@ def test_both_sessions_of_one_link_have_their_grace_when_it_is_lost() -> None:
     cluster.run(10_100)
     assert cluster.node("a").directory.sessions == {}
     cluster.check()
+
+
+def test_a_checkpoint_that_goes_leaves_nothing_for_the_collector() -> None:
+    """A soak showed it: tables of sections were cycles, and the daemon keeps full collections off its loop."""
+
+    def tables() -> int:
+        return sum(type(thing) is SectionTable for thing in gc.get_objects())
+
+    cluster = three_nodes()
+    client = cluster.client("a")
+    gc.collect()
+    before = tables()
+    gc.disable()
+    try:
+        for flags in (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK):
+            table = client.open(flags=flags, retention_ns=0)
+            table.write(b"k", b"v")
+            table.try_update([Op.OVERWRITE, b"missing", b"refused"])
+            cluster.run(50)
+            table.close()
+            cluster.run(50)
+        assert cluster.node("a").directory.checkpoints == {}
+        assert tables() == before
+    finally:
+        gc.enable()

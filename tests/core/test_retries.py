@@ -1,13 +1,16 @@
 """No request is applied twice, wherever its retry lands (DESIGN 5.5)."""
 
 import pytest
-from tests.core.client import Opened
+from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codes import EXIST, NOT_EXIST, OK
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import EXIST, NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK as WEAK
-from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
+from ckpt_protocol.messages import FORWARD_ROUTE, Kind, Op
+from ckptd.core.events import ClientReceived, PeerReceived
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, WEAK)
 
@@ -180,4 +183,128 @@ def test_answers_below_the_lowest_unanswered_request_are_forgotten() -> None:
         table.write(b"k", b"%d" % number)
     kept = {n: len(cluster.replica(n).log.answers[table.client.session].by_request) for n in "abc"}
     assert kept == {"a": 1, "b": 1, "c": 1}
+    cluster.check()
+
+
+def forwarded(cluster: Cluster, table: Opened, call: Call) -> Frame:
+    """A copy of a client's request, as its node passes it on."""
+    route = FORWARD_ROUTE.pack(call.kind, table.creation_id, call.number, 0)
+    epoch = cluster.node("a").context.epoch
+    return Frame(Kind.FORWARD, call.number, epoch, table.client.session, route + call.body)
+
+
+def test_a_stale_copy_that_comes_last_does_not_take_the_answer_from_who_waits() -> None:
+    """By way of two nodes; the active replica answered only whoever asked last, and the live one timed out."""
+    cluster = three_nodes()
+    table = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
+    cluster.hold("b", "a")
+    call = table.begin(Kind.UPDATE, create(table))
+    cluster.run(1)
+    cluster.deliver("a", PeerReceived("c", [forwarded(cluster, table, call)]))
+    assert not call.answers
+    cluster.release("b", "a")
+    cluster.run(5)
+    assert [answer.code for answer in call.answers] == [OK]
+    assert Kind.FORWARD_ANSWER not in cluster.kinds_sent("a", "c", call.number)
+    cluster.check()
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_what_was_refused_is_not_applied_by_a_second_copy(pending: bool) -> None:
+    """Seed 100257: OVERWRITE was refused, as there was no such section; its copy came when there was one.
+
+    The client was told the refusal, and its value was there.
+    """
+    cluster = three_nodes()
+    mine = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
+    theirs = cluster.client("b").open_existing()
+    if pending:
+        cluster.hold("c", "a")
+        mine.begin_write(b"other", b"1")
+        cluster.run(1)
+    call = theirs.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"refused"])
+    cluster.run(1)
+    put = mine.begin_write(b"k", b"put")
+    cluster.run(1)
+    cluster.deliver("a", PeerReceived("b", [forwarded(cluster, theirs, call)]))
+    if pending:
+        assert not call.answers
+        cluster.release("c", "a")
+    cluster.run(20)
+    assert (call.code, put.code) == (NOT_EXIST, OK)
+    assert mine.read(b"k") == b"put"
+    cluster.check()
+
+
+def test_a_copy_by_way_of_a_node_that_the_session_has_left_is_not_applied() -> None:
+    cluster = three_nodes()
+    mine = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
+    theirs = cluster.client("b").open_existing()
+    call = theirs.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"refused"])
+    cluster.run(0.08)
+    stale = forwarded(cluster, theirs, call)
+    theirs.client.move("c")
+    cluster.run(5)
+    assert call.code == NOT_EXIST
+    mine.write(b"k", b"put")
+    cluster.node("a")._replicas.held[theirs.creation_id].active.refused.clear()  # type: ignore[union-attr]
+    cluster.deliver("a", PeerReceived("b", [stale]))
+    cluster.run(5)
+    assert mine.read(b"k") == b"put"
+    cluster.check()
+
+
+def test_a_request_on_a_link_that_the_session_has_left_is_not_applied() -> None:
+    """Its node was paused for less than its lease, and read it afterwards."""
+    cluster = three_nodes()
+    table = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
+    other = cluster.client("b").open_existing()
+    cluster.pause("a")
+    cluster.run(1)
+    call = table.begin(Kind.UPDATE, create(table))
+    cluster.run(1)
+    client, link = table.client, table.client.link
+    cluster.resume("a")
+    cluster.run(5)
+    assert call.code == OK
+    client.move("c")
+    late = encode_frame(Kind.UPDATE, 99, table.handle, 99, pack_body([[Op.PUT, b"late", b"1", None]]))
+    cluster.deliver("a", ClientReceived(link, FrameDecoder().feed(late)))
+    cluster.run(5)
+    assert other.read_all() == {b"k": b"v"}
+    cluster.check()
+
+
+def test_an_open_that_was_refused_is_not_done_by_a_second_copy() -> None:
+    cluster = three_nodes()
+    client = cluster.client("b")
+    call = client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.run(1)
+    assert call.code == NOT_EXIST
+    creator = cluster.client("a").open()
+    route = FORWARD_ROUTE.pack(Kind.OPEN, 0, call.number, 0)
+    frame = Frame(
+        Kind.FORWARD, call.number, cluster.node("a").context.epoch, client.session, route + call.body
+    )
+    cluster.deliver("a", PeerReceived("b", [frame]))
+    cluster.run(5)
+    assert creator.status()[5] == 1, "only its creator has it open"
+    cluster.check()
+
+
+def test_an_open_that_was_ordered_is_never_told_to_try_again() -> None:
+    """Seed 98: it was staged, a view change finished it, and its client was told that nothing was done."""
+    cluster = three_nodes(hold_ns=300 * 10**6)
+    client = cluster.client("a")
+    cluster.hold("c", "a")
+    call = client.begin(Kind.OPEN, 0, [b"x", 7, [1, 4096, SA_TIME_END, 1, 4096, 8], True])
+    cluster.until(lambda: len(cluster.node("a").view.members) == 2)  # type: ignore[union-attr]
+    cluster.cut("a", "b")  # Before its lease begins.
+    cluster.run(500)
+    assert not cluster.serving("a")
+    assert call.code != TRY_AGAIN
+    cluster.release("c", "a")
+    cluster.heal()
+    cluster.until(lambda: call.answers)
+    assert call.code == OK
     cluster.check()

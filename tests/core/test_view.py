@@ -16,6 +16,7 @@ from ckptd.core.view import (
     founding,
     last_epoch_of_stay,
     parse_view,
+    served_by_earlier_starts,
     succession,
     was_member,
 )
@@ -188,3 +189,17 @@ def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
     assert last_epoch_of_stay(view, "b", 1, 3) == 0
     assert last_epoch_of_stay(view, "b", 1, 2) == 0
     assert last_epoch_of_stay(view, "z", 1, 1) == 0
+
+
+def test_what_earlier_starts_served_is_told_by_their_disks_only_and_within_their_stays() -> None:
+    """Seed 101710: a node at its first start has an empty disk; it was taken for one that may have served for ever.
+
+    The third node, which held everything and was cut off, was not waited for.
+    """
+    view = founding(1, A | B | C)
+    for epoch, members in ((4, A | B), (5, B), (6, {"b": 2} | C)):
+        view = following(view, epoch, members)
+    unknown = 2**62
+    assert served_by_earlier_starts(view, {"b": 4, "c": unknown}) == 4
+    assert served_by_earlier_starts(view, {"b": unknown, "c": unknown}) == 5
+    assert served_by_earlier_starts(founding(1, A | B), {"a": unknown, "b": unknown}) == 0

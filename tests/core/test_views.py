@@ -23,7 +23,7 @@ def members(cluster: Cluster, node_id: str) -> list[str]:
 
 def promised(cluster: Cluster, node_id: str) -> tuple[int, str]:
     """The highest ballot that a voter promised."""
-    return cluster.node(node_id).arbiter.record.promised
+    return cluster.node(node_id).disk.record.promised
 
 
 # -- cold starts
@@ -289,3 +289,50 @@ def test_a_checkpoint_is_lost_when_all_its_holders_are_proved_dead() -> None:
     cluster.settle()
     assert other.try_open().code == NOT_EXIST
     cluster.check()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_member_that_lost_its_majority_says_so(restarted: bool) -> None:
+    """It said "2 of 3 nodes for a cold start", or after a restart "admission by the cluster's members"."""
+    cluster = three_nodes()
+    if restarted:
+        cluster.kill("c")
+        cluster.settle()
+        cluster.restart("c")
+        cluster.settle()
+    cluster.cut("a", "c")
+    cluster.cut("b", "c")
+    cluster.run(3000)
+    assert (
+        cluster.node("c").membership.describe_wait()
+        == "the arbiter: 1 of 3 voters are here: no view can be changed"
+    )
+    cluster.heal()
+    cluster.check()
+
+
+def test_a_member_that_needs_the_others_acknowledgement_says_so() -> None:
+    """Silent for longer than the lease, not for as long as the grace: no view is due yet."""
+    cluster = three_nodes()
+    cluster.cut("a", "b")
+    cluster.cut("a", "c")
+    cluster.until(lambda: not cluster.serving("a"))
+    assert cluster.node("a").membership.describe_wait() == "the acknowledgement of every other member"
+    cluster.heal()
+    cluster.check()
+
+
+def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
+    """Seed 2238: alone in a view that it could not install, it admitted nobody: all had owed it an answer before."""
+    cluster = three_nodes()
+    cluster.client("a").open().write(b"k", b"v")
+    node = cluster.node("c")
+    context, heartbeats = node.context, node.heartbeats
+    heartbeats.complaints = ("a", "b")
+    context.frozen = True
+    context.now_ns = heartbeats.complained_ns + node.settings.grace_ns - 1
+    node._complain()
+    assert heartbeats.complaints == ("a", "b"), "while the next view is made they stand"
+    context.now_ns += 1
+    node._complain()
+    assert heartbeats.complaints == ()

@@ -1,25 +1,12 @@
 """The command line against real daemons."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from tests.e2e.operator import ckptctl
 
 from ckpt_client import Table
 from ckptd.testing import LocalCluster
-
-Run = subprocess.CompletedProcess[bytes]
-
-
-def ckptctl(cluster: LocalCluster, *arguments: str, given: bytes = b"", node: str = "b") -> Run:
-    return subprocess.run(
-        [sys.executable, "-m", "ckptctl", *arguments, "--address", cluster.address(node)],
-        input=given,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_status_shows_every_member(cluster: LocalCluster) -> None:

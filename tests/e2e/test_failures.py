@@ -35,7 +35,8 @@ def test_sigkill_of_the_active_node_loses_no_acknowledged_write(
     with Table(name, SECTIONS, 100, 32, address=cluster.addresses("b")) as creator:
         active, other = active_and_other(cluster, name)
         first = active if attached_to.startswith("the active") else other
-        with Table(name, address=cluster.addresses(first)) as table, Stream(table) as stream:
+        addresses = cluster.addresses(first)
+        with Table(name, address=addresses, follow_active=False) as table, Stream(table) as stream:
             stream.wait_more(WRITES)
             cluster.kill(active)
             stream.wait_more(WRITES)

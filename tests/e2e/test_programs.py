@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,3 +44,37 @@ def test_the_kill_measurement_reports_a_kill(tmp_path: Path) -> None:
     assert kill["lost"] == 0
     assert kill["errors"] == []
     assert kill["acknowledged"] > 0
+
+
+def test_the_hand_over_measurement_fails_no_call(tmp_path: Path) -> None:
+    written = tmp_path / "handovers.json"
+    ended = run("bench.handover", "--times", "2", "--json", str(written))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for one in json.loads(written.read_text()):
+        assert one["lost"] == 0
+        assert one["errors"] == []
+
+
+@pytest.mark.slow
+def test_the_silence_measurement_loses_nothing(tmp_path: Path) -> None:
+    written = tmp_path / "silences.json"
+    ended = run("bench.silence", "--times", "1", "--json", str(written))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "is cut off" in ended.stdout or "SIGSTOP" in ended.stdout
+    assert json.loads(written.read_text())[0]["lost"] == 0
+
+
+@pytest.mark.slow
+def test_the_join_measurement_fails_no_call(tmp_path: Path) -> None:
+    written = tmp_path / "joins.json"
+    ended = run("bench.join", "--times", "1", "--json", str(written))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert json.loads(written.read_text())[0]["errors"] == []
+
+
+def test_a_short_soak_finds_no_violation_and_prints_its_seed(tmp_path: Path) -> None:
+    ended = run("bench.soak", "--minutes", "0.01", "--faults", "1", "--seed", "1", "--keep", str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "seed 1" in ended.stdout
+    assert "no violation" in ended.stdout
+    assert list(tmp_path.iterdir()) == []

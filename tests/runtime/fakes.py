@@ -35,6 +35,7 @@ class FakeNode:
         self.settings: Settings | None = start[0] if start else None
         self.start = start
         self.urls: tuple[str, ...] = ()
+        self.edge_counts: Callable[[], dict[str, int]] = dict
         self.deadline_ns = NEVER_NS
         self.events: list[Event] = []
         self.on: dict[type[Any], Callable[[Any], list[Effect]]] = {LeaveAsked: lambda event: [Leave()]}

@@ -123,6 +123,37 @@ def test_a_locked_directory_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
             assert f"another ckptd (process {first.pid})" in complaint(second, 1)
 
 
+def test_a_full_disk_is_one_line_and_exit_code_1(small_disk: Path) -> None:
+    with open(small_disk / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    with command(small_disk) as process:
+        assert f"{small_disk}/state cannot be used: No space left on device" in complaint(process, 1)
+
+
+def test_a_disk_that_fills_up_later_does_not_end_a_node(small_disk: Path) -> None:
+    with command(small_disk) as process:
+        first_line(process)
+        with open(small_disk / "ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        process.terminate()
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+
+
+def test_etcd_without_its_password_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    flags = ("--arbiter", "etcd", "--etcd-endpoints", "http://127.0.0.1:9", "--etcd-user", "u")
+    with command(tmp_path, *flags, "--etcd-password-file", str(tmp_path / "none")) as process:
+        assert "etcd_password_file" in complaint(process, 2)
+
+
+def test_a_fence_hook_that_is_no_program_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    with command(tmp_path, "--fence-hook", "/nonexistent/hook") as process:
+        assert "/nonexistent/hook is no program" in complaint(process, 1)
+
+
 def test_a_node_of_another_cluster_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     port = free_port()
     with command(tmp_path / "a", "--listen", f"127.0.0.1:{port}") as a:

@@ -9,7 +9,14 @@ import pytest
 from ckptd.core.settings import Settings
 from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config import Config
-from ckptd.runtime.config_sources import flag_name, flag_parser, load_config, read_key, variable_name
+from ckptd.runtime.config_sources import (
+    flag_name,
+    flag_parser,
+    load_config,
+    read_etcd_password,
+    read_key,
+    variable_name,
+)
 from ckptd.runtime.errors import ConfigRefused
 
 VALUES: dict[str, tuple[Any, Any]] = {
@@ -24,6 +31,18 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "socket_mode": ("0660", 0o660),
     "state_dir": ("/s", Path("/s")),
     "arbiter": ("single", "single"),
+    "on_silent_peer": ("block", "block"),
+    "fence_hook": ("/usr/sbin/fence --now", "/usr/sbin/fence --now"),
+    "witness": ("on", True),
+    "witnesses": ("w", ("w",)),
+    "etcd_endpoints": ("https://e1:2379, http://[::1]:2379/", ("https://e1:2379", "http://[::1]:2379")),
+    "etcd_register": ("/view", "/view"),
+    "etcd_user": ("ckptd", "ckptd"),
+    "etcd_password_file": ("/p", Path("/p")),
+    "etcd_ca_file": ("/ca", Path("/ca")),
+    "etcd_cert_file": ("/c", Path("/c")),
+    "etcd_cert_key_file": ("/ck", Path("/ck")),
+    "record_events": ("/r", Path("/r")),
     "replicas": ("2", 2),
     "trust_rst": ("off", False),
     "heartbeat_ms": ("12.5", 12.5),
@@ -32,6 +51,16 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "log_level": ("debug", "debug"),
     "uvloop": ("off", "off"),
 }
+ETCD = ["--arbiter", "etcd", "--etcd-endpoints", "http://e1:2379"]
+THREE = ["--peers", "b=h:1,w=h:2"]
+COMPANY: dict[str, list[str]] = {
+    "on_silent_peer": ["--arbiter", "pair", "--peers", "b=h:1"],
+    "witness": THREE,
+    "witnesses": THREE,
+    "etcd_endpoints": ["--arbiter", "etcd"],
+}
+"""What a key needs beside it."""
+
 KEYS = sorted(Config.model_fields)
 
 
@@ -47,10 +76,11 @@ def test_every_key_is_set_by_flag_variable_and_file(key: str, tmp_path: Path) ->
     text, meaning = value_of(key)
     file = tmp_path / "ckptd.toml"
     file.write_text(f'{key} = "{text}"\n')
-    assert getattr(load_config([flag_name(key), text], {}), key) == meaning
-    assert getattr(load_config([], {variable_name(key): text}), key) == meaning
-    assert getattr(load_config(["--config", str(file)], {}), key) == meaning
-    assert getattr(load_config([], {"CKPTD_DAEMON_CONFIG": str(file)}), key) == meaning
+    company = COMPANY.get(key, [])
+    assert getattr(load_config([flag_name(key), text, *company], {}), key) == meaning
+    assert getattr(load_config(company, {variable_name(key): text}), key) == meaning
+    assert getattr(load_config(["--config", str(file), *company], {}), key) == meaning
+    assert getattr(load_config(company, {"CKPTD_DAEMON_CONFIG": str(file)}), key) == meaning
     assert getattr(load_config([], {}), key) != meaning
 
 
@@ -91,8 +121,11 @@ def test_the_example_of_the_readme_needs_no_file() -> None:
 
 
 def test_defaults_of_the_core_and_of_the_configuration_agree() -> None:
-    config = Config(node_id="a")
-    assert config.settings() == Settings("a")
+    settings = Config(node_id="a").settings()
+    # The core itself has no limit; a daemon always gives it one.
+    assert settings.memory_bytes_max > 0
+    assert dataclasses.replace(settings, memory_bytes_max=0) == Settings("a")
+    assert Config(node_id="a", memory_bytes_max=5).settings().memory_bytes_max == 5
     assert {field.name for field in dataclasses.fields(Settings)} <= {
         key.removesuffix("_ms") + "_ns" if key.endswith("_ms") else key for key in KEYS
     }
@@ -102,6 +135,39 @@ def test_one_file_serves_every_node() -> None:
     config = Config(node_id="b", peers="a=h1:7301,b=h2:7301,c=h3:7301", listen="0.0.0.0:7301")
     assert list(config.other_nodes) == ["a", "c"]
     assert str(config.advertised(7301)) == "h2:7301"
+
+
+@pytest.mark.parametrize(
+    ("node_id", "witness", "peers", "witnesses", "data_nodes"),
+    [
+        ("a", False, ("b",), ("w",), ("a", "b")),
+        ("b", False, ("a",), ("w",), ("a", "b")),
+        ("w", True, ("a", "b"), (), ("a", "b")),
+    ],
+)
+def test_one_file_serves_a_witness_too(
+    node_id: str,
+    witness: bool,
+    peers: tuple[str, ...],
+    witnesses: tuple[str, ...],
+    data_nodes: tuple[str, ...],
+) -> None:
+    config = Config(node_id=node_id, peers="a=h1:1,b=h2:1,w=h3:1", witnesses="w")
+    settings = config.settings()
+    assert (settings.witness, settings.peers, settings.witnesses) == (witness, peers, witnesses)
+    assert (settings.arbiter_name, settings.voters) == ("majority", ("a", "b", "w"))
+    assert config.data_nodes == data_nodes
+
+
+def test_a_witness_may_say_so_itself() -> None:
+    config = Config(node_id="w", peers="a=h1:1,b=h2:1", witness=True)
+    assert config.settings().witness
+    assert config.data_nodes == ("a", "b")
+
+
+def test_the_register_has_a_name_for_each_cluster() -> None:
+    assert Config(node_id="a", cluster="blue").etcd_register_name == "/ckptd/blue/view"
+    assert Config(node_id="a", etcd_register="/view").etcd_register_name == "/view"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +191,29 @@ def test_one_file_serves_every_node() -> None:
         (["--cluster", "a/b"], "no slash"),
         (["--arbiter", "quorum"], "arbiter (in --arbiter)"),
         (["--arbiter", "single", "--peers", "b=h:1"], "without peers"),
-        (["--arbiter", "pair"], "exactly one peer"),
+        (["--arbiter", "pair"], "exactly two data nodes"),
+        (["--arbiter", "pair", "--peers", "b=h:1,c=h:2"], "exactly two data nodes"),
+        (["--arbiter", "pair", "--peers", "b=h:1,w=h:2", "--witnesses", "w"], "votes under arbiter majority"),
+        (["--witness", "--peers", "b=h:1"], "this is pair with 2 voters"),
+        (["--witness"], "no node that holds data"),
+        (["--witnesses", "a,b", "--peers", "b=h:1"], "no node that holds data"),
+        (["--witnesses", "x", "--peers", "b=h:1,c=h:2"], "'x', which is none of the peers"),
+        (["--witnesses", "w w", "--peers", "b=h:1,c=h:2"], "'w w' is no node id"),
+        (["--arbiter", "single", "--witnesses", "a"], "no node that holds data"),
+        ([*ETCD, "--peers", "b=h:1,w=h:2", "--witnesses", "w"], "this is etcd"),
+        (["--arbiter", "etcd"], "needs etcd_endpoints"),
+        (["--etcd-endpoints", "http://e1:2379"], "is for arbiter etcd"),
+        (["--arbiter", "etcd", "--etcd-endpoints", "e1:2379"], "a URL such as"),
+        (["--arbiter", "etcd", "--etcd-endpoints", "http://u:p@e1:2379"], "without a user"),
+        (["--arbiter", "etcd", "--etcd-endpoints", "http://e1:port"], "etcd_endpoints (in"),
+        ([*ETCD, "--etcd-user", "ckptd"], "go together"),
+        ([*ETCD, "--etcd-password-file", "/p"], "go together"),
+        ([*ETCD, "--etcd-ca-file", "/ca"], "for https, and http://e1:2379 is not"),
+        ([*ETCD, "--etcd-cert-key-file", "/k"], "needs its etcd_cert_file"),
+        (["--peers", "b=h:1", "--on-silent-peer", "fence"], "needs a fence_hook"),
+        (["--peers", "b=h:1,c=h:2", "--on-silent-peer", "block"], "is for arbiter pair, and this is"),
+        (["--fence-hook", " "], "names no program"),
+        (["--fence-hook", "'"], "fence_hook (in --fence-hook)"),
         (["--arbiter", "majority"], "needs peers"),
         (["--key", "a", "--key-file", "b"], "both set"),
         (["--socket-mode", "rw"], "octal"),
@@ -178,6 +266,23 @@ def test_the_key_comes_from_its_file(tmp_path: Path, caplog: pytest.LogCaptureFi
     with pytest.raises(ConfigRefused, match="No such file"):
         read_key(config)
     assert read_key(Config(node_id="a", key="clé")) == "clé".encode()
+
+
+def test_the_password_for_etcd_comes_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hush\n")
+    config = Config(
+        node_id="a", arbiter="etcd", etcd_endpoints="http://e:1", etcd_user="u", etcd_password_file=file
+    )
+    assert read_etcd_password(config) == "hush"
+    file.write_bytes(b"\xff")
+    with pytest.raises(ConfigRefused, match="is no UTF-8"):
+        read_etcd_password(config)
+    assert read_etcd_password(Config(node_id="a")) == ""
+
+
+def test_an_empty_path_is_none() -> None:
+    assert Config(node_id="a", record_events="").record_events is None
 
 
 def test_help_names_every_key() -> None:

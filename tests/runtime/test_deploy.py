@@ -1,6 +1,8 @@
 """What `deploy/` holds is loaded by the real model: a sample that went stale fails here."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from ckptd.runtime.config_sources import load_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SAMPLES = {
+    "etcd.toml": ("host1", "etcd", 1),
     "laptop.toml": ("laptop", "single", 0),
     "pair.toml": ("host1", "pair", 1),
+    "pair-with-witness.toml": ("host2", "majority", 2),
     "three-hosts.toml": ("host2", "majority", 2),
 }
 
@@ -28,6 +32,37 @@ def test_a_sample_loads(name: str) -> None:
     assert config.settings().arbiter_name == arbiter
     assert len(config.other_nodes) == peers
     assert tomllib.loads((DEPLOY / name).read_text())
+
+
+def test_a_line_that_is_commented_out_is_a_setting_too() -> None:
+    for path in DEPLOY.glob("*.toml"):
+        for line in path.read_text().splitlines():
+            found = re.fullmatch(r"# (\w+) = (.*)", line)
+            if found:
+                assert found[1] in Config.model_fields, (path.name, line)
+                assert tomllib.loads(line[2:])
+
+
+def test_settings_that_need_explaining_stand_in_some_sample() -> None:
+    text = "".join(path.read_text() for path in DEPLOY.glob("*.toml"))
+    starts = ("etcd_", "fence_", "record_events", "witnesses", "on_silent_peer", "memory_", "register_")
+    for key in Config.model_fields:
+        if key.startswith(starts):
+            assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), key
+
+
+def test_the_witness_of_the_sample_is_one() -> None:
+    path = str(DEPLOY / "pair-with-witness.toml")
+    assert load_config(["--config", path, "--node-id", "small-box"], {}).settings().witness
+    assert not load_config(["--config", path, "--node-id", "host1"], {}).settings().witness
+
+
+def test_the_fence_hook_is_a_shell_script_that_proves_nothing_as_it_stands(tmp_path: Path) -> None:
+    hook = DEPLOY / "fence-hook.sh"
+    assert os.access(hook, os.X_OK)
+    subprocess.run(["sh", "-n", str(hook)], check=True)
+    assert subprocess.run([str(hook), "host1"], capture_output=True, check=False).returncode != 0
+    assert subprocess.run([str(hook)], capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.parametrize("name", ["ckptd.service", "Dockerfile", "compose.yaml"])

@@ -2,20 +2,36 @@
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 
 import pytest
 from tests.runtime.fakes import free_port, ping, running
 
 from ckpt_protocol.framing import FrameError
-from ckptd.core.events import ClientReceived, Effect, Event, LeaveAsked, Quarantine, SendClient, WallClockRead
+from ckptd.core.events import (
+    ClientReceived,
+    Effect,
+    Event,
+    Leave,
+    LeaveAsked,
+    Persist,
+    Persisted,
+    PersistFailed,
+    Quarantine,
+    SendClient,
+    WallClockRead,
+)
 from ckptd.runtime import daemon as daemon_module
 from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.state import StateDirectory
 
 
 async def test_the_core_starts_with_its_record_and_a_greater_incarnation(tmp_path: Path) -> None:
     async with running(tmp_path) as first:
-        first.daemon.persist(b"promise")
+        first.node.on[WallClockRead] = lambda event: [Persist(b"promise", 1)]
+        first.daemon._driver.handle(WallClockRead(0))
+        await first.node.told(Persisted)
     async with running(tmp_path) as second:
         settings, incarnation, record, now_ns, wall_offset_ns = second.node.start
         assert (settings.node_id, record) == ("a", b"promise")
@@ -137,6 +153,64 @@ async def test_what_lost_is_kept_in_quarantine_before_the_daemon_ends(
     (file,) = (tmp_path / "state-a" / "quarantine").iterdir()
     assert file.read_bytes() == b"content"
     assert str(file) in caplog.text
+
+
+async def test_a_quarantine_that_cannot_be_written_is_told_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, quarantine_bytes_max=2**16) as a:
+        (tmp_path / "state-a" / "quarantine").touch()  # No directory.
+        a.node.on[WallClockRead] = lambda event: [Quarantine("phones", b"content")]
+        a.daemon._driver.handle(WallClockRead(0))
+    assert "checkpoint 'phones' could not be put into quarantine" in caplog.text
+    counts = a.node.edge_counts()
+    assert (counts["quarantine_failures"], counts["quarantine_files"]) == (1, 0)
+
+
+async def test_a_record_under_way_is_on_disk_before_the_daemon_ends(tmp_path: Path) -> None:
+    async with running(tmp_path) as first:
+        first.node.on[LeaveAsked] = lambda event: [Persist(b"last", 1), Leave()]
+    async with running(tmp_path) as second:
+        assert second.node.start[2] == b"last"
+
+
+async def test_a_disk_that_fails_does_not_end_the_daemon(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        (tmp_path / "state-a" / "record.new").mkdir()
+        a.node.on[WallClockRead] = lambda event: [Persist(b"promise", 5)]
+        a.daemon._driver.handle(WallClockRead(0))
+        failed = await a.node.told(PersistFailed)
+        assert (failed.number, failed.text) == (5, "Is a directory")
+        assert a.node.edge_counts()["persist_failures"] == 1
+        assert (await client.ping()).a == 1
+        (tmp_path / "state-a" / "record.new").rmdir()
+        a.daemon._driver.handle(WallClockRead(0))
+        assert (await a.node.told(Persisted)).number == 5
+
+
+async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keeps_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(daemon_module, "RECORD_LIMIT_S", 0.01)
+    entered, release = threading.Event(), threading.Event()
+
+    def hang(self: StateDirectory, record: bytes) -> None:
+        entered.set()
+        release.wait()
+
+    monkeypatch.setattr(StateDirectory, "write_record", hang)
+    try:
+        async with running(tmp_path) as a:
+            a.node.on[WallClockRead] = lambda event: [Persist(b"promise", 1)]
+            a.daemon._driver.handle(WallClockRead(0))
+            await asyncio.to_thread(entered.wait)
+        assert "the last record is not on disk" in caplog.text
+        with pytest.raises(StartRefused, match="uses the state directory"):
+            async with running(tmp_path):
+                raise AssertionError("it started")
+    finally:
+        release.set()
+        a.daemon._state.close()
 
 
 async def test_a_listener_without_key_beyond_loopback_is_warned_about(

@@ -1,14 +1,16 @@
 """The state directory: durable, locked, of one node; whatever is wrong with it refuses the start."""
 
+import contextlib
 import errno
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.state import QuarantineFull, StateDirectory
+from ckptd.runtime.state import RECORD_BYTES_SPARE, QuarantineFull, StateDirectory
 
 
 def opened(path: Path, cluster: str = "ckptd", node_id: str = "a") -> StateDirectory:
@@ -109,6 +111,52 @@ def test_a_directory_that_cannot_be_written_is_refused(
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(StartRefused, match=os.strerror(code)):
         opened(tmp_path)
+
+
+def test_a_full_disk_is_refused_at_the_start_and_survived_later(small_disk: Path) -> None:
+    state = opened(small_disk / "state")
+    state.write_record(b"first")
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    with pytest.raises(OSError, match="No space left on device"):
+        state.write_record(bytes(8192))
+    ballast.unlink()
+    state.write_record(b"second")
+    fill(ballast)
+    state.close()
+    with pytest.raises(StartRefused, match=r"state cannot be used: No space left on device"):
+        opened(small_disk / "state")
+    ballast.unlink()
+    assert opened(small_disk / "state").record == b"second"
+
+
+def test_a_disk_with_little_left_is_refused_before_the_first_promise(small_disk: Path) -> None:
+    """node.json alone had fitted, and the node's first record had not."""
+    (small_disk / "ballast").write_bytes(bytes(128 * 1024 - RECORD_BYTES_SPARE))
+    with pytest.raises(StartRefused, match=r"No space left on device"):
+        opened(small_disk / "state")
+    assert not (small_disk / "state" / "node.json").exists()
+
+
+def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
+    opened(small_disk / "state").close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StartRefused, match=r"state cannot be used: Read-only file system"):
+        opened(small_disk / "state")
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more fits."""
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_quarantine_that_does_not_fit_leaves_no_part_of_it(small_disk: Path) -> None:
+    state = StateDirectory(small_disk / "state", "ckptd", "a", quarantine_bytes_max=2**20)
+    with pytest.raises(OSError, match="No space left on device"):
+        state.quarantine("x", bytes(256 * 1024))
+    assert list((small_disk / "state" / "quarantine").iterdir()) == []
 
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.caller import Opened
 from ckptd.sim.checkers import check_all, check_generated, check_not_done
 from ckptd.sim.client import Told
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken
 from ckptd.sim.history import Call, Outcome
-from ckptd.sim.options import FAULT_KINDS, Options, draw_options
+from ckptd.sim.options import Options, draw_options
 from ckptd.sim.simulation import last_look, settle
 from ckptd.sim.slots import Slot
-from ckptd.sim.worker import Opened, Worker
+from ckptd.sim.worker import Worker
 
 NAME = b"table"
 MODELLED = (b"k0", b"k1", b"k2")
@@ -28,7 +29,13 @@ def calm(nodes: int, **changes: Any) -> Options:
         clients=2,
         checkpoints=1,
         fault_every_ns=0,
-        fault_weights=(1,) * len(FAULT_KINDS),
+        fault_weights={},
+        profile="calm",
+        arbiter="",
+        on_silent_peer="keep-active",
+        witnesses=0,
+        disk_slow=0.0,
+        slow_factor=1,
         delay_min_ns=50_000,
         delay_max_ns=200_000,
         datagram_loss=0.0,
@@ -191,7 +198,8 @@ class Scenario:
         wrong: list[str] = []
         for creation_id, calls in self.workload.history.calls.items():
             subject = self.workload.subjects[creation_id]
-            subject.losses_ns = self.cluster.watch.losses_ns.get(creation_id, [])
+            sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
+            subject.losses_ns = self.cluster.watch.losses_of(creation_id, sync)
             wrong.extend(check_all(subject, calls).wrong)
             lossy = not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS
             wrong.extend(check_generated(calls, lossy))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from detangle import lin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from ckptd.sim.checkers import (
 )
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.linearizability import explain
+from ckptd.sim.model import State, follow
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 IDS = (b"x", b"y")
@@ -206,12 +208,12 @@ def test_a_projection_keeps_what_is_said_of_the_section() -> None:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Call]:
-    """Up to five calls on two sections, at times and with results that may or may not fit."""
+def histories(draw: st.DrawFn, most: int = 5) -> list[Call]:
+    """Some calls on two sections, at times and with results that may or may not fit."""
     calls: list[Call] = []
     values = [b"0"]
-    for number in range(draw(st.integers(1, 5))):
-        begin = draw(st.integers(0, 8))
+    for number in range(draw(st.integers(1, most))):
+        begin = draw(st.integers(0, 2 * most))
         end = begin + draw(st.integers(0, 6))
         section_id = draw(st.sampled_from(IDS))
         kind = draw(st.sampled_from(("put", "both", "create", "delete", "read", "missing", "iterate")))
@@ -250,3 +252,73 @@ def test_the_fast_checker_agrees_with_the_dumb_one(calls: list[Call]) -> None:
     explained = explain(calls, ())
     assert not explained.undecided
     assert explained.good == explain_by_brute_force(calls, ())
+
+
+class Sections(lin.Model):
+    """A checkpoint for detangle's checker: the search is its own, and so are the rules of `OwnRules`."""
+
+    def init(self) -> State:
+        return ()
+
+    def step(self, state: State, op: lin.Operation) -> tuple[bool, State]:
+        after = follow(op.arg, state)
+        return (after is not None, state if after is None else after)
+
+
+class OwnRules(lin.KV):
+    """Its own table of keys, without our model, for calls on single sections."""
+
+    def step(self, state: object, op: lin.Operation) -> tuple[bool, object]:
+        if op.f == "delete" and op.status == "ok" and state in (None, ("__detangle_kv_init__",)):
+            return op.output is False, state
+        if op.f == "delete" and op.output is False:
+            return False, state
+        legal, after = super().step(state, op)
+        return bool(legal), after
+
+
+def operations(calls: list[Call], own: bool) -> list[lin.Operation]:
+    """The history as detangle takes it."""
+    found = []
+    for index, call in enumerate(calls):
+        decided = call.outcome in (Outcome.OK, Outcome.REFUSED)
+        name, argument, output = in_own_words(call) if own else ("call", call, None)
+        status, ended = ("ok", call.returned_ns) if decided else ("info", None)
+        found.append(
+            lin.Operation(index, call.client, name, argument, call.invoked_ns, 0.0, output, status, ended)
+        )
+    return found
+
+
+def in_own_words(call: Call) -> tuple[str, object, object]:
+    refused = call.outcome == Outcome.REFUSED
+    if call.doing == Doing.READ:
+        return "get", call.asked[0], None if refused else call.result[0]
+    if call.asked[0][0] == Op.DELETE:
+        return "delete", call.asked[0][1], not refused
+    return "put", (call.asked[0][1], call.asked[0][2]), None
+
+
+def simple(call: Call) -> bool:
+    """Whether the call is one that a plain table of keys knows."""
+    one = len(call.asked) == 1
+    return one and (
+        call.doing == Doing.READ or (call.doing == Doing.UPDATE and call.asked[0][0] != Op.CREATE)
+    )
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(histories(most=9))
+def test_the_fast_checker_agrees_with_an_independent_search(calls: list[Call]) -> None:
+    """On longer histories than the dumb checker can do. The rules of a call are ours in both."""
+    explained = explain(calls, ())
+    assert not explained.undecided
+    assert explained.good == lin.check(operations(calls, own=False), Sections()).ok
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(histories(most=9))
+def test_the_fast_checker_and_its_model_agree_with_independent_ones(calls: list[Call]) -> None:
+    """On calls that name one section each, where the other's rules know what we know."""
+    some = [call for call in calls if simple(call)]
+    assert explain(some, ()).good == lin.check(operations(some, own=True), OwnRules()).ok

@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 
 from ckptd.sim.options import FAULT_KINDS, draw_options
+from ckptd.sim.profiles import PROFILES
 from ckptd.sim.simulation import simulate
+from ckptd.sim.sweep import repeat, sweep
 from ckptd.sim.trace import Trace
 
-SEEDS = 150
+SEEDS = 300
 
 
-@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
-def test_every_rule_holds(seed: int) -> None:
-    verdict = simulate(draw_options(seed))
-    assert verdict.good, f"python -m ckptd.sim {seed}\n{verdict.rule}: {verdict.text}"
+@pytest.mark.timeout(600)
+def test_every_rule_holds() -> None:
+    failed = [one for one in sweep(1, SEEDS, os.cpu_count() or 1) if one.rule]
+    told = [f"{repeat(one.seed)}  # {one.rule}: {one.text[:300]}" for one in failed]
+    assert not told, "\n".join(["", *told])
 
 
 def run_in_process(seed: int, hash_seed: str, trace: Path) -> str:
@@ -26,7 +29,7 @@ def run_in_process(seed: int, hash_seed: str, trace: Path) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.mark.parametrize("seed", [3, 20])
+@pytest.mark.parametrize("seed", [20, 24])
 def test_a_seed_is_one_history_in_every_process_and_under_every_hash_seed(seed: int, tmp_path: Path) -> None:
     first = run_in_process(seed, "1", tmp_path / "first")
     second = run_in_process(seed, "2", tmp_path / "second")
@@ -51,8 +54,9 @@ def test_a_simulation_stops_after_the_steps_that_were_asked_for() -> None:
     assert verdict.stopped and verdict.good and verdict.events == 501
 
 
-def test_the_seeds_hold_every_kind_of_fault_and_every_number_of_nodes() -> None:
+def test_the_seeds_hold_every_kind_of_fault_every_profile_and_every_number_of_nodes() -> None:
     drawn = [draw_options(seed) for seed in range(1, SEEDS + 1)]
-    assert {options.nodes for options in drawn} == {1, 2, 3, 5}
-    for place, kind in enumerate(FAULT_KINDS):
-        assert any(options.fault_every_ns and options.fault_weights[place] for options in drawn), kind
+    assert {1, 2, 3, 5} <= {options.nodes for options in drawn}
+    assert {options.profile for options in drawn} == set(PROFILES)
+    impossible = {kind for kind in FAULT_KINDS if not any(kind in o.fault_weights for o in drawn)}
+    assert impossible <= {"disk-full", "disk-lost", "register-cut", "witness-cut"}

@@ -15,9 +15,11 @@ from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckptd.core.log import Update
+from ckptd.core.losses import report_loss
 from ckptd.core.refusal import Refusal
+from ckptd.core.refused import Refused
 from ckptd.core.request import Request
-from ckptd.core.section import Before
+from ckptd.core.section import SECTION_BYTES, Before
 from ckptd.core.weak import WeakBatch
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class ActiveReplica:
         "joined",
         "progress_ns",
         "ready",
+        "refused",
         "replica",
         "required",
         "resent",
@@ -72,6 +75,7 @@ class ActiveReplica:
         self.progress_ns = self.context.now_ns
         self.after_commit: list[tuple[int, Request, bytes]] = []
         self.batch = WeakBatch()
+        self.refused = Refused()
 
     # -- becoming ready
 
@@ -93,7 +97,7 @@ class ActiveReplica:
 
     def _take_reports(self) -> None:
         for node_id in list(self.unreported):
-            term, seq = self.replica.reports.get(node_id, (-1, 0))
+            term, seq, _ = self.replica.reports.get(node_id, (-1, 0, 0))
             if term == self.term:
                 self.on_report(node_id, seq)
 
@@ -134,6 +138,7 @@ class ActiveReplica:
         if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.required):
             return
         self.ready = True
+        report_loss(replica)
         self.told_seq = log.committed_seq
         replica.sections.rearm()
         self.watched[replica.creation_id] = self
@@ -199,6 +204,11 @@ class ActiveReplica:
             if known is not None:
                 self._answer_again(known, request)
                 return
+            if self.refused:
+                refused = self.refused.find(session, number, lowest)
+                if refused is not None:
+                    self.answer_when_committed(request, refused[1])
+                    return
             if len(body) > CALL_BYTES_MAX:
                 raise Refusal(codes.NO_RESOURCES, f"{len(body)} bytes exceed {CALL_BYTES_MAX} in one call")
         except Refusal as refusal:
@@ -211,11 +221,20 @@ class ActiveReplica:
         seq = log.seq + 1
         time_ns = context.now_ns + context.wall_offset_ns
         before: Before = {}
+        sections = replica.sections
+        sections.epoch = context.epoch
+        held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
         try:
             ops = unpack_body(body)
-            generated = replica.sections.apply(ops, time_ns, seq, before, of_client=True)
+            generated = sections.apply(ops, time_ns, seq, before, of_client=True)
+            grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
+            if grown > 0:
+                context.held_bytes += grown
+                if settings.memory_bytes_max or context.full_nodes:
+                    self._check_memory(grown, before)
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
+            self.refused.keep(session, number, lowest, log.seq, error)
             self.answer_when_committed(request, error)
             return
         except FrameError as error:
@@ -238,6 +257,18 @@ class ActiveReplica:
         if replica.sections.expirations:
             self.watched[replica.creation_id] = self
             self._arm_expiration()
+
+    def _check_memory(self, grown: int, before: Before) -> None:
+        """Undo and refuse an update for which a node that holds a replica has no room. Raises: Refusal."""
+        context, limit = self.context, self.context.settings.memory_bytes_max
+        full = [node_id for node_id in context.full_nodes if node_id in self.streaming]
+        if limit and context.held_bytes > limit:
+            full.append(context.node_id)
+        if full:
+            self.replica.sections.undo(before)
+            context.held_bytes -= grown
+            text = f"the replicas of node {full[0]} take all the memory that they may"
+            raise Refusal(codes.NO_MEMORY, text)
 
     def order_own(self, ops: list[Any], time_ns: int) -> None:
         """Order an update of the service's own: the deletion of expired sections."""
@@ -282,7 +313,7 @@ class ActiveReplica:
         if self.replica.sync and seq > self.replica.log.committed_seq:
             for update in self.replica.log.pending:
                 if update.seq == seq:
-                    update.asked = request
+                    update.asked = request  # Copies by ways that the session has left do not come so far.
             return
         self.answer(request, answer)
 
@@ -290,9 +321,18 @@ class ActiveReplica:
         """Answer once all that is pending now has committed, since the answer may depend on it."""
         log = self.replica.log
         if self.replica.sync and log.pending:
+            if self._is_crowded(request):
+                return
             self.after_commit.append((log.seq, request, body))
         else:
             self.answer(request, body)
+
+    def _is_crowded(self, request: Request) -> bool:
+        """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
+        if len(self.after_commit) < self.context.settings.requests_waiting_max:
+            return False
+        self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
+        return True
 
     # -- committing
 
@@ -352,7 +392,7 @@ class ActiveReplica:
         log = self.replica.log
         if log.committed_seq >= log.seq:
             self.answer(request, answer_ok())
-        else:
+        elif not self._is_crowded(request):
             self.after_commit.append((log.seq, request, answer_ok()))
 
     # -- what time brings

@@ -42,6 +42,7 @@ class Clients:
         self.by_session: dict[int, int] = {}
         self.grace: dict[int, int] = {}
         self.describe: Callable[[str], Any] = lambda what: None
+        self.operate: Callable[[int, int, list[Any]], None] = lambda link, number, fields: None
         self.ask: Callable[[list[object]], None] = lambda op: None
         requests.on_attached = self._on_attached
 
@@ -72,6 +73,8 @@ class Clients:
                     self._receive_other(link, session, frame)
                     continue
                 entry = self.order.directory.sessions.get(session)
+                if entry is not None and entry.node_id != context.node_id:
+                    continue  # The session has left this link: it asks again where it is now.
                 opened = entry.opens.get(handle) if entry is not None else None
                 if opened is None:
                     self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
@@ -108,19 +111,29 @@ class Clients:
         kind, number, handle, lowest, body = frame
         now_ns = self.context.now_ns
         if kind == Kind.PING:
-            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+            # A client whose update waits here, on the wrong side of a cut, must learn that others serve it:
+            # it got no answer, found the node alive at each PING, and stayed until its time-out was over.
+            if self.context.serving():
+                self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+            else:
+                self._refuse(link, number, codes.TRY_AGAIN, "this node does not serve now")
         elif kind == Kind.DESCRIBE:
             described = self.describe(str(unpack_array(body, 1)[0]))
             answer = answer_ok(described) if described is not None else None
             text = "only `cluster` and `checkpoints` can be described"
             answer = answer or answer_error(codes.INVALID_PARAM, text)
             self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
+        elif kind == Kind.OPERATE:
+            self.operate(link, number, unpack_array(body, 1))
         elif kind == Kind.ATTACH:
             body = pack_body([lowest, unpack_array(body, 1)[0]])
             self.requests.dispatch(Request(link, handle, number, 0, kind, 0, body, now_ns))
         elif kind in _OF_DIRECTORY:
             if not session:
                 self._refuse(link, number, codes.BAD_HANDLE, "no session is attached on this connection")
+                return
+            entry = self.order.directory.sessions.get(session)
+            if entry is not None and entry.node_id != self.context.node_id:
                 return
             if kind in _WITH_HANDLE:
                 body = pack_body([handle, *unpack_array(body, 0)])

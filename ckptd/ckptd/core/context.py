@@ -17,16 +17,23 @@ NEVER_NS: Final = 2**63
 class Context:
     """Time and effects of the event that is being handled, and the node's standing in its view.
 
+    `alarms`: what an operator should see to, by name. `counters` only grow. `held_bytes`:
+    about what this node's replicas take; `full_nodes`: those that may take no more.
+
     `lease_until_ns` and `frozen` decide whether this node may order updates and serve
     reads: a node that answered a collector is frozen until the next view is installed.
     """
 
     __slots__ = (
         "acks",
+        "alarms",
+        "counters",
         "deadline_ns",
         "effects",
         "epoch",
         "frozen",
+        "full_nodes",
+        "held_bytes",
         "incarnation",
         "lease_until_ns",
         "node_id",
@@ -47,6 +54,10 @@ class Context:
         self.effects: list[Effect] = []
         self.acks: dict[tuple[str, int], int] = {}
         self.deadline_ns = now_ns
+        self.alarms: dict[str, str] = {}
+        self.counters: dict[str, int] = {}
+        self.held_bytes = 0
+        self.full_nodes: tuple[str, ...] = ()
 
     @property
     def wall_ns(self) -> int:
@@ -70,6 +81,22 @@ class Context:
 
     def log(self, text: str, level: str = "info") -> None:
         self.effects.append(Log(level, text))
+
+    def count(self, counter: str, number: int = 1) -> None:
+        """Count an event of the service's, for whoever watches."""
+        self.counters[counter] = self.counters.get(counter, 0) + number
+
+    def raise_alarm(self, name: str, text: str) -> None:
+        """Something is wrong until `clear_alarm`: one line when it begins, and `ckptctl status` shows it."""
+        if name not in self.alarms:
+            self.log(f"alarm {name}: {text}", "warning")
+        self.alarms[name] = text
+
+    def clear_alarm(self, name: str) -> None:
+        """It is right again."""
+        if name in self.alarms:
+            del self.alarms[name]
+            self.log(f"alarm {name} is over")
 
     def flush_acks(self) -> None:
         """Acknowledge what was staged: once for all that one event brought, since ACK is cumulative."""

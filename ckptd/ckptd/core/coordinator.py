@@ -9,13 +9,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory
 from ckptd.core.plans import plan
 from ckptd.core.refusal import Refusal
+from ckptd.core.refused import Refused
 from ckptd.core.request import Request
 from ckptd.core.view import View
 
@@ -38,6 +41,7 @@ class DirectoryOrder:
         self.asked: Request | None = None
         self.unacked: list[str] = []
         self.since_ns = 0
+        self.refused = Refused()
 
     @property
     def coordinates(self) -> bool:
@@ -51,11 +55,13 @@ class DirectoryOrder:
         self.staged = None
         self.asked = None
         self.unacked = []
+        self.refused.clear()
 
     def unanswered(self) -> list[Request]:
         """Requests that nobody has answered, for whoever coordinates next."""
         queued = [item for item in self.queue if isinstance(item, Request)]
         if self.asked is not None:
+            self.asked.maybe_done = True  # It was staged, and whoever installs the next view finishes it.
             queued.insert(0, self.asked)
         return queued
 
@@ -63,6 +69,9 @@ class DirectoryOrder:
 
     def submit(self, item: Request | list[Any]) -> None:
         """Take a request of a client, or an operation of the service's own, in its turn."""
+        if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
+            self.answer(item, answer_error(codes.TRY_AGAIN, "too many requests wait for the coordinator"))
+            return
         self.queue.append(item)
         self.advance()
 
@@ -88,11 +97,22 @@ class DirectoryOrder:
                 return
             if request.number < answers.lowest:
                 return
+            if len(answers.by_request) >= ANSWERS_MAX:
+                text = f"{ANSWERS_MAX} answers of this session are kept already"
+                self.answer(request, answer_error(codes.NO_RESOURCES, text))
+                return
+        refused = self.refused.find(request.session, request.number, request.lowest)
+        if refused is not None and request.kind != Kind.ATTACH:
+            self.answer(request, refused[1])
+            return
         origin = self.context.node_id if isinstance(request.origin, int) else request.origin
         try:
             op, answer = plan(directory, self.view, self.context.settings, origin, request)
         except Refusal as refusal:
-            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
+            error = answer_error(refusal.code, refusal.text, refusal.index)
+            if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
+                self.refused.keep(request.session, request.number, request.lowest, directory.seq, error)
+            self.answer(request, error)
             return
         if op:
             self._order(op, request.session, request.number, request.lowest, answer, request)
@@ -172,6 +192,8 @@ class DirectoryOrder:
         self.staged = None
         directory = self.directory
         directory.apply(op, directory.seq + 1, self.context.now_ns)
+        if directory.ended:
+            self.refused.forget(directory.ended[-1])
         entry = directory.sessions.get(session)
         if entry is not None and number:
             entry.answers.trim(lowest)

@@ -36,6 +36,7 @@ class Do:
     ADD: Final = 11  # creation_id, node_id
     EXPIRE: Final = 12  # creation_id, retention_seq: unless its retention began anew since
     NOTHING: Final = 13  # keeps an answer only
+    LOST: Final = 14  # node_id, incarnation: that start of the node is dead, what it alone holds is lost
 
 
 @dataclass(slots=True)
@@ -80,8 +81,11 @@ class SessionEntry:
 
 
 class Directory:
-    """`changed` collects the checkpoints that operations touched, `ended` the sessions they ended:
-    for the node to act upon."""
+    """`members` are those of the view that it is installed in, each with its start.
+
+    `changed` collects the checkpoints that operations touched, `ended` the sessions they ended:
+    for the node to act upon.
+    """
 
     def __init__(self) -> None:
         self.installed_epoch = 0
@@ -89,6 +93,7 @@ class Directory:
         self.checkpoints: dict[int, Entry] = {}
         self.names: dict[bytes, int] = {}
         self.sessions: dict[int, SessionEntry] = {}
+        self.members: dict[str, int] = {}
         self.changed: dict[int, None] = {}
         self.ended: list[int] = []
 
@@ -137,6 +142,8 @@ class Directory:
                 expiring = self.checkpoints[creation_id]
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
+            case [Do.LOST, node_id, incarnation]:
+                self._lose(node_id, incarnation)
             case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
                 self._place(number, creation_id, node_id)
 
@@ -152,6 +159,19 @@ class Directory:
             entry.replicas.setdefault(node_id, False)
         elif node_id in entry.replicas:
             entry.replicas[node_id] = number == Do.IN_SYNC
+
+    def _lose(self, node_id: str, incarnation: int) -> None:
+        """A holder of checkpoints that wait for it is dead: the others go on with what they have."""
+        for entry in list(self.checkpoints.values()):
+            if not 0 < entry.holders.get(node_id, 0) <= incarnation:
+                continue
+            del entry.holders[node_id]
+            self._adopt(entry)
+            if entry.in_sync or entry.holders:
+                self.changed[entry.creation_id] = None
+                self._choose_active(entry)
+            else:
+                self._remove(entry.creation_id)
 
     def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
@@ -211,40 +231,48 @@ class Directory:
 
     # -- a view's installation
 
-    def install(self, view: View, stayed: list[str]) -> None:
+    def install(self, view: View, stayed: list[str], served: bool = True) -> None:
         """Take this directory into a view: drop replicas that left, adopt those that may be, place actives.
 
         A replica counts as in sync only if its node is among those that `stayed`: members
         ever since this directory's epoch, or since nobody served without them (R2). With
         none left the checkpoint is unavailable: it keeps its name and waits for its
-        holders, and is lost when all of them are dead.
+        holders, and is lost when all of them are dead. `served`: views in between may have
+        served, so that who stayed longer may have gone on.
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
+        self.members = {node_id: member.incarnation for node_id, member in view.members.items()}
         for entry in list(self.checkpoints.values()):
             if entry.holders:
-                self._adopt(entry, view)
+                self._adopt(entry)
             else:
-                self._keep_members(entry, view, base_epoch, stayed)
+                self._keep_members(entry, view, base_epoch, stayed, served)
             if not entry.in_sync and not entry.holders:
                 self._remove(entry.creation_id)
                 continue
             self._choose_active(entry)
 
-    def _keep_members(self, entry: Entry, view: View, base_epoch: int, stayed: list[str]) -> None:
+    def _keep_members(
+        self, entry: Entry, view: View, base_epoch: int, stayed: list[str], served: bool
+    ) -> None:
         kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
         if not any(kept.values()):
-            self._suspend(entry, view, base_epoch)
+            self._suspend(entry, view, base_epoch, served)
         entry.replicas = kept
         if entry.holders:
-            self._adopt(entry, view)
+            self._adopt(entry)
 
-    def _suspend(self, entry: Entry, view: View, base_epoch: int) -> None:
-        """No in-sync replica stayed: remember those that stayed longest, as they alone may have gone on."""
+    def _suspend(self, entry: Entry, view: View, base_epoch: int, served: bool) -> None:
+        """No in-sync replica stayed: remember those that may have gone on alone, who stayed longest.
+
+        Where nobody served in between, nobody went on: then it is all of them (seed 91).
+        """
         stays: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
             for incarnation in self._starts_at(view, node_id, base_epoch):
-                stays[node_id] = (last_epoch_of_stay(view, node_id, incarnation, base_epoch), incarnation)
+                last = last_epoch_of_stay(view, node_id, incarnation, base_epoch) if served else base_epoch
+                stays[node_id] = (last, incarnation)
         longest = max((last for last, _ in stays.values()), default=0)
         entry.holders = {
             node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
@@ -260,7 +288,7 @@ class Directory:
             if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
         ]
 
-    def _adopt(self, entry: Entry, view: View) -> None:
+    def _adopt(self, entry: Entry) -> None:
         """Take holders back, once every one of them is here or dead; nothing was ordered without them.
 
         Where some of them went on from an earlier adoption, the active replica catches up with
@@ -269,11 +297,11 @@ class Directory:
         alive = {
             node_id: incarnation
             for node_id, incarnation in entry.holders.items()
-            if node_id not in view.members or view.members[node_id].incarnation == incarnation
+            if self.members.get(node_id, incarnation) == incarnation
         }
         entry.holders = alive
         entry.active = None
-        if any(node_id not in view.members for node_id in alive):
+        if any(node_id not in self.members for node_id in alive):
             return
         entry.holders = {}
         entry.replicas = dict.fromkeys(alive, True)
@@ -323,13 +351,15 @@ class Directory:
                 ]
                 for session, entry in self.sessions.items()
             ],
+            list(self.members.items()),
         ]
 
 
 def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
     """A directory that another member sent."""
     directory = Directory()
-    directory.installed_epoch, directory.seq, checkpoints, sessions = fields[:4]
+    directory.installed_epoch, directory.seq, checkpoints, sessions, members = fields[:5]
+    directory.members = dict(members)
     for row in checkpoints:
         (
             creation_id,

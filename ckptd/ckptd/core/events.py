@@ -80,6 +80,52 @@ class WallClockRead:
 
 
 @dataclass(slots=True)
+class Persisted:
+    """The record of `Persist(number)`, or a later one, is on disk."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class PersistFailed:
+    """The record of `Persist(number)` could not be written (disk full, read-only): the last one stands."""
+
+    number: int
+    text: str
+
+
+@dataclass(slots=True)
+class RegisterAnswered:
+    """The register outside answered `AskRegister(number)`.
+
+    `swapped`: it holds what was asked for now. Else nothing was changed, and it holds
+    `value` (None: nothing was ever put there). `revision` goes with what it holds now.
+    """
+
+    number: int
+    swapped: bool
+    revision: int
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class RegisterFailed:
+    """No answer to `AskRegister(number)`: a swap may have been done, or not, or be done yet."""
+
+    number: int
+    text: str
+
+
+@dataclass(slots=True)
+class FenceEnded:
+    """The fence hook for a node ended; `fenced` (exit code 0) is proof that the node is dead."""
+
+    node_id: str
+    fenced: bool
+    text: str
+
+
+@dataclass(slots=True)
 class LeaveAsked:
     """The node is to hand over and leave the cluster (SIGTERM); `Leave` follows when it has."""
 
@@ -99,6 +145,11 @@ Event = (
     | PeerRefused
     | HeartbeatReceived
     | WallClockRead
+    | Persisted
+    | PersistFailed
+    | RegisterAnswered
+    | RegisterFailed
+    | FenceEnded
     | LeaveAsked
     | TimeCame
 )
@@ -132,12 +183,35 @@ class SendHeartbeat:
 
 @dataclass(slots=True)
 class Persist:
-    """Make `record` durable, in place of the last one, *before* any later effect of the list.
+    """Make `record` durable in place of the last one, then tell `Persisted` (else `PersistFailed`).
 
-    A promise that is sent before it is on disk can be forgotten by a crash and given twice.
+    Nothing waits for it but what the core keeps back until then (ADR 10): a promise that
+    is sent before it is on disk can be forgotten by a crash and given twice. `number`
+    grows; where several wait, only the newest need be written.
     """
 
     record: bytes
+    number: int = 0
+
+
+@dataclass(slots=True)
+class AskRegister:
+    """Read the register outside (`value` None), or swap it if its revision still is `revision`.
+
+    Revision 0: if nothing was ever put there. The answer is `RegisterAnswered` or
+    `RegisterFailed`, in bounded time.
+    """
+
+    number: int
+    revision: int
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Fence:
+    """Run the fence hook for a node, unless it runs for it already; `FenceEnded` follows, in bounded time."""
+
+    node_id: str
 
 
 @dataclass(slots=True)
@@ -177,4 +251,16 @@ class Leave:
     """The node has handed over; the process may end."""
 
 
-Effect = SendClient | SendPeer | SendHeartbeat | Persist | CloseClient | ClosePeer | Log | Quarantine | Leave
+Effect = (
+    SendClient
+    | SendPeer
+    | SendHeartbeat
+    | Persist
+    | AskRegister
+    | Fence
+    | CloseClient
+    | ClosePeer
+    | Log
+    | Quarantine
+    | Leave
+)

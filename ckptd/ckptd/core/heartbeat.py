@@ -6,8 +6,9 @@ nothing; a newer incarnation proves that the older is dead, and so does a refuse
 connection when the last heartbeats were fresh. It knows nothing of checkpoints.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
@@ -17,6 +18,9 @@ from ckptd.core.events import SendHeartbeat
 from ckptd.core.view import View
 
 LONG_AGO_NS: Final = -(2**62)
+
+Unacknowledged = list[tuple[int, int]]
+"""Creation ids of asynchronous checkpoints, and how far their active replica has ordered."""
 
 CLOCK_SKEW: Final = 50
 """Clocks of two nodes run at most one part in so many apart."""
@@ -30,9 +34,12 @@ class Peer:
     """What is known of another node. Times are our clock's, stamps the clock of who made them."""
 
     node_id: str
+    is_witness: bool = False
     incarnation: int = 0
     heard_ns: int = LONG_AGO_NS
     """When its last heartbeat came."""
+    excused_ns: int = 0
+    """How long of its silence since then this process was held up itself, and could not hear it."""
     linked_incarnation: int = 0
     """The last start of it that we had a link to."""
     echo_given_ns: int = LONG_AGO_NS
@@ -46,12 +53,20 @@ class Peer:
     echo_epoch: int = 0
     dead_incarnation: int = 0
     """Every start of this node up to this one is proved dead."""
+    given_up: int = 0
+    """Every start of it up to this one counts as dead, by a fence hook or the operator, until it is heard."""
     connected: bool = False
-    refused_epoch: int = 0
-    """The epoch in which its echoes were fresh when a refused connection proved it dead (R1)."""
+    fresh_epoch: int = 0
+    """The epoch in which its echoes were fresh when it was proved dead (R1)."""
     member: bool = False
     leaving: bool = False
     left: bool = False
+    forgetful: bool = False
+    """It started with an empty state directory."""
+    full: bool = False
+    """Its replicas take all the memory that they may."""
+    disk_fails: bool = False
+    """It cannot write its record: it votes for nothing, and installs nothing new."""
     disk_epoch: int = 0
     answered_epoch: int = 0
     """The epoch whose first heartbeat from it we have answered."""
@@ -64,20 +79,35 @@ class Peer:
     complaints: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
 
+    @property
+    def has_history(self) -> bool:
+        """Whether it knows of a view."""
+        return bool(self.decided_epoch or self.disk_epoch)
+
 
 class Heartbeats:
     """The failure detector of one node."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.peers = {node_id: Peer(node_id) for node_id in sorted(context.settings.peers)}
+        settings = context.settings
+        self.peers = {
+            node_id: Peer(node_id, node_id in settings.witnesses)
+            for node_id in sorted((*settings.peers, *settings.witnesses))
+        }
         self.next_ns = context.now_ns
         self.complaints: tuple[str, ...] = ()
+        self.complained_ns = context.now_ns
         self.leaving = False
         self.left = False
         self.member = False
+        self.forgetful = False
+        self.full = False
+        self.disk_fails = False
         self.disk_epoch = 0
         self.decided_epoch = 0
+        self.unacknowledged: Callable[[str], Unacknowledged] = lambda node_id: []
+        self.on_unacknowledged: Callable[[Unacknowledged], None] = lambda ordered: None
 
     # -- sending
 
@@ -92,7 +122,8 @@ class Heartbeats:
         echo_ns = 0 if context.frozen else peer.stamp_ns
         if echo_ns:
             peer.echo_given_ns = peer.heard_ns
-        flags = (1 if self.leaving else 0) | (2 if self.left else 0) | (4 if self.member else 0)
+        standing = (self.leaving, self.left, self.member, self.forgetful, self.full, self.disk_fails)
+        flags = sum(1 << place for place, holds in enumerate(standing) if holds)
         body = pack_body(
             [
                 context.node_id,
@@ -108,6 +139,8 @@ class Heartbeats:
                 list(self.complaints),
                 peer.incarnation,
                 context.settings.cluster,
+                [[other.node_id, other.given_up] for other in self.peers.values() if other.given_up],
+                [] if context.frozen else self.unacknowledged(peer.node_id),
             ]
         )
         epoch = 0 if context.frozen else context.epoch
@@ -140,13 +173,20 @@ class Heartbeats:
         except (TypeError, ValueError):
             raise FrameError("a heartbeat with other fields") from None
         peer.heard_ns = context.now_ns
+        peer.excused_ns = 0
+        if peer.given_up >= incarnation:
+            self.take_back(peer)
         peer.epoch = frame.b
         peer.decided_epoch = decided_epoch
         peer.disk_epoch = disk_epoch
         peer.stamp_ns = frame.a
+        self._take_more(frame, fields[9:])
         peer.leaving = bool(flags & 1)
         peer.left = bool(flags & 2)
         peer.member = bool(flags & 4)
+        peer.forgetful = bool(flags & 8)
+        peer.full = bool(flags & 16)
+        peer.disk_fails = bool(flags & 32)
         if (
             of_incarnation == context.incarnation
             and frame.c
@@ -158,15 +198,30 @@ class Heartbeats:
             peer.echoed_ns = max(peer.echoed_ns, frame.c)
         return peer
 
+    def _take_more(self, frame: Frame, more: list[Any]) -> None:
+        """What was given up elsewhere, and what active replicas had ordered. Raises: FrameError."""
+        try:
+            for node_id, incarnation in more[0] if more else ():
+                other = self.peers.get(node_id)
+                if other is not None and not self.hears(other):
+                    other.given_up = max(other.given_up, int(incarnation))
+            if len(more) > 1 and more[1] and frame.b == self.context.epoch:
+                self.on_unacknowledged([(int(creation_id), int(seq)) for creation_id, seq in more[1]])
+        except (TypeError, ValueError):
+            raise FrameError("a heartbeat with other fields") from None
+
     def meet(self, peer: Peer, incarnation: int) -> None:
         """A newer start of a node: every older one is dead."""
+        if peer.incarnation > peer.dead_incarnation:
+            self._note_freshness(peer)
         peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
         peer.incarnation = incarnation
         peer.stamp_ns = 0
         peer.heard_ns = LONG_AGO_NS
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
         peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
-        peer.leaving = peer.left = peer.member = False
+        peer.leaving = peer.left = peer.member = peer.forgetful = peer.full = peer.disk_fails = False
+        peer.excused_ns = 0
         peer.hears, peer.linked, peer.complaints = {}, {}, ()
 
     def refused(self, node_id: str) -> bool:
@@ -186,9 +241,31 @@ class Heartbeats:
             # This dial may have begun before that start of the node listened at all.
             return False
         peer.dead_incarnation = peer.incarnation
-        fresh = context.now_ns - peer.echoed_ns < context.settings.lease_ns
-        peer.refused_epoch = peer.echo_epoch if fresh else 0
+        self._note_freshness(peer)
         return True
+
+    def _note_freshness(self, peer: Peer) -> None:
+        """It is proved dead: had it gone on alone, our lease would have had to end first."""
+        fresh = self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns
+        peer.fresh_epoch = peer.echo_epoch if fresh else 0
+
+    def give_up(self, node_id: str, incarnation: int) -> None:
+        """A fence hook or the operator says that a silent node is dead, and that what only it has is lost."""
+        peer = self.peers[node_id]
+        peer.given_up = max(peer.given_up, incarnation)
+
+    def take_back(self, peer: Peer) -> None:
+        """A node that was given up is heard again: it is not dead, and comes back by joining."""
+        peer.given_up = 0
+        self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up for so long: nobody's silence in that time counts against him.
+
+        What they sent still waits to be read. A collector's stall of ours once cost the others their place.
+        """
+        for peer in self.peers.values():
+            peer.excused_ns += lag_ns
 
     # -- judging
 
@@ -196,7 +273,8 @@ class Heartbeats:
         """Whether the peer was heard within the grace and is not known to be dead."""
         if peer.incarnation <= peer.dead_incarnation or peer.left:
             return False
-        return self.context.now_ns - peer.heard_ns < self.context.settings.grace_ns
+        silent_ns = self.context.now_ns - peer.heard_ns - peer.excused_ns
+        return silent_ns < self.context.settings.grace_ns
 
     def alive(self, node_id: str, incarnation: int) -> bool:
         """Whether this start of a node is heard (ourselves always)."""
@@ -211,6 +289,13 @@ class Heartbeats:
             return incarnation != self.context.incarnation
         peer = self.peers.get(node_id)
         return peer is not None and incarnation <= peer.dead_incarnation
+
+    def counts_as_dead(self, node_id: str, incarnation: int) -> bool:
+        """Whether it is proved dead, or was given up by a fence hook or the operator."""
+        if self.proved_dead(node_id, incarnation):
+            return True
+        peer = self.peers.get(node_id)
+        return peer is not None and incarnation <= peer.given_up
 
     def gave_up(self, node_id: str, incarnation: int, epoch: int) -> bool:
         """Whether it said itself that it serves no more (a planned leave), and went no further than `epoch`.

@@ -11,12 +11,12 @@ from typing import Any
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
 from ckptd.core.heartbeat import Heartbeats
-from ckptd.core.view import View, parse_view, served_between, was_member
+from ckptd.core.record import Disk
+from ckptd.core.view import View, parse_view, served_between, served_by_earlier_starts, was_member
 
 
 class Collection:
@@ -59,7 +59,9 @@ class Collected:
 class Installation:
     """`view` is the installed view; `installs` are the INSTALL frames that members may still lack.
 
-    `lost_epoch` is that of a view whose members cannot have what the last one served.
+    `saving` is one that will be when the disk says so: before a node serves in a view, its
+    disk tells that it may have. `lost_epoch` is that of a view whose members cannot have
+    what the last one served.
 
     `learn` tells the membership of a decided view, and answers whether that is the newest.
     """
@@ -70,16 +72,17 @@ class Installation:
         heartbeats: Heartbeats,
         order: DirectoryOrder,
         learn: Callable[[View], bool],
-        arbiter: Arbiter,
+        disk: Disk,
         on_installed: Callable[[View], None],
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.order = order
         self.learn = learn
-        self.arbiter = arbiter
+        self.disk = disk
         self.on_installed = on_installed
         self.view: View | None = None
+        self.saving: View | None = None
         self.collection: Collection | None = None
         self.installs: dict[str, bytes] = {}
         self.lost_epoch = 0
@@ -89,11 +92,23 @@ class Installation:
     def directory(self) -> Directory:
         return self.order.directory
 
+    @property
+    def busy(self) -> bool:
+        """Whether an installation is under way here."""
+        return self.collection is not None or self.saving is not None
+
+    def is_for(self, epoch: int) -> bool:
+        """Whether the view of this epoch is being collected or installed."""
+        under_way = self.collection.view if self.collection is not None else self.saving
+        return under_way is not None and under_way.epoch == epoch
+
     def forget_older(self, epoch: int) -> None:
         """A view of this epoch was decided: what was collected for an older one is of no use."""
         self.installs.clear()
         if self.collection is not None and self.collection.view.epoch < epoch:
             self.collection = None
+        if self.saving is not None and self.saving.epoch < epoch:
+            self.saving = None
 
     # -- collecting
 
@@ -118,7 +133,7 @@ class Installation:
 
     def _collected_here(self, behind: tuple[int, int] | None) -> Collected:
         directory = self.directory
-        before = self.arbiter.installed_before
+        before = self.disk.installed_before
         collected = Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
         if behind is not None and collected.place > behind:
             collected.directory = directory.snapshot(self.context.now_ns)
@@ -155,6 +170,9 @@ class Installation:
     def install_when_complete(self) -> None:
         """Install, once all members have answered and no lease of others can hold."""
         collection = self.collection
+        if self.saving is not None:
+            self.waiting_for = "its disk"
+            return
         if collection is None or len(collection.replies) < len(collection.view.members):
             self.waiting_for = "the members' answers to the collector"
             return
@@ -208,7 +226,7 @@ class Installation:
                 n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())
             }
         if not counted and not any(member.join_epoch == view.founded for member in view.members.values()):
-            self._give_history_up(view, max(before.values()))
+            self._give_history_up(view, served_by_earlier_starts(view, before))
             return
         if not counted:
             base = Collected(0, 0, None, Directory().snapshot(self.context.now_ns), 0)
@@ -231,12 +249,12 @@ class Installation:
                 same = node_id in counted and counted[node_id].place == base_place
                 if not same and snapshot is None:
                     snapshot = pack_body(self.directory.snapshot(self.context.now_ns))
-                body = [view.fields(), base.installed_epoch, None if same else snapshot, stayed]
+                body = [view.fields(), base.installed_epoch, None if same else snapshot, stayed, served]
                 frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, pack_body(body))
                 self.installs[node_id] = frame
                 self.context.send_peer(node_id, frame)
         self.collection = None
-        self._install(view, stayed)
+        self._save_and_install(view, stayed, served)
 
     def _give_history_up(self, view: View, served_epoch: int) -> None:
         """No member holds a directory that counts: wait for who does, or have a new history founded.
@@ -248,7 +266,7 @@ class Installation:
         what those hold that left before `served_epoch`, which a restarted member had installed.
         """
         gone = all(
-            self.heartbeats.proved_dead(departure.node_id, departure.incarnation)
+            self.heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
             or view.has(departure.node_id, departure.incarnation)
             or departure.last_epoch < served_epoch
             for departure in view.departures
@@ -260,27 +278,42 @@ class Installation:
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """The coordinator's word. Raises: FrameError."""
-        fields = unpack_array(frame.body, 4)
+        fields = unpack_array(frame.body, 5)
         view = parse_view(fields[0])
         if not view.has(self.context.node_id, self.context.incarnation):
             return
         if (self.view is not None and view.epoch <= self.view.epoch) or not self.learn(view):
             return
+        if self.saving is not None:
+            return  # It came before, and is being installed.
         if fields[2] is not None:
             if type(fields[2]) is not bytes:
                 raise FrameError("an INSTALL whose directory is no bytes")
-            self.order.directory = read_snapshot(unpack_array(fields[2], 4), self.context.now_ns)
+            self.order.directory = read_snapshot(unpack_array(fields[2], 5), self.context.now_ns)
             self.order.staged = None
         elif self.order.staged is not None and self.directory.seq < frame.c:
             self.order.finish()
         if self.directory.seq != frame.c or self.directory.installed_epoch != fields[1]:
             return
-        self._install(view, [str(stayer) for stayer in fields[3]])
+        self._save_and_install(view, [str(stayer) for stayer in fields[3]], bool(fields[4]))
 
-    def _install(self, view: View, stayed: list[str]) -> None:
+    def _save_and_install(self, view: View, stayed: list[str], served: bool) -> None:
+        self.saving = view
+        self.disk.record.installed = view.epoch
+        self.disk.save(lambda: self._saved(view, stayed, served))
+
+    def _saved(self, view: View, stayed: list[str], served: bool) -> None:
+        if self.saving is not view:
+            return
+        self.saving = None
+        if (
+            not self.heartbeats.left
+        ):  # Others count on it that a node that gave up serves no more (seed 1657).
+            self._install(view, stayed, served)
+
+    def _install(self, view: View, stayed: list[str], served: bool) -> None:
         context = self.context
-        self.arbiter.note_installed(view.epoch)
-        self.directory.install(view, stayed)
+        self.directory.install(view, stayed, served)
         self.view = view
         context.epoch = view.epoch
         context.frozen = False

@@ -1,5 +1,7 @@
 """A planned leave: hand over first, so that no call fails and nothing is lost."""
 
+from collections.abc import Callable
+
 from ckptd.core.context import Context
 from ckptd.core.events import Leave
 from ckptd.core.heartbeat import Heartbeats
@@ -34,6 +36,7 @@ class Leaving:
         self.since_ns = -1
         self.left_ns = -1
         self.gone = False
+        self.on_gone: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin, once."""
@@ -57,6 +60,7 @@ class Leaving:
         elif self._succeeded() or context.now_ns - self.left_ns >= LINGER_NS:
             self.gone = True
             context.log("left")
+            self.on_gone()
             context.effects.append(Leave())
 
     def _give_up(self) -> None:
@@ -81,10 +85,7 @@ class Leaving:
             return True
         if len(view.members) == 1:
             # Who is about to be admitted is waited for: it can take over what only this node has.
-            return not any(
-                self.heartbeats.hears(peer) and peer.connected and not peer.leaving
-                for peer in self.heartbeats.peers.values()
-            )
+            return not any(not peer.leaving for peer in self.membership.candidates.newcomers())
         if not self.context.serving():
             return False
         return all(

@@ -6,21 +6,22 @@ a collector's answer freezes the node's old epoch.
 """
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
 
+from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter import Arbiter
+from ckptd.core.candidates import Candidates
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import Installation
-from ckptd.core.view import View, following, founding, parse_view, succession
-
-DEAF_HEARTBEATS: Final = 4
-"""So many heartbeats long a member must fail to hear another before it is left out for that."""
+from ckptd.core.refusal import Refusal
+from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
+from ckptd.core.view import View, following, founding, parse_view
 
 
 class Membership:
@@ -40,16 +41,21 @@ class Membership:
         self.context = context
         self.heartbeats = heartbeats
         self.arbiter = arbiter
-        self.installation = Installation(context, heartbeats, order, self.learn, arbiter, on_installed)
+        self.disk = arbiter.disk
+        self.candidates = Candidates(context, heartbeats)
+        self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
+        self.installation = Installation(context, heartbeats, order, self.learn, arbiter.disk, on_installed)
         self.order = order
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
         self.admit_since_ns = -1
-        self.deaf_since_ns: dict[tuple[str, ...], int] = {}
+        self.fewer_since_ns = -1
         arbiter.decided = self._on_decided
-        if not self._votes:
-            self.decided = arbiter.record.view
-            heartbeats.decided_epoch = heartbeats.disk_epoch = arbiter.disk_epoch
+        heartbeats.disk_epoch = self.disk.epoch
+        heartbeats.forgetful = self.disk.forgetful
+        if not arbiter.votes:
+            self.decided = self.disk.record.view
+            heartbeats.decided_epoch = self.disk.epoch
 
     @property
     def view(self) -> View | None:
@@ -66,19 +72,9 @@ class Membership:
         return self.installation.waiting_for or self.waiting_for
 
     @property
-    def _votes(self) -> bool:
-        """Whether views are voted on; else what is on a node's own disk was decided."""
-        return self.context.settings.arbiter_name == "majority"
-
-    @property
     def settled(self) -> bool:
         """Whether the newest decided view is installed and nothing is under way."""
-        if (
-            self.view is None
-            or self.decided is None
-            or self.installation.collection is not None
-            or self.arbiter.busy
-        ):
+        if self.view is None or self.decided is None or self.installation.busy or self.arbiter.busy:
             return False
         return self.view.epoch == self.decided.epoch
 
@@ -87,113 +83,35 @@ class Membership:
     def consider(self) -> None:
         """Propose, collect or install, if it is this node's turn."""
         self.arbiter.on_time()
+        self.arbiter.watch(self.candidates.reachable_voters())
         base = self.decided
         context = self.context
         self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
         if base is None or not self.heartbeats.member:
             self._consider_outside()
             return
-        first = self._first_alive(base)
+        if self.candidates.succeeds_leaver(base):
+            self.arbiter.prepare()
+        first = self.candidates.first_alive(base)
         if first != context.node_id:
             self.installation.collection = None
+            self.waiting_for = f"node {first}, whose turn it is to change the view"
             return
-        wanted = self._wanted_members(base)
+        wanted = self.candidates.wanted_members(base)
         current = {node_id: member.incarnation for node_id, member in base.members.items()}
-        if wanted != current:
+        if wanted != current or self.candidates.forgetful_witness(base):
             if self._may_change(base, wanted):
                 self._propose()
             return
         if self.view is not None and self.view.epoch >= base.epoch:
+            self.waiting_for = "the acknowledgement of every other member"
             return
         if base.coordinator != context.node_id or self.installation.lost_epoch == base.epoch:
             self._propose()
-        elif self.installation.collection is None or self.installation.collection.view.epoch != base.epoch:
+        elif not self.installation.is_for(base.epoch):
             self.installation.collect(base)
         else:
             self.installation.install_when_complete()
-
-    def _first_alive(self, base: View) -> str:
-        """Who acts: the first in succession that is alive, hears this node and does not leave."""
-        alive = [
-            node_id
-            for node_id in succession(base)
-            if self.heartbeats.alive(node_id, base.members[node_id].incarnation)
-            and node_id not in self.heartbeats.complaints
-            and self._hears_us(node_id)
-        ]
-        return alive[0] if alive else self.context.node_id
-
-    def _hears_us(self, node_id: str) -> bool:
-        """Whether a node can act for us: one that is deaf, and heard by all, would be waited for for ever."""
-        me = self.context.node_id
-        return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
-
-    def _wanted_members(self, base: View) -> dict[str, int]:
-        """The members of the next view: those alive that hear each other, in succession, then who joins."""
-        heartbeats, me = self.heartbeats, self.context.node_id
-        accused = self._accused(base)
-        wanted: dict[str, int] = {}
-        if not heartbeats.left:
-            wanted[me] = self.context.incarnation
-        for node_id in succession(base):
-            member = base.members[node_id]
-            if node_id == me or not heartbeats.alive(node_id, member.incarnation):
-                continue
-            if node_id in accused or self._is_deaf(node_id, wanted):
-                continue
-            wanted[node_id] = member.incarnation
-        not_now = [*accused, *(n for n, member in base.members.items() if base.has(n, self._incarnation(n)))]
-        return dict(sorted(self._with_joiners(wanted, not_now).items()))
-
-    def _incarnation(self, node_id: str) -> int:
-        peer = self.heartbeats.peers.get(node_id)
-        return peer.incarnation if peer is not None else self.context.incarnation
-
-    def _with_joiners(self, wanted: dict[str, int], not_now: list[str]) -> dict[str, int]:
-        """These, and who may join them: a node that all of them hear and have links to, and it them."""
-        joined = dict(wanted)
-        for peer in self.heartbeats.peers.values():
-            if peer.node_id in not_now or peer.node_id in joined or peer.leaving:
-                continue
-            if not self.heartbeats.hears(peer) or not peer.connected:
-                continue
-            linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
-            if linked and self._hear_each_other(peer.node_id, joined):
-                joined[peer.node_id] = peer.incarnation
-        return joined
-
-    def _accused(self, base: View) -> list[str]:
-        """Members whose acknowledgements some member waits for in vain."""
-        accused = list(self.heartbeats.complaints)
-        for node_id in base.members:
-            peer = self.heartbeats.peers.get(node_id)
-            if peer is not None and peer.epoch == base.epoch:
-                accused.extend(peer.complaints)
-        return accused
-
-    def _is_deaf(self, node_id: str, others: dict[str, int]) -> bool:
-        """Whether a member and one of these have not heard each other for some heartbeats.
-
-        Not at once: it may know already that the other one is dead, which we learn next; to
-        leave it out for that cost a lease's wait in three of forty kills.
-        """
-        context = self.context
-        key = (node_id, *others)
-        if self._hear_each_other(node_id, others):
-            self.deaf_since_ns.pop(key, None)
-            return False
-        since_ns = self.deaf_since_ns.setdefault(key, context.now_ns)
-        return context.now_ns - since_ns >= DEAF_HEARTBEATS * context.settings.heartbeat_ns
-
-    def _hear_each_other(self, node_id: str, others: dict[str, int]) -> bool:
-        peers = self.heartbeats.peers
-        me = self.context.node_id
-        its = peers[node_id]
-        return all(
-            its.hears.get(other) == incarnation
-            and (other == me or peers[other].hears.get(node_id) == its.incarnation)
-            for other, incarnation in others.items()
-        )
 
     def _may_change(self, base: View, wanted: dict[str, int]) -> bool:
         """Whether to ask for a change now: losses at once; who joins alone waits a heartbeat for others."""
@@ -201,23 +119,38 @@ class Membership:
         losses = any(wanted.get(node_id) != member.incarnation for node_id, member in base.members.items())
         if losses or self.view is None or self.view.epoch < base.epoch:
             self.admit_since_ns = -1
-            return bool(wanted)
+            return bool(wanted) and self._outnumbers(base, wanted)
         if self.admit_since_ns < 0:
             self.admit_since_ns = context.now_ns
             context.wake_at(context.now_ns + 2 * context.settings.heartbeat_ns)
             return False
         return context.now_ns - self.admit_since_ns >= 2 * context.settings.heartbeat_ns
 
+    def _outnumbers(self, base: View, wanted: dict[str, int]) -> bool:
+        """Whether so few may ask the register outside: the smaller side lets others go first.
+
+        Whoever swaps first goes on, and a single node that happened to be first would stop all others.
+        """
+        context = self.context
+        kept = [
+            node_id for node_id, member in base.members.items() if wanted.get(node_id) == member.incarnation
+        ]
+        if self.context.settings.arbiter_name != "etcd" or 2 * len(kept) >= len(base.members):
+            self.fewer_since_ns = -1
+            return True
+        if self.fewer_since_ns < 0:
+            self.fewer_since_ns = context.now_ns
+        return context.now_ns - self.fewer_since_ns >= context.settings.grace_ns // 2
+
     def _consider_outside(self) -> None:
         """Not a member: wait to be admitted, or make a cold start when nobody is left who could admit us."""
-        heartbeats, context = self.heartbeats, self.context
-        heard = [peer for peer in heartbeats.peers.values() if heartbeats.hears(peer) and peer.connected]
+        context = self.context
+        heard = self.candidates.newcomers()
         if any(peer.member for peer in heard):
             self.waiting_for = "admission by the cluster's members"
             return
-        needed = self._needed()
-        if len(heard) + 1 < needed:
-            self.waiting_for = f"{needed} of the configured nodes for a cold start"
+        if not self._enough(len(heard) + 1):
+            self.waiting_for = f"{self._needed()} of {len(context.settings.voters)} nodes for a cold start"
             return
         if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
             self._propose()
@@ -227,51 +160,87 @@ class Membership:
         pair = self.context.settings.arbiter_name == "pair"
         return len(self.context.settings.voters) if pair else self.arbiter.quorum
 
+    def _enough(self, nodes: int) -> bool:
+        """Whether so many data nodes, with the witnesses that are here, can make a cold start."""
+        return nodes + len(self.candidates.witnesses()) >= self._needed()
+
     def _propose(self) -> None:
         if not self.arbiter.busy and not self.heartbeats.left:
+            if "arbiter" in self.context.alarms:
+                self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
 
     def _next_view(self, current: View | None) -> View | None:
         """The rule that the arbiter applies to the view that it holds."""
-        context, heartbeats = self.context, self.heartbeats
-        if (
+        if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
+            current = self.decided  # The operator had it decided.
+        elif (
             current is not None
-            and self._votes
+            and self.arbiter.votes
             and (self.decided is None or current.epoch > self.decided.epoch)
         ):
             # A view that we did not know of may be decided already: it is decided again, as it stands.
             return current
-        if current is not None and current.has(context.node_id, context.incarnation):
-            wanted = self._wanted_members(current)
-            if self._first_alive(current) != context.node_id or not self._proved(current):
+        if current is not None and current.has(self.context.node_id, self.context.incarnation):
+            return self._view_after(current)
+        return self._first_view(current)
+
+    def _view_after(self, current: View) -> View | None:
+        """The view that follows one of which this node is a member."""
+        wanted = self.candidates.wanted_members(current)
+        if self.candidates.first_alive(current) != self.context.node_id:
+            return None
+        epoch = self._last_epoch(current) + 1
+        if self.context.settings.arbiter_name == "pair":
+            if not self.silent_peer.may_follow(current, wanted):
+                self.waiting_for = self.silent_peer.waiting_for
                 return None
-            if not self._keeps_data(current, wanted):
-                self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
-                return None
-            epoch = max(current.epoch, heartbeats.decided_epoch) + 1
-            if self.installation.lost_epoch == current.epoch:
-                return founding(epoch, wanted)
-            return following(current, epoch, wanted)
-        members = self._with_joiners({context.node_id: context.incarnation}, [])
-        if len(members) < self._needed():
+            if self.silent_peer.accepts_loss(current):
+                self._say_loss(current)
+                epoch += LOSS_EPOCHS
+        if not self._keeps_data(current, wanted):
+            self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
+            return None
+        if self.installation.lost_epoch == current.epoch:
+            return founding(epoch, wanted, self.candidates.witnesses())
+        return following(current, epoch, wanted, self.candidates.witnesses())
+
+    def _say_loss(self, current: View) -> None:
+        text = (
+            f"this node goes on without proof that coordinator {current.coordinator} is dead: what that "
+            "acknowledged alone since is not here; it goes to quarantine if the node comes back"
+        )
+        self.context.count("losses_accepted")
+        self.context.log(text, "warning")
+
+    def _first_view(self, current: View | None) -> View | None:
+        """The view of a cold start, where nobody of the last view is left."""
+        heartbeats = self.heartbeats
+        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        if not self._enough(len(members)):
             return None
         if current is not None and not all(
-            heartbeats.proved_dead(node_id, member.incarnation) for node_id, member in current.members.items()
+            heartbeats.counts_as_dead(node_id, member.incarnation)
+            for node_id, member in current.members.items()
         ):
             self.waiting_for = "the members of the last view, or proof of their death"
             return None
-        disk_epochs = [peer.disk_epoch for peer in heartbeats.peers.values() if heartbeats.hears(peer)]
-        epoch = max(
-            [current.epoch if current else 0, heartbeats.decided_epoch, self.arbiter.disk_epoch, *disk_epochs]
-        )
+        epoch, witnesses = self._last_epoch(current) + 1, self.candidates.witnesses()
         if current is None or all(
-            heartbeats.proved_dead(departure.node_id, departure.incarnation)
+            heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
             for departure in current.departures
         ):
-            return founding(epoch + 1, members)
+            return founding(epoch, members, witnesses)
         # Somebody who left before may hold all there is, if the last view never served: that is seen
         # when the members' disks are collected (seed 20235).
-        return following(current, epoch + 1, members)
+        return following(current, epoch, members, witnesses)
+
+    def _last_epoch(self, current: View | None) -> int:
+        """The highest epoch that anybody who is heard knows of, on disk or decided."""
+        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
+        known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
+        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.disk.epoch)
+        return max(*own, *known)
 
     def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
         """Whether the next view keeps somebody who may hold the directory.
@@ -284,26 +253,61 @@ class Membership:
             return True
         older = {n: member for n, member in current.members.items() if member.join_epoch < joined}
         return any(wanted.get(n) == member.incarnation for n, member in older.items()) or all(
-            self.heartbeats.proved_dead(n, member.incarnation) for n, member in older.items()
+            self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
         )
 
-    def _proved(self, current: View) -> bool:
-        """Under `pair` only the coordinator decides, unless it gave up or is proved dead (R1)."""
-        context, heartbeats = self.context, self.heartbeats
-        if context.settings.arbiter_name != "pair" or current.coordinator == context.node_id:
-            return True
-        coordinator = current.coordinator
-        incarnation = current.members[coordinator].incarnation
-        if heartbeats.gave_up(coordinator, incarnation, current.epoch):
-            return True
-        peer = heartbeats.peers[coordinator]
-        if not heartbeats.proved_dead(coordinator, incarnation):
-            self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
-            return False
-        restarted = peer.incarnation > incarnation
-        if restarted and heartbeats.hears(peer):
-            return peer.disk_epoch <= self.arbiter.disk_epoch
-        return peer.refused_epoch == current.epoch
+    # -- the operator's word
+
+    def bootstrap(self) -> str:
+        """Make a cold start with the nodes that are here; what was done and can be lost. Raises: Refusal."""
+        self._check_blocked()
+        if self.view is not None:
+            raise Refusal(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
+        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        epoch = self._last_epoch(self.decided) + LOSS_EPOCHS
+        view = founding(epoch, members, self.candidates.witnesses())
+        self.arbiter.force(replace(view, forced=True))
+        return (
+            f"a new history is founded in epoch {epoch} with {', '.join(members)}; what nodes that are "
+            "missing still hold is lost, and goes to quarantine where they come back"
+        )
+
+    def force_active(self) -> str:
+        """Go on with the members that are heard, whatever the arbiter says. Raises: Refusal."""
+        self._check_blocked()
+        base = self.decided
+        if self.view is None or base is None or not base.has(self.context.node_id, self.context.incarnation):
+            raise Refusal(
+                codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
+            )
+        wanted = self.candidates.wanted_members(base)
+        left = [node_id for node_id in base.members if node_id not in wanted]
+        for node_id in left:
+            self.give_up(node_id)
+        epoch = self._last_epoch(base) + LOSS_EPOCHS
+        view = following(base, epoch, wanted, self.candidates.witnesses())
+        self.arbiter.force(replace(view, forced=True))
+        self.context.count("losses_accepted")
+        return (
+            f"{', '.join(wanted)} go on in epoch {epoch} without {', '.join(left) or 'anybody else'}; where "
+            "others still serve, both sides write, and what one side acknowledges goes to quarantine when "
+            "they meet again"
+        )
+
+    def give_up(self, node_id: str) -> None:
+        """Every start of a silent node that is known of counts as dead."""
+        incarnations = [self.heartbeats.peers[node_id].incarnation]
+        for view in (self.decided, self.disk.record.view):
+            if view is not None:
+                incarnations += [view.members[node_id].incarnation] if node_id in view.members else []
+                incarnations += [left.incarnation for left in view.departures if left.node_id == node_id]
+        self.heartbeats.give_up(node_id, max(incarnations))
+
+    def _check_blocked(self) -> None:
+        if self.settled and self.context.serving():
+            raise Refusal(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+
+    # -- what was decided
 
     def _on_decided(self, view: View) -> None:
         self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
@@ -311,7 +315,13 @@ class Membership:
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
                 self.send_decided(node_id)
-        if view.coordinator == self.context.node_id:
+        for peer in self.heartbeats.peers.values():
+            if peer.leaving and peer.node_id not in view.members:
+                self.send_decided(peer.node_id)  # It waits for this, and its clients wait for it.
+        if view.coordinator == self.context.node_id and view.has(
+            self.context.node_id, self.context.incarnation
+        ):
+            # (Not one of an earlier start of this node, decided again as it stood: it has no data for it.)
             # Whether it is the right view still is considered with the next heartbeat, not at once: two
             # views that each follow from the other would have no end (seed 50084).
             self.installation.collect(view)
@@ -333,10 +343,10 @@ class Membership:
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
         self.context.frozen = True
         self.arbiter.note(view)
-        self.heartbeats.disk_epoch = self.arbiter.disk_epoch
+        self.heartbeats.disk_epoch = self.disk.epoch
         self.installation.forget_older(view.epoch)
-        self.admit_since_ns = -1
-        self.deaf_since_ns.clear()
+        self.admit_since_ns = self.fewer_since_ns = -1
+        self.candidates.deaf_since_ns.clear()
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:

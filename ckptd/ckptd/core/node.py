@@ -5,10 +5,11 @@ from typing import Any, Final, assert_never
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
-from ckptd.core.arbiter import make_arbiter, read_record
+from ckptd.core.arbiter import Arbiter, LocalArbiter
 from ckptd.core.clients import Clients
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.describing import EdgeCounts, describe_checkpoints, describe_cluster
 from ckptd.core.directory import Directory
 from ckptd.core.events import (
     ClientConnected,
@@ -17,18 +18,27 @@ from ckptd.core.events import (
     ClosePeer,
     Effect,
     Event,
+    FenceEnded,
     HeartbeatReceived,
     LeaveAsked,
     PeerConnected,
     PeerLost,
     PeerReceived,
     PeerRefused,
+    Persisted,
+    PersistFailed,
+    RegisterAnswered,
+    RegisterFailed,
     TimeCame,
     WallClockRead,
 )
 from ckptd.core.heartbeat import Heartbeats, Peer
 from ckptd.core.leaving import Leaving
+from ckptd.core.majority import MajorityArbiter
 from ckptd.core.membership import Membership
+from ckptd.core.operating import Operating
+from ckptd.core.record import Disk
+from ckptd.core.register import RegisterArbiter
 from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.requests import Requests
@@ -61,8 +71,8 @@ class Node:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
         self.heartbeats = Heartbeats(context)
-        self.arbiter = make_arbiter(context, read_record(record))
-        self.heartbeats.disk_epoch = self.arbiter.disk_epoch
+        self.disk = Disk(context, record)
+        self.arbiter = make_arbiter(context, self.disk, self.heartbeats)
         self.order = DirectoryOrder(
             context, Directory(), lambda request, body: self.requests.answer(request, body)
         )
@@ -77,11 +87,17 @@ class Node:
         self.clients.urls = self._urls
         self.upkeep = Upkeep(context, self.order, self.heartbeats)
         self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
+        self.operating = Operating(context, self.heartbeats, self.membership, self._leave)
+        self.leaving.on_gone = self.operating.tell_drained
+        self.clients.operate = self.operating.operate
         self.order.on_applied = self._on_directory_applied
+        self.heartbeats.unacknowledged = self._replicas.unacknowledged
+        self.heartbeats.on_unacknowledged = self._replicas.on_unacknowledged
         self.early: list[tuple[str, Frame]] = []
         self.retired_ns = NEVER_NS
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
+        self.edge_counts: EdgeCounts = dict
         self.was_serving = False
 
     # -- looked at by the runtime, the simulator and the invariants
@@ -136,6 +152,9 @@ class Node:
         return effects
 
     def _handle_rare(self, event: Event) -> None:
+        late_ns = self.context.now_ns - self.heartbeats.next_ns
+        if late_ns >= self.settings.heartbeat_ns:
+            self._note_lag(late_ns)
         match event:
             case TimeCame():
                 self._on_time()
@@ -156,14 +175,35 @@ class Node:
                     self.membership.consider()
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
+            case Persisted(number):
+                self.disk.on_persisted(number)
+                self.heartbeats.disk_fails = self.disk.failing
+            case PersistFailed(_, text):
+                self.disk.on_failed(text)
+                self.heartbeats.disk_fails = self.disk.failing
+            case RegisterAnswered(number, swapped, revision, value):
+                if isinstance(self.arbiter, RegisterArbiter):
+                    self.arbiter.on_answered(number, swapped, revision, value)
+            case RegisterFailed(number, text):
+                if isinstance(self.arbiter, RegisterArbiter):
+                    self.arbiter.on_failed(number, text)
+            case FenceEnded(node_id, fenced, text):
+                self.membership.silent_peer.on_fenced(node_id, fenced, text)
+                self.membership.consider()
             case LeaveAsked():
-                self.leaving.start()
-                self.upkeep.placement_due = True
-                self._on_time()
+                self._leave()
             case ClientReceived() | PeerReceived():
                 raise AssertionError("handled before")
             case _:
                 assert_never(event)
+
+    def _note_lag(self, late_ns: int) -> None:
+        """The tick is overdue: this process was held up (a pause, a collector). That is nobody's silence."""
+        self.heartbeats.next_ns = self.context.now_ns
+        self.heartbeats.note_lag(late_ns)
+        self.membership.candidates.note_lag(late_ns)
+        self._replicas.note_lag(late_ns)
+        self.order.since_ns += late_ns
 
     # -- peers
 
@@ -300,6 +340,11 @@ class Node:
             self.upkeep.on_time()
         self.was_serving = serving
 
+    def _leave(self) -> None:
+        self.leaving.start()
+        self.upkeep.placement_due = True
+        self._on_time()
+
     # -- the directory
 
     def _on_installed(self, view: View) -> None:
@@ -363,14 +408,17 @@ class Node:
             if now_ns < self.next_ns and self.leaving.since_ns < 0:
                 return
         if now_ns >= heartbeats.next_ns:
+            self.disk.on_time()
+            self._look_at_memory()
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
-            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards()}))
+            self._complain()
             heartbeats.send_all()
             self.requests.on_time()
         self.membership.consider()
         self.clients.on_time()
         self.upkeep.on_time()
         self._replicas.ask_again()
+        self._replicas.join_again()
         self.leaving.on_time()
         if now_ns >= self.retired_ns:
             self.retired_ns = NEVER_NS
@@ -379,6 +427,28 @@ class Node:
         if self.next_ns <= now_ns:  # It is due, and cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
+
+    def _complain(self) -> None:
+        """Say whose acknowledgements are overdue.
+
+        A node that is frozen waits for none any more. What it complained of stands while the next
+        view is made, and no longer: it once kept all others out for ever (seed 2238).
+        """
+        context, heartbeats = self.context, self.heartbeats
+        if not context.frozen:
+            heartbeats.complained_ns = context.now_ns
+            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards()}))
+        elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
+            heartbeats.complaints = ()
+
+    def _look_at_memory(self) -> None:
+        """Whose replicas take all that they may: they get no new ones, and nothing that makes them grow."""
+        heartbeats = self.heartbeats
+        heartbeats.full = self._replicas.is_full()
+        full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
+        if heartbeats.full:
+            full.append(self.context.node_id)
+        self.context.full_nodes = tuple(full)
 
     # -- describing
 
@@ -390,32 +460,20 @@ class Node:
 
     def _describe(self, what: str) -> Any:
         if what == "cluster":
-            view = self.membership.view
-            members = [
-                [node_id, member.incarnation, member.join_epoch, list(self._urls(node_id))]
-                for node_id, member in (view.members.items() if view else ())
-            ]
-            return {
-                "node_id": self.context.node_id,
-                "epoch": self.context.epoch,
-                "coordinator": view.coordinator if view else "",
-                "arbiter": self.settings.arbiter_name,
-                "members": members,
-                "configured": list(self.settings.voters),
-                "serving": self.context.serving(),
-                "waiting_for": self.membership.describe_wait(),
-            }
-        if what == "checkpoints":
-            return [
-                [
-                    entry.name,
-                    entry.creation_id,
-                    entry.attributes.fields(),
-                    entry.active,
-                    [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
-                    len(entry.opens),
-                    entry.unlinked,
-                ]
-                for entry in self.order.directory.checkpoints.values()
-            ]
-        return None
+            membership = self.membership
+            waiting_for = membership.describe_wait()
+            return describe_cluster(
+                self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
+            )
+        return describe_checkpoints(self.order.directory) if what == "checkpoints" else None
+
+
+def make_arbiter(context: Context, disk: Disk, heartbeats: Heartbeats) -> Arbiter:
+    """The arbiter that the settings name."""
+    match context.settings.arbiter_name:
+        case "majority":
+            return MajorityArbiter(context, disk, heartbeats)
+        case "etcd":
+            return RegisterArbiter(context, disk)
+        case _:
+            return LocalArbiter(context, disk)

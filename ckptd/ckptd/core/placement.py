@@ -23,11 +23,11 @@ def place_replicas(held: dict[str, int], first: str, replicas: int) -> list[str]
 
 
 def missing_replicas(
-    directory: Directory, view: View, replicas: int, leaving: list[str]
+    directory: Directory, view: View, replicas: int, leaving: list[str], full: list[str]
 ) -> list[tuple[int, str]]:
     """(creation id, node) of replicas to add, so that each checkpoint that is not collocated has its number.
 
-    A node that is leaving counts as gone already: it hands over first.
+    A node that is leaving counts as gone already: it hands over first. One that is full gets no more.
     """
     held = held_by(directory, view)
     wanted: list[tuple[int, str]] = []
@@ -35,7 +35,8 @@ def missing_replicas(
         if entry.attributes.collocated or not entry.in_sync:
             continue
         staying = [node_id for node_id in entry.replicas if node_id not in leaving]
-        candidates = [node_id for node_id in held if node_id not in entry.replicas and node_id not in leaving]
+        taken = (*entry.replicas, *leaving, *full)
+        candidates = [node_id for node_id in held if node_id not in taken]
         candidates.sort(key=lambda node_id: (held[node_id], node_id))
         for node_id in candidates[: max(0, replicas - len(staying))]:
             held[node_id] += 1

@@ -39,6 +39,9 @@ _DESCRIPTOR_BYTES = 40
 class Replica:
     """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join).
 
+    `heard_seq`: how far its active replica said in `heard_epoch` that it had ordered. `losses`:
+    (seq it went on from, updates lost at least), each time that it took over.
+
     `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
     """
 
@@ -51,8 +54,11 @@ class Replica:
         "diverged",
         "dropped",
         "fallback",
+        "heard_epoch",
+        "heard_seq",
         "joining_from",
         "log",
+        "losses",
         "name",
         "reports",
         "sections",
@@ -76,7 +82,10 @@ class Replica:
         self.diverged = False
         self.dropped = False
         self.active: ActiveReplica | None = None
-        self.reports: dict[str, tuple[int, int]] = {}
+        self.reports: dict[str, tuple[int, int, int]] = {}
+        self.heard_seq = 0
+        self.heard_epoch = 0
+        self.losses: list[tuple[int, int]] = []
         self.sources: dict[str, JoinSource] = {}
         self.joining_from = ""
         self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
@@ -108,8 +117,10 @@ class Replica:
             if seq != log.seq + 1:
                 return False
             update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
+            content_bytes = self.sections.content_bytes
             if not self._apply(update):
                 return False
+            self.context.held_bytes += self.sections.content_bytes - content_bytes
             log.append(update)
             if self.sync:
                 log.pending.append(update)

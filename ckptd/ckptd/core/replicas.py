@@ -8,7 +8,9 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.active import ActiveReplica, Answer
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do, Entry
+from ckptd.core.heartbeat import Unacknowledged
 from ckptd.core.joining import JoinSource, quarantine, take_chunk, take_joined
+from ckptd.core.memory import Memory
 from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.settings import MILLISECOND_NS
@@ -16,10 +18,16 @@ from ckptd.core.view import View
 
 EARLY_FRAMES_MAX = 10_000
 ASK_AGAIN_NS = 250 * MILLISECOND_NS
+JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
+UNACKNOWLEDGED_MAX = 32
+"""Checkpoints that a heartbeat tells of; with more a reported loss is still a lower bound."""
 
 
 class Replicas:
-    """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet."""
+    """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet.
+
+    `put_off`: creation ids of joins that found no memory, and when they are tried again.
+    """
 
     def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
         self.context = context
@@ -31,6 +39,8 @@ class Replicas:
         self.watched: dict[int, ActiveReplica] = {}
         self.asks: dict[int, int] = {}
         self.ask_again_ns = 0
+        self.memory = Memory(context)
+        self.put_off: dict[int, int] = {}
         self.early: dict[int, list[tuple[str, Frame]]] = {}
         self.early_frames = 0
         self.ask: Callable[[list[object]], None] = lambda op: None
@@ -52,6 +62,8 @@ class Replicas:
             replica.sources.clear()
             replica.waiting_joins.clear()
             replica.joining_from = ""
+            if replica.heard_epoch != last_epoch:
+                replica.heard_seq = 0
             replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
             if entry is None:
@@ -111,7 +123,7 @@ class Replicas:
             replica.joining_from = ""
             replica.reports.clear()
             return
-        if replica.joining_from == entry.active:
+        if replica.joining_from == entry.active or entry.creation_id in self.put_off:
             return
         replica.reports.clear()
         replica.sources.clear()
@@ -125,7 +137,11 @@ class Replicas:
     def _report(self, replica: Replica, active: str) -> None:
         term = self.directory.checkpoints[replica.creation_id].term
         frame = encode_frame(
-            Kind.ACK, replica.creation_id, self.context.epoch, replica.log.seq, pack_body([term])
+            Kind.ACK,
+            replica.creation_id,
+            self.context.epoch,
+            replica.log.seq,
+            pack_body([term, replica.heard_seq]),
         )
         self.context.send_peer(active, frame)
 
@@ -168,6 +184,8 @@ class Replicas:
         for replica in self.held.values():
             for session in sessions:
                 replica.log.answers.pop(session, None)
+                if replica.active is not None:
+                    replica.active.refused.forget(session)
 
     # -- messages
 
@@ -191,7 +209,11 @@ class Replicas:
                 last_epoch, complete = unpack_array(frame.body, 2)[:2]
                 self._on_join(replica, node_id, (last_epoch, frame.c, bool(complete)))
             case Kind.CHUNK:
-                if node_id == self._source_of(replica):
+                if node_id != self._source_of(replica):
+                    return
+                if replica.active is None and not self.memory.has_room_for_copy(len(frame.body)):
+                    self._put_join_off(replica)
+                else:
                     take_chunk(replica, frame, node_id)
             case Kind.CHUNK_ACK:
                 if node_id in replica.sources:
@@ -209,7 +231,8 @@ class Replicas:
             if not replica.stage(node_id, frame.c, frame.body):
                 self._drop_unless_joining(replica)
         elif frame.body:
-            self._on_report(replica, node_id, unpack_array(frame.body, 1)[0], frame.c)
+            term, heard_seq = unpack_array(frame.body, 2)[:2]
+            self._on_report(replica, node_id, term, frame.c, heard_seq)
         elif active is not None:
             if active.ready:
                 active.on_ack(node_id, frame.c)
@@ -238,13 +261,13 @@ class Replicas:
         if not was_ready:
             self.after_progress(active.replica)
 
-    def _on_report(self, replica: Replica, node_id: str, term: int, seq: int) -> None:
+    def _on_report(self, replica: Replica, node_id: str, term: int, seq: int, heard_seq: int) -> None:
         """A replica says what it holds, and that it takes updates from nobody else in this term.
 
         An acknowledgement alone does not say that: one that was under way when a node gave
         the role up and took it again let it serve beside the other (seed 33).
         """
-        replica.reports[node_id] = (term, seq)
+        replica.reports[node_id] = (term, seq, heard_seq)
         if replica.active is not None and replica.active.term == term:
             was_ready = replica.active.ready
             replica.active.on_report(node_id, seq)
@@ -376,7 +399,59 @@ class Replicas:
                 replica.joining_from = ""
                 self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
 
+    # -- what heartbeats say of asynchronous checkpoints
+
+    def unacknowledged(self, node_id: str) -> Unacknowledged:
+        """How far the asynchronous active replicas here have ordered, where that node may lack some of it."""
+        ordered: Unacknowledged = []
+        for creation_id, active in self.watched.items():
+            seq = active.replica.log.seq
+            if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
+                ordered.append((creation_id, seq))
+                if len(ordered) == UNACKNOWLEDGED_MAX:
+                    break
+        return ordered
+
+    def on_unacknowledged(self, ordered: Unacknowledged) -> None:
+        """Remember it: should that node be lost, it tells how much is lost with it, at least."""
+        for creation_id, seq in ordered:
+            replica = self.held.get(creation_id)
+            if replica is not None and replica.active is None:
+                replica.heard_seq = max(replica.heard_seq, seq)
+                replica.heard_epoch = self.context.epoch
+
+    # -- memory
+
+    def is_full(self) -> bool:
+        """Whether this node's replicas take all that they may."""
+        return self.memory.is_full(self.held.values())
+
+    def _put_join_off(self, replica: Replica) -> None:
+        """There is no room for this copy: give back what it took, and try again later."""
+        name = replica.name.decode(errors="replace")
+        self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
+        self.context.count("joins_without_memory")
+        replica.drop()
+        replica.joining_from = ""
+        self.memory.count_again_ns = 0
+        self.put_off[replica.creation_id] = self.context.now_ns + JOIN_AGAIN_NS
+
+    def join_again(self) -> None:
+        """Begin again the joins that found no room, once they may and there is."""
+        for creation_id, at_ns in list(self.put_off.items()):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None or creation_id not in self.held:
+                del self.put_off[creation_id]
+            elif at_ns <= self.context.now_ns and not self.is_full():
+                del self.put_off[creation_id]
+                self._follow(entry, False)
+
     # -- what time brings
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up: acknowledgements that it did not read meanwhile are not overdue."""
+        for active in self.watched.values():
+            active.progress_ns = min(active.progress_ns + lag_ns, self.context.now_ns)
 
     def watch(self) -> None:
         """Let every active replica that has something open do what is due."""

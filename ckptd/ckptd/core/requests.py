@@ -31,6 +31,8 @@ Key = tuple[int, int]
 class Requests:
     """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica.
 
+    `crowded`: so many wait that a client's next one is answered TRY_AGAIN (nothing was done for it).
+
     `early_queries` of other nodes wait until this node's active replica serves.
     """
 
@@ -48,6 +50,7 @@ class Requests:
         self.deferred: dict[Key, tuple[Request, bytes]] = {}
         self.token = 0
         self.draining = False
+        self.crowded = False
         self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
 
     # -- going
@@ -172,10 +175,23 @@ class Requests:
             [attributes, count, content_bytes, entry.active, replicas, len(entry.opens), entry.unlinked]
         )
 
+    def _has_room(self, request: Request) -> bool:
+        """Whether one more may wait; else it is answered. One that may have been done must wait."""
+        waiting = len(self.held) + len(self.forwarded) + len(self.queries)
+        if not self.crowded and waiting < self.context.settings.requests_waiting_max:
+            return True
+        if request.maybe_done or type(request.origin) is str:
+            return True
+        self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
+        return False
+
     def _hold(self, request: Request) -> None:
-        self.held[request.session, request.number] = request
+        if self._has_room(request):
+            self.held[request.session, request.number] = request
 
     def _forward(self, request: Request, node_id: str) -> None:
+        if not self._has_room(request):
+            return
         request.to = node_id
         if request.kind not in READS:
             request.maybe_done = True
@@ -203,10 +219,24 @@ class Requests:
             # The sender knows more of the directory than has come to us: of this session, or this checkpoint.
             self._hold(request)
             return
-        if creation_id and frame.c not in self.order.directory.sessions:
-            self.answer(request, answer_error(codes.BAD_HANDLE, "this session has ended"))
-            return
-        self.dispatch(request)
+        if not self._is_over(request):
+            self.dispatch(request)
+
+    def _is_over(self, request: Request) -> bool:
+        """Whether its session has ended, or has left the node that it came by.
+
+        The client asks again where it is now, and may have been told the outcome there: a copy
+        that comes by the old way, from a node that was paused say, must do nothing any more.
+        """
+        session = self.order.directory.sessions.get(request.session)
+        if request.kind == Kind.ATTACH:
+            return False
+        if session is None:
+            if request.creation_id:
+                self.answer(request, answer_error(codes.BAD_HANDLE, "this session has ended"))
+            return bool(request.creation_id)
+        came_by = request.origin if type(request.origin) is str else self.context.node_id
+        return session.node_id != came_by
 
     def on_forward_answer(self, frame: Frame) -> None:
         request = self.forwarded.get((frame.c, frame.a))
@@ -301,7 +331,8 @@ class Requests:
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
             for request in held.values():
-                self.dispatch(request)
+                if not self._is_over(request):
+                    self.dispatch(request)
         if self.early_queries and self.context.serving():
             early_queries, self.early_queries = self.early_queries, []
             for node_id, frame in early_queries:
@@ -347,6 +378,7 @@ class Requests:
     def on_time(self) -> None:
         """Tell those that have waited long, and for whom nothing was done, to try again."""
         now_ns, settings = self.context.now_ns, self.context.settings
+        self._look_at_room()
         for key, request in list(self.held.items()):
             waited_ns = now_ns - request.since_ns
             if waited_ns >= settings.hold_ns and not request.maybe_done and isinstance(request.origin, int):
@@ -357,6 +389,11 @@ class Requests:
         for key, request in list(self.forwarded.items()):
             if now_ns - request.since_ns >= FORGET_NS and request.origin not in self.links:
                 del self.forwarded[key]
+
+    def _look_at_room(self) -> None:
+        waiting_bytes = sum(len(request.body) for request in self.held.values())
+        waiting_bytes += sum(len(request.body) for request in self.forwarded.values())
+        self.crowded = waiting_bytes > self.context.settings.requests_waiting_bytes_max
 
     def why_held(self, request: Request) -> str:
         """What a held request waits for, in words."""

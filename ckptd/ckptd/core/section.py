@@ -17,8 +17,14 @@ from ckpt_protocol.messages import Op
 from ckptd.core.attributes import Attributes
 from ckptd.core.refusal import Refusal
 
+SECTION_BYTES: Final = 300
+"""About what a section costs beside its content and its id."""
+
 VALID: Final = SA_CKPT_SECTION_VALID
 CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
+SEQ_BITS: Final = 40
+"""Of a generated id of eight bytes; the rest is the epoch's."""
+
 _FIELDS_OF_CREATE: Final = 4  # A fifth, true, marks an id that was generated.
 DEFAULT_ID: Final = b""
 
@@ -45,20 +51,15 @@ Before = dict[bytes, Section | None]
 """What stood under each id that an update touched; None: nothing."""
 
 
-Handler = Callable[[Any, int, int, Before], bytes | None]
-"""Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
-
-
 class SectionTable:
-    """All sections of one replica, within its checkpoint's limits."""
+    """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated."""
 
     __slots__ = (
         "_cap",
-        "_of_all",
-        "_of_clients",
         "_sorted",
         "attributes",
         "content_bytes",
+        "epoch",
         "expirations",
         "sections",
     )
@@ -67,19 +68,10 @@ class SectionTable:
         self.attributes = attributes
         self.sections: dict[bytes, Section] = {}
         self.content_bytes = 0
+        self.epoch = 0
         self.expirations: list[tuple[int, bytes]] = []
         self._sorted: list[bytes] | None = None
         self._cap = attributes.section_bytes_cap
-        self._of_clients: dict[int, Handler] = {
-            Op.CREATE: self._create,
-            Op.DELETE: self._delete,
-            Op.OVERWRITE: self._overwrite,
-            Op.WRITE: self._write,
-            Op.EXPIRATION_SET: self._set_expiration,
-            Op.PUT: self._put,
-            Op.PATCH: self._patch,
-        }
-        self._of_all = {**self._of_clients, Op.REMOVE: self._remove, Op.PIECE: self._piece}
         if attributes.sections_max == 1:
             self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, 0, 0)
 
@@ -95,12 +87,12 @@ class SectionTable:
         """
         if type(ops) is not list or not ops:
             raise Refusal(codes.INVALID_PARAM, "an update without operations")
-        handlers = self._of_clients if of_client else self._of_all
+        handlers = _OF_CLIENTS if of_client else _OF_ALL
         generated: list[bytes] | None = None
         index = 0
         try:
             for index, op in enumerate(ops):  # noqa: B007 (the handlers below need it)
-                made = handlers[op[0]](op, time_ns, seq, before)
+                made = handlers[op[0]](self, op, time_ns, seq, before)
                 if made is not None:
                     generated = [*(generated or ()), made]
         except Refusal as refusal:
@@ -211,12 +203,17 @@ class SectionTable:
         return section_id if len(op) > _FIELDS_OF_CREATE else None
 
     def _generate_id(self, seq: int) -> bytes:
-        """An id that is free: the update's seq in up to eight bytes, counted on while it is taken."""
+        """An id that is free: epoch and seq of the update in up to eight bytes, counted on while it is taken.
+
+        The epoch, since a seq is given again where an asynchronous checkpoint lost its last updates:
+        an id that one client was told would name another's section.
+        """
         if len(self.sections) >= self.attributes.sections_max:
             raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
         width = min(self.attributes.section_id_bytes_max, 8)
         space = 256**width
-        for number in range(seq, seq + min(space, len(self.sections) + 1)):
+        first = (self.epoch << SEQ_BITS) + seq
+        for number in range(first, first + min(space, len(self.sections) + 1)):
             section_id: bytes = (number % space).to_bytes(width, "big")
             if section_id not in self.sections:
                 return section_id
@@ -351,6 +348,11 @@ class SectionTable:
 
     # -- looking
 
+    @property
+    def held_bytes(self) -> int:
+        """About what all this takes."""
+        return self.content_bytes + SECTION_BYTES * len(self.sections)
+
     def next_expiration_ns(self) -> int | None:
         """When the next section's time comes (ns since 1970), None for never."""
         heap = self.expirations
@@ -392,3 +394,23 @@ class SectionTable:
         """Every section as it is staged, in byte order."""
         for section_id in self.sorted_ids():
             yield section_id, self.sections[section_id]
+
+
+Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
+"""Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
+
+# Not in each table: bound methods would make a cycle of it, and the daemon leaves cycles uncollected.
+_OF_CLIENTS: Final[dict[int, Handler]] = {
+    Op.CREATE: SectionTable._create,
+    Op.DELETE: SectionTable._delete,
+    Op.OVERWRITE: SectionTable._overwrite,
+    Op.WRITE: SectionTable._write,
+    Op.EXPIRATION_SET: SectionTable._set_expiration,
+    Op.PUT: SectionTable._put,
+    Op.PATCH: SectionTable._patch,
+}
+_OF_ALL: Final[dict[int, Handler]] = {
+    **_OF_CLIENTS,
+    Op.REMOVE: SectionTable._remove,
+    Op.PIECE: SectionTable._piece,
+}

@@ -19,7 +19,16 @@ class Settings:
     """The other data nodes that are configured, by node id."""
 
     arbiter: str = ""
-    """`single`, `pair` or `majority`; "" chooses by the number of configured nodes (1, 2, more)."""
+    """`single`, `pair`, `majority` or `etcd`; "" chooses by the number of voters (1, 2, more)."""
+
+    on_silent_peer: str = "keep-active"
+    """What a `pair` does when one is silent: `keep-active`, `block`, `fence` or `promote`."""
+
+    witness: bool = False
+    """This node votes and holds no data."""
+
+    witnesses: tuple[str, ...] = ()
+    """Other nodes that vote and hold no data, by node id; they are no `peers`."""
 
     replicas: int = 3
     """How many replicas a checkpoint that is not collocated gets, at most one a node."""
@@ -55,6 +64,18 @@ class Settings:
     leave_ns: int = 10 * SECOND_NS
     """How long a leaving node tries to hand over before it leaves all the same."""
 
+    memory_bytes_max: int = 0
+    """What this node's replicas may take together, about; more is answered NO_MEMORY. 0: no limit."""
+
+    requests_waiting_max: int = 100_000
+    """Requests that wait at a node, for a view or for another node; more are answered TRY_AGAIN."""
+
+    requests_waiting_bytes_max: int = 256 * 1024 * 1024
+    """What the bodies of those may take together."""
+
+    register_probe_ns: int = 2 * SECOND_NS
+    """How often a node asks the `etcd` arbiter whether it is there, when nothing else asks it."""
+
     checkpoints_max: int = 100_000
     sessions_max: int = 100_000
     opens_per_session_max: int = 100_000
@@ -64,10 +85,15 @@ class Settings:
         """The arbiter in force."""
         if self.arbiter:
             return self.arbiter
-        nodes = 1 + len(self.peers)
+        nodes = len(self.voters)
         return "single" if nodes == 1 else "pair" if nodes == 2 else "majority"
 
     @property
+    def all_witnesses(self) -> tuple[str, ...]:
+        """Every witness, this node included where it is one."""
+        return tuple(sorted((*self.witnesses, self.node_id))) if self.witness else self.witnesses
+
+    @property
     def voters(self) -> tuple[str, ...]:
-        """The configured data nodes, sorted: who votes under `majority`."""
-        return tuple(sorted((self.node_id, *self.peers)))
+        """The configured data nodes and witnesses, sorted: who votes under `majority`."""
+        return tuple(sorted((self.node_id, *self.peers, *self.witnesses)))

@@ -20,6 +20,7 @@ class Upkeep:
         self.view: View | None = None
         self.next_expiry_ns = NEVER_NS
         self.placement_due = False
+        self.unavailable: list[int] = []
         self.orphans_ns: dict[tuple[int, int], int] = {}
 
     def on_installed(self, view: View) -> None:
@@ -34,6 +35,8 @@ class Upkeep:
             for session, entry in self.order.directory.sessions.items()
             if entry.node_id not in view.members
         ]
+        checkpoints = self.order.directory.checkpoints
+        self.unavailable = [entry.creation_id for entry in checkpoints.values() if entry.holders]
         self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
@@ -51,6 +54,8 @@ class Upkeep:
         now_ns = self.context.now_ns
         if now_ns >= self.next_expiry_ns:
             self._expire(now_ns)
+        if self.unavailable:
+            self._look_for_lost_holders()
         if self.placement_due and self.order.staged is None and not self.order.queue:
             self.placement_due = False
             for creation_id, node_id in self._missing():
@@ -59,6 +64,24 @@ class Upkeep:
             if until_ns <= now_ns:
                 del self.orphans_ns[session, generation]
                 self.order.submit([Do.END, session, generation])
+
+    def _look_for_lost_holders(self) -> None:
+        """A checkpoint waits for its holders until they are back, proved dead or given up."""
+        checkpoints = self.order.directory.checkpoints
+        waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
+        self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
+        if self.order.staged is not None or self.order.queue:
+            return
+        lost = {
+            (node_id, incarnation)
+            for entry in waiting
+            for node_id, incarnation in entry.holders.items()
+            if self.heartbeats.counts_as_dead(node_id, incarnation)
+        }
+        for node_id, incarnation in sorted(lost):
+            self.context.log(f"what only node {node_id} held is lost", "warning")
+            self.context.count("holders_lost")
+            self.order.submit([Do.LOST, node_id, incarnation])
 
     def next_ns(self) -> int:
         """When something may be due, at the coordinator."""
@@ -69,10 +92,13 @@ class Upkeep:
     def _missing(self) -> list[tuple[int, str]]:
         assert self.view is not None
         leaving = [peer.node_id for peer in self.heartbeats.peers.values() if peer.leaving]
+        full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
         if self.heartbeats.leaving:
             leaving.append(self.context.node_id)
+        if self.heartbeats.full:
+            full.append(self.context.node_id)
         replicas = self.context.settings.replicas
-        return missing_replicas(self.order.directory, self.view, replicas, leaving)
+        return missing_replicas(self.order.directory, self.view, replicas, leaving, full)
 
     def _expire(self, now_ns: int) -> None:
         """Order the end of checkpoints whose retention is over; ordered, as one may be opened meanwhile."""

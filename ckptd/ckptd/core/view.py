@@ -32,13 +32,17 @@ class Departure:
 class View:
     """One epoch's members by node id (sorted), and the stays of those that left.
 
-    `founded` is the epoch of the cold start that this history began with.
+    `founded` is the epoch of the cold start that this history began with. `witnesses` are
+    those that were heard, by node id, with the start of each. `forced`: the operator had
+    it decided.
     """
 
     epoch: int
     members: dict[str, Member]
     departures: tuple[Departure, ...] = field(default=())
     founded: int = 0
+    witnesses: dict[str, int] = field(default_factory=dict)
+    forced: bool = False
 
     @property
     def coordinator(self) -> str:
@@ -61,6 +65,8 @@ class View:
             [[node_id, member.incarnation, member.join_epoch] for node_id, member in self.members.items()],
             [[d.node_id, d.incarnation, d.join_epoch, d.last_epoch] for d in self.departures],
             self.founded,
+            [[node_id, incarnation] for node_id, incarnation in self.witnesses.items()],
+            self.forced,
         ]
 
 
@@ -68,11 +74,14 @@ def parse_view(fields: Any) -> View:
     """A view as it travelled. Raises: FrameError."""
     try:
         epoch, members, departures, founded = fields[:4]
+        witnesses, forced = fields[4:6] if len(fields) > 5 else ((), False)
         return View(
             int(epoch),
             {str(node_id): Member(int(inc), int(join)) for node_id, inc, join in sorted(members)},
             tuple(Departure(str(n), int(i), int(j), int(last)) for n, i, j, last in departures),
             int(founded),
+            {str(node_id): int(incarnation) for node_id, incarnation in sorted(witnesses)},
+            bool(forced),
         )
     except (TypeError, ValueError) as error:
         raise FrameError(f"no view: {error}") from None
@@ -83,12 +92,15 @@ def succession(view: View) -> list[str]:
     return sorted(view.members, key=lambda node_id: (view.members[node_id].join_epoch, node_id))
 
 
-def founding(epoch: int, members: dict[str, int]) -> View:
+def founding(epoch: int, members: dict[str, int], witnesses: dict[str, int] | None = None) -> View:
     """The first view of a history: everybody joins, nobody has data."""
-    return View(epoch, {node_id: Member(members[node_id], epoch) for node_id in sorted(members)}, (), epoch)
+    joined = {node_id: Member(members[node_id], epoch) for node_id in sorted(members)}
+    return View(epoch, joined, (), epoch, witnesses or {})
 
 
-def following(view: View, epoch: int, members: dict[str, int]) -> View:
+def following(
+    view: View, epoch: int, members: dict[str, int], witnesses: dict[str, int] | None = None
+) -> View:
     """The view of `epoch` with these members (node id to incarnation), as it follows `view`.
 
     Who was a member, and is the same start of its node, keeps its join epoch; anybody
@@ -104,7 +116,7 @@ def following(view: View, epoch: int, members: dict[str, int]) -> View:
     for node_id, member in view.members.items():
         if new.get(node_id) != member:
             departures.append(Departure(node_id, member.incarnation, member.join_epoch, view.epoch))
-    return View(epoch, new, tuple(_recent(departures)), view.founded)
+    return View(epoch, new, tuple(_recent(departures)), view.founded, witnesses or {})
 
 
 def _recent(departures: list[Departure]) -> Iterable[Departure]:
@@ -145,6 +157,23 @@ def _did_nothing(view: View, epoch: int, installed: dict[str, int], before: dict
         for departure in view.departures
         if departure.node_id in view.members
         and departure.incarnation < view.members[departure.node_id].incarnation
+    )
+
+
+def served_by_earlier_starts(view: View, before: dict[str, int]) -> int:
+    """The newest epoch in which an earlier start of a member may have served, by its disk; 0 for none.
+
+    A disk that was lost says nothing (`before` is beyond any epoch), but a start served in no
+    view that it was not a member of.
+    """
+    return max(
+        (
+            min(before[departure.node_id], departure.last_epoch)
+            for departure in view.departures
+            if departure.node_id in view.members
+            and departure.incarnation < view.members[departure.node_id].incarnation
+        ),
+        default=0,
     )
 
 

@@ -5,13 +5,19 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from ckptd.core.node import Node
+from ckptd.core.making import make_core
 from ckptd.runtime.config import Config
 from ckptd.runtime.config_sources import load_config, read_key
-from ckptd.runtime.daemon import Daemon, settle_garbage_collector
+from ckptd.runtime.daemon import Daemon
 from ckptd.runtime.errors import EXIT_FAILURE, ConfigRefused, NodeFailed, Refusal
 from ckptd.runtime.logs import logger, set_up_logging
+from ckptd.runtime.memory import settle_garbage_collector
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""The thread that writes records asks for the interpreter a few times a record: with the default of
+5 ms each, a busy loop made a promise, and so a fail-over, wait for tens of milliseconds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(sys.argv[1:] if arguments is None else arguments)
         set_up_logging(config.log_level)
         key = read_key(config)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-            runner.run(_run(Daemon(config, key, Node)))
+            runner.run(_run(Daemon(config, key, make_core)))
     except Refusal as refusal:
         print(f"ckptd: {refusal}", file=sys.stderr)
         return refusal.exit_code

@@ -5,62 +5,31 @@ The model knows nothing of where a value comes from: see `config_sources`.
 
 import dataclasses
 import os
+import shlex
 import socket
-from collections.abc import Mapping
+import urllib.parse
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODE_ID_BYTES_MAX, NODES_MAX
+from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODES_MAX
 from ckptd.core.settings import MILLISECOND_NS, Settings
 from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
-
-MiB: Final = 1024 * 1024
-
-
-def _parse_host_port(value: object) -> object:
-    return HostPort.parse(value) if isinstance(value, str) else value
-
-
-def _parse_peers(value: object) -> object:
-    """`b=host:port,c=host:port`, or the same as a TOML table."""
-    if isinstance(value, Mapping):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("expected b=host:port,c=host:port or a table")
-    peers: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in value.split(","))):
-        node_id, equals, address = part.partition("=")
-        if not equals:
-            raise ValueError(f"{part!r} is not node=host:port")
-        if node_id.strip() in peers:
-            raise ValueError(f"node {node_id.strip()!r} stands there twice")
-        peers[node_id.strip()] = address
-    return peers
-
-
-def _parse_mode(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return int(value, 8)
-        except ValueError:
-            raise ValueError(f"{value!r} is no octal file mode") from None
-    return value
-
-
-def _check_node_id(value: str) -> str:
-    if not value or len(value.encode()) > NODE_ID_BYTES_MAX:
-        raise ValueError(f"a node id has 1 to {NODE_ID_BYTES_MAX} bytes")
-    if not value.isprintable() or any(character in " ,=/" for character in value):
-        raise ValueError(f"{value!r} is no node id: no blanks, commas, equals signs or slashes")
-    return value
-
-
-Address = Annotated[HostPort, BeforeValidator(_parse_host_port)]
-Milliseconds = Annotated[float, Field(gt=0, le=86_400_000, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0, le=2**31)]
-Size = Annotated[int, Field(ge=64 * 1024, le=2**40)]
+from ckptd.runtime.config_checks import RULES
+from ckptd.runtime.config_types import (
+    Address,
+    Addresses,
+    Count,
+    FileMode,
+    MiB,
+    Milliseconds,
+    Names,
+    OptionalPath,
+    Size,
+    check_node_id,
+)
+from ckptd.runtime.memory import memory_for_replicas
 
 
 class Config(BaseModel):
@@ -70,7 +39,7 @@ class Config(BaseModel):
 
     cluster: str = Field("ckptd", description="the cluster's name; nodes of another one are refused")
     key: str = Field("", repr=False, description="the cluster's key; prefer key_file, since flags show in ps")
-    key_file: Path | None = Field(None, description="a file that holds the cluster's key")
+    key_file: OptionalPath = Field(None, description="a file that holds the cluster's key")
     node_id: str = Field(
         default_factory=socket.gethostname, description="this node's name (default: the host's)"
     )
@@ -79,18 +48,25 @@ class Config(BaseModel):
         description="host:port for peers and clients, TCP and UDP; port 0: any free one",
     )
     advertise: Address | None = Field(None, description="host:port that clients elsewhere reach this node by")
-    peers: Annotated[dict[str, Address], BeforeValidator(_parse_peers)] = Field(
+    peers: Addresses = Field(
         default_factory=dict,
         description="the other nodes, b=host:port,c=host:port; an own entry is the `advertise`",
     )
     socket: str = Field("", description="unix socket for local clients; `none`: no such socket")
-    socket_mode: Annotated[int, BeforeValidator(_parse_mode), Field(ge=0, le=0o777)] = Field(
-        0o600, description="file mode of the unix socket, octal"
+    socket_mode: FileMode = Field(0o600, description="file mode of the unix socket, octal")
+    state_dir: OptionalPath = Field(None, description="where promises and the incarnation are kept")
+    arbiter: Literal["", "single", "pair", "majority", "etcd"] = Field(
+        "", description="single, pair, majority or etcd (default: by the number of voters, 1, 2 or more)"
     )
-    state_dir: Path | None = Field(None, description="where promises and the incarnation are kept")
-    arbiter: Literal["", "single", "pair", "majority"] = Field(
-        "", description="single, pair or majority (default: by the number of nodes, 1, 2 or more)"
+    on_silent_peer: Literal["keep-active", "block", "fence", "promote"] = Field(
+        "keep-active", description="what a pair does when one of both is silent"
     )
+    fence_hook: str = Field(
+        "", description="a command that switches a node off; the node id is its last argument"
+    )
+    fence_timeout_ms: Milliseconds = Field(10_000, description="after this the fence hook is killed")
+    witness: bool = Field(False, description="vote, and hold no data")
+    witnesses: Names = Field((), description="which nodes are witnesses, w,x; they are among the peers")
     replicas: int = Field(
         3, ge=1, le=NODES_MAX, description="replicas of a checkpoint that is not collocated"
     )
@@ -129,6 +105,27 @@ class Config(BaseModel):
     pending_bytes_max: Size = Field(
         64 * MiB, description="unacknowledged updates of a checkpoint; more: TRY_AGAIN"
     )
+    memory_bytes_max: int = Field(
+        0,
+        ge=0,
+        le=2**50,
+        description="what this node's replicas may take together; 0: half of what this process may have",
+    )
+    requests_waiting_max: Count = Field(
+        100_000, description="requests that wait at a node, for a view or for another node; more: TRY_AGAIN"
+    )
+    requests_waiting_bytes_max: Size = Field(256 * MiB, description="what those may take together")
+    register_probe_ms: Milliseconds = Field(2_000, description="between two looks whether etcd is there")
+    etcd_endpoints: Names = Field((), description="URLs of etcd's members, https://e1:2379,https://e2:2379")
+    etcd_register: str = Field("", description="etcd's key with the view (default: /ckptd/CLUSTER/view)")
+    etcd_user: str = Field("", description="who asks etcd, where that wants a password")
+    etcd_password_file: OptionalPath = Field(None, description="a file that holds the password for etcd")
+    etcd_ca_file: OptionalPath = Field(None, description="who signs etcd's certificates")
+    etcd_cert_file: OptionalPath = Field(None, description="this node's certificate for etcd, PEM")
+    etcd_cert_key_file: OptionalPath = Field(
+        None, description="its private key (default: in etcd_cert_file), PEM"
+    )
+    etcd_timeout_ms: Milliseconds = Field(1_000, description="one request to one member of etcd")
     checkpoints_max: Count = Field(100_000, description="checkpoints in the cluster")
     sessions_max: Count = Field(100_000, description="sessions in the cluster")
     opens_per_session_max: Count = Field(100_000, description="open handles of one session")
@@ -139,6 +136,10 @@ class Config(BaseModel):
     peer_buffer_bytes_max: Size = Field(256 * MiB, description="unsent bytes after which a peer is cut off")
     quarantine_bytes_max: Size = Field(1024 * MiB, description="all files in quarantine together")
 
+    record_events: OptionalPath = Field(
+        None, description="a directory: every start writes what the core is told there, payload too"
+    )
+    record_events_bytes_max: Size = Field(256 * MiB, description="all recordings in that directory together")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="lines logged"
     )
@@ -151,7 +152,7 @@ class Config(BaseModel):
     @field_validator("node_id")
     @classmethod
     def _node_id_is_a_name(cls, value: str) -> str:
-        return _check_node_id(value)
+        return check_node_id(value)
 
     @field_validator("cluster")
     @classmethod
@@ -176,31 +177,44 @@ class Config(BaseModel):
     @classmethod
     def _peers_have_names_and_ports(cls, value: dict[str, HostPort]) -> dict[str, HostPort]:
         for node_id, address in value.items():
-            _check_node_id(node_id)
+            check_node_id(node_id)
             if address.port == 0:
                 raise ValueError(f"peer {node_id!r} needs a port")
         if len(value) > NODES_MAX:
             raise ValueError(f"a cluster has at most {NODES_MAX} nodes")
         return value
 
+    @field_validator("witnesses")
+    @classmethod
+    def _witnesses_have_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_node_id(node_id) for node_id in value)
+
+    @field_validator("fence_hook")
+    @classmethod
+    def _fence_hook_is_a_command(cls, value: str) -> str:
+        if value and not shlex.split(value):
+            raise ValueError("it names no program")
+        return value
+
+    @field_validator("etcd_endpoints")
+    @classmethod
+    def _endpoints_are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            # Not told in full: it might hold a password.
+            url = urllib.parse.urlsplit(text)
+            if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+                raise ValueError("an endpoint is a URL such as https://host:2379, without a user")
+            _ = url.port  # Raises: ValueError.
+        return tuple(text.rstrip("/") for text in value)
+
     # -- settings against each other
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if not self.heartbeat_ms < self.lease_ms < self.grace_ms:
-            raise ValueError(
-                "heartbeat_ms < lease_ms < grace_ms must hold, so that a lease ends before a take-over: "
-                f"they are {self.heartbeat_ms:g}, {self.lease_ms:g} and {self.grace_ms:g}"
-            )
-        if self.key and self.key_file:
-            raise ValueError("key and key_file are both set")
-        peers = len(self.other_nodes)
-        if self.arbiter == "single" and peers:
-            raise ValueError("arbiter single is for a node without peers")
-        if self.arbiter == "pair" and peers != 1:
-            raise ValueError(f"arbiter pair needs exactly one peer, not {peers}")
-        if self.arbiter == "majority" and not peers:
-            raise ValueError("arbiter majority needs peers")
+        for rule in RULES:
+            wrong = rule(self)
+            if wrong:
+                raise ValueError(wrong)
         return self
 
     # -- what follows from them
@@ -209,6 +223,33 @@ class Config(BaseModel):
     def other_nodes(self) -> dict[str, HostPort]:
         """The peers without this node itself: one file may serve every node of a cluster."""
         return {node_id: self.peers[node_id] for node_id in sorted(self.peers) if node_id != self.node_id}
+
+    @property
+    def is_witness(self) -> bool:
+        """Whether this node votes and holds no data: one file may serve witnesses too."""
+        return self.witness or self.node_id in self.witnesses
+
+    @property
+    def other_witnesses(self) -> tuple[str, ...]:
+        """The peers that vote and hold no data."""
+        return tuple(node_id for node_id in self.other_nodes if node_id in self.witnesses)
+
+    @property
+    def data_nodes(self) -> tuple[str, ...]:
+        """The nodes that hold data, this one among them unless it is a witness."""
+        others = (node_id for node_id in self.other_nodes if node_id not in self.witnesses)
+        return tuple(sorted((*others, *(() if self.is_witness else (self.node_id,)))))
+
+    @property
+    def arbiter_name(self) -> str:
+        """The arbiter in force."""
+        others = tuple(self.other_nodes)
+        return Settings(self.node_id, peers=others, arbiter=self.arbiter).arbiter_name
+
+    @property
+    def etcd_register_name(self) -> str:
+        """The key of etcd that holds the view."""
+        return self.etcd_register or f"/ckptd/{self.cluster}/view"
 
     @property
     def socket_path(self) -> Path | None:
@@ -234,7 +275,13 @@ class Config(BaseModel):
         values: dict[str, Any] = {}
         for name in (field.name for field in dataclasses.fields(Settings)):
             if name == "peers":
-                values[name] = tuple(self.other_nodes)
+                values[name] = tuple(n for n in self.data_nodes if n != self.node_id)
+            elif name == "witness":
+                values[name] = self.is_witness
+            elif name == "witnesses":
+                values[name] = self.other_witnesses
+            elif name == "memory_bytes_max":
+                values[name] = self.memory_bytes_max or memory_for_replicas()
             elif name.endswith("_ns"):
                 values[name] = round(getattr(self, f"{name[:-3]}_ms") * MILLISECOND_NS)
             else:

@@ -93,15 +93,29 @@ def read_key(config: Config) -> bytes:
     """The cluster's key, b"" where none is set. Raises: ConfigRefused."""
     if config.key_file is None:
         return config.key.encode()
+    return _read_secret("key_file", config.key_file)
+
+
+def read_etcd_password(config: Config) -> str:
+    """The password for etcd, "" where none is set. Raises: ConfigRefused."""
+    if config.etcd_password_file is None:
+        return ""
     try:
-        key = config.key_file.read_bytes().strip()
+        return _read_secret("etcd_password_file", config.etcd_password_file).decode()
+    except UnicodeDecodeError:
+        raise ConfigRefused(f"etcd_password_file {config.etcd_password_file} is no UTF-8") from None
+
+
+def _read_secret(key: str, path: Path) -> bytes:
+    try:
+        secret = path.read_bytes().strip()
     except OSError as error:
-        raise ConfigRefused(f"key_file {config.key_file}: {error.strerror}") from None
-    if not key:
-        raise ConfigRefused(f"key_file {config.key_file} is empty")
-    if is_readable_by_others(config.key_file):
-        logger.warning("key_file %s can be read by other users", config.key_file)
-    return key
+        raise ConfigRefused(f"{key} {path}: {error.strerror}") from None
+    if not secret:
+        raise ConfigRefused(f"{key} {path} is empty")
+    if is_readable_by_others(path):
+        logger.warning("%s %s can be read by other users", key, path)
+    return secret
 
 
 def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

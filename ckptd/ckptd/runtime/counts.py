@@ -1,6 +1,6 @@
 """What went wrong at the edge, counted. It must not know why anybody counts."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(slots=True)
@@ -23,3 +23,19 @@ class Counts:
     datagram_errors: int = 0
     loop_lag_ns_max: int = 0
     """The longest that the event loop was late in the last minute or so."""
+
+    quarantine_files: int = 0
+    quarantine_bytes: int = 0
+    quarantine_failures: int = 0
+    """What should have been kept in quarantine and could not be written."""
+
+    persist_failures: int = 0
+    """Records that could not be written; the core asked again."""
+
+    fence_runs: int = 0
+    register_failures: int = 0
+    """Questions to the register outside that had no answer."""
+
+    def as_dict(self) -> dict[str, int]:
+        """By name, as they are now."""
+        return asdict(self)

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
 import resource
 from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, FrameError, decode_datagram
-from ckpt_protocol.greeting import Identity, seal, unseal
+from ckpt_protocol.greeting import Identity, unseal
 from ckpt_protocol.messages import Kind
 from ckptd import __version__
 from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
@@ -22,13 +21,18 @@ from ckptd.runtime.datagrams import Datagrams
 from ckptd.runtime.door import Door
 from ckptd.runtime.driver import CoreNode, Driver
 from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.fence import FenceHook
+from ckptd.runtime.host import CoreHost
 from ckptd.runtime.listening import UnixSocket, bind_port
 from ckptd.runtime.logs import Seldom, logger
 from ckptd.runtime.notify import notify_systemd
 from ckptd.runtime.peering import Surroundings
 from ckptd.runtime.peers import Peers
+from ckptd.runtime.record_writer import RecordWriter
+from ckptd.runtime.recorder import RecordedNode, Recorder
+from ckptd.runtime.register import make_register
 from ckptd.runtime.start_check import check_cluster
-from ckptd.runtime.state import QuarantineFull, StateDirectory
+from ckptd.runtime.state import StateDirectory
 from ckptd.runtime.udp_clients import UdpClients
 
 MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
@@ -40,6 +44,9 @@ LEAVE_MARGIN_S: Final = 2.0
 
 DRAIN_LIMIT_S: Final = 1.0
 """For the last answers to reach their clients."""
+
+RECORD_LIMIT_S: Final = 2.0
+"""For a record that is being written when the daemon ends."""
 
 DESCRIPTORS_SPARE: Final = 64
 LAG_WARNING_SHARE: Final = 4
@@ -69,7 +76,8 @@ class Daemon:
         self._clients: Clients
         self._peers: Peers
         self._udp_clients: UdpClients
-        self._tasks: asyncio.TaskGroup
+        self._host: CoreHost
+        self._recorder: Recorder | None = None
 
     def stop(self) -> None:
         """Hand over and end; the second call ends at once."""
@@ -84,7 +92,7 @@ class Daemon:
             self._state = StateDirectory(
                 config.state_path, config.cluster, config.node_id, config.quarantine_bytes_max
             )
-            closing.callback(self._state.close)
+            self._host = await self._make_host(closing)
             stream, self._datagrams = await bind_port(config.listen, self.counts)
             closing.callback(self._datagrams.close)
             closing.callback(stream.close)
@@ -96,6 +104,7 @@ class Daemon:
             identity = self._identity(port)
             await check_cluster(identity, config.other_nodes, stream.family)
 
+            self._start_recorder(closing)
             self._assemble(identity, stream.family)
             door = Door(identity, self._clients, self._peers, self.counts, self._seldom)
             loop = asyncio.get_running_loop()
@@ -103,12 +112,10 @@ class Daemon:
             if unix is not None:
                 servers.append(await loop.create_unix_server(door.accept, sock=unix.socket))
             self._announce(port, unix)
-            async with asyncio.TaskGroup() as self._tasks:
-                running = [
-                    self._tasks.create_task(peering.keep()) for peering in self._peers.peerings.values()
-                ]
-                running.append(self._tasks.create_task(self._datagrams.receive_all(self._receive_datagram)))
-                running.append(self._tasks.create_task(self._tick()))
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(peering.keep()) for peering in self._peers.peerings.values()]
+                running.append(tasks.create_task(self._datagrams.receive_all(self._receive_datagram)))
+                running.append(tasks.create_task(self._tick()))
                 try:
                     failure = await self._until_ended()
                 finally:
@@ -128,6 +135,38 @@ class Daemon:
 
     # -- start
 
+    async def _make_host(self, closing: contextlib.AsyncExitStack) -> CoreHost:
+        """What the core's effects need beyond sockets. Raises: Refusal."""
+        config, state = self.config, self._state
+        records = RecordWriter(state.write_record, self.counts)
+
+        async def close_records() -> None:
+            # A write that hangs may still replace the record: the lock then stays until the process has gone.
+            if await records.close(RECORD_LIMIT_S):
+                state.close()
+            else:
+                logger.error("the last record is not on disk: %s does not answer", state.path)
+
+        closing.push_async_callback(close_records)
+        register = make_register(config)
+        if register is not None:
+            closing.push_async_callback(register.close)
+        fence_hook = None
+        if config.fence_hook:
+            fence_hook = FenceHook(config.fence_hook, config.node_id, config.fence_timeout_ms / 1000)
+        host = CoreHost(state, records, self.counts, register=register, fence_hook=fence_hook)
+        closing.push_async_callback(host.errands.close)
+        return host
+
+    def _start_recorder(self, closing: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        if config.record_events is None:
+            return
+        self._recorder = Recorder(
+            config.record_events, config.record_events_bytes_max, config.node_id, self._state.incarnation
+        )
+        closing.callback(self._recorder.close)
+
     def _identity(self, port: int) -> Identity:
         config = self.config
         urls = (f"tcp://{config.advertised(port)}",)
@@ -146,17 +185,29 @@ class Daemon:
             logger.info("no unix socket: %s", error)
             return None
 
-    def _assemble(self, identity: Identity, family: int) -> None:
-        config, counts, seldom = self.config, self.counts, self._seldom
-        node = self._make_node(
-            config.settings(),
-            self._state.incarnation,
-            self._state.record,
+    def _make_core(self, urls: tuple[str, ...]) -> CoreNode:
+        state = self._state
+        start = (
+            self.config.settings(),
+            state.incarnation,
+            state.record,
             now_ns(),
             self._wall_clock.offset_ns,
         )
-        node.urls = identity.urls
-        self._driver = Driver(node, self)
+        node = self._make_node(*start)
+        node.urls = urls
+        node.edge_counts = self.counts.as_dict
+        if self._recorder is None:
+            return node
+        recorded = RecordedNode(node, self._recorder)
+        recorded.begin(*start)
+        logger.warning("what the core is told, payload too, is recorded: %s", self._recorder.path)
+        return recorded
+
+    def _assemble(self, identity: Identity, family: int) -> None:
+        config, counts, seldom = self.config, self.counts, self._seldom
+        self._driver = Driver(self._make_core(identity.urls), self._host)
+        self._host.serve(self._driver)
         clients_max = max(1, min(config.clients_max, _raise_descriptor_limit() - DESCRIPTORS_SPARE))
         self._clients = Clients(self._driver, counts, seldom, clients_max, config.client_buffer_bytes_max)
         surroundings = Surroundings(
@@ -169,6 +220,7 @@ class Daemon:
             family=family,
         )
         self._peers = Peers(config.other_nodes, surroundings)
+        self._host.send_with(self._key, self._datagrams, self._peers.datagram_address)
         self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
         self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
 
@@ -222,6 +274,8 @@ class Daemon:
                 self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
             self._driver.check_time()
             self._udp_clients.forget_silent()
+            if self._recorder is not None:
+                self._recorder.flush()
 
     def _receive_datagram(self, datagram: bytes, address: SocketAddress) -> None:
         if len(datagram) < HEADER_BYTES or datagram[_KIND_AT] != Kind.HEARTBEAT:
@@ -235,32 +289,6 @@ class Daemon:
         else:
             self._driver.handle(HeartbeatReceived(frame))
 
-    # -- what the core's rarer effects need (driver.Host)
-
-    def persist(self, record: bytes) -> None:
-        """Return when the record is on disk. Raises: OSError."""
-        self._state.write_record(record)
-
-    def send_heartbeat(self, node_id: str, data: bytes) -> None:
-        """Send one sealed datagram; dropped while the peer's name has no address."""
-        address = self._peers.datagram_address(node_id)
-        if address is not None:
-            self._datagrams.send(seal(self._key, data), address)
-
-    def quarantine(self, name: str, content: bytes) -> None:
-        """Have a file written, off the loop."""
-        self._tasks.create_task(self._write_quarantine(name, content))
-
-    async def _write_quarantine(self, name: str, content: bytes) -> None:
-        try:
-            path = await asyncio.to_thread(self._state.quarantine, name, content)
-        except (OSError, QuarantineFull) as error:
-            logger.error(
-                "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
-            )
-        else:
-            logger.warning("%d bytes of checkpoint %r are in quarantine: %s", len(content), name, path)
-
     # -- end
 
     async def _close_links(self) -> None:
@@ -268,17 +296,6 @@ class Daemon:
         closed = self._clients.close() + self._peers.close()
         if closed and not self._abandoned.is_set():
             await asyncio.wait(closed, timeout=DRAIN_LIMIT_S)
-
-
-def settle_garbage_collector() -> None:
-    """Keep full collections off the loop: with millions of sections one takes half a second.
-
-    Sections are free of cycles, so that reference counts free them; only the young
-    generations are still searched. Call it after start.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100_000)
 
 
 def _raise_descriptor_limit() -> int:

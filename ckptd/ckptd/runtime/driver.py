@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ckptd.core.events import (
+    AskRegister,
     CloseClient,
     ClosePeer,
     Effect,
     Event,
+    Fence,
     Leave,
     Log,
     Persist,
@@ -36,6 +38,9 @@ class CoreNode(Protocol):
     urls: tuple[str, ...]
     """Where clients reach this node; known only once its port is bound."""
 
+    edge_counts: Callable[[], dict[str, int]]
+    """What the runtime counted, for whoever asks the node how it is."""
+
     @property
     def deadline_ns(self) -> int:
         """When `TimeCame` is due next."""
@@ -55,10 +60,16 @@ class Outlet(Protocol):
 
 
 class Host(Protocol):
-    """What the core's rarer effects need of a daemon."""
+    """What the core's rarer effects need of a daemon. None of it waits for anything."""
 
-    def persist(self, record: bytes) -> None:
-        """Return when the record is on disk. Raises: OSError."""
+    def persist(self, record: bytes, number: int) -> None:
+        """Make a record durable; `Persisted` or `PersistFailed` follows."""
+
+    def ask_register(self, question: AskRegister) -> None:
+        """Ask the register outside; `RegisterAnswered` or `RegisterFailed` follows."""
+
+    def fence(self, node_id: str) -> None:
+        """Run the fence hook for a node; `FenceEnded` follows."""
 
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
         """Send a datagram to a peer."""
@@ -94,7 +105,7 @@ class Driver:
             if deadline_ns < self._armed_ns:
                 self._arm(deadline_ns)
         except Exception as error:
-            self._fail(type(event).__name__, error)
+            self.fail(type(event).__name__, error)
 
     def stop(self) -> None:
         """Serve no more: events that still come are dropped."""
@@ -122,7 +133,6 @@ class Driver:
                     gathered[outlet] = [effect.data]  # type: ignore[union-attr]
                 else:
                     waiting.append(effect.data)  # type: ignore[union-attr]
-        # Persist was done on the way, so all that is sent here is sent after it.
         for outlet, waiting in gathered.items():
             outlet.send(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
@@ -130,8 +140,12 @@ class Driver:
         match effect:
             case SendHeartbeat(node_id, data):
                 self._host.send_heartbeat(node_id, data)
-            case Persist(record):
-                self._host.persist(record)
+            case Persist(record, number):
+                self._host.persist(record, number)
+            case AskRegister():
+                self._host.ask_register(effect)
+            case Fence(node_id):
+                self._host.fence(node_id)
             case CloseClient(link, reason):
                 self._close(self.clients.get(link), reason, gathered)
             case ClosePeer(node_id, reason):
@@ -182,8 +196,9 @@ class Driver:
 
     # -- failure
 
-    def _fail(self, event_name: str, error: Exception) -> None:
-        logger.critical("the node failed on %s and stops", event_name, exc_info=error)
+    def fail(self, where: str, error: Exception) -> None:
+        """Our own bug: the node stops, and `ended` raises it."""
+        logger.critical("the node failed on %s and stops", where, exc_info=error)
         self.stop()
         if not self.ended.done():
             self.ended.set_exception(error)

@@ -32,8 +32,9 @@ BACK_OFF_MAX_S: Final = 0.25
 PROBE_BACK_OFF_S: Final = 1.0
 """How often a waiting node probes once the link is lost for longer than this."""
 
-STEADY_NS: Final = 1_000_000_000
-"""A link that lived for so long is dialled again at once; one that fails at birth is not."""
+STEADY_NS: Final = 200_000_000
+"""A link that lived for so long is dialled again at once; one that fails at birth is not. At a second a node
+that died soon after its start was proved dead up to 250 ms late, by the back-off of the outage before."""
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 

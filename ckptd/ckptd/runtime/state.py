@@ -12,13 +12,16 @@ import time
 import urllib.parse
 import zlib
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ckptd.runtime.errors import StartRefused
 
 _RECORD_MAGIC: Final = b"ckptd record 1\n"
 _CHECKSUM_BYTES: Final = 4
 _QUARANTINE_NAME_CHARS_MAX: Final = 80
+
+RECORD_BYTES_SPARE: Final = 64 * 1024
+"""What must be free at the start: a record of the largest cluster stays below it."""
 
 
 class QuarantineFull(Exception):
@@ -40,6 +43,7 @@ class StateDirectory:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = self._take_lock()
             try:
+                self._check_space()
                 self.incarnation = self._begin_incarnation(cluster, node_id)
                 self.record = self._read_record()
             except BaseException:
@@ -73,10 +77,14 @@ class StateDirectory:
         self._quarantined += 1
         readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
         path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
-        with open(path, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write_durably(path, content, "xb")
+        except FileExistsError:
+            raise
+        except OSError:
+            # A part of it would look like the whole, and keep a full disk full.
+            path.unlink(missing_ok=True)
+            raise
         return path
 
     # -- within
@@ -91,9 +99,21 @@ class StateDirectory:
             raise StartRefused(
                 f"another ckptd (process {holder}) uses the state directory {self.path}"
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            os.close(lock)
+            raise
         return lock
+
+    def _check_space(self) -> None:
+        """Write what a large record would take: a full disk is told now, not at the first promise."""
+        probe = self.path / "record.new"
+        try:
+            _write_durably(probe, bytes(RECORD_BYTES_SPARE))
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _begin_incarnation(self, cluster: str, node_id: str) -> int:
         """A number above every earlier one of this node, even where the wall clock was set back."""
@@ -132,10 +152,7 @@ class StateDirectory:
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f"{name}.new"
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durably(temporary, content)
         os.replace(temporary, self.path / name)
         # The rename itself is durable only once the directory is.
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -143,3 +160,10 @@ class StateDirectory:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _write_durably(path: Path, content: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
+    with open(path, mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,15 +1,25 @@
-"""`python -m ckptd.sim SEED`, or `--sweep N` for many seeds. Exit code 1 where a rule was broken."""
+"""`python -m ckptd.sim SEED`, `--sweep N` for many seeds, `--mutants` for what the sweep would find,
+`--replay FILE` for what a daemon recorded.
+
+Exit code 1 where a rule was broken, a mutant was not found, or a replay was not the same.
+"""
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+from ckptd.core.recording import RecordingError
+from ckptd.sim.mutants import MUTANTS, switched_off
 from ckptd.sim.options import draw_options
+from ckptd.sim.replay import replay
 from ckptd.sim.simulation import Verdict, simulate
-from ckptd.sim.sweep import summary, sweep
+from ckptd.sim.sweep import hunt_and_tell, sweep_and_tell
 from ckptd.sim.trace import Trace
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m ckptd.sim", description="Simulate a cluster under faults."
@@ -18,28 +28,67 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=0, choices=range(6), help="so many nodes, not as drawn")
     parser.add_argument("--clients", type=int, default=0, help="so many clients, not as drawn")
     parser.add_argument("--steps", type=int, default=0, help="stop after so many steps")
+    parser.add_argument("--mutant", default="", choices=("", *MUTANTS), help="with this rule switched off")
     parser.add_argument("--quiet", action="store_true", help="only the verdict")
     parser.add_argument("--trace", metavar="FILE", help="write every event and its effects")
     parser.add_argument("--sweep", type=int, metavar="N", help="run N seeds")
     parser.add_argument("--first", type=int, default=1, help="the first seed of a sweep")
-    parser.add_argument("--jobs", type=int, default=2, help="processes of a sweep")
-    asked = parser.parse_args()
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of a sweep")
+    parser.add_argument(
+        "--mutants", nargs="*", metavar="NAME", help="find these mutants, or all, by the ordinary sweep"
+    )
+    parser.add_argument("--seeds", type=int, default=2000, help="within which a mutant is to be found")
+    parser.add_argument("--replay", metavar="FILE", help="tell a core again what a daemon's core was told")
+    asked = parser.parse_args(arguments)
+    if asked.replay:
+        return _replay(Path(asked.replay), asked.quiet)
+    if asked.mutants is not None:
+        return _hunt(parser, asked)
     if asked.sweep:
-        return _sweep(asked.first, asked.sweep, asked.jobs, asked.nodes)
+        swept = sweep_and_tell(asked.first, asked.sweep, asked.jobs, asked.nodes)
+        return 1 if any(one.rule for one in swept) else 0
     if asked.seed is None:
-        parser.error("give a seed, or --sweep N")
+        parser.error("give a seed, --sweep N, --mutants or --replay FILE")
     return _run_one(asked)
+
+
+def _replay(path: Path, quiet: bool) -> int:
+    try:
+        outcome = replay(path)
+    except (RecordingError, OSError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    start = outcome.start
+    if not quiet:
+        print("\n".join(outcome.time_line), end="\n\n")
+    who = f"node {start.settings.node_id}, ckptd {start.version}"
+    if outcome.difference:
+        print(f"{who}: DIFFERENT: {outcome.difference}")
+    elif outcome.failure:
+        print(f"{who}: {outcome.events} events, the same effects, and the last one raises: {outcome.failure}")
+    else:
+        print(f"{who}: {outcome.events} events, the same effects")
+    return 0 if outcome.same else 1
+
+
+def _hunt(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
+    unknown = [name for name in asked.mutants if name not in MUTANTS]
+    if unknown:
+        parser.error(f"no such mutant: {', '.join(unknown)}; there are: {', '.join(MUTANTS)}")
+    hunted = hunt_and_tell(asked.mutants or list(MUTANTS), asked.first, asked.seeds, asked.jobs)
+    return 0 if all(one.found for one in hunted) else 1
 
 
 def _run_one(asked: argparse.Namespace) -> int:
     options = draw_options(asked.seed, asked.nodes, asked.steps, asked.clients)
     if not asked.quiet:
         print("\n".join(options.lines()), end="\n\n")
-    if asked.trace:
-        with open(asked.trace, "w", encoding="utf-8") as file:
-            verdict = simulate(options, Trace(file))
-    else:
-        verdict = simulate(options)
+    with switched_off(asked.mutant):
+        if asked.trace:
+            with open(asked.trace, "w", encoding="utf-8") as file:
+                verdict = simulate(options, Trace(file))
+        else:
+            verdict = simulate(options)
     if not asked.quiet:
         print("\n".join(verdict.time_line), end="\n\n")
     _tell(verdict)
@@ -57,19 +106,6 @@ def _tell(verdict: Verdict) -> None:
         print(f"seed {seed}: {'stopped early, ' if verdict.stopped else ''}every rule held")
     else:
         print(f"seed {seed}: BROKEN: {verdict.rule}: {verdict.text}")
-
-
-def _sweep(first: int, seeds: int, jobs: int, nodes: int) -> int:
-    swept = []
-    on_terminal = sys.stderr.isatty()
-    for one in sweep(first, seeds, jobs, nodes):
-        swept.append(one)
-        if one.rule:
-            print(f"seed {one.seed}: BROKEN: {one.rule}: {one.text.splitlines()[0][:300]}", flush=True)
-        if on_terminal:
-            print(f"\r{len(swept)} of {seeds}", end="", file=sys.stderr, flush=True)
-    print(summary(swept))
-    return 1 if any(one.rule for one in swept) else 0
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ EXPIRING_ID: Final = b"x"
 
 @dataclass(slots=True)
 class Subject:
-    """One checkpoint as the checkers see it: its flags, the modelled ids, when its active was lost."""
+    """One checkpoint as the checkers see it: its flags, the modelled ids, when it may have lost its tail."""
 
     name: bytes
     creation_id: int
@@ -40,6 +40,7 @@ class Findings:
     """What all checkers said together."""
 
     wrong: list[str] = field(default_factory=list)
+    histories: int = 0
     undecided: int = 0
     calls: int = 0
 
@@ -51,7 +52,7 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
     relevant = [call for call in modelled if call is not None]
     start = initial_state(subject.single)
     if subject.flags & SA_CKPT_WR_ALL_REPLICAS:
-        _add(findings, subject, "linearizability", explain(relevant, start))
+        _add(findings, subject, "linearizability", explain(relevant, start, subject.losses_ns))
     elif subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK:
         for section_id in subject.section_ids:
             part = [p for p in (project(call, section_id) for call in relevant) if p is not None]
@@ -67,6 +68,7 @@ def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) 
         findings.wrong.append(
             f"{rule} of {subject.name.decode()} ({subject.creation_id:x}): {explained.wrong.describe()}"
         )
+    findings.histories += 1
     findings.undecided += explained.undecided
 
 
@@ -149,7 +151,7 @@ def check_not_done(calls: Sequence[Call]) -> list[str]:
 
 
 def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tolerance_ns: int) -> list[str]:
-    """In a sync checkpoint an expiring section is there, as it was last written, until its time has come.
+    """Where nothing was lost an expiring section is there, as it was last written, until its time has come.
 
     Only one client writes each such section; iterations that overlap one of its writes, or
     follow one with an unknown outcome, say nothing. `wall_ns` makes a wall clock's time of

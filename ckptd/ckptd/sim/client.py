@@ -89,6 +89,11 @@ class SimClient:
 
     # -- calls
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next request gets."""
+        return self._next_number
+
     def request(self, kind: int, handle: int, body: list[Any], done: Done, call_ns: int = 0) -> int:
         """Begin a call; `done` is told its end. Returns the request's number."""
         number = self._next_number

@@ -1,13 +1,22 @@
 """A whole cluster in the world: hosts, network, clients, the watch, and the faults."""
 
-from ckptd.core.events import Event
+from importlib import import_module
+from typing import Any
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.messages import Kind, Verb
+from ckptd.core.events import AskRegister, ClientConnected, ClientLost, ClientReceived, Event
 from ckptd.core.node import Node
-from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.chaos import Chaos
 from ckptd.sim.client_links import ClientLinks
 from ckptd.sim.faults import Faults
+from ckptd.sim.fencing import Fencing
 from ckptd.sim.host import Host, MakeNode, new_clock
 from ckptd.sim.network import Network
 from ckptd.sim.options import Options
+from ckptd.sim.register import Register
 from ckptd.sim.trace import Trace
 from ckptd.sim.watch import Watch
 from ckptd.sim.workload import Workload
@@ -17,8 +26,19 @@ LEFT_FOR_NS = 50 * MILLISECOND_NS
 """A node whose leave ends only after the faults did is started again after this."""
 
 
+FENCED_FOR_NS = 3 * SECOND_NS
+"""A machine whose power a hook has cut is switched on again within this."""
+
+
+OPERATOR_LINK = 2**31
+"""The number of the operator's link to whatever node; nobody looks at the answer."""
+
+
 class Cluster:
-    """Everything that one simulation is about. `settle` in `simulation` and the scenario tests drive it."""
+    """Everything that one simulation is about. `settle` in `simulation` and the scenario tests drive it.
+
+    `hosts` are those of the data nodes; `machines` are they and the witnesses'.
+    """
 
     def __init__(self, options: Options, trace: Trace | None = None, make: MakeNode = Node) -> None:
         self.options = options
@@ -27,17 +47,28 @@ class Cluster:
         for node_id in options.node_ids:
             clock = new_clock(self.world)
             self.hosts[node_id] = Host(self.world, options.settings(node_id), clock, self, make)
-        self.network = Network(self.world, self.hosts)
+        self.machines = dict(self.hosts)
+        for node_id in options.witness_ids:
+            clock = new_clock(self.world)
+            self.machines[node_id] = Host(
+                self.world, options.settings(node_id), clock, self, _witness_class()
+            )
+        self.network = Network(self.world, self.machines)
+        self.register = Register(self.world, self.hosts)
+        self.fencing = Fencing(self.world, self.hosts, self._fence)
         self.client_links = ClientLinks(self.world, self.hosts)
         self.watch = Watch(self.world, self.hosts)
         self.workload = Workload(self.world, self.client_links)
-        self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.lost
-        self.workload.history_lost = lambda: self.watch.history_lost
+        self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.views.lost
+        self.workload.history_lost = lambda: self.watch.views.history_lost
+        self.watch.views.unlinked_since = self.workload.openings.unlinked_since
         self.faults = Faults(self)
+        self.chaos = Chaos(self)
+        self.watch.views.on_decided = self.chaos.on_decided
 
     def start(self) -> None:
         """Start every node, within a few milliseconds of each other."""
-        for node_id in self.hosts:
+        for node_id in self.machines:
             self.world.after(
                 self.world.between(0, 50 * MILLISECOND_NS),
                 lambda node_id=node_id: self.faults.restart(node_id),  # type: ignore[misc]
@@ -45,15 +76,30 @@ class Cluster:
 
     def start_node(self, node_id: str) -> None:
         """Start one node's process."""
-        host = self.hosts[node_id]
+        host = self.machines[node_id]
         host.start()
         self.world.say(f"{node_id} starts (incarnation {host.incarnation})")
         self.watch.process_started(node_id)
         self.network.process_started(node_id)
 
+    def be_quiet(self) -> None:
+        """From now on nothing is lost or late by chance."""
+        self.network.quiet = self.register.quiet = self.fencing.quiet = True
+
     def nodes(self) -> list[Node]:
         """The cores that run."""
         return [host.node for host in self.hosts.values() if host.node is not None]
+
+    def have_operator_look(self) -> None:
+        """An operator reads what nodes wait for; one that asks for his word is told to go on."""
+        for host in self.hosts.values():
+            if host.node is not None and "the operator" in host.node.membership.describe_wait():
+                self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
+                frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
+                host.deliver(ClientConnected(OPERATOR_LINK))
+                host.deliver(ClientReceived(OPERATOR_LINK, [frame]))
+                host.deliver(ClientLost(OPERATOR_LINK))
+                return
 
     def break_client_link(self) -> None:
         """Reset one client's connection."""
@@ -89,13 +135,30 @@ class Cluster:
     def close_client(self, link: int) -> None:
         self.client_links.close_by_node(link)
 
+    def ask_register(self, sender: str, asked: AskRegister) -> None:
+        self.register.ask(sender, asked)
+
+    def fence(self, sender: str, node_id: str) -> None:
+        self.fencing.fence(sender, node_id)
+
     def process_ended(self, node_id: str) -> None:
         self.world.say(f"{node_id} has left")
-        self.hosts[node_id].stop()
+        self.machines[node_id].stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
         if self.faults.healed:
             self.world.after(LEFT_FOR_NS, lambda: self.faults.restart(node_id))
 
     def handled(self, node_id: str, event: Event) -> None:
-        self.watch.after_event(node_id)
+        if node_id in self.hosts:
+            self.watch.after_event(node_id)
+
+    def _fence(self, node_id: str) -> None:
+        """A hook cuts a machine's power; somebody switches it on again."""
+        self.faults.power_off(node_id)
+        away_ns = self.world.between(LEFT_FOR_NS, LEFT_FOR_NS if self.faults.healed else FENCED_FOR_NS)
+        self.world.after(away_ns, lambda: self.faults.restart(node_id))
+
+
+def _witness_class() -> Any:
+    return import_module("ckptd.core.witness").Witness

@@ -1,13 +1,13 @@
-"""Faults: what goes wrong, when, and how it is put right again. The mix is the seed's."""
+"""Faults: what can go wrong, and how each is put right again. When and where is drawn in `chaos`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ckptd.core.events import LeaveAsked
+from ckptd.core.events import Effect, LeaveAsked, SendClient
+from ckptd.core.record import read_record
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.host import new_clock
 from ckptd.sim.network import Way
-from ckptd.sim.options import FAULT_KINDS
 
 if TYPE_CHECKING:
     from ckptd.sim.cluster import Cluster
@@ -17,126 +17,43 @@ LEAVE_LIMIT_NS = 15 * SECOND_NS
 
 
 class Faults:
-    """Draws faults while `on`, and can undo all of them. The methods are also the verbs of scenario tests."""
+    """What can be done to a cluster, and undone: the verbs of scenario tests, too."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.network = cluster.network
-        self.on = False
         self.healed = False
-        self._open: dict[int, Callable[[], None]] = {}
+        self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
+        self.forgetful: str | None = None
 
-    # -- drawing them
-
-    def begin(self) -> None:
-        """Let faults come."""
-        self.on = self.world.options.fault_every_ns > 0
-        self._next()
-
-    def _next(self) -> None:
-        if self.on:
-            self.world.after(self.world.about(self.world.options.fault_every_ns), self._draw)
-
-    def _draw(self) -> None:
-        if not self.on:
-            return
-        self._next()
-        if self._open and not self.world.options.faults_overlap:
-            return
-        kind = self.world.random.choices(FAULT_KINDS, self.world.options.fault_weights)[0]
-        self.do(kind)
-
-    def do(self, kind: str) -> None:
-        """One fault of this kind, at a place and for a time that are drawn."""
-        random, between = self.world.random, self.world.between
-        hosts = self.cluster.hosts
-        node_id = random.choice(list(hosts))
-        others = list(self.network.peers_of(node_id))
-        if not others and kind in (
-            "cut-one-way",
-            "cut-pair",
-            "isolate",
-            "partition",
-            "slow-link",
-            "break-link",
-        ):
-            return
-        peer = random.choice(others) if others else node_id
-        short_ns, long_ns = (
-            between(10 * MILLISECOND_NS, SECOND_NS),
-            between(50 * MILLISECOND_NS, 4 * SECOND_NS),
-        )
-        match kind:
-            case "crash-process":
-                self.crash(node_id)
-                self._end_later(short_ns, lambda: self.restart(node_id))
-            case "crash-amid-effects":
-                self.crash_amid_effects(node_id)
-                self._end_later(short_ns, lambda: self.restart(node_id))
-            case "crash-host":
-                self.power_off(node_id)
-                self._end_later(long_ns, lambda: self.restart(node_id))
-            case "crash-all":
-                for each in hosts:
-                    self.crash(each)
-                    self._end_later(between(0, SECOND_NS), lambda each=each: self.restart(each))  # type: ignore[misc]
-            case "pause":
-                self.pause(node_id)
-                self._end_later(random.choice((short_ns, long_ns)), lambda: self.resume(node_id))
-            case "leave":
-                self.leave(node_id)
-                self._end_later(long_ns, lambda: self.restart(node_id))
-            case "cut-one-way":
-                self._cut_for(random.choice((short_ns, long_ns)), [(node_id, peer)])
-            case "cut-pair":
-                self._cut_for(random.choice((short_ns, long_ns)), [(node_id, peer), (peer, node_id)])
-            case "isolate":
-                self._cut_for(long_ns, self.ways_between([node_id], others))
-            case "partition":
-                side = random.sample(list(hosts), random.randint(1, len(hosts) - 1))
-                rest = [each for each in hosts if each not in side]
-                self._cut_for(long_ns, self.ways_between(side, rest))
-            case "slow-link":
-                self._slow_for(long_ns, [(node_id, peer), (peer, node_id)])
-            case "slow-node":
-                self._slow_for(long_ns, self.ways_between([node_id], others))
-            case "lossy":
-                self.lossy(0.3)
-                self._end_later(long_ns, lambda: self.lossy(0.0))
-            case "break-link":
-                self.world.say(f"fault: the link {node_id}-{peer} is reset")
-                self.network.break_link(node_id, peer)
-            case "break-client":
-                self.cluster.break_client_link()
-            case "crash-client":
-                self.cluster.crash_client()
-
-    def _end_later(self, delay_ns: int, undo: Callable[[], None]) -> None:
+    def end_later(self, delay_ns: int, undo: Callable[[], None]) -> None:
+        """Undo a fault after so long, or when everything is healed."""
         self._last += 1
         number = self._last
-        self._open[number] = undo
+        self.open[number] = undo
         self.world.after(delay_ns, lambda: self._undo(number))
 
     def _undo(self, number: int) -> None:
-        undo = self._open.pop(number, None)
+        undo = self.open.pop(number, None)
         if undo is not None:
             undo()
 
     def heal_all(self) -> None:
-        """No more faults, and none of those that were."""
-        self.on = False
+        """None of the faults that were is left."""
         self.healed = True
-        for number in list(self._open):
+        for number in list(self.open):
             self._undo(number)
         for way in list(self.network.cuts):
             while self.network.is_cut(way):
                 self.network.heal(way)
         self.network.slowness.clear()
         self.network.extra_loss = 0.0
-        for node_id, host in self.cluster.hosts.items():
+        self.cluster.register.cuts.clear()
+        for node_id, host in self.cluster.machines.items():
             host.crash_after = None
+            host.disk.full = False
             self.resume(node_id)
             self.restart(node_id)
         self.world.say("all faults are over")
@@ -145,7 +62,7 @@ class Faults:
 
     def crash(self, node_id: str) -> None:
         """SIGKILL: the process is gone, its machine refuses connections."""
-        host = self.cluster.hosts[node_id]
+        host = self.cluster.machines[node_id]
         if not host.running:
             return
         self.world.say(f"fault: {node_id} crashes (incarnation {host.incarnation})")
@@ -153,17 +70,39 @@ class Faults:
         self.network.process_gone(node_id, orderly=False)
         self.cluster.client_links.process_gone(node_id, machine_too=False)
 
-    def crash_amid_effects(self, node_id: str) -> None:
-        """The process is gone at its next event, with only a part of what that asked for done."""
-        host = self.cluster.hosts[node_id]
-        if host.running and not host.paused:
-            random = self.world.random
-            host.on_crash_amid = lambda: self.crash(node_id)
-            host.crash_after = lambda effects: random.randint(0, effects)
+    def crash_amid_effects(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone at its next event, with only a part of what that asked for done.
+
+        It is back after `away_ns`; -1: not by itself.
+        """
+        random = self.world.random
+        self._crash_within(node_id, lambda effects: random.randint(0, len(effects)), away_ns)
+
+    def crash_on_answer(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone as soon as it has answered a client; what else it sent may not arrive."""
+
+        def after(effects: list[Effect]) -> int:
+            return len(effects) if any(type(effect) is SendClient for effect in effects) else -1
+
+        self._crash_within(node_id, after, away_ns)
+
+    def _crash_within(self, node_id: str, after: Callable[[list[Effect]], int], away_ns: int) -> None:
+        host = self.cluster.machines[node_id]
+        if not host.running or host.paused:
+            return
+
+        def crash() -> None:
+            self.cluster.watch.views.crashes(node_id)
+            self.crash(node_id)
+            if away_ns >= 0:
+                self.end_later(away_ns, lambda: self.restart(node_id))
+
+        host.on_crash_amid = crash
+        host.crash_after = after
 
     def power_off(self, node_id: str) -> None:
         """The machine is gone without a word."""
-        host = self.cluster.hosts[node_id]
+        host = self.cluster.machines[node_id]
         if not host.powered:
             return
         self.world.say(f"fault: {node_id} loses power (incarnation {host.incarnation})")
@@ -175,26 +114,41 @@ class Faults:
 
     def restart(self, node_id: str) -> None:
         """Start a process where none runs, on the disk that is there."""
-        if not self.cluster.hosts[node_id].running:
+        if not self.cluster.machines[node_id].running:
             self.cluster.start_node(node_id)
 
     def pause(self, node_id: str) -> None:
         """SIGSTOP."""
-        host = self.cluster.hosts[node_id]
+        host = self.cluster.machines[node_id]
         if host.running and not host.paused:
             self.world.say(f"fault: {node_id} is paused")
             host.pause()
 
     def resume(self, node_id: str) -> None:
         """SIGCONT."""
-        host = self.cluster.hosts[node_id]
+        host = self.cluster.machines[node_id]
         if host.running and host.paused:
             self.world.say(f"{node_id} goes on")
             host.resume()
 
+    def stall(self, node_id: str, stall_ns: int) -> None:
+        """The process handles nothing for a while, as in a garbage collection; then its timer comes first."""
+        host = self.cluster.machines[node_id]
+        if not host.running or host.paused:
+            return
+        self.world.say(f"fault: {node_id} stalls for {stall_ns / MILLISECOND_NS:.0f} ms")
+        incarnation = host.incarnation
+        host.pause()
+
+        def go_on() -> None:
+            if host.running and host.paused and host.incarnation == incarnation:
+                host.resume(timer_first=True)
+
+        self.world.after(stall_ns, go_on)
+
     def leave(self, node_id: str) -> None:
         """SIGTERM: it hands over and leaves; killed if that takes too long."""
-        host = self.cluster.hosts[node_id]
+        host = self.cluster.machines[node_id]
         if not host.running:
             return
         self.world.say(f"fault: {node_id} is asked to leave")
@@ -209,7 +163,65 @@ class Faults:
 
         self.world.after(LEAVE_LIMIT_NS, kill)
 
+    # -- disks and the register
+
+    def fill_disk(self, node_id: str) -> None:
+        """Nothing can be written there any more."""
+        self.world.say(f"fault: the disk of {node_id} is full")
+        self.cluster.machines[node_id].disk.full = True
+
+    def free_disk(self, node_id: str) -> None:
+        """There is room again."""
+        self.world.say(f"the disk of {node_id} has room again")
+        self.cluster.machines[node_id].disk.full = False
+
+    def lose_disk(self, node_id: str) -> None:
+        """The process ends, and its state directory is gone with it."""
+        host = self.cluster.machines[node_id]
+        self.crash(node_id)
+        if not host.running:
+            self.world.say(f"fault: {node_id} lost its disk")
+            host.disk.record = b""
+            self.forgetful = node_id
+
+    def may_forget(self, node_id: str) -> bool:
+        """Whether a node may lose its disk: one at a time, while the others know what it knows.
+
+        Not while another's disk tells of no view: it knows as little as one that was lost. Not
+        before the last one that lost it is a member again; and of a pair, only while both are
+        in one view: a node that went on alone is the only one that knows of it.
+        """
+        if not all(_remembers(machine.disk.record) for machine in self.cluster.machines.values()):
+            return False
+        members = [self._member_of(each) for each in self.cluster.hosts]
+        if self.world.options.nodes == 2 and (0 in members or len(set(members)) > 1):
+            return False
+        return self.forgetful in (None, node_id) or self._member_of(self.forgetful or "") > 0
+
+    def _member_of(self, node_id: str) -> int:
+        """The epoch of the view that a node has installed as a member; 0 for none."""
+        node = self.cluster.hosts[node_id].node
+        if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
+            return 0
+        return node.view.epoch
+
+    def cut_register(self, node_ids: list[str]) -> None:
+        """These nodes do not reach the register outside."""
+        self.world.say(f"fault: {', '.join(node_ids)} cut from the register")
+        for node_id in node_ids:
+            self.cluster.register.cut(node_id)
+
+    def heal_register(self, node_ids: list[str]) -> None:
+        """They reach it again."""
+        self.world.say(f"{', '.join(node_ids)} reach the register again")
+        for node_id in node_ids:
+            self.cluster.register.heal(node_id)
+
     # -- the network
+
+    def ways_around(self, node_id: str) -> list[Way]:
+        """All ways from and to one host."""
+        return self.ways_between([node_id], list(self.network.peers_of(node_id)))
 
     def ways_between(self, side: list[str], rest: list[str]) -> list[Way]:
         """All ways from one side to the other and back."""
@@ -227,9 +239,15 @@ class Faults:
         for way in ways:
             self.network.heal(way)
 
-    def _cut_for(self, delay_ns: int, ways: list[Way]) -> None:
+    def cut_for(self, delay_ns: int, ways: list[Way]) -> None:
+        """Cut for a while."""
         self.cut(ways)
-        self._end_later(delay_ns, lambda: self.heal(ways))
+        self.end_later(delay_ns, lambda: self.heal(ways))
+
+    def break_link(self, node_id: str, peer: str) -> None:
+        """The connection between two nodes is reset."""
+        self.world.say(f"fault: the link {node_id}-{peer} is reset")
+        self.network.break_link(node_id, peer)
 
     def slow(self, ways: list[Way], factor: int) -> None:
         """Everything on these ways takes `factor` times as long; 1 undoes it."""
@@ -237,11 +255,18 @@ class Faults:
         for way in ways:
             self.network.slowness[way] = factor
 
-    def _slow_for(self, delay_ns: int, ways: list[Way]) -> None:
+    def slow_for(self, delay_ns: int, ways: list[Way]) -> None:
+        """Slow for a while, by a factor that is drawn."""
         self.slow(ways, self.world.random.choice((10, 100)))
-        self._end_later(delay_ns, lambda: self.slow(ways, 1))
+        self.end_later(delay_ns, lambda: self.slow(ways, 1))
 
     def lossy(self, loss: float) -> None:
         """So many more datagrams are lost everywhere."""
         self.world.say(f"fault: {loss:.0%} more of all datagrams are lost")
         self.network.extra_loss = loss
+
+
+def _remembers(packed: bytes) -> bool:
+    """Whether a disk tells of a view."""
+    record = read_record(packed)
+    return record.view is not None or record.installed > 0

@@ -10,16 +10,20 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ckptd.core import events
-from ckptd.core.events import Effect, Event, TimeCame
+from ckptd.core.events import AskRegister, Effect, Event, TimeCame, WallClockRead
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
 from ckptd.sim.clock import Clock
+from ckptd.sim.disk import Disk
 from ckptd.sim.world import Violation, World
 
 MakeNode = Callable[[Settings, int, bytes, int, int], Node]
 
 IDLE_WAKES_MAX: Final = 500
 """A core that asks so often in a row to be woken at once, with nothing else happening, spins."""
+
+WALL_CLOCK_NS: Final = SECOND_NS
+"""How often a process looks at the wall clock."""
 
 TIMER_LATE_NS: Final = MILLISECOND_NS
 """A timer fires up to this much late, as the daemon's does."""
@@ -43,6 +47,12 @@ class Outside(Protocol):
     def close_client(self, link: int) -> None:
         """End a client's link."""
 
+    def ask_register(self, sender: str, asked: AskRegister) -> None:
+        """A request to the register outside."""
+
+    def fence(self, sender: str, node_id: str) -> None:
+        """Run the fence hook for a peer."""
+
     def process_ended(self, node_id: str) -> None:
         """The process ended by itself, having handed over."""
 
@@ -51,7 +61,11 @@ class Outside(Protocol):
 
 
 class Host:
-    """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections."""
+    """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections.
+
+    `crash_after` says how many of an event's effects are still carried out before the process
+    is gone; -1: it is not yet.
+    """
 
     def __init__(
         self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeNode
@@ -66,8 +80,8 @@ class Host:
         self.powered = True
         self.paused = False
         self.incarnation = 0
-        self.record = b""
-        self.crash_after: Callable[[int], int] | None = None
+        self.disk = Disk(world, self.deliver)
+        self.crash_after: Callable[[list[Effect]], int] | None = None
         self.on_crash_amid: Callable[[], None] = lambda: None
         self._inbox: deque[Event] = deque()
         self._armed = 0
@@ -101,14 +115,23 @@ class Host:
         self._inbox.clear()
         self._idle_wakes = 0
         wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
-        self.node = self.make(self.settings, self.incarnation, self.record, self.local_ns, wall_offset_ns)
+        self.node = self.make(
+            self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
+        )
         self._arm()
+
+    def _read_wall_clock(self, incarnation: int) -> None:
+        """A monotonic clock drifts from the wall's: the core is told again and again where it stands."""
+        if self.incarnation == incarnation and self.node is not None:
+            self.deliver(WallClockRead(self.clock.wall_offset(self.world.now_ns)))
+            self.world.after(WALL_CLOCK_NS, lambda: self._read_wall_clock(incarnation))
 
     def stop(self) -> None:
         """The process is gone, at once."""
         self.node = None
         self.paused = False
         self.crash_after = None
+        self.disk.process_gone()
         self._inbox.clear()
         self._armed += 1
         self._armed_ns = -1
@@ -117,9 +140,14 @@ class Host:
         """SIGSTOP: what comes from now on waits."""
         self.paused = True
 
-    def resume(self) -> None:
-        """SIGCONT: what waited is handled in order, by a clock that went on."""
+    def resume(self, timer_first: bool = False) -> None:
+        """SIGCONT: what waited is handled in order, by a clock that went on.
+
+        `timer_first`: the timer that is overdue comes before all that, as behind a stall.
+        """
         self.paused = False
+        if timer_first and self.node is not None and self.node.deadline_ns <= self.local_ns:
+            self._handle(TimeCame())
         self._resume_next(self.incarnation)
 
     def _resume_next(self, incarnation: int) -> None:
@@ -157,12 +185,10 @@ class Host:
             ) from error
         self._watch_for_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
-        last = len(effects)
-        if self.crash_after is not None and effects:
-            last = self.crash_after(len(effects))
-        for effect in effects[:last]:
+        last = -1 if self.crash_after is None or not effects else self.crash_after(effects)
+        for effect in effects if last < 0 else effects[:last]:
             self._carry_out(effect)
-        if self.crash_after is not None and effects:
+        if last >= 0:
             self.crash_after = None
             self.on_crash_amid()
         if self.node is node:
@@ -186,8 +212,12 @@ class Host:
                 self.outside.send_heartbeat(self.node_id, node_id, data)
             case events.SendClient(link, data):
                 self.outside.send_client(link, data)
-            case events.Persist(record):
-                self.record = record
+            case events.Persist(record, number):
+                self.disk.persist(record, number)
+            case events.AskRegister():
+                self.outside.ask_register(self.node_id, effect)
+            case events.Fence(node_id):
+                self.outside.fence(self.node_id, node_id)
             case events.CloseClient(link, reason):
                 self.world.say(f"{self.node_id}: closes client link {link}: {reason}")
                 self.outside.close_client(link)

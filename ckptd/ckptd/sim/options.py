@@ -1,24 +1,28 @@
 """What one simulation is like: drawn from its seed alone, so that the seed says everything.
 
-Some seeds are gentle, some brutal; the number of nodes, the speed of the network, the
-kinds of faults and how often they come, the sizes of batches and chunks all differ.
+Some seeds are gentle, some brutal; the number of nodes and their arbiter, the speed of the
+network and of the disks, the kinds of faults and how often they come, the sizes of batches
+and chunks all differ. Many seeds follow a profile that presses on one rule (`profiles`).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
+from ckptd.sim.profiles import MICROSECOND_NS, PROFILES
 
-MICROSECOND_NS: Final = 1000
 NODE_IDS: Final = ("a", "b", "c", "d", "e")
+WITNESS_IDS: Final = ("w", "x")
 
 FAULT_KINDS: Final = (
     "crash-process",
     "crash-amid-effects",
+    "crash-on-answer",
     "crash-host",
     "crash-all",
     "pause",
+    "collector-stall",
     "leave",
     "cut-one-way",
     "cut-pair",
@@ -30,13 +34,40 @@ FAULT_KINDS: Final = (
     "break-link",
     "break-client",
     "crash-client",
+    "strike-installer",
+    "cut-then-crash",
+    "lag-then-crash",
+    "crash-the-others",
+    "forget-and-swap",
+    "disk-full",
+    "disk-lost",
+    "register-cut",
+    "witness-cut",
 )
 """Every kind of fault, by the name that the time line gives it."""
+
+EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
+"""The actions that a seed's clients may prefer: each is rare enough else to hide what it would show."""
+
+ONE_SIDED: Final = (
+    "crash-process",
+    "crash-amid-effects",
+    "crash-on-answer",
+    "crash-host",
+    "crash-all",
+    "leave",
+    "break-link",
+    "break-client",
+    "crash-client",
+    "disk-full",
+    "disk-lost",
+)
+"""The faults that cannot make two sides of living nodes: all that `promote` is meant for."""
 
 
 @dataclass(slots=True, frozen=True)
 class Options:
-    """One simulation. Times are ns; chances are of 1.0; `fault_weights` are by place in FAULT_KINDS."""
+    """One simulation. Times are ns; chances are of 1.0; `fault_weights` are by kind, others do not come."""
 
     seed: int
     nodes: int
@@ -47,7 +78,7 @@ class Options:
     fault_every_ns: int
     """Mean time between faults; 0: none come."""
     faults_overlap: bool
-    fault_weights: tuple[int, ...]
+    fault_weights: dict[str, int]
     delay_min_ns: int
     delay_max_ns: int
     datagram_loss: float
@@ -74,6 +105,23 @@ class Options:
     chunk_bytes: int
     chunks_in_flight: int
     log_bytes_max: int
+    profile: str = "any"
+    kinds: str = "all"
+    """Which kinds of checkpoints there are: `all`, `sync` or `async`."""
+    emphasis: str = ""
+    """The action that clients prefer to all others; "" for none."""
+    arbiter: str = ""
+    on_silent_peer: str = "keep-active"
+    witnesses: int = 0
+    disk_slow: float = 0.0
+    """How often a write to disk takes long."""
+    pause_min_ns: int = 0
+    pause_max_ns: int = 0
+    """How long pauses last; 0: as long as other faults."""
+    restart_max_ns: int = -1
+    """How long a process that died is away at most; -1: as long as other faults."""
+    slow_factor: int = 1
+    """How many times slower one node's links are while faults come."""
     steps_max: int = 0
     """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
 
@@ -82,11 +130,20 @@ class Options:
         """The configured nodes."""
         return NODE_IDS[: self.nodes]
 
+    @property
+    def witness_ids(self) -> tuple[str, ...]:
+        """The configured witnesses."""
+        return WITNESS_IDS[: self.witnesses]
+
     def settings(self, node_id: str) -> Settings:
         """What a node is started with."""
         return Settings(
             node_id=node_id,
             peers=tuple(peer for peer in self.node_ids if peer != node_id),
+            witness=node_id in self.witness_ids,
+            witnesses=tuple(peer for peer in self.witness_ids if peer != node_id),
+            arbiter=self.arbiter,
+            on_silent_peer=self.on_silent_peer,
             replicas=self.replicas,
             heartbeat_ns=self.heartbeat_ns,
             lease_ns=self.lease_ns,
@@ -108,17 +165,86 @@ class Options:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "fault_weights":
-                value = ", ".join(f"{k} {w}" for k, w in zip(FAULT_KINDS, value, strict=True) if w)
-            elif field.name.endswith("_ns"):
+                value = ", ".join(f"{kind} {weight}" for kind, weight in value.items() if weight)
+            elif field.name.endswith("_ns") and value >= 0:
                 value = f"{value / MILLISECOND_NS:g} ms"
             shown.append(f"{field.name.removesuffix('_ns'):<20} {value}")
         return shown
 
 
+@dataclass(slots=True, frozen=True)
+class Voting:
+    """How many nodes and witnesses there are, and what decides views among them."""
+
+    nodes: int
+    arbiter: str = ""
+    on_silent_peer: str = "keep-active"
+    witnesses: int = 0
+
+
+VOTINGS: Final = (
+    (4, Voting(1)),
+    (12, Voting(2)),
+    (4, Voting(2, on_silent_peer="block")),
+    (4, Voting(2, on_silent_peer="fence")),
+    (4, Voting(2, on_silent_peer="promote")),
+    (36, Voting(3)),
+    (10, Voting(5)),
+    (8, Voting(2, witnesses=1)),
+    (2, Voting(3, witnesses=2)),
+    (2, Voting(4, witnesses=1)),
+    (4, Voting(2, "etcd")),
+    (8, Voting(3, "etcd")),
+    (2, Voting(5, "etcd")),
+)
+"""By how often each is drawn."""
+
+
+def _draw_voting(random: Random, nodes: int) -> Voting:
+    possible = [(weight, voting) for weight, voting in VOTINGS if nodes in (0, voting.nodes)]
+    weights = [weight for weight, _ in possible]
+    return random.choices([voting for _, voting in possible], weights)[0] if possible else Voting(nodes)
+
+
 def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0) -> Options:
     """The simulation of a seed; `nodes` and `clients` other than 0 replace what was drawn."""
     random = Random(f"options {seed}")
-    drawn_nodes = random.choice((1, 2, 2, 3, 3, 3, 3, 3, 5))
+    voting = _draw_voting(random, nodes)
+    drawn = _draw_evenly(seed, random)
+    names = list(PROFILES)
+    profile = random.choices(names, [PROFILES[name][0] for name in names])[0]
+    drawn = PROFILES[profile][1](drawn, random)
+    drawn = replace(
+        drawn,
+        profile=profile,
+        nodes=voting.nodes,
+        arbiter=voting.arbiter,
+        on_silent_peer=voting.on_silent_peer,
+        witnesses=voting.witnesses,
+        clients=clients or drawn.clients,
+        steps_max=steps_max,
+    )
+    return _within_promise(drawn)
+
+
+def _within_promise(options: Options) -> Options:
+    """Only faults that there can be here, and against which the arbiter promises anything."""
+    voters = options.nodes + options.witnesses
+    impossible = {
+        "forget-and-swap": options.nodes < 3,
+        "disk-lost": voters < 3 and options.nodes == 1,
+        "register-cut": options.arbiter != "etcd",
+        "witness-cut": not options.witnesses,
+    }
+    weights = {kind: w for kind, w in options.fault_weights.items() if w and not impossible.get(kind)}
+    if options.on_silent_peer == "promote":
+        weights = {kind: w for kind, w in weights.items() if kind in ONE_SIDED} or {"crash-process": 1}
+        # Leases that are short beside a loss of many datagrams would make two sides as well.
+        options = replace(options, slow_factor=1, datagram_loss=min(options.datagram_loss, 0.02))
+    return replace(options, fault_weights=weights or {"crash-process": 1})
+
+
+def _draw_evenly(seed: int, random: Random) -> Options:
     severity = random.choice(("none", "gentle", "gentle", "rough", "rough", "brutal"))
     fault_every_ns = {
         "none": 0,
@@ -126,28 +252,27 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         "rough": 350 * MILLISECOND_NS,
         "brutal": 120 * MILLISECOND_NS,
     }[severity]
-    weights = tuple(
-        0 if random.random() < 0.4 else 1 if kind == "crash-all" else random.randint(1, 6)
+    weights = {
+        kind: 0 if random.random() < 0.4 else 1 if kind == "crash-all" else random.randint(1, 6)
         for kind in FAULT_KINDS
-    )
+    }
     delay_min_ns = random.choice((20, 50, 200)) * MICROSECOND_NS
     lease_ns = random.choice((200, 400, 600)) * MILLISECOND_NS
-    drawn_clients = random.randint(2, 4)
     busy = random.random() < 0.25
     return Options(
         seed=seed,
-        nodes=nodes or drawn_nodes,
-        clients=clients or drawn_clients,
+        nodes=1,
+        clients=random.randint(2, 4),
         checkpoints=random.randint(2, 6),
         chaos_ns=SECOND_NS if busy else random.choice((2, 3, 4)) * SECOND_NS,
         fault_every_ns=fault_every_ns,
         faults_overlap=severity == "brutal" or random.random() < 0.3,
-        fault_weights=weights if any(weights) else (1,) * len(FAULT_KINDS),
+        fault_weights=weights,
         delay_min_ns=delay_min_ns,
         delay_max_ns=delay_min_ns * random.choice((2, 5, 20)),
         datagram_loss=random.choice((0.0, 0.0, 0.02, 0.15)),
         datagram_doubled=random.choice((0.0, 0.05)),
-        skew_ppm=random.choice((0, 50, 200)),
+        skew_ppm=random.choice((0, 50, 200, 5_000)),
         wall_error_ns=random.choice((0, 5, 300)) * MILLISECOND_NS,
         think_ns=MILLISECOND_NS if busy else random.choice((3, 10, 30)) * MILLISECOND_NS,
         pipeline=random.choice((1, 1, 2, 4)),
@@ -165,5 +290,6 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         chunk_bytes=random.choice((40, 400, 128 * 1024)),
         chunks_in_flight=random.choice((1, 4)),
         log_bytes_max=random.choice((0, 2000, 4 * 1024 * 1024)),
-        steps_max=steps_max,
+        emphasis=random.choice(("", "", "", *EMPHASES)),
+        disk_slow=random.choice((0.0, 0.01, 0.1)),
     )

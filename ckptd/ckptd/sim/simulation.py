@@ -8,9 +8,10 @@ from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers import check_all, check_expirations, check_generated, check_not_done
-from ckptd.sim.clock import WORLD_BEGAN_WALL_NS
+from ckptd.sim.clock import PPM, WORLD_BEGAN_WALL_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken, what_is_missing
+from ckptd.sim.openings import check_openings
 from ckptd.sim.options import Options
 from ckptd.sim.trace import Trace
 from ckptd.sim.worker import Worker
@@ -19,12 +20,16 @@ from ckptd.sim.world import StepsSpent, Violation
 CONVERGENCE_NS: Final = 30 * SECOND_NS
 """Healed clusters converge within this, whatever came before."""
 
+OPERATOR_NS: Final = 10 * SECOND_NS
+"""After so long without convergence an operator sees what nodes wait for."""
+
 LOOK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
 MARGIN_NS: Final = 5 * SECOND_NS
 
 CLOCK_TOLERANCE_NS: Final = 20 * MILLISECOND_NS
-"""How far a wall clock drifts from what it was at a node's start, at most."""
+CLOCK_READ_NS: Final = 10 * SECOND_NS
+"""A node's idea of the wall clock is that old at most; meanwhile its own clock drifts."""
 
 
 @dataclass(slots=True)
@@ -38,6 +43,7 @@ class Verdict:
     digest: str = ""
     events: int = 0
     calls: int = 0
+    histories: int = 0
     undecided: int = 0
     world_ns: int = 0
     stopped: bool = False
@@ -74,9 +80,10 @@ def run_phases(cluster: Cluster) -> None:
     world, workload = cluster.world, cluster.workload
     cluster.start()
     workload.start()
-    cluster.faults.begin()
+    cluster.chaos.begin()
     world.run_until(world.options.chaos_ns)
-    cluster.network.quiet = True
+    cluster.be_quiet()
+    cluster.chaos.end()
     cluster.faults.heal_all()
     workload.resting = True
     settle(cluster, "convergence")
@@ -89,8 +96,18 @@ def run_phases(cluster: Cluster) -> None:
 
 
 def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
-    """Let time pass until everything is as it should be. Raises: Violation."""
-    wait_until(cluster, lambda: what_is_missing(cluster), what, within_ns)
+    """Let time pass until all is as it should be; an operator looks once. Raises: Violation."""
+    world = cluster.world
+    looks_ns = world.now_ns + OPERATOR_NS
+
+    def missing() -> str:
+        nonlocal looks_ns
+        if world.now_ns >= looks_ns:
+            looks_ns += within_ns
+            cluster.have_operator_look()
+        return what_is_missing(cluster)
+
+    wait_until(cluster, missing, what, within_ns)
 
 
 def wait_until(
@@ -111,6 +128,13 @@ def last_look(cluster: Cluster) -> None:
     for worker in cluster.workload.workers:
         for opened in list(worker.opened.values()):
             worker.iterate(opened, FINAL_CALL_NS)
+        for handle in cluster.workload.openings.doubtful(worker.client.session):
+            worker.close_handle(handle, may_be_closed=True, call_ns=FINAL_CALL_NS)
+    wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
+    for worker in cluster.workload.workers:
+        worker.doubt_session()
+        for opened in list(worker.opened.values()):
+            worker.status(opened, final=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
 
 
@@ -120,17 +144,23 @@ def _clients_busy(cluster: Cluster) -> str:
 
 
 def _end_sessions(cluster: Cluster) -> None:
-    """Half of the clients detach, half just vanish: in time nothing is left but what is kept for ever."""
+    """Half of the clients, or all, detach, the others vanish: nothing is left in time but what is kept."""
     options = cluster.options
     cluster.workload.closed = True
+    all_detach = cluster.world.chance(0.4)
     for worker in cluster.workload.workers:
-        _end_session(worker)
+        _end_session(worker, all_detach or worker.number % 2 == 1)
+    if options.nodes > 1 and cluster.world.chance(0.5):
+        _lose_coordinators(cluster)
     retention_ns = max(
         (slot.retention_ns for slot in cluster.workload.slots if slot.retention_ns != SA_TIME_END), default=0
     )
 
     def missing() -> str:
-        node = cluster.nodes()[0]
+        nodes = cluster.nodes()
+        if not nodes:
+            return "no node runs"
+        node = nodes[0]
         if node.directory.sessions:
             return f"sessions {list(node.directory.sessions)} have not ended"
         left = [
@@ -138,14 +168,37 @@ def _end_sessions(cluster: Cluster) -> None:
         ]
         return f"{left} are still there" if left else what_is_missing(cluster)
 
-    wait_until(cluster, missing, "retention", options.session_grace_ns + retention_ns + MARGIN_NS)
+    wait_until(cluster, missing, "retention", options.session_grace_ns + retention_ns + 2 * MARGIN_NS)
 
 
-def _end_session(worker: Worker) -> None:
+def _lose_coordinators(cluster: Cluster) -> None:
+    """Two coordinators, one after the other, die while retentions and graces run: others see to those.
+
+    One may stay away until those are over.
+    """
+    world, faults = cluster.world, cluster.faults
+
+    def lose(away_ns: int) -> None:
+        views = [node.view for node in cluster.nodes() if node.view is not None]
+        coordinator = max(views, key=lambda view: view.epoch).coordinator if views else ""
+        if len(cluster.nodes()) == cluster.options.nodes and coordinator:
+            faults.crash(coordinator)
+            world.after(away_ns, lambda: faults.restart(coordinator))
+
+    short_ns = world.between(0, 300 * MILLISECOND_NS)
+    long_ns = cluster.options.session_grace_ns + MARGIN_NS
+    world.after(world.between(0, 400 * MILLISECOND_NS), lambda: lose(short_ns))
+    options = cluster.options
+    pair = options.nodes + options.witnesses == 2 and options.arbiter != "etcd"  # It may wait for its return.
+    last_ns = long_ns if world.chance(0.3) and not pair else short_ns
+    world.after(world.between(400 * MILLISECOND_NS, 1500 * MILLISECOND_NS), lambda: lose(last_ns))
+
+
+def _end_session(worker: Worker, detach: bool) -> None:
     client = worker.client
     if client.over:
         return
-    if worker.number % 2:
+    if detach:
         client.request(Kind.DETACH, 0, [], lambda told: client.crash(False), FINAL_CALL_NS)
     else:
         client.crash(False)
@@ -161,9 +214,15 @@ def _wall_ns(world_ns: int) -> int:
     return WORLD_BEGAN_WALL_NS + world_ns
 
 
+def _clock_tolerance_ns(options: Options) -> int:
+    """How far a node's idea of the time may be from the true one."""
+    drift_ns = CLOCK_READ_NS * options.skew_ppm // PPM
+    return options.wall_error_ns + CLOCK_TOLERANCE_NS + drift_ns
+
+
 def _check_expired(cluster: Cluster) -> None:
     """Some seconds after everything has settled no section is left whose time has passed."""
-    tolerance_ns = cluster.options.wall_error_ns + CLOCK_TOLERANCE_NS
+    tolerance_ns = _clock_tolerance_ns(cluster.options)
     for node in cluster.nodes():
         for replica in node.replicas.values():
             if node.directory.checkpoints[replica.creation_id].active is None:
@@ -178,16 +237,20 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     wrong: list[str] = []
     for creation_id, calls in cluster.workload.history.calls.items():
         subject = cluster.workload.subjects[creation_id]
-        subject.losses_ns = cluster.watch.losses_ns.get(creation_id, [])
+        sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
+        subject.losses_ns = cluster.watch.losses_of(creation_id, sync)
         findings = check_all(subject, calls)
         wrong.extend(findings.wrong)
+        verdict.histories += findings.histories
         verdict.undecided += findings.undecided
-        lossy = not subject.flags & SA_CKPT_WR_ALL_REPLICAS and bool(subject.losses_ns)
+        lossy = bool(subject.losses_ns)
         wrong.extend(check_generated(calls, lossy))
         wrong.extend(check_not_done(calls))
-        if subject.flags & SA_CKPT_WR_ALL_REPLICAS:
-            wrong.extend(
-                check_expirations(calls, _wall_ns, cluster.options.wall_error_ns + CLOCK_TOLERANCE_NS)
-            )
+        if not lossy:
+            wrong.extend(check_expirations(calls, _wall_ns, _clock_tolerance_ns(cluster.options)))
+    if not cluster.watch.views.history_lost:
+        tolerance_ns = 10 * MILLISECOND_NS
+        skew = cluster.options.skew_ppm / PPM
+        wrong.extend(check_openings(cluster.workload.openings, cluster.workload.is_lost, skew, tolerance_ns))
     if wrong:
         verdict.rule, verdict.text = "history", "\n".join(wrong[:3])

@@ -1,12 +1,22 @@
-"""Many seeds, in several processes: which of them fail."""
+"""Many seeds, in several processes: which of them fail, and how far the sweep is."""
 
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final, TextIO
 
+from ckptd.sim.mutants import MUTANTS, switched_off
 from ckptd.sim.options import draw_options
 from ckptd.sim.simulation import simulate
+
+TELL_EVERY_S: Final = 30.0
+"""How often a sweep that is not on a terminal says how far it is."""
+
+CHUNK: Final = 4
+"""Seeds that a process takes at once: few, so that a sweep that ends early has little to throw away."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -18,27 +28,103 @@ class Swept:
     text: str
     events: int
     calls: int
+    histories: int
     undecided: int
 
 
-def sweep_seed(asked: tuple[int, int]) -> Swept:
-    """Run one (seed, nodes)."""
-    seed, nodes = asked
+def sweep_seed(asked: tuple[int, int, str]) -> Swept:
+    """Run one (seed, nodes, mutant): nodes 0 as drawn, mutant "" for none."""
+    seed, nodes, mutant = asked
     try:
-        verdict = simulate(draw_options(seed, nodes))
+        with switched_off(mutant):
+            verdict = simulate(draw_options(seed, nodes))
     except Exception as error:
-        return Swept(seed, "the simulator failed", repr(error), 0, 0, 0)
-    return Swept(seed, verdict.rule, verdict.text, verdict.events, verdict.calls, verdict.undecided)
+        return Swept(seed, "the simulator failed", repr(error), 0, 0, 0, 0)
+    return Swept(
+        seed,
+        verdict.rule,
+        verdict.text,
+        verdict.events,
+        verdict.calls,
+        verdict.histories,
+        verdict.undecided,
+    )
 
 
-def sweep(first: int, seeds: int, jobs: int, nodes: int = 0) -> Iterator[Swept]:
-    """The outcomes of `seeds` seeds from `first` on, in order."""
-    asked = [(seed, nodes) for seed in range(first, first + seeds)]
+def sweep(
+    first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = ""
+) -> Generator[Swept, None, None]:
+    """The outcomes of `seeds` seeds from `first` on, in order. Whoever has seen enough closes it."""
+    asked = [(seed, nodes, mutant) for seed in range(first, first + seeds)]
     if jobs <= 1:
         yield from map(sweep_seed, asked)
         return
     with ProcessPoolExecutor(jobs) as executor:
-        yield from executor.map(sweep_seed, asked, chunksize=1)
+        try:
+            yield from executor.map(sweep_seed, asked, chunksize=CHUNK)
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a sweep is: the same line over and over on a terminal, one now and then elsewhere."""
+
+    seeds: int
+    out: TextIO
+    done: int = 0
+    failed: int = 0
+    began_s: float = field(default_factory=monotonic)
+    told_s: float = field(default_factory=monotonic)
+
+    def count(self, one: Swept) -> None:
+        """One more seed is done."""
+        self.done += 1
+        self.failed += bool(one.rule)
+        if self.out.isatty():
+            print(f"\r{self.line()}\x1b[K", end="", file=self.out, flush=True)
+        elif monotonic() - self.told_s >= TELL_EVERY_S:
+            self.told_s = monotonic()
+            print(self.line(), file=self.out, flush=True)
+
+    def line(self) -> str:
+        """Seeds done, seeds a second, seconds to go, seeds that failed."""
+        passed_s = max(monotonic() - self.began_s, 1e-3)
+        left_s = (self.seeds - self.done) * passed_s / max(self.done, 1)
+        return (
+            f"{self.done} of {self.seeds} seeds, {self.done / passed_s:.1f} a second,"
+            f" {left_s:.0f} s to go, {self.failed} failed"
+        )
+
+    def end(self) -> None:
+        """Leave the terminal's line."""
+        if self.out.isatty():
+            print(file=self.out)
+
+
+def repeat(seed: int, nodes: int = 0, mutant: str = "") -> str:
+    """The command that shows one seed again."""
+    switched = f" --mutant {mutant!r}" if mutant else ""
+    return f"python -m ckptd.sim {seed}" + (f" --nodes {nodes}" if nodes else "") + switched
+
+
+def sweep_and_tell(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[Swept]:
+    """Sweep, print what fails as it comes and how far it is, and sum up."""
+    swept: list[Swept] = []
+    progress = Progress(seeds, sys.stderr)
+    for one in sweep(first, seeds, jobs, nodes):
+        swept.append(one)
+        progress.count(one)
+        if one.rule:
+            told = one.text.splitlines()[0][:300] if one.text else ""
+            print(f"\r{repeat(one.seed, nodes)}  # BROKEN: {one.rule}: {told}", flush=True)
+    progress.end()
+    print(summary(swept))
+    failed = [one.seed for one in swept if one.rule]
+    if failed:
+        print("to repeat them:")
+        print("\n".join(f"    {repeat(seed, nodes)}" for seed in failed))
+    return swept
 
 
 def summary(swept: list[Swept]) -> str:
@@ -46,8 +132,47 @@ def summary(swept: list[Swept]) -> str:
     failed = [one for one in swept if one.rule]
     rules = ", ".join(f"{rule} {count}" for rule, count in Counter(one.rule for one in failed).most_common())
     events, calls = sum(one.events for one in swept), sum(one.calls for one in swept)
-    undecided = sum(one.undecided for one in swept)
+    histories, undecided = sum(one.histories for one in swept), sum(one.undecided for one in swept)
     return (
-        f"{len(swept)} seeds, {events} events, {calls} calls, {undecided} histories undecided,"
+        f"{len(swept)} seeds, {events} events, {calls} calls,"
+        f" {undecided} of {histories} histories undecided,"
         f" {len(failed)} failed{': ' + rules if rules else ''}"
     )
+
+
+@dataclass(slots=True, frozen=True)
+class Hunted:
+    """What became of one mutant: the first seed that shows it (None: no seed does), by which rule."""
+
+    name: str
+    found: Swept | None
+    seconds: float
+
+
+def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
+    """Sweep with one rule switched off, up to the first seed that fails, and does not with the rule."""
+    began_s = monotonic()
+    outcomes = sweep(first, seeds, jobs, mutant=name)
+    try:
+        shown = (one for one in outcomes if one.rule and not sweep_seed((one.seed, 0, "")).rule)
+        found = next(shown, None)
+    finally:
+        outcomes.close()
+    return Hunted(name, found, monotonic() - began_s)
+
+
+def hunt_and_tell(names: list[str], first: int, seeds: int, jobs: int) -> list[Hunted]:
+    """Hunt for each, and print the table."""
+    print(f"{'mutant':<28} {'seed':>9}  {'found by':<38} {'s':>5}  rule switched off", flush=True)
+    hunted: list[Hunted] = []
+    for name in names:
+        one = hunt(name, first, seeds, jobs)
+        hunted.append(one)
+        seed, by = (str(one.found.seed), one.found.rule) if one.found else ("NOT FOUND", "")
+        print(f"{name:<28} {seed:>9}  {by:<38} {one.seconds:>5.0f}  {MUTANTS[name].rule}", flush=True)
+    missed = [one.name for one in hunted if one.found is None]
+    print(
+        f"{len(hunted)} mutants, {len(missed)} not found within {seeds} seeds{': ' if missed else ''}"
+        + ", ".join(missed)
+    )
+    return hunted

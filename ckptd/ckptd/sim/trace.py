@@ -79,8 +79,8 @@ def describe_effect(effect: Effect) -> str:
             return f"SendPeer {node_id} {_describe_data(data)}"
         case events.SendHeartbeat(node_id, data):
             return f"SendHeartbeat {node_id} {_describe_data(data)}"
-        case events.Persist(record):
-            return f"Persist {len(record)}:{crc32(record):08x}"
+        case events.Persist(record, number):
+            return f"Persist {number} {len(record)}:{crc32(record):08x}"
         case events.Quarantine(name, content):
             return f"Quarantine {name!r} {len(content)}:{crc32(content):08x}"
         case _:
@@ -97,7 +97,7 @@ def _essence(effect: Effect) -> bytes:
             return b"c%d " % link + data
         case events.SendPeer(node_id, data) | events.SendHeartbeat(node_id, data):
             return node_id.encode() + data
-        case events.Persist(record):
-            return b"p" + record
+        case events.Persist(record, number):
+            return b"p%d " % number + record
         case _:
             return repr(effect).encode()

@@ -1,14 +1,15 @@
 """The watch over the nodes: after every event it checks, cheaply, what the event's node may have broken.
 
 It remembers what the pure invariants cannot see at one moment: every version that any
-replica ever held, every view that was ever installed, who was active when. It may look
-inside the nodes, and it knows which processes are really dead.
+replica ever held, who was active when, and (`watch_views`) every view and directory. It
+may look inside the nodes, and it knows which processes are really dead.
 """
 
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from ckptd.core.invariants import (
+    Clocked,
     Version,
     beyond_limits,
     content_of,
@@ -18,177 +19,104 @@ from ckptd.core.invariants import (
 )
 from ckptd.core.node import Node
 from ckptd.core.replica import Replica
-from ckptd.core.view import Member, View
+from ckptd.core.section import SectionTable
+from ckptd.core.view import Member
 from ckptd.sim.host import Host
+from ckptd.sim.watch_views import ViewWatch
 from ckptd.sim.world import Violation, World
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Reign:
-    """Who is (or was last) the active replica of a checkpoint: a node, and which stay of it in the view."""
+    """Who is (or was last) the active replica of a checkpoint: a node, and which stay of it in the view.
+
+    `seq` is that of the last update which it was seen to have answered.
+    """
 
     node_id: str
     member: Member
-
-
-@dataclass(slots=True, frozen=True)
-class Placed:
-    """What a node's directory last said of a checkpoint: who held it in sync, and whether it was open."""
-
-    in_sync: tuple[tuple[str, int], ...]
-    is_open: bool
+    seq: int
 
 
 class Watch:
-    """`losses_ns`: by creation id, when an active replica took over without the old one's word."""
+    """`losses_ns`: by creation id, when an active replica took over without the old one's word;
+    `lost_updates`: how many updates were lost by that."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
+        self.views = ViewWatch(world, hosts)
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
-        self.lost: dict[int, None] = {}
-        self.history_lost = False
+        self.lost_updates: dict[int, int] = {}
+        self._ordered: dict[int, int] = {}
+        self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
-        self._seen: dict[tuple[str, int], tuple[Version, int]] = {}
-        self._views: dict[int, tuple[object, str]] = {}
-        self._last_decided: View | None = None
-        self._newest = (0, 0)
-        self._installed: dict[str, int] = {}
-        self._placed: dict[str, tuple[tuple[int, int], dict[int, Placed]]] = {}
+        self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
+
+    def losses_of(self, creation_id: int, sync: bool) -> list[int]:
+        """When a checkpoint may have lost its last updates: a sync one only where somebody accepted that."""
+        losses_ns = self.losses_ns.get(creation_id, [])
+        if not sync:
+            return losses_ns
+        accepted_ns = min(self.views.accepted_ns, default=self.world.now_ns)
+        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns]
 
     def process_started(self, node_id: str) -> None:
         """A new process: nothing of its predecessor's is compared with it."""
-        self._installed.pop(node_id, None)
-        self._placed.pop(node_id, None)
-        for key in [key for key in self._seen if key[0] == node_id]:
-            del self._seen[key]
+        self.views.process_started(node_id)
+        self._seen[node_id], self._ruled[node_id] = {}, {}
 
     def after_event(self, node_id: str) -> None:
         """Check what one node may have changed. Raises: Violation."""
         host = self.hosts[node_id]
         node = host.node
         assert node is not None
-        self._check_view(node_id, node)
-        self._check_directory(node_id, node)
-        now_ns = host.local_ns
+        self.views.after_event(node_id, node)
+        serving = node.serving(host.local_ns)
+        rivals: list[Clocked] | None = None
+        seen = self._seen[node_id]
         for creation_id, replica in node.replicas.items():
-            self._check_replica(node_id, creation_id, replica)
-            if node.active_for(creation_id, now_ns):
-                self._check_active(host, node, creation_id, replica)
-
-    # -- views
-
-    def _check_view(self, node_id: str, node: Node) -> None:
-        decided = node.membership.decided
-        if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
-            if self._last_decided is not None and decided.founded != self._last_decided.founded:
-                self._check_founding(node_id, decided, self._last_decided)
-                self.history_lost = True
-            self._last_decided = decided
-        view = node.view
-        if view is None or self._installed.get(node_id) == view.epoch:
-            return
-        if view.epoch < self._installed.get(node_id, 0):
-            raise Violation("epochs", f"{node_id} went back from {self._installed[node_id]} to {view.epoch}")
-        self._installed[node_id] = view.epoch
-        first, who = self._views.setdefault(view.epoch, (view.fields(), node_id))
-        if first != view.fields():
-            raise Violation(
-                "one view an epoch", f"epoch {view.epoch} is {first} on {who}, {view.fields()} on {node_id}"
-            )
-
-    def _check_founding(self, node_id: str, view: View, last: View) -> None:
-        """A new history begins: right only if every member of the old one's last view is really dead."""
-        for member_id, member in last.members.items():
-            host = self.hosts[member_id]
-            node = host.node
-            if node is None or host.incarnation != member.incarnation or node.view is None:
-                continue
-            if node.view.epoch < member.join_epoch:
-                continue  # What it holds is of an earlier stay: others may have gone on from there.
-            if node.directory.checkpoints or node.directory.sessions:
-                raise Violation(
-                    "no history is abandoned",
-                    f"{node_id} founded epoch {view.epoch} while {member_id} of {last.epoch} lives",
-                )
+            active, log = replica.active, replica.log
+            last = seen.get(creation_id)
+            if (
+                last is None
+                or last[1] != log.seq
+                or last[0] != log.epoch
+                or last[2] is not replica.sections
+                or not replica.complete
+                or (active is not None and active.batch)
+            ):
+                self._check_replica(node_id, creation_id, replica)
+            if serving and active is not None and active.ready:
+                if rivals is None:
+                    rivals = self._serving_others(node_id)
+                for rival, _ in rivals:
+                    other = rival.replicas.get(creation_id)
+                    if other is not None and other.active is not None and other.active.ready:
+                        self._complain_of_two(host, node, creation_id, rivals)
+                mark = (node.context.epoch, node.directory.seq, log.seq, log.committed_seq)
+                if self._ruled[node_id].get(creation_id) != mark:
+                    self._ruled[node_id][creation_id] = mark
+                    self._check_active(host, node, creation_id, replica)
 
     def _nodes(self) -> list[Node]:
         return [host.node for host in self.hosts.values() if host.node is not None]
-
-    # -- the directory
-
-    def _check_directory(self, node_id: str, node: Node) -> None:
-        directory, view = node.directory, node.view
-        place = (directory.installed_epoch, directory.seq)
-        before_place, before = self._placed.get(node_id, ((0, 0), {}))
-        if place == before_place or view is None:
-            return
-        if directory.installed_epoch >= self._newest[0]:
-            if directory.seq < self._newest[1]:
-                self._check_forgotten(node_id)
-            self._newest = place
-        now: dict[int, Placed] = {}
-        for creation_id, entry in directory.checkpoints.items():
-            holders = tuple(entry.holders.items())
-            members = tuple((n, view.members[n].incarnation) for n in entry.in_sync if n in view.members)
-            now[creation_id] = Placed(holders or members, bool(entry.opens))
-        if place[0] != before_place[0]:
-            for creation_id, placed in before.items():
-                if creation_id not in now and placed.is_open:
-                    self._check_loss(node_id, node, creation_id, placed)
-        self._placed[node_id] = (place, now)
-
-    def _check_forgotten(self, node_id: str) -> None:
-        """A view began with an older directory: right only if nobody is left who held the newest."""
-        self.history_lost = True
-        self.world.say(
-            f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
-        )
-        for other in self._nodes():
-            place = (other.directory.installed_epoch, other.directory.seq)
-            if place == self._newest and other.context.node_id != node_id:
-                holder = other.context.node_id
-                raise Violation(
-                    "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
-                )
-
-    def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
-        """A view came without a checkpoint that was open: right only if every replica of it is dead."""
-        still_open = any(
-            opened[0] == creation_id
-            for session in node.directory.sessions.values()
-            for opened in session.opens.values()
-        )
-        if not still_open:
-            return
-        self.lost[creation_id] = None
-        self.world.say(f"checkpoint {creation_id:x} is lost: no replica of it is left")
-        for holder, incarnation in placed.in_sync:
-            host = self.hosts[holder]
-            replica = host.node.replicas.get(creation_id) if host.node is not None else None
-            if host.incarnation == incarnation and replica is not None and replica.complete:
-                raise Violation(
-                    "nothing is lost while a replica lives",
-                    f"{node_id} gave {creation_id:x} up, {holder} holds it",
-                )
 
     # -- replicas
 
     def _check_replica(self, node_id: str, creation_id: int, replica: Replica) -> None:
         version = version_of(replica)
-        mark = (version, id(replica.sections) if replica.complete else 0)
-        batch = replica.active is not None and bool(replica.active.batch)
-        if self._seen.get((node_id, creation_id)) == mark and not batch:
-            return
+        if replica.active is not None:
+            self._ordered[creation_id] = max(self._ordered.get(creation_id, 0), replica.log.seq)
         over = beyond_limits(replica)
         if over:
             raise Violation("limits", f"{node_id}: {over}")
         content = content_of(replica)
         if content is None:
-            self._seen.pop((node_id, creation_id), None)
+            self._seen[node_id].pop(creation_id, None)
             return
-        self._seen[node_id, creation_id] = mark
+        self._seen[node_id][creation_id] = (*version, replica.sections)
         digest = blake2b(content, digest_size=16).digest()
         first, who = self._versions.setdefault((creation_id, version), (digest, node_id))
         if first != digest:
@@ -203,11 +131,19 @@ class Watch:
         other = node.replicas.get(creation_id) if node is not None else None
         return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
 
-    def _check_active(self, host: Host, node: Node, creation_id: int, replica: Replica) -> None:
-        clocked = [(other.node, other.local_ns) for other in self.hosts.values() if other.node is not None]
-        two = two_actives(creation_id, clocked)
+    def _serving_others(self, node_id: str) -> list[Clocked]:
+        return [
+            (host.node, host.local_ns)
+            for host in self.hosts.values()
+            if host.node is not None and host.node_id != node_id and host.node.serving(host.local_ns)
+        ]
+
+    def _complain_of_two(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
+        two = two_actives(creation_id, [(node, host.local_ns), *rivals])
         if two:
             raise Violation("one active replica", two)
+
+    def _check_active(self, host: Host, node: Node, creation_id: int, replica: Replica) -> None:
         entry, view = node.directory.checkpoints.get(creation_id), node.view
         assert view is not None, host.node_id
         if entry is None:
@@ -218,11 +154,13 @@ class Watch:
             broken = uncommitted_promise(replica, entry, view, self._nodes())
             if broken:
                 raise Violation("committed is held by all", broken)
-        reign = Reign(host.node_id, view.members[host.node_id])
         last = self.reigns.get(creation_id)
-        if last == reign:
+        member = view.members[host.node_id]
+        seq = replica.committed_seq if replica.sync else replica.log.seq
+        if last is not None and last.node_id == host.node_id and last.member == member:
+            last.seq = seq
             return
-        self.reigns[creation_id] = reign
+        reign = self.reigns[creation_id] = Reign(host.node_id, member, seq)
         if last is None:
             return
         # One that left the view and came back gave its replica up in between, and with it what only it had.
@@ -233,6 +171,28 @@ class Watch:
         )
         if not handed_over:
             self.losses_ns.setdefault(creation_id, []).append(self.world.now_ns)
+            self._count_loss(creation_id, replica, last.seq, view.epoch)
+
+    def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> None:
+        """How many updates of the old active replica's the new one began without."""
+        log = replica.log
+        began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
+        lost = max(0, ordered_seq - began_seq)
+        self.lost_updates[creation_id] = self.lost_updates.get(creation_id, 0) + lost
+        told = replica.losses[-1][1] if replica.losses and replica.losses[-1][0] == began_seq else 0
+        # One that has lost its lease may still have put in order what it had answered before (a weak batch).
+        if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
+            raise Violation(
+                "losses are counted right",
+                f"{replica.context.node_id} says that at least {told} updates of {creation_id:x} are lost,"
+                f" {lost} are",
+            )
+        if lost:
+            self.world.say(f"{lost} updates of {creation_id:x} are lost, {told} by its own count")
+        if lost and replica.sync and not self.views.history_lost:
+            raise Violation(
+                "nothing acknowledged is lost", f"{lost} updates of sync {creation_id:x} are lost"
+            )
 
 
 def _show(replica: Replica) -> str:

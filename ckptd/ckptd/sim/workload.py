@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from ckpt_protocol.constants import (
-    SA_TIME_END,
-)
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers import Subject
 from ckptd.sim.client_links import ClientLinks
 from ckptd.sim.history import History
+from ckptd.sim.openings import Openings
 from ckptd.sim.slots import ALL_KINDS, Slot
 from ckptd.sim.worker import Worker
 from ckptd.sim.world import World
@@ -24,10 +23,12 @@ class Workload:
         self.world = world
         self.links = links
         self.history = History()
+        self.openings = Openings()
         self.subjects: dict[int, Subject] = {}
         self.resting = False
         self.closed = False
-        kinds = list(ALL_KINDS)
+        sync_wanted = {"all": (True, False), "sync": (True,), "async": (False,)}[world.options.kinds]
+        kinds = [kind for kind in ALL_KINDS if bool(kind & SA_CKPT_WR_ALL_REPLICAS) in sync_wanted]
         world.random.shuffle(kinds)
         self.slots = [
             self._slot(number, kinds[number % len(kinds)]) for number in range(world.options.checkpoints)
@@ -42,7 +43,9 @@ class Workload:
 
     def _slot(self, number: int, flags: int) -> Slot:
         random = self.world.random
-        retention_ns = random.choice((0, 50 * MILLISECOND_NS, SECOND_NS, SA_TIME_END, SA_TIME_END))
+        retention_ns = random.choice(
+            (0, 50 * MILLISECOND_NS, SECOND_NS, 3 * SECOND_NS, SA_TIME_END, SA_TIME_END)
+        )
         return Slot(b"t%d" % number, flags, retention_ns, random.random() < 0.15)
 
     def subject(self, slot: Slot, creation_id: int) -> Subject:

@@ -1,0 +1,130 @@
+"""Calls on a checkpoint, recorded as the simulator records its own, so that the same checkers judge them."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
+from ckpt_protocol import codes
+from ckpt_protocol.messages import Op
+from ckptd.sim.history import Call, Doing, Outcome
+
+DATA_CODES: Final = frozenset((codes.NOT_EXIST, codes.EXIST, codes.FAILED_OPERATION))
+"""With an index they speak of the sections themselves: an answer like any other."""
+
+NOTHING_DONE: Final = frozenset((codes.TRY_AGAIN, codes.UNAVAILABLE))
+
+Values = Mapping[bytes, bytes]
+
+
+class Recorder:
+    """What one client asked and was told, one call after the other. Times are CLOCK_MONOTONIC's, in ns.
+
+    `errors`: the calls that failed, for whatever reason but what the sections hold.
+    """
+
+    def __init__(self, client: int, checkpoint: int) -> None:
+        self.client: Final = client
+        self.checkpoint: Final = checkpoint
+        self.calls: list[Call] = []
+        self.errors: list[str] = []
+
+    @contextmanager
+    def record(self, doing: Doing, asked: list[Any]) -> Iterator[Call]:
+        """The block makes the call, and sets `result`. Raises: CheckpointError, SaAisError: what it got."""
+        call = Call(
+            self.client, len(self.calls), self.checkpoint, doing, asked, invoked_ns=time.monotonic_ns()
+        )
+        self.calls.append(call)
+        try:
+            yield call
+        except (CheckpointError, SaAisError) as error:
+            call.code, call.index = int(error.code), error.index
+            call.outcome = outcome_of(call.code, call.index)
+            if call.outcome != Outcome.REFUSED:
+                self.errors.append(f"client {self.client}, {doing.value}: {error}")
+            raise
+        else:
+            call.outcome = Outcome.OK
+        finally:
+            call.returned_ns = time.monotonic_ns()
+
+
+def outcome_of(code: int, index: int) -> Outcome:
+    """What a caller knows who got this code."""
+    if code in DATA_CODES and index >= 0:
+        return Outcome.REFUSED
+    return Outcome.NOT_DONE if code in NOTHING_DONE else Outcome.UNKNOWN
+
+
+def put(key: bytes, value: bytes) -> list[Any]:
+    """`Write` of one section, as it travels."""
+    return [Op.PUT, key, value, None]
+
+
+def patch(key: bytes, value: bytes) -> list[Any]:
+    """`Write` of one section among several, as it travels."""
+    return [Op.PATCH, key, 0, value, None]
+
+
+class RecordedTable:
+    """A `Table`, recorded."""
+
+    def __init__(self, table: Table, recorder: Recorder) -> None:
+        self.table: Final = table
+        self.recorder: Final = recorder
+
+    def write(self, key: bytes, value: bytes) -> None:
+        """Set one section."""
+        with self.recorder.record(Doing.UPDATE, [put(key, value)]):
+            self.table.Write(key, value)
+
+    def write_many(self, values: Values) -> None:
+        """Write several sections as one atomic update."""
+        with self.recorder.record(Doing.UPDATE, [patch(*pair) for pair in values.items()]):
+            self.table.Write(values)
+
+    def delete(self, key: bytes) -> None:
+        """Delete one section; a missing one is refused."""
+        with self.recorder.record(Doing.UPDATE, [[Op.DELETE, key]]):
+            del self.table[key]
+
+    def read(self, keys: Sequence[bytes]) -> None:
+        """Read sections, all of one moment."""
+        with self.recorder.record(Doing.READ, list(keys)) as call:
+            call.result = self.table.read_many(keys)
+
+    def read_all(self) -> dict[bytes, bytes]:
+        """Read everything. Of one moment only where it fits one page."""
+        with self.recorder.record(Doing.ITERATE, []) as call:
+            call.result = self.table.read_all()
+        return dict(call.result)
+
+
+class RecordedAsyncTable:
+    """An `AsyncTable`, recorded: one call at a time."""
+
+    def __init__(self, table: AsyncTable, recorder: Recorder) -> None:
+        self.table: Final = table
+        self.recorder: Final = recorder
+
+    async def write(self, key: bytes, value: bytes) -> None:
+        """Set one section."""
+        with self.recorder.record(Doing.UPDATE, [put(key, value)]):
+            await self.table.write(key, value)
+
+    async def write_many(self, values: Values) -> None:
+        """Write several sections as one atomic update."""
+        with self.recorder.record(Doing.UPDATE, [patch(*pair) for pair in values.items()]):
+            await self.table.write_many(values)
+
+    async def read(self, keys: Sequence[bytes]) -> None:
+        """Read sections, all of one moment."""
+        with self.recorder.record(Doing.READ, list(keys)) as call:
+            call.result = await self.table.read_many(keys)
+
+    async def read_all(self) -> None:
+        """Read everything. Of one moment only where it fits one page."""
+        with self.recorder.record(Doing.ITERATE, []) as call:
+            call.result = await self.table.read_all()

@@ -1,0 +1,13 @@
+"""Which core a node gets: one that holds data, or one that only votes."""
+
+from ckptd.core.node import Node
+from ckptd.core.settings import Settings
+from ckptd.core.witness import Witness
+
+
+def make_core(
+    settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+) -> Node | Witness:
+    """The core of a node with these settings; what the arguments are stands at `Node`."""
+    kind = Witness if settings.witness else Node
+    return kind(settings, incarnation, record, now_ns, wall_offset_ns)

@@ -1,0 +1,53 @@
+"""What a node's replicas may take: counted as they grow, and anew once a second.
+
+An update that would take a node beyond its limit is refused by the active replica
+(NO_MEMORY), here or wherever a replica is. A node that is full says so in its heartbeats,
+and gets no further replicas.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from ckptd.core.context import Context
+from ckptd.core.replica import Replica
+from ckptd.core.settings import SECOND_NS
+
+COUNT_AGAIN_NS: Final = SECOND_NS
+
+COPY_SLACK: Final = 4
+"""A copy that is being made may go beyond the limit by one part in so many: updates stop before it does."""
+
+
+class Memory:
+    """`context.held_bytes` is kept here, but for what updates add to it."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.count_again_ns = 0
+
+    def is_full(self, replicas: Collection[Replica]) -> bool:
+        """Whether these, all of this node's, take all that they may."""
+        context, limit = self.context, self.context.settings.memory_bytes_max
+        if context.now_ns >= self.count_again_ns:
+            self.count_again_ns = context.now_ns + COUNT_AGAIN_NS
+            context.held_bytes = _count(replicas)
+            if limit and context.held_bytes >= limit:
+                for replica in replicas:
+                    replica.log.trim(0)  # What is kept for replicas that come back goes first.
+                context.held_bytes = _count(replicas)
+        full = bool(limit) and context.held_bytes >= limit
+        if full:
+            context.raise_alarm("memory", f"this node's replicas take {context.held_bytes} of {limit} bytes")
+        else:
+            context.clear_alarm("memory")
+        return full
+
+    def has_room_for_copy(self, more_bytes: int) -> bool:
+        """Whether a copy that is being made may take so much more."""
+        self.context.held_bytes += more_bytes
+        limit = self.context.settings.memory_bytes_max
+        return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
+
+
+def _count(replicas: Collection[Replica]) -> int:
+    return sum(replica.sections.held_bytes + replica.log.entry_bytes for replica in replicas)

@@ -1,0 +1,113 @@
+"""What a node keeps on disk, and what has to wait until it is there.
+
+A promise that is told before it is on disk can be forgotten by a crash and given twice;
+so is a view that is served before. Whatever depends on the record is handed to `save` as
+what comes `then`, and happens once the record, or a later one, is durable (ADR 10).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ckpt_protocol.codec import pack_body, unpack_array
+from ckptd.core.context import Context
+from ckptd.core.events import Persist
+from ckptd.core.view import View, parse_view
+
+Ballot = tuple[int, str]
+NO_BALLOT: Final[Ballot] = (0, "")
+
+NOT_KNOWN: Final = -1
+"""As `installed`: since the disk was empty no view was installed, and before that any may have been."""
+
+UNKNOWN_EPOCH: Final = 2**62
+"""What an empty disk says of earlier starts: they may have installed any view."""
+
+WAITING_MAX: Final = 1_000
+"""What may wait for a disk that does not answer; then the oldest is dropped, as a lost message is."""
+
+Then = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Record:
+    """A node's register, and the epoch of the last view that it installed."""
+
+    promised: Ballot = NO_BALLOT
+    accepted: Ballot = NO_BALLOT
+    view: View | None = None
+    installed: int = 0
+
+    def pack(self) -> bytes:
+        view = self.view.fields() if self.view else None
+        return pack_body([list(self.promised), list(self.accepted), view, self.installed])
+
+
+def read_record(packed: bytes) -> Record:
+    """A record as `Persist` wrote it; b"" is that of an empty disk. Raises: FrameError."""
+    if not packed:
+        return Record(installed=NOT_KNOWN)
+    promised, accepted, view, installed = unpack_array(packed, 4)[:4]
+    return Record(
+        (int(promised[0]), str(promised[1])),
+        (int(accepted[0]), str(accepted[1])),
+        parse_view(view) if view is not None else None,
+        int(installed),
+    )
+
+
+class Disk:
+    """The record of one node. `forgetful`: it was empty when this node started.
+
+    That is so at a node's very first start, and where its state directory was lost: then
+    it does not know what it promised, nor what it served.
+    """
+
+    def __init__(self, context: Context, packed: bytes) -> None:
+        self.context = context
+        self.record = read_record(packed)
+        self.forgetful = not packed
+        installed = self.record.installed
+        self.installed_before = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
+        self.failing = False
+        self._number = 0
+        self._waiting: deque[tuple[int, Then]] = deque()
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that the record tells of."""
+        view = self.record.view
+        return max(view.epoch if view else 0, self.record.installed)
+
+    def save(self, then: Then | None = None) -> None:
+        """Have the record as it is now made durable; `then` follows."""
+        if then is not None:
+            if len(self._waiting) >= WAITING_MAX:
+                self._waiting.popleft()
+            self._waiting.append((self._number + 1, then))
+        self._write()
+
+    def _write(self) -> None:
+        self._number += 1
+        self.context.effects.append(Persist(self.record.pack(), self._number))
+
+    def on_persisted(self, number: int) -> None:
+        """What waited for this record, or for an older one, may happen."""
+        if self.failing:
+            self.failing = False
+            self.context.clear_alarm("disk")
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= number:
+            waiting.popleft()[1]()
+
+    def on_failed(self, text: str) -> None:
+        """The record could not be written: nothing that waits for it happens; it is tried again."""
+        self.failing = True
+        self.context.count("persist_failures")
+        self.context.raise_alarm("disk", f"the state directory cannot be written: {text}")
+
+    def on_time(self) -> None:
+        """Try again what failed."""
+        if self.failing:
+            self._write()

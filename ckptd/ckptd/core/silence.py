@@ -1,0 +1,121 @@
+"""What a `pair` does when one of both is silent, as `on_silent_peer` says.
+
+`keep-active`: the coordinator goes on alone, the other waits for proof that it is dead.
+`block`: neither goes on without proof. `fence`: as `keep-active`, and the other has the
+coordinator's host fenced. `promote`: the other goes on after its grace, with no proof.
+
+Silence is proof of nothing: a coordinator that is cut off may have gone on alone, and what
+it acknowledged then the other does not have. Whoever goes on without proof accepts that
+loss, and says so (R1).
+"""
+
+from typing import Final
+
+from ckptd.core.context import Context
+from ckptd.core.events import Fence
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.record import Disk
+from ckptd.core.view import View
+
+LOSS_EPOCHS: Final = 1_000
+"""How far the epoch goes up where a loss is accepted: whatever the lost side decides meanwhile is lower."""
+
+FENCE_AGAIN_NS: Final = 5_000_000_000
+"""A fence hook that failed is run again after this long."""
+
+
+class SilentPeer:
+    """May this node decide the view that follows? `waiting_for` says why not."""
+
+    def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.disk = disk
+        self.policy = context.settings.on_silent_peer
+        self.waiting_for = ""
+        self.fence_again_ns = 0
+
+    def may_follow(self, current: View, wanted: dict[str, int]) -> bool:
+        """Whether a view without the silent one may follow `current`."""
+        if current.coordinator == self.context.node_id:
+            return self._may_go_on(current, wanted)
+        return self._may_take_over(current)
+
+    def accepts_loss(self, current: View) -> bool:
+        """Whether going on gives up what a coordinator may have acknowledged alone."""
+        coordinator = current.coordinator
+        return coordinator != self.context.node_id and not self._proved(current, coordinator)
+
+    def _may_go_on(self, current: View, wanted: dict[str, int]) -> bool:
+        """The coordinator's side: alone it goes on, unless the policy is to block."""
+        if self.policy != "block":
+            return True
+        for node_id, member in current.members.items():
+            if wanted.get(node_id) == member.incarnation or self._is_over(current, node_id):
+                continue
+            self.waiting_for = f"proof that {node_id} is dead, or its return (on_silent_peer is block)"
+            return False
+        return True
+
+    def _is_over(self, current: View, node_id: str) -> bool:
+        incarnation = current.members[node_id].incarnation
+        return self.heartbeats.gave_up(node_id, incarnation, current.epoch) or (
+            self.heartbeats.counts_as_dead(node_id, incarnation)
+        )
+
+    def _may_take_over(self, current: View) -> bool:
+        coordinator = current.coordinator
+        incarnation = current.members[coordinator].incarnation
+        if self._proved(current, coordinator) or incarnation <= self.heartbeats.peers[coordinator].given_up:
+            return True
+        if not self.heartbeats.alive(coordinator, incarnation):
+            if self.policy == "promote" and not self.heartbeats.proved_dead(coordinator, incarnation):
+                return True
+            if self.policy == "fence":
+                self._fence(coordinator)
+        self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
+        if self.heartbeats.proved_dead(coordinator, incarnation):
+            self.waiting_for = (
+                f"the operator: coordinator {coordinator} is dead, and may have gone on alone before"
+            )
+        return False
+
+    def _proved(self, current: View, coordinator: str) -> bool:
+        """Whether the coordinator can have served nothing that this node does not have."""
+        heartbeats = self.heartbeats
+        incarnation = current.members[coordinator].incarnation
+        if heartbeats.gave_up(coordinator, incarnation, current.epoch):
+            return True
+        if not heartbeats.proved_dead(coordinator, incarnation):
+            return False
+        peer = heartbeats.peers[coordinator]
+        if peer.fresh_epoch == current.epoch:
+            return True
+        # Else its disk tells, if it is back: but not one that was lost.
+        restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
+        return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
+
+    # -- fencing
+
+    def _fence(self, coordinator: str) -> None:
+        context = self.context
+        if context.now_ns < self.fence_again_ns:
+            context.wake_at(self.fence_again_ns)
+            return
+        self.fence_again_ns = context.now_ns + FENCE_AGAIN_NS
+        context.log(f"coordinator {coordinator} is silent: its fence hook is run", "warning")
+        context.effects.append(Fence(coordinator))
+
+    def on_fenced(self, node_id: str, fenced: bool, text: str) -> None:
+        """The fence hook ended. One that comes too late fences nobody: the node was heard since."""
+        peer = self.heartbeats.peers.get(node_id)
+        if peer is None:
+            return
+        if not fenced:
+            self.context.log(f"node {node_id} could not be fenced: {text}", "warning")
+            return
+        self.fence_again_ns = 0
+        self.context.count("fenced")
+        self.context.log(f"node {node_id} was fenced: {text}", "warning")
+        if not self.heartbeats.hears(peer):
+            self.heartbeats.give_up(node_id, peer.incarnation)

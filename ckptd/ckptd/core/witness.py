@@ -1,0 +1,176 @@
+"""A witness: it votes on views, and holds no data.
+
+It is one more voter of `majority`, for a pair with any third box. It is a member of no
+view, serves no client, and knows of checkpoints nothing.
+"""
+
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_array
+from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
+from ckptd.core.candidates import Candidates
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.describing import EdgeCounts, describe_cluster
+from ckptd.core.events import (
+    ClientReceived,
+    CloseClient,
+    ClosePeer,
+    Effect,
+    Event,
+    HeartbeatReceived,
+    Leave,
+    LeaveAsked,
+    PeerConnected,
+    PeerLost,
+    PeerReceived,
+    PeerRefused,
+    Persisted,
+    PersistFailed,
+    TimeCame,
+)
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.majority import MajorityArbiter
+from ckptd.core.record import Disk
+from ckptd.core.settings import Settings
+from ckptd.core.view import View, parse_view
+
+VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
+
+
+class Witness:
+    """The core of `ckptd --witness`: `handle` and `deadline_ns` as a `Node` has them."""
+
+    def __init__(
+        self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+    ) -> None:
+        self.settings = settings
+        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
+        self.heartbeats = Heartbeats(context)
+        self.disk = Disk(context, record)
+        self.arbiter = MajorityArbiter(context, self.disk, self.heartbeats)
+        self.candidates = Candidates(context, self.heartbeats)
+        self.heartbeats.disk_epoch = self.disk.epoch
+        self.heartbeats.forgetful = self.disk.forgetful
+        self.decided: View | None = None
+        self.urls: tuple[str, ...] = ()
+        self.edge_counts: EdgeCounts = dict
+
+    @property
+    def deadline_ns(self) -> int:
+        return self.context.deadline_ns
+
+    def serving(self, now_ns: int) -> bool:
+        """A witness never serves."""
+        return False
+
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        """Take one event; return what is to be done, in order."""
+        context = self.context
+        context.now_ns = now_ns
+        effects: list[Effect] = []
+        context.effects = effects
+        peers = self.heartbeats.peers
+        match event:
+            case TimeCame():
+                self._on_time()
+            case HeartbeatReceived(frame):
+                self._on_heartbeat(frame)
+            case PeerReceived(node_id, frames):
+                self._on_frames(node_id, frames)
+            case PeerConnected(node_id, incarnation, urls) if node_id in peers:
+                peer = peers[node_id]
+                if incarnation > peer.incarnation:
+                    self.heartbeats.meet(peer, incarnation)
+                peer.connected, peer.linked_incarnation, peer.urls = True, incarnation, urls
+                context.log(f"node {node_id} is connected")
+                self.heartbeats.send(peer)
+            case PeerLost(node_id) if node_id in peers:
+                peers[node_id].connected = False
+                context.log(f"node {node_id} is not connected any more", "warning")
+            case PeerRefused(node_id):
+                self.heartbeats.refused(node_id)
+            case ClientReceived(link, frames):
+                self._on_client(link, frames)
+            case Persisted(number):
+                self.disk.on_persisted(number)
+            case PersistFailed(_, text):
+                self.disk.on_failed(text)
+            case LeaveAsked():
+                effects.append(Leave())
+            case _:
+                pass  # Clients come and go, and the wall clock moves: a witness does not mind.
+        return effects
+
+    def _on_time(self) -> None:
+        context, heartbeats = self.context, self.heartbeats
+        context.deadline_ns = NEVER_NS
+        if context.now_ns >= heartbeats.next_ns:
+            self.disk.on_time()
+            heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
+            heartbeats.send_all()
+        context.wake_at(heartbeats.next_ns)
+
+    def _on_heartbeat(self, frame: Frame) -> None:
+        try:
+            self.heartbeats.receive(frame)
+        except (FrameError, ValueError, TypeError):
+            return
+
+    # -- votes
+
+    def _on_frames(self, node_id: str, frames: list[Frame]) -> None:
+        try:
+            for frame in frames:
+                if frame.kind in VOTES:
+                    self.arbiter.receive(node_id, frame)
+                elif frame.kind == Kind.DECIDED:
+                    self._learn(parse_view(unpack_array(frame.body, 1)[0]))
+        except (FrameError, ValueError, TypeError) as error:
+            self.context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+
+    def _learn(self, view: View) -> None:
+        if self.decided is not None and view.epoch <= self.decided.epoch:
+            return
+        self.decided = view
+        self.heartbeats.decided_epoch = view.epoch
+        self.context.epoch = view.epoch
+        self.arbiter.note(view)
+        self.context.log(f"view {view.epoch} is decided: {', '.join(view.members)}")
+
+    # -- clients
+
+    def _on_client(self, link: int, frames: list[Frame]) -> None:
+        for frame in frames:
+            try:
+                body = self._answer(frame)
+            except FrameError as error:
+                self.context.effects.append(CloseClient(link, str(error)))
+                return
+            self.context.send_client(link, encode_answer(frame.a, self.context.epoch, 0, body))
+
+    def _answer(self, frame: Frame) -> bytes:
+        match frame.kind:
+            case Kind.PING:
+                return answer_ok()
+            case Kind.DESCRIBE:
+                return self._describe(unpack_array(frame.body, 1)[0])
+            case Kind.OPERATE if unpack_array(frame.body, 1) == [Verb.DRAIN]:
+                self.context.effects.append(Leave())
+                return answer_ok("a witness hands nothing over")
+            case _:
+                text = f"node {self.context.node_id} is a witness: it votes, and holds no data"
+                return answer_error(codes.UNAVAILABLE, text)
+
+    def _describe(self, what: Any) -> bytes:
+        if what == "checkpoints":
+            return answer_ok([])
+        if what != "cluster":
+            return answer_error(codes.INVALID_PARAM, "only `cluster` and `checkpoints` can be described")
+        waiting_for = "nothing: it is a witness"
+        return answer_ok(
+            describe_cluster(
+                self.context, self.heartbeats, self.decided, self.urls, waiting_for, self.edge_counts
+            )
+        )

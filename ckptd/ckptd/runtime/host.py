@@ -1,0 +1,106 @@
+"""Carries out what the core asks for beyond frames: disk, datagrams, the register outside, the fence hook."""
+
+import asyncio
+from collections.abc import Callable
+
+from ckpt_protocol.greeting import seal
+from ckptd.core.events import AskRegister, Event, RegisterAnswered, RegisterFailed
+from ckptd.runtime.addresses import SocketAddress
+from ckptd.runtime.counts import Counts
+from ckptd.runtime.datagrams import Datagrams
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.errands import Errands
+from ckptd.runtime.fence import FenceHook
+from ckptd.runtime.logs import logger
+from ckptd.runtime.record_writer import RecordWriter
+from ckptd.runtime.register import Register
+from ckptd.runtime.state import QuarantineFull, StateDirectory
+
+
+class CoreHost:
+    """The driver's `Host` in a daemon. `serve` ties it to its driver before the first event."""
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        records: RecordWriter,
+        counts: Counts,
+        *,
+        register: Register | None,
+        fence_hook: FenceHook | None,
+    ) -> None:
+        self.errands = Errands()
+        self._state = state
+        self._records = records
+        self._counts = counts
+        self._register = register
+        self._fence_hook = fence_hook
+        self._fencing: dict[str, None] = {}
+        self._key = b""
+        self._datagrams: Datagrams
+        self._address: Callable[[str], SocketAddress | None]
+        self._tell: Callable[[Event], None]
+
+    def send_with(
+        self, key: bytes, datagrams: Datagrams, address: Callable[[str], SocketAddress | None]
+    ) -> None:
+        """Have heartbeats go out sealed with `key`; `address` is where a peer's go, None for nowhere yet."""
+        self._key, self._datagrams, self._address = key, datagrams, address
+
+    def serve(self, driver: Driver) -> None:
+        """Tell this driver's core how everything ended."""
+        self._tell = self._records.tell = driver.handle
+        self._records.fail = self.errands.fail = driver.fail
+
+    # -- driver.Host
+
+    def persist(self, record: bytes, number: int) -> None:
+        self._records.persist(record, number)
+
+    def send_heartbeat(self, node_id: str, data: bytes) -> None:
+        address = self._address(node_id)
+        if address is not None:
+            self._datagrams.send(seal(self._key, data), address)
+
+    def quarantine(self, name: str, content: bytes) -> None:
+        self.errands.start(self._write_quarantine(name, content), to_its_end=True)
+
+    def ask_register(self, question: AskRegister) -> None:
+        assert self._register is not None, f"no register is configured for {question.number}"
+        self.errands.start(self._ask(self._register, question))
+
+    def fence(self, node_id: str) -> None:
+        assert self._fence_hook is not None, f"no fence hook is configured for {node_id}"
+        if node_id not in self._fencing:
+            self._fencing[node_id] = None
+            self.errands.start(self._fence(self._fence_hook, node_id))
+
+    # -- errands
+
+    async def _write_quarantine(self, name: str, content: bytes) -> None:
+        counts = self._counts
+        try:
+            path = await asyncio.to_thread(self._state.quarantine, name, content)
+        except (OSError, QuarantineFull) as error:
+            counts.quarantine_failures += 1
+            logger.error(
+                "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
+            )
+        else:
+            counts.quarantine_files += 1
+            counts.quarantine_bytes += len(content)
+            logger.warning("%d bytes of checkpoint %r are in quarantine: %s", len(content), name, path)
+
+    async def _ask(self, register: Register, question: AskRegister) -> None:
+        answer: RegisterAnswered | RegisterFailed = await register.ask(question)
+        if isinstance(answer, RegisterFailed):
+            self._counts.register_failures += 1
+        self._tell(answer)
+
+    async def _fence(self, hook: FenceHook, node_id: str) -> None:
+        self._counts.fence_runs += 1
+        try:
+            ended = await hook.run(node_id)
+        finally:
+            del self._fencing[node_id]
+        self._tell(ended)

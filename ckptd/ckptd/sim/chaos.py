@@ -1,0 +1,260 @@
+"""Chaos: which fault comes next, where, and for how long. The mix is the seed's."""
+
+from typing import TYPE_CHECKING, Final
+
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.core.view import View
+
+if TYPE_CHECKING:
+    from ckptd.sim.cluster import Cluster
+
+STALL_MIN_NS: Final = 20 * MILLISECOND_NS
+STALL_MAX_NS: Final = 450 * MILLISECOND_NS
+"""A full collection of two million objects takes about that long."""
+
+BETWEEN_HOSTS: Final = (
+    "cut-one-way",
+    "cut-pair",
+    "isolate",
+    "partition",
+    "slow-link",
+    "break-link",
+    "cut-then-crash",
+    "lag-then-crash",
+)
+STRIKES: Final = ("crash-process", "pause", "isolate", "break-link")
+
+
+class Chaos:
+    """Draws faults while `on`."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.faults = cluster.faults
+        self.on = False
+        self._strikes = 0
+
+    def begin(self) -> None:
+        """Let faults come."""
+        faults, options = self.faults, self.world.options
+        self.on = options.fault_every_ns > 0
+        if self.on and options.slow_factor > 1 and len(self.cluster.machines) > 1:
+            node_id = self.world.random.choice(list(self.cluster.machines))
+            faults.slow(faults.ways_around(node_id), options.slow_factor)
+        self._next()
+
+    def end(self) -> None:
+        """No more of them."""
+        self.on = False
+
+    def _next(self) -> None:
+        if self.on:
+            self.world.after(self.world.about(self.world.options.fault_every_ns), self._draw)
+
+    def _draw(self) -> None:
+        if not self.on:
+            return
+        self._next()
+        if self.faults.open and not self.world.options.faults_overlap:
+            return
+        weights = self.world.options.fault_weights
+        kind = self.world.random.choices(list(weights), list(weights.values()))[0]
+        self.do(kind)
+
+    def do(self, kind: str) -> None:
+        """One fault of this kind, at a place and for a time that are drawn."""
+        faults = self.faults
+        random = self.world.random
+        node_id = random.choice(list(self.cluster.machines))
+        if kind in BETWEEN_HOSTS:
+            if self._others(node_id):
+                self._do_between(kind, node_id, random.choice(self._others(node_id)))
+            return
+        match kind:
+            case "break-client":
+                self.cluster.break_client_link()
+            case "crash-client":
+                self.cluster.crash_client()
+            case "strike-installer":
+                self._strikes += 1
+            case "crash-the-others":
+                self._crash_the_others(node_id)
+            case "forget-and-swap":
+                self._forget_and_swap()
+            case "lossy":
+                faults.lossy(0.3)
+                faults.end_later(self._long_ns(), lambda: faults.lossy(0.0))
+            case "slow-node":
+                faults.slow_for(self._long_ns(), faults.ways_around(node_id))
+            case "register-cut" | "witness-cut" | "disk-full" | "disk-lost":
+                self._do_to_deciders(kind)
+            case _:
+                self._do_to_process(kind, node_id)
+
+    def _short_ns(self) -> int:
+        return self.world.between(10 * MILLISECOND_NS, SECOND_NS)
+
+    def _long_ns(self) -> int:
+        return self.world.between(50 * MILLISECOND_NS, 4 * SECOND_NS)
+
+    def _either_ns(self) -> int:
+        return self._short_ns() if self.world.chance(0.5) else self._long_ns()
+
+    def _away_ns(self, otherwise_ns: int) -> int:
+        """How long a process that died is away."""
+        most_ns = self.world.options.restart_max_ns
+        return otherwise_ns if most_ns < 0 else self.world.between(0, most_ns)
+
+    def _do_to_process(self, kind: str, node_id: str) -> None:
+        faults = self.faults
+        between, options = self.world.between, self.world.options
+        match kind:
+            case "crash-process":
+                faults.crash(node_id)
+                faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
+            case "crash-amid-effects":
+                faults.crash_amid_effects(node_id, self._away_ns(self._short_ns()))
+            case "crash-on-answer":
+                faults.crash_on_answer(node_id, self._away_ns(self._short_ns()))
+            case "crash-host":
+                faults.power_off(node_id)
+                faults.end_later(self._away_ns(self._long_ns()), lambda: faults.restart(node_id))
+            case "crash-all":
+                for each in self.cluster.machines:
+                    faults.crash(each)
+                    away_ns = self._away_ns(between(0, SECOND_NS))
+                    faults.end_later(away_ns, lambda each=each: faults.restart(each))  # type: ignore[misc]
+            case "pause":
+                faults.pause(node_id)
+                drawn_ns = between(options.pause_min_ns, options.pause_max_ns)
+                faults.end_later(drawn_ns or self._either_ns(), lambda: faults.resume(node_id))
+            case "collector-stall":
+                faults.stall(node_id, between(STALL_MIN_NS, STALL_MAX_NS))
+            case "leave" if node_id in self.cluster.hosts:
+                faults.leave(node_id)
+                faults.end_later(self._long_ns(), lambda: faults.restart(node_id))
+
+    def _do_between(self, kind: str, node_id: str, peer: str) -> None:
+        faults = self.faults
+        random, hosts = self.world.random, list(self.cluster.machines)
+        match kind:
+            case "cut-one-way":
+                faults.cut_for(self._either_ns(), [(node_id, peer)])
+            case "cut-pair":
+                faults.cut_for(self._either_ns(), [(node_id, peer), (peer, node_id)])
+            case "isolate":
+                faults.cut_for(self._long_ns(), faults.ways_around(node_id))
+            case "partition":
+                side = random.sample(hosts, random.randint(1, len(hosts) - 1))
+                rest = [each for each in hosts if each not in side]
+                faults.cut_for(self._long_ns(), faults.ways_between(side, rest))
+            case "slow-link":
+                faults.slow_for(self._long_ns(), [(node_id, peer), (peer, node_id)])
+            case "break-link":
+                faults.break_link(node_id, peer)
+            case "cut-then-crash":
+                self._cut_then_crash(node_id, peer)
+            case "lag-then-crash":
+                self._lag_then_crash()
+
+    def _cut_then_crash(self, node_id: str, peer: str) -> None:
+        """A node does not hear another, may go on alone, and dies as soon as both hear each other again."""
+        faults, lease_ns = self.faults, self.world.options.lease_ns
+        faults.break_link(node_id, peer)
+        cut_ns = self.world.between(lease_ns, 6 * lease_ns)
+        faults.cut_for(cut_ns, [(peer, node_id)])
+
+        def crash() -> None:
+            if self.on:
+                self._do_to_process("crash-process", node_id)
+
+        self.world.after(cut_ns + self.world.between(0, lease_ns), crash)
+
+    def _lag_then_crash(self) -> None:
+        """One peer of an active replica hears of everything late; then that node dies: the peer is behind.
+
+        Without this, replicas differed in 7 of 560 take-overs: links are too fast.
+        """
+        faults, options, random = self.faults, self.world.options, self.world.random
+        active = dict.fromkeys(reign.node_id for reign in self.cluster.watch.reigns.values())
+        node_id = random.choice(list(active) or list(self.cluster.hosts))
+        peer = random.choice(self._others(node_id))
+        lag_ns = self.world.between(20 * MILLISECOND_NS, options.lease_ns // 3)
+        way = [(node_id, peer)]
+        faults.slow(way, max(2, lag_ns // options.delay_max_ns))
+
+        def crash() -> None:
+            faults.slow(way, 1)
+            if self.on:
+                self._do_to_process("crash-process", node_id)
+
+        self.world.after(self.world.between(5 * MILLISECOND_NS, lag_ns), crash)
+
+    def _crash_the_others(self, node_id: str) -> None:
+        """A node is cut off, the others go on, and then die all at once: it has what was before."""
+        faults, lease_ns = self.faults, self.world.options.lease_ns
+        cut_ns = self.world.between(2 * lease_ns, 6 * lease_ns)
+        faults.cut_for(cut_ns, faults.ways_around(node_id))
+
+        def crash() -> None:
+            for other in self._others(node_id) if self.on else []:
+                self._do_to_process("crash-process", other)
+
+        self.world.after(cut_ns - self.world.between(0, lease_ns), crash)
+
+    def _forget_and_swap(self) -> None:
+        """A node is cut off; of those that went on one loses its disk, and another is cut off in its place.
+
+        Now there is a majority again, and nobody in it remembers what was decided.
+        """
+        faults, lease_ns = self.faults, self.world.options.lease_ns
+        away, forgets, next_away = self.world.random.sample(list(self.cluster.hosts), 3)
+        cut_ns = self.world.between(2 * lease_ns, 5 * lease_ns)
+        faults.cut_for(cut_ns, faults.ways_around(away))
+
+        def swap() -> None:
+            if self.on and faults.may_forget(forgets):
+                faults.lose_disk(forgets)
+                faults.end_later(self._away_ns(self._short_ns() // 4), lambda: faults.restart(forgets))
+                faults.cut_for(self.world.between(3 * lease_ns, 6 * lease_ns), faults.ways_around(next_away))
+
+        self.world.after(cut_ns, swap)
+
+    def _do_to_deciders(self, kind: str) -> None:
+        """Faults of disks, of witnesses, and of the way to the register."""
+        faults = self.faults
+        random, nodes = self.world.random, list(self.cluster.hosts)
+        some = random.sample(nodes, random.randint(1, len(nodes)))
+        node_id = some[0]
+        match kind:
+            case "register-cut":
+                faults.cut_register(some)
+                faults.end_later(self._either_ns(), lambda: faults.heal_register(some))
+            case "witness-cut":
+                witness = random.choice(self.world.options.witness_ids)
+                faults.cut_for(self._either_ns(), faults.ways_between([witness], some))
+            case "disk-full":
+                faults.fill_disk(node_id)
+                faults.end_later(self._either_ns(), lambda: faults.free_disk(node_id))
+            case "disk-lost" if faults.may_forget(node_id):
+                faults.lose_disk(node_id)
+                faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
+
+    def on_decided(self, view: View) -> None:
+        """A view was decided: where a strike is due, whoever collects for it is struck while it does."""
+        if not self._strikes or not self.on or not self._others(view.coordinator):
+            return
+        self._strikes -= 1
+        delay_ns = self.world.between(0, 5 * self.world.options.delay_max_ns)
+        self.world.after(delay_ns, lambda: self._strike(view.coordinator))
+
+    def _strike(self, node_id: str) -> None:
+        kind = self.world.random.choice(STRIKES) if self.on else ""
+        if kind in BETWEEN_HOSTS:
+            self._do_between(kind, node_id, self.world.random.choice(self._others(node_id)))
+        elif kind:
+            self._do_to_process(kind, node_id)
+
+    def _others(self, node_id: str) -> list[str]:
+        return [each for each in self.cluster.machines if each != node_id]

@@ -1,0 +1,253 @@
+"""Mutants of the rules about views, leases, the register, sessions and the directory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
+
+from ckpt_protocol.messages import Kind, answer_ok
+from ckptd.core import coordinator, plans
+from ckptd.core.clients import Clients
+from ckptd.core.context import NEVER_NS
+from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.directory import Directory, Do
+from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.installation import Installation
+from ckptd.core.majority import MajorityArbiter
+from ckptd.core.membership import Membership
+from ckptd.core.record import NO_BALLOT, Disk, Record
+from ckptd.core.requests import READS, Requests
+from ckptd.core.upkeep import Upkeep
+from ckptd.sim.mutants import Patch, mutant
+
+# -- proof, votes, stays
+
+
+@mutant("stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh")
+def _(patch: Patch) -> None:
+    def note_freshness(heartbeats: Any, peer: Any) -> None:
+        peer.fresh_epoch = heartbeats.context.epoch
+
+    patch(Heartbeats, "_note_freshness", note_freshness)
+
+
+@mutant("old stays count", "R2: a replica counts only with data of its node's join epoch")
+def _(patch: Patch) -> None:
+    original = Directory.install
+
+    def install(directory: Any, view: Any, stayed: list[str], *served: bool) -> None:
+        original(directory, view, list(view.members), *served)
+
+    patch(Directory, "install", install)
+
+
+@mutant("told before on disk", "R3: what a node promises, or serves in, is on disk before it is told")
+def _(patch: Patch) -> None:
+    def save(disk: Any, then: Any = None) -> None:
+        disk._write()
+        if then is not None:
+            then()
+
+    patch(Disk, "save", save)
+
+
+@mutant("votes forgotten", "R3: what a node promised and accepted is on disk")
+def _(patch: Patch) -> None:
+    patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
+
+
+@mutant("installed epoch forgotten", "R3: the epoch that a node serves in is on its disk")
+def _(patch: Patch) -> None:
+    patch(Record, "pack", _packed_without(installed=0))
+
+
+def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
+    original = Record.pack
+    return lambda record: original(replace(record, **forgotten))
+
+
+@mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
+def _(patch: Patch) -> None:
+    original = Disk.__init__
+
+    def start(disk: Any, context: Any, packed: bytes) -> None:
+        original(disk, context, packed)
+        disk.forgetful = False
+        disk.installed_before = disk.record.installed
+
+    patch(Disk, "__init__", start)
+
+
+@mutant("votes after amnesia", "a voter whose disk was lost abstains until a view names it")
+def _(patch: Patch) -> None:
+    patch(MajorityArbiter, "_may_vote", lambda arbiter: True)
+
+
+# -- leases
+
+
+@mutant("lease never ends", "ordering and reading take the view's lease")
+def _(patch: Patch) -> None:
+    def renew(heartbeats: Any, view: Any) -> None:
+        heartbeats.context.lease_until_ns = 2**63
+
+    patch(Heartbeats, "renew_lease", renew)
+
+
+@mutant("reads without lease", "a read takes the view's lease")
+def _(patch: Patch) -> None:
+    original = Requests.dispatch
+
+    def dispatch(requests: Any, request: Any) -> None:
+        context = requests.context
+        lease_until_ns = context.lease_until_ns
+        if request.kind in READS:
+            context.lease_until_ns = NEVER_NS
+        original(requests, request)
+        context.lease_until_ns = lease_until_ns
+
+    patch(Requests, "dispatch", dispatch)
+
+
+@mutant("leases not waited out", "an installer waits out the leases of those it leaves behind")
+def _(patch: Patch) -> None:
+    patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
+
+
+@mutant("no freeze", "who learned of a decided view serves and acknowledges no older epoch")
+def _(patch: Patch) -> None:
+    original = Membership.learn
+
+    def learn(membership: Any, view: Any) -> bool:
+        frozen = membership.context.frozen
+        newest = original(membership, view)
+        membership.context.frozen = frozen
+        return newest
+
+    patch(Membership, "learn", learn)
+
+
+# -- the directory
+
+
+@mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
+def _(patch: Patch) -> None:
+    original = DirectoryOrder._order_request
+
+    def order_request(order: Any, request: Any) -> None:
+        session = order.directory.sessions.get(request.session)
+        if session is not None and request.kind in (Kind.OPEN, Kind.CLOSE, Kind.UNLINK):
+            session.answers.by_request.clear()
+        original(order, request)
+
+    patch(DirectoryOrder, "_order_request", order_request)
+
+
+@mutant("directory held by some", "a change of the directory is answered when every member holds it")
+def _(patch: Patch) -> None:
+    original = DirectoryOrder._commit_if_held
+
+    def commit_if_held(order: Any) -> None:
+        order.unacked = []
+        original(order)
+
+    patch(DirectoryOrder, "_commit_if_held", commit_if_held)
+
+
+@mutant("staged operation dropped", "a new coordinator finishes the operation that was staged")
+def _(patch: Patch) -> None:
+    original = Installation._install_collected
+
+    def install_collected(installation: Any, collection: Any) -> None:
+        installation.order.staged = None
+        for reply in collection.replies.values():
+            reply.staged = None
+        original(installation, collection)
+
+    patch(Installation, "_install_collected", install_collected)
+
+
+@mutant("names as creation ids", "messages name a checkpoint by its creation id")
+def _(patch: Patch) -> None:
+    original_apply, original_plan = Directory.apply, plans.plan
+
+    def named(name: bytes) -> int:
+        return 2**62 + crc32(name)
+
+    def apply(directory: Any, op: list[Any], seq: int, now_ns: int) -> None:
+        original_apply(directory, op, seq, now_ns)
+        if op[0] == Do.CREATE and op[1] in directory.sessions:
+            entry = directory.checkpoints.pop(directory.names[op[4]])
+            directory.changed.pop(entry.creation_id, None)
+            entry.creation_id = directory.names[op[4]] = named(op[4])
+            directory.checkpoints[entry.creation_id] = entry
+            directory.sessions[op[1]].opens[op[2]] = (entry.creation_id, op[3])
+            directory.changed[entry.creation_id] = None
+
+    def plan(*asked: Any) -> Any:
+        op, answer = original_plan(*asked)
+        if op and op[0] == Do.CREATE:
+            answer = answer_ok([op[2], named(op[4]), op[5]])
+        return op, answer
+
+    patch(Directory, "apply", apply)
+    patch(coordinator, "plan", plan)
+
+
+# -- timers
+
+
+@mutant("retention not re-armed", "whoever takes over re-arms the retentions")
+def _(patch: Patch) -> None:
+    original = Upkeep.on_installed
+
+    def on_installed(upkeep: Any, view: Any) -> None:
+        original(upkeep, view)
+        upkeep.next_expiry_ns = NEVER_NS
+
+    patch(Upkeep, "on_installed", on_installed)
+
+
+@mutant("retention never ends", "a checkpoint goes when its retention is over")
+def _(patch: Patch) -> None:
+    patch(Directory, "expires_ns", lambda directory, entry: None)
+
+
+@mutant("retention ends early", "retention travels as remaining time")
+def _(patch: Patch) -> None:
+    original = Directory.snapshot
+
+    def snapshot(directory: Any, now_ns: int) -> list[Any]:
+        fields = original(directory, now_ns)
+        for row in fields[2]:
+            row[8] = 2**50
+        return fields
+
+    patch(Directory, "snapshot", snapshot)
+
+
+@mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
+def _(patch: Patch) -> None:
+    patch(Clients, "on_installed", lambda clients: None)
+
+
+@mutant("orphans live on", "the sessions of a node that left end after their grace")
+def _(patch: Patch) -> None:
+    original = Upkeep.on_installed
+
+    def on_installed(upkeep: Any, view: Any) -> None:
+        original(upkeep, view)
+        upkeep.orphans_ns.clear()
+
+    patch(Upkeep, "on_installed", on_installed)
+
+
+@mutant("sessions never end", "a session without a connection ends after its grace")
+def _(patch: Patch) -> None:
+    patch(Clients, "on_time", lambda clients: None)
+
+
+@mutant("sessions have no grace", "a session outlives a lost connection for its grace")
+def _(patch: Patch) -> None:
+    original = Clients.on_lost
+    patch(Clients, "on_lost", lambda clients, link, process_dead: original(clients, link, True))

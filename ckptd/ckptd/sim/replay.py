@@ -1,0 +1,89 @@
+"""Tells a fresh core what a daemon's core was told, and compares what it does: `--replay FILE`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import format_exception_only
+from typing import Any
+
+import msgpack
+
+from ckptd.core.events import Effect, Log
+from ckptd.core.making import make_core
+from ckptd.core.recording import Entry, RecordingError, Start, digest_of, read_entry, read_start
+from ckptd.sim.trace import describe_effect, describe_event
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of one. `difference` is "" where all was the same."""
+
+    start: Start
+    events: int = 0
+    difference: str = ""
+    failure: str = ""
+    """What the core raised, here as there."""
+
+    time_line: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        """Whether the core did what it had done."""
+        return not self.difference
+
+
+def replay(path: Path) -> Replay:
+    """Replay a recording up to its end, which may be cut off, or the first difference.
+
+    Raises: RecordingError; OSError.
+    """
+    with open(path, "rb") as file:
+        contents = _contents(file)
+        try:
+            start = read_start(next(contents))
+        except StopIteration:
+            raise RecordingError("it is empty") from None
+        outcome = Replay(start)
+        node = make_core(start.settings, start.incarnation, start.record, start.now_ns, start.wall_offset_ns)
+        node.urls = start.urls
+        for content in contents:
+            entry = read_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
+            outcome.events += 1
+            _tell(outcome, node, entry)
+            if outcome.difference or outcome.failure:
+                break
+    return outcome
+
+
+def _contents(file: Any) -> Iterator[Any]:
+    try:
+        yield from msgpack.Unpacker(file, max_buffer_size=0, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RecordingError(f"it is damaged: {error!r}") from None
+
+
+def _tell(outcome: Replay, node: Any, entry: Entry) -> None:
+    counts = entry.counts or {}
+    node.edge_counts = lambda: counts
+    try:
+        effects: list[Effect] = node.handle(entry.event, entry.now_ns)
+    except Exception as error:
+        text = "".join(format_exception_only(error)).strip()
+        if entry.digest is None:
+            outcome.failure = text
+        else:
+            outcome.difference = _where(outcome, entry, f"the core raised, and had not: {text}")
+        return
+    for effect in effects:
+        if isinstance(effect, Log):
+            at_s = (entry.now_ns - outcome.start.now_ns) / 1e9
+            outcome.time_line.append(f"{at_s:12.6f} s  #{outcome.events}  {effect.level}: {effect.text}")
+    if entry.digest is None:
+        outcome.difference = _where(outcome, entry, "the core had raised, and did not")
+    elif digest_of(effects) != entry.digest:
+        done = "".join(f"\n    {describe_effect(effect)}" for effect in effects)
+        outcome.difference = _where(outcome, entry, f"other effects than it had; now they are:{done}")
+
+
+def _where(outcome: Replay, entry: Entry, text: str) -> str:
+    return f"event {outcome.events} ({describe_event(entry.event)}): {text}"

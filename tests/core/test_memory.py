@@ -1,0 +1,149 @@
+"""A node's memory limit: what would go beyond it is NO_MEMORY, and what there is goes on."""
+
+from tests.core.cluster import Cluster, nodes, three_nodes
+
+from ckpt_protocol.codes import NO_MEMORY, OK, TRY_AGAIN
+from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK
+from ckpt_protocol.messages import Op
+from ckptd.core.settings import Settings
+
+LIMIT = 400_000
+BLOCK = bytes(4000)
+
+
+def filled(cluster: Cluster, flags: int = 1) -> int:
+    """Write sections until one is refused; how many there were."""
+    table = cluster.client("b").open(flags=flags, sections_max=1000)
+    for number in range(1000):
+        answer = table.try_write(b"%d" % number, BLOCK)
+        if answer.code != OK:
+            assert answer.code == NO_MEMORY, answer
+            return number
+    raise AssertionError("nothing was refused")
+
+
+def test_what_goes_beyond_the_limit_is_refused_and_changes_nothing() -> None:
+    cluster = three_nodes(memory_bytes_max=LIMIT)
+    count = filled(cluster)
+    assert 50 <= count <= LIMIT // len(BLOCK)
+    table = cluster.client("a").open_existing()
+    assert sorted(table.read_all()) == sorted(b"%d" % number for number in range(count))
+    cluster.run(100)
+    for node_id in "abc":
+        assert (
+            "memory" in cluster.node(node_id).context.alarms
+            or cluster.node(node_id).context.held_bytes < LIMIT
+        )
+    cluster.check()
+
+
+def test_a_full_node_still_overwrites_shrinks_and_deletes_and_has_room_again_then() -> None:
+    cluster = three_nodes(memory_bytes_max=LIMIT)
+    count = filled(cluster)
+    table = cluster.client("c").open_existing()
+    table.write(b"0", bytes(len(BLOCK)))
+    table.write(b"1", b"")
+    for number in range(2, 40):
+        table.update([Op.DELETE, b"%d" % number])
+    cluster.run(1200)
+    assert "memory" not in cluster.node("b").context.alarms
+    table.write(b"2", BLOCK)
+    assert len(table.read_all()) == count - 37
+    cluster.check()
+
+
+def test_half_of_an_atomic_update_is_never_left_when_the_other_half_has_no_room() -> None:
+    cluster = three_nodes(memory_bytes_max=LIMIT)
+    filled(cluster)
+    table = cluster.client("a").open_existing()
+    before = table.read_all()
+    answer = table.try_update([Op.PUT, b"0", b"small", None], [Op.PUT, b"new", BLOCK + BLOCK, None])
+    assert answer.code in (NO_MEMORY, 7)
+    if answer.code == NO_MEMORY:
+        assert table.read_all() == before
+
+
+def test_a_weak_checkpoint_has_the_same_limit() -> None:
+    cluster = three_nodes(memory_bytes_max=LIMIT)
+    assert 50 <= filled(cluster, SA_CKPT_WR_ACTIVE_REPLICA_WEAK) <= LIMIT // len(BLOCK)
+    cluster.check()
+
+
+def test_a_replica_elsewhere_that_is_full_refuses_for_all() -> None:
+    """c may hold less than the active replica's node: its word travels in its heartbeats."""
+    cluster = Cluster("abc")
+    small = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT)
+    cluster.hosts["c"].settings = small
+    cluster.start("a", "b", "c")
+    cluster.settle()
+    table = cluster.client("a").open(sections_max=1000)
+    written = 0
+    while table.try_write(b"%d" % written, BLOCK).code == OK:
+        written += 1
+        cluster.run(30)  # As fast as heartbeats tell.
+    assert written <= LIMIT // len(BLOCK) + 2
+    assert "node c" in table.try_write(b"more", BLOCK).text
+    cluster.check()
+
+
+def test_no_replica_is_placed_on_a_full_node() -> None:
+    cluster = nodes("abcd", replicas=3, memory_bytes_max=LIMIT)
+    filled(cluster)
+    entry = cluster.node("a").directory.find(b"x")
+    assert entry is not None
+    spare = next(node_id for node_id in "abcd" if node_id not in entry.replicas)
+    node = cluster.node(spare)
+    node.context.held_bytes = LIMIT
+    node._replicas.memory.count_again_ns = 2**62
+    cluster.run(100)
+    cluster.kill(next(node_id for node_id in entry.replicas if node_id != "b"))
+    cluster.run(3000)
+    entry = cluster.node(spare).directory.find(b"x")
+    assert entry is not None and spare not in entry.replicas
+    node._replicas.memory.count_again_ns = 0
+    cluster.run(1000)
+
+
+def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None:
+    cluster = Cluster("abc", chunk_bytes=4000)
+    cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT, chunk_bytes=4000)
+    cluster.start("a", "b")
+    cluster.settle()
+    table = cluster.client("a").open(sections_max=1000)
+    for number in range(200):
+        table.write(b"%d" % number, BLOCK)
+    cluster.start("c")
+    cluster.run(3000)
+    assert cluster.node("c").context.counters["joins_without_memory"] >= 1
+    assert cluster.in_sync("a") == ["a", "b"]
+    assert cluster.node("c").context.held_bytes < LIMIT
+    table.write(b"0", b"writes go on")
+    for number in range(180):
+        table.update([Op.DELETE, b"%d" % number])
+    cluster.until(lambda: cluster.in_sync("a") == ["a", "b", "c"])
+    cluster.check()
+
+
+def test_what_waits_at_a_node_is_bounded_and_more_is_told_to_try_again() -> None:
+    cluster = three_nodes(requests_waiting_max=50, hold_ns=10**10)
+    table = cluster.client("a").open()
+    cluster.kill("b", silent=True)
+    cluster.kill("c", silent=True)
+    cluster.run(1000)
+    assert not cluster.serving("a")
+    calls = [table.begin_write(b"k", b"%d" % number) for number in range(80)]
+    cluster.run(10)
+    assert [call.code for call in calls].count(TRY_AGAIN) == 30
+    assert len(cluster.node("a").requests.held) == 50
+
+
+def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
+    cluster = three_nodes(requests_waiting_bytes_max=64 * 1024, hold_ns=10**10)
+    table = cluster.client("a").open(section_bytes_max=100_000)
+    cluster.kill("b", silent=True)
+    cluster.kill("c", silent=True)
+    cluster.run(1000)
+    for number in range(40):
+        table.begin_write(b"k", bytes(10_000) + b"%d" % number)
+        cluster.run(30)
+    assert 6 <= len(cluster.node("a").requests.held) <= 8

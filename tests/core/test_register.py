@@ -1,0 +1,112 @@
+"""The arbiter `etcd`: a register outside, swapped by its revision; an unknown outcome is an outcome (R5)."""
+
+from tests.core.cluster import Cluster, nodes
+
+from ckptd.core.events import AskRegister
+from ckptd.core.record import Record
+from ckptd.core.register import RegisterArbiter
+from ckptd.core.view import View, founding
+
+
+def on_etcd(node_ids: str) -> Cluster:
+    return nodes(node_ids, arbiter="etcd")
+
+
+def test_of_two_nodes_the_one_that_reaches_the_register_goes_on() -> None:
+    for survivor, cut_off in (("a", "b"), ("b", "a")):
+        cluster = on_etcd("ab")
+        table = cluster.client(survivor).open()
+        table.write(b"k", b"v")
+        cluster.cut("a", "b")
+        cluster.register_cut.add(cut_off)
+        cluster.until(lambda cluster=cluster, survivor=survivor: cluster.active() == survivor)
+        cluster.run(2000)
+        assert not cluster.serving(cut_off)
+        table.write(b"k", b"w")
+        cluster.register_cut.clear()
+        cluster.heal()
+        cluster.check()
+        assert cluster.contents(cut_off) == {b"k": b"w"}
+
+
+def test_only_one_of_two_sides_that_both_reach_the_register_goes_on() -> None:
+    cluster = on_etcd("ab")
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.run(5000)
+    assert [cluster.serving("a"), cluster.serving("b")].count(True) == 1
+
+
+def test_without_the_register_the_service_goes_on_views_wait_and_an_alarm_says_so() -> None:
+    cluster = on_etcd("abc")
+    table = cluster.client("a").open()
+    cluster.register_cut.update("abc")
+    cluster.run(5000)
+    table.write(b"k", b"v")
+    for node_id in "abc":
+        assert "no view can be changed" in cluster.node(node_id).context.alarms["arbiter"]
+    cluster.kill("c")
+    call = table.begin_write(b"k", b"w")
+    cluster.run(900)
+    assert call.code is None, "it waits for a view without c"
+    cluster.register_cut.clear()
+    cluster.run(5000)
+    assert call.code == 1
+    assert cluster.node("a").context.alarms == {}
+
+
+def test_a_swap_whose_answer_was_lost_is_found_in_the_register() -> None:
+    cluster = on_etcd("ab")
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.register_loses_answers = True
+    cluster.kill("b")
+    cluster.until(lambda: cluster.serving("a") and len(cluster.node("a").view.members) == 1)  # type: ignore[union-attr]
+    assert cluster.register[0] == 2, "the founding view and the next one: it was not swapped twice"
+
+
+def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
+    cluster = on_etcd("abc")
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.cut("a", "c")
+    cluster.run(5000)
+    assert not cluster.serving("a")
+    decided = cluster.node("a").membership.decided
+    assert decided is not None and "a" not in decided.members
+
+
+def test_a_wiped_register_is_filled_again_with_a_higher_epoch() -> None:
+    cluster = on_etcd("abc")
+    epoch = cluster.node("a").view.epoch  # type: ignore[union-attr]
+    cluster.register = (0, None)
+    cluster.kill("c")
+    cluster.until(lambda: cluster.serving("a") and cluster.node("a").view.epoch > epoch)  # type: ignore[union-attr]
+    assert cluster.register[0] == 1
+
+
+def test_a_register_that_holds_no_view_is_an_alarm_and_nothing_is_put_over_it() -> None:
+    cluster = on_etcd("ab")
+    cluster.register = (7, b"somebody else's")
+    cluster.run(5000)
+    assert "holds no view" in cluster.node("a").context.alarms["arbiter"]
+    assert cluster.register == (7, b"somebody else's")
+    assert cluster.serving("a")
+
+
+def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
+    cluster = on_etcd("ab")
+    arbiter = cluster.node("a").arbiter
+    assert isinstance(arbiter, RegisterArbiter)
+    decided: list[View] = []
+    arbiter.decided = decided.append
+    arbiter.number = 0
+    arbiter.context.effects = []
+    arbiter.propose(lambda current: founding(9, {"a": 1}))
+    (asked,) = [effect for effect in arbiter.context.effects if isinstance(effect, AskRegister)]
+    arbiter.on_answered(asked.number - 1, True, 9, None)
+    arbiter.on_failed(asked.number + 1, "late")
+    assert arbiter.busy and decided == []
+    arbiter.on_answered(asked.number, False, 0, None)
+    assert arbiter.number == asked.number + 1 and arbiter.proposal == founding(9, {"a": 1})
+    arbiter.on_answered(arbiter.number, True, 1, Record().pack())
+    assert decided == [founding(9, {"a": 1})]

@@ -1,0 +1,124 @@
+"""`ckptctl status`: alarms first, whatever the daemon leaves out or adds."""
+
+import json
+import subprocess
+import sys
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests.client.fake_service import FakeNode
+from tests.client.fixtures import Start, service, start
+
+from ckpt_protocol.messages import Kind, answer_ok
+from ckptctl import show
+
+__all__ = ["service", "start"]
+
+CLUSTER: dict[str, Any] = {
+    "node_id": "a",
+    "epoch": 7,
+    "coordinator": "a",
+    "arbiter": "majority",
+    "members": [["a", 12, 3, ["tcp://h1:1"]], ["b", 13, 4, ["tcp://h2:1"]]],
+    "configured": ["a", "b", "w"],
+    "serving": True,
+    "waiting_for": "",
+    "alarms": [],
+    "counters": {"updates": 12, "reads": 3},
+    "voters": ["a", "b", "w"],
+    "witnesses": ["w"],
+    "on_silent_peer": "keep-active",
+}
+
+
+def shown(cluster: dict[str, Any], counters: bool = False) -> str:
+    console = Console(file=StringIO(), width=200)
+    show.print_cluster(console, cluster, counters)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def row(text: str, name: str) -> list[str]:
+    return next(line.split() for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def test_members_witnesses_and_who_is_absent_are_told_apart() -> None:
+    text = shown(CLUSTER | {"configured": ["a", "b", "c", "w"]})
+    assert row(text, "a")[:4] == ["a", "member", "yes", "3"]
+    assert row(text, "w")[:3] == ["w", "witness", "yes"]
+    assert row(text, "c")[:3] == ["c", "absent", "no"]
+    assert "on_silent_peer keep-active" in text
+
+
+def test_alarms_stand_right_behind_the_state() -> None:
+    alarms = [["split-brain", "both sides wrote [3 updates]"], ["bare"], "text"]
+    lines = shown(CLUSTER | {"alarms": alarms}).splitlines()
+    assert lines[0] == "node a: serving"
+    assert lines[1] == "ALARM split-brain: both sides wrote [3 updates]"
+    assert lines[2].startswith("ALARM bare") and lines[3].startswith("ALARM text")
+
+
+def test_counters_are_shown_when_they_are_asked_for() -> None:
+    assert "updates" not in shown(CLUSTER)
+    assert row(shown(CLUSTER, True), "updates") == ["updates", "12"]
+
+
+@pytest.mark.parametrize("key", [None, *CLUSTER])
+def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None) -> None:
+    cluster = {name: value for name, value in CLUSTER.items() if name != key}
+    cluster["what-comes-later"] = {"deep": [1, b"\xff"]}
+    assert "node" in shown(cluster, True)
+    assert show.cluster_json(cluster)["what-comes-later"]
+    assert "node" in shown({}, True)
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [], {}, [5], [[]], [["a"]], [["a", None, None, None]]])
+@pytest.mark.parametrize("key", CLUSTER)
+def test_what_a_newer_daemon_says_otherwise_does_not_break_anything(key: str, value: Any) -> None:
+    assert "node" in shown(CLUSTER | {key: value}, True)
+    show.cluster_json(CLUSTER | {key: value})
+    show.is_well(CLUSTER | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("more", "well"),
+    [
+        ({}, True),
+        ({"serving": False}, False),
+        ({"alarms": [["a", "b"]]}, False),
+        ({"node_id": "w", "serving": False}, True),
+        ({"node_id": "w", "serving": False, "alarms": [["a", "b"]]}, False),
+    ],
+)
+def test_what_check_looks_at(more: dict[str, Any], well: bool) -> None:
+    assert show.is_well(CLUSTER | more) is well
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "code"),
+    [
+        ({}, ["--check"], 0),
+        ({"serving": False}, ["--check"], 1),
+        ({"alarms": [["a", "b"]]}, ["--check", "--json"], 1),
+        ({"serving": False, "alarms": [["a", "b"]]}, [], 0),
+    ],
+)
+def test_the_exit_code_is_for_check(
+    more: dict[str, Any], arguments: list[str], code: int, start: Start
+) -> None:
+    node = start("a")
+
+    def describe(node: FakeNode, link: Any, frame: Any) -> bool:
+        link.answer(frame.a, answer_ok(CLUSTER | more | {"raw": b"\xff"}))
+        return bool(frame.kind == Kind.DESCRIBE)
+
+    node.misbehave = describe
+    command = [sys.executable, "-m", "ckptctl", "status", *arguments, "--address", node.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == code, ended.stderr
+    if "--json" in arguments:
+        told = json.loads(ended.stdout)
+        assert told["alarms"] == [{"name": "a", "text": "b"}]
+        assert told["counters"] == CLUSTER["counters"]

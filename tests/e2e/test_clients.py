@@ -1,0 +1,116 @@
+"""What clients do by themselves, against real daemons."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from tests.client.cancelling import cancel_everywhere, run_clean
+
+from ckpt_client import AsyncTable, Table
+from ckpt_client.following import FOLLOW_UPDATES
+from ckptd.testing import LocalCluster
+
+
+def test_a_session_goes_to_the_node_that_orders_its_writes(cluster: LocalCluster, name: str) -> None:
+    """Its addresses do not name that node: the members of the view do."""
+    addresses = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
+    with (
+        Table(name, 500, 100, 32, address=cluster.address("b")) as table,
+        Table(name, address=addresses) as follower,
+        Table(name, address=cluster.address("c")) as resident,
+    ):
+        assert cluster.active_node(name) == "b"
+        for number in range(FOLLOW_UPDATES + 20):
+            follower.Write(f"f{number}", str(number))
+            resident.Write(f"r{number}", str(number))
+            assert follower[f"r{number}"] == resident[f"f{number}"] == str(number).encode()
+        assert follower.node_id == "b"
+        assert resident.node_id == "c", "who names one address stays there"
+        assert follower.read_all() == resident.read_all() == table.read_all()
+        assert len(table) == 2 * (FOLLOW_UPDATES + 20)
+        assert table.status().opens == 3
+
+
+def test_whether_to_follow_is_the_callers_choice(cluster: LocalCluster, name: str) -> None:
+    both = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
+    with (
+        Table(name, 500, 100, 32, address=cluster.address("b")),
+        Table(name, address=both, follow_active=False) as stays,
+        Table(name, address=cluster.address("c"), follow_active=True) as follows,
+    ):
+        for number in range(FOLLOW_UPDATES + 20):
+            stays.Write("s", str(number))
+            follows.Write("f", str(number))
+        assert (stays.node_id, follows.node_id) == ("a", "b")
+
+
+async def test_tasks_that_write_all_the_time_notice_nothing_of_a_move(
+    cluster: LocalCluster, name: str
+) -> None:
+    addresses = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
+    with Table(name, 500, 100, 32, address=cluster.address("b")) as table:
+        async with await AsyncTable.open(name, address=addresses) as follower:
+
+            async def count(key: str) -> None:
+                for number in range(FOLLOW_UPDATES):
+                    await follower.write(key, str(number))
+                    assert await follower.read(key) == str(number).encode()
+
+            await asyncio.gather(*(count(f"k{task}") for task in range(10)))
+            while follower.node_id != "b":
+                await count("more")
+        assert table["k9"] == str(FOLLOW_UPDATES - 1).encode()
+
+
+def test_after_a_move_the_loss_of_that_node_is_met_as_any_other(name: str) -> None:
+    with LocalCluster(3, name="follow") as cluster:
+        addresses = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
+        with (
+            Table(name, 500, 100, 32, address=cluster.address("b")),
+            Table(name, address=addresses) as follower,
+        ):
+            cluster.wait_in_sync(name, 3)
+            for number in range(FOLLOW_UPDATES + 20):
+                follower.Write("k", str(number))
+            assert follower.node_id == "b"
+            cluster.kill("b")
+            assert follower["k"] == str(FOLLOW_UPDATES + 19).encode()
+            follower.Write("k", "after")
+            assert follower["k"] == b"after"
+            assert follower.node_id in ("a", "c")
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -> None:
+    with LocalCluster(1, name="cancelled") as cluster:
+
+        async def work() -> None:
+            address = cluster.address("a", scheme)
+            async with await AsyncTable.open("x", 500, 1000, 32, address=address) as table:
+                counted = 0
+
+                async def use(turn: int) -> None:
+                    async with await AsyncTable.open("y", 500, 1000, 32, address=address) as other:
+                        await asyncio.gather(table.write("k", str(turn)), other.write("k", str(turn)))
+                        await table.read_all()
+                        await other.delete("k")
+
+                async def prepare(turn: int) -> Coroutine[Any, Any, None]:
+                    return use(turn)
+
+                async def check(turn: int) -> None:
+                    nonlocal counted
+                    counted += 1
+                    await table.write("count", str(counted))
+                    found = await asyncio.gather(table.read("count"), table.get("none", b"-"))
+                    assert found == [str(counted).encode(), b"-"]
+
+                assert await cancel_everywhere(prepare, check) > 5
+                assert table._connection._futures == {}
+                # What was opened for a task that was cancelled is closed sooner or later.
+                while {row[0]: row[5] for row in cluster.describe("checkpoints")} != {b"x": 1, b"y": 0}:
+                    await check(0)
+            assert {row[0]: row[5] for row in cluster.describe("checkpoints")} == {b"x": 0, b"y": 0}
+
+        run_clean(work)

@@ -1,0 +1,217 @@
+"""What a core is told is written down, and a fresh core that is told the same does the same."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from tests.runtime.fakes import FakeNode, running
+
+from ckpt_client import Table
+from ckpt_protocol.framing import Frame
+from ckptd.core import events
+from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
+from ckptd.core.node import Node
+from ckptd.core.recording import RecordingError, digest_of, pack_entry, pack_event, read_entry
+from ckptd.core.settings import Settings
+from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.recorder import RecordedNode, Recorder
+from ckptd.sim import __main__ as command
+from ckptd.sim.replay import replay
+from ckptd.testing import LocalCluster
+
+FRAME = Frame(50, 2**64 - 1, 0, 7, b"\x00body")
+EVENTS: list[Event] = [
+    events.ClientConnected(1),
+    events.ClientReceived(1, [FRAME, FRAME]),
+    events.ClientLost(1, True),
+    events.PeerConnected("b", 2**62, ("tcp://h:1",)),
+    PeerReceived("b", [FRAME]),
+    events.PeerLost("b"),
+    events.PeerRefused("é"),
+    events.HeartbeatReceived(FRAME),
+    WallClockRead(-5),
+    events.Persisted(3),
+    events.PersistFailed(4, "full"),
+    events.RegisterAnswered(5, True, 6, None),
+    events.RegisterAnswered(5, False, 6, b"\xff"),
+    events.RegisterFailed(7, "why"),
+    events.FenceEnded("b", True, "done"),
+    LeaveAsked(),
+    TimeCame(),
+]
+
+
+def unpack(content: bytes) -> Any:
+    return msgpack.unpackb(content, strict_map_key=False)
+
+
+def test_every_kind_of_event_comes_back_as_it_was() -> None:
+    for event in EVENTS:
+        entry = read_entry(unpack(pack_entry(9, pack_event(event), 8, {"n": 1})), unpack)
+        assert entry.event == event
+        assert (entry.now_ns, entry.digest, entry.counts) == (9, 8, {"n": 1})
+    assert {type(event) for event in EVENTS} == set(events.Event.__args__)
+
+
+def test_an_event_of_another_version_is_refused() -> None:
+    packed = msgpack.packb(["DayBroke", []])
+    with pytest.raises(RecordingError, match="of another version"):
+        read_entry([1, packed, 0, None], unpack)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([events.SendPeer("b", b"12")], [events.SendPeer("b", b"1"), events.SendPeer("b", b"2")]),
+        ([events.SendPeer("b", b"1")], [events.SendHeartbeat("b", b"1")]),
+        ([events.Persist(b"1", 1)], [events.Persist(b"1", 2)]),
+        ([events.Leave()], []),
+        ([events.AskRegister(1, 0, None)], [events.AskRegister(1, 0, b"None")]),
+    ],
+)
+def test_effects_that_differ_have_other_digests(one: list[Effect], other: list[Effect]) -> None:
+    assert digest_of(one) != digest_of(other)
+    assert digest_of(one) == digest_of(list(one))
+
+
+def recorded(directory: Path, node: Any, bytes_max: int = 2**20) -> tuple[RecordedNode, Recorder]:
+    recorder = Recorder(directory, bytes_max, "a", 1)
+    node = RecordedNode(node, recorder)
+    node.begin(Settings("a"), 1, b"", 0, 0)
+    return node, recorder
+
+
+def test_a_replay_finds_the_first_event_whose_effects_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Other(Node):
+        def handle(self, event: Event, now_ns: int) -> list[Effect]:
+            effects = super().handle(event, now_ns)
+            return [*effects, events.Leave()] if isinstance(event, LeaveAsked) else effects
+
+    node, recorder = recorded(tmp_path, Other(Settings("a"), 1, b"", 0, 0))
+    for event in (WallClockRead(0), TimeCame(), LeaveAsked(), TimeCame()):
+        node.handle(event, 1)
+    recorder.close()
+    outcome = replay(recorder.path)
+    assert outcome.events == 3
+    assert outcome.difference.startswith("event 3 (LeaveAsked()): other effects than it had")
+    assert command.main(["--replay", str(recorder.path)]) == 1
+    assert "node a, ckptd" in capsys.readouterr().out
+
+
+def test_what_the_core_raised_is_recorded_and_raised_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Node) -> None:
+        raise AssertionError("epoch 3 after epoch 4")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "_on_time", fail)
+        node, recorder = recorded(tmp_path, Node(Settings("a"), 1, b"", 0, 0))
+        node.handle(WallClockRead(0), 1)
+        with pytest.raises(AssertionError):
+            node.handle(TimeCame(), 2)
+        assert replay(recorder.path).failure == "AssertionError: epoch 3 after epoch 4"
+        assert command.main(["--replay", str(recorder.path)]) == 0
+        assert "2 events, the same effects, and the last one raises: Asser" in capsys.readouterr().out
+    assert replay(recorder.path).difference == "event 2 (TimeCame()): the core had raised, and did not"
+
+
+async def test_a_daemon_whose_core_raises_leaves_a_recording_of_it(tmp_path: Path) -> None:
+    def fail(event: Event) -> list[Effect]:
+        raise AssertionError("ours")
+
+    with pytest.raises(NodeFailed):
+        async with running(tmp_path, record_events=tmp_path / "recordings") as a:
+            a.node.on[LeaveAsked] = fail
+    (path,) = (tmp_path / "recordings").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    contents = list(msgpack.Unpacker(path.open("rb"), strict_map_key=False))
+    assert contents[0]["settings"]["node_id"] == "a"
+    assert unpack(contents[-1][1]) == ["LeaveAsked", []]
+    assert contents[-1][2] is None
+
+
+async def test_a_daemon_that_does_not_record_has_nothing_in_its_way(tmp_path: Path) -> None:
+    async with running(tmp_path) as a:
+        assert a.daemon._driver._node is a.node
+
+
+def test_a_recording_that_is_full_stops_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, recorder = recorded(tmp_path, FakeNode(), bytes_max=2_000)
+    for _ in range(1_000):
+        node.handle(TimeCame(), 1)
+    assert caplog.text.count("recording stops") == 1
+    assert 1_000 < recorder.path.stat().st_size <= 2_000
+    # What earlier starts left counts too.
+    again = Recorder(tmp_path, 2_000, "a", 2)
+    again.write(bytes(1_000))
+    again.close()
+    assert again.path.stat().st_size == 0
+
+
+def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, recorder = recorded(tmp_path, FakeNode())
+    file = recorder._file
+    assert file is not None
+    os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
+    node.handle(TimeCame(), 1)
+    recorder.flush()
+    assert os.strerror(errno.ENOSPC) in caplog.text
+    assert node.handle(TimeCame(), 1) == []
+    recorder.close()
+
+
+def test_a_directory_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartRefused, match=r"record_events .*file: File exists"):
+        Recorder(tmp_path / "file", 1, "a", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"text", "it does not begin with"),
+        (msgpack.packb({"format": 99}), "of format 99, not 1"),
+        (b"\xc1", "it is damaged"),
+    ],
+)
+def test_what_is_no_recording_is_said(
+    tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert command.main(["--replay", str(path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_cluster_that_lost_a_node_replays_to_the_same_effects(tmp_path: Path) -> None:
+    directory = tmp_path / "recordings"
+    with LocalCluster(3, flags=("--record-events", str(directory)), name="recorded") as cluster:
+        with Table("orders", 100, 1024, 32, address=cluster.addresses()) as table:
+            for number in range(50):
+                table.Write(str(number), "tea")
+            cluster.describe()
+            killed = cluster.active_node("orders")
+            assert killed is not None
+            cluster.kill(killed)
+            for number in range(50):
+                table.Write(str(number), "coffee")
+            assert table["7"] == b"coffee"
+        left = [node for node in cluster.node_ids if node != killed]
+        assert [cluster.leave(node) for node in left] == [0, 0]
+    outcomes = {path.name[0]: replay(path) for path in directory.iterdir()}
+    assert sorted(outcomes) == ["a", "b", "c"]
+    assert [outcome.difference or outcome.failure for outcome in outcomes.values()] == ["", "", ""]
+    for node in left:
+        assert outcomes[node].events > 50
+        assert any(f"node {killed}" in line for line in outcomes[node].time_line)

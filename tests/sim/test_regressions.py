@@ -1,0 +1,71 @@
+"""Mistakes that the simulator found, each as the shortest scenario that shows it."""
+
+from tests.sim.scenario import calm, three_nodes
+
+from ckptd.core.settings import SECOND_NS
+from ckptd.sim.cluster import Cluster
+from ckptd.sim.history import Outcome
+
+
+def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start() -> None:
+    """It found its old view in the register, decided it again as it stood, and served in it with no data.
+
+    The next checkpoints got the creation ids of those that were gone.
+    """
+    cluster = Cluster(calm(2, witnesses=1))
+    cluster.start_node("b")
+    cluster.start_node("w")
+    cluster.world.run_until(3 * SECOND_NS)
+    (node,) = cluster.nodes()
+    assert node.view is not None and list(node.view.members) == ["b"]
+    before = node.view.epoch
+    cluster.faults.crash("b")
+    cluster.faults.restart("b")
+    cluster.world.run_until(8 * SECOND_NS)
+    (node,) = cluster.nodes()
+    assert node.view is not None and node.view.epoch > before
+    installed = [line for line in cluster.world.time_line if "installed" in line]
+    assert len(installed) == 2, installed
+
+
+def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
+    """Seed 276: a lost its disk and was a member again; then c lost its own, while b was away.
+
+    A view had named a, so it voted; but nothing of that view had come to its register. With c, which
+    took that for a first start, it decided epoch 1 again.
+    """
+    scenario = three_nodes()
+    scenario.write(b"kept")
+    scenario.faults.lose_disk("a")
+    scenario.faults.restart("a")
+    scenario.settle()
+    before = scenario.cluster.nodes()[0].context.epoch
+    scenario.faults.power_off("b")
+    scenario.faults.lose_disk("c")
+    scenario.faults.crash("a")
+    scenario.faults.restart("a")
+    scenario.faults.restart("c")
+    scenario.run_ms(5000)
+    assert all(node.view is None or node.view.epoch > before for node in scenario.cluster.nodes())
+
+
+def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
+    """Seed 4461: the watch looks at a node after an event, and one that crashed amid it was not looked at.
+
+    It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
+    """
+    scenario = three_nodes(replicas=1, seed=1)  # Its first client is not at the coordinator.
+    creation_id = scenario.opened(0).creation_id
+    coordinator, (holder,) = scenario.coordinator, scenario.replicas()
+    assert holder != coordinator
+    scenario.write(b"kept by one")
+    scenario.attach_to(0, coordinator)
+    scenario.faults.crash(holder)
+    read = scenario.begin_read()
+    scenario.faults.crash_on_answer(coordinator)
+    scenario.end(read)
+    assert read.outcome == Outcome.NOT_DONE
+    assert not scenario.cluster.hosts[coordinator].running
+    scenario.faults.heal_all()
+    scenario.settle()
+    assert creation_id in scenario.cluster.watch.views.lost
