@@ -457,3 +457,13 @@ def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None
     assert not a.alive("b", FIRST)
     assert a.receive(beat(node("b", FIRST + 1), a))
     assert a.alive("b", FIRST + 1)
+
+
+def test_two_heartbeats_of_one_moment_are_two() -> None:
+    a, b, _ = pair()
+    assert b.receive(beat(a, b)) is not None
+    a.left = True
+    told = beat(a, b)
+    assert b.receive(told) is not None
+    assert b.peers["a"].left
+    assert b.receive(told) is None, "a copy is no news"

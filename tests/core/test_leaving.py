@@ -162,3 +162,18 @@ def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_tha
     assert "b" in cluster.left or not cluster.serving("b")
     node = cluster.hosts["b"].node
     assert node is None or node.context.frozen
+
+
+@pytest.mark.parametrize("node_id", "abc")
+def test_a_node_that_has_nothing_to_wait_for_is_succeeded_before_its_next_heartbeat(node_id: str) -> None:
+    """Seen in a recording: that it leaves and that it has left went out with one stamp.
+
+    The second was taken for a copy of the first, and its clients waited for the next heartbeat.
+    """
+    cluster = three_nodes()
+    cluster.settle()
+    cluster.run(26)
+    cluster.leave(node_id)
+    cluster.run(10)
+    views = [cluster.node(other).view for other in "abc" if other != node_id]
+    assert all(view is not None and node_id not in view.members for view in views)

@@ -48,6 +48,8 @@ class Peer:
     decided_epoch: int = 0
     stamp_ns: int = 0
     """The newest stamp of its own, to be echoed."""
+    stamped_ns: int = 0
+    """The last stamp of ours that it was sent."""
     echoed_ns: int = LONG_AGO_NS
     """The newest stamp of ours that it echoed in our epoch."""
     echo_epoch: int = 0
@@ -144,7 +146,9 @@ class Heartbeats:
             ]
         )
         epoch = 0 if context.frozen else context.epoch
-        frame = encode_frame(Kind.HEARTBEAT, context.now_ns & (2**64 - 1), epoch, echo_ns, body)
+        # Two of one moment have two stamps: the later would else be taken for a copy, or for the earlier.
+        peer.stamped_ns = stamp_ns = max(context.now_ns, peer.stamped_ns + 1)
+        frame = encode_frame(Kind.HEARTBEAT, stamp_ns & (2**64 - 1), epoch, echo_ns, body)
         context.effects.append(SendHeartbeat(peer.node_id, frame))
 
     # -- receiving
