@@ -1,8 +1,8 @@
 """Async replicas that lag behind after a fail-over: caught up with, or rebuilt by their own word (DESIGN 5.6)."""
 
-from tests.core.cluster import Cluster, nodes
+from tests.core.cluster import Cluster, nodes, two_nodes
 
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.messages import Kind
 
 
@@ -118,3 +118,31 @@ def test_catching_up_begins_again_when_its_link_breaks() -> None:
     cluster.check()
     assert cluster.active(name) == "b"
     assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")
+
+
+def test_a_copy_that_is_made_active_as_it_gives_up_catches_up_and_counts_again() -> None:
+    """Seed 5220: it had just said that it cannot follow, took no updates, and waited for them for ever."""
+    cluster = two_nodes()
+    there = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    here = cluster.client("a").open_existing()
+    there.set_active()
+    cluster.settle()
+    there.write(b"k", b"1")
+    cluster.run(50)
+    cluster.hold("b", "a")
+    there.write(b"k", b"2")
+    cluster.run(1)
+    cluster.holds["b", "a"].clear()  # It went out as the link broke.
+    there.write(b"k", b"3")
+    setting = here.begin(Kind.ACTIVE_SET, False)
+    cluster.run(1)
+    cluster.release("b", "a")
+    cluster.until(lambda: setting.code is not None)
+    assert "cannot follow" in "".join(cluster.lines)
+    cluster.check()
+    assert cluster.active() == "a"
+    assert here.read(b"k") == b"3"
+    here.write(b"k", b"4")
+    cluster.run(50)
+    cluster.kill("b")
+    assert here.read(b"k") == b"4"

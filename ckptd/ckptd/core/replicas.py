@@ -106,6 +106,7 @@ class Replicas:
                 self._activate(replica, entry)
             else:
                 replica.active.change_replicas(entry.replicas)
+                self._count_active(replica)
         else:
             if replica.active is not None:
                 self._resign(replica)
@@ -150,6 +151,7 @@ class Replicas:
 
     def _activate(self, replica: Replica, entry: Entry) -> None:
         replica.joining_from = ""
+        replica.dropped = False  # Whatever it cannot follow, it catches up with before it serves.
         replica.sources.clear()
         replica.active = ActiveReplica(replica, self.answer, self.watched)
         replica.active.start(self._others_in_sync(entry), entry.term)
@@ -226,7 +228,7 @@ class Replicas:
         """REPLICATE or ACK, of this epoch. Raises: FrameError."""
         active = replica.active
         if frame.kind == Kind.REPLICATE:
-            if replica.dropped or (active is not None and active.ready):
+            if replica.dropped or (active is not None and node_id != active.fetching_from):
                 return
             if not replica.stage(node_id, frame.c, frame.body):
                 self._drop_unless_joining(replica)
@@ -279,13 +281,20 @@ class Replicas:
         active = replica.active
         if active is None or not active.ready:
             return
-        entry = self.directory.checkpoints[replica.creation_id]
         for node_id, join in list(replica.waiting_joins.items()):
             del replica.waiting_joins[node_id]
             self._start_source(replica, node_id, join)
-        if not entry.replicas.get(self.context.node_id):
-            self._ask(Do.IN_SYNC, replica.creation_id)
+        self._count_active(replica)
         self.again([])
+
+    def _count_active(self, replica: Replica) -> None:
+        """An active replica that serves holds everything: have the directory say so.
+
+        It may have left the in-sync set before it was made active, and learn of that only now.
+        """
+        entry, active = self.directory.checkpoints[replica.creation_id], replica.active
+        if active is not None and active.ready and not entry.replicas.get(self.context.node_id):
+            self._ask(Do.IN_SYNC, replica.creation_id)
 
     def _on_join(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
         entry = self.directory.checkpoints.get(replica.creation_id)
