@@ -2,7 +2,7 @@
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, three_nodes
+from tests.core.cluster import WALL_OFFSET_NS, Cluster, three_nodes
 
 from ckpt_protocol.codes import BAD_OPERATION, NOT_EXIST, OK, TIMEOUT
 from ckpt_protocol.constants import (
@@ -12,6 +12,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.settings import MILLISECOND_NS
 
 COLLOCATED = SA_CKPT_CHECKPOINT_COLLOCATED
 KINDS = (SA_CKPT_WR_ACTIVE_REPLICA | COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA_WEAK | COLLOCATED)
@@ -166,3 +167,20 @@ def test_a_synchronous_collocated_checkpoint_has_an_active_replica_always() -> N
     second.write(b"k", b"w")
     assert cluster.active() == "b"
     cluster.check()
+
+
+@pytest.mark.parametrize("flags", KINDS)
+def test_what_has_expired_while_nobody_was_active_goes_as_soon_as_somebody_is(flags: int) -> None:
+    """Seed 6023: it stood there until the next heartbeat."""
+    cluster = three_nodes()
+    first, second = opened(cluster, flags)
+    second.write(b"lasting", b"v")
+    first.update([Op.PUT, b"short", b"v", WALL_OFFSET_NS + cluster.now_ns + 40 * MILLISECOND_NS])
+    cluster.run(20)
+    cluster.kill("a")
+    cluster.run(200)
+    cluster.until(lambda: cluster.serving("b"))
+    assert cluster.active() is None and b"short" in cluster.contents("b")
+    assert second.set_active().code == OK
+    cluster.run(2)
+    assert cluster.contents("b") == {b"lasting": b"v"}

@@ -141,6 +141,7 @@ class ActiveReplica:
         report_loss(replica)
         self.told_seq = log.committed_seq
         replica.sections.rearm()
+        self._arm_expiration()
         self.watched[replica.creation_id] = self
         self._advance()
 
