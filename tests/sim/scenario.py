@@ -200,6 +200,7 @@ class Scenario:
             subject = self.workload.subjects[creation_id]
             sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
             subject.losses_ns = self.cluster.watch.losses_of(creation_id, sync)
+            subject.fork_ns = self.cluster.watch.fork_of(creation_id)
             wrong.extend(check_all(subject, calls).wrong)
             lossy = not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS
             wrong.extend(check_generated(calls, lossy))

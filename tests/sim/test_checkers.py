@@ -322,3 +322,18 @@ def test_the_fast_checker_and_its_model_agree_with_independent_ones(calls: list[
     """On calls that name one section each, where the other's rules know what we know."""
     some = [call for call in calls if simple(call)]
     assert explain(some, ()).good == lin.check(operations(some, own=True), OwnRules()).ok
+
+
+def test_what_one_loss_took_may_come_back_only_where_somebody_went_on_without_proof() -> None:
+    """Seed 21530: the fenced side's loss, and the other went on with what it had been left behind with."""
+    calls = [
+        put(1, 2, (b"x", b"1")),
+        put(3, 4, (b"x", b"2")),
+        read(6, 7, [b"x"], [b"1"]),
+        put(8, 9, (b"x", b"3")),
+        read(12, 13, [b"x"], [b"2"]),
+    ]
+    assert wrong(ATOMIC, calls, [5, 10])
+    forked = Subject(b"t", 1, ATOMIC, IDS, False, [5, 10], fork_ns=10)
+    assert check_all(forked, calls).wrong == []
+    assert check_all(forked, [*calls[:2], read(6, 7, [b"x"], [b"0"]), *calls[3:]]).wrong

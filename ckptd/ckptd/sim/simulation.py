@@ -239,6 +239,7 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         subject = cluster.workload.subjects[creation_id]
         sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
         subject.losses_ns = cluster.watch.losses_of(creation_id, sync)
+        subject.fork_ns = cluster.watch.fork_of(creation_id)
         findings = check_all(subject, calls)
         wrong.extend(findings.wrong)
         verdict.histories += findings.histories

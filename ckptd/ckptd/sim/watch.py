@@ -62,6 +62,12 @@ class Watch:
         accepted_ns = min(self.views.accepted_ns, default=self.world.now_ns)
         return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns]
 
+    def fork_of(self, creation_id: int) -> int | None:
+        """When, after a loss, a node went on without proof: with its own copy, which the loss may have left behind."""
+        losses_ns = self.losses_ns.get(creation_id, [])
+        forks = (ns for ns in self.views.accepted_ns if any(loss_ns < ns for loss_ns in losses_ns))
+        return next(forks, None)
+
     def process_started(self, node_id: str) -> None:
         """A new process: nothing of its predecessor's is compared with it."""
         self.views.process_started(node_id)
