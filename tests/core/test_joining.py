@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, three_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import (
@@ -185,3 +185,29 @@ def test_a_joining_replica_does_not_become_active_while_the_one_in_sync_is_only_
     table.client.move("a")
     assert len(table.read_all()) == 40
     cluster.check()
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_copy_that_is_not_wanted_back_goes_to_quarantine_with_what_only_it_had(deleted: bool) -> None:
+    """Seen in a scenario: another node had taken its place, and ten seconds later it was gone without a word."""
+    cluster = nodes("abcde")
+    client = cluster.client("b")
+    table = client.open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    table.write(b"k", b"of all")
+    assert cluster.active() == "b"
+    cluster.run(50)
+    cluster.cut("b", "acde")
+    assert table.try_write(b"k", b"of b alone").code == OK
+    cluster.run(3000)
+    other = cluster.client("c").open_existing()
+    assert other.read(b"k") == b"of all"
+    assert "b" not in cluster.in_sync("c")
+    if deleted:
+        other.close()
+        cluster.client("c").unlink()
+    cluster.heal()
+    cluster.settle()
+    cluster.run(12_000)
+    cluster.check()
+    assert [node_id for node_id, content in cluster.quarantined if b"of b alone" in content] == ["b"]
+    assert not any(b"of all" in content for _, content in cluster.quarantined if b"of b alone" not in content)

@@ -336,3 +336,45 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     context.now_ns += 1
     node._complain()
     assert heartbeats.complaints == ()
+
+
+def test_what_was_pending_is_answered_only_when_every_member_runs_the_view() -> None:
+    """Seed 23787: c alone had installed it, and answered. a never did: "nobody served in that view".
+
+    Both died, b came back with the view before, and what had been acknowledged was gone.
+    """
+    cluster = three_nodes()
+    table = cluster.client("c").open()
+    table.write(b"k", b"1")
+    assert cluster.active() == "c"
+    cluster.cut("b", "ac")
+    call = table.begin_write(b"k", b"2")
+    cluster.run(1)
+    cluster.kill("a")
+    cluster.restart("a")
+    before = cluster.node("c").context.epoch
+    cluster.until(lambda: cluster.node("a").heartbeats.decided_epoch > before)
+    cluster.hold("c", "a")  # It has answered the collector, and never learns what was collected.
+    cluster.until(lambda: cluster.node("c").context.epoch > before)
+    cluster.run(300)
+    assert call.code is None
+    cluster.kill("c")
+    cluster.kill("a")
+    cluster.restart("a")
+    cluster.restart("c")
+    cluster.heal()
+    cluster.check()
+    assert call.code is None and cluster.contents("b") == {b"k": b"1"}, "it was never acknowledged"
+
+
+def test_what_was_pending_is_answered_as_soon_as_every_member_runs_the_view() -> None:
+    cluster = three_nodes()
+    table = cluster.client("c").open()
+    cluster.cut("b", "ac")
+    call = table.begin_write(b"k", b"2")
+    before = cluster.node("c").context.epoch
+    cluster.until(lambda: cluster.node("a").context.epoch > before)
+    cluster.run(1)
+    assert call.code == OK
+    cluster.heal()
+    cluster.check()

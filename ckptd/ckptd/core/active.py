@@ -109,7 +109,7 @@ class ActiveReplica:
         self.acked[node_id] = seq
         if self.ready:
             self.resend(node_id)
-            self._advance()
+            self.advance()
         else:
             self.advance_start()
 
@@ -143,7 +143,7 @@ class ActiveReplica:
         replica.sections.rearm()
         self._arm_expiration()
         self.watched[replica.creation_id] = self
-        self._advance()
+        self.advance()
 
     def resend(self, node_id: str) -> None:
         """Send a replica every staged update that it has not acknowledged."""
@@ -180,10 +180,8 @@ class ActiveReplica:
         self.streaming = [n for n in self.streaming if n in replicas]
         self.unreported = [n for n in self.unreported if n in self.required]
         self._take_reports()
-        if self.ready:
-            self._advance()
-        else:
-            self.advance_start()
+        self.advance()
+        self.advance_start()
 
     def forget_joiner(self, node_id: str) -> None:
         """The join of a node that the directory does not count begins again, or its link broke."""
@@ -191,8 +189,7 @@ class ActiveReplica:
         self.joined.pop(node_id, None)
         self.required = [n for n in self.required if n != node_id]
         self.streaming = [n for n in self.streaming if n != node_id]
-        if self.ready:
-            self._advance()
+        self.advance()
 
     # -- ordering
 
@@ -330,10 +327,10 @@ class ActiveReplica:
 
     def _is_crowded(self, request: Request) -> bool:
         """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
-        if len(self.after_commit) < self.context.settings.requests_waiting_max:
-            return False
-        self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
-        return True
+        crowded = len(self.after_commit) >= self.context.settings.requests_waiting_max
+        if crowded:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
+        return crowded
 
     # -- committing
 
@@ -352,13 +349,17 @@ class ActiveReplica:
         for required in self.required:
             if acked.get(required, 0) <= committed_seq:
                 return  # One that has not acknowledged anything new holds all the others.
-        self._advance()
+        self.advance()
 
-    def _advance(self) -> None:
-        log = self.replica.log
+    def advance(self) -> None:
+        """Commit what every required replica holds.
+
+        Not before every member runs the view: where one never did it counts as a view in
+        which nobody was answered, and whoever is left goes on from the one before (ADR 9).
+        """
+        log, acked = self.replica.log, self.acked
         committed_seq = log.seq
-        acked = self.acked
-        if log.committed_seq == committed_seq:
+        if log.committed_seq == committed_seq or not self.ready or not self.context.confirmed:
             return
         for node_id in self.required:
             seq = acked.get(node_id, 0)

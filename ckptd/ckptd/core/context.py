@@ -27,6 +27,7 @@ class Context:
     __slots__ = (
         "acks",
         "alarms",
+        "confirmed_epoch",
         "counters",
         "deadline_ns",
         "effects",
@@ -51,6 +52,7 @@ class Context:
         self.epoch = 0
         self.frozen = True
         self.lease_until_ns = 0
+        self.confirmed_epoch = 0
         self.effects: list[Effect] = []
         self.acks: dict[tuple[str, int], int] = {}
         self.deadline_ns = now_ns
@@ -67,6 +69,11 @@ class Context:
     def serving(self) -> bool:
         """Whether this node holds its view's lease now and has answered no collector since."""
         return self.now_ns < self.lease_until_ns and not self.frozen
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every member has shown that it runs the view: only from then on did anybody serve in it."""
+        return self.confirmed_epoch == self.epoch
 
     def wake_at(self, at_ns: int) -> None:
         """Have `TimeCame` no later than this."""

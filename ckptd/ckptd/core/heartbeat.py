@@ -329,6 +329,8 @@ class Heartbeats:
                 break
             until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
         context.lease_until_ns = until_ns
+        if until_ns > context.now_ns:
+            context.confirmed_epoch = view.epoch
 
     @property
     def longest_lease_ns(self) -> int:

@@ -144,8 +144,9 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
     if number == 1:
         epoch, history, answers, keeps = opening[:4]
         held = dict(sections.sections)
-        if replica.complete and replica.log.seq and not keeps:
+        if not keeps:
             quarantine(replica)
+        replica.of_past = False
         if replica.active is not None:
             replica.set_aside()
             sections = replica.sections
@@ -176,7 +177,12 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
 
 
 def quarantine(replica: "Replica") -> None:
-    """Keep what a copy held that is no beginning of the cluster's history: nothing is lost in silence."""
+    """Keep what a copy held that is no beginning of the cluster's history: nothing is lost in silence.
+
+    One in the middle of a join holds nothing of its own, nor does an empty one.
+    """
+    if not replica.complete or not replica.log.seq:
+        return
     sections = [
         [section_id, section.content, section.expiration_ns, section.last_update_ns]
         for section_id, section in replica.sections.visible()
@@ -193,5 +199,6 @@ def quarantine(replica: "Replica") -> None:
 def take_joined(replica: "Replica") -> None:
     """The receiving side of JOINED: the copy is whole."""
     replica.complete = True
+    replica.of_past = False
     replica.stale = {}
     replica.fallback = None

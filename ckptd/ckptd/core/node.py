@@ -5,6 +5,7 @@ from typing import Any, Final, assert_never
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckptd.core.alarms import Alarms
 from ckptd.core.arbiter import Arbiter, LocalArbiter
 from ckptd.core.clients import Clients
 from ckptd.core.context import NEVER_NS, Context
@@ -86,6 +87,7 @@ class Node:
         self.clients.describe = self._describe
         self.clients.urls = self._urls
         self.upkeep = Upkeep(context, self.order, self.heartbeats)
+        self.alarms = Alarms(context)
         self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
         self.operating = Operating(context, self.heartbeats, self.membership, self._leave)
         self.leaving.on_gone = self.operating.tell_drained
@@ -334,6 +336,8 @@ class Node:
     def _notice_serving(self) -> None:
         serving = self.context.serving()
         if serving and not self.was_serving:
+            self.alarms.on_serving()
+            self._replicas.on_serving()
             self.clients.on_serving_again()
             self.order.advance()
             self.requests.again([])
@@ -356,6 +360,7 @@ class Node:
         self._replicas.on_installed(view, self.order.directory)
         self.clients.on_installed()
         self.upkeep.on_installed(view)
+        self.alarms.on_installed(self.order.directory)
         self.retired_ns = self.context.now_ns + RETIRED_NS
         self.order.directory.changed.clear()
         early, self.early = self.early, []
@@ -377,6 +382,7 @@ class Node:
             self._replicas.forget_sessions(ended)
         self._replicas.follow(changed)
         self.upkeep.on_directory_changed(changed)
+        self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
         self.requests.again([])
 
@@ -413,6 +419,8 @@ class Node:
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             self._complain()
             heartbeats.send_all()
+            if not heartbeats.leaving:
+                self.alarms.look(self.order.directory, self.membership.describe_wait())
             self.requests.on_time()
         self.membership.consider()
         self.clients.on_time()

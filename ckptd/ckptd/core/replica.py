@@ -43,6 +43,7 @@ class Replica:
     (seq it went on from, updates lost at least), each time that it took over.
 
     `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
+    `of_past`: its node was away since, and nobody has said yet whether others went on from it.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Replica:
         "log",
         "losses",
         "name",
+        "of_past",
         "reports",
         "sections",
         "sources",
@@ -81,6 +83,7 @@ class Replica:
         self.complete = True
         self.diverged = False
         self.dropped = False
+        self.of_past = False
         self.active: ActiveReplica | None = None
         self.reports: dict[str, tuple[int, int, int]] = {}
         self.heard_seq = 0

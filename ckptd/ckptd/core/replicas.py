@@ -66,15 +66,20 @@ class Replicas:
                 replica.heard_seq = 0
             replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
+            replica.of_past = replica.of_past or rejoined
             if entry is None:
-                if rejoined and replica.complete and replica.log.seq:
-                    quarantine(replica)
                 self._remove(creation_id)
             elif replica.active is not None and entry.active != self.context.node_id:
                 self._resign(replica)
             elif replica.active is not None:
                 replica.active.start(self._others_in_sync(entry), entry.term)
         self.follow(directory.checkpoints, installed=True)
+
+    def on_serving(self) -> None:
+        """Every member runs the view: what waited for that is committed."""
+        for replica in self.held.values():
+            if replica.active is not None:
+                replica.active.advance()
 
     def follow(self, creation_ids: Iterable[int], installed: bool = False) -> None:
         """Bring this node's copies in line with what the directory says of these checkpoints."""
@@ -94,6 +99,8 @@ class Replicas:
                 self._remove(entry.creation_id)
             return
         made = replica is None
+        if replica is not None and in_sync:
+            replica.of_past = False
         if replica is None:
             replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes)
             self.held[entry.creation_id] = replica
@@ -166,9 +173,12 @@ class Replicas:
         self.again(unanswered)
 
     def _remove(self, creation_id: int) -> None:
+        """Let a copy go: to quarantine if it is of the past, since nobody else may have what it holds."""
         replica = self.held.pop(creation_id, None)
         self.asks.pop(creation_id, None)
         self.watched.pop(creation_id, None)
+        if replica is not None and replica.of_past:
+            quarantine(replica)
         if replica is not None and replica.active is not None:
             self.again(replica.active.resign())
             replica.active = None
@@ -440,6 +450,8 @@ class Replicas:
         name = replica.name.decode(errors="replace")
         self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
         self.context.count("joins_without_memory")
+        if replica.of_past:
+            quarantine(replica)
         replica.drop()
         replica.joining_from = ""
         self.memory.count_again_ns = 0

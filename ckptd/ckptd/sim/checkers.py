@@ -70,7 +70,7 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
 
 
 def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
-    """What was done up to a fork, where what one loss took away may come back instead of what followed (seed 21530)."""
+    """What was done up to a fork: behind it what a loss took away may come back (seed 21530)."""
     return [
         call if 0 <= call.returned_ns < fork_ns else replace(call, outcome=Outcome.PENDING, returned_ns=-1)
         for call in calls

@@ -64,7 +64,7 @@ class Host:
     """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections.
 
     `crash_after` says how many of an event's effects are still carried out before the process
-    is gone; -1: it is not yet.
+    is gone; -1: it is not yet. `quarantined`: the names of what went to quarantine.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Host:
         self.disk = Disk(world, self.deliver)
         self.crash_after: Callable[[list[Effect]], int] | None = None
         self.on_crash_amid: Callable[[], None] = lambda: None
+        self.quarantined: set[str] = set()
         self._inbox: deque[Event] = deque()
         self._armed = 0
         self._armed_ns = -1
@@ -229,6 +230,7 @@ class Host:
                     f"{self.node_id}: {text}" if level == "info" else f"{self.node_id}: {level}: {text}"
                 )
             case events.Quarantine(name, content):
+                self.quarantined.add(name)
                 self.world.say(f"{self.node_id}: {len(content)} bytes of {name!r} to quarantine")
             case events.Leave():
                 self.outside.process_ended(self.node_id)

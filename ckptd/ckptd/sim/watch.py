@@ -52,6 +52,7 @@ class Watch:
         self._ordered: dict[int, int] = {}
         self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
+        self._kept: dict[str, dict[int, Version]] = {node_id: {} for node_id in hosts}
         self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
 
     def losses_of(self, creation_id: int, sync: bool) -> list[int]:
@@ -63,7 +64,7 @@ class Watch:
         return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns]
 
     def fork_of(self, creation_id: int) -> int | None:
-        """When, after a loss, a node went on without proof: with its own copy, which the loss may have left behind."""
+        """When, after a loss, a node went on without proof: perhaps with what that had taken away."""
         losses_ns = self.losses_ns.get(creation_id, [])
         forks = (ns for ns in self.views.accepted_ns if any(loss_ns < ns for loss_ns in losses_ns))
         return next(forks, None)
@@ -71,7 +72,7 @@ class Watch:
     def process_started(self, node_id: str) -> None:
         """A new process: nothing of its predecessor's is compared with it."""
         self.views.process_started(node_id)
-        self._seen[node_id], self._ruled[node_id] = {}, {}
+        self._seen[node_id], self._ruled[node_id], self._kept[node_id] = {}, {}, {}
 
     def after_event(self, node_id: str) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -79,6 +80,7 @@ class Watch:
         node = host.node
         assert node is not None
         self.views.after_event(node_id, node)
+        self._check_let_go(node)
         serving = node.serving(host.local_ns)
         rivals: list[Clocked] | None = None
         seen = self._seen[node_id]
@@ -136,6 +138,31 @@ class Watch:
         node = self.hosts[who].node
         other = node.replicas.get(creation_id) if node is not None else None
         return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
+
+    def _check_let_go(self, node: Node) -> None:
+        """What a copy held is in what came in its place, or with another node, or in quarantine."""
+        kept = self._kept[node.context.node_id]
+        for creation_id, (epoch, seq) in list(kept.items()):
+            replica = node.replicas.get(creation_id)
+            if replica is not None and (replica.fallback is not None or _follows(replica, epoch, seq)):
+                continue
+            del kept[creation_id]
+            if creation_id in node.directory.checkpoints:
+                self._check_not_lost(node, creation_id, (epoch, seq))
+        for creation_id, replica in node.replicas.items():
+            if replica.complete and replica.fallback is None and replica.log.seq:
+                kept[creation_id] = replica.log.epoch, replica.log.seq
+
+    def _check_not_lost(self, node: Node, creation_id: int, version: Version) -> None:
+        node_id = node.context.node_id
+        others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
+        if any(other is not None and _follows(other, *version) for other in others):
+            return
+        if f"{creation_id:x}-{version[0]}-{version[1]}" not in self.hosts[node_id].quarantined:
+            raise Violation(
+                "nothing is lost in silence",
+                f"{node_id} let its copy of {creation_id:x} at {version} go, which nobody else has",
+            )
 
     def _serving_others(self, node_id: str) -> list[Clocked]:
         return [
@@ -199,6 +226,11 @@ class Watch:
             raise Violation(
                 "nothing acknowledged is lost", f"{lost} updates of sync {creation_id:x} are lost"
             )
+
+
+def _follows(replica: Replica, epoch: int, seq: int) -> bool:
+    """Whether what a copy holds is, or went on from, what another held at that version."""
+    return replica.complete and replica.log.is_prefix(epoch, seq)
 
 
 def _show(replica: Replica) -> str:
