@@ -110,3 +110,19 @@ def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     assert arbiter.number == asked.number + 1 and arbiter.proposal == founding(9, {"a": 1})
     arbiter.on_answered(arbiter.number, True, 1, Record().pack())
     assert decided == [founding(9, {"a": 1})]
+
+
+def test_a_node_that_left_while_the_register_was_read_proposes_no_view_of_nobody() -> None:
+    """Seed 23605: it was about to admit another one, whose link broke, and was asked to leave."""
+    cluster = on_etcd("ab")
+    cluster.kill("b")
+    cluster.settle()
+    cluster.restart("b")
+    arbiter = cluster.node("a").arbiter
+    cluster.until(lambda: arbiter.busy)
+    cluster.leave("a")
+    cluster.cut("a", "b")
+    cluster.until(lambda: cluster.hosts["a"].node is None)
+    cluster.restart("a")
+    cluster.heal()
+    cluster.check()

@@ -6,7 +6,12 @@ from tests.core.cluster import Cluster, three_nodes
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import EXIST, NOT_EXIST, OK, TRY_AGAIN
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+)
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK as WEAK
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, Op
@@ -307,4 +312,29 @@ def test_an_open_that_was_ordered_is_never_told_to_try_again() -> None:
     cluster.heal()
     cluster.until(lambda: call.answers)
     assert call.code == OK
+    cluster.check()
+
+
+def test_a_copy_that_was_passed_on_does_nothing_when_the_node_that_passed_it_on_becomes_active() -> None:
+    """Seed 23895: refused, and done later. The copy was under way to who had just been active.
+
+    That node passed it on, kept it, and did it itself when it was made active again.
+    """
+    cluster = three_nodes()
+    here = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    there = cluster.client("c").open_existing()
+    assert there.set_active().code == OK
+    cluster.settle()
+    cluster.hold("b", "c")
+    call = here.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"refused"])
+    cluster.run(1)
+    assert here.set_active().code == OK
+    cluster.until(lambda: call.code is not None)
+    assert call.code == NOT_EXIST
+    cluster.client("a").open_existing().write(b"k", b"v")
+    cluster.release("b", "c")
+    cluster.run(20)
+    assert there.set_active().code == OK
+    cluster.settle()
+    assert there.read(b"k") == b"v"
     cluster.check()

@@ -188,8 +188,8 @@ class Membership:
     def _view_after(self, current: View) -> View | None:
         """The view that follows one of which this node is a member."""
         wanted = self.candidates.wanted_members(current)
-        if self.candidates.first_alive(current) != self.context.node_id:
-            return None
+        if not wanted or self.candidates.first_alive(current) != self.context.node_id:
+            return None  # (Nobody is left: this node left, alone, while the register was read.)
         epoch = self._last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
             if not self.silent_peer.may_follow(current, wanted):
@@ -306,6 +306,8 @@ class Membership:
     def _check_blocked(self) -> None:
         if self.settled and self.context.serving():
             raise Refusal(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+        if self.heartbeats.leaving:
+            raise Refusal(codes.BAD_OPERATION, "this node is about to leave")
 
     # -- what was decided
 

@@ -190,7 +190,12 @@ class Requests:
             self.held[request.session, request.number] = request
 
     def _forward(self, request: Request, node_id: str) -> None:
-        if not self._has_room(request):
+        """Pass a request on to who can serve it.
+
+        Not one that was passed on already: its own node learns who can, and sends it there. A
+        copy that was kept here was done, behind its refusal, when this node became active (seed 23895).
+        """
+        if type(request.origin) is str or not self._has_room(request):
             return
         request.to = node_id
         if request.kind not in READS:

@@ -75,6 +75,8 @@ def parse_view(fields: Any) -> View:
     try:
         epoch, members, departures, founded = fields[:4]
         witnesses, forced = fields[4:6] if len(fields) > 5 else ((), False)
+        if not members:
+            raise ValueError("it has no members")
         return View(
             int(epoch),
             {str(node_id): Member(int(inc), int(join)) for node_id, inc, join in sorted(members)},
