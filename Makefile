@@ -18,15 +18,15 @@ MINUTES ?= 10
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
-	@echo 'make test                       all tests'
-	@echo 'make test-slow                  the tests that take minutes: every node restarted at every delay, …'
+	@echo 'make test                       the tests, but for those that take minutes'
+	@echo 'make test-slow                  those that take minutes: every node restarted at every delay, …'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
 	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
 	@echo 'make bench-kill                 20 kills of the active node: time to the next write, nothing lost'
 	@echo 'make bench-silence              the active host falls silent: time to the next write'
 	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
 	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
-	@echo 'make soak [MINUTES=n]           all faults at random on real processes; every call is judged'
+	@echo 'make soak [MINUTES=n]           kills, pauses, restarts, cuts at random on real processes under load; judged'
 	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
 	@echo 'make sweep-mutants              whether that sweep finds each rule that is switched off'
 	@echo 'make venv | format | clean      set up $(VENV), format the code, remove what was made'
