@@ -165,6 +165,7 @@ class Client:
         mode: int = READ_WRITE,
         sections_max: int = 100,
         section_bytes_max: int = 4096,
+        section_id_bytes_max: int = 64,
     ) -> "Opened":
         """Open a checkpoint, created where missing."""
         attributes = [
@@ -173,7 +174,7 @@ class Client:
             retention_ns,
             sections_max,
             section_bytes_max,
-            64,
+            section_id_bytes_max,
         ]
         fields = [name, mode | SA_CKPT_CHECKPOINT_CREATE, attributes, True]
         return Opened(self, self.call(Kind.OPEN, 0, fields))

@@ -446,7 +446,7 @@ def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fr
         b.context.frozen = True
         a.receive(beat(b, a))
     assert a.refused("b")
-    assert a.peers["b"].fresh_epoch == (EPOCH if fresh else 0)
+    assert a.peers["b"].fresh == ((FIRST, EPOCH) if fresh else (0, 0))
 
 
 def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None:

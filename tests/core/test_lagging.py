@@ -2,8 +2,13 @@
 
 from tests.core.cluster import Cluster, nodes, two_nodes
 
-from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+)
 from ckpt_protocol.messages import Kind
+from ckptd.core.settings import MILLISECOND_NS
 
 
 def lagging(next_active: str = "d") -> tuple[Cluster, bytes]:
@@ -146,3 +151,36 @@ def test_a_copy_that_is_made_active_as_it_gives_up_catches_up_and_counts_again()
     cluster.run(50)
     cluster.kill("b")
     assert here.read(b"k") == b"4"
+
+
+def test_a_join_that_was_overtaken_by_a_report_is_forgotten() -> None:
+    """Seed 30895: made active, it asked for what it lacked, and was not active any more when that was read.
+
+    It was answered when it was made active again: two joins at one time, and half of each stayed.
+    """
+    settings = {"log_bytes_max": 0, "chunk_bytes": 40, "chunks_in_flight": 1}
+    cluster = nodes("abc", weak_batch_ns=40 * MILLISECOND_NS, **settings)
+    there = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA_WEAK | SA_CKPT_CHECKPOINT_COLLOCATED)
+    here = cluster.client("c").open_existing()
+    there.set_active()
+    cluster.settle()
+    for number in range(5):
+        there.write(b"k%d" % number, b"v")
+        cluster.run(60)
+    there.write(b"late", b"1")
+    cluster.hold("c", "b")
+    first = here.begin(Kind.ACTIVE_SET, False)
+    cluster.run(5)
+    second = there.begin(Kind.ACTIVE_SET, False)
+    cluster.run(5)
+    cluster.release("c", "b")
+    cluster.until(lambda: second.code is not None and first.code is not None)
+    assert cluster.active() == "b"
+    for number in range(30):
+        there.write(b"often", b"%500d" % number)
+        cluster.run(60)
+    there.write(b"late", b"2")
+    here.set_active()
+    cluster.check()
+    assert cluster.contents("c") == cluster.contents("b")
+    assert len(cluster.contents("c")) == 7 and cluster.contents("c")[b"late"] == b"2"

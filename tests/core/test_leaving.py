@@ -177,3 +177,48 @@ def test_a_node_that_has_nothing_to_wait_for_is_succeeded_before_its_next_heartb
     cluster.run(10)
     views = [cluster.node(other).view for other in "abc" if other != node_id]
     assert all(view is not None and node_id not in view.members for view in views)
+
+
+def test_two_that_leave_at_once_do_not_count_on_each_other() -> None:
+    cluster = nodes("abcde", replicas=2)
+    table = cluster.client("d").open()
+    table.write(b"k", b"acknowledged")
+    leaving = cluster.in_sync("a")
+    staying = next(node_id for node_id in "abcde" if node_id not in leaving)
+    table.client.move(staying)
+    for node_id in leaving:
+        cluster.leave(node_id)
+    cluster.until(lambda: all(node_id in cluster.left for node_id in leaving))
+    assert table.read(b"k") == b"acknowledged"
+    cluster.check()
+
+
+def test_all_nodes_may_be_stopped_at_once() -> None:
+    cluster = three_nodes()
+    cluster.client("a").open().write(b"k", b"v")
+    for node_id in "abc":
+        cluster.leave(node_id)
+    cluster.run(3000)
+    assert sorted(cluster.left) == ["a", "b", "c"], "nobody stays who could take anything over"
+
+
+def test_a_leave_waits_again_when_the_other_holder_is_lost_meanwhile() -> None:
+    """It had looked once whether others hold all; then the one that did died, and it left with the only copy."""
+    cluster = nodes("abcde", replicas=2, chunk_bytes=4096)
+    table = cluster.client("d").open()
+    for number in range(90):
+        table.write(b"s%d" % number, bytes(4000))
+    other = next(node_id for node_id in cluster.in_sync("a") if node_id != "d")
+    cluster.kill(other, silent=True)
+    table.begin_write(b"k", b"pending")
+    cluster.run(5)
+    cluster.leave("d")
+    cluster.run(50)
+    assert cluster.node("d").requests.draining and not cluster.node("d").heartbeats.left
+    cluster.until(lambda: "d" in cluster.left)
+    cluster.settle()
+    assert cluster.in_sync("b" if other != "b" else "c")
+    assert all(
+        len(cluster.contents(node_id)) >= 90 for node_id in cluster.in_sync("b" if other != "b" else "c")
+    )
+    cluster.check()

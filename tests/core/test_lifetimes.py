@@ -2,6 +2,7 @@
 
 import gc
 
+import pytest
 from tests.core.cluster import nodes, three_nodes
 
 from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, EXIST, NOT_EXIST, OK
@@ -272,3 +273,21 @@ def test_a_checkpoint_that_goes_leaves_nothing_for_the_collector() -> None:
         assert tables() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("to", ["a", "b"])
+def test_an_outage_is_not_of_a_sessions_grace(to: str) -> None:
+    """The node of a session was lost, then nobody served for longer than the grace: it could attach nowhere."""
+    cluster = three_nodes()
+    client = cluster.client("c")
+    table = client.open(retention_ns=SECOND_NS)
+    table.write(b"k", b"acknowledged")
+    cluster.kill("c")
+    cluster.run(1000)
+    cluster.cut("a", "b")
+    cluster.run(1000)
+    cluster.after(12 * SECOND_NS, cluster.heal)
+    assert client.attach(to).code == OK
+    assert table.read(b"k") == b"acknowledged"
+    cluster.restart("c")
+    cluster.check()

@@ -5,7 +5,7 @@ from tests.core.cluster import Cluster, nodes, three_nodes
 from ckpt_protocol.codes import NO_MEMORY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.messages import Op
-from ckptd.core.settings import Settings
+from ckptd.core.settings import MILLISECOND_NS, Settings
 
 LIMIT = 400_000
 BLOCK = bytes(4000)
@@ -147,3 +147,40 @@ def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
         table.begin_write(b"k", bytes(10_000) + b"%d" % number)
         cluster.run(30)
     assert 6 <= len(cluster.node("a").requests.held) <= 8
+
+
+def test_a_copy_for_which_there_is_no_room_makes_nobody_wait() -> None:
+    """All its chunks were under way: it was told that it had joined, and every write waited for it, again and again."""
+    cluster = Cluster("abc")
+    cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=400_000)
+    cluster.start("a", "b")
+    cluster.settle()
+    table = cluster.client("a").open(sections_max=1000)
+    for number in range(130):
+        table.write(b"%d" % number, bytes(4000))
+    cluster.start("c")
+    cluster.until(lambda: cluster.node("c").context.counters.get("joins_without_memory", 0) > 0)
+    epoch = cluster.node("a").context.epoch
+    for number in range(40):
+        begun_ns = cluster.now_ns
+        table.write(b"0", b"%d" % number)
+        assert cluster.now_ns - begun_ns < 100 * MILLISECOND_NS
+        cluster.run(500)
+    assert cluster.node("a").context.epoch == epoch
+    assert cluster.node("c").context.counters["joins_without_memory"] > 2, "it is tried again"
+
+
+def test_a_node_that_has_room_again_takes_the_copies_that_are_missing() -> None:
+    cluster = nodes("abcd", replicas=3, memory_bytes_max=400_000)
+    cluster.client("b").open().write(b"k", b"v")
+    holders = cluster.in_sync("b")
+    (spare,) = set("abcd") - set(holders)
+    node = cluster.node(spare)
+    node.context.held_bytes = 400_000
+    node._replicas.memory.count_again_ns = 2**62
+    cluster.run(100)
+    cluster.kill(next(node_id for node_id in holders if node_id != "b"))
+    cluster.run(3000)
+    assert spare not in cluster.in_sync("b")
+    node._replicas.memory.count_again_ns = 0
+    cluster.until(lambda: spare in cluster.in_sync("b"))

@@ -166,3 +166,20 @@ def test_a_drained_node_has_handed_over_when_the_operator_gets_the_answer() -> N
     assert cluster.left == ["a"]
     assert table.read(b"k") == b"v"
     cluster.check()
+
+
+def test_what_goes_on_without_a_lost_holder_is_rebuilt_elsewhere() -> None:
+    cluster = nodes("abcde", replicas=2)
+    cluster.client("e").open().write(b"k", b"v")
+    first, second = cluster.in_sync("a")
+    others = "".join(node_id for node_id in "abcde" if node_id not in (first, second))
+    cluster.cut(first + second, others)
+    cluster.run(2500)
+    cluster.kill(second, silent=True)
+    cluster.heal()
+    cluster.until(lambda: first in cluster.node(others[0]).view.members)  # type: ignore[union-attr]
+    cluster.run(1000)
+    assert cluster.operate(others[0], "accept-loss", second).code == OK
+    cluster.until(lambda: len(cluster.in_sync(others[0])) == 2)
+    cluster.restart(second)
+    cluster.check()

@@ -338,3 +338,24 @@ def test_a_copy_that_was_passed_on_does_nothing_when_the_node_that_passed_it_on_
     cluster.settle()
     assert there.read(b"k") == b"v"
     cluster.check()
+
+
+def test_a_request_whose_batch_was_half_sent_is_not_done_again() -> None:
+    """The answers went with the last portion: of the first alone nobody could tell what had been done."""
+    cluster = three_nodes(weak_batch_bytes=1000)
+    cluster.client("a").open(flags=WEAK)
+    table = cluster.client("c").open_existing()
+    assert cluster.active() == "a"
+    cluster.hold("a", "b")
+    cluster.hold("a", "c")
+    call = table.begin(Kind.UPDATE, [Op.CREATE, b"", SA_TIME_END, bytes(900)])
+    table.begin(Kind.UPDATE, [Op.PUT, b"other", bytes(900), None])
+    cluster.run(20)
+    link, portion = cluster.holds.pop(("a", "b"))[0]
+    cluster._arrive(link, "a", "b", portion)
+    cluster.kill("a")
+    cluster.holds.clear()
+    cluster.until(lambda: call.code == OK)
+    assert len([key for key in table.read_all() if key != b"other"]) == 1
+    cluster.restart("a")
+    cluster.check()

@@ -172,3 +172,34 @@ def test_a_blocked_node_answers_try_again(policy: str) -> None:
     call = table.begin_write(b"k", b"w")
     cluster.run(1200)
     assert call.code == TRY_AGAIN
+
+
+def test_a_coordinator_that_lost_its_disk_proves_nothing_by_its_second_restart_either() -> None:
+    """What it was told since made its disk look as if it had always been there: older data replaced newer."""
+    cluster = two_nodes()
+    cluster.client("b").open().write(b"k", b"v")
+    table = cluster.client("a").open_existing()
+    cluster.cut("a", "b")
+    cluster.run(3000)
+    table.write(b"k", b"acknowledged by a alone")
+    cluster.kill("a")
+    cluster.lose_disk("a")
+    cluster.heal()
+    for _ in range(2):
+        cluster.restart("a")
+        cluster.run(3000)
+        assert not cluster.serving("b")
+        cluster.kill("a")
+    cluster.restart("a")
+    assert "force-active" in cluster.node("b").membership.describe_wait()
+
+
+def test_a_pair_whose_first_start_was_cut_short_begins_all_the_same() -> None:
+    """Its coordinator's disk tells of a view and of no installation; nobody has served, so nothing can be older."""
+    cluster = Cluster("ab")
+    cluster.start("a", "b")
+    cluster.until(lambda: bool(cluster.hosts["a"].record))
+    assert cluster.node("a").view is None
+    cluster.kill("a")
+    cluster.restart("a")
+    cluster.check()

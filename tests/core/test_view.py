@@ -27,11 +27,14 @@ def served_between(view: View, installed: dict[str, int], before: dict[str, int]
     return view_rules.served_between(view, installed, before or dict.fromkeys(view.members, view.epoch))
 
 
-def history(*memberships: dict[str, int]) -> View:
-    """The last of the views of epochs 1, 2, ... with these members (node id to incarnation)."""
+def history(*memberships: dict[str, int], installed: bool = False) -> View:
+    """The last of the views of epochs 1, 2, ... with these members (node id to incarnation).
+
+    `installed`: each was installed by who proposed the next.
+    """
     view = founding(1, memberships[0])
     for epoch, members in enumerate(memberships[1:], 2):
-        view = following(view, epoch, members)
+        view = following(view, epoch, members, installed_epoch=epoch - 1 if installed else 0)
     return view
 
 
@@ -74,11 +77,15 @@ def test_a_view_does_not_change_when_another_follows() -> None:
 
 def test_departures_are_bounded_per_node_and_the_newest_are_kept() -> None:
     memberships = [A | B if epoch % 2 else A for epoch in range(1, 60)]
-    view = history(*memberships, A | C, A)
+    view = history(*memberships, A | C, A, installed=True)
     stays = [departure for departure in view.departures if departure.node_id == "b"]
     assert len(stays) == DEPARTURES_PER_NODE_MAX
     assert [stay.last_epoch for stay in stays] == list(range(45, 60, 2))
     assert [departure.node_id for departure in view.departures][-1] == "c"
+    view = history(*memberships, A | C, A)
+    assert len([d for d in view.departures if d.node_id == "b"]) == 30, (
+        "none of these views is known to be over"
+    )
 
 
 def test_the_succession_is_by_join_epoch_then_node_id() -> None:

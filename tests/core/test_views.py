@@ -378,3 +378,62 @@ def test_what_was_pending_is_answered_as_soon_as_every_member_runs_the_view() ->
     assert call.code == OK
     cluster.heal()
     cluster.check()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_coordinator_that_died_while_it_waited_for_a_lease_had_served_nobody(restart: bool) -> None:
+    """It had decided a view without b, and b, in sync and alive, founded a new history when it died."""
+    cluster = nodes("ab", witnesses="w")
+    table = cluster.client("a").open()
+    table.write(b"k", b"acknowledged")
+    cluster.hold("b", "a")
+    table.begin_write(b"j", b"pending")
+    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.run(300)
+    assert cluster.node("a").view.epoch == 1, "it waits for the end of b's lease"  # type: ignore[union-attr]
+    cluster.kill("a")
+    cluster.holds.clear()
+    if restart:
+        cluster.run(1000)
+        cluster.restart("a")
+    cluster.until(lambda: cluster.serving("b"))
+    assert cluster.client("b").open_existing().read(b"k") == b"acknowledged"
+    cluster.check()
+
+
+def test_the_disk_of_a_node_that_comes_back_tells_that_it_had_served_nobody() -> None:
+    """The same, where its death was learned by its next start alone: that is admitted before anything is given up."""
+    cluster = nodes("ab", witnesses="w", trust_rst=False)
+    table = cluster.client("a").open()
+    table.write(b"k", b"acknowledged")
+    cluster.hold("b", "a")
+    table.begin_write(b"j", b"pending")
+    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.run(300)
+    cluster.kill("a")
+    cluster.holds.clear()
+    cluster.run(3000)
+    assert not cluster.serving("b")
+    cluster.restart("a")
+    cluster.check()
+    assert cluster.contents("a") == cluster.contents("b")
+    assert cluster.contents("b")[b"k"] == b"acknowledged"
+
+
+@pytest.mark.parametrize("times", [3, 9])
+def test_a_stay_is_remembered_while_no_view_is_installed_however_often_a_node_flaps(times: int) -> None:
+    """Eight stays of a node were kept: with the ninth the only holder's was gone, and its checkpoint with it."""
+    cluster = nodes("abc", witnesses="vw", replicas=1)
+    cluster.client("b").open().write(b"k", b"acknowledged")
+    cluster.hold("a", "c")
+    for _ in range(times):
+        cluster.cut("b", "avwc")
+        cluster.run(1500)
+        cluster.cuts.clear()
+        cluster.heal()
+        cluster.run(1500)
+    cluster.holds.clear()
+    cluster.flap("a", "c")
+    cluster.settle()
+    assert cluster.contents("b") == {b"k": b"acknowledged"}
+    cluster.check()

@@ -437,7 +437,7 @@ class ActiveReplica:
     def laggards(self) -> list[str]:
         """Nodes that have not acknowledged for longer than `replica_timeout`."""
         log, context = self.replica.log, self.context
-        if log.committed_seq >= log.seq and self.ready:
+        if log.committed_seq >= log.seq:
             return []
         if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns:
             return []
@@ -473,8 +473,9 @@ class ActiveReplica:
         batch.clear()
         time_ns = self.context.wall_ns
         for ops, whole in portions:
-            last = ops is portions[-1][0]
-            body = pack_body([ops, answered if last else []])
+            # With the first: what a part of the batch shows as done is not to be done again.
+            body = pack_body([ops, answered])
+            answered = []
             update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
             for section_id in whole:
                 section = replica.sections.sections.get(section_id)

@@ -58,8 +58,8 @@ class Peer:
     given_up: int = 0
     """Every start of it up to this one counts as dead, by a fence hook or the operator, until it is heard."""
     connected: bool = False
-    fresh_epoch: int = 0
-    """The epoch in which its echoes were fresh when it was proved dead (R1)."""
+    fresh: tuple[int, int] = (0, 0)
+    """The last start of it whose echoes were fresh when it was proved dead, and in which epoch (R1)."""
     member: bool = False
     leaving: bool = False
     left: bool = False
@@ -249,9 +249,19 @@ class Heartbeats:
         return True
 
     def _note_freshness(self, peer: Peer) -> None:
-        """It is proved dead: had it gone on alone, our lease would have had to end first."""
-        fresh = self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns
-        peer.fresh_epoch = peer.echo_epoch if fresh else 0
+        """It is proved dead: had it gone on without us, our lease would have had to end first."""
+        if self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns:
+            peer.fresh = (peer.incarnation, peer.echo_epoch)
+
+    def died_waiting(self, view: View) -> bool:
+        """Whether the coordinator of a view that leaves this node out died before it can have installed it.
+
+        It would have waited out our lease first, and its echo was fresh when it died.
+        """
+        peer = self.peers.get(view.coordinator)
+        epoch = self.context.epoch
+        died = (view.members[view.coordinator].incarnation, epoch)
+        return peer is not None and 0 < epoch < view.epoch and peer.fresh == died
 
     def give_up(self, node_id: str, incarnation: int) -> None:
         """A fence hook or the operator says that a silent node is dead, and that what only it has is lost."""

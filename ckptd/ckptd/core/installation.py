@@ -265,6 +265,9 @@ class Installation:
         may have gone on from: that counts for nothing, and goes to quarantine; and so does
         what those hold that left before `served_epoch`, which a restarted member had installed.
         """
+        if self._somebody_may_tell(view):
+            self.waiting_for = "a restarted node, whose disk may tell that nobody served since"
+            return
         gone = all(
             self.heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
             or view.has(departure.node_id, departure.incarnation)
@@ -275,6 +278,18 @@ class Installation:
         if gone and self.lost_epoch != view.epoch:
             self.lost_epoch = view.epoch
             self.context.log("every node that held the directory is dead: a new history begins", "warning")
+
+    def _somebody_may_tell(self, view: View) -> bool:
+        """Whether a node that was restarted is here and about to be admitted: its disk comes first."""
+        left = {departure.node_id for departure in view.departures} - set(view.members)
+        peers = (self.heartbeats.peers.get(node_id) for node_id in sorted(left))
+        return any(
+            peer is not None
+            and peer.connected
+            and self.heartbeats.hears(peer)
+            and not (peer.leaving or peer.disk_fails or peer.forgetful)
+            for peer in peers
+        )
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """The coordinator's word. Raises: FrameError."""

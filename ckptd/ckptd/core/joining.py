@@ -7,6 +7,7 @@ alone, and what is not named was deleted. Every update since the start is stream
 well, in order with the chunks, so that a section is right from its chunk on.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ _SECTION_BYTES = 64
 class JoinSource:
     """The sending side, at the active replica (or at a more advanced one that it catches up from)."""
 
-    __slots__ = ("acked_chunk", "base_seq", "chunk", "done_seq", "ids", "node_id", "replica")
+    __slots__ = ("acked_chunk", "base_seq", "chunk", "done_seq", "ids", "node_id", "replica", "unacked")
 
     def __init__(self, replica: "Replica", node_id: str) -> None:
         self.replica = replica
@@ -36,6 +37,7 @@ class JoinSource:
         self.acked_chunk = 0
         self.done_seq = -1
         self.ids: Iterator[bytes] = iter(())
+        self.unacked: deque[int] = deque()
 
     def start(self, epoch: int, seq: int, complete: bool) -> None:
         """Answer a JOIN."""
@@ -63,10 +65,13 @@ class JoinSource:
             active.streaming.append(self.node_id)
 
     def send_chunks(self) -> None:
-        """Send as many chunks as may be under way at once."""
+        """Send as many chunks, and bytes, as may be under way at once. (One section may be longer.)"""
+        settings = self.replica.context.settings
+        bytes_max = settings.chunks_in_flight * settings.chunk_bytes
         while (
             self.done_seq < 0
-            and self.chunk - self.acked_chunk < self.replica.context.settings.chunks_in_flight
+            and len(self.unacked) < settings.chunks_in_flight
+            and sum(self.unacked) < bytes_max
         ):
             self._send_chunk()
 
@@ -100,6 +105,7 @@ class JoinSource:
         else:
             self.done_seq = log.seq
         self.chunk += 1
+        self.unacked.append(size)
         opening = None
         if self.chunk == 1:
             answers = [
@@ -113,18 +119,23 @@ class JoinSource:
         )
 
     def on_chunk_ack(self, chunk: int) -> None:
-        self.acked_chunk = max(self.acked_chunk, chunk)
+        while self.acked_chunk < min(chunk, self.chunk):
+            self.acked_chunk += 1
+            self.unacked.popleft()
         self.send_chunks()
         self.on_commit(self.replica.log.committed_seq)
 
     def on_commit(self, committed_seq: int) -> None:
         """Say JOINED once all that the chunks showed is committed; from then on every commit needs this node.
 
-        It is told only then because a reader at the new replica must not see what is pending.
+        It is told only then because a reader at the new replica must not see what is pending, and
+        once it has taken every chunk: one that had no room for the last made all writes wait.
         """
         replica = self.replica
-        if self.done_seq < 0 or (
-            replica.active is not None and replica.sync and committed_seq < self.done_seq
+        if (
+            self.done_seq < 0
+            or self.unacked
+            or (replica.active is not None and replica.sync and committed_seq < self.done_seq)
         ):
             return
         del replica.sources[self.node_id]

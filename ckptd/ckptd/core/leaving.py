@@ -35,8 +35,9 @@ class Leaving:
         self.requests = requests
         self.since_ns = -1
         self.left_ns = -1
+        self.late = False
         self.gone = False
-        self.on_gone: Callable[[], None] = lambda: None
+        self.on_gone: Callable[[bool], None] = lambda late: None
 
     def start(self) -> None:
         """Begin, once."""
@@ -52,16 +53,24 @@ class Leaving:
         context = self.context
         context.wake_at(context.now_ns + STEP_NS)
         if self.left_ns < 0:
-            late = context.now_ns - self.since_ns >= context.settings.leave_ns
-            if not self.requests.draining and (late or self._others_hold_all()):
-                self.requests.draining = True
-            if self.requests.draining and (late or self._all_acknowledged()):
-                self._give_up()
+            self.late = context.now_ns - self.since_ns >= context.settings.leave_ns
+            if not self.late and not self._others_hold_all():
+                self._drain(False)  # Again, perhaps: one that held the rest is lost since.
+            else:
+                self._drain(True)
+                if self.late or self._all_acknowledged():
+                    self._give_up()
         elif self._succeeded() or context.now_ns - self.left_ns >= LINGER_NS:
             self.gone = True
             context.log("left")
-            self.on_gone()
+            self.on_gone(self.late)
             context.effects.append(Leave())
+
+    def _drain(self, draining: bool) -> None:
+        resumed = self.requests.draining and not draining
+        self.requests.draining = draining
+        if resumed:
+            self.requests.again([])
 
     def _give_up(self) -> None:
         self.left_ns = self.context.now_ns
@@ -79,7 +88,7 @@ class Leaving:
         return False
 
     def _others_hold_all(self) -> bool:
-        """Whether every checkpoint that can be is in sync elsewhere."""
+        """Whether every checkpoint that can be is in sync at nodes that stay, if any do."""
         view, me = self.membership.view, self.context.node_id
         if view is None:
             return True
@@ -88,8 +97,10 @@ class Leaving:
             return not any(not peer.leaving for peer in self.membership.candidates.newcomers())
         if not self.context.serving():
             return False
-        return all(
-            entry.attributes.collocated or any(node_id != me for node_id in entry.in_sync)
+        peers = self.heartbeats.peers
+        staying = [node_id for node_id in view.members if node_id != me and not peers[node_id].leaving]
+        return not staying or all(
+            entry.attributes.collocated or any(node_id in staying for node_id in entry.in_sync)
             for entry in self.membership.directory.checkpoints.values()
             if entry.replicas.get(me)
         )

@@ -19,6 +19,7 @@ from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import Installation
+from ckptd.core.record import UNKNOWN_EPOCH
 from ckptd.core.refusal import Refusal
 from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
 from ckptd.core.view import View, following, founding, parse_view
@@ -54,6 +55,8 @@ class Membership:
         heartbeats.disk_epoch = self.disk.epoch
         heartbeats.forgetful = self.disk.forgetful
         if not arbiter.votes:
+            # Nobody is named here: what a lost disk knew stays unknown until a view is installed.
+            heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
             self.decided = self.disk.record.view
             heartbeats.decided_epoch = self.disk.epoch
 
@@ -203,14 +206,18 @@ class Membership:
             return None
         if self.installation.lost_epoch == current.epoch:
             return founding(epoch, wanted, self.candidates.witnesses())
-        return following(current, epoch, wanted, self.candidates.witnesses())
+        return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
 
     def _say_loss(self, current: View) -> None:
         text = (
             f"this node goes on without proof that coordinator {current.coordinator} is dead: what that "
             "acknowledged alone since is not here; it goes to quarantine if the node comes back"
         )
-        self.context.count("losses_accepted")
+        incarnation = current.members[current.coordinator].incarnation
+        if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
+            self.context.count(
+                "losses_accepted"
+            )  # (A fence hook's, and the operator's word, is counted as it comes.)
         self.context.log(text, "warning")
 
     def _first_view(self, current: View | None) -> View | None:
@@ -233,7 +240,8 @@ class Membership:
             return founding(epoch, members, witnesses)
         # Somebody who left before may hold all there is, if the last view never served: that is seen
         # when the members' disks are collected (seed 20235).
-        return following(current, epoch, members, witnesses)
+        idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
+        return following(current, epoch, members, witnesses, self.context.epoch, idle)
 
     def _last_epoch(self, current: View | None) -> int:
         """The highest epoch that anybody who is heard knows of, on disk or decided."""
@@ -285,9 +293,8 @@ class Membership:
         for node_id in left:
             self.give_up(node_id)
         epoch = self._last_epoch(base) + LOSS_EPOCHS
-        view = following(base, epoch, wanted, self.candidates.witnesses())
+        view = following(base, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
         self.arbiter.force(replace(view, forced=True))
-        self.context.count("losses_accepted")
         return (
             f"{', '.join(wanted)} go on in epoch {epoch} without {', '.join(left) or 'anybody else'}; where "
             "others still serve, both sides write, and what one side acknowledges goes to quarantine when "

@@ -456,6 +456,8 @@ class Node:
         full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
         if heartbeats.full:
             full.append(self.context.node_id)
+        if set(self.context.full_nodes) - set(full):
+            self.upkeep.placement_due = True
         self.context.full_nodes = tuple(full)
 
     # -- describing

@@ -43,6 +43,7 @@ class Operating:
         except Refusal as refusal:
             self._answer(link, number, answer_error(refusal.code, refusal.text))
             return
+        self.context.count("losses_accepted")
         self.context.log(f"the operator said {fields[0]}: {text}", "warning")
         self._answer(link, number, answer_ok(text))
 
@@ -62,8 +63,11 @@ class Operating:
             "comes back"
         )
 
-    def tell_drained(self) -> None:
-        """This node has handed over, and ends."""
+    def tell_drained(self, late: bool) -> None:
+        """This node has handed over, and ends; `late`: its time was over before that was all."""
+        text = "handed over: nothing that others can hold is lost"
+        if late:
+            text = "left when its time was over: what no other node had a whole replica of is lost"
         for link, number in self.drains:
-            self._answer(link, number, answer_ok("handed over: nothing that others can hold is lost"))
+            self._answer(link, number, answer_ok(text))
         self.drains.clear()

@@ -104,7 +104,6 @@ class Disk:
     def on_failed(self, text: str) -> None:
         """The record could not be written: nothing that waits for it happens; it is tried again."""
         self.failing = True
-        self.context.count("persist_failures")
         self.context.raise_alarm("disk", f"the state directory cannot be written: {text}")
 
     def on_time(self) -> None:

@@ -95,7 +95,6 @@ class RegisterArbiter(Arbiter):
         if number != self.number:
             return
         self.number = 0
-        self.context.count("register_failures")
         self.context.raise_alarm("arbiter", f"the register does not answer, no view can be changed: {text}")
         self._fail()
 

@@ -131,7 +131,8 @@ class Replicas:
             replica.joining_from = ""
             replica.reports.clear()
             return
-        if replica.joining_from == entry.active or entry.creation_id in self.put_off:
+        put_off = entry.creation_id in self.put_off and not in_sync
+        if replica.joining_from == entry.active or put_off:
             return
         replica.reports.clear()
         replica.sources.clear()
@@ -170,6 +171,7 @@ class Replicas:
         replica.active = None
         replica.joining_from = ""
         replica.reports.clear()
+        replica.waiting_joins.clear()
         self.again(unanswered)
 
     def _remove(self, creation_id: int) -> None:
@@ -280,6 +282,7 @@ class Replicas:
         the role up and took it again let it serve beside the other (seed 33).
         """
         replica.reports[node_id] = (term, seq, heard_seq)
+        replica.waiting_joins.pop(node_id, None)  # It asked before this, and wants it no more (seed 30895).
         if replica.active is not None and replica.active.term == term:
             was_ready = replica.active.ready
             replica.active.on_report(node_id, seq)

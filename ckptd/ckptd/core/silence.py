@@ -76,7 +76,8 @@ class SilentPeer:
         self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
         if self.heartbeats.proved_dead(coordinator, incarnation):
             self.waiting_for = (
-                f"the operator: coordinator {coordinator} is dead, and may have gone on alone before"
+                f"the operator: coordinator {coordinator} is dead, and may have gone on alone before "
+                "(force-active goes on with what is here)"
             )
         return False
 
@@ -89,8 +90,8 @@ class SilentPeer:
         if not heartbeats.proved_dead(coordinator, incarnation):
             return False
         peer = heartbeats.peers[coordinator]
-        if peer.fresh_epoch == current.epoch:
-            return True
+        if peer.fresh == (incarnation, current.epoch) or not self.context.epoch:
+            return True  # (A node that never served has no older data to put in the place of newer.)
         # Else its disk tells, if it is back: but not one that was lost.
         restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
         return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
@@ -118,4 +119,5 @@ class SilentPeer:
         self.context.count("fenced")
         self.context.log(f"node {node_id} was fenced: {text}", "warning")
         if not self.heartbeats.hears(peer):
+            self.context.count("losses_accepted")
             self.heartbeats.give_up(node_id, peer.incarnation)

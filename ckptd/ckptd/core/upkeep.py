@@ -22,6 +22,7 @@ class Upkeep:
         self.placement_due = False
         self.unavailable: list[int] = []
         self.orphans_ns: dict[tuple[int, int], int] = {}
+        self.served_ns = context.now_ns
 
     def on_installed(self, view: View) -> None:
         """Re-arm everything: the timers of the last coordinator are gone with it."""
@@ -48,8 +49,18 @@ class Upkeep:
                 self.next_expiry_ns = expires_ns
                 self.context.wake_at(expires_ns)
 
+    def _put_orphans_off(self) -> None:
+        """While nobody served no client could attach anywhere: that time is not of its grace."""
+        now_ns = self.context.now_ns
+        away_ns, self.served_ns = now_ns - self.served_ns, now_ns
+        if away_ns >= self.context.settings.lease_ns:
+            self.orphans_ns = {orphan: until_ns + away_ns for orphan, until_ns in self.orphans_ns.items()}
+
     def on_time(self) -> None:
-        if not self.order.coordinates or not self.context.serving() or self.view is None:
+        if not self.context.serving() or self.view is None:
+            return
+        self._put_orphans_off()
+        if not self.order.coordinates:
             return
         now_ns = self.context.now_ns
         if now_ns >= self.next_expiry_ns:
@@ -82,6 +93,7 @@ class Upkeep:
             self.context.log(f"what only node {node_id} held is lost", "warning")
             self.context.count("holders_lost")
             self.order.submit([Do.LOST, node_id, incarnation])
+            self.placement_due = True  # What goes on without them lacks replicas.
 
     def next_ns(self) -> int:
         """When something may be due, at the coordinator."""

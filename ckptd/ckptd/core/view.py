@@ -7,7 +7,10 @@ from typing import Any, Final
 from ckpt_protocol.framing import FrameError
 
 DEPARTURES_PER_NODE_MAX: Final = 8
-"""How many of a node's past stays in views are remembered."""
+"""How many of a node's past stays in views are remembered, beside those since the last installed view."""
+
+DEPARTURES_MAX: Final = 500
+"""How many in any case: so often a node may come and go while no view at all is installed."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +37,8 @@ class View:
 
     `founded` is the epoch of the cold start that this history began with. `witnesses` are
     those that were heard, by node id, with the start of each. `forced`: the operator had
-    it decided.
+    it decided. `idle`: past epochs in which nobody served, as whoever proposed this view could
+    tell: their coordinator died before it can have installed them.
     """
 
     epoch: int
@@ -43,6 +47,7 @@ class View:
     founded: int = 0
     witnesses: dict[str, int] = field(default_factory=dict)
     forced: bool = False
+    idle: tuple[int, ...] = ()
 
     @property
     def coordinator(self) -> str:
@@ -67,6 +72,7 @@ class View:
             self.founded,
             [[node_id, incarnation] for node_id, incarnation in self.witnesses.items()],
             self.forced,
+            list(self.idle),
         ]
 
 
@@ -84,6 +90,7 @@ def parse_view(fields: Any) -> View:
             int(founded),
             {str(node_id): int(incarnation) for node_id, incarnation in sorted(witnesses)},
             bool(forced),
+            tuple(int(number) for number in fields[6]) if len(fields) > 6 else (),
         )
     except (TypeError, ValueError) as error:
         raise FrameError(f"no view: {error}") from None
@@ -101,12 +108,18 @@ def founding(epoch: int, members: dict[str, int], witnesses: dict[str, int] | No
 
 
 def following(
-    view: View, epoch: int, members: dict[str, int], witnesses: dict[str, int] | None = None
+    view: View,
+    epoch: int,
+    members: dict[str, int],
+    witnesses: dict[str, int] | None = None,
+    installed_epoch: int = 0,
+    idle: tuple[int, ...] = (),
 ) -> View:
     """The view of `epoch` with these members (node id to incarnation), as it follows `view`.
 
     Who was a member, and is the same start of its node, keeps its join epoch; anybody
-    else joins now: a restarted node has no data (R2, R4).
+    else joins now: a restarted node has no data (R2, R4). `installed_epoch` is the last that
+    the proposer has installed: stays that ended since are all remembered, and `idle` epochs.
     """
     new: dict[str, Member] = {}
     for node_id in sorted(members):
@@ -118,15 +131,20 @@ def following(
     for node_id, member in view.members.items():
         if new.get(node_id) != member:
             departures.append(Departure(node_id, member.incarnation, member.join_epoch, view.epoch))
-    return View(epoch, new, tuple(_recent(departures)), view.founded, witnesses or {})
+    idle = tuple(past for past in (*view.idle, *idle) if past > installed_epoch)[-DEPARTURES_MAX:]
+    recent = tuple(_recent(departures, installed_epoch))
+    return View(epoch, new, recent, view.founded, witnesses or {}, idle=idle)
 
 
-def _recent(departures: list[Departure]) -> Iterable[Departure]:
+def _recent(departures: list[Departure], installed_epoch: int) -> Iterable[Departure]:
     kept: dict[str, list[Departure]] = {}
     for departure in departures:
         stays = kept.setdefault(departure.node_id, [])
         stays.append(departure)
-        del stays[:-DEPARTURES_PER_NODE_MAX]
+        if len(stays) > DEPARTURES_PER_NODE_MAX and (
+            stays[0].last_epoch < installed_epoch or len(stays) > DEPARTURES_MAX
+        ):
+            del stays[0]
     return [departure for node_id in sorted(kept) for departure in kept[node_id]]
 
 
@@ -148,7 +166,10 @@ def served_between(view: View, installed: dict[str, int], before: dict[str, int]
     member's echo: a view that one of its members never installed did nothing.
     """
     newest = max(installed.values())
-    return not all(_did_nothing(view, epoch, installed, before) for epoch in range(newest + 1, view.epoch))
+    return not all(
+        epoch in view.idle or _did_nothing(view, epoch, installed, before)
+        for epoch in range(newest + 1, view.epoch)
+    )
 
 
 def _did_nothing(view: View, epoch: int, installed: dict[str, int], before: dict[str, int]) -> bool:

@@ -95,8 +95,10 @@ class Witness:
                 self._on_client(link, frames)
             case Persisted(number):
                 self.disk.on_persisted(number)
+                self.heartbeats.disk_fails = False
             case PersistFailed(_, text):
                 self.disk.on_failed(text)
+                self.heartbeats.disk_fails = True
             case LeaveAsked():
                 effects.append(Leave())
             case _:

@@ -22,7 +22,7 @@ class Counts:
 
     datagram_errors: int = 0
     loop_lag_ns_max: int = 0
-    """The longest that the event loop was late in the last minute or so."""
+    """The longest that the event loop was late since its start."""
 
     quarantine_files: int = 0
     quarantine_bytes: int = 0

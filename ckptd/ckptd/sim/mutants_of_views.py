@@ -26,7 +26,7 @@ from ckptd.sim.mutants import Patch, mutant
 @mutant("stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh")
 def _(patch: Patch) -> None:
     def note_freshness(heartbeats: Any, peer: Any) -> None:
-        peer.fresh_epoch = heartbeats.context.epoch
+        peer.fresh = (peer.incarnation, heartbeats.context.epoch)
 
     patch(Heartbeats, "_note_freshness", note_freshness)
 
