@@ -91,8 +91,11 @@ def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
     )
     members = _members(cluster)
     voters, witnesses = _list(cluster, "voters"), _list(cluster, "witnesses")
+    voting = _list(cluster, "voting_witnesses") if "voting_witnesses" in cluster else witnesses
     for node_id in sorted({*members, *map(str, (*_list(cluster, "configured"), *voters, *witnesses))}):
         vote = "yes" if node_id in voters else "no" if voters else ""
+        if node_id in witnesses and node_id not in voting:
+            vote = "not now"
         if node_id in members:
             _, incarnation, join_epoch, urls = members[node_id]
             addresses = " ".join(map(str, urls if isinstance(urls, list) else [urls]))
@@ -124,16 +127,23 @@ def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
 # -- ls
 
 
+def _waiting_for(entry: Sequence[Any]) -> list[Any]:
+    """The nodes whose return an unavailable checkpoint waits for; none where it is available."""
+    return list(entry[7]) if len(entry) > 7 and isinstance(entry[7], list) else []
+
+
 def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
     """One line a checkpoint."""
     grid = Grid("name", "kind", "replicas", "opens", "retention", box=None, pad_edge=False)
-    for name, _, fields, active, replicas, opens, unlinked in (row[:7] for row in rows):
+    for entry in rows:
+        name, _, fields, active, replicas, opens, unlinked = entry[:7]
         attributes = Attributes(*fields[:6])
         title = escape(show_bytes(name)) + (" (unlinked)" if unlinked else "")
+        holders = " ".join(map(str, _waiting_for(entry)))
         grid.add_row(
             title,
             show_flags(attributes.flags),
-            replicas_text(replicas, active),
+            escape(f"unavailable: waits for {holders}") if holders else replicas_text(replicas, active),
             str(opens),
             show_duration(attributes.retention_ns),
         )
@@ -154,8 +164,10 @@ def checkpoints_json(rows: Sequence[Sequence[Any]]) -> list[dict[str, object]]:
             "replicas": _replicas_json(replicas),
             "opens": opens,
             "unlinked": unlinked,
+            "waiting_for": _waiting_for(entry),
         }
-        for name, creation_id, fields, active, replicas, opens, unlinked in (row[:7] for row in rows)
+        for entry in rows
+        for name, creation_id, fields, active, replicas, opens, unlinked in (entry[:7],)
     ]
 
 

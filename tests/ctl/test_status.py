@@ -122,3 +122,24 @@ def test_the_exit_code_is_for_check(
         told = json.loads(ended.stdout)
         assert told["alarms"] == [{"name": "a", "text": "b"}]
         assert told["counters"] == CLUSTER["counters"]
+
+
+def test_a_witness_that_does_not_vote_is_told_from_one_that_does() -> None:
+    assert row(shown(CLUSTER | {"voting_witnesses": ["w"]}), "w")[:3] == ["w", "witness", "yes"]
+    assert row(shown(CLUSTER | {"voting_witnesses": []}), "w")[:4] == ["w", "witness", "not", "now"]
+
+
+def test_a_checkpoint_that_waits_for_its_holders_says_for_whom() -> None:
+    console = Console(file=StringIO(), width=200)
+    attributes = [1, 6144, 0, 64, 96, 8]
+    rows = [
+        [b"here", 1, attributes, "a", [["a", True]], 1, False, []],
+        [b"far", 2, attributes, None, [], 1, False, ["d", "e"]],
+    ]
+    show.print_checkpoints(console, rows)
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert "unavailable: waits for d e" in next(line for line in text.splitlines() if line.startswith("far"))
+    assert "a*" in next(line for line in text.splitlines() if line.startswith("here"))
+    assert [one["waiting_for"] for one in show.checkpoints_json(rows)] == [[], ["d", "e"]]
+    assert show.checkpoints_json([row[:7] for row in rows])[1]["waiting_for"] == []
