@@ -372,7 +372,7 @@ def test_no_answer_until_the_time_out_is_timeout() -> None:
 
 
 def test_try_again_after_an_unanswered_send_never_claims_that_nothing_was_done() -> None:
-    """R3: the first node may have done it, whatever the second one says that it did not do."""
+    """R5: the first node may have done it, whatever the second one says that it did not do."""
     talk = attached()
     call = talk.update(timeout_ns=SECOND_NS)
     talk.requests()

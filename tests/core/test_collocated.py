@@ -111,7 +111,7 @@ def test_an_activation_only_if_there_is_none_leaves_the_active_replica_where_it_
 
 
 def test_an_activation_catches_up_with_the_most_advanced_replica_first() -> None:
-    """DESIGN 4: it never silently loses data."""
+    """rules 4: it never silently loses data."""
     cluster = three_nodes()
     first, second, third = opened(cluster, KINDS[0], "abc")
     cluster.hold("a", "b")

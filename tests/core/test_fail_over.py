@@ -65,7 +65,7 @@ def test_a_client_whose_update_waits_at_a_node_that_is_cut_off_learns_that_by_pi
 
 
 def test_the_longest_staged_tail_is_kept_and_given_to_all() -> None:
-    """DESIGN 5.4: nothing staged is rolled back, though only one survivor holds it."""
+    """rules 5.4: nothing staged is rolled back, though only one survivor holds it."""
     cluster = three_nodes()
     writer, other = opened(cluster)
     writer.write(b"k", b"1")
@@ -177,7 +177,7 @@ def test_a_hot_weak_section_costs_one_transfer_in_a_batch() -> None:
 
 
 def test_a_weak_section_whose_pieces_did_not_all_arrive_is_corrupted_until_overwritten() -> None:
-    """SAF 3.1.3 and DESIGN 4: a half-arrived section is never served as valid."""
+    """SAF 3.1.3 and rules 4: a half-arrived section is never served as valid."""
     cluster = three_nodes(weak_batch_bytes=1000)
     writer, other = opened(cluster, WEAK)
     writer.write(b"small", b"v")
@@ -269,7 +269,7 @@ def test_writes_go_on_when_a_backup_dies_and_it_is_rebuilt_when_it_returns() -> 
 
 
 def test_a_replica_that_does_not_acknowledge_is_put_out_of_the_view() -> None:
-    """DESIGN 5.6: heartbeats alone do not keep a stuck node; writes pause for replica_timeout at most."""
+    """rules 5.6: heartbeats alone do not keep a stuck node; writes pause for replica_timeout at most."""
     cluster = three_nodes()
     writer, _ = opened(cluster)
     cluster.hold("b", "a")

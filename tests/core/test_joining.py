@@ -1,4 +1,4 @@
-"""Replicas that join: missed updates, differing sections, or all of it, while writes go on (DESIGN 5.7)."""
+"""Replicas that join: missed updates, differing sections, or all of it, while writes go on (rules 5.7)."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def test_only_the_sections_that_differ_and_the_deletions_travel_when_the_updates
 
 
 def test_a_tail_that_the_cluster_went_on_without_goes_to_quarantine() -> None:
-    """Nothing is lost in silence, and no two histories are merged (DESIGN 6)."""
+    """Nothing is lost in silence, and no two histories are merged (rules 6)."""
     cluster = three_nodes()
     table = filled(cluster, SA_CKPT_WR_ACTIVE_REPLICA, 3)
     other = cluster.client("b").open_existing()

@@ -1,4 +1,4 @@
-"""Async replicas that lag behind after a fail-over: caught up with, or rebuilt by their own word (DESIGN 5.6)."""
+"""Async replicas that lag behind after a fail-over: caught up with, or rebuilt by their own word (rules 5.6)."""
 
 from tests.core.cluster import Cluster, nodes, two_nodes
 
@@ -38,7 +38,7 @@ def lagging(next_active: str = "d") -> tuple[Cluster, bytes]:
 
 
 def test_a_replica_that_lags_too_far_is_rebuilt_by_its_own_word() -> None:
-    """DESIGN 5.6: it leaves the in-sync set, joins, and is in it again."""
+    """rules 5.6: it leaves the in-sync set, joins, and is in it again."""
     cluster, name = lagging()
     cluster.kill("c")
     cluster.until(lambda: cluster.active(name) == "d")

@@ -1,4 +1,4 @@
-"""A planned leave: hand over first, so that no call fails and nothing is lost (DESIGN 4, rolling upgrade)."""
+"""A planned leave: hand over first, so that no call fails and nothing is lost (rules 4, rolling upgrade)."""
 
 import pytest
 from tests.core.client import Call, Opened

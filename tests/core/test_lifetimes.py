@@ -149,7 +149,7 @@ def test_an_existing_checkpoint_is_not_opened_with_other_attributes() -> None:
 
 
 def test_a_session_outlives_a_lost_connection_for_its_grace() -> None:
-    """DESIGN 7: handle and all."""
+    """rules 7: handle and all."""
     cluster = three_nodes()
     table = cluster.client("b").open(retention_ns=0)
     table.write(b"k", b"v")

@@ -1,4 +1,4 @@
-"""Two nodes, no third: the coordinator's side goes on, the other waits for proof of its death (DESIGN 6, R1, R3)."""
+"""Two nodes, no third: the coordinator's side goes on, the other waits for proof of its death (rules 6, R1, R3)."""
 
 import pytest
 from tests.core.cluster import two_nodes

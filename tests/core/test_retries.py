@@ -1,4 +1,4 @@
-"""No request is applied twice, wherever its retry lands (DESIGN 5.5)."""
+"""No request is applied twice, wherever its retry lands (rules 5.5)."""
 
 import pytest
 from tests.core.client import Call, Opened

@@ -67,7 +67,7 @@ def test_a_read_at_the_active_replica_shows_the_state_before_a_pending_update() 
 
 
 def test_a_read_at_a_replica_asks_the_active_one_where_an_update_is_pending() -> None:
-    """Apportioned queries (DESIGN 5.3): the committed version is answered, never the staged one."""
+    """Apportioned queries (rules 5.3): the committed version is answered, never the staged one."""
     cluster = three_nodes()
     table = cluster.client("a").open()
     reader = cluster.client("c").open_existing()

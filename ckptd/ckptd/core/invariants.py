@@ -1,4 +1,4 @@
-"""What must always hold inside a cluster (docs/ARCHITECTURE.md), as pure functions over its cores.
+"""What must always hold inside a cluster (docs/rules.md, 8), as pure functions over its cores.
 
 The simulator calls them after every event, for what that event's node touched; scenario
 tests call `broken_invariants` at their end. Each returns the contradiction as text, ""
