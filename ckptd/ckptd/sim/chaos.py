@@ -19,6 +19,7 @@ BETWEEN_HOSTS: Final = (
     "partition",
     "slow-link",
     "break-link",
+    "stuck-link",
     "cut-then-crash",
     "lag-then-crash",
 )
@@ -153,6 +154,8 @@ class Chaos:
                 faults.slow_for(self._long_ns(), [(node_id, peer), (peer, node_id)])
             case "break-link":
                 faults.break_link(node_id, peer)
+            case "stuck-link":
+                self._stick(node_id, peer)
             case "cut-then-crash":
                 self._cut_then_crash(node_id, peer)
             case "lag-then-crash":
@@ -170,6 +173,22 @@ class Chaos:
                 self._do_to_process("crash-process", node_id)
 
         self.world.after(cut_ns + self.world.between(0, lease_ns), crash)
+
+    def _stick(self, node_id: str, peer: str) -> None:
+        """A node's acknowledgements stand still, and it is left out for that; then who left it out may die.
+
+        That one waits for the end of a lease before it serves alone.
+        """
+        options, between = self.world.options, self.world.between
+        self.faults.stick(between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer))
+
+        def crash() -> None:
+            if self.on:
+                self._do_to_process("crash-process", peer)
+
+        if self.world.chance(0.4):
+            out_ns = options.replica_timeout_ns
+            self.world.after(between(out_ns, out_ns + 3 * options.lease_ns // 2), crash)
 
     def _lag_then_crash(self) -> None:
         """One peer of an active replica hears of everything late; then that node dies: the peer is behind.

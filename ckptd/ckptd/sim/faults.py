@@ -48,6 +48,9 @@ class Faults:
         for way in list(self.network.cuts):
             while self.network.is_cut(way):
                 self.network.heal(way)
+        for way in list(self.network.stuck):
+            while self.network.stuck[way]:
+                self.network.unstick(way)
         self.network.slowness.clear()
         self.network.extra_loss = 0.0
         self.cluster.register.cuts.clear()
@@ -243,6 +246,16 @@ class Faults:
         """Cut for a while."""
         self.cut(ways)
         self.end_later(delay_ns, lambda: self.heal(ways))
+
+    def stick(self, delay_ns: int, way: Way) -> None:
+        """One direction of a link stands still for a while; heartbeats pass."""
+        self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
+        self.network.stick(way)
+        self.end_later(delay_ns, lambda: self._unstick(way))
+
+    def _unstick(self, way: Way) -> None:
+        self.world.say(f"the link goes on {way[0]}>{way[1]}")
+        self.network.unstick(way)
 
     def break_link(self, node_id: str, peer: str) -> None:
         """The connection between two nodes is reset."""

@@ -51,7 +51,8 @@ class PeerLink:
 class Network:
     """`ends[x, y]` is the link to `y` as `x` has it.
 
-    `cuts` counts what blocks a way, `slowness` multiplies its delay.
+    `cuts` counts what blocks a way, `stuck` what blocks its links and lets datagrams pass;
+    `slowness` multiplies its delay.
 
     While `quiet` no datagram is lost or doubled.
     """
@@ -61,6 +62,7 @@ class Network:
         self.hosts = hosts
         self.ends: dict[Way, PeerLink] = {}
         self.cuts: dict[Way, int] = {}
+        self.stuck: dict[Way, int] = {}
         self.slowness: dict[Way, int] = {}
         self.extra_loss = 0.0
         self.quiet = False
@@ -117,7 +119,7 @@ class Network:
         sender, node_id = way
         stream = link.streams[sender]
         stream.scheduled = False
-        if self.is_cut(way):
+        if self._holds_back(way):
             return
         if self.ends.get((node_id, sender)) is not link:
             stream.queue.clear()
@@ -199,26 +201,45 @@ class Network:
 
     # -- cuts
 
+    def _holds_back(self, way: Way) -> bool:
+        """Whether what is on a link waits."""
+        return self.is_cut(way) or self.stuck.get(way, 0) > 0
+
     def cut(self, way: Way) -> None:
         """Nothing passes on this way any more; a link that is cut for long times out at either end."""
-        self.cuts[way] = self.cuts.get(way, 0) + 1
-        cuts = self.cuts[way]
+        self._block(self.cuts, way)
+
+    def stick(self, way: Way) -> None:
+        """What is on a link waits on this way, though datagrams pass; it times out as if it were cut."""
+        self._block(self.stuck, way)
+
+    def _block(self, blocks: dict[Way, int], way: Way) -> None:
+        blocks[way] = number = blocks.get(way, 0) + 1
         for node_id, peer in (way, way[::-1]):
             link = self.ends.get((node_id, peer))
             if link is not None:
                 self.world.after(
                     self.world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS),
-                    lambda n=node_id, p=peer, held=link: self._time_out(n, p, held, way, cuts),  # type: ignore[misc]
+                    lambda n=node_id, p=peer, held=link: self._time_out(n, p, held, blocks, way, number),  # type: ignore[misc]
                 )
 
-    def _time_out(self, node_id: str, peer: str, link: PeerLink, way: Way, cuts: int) -> None:
-        if self.cuts.get(way, 0) >= cuts and self.ends.get((node_id, peer)) is link:
+    def _time_out(
+        self, node_id: str, peer: str, link: PeerLink, blocks: dict[Way, int], way: Way, number: int
+    ) -> None:
+        if blocks.get(way, 0) >= number and self.ends.get((node_id, peer)) is link:
             self.close(node_id, peer)
 
     def heal(self, way: Way) -> None:
         """One cut of this way is over: what was held back comes through, in order."""
-        self.cuts[way] = max(0, self.cuts.get(way, 0) - 1)
-        if not self.is_cut(way):
+        self._unblock(self.cuts, way)
+
+    def unstick(self, way: Way) -> None:
+        """What waited on its link comes through."""
+        self._unblock(self.stuck, way)
+
+    def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
+        blocks[way] = max(0, blocks.get(way, 0) - 1)
+        if not self._holds_back(way):
             link = self.ends.get((way[1], way[0]))
             if link is not None and not link.streams[way[0]].scheduled:
                 link.streams[way[0]].scheduled = True

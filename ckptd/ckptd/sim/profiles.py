@@ -249,6 +249,25 @@ def split(options: "Options", random: Random) -> "Options":
     )
 
 
+def stuck_links(options: "Options", random: Random) -> "Options":
+    """Links of which one direction stands still while heartbeats pass, and processes that die meanwhile."""
+    return replace(
+        options,
+        fault_every_ns=random.choice((150, 400, 900)) * MILLISECOND_NS,
+        fault_weights={
+            "stuck-link": 6,
+            "crash-process": random.choice((0, 2)),
+            "crash-on-answer": random.choice((0, 1)),
+            "leave": random.choice((0, 1)),
+            "isolate": random.choice((0, 1)),
+            "break-link": random.choice((0, 1)),
+        },
+        faults_overlap=random.random() < 0.5,
+        think_ns=random.choice((1, 3, 10)) * MILLISECOND_NS,
+        restart_max_ns=random.choice((-1, 20 * MILLISECOND_NS, 300 * MILLISECOND_NS)),
+    )
+
+
 PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "any": (8, any_mix),
     "contended": (2, contended),
@@ -263,5 +282,6 @@ PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "take-overs": (4, take_overs),
     "rivals": (3, rivals),
     "split": (6, split),
+    "stuck links": (4, stuck_links),
 }
 """By name: how often it is drawn, and what it changes."""
