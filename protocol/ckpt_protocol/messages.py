@@ -48,7 +48,7 @@ class Kind:
     FORWARD: Final = 50  # request, epoch, session; FORWARD_ROUTE then the client's body
     FORWARD_ANSWER: Final = 51  # request, epoch, session; the ANSWER's body
     REPLICATE: Final = 52  # creation_id, epoch, seq; REPLICATE_ROUTE then the client's body
-    ACK: Final = 53  # creation_id, epoch, seq staged; none, or [term, heard_seq] in a report to a new active replica
+    ACK: Final = 53  # creation_id, epoch, seq staged; none, or [term, heard_seq] in a report
     COMMIT: Final = 54  # creation_id, epoch, seq committed
     QUERY: Final = 55  # creation_id, epoch, token
     QUERIED: Final = 56  # creation_id, epoch, token; after a COMMIT that is current

@@ -82,3 +82,27 @@ def test_a_restarted_coordinator_that_did_not_go_on_alone_lets_the_other_promote
     assert table.read(b"k") == b"v"
     cluster.check()
     assert cluster.contents("a") == {b"k": b"v"}
+
+
+def test_a_view_that_the_dead_coordinator_had_decided_does_not_meet_that_of_its_successor() -> None:
+    """Seed 418: both had one epoch. The successor served in its own, and went by the other.
+
+    The dead one had decided to go on alone, and died while it waited for the end of a lease. Its
+    next start told of that view while the successor's disk was writing.
+    """
+    cluster = two_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    cluster.hold("b", "a")
+    table.begin_write(b"j", b"pending")
+    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.hosts["b"].disk_full = True
+    cluster.kill("a")
+    cluster.holds.clear()
+    cluster.run(1)
+    cluster.restart("a")
+    cluster.run(10)
+    assert cluster.node("b").disk.failing
+    cluster.hosts["b"].disk_full = False
+    cluster.check()
+    assert cluster.contents("a")[b"k"] == cluster.contents("b")[b"k"] == b"v"

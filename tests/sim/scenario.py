@@ -1,5 +1,6 @@
 """A small language for scenarios: a calm cluster in virtual time, one client or more, and faults by name."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -61,9 +62,14 @@ def calm(nodes: int, **changes: Any) -> Options:
 
 
 class Scenario:
-    """A cluster that has come up, with one open checkpoint. `faults` has the verbs for what goes wrong."""
+    """A cluster that has come up, with one open checkpoint. `faults` has the verbs for what goes wrong.
 
-    def __init__(self, nodes: int, flags: int, retention_ns: int = SA_TIME_END, **changes: Any) -> None:
+    `at`: the node whose client creates it, and that is active then; the first one if it is not told.
+    """
+
+    def __init__(
+        self, nodes: int, flags: int, retention_ns: int = SA_TIME_END, at: str = "", **changes: Any
+    ) -> None:
         self.cluster = Cluster(calm(nodes, **changes))
         self.world = self.cluster.world
         self.faults = self.cluster.faults
@@ -75,6 +81,8 @@ class Scenario:
         self.run_ms(100)
         self.workload.start()
         settle(self.cluster, "the start")
+        if at:
+            self.attach_to(0, at)
         self.open(0)
 
     # -- time
@@ -82,6 +90,11 @@ class Scenario:
     def run_ms(self, milliseconds: float) -> None:
         """Let time pass."""
         self.world.run_until(self.world.now_ns + int(milliseconds * MILLISECOND_NS))
+
+    def until(self, done: Callable[[], bool], within_ms: float = 60_000) -> None:
+        """Let time pass until something is so; fails with the time line when it is not in time."""
+        until_ns = self.world.now_ns + int(within_ms * MILLISECOND_NS)
+        assert self.world.run_until(until_ns, done), self.story()
 
     def settle(self) -> None:
         """Let time pass until the cluster has converged."""
@@ -122,8 +135,8 @@ class Scenario:
     def worker(self, client: int) -> Worker:
         return self.workload.workers[client]
 
-    def opened(self, client: int) -> Opened:
-        return self.worker(client).opened[NAME]
+    def opened(self, client: int, name: bytes = NAME) -> Opened:
+        return self.worker(client).opened[name]
 
     def attach_to(self, client: int, node_id: str) -> None:
         """Have a client use this node."""
@@ -131,13 +144,13 @@ class Scenario:
         session._at = self.cluster.options.node_ids.index(node_id)
         session.leave_link()
         session.connect()
-        self._until(lambda: session.attached)
+        self.until(lambda: session.attached)
         assert session.link is not None and session.link.node_id == node_id
 
     def open(self, client: int) -> None:
         """Open the checkpoint; an asynchronous collocated one is activated where the client is."""
         self.worker(client).open(self.slot)
-        self._until(lambda: NAME in self.worker(client).opened)
+        self.until(lambda: NAME in self.worker(client).opened)
         if self.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS:
             self.request(client, Kind.ACTIVE_SET, [True])
         self.settle()
@@ -146,28 +159,30 @@ class Scenario:
         """Any request on the open handle, to its end."""
         ends: list[Told] = []
         self.worker(client).request(kind, self.opened(client).handle, body, ends.append)
-        self._until(lambda: bool(ends))
+        self.until(lambda: bool(ends))
         return ends[0]
 
     def begin_write(self, content: bytes, client: int = 0, section_id: bytes = b"k0") -> Call:
         """Begin a write and do not wait for its end."""
         return self.begin_update([[Op.PUT, section_id, content, None]], client)
 
-    def begin_update(self, ops: list[Any], client: int = 0) -> Call:
+    def begin_update(self, ops: list[Any], client: int = 0, name: bytes = NAME) -> Call:
         """Begin one atomic update."""
-        opened = self.opened(client)
+        opened = self.opened(client, name)
         self.worker(client).update(opened, ops)
         return self.workload.history.calls[opened.creation_id][-1]
 
-    def begin_read(self, client: int = 0, section_ids: tuple[bytes, ...] = (b"k0",)) -> Call:
+    def begin_read(
+        self, client: int = 0, section_ids: tuple[bytes, ...] = (b"k0",), name: bytes = NAME
+    ) -> Call:
         """Begin a read."""
-        opened = self.opened(client)
+        opened = self.opened(client, name)
         self.worker(client).read(opened, list(section_ids))
         return self.workload.history.calls[opened.creation_id][-1]
 
     def end(self, call: Call) -> Call:
         """Let time pass until a call has ended."""
-        self._until(lambda: call.outcome != Outcome.PENDING)
+        self.until(lambda: call.outcome != Outcome.PENDING)
         return call
 
     def write(self, content: bytes, client: int = 0, section_id: bytes = b"k0") -> Call:
@@ -178,9 +193,6 @@ class Scenario:
         """What `k0` holds; None where there is no such section."""
         call = self.end(self.begin_read(client))
         return bytes(call.result[0]) if call.outcome == Outcome.OK else None
-
-    def _until(self, done: Any, seconds: int = 60) -> None:
-        assert self.world.run_until(self.world.now_ns + seconds * SECOND_NS, done), self.story()
 
     # -- the end
 
@@ -225,3 +237,19 @@ def two_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
 def five_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
     """Five nodes under `majority`, one open checkpoint."""
     return Scenario(5, flags, **changes)
+
+
+def away_from_active(scenario: Scenario, client: int = 0) -> str:
+    """Attach a client to a node that is not the active replica's; returns the active one."""
+    active = scenario.active
+    assert active is not None
+    scenario.attach_to(client, scenario.others(active)[0])
+    return active
+
+
+def write_until_done(scenario: Scenario, content: bytes, within_ms: float) -> None:
+    """The next write is acknowledged within that virtual time."""
+    began_ns = scenario.world.now_ns
+    call = scenario.write(content)
+    assert call.outcome == Outcome.OK, scenario.story()
+    assert scenario.world.now_ns - began_ns <= within_ms * MILLISECOND_NS, scenario.story()

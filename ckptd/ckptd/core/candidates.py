@@ -7,10 +7,21 @@ from typing import Final
 
 from ckptd.core.context import Context
 from ckptd.core.heartbeat import Heartbeats, Peer
+from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View, succession
 
 DEAF_HEARTBEATS: Final = 4
-"""So many heartbeats long a member must fail to hear another before it is left out for that."""
+"""So many heartbeats long a member must fail to hear another before it is left out for that.
+
+A node that wants to join must have been heard within as many.
+"""
+
+READMIT_NS: Final = SECOND_NS
+"""A member that was put out though it lives is kept out so long; each further time twice as long."""
+
+READMIT_MAX_NS: Final = 8 * SECOND_NS
+FORGIVEN_NS: Final = 60 * SECOND_NS
+"""Who has not been put out for so long begins anew."""
 
 
 class Candidates:
@@ -20,6 +31,31 @@ class Candidates:
         self.context = context
         self.heartbeats = heartbeats
         self.deaf_since_ns: dict[tuple[str, ...], int] = {}
+        self.put_out: dict[tuple[str, int], tuple[int, int]] = {}
+        """By node and start: when it was put out last, and how long it is kept out."""
+
+    def note_put_out(self, view: View, next_view: View) -> None:
+        """A view follows another: who lives and is put out would keep all waiting each time it is back."""
+        now_ns = self.context.now_ns
+        for node_id, member in view.members.items():
+            start = (node_id, member.incarnation)
+            if next_view.has(*start) or node_id == self.context.node_id or not self.heartbeats.alive(*start):
+                continue
+            since_ns, kept_ns = self.put_out.get(start, (now_ns, 0))
+            again = kept_ns > 0 and now_ns - since_ns < FORGIVEN_NS
+            self.put_out[start] = (now_ns, min(2 * kept_ns, READMIT_MAX_NS) if again else READMIT_NS)
+        for start, (since_ns, _) in list(self.put_out.items()):
+            if now_ns - since_ns >= FORGIVEN_NS:
+                del self.put_out[start]
+
+    def _is_kept_out(self, peer: Peer) -> bool:
+        since_ns, kept_ns = self.put_out.get((peer.node_id, peer.incarnation), (0, 0))
+        return self.context.now_ns - since_ns < kept_ns
+
+    def _is_quiet(self, peer: Peer) -> bool:
+        """Whether it may have fallen silent just now: then whoever admits it waits for it in vain."""
+        silent_ns = self.context.now_ns - peer.heard_ns - peer.excused_ns
+        return silent_ns >= DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
 
     def note_lag(self, lag_ns: int) -> None:
         """This process was held up: what it did not read meanwhile counts against nobody."""
@@ -120,17 +156,22 @@ class Candidates:
         for peer in self.newcomers():
             if peer.node_id in not_now or peer.node_id in joined or peer.leaving or peer.disk_fails:
                 continue
+            if self._is_quiet(peer) or self._is_kept_out(peer):
+                continue
             linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
             if linked and self._hear_each_other(peer.node_id, joined):
                 joined[peer.node_id] = peer.incarnation
         return joined
 
     def _accused(self, base: View) -> list[str]:
-        """Members whose acknowledgements some member waits for in vain."""
+        """Members whose acknowledgements some member waits for in vain.
+
+        What one says that is accused itself does not count: it waits for all the others.
+        """
         accused = list(self.heartbeats.complaints)
-        for node_id in base.members:
+        for node_id in succession(base):
             peer = self.heartbeats.peers.get(node_id)
-            if peer is not None and peer.epoch == base.epoch:
+            if peer is not None and peer.epoch == base.epoch and node_id not in accused:
                 accused.extend(peer.complaints)
         return accused
 

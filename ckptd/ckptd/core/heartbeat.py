@@ -342,6 +342,16 @@ class Heartbeats:
         if until_ns > context.now_ns:
             context.confirmed_epoch = view.epoch
 
+    def without_echo(self, view: View) -> list[str]:
+        """The other members that are heard, and whose echoes give this node no lease."""
+        oldest_ns = self.context.now_ns - self.context.settings.lease_ns
+        others = (self.peers[node_id] for node_id in view.members if node_id in self.peers)
+        return [
+            peer.node_id
+            for peer in others
+            if self.hears(peer) and (peer.echo_epoch != view.epoch or peer.echoed_ns <= oldest_ns)
+        ]
+
     @property
     def longest_lease_ns(self) -> int:
         """How long a lease may last by our clock, where its holder's runs slower."""

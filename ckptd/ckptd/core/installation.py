@@ -20,12 +20,13 @@ from ckptd.core.view import View, parse_view, served_between, served_by_earlier_
 
 
 class Collection:
-    """What a coordinator has gathered for a decided view."""
+    """What a coordinator has gathered for a decided view, since when."""
 
-    __slots__ = ("complete_ns", "replies", "view")
+    __slots__ = ("complete_ns", "replies", "since_ns", "view")
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, since_ns: int) -> None:
         self.view = view
+        self.since_ns = since_ns
         self.replies: dict[str, Collected] = {}
         self.complete_ns = -1
 
@@ -114,7 +115,7 @@ class Installation:
 
     def collect(self, view: View) -> None:
         """Begin to collect for a decided view that this node coordinates."""
-        self.collection = Collection(view)
+        self.collection = Collection(view, self.context.now_ns)
         self.collection.replies[self.context.node_id] = self._collected_here(None)
         for node_id in view.members:
             if node_id != self.context.node_id:

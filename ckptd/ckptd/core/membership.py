@@ -51,6 +51,7 @@ class Membership:
         self.waiting_for = "the other nodes"
         self.admit_since_ns = -1
         self.fewer_since_ns = -1
+        self.unserved_ns = context.now_ns
         arbiter.decided = self._on_decided
         heartbeats.disk_epoch = self.disk.epoch
         heartbeats.forgetful = self.disk.forgetful
@@ -67,6 +68,20 @@ class Membership:
     @property
     def directory(self) -> Directory:
         return self.order.directory
+
+    def late_members(self) -> list[str]:
+        """Members that keep a view from being served: no answer to its collector, or no lease."""
+        since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
+        collection = self.installation.collection
+        if collection is not None:
+            missing = [node_id for node_id in collection.view.members if node_id not in collection.replies]
+            return missing if collection.since_ns <= since_ns else []
+        view, context = self.view, self.context
+        if view is None or context.frozen or context.serving():
+            self.unserved_ns = context.now_ns
+            return []
+        grace_ns = context.settings.grace_ns
+        return self.heartbeats.without_echo(view) if context.now_ns - self.unserved_ns >= grace_ns else []
 
     def describe_wait(self) -> str:
         """What this node waits for before it serves; "" when it does."""
@@ -130,15 +145,16 @@ class Membership:
         return context.now_ns - self.admit_since_ns >= 2 * context.settings.heartbeat_ns
 
     def _outnumbers(self, base: View, wanted: dict[str, int]) -> bool:
-        """Whether so few may ask the register outside: the smaller side lets others go first.
+        """Whether so few may propose: the smaller side lets others go first.
 
-        Whoever swaps first goes on, and a single node that happened to be first would stop all others.
+        Whoever is first goes on, and a single node that happened to be would stop all others.
         """
         context = self.context
-        kept = [
-            node_id for node_id, member in base.members.items() if wanted.get(node_id) == member.incarnation
-        ]
-        if self.context.settings.arbiter_name != "etcd" or 2 * len(kept) >= len(base.members):
+        kept, living = 0, 0
+        for node_id, member in base.members.items():
+            kept += wanted.get(node_id) == member.incarnation
+            living += not self.heartbeats.counts_as_dead(node_id, member.incarnation)
+        if not self.arbiter.votes or 2 * kept >= living:
             self.fewer_since_ns = -1
             return True
         if self.fewer_since_ns < 0:
@@ -198,9 +214,9 @@ class Membership:
             if not self.silent_peer.may_follow(current, wanted):
                 self.waiting_for = self.silent_peer.waiting_for
                 return None
+            epoch += self.silent_peer.epochs_beyond(current)
             if self.silent_peer.accepts_loss(current):
                 self._say_loss(current)
-                epoch += LOSS_EPOCHS
         if not self._keeps_data(current, wanted):
             self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
             return None
@@ -223,6 +239,9 @@ class Membership:
     def _first_view(self, current: View | None) -> View | None:
         """The view of a cold start, where nobody of the last view is left."""
         heartbeats = self.heartbeats
+        if not self.arbiter.votes and self._is_behind(current):
+            self.waiting_for = "word of a newer view, which a node knows"
+            return None
         members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._enough(len(members)):
             return None
@@ -242,6 +261,15 @@ class Membership:
         # when the members' disks are collected (seed 20235).
         idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
         return following(current, epoch, members, witnesses, self.context.epoch, idle)
+
+    def _is_behind(self, current: View | None) -> bool:
+        """Whether somebody who is heard knows of a newer view than this node's own register does.
+
+        What follows from the older one would pass over who served in the newer.
+        """
+        epoch = current.epoch if current is not None else 0
+        peers = self.heartbeats.peers.values()
+        return any(peer.decided_epoch > epoch and self.heartbeats.hears(peer) for peer in peers)
 
     def _last_epoch(self, current: View | None) -> int:
         """The highest epoch that anybody who is heard knows of, on disk or decided."""
@@ -348,7 +376,10 @@ class Membership:
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
+        if self.decided is not None:
+            self.candidates.note_put_out(self.decided, view)
         self.decided = view
+        self.heartbeats.member = view.has(self.context.node_id, self.context.incarnation)
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
         self.context.frozen = True
         self.arbiter.note(view)

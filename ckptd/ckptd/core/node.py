@@ -443,9 +443,13 @@ class Node:
         view is made, and no longer: it once kept all others out for ever (seed 2238).
         """
         context, heartbeats = self.context, self.heartbeats
+        late = self.membership.late_members()
         if not context.frozen:
             heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards()}))
+            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards(), *late}))
+        elif late:
+            heartbeats.complained_ns = context.now_ns
+            heartbeats.complaints = tuple(late)
         elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
             heartbeats.complaints = ()
 

@@ -25,14 +25,22 @@ def place_replicas(held: dict[str, int], first: str, replicas: int) -> list[str]
 def missing_replicas(
     directory: Directory, view: View, replicas: int, leaving: list[str], full: list[str]
 ) -> list[tuple[int, str]]:
-    """(creation id, node) of replicas to add, so that each checkpoint that is not collocated has its number.
+    """(creation id, node) of replicas to add, so that each checkpoint has its number.
 
-    A node that is leaving counts as gone already: it hands over first. One that is full gets no more.
+    A collocated one has a replica on each node by which it is open. A node that is leaving
+    counts as gone already: it hands over first. One that is full gets no more.
     """
     held = held_by(directory, view)
     wanted: list[tuple[int, str]] = []
     for entry in directory.checkpoints.values():
-        if entry.attributes.collocated or not entry.in_sync:
+        if not entry.in_sync:
+            continue
+        if entry.attributes.collocated:
+            users = {directory.sessions[session].node_id: None for session, _ in entry.opens}
+            lacking = (node_id for node_id in users if node_id in held and node_id not in entry.replicas)
+            wanted += [
+                (entry.creation_id, node_id) for node_id in lacking if node_id not in (*leaving, *full)
+            ]
             continue
         staying = [node_id for node_id in entry.replicas if node_id not in leaving]
         taken = (*entry.replicas, *leaving, *full)

@@ -73,7 +73,7 @@ class Replicas:
                 self._resign(replica)
             elif replica.active is not None:
                 replica.active.start(self._others_in_sync(entry), entry.term)
-        self.follow(directory.checkpoints, installed=True)
+        self.follow(directory.checkpoints)
 
     def on_serving(self) -> None:
         """Every member runs the view: what waited for that is committed."""
@@ -81,23 +81,21 @@ class Replicas:
             if replica.active is not None:
                 replica.active.advance()
 
-    def follow(self, creation_ids: Iterable[int], installed: bool = False) -> None:
+    def follow(self, creation_ids: Iterable[int]) -> None:
         """Bring this node's copies in line with what the directory says of these checkpoints."""
         for creation_id in list(creation_ids):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None:
                 self._remove(creation_id)
             else:
-                self._follow(entry, installed)
+                self._follow(entry)
 
-    def _follow(self, entry: Entry, installed: bool) -> None:
+    def _follow(self, entry: Entry) -> None:
         me = self.context.node_id
         in_sync = entry.replicas.get(me)
         replica = self.held.get(entry.creation_id)
         if in_sync is None:
-            if replica is not None and not entry.holders and not installed:
-                self._remove(entry.creation_id)
-            return
+            return  # Perhaps not yet: its node came back, and is to take a replica. Else it is retired later.
         made = replica is None
         if replica is not None and in_sync:
             replica.of_past = False
@@ -373,7 +371,7 @@ class Replicas:
             self.asks.pop(replica.creation_id, None)
             replica.joining_from = ""
             if entry is not None:
-                self._follow(entry, False)
+                self._follow(entry)
 
     def _ask(self, number: int, creation_id: int) -> None:
         self.asks[creation_id] = number
@@ -468,7 +466,7 @@ class Replicas:
                 del self.put_off[creation_id]
             elif at_ns <= self.context.now_ns and not self.is_full():
                 del self.put_off[creation_id]
-                self._follow(entry, False)
+                self._follow(entry)
 
     # -- what time brings
 

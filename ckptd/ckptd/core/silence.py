@@ -20,6 +20,12 @@ from ckptd.core.view import View
 LOSS_EPOCHS: Final = 1_000
 """How far the epoch goes up where a loss is accepted: whatever the lost side decides meanwhile is lower."""
 
+TAKE_OVER_EPOCHS: Final = 100
+"""How far where the coordinator is proved dead: it may have decided to go on alone, and died before it did.
+
+That takes it a lease, in which it decides once a heartbeat at most.
+"""
+
 FENCE_AGAIN_NS: Final = 5_000_000_000
 """A fence hook that failed is run again after this long."""
 
@@ -40,6 +46,14 @@ class SilentPeer:
         if current.coordinator == self.context.node_id:
             return self._may_go_on(current, wanted)
         return self._may_take_over(current)
+
+    def epochs_beyond(self, current: View) -> int:
+        """How far a successor's view lies beyond whatever the lost coordinator may have decided by itself."""
+        coordinator = current.coordinator
+        left = self.heartbeats.gave_up(coordinator, current.members[coordinator].incarnation, current.epoch)
+        if coordinator == self.context.node_id or left:
+            return 0
+        return LOSS_EPOCHS if self.accepts_loss(current) else TAKE_OVER_EPOCHS
 
     def accepts_loss(self, current: View) -> bool:
         """Whether going on gives up what a coordinator may have acknowledged alone."""

@@ -53,7 +53,7 @@ class Workload:
         if creation_id not in self.subjects:
             pieces = self.world.options.weak_batch_bytes < 96
             self.subjects[creation_id] = Subject(
-                slot.name, creation_id, slot.flags, slot.section_ids, slot.single, [], pieces
+                slot.name, creation_id, slot.flags, slot.section_ids, slot.single, pieces=pieces
             )
         return self.subjects[creation_id]
 

@@ -1,0 +1,175 @@
+"""R2: a node with a complete copy of an earlier stay. It counts for nothing, and saves what it can of a join."""
+
+import pytest
+from tests.core.client import Client
+from tests.core.cluster import Cluster, nodes, three_nodes
+
+from ckpt_protocol.codes import BAD_HANDLE, NOT_EXIST, TRY_AGAIN
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+from ckpt_protocol.messages import Kind
+
+SYNC = SA_CKPT_WR_ALL_REPLICAS
+KINDS = (SYNC, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
+
+
+def epoch(cluster: Cluster, node_id: str) -> int:
+    return cluster.node(node_id).context.epoch
+
+
+def with_an_old_copy(cluster: Cluster, flags: int = SYNC) -> Client:
+    """c holds all of a checkpoint, and the others went on without it: since then k is new. A client at c."""
+    reader = cluster.client("c")
+    table = cluster.client("a").open(flags=flags)
+    table.write(b"k", b"old")
+    cluster.run(50)
+    cluster.cut("c", "ab")
+    cluster.run(2500)
+    table.write(b"k", b"new")
+    cluster.run(50)
+    assert cluster.contents("c") == {b"k": b"old"} and cluster.replica("c").complete
+    return reader
+
+
+def until_decided(cluster: Cluster) -> None:
+    """Everything is healed, and the view in which c is a member again is decided; it is not installed."""
+    before = epoch(cluster, "a")
+    cluster.heal()
+    cluster.until(lambda: cluster.node("a").membership.decided.epoch > before)  # type: ignore[union-attr]
+
+
+# -- its directory
+
+
+def hold_back(cluster: Cluster) -> None:
+    """From now on nothing comes to c but heartbeats."""
+    for node_id in "ab":
+        cluster.hold(node_id, "c")
+
+
+def test_an_old_directory_counts_for_nothing_while_one_that_went_on_is_only_silent() -> None:
+    """With a restarted node it would be a majority, and all that they know is of its earlier stay."""
+    cluster = three_nodes()
+    reader = with_an_old_copy(cluster)
+    hold_back(cluster)
+    until_decided(cluster)
+    cluster.kill("a")
+    cluster.cut("b", "ac")
+    cluster.restart("a")
+    cluster.run(5000)
+    assert not cluster.serving("a") and not cluster.serving("c")
+    waits = {cluster.node(node_id).membership.describe_wait() for node_id in "ac"}
+    assert any(wait.startswith("a member that holds the directory") for wait in waits), waits
+    cluster.holds.clear()
+    cluster.heal()
+    cluster.settle()
+    assert reader.open_existing().read(b"k") == b"new"
+    cluster.check()
+
+
+def test_an_old_directory_counts_for_nothing_when_all_that_went_on_are_dead() -> None:
+    """The checkpoint is lost; what is left of it goes to quarantine and not to readers."""
+    cluster = three_nodes()
+    reader = with_an_old_copy(cluster)
+    hold_back(cluster)
+    until_decided(cluster)
+    for node_id in "ab":
+        cluster.kill(node_id)
+    cluster.run(3000)
+    assert not cluster.serving("c")
+    for node_id in "ab":
+        cluster.restart(node_id)
+    cluster.settle()
+    assert reader.try_open().code in (BAD_HANDLE, NOT_EXIST)
+    assert cluster.client("c").try_open().code == NOT_EXIST
+    assert [(node_id, b"old" in content) for node_id, content in cluster.quarantined] == [("c", True)]
+    cluster.check()
+
+
+# -- its replica
+
+
+def installed_not_joined(cluster: Cluster) -> None:
+    """c is a member again and knows the directory; what would bring its copy up to date does not come."""
+    before = epoch(cluster, "a")
+    cluster.heal()
+    cluster.until(lambda: epoch(cluster, "c") > before)
+    hold_back(cluster)
+    cluster.run(2)
+    assert cluster.in_sync("c") == ["a", "b"]
+    assert cluster.contents("c") == {b"k": b"old"} and cluster.replica("c").complete
+
+
+@pytest.mark.parametrize("flags", KINDS)
+def test_an_old_copy_is_not_served_when_its_node_is_a_member_again_and_those_that_went_on_die(
+    flags: int,
+) -> None:
+    cluster = three_nodes()
+    reader = with_an_old_copy(cluster, flags)
+    installed_not_joined(cluster)
+    for node_id in "ab":
+        cluster.kill(node_id)
+        cluster.restart(node_id)
+    cluster.settle()
+    assert reader.try_open().code == NOT_EXIST
+    cluster.run(12_000)
+    assert [(node_id, b"old" in content) for node_id, content in cluster.quarantined] == [("c", True)]
+    cluster.check()
+
+
+@pytest.mark.parametrize("flags", KINDS)
+def test_an_old_copy_does_not_become_active_while_those_that_went_on_are_cut_off(flags: int) -> None:
+    """It is whole, and its side has the majority: the checkpoint waits for its holders all the same."""
+    cluster = nodes("abcde", replicas=2)
+    table = cluster.client("a").open(flags=flags)
+    table.write(b"k", b"old")
+    cluster.run(50)
+    assert cluster.in_sync("a") == ["a", "b"]
+    reader = cluster.client("e").open_existing()
+    cluster.cut("b", "acde")
+    cluster.until(lambda: cluster.in_sync("a") == ["a", "c"])
+    table.write(b"k", b"new")
+    cluster.run(50)
+    cluster.heal()
+    cluster.settle()
+    assert cluster.contents("b") == {b"k": b"old"}, "it is kept for a join for some seconds"
+    cluster.cut("ac", "bde")
+    cluster.run(3000)
+    call = reader.begin_read(b"k")
+    cluster.run(1500)
+    assert all(cluster.serving(node_id) for node_id in "bde")
+    assert cluster.active() is None and call.code == TRY_AGAIN
+    cluster.heal()
+    cluster.settle()
+    assert cluster.client("b").open_existing().read(b"k") == b"new"
+    cluster.check()
+
+
+# -- what it is good for
+
+
+@pytest.mark.parametrize("away", ["c", "de"])
+def test_an_old_copy_is_brought_up_to_date_by_what_it_missed_and_not_rebuilt(away: str) -> None:
+    """Where somebody opens the checkpoint just then, or a second node returns with the first."""
+    names = "abcde" if away == "de" else "abc"
+    cluster = nodes(names, replicas=len(names))
+    table = cluster.client("a").open()
+    for number in range(20):
+        table.write(b"k%02d" % number, b"old")
+    opener = cluster.client("a")
+    for node_id in away:
+        cluster.cut(node_id, names.replace(node_id, ""))
+    cluster.run(3000)
+    table.write(b"k00", b"missed")
+    cluster.sent.clear()
+    until_decided(cluster)
+    if away == "c":
+        opener.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.check()
+    sent = {node_id: cluster.kinds_sent("a", node_id, table.creation_id) for node_id in away}
+    assert all(cluster.contents(node_id) == cluster.contents("a") for node_id in away)
+    assert [kinds.count(Kind.REPLICATE) for kinds in sent.values()] == [1] * len(away)
+    assert cluster.quarantined == [], "nothing was lost"
