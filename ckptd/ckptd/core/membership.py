@@ -7,6 +7,7 @@ a collector's answer freezes the node's old epoch.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
@@ -23,6 +24,10 @@ from ckptd.core.record import UNKNOWN_EPOCH
 from ckptd.core.refusal import Refusal
 from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
 from ckptd.core.view import View, following, founding, parse_view
+
+
+UNSERVED_GRACES: Final = 3
+"""A view that is installed and not served is given up after so many graces: a slow disk is no reason."""
 
 
 class Membership:
@@ -80,8 +85,8 @@ class Membership:
         if view is None or context.frozen or context.serving():
             self.unserved_ns = context.now_ns
             return []
-        grace_ns = context.settings.grace_ns
-        return self.heartbeats.without_echo(view) if context.now_ns - self.unserved_ns >= grace_ns else []
+        late = context.now_ns - self.unserved_ns >= UNSERVED_GRACES * context.settings.grace_ns
+        return self.heartbeats.without_echo(view) if late else []
 
     def describe_wait(self) -> str:
         """What this node waits for before it serves; "" when it does."""

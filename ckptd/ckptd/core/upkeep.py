@@ -26,6 +26,7 @@ class Upkeep:
 
     def on_installed(self, view: View) -> None:
         """Re-arm everything: the timers of the last coordinator are gone with it."""
+        self._put_orphans_off()
         self.view = view
         self.next_expiry_ns = self.context.now_ns
         self.placement_due = True

@@ -225,8 +225,9 @@ def _check_expired(cluster: Cluster) -> None:
     tolerance_ns = _clock_tolerance_ns(cluster.options)
     for node in cluster.nodes():
         for replica in node.replicas.values():
-            if node.directory.checkpoints[replica.creation_id].active is None:
-                continue
+            entry = node.directory.checkpoints.get(replica.creation_id)
+            if entry is None or entry.active is None or node.context.node_id not in entry.replicas:
+                continue  # (The last: a copy that is about to be retired.)
             for section_id, section in replica.sections.visible():
                 if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
                     where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"
