@@ -25,7 +25,6 @@ from ckptd.core.refusal import Refusal
 from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
 from ckptd.core.view import View, following, founding, parse_view
 
-
 UNSERVED_GRACES: Final = 3
 """A view that is installed and not served is given up after so many graces: a slow disk is no reason."""
 
