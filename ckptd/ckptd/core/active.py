@@ -318,12 +318,10 @@ class ActiveReplica:
     def answer_when_committed(self, request: Request, body: bytes) -> None:
         """Answer once all that is pending now has committed, since the answer may depend on it."""
         log = self.replica.log
-        if self.replica.sync and log.pending:
-            if self._is_crowded(request):
-                return
-            self.after_commit.append((log.seq, request, body))
-        else:
+        if not self.replica.sync or not log.pending:
             self.answer(request, body)
+        elif not self._is_crowded(request):
+            self.after_commit.append((log.seq, request, body))
 
     def _is_crowded(self, request: Request) -> bool:
         """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
