@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 FORMATTED := bench ckptd client examples/demo protocol tests
 SEEDS ?= 200
 FIRST ?= 1
+MUTANT_SEEDS ?= 2000
 BENCH ?=
 MINUTES ?= 10
 
@@ -28,7 +29,7 @@ help:
 	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
 	@echo 'make soak [MINUTES=n]           kills, pauses, restarts, cuts at random on real processes under load; judged'
 	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
-	@echo 'make sweep-mutants              whether that sweep finds each rule that is switched off'
+	@echo 'make sweep-mutants              whether it finds each rule that is switched off (MUTANT_SEEDS=n: within n)'
 	@echo 'make venv | format | clean      set up $(VENV), format the code, remove what was made'
 
 venv: $(INSTALLED)
@@ -86,7 +87,7 @@ sweep: $(INSTALLED)
 	$(BIN)/python -m ckptd.sim --sweep $(SEEDS) --first $(FIRST) $(if $(JOBS),--jobs $(JOBS))
 
 sweep-mutants: $(INSTALLED)
-	$(BIN)/python -m ckptd.sim --mutants $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m ckptd.sim --mutants --first $(FIRST) --seeds $(MUTANT_SEEDS) $(if $(JOBS),--jobs $(JOBS))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
