@@ -184,3 +184,18 @@ def test_what_has_expired_while_nobody_was_active_goes_as_soon_as_somebody_is(fl
     assert second.set_active().code == OK
     cluster.run(2)
     assert cluster.contents("b") == {b"lasting": b"v"}
+
+
+def test_a_client_that_moves_takes_its_collocated_copy_along() -> None:
+    cluster = three_nodes()
+    flags = SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED
+    client = cluster.client("a")
+    table = client.open(flags=flags)
+    cluster.client("b").open_existing()
+    table.write(b"k", b"v")
+    cluster.kill("a")
+    client.move("c")
+    cluster.until(lambda: cluster.in_sync("b") == ["b", "c"])
+    assert cluster.contents("c") == {b"k": b"v"}
+    cluster.restart("a")
+    cluster.check()

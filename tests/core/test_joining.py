@@ -211,3 +211,25 @@ def test_a_copy_that_is_not_wanted_back_goes_to_quarantine_with_what_only_it_had
     cluster.check()
     assert [node_id for node_id, content in cluster.quarantined if b"of b alone" in content] == ["b"]
     assert not any(b"of all" in content for _, content in cluster.quarantined if b"of b alone" not in content)
+
+
+def test_what_a_joining_replica_has_acknowledged_stands_when_it_is_told_that_it_joined() -> None:
+    """JOINED took its acknowledgement back to what was committed: a write hung, and it was put out for that."""
+    cluster = three_nodes(chunk_bytes=200, log_bytes_max=100)
+    table = cluster.client("a").open()
+    for number in range(60):
+        table.write(b"s%d" % number, bytes(100))
+    assert cluster.active() == "a"
+    cluster.kill("c")
+    cluster.settle()
+    cluster.restart("c")
+    cluster.until(lambda: "c" in cluster.replica("a").sources)
+    cluster.hold("b", "a")
+    first = table.begin_write(b"k", b"1")
+    cluster.run(20)
+    second = table.begin_write(b"k", b"2")
+    cluster.run(5)
+    cluster.release("b", "a")
+    cluster.run(20)
+    assert (first.code, second.code) == (OK, OK)
+    cluster.check()

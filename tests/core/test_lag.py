@@ -76,3 +76,22 @@ def test_acknowledgements_that_a_held_up_node_did_not_read_are_not_overdue() -> 
         cluster.run(200)
         assert call.code == 1
     assert epochs(cluster) == before
+
+
+@pytest.mark.parametrize("paused", ["a", "b", "ab"])
+def test_a_node_of_a_pair_that_was_paused_puts_nobody_out(paused: str) -> None:
+    """It had served nothing for three graces, and held that against the other, whose echoes were old."""
+    cluster = two_nodes()
+    cluster.client("b").open().write(b"k", b"v")
+    epoch = cluster.node("a").context.epoch
+    for node_id in paused:
+        cluster.pause(node_id)
+    if paused == "a":
+        cluster.run(3000)  # The coordinator's silence is no proof: the other waits.
+    else:
+        cluster.run(700)
+    for node_id in paused:
+        cluster.resume(node_id)
+    cluster.run(2500)
+    assert [cluster.node(node_id).context.epoch for node_id in "ab"] == [epoch, epoch]
+    cluster.check()

@@ -213,7 +213,7 @@ def test_a_leave_waits_again_when_the_other_holder_is_lost_meanwhile() -> None:
     table.begin_write(b"k", b"pending")
     cluster.run(5)
     cluster.leave("d")
-    cluster.run(50)
+    cluster.run(120)
     assert cluster.node("d").requests.draining and not cluster.node("d").heartbeats.left
     cluster.until(lambda: "d" in cluster.left)
     cluster.settle()
@@ -222,3 +222,21 @@ def test_a_leave_waits_again_when_the_other_holder_is_lost_meanwhile() -> None:
         len(cluster.contents(node_id)) >= 90 for node_id in cluster.in_sync("b" if other != "b" else "c")
     )
     cluster.check()
+
+
+def test_both_of_two_members_may_leave_while_a_third_is_about_to_be_admitted() -> None:
+    """Each counted on the other, which had not yet said that it leaves; the third had nothing."""
+    cluster = three_nodes()
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.kill("c")
+    cluster.run(2000)
+    cluster.restart("c")
+    cluster.run(5)
+    cluster.leave("a")
+    cluster.leave("b")
+    cluster.until(lambda: {"a", "b"} <= set(cluster.left))
+    cluster.run(1)
+    cluster.restart("a")
+    cluster.restart("b")
+    cluster.check()
+    assert cluster.contents("c") == {b"k": b"v"}

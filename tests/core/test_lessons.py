@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, three_nodes, two_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.codes import NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
@@ -372,4 +372,33 @@ def test_writes_go_on_while_a_link_is_stuck_and_heartbeats_pass(ways: list[str])
         cluster.run(100)
     for sender, peer in ways:
         cluster.release(sender, peer)
+    cluster.check()
+
+
+def test_an_active_replica_whose_coordinator_is_stuck_has_it_put_out_by_another() -> None:
+    """All waited for each other: the one that is accused cannot put itself out."""
+    cluster = three_nodes()
+    table = cluster.client("c").open()
+    assert cluster.active() == "c"
+    cluster.hold("a", "c")
+    call = table.begin_write(b"k", b"v")
+    cluster.until(lambda: call.code is not None, 4000)
+    assert call.code == OK
+    cluster.release("a", "c")
+    cluster.flap("a", "c")
+    cluster.check()
+
+
+def test_a_replica_that_is_heard_and_never_reports_is_put_out() -> None:
+    """The new active replica waited for it without end, and nobody was told."""
+    cluster = nodes("abcd", replicas=4)
+    table = cluster.client("c").open()
+    table.write(b"k", b"v")
+    cluster.hold("b", "c")
+    cluster.kill("d")
+    cluster.until(lambda: "b" not in cluster.node("c").view.members, 5000)  # type: ignore[union-attr]
+    assert table.try_write(b"k", b"w").code == OK
+    cluster.release("b", "c")
+    cluster.flap("b", "c")
+    cluster.restart("d")
     cluster.check()

@@ -173,3 +173,22 @@ def test_an_old_copy_is_brought_up_to_date_by_what_it_missed_and_not_rebuilt(awa
     assert all(cluster.contents(node_id) == cluster.contents("a") for node_id in away)
     assert [kinds.count(Kind.REPLICATE) for kinds in sent.values()] == [1] * len(away)
     assert cluster.quarantined == [], "nothing was lost"
+
+
+def test_copies_that_others_went_on_from_are_no_case_for_quarantine() -> None:
+    """Another node took its place while it was cut off: what a sync copy held, and was acknowledged, they have."""
+    cluster = nodes("abcd")
+    client = cluster.client("d")
+    for number in range(8):
+        client.open(b"n%d" % number).write(b"k", b"v")
+    cluster.cut("d", "abc")
+    cluster.run(2500)
+    cluster.heal()
+    cluster.settle()
+    cluster.run(12_000)
+    assert cluster.quarantined == []
+    assert set(cluster.node("d").replicas) == {
+        entry.creation_id
+        for entry in cluster.node("d").directory.checkpoints.values()
+        if "d" in entry.replicas
+    }

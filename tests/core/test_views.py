@@ -437,3 +437,30 @@ def test_a_stay_is_remembered_while_no_view_is_installed_however_often_a_node_fl
     cluster.settle()
     assert cluster.contents("b") == {b"k": b"acknowledged"}
     cluster.check()
+
+
+def test_a_copy_of_the_past_answers_nothing_while_its_checkpoint_waits_for_its_holders() -> None:
+    """It had staged a write alone, was put out, and others went on. Back without them, it answered OK from its copy."""
+    cluster = three_nodes(replicas=2, hold_ns=60_000_000_000)
+    table = cluster.client("a").open()
+    cluster.until(lambda: cluster.active() == "a")
+    (other,) = set(cluster.in_sync("a")) - {"a"}
+    third = "c" if other == "b" else "b"
+    table.write(b"k", b"old")
+    cluster.run(100)
+    cluster.hold("a", other)
+    call = table.begin_write(b"k", b"new")
+    cluster.run(1)
+    cluster.cut("a", other + third)
+    cluster.holds.clear()
+    cluster.until(lambda: cluster.active() == other)
+    cluster.cut(other, third)
+    cluster.cuts -= {("a", third), (third, "a")}
+    cluster._connect("a", third)
+    cluster.until(lambda: cluster.serving("a"))
+    cluster.run(300)
+    assert call.code is None
+    cluster.heal()
+    cluster.until(lambda: call.code is not None)
+    cluster.check()
+    assert call.code == OK and cluster.contents(other)[b"k"] == b"new", "it was done where it counts"

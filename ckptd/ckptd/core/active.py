@@ -83,15 +83,14 @@ class ActiveReplica:
         """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
         self.replica.fall_back()
         self.term = term
-        self.ready = False
-        self.resent = False
+        self.ready = self.resent = False
         self.fetching_from = ""
         self.required = list(in_sync)
         self.streaming = list(in_sync)
-        self.acked = {}
-        self.joined = {}
+        self.acked, self.joined = {}, {}
         self.unreported = list(in_sync)
         self.progress_ns = self.context.now_ns
+        self.watched[self.replica.creation_id] = self
         self._take_reports()
         self.advance_start()
 
@@ -171,6 +170,7 @@ class ActiveReplica:
             if node_id not in self.required:
                 self.required.append(node_id)
                 self.unreported.append(node_id)
+                self.progress_ns = self.context.now_ns
             if node_id not in self.streaming:
                 self.streaming.append(node_id)
         for node_id in self.required:
@@ -187,6 +187,7 @@ class ActiveReplica:
         """The join of a node that the directory does not count begins again, or its link broke."""
         self.replica.reports.pop(node_id, None)
         self.joined.pop(node_id, None)
+        self.acked.pop(node_id, None)
         self.required = [n for n in self.required if n != node_id]
         self.streaming = [n for n in self.streaming if n != node_id]
         self.advance()
@@ -400,7 +401,7 @@ class ActiveReplica:
     def watch(self) -> bool:
         """Do what is due; True while there is something to come back for."""
         context, log, settings = self.context, self.replica.log, self.context.settings
-        busy = False
+        busy = not self.ready
         if self.batch:
             due_ns = self.batch.since_ns + settings.weak_batch_ns
             if due_ns <= context.now_ns:
@@ -435,10 +436,10 @@ class ActiveReplica:
     def laggards(self) -> list[str]:
         """Nodes that have not acknowledged for longer than `replica_timeout`."""
         log, context = self.replica.log, self.context
-        if log.committed_seq >= log.seq:
+        if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns or not context.confirmed:
             return []
-        if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns:
-            return []
+        if self.unreported or log.committed_seq >= log.seq:
+            return list(self.unreported)
         wanted = log.committed_seq + 1
         return [node_id for node_id in self.required if self.acked.get(node_id, 0) < wanted]
 

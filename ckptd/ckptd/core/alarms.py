@@ -7,6 +7,7 @@ lasts for a lease is an alarm.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from ckptd.core.context import Context
@@ -66,10 +67,9 @@ class Alarms:
         self._set("unavailable", self._waiting(directory) if unavailable else "")
 
     def _waiting(self, directory: Directory) -> str:
-        entries = [directory.checkpoints[creation_id] for creation_id in self.unavailable]
-        holders = sorted({node_id for entry in entries for node_id in entry.holders})
-        names = _names(directory, self.unavailable)
-        return f"no replica in sync is here, and node {', '.join(holders)} is waited for: {names}"
+        first = directory.checkpoints[next(iter(self.unavailable))]
+        holders, names = ", ".join(sorted(first.holders)), _names(directory, self.unavailable)
+        return f"no replica in sync is here, and node {holders} is waited for: {names}"
 
     def _set(self, name: str, text: str) -> None:
         context = self.context
@@ -84,7 +84,7 @@ class Alarms:
 
 def _names(directory: Directory, creation_ids: dict[int, None]) -> str:
     """Some of their names, and how many more there are."""
-    few = list(creation_ids)[:NAMES_MAX]
+    few = list(islice(creation_ids, NAMES_MAX))
     names = ", ".join(repr(directory.checkpoints[each].name.decode(errors="replace")) for each in few)
     more = len(creation_ids) - len(few)
     return f"{names} and {more} more" if more else names

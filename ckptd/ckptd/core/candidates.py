@@ -88,11 +88,12 @@ class Candidates:
 
     def first_alive(self, base: View) -> str:
         """Who acts: the first in succession that is alive, hears this node and does not leave."""
+        accused = self._accused(base)
         alive = [
             node_id
             for node_id in succession(base)
             if self.heartbeats.alive(node_id, base.members[node_id].incarnation)
-            and node_id not in self.heartbeats.complaints
+            and node_id not in accused
             and self._hears_us(node_id)
             and not self._cannot_install(base, node_id)
         ]
@@ -166,12 +167,18 @@ class Candidates:
     def _accused(self, base: View) -> list[str]:
         """Members whose acknowledgements some member waits for in vain.
 
-        What one says that is accused itself does not count: it waits for all the others.
+        What one says that is accused itself does not count: it waits for all the others. A
+        pair's coordinator that is accused accuses the other: nobody else can go on.
         """
+        me = self.context.node_id
         accused = list(self.heartbeats.complaints)
         for node_id in succession(base):
             peer = self.heartbeats.peers.get(node_id)
-            if peer is not None and peer.epoch == base.epoch and node_id not in accused:
+            if peer is None or peer.epoch != base.epoch or node_id in accused:
+                continue
+            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.complaints:
+                accused.append(node_id)
+            else:
                 accused.extend(peer.complaints)
         return accused
 

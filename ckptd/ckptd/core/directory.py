@@ -114,7 +114,10 @@ class Directory:
         match op:
             case [Do.ATTACH, session, generation, node_id]:
                 entry = self.sessions.setdefault(session, SessionEntry(node_id, generation))
+                moved = entry.node_id != node_id
                 entry.node_id, entry.generation = node_id, generation
+                if moved:
+                    self._follow_session(entry)
             case [Do.END, session, generation]:
                 if session in self.sessions and self.sessions[session].generation == generation:
                     self._end(session, now_ns)
@@ -182,6 +185,14 @@ class Directory:
         self.changed[creation_id] = None
         if entry.attributes.collocated:
             entry.replicas.setdefault(session_entry.node_id, False)
+
+    def _follow_session(self, session_entry: SessionEntry) -> None:
+        """A client is at another node now: its collocated checkpoints have a replica there too."""
+        for creation_id, _ in session_entry.opens.values():
+            entry = self.checkpoints.get(creation_id)
+            if entry is not None and entry.attributes.collocated:
+                entry.replicas.setdefault(session_entry.node_id, False)
+                self.changed[creation_id] = None
 
     def _close(self, session: int, handle: int, now_ns: int) -> None:
         session_entry = self.sessions.get(session)

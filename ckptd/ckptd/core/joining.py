@@ -143,7 +143,8 @@ class JoinSource:
         if active is not None and self.node_id not in active.required:
             active.required.append(self.node_id)
             active.joined[self.node_id] = None
-            active.acked[self.node_id] = replica.log.committed_seq
+            # (It may have acknowledged more already: nobody says that again.)
+            active.acked[self.node_id] = max(active.acked.get(self.node_id, 0), replica.log.committed_seq)
         frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.done_seq)
         replica.context.send_peer(self.node_id, frame)
 

@@ -1,6 +1,7 @@
 """A planned leave: hand over first, so that no call fails and nothing is lost."""
 
 from collections.abc import Callable
+from typing import Final
 
 from ckptd.core.context import Context
 from ckptd.core.events import Leave
@@ -14,6 +15,9 @@ LINGER_NS = 1000 * MILLISECOND_NS
 """How long a node that gave up waits to see the view without it."""
 
 STEP_NS = MILLISECOND_NS
+
+ANSWER_HEARTBEATS: Final = 4
+"""How long it waits for the others' first heartbeats since it said that it leaves."""
 
 
 class Leaving:
@@ -54,7 +58,7 @@ class Leaving:
         context.wake_at(context.now_ns + STEP_NS)
         if self.left_ns < 0:
             self.late = context.now_ns - self.since_ns >= context.settings.leave_ns
-            if not self.late and not self._others_hold_all():
+            if not self.late and not (self._have_answered() and self._others_hold_all()):
                 self._drain(False)  # Again, perhaps: one that held the rest is lost since.
             else:
                 self._drain(True)
@@ -87,19 +91,28 @@ class Leaving:
             return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())
         return False
 
+    def _have_answered(self) -> bool:
+        """Whether the other members have said whether they stay; a silent one is not waited for."""
+        context, view, peers = self.context, self.membership.view, self.heartbeats.peers
+        silent_ns = ANSWER_HEARTBEATS * context.settings.heartbeat_ns
+        if view is None or context.now_ns - self.since_ns >= silent_ns:
+            return True
+        others = (node_id for node_id in view.members if node_id != context.node_id)
+        return all(peers[node_id].heard_ns > self.since_ns for node_id in others)
+
     def _others_hold_all(self) -> bool:
         """Whether every checkpoint that can be is in sync at nodes that stay, if any do."""
         view, me = self.membership.view, self.context.node_id
         if view is None:
             return True
-        if len(view.members) == 1:
-            # Who is about to be admitted is waited for: it can take over what only this node has.
+        peers = self.heartbeats.peers
+        staying = [node_id for node_id in view.members if node_id != me and not peers[node_id].leaving]
+        if not staying:
+            # Who is about to be admitted is waited for: it can take over what only these nodes have.
             return not any(not peer.leaving for peer in self.membership.candidates.newcomers())
         if not self.context.serving():
             return False
-        peers = self.heartbeats.peers
-        staying = [node_id for node_id in view.members if node_id != me and not peers[node_id].leaving]
-        return not staying or all(
+        return all(
             entry.attributes.collocated or any(node_id in staying for node_id in entry.in_sync)
             for entry in self.membership.directory.checkpoints.values()
             if entry.replicas.get(me)

@@ -73,6 +73,13 @@ class Membership:
     def directory(self) -> Directory:
         return self.order.directory
 
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up: nobody kept it waiting in that time."""
+        self.candidates.note_lag(lag_ns)
+        self.unserved_ns += lag_ns
+        if self.installation.collection is not None:
+            self.installation.collection.since_ns += lag_ns
+
     def late_members(self) -> list[str]:
         """Members that keep a view from being served: no answer to its collector, or no lease."""
         since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
@@ -213,6 +220,8 @@ class Membership:
         wanted = self.candidates.wanted_members(current)
         if not wanted or self.candidates.first_alive(current) != self.context.node_id:
             return None  # (Nobody is left: this node left, alone, while the register was read.)
+        if self._needs_no_change(current, wanted):
+            return None  # Who was to join has fallen silent meanwhile.
         epoch = self._last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
             if not self.silent_peer.may_follow(current, wanted):
@@ -227,6 +236,11 @@ class Membership:
         if self.installation.lost_epoch == current.epoch:
             return founding(epoch, wanted, self.candidates.witnesses())
         return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
+
+    def _needs_no_change(self, current: View, wanted: dict[str, int]) -> bool:
+        same = {node_id: member.incarnation for node_id, member in current.members.items()} == wanted
+        installed = self.view is not None and self.view.epoch >= current.epoch
+        return same and installed and not self.candidates.forgetful_witness(current)
 
     def _say_loss(self, current: View) -> None:
         text = (

@@ -203,7 +203,7 @@ class Node:
         """The tick is overdue: this process was held up (a pause, a collector). That is nobody's silence."""
         self.heartbeats.next_ns = self.context.now_ns
         self.heartbeats.note_lag(late_ns)
-        self.membership.candidates.note_lag(late_ns)
+        self.membership.note_lag(late_ns)
         self._replicas.note_lag(late_ns)
         self.order.since_ns += late_ns
 
@@ -312,6 +312,8 @@ class Node:
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
             self._notice_serving()
+        if peer.leaving and not peer.seen_leaving:
+            self.heartbeats.send(peer)  # It counts on who stays, and has to know that.
         if peer.left or peer.leaving != peer.seen_leaving:
             peer.seen_leaving = peer.leaving
             self.upkeep.placement_due = True

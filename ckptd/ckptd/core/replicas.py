@@ -14,6 +14,7 @@ from ckptd.core.memory import Memory
 from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.silence import LOSS_EPOCHS
 from ckptd.core.view import View
 
 EARLY_FRAMES_MAX = 10_000
@@ -27,6 +28,7 @@ class Replicas:
     """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet.
 
     `put_off`: creation ids of joins that found no memory, and when they are tried again.
+    `lossy`: somebody went on without proof since this node is up.
     """
 
     def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
@@ -41,6 +43,7 @@ class Replicas:
         self.ask_again_ns = 0
         self.memory = Memory(context)
         self.put_off: dict[int, int] = {}
+        self.lossy = False
         self.early: dict[int, list[tuple[str, Frame]]] = {}
         self.early_frames = 0
         self.ask: Callable[[list[object]], None] = lambda op: None
@@ -52,6 +55,7 @@ class Replicas:
         last_epoch = self.view.epoch if self.view is not None else 0
         # What a node that was away since holds may be of the past.
         rejoined = view.members[self.context.node_id].join_epoch > last_epoch
+        self.lossy = self.lossy or view.epoch - last_epoch >= LOSS_EPOCHS // 2
         self.view = view
         self.directory = directory
         self.asks.clear()
@@ -79,6 +83,7 @@ class Replicas:
         """Every member runs the view: what waited for that is committed."""
         for replica in self.held.values():
             if replica.active is not None:
+                replica.active.progress_ns = max(replica.active.progress_ns, self.context.now_ns)
                 replica.active.advance()
 
     def follow(self, creation_ids: Iterable[int]) -> None:
@@ -178,7 +183,9 @@ class Replicas:
         self.asks.pop(creation_id, None)
         self.watched.pop(creation_id, None)
         if replica is not None and replica.of_past:
-            quarantine(replica)
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None or not replica.sync or self.lossy:
+                quarantine(replica)  # (What a sync one held, and was acknowledged, those that went on have.)
         if replica is not None and replica.active is not None:
             self.again(replica.active.resign())
             replica.active = None

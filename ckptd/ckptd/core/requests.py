@@ -95,14 +95,16 @@ class Requests:
 
     def _without_active(self, request: Request, entry: Entry) -> None:
         replica = self.replicas.held.get(entry.creation_id)
-        if request.kind == Kind.UPDATE and replica is not None:
-            # It may have been applied before the active replica was lost, and be here already.
+        waits = entry.holders or entry.attributes.sync or not entry.attributes.collocated
+        if request.kind == Kind.UPDATE and replica is not None and not waits:
+            # It may have been applied before the active replica was lost, and be here already. (Not
+            # where holders are waited for: a copy here is of the past, and what it staged alone is void.)
             answers = replica.log.answers.get(request.session)
             known = answers.by_request.get(request.number) if answers is not None else None
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return
-        if entry.holders or not (entry.attributes.collocated and not entry.attributes.sync):
+        if waits:
             self._hold(request)
         elif request.maybe_done:
             text = "the active replica was lost, perhaps with this update"

@@ -147,7 +147,8 @@ class Watch:
             if replica is not None and (replica.fallback is not None or _follows(replica, epoch, seq)):
                 continue
             del kept[creation_id]
-            if creation_id in node.directory.checkpoints:
+            entry = node.directory.checkpoints.get(creation_id)
+            if entry is not None and not entry.attributes.sync:
                 self._check_not_lost(node, creation_id, (epoch, seq))
         for creation_id, replica in node.replicas.items():
             if replica.complete and replica.fallback is None and replica.log.seq:
