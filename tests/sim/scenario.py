@@ -19,7 +19,6 @@ from ckptd.sim.slots import Slot
 from ckptd.sim.worker import Worker
 
 NAME = b"table"
-MODELLED = (b"k0", b"k1", b"k2")
 
 
 def calm(nodes: int, **changes: Any) -> Options:

@@ -54,8 +54,8 @@ class Candidates:
 
     def _is_quiet(self, peer: Peer) -> bool:
         """Whether it may have fallen silent just now: then whoever admits it waits for it in vain."""
-        silent_ns = self.context.now_ns - peer.heard_ns - peer.excused_ns
-        return silent_ns >= DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
+        deaf_ns = DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
+        return self.heartbeats.silent_ns(peer) >= deaf_ns
 
     def note_lag(self, lag_ns: int) -> None:
         """This process was held up: what it did not read meanwhile counts against nobody."""

@@ -253,7 +253,7 @@ class Directory:
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
-        self.members = {node_id: member.incarnation for node_id, member in view.members.items()}
+        self.members = view.starts
         for entry in list(self.checkpoints.values()):
             if entry.holders:
                 self._adopt(entry)

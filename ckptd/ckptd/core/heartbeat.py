@@ -287,8 +287,11 @@ class Heartbeats:
         """Whether the peer was heard within the grace and is not known to be dead."""
         if peer.incarnation <= peer.dead_incarnation or peer.left:
             return False
-        silent_ns = self.context.now_ns - peer.heard_ns - peer.excused_ns
-        return silent_ns < self.context.settings.grace_ns
+        return self.silent_ns(peer) < self.context.settings.grace_ns
+
+    def silent_ns(self, peer: Peer) -> int:
+        """For how long it was not heard, without the time in which this process was held up itself."""
+        return self.context.now_ns - peer.heard_ns - peer.excused_ns
 
     def alive(self, node_id: str, incarnation: int) -> bool:
         """Whether this start of a node is heard (ourselves always)."""

@@ -58,8 +58,9 @@ class Membership:
         self.unserved_ns = context.now_ns
         arbiter.decided = self._on_decided
         heartbeats.disk_epoch = self.disk.epoch
-        heartbeats.forgetful = self.disk.forgetful
-        if not arbiter.votes:
+        if arbiter.votes:
+            heartbeats.forgetful = self.disk.forgetful
+        else:
             # Nobody is named here: what a lost disk knew stays unknown until a view is installed.
             heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
             self.decided = self.disk.record.view
@@ -127,8 +128,7 @@ class Membership:
             self.waiting_for = f"node {first}, whose turn it is to change the view"
             return
         wanted = self.candidates.wanted_members(base)
-        current = {node_id: member.incarnation for node_id, member in base.members.items()}
-        if wanted != current or self.candidates.forgetful_witness(base):
+        if wanted != base.starts or self.candidates.forgetful_witness(base):
             if self._may_change(base, wanted):
                 self._propose()
             return
@@ -238,9 +238,8 @@ class Membership:
         return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
 
     def _needs_no_change(self, current: View, wanted: dict[str, int]) -> bool:
-        same = {node_id: member.incarnation for node_id, member in current.members.items()} == wanted
         installed = self.view is not None and self.view.epoch >= current.epoch
-        return same and installed and not self.candidates.forgetful_witness(current)
+        return installed and wanted == current.starts and not self.candidates.forgetful_witness(current)
 
     def _say_loss(self, current: View) -> None:
         text = (
@@ -249,9 +248,7 @@ class Membership:
         )
         incarnation = current.members[current.coordinator].incarnation
         if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
-            self.context.count(
-                "losses_accepted"
-            )  # (A fence hook's, and the operator's word, is counted as it comes.)
+            self.context.count("losses_accepted")  # (Others' words were counted as they came.)
         self.context.log(text, "warning")
 
     def _first_view(self, current: View | None) -> View | None:

@@ -54,6 +54,11 @@ class View:
         """The member with the lowest join epoch, then node id."""
         return succession(self)[0]
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """The members by node id, with the start of each."""
+        return {node_id: member.incarnation for node_id, member in self.members.items()}
+
     def has(self, node_id: str, incarnation: int) -> bool:
         """Whether this very start of the node is a member."""
         member = self.members.get(node_id)

@@ -39,8 +39,7 @@ class Reign:
 
 
 class Watch:
-    """`losses_ns`: by creation id, when an active replica took over without the old one's word;
-    `lost_updates`: how many updates were lost by that."""
+    """`losses_ns`: by creation id, when an active replica took over without the old one's word."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
@@ -48,7 +47,6 @@ class Watch:
         self.views = ViewWatch(world, hosts)
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
-        self.lost_updates: dict[int, int] = {}
         self._ordered: dict[int, int] = {}
         self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
@@ -212,7 +210,6 @@ class Watch:
         log = replica.log
         began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
         lost = max(0, ordered_seq - began_seq)
-        self.lost_updates[creation_id] = self.lost_updates.get(creation_id, 0) + lost
         told = replica.losses[-1][1] if replica.losses and replica.losses[-1][0] == began_seq else 0
         # One that has lost its lease may still have put in order what it had answered before (a weak batch).
         if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
