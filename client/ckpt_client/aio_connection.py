@@ -112,6 +112,35 @@ class AsyncConnection:
         connection._users += 1
         return connection
 
+    @classmethod
+    def own(
+        cls,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+        follow_active: bool | None = None,
+    ) -> "AsyncConnection":
+        """A connection that nobody shares; one `release` (or `leave`) ends it.
+
+        Raises: SaAisError INVALID_PARAM.
+        """
+        addresses, identity = choose_addresses(address), Identity(cluster, choose_key(key))
+        follows = choose_following(follow_active, addresses, is_given(address))
+        connection = cls(addresses, identity, follows)
+        connection._users = 1
+        _unshared.add(connection)
+        return connection
+
+    @property
+    def ended(self) -> bool:
+        """Whether the service has let the session go, with everything that it had open."""
+        return self._session.state is State.ENDED
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next request will have."""
+        return self._session.next_number
+
     @property
     def session_id(self) -> int:
         """The session's number."""
@@ -468,11 +497,17 @@ _connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, As
 )
 
 
+_unshared: "weakref.WeakSet[AsyncConnection]" = weakref.WeakSet()
+
+
 def _forget_parents() -> None:
     for connections in list(_connections.values()):
         for connection in connections.values():
             connection._after_fork()
+    for connection in list(_unshared):
+        connection._after_fork()
     _connections.clear()
+    _unshared.clear()
 
 
 os.register_at_fork(after_in_child=_forget_parents)

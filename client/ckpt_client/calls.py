@@ -326,7 +326,8 @@ def is_single_key(keys: object) -> bool:
 # -- answers
 
 
-def _misread(what: str) -> NoReturn:
+def misread(what: str) -> NoReturn:
+    """An answer that no daemon gives."""
     raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
 
 
@@ -336,20 +337,20 @@ def opened_of(payload: Any) -> tuple[int, Attributes]:
         handle, _, fields = payload[:3]
         return int(handle), Attributes(*fields[:6])
     except (TypeError, ValueError):
-        _misread("OPEN")
+        misread("OPEN")
 
 
 def values_of(payload: Any, count: int) -> list[bytes]:
     """The values of a READ's answer."""
     if type(payload) is not list or len(payload) != count:
-        _misread("READ")
+        misread("READ")
     return payload
 
 
 def value_of(payload: Any) -> bytes:
     """The one value of a READ's answer."""
     if type(payload) is not list or len(payload) != 1:
-        _misread("READ")
+        misread("READ")
     value: bytes = payload[0]
     return value
 
@@ -360,7 +361,7 @@ def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
         sections, after = payload[:2]
         return [SectionDescriptor(*fields[:6]) for fields in sections], after
     except (TypeError, ValueError):
-        _misread("ITERATE")
+        misread("ITERATE")
 
 
 def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
@@ -383,7 +384,7 @@ def status_of(payload: Any) -> Status:
         pairs = tuple((str(node_id), bool(in_sync)) for node_id, in_sync in replicas)
         return Status(Attributes(*attributes[:6]), sections, memory, active, pairs, opens, bool(unlinked))
     except (TypeError, ValueError):
-        _misread("STATUS")
+        misread("STATUS")
 
 
 def values_or_value(values: list[bytes]) -> list[bytes] | bytes:

@@ -30,15 +30,24 @@ class SaAisError(SystemError):
     """A call of the Checkpoint Service ended with another code than SA_AIS_OK.
 
     `code` is a `SaAisErrorT` (it equals its number), `text` says what happened, `index` is the
-    lowest element at fault in a call on several sections, -1 for none. Make one with
-    `error_of`, which picks the subclass of the code.
+    lowest element at fault in a call on several sections, -1 for none. `call` names the SAF
+    function, where one was called. `version` is, with ERR_VERSION, the one that is supported.
+    Make one with `error_of`, which picks the subclass of the code.
     """
+
+    version: tuple[str, int, int] | None = None
 
     def __init__(self, code: int, text: str = "", index: int = -1) -> None:
         self.code = _as_code(code)
         self.text = text
         self.index = index
+        self.call = ""
         super().__init__(self.code)
+
+    @property
+    def erroneous_vector_index(self) -> int | None:
+        """The lowest element at fault in a call on several sections. Source: erroneousVectorIndex (R121)."""
+        return self.index if self.index >= 0 else None
 
     def __getitem__(self, place: int) -> int:
         """`e[0]` is the code, as with exceptions of Python 2."""

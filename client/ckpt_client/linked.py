@@ -160,8 +160,7 @@ class LinkedSession(Unanswered):
         self._fail_all(codes.BAD_HANDLE, why)
 
     def _send(self, call: Call, now_ns: int) -> None:
-        lowest = next(iter(self.calls))
-        frame = encode_frame(call.kind, call.number, call.handle, lowest, call.body)
+        frame = encode_frame(call.kind, call.number, call.handle, self._lowest, call.body)
         if self._datagram:
             if len(frame) > DATAGRAM_BYTES_MAX:
                 self._does_not_fit(call, f"a request of {len(frame)} bytes does not fit a datagram", now_ns)

@@ -76,7 +76,7 @@ class Session(LinkedSession):
             self.attached = False
             self._hold_until_ns = now_ns + IDLE_NS
             self.wake_ns = min(self.wake_ns, self._hold_until_ns)
-        if not any(call.in_flight for call in self.calls.values()):
+        if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
             move.attach()
         elif now_ns >= self._hold_until_ns:
             move.fail("calls are under way all the time")

@@ -15,7 +15,7 @@ ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
 """How long a session goes on with an OPEN or a CLOSE that its caller gave up."""
 
 # Repeating these changes nothing, so that their outcome is never in doubt.
-_READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.DESCRIBE, Kind.PING))
+_READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
 
 
 class Unanswered:
@@ -26,11 +26,26 @@ class Unanswered:
         self.finished: list[Call] = []
         self._number = 0
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next request will have."""
+        return self._number + 1
+
+    @property
+    def _lowest(self) -> int:
+        """The lowest unanswered request that the service keeps something for.
+
+        Not a TRACK: it is unanswered for as long as nothing changes.
+        """
+        for number, call in self.calls.items():
+            if call.kind != Kind.TRACK:
+                return number
+        return self._number
+
     def _own_request(self, kind: int, body: bytes) -> tuple[int, bytes]:
         """The number and the frame of a request that the session makes for itself."""
         self._number += 1
-        lowest = next(iter(self.calls), self._number)
-        return self._number, encode_frame(kind, self._number, 0, lowest, body)
+        return self._number, encode_frame(kind, self._number, 0, self._lowest, body)
 
     def _finish(self, call: Call, code: int, text: str = "", index: int = -1) -> None:
         del self.calls[call.number]

@@ -36,11 +36,12 @@ class Kind:
     STATUS: Final = 17  # request, handle, lowest; []
     UPDATE: Final = 18  # request, handle, lowest; [op, ...] (class Op)
     READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil], ...]
-    ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values]
+    ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values, limit]
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; []
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: the operator's word (class Verb)
+    TRACK: Final = 25  # request, handle, lowest; [sequence or nil]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
     # -- between daemons; b is the sender's epoch
@@ -67,6 +68,19 @@ class Kind:
     )
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's epoch, directory or nil, stayed, served]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
+
+
+class Change:
+    """What became of a section, in the answer to TRACK: `[sequence, [row, ...] or nil]`.
+
+    A row is `[sequence, change, section id, offset, size, the session's own request or 0]`.
+    """
+
+    CREATED: Final = 1
+    WRITTEN: Final = 2  # `size` bytes from `offset` on
+    OVERWRITTEN: Final = 3  # its content and its size; it may have been created by that
+    DELETED: Final = 4
+    EXPIRED: Final = 5
 
 
 class Verb:
@@ -96,7 +110,7 @@ class Op:
     PUT: Final = 6  # id, content, expiration or nil (as it is): OVERWRITE, created where missing
     PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created where missing
     CLIENT_MAX: Final = 7
-    REMOVE: Final = 8  # id: DELETE where present
+    REMOVE: Final = 8  # id, true if it expired: DELETE where present
     PIECE: Final = (
         9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
     )

@@ -8,7 +8,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_MAX
 from ckpt_protocol.messages import Kind, decode_answer
-from ckptd.core.directory import EPOCH_SHIFT, Directory, Do, Entry
+from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry
 from ckptd.core.plans import check_name, plan
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
@@ -113,7 +113,8 @@ def test_create_orders_a_checkpoint_and_answers_its_handle_id_and_attributes() -
     asked = Asked()
     op, payload = asked.plan(Kind.OPEN, [b"n", WRITE | CREATE, attributes(), True])
     creation_id = (VIEW.epoch << EPOCH_SHIFT) + asked.directory.seq + 1
-    assert op == [Do.CREATE, SESSION, asked.number, WRITE | CREATE, b"n", attributes(), ["a", "b", "c"], "a"]
+    flags = WRITE | CREATE | OPENED_AT_B01
+    assert op == [Do.CREATE, SESSION, asked.number, flags, b"n", attributes(), ["a", "b", "c"], "a"]
     assert payload == [asked.number, creation_id, attributes()]
     asked.directory.apply(op, asked.directory.seq + 1, 0)
     assert asked.directory.find(b"n") is asked.directory.checkpoints[creation_id]
@@ -158,7 +159,7 @@ def test_an_open_without_create_must_bring_no_attributes_and_finds_or_does_not(f
     entry = asked.create()
     assert asked.refused(Kind.OPEN, [b"n", flags, attributes(), True]) == codes.INVALID_PARAM
     op, payload = asked.plan(Kind.OPEN, [b"n", flags, None, True])
-    assert op == [Do.OPEN, SESSION, asked.number, entry.creation_id, flags]
+    assert op == [Do.OPEN, SESSION, asked.number, entry.creation_id, flags | OPENED_AT_B01]
     assert payload == [asked.number, entry.creation_id, attributes()]
 
 
@@ -272,8 +273,17 @@ def test_setting_needs_an_open_handle_with_write(kind: int) -> None:
     asked.create(flags=ASYNC_COLLOCATED)
     for wrong in (0, 999, None, "1", [1]):
         assert asked.refused(kind, [wrong, 1]) == codes.BAD_HANDLE
-    asked.do(Kind.OPEN, [b"n", READ, None, True])
+    asked.do(Kind.OPEN, [b"n", READ, None, False])
     assert asked.refused(kind, [asked.handle, 1]) == codes.ACCESS
+
+
+def test_at_b01_the_retention_duration_is_set_without_write() -> None:
+    """B.01.01 lists no ACCESS error for it (R76); at B.02 it needs WRITE."""
+    asked = Asked()
+    entry = asked.create(flags=ASYNC_COLLOCATED)
+    asked.do(Kind.OPEN, [b"n", READ, None, True])
+    asked.do(Kind.RETENTION_SET, [asked.handle, 7])
+    assert entry.retention_ns == 7
 
 
 @pytest.mark.parametrize("kind", [Kind.RETENTION_SET, Kind.ACTIVE_SET])

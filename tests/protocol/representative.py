@@ -10,7 +10,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTION_VALID, SA_CKPT_SECTIONS_ANY, SA_TIME_END
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.messages import FORWARD_ROUTE, REPLICATE_ROUTE, Kind, Op, answer_error, answer_ok
+from ckpt_protocol.messages import FORWARD_ROUTE, REPLICATE_ROUTE, Change, Kind, Op, answer_error, answer_ok
 
 NONCE_A: Final = bytes(range(16))
 NONCE_B: Final = bytes(range(16, 32))
@@ -76,6 +76,8 @@ _REQUESTS: Final = [
     _frame("DESCRIBE", 13, 0, 13, ["cluster"]),
     _frame("PING", 14, 0, 14, []),
     _frame("OPERATE", 15, 0, 15, ["accept-loss", "b"]),
+    _frame("TRACK", 16, 2, 17, [None], "begin"),
+    _frame("TRACK", 18, 2, 17, [(1 << 40) + 7], "on"),
 ]
 
 _ANSWERS: Final = [
@@ -94,6 +96,14 @@ _ANSWERS: Final = [
     ),
     Representative(
         "ANSWER", 8, 5, 1, answer_ok([ATTRIBUTES, 1, 5, "a", [["a", True], ["b", False]], 1, False]), "status"
+    ),
+    Representative(
+        "ANSWER",
+        18,
+        5,
+        1,
+        answer_ok([(1 << 40) + 8, [[(1 << 40) + 8, Change.WRITTEN, b"k", 4, 8, 0]]]),
+        "track",
     ),
     Representative("ANSWER", 10, 5, 1, answer_error(12, "there is no section b'k'", 0), "not-exist"),
     Representative("ANSWER", 9, 5, 0, answer_error(6, "a replica lags behind"), "try-again"),

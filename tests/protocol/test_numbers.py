@@ -105,6 +105,7 @@ KINDS = {
     "DESCRIBE": 22,
     "PING": 23,
     "OPERATE": 24,
+    "TRACK": 25,
     "ANSWER": 30,
     "HEARTBEAT": 40,
     "FORWARD": 50,

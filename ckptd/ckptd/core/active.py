@@ -287,6 +287,8 @@ class ActiveReplica:
         if log.committed_seq == log.seq:
             self.progress_ns = self.context.now_ns
         log.append(update)
+        if replica.tracked:
+            self.context.moved[replica.creation_id] = None
         if self.streaming:
             frame = update.frame(replica.creation_id, self.context.epoch, log.committed_seq)
             self.told_seq = log.committed_seq
@@ -378,6 +380,8 @@ class ActiveReplica:
                 self.answer(update.asked, update.answer)
                 update.asked = None
         log.committed_seq = committed_seq
+        if replica.tracked:
+            self.context.moved[replica.creation_id] = None
         if log.entry_bytes > log.trim_above_bytes:
             log.trim(replica.sections.content_bytes)
         while self.after_commit and self.after_commit[0][0] <= committed_seq:

@@ -8,9 +8,9 @@ from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
-    UPDATE_FLAGS,
 )
-from ckpt_protocol.limits import SECTION_BYTES_MAX, SECTION_ID_BYTES_MAX, SECTIONS_MAX, SIZE_MAX
+from ckpt_protocol.creation import fault_of
+from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckptd.core.refusal import Refusal
 
 
@@ -66,24 +66,7 @@ def parse_attributes(fields: Any) -> Attributes:
 
     Raises: Refusal INVALID_PARAM.
     """
-    if type(fields) is not list or len(fields) < 6 or any(type(field) is not int for field in fields[:6]):
-        raise Refusal(codes.INVALID_PARAM, "the creation attributes are not six integers")
-    attributes = Attributes(*fields[:6])
-    flags = attributes.flags
-    if flags & ~SA_CKPT_CHECKPOINT_COLLOCATED not in UPDATE_FLAGS:
-        raise Refusal(codes.INVALID_PARAM, f"creation flags {flags:#x} do not hold exactly one update flag")
-    if not 0 <= attributes.retention_ns <= SIZE_MAX:
-        raise Refusal(codes.INVALID_PARAM, "the retention duration is negative or beyond SA_TIME_MAX")
-    if not 1 <= attributes.sections_max <= SECTIONS_MAX:
-        raise Refusal(
-            codes.INVALID_PARAM, f"maxSections {attributes.sections_max} is not 1 to {SECTIONS_MAX}"
-        )
-    if not 1 <= attributes.section_bytes_max <= SIZE_MAX or not 0 <= attributes.checkpoint_size <= SIZE_MAX:
-        raise Refusal(codes.INVALID_PARAM, "a size is not positive or beyond 2^63-1")
-    if not 0 <= attributes.section_id_bytes_max <= SECTION_ID_BYTES_MAX:
-        raise Refusal(codes.INVALID_PARAM, f"maxSectionIdSize is not 0 to {SECTION_ID_BYTES_MAX}")
-    if attributes.section_id_bytes_max == 0 and attributes.sections_max > 1:
-        raise Refusal(codes.INVALID_PARAM, "several sections need ids of at least one byte")
-    if attributes.checkpoint_size > attributes.sections_max * attributes.section_bytes_max:
-        raise Refusal(codes.INVALID_PARAM, "checkpointSize exceeds maxSections x maxSectionSize")
-    return attributes
+    fault = fault_of(fields)
+    if fault:
+        raise Refusal(codes.INVALID_PARAM, fault)
+    return Attributes(*fields[:6])

@@ -10,7 +10,7 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
-from ckptd.core.directory import Do
+from ckptd.core.directory import OPENED_AT_B01, Do
 from ckptd.core.events import CloseClient
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
@@ -20,6 +20,7 @@ _OF_HANDLE = {
     Kind.READ: SA_CKPT_CHECKPOINT_READ,
     Kind.ITERATE: SA_CKPT_CHECKPOINT_READ,
     Kind.STATUS: 0,
+    Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
     Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
 }
 """Requests about one checkpoint's sections, and the open flag that each needs."""
@@ -79,10 +80,14 @@ class Clients:
                 if opened is None:
                     self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
                     continue
+                if kind == Kind.ITERATE:
+                    needed |= OPENED_AT_B01
                 if needed and not opened[1] & needed:
                     mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
                     self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
                     continue
+                if kind == Kind.TRACK:
+                    body = pack_body([handle, *unpack_array(body, 1)])
                 request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
                 if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
                     text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"

@@ -22,6 +22,8 @@ class Context:
 
     `lease_until_ns` and `frozen` decide whether this node may order updates and serve
     reads: a node that answered a collector is frozen until the next view is installed.
+
+    `moved`: tracked checkpoints of which this event made something visible.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Context:
         "held_bytes",
         "incarnation",
         "lease_until_ns",
+        "moved",
         "node_id",
         "now_ns",
         "settings",
@@ -55,6 +58,7 @@ class Context:
         self.confirmed_epoch = 0
         self.effects: list[Effect] = []
         self.acks: dict[tuple[str, int], int] = {}
+        self.moved: dict[int, None] = {}
         self.deadline_ns = now_ns
         self.alarms: dict[str, str] = {}
         self.counters: dict[str, int] = {}

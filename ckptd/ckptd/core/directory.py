@@ -20,6 +20,11 @@ EPOCH_SHIFT: Final = 40
 """A creation id is the epoch and the directory's seq that created it: never the same twice."""
 
 
+OPENED_AT_B01: Final = 8
+"""Beside a handle's open flags: its program speaks B.01, in which iterating and RetentionDurationSet need no
+access mode (R76, R110)."""
+
+
 class Do:
     """The directory's operations: `[number, ...]`. Numbers are on the wire: append only."""
 

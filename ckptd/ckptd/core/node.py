@@ -149,6 +149,9 @@ class Node:
             self._receive_peer(event.node_id, event.frames)  # type: ignore[union-attr]
         else:
             self._handle_rare(event)
+        if context.moved:
+            moved, context.moved = context.moved, {}
+            self.requests.tracks.look(moved)
         if context.acks:
             context.flush_acks()
         return effects

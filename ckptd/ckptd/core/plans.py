@@ -17,7 +17,7 @@ from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptd.core.attributes import parse_attributes
-from ckptd.core.directory import EPOCH_SHIFT, Directory, Do, Entry, SessionEntry
+from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry, SessionEntry
 from ckptd.core.placement import held_by, place_replicas
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
@@ -113,6 +113,8 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
         raise Refusal(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
     name = check_name(raw_name)
     create = bool(flags & SA_CKPT_CHECKPOINT_CREATE)
+    if with_retention is True:
+        flags |= OPENED_AT_B01
     if create != (raw_attributes is not None):
         raise Refusal(codes.INVALID_PARAM, "creation attributes belong to CREATE, and CREATE needs them")
     if len(session.opens) >= settings.opens_per_session_max:
@@ -143,7 +145,7 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
 def _set_retention(directory: Directory, request: Request) -> Plan:
     handle, retention_ns = unpack_array(request.body, 2)[:2]
     entry, flags = _opened(directory, request, handle)
-    if not flags & SA_CKPT_CHECKPOINT_WRITE:
+    if not flags & (SA_CKPT_CHECKPOINT_WRITE | OPENED_AT_B01):
         raise Refusal(codes.ACCESS, "the handle was not opened for writing")
     if type(retention_ns) is not int or not 0 <= retention_ns <= SIZE_MAX:
         raise Refusal(codes.INVALID_PARAM, "the retention duration is negative or beyond SA_TIME_MAX")

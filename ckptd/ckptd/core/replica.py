@@ -44,6 +44,7 @@ class Replica:
 
     `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
     `of_past`: its node was away since, and nobody has said yet whether others went on from it.
+    `tracked`: somebody wants, or wanted, to hear of its changes.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Replica:
         "sources",
         "stale",
         "sync",
+        "tracked",
         "waiting_joins",
         "weak",
     )
@@ -84,6 +86,7 @@ class Replica:
         self.diverged = False
         self.dropped = False
         self.of_past = False
+        self.tracked = False
         self.active: ActiveReplica | None = None
         self.reports: dict[str, tuple[int, int, int]] = {}
         self.heard_seq = 0
@@ -171,6 +174,8 @@ class Replica:
         if committed_seq > log.seq:
             committed_seq = log.seq
         log.committed_seq = committed_seq
+        if self.tracked:
+            self.context.moved[self.creation_id] = None
         pending = log.pending
         while pending and pending[0].seq <= committed_seq:
             pending.popleft().before = None
@@ -282,9 +287,11 @@ class Replica:
         """The answer to ITERATE: a page of descriptors in byte order (R107 to R114). Raises: Refusal."""
         try:
             chosen, expiration_ns, after, with_values = fields[:4]
+            limit = fields[4] if len(fields) > 4 else None
             wrong = type(chosen) is not int or type(expiration_ns) is not int or expiration_ns < 0
             wrong = wrong or not SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
             wrong = wrong or (after is not None and type(after) is not bytes)
+            wrong = wrong or (limit is not None and (type(limit) is not int or limit < 1))
         except (ValueError, TypeError):
             wrong = True
         if wrong:
@@ -302,7 +309,7 @@ class Replica:
             section = overlay[section_id] if section_id in overlay else self.sections.sections[section_id]
             if section is None or not _is_chosen(section, chosen, expiration_ns):
                 continue
-            if page_bytes >= PAGE_BYTES_MAX:
+            if page_bytes >= PAGE_BYTES_MAX or len(page) == limit:
                 return answer_ok([page, page[-1][0]])
             value = section.content if with_values and section.state != CORRUPTED else None
             size = len(section.content)

@@ -19,12 +19,13 @@ from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
+from ckptd.core.tracking import Tracks
 from ckptd.core.view import View
 
 FORGET_NS = 60 * SECOND_NS
 """A request that nobody can have waited for so long is forgotten."""
 
-READS = (Kind.READ, Kind.ITERATE, Kind.STATUS)
+READS = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK)
 Key = tuple[int, int]
 
 
@@ -51,6 +52,7 @@ class Requests:
         self.token = 0
         self.draining = False
         self.crowded = False
+        self.tracks = Tracks(context, self.answer, self.dispatch)
         self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
 
     # -- going
@@ -104,7 +106,9 @@ class Requests:
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return
-        if waits:
+        if request.kind == Kind.TRACK and not waits and unpack_array(request.body, 2)[1] is not None:
+            self.tracks.wait(request)
+        elif waits:
             self._hold(request)
         elif request.maybe_done:
             text = "the active replica was lost, perhaps with this update"
@@ -148,7 +152,7 @@ class Requests:
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
         if request.kind != Kind.READ:
-            return True
+            return request.kind != Kind.TRACK  # That tells only what is known to be committed.
         try:
             return replica.pending_touches([element[0] for element in unpack_array(request.body, 1)])
         except (FrameError, TypeError, IndexError, KeyError):
@@ -160,6 +164,9 @@ class Requests:
                 body = replica.read(unpack_body(request.body))
             elif request.kind == Kind.ITERATE:
                 body = replica.iterate(unpack_array(request.body, 4))
+            elif request.kind == Kind.TRACK:
+                self.tracks.serve(request, replica)
+                return
             else:
                 body = self._status(entry, replica)
         except Refusal as refusal:
@@ -358,12 +365,14 @@ class Requests:
             if request.creation_id in creation_ids:
                 del self.queries[token]
                 self.dispatch(request)
+        self.tracks.look(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
         """A new epoch: what waited for another node is sent anew; others send anew what they sent here."""
         self.view = view
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]
+        waiting += self.tracks.take_all()
         self.forwarded, self.queries, self.held = {}, {}, {}
         self.early_queries.clear()
         for request in waiting:
@@ -386,6 +395,7 @@ class Requests:
         """Tell those that have waited long, and for whom nothing was done, to try again."""
         now_ns, settings = self.context.now_ns, self.context.settings
         self._look_at_room()
+        self.tracks.on_time()
         for key, request in list(self.held.items()):
             waited_ns = now_ns - request.since_ns
             if waited_ns >= settings.hold_ns and not request.maybe_done and isinstance(request.origin, int):

@@ -14,11 +14,12 @@ from ckptd.core.section import Before, SectionTable
 class WeakBatch:
     """What gathered since the last batch: ids in the order they changed, and the requests swallowed."""
 
-    __slots__ = ("answered", "changed", "since_ns")
+    __slots__ = ("answered", "changed", "expired", "since_ns")
 
     def __init__(self) -> None:
         self.changed: dict[bytes, None] = {}
         self.answered: list[list[Any]] = []
+        self.expired: set[bytes] = set()
         self.since_ns = 0
 
     def add(self, before: Before, answered: list[Any] | None, now_ns: int) -> None:
@@ -27,8 +28,11 @@ class WeakBatch:
             self.since_ns = now_ns
         for section_id in before:
             self.changed[section_id] = None
-        if answered is not None:
+        if answered is None:
+            self.expired.update(before)
+        else:
             self.answered.append(answered)
+            self.expired.difference_update(before)
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.answered)
@@ -42,7 +46,7 @@ class WeakBatch:
         for section_id in self.changed:
             section = sections.sections.get(section_id)
             if section is None:
-                ops.append([Op.REMOVE, section_id])
+                ops.append([Op.REMOVE, section_id, *([True] if section_id in self.expired else [])])
                 continue
             content, total = section.content, len(section.content)
             for offset in range(0, total or 1, batch_bytes):
@@ -70,3 +74,4 @@ class WeakBatch:
     def clear(self) -> None:
         self.changed = {}
         self.answered = []
+        self.expired = set()

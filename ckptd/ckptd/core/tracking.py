@@ -1,0 +1,204 @@
+"""Tracking: reads that wait until a checkpoint changes, and what they are told.
+
+Nothing is queued for whoever tracks. A TRACK names the last update that its client knows of; what came
+behind that is found in the updates that the replica still holds, and so is as good at another node, after a
+fail-over. Where they do not reach back that far, or that update was lost (asynchronous checkpoints), the
+client is told so and looks at all sections (ADR 15).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_array, unpack_body
+from ckpt_protocol.limits import PAGE_BYTES_MAX
+from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
+from ckptd.core.context import Context
+from ckptd.core.log import Update, UpdateLog
+from ckptd.core.refusal import Refusal
+from ckptd.core.replica import Replica
+from ckptd.core.request import Request
+from ckptd.core.section import SEQ_BITS
+from ckptd.core.settings import SECOND_NS
+
+TRACK_WAIT_NS: Final = 10 * SECOND_NS
+"""A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
+
+ROWS_MAX: Final = 1_000
+"""Changes in one answer, but that an update is never split. The client asks again for the rest."""
+
+EXACT_ROWS_MAX: Final = 128
+"""So many are told one by one. Of more, only what became of each section in the end."""
+
+_ROW_BYTES: Final = 32
+_SEQ_MASK: Final = (1 << SEQ_BITS) - 1
+
+_KINDS: Final = {
+    Op.CREATE: Change.CREATED,
+    Op.DELETE: Change.DELETED,
+    Op.OVERWRITE: Change.OVERWRITTEN,
+    Op.WRITE: Change.WRITTEN,
+    Op.PUT: Change.OVERWRITTEN,
+    Op.PATCH: Change.WRITTEN,
+    Op.REMOVE: Change.DELETED,
+    Op.PIECE: Change.OVERWRITTEN,
+}
+
+Row = list[Any]
+"""[sequence, change, section id, offset, size, the tracker's own request that did it or 0]"""
+
+
+class Tracks:
+    """The TRACK requests that wait here: by checkpoint, then by session and handle, of which each has one."""
+
+    def __init__(
+        self,
+        context: Context,
+        answer: Callable[[Request, bytes], None],
+        dispatch: Callable[[Request], None],
+    ) -> None:
+        self.context = context
+        self.answer = answer
+        self.dispatch = dispatch
+        self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
+        self.count = 0
+
+    def serve(self, request: Request, replica: Replica) -> None:
+        """Answer with what changed; where nothing did the request waits. Raises: Refusal, FrameError."""
+        body = changes_after(replica, request.session, unpack_array(request.body, 2)[1])
+        if body is not None:
+            self.answer(request, body)
+            return
+        replica.tracked = True
+        self.wait(request)
+
+    def wait(self, request: Request) -> None:
+        """Keep a request until something happens to its checkpoint."""
+        if self.count >= self.context.settings.requests_waiting_max:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
+            return
+        waiting = self.waiting.setdefault(request.creation_id, {})
+        place = request.session, unpack_array(request.body, 1)[0]
+        self.count += place not in waiting
+        waiting[place] = request
+        self.context.wake_at(request.since_ns + TRACK_WAIT_NS)
+
+    def look(self, creation_ids: Iterable[int]) -> None:
+        """Something happened to these checkpoints, or to who serves them."""
+        if not self.count:
+            return
+        for creation_id in creation_ids:
+            waiting = self.waiting.pop(creation_id, {})
+            self.count -= len(waiting)
+            for request in waiting.values():
+                self.dispatch(request)
+
+    def take_all(self) -> list[Request]:
+        """Every request that waits: a new view begins."""
+        taken = [request for waiting in self.waiting.values() for request in waiting.values()]
+        self.waiting, self.count = {}, 0
+        return taken
+
+    def on_time(self) -> None:
+        """Answer what has waited long enough."""
+        if not self.count:
+            return
+        over_ns = self.context.now_ns - TRACK_WAIT_NS
+        for creation_id, waiting in list(self.waiting.items()):
+            for place, request in list(waiting.items()):
+                if request.since_ns <= over_ns:
+                    del waiting[place]
+                    self.count -= 1
+                    self.answer(request, answer_ok([unpack_array(request.body, 2)[1], []]))
+            if not waiting:
+                del self.waiting[creation_id]
+
+
+def changes_after(replica: Replica, session: int, after: Any) -> bytes | None:
+    """TRACK's answer: `[sequence, rows]`, or nil for the rows where all sections are to be looked at.
+
+    None where nothing came behind `after`. Raises: Refusal.
+    """
+    log = replica.log
+    end = log.committed_seq if replica.sync else log.seq
+    now = (_epoch_at(log, end) << SEQ_BITS) + end
+    if after is None:
+        return answer_ok([now, []])
+    if type(after) is not int or after < 0:
+        raise Refusal(codes.INVALID_PARAM, "a place in the order of updates is an unsigned number, or nil")
+    epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
+    if not log.is_prefix(epoch, seq):
+        return answer_ok([now, None])
+    if seq >= end:
+        return None  # (Beyond it: told at another node, before this one knows that it is committed.)
+    if not log.reaches_back_to(seq):
+        return answer_ok([now, None])
+    rows: list[Row] = []
+    rows_bytes = 0
+    for update in log.after(seq):
+        if update.seq > end or len(rows) >= ROWS_MAX or rows_bytes >= PAGE_BYTES_MAX:
+            break
+        now = (update.epoch << SEQ_BITS) + update.seq
+        made = _rows(update, now, session, replica.weak)
+        rows += made
+        rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
+    if len(rows) > EXACT_ROWS_MAX:
+        rows = _coalesced(rows, replica)
+    return answer_ok([now, rows])
+
+
+def _epoch_at(log: UpdateLog, seq: int) -> int:
+    for epoch, last in log.history:
+        if seq <= last:
+            return epoch
+    return log.epoch if seq else 0
+
+
+def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
+    ops = unpack_body(update.body)
+    own = 0
+    removed = Change.DELETED
+    if update.session:
+        own = update.request if update.session == session else 0
+    else:
+        ops, answered = ops
+        # A batch of one request is that request's; more than one cannot be told apart.
+        if len(answered) == 1 and answered[0][0] == session:
+            own = answered[0][1]
+        removed = Change.DELETED if weak else Change.EXPIRED
+    rows = []
+    for op in ops:
+        kind = _KINDS.get(op[0])
+        if kind is None:
+            continue  # (A new expiration time changes no data.)
+        offset, size = 0, 0
+        match op[0]:
+            case Op.CREATE:
+                size = len(op[3])
+            case Op.OVERWRITE | Op.PUT:
+                size = len(op[2])
+            case Op.WRITE | Op.PATCH:
+                offset, size = op[2], len(op[3])
+            case Op.REMOVE:
+                kind = Change.EXPIRED if len(op) > 2 else removed
+            case Op.PIECE:
+                if op[3] + len(op[4]) < op[2]:
+                    continue  # Its last piece tells of the section.
+                size = op[2]
+        rows.append([sequence, kind, op[1], offset, size, own])
+    return rows
+
+
+def _coalesced(rows: list[Row], replica: Replica) -> list[Row]:
+    """Of each section what became of it in the end, in the order of that."""
+    last: dict[bytes, Row] = {}
+    for row in rows:
+        before = last.pop(row[2], None)
+        if before is not None and row[1] not in (Change.DELETED, Change.EXPIRED):
+            section = replica.committed_section(row[2])
+            size = len(section.content) if section is not None else 0
+            own = row[5] if before[5] else 0
+            row = [row[0], Change.OVERWRITTEN, row[2], 0, size, own]
+        last[row[2]] = row
+    return list(last.values())
+

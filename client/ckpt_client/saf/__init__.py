@@ -1,0 +1,46 @@
+"""The SAF Checkpoint Service, B.02.02, with Python's manners: every call under its own name.
+
+`CheckpointService` is for programs that block, `AsyncCheckpointService` for asyncio. Where a C program
+looks at a return code, these raise the `SaAisError` of the code; where it passes pointers, they take and
+return values.
+
+Source: SAI-AIS-CKPT-B.02.02.
+"""
+
+from ckpt_client.errors import SaAisError
+from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
+from ckpt_client.saf.checkpoint import Checkpoint, SectionIteration
+from ckpt_client.saf.service import CheckpointService
+from ckpt_client.saf.values import (
+    DEFAULT,
+    CheckpointCallbacks,
+    CheckpointCreationAttributes,
+    CheckpointDescriptor,
+    DispatchFlags,
+    SectionChange,
+    SectionChangeT,
+    SectionDescriptor,
+)
+from ckpt_protocol import constants
+from ckpt_protocol.codes import SaAisErrorT
+from ckpt_protocol.constants import *  # noqa: F403
+
+__all__ = [
+    "DEFAULT",
+    "AsyncCheckpoint",
+    "AsyncCheckpointService",
+    "AsyncSectionIteration",
+    "Checkpoint",
+    "CheckpointCallbacks",
+    "CheckpointCreationAttributes",
+    "CheckpointDescriptor",
+    "CheckpointService",
+    "DispatchFlags",
+    "SaAisError",
+    "SaAisErrorT",
+    "SectionChange",
+    "SectionChangeT",
+    "SectionDescriptor",
+    "SectionIteration",
+]
+__all__ += [name for name in vars(constants) if name.startswith("SA_")]

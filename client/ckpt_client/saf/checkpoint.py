@@ -1,0 +1,262 @@
+"""An open checkpoint, for programs that block."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ckpt_client import calls
+from ckpt_client.calls import Key
+from ckpt_client.errors import SaAisError
+from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
+from ckpt_client.saf.answers import code_of
+from ckpt_client.saf.ask import Ask, as_invocation, as_vector, named, refuse
+from ckpt_client.saf.runner import Cancellable
+from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_SECTIONS_ANY, SA_TIME_END
+from ckpt_protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from ckpt_client.saf.service import CheckpointService
+
+TrackCallback = Callable[["Checkpoint", list[SectionChange]], object]
+
+logger = logging.getLogger("ckpt_client")
+
+
+class Checkpoint:
+    """One open of a checkpoint (SaCkptCheckpointHandleT); made by `checkpoint_open`.
+
+    Each method's arguments and meaning are those of `AsyncCheckpoint`. Raises: SaAisError, in every method.
+    """
+
+    def __init__(self, service: "CheckpointService", inner: AsyncCheckpoint) -> None:
+        """Only for `checkpoint_open`."""
+        self.service = service
+        self._inner = inner
+        self._tracking: Cancellable | None = None
+        self._told = object()
+
+    @property
+    def name(self) -> bytes:
+        """The checkpoint's name."""
+        return self._inner.name
+
+    @property
+    def open_flags(self) -> int:
+        """What it was opened for."""
+        return self._inner.open_flags
+
+    @property
+    def handle(self) -> int:
+        """The number of this open, among those of its service."""
+        return self._inner.handle
+
+    def _begin(self, call: str) -> Any:
+        self.service.check(call)
+        return self._inner.opened
+
+    def _ask(self, ask: Ask) -> Any:
+        return self.service.run(self._inner.ask(ask))
+
+    def close(self) -> None:
+        """Source: saCkptCheckpointClose (R62 to R64)."""
+        ask = self._begin("saCkptCheckpointClose").close()
+        self.service.cancel(self)
+        self._stop_tracking()
+        self.service.inner.forget(self._inner.opened)
+        self._ask(ask)
+
+    def retention_duration_set(self, retention_duration: int) -> None:
+        """How long it stays when nobody has it open, in ns. Source: saCkptCheckpointRetentionDurationSet."""
+        call = "saCkptCheckpointRetentionDurationSet"
+        self._ask(self._begin(call).retention_duration_set(retention_duration))
+
+    def active_replica_set(self) -> None:
+        """Make the local replica the active one. Source: saCkptActiveReplicaSet (R78 to R82)."""
+        self._ask(self._begin("saCkptActiveReplicaSet").active_replica_set())
+
+    def status_get(self) -> CheckpointDescriptor:
+        """Source: saCkptCheckpointStatusGet (R83 to R87)."""
+        self.service.check("saCkptCheckpointStatusGet")
+        descriptor: CheckpointDescriptor = self.service.run(self._inner.status_get())
+        return descriptor
+
+    def section_create(
+        self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
+    ) -> bytes:
+        """The new section's id. Source: saCkptSectionCreate (R88 to R102)."""
+        self.service.check("saCkptSectionCreate")
+        created: bytes = self.service.run(
+            self._inner.section_create(section_id, expiration_time, initial_data)
+        )
+        return created
+
+    def section_delete(self, section_id: Key) -> None:
+        """Source: saCkptSectionDelete (R103)."""
+        self._ask(self._begin("saCkptSectionDelete").section_delete(section_id))
+
+    def section_expiration_time_set(self, section_id: Key, expiration_time: int) -> None:
+        """Source: saCkptSectionExpirationTimeSet (R104)."""
+        opened = self._begin("saCkptSectionExpirationTimeSet")
+        self._ask(opened.section_expiration_time_set(section_id, expiration_time))
+
+    def section_iteration(
+        self, sections_chosen: int = SA_CKPT_SECTIONS_ANY, expiration_time: int | None = None
+    ) -> Iterator[SectionDescriptor]:
+        """The sections, in pages: each as it was when its page was read.
+
+        Source: saCkptSectionIterationInitialize, ...Next (R107 to R114).
+        """
+        call = "saCkptSectionIterationInitialize"
+        self._begin(call).begin_iteration(call, sections_chosen, expiration_time)
+        return self._iterate(call, sections_chosen, expiration_time)
+
+    def _iterate(
+        self, call: str, sections_chosen: int, expiration_time: int | None
+    ) -> Iterator[SectionDescriptor]:
+        after: bytes | None = None
+        while True:
+            self.service.check(call)
+            page, after = self.service.run(self._inner.page(call, sections_chosen, expiration_time, after))
+            yield from page
+            if after is None:
+                return
+
+    def section_iteration_initialize(
+        self, sections_chosen: int, expiration_time: int | None = None
+    ) -> "SectionIteration":
+        """Begin an iteration that asks for each section as it is then.
+
+        Source: saCkptSectionIterationInitialize.
+        """
+        self.service.check("saCkptSectionIterationInitialize")
+        inner = self.service.run(self._inner.section_iteration_initialize(sections_chosen, expiration_time))
+        return SectionIteration(self.service, inner)
+
+    def write(self, io_vector: Iterable[tuple[Key, calls.Value, int]]) -> None:
+        """Write elements (section_id, data, data_offset), all or none. Source: saCkptCheckpointWrite."""
+        self._ask(self._begin("saCkptCheckpointWrite").write(io_vector))
+
+    def overwrite(self, section_id: Key, data: calls.Value) -> None:
+        """Give a section this content and size. Source: saCkptSectionOverwrite."""
+        self._ask(self._begin("saCkptSectionOverwrite").overwrite(section_id, data))
+
+    def read(self, io_vector: Iterable[tuple[Key, int | None, int]]) -> list[bytes]:
+        """The data of elements (section_id, data_size, data_offset), all of one moment.
+
+        Source: saCkptCheckpointRead (R126 to R133).
+        """
+        self.service.check("saCkptCheckpointRead")
+        read: list[bytes] = self.service.run(self._inner.read(as_vector(io_vector)))
+        return read
+
+    def synchronize(self, timeout_ns: int = DEFAULT) -> None:
+        """Wait until all replicas have what was written before. Source: saCkptCheckpointSynchronize."""
+        opened = self._begin("saCkptCheckpointSynchronize")
+        self._ask(opened.synchronize(timeout_ns, self.service.inner.timeout_ns))
+
+    def synchronize_async(self, invocation: int) -> None:
+        """The same; how it ended comes as a callback, but for what is known at once.
+
+        Source: saCkptCheckpointSynchronizeAsync (R137, R138, R141).
+        """
+        call = "saCkptCheckpointSynchronizeAsync"
+        opened = self._begin(call)
+        number = named(call)(as_invocation)(invocation)
+        ask = opened.synchronize(DEFAULT, self.service.inner.timeout_ns)._replace(call=call)
+        if opened.attributes.sync:
+            named(call)(refuse)(
+                codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+            )
+        tell = self.service.callbacks.checkpoint_synchronize
+        if tell is None:
+            named(call)(refuse)(
+                codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
+            )
+        self._ask(Ask(call, Kind.STATUS))  # Without an active replica it is NOT_EXIST now.
+
+        def ended(_: Any, error: SaAisError | None) -> None:
+            self.service.put(self, lambda: tell(number, code_of(error)))
+
+        self.service.begin(self._inner.ask(ask), ended, self)
+
+    # -- tracking
+
+    def track(self, callback: "TrackCallback | None" = None) -> None:
+        """Have every change told from now on, but for those made by this very handle; see `tracking`.
+
+        `callback(checkpoint, changes)` is called in `dispatch`, by default the service's `checkpoint_track`.
+        While one call is pending no further one is made: what changes meanwhile is told with the next. Where
+        the service lets the handle go, the changes end.
+
+        Raises: SaAisError ACCESS without READ; INIT: no callback; EXIST: it is tracked already.
+        """
+        call = "saCkptCheckpointTrack"
+        self._begin(call).check(call, SA_CKPT_CHECKPOINT_READ)
+        tell = callback or self.service.callbacks.checkpoint_track
+        if tell is None:
+            named(call)(refuse)(codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
+        if self._tracking is not None:
+            named(call)(refuse)(codes.EXIST, "the checkpoint is tracked already")
+        changes = self.service.run(self._inner.begin_tracking())
+        self._tracking = self.service.spawn(self._tell(changes, tell))
+
+    async def _tell(self, lists: AsyncIterator[list[SectionChange]], tell: "TrackCallback") -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async for changes in lists:
+                told: asyncio.Future[None] = loop.create_future()
+
+                def call(changes: list[SectionChange] = changes, told: asyncio.Future[None] = told) -> None:
+                    loop.call_soon_threadsafe(_settle, told)
+                    tell(self, changes)
+
+                self.service.put(self._told, call)
+                await told
+        except SaAisError as error:
+            if error.code != codes.BAD_HANDLE:
+                logger.warning("checkpoint %r is tracked no more: %s", self.name, error)
+
+    def track_stop(self) -> None:
+        """Have no more changes told, not even those that wait for `dispatch`.
+
+        Raises: SaAisError NOT_EXIST: it is not tracked.
+        """
+        call = "saCkptCheckpointTrackStop"
+        self._begin(call).check(call)
+        if self._tracking is None:
+            named(call)(refuse)(codes.NOT_EXIST, "the checkpoint is not tracked")
+        self._stop_tracking()
+
+    def _stop_tracking(self) -> None:
+        tracking, self._tracking = self._tracking, None
+        if tracking is not None:
+            tracking.cancel()
+            self.service.cancel(self._told)
+
+
+def _settle(told: "asyncio.Future[None]") -> None:
+    if not told.done():
+        told.set_result(None)
+
+
+class SectionIteration:
+    """A SaCkptSectionIterationHandleT: `next` until it raises NO_SECTIONS, then `finalize`."""
+
+    def __init__(self, service: "CheckpointService", inner: AsyncSectionIteration) -> None:
+        """Only for `section_iteration_initialize`."""
+        self._service = service
+        self._inner = inner
+
+    def next(self) -> SectionDescriptor:
+        """The next section as it is now. Source: saCkptSectionIterationNext."""
+        self._service.check("saCkptSectionIterationNext")
+        section: SectionDescriptor = self._service.run(self._inner.next())
+        return section
+
+    def finalize(self) -> None:
+        """Source: saCkptSectionIterationFinalize."""
+        self._service.check("saCkptSectionIterationFinalize")
+        self._inner.finish()

@@ -1,0 +1,91 @@
+"""Callbacks that wait for `dispatch`, and the descriptor that tells of them (SAF 3.4.2, 3.4.3; R16 to R19).
+
+They come from the service's own thread and are called in the program's, so that a program that dispatches
+from one thread has all its callbacks there.
+"""
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+Callback = Callable[[], object]
+_DRAIN_BYTES: Final = 4096
+
+
+class PendingCallbacks:
+    """A queue; each callback has an owner, with whom it is cancelled. Safe for threads.
+
+    `changed` is notified when something is put, and when the queue is closed.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.closed = False
+        self._waiting: deque[tuple[object, Callback]] = deque()
+        self._pipe: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, owner: object, callback: Callback) -> None:
+        """A callback is due, unless the queue is closed."""
+        with self.changed:
+            if self.closed:
+                return
+            self._waiting.append((owner, callback))
+            if len(self._waiting) == 1:
+                self._ring()
+            self.changed.notify_all()
+
+    def take(self) -> Callback | None:
+        """The oldest callback, which is no longer pending then; None where there is none."""
+        with self.changed:
+            if not self._waiting:
+                return None
+            _, callback = self._waiting.popleft()
+            if not self._waiting:
+                self._hush()
+            return callback
+
+    def cancel(self, owner: object) -> None:
+        """Forget the callbacks of one owner (R63)."""
+        with self.changed:
+            if not self._waiting:
+                return
+            self._waiting = deque(entry for entry in self._waiting if entry[0] is not owner)
+            if not self._waiting:
+                self._hush()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while a callback is pending. Raises: OSError."""
+        with self.changed:
+            if self._pipe is None:
+                reading, writing = os.pipe()
+                os.set_blocking(reading, False)
+                os.set_blocking(writing, False)
+                self._pipe = reading, writing
+                if self._waiting:
+                    self._ring()
+            return self._pipe[0]
+
+    def close(self) -> None:
+        """Forget all callbacks and the descriptor; whoever waits in `dispatch` comes back."""
+        with self.changed:
+            self.closed = True
+            self._waiting.clear()
+            pipe, self._pipe = self._pipe, None
+            self.changed.notify_all()
+        for descriptor in pipe or ():
+            os.close(descriptor)
+
+    def _ring(self) -> None:
+        if self._pipe is not None:
+            os.write(self._pipe[1], b"!")
+
+    def _hush(self) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._pipe[0], _DRAIN_BYTES)

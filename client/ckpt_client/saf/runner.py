@@ -1,0 +1,134 @@
+"""The event loop behind blocking calls: one background thread for all services of a process.
+
+A call hands its coroutine to the loop and waits. So calls of many threads travel together, none waits for
+another's answer, and what is asynchronous goes on while the program does something else.
+"""
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+_EXIT_S: Final = 2.0
+"""How long the end of the process waits for its services' farewells."""
+
+
+class Cancellable(Protocol):
+    """What is under way."""
+
+    def cancel(self) -> Any:
+        """Give it up."""
+
+
+class Runner(Protocol):
+    """Who runs the coroutines of a blocking service. (A test has one in virtual time.)"""
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run it to its end; its result, or what it raises. An interrupted caller cancels it."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
+        """Have it run; nobody waits."""
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function on the loop, and wait for it."""
+
+    def wait(self, predicate: Callable[[], bool], condition: threading.Condition) -> None:
+        """Wait until the predicate holds; `condition` is notified when it may."""
+
+
+class LoopThread:
+    """A loop in a thread of its own, which ends with the process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ckpt_client", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run it to its end; its result, or what it raises.
+
+        Raises: RuntimeError in the loop's own thread, where it could never come to its end.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a blocking call in the service's own thread")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
+        """Have it run; nobody waits."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function on the loop, and wait for it."""
+
+        async def inner() -> Result:
+            return function()
+
+        return self.run(inner())
+
+    def wait(self, predicate: Callable[[], bool], condition: threading.Condition) -> None:
+        """Wait until the predicate holds."""
+        with condition:
+            condition.wait_for(predicate)
+
+
+_shared: LoopThread | None = None
+_lock = threading.Lock()
+_parents: list[LoopThread] = []
+"""Loops of the process that this one was forked from: not ours to touch, nor to close."""
+
+_farewells: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def shared_runner() -> LoopThread:
+    """The process's loop, started when it is first needed."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = LoopThread()
+        return _shared
+
+
+def finalize_at_exit(service: Any) -> None:
+    """Have a service's `finalize_quietly` coroutine run when the process ends in good order."""
+    _farewells.add(service)
+
+
+def _say_farewell() -> None:
+    runner = _shared
+    services = [service for service in _farewells if not service.finalized]
+    if runner is None or not services:
+        return
+
+    async def farewell() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_S):
+                await asyncio.gather(*(service.finalize() for service in services), return_exceptions=True)
+
+    with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):
+        runner.run(farewell())
+
+
+def _forget() -> None:
+    global _shared, _lock
+    if _shared is not None:
+        _parents.append(_shared)
+    _shared = None
+    _lock = threading.Lock()
+    _farewells.clear()
+
+
+atexit.register(_say_farewell)
+os.register_at_fork(after_in_child=_forget)

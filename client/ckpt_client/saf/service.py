@@ -1,0 +1,268 @@
+"""The SAF checkpoint service for programs that block: line by line what a C program does, in Python.
+
+service = CheckpointService.initialize(("B", 2, 2))
+checkpoint = service.checkpoint_open("safCkpt=state", flags, attributes)
+checkpoint.overwrite("key", data)
+service.finalize()
+"""
+
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Self
+
+from ckpt_client.calls import Key
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
+from ckpt_client.saf.answers import code_of
+from ckpt_client.saf.ask import as_invocation, named
+from ckpt_client.saf.checkpoint import Checkpoint
+from ckpt_client.saf.pending import PendingCallbacks
+from ckpt_client.saf.runner import Cancellable, Runner, finalize_at_exit, shared_runner
+from ckpt_client.saf.values import (
+    DEFAULT,
+    CheckpointCallbacks,
+    CheckpointCreationAttributes,
+    DispatchFlags,
+    Version,
+)
+from ckpt_client.saf.version import HIGHEST
+from ckpt_protocol import codes
+
+
+class CheckpointService:
+    """A library instance (SaCkptHandleT), with a session of its own; made by `initialize`.
+
+    Any thread may call anything. Callbacks come in `dispatch` and nowhere else. A process may have several
+    services; a forked child has none: there every call is BAD_HANDLE.
+
+    Raises: SaAisError, in every method, with the SAF call's name in `call`.
+    """
+
+    def __init__(self, runner: Runner, inner: AsyncCheckpointService, callbacks: CheckpointCallbacks) -> None:
+        """Only for `initialize`."""
+        self._runner = runner
+        self._inner = inner
+        self._callbacks = callbacks
+        self._pending = PendingCallbacks()
+        self._pid = os.getpid()
+        self._under_way: dict[tuple[object, object], Cancellable] = {}
+
+    @classmethod
+    def initialize(
+        cls,
+        version: Any = HIGHEST,
+        callbacks: CheckpointCallbacks | None = None,
+        *,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+        timeout_ns: int = DEFAULT,
+    ) -> Self:
+        """Begin to use the service. `address`, `cluster`, `key`: as `Table`'s. `timeout_ns`: of every call
+        that is given none (0: 10 s).
+
+        Raises: SaAisError VERSION (its `version` is the one that is supported), INVALID_PARAM, UNAVAILABLE:
+        no node serves (TRY_AGAIN for programs of B.01).
+
+        Source: saCkptInitialize (R11 to R15).
+        """
+        arguments = {"address": address, "cluster": cluster, "key": key, "timeout_ns": timeout_ns}
+        return cls._initialize(shared_runner(), version, callbacks, **arguments)
+
+    @classmethod
+    def _initialize(
+        cls, runner: Runner, version: Any, callbacks: CheckpointCallbacks | None, **arguments: Any
+    ) -> Self:
+        inner = runner.run(AsyncCheckpointService.initialize(version, **arguments))
+        finalize_at_exit(inner)
+        return cls(runner, inner, callbacks or CheckpointCallbacks())
+
+    @property
+    def version(self) -> Version:
+        """The version that the service speaks (R11)."""
+        return self._inner.version
+
+    @property
+    def required_version(self) -> Version:
+        """The version that the program asked for: below B.2 the rules of B.01 hold."""
+        return self._inner.required_version
+
+    @property
+    def callbacks(self) -> CheckpointCallbacks:
+        """What `dispatch` calls."""
+        return self._callbacks
+
+    @property
+    def pending(self) -> int:
+        """How many callbacks wait for `dispatch`."""
+        return len(self._pending)
+
+    # -- the library's life cycle
+
+    def selection_object(self) -> int:
+        """A descriptor, always the same, that is readable while a callback is pending; for `select`.
+
+        Source: saCkptSelectionObjectGet (R16).
+        """
+        call = "saCkptSelectionObjectGet"
+        self.check(call)
+        try:
+            return self._pending.fileno()
+        except OSError as error:
+            text = f"there is no descriptor: {error.strerror}"
+            raise named_error(codes.NO_RESOURCES, text, call) from None
+
+    def fileno(self) -> int:
+        """The selection object: a service can be given to `select` itself."""
+        return self.selection_object()
+
+    def dispatch(self, flags: int) -> None:
+        """Call what is pending: one, all, or whatever comes until the service is finalized.
+
+        What a callback raises comes out here; it is not called again. Source: saCkptDispatch (R17 to R20).
+        """
+        call = "saCkptDispatch"
+        self.check(call)
+        try:
+            mode = DispatchFlags(flags)
+        except ValueError:
+            raise named_error(codes.INVALID_PARAM, f"{flags!r} is no way to dispatch", call) from None
+        if mode is DispatchFlags.BLOCKING:
+            self._dispatch_until_finalized()
+            return
+        for _ in range(1 if mode is DispatchFlags.ONE else len(self._pending)):
+            callback = self._pending.take()
+            if callback is None:
+                return
+            callback()
+
+    def _dispatch_until_finalized(self) -> None:
+        pending = self._pending
+        while True:
+            self._runner.wait(lambda: bool(len(pending)) or pending.closed, pending.changed)
+            callback = pending.take()
+            if callback is not None:
+                callback()
+            elif pending.closed:
+                return
+
+    def finalize(self) -> None:
+        """Close every checkpoint, cancel pending callbacks, end. Source: saCkptFinalize (R21, R22)."""
+        self.check("saCkptFinalize")
+        # From here on nothing of this service is valid, also where its farewell is not heard.
+        self._pending.close()
+        for task in list(self._under_way.values()):
+            task.cancel()
+        self._runner.run(self._inner.finalize())
+
+    # -- checkpoints
+
+    def checkpoint_open(
+        self,
+        name: Key,
+        open_flags: int,
+        creation_attributes: CheckpointCreationAttributes | None = None,
+        *,
+        timeout_ns: int = DEFAULT,
+    ) -> Checkpoint:
+        """Open a checkpoint, creating it where CREATE is set and it is missing.
+
+        `timeout_ns`: 0 is the service's own, SA_TIME_MAX no limit. Source: saCkptCheckpointOpen (R23 to R43).
+        """
+        call = "saCkptCheckpointOpen"
+        self.check(call)
+        plan = self._inner.plan_open(call, name, open_flags, creation_attributes, timeout_ns)
+        return Checkpoint(self, self.run(self._inner.open_planned(plan)))
+
+    def checkpoint_open_async(
+        self,
+        invocation: int,
+        name: Key,
+        open_flags: int,
+        creation_attributes: CheckpointCreationAttributes | None = None,
+    ) -> None:
+        """The same; how it ended comes as a callback. What is wrong with the arguments is raised here.
+
+        Source: saCkptCheckpointOpenAsync (R36 to R39).
+        """
+        call = "saCkptCheckpointOpenAsync"
+        self.check(call)
+        number = named(call)(as_invocation)(invocation)
+        plan = self._inner.plan_open(call, name, open_flags, creation_attributes)
+        tell = self._callbacks.checkpoint_open
+        if tell is None:
+            raise named_error(codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for opens", call)
+
+        def ended(opened: AsyncCheckpoint | None, error: SaAisError | None) -> None:
+            checkpoint = Checkpoint(self, opened) if opened is not None else None
+            self._pending.put(checkpoint or self, lambda: tell(number, checkpoint, code_of(error)))
+
+        self.begin(self._inner.open_planned(plan), ended)
+
+    def checkpoint_unlink(self, name: Key) -> None:
+        """Free a name: the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
+        self.check("saCkptCheckpointUnlink")
+        self.run(self._inner.ask(self._inner.plan_unlink(name)))
+
+    # -- for the checkpoints
+
+    def check(self, call: str) -> None:
+        """The service is this process's, and not finalized. Raises: SaAisError BAD_HANDLE."""
+        if self._pid != os.getpid():
+            raise named_error(
+                codes.BAD_HANDLE, "the service belongs to the process that forked this one", call
+            )
+        if self._pending.closed:
+            raise named_error(codes.BAD_HANDLE, "the service is finalized", call)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for a call's end."""
+        return self._runner.run(coroutine)
+
+    def begin(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        ended: Callable[[Any, SaAisError | None], None],
+        owner: object = None,
+    ) -> None:
+        """Have an asynchronous call run, and its outcome told on the loop, unless its owner is closed."""
+        token = object(), owner
+
+        async def see_to_its_end() -> None:
+            try:
+                result = await coroutine
+            except SaAisError as error:
+                ended(None, error)
+            else:
+                ended(result, None)
+            finally:
+                self._under_way.pop(token, None)
+
+        self._under_way[token] = self._runner.spawn(see_to_its_end())
+
+    def cancel(self, owner: object) -> None:
+        """Forget what is pending, or under way, for one checkpoint (R63)."""
+        for token, task in list(self._under_way.items()):
+            if token[1] is owner:
+                task.cancel()
+        self._pending.cancel(owner)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
+        """Have something run until it is cancelled, or the service finalized."""
+        return self._runner.spawn(coroutine)
+
+    def put(self, owner: object, callback: Callable[[], object]) -> None:
+        """A callback for `dispatch`."""
+        self._pending.put(owner, callback)
+
+    @property
+    def inner(self) -> AsyncCheckpointService:
+        """The asyncio service behind this one."""
+        return self._inner
+
+
+def named_error(code: int, text: str, call: str) -> SaAisError:
+    """The error of a code, with the SAF call's name."""
+    error = error_of(code, text)
+    error.call = call
+    return error

@@ -1,0 +1,204 @@
+"""Following a checkpoint's changes, so that a standby learns what to read.
+
+Pure, but for the coroutine that asks. TRACK is a read that waits: it names the place in the checkpoint's
+order of updates up to which everything is known, and is answered with what came behind it. So nothing is
+missed over a lost connection or a fail-over, and a tracker that is slow costs the service nothing: what it
+was not told is no longer queued anywhere, but found in the updates that the replica still holds. Where
+those do not reach back so far (or an asynchronous checkpoint lost the place itself) every section counts as
+overwritten, and those that are gone as deleted.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from ckpt_client import calls
+from ckpt_client.call import MILLISECOND_NS
+from ckpt_client.errors import SaAisError
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.messages import Kind
+
+TRACK_NS: Final = 30_000 * MILLISECOND_NS
+"""How long one TRACK is waited for.
+
+The service answers after 10 s at the latest, with or without a change.
+"""
+
+AGAIN_S: Final = 0.25
+"""The pause before TRACK is repeated where no node serves."""
+
+OWN_MAX: Final = 10_000
+"""So many of a handle's own updates are known to be its own."""
+
+_WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE, codes.NO_RESOURCES)
+
+AskOne = Callable[[int, bytes, int], Awaitable[Any]]
+"""Makes one request (kind, body, time-out in ns) on the open checkpoint; returns the answer's payload."""
+
+
+class SectionChangeT(IntEnum):
+    """What became of a section. (The service's own: B.02.02 has no tracking.)"""
+
+    CREATED = 1
+    WRITTEN = 2
+    OVERWRITTEN = 3
+    DELETED = 4
+    EXPIRED = 5
+
+
+_GONE: Final = (SectionChangeT.DELETED, SectionChangeT.EXPIRED)
+
+
+class SectionChange(NamedTuple):
+    """What became of one section. Whoever tracks learns of it, and reads what it needs.
+
+    `sequence`: the place of its update in the checkpoint's one order of updates, the same for whoever tracks;
+    it never falls. `data_offset` and `data_size`: what was written, in bytes; 0 and 0 of a section that went.
+    """
+
+    sequence: int
+    change: SectionChangeT
+    section_id: bytes
+    data_offset: int
+    data_size: int
+
+
+class OwnUpdates:
+    """Which requests were made by the tracking handle itself: their changes are no news to it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, None] = {}
+
+    def note(self, number: int) -> None:
+        """An update is about to be asked for."""
+        self._numbers[number] = None
+        if len(self._numbers) > OWN_MAX:
+            del self._numbers[next(iter(self._numbers))]
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._numbers
+
+
+class Tracker:
+    """One place in a checkpoint's order of updates, and the sections that are there as far as was told."""
+
+    def __init__(self, own: OwnUpdates | None = None) -> None:
+        self._own = own if own is not None else OwnUpdates()
+        self._sequence: int | None = None
+        self._told = 0
+        self._known: set[bytes] = set()
+
+    @property
+    def body(self) -> bytes:
+        """What TRACK asks: what came behind the place; before the first answer: which place is the present."""
+        return pack_body([self._sequence])
+
+    def take(self, payload: Any) -> list[SectionChange] | None:
+        """TRACK's answer: the changes; None where every section is to be looked at."""
+        try:
+            sequence, rows = payload[:2]
+            self._sequence = int(sequence)
+            if rows is None:
+                return None
+            return [self._change(*row[:6]) for row in rows if not self._is_own(row)]
+        except (TypeError, ValueError, IndexError):
+            calls.misread("TRACK")
+
+    def _is_own(self, row: Any) -> bool:
+        own = row[5] in self._own
+        if own:
+            self._know(row[2], row[1] not in _GONE)
+        return own
+
+    def _change(
+        self, sequence: int, kind: int, section_id: bytes, offset: int, size: int, _: int
+    ) -> SectionChange:
+        change = SectionChangeT(kind)
+        if change not in _GONE and section_id not in self._known:
+            change = SectionChangeT.CREATED  # What creates where it is missing does not say which it did.
+        self._know(section_id, change not in _GONE)
+        # What an asynchronous checkpoint lost was told, and is told again as what is there now.
+        sequence = self._told = max(sequence, self._told)
+        return SectionChange(sequence, change, section_id, offset, size)
+
+    def _know(self, section_id: bytes, there: bool) -> None:
+        if there:
+            self._known.add(section_id)
+        else:
+            self._known.discard(section_id)
+
+    def begin(self, section_ids: list[bytes]) -> None:
+        """These are there already, and no news."""
+        self._known.update(section_ids)
+
+    def look(self, sections: list[calls.SectionDescriptor]) -> list[SectionChange]:
+        """A page of sections that may all have changed."""
+        sequence = self._sequence or 0
+        return [
+            self._change(sequence, SectionChangeT.OVERWRITTEN, section.section_id, 0, section.size_bytes, 0)
+            for section in sections
+        ]
+
+    def end_look(self, found: set[bytes]) -> list[SectionChange]:
+        """All sections were looked at: what was not found among them is gone."""
+        sequence = self._sequence or 0
+        gone = sorted(self._known - found)
+        return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0, 0) for section_id in gone]
+
+
+async def begin(ask: AskOne, tracker: Tracker) -> None:
+    """Find the place from which changes are told. Raises: SaAisError.
+
+    Where there is no active replica yet, all that it brings will be new.
+    """
+    try:
+        tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
+    except SaAisError as error:
+        if not _is_without_active(error):
+            raise
+        tracker.take([0, []])
+        return
+    async for page in _pages(ask):
+        tracker.begin([section.section_id for section in page])
+
+
+async def follow(ask: AskOne, tracker: Tracker) -> AsyncIterator[list[SectionChange]]:
+    """The changes behind `begin`, in order; what came together in one list, never an empty one.
+
+    Raises: SaAisError once the handle is dead (BAD_HANDLE), or the service cannot do it at all.
+    """
+    while True:
+        try:
+            changes = tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
+            if changes is not None:
+                if changes:
+                    yield changes
+                continue
+            found: set[bytes] = set()
+            async for page in _pages(ask):
+                found.update(section.section_id for section in page)
+                looked = tracker.look(page)
+                if looked:
+                    yield looked
+            gone = tracker.end_look(found)
+            if gone:
+                yield gone
+        except SaAisError as error:
+            if error.code not in _WAITS and not _is_without_active(error):
+                raise
+            await asyncio.sleep(AGAIN_S)
+
+
+def _is_without_active(error: SaAisError) -> bool:
+    return error.code == codes.NOT_EXIST and error.index < 0
+
+
+async def _pages(ask: AskOne) -> AsyncIterator[list[calls.SectionDescriptor]]:
+    after: bytes | None = None
+    while True:
+        page, after = calls.page_of(await ask(Kind.ITERATE, calls.iterate_body(after, False), TRACK_NS))
+        yield page
+        if after is None:
+            return

@@ -1,0 +1,338 @@
+"""Tracking: who asks what came behind an update is told all of it, in order, wherever it asks (ADR 15)."""
+
+from typing import Any
+
+import pytest
+from tests.core.client import Call, Opened
+from tests.core.cluster import Cluster, three_nodes
+
+from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE, SA_TIME_END
+from ckpt_protocol.messages import Change, Kind, Op
+from ckptd.core.settings import SECOND_NS
+from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_WAIT_NS
+
+SYNC, ASYNC, WEAK, ASYNC_COLLOCATED = 1, 2, 4, 10
+CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = 1, 2, 3, 4, 5
+
+
+class Standby:
+    """One that tracks: `told` is what it was told, `resyncs` how often it had to look at everything."""
+
+    def __init__(self, cluster: Cluster, opened: Opened) -> None:
+        self.cluster = cluster
+        self.opened = opened
+        self.told: list[list[Any]] = []
+        self.resyncs = 0
+        answer = opened.call(Kind.TRACK, None)
+        assert answer.code == OK, answer
+        self.sequence, rows = answer.payload
+        assert rows == []
+        self.call = self.ask()
+
+    def ask(self) -> Call:
+        return self.opened.begin(Kind.TRACK, self.sequence)
+
+    def take(self) -> None:
+        """Take an answer, if there is one, and ask again."""
+        if not self.call.answers:
+            return
+        answer = self.call.answers[0]
+        assert answer.code == OK, answer
+        self.sequence, rows = answer.payload
+        if rows is None:
+            self.resyncs += 1
+        else:
+            self.told += rows
+        self.call = self.ask()
+
+    def run(self, ms: int = 50) -> None:
+        """Take what comes for a while."""
+        for _ in range(ms):
+            self.cluster.run(1)
+            self.take()
+
+    @property
+    def changes(self) -> list[tuple[int, bytes, int, int]]:
+        """(change, section id, offset, size) of what was told, and forget it."""
+        told, self.told = self.told, []
+        sequences = [row[0] for row in told]
+        assert sequences == sorted(sequences)
+        return [(row[1], row[2], row[3], row[4]) for row in told]
+
+
+def tracked(flags: int = SYNC, at: str = "b", **how: Any) -> tuple[Cluster, Opened, Standby]:
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=flags, **how)
+    return cluster, table, Standby(cluster, cluster.client(at).open_existing())
+
+
+@pytest.mark.parametrize("flags", [SYNC, ASYNC])
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_every_change_is_told_in_order_with_its_place_and_size(flags: int, at: str) -> None:
+    _, table, standby = tracked(flags, at)
+    table.update([Op.CREATE, b"k", SA_TIME_END, b"abc"])
+    table.update([Op.WRITE, b"k", 5, b"xy"])
+    table.update([Op.OVERWRITE, b"k", b"z"])
+    table.update([Op.PATCH, b"k", 1, b"pq", None])
+    table.write(b"j", b"new")
+    table.update([Op.EXPIRATION_SET, b"k", SA_TIME_END])
+    table.update([Op.DELETE, b"k"])
+    standby.run()
+    assert standby.changes == [
+        (CREATED, b"k", 0, 3),
+        (WRITTEN, b"k", 5, 2),
+        (OVERWRITTEN, b"k", 0, 1),
+        (WRITTEN, b"k", 1, 2),
+        (OVERWRITTEN, b"j", 0, 3),
+        (DELETED, b"k", 0, 0),
+    ]
+    assert not standby.resyncs
+
+
+def test_the_changes_of_one_update_come_together() -> None:
+    cluster, table, standby = tracked()
+    table.update(*([Op.PUT, b"k%d" % i, b"v", None] for i in range(5)))
+    cluster.run(30)
+    assert len(standby.call.answers[0].payload[1]) == 5
+
+
+def test_generated_ids_are_told() -> None:
+    _, table, standby = tracked()
+    (made,) = table.update([Op.CREATE, b"", SA_TIME_END, b"v"])
+    standby.run()
+    assert standby.changes == [(CREATED, made, 0, 1)]
+
+
+def test_a_refused_update_is_no_change() -> None:
+    _, table, standby = tracked()
+    assert table.try_update([Op.PUT, b"k", b"v", None], [Op.DELETE, b"missing"]).code == NOT_EXIST
+    standby.run()
+    assert standby.changes == []
+
+
+def test_nothing_is_told_before_it_is_committed() -> None:
+    """Whoever reads what he was told of finds it."""
+    cluster, table, standby = tracked(at="a")
+    cluster.hold("b", "a")
+    call = table.begin_write(b"k", b"v")
+    standby.run()
+    assert not call.answers
+    assert not standby.told
+    cluster.release("b", "a")
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 1)]
+
+
+@pytest.mark.parametrize("flags", [SYNC, ASYNC, WEAK])
+def test_an_expiration_is_told_as_one_and_a_deletion_as_one(flags: int) -> None:
+    cluster, table, standby = tracked(flags)
+    table.update([Op.CREATE, b"k", cluster.node("a").context.wall_ns + SECOND_NS, b"v"])
+    table.write(b"j", b"v")
+    standby.run()
+    standby.told.clear()
+    table.update([Op.DELETE, b"j"])
+    standby.run(1200)
+    assert standby.changes == [(DELETED, b"j", 0, 0), (EXPIRED, b"k", 0, 0)]
+
+
+def test_a_weak_checkpoint_tells_with_each_batch_the_newest_only() -> None:
+    _, table, standby = tracked(WEAK)
+    for number in range(10):
+        table.begin_write(b"k", b"x" * number)
+    standby.run()
+    changes = standby.changes
+    assert changes[-1] == (OVERWRITTEN, b"k", 0, 9)
+    assert len(changes) < 10
+
+
+def test_a_weak_section_in_pieces_is_one_change() -> None:
+    """Of a section that travels in pieces only the last one makes it whole."""
+    _, table, standby = tracked(WEAK, section_bytes_max=2_000_000)
+    table.write(b"k", b"x" * 1_500_000)
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 1_500_000)]
+
+
+def test_own_changes_bear_the_number_of_their_request() -> None:
+    cluster, table, _ = tracked()
+    mine = Standby(cluster, table)
+    call = table.begin_write(b"k", b"v")
+    other = cluster.client("c").open_existing()
+    other.write(b"k", b"w")
+    mine.run()
+    assert [row[5] for row in mine.told] == [call.number, 0]
+
+
+def test_many_changes_in_one_answer_are_told_by_what_became_of_each_section() -> None:
+    cluster, table, standby = tracked(at="a")
+    first = standby.sequence
+    for number in range(EXACT_ROWS_MAX + 10):
+        table.begin(Kind.UPDATE, [Op.PUT, b"hot", b"x" * (number + 1), None])
+    table.begin(Kind.UPDATE, [Op.PUT, b"gone", b"x", None])
+    table.update([Op.DELETE, b"gone"])
+    table.write(b"last", b"v")
+    cluster.run(20)
+    standby.call = standby.opened.begin(Kind.TRACK, first)
+    standby.run(5)
+    size = EXACT_ROWS_MAX + 10
+    assert standby.changes == [
+        (OVERWRITTEN, b"hot", 0, size),
+        (DELETED, b"gone", 0, 0),
+        (OVERWRITTEN, b"last", 0, 1),
+    ]
+
+
+def test_what_the_kept_updates_do_not_reach_is_told_as_everything() -> None:
+    cluster, table, standby = tracked()
+    for _ in range(40):
+        table.write(b"k", b"x" * 4096)
+    cluster.run(50)
+    answer = standby.opened.call(Kind.TRACK, standby.sequence)
+    now = standby.opened.call(Kind.TRACK, None).payload[0]
+    assert answer.payload == [now, None]
+    standby.sequence = now
+    standby.call = standby.ask()
+    table.write(b"j", b"v")
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"j", 0, 1)]
+
+
+@pytest.mark.parametrize("flags", [SYNC, ASYNC])
+def test_a_tracker_goes_on_at_another_node_from_where_it_was(flags: int) -> None:
+    cluster, table, standby = tracked(flags)
+    table.write(b"k", b"1")
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 1)]
+    standby.opened.client.disconnect()
+    table.write(b"k", b"22")
+    table.update([Op.DELETE, b"k"])
+    standby.opened.client.attach("c")
+    standby.call = standby.ask()
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 2), (DELETED, b"k", 0, 0)]
+    assert not standby.resyncs
+
+
+@pytest.mark.parametrize("flags", [SYNC, ASYNC])
+def test_a_fail_over_of_the_active_replica_is_passed_over(flags: int) -> None:
+    cluster, table, standby = tracked(flags, at="c")
+    table.write(b"k", b"1")
+    standby.run()
+    cluster.kill("a")
+    table.client.move("b")
+    table.write(b"k", b"22")
+    standby.run(100)
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 1), (OVERWRITTEN, b"k", 0, 2)]
+    assert not standby.resyncs
+    cluster.check()
+
+
+def test_updates_that_an_asynchronous_checkpoint_lost_make_the_tracker_look_at_everything() -> None:
+    """It was told of them at the active replica that died; what it was told is not what there is."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC)
+    table.write(b"k", b"1")
+    standby = Standby(cluster, cluster.client("a").open_existing())
+    cluster.run(50)
+    cluster.hold("a", "b")
+    cluster.hold("a", "c")
+    table.write(b"lost", b"v")
+    standby.run(5)
+    assert standby.changes == [(OVERWRITTEN, b"lost", 0, 1)]
+    cluster.kill("a")
+    standby.opened.client.attach("b")
+    standby.call = standby.ask()
+    standby.run(100)
+    assert standby.resyncs == 1
+    assert standby.opened.read_all() == {b"k": b"1"}
+
+
+def test_a_tracker_without_an_active_replica_waits_for_one() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC_COLLOCATED)
+    other = cluster.client("b").open_existing()
+    assert other.call(Kind.TRACK, None).code == NOT_EXIST
+    call = other.begin(Kind.TRACK, 0)
+    cluster.run(100)
+    assert not call.answers
+    table.set_active()
+    table.write(b"k", b"v")
+    cluster.until(lambda: call.answers)
+    assert [row[1:5] for row in call.answers[0].payload[1]] == [[OVERWRITTEN, b"k", 0, 1]]
+
+
+def test_a_tracker_hears_within_ten_seconds_that_nothing_happened() -> None:
+    cluster, _, standby = tracked()
+    began_ns = cluster.now_ns
+    call = standby.call
+    cluster.until(lambda: call.answers)
+    assert call.answers[0].payload == [standby.sequence, []]
+    assert TRACK_WAIT_NS <= cluster.now_ns - began_ns <= TRACK_WAIT_NS + SECOND_NS
+
+
+def test_a_second_track_of_a_handle_takes_the_place_of_the_first() -> None:
+    cluster, table, standby = tracked()
+    first, second = standby.call, standby.ask()
+    cluster.run(5)
+    table.write(b"k", b"v")
+    cluster.run(50)
+    assert second.code == OK
+    assert not first.answers
+
+
+def test_two_handles_of_one_session_are_told_both() -> None:
+    cluster, table, standby = tracked()
+    other = Standby(cluster, standby.opened.client.open_existing())
+    table.write(b"k", b"v")
+    cluster.run(50)
+    assert standby.call.code == other.call.code == OK
+
+
+def test_a_handle_that_was_closed_cannot_track() -> None:
+    cluster = three_nodes()
+    opened = cluster.client("a").open(flags=9)  # Collocated: the only replica is at a.
+    reader = cluster.client("b").open_existing()
+    standby = Standby(cluster, reader)
+    reader.close()
+    cluster.run(20)
+    assert standby.opened.call(Kind.TRACK, standby.sequence).code == BAD_HANDLE
+    assert opened.status()
+
+
+@pytest.mark.parametrize("after", [-1, "x", b"y", [1], 1.5])
+def test_a_place_that_is_none_is_refused(after: Any) -> None:
+    _, table, _ = tracked()
+    assert table.call(Kind.TRACK, after).code == INVALID_PARAM
+
+
+def test_tracking_needs_read() -> None:
+    cluster, _, _ = tracked()
+    writer = cluster.client("b").open_existing(mode=SA_CKPT_CHECKPOINT_WRITE)
+    assert writer.call(Kind.TRACK, None).code == ACCESS
+
+
+def test_a_page_of_an_iteration_has_no_more_than_was_asked_for() -> None:
+    _, table, _ = tracked()
+    for key in (b"a", b"b", b"c"):
+        table.write(key, b"v")
+    first = table.call(Kind.ITERATE, 5, 0, None, False, 1).payload
+    assert [row[0] for row in first[0]] == [b"a"]
+    rest = table.call(Kind.ITERATE, 5, 0, first[1], False, 2).payload
+    assert [row[0] for row in rest[0]] == [b"b", b"c"]
+    assert table.call(Kind.ITERATE, 5, 0, None, False, 0).code == INVALID_PARAM
+
+
+def test_iterating_needs_read_but_not_at_b01() -> None:
+    """B.01.01 lists no ACCESS error for it (R110)."""
+    cluster, table, _ = tracked()
+    writer = cluster.client("b").open_existing(mode=SA_CKPT_CHECKPOINT_WRITE)
+    assert writer.call(Kind.ITERATE, 5, 0, None, False).code == ACCESS
+    old = table.client.open(mode=SA_CKPT_CHECKPOINT_WRITE)
+    assert old.call(Kind.ITERATE, 5, 0, None, False).code == OK
+
+
+def test_the_changes_have_the_numbers_of_the_protocol() -> None:
+    numbers = (Change.CREATED, Change.WRITTEN, Change.OVERWRITTEN, Change.DELETED, Change.EXPIRED)
+    assert numbers == (CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED)
+    assert SA_CKPT_CHECKPOINT_READ == 1
