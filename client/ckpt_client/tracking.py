@@ -4,8 +4,8 @@ Pure, but for the coroutine that asks. TRACK is a read that waits: it names the 
 order of updates up to which everything is known, and is answered with what came behind it. So nothing is
 missed over a lost connection or a fail-over, and a tracker that is slow costs the service nothing: what it
 was not told is no longer queued anywhere, but found in the updates that the replica still holds. Where
-those do not reach back so far (or an asynchronous checkpoint lost the place itself) every section counts as
-overwritten, and those that are gone as deleted.
+those do not reach back so far (or an asynchronous checkpoint has another active replica) every section
+counts as overwritten, and those that are gone as deleted.
 """
 
 import asyncio
@@ -87,19 +87,20 @@ class Tracker:
     def __init__(self, own: OwnUpdates | None = None) -> None:
         self._own = own if own is not None else OwnUpdates()
         self._sequence: int | None = None
+        self._tenure = 0
         self._told = 0
         self._known: set[bytes] = set()
 
     @property
     def body(self) -> bytes:
-        """What TRACK asks: what came behind the place; before the first answer: which place is the present."""
-        return pack_body([self._sequence])
+        """What TRACK asks: what came behind the place; at first: which place is the present."""
+        return pack_body([self._sequence, self._tenure])
 
     def take(self, payload: Any) -> list[SectionChange] | None:
         """TRACK's answer: the changes; None where every section is to be looked at."""
         try:
-            sequence, rows = payload[:2]
-            self._sequence = int(sequence)
+            sequence, rows, tenure = payload[:3]
+            self._sequence, self._tenure = int(sequence), int(tenure)
             if rows is None:
                 return None
             return [self._change(*row[:6]) for row in rows if not self._is_own(row)]
@@ -158,7 +159,7 @@ async def begin(ask: AskOne, tracker: Tracker) -> None:
     except SaAisError as error:
         if not _is_without_active(error):
             raise
-        tracker.take([0, []])
+        tracker.take([0, [], 0])
         return
     async for page in _pages(ask):
         tracker.begin([section.section_id for section in page])

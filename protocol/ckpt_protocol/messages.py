@@ -41,7 +41,7 @@ class Kind:
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; []
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: the operator's word (class Verb)
-    TRACK: Final = 25  # request, handle, lowest; [sequence or nil]: a read that waits for a change
+    TRACK: Final = 25  # request, handle, lowest; [sequence or nil, tenure]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
     # -- between daemons; b is the sender's epoch
@@ -71,7 +71,7 @@ class Kind:
 
 
 class Change:
-    """What became of a section, in the answer to TRACK: `[sequence, [row, ...] or nil]`.
+    """What became of a section, in the answer to TRACK: `[sequence, [row, ...] or nil, tenure]`.
 
     A row is `[sequence, change, section id, offset, size, the session's own request or 0]`.
     """

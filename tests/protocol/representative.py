@@ -76,8 +76,8 @@ _REQUESTS: Final = [
     _frame("DESCRIBE", 13, 0, 13, ["cluster"]),
     _frame("PING", 14, 0, 14, []),
     _frame("OPERATE", 15, 0, 15, ["accept-loss", "b"]),
-    _frame("TRACK", 16, 2, 17, [None], "begin"),
-    _frame("TRACK", 18, 2, 17, [(1 << 40) + 7], "on"),
+    _frame("TRACK", 16, 2, 17, [None, 0], "begin"),
+    _frame("TRACK", 18, 2, 17, [(1 << 40) + 7, 3], "on"),
 ]
 
 _ANSWERS: Final = [
@@ -102,7 +102,7 @@ _ANSWERS: Final = [
         18,
         5,
         1,
-        answer_ok([(1 << 40) + 8, [[(1 << 40) + 8, Change.WRITTEN, b"k", 4, 8, 0]]]),
+        answer_ok([(1 << 40) + 8, [[(1 << 40) + 8, Change.WRITTEN, b"k", 4, 8, 0]], 3]),
         "track",
     ),
     Representative("ANSWER", 10, 5, 1, answer_error(12, "there is no section b'k'", 0), "not-exist"),

@@ -2,8 +2,8 @@
 
 Nothing is queued for whoever tracks. A TRACK names the last update that its client knows of; what came
 behind that is found in the updates that the replica still holds, and so is as good at another node, after a
-fail-over. Where they do not reach back that far, or that update was lost (asynchronous checkpoints), the
-client is told so and looks at all sections (ADR 15).
+fail-over. Where they do not reach back that far, or an asynchronous checkpoint has another active replica
+since, the client is told so and looks at all sections (ADR 15).
 """
 
 from collections.abc import Callable, Iterable
@@ -65,7 +65,8 @@ class Tracks:
 
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; where nothing did the request waits. Raises: Refusal, FrameError."""
-        body = changes_after(replica, request.session, unpack_array(request.body, 2)[1])
+        _, after, *tenure = unpack_array(request.body, 2)
+        body = changes_after(replica, request.session, after, tenure[0] if tenure else 0)
         if body is not None:
             self.answer(request, body)
             return
@@ -109,30 +110,33 @@ class Tracks:
                 if request.since_ns <= over_ns:
                     del waiting[place]
                     self.count -= 1
-                    self.answer(request, answer_ok([unpack_array(request.body, 2)[1], []]))
+                    _, after, *tenure = unpack_array(request.body, 2)
+                    self.answer(request, answer_ok([after, [], tenure[0] if tenure else 0]))
             if not waiting:
                 del self.waiting[creation_id]
 
 
-def changes_after(replica: Replica, session: int, after: Any) -> bytes | None:
-    """TRACK's answer: `[sequence, rows]`, or nil for the rows where all sections are to be looked at.
+def changes_after(replica: Replica, session: int, after: Any, tenure: Any) -> bytes | None:
+    """TRACK's answer: `[sequence, rows, tenure]`, nil for the rows where all sections are to be looked at.
 
     None where nothing came behind `after`. Raises: Refusal.
     """
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
     now = (_epoch_at(log, end) << SEQ_BITS) + end
+    # What an asynchronous checkpoint lost with its last active replica had been read, told or not.
+    ours = replica.active.term if replica.active is not None and not replica.sync else 0
     if after is None:
-        return answer_ok([now, []])
+        return answer_ok([now, [], ours])
     if type(after) is not int or after < 0:
         raise Refusal(codes.INVALID_PARAM, "a place in the order of updates is an unsigned number, or nil")
     epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
-    if not log.is_prefix(epoch, seq):
-        return answer_ok([now, None])
+    if not log.is_prefix(epoch, seq) or (after and tenure != ours):
+        return answer_ok([now, None, ours])
     if seq >= end:
         return None  # (Beyond it: told at another node, before this one knows that it is committed.)
     if not log.reaches_back_to(seq):
-        return answer_ok([now, None])
+        return answer_ok([now, None, ours])
     rows: list[Row] = []
     rows_bytes = 0
     for update in log.after(seq):
@@ -144,7 +148,7 @@ def changes_after(replica: Replica, session: int, after: Any) -> bytes | None:
         rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
     if len(rows) > EXACT_ROWS_MAX:
         rows = _coalesced(rows, replica)
-    return answer_ok([now, rows])
+    return answer_ok([now, rows, ours])
 
 
 def _epoch_at(log: UpdateLog, seq: int) -> int:
@@ -201,4 +205,3 @@ def _coalesced(rows: list[Row], replica: Replica) -> list[Row]:
             row = [row[0], Change.OVERWRITTEN, row[2], 0, size, own]
         last[row[2]] = row
     return list(last.values())
-
