@@ -82,13 +82,17 @@ class OwnUpdates:
 
 
 class Tracker:
-    """One place in a checkpoint's order of updates, and the sections that are there as far as was told."""
+    """One place in a checkpoint's order of updates, and the sections that are there as far as was told.
+
+    `blind`: all sections are to be looked at, from the first page to the last, before anything else is asked.
+    """
 
     def __init__(self, own: OwnUpdates | None = None) -> None:
         self._own = own if own is not None else OwnUpdates()
         self._sequence: int | None = None
         self._tenure = 0
         self._told = 0
+        self.blind = False
         self._known: set[bytes] = set()
 
     @property
@@ -96,14 +100,13 @@ class Tracker:
         """What TRACK asks: what came behind the place; at first: which place is the present."""
         return pack_body([self._sequence, self._tenure])
 
-    def take(self, payload: Any) -> list[SectionChange] | None:
-        """TRACK's answer: the changes; None where every section is to be looked at."""
+    def take(self, payload: Any) -> list[SectionChange]:
+        """TRACK's answer: the changes. From then on `blind`, where all sections are to be looked at."""
         try:
             sequence, rows, tenure = payload[:3]
             self._sequence, self._tenure = int(sequence), int(tenure)
-            if rows is None:
-                return None
-            return [self._change(*row[:6]) for row in rows if not self._is_own(row)]
+            self.blind = rows is None
+            return [self._change(*row[:6]) for row in rows or () if not self._is_own(row)]
         except (TypeError, ValueError, IndexError):
             calls.misread("TRACK")
 
@@ -145,6 +148,7 @@ class Tracker:
     def end_look(self, found: set[bytes]) -> list[SectionChange]:
         """All sections were looked at: what was not found among them is gone."""
         sequence = self._sequence or 0
+        self.blind = False
         gone = sorted(self._known - found)
         return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0, 0) for section_id in gone]
 
@@ -172,8 +176,8 @@ async def follow(ask: AskOne, tracker: Tracker) -> AsyncIterator[list[SectionCha
     """
     while True:
         try:
-            changes = tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
-            if changes is not None:
+            if not tracker.blind:
+                changes = tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
                 if changes:
                     yield changes
                 continue

@@ -11,7 +11,7 @@ from tests.client.fake_service import FakeService
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client import Error, Table
-from ckpt_client.asp_module import make_modules
+from ckpt_client.asp.modules import make_modules
 
 __all__ = ["service", "start"]
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PATH = os.pathsep.join(str(ROOT / folder) for folder in ("protocol", "client"))
 
 
-def run(url: str, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program under `python -m ckpt_client.asp`."""
+def run(url: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`python -m ckpt_client.asp`: options, a program, its arguments."""
     environment = {**os.environ, "PYTHONPATH": PATH, "CKPTD_ADDRESS": url, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "ckpt_client.asp", str(program), *arguments]
+    command = [sys.executable, "-m", "ckpt_client.asp", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -86,8 +86,82 @@ def test_a_program_finds_asps_modules_its_folder_and_its_arguments(tmp_path: Pat
     assert done.stdout == "__main__ ['one', 'two'] 12 SA_AIS_ERR_NOT_EXIST 7\n", done.stderr
 
 
-def test_a_missing_program_is_a_usage_error(tmp_path: Path) -> None:
+def test_an_error_has_the_idioms_of_python_2(tmp_path: Path) -> None:
+    """`e[0]` is the code, and a table's error holds one of these in `aspErrorCode`."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asp, aspCheckpoint, aspMisc\n"
+        "try:\n"
+        "    asp.saCkptFinalize(77)\n"
+        "except SystemError as e:\n"
+        "    print(e[0], e.args == (9,), aspMisc.getErrorString(e[0]))\n"
+        "try:\n"
+        "    aspCheckpoint.Table('t', 0, 1, 1, retentionMs=-1)\n"
+        "except aspCheckpoint.CheckpointError as e:\n"
+        "    print(e[0], e.errCode, e.aspErrorCode[0], aspMisc.getErrorString(e.aspErrorCode[0]))\n"
+    )
+    done = run("", program)
+    assert done.stdout == "9 True SA_AIS_ERR_BAD_HANDLE\n7 7 7 SA_AIS_ERR_INVALID_PARAM\n", done.stderr
+
+
+def test_the_table_is_asps_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    """`install` says which `Table` the program's `aspCheckpoint` has, also when it is called again."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import aspCheckpoint, sys\n"
+        "from ckpt_client import Table\n"
+        "from ckpt_client.asp import install\n"
+        "print('asp' in sys.modules, aspCheckpoint.Table is Table)\n"
+        "for strict in (False, True, False):\n"
+        "    install(strict=strict)\n"
+        "    import asp\n"
+        "    write = asp.saCkptCheckpointWrite.__name__\n"
+        "    print(aspCheckpoint.Table.__name__, issubclass(aspCheckpoint.Table, Table), write)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": PATH}
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == [
+        "False True",
+        "AspTable True saCkptCheckpointWrite",
+        "StrictTable True strict_write",
+        "AspTable True saCkptCheckpointWrite",
+    ], done.stderr
+
+
+def test_a_module_of_the_programs_own_stays(tmp_path: Path) -> None:
+    (tmp_path / "misc.py").write_text("value = 7\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import misc\nfrom ckpt_client.asp import install\ninstall()\ninstall()\n"
+        "import misc, asp\nprint(misc.value, asp.SA_AIS_OK)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": PATH}
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "7 1\n", done.stderr
+
+
+@pytest.mark.parametrize(("options", "kind"), [([], "AspTable"), (["--strict"], "StrictTable")])
+def test_strict_is_an_option_before_the_program(tmp_path: Path, options: list[str], kind: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import aspCheckpoint, sys\nprint(aspCheckpoint.Table.__name__, sys.argv[1:])\n")
+    done = run("", *options, program, "--strict", "one")
+    assert done.stdout == f"{kind} ['--strict', 'one']\n", done.stderr
+
+
+def test_help_tells_the_usage() -> None:
+    done = run("", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: python -m ckpt_client.asp [--strict] program.py" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["--strict"], ["--other", "program.py"], ["--strict", "none.py"]])
+def test_a_missing_program_is_a_usage_error(tmp_path: Path, arguments: list[str]) -> None:
     assert run("", tmp_path / "none.py").returncode == 2
+    done = run("", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
 
 
 def test_a_programs_exit_code_is_kept(tmp_path: Path) -> None:
@@ -149,7 +223,8 @@ def test_the_async_example(start: Start, service: FakeService) -> None:
 
 def test_a_program_that_blocks_imports_no_event_loop() -> None:
     program = (
-        "import sys, aspCheckpoint, ckpt_client; assert 'asyncio' not in sys.modules; ckpt_client.AsyncTable"
+        "import sys, aspCheckpoint, ckpt_client; from ckpt_client.asp import install; install(); import asp; "
+        "assert 'asyncio' not in sys.modules; ckpt_client.AsyncTable"
     )
     subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": PATH}, check=True, timeout=60

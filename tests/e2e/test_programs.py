@@ -1,11 +1,15 @@
 """The demo and the measuring programs run to their end, as whoever types `make` runs them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ckpt_client import Table
+from ckptd.testing import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +82,90 @@ def test_a_short_soak_finds_no_violation_and_prints_its_seed(tmp_path: Path) -> 
     assert "seed 1" in ended.stdout
     assert "no violation" in ended.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+# -- programs in the style of ASP's
+
+
+def run_asp(cluster: LocalCluster, node: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m ckpt_client.asp`, at one node."""
+    environment = {**os.environ, "CKPTD_ADDRESS": cluster.address(node)}
+    command = [sys.executable, "-m", "ckpt_client.asp", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(params=[(), ("--strict",)], ids=["ours", "strict"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """As it is, and as ASP had it."""
+    return request.param  # type: ignore[no-any-return]
+
+
+def unlink(cluster: LocalCluster, name: str) -> None:
+    """Whatever an earlier program left is gone."""
+    with Table(name, address=cluster.address("a")) as table:
+        table.unlink()
+
+
+def test_the_journal_is_read_at_another_node(cluster: LocalCluster, options: tuple[str, ...]) -> None:
+    def journal(node: str, *arguments: str) -> str:
+        done = run_asp(cluster, node, *options, "examples/journal.py", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert journal("a", "add", "the first entry") == "entry 1 is kept\n"
+    assert journal("b", "show") == "2 sections, 16 bytes\nthe first entry\n"
+    assert journal("c", "add", "the second one") == "entry 2 is kept\n"
+    assert journal("b", "show") == "3 sections, 30 bytes\nthe first entry\nthe second one\n"
+    assert journal("a", "forget") == "the journal is forgotten\n"
+    assert journal("c", "show") == "0 sections, 0 bytes\n"
+    unlink(cluster, "journal")
+
+
+def test_leases_run_out_by_themselves(cluster: LocalCluster, options: tuple[str, ...]) -> None:
+    def leases(node: str, *arguments: str) -> tuple[int, list[str]]:
+        done = run_asp(cluster, node, *options, "examples/leases.py", *arguments)
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    code, said = leases("a", "grant", "printer", "Ada", "3600")
+    assert (code, said[-1]) == (0, "printer is Ada's for 3600 seconds")
+    code, said = leases("b", "grant", "printer", "Grace", "3600")
+    assert (code, said[-1]) == (1, "printer is held by Ada")
+    code, said = leases("c", "list")
+    assert (code, said[-1]) == (0, "printer: Ada, 59 minutes left")
+    with Table("leases", address=cluster.address("b")) as table:
+        leases("a", "grant", "scanner", "Ada", "1")
+        cluster.wait_until(lambda: "scanner" not in table, "the lease to run out")
+        assert "printer" in table
+    code, said = leases("a", "drop")
+    assert (code, said[-1]) == (0, "all leases are dropped")
+    code, said = leases("b", "grant", "printer", "Grace", "60")
+    assert (code, said[-1]) == (0, "printer is Grace's for 60 seconds")
+    unlink(cluster, "leases")
+
+
+def test_a_program_that_dispatches_callbacks(cluster: LocalCluster, options: tuple[str, ...]) -> None:
+    ended = ["invocation 2: SA_AIS_OK", "done"]
+    opened = "invocation 1: the checkpoint is open"
+    first = run_asp(cluster, "a", *options, "examples/callbacks.py", "20")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert first.stdout.splitlines() == [opened, *ended]
+    second = run_asp(cluster, "b", *options, "examples/callbacks.py", "5")
+    assert second.stdout.splitlines() == [opened, "the last program came to job 20", *ended], second.stderr
+    with Table("callbacks", address=cluster.address("c")) as table:
+        assert table["job"] == b"job 5"
+    unlink(cluster, "callbacks")
+
+
+def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
+    """Those that rely on what ASP could not do (a list that creates its sections) are told so."""
+    for arguments, says in (
+        (("phonebook.py", "add", "Ada", "1815"), "the section is written"),
+        (("phonebook.py", "find", "Ada"), "Ada: 1815"),
+        (("standby.py", "active", "3"), "(code 12)"),
+    ):
+        done = run_asp(cluster, "a", "--strict", f"examples/{arguments[0]}", *arguments[1:])
+        assert says in done.stdout, done.stdout + done.stderr
+    unlink(cluster, "phonebook")  # ("jobs" is gone by itself: its hour of retention was 3.6 ms.)

@@ -17,12 +17,15 @@ from ckptd.sim.clock import PPM, WORLD_BEGAN_WALL_NS
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.openings import DirectoryCall
 from ckptd.sim.slots import Slot
+from ckptd.sim.standby import Standby
 from ckptd.sim.world import Violation
 
 if TYPE_CHECKING:
     from ckptd.sim.workload import Workload
 
 OPEN_FLAGS: Final = 7
+TRACKED: Final = 0.5
+"""How many handles are tracked as well, where a simulation has trackers."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Caller:
         self.writes = 0
         self.under_way = 0
         self.opened: dict[bytes, Opened] = {}
+        self.standbys: list[Standby] = []
         self.begin()
 
     def begin(self) -> None:
@@ -53,6 +57,7 @@ class Caller:
         if self.workload.closed:
             return
         self.opened = {}
+        self.standbys = []
         self.under_way = 0
         name = f"client {self.number}"
         self.client = SimClient(self.world, self.workload.links, name, self.number, self._session_ended)
@@ -138,8 +143,10 @@ class Caller:
             raise Violation(
                 "attributes", f"{slot.name!r} was opened with {attributes}, not {slot.attributes()}"
             )
-        self.opened[slot.name] = Opened(slot, handle, creation_id)
+        self.opened[slot.name] = opened = Opened(slot, handle, creation_id)
         self.workload.subject(slot, creation_id)
+        if self.world.options.tracking and self.world.chance(TRACKED):
+            self.standbys.append(Standby(self, opened))
 
     def close(self, opened: Opened) -> None:
         """Close a handle; it is not used again."""
@@ -178,7 +185,7 @@ class Caller:
         """Ask for the status; `final`: nothing else goes on, so how often it is open is known."""
 
         def told_status(told: Told) -> None:
-            self._look(opened, told)
+            self.look(opened, told)
             if told.outcome != Outcome.OK:
                 return
             if told.payload[0] != opened.slot.attributes():
@@ -193,7 +200,7 @@ class Caller:
 
         self.request(Kind.STATUS, opened.handle, [], told_status, call_ns)
 
-    def _look(self, opened: Opened, told: Told) -> None:
+    def look(self, opened: Opened, told: Told) -> None:
         """What a refusal means for the handle: it is gone only where every replica or the session is."""
         if told.code == codes.BAD_HANDLE and self.opened.get(opened.slot.name) is opened:
             if not self.workload.is_lost(opened.creation_id) and not self._may_have_ended():
@@ -247,4 +254,4 @@ class Caller:
         call.outcome = told.outcome
         call.code, call.index, call.result = told.code, told.index, told.payload
         self.world.trace.note(self.world.now_ns, self.client.name, call.describe())
-        self._look(opened, told)
+        self.look(opened, told)

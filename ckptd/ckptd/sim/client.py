@@ -90,6 +90,11 @@ class SimClient:
     # -- calls
 
     @property
+    def busy(self) -> bool:
+        """Whether it waits for an answer that is due."""
+        return any(call.kind != Kind.TRACK for call in self.pending.values())
+
+    @property
     def next_number(self) -> int:
         """The number that the next request gets."""
         return self._next_number
@@ -122,11 +127,15 @@ class SimClient:
     def _send(self, pending: Pending) -> None:
         if not self.attached or self.link is None:
             return
-        lowest = min(self.pending)
+        lowest = min(
+            (n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=pending.number
+        )
         pending.on_the_way = True
         pending.sent_ns = self.world.now_ns
         frame = encode_frame(pending.kind, pending.number, pending.handle, lowest, pending.body)
         self.links.send_to_node(self.link, frame)
+        if pending.kind == Kind.TRACK:
+            return  # It waits for a change, not for the node.
         number, link = pending.number, self.link
         self.world.after(self.world.options.patience_ns, lambda: self._lose_patience(number, link))
 

@@ -59,7 +59,7 @@ def _clients_wait(cluster: Cluster) -> str:
         client = worker.client
         if not client.over and not client.attached:
             return f"{client.name} is not attached"
-        if client.pending:
+        if client.busy:
             return f"{client.name} waits for the answers to {list(client.pending)}"
     return ""
 

@@ -47,6 +47,9 @@ FAULT_KINDS: Final = (
 )
 """Every kind of fault, by the name that the time line gives it."""
 
+TRACKING: Final = 0.3
+"""How many simulations have standbys that track."""
+
 EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
 """The actions that a seed's clients may prefer: each is rare enough else to hide what it would show."""
 
@@ -124,6 +127,8 @@ class Options:
     """How long a process that died is away at most; -1: as long as other faults."""
     slow_factor: int = 1
     """How many times slower one node's links are while faults come."""
+    tracking: bool = False
+    """Whether standbys track what clients have open."""
     steps_max: int = 0
     """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
 
@@ -225,6 +230,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         witnesses=voting.witnesses,
         clients=clients or drawn.clients,
         steps_max=steps_max,
+        tracking=Random(f"tracking {seed}").random() < TRACKING,
     )
     return _within_promise(drawn)
 

@@ -131,6 +131,15 @@ def last_look(cluster: Cluster) -> None:
         for handle in cluster.workload.openings.doubtful(worker.client.session):
             worker.close_handle(handle, may_be_closed=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
+    standbys = [standby for worker in cluster.workload.workers for standby in worker.standbys]
+    for standby in standbys:
+        standby.look()
+
+    def looking() -> str:
+        wait = [f"{s.client.name} ({s.opened.slot.name.decode()})" for s in standbys if not s.over]
+        return f"standbys of {', '.join(wait)} look" if wait else ""
+
+    wait_until(cluster, looking, "the last look of the standbys", FINAL_CALL_NS)
     for worker in cluster.workload.workers:
         worker.doubt_session()
         for opened in list(worker.opened.values()):
@@ -139,7 +148,7 @@ def last_look(cluster: Cluster) -> None:
 
 
 def _clients_busy(cluster: Cluster) -> str:
-    busy = [worker.client.name for worker in cluster.workload.workers if worker.client.pending]
+    busy = [worker.client.name for worker in cluster.workload.workers if worker.client.busy]
     return f"{', '.join(busy)} wait" if busy else ""
 
 

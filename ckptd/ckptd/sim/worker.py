@@ -102,9 +102,9 @@ class Worker(Caller):
             case "status":
                 self.status(opened)
             case "synchronize" if not sync:
-                self.request(Kind.SYNCHRONIZE, opened.handle, [], lambda told: self._look(opened, told))
+                self.request(Kind.SYNCHRONIZE, opened.handle, [], lambda told: self.look(opened, told))
             case "activate" if opened.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not sync:
-                self.request(Kind.ACTIVE_SET, opened.handle, [False], lambda told: self._look(opened, told))
+                self.request(Kind.ACTIVE_SET, opened.handle, [False], lambda told: self.look(opened, told))
             case "close":
                 self.close(opened)
             case "unlink":
@@ -114,7 +114,7 @@ class Worker(Caller):
                     Kind.RETENTION_SET,
                     opened.handle,
                     [opened.slot.retention_ns],
-                    lambda told: self._look(opened, told),
+                    lambda told: self.look(opened, told),
                 )
             case "cancel" if self.client.pending:
                 self.client.cancel(self.random.choice(list(self.client.pending)))

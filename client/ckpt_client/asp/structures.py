@@ -1,30 +1,12 @@
-"""What ASP's Python modules `asp`, `aspMisc` and `misc` offer: the SA Forum's constants and types, error
-names.
+"""The SA Forum's structures, as ASP's module `asp` offers them: fields that a program sets and reads. Pure.
 
-Pure. The functions of `asp` are no part of this.
+Beside them stands how they are translated to the values of `ckpt_client.saf`.
 """
 
-from types import ModuleType
 from typing import Any, Final
 
-from ckpt_client.errors import Error
-from ckpt_protocol import constants
-from ckpt_protocol.codes import SaAisErrorT
-
-SAF_CONSTANTS: Final[dict[str, int]] = {
-    **{code.name: int(code) for code in SaAisErrorT},
-    **{
-        name: value
-        for name, value in vars(constants).items()
-        if name.startswith(("SA_TIME_", "SA_CKPT_", "SA_DISPATCH_", "SA_MAX_")) and type(value) is int
-    },
-}
-"""Every code, flag, time and enumeration by its name. (The two empty section ids are no integers.)"""
-
-SECTION_IDS: Final[dict[str, bytes]] = {
-    "SA_CKPT_DEFAULT_SECTION_ID": constants.SA_CKPT_DEFAULT_SECTION_ID,
-    "SA_CKPT_GENERATED_SECTION_ID": constants.SA_CKPT_GENERATED_SECTION_ID,
-}
+from ckpt_client.errors import error_of
+from ckpt_protocol import codes, constants
 
 
 class _Structure:
@@ -52,7 +34,7 @@ class _Structure:
 
 
 class SaVersionT(_Structure):
-    """A version of the interface, as B.2.2."""
+    """A version of the interface, as B.2.2. The release code is a letter, or its number as in C."""
 
     _fields = (("releaseCode", "B"), ("majorVersion", 0), ("minorVersion", 0))
 
@@ -71,7 +53,7 @@ class SaCkptCheckpointCreationAttributesT(_Structure):
 
 
 class SaCkptCheckpointDescriptorT(_Structure):
-    """A checkpoint's state."""
+    """A checkpoint's state: `saCkptCheckpointStatusGet` fills it."""
 
     _fields = (
         ("checkpointCreationAttributes", SaCkptCheckpointCreationAttributesT),
@@ -111,12 +93,16 @@ class SaCkptIOVectorElementT(_Structure):
 
 
 class SaCkptCallbacksT(_Structure):
-    """What to call when an asynchronous open or synchronization ends."""
+    """What `saCkptDispatch` calls when an asynchronous open or synchronization has ended.
+
+    `saCkptCheckpointOpenCallback(invocation, checkpointHandle, error)`: the handle is 0 unless the error is
+    SA_AIS_OK. `saCkptCheckpointSynchronizeCallback(invocation, error)`.
+    """
 
     _fields = (("saCkptCheckpointOpenCallback", None), ("saCkptCheckpointSynchronizeCallback", None))
 
 
-_TYPES: Final = (
+STRUCTURES: Final = (
     SaVersionT,
     SaCkptCheckpointCreationAttributesT,
     SaCkptCheckpointDescriptorT,
@@ -126,28 +112,45 @@ _TYPES: Final = (
     SaCkptCallbacksT,
 )
 
-ERROR_NAMES: Final[dict[int, str]] = {int(code): code.name for code in SaAisErrorT}
+_ATTRIBUTES: Final = tuple(name for name, _ in SaCkptCheckpointCreationAttributesT._fields)
 
 
-def error_string(code: int | str) -> str:
-    """`aspMisc.getErrorString`: a code's name; a text passes through."""
-    return code if isinstance(code, str) else ERROR_NAMES.get(code, "UNKNOWN_ERROR_CODE")
+def fields_of(attributes: Any) -> tuple[int, ...] | None:
+    """Creation attributes as six numbers, None for none. Raises: SaAisError INVALID_PARAM."""
+    if attributes is None:
+        return None
+    try:
+        return tuple(getattr(attributes, name) for name in _ATTRIBUTES)
+    except AttributeError:
+        text = f"creation attributes are a SaCkptCheckpointCreationAttributesT, not {attributes!r}"
+        raise error_of(codes.INVALID_PARAM, text) from None
 
 
-def _module(name: str, says: str, content: dict[str, Any]) -> ModuleType:
-    module = ModuleType(name, says)
-    vars(module).update(content)
-    return module
+def fill_descriptor(
+    descriptor: Any, attributes: tuple[int, ...], number_of_sections: int, memory_used: int
+) -> None:
+    """Write a checkpoint's state into the caller's descriptor."""
+    held = SaCkptCheckpointCreationAttributesT(*attributes)
+    try:
+        descriptor.checkpointCreationAttributes = held
+        descriptor.numberOfSections = number_of_sections
+        descriptor.memoryUsed = memory_used
+    except AttributeError:
+        raise error_of(codes.INVALID_PARAM, f"{descriptor!r} is no SaCkptCheckpointDescriptorT") from None
 
 
-def make_modules() -> dict[str, ModuleType]:
-    """The modules, by the names under which ASP's programs import them."""
-    types = {kind.__name__: kind for kind in _TYPES}
-    asp = _module("asp", "The SA Forum's constants and types.", {**SAF_CONSTANTS, **SECTION_IDS, **types})
-    names = {"AspError": dict(ERROR_NAMES), "getErrorString": error_string}
-    return {
-        "asp": asp,
-        "safplusCApi": asp,
-        "aspMisc": _module("aspMisc", "Names of the SA Forum's return codes.", names),
-        "misc": _module("misc", "The base of ASP's exceptions.", {"Error": Error}),
-    }
+def version_of(version: Any) -> tuple[str, int, int]:
+    """A SaVersionT as (release, major, minor). Raises: SaAisError INVALID_PARAM."""
+    try:
+        release = version.releaseCode
+        if isinstance(release, int):
+            release = chr(release)
+        return release, version.majorVersion, version.minorVersion
+    except (AttributeError, ValueError, OverflowError):
+        raise error_of(codes.INVALID_PARAM, f"a version is a SaVersionT, not {version!r}") from None
+
+
+def set_version(version: Any, supported: tuple[str, int, int]) -> None:
+    """Overwrite a SaVersionT with the version that is supported, its release code as it was given."""
+    release, version.majorVersion, version.minorVersion = supported
+    version.releaseCode = ord(release) if isinstance(version.releaseCode, int) else release

@@ -1,0 +1,34 @@
+"""`python -m ckpt_client.asp [--strict] program.py [argument ...]`."""
+
+import os
+import sys
+
+from ckpt_client.asp import run
+
+USAGE = """\
+usage: python -m ckpt_client.asp [--strict] program.py [argument ...]
+
+Run a program that was written for ASP: the modules asp, safplusCApi, aspMisc and misc are there for it.
+  --strict   keep what ASP's own modules did where ours do better
+"""
+
+
+def main() -> int:
+    """The command line; 2 where it is wrong."""
+    arguments = sys.argv[1:]
+    strict = arguments[:1] == ["--strict"]
+    if strict:
+        del arguments[0]
+    if not arguments or arguments[0].startswith("-"):
+        wanted = arguments[:1] in (["-h"], ["--help"])
+        print(USAGE, end="", file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else 2
+    if not os.path.isfile(arguments[0]):
+        print(f"ckpt_client.asp: there is no program {arguments[0]}", file=sys.stderr)
+        return 2
+    run(arguments[0], arguments[1:], strict)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The functions of ASP's module `asp`: the SA Forum's calls, as ASP's Python programs make them.
+
+Handles are numbers; a key and a value are text (as UTF-8) or bytes, values come back as bytes. A sequence of
+keys or of (key, value) pairs stands for C's io vector; everything is written at, and read from, offset 0.
+Behind them stands `ckpt_client.saf`; the handles of an `aspCheckpoint.Table` work as well.
+
+Each raises SaAisError (a SystemError, `args == (code,)`) on any code but SA_AIS_OK. Times are nanoseconds.
+
+Source: SAI-AIS-CKPT, the function of the same name; R1 to R141.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from ckpt_client.asp.handles import Handles
+from ckpt_client.asp.shapes import Checkpoint, Iteration, Service
+from ckpt_client.asp.structures import (
+    SaCkptSectionDescriptorT,
+    SaCkptSectionIdT,
+    fields_of,
+    fill_descriptor,
+    set_version,
+    version_of,
+)
+from ckpt_client.calls import Key, Value
+from ckpt_client.errors import SaAisErrVersion, error_of
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_MAX
+
+services: Final = Handles[Service]("service")
+checkpoints: Final = Handles[Checkpoint]("checkpoint")
+iterations: Final = Handles[Iteration]("iteration")
+
+
+# -- the library
+
+
+def saCkptInitialize(callbacks: Any, version: Any) -> int:
+    """Begin to use the service; the service handle.
+
+    `callbacks`: a SaCkptCallbacksT or None. `version`: a SaVersionT, overwritten with the version that is
+    supported, also where the error is SA_AIS_ERR_VERSION (R11, R12).
+    """
+    # Late, since it imports asyncio: programs that use tables alone need not wait for that.
+    from ckpt_client.saf import CheckpointService
+
+    called = _Callbacks(callbacks)
+    try:
+        service = CheckpointService.initialize(version_of(version), called.given())
+    except SaAisErrVersion as error:
+        if error.version is not None:
+            set_version(version, error.version)
+        raise
+    set_version(version, service.version)
+    called.service = services.issue(service)
+    return called.service
+
+
+def saCkptSelectionObjectGet(ckptHandle: int) -> int:
+    """A file descriptor, readable while a callback waits for `saCkptDispatch`."""
+    return services.find(ckptHandle).selection_object()
+
+
+def saCkptDispatch(ckptHandle: int, dispatchFlags: int) -> None:
+    """Run callbacks: one (SA_DISPATCH_ONE), those that wait (_ALL), or until the end (_BLOCKING)."""
+    services.find(ckptHandle).dispatch(dispatchFlags)
+
+
+def saCkptFinalize(ckptHandle: int) -> None:
+    """End the use of the service: everything opened through it is closed."""
+    service = services.find(ckptHandle)
+    try:
+        service.finalize()
+    finally:
+        services.forget(ckptHandle)
+        for checkpoint in checkpoints.forget_owned(ckptHandle):
+            iterations.forget_owned(checkpoint)
+
+
+# -- checkpoints
+
+
+def saCkptCheckpointOpen(
+    ckptHandle: int,
+    checkpointName: Key,
+    checkpointCreationAttributes: Any,
+    checkpointOpenFlags: int,
+    timeout: int,
+) -> int:
+    """Open a checkpoint; its handle. The attributes are None unless the flags hold CREATE."""
+    service = services.find(ckptHandle)
+    fields = fields_of(checkpointCreationAttributes)
+    opened = service.checkpoint_open(checkpointName, checkpointOpenFlags, fields, timeout_ns=timeout)
+    return checkpoints.issue(opened, ckptHandle)
+
+
+def saCkptCheckpointOpenAsync(
+    ckptHandle: int,
+    invocation: int,
+    checkpointName: Key,
+    checkpointCreationAttributes: Any,
+    checkpointOpenFlags: int,
+) -> None:
+    """Begin to open a checkpoint: its handle comes in saCkptCheckpointOpenCallback."""
+    service = services.find(ckptHandle)
+    fields = fields_of(checkpointCreationAttributes)
+    service.checkpoint_open_async(invocation, checkpointName, checkpointOpenFlags, fields)
+
+
+def saCkptCheckpointClose(checkpointHandle: int) -> None:
+    """Close a checkpoint."""
+    checkpoint = checkpoints.find(checkpointHandle)
+    try:
+        checkpoint.close()
+    finally:
+        checkpoints.forget(checkpointHandle)
+        iterations.forget_owned(checkpointHandle)
+
+
+def saCkptCheckpointUnlink(ckptHandle: int, checkpointName: Key) -> None:
+    """Free a name; the data goes when nobody has the checkpoint open."""
+    services.find(ckptHandle).checkpoint_unlink(checkpointName)
+
+
+def saCkptCheckpointRetentionDurationSet(checkpointHandle: int, retentionDuration: int) -> None:
+    """How long the checkpoint stays when nobody has it open."""
+    checkpoints.find(checkpointHandle).retention_duration_set(retentionDuration)
+
+
+def saCkptActiveReplicaSet(checkpointHandle: int) -> None:
+    """Make the local replica the active one."""
+    checkpoints.find(checkpointHandle).active_replica_set()
+
+
+def saCkptCheckpointStatusGet(checkpointHandle: int, checkpointStatus: Any) -> None:
+    """Fill a SaCkptCheckpointDescriptorT."""
+    status = checkpoints.find(checkpointHandle).status_get()
+    attributes = tuple(status.creation_attributes)
+    fill_descriptor(checkpointStatus, attributes, status.number_of_sections, status.memory_used)
+
+
+def saCkptCheckpointSynchronize(checkpointHandle: int, timeout: int) -> None:
+    """Wait until all replicas have what was written before."""
+    checkpoints.find(checkpointHandle).synchronize(timeout)
+
+
+def saCkptCheckpointSynchronizeAsync(checkpointHandle: int, invocation: int) -> None:
+    """The same; the result comes in saCkptCheckpointSynchronizeCallback."""
+    checkpoints.find(checkpointHandle).synchronize_async(invocation)
+
+
+# -- sections
+
+
+def saCkptSectionCreate(checkpointHandle: int, sectionId: Key, initialData: Value) -> bytes:
+    """Create a section that never expires; its id, which the service makes up where "" is given."""
+    return checkpoints.find(checkpointHandle).section_create(sectionId, SA_TIME_MAX, initialData)
+
+
+def saCkptSectionDelete(checkpointHandle: int, sectionId: Key) -> None:
+    """Delete a section."""
+    checkpoints.find(checkpointHandle).section_delete(sectionId)
+
+
+def saCkptSectionExpirationTimeSet(checkpointHandle: int, sectionId: Key, expirationTime: int) -> None:
+    """When the section goes: ns since 1970, SA_TIME_END for never."""
+    checkpoints.find(checkpointHandle).section_expiration_time_set(sectionId, expirationTime)
+
+
+def saCkptSectionIdFree(checkpointHandle: int, sectionId: Key) -> None:
+    """Nothing: ids are Python's. (R98)"""
+    checkpoints.find(checkpointHandle)
+
+
+def saCkptSectionIterationInitialize(
+    checkpointHandle: int, sectionsChosen: int = SA_CKPT_SECTIONS_ANY, expirationTime: int | None = None
+) -> int:
+    """Begin to go through the sections; the iteration's handle."""
+    checkpoint = checkpoints.find(checkpointHandle)
+    iteration = checkpoint.section_iteration_initialize(sectionsChosen, expirationTime)
+    return iterations.issue(iteration, checkpointHandle)
+
+
+def saCkptSectionIterationNext(sectionIterationHandle: int, sectionDescriptor: Any = None) -> Any:
+    """The next section's SaCkptSectionDescriptorT: the one given, filled, or else a new one.
+
+    Raises: SaAisError NO_SECTIONS behind the last.
+    """
+    section = iterations.find(sectionIterationHandle).next()
+    filled: Any = SaCkptSectionDescriptorT() if sectionDescriptor is None else sectionDescriptor
+    filled.sectionId = SaCkptSectionIdT(len(section.section_id), section.section_id)
+    filled.expirationTime = section.expiration_time
+    filled.sectionSize = section.section_size
+    filled.sectionState = section.section_state
+    filled.lastUpdate = section.last_update
+    return filled
+
+
+def saCkptSectionIterationFinalize(sectionIterationHandle: int) -> None:
+    """End an iteration."""
+    iteration = iterations.find(sectionIterationHandle)
+    try:
+        iteration.finalize()
+    finally:
+        iterations.forget(sectionIterationHandle)
+
+
+# -- data
+
+
+def saCkptSectionOverwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -> None:
+    """Give a section exactly this content."""
+    checkpoints.find(checkpointHandle).overwrite(sectionId, dataBuffer)
+
+
+def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
+    """Write [(key, value), ...], or a mapping, from each section's start; all or none, none is shortened."""
+    checkpoint = checkpoints.find(checkpointHandle)
+    pairs = ioVector.items() if isinstance(ioVector, Mapping) else ioVector
+    try:
+        elements = [(key, value, 0) for key, value in pairs]
+    except (TypeError, ValueError):
+        raise error_of(codes.INVALID_PARAM, "what is written is a list of (key, value) pairs") from None
+    checkpoint.write(elements)
+
+
+def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
+    """The values of [key, ...], all of one moment: of one key the value itself, of several a list."""
+    checkpoint = checkpoints.find(checkpointHandle)
+    if isinstance(ioVector, str | bytes | bytearray | memoryview):
+        ioVector = [ioVector]
+    if not isinstance(ioVector, Iterable):
+        raise error_of(codes.INVALID_PARAM, f"what is read is a list of keys, not {ioVector!r}")
+    values = checkpoint.read([(key, None, 0) for key in ioVector])
+    return values if len(values) != 1 else values[0]
+
+
+def saCkptIOVectorElementDataFree(checkpointHandle: int, data: Any) -> None:
+    """Nothing: buffers are Python's. (R132)"""
+    checkpoints.find(checkpointHandle)
+
+
+# -- what ASP's wrapper refused
+
+
+def strict_overwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -> None:
+    """Give a section exactly this content, which is not empty."""
+    checkpoint = checkpoints.find(checkpointHandle)
+    if not isinstance(dataBuffer, str | bytes | bytearray | memoryview) or not len(dataBuffer):
+        raise error_of(codes.INVALID_PARAM, "there is no data")
+    checkpoint.overwrite(sectionId, dataBuffer)
+
+
+def strict_write(checkpointHandle: int, ioVector: Any) -> None:
+    """Write a list of (key, value) tuples, and nothing but a list."""
+    checkpoints.find(checkpointHandle)
+    _check_list(ioVector)
+    saCkptCheckpointWrite(checkpointHandle, ioVector)
+
+
+def strict_read(checkpointHandle: int, ioVector: Any) -> Any:
+    """Read a list of keys, and nothing but a list."""
+    checkpoints.find(checkpointHandle)
+    _check_list(ioVector)
+    return saCkptCheckpointRead(checkpointHandle, ioVector)
+
+
+def _check_list(given: Any) -> None:
+    if not isinstance(given, list):
+        raise error_of(codes.INVALID_PARAM, f"expected a list, not a {type(given).__name__}")
+
+
+FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    name: function for name, function in globals().items() if name.startswith("saCkpt")
+}
+"""Every function by its name."""
+
+STRICT_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    **FUNCTIONS,
+    "saCkptSectionOverwrite": strict_overwrite,
+    "saCkptCheckpointWrite": strict_write,
+    "saCkptCheckpointRead": strict_read,
+}
+
+
+# -- callbacks
+
+
+class _Callbacks:
+    """A SaCkptCallbacksT, called with handles as ASP knows them. `service`: the service's handle."""
+
+    def __init__(self, callbacks: Any) -> None:
+        self.service = 0
+        self._opened: Any = getattr(callbacks, "saCkptCheckpointOpenCallback", None)
+        self._synchronized: Any = getattr(callbacks, "saCkptCheckpointSynchronizeCallback", None)
+
+    def given(self) -> Any:
+        """The same as `ckpt_client.saf` takes it: a callback that is missing is missing there."""
+        from ckpt_client.saf import CheckpointCallbacks
+
+        return CheckpointCallbacks(
+            None if self._opened is None else self._open_ended,
+            None if self._synchronized is None else self._synchronize_ended,
+        )
+
+    def _open_ended(self, invocation: int, checkpoint: Checkpoint | None, error: int) -> None:
+        handle = 0 if checkpoint is None else checkpoints.issue(checkpoint, self.service)
+        self._opened(invocation, handle, int(error))
+
+    def _synchronize_ended(self, invocation: int, error: int) -> None:
+        self._synchronized(invocation, int(error))

@@ -1,0 +1,173 @@
+"""`aspCheckpoint.Table` as ASP had it, also where ours does better: for `python -m ckpt_client.asp --strict`.
+
+Each method makes the SAF calls that ASP's made, in that order, up to five times. What was a crash there is
+done as `Table` does it. What `Table` has beyond ASP's methods is here as well, and behaves as it does there.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar
+
+from ckpt_client.asp.functions import strict_overwrite, strict_read, strict_write
+from ckpt_client.asp.table import AspTable
+from ckpt_client.calls import Key, Value, is_single_key
+from ckpt_client.errors import CheckpointError, SaAisError, error_of
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
+
+ATTEMPTS: Final = 5
+"""How often a call is made that ends with TIMEOUT, or that finds no active replica."""
+
+Result = TypeVar("Result")
+
+
+class StrictTable(AspTable):
+    """A `Table` that does what ASP's did, for better or worse. It also says on stdout what it does.
+
+    The methods take ASP's arguments and no others. `retentionMs` is taken as nanoseconds, and so is the time
+    given to `Synchronize`. `sectionExpiration` has no effect.
+    """
+
+    def __init__(
+        self,
+        name: Key,
+        maxRows: int | None = None,
+        maxRowSizeBytes: int | None = None,
+        maxRowKeySizeBytes: int | None = None,
+        flagsp: int = SA_CKPT_WR_ALL_REPLICAS,
+        retentionMs: int = SA_TIME_MAX,
+        **named: Any,
+    ) -> None:
+        self._retention = retentionMs
+        print(f"opening checkpoint {name!r} with flags {flagsp} and retention {retentionMs}")
+        super().__init__(name, maxRows, maxRowSizeBytes, maxRowKeySizeBytes, flagsp, SA_TIME_MAX, **named)
+
+    def _open(self, timeout_ns: int) -> None:
+        attributes = self._opening.attributes
+        if attributes is not None:
+            unscaled = attributes._replace(retention_ns=self._retention)
+            self._opening = self._opening._replace(attributes=unscaled)
+        super()._open(timeout_ns)
+
+    @property
+    def retentionMs(self) -> int:
+        """What was given as milliseconds and taken as nanoseconds."""
+        return self._attributes.retention_ns
+
+    # -- as ASP's
+
+    def SetAutoActivate(self, autoActivate: bool = True) -> None:
+        """Whether this table's `Read` and `Delete` activate the local replica where none is active."""
+        self.autoActivate = autoActivate
+
+    def Write(self, key: Any, data: Any = None) -> None:  # type: ignore[override]
+        """Write one section, or a list of (key, data): of sections that exist.
+
+        Only the first form creates a section. It takes an active replica that is missing for a missing
+        section, which it cannot create then, either.
+        """
+        single = is_single_key(key)
+        if single and data is None:
+            print("to write a key takes data")
+
+        def write() -> None:
+            if single:
+                strict_overwrite(self.ckptHdl, key, data)
+            else:
+                strict_write(self.ckptHdl, key)
+            print("the section is written")
+
+        def missing(error: SaAisError) -> None:
+            if self.maxSections == 1:
+                self._activate_for("write to", error)
+            elif single:
+                self._create(key, data)
+            else:
+                self._refuse("create sections of", error)
+
+        self._repeat("write to", write, missing)
+
+    def _create(self, key: Key, data: Value) -> None:
+        print("there is no such section: it is created")
+        try:
+            self._checkpoint.section_create(key, SA_TIME_MAX, data)
+        except SaAisError as error:
+            self._refuse("create a section of", error)
+
+    def Read(self, keys: Any) -> Any:  # type: ignore[override]
+        """The values of a list of keys: of one key the value itself, of several a list."""
+        if not isinstance(keys, list):
+            print("keys are to be given as a list")
+
+        def missing(error: SaAisError) -> None:
+            if self.GetActiveStatus():
+                self._refuse("find the keys in", error)
+            print("there is no active replica")
+            self._activate_for("read from", error)
+
+        return self._repeat("read from", lambda: strict_read(self.ckptHdl, keys), missing)
+
+    def Delete(self, key: Key) -> None:  # type: ignore[override]
+        """Delete a section; one that is missing is an error. With one section it does nothing."""
+        if self.maxSections == 1:
+            return
+
+        def missing(error: SaAisError) -> None:
+            if self.GetActiveStatus():
+                self._refuse("delete from", error)
+            self._activate_for("delete from", error)
+
+        self._repeat("delete from", lambda: self._checkpoint.section_delete(key), missing)
+
+    def Activate(self) -> None:  # type: ignore[override]
+        """Make the local replica the active one."""
+        if self.flags & SA_CKPT_WR_ALL_REPLICAS:
+            print("a synchronous checkpoint needs no active replica")
+            return
+        self._repeat("activate", self._checkpoint.active_replica_set)
+
+    def Synchronize(self, timeout: int = SA_TIME_END) -> None:  # type: ignore[override]
+        """Wait until all replicas have what was written before, for `timeout` nanoseconds."""
+        if self.flags & SA_CKPT_WR_ALL_REPLICAS:
+            print("a synchronous checkpoint needs no synchronization")
+            return
+        self._repeat("synchronize", lambda: self._checkpoint.synchronize(timeout))
+
+    def GetActiveStatus(self) -> bool:  # type: ignore[override]
+        """Whether there is an active replica."""
+        try:
+            self._repeat("look at", self._checkpoint.status_get)
+        except CheckpointError as error:
+            if error.code == codes.NOT_EXIST:
+                return False
+            raise
+        return True
+
+    # -- how
+
+    def _repeat(
+        self,
+        what: str,
+        call: Callable[[], Result],
+        missing: Callable[[SaAisError], None] | None = None,
+    ) -> Result:
+        """Make a call until it is done; `missing` is asked what to do about NOT_EXIST."""
+        failure = error_of(codes.TIMEOUT)
+        for _ in range(ATTEMPTS):
+            try:
+                return call()
+            except SaAisError as error:
+                failure = error
+            if failure.code == codes.NOT_EXIST and missing is not None:
+                missing(failure)
+            elif failure.code != codes.TIMEOUT:
+                break
+        return self._refuse(what, failure)
+
+    def _activate_for(self, what: str, error: SaAisError) -> None:
+        if not self.autoActivate:
+            self._refuse(what, error)
+        self.Activate()
+
+    def _refuse(self, what: str, error: SaAisError) -> NoReturn:
+        text = f"cannot {what} checkpoint {self.ckptName!r}: {error.text}"
+        raise CheckpointError(error, text) from None

@@ -1,0 +1,291 @@
+"""`aspCheckpoint.Table` beside the module `asp`: a table whose handles are good for `asp`'s functions.
+
+In ASP a table's `svcHdl` and `ckptHdl` were what `saCkptInitialize` and `saCkptCheckpointOpen` had given, and
+programs used them for what `Table` does not offer. Here they stand for the table's own session and open. They
+are held weakly: a table that is dropped goes as it would otherwise.
+"""
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ckpt_client import calls
+from ckpt_client.asp.functions import checkpoints, iterations, services
+from ckpt_client.blocking import Connection
+from ckpt_client.errors import CheckpointError, SaAisError, error_of
+from ckpt_client.table import Table
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from ckpt_client.saf import CheckpointService
+    from ckpt_client.saf.ask import Ask
+    from ckpt_client.saf.opened import Iteration, Opened
+    from ckpt_client.saf.values import CheckpointDescriptor, SectionDescriptor
+
+ASP_VERSION = ("B", 1, 1)
+"""The version of the interface that ASP's `Table` asked for."""
+
+
+class AspTable(Table):
+    """A `Table` with handles for the functions of `asp`: `svcHdl` and `ckptHdl`, 0 once closed.
+
+    What a function does by a handle is done as the table itself does it: in its session, by its open, at its
+    node. No function activates a replica by itself.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        address = named.get("address")
+        if address is not None and not isinstance(address, str):
+            named["address"] = address = list(address)
+        self._reached = {
+            "address": address,
+            "cluster": named.get("cluster", ""),
+            "key": named.get("key"),
+        }
+        self._numbers = 0, 0
+        super().__init__(*arguments, **named)
+        self._service = TableService(self)
+        self._checkpoint = TableCheckpoint(self, self._opening)
+        service = services.issue(self._service)
+        self._numbers = service, checkpoints.issue(self._checkpoint, service)
+        weakref.finalize(self, _forget, service).atexit = False
+
+    @property
+    def svcHdl(self) -> int:
+        """The service handle, for `asp.saCkptCheckpointUnlink` and the like; 0 once closed."""
+        return self._numbers[0]
+
+    @property
+    def ckptHdl(self) -> int:
+        """The checkpoint handle, for `asp.saCkptSectionExpirationTimeSet` and the like; 0 once closed."""
+        return self._numbers[1]
+
+    def SetAutoActivate(self, autoActivate: bool = True) -> None:
+        """Whether a call without an active replica activates the local one: for this table and later ones."""
+        super().SetAutoActivate(autoActivate)
+
+    def close(self) -> None:
+        """Close the checkpoint and the connection. Closing again does nothing."""
+        service, self._numbers = self._numbers[0], (0, 0)
+        _forget(service)
+        super().close()
+        self._service.end()
+
+    def close_checkpoint(self) -> None:
+        """Close the checkpoint alone, as `asp.saCkptCheckpointClose` does; the session stays."""
+        handle, self._handle = self._handle, 0
+        self._closed = True
+        self._numbers = self._numbers[0], 0
+        if handle:
+            self._call_service(Kind.CLOSE, handle, calls.EMPTY_BODY, self._timeout_ns)
+
+    @property
+    def connection(self) -> Connection:
+        """The table's session."""
+        return self._connection
+
+    @property
+    def timeout_ns(self) -> int:
+        """The time-out of a call that is given none."""
+        return self._timeout_ns
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """How the service is reached: address, cluster, key."""
+        return self._reached
+
+    def ask(self, ask: "Ask") -> Any:
+        """One SAF call by this table's handle; the answer's payload. Raises: SaAisError."""
+        timeout_ns = ask.timeout_ns or self._timeout_ns
+        try:
+            handle = self._handle or self._reopened_handle(timeout_ns)
+            return self._call_service(ask.kind, handle, ask.body, timeout_ns)
+        except CheckpointError as error:  # It could not be opened again after a fork.
+            raise error.aspErrorCode from None
+        except SaAisError as error:
+            error.call = ask.call
+            raise
+
+
+def _forget(service: int) -> None:
+    services.forget(service)
+    for checkpoint in checkpoints.forget_owned(service):
+        iterations.forget_owned(checkpoint)
+
+
+class TableCheckpoint:
+    """A table's open checkpoint with the SAF's calls; see `saf.Checkpoint`. Raises: SaAisError."""
+
+    def __init__(self, table: AspTable, opening: calls.Opening) -> None:
+        self._table = weakref.ref(table)
+        self._opening = opening
+        self._attributes = table.attributes
+        self._opened_once: Opened | None = None
+
+    @property
+    def table(self) -> AspTable:
+        """The table. Raises: SaAisError BAD_HANDLE once it is gone."""
+        table = self._table()
+        if table is None:
+            raise error_of(codes.BAD_HANDLE, "the table is gone")
+        return table
+
+    @property
+    def _opened(self) -> "Opened":
+        if self._opened_once is None:
+            from ckpt_client.saf.opened import Opened
+
+            name, open_flags, _ = self._opening
+            self._opened_once = Opened(name, open_flags, 0, self._attributes, False)
+        return self._opened_once
+
+    def _ask(self, ask: "Ask") -> Any:
+        return self.table.ask(ask)
+
+    def close(self) -> None:
+        """See saCkptCheckpointClose."""
+        self.table.close_checkpoint()
+
+    def retention_duration_set(self, retention_duration: int) -> None:
+        """See saCkptCheckpointRetentionDurationSet."""
+        self._ask(self._opened.retention_duration_set(retention_duration))
+
+    def active_replica_set(self) -> None:
+        """See saCkptActiveReplicaSet."""
+        self._ask(self._opened.active_replica_set())
+
+    def status_get(self) -> "CheckpointDescriptor":
+        """See saCkptCheckpointStatusGet."""
+        from ckpt_client.saf.answers import descriptor_of
+
+        return descriptor_of(self._ask(self._opened.status_get()))
+
+    def section_create(
+        self, section_id: calls.Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
+    ) -> bytes:
+        """See saCkptSectionCreate."""
+        from ckpt_client.saf.answers import created_id
+
+        payload = self._ask(self._opened.section_create(section_id, expiration_time, initial_data))
+        return created_id(section_id, payload)
+
+    def section_delete(self, section_id: calls.Key) -> None:
+        """See saCkptSectionDelete."""
+        self._ask(self._opened.section_delete(section_id))
+
+    def section_expiration_time_set(self, section_id: calls.Key, expiration_time: int) -> None:
+        """See saCkptSectionExpirationTimeSet."""
+        self._ask(self._opened.section_expiration_time_set(section_id, expiration_time))
+
+    def section_iteration_initialize(
+        self, sections_chosen: int, expiration_time: int | None = None
+    ) -> "TableIteration":
+        """See saCkptSectionIterationInitialize."""
+        from ckpt_client.saf.opened import Iteration
+
+        call = "saCkptSectionIterationInitialize"
+        self._opened.begin_iteration(call, sections_chosen, expiration_time)
+        self._ask(self._opened.status_get(call))  # Whether there is an active replica (R48).
+        return TableIteration(self, Iteration(self._opened, sections_chosen, expiration_time))
+
+    def write(self, io_vector: Any) -> None:
+        """See saCkptCheckpointWrite."""
+        self._ask(self._opened.write(io_vector))
+
+    def overwrite(self, section_id: calls.Key, data: calls.Value) -> None:
+        """See saCkptSectionOverwrite."""
+        self._ask(self._opened.overwrite(section_id, data))
+
+    def read(self, io_vector: Any) -> list[bytes]:
+        """See saCkptCheckpointRead."""
+        from ckpt_client.saf.answers import values_of
+
+        return values_of(self._ask(self._opened.read(io_vector)))
+
+    def synchronize(self, timeout_ns: int = 0) -> None:
+        """See saCkptCheckpointSynchronize."""
+        self._ask(self._opened.synchronize(timeout_ns, self.table.timeout_ns))
+
+    def synchronize_async(self, invocation: int) -> None:
+        """See saCkptCheckpointSynchronizeAsync. Raises: SaAisError INIT: a table has no callbacks (R138)."""
+        raise error_of(codes.SaAisErrorT.SA_AIS_ERR_INIT, "a table's service has no callbacks")
+
+
+class TableIteration:
+    """An iteration over a table's sections; see `saf.SectionIteration`."""
+
+    def __init__(self, checkpoint: TableCheckpoint, iteration: "Iteration") -> None:
+        self._checkpoint = checkpoint
+        self._iteration = iteration
+
+    def next(self) -> "SectionDescriptor":
+        """See saCkptSectionIterationNext."""
+        from ckpt_client.saf.answers import page_of
+
+        page, _ = page_of(self._checkpoint.table.ask(self._iteration.next()))
+        return self._iteration.take(page)
+
+    def finalize(self) -> None:
+        """See saCkptSectionIterationFinalize."""
+        self._iteration.finalize()
+
+
+class TableService:
+    """A table's session as the SAF's service, without callbacks; see `saf.CheckpointService`.
+
+    To unlink and to finalize it needs only the table's session. For the rest it makes a service of its own,
+    at the same address, when that is first asked for.
+    """
+
+    def __init__(self, table: AspTable) -> None:
+        self._table = weakref.ref(table)
+        self._made: CheckpointService | None = None
+
+    def _live(self) -> AspTable:
+        table = self._table()
+        if table is None:
+            raise error_of(codes.BAD_HANDLE, "the table is gone")
+        return table
+
+    def _service(self) -> "CheckpointService":
+        if self._made is None:
+            from ckpt_client.saf import CheckpointService
+
+            self._made = CheckpointService.initialize(ASP_VERSION, **self._live().reached)
+        return self._made
+
+    def selection_object(self) -> int:
+        """See saCkptSelectionObjectGet."""
+        return self._service().selection_object()
+
+    def dispatch(self, flags: int) -> None:
+        """See saCkptDispatch."""
+        self._service().dispatch(flags)
+
+    def finalize(self) -> None:
+        """See saCkptFinalize: the table is closed."""
+        self._live().close()
+
+    def end(self) -> None:
+        """The table is closed: the service made for it ends."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.finalize()
+
+    def checkpoint_open(
+        self, name: calls.Key, open_flags: int, creation_attributes: Any, *, timeout_ns: int
+    ) -> Any:
+        """See saCkptCheckpointOpen."""
+        return self._service().checkpoint_open(name, open_flags, creation_attributes, timeout_ns=timeout_ns)
+
+    def checkpoint_open_async(
+        self, invocation: int, name: calls.Key, open_flags: int, creation_attributes: Any
+    ) -> None:
+        """See saCkptCheckpointOpenAsync. Raises: SaAisError INIT: a table has no callbacks."""
+        self._service().checkpoint_open_async(invocation, name, open_flags, creation_attributes)
+
+    def checkpoint_unlink(self, name: calls.Key) -> None:
+        """See saCkptCheckpointUnlink."""
+        table = self._live()
+        table.connection.unlink(name, table.timeout_ns / 1e9)

@@ -1,0 +1,29 @@
+"""OpenSAF's Python binding for programs that were written for it: `pyosaf.saAis` and `pyosaf.saCkpt`.
+
+`python -m ckpt_client.pyosaf program.py args...` runs a program with these modules in place; a program of
+one's own calls `install()`. See docs/pyosaf.md.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+
+def install() -> None:
+    """Put pyosaf's modules in place for this process. A module that is imported already stays."""
+    from ckpt_client.pyosaf.modules import make_modules
+
+    for name, module in make_modules().items():
+        sys.modules.setdefault(name, module)
+
+
+def run(program: str, arguments: Sequence[str]) -> None:
+    """Run a program file as `__main__`, with pyosaf's modules in place, its own folder first on the path."""
+    install()
+    sys.argv = [program, *arguments]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
+    runpy.run_path(program, run_name="__main__")
+
+
+__all__ = ["install", "run"]

@@ -1,0 +1,168 @@
+"""A program's arguments, taken as ctypes takes them for a C function: by value, by reference, as memory.
+
+Pure. The binding takes structures as they are and passes them on by reference; pointers, `byref` and arrays
+are taken too. What is no argument of the kind at all is ctypes.ArgumentError, as from ctypes itself; what C
+code could not survive, and can be seen here, is ERR_INVALID_PARAM.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.pyosaf.structures import SaCkptIOVectorElementT, SaCkptSectionIdT
+from ckpt_client.pyosaf.types import SaNameT, SaUint8T
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_MAX_NAME_LENGTH
+from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
+
+Given = ParamSpec("Given")
+Kind = TypeVar("Kind")
+
+_Pointer: Final[Any] = ctypes._Pointer
+_Simple: Final[Any] = ctypes._SimpleCData
+_Reference: Final[Any] = type(ctypes.byref(ctypes.c_int()))
+
+
+def returns_code(call: Callable[Given, None]) -> Callable[Given, int]:
+    """A function of the interface: SA_AIS_OK, or the code of the error that it raised."""
+
+    @wraps(call)
+    def inner(*given: Given.args, **named: Given.kwargs) -> int:
+        try:
+            call(*given, **named)
+        except SaAisError as error:
+            return int(error.code)
+        except MemoryError:
+            return int(codes.SaAisErrorT.SA_AIS_ERR_NO_MEMORY)
+        return int(codes.OK)
+
+    return inner
+
+
+def refuse(text: str, index: int = -1) -> NoReturn:
+    """The argument is of the right kind, and wrong."""
+    raise error_of(codes.INVALID_PARAM, text, index)
+
+
+def number(kind: Any, argument: Any) -> int:
+    """A number by value: an int, or a ctypes number; it wraps as the C type does."""
+    value = argument.value if isinstance(argument, _Simple) else argument
+    if not isinstance(value, int):
+        raise ctypes.ArgumentError(f"expected {kind.__name__}, not {type(argument).__name__}")
+    return int(kind(value).value)
+
+
+def reference(kind: type[Kind], argument: Any) -> Kind | None:
+    """The object that an argument by reference means: itself, or what it points to. None is NULL."""
+    if argument is None or isinstance(argument, kind):
+        return argument
+    if isinstance(argument, _Reference):
+        return reference(kind, argument._obj)
+    if isinstance(argument, _Pointer) and issubclass(argument._type_, kind):
+        return argument.contents if argument else None
+    if isinstance(argument, ctypes.Array) and issubclass(argument._type_, kind):
+        return argument[0] if len(argument) else None
+    raise ctypes.ArgumentError(f"expected {kind.__name__}, not {type(argument).__name__}")
+
+
+def required(kind: type[Kind], argument: Any, what: str) -> Kind:
+    """`reference`, where NULL is refused."""
+    found = reference(kind, argument)
+    if found is None:
+        refuse(f"{what} is NULL")
+    return found
+
+
+def address_of(argument: Any) -> int:
+    """The address that a pointer of any kind holds, or at which an array or a byte is; 0 is NULL."""
+    if argument is None:
+        return 0
+    if isinstance(argument, int):
+        return argument
+    if isinstance(argument, _Reference):
+        return ctypes.addressof(argument._obj)
+    if isinstance(argument, (ctypes.Array, SaUint8T)):
+        return ctypes.addressof(argument)
+    if isinstance(argument, (_Pointer, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p)):
+        return ctypes.cast(argument, ctypes.c_void_p).value or 0
+    raise ctypes.ArgumentError(f"expected a pointer, not {type(argument).__name__}")
+
+
+def is_null(argument: Any) -> bool:
+    """Whether there is no data at all."""
+    return not isinstance(argument, (str, bytes, bytearray, memoryview)) and address_of(argument) == 0
+
+
+def room_at(argument: Any) -> int | None:
+    """How many bytes are known to be there, from the object's own address to the end of its memory."""
+    if isinstance(argument, _Reference):
+        return room_at(argument._obj)
+    if not isinstance(argument, (ctypes.Array, ctypes.Structure, ctypes.Union, SaUint8T)):
+        return None
+    whole: Any = argument
+    while whole._b_base_ is not None:
+        whole = whole._b_base_
+        if isinstance(whole, _Pointer):
+            return None
+    if not whole._b_needsfree_:
+        return None
+    return ctypes.addressof(whole) + ctypes.sizeof(whole) - ctypes.addressof(argument)
+
+
+def content(argument: Any, size: int, what: str, index: int = -1) -> bytes:
+    """A copy of `size` bytes of a program's memory: a pointer, an array, or bytes themselves.
+
+    Raises: INVALID_PARAM for NULL with a size (R88), and for more than is known to be there.
+    """
+    if isinstance(argument, str):
+        argument = argument.encode()
+    if isinstance(argument, (bytes, bytearray, memoryview)):
+        held = bytes(argument) + b"\0"
+        if size > len(held):
+            refuse(f"{what} has {len(held) - 1} bytes, not {size}", index)
+        return held[:size]
+    address = address_of(argument)
+    if size == 0:
+        return b""
+    if address == 0:
+        refuse(f"{what} is NULL, and its size {size}", index)
+    room = room_at(argument)
+    if size > (CALL_BYTES_MAX if room is None else room):
+        refuse(f"{what} has not {size} bytes", index)
+    return ctypes.string_at(address, size)
+
+
+def name_of(argument: Any) -> bytes:
+    """A checkpoint's name. It may hold zero bytes, so the length is what counts."""
+    name = required(SaNameT, argument, "the checkpoint's name")
+    if name.length > SA_MAX_NAME_LENGTH:
+        refuse(f"a name has at most {SA_MAX_NAME_LENGTH} bytes, not {name.length}")
+    return ctypes.string_at(ctypes.addressof(name) + SaNameT.value.offset, name.length)
+
+
+def section_id_of(argument: Any, index: int = -1) -> bytes:
+    """A section's id. Source: R91 (a length without bytes, or bytes without a length)."""
+    section_id = required(SaCkptSectionIdT, argument, "the section's id")
+    if bool(section_id.idLen) != bool(section_id.id):
+        refuse(f"a section's id has a length of {section_id.idLen}, and id is not so", index)
+    return ctypes.string_at(address_of(section_id.id), section_id.idLen) if section_id.idLen else b""
+
+
+def io_vector_of(argument: Any, count: int) -> Sequence[SaCkptIOVectorElementT]:
+    """The elements of an IO vector: an array, its first element, or a pointer to it.
+
+    The elements are the program's own, not copies. Source: SAF 3.7.1, 3.7.3; R120 for none.
+    """
+    first = required(SaCkptIOVectorElementT, argument, "the IO vector")
+    if count == 0:
+        refuse("the IO vector has no elements")
+    if count > OPS_PER_UPDATE_MAX:
+        raise error_of(codes.NO_RESOURCES, f"a call has at most {OPS_PER_UPDATE_MAX} elements, not {count}")
+    bytes_wanted = count * ctypes.sizeof(SaCkptIOVectorElementT)
+    room = room_at(first)
+    if room is not None and bytes_wanted > room:
+        refuse(f"the IO vector has not {count} elements")
+    array: Any = (SaCkptIOVectorElementT * count).from_address(ctypes.addressof(first))
+    return [array[place] for place in range(count)]

@@ -1,0 +1,28 @@
+"""Memory that the library gives to a program, until the program frees it. Reached by address, as in C.
+
+Source: SAF 3.7.3 (a read without a buffer), 3.6.1 (a generated id); R98, R132.
+"""
+
+import ctypes
+from typing import Any
+
+
+class Allocations:
+    """Pieces of memory by their addresses. A piece that is never freed stays, as in C. From any thread."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def allocate(self, content: bytes) -> int:
+        """The address of a copy of `content`; a zero byte follows it, so that it is a C string as well."""
+        piece = ctypes.create_string_buffer(content, len(content) + 1)
+        address = ctypes.addressof(piece)
+        self._pieces[address] = piece
+        return address
+
+    def free(self, address: int) -> bool:
+        """Let a piece go. False if there is none at this address."""
+        return self._pieces.pop(address, None) is not None

@@ -1,0 +1,58 @@
+"""OpenSAF's package `pyosaf` as far as the checkpoint service goes: what its modules hold, by their names."""
+
+import ctypes
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from ckpt_client.pyosaf import checkpoints, contents, enumerations, library, sections, structures, types
+
+CTYPES: Final[dict[str, Any]] = {
+    name: value for name, value in vars(ctypes).items() if not name.startswith("_")
+}
+"""What a program that imports * from `ctypes` has: pyosaf's modules hand it on."""
+
+FUNCTIONS: Final[dict[str, Any]] = {
+    name: value
+    for part in (library, checkpoints, sections, contents)
+    for name, value in vars(part).items()
+    if name.startswith("saCkpt") and isinstance(value, FunctionType)
+}
+"""The 29 functions: 24 of B.02.02, 5 of OpenSAF's B.02.03."""
+
+
+def _offered(part: ModuleType) -> dict[str, Any]:
+    """The names of the interface: those that the SA Forum or OpenSAF made."""
+    beginnings = ("Sa", "sa", "eSa", "SA_", "marshal", "unmarshal", "create", "BYREF")
+    return {name: value for name, value in vars(part).items() if name.startswith(beginnings)}
+
+
+def _module(name: str, says: str, held: dict[str, Any]) -> ModuleType:
+    module = ModuleType(f"pyosaf.{name}", says)
+    vars(module).update(held)
+    return module
+
+
+def make_modules() -> dict[str, ModuleType]:
+    """The modules, by the names under which OpenSAF's programs import them."""
+    enumerating = {
+        "Enumeration": enumerations.Enumeration,
+        "EnumException": enumerations.EnumException,
+        "Const": enumerations.Const,
+    }
+    common = {
+        **CTYPES,
+        "Enumeration": enumerations.Enumeration,
+        "Const": enumerations.Const,
+        **_offered(types),
+    }
+    package = ModuleType("pyosaf", "OpenSAF's Python binding, as far as the checkpoint service goes.")
+    package.__path__ = []
+    parts = {
+        "saEnumConst": _module("saEnumConst", "Enumerations and constants.", enumerating),
+        "saAis": _module("saAis", "What all services share.", common),
+        "saCkpt": _module(
+            "saCkpt", "The checkpoint service.", {**common, **_offered(structures), **FUNCTIONS}
+        ),
+    }
+    vars(package).update(parts)
+    return {"pyosaf": package, **{f"pyosaf.{name}": part for name, part in parts.items()}}
