@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codes import OK, TRY_AGAIN
+from ckpt_protocol.codes import FAILED_OPERATION, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTION_CORRUPTED,
     SA_CKPT_SECTION_VALID,
@@ -173,6 +173,30 @@ def test_a_hot_weak_section_costs_one_transfer_in_a_batch() -> None:
     assert cluster.replica("b").last_seq == 1
     assert to_b < 100 * 60
     assert other.read(b"hot") == b"99"
+    cluster.check()
+
+
+def test_a_weak_batch_that_arrived_in_part_shows_no_later_update_without_an_earlier_one() -> None:
+    """Second 1, first 2, second 2 were one batch in two portions: the new active replica had second 2 and the
+    first as it was before. Who sees the later one has to see the earlier one (R59), or that it is corrupted."""
+    cluster = three_nodes(weak_batch_bytes=1000)
+    writer, other = opened(cluster, WEAK)
+    for section_id in (b"first", b"second"):
+        writer.write(section_id, b"0" * 900)
+    cluster.run(20)
+    for node_id in "bc":
+        cluster.hold("a", node_id)
+    for section_id, value in ((b"second", b"1"), (b"first", b"2"), (b"second", b"2")):
+        writer.write(section_id, value * 900)
+    cluster.run(20)
+    for node_id in "bc":
+        for link, data in cluster.holds.pop(("a", node_id))[:1]:
+            cluster._arrive(link, "a", node_id, data)
+    cluster.kill("a")
+    cluster.until(lambda: cluster.active() is not None)
+    assert other.read(b"second") == b"2" * 900
+    assert other.try_read(b"first").code == FAILED_OPERATION
+    cluster.restart("a")
     cluster.check()
 
 

@@ -104,6 +104,19 @@ def test_generated_ids_are_told() -> None:
     assert standby.changes == [(CREATED, made, 0, 1)]
 
 
+@pytest.mark.parametrize("flags", [SYNC, ASYNC, WEAK])
+def test_what_was_done_before_is_not_told(flags: int) -> None:
+    """Also where the tracker's node does not know yet that it is committed, or a batch still gathers."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=flags)
+    opened = cluster.client("b").open_existing()
+    table.write(b"k", b"before")
+    standby = Standby(cluster, opened)
+    table.write(b"k", b"since")
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 5)]
+
+
 def test_a_refused_update_is_no_change() -> None:
     _, table, standby = tracked()
     assert table.try_update([Op.PUT, b"k", b"v", None], [Op.DELETE, b"missing"]).code == NOT_EXIST

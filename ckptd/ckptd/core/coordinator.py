@@ -15,7 +15,7 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
 from ckptd.core.context import Context
-from ckptd.core.directory import Directory
+from ckptd.core.directory import Directory, Do
 from ckptd.core.plans import plan
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
@@ -115,6 +115,8 @@ class DirectoryOrder:
             self.answer(request, error)
             return
         if op:
+            if op[0] == Do.CREATE:
+                op = [*op, self.context.wall_ns]
             self._order(op, request.session, request.number, request.lowest, answer, request)
         else:
             self.answer(request, answer)

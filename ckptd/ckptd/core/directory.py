@@ -31,7 +31,7 @@ class Do:
     ATTACH: Final = 1  # session, generation, node_id
     END: Final = 2  # session, generation: unless it was attached elsewhere since
     OPEN: Final = 3  # session, handle, creation_id, flags
-    CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active
+    CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active, ns since 1970
     CLOSE: Final = 5  # session, handle
     UNLINK: Final = 6  # name
     RETENTION_SET: Final = 7  # creation_id, retention_ns
@@ -62,6 +62,8 @@ class Entry:
     opens: dict[tuple[int, int], int] = field(default_factory=dict)
     unlinked: bool = False
     closed_ns: int = 0
+    created_ns: int = 0
+    """When it was created (ns since 1970): its default section's first update."""
     retention_seq: int = 0
     """The directory's seq when the retention that runs began: an open or a new duration ends it."""
     holders: dict[str, int] = field(default_factory=dict)
@@ -128,7 +130,7 @@ class Directory:
                     self._end(session, now_ns)
             case [Do.OPEN, session, handle, creation_id, flags]:
                 self._open(session, handle, creation_id, flags)
-            case [Do.CREATE, session, handle, flags, name, attributes, replicas, active]:
+            case [Do.CREATE, session, handle, flags, name, attributes, replicas, active, *created]:
                 creation_id = (self.installed_epoch << EPOCH_SHIFT) + seq
                 parsed = Attributes(*attributes)
                 holders = dict.fromkeys(replicas, True)
@@ -137,6 +139,7 @@ class Directory:
                 )
                 self.names[name] = creation_id
                 self.checkpoints[creation_id].term = seq
+                self.checkpoints[creation_id].created_ns = created[0] if created else 0
                 self._open(session, handle, creation_id, flags)
             case [Do.CLOSE, session, handle]:
                 self._close(session, handle, now_ns)
@@ -353,6 +356,7 @@ class Directory:
                     list(entry.holders.items()),
                     entry.term,
                     entry.retention_seq,
+                    entry.created_ns,
                 ]
                 for entry in self.checkpoints.values()
             ],
@@ -390,6 +394,7 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
             holders,
             term,
             retention_seq,
+            created_ns,
         ) = row
         entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
         entry.opens = {(session, handle): flags for session, handle, flags in opens}
@@ -398,6 +403,7 @@ def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
         entry.holders = dict(holders)
         entry.term = term
         entry.retention_seq = retention_seq
+        entry.created_ns = created_ns
         directory.checkpoints[creation_id] = entry
         if not unlinked:
             directory.names[name] = creation_id

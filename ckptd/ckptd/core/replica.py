@@ -52,6 +52,7 @@ class Replica:
         "attributes",
         "complete",
         "context",
+        "created_ns",
         "creation_id",
         "diverged",
         "dropped",
@@ -73,14 +74,17 @@ class Replica:
         "weak",
     )
 
-    def __init__(self, context: Context, creation_id: int, name: bytes, attributes: Attributes) -> None:
+    def __init__(
+        self, context: Context, creation_id: int, name: bytes, attributes: Attributes, created_ns: int = 0
+    ) -> None:
         self.context = context
         self.creation_id = creation_id
         self.name = name
         self.attributes = attributes
         self.sync = attributes.sync
         self.weak = attributes.weak
-        self.sections = SectionTable(attributes)
+        self.created_ns = created_ns
+        self.sections = SectionTable(attributes, created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
         self.diverged = False
@@ -184,7 +188,7 @@ class Replica:
 
     def drop(self) -> None:
         """Forget what the copy holds: an update was refused here that the active replica applied."""
-        self.sections = SectionTable(self.attributes)
+        self.sections = SectionTable(self.attributes, self.created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
         self.diverged = False
@@ -199,7 +203,7 @@ class Replica:
         """
         if self.fallback is None:
             self.fallback = self.sections, self.log
-            self.sections = SectionTable(self.attributes)
+            self.sections = SectionTable(self.attributes, self.created_ns)
             self.log = UpdateLog(self.context.settings.log_bytes_max)
 
     def fall_back(self) -> None:

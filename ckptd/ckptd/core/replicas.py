@@ -105,7 +105,8 @@ class Replicas:
         if replica is not None and in_sync:
             replica.of_past = False
         if replica is None:
-            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes)
+            made_ns = entry.created_ns
+            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, made_ns)
             self.held[entry.creation_id] = replica
         if self.asks.get(entry.creation_id) == (Do.IN_SYNC if in_sync else Do.OUT):
             del self.asks[entry.creation_id]

@@ -151,8 +151,10 @@ class Requests:
         self._serve_read(request, entry, replica)
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
+        if request.kind == Kind.TRACK:  # Where it begins; later it tells only what is known to be committed.
+            return unpack_array(request.body, 2)[1] is None
         if request.kind != Kind.READ:
-            return request.kind != Kind.TRACK  # That tells only what is known to be committed.
+            return True
         try:
             return replica.pending_touches([element[0] for element in unpack_array(request.body, 1)])
         except (FrameError, TypeError, IndexError, KeyError):

@@ -64,7 +64,7 @@ class SectionTable:
         "sections",
     )
 
-    def __init__(self, attributes: Attributes) -> None:
+    def __init__(self, attributes: Attributes, created_ns: int = 0) -> None:
         self.attributes = attributes
         self.sections: dict[bytes, Section] = {}
         self.content_bytes = 0
@@ -73,7 +73,7 @@ class SectionTable:
         self._sorted: list[bytes] | None = None
         self._cap = attributes.section_bytes_cap
         if attributes.sections_max == 1:
-            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, 0, 0)
+            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
 
     # -- changing
 

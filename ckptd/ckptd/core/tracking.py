@@ -66,6 +66,8 @@ class Tracks:
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; where nothing did the request waits. Raises: Refusal, FrameError."""
         _, after, *tenure = unpack_array(request.body, 2)
+        if after is None and replica.active is not None:
+            replica.active.flush_batch()  # What was done before is no news.
         body = changes_after(replica, request.session, after, tenure[0] if tenure else 0)
         if body is not None:
             self.answer(request, body)

@@ -38,37 +38,37 @@ class WeakBatch:
         return bool(self.changed or self.answered)
 
     def split(self, sections: SectionTable, batch_bytes: int) -> list[tuple[list[Any], list[bytes]]]:
-        """The operations in portions of about `batch_bytes`, each with the ids that it completes."""
+        """The operations in portions of about `batch_bytes`, each with the ids that it completes.
+
+        Of several portions the first marks what the others bring as corrupted: a replica that is lost its
+        active one between them must show no later update without an earlier one (R59).
+        """
         portions: list[tuple[list[Any], list[bytes]]] = []
         ops: list[Any] = []
         whole: list[bytes] = []
+        marks: list[Any] = []
         size = 0
         for section_id in self.changed:
             section = sections.sections.get(section_id)
             if section is None:
-                ops.append([Op.REMOVE, section_id, *([True] if section_id in self.expired else [])])
+                mark = [True] if section_id in self.expired else []
+                marks.append([Op.REMOVE, section_id, *mark])
                 continue
             content, total = section.content, len(section.content)
+            times = [section.expiration_ns, section.last_update_ns]
             for offset in range(0, total or 1, batch_bytes):
                 piece = content[offset : offset + batch_bytes]
                 if ops and size + len(piece) > batch_bytes:
                     portions.append((ops, whole))
                     ops, whole, size = [], [], 0
-                ops.append(
-                    [
-                        Op.PIECE,
-                        section_id,
-                        total,
-                        offset,
-                        piece,
-                        section.expiration_ns,
-                        section.last_update_ns,
-                    ]
-                )
+                ops.append([Op.PIECE, section_id, total, offset, piece, *times])
                 size += len(piece)
+            if portions:
+                marks.append([Op.PIECE, section_id, total + 1, 0, b"", *times])
             whole.append(section_id)
         if ops or not portions:
             portions.append((ops, whole))
+        portions[0][0][:0] = marks
         return portions
 
     def clear(self) -> None:

@@ -35,7 +35,7 @@ class Subject:
     """When somebody went on without proof from where an earlier loss had left this checkpoint behind."""
 
     pieces: bool = False
-    """Weak, with batches so small that sections travel in pieces."""
+    """Weak, with batches so small that they travel in portions, of which some may be lost."""
 
 
 @dataclass(slots=True)

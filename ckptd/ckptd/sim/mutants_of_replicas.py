@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ckptd.core import joining, replicas
+from ckpt_protocol.messages import Op
+from ckptd.core import joining, replicas, tracking
 from ckptd.core.active import ActiveReplica
 from ckptd.core.directory import Directory
 from ckptd.core.joining import JoinSource
@@ -12,6 +13,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.requests import Requests
 from ckptd.core.section import SectionTable
+from ckptd.core.weak import WeakBatch
 from ckptd.sim.mutants import Patch, mutant
 
 # -- updates
@@ -65,12 +67,52 @@ def _(patch: Patch) -> None:
     patch(Node, "_receive_peer", receive_peer)
 
 
+@mutant("portions unmarked", "the first portion of a weak batch marks what the others bring")
+def _(patch: Patch) -> None:
+    original = WeakBatch.split
+
+    def split(batch: Any, sections: Any, batch_bytes: int) -> Any:
+        portions = original(batch, sections, batch_bytes)
+        first = portions[0][0]
+        first[:] = [op for op in first if op[0] != Op.PIECE or op[4] or op[2] == 0]
+        return portions
+
+    patch(WeakBatch, "split", split)
+
+
 # -- reads
 
 
 @mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
 def _(patch: Patch) -> None:
     patch(Requests, "_touches_pending", lambda requests, request, replica: False)
+
+
+@mutant(
+    "tenure not looked at", "a tracker of an asynchronous checkpoint looks at everything after a fail-over"
+)
+def _(patch: Patch) -> None:
+    original = tracking.changes_after
+
+    def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
+        return original(replica, session, after, replica.active.term if replica.active else 0)
+
+    patch(tracking, "changes_after", changes_after)
+
+
+@mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")
+def _(patch: Patch) -> None:
+    original = tracking.changes_after
+
+    def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
+        reach = UpdateLog.reaches_back_to
+        UpdateLog.reaches_back_to = lambda log, seq: True  # type: ignore[method-assign]
+        try:
+            return original(replica, session, after, tenure)
+        finally:
+            UpdateLog.reaches_back_to = reach  # type: ignore[method-assign]
+
+    patch(tracking, "changes_after", changes_after)
 
 
 @mutant("uncommitted reads", "a read shows the committed state")

@@ -12,6 +12,9 @@ from ckptd.sim.slots import ALL_KINDS, Slot
 from ckptd.sim.worker import Worker
 from ckptd.sim.world import World
 
+BATCH_BYTES = 10_000
+"""More than all sections of a checkpoint take here."""
+
 
 class Workload:
     """All clients, all checkpoints, and the history.
@@ -51,7 +54,7 @@ class Workload:
     def subject(self, slot: Slot, creation_id: int) -> Subject:
         """What the checkers need to know of a checkpoint."""
         if creation_id not in self.subjects:
-            pieces = self.world.options.weak_batch_bytes < 96
+            pieces = self.world.options.weak_batch_bytes < BATCH_BYTES
             self.subjects[creation_id] = Subject(
                 slot.name, creation_id, slot.flags, slot.section_ids, slot.single, pieces=pieces
             )

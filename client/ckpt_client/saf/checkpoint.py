@@ -180,7 +180,7 @@ class Checkpoint:
         def ended(_: Any, error: SaAisError | None) -> None:
             self.service.put(self, lambda: tell(number, code_of(error)))
 
-        self.service.begin(self._inner.ask(ask), ended, self)
+        self.service.begin(lambda: self._inner.ask(ask), ended, self)
 
     # -- tracking
 

@@ -197,7 +197,7 @@ class CheckpointService:
             checkpoint = Checkpoint(self, opened) if opened is not None else None
             self._pending.put(checkpoint or self, lambda: tell(number, checkpoint, code_of(error)))
 
-        self.begin(self._inner.open_planned(plan), ended)
+        self.begin(lambda: self._inner.open_planned(plan), ended)
 
     def checkpoint_unlink(self, name: Key) -> None:
         """Free a name: the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
@@ -221,7 +221,7 @@ class CheckpointService:
 
     def begin(
         self,
-        coroutine: Coroutine[Any, Any, Any],
+        work: Callable[[], Coroutine[Any, Any, Any]],
         ended: Callable[[Any, SaAisError | None], None],
         owner: object = None,
     ) -> None:
@@ -230,7 +230,7 @@ class CheckpointService:
 
         async def see_to_its_end() -> None:
             try:
-                result = await coroutine
+                result = await work()
             except SaAisError as error:
                 ended(None, error)
             else:
@@ -245,6 +245,7 @@ class CheckpointService:
         for token, task in list(self._under_way.items()):
             if token[1] is owner:
                 task.cancel()
+                self._under_way.pop(token, None)
         self._pending.cancel(owner)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
