@@ -26,6 +26,7 @@ from ckptd.sim.checkers import (
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.linearizability import explain
 from ckptd.sim.model import State, follow
+from ckptd.sim.weak_order import check_weak_order
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 IDS = (b"x", b"y")
@@ -135,6 +136,19 @@ def test_weak_may_split_an_update_but_each_section_keeps_its_order() -> None:
     assert wrong(WEAK, BAD["half of an atomic update"]) == []
     assert wrong(WEAK, BAD["read goes back"])
     assert wrong(WEAK, BAD["lost write"])
+
+
+def test_a_weak_checkpoint_shows_no_later_update_without_an_earlier_one_of_its_client() -> None:
+    """R59: what a client did first is there, or corrupted, where what it did later is seen."""
+    old, first = put(0, 1, (b"k0", b"<0.1>")), put(2, 3, (b"k0", b"<0.2>"))
+    later = put(4, 5, (b"k1", b"<0.3>"))
+    late = seen(20, 21, k0=b"<0.1>", k1=b"<0.3>")
+    calls = [old, first, later, late]
+    assert len(check_weak_order(calls, [10])) == 1
+    assert not check_weak_order(calls, [4])  # The earlier one was lost, and the later made on what was left.
+    assert not check_weak_order([*calls[:3], seen(20, 21, k0=b"<0.2>", k1=b"<0.3>")], [10])
+    assert not check_weak_order([*calls[:3], replace(late, result={b"k0": None, b"k1": b"<0.3>"})], [10])
+    assert not check_weak_order([old, first, replace(later, client=7), late], [10])
 
 
 def test_a_suffix_may_be_lost_with_the_active_replica_and_nothing_else() -> None:

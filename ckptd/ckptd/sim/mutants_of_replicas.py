@@ -88,9 +88,7 @@ def _(patch: Patch) -> None:
     patch(Requests, "_touches_pending", lambda requests, request, replica: False)
 
 
-@mutant(
-    "tenure not looked at", "a tracker of an asynchronous checkpoint looks at everything after a fail-over"
-)
+@mutant("tenure not looked at", "after a fail-over a tracker of an asynchronous checkpoint is blind")
 def _(patch: Patch) -> None:
     original = tracking.changes_after
 
@@ -105,12 +103,12 @@ def _(patch: Patch) -> None:
     original = tracking.changes_after
 
     def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
-        reach = UpdateLog.reaches_back_to
-        UpdateLog.reaches_back_to = lambda log, seq: True  # type: ignore[method-assign]
+        inner = Patch()
+        inner(UpdateLog, "reaches_back_to", lambda log, seq: True)
         try:
             return original(replica, session, after, tenure)
         finally:
-            UpdateLog.reaches_back_to = reach  # type: ignore[method-assign]
+            inner.take_back()
 
     patch(tracking, "changes_after", changes_after)
 

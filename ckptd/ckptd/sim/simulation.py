@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+)
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers import check_all, check_expirations, check_generated, check_not_done
@@ -14,6 +18,7 @@ from ckptd.sim.convergence import what_is_broken, what_is_missing
 from ckptd.sim.openings import check_openings
 from ckptd.sim.options import Options
 from ckptd.sim.trace import Trace
+from ckptd.sim.weak_order import check_weak_order
 from ckptd.sim.worker import Worker
 from ckptd.sim.world import StepsSpent, Violation
 
@@ -254,6 +259,8 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         wrong.extend(findings.wrong)
         verdict.histories += findings.histories
         verdict.undecided += findings.undecided
+        if subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK and subject.fork_ns is None:
+            wrong.extend(check_weak_order(calls, subject.losses_ns))
         lossy = bool(subject.losses_ns)
         wrong.extend(check_generated(calls, lossy))
         wrong.extend(check_not_done(calls))

@@ -139,6 +139,7 @@ class Standby:
                 return
             newest = told.payload[0] if told.outcome == Outcome.OK else -1
             if not self.idle or newest != self.sequence:
+                self.caller.look(self.opened, told)  # Which activates, where there is no active replica.
                 again(f"is at {self.sequence}, the newest update is {newest} (code {told.code})")
                 return
             body = [SA_CKPT_SECTIONS_ANY, 0, None, True]
