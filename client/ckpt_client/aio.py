@@ -13,6 +13,7 @@ from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.calls import Attributes, Key, Opening, SectionDescriptor, Status, Value
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
+from ckpt_client.tracking import OwnUpdates, SectionChange, Tracker, begin, follow
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
@@ -43,6 +44,7 @@ class AsyncTable:
         self._timeout_ns = timeout_ns
         self._handle = 0
         self._closed = False
+        self._own: OwnUpdates | None = None
         self._attributes: Attributes
         self.name = opening.name.decode()
         self.section_expiration: int = SA_TIME_END
@@ -301,6 +303,28 @@ class AsyncTable:
         except SaAisError as error:
             self._fail("look at", error)
 
+    async def track(self) -> AsyncIterator[SectionChange]:
+        """Every change from now on, in order, but for those made by this table; see `SectionChange`.
+
+        It begins when the first one is asked for. None is missed while the node, or the way to it, changes.
+        """
+        if self._own is None:
+            self._own = OwnUpdates()
+        tracker = Tracker(self._own)
+
+        async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
+            if self._closed:
+                self._refuse_closed()
+            return await self._connection.call(kind, self._handle, body, timeout_ns)
+
+        try:
+            await begin(ask, tracker)
+            async for changes in follow(ask, tracker):
+                for change in changes:
+                    yield change
+        except SaAisError as error:
+            self._fail("track", error)
+
     # -- the end
 
     async def unlink(self, timeout: float | None = None) -> None:
@@ -349,7 +373,7 @@ class AsyncTable:
             self._refuse_closed()
         deadline_ns = time.monotonic_ns() + timeout_ns
         try:
-            return await self._connection.call(kind, self._handle, body, timeout_ns)
+            return await self._call(kind, body, timeout_ns)
         except SaAisError as error:
             if error.code != codes.NOT_EXIST or error.index >= 0 or not activate or not self._may_activate:
                 raise
@@ -362,12 +386,17 @@ class AsyncTable:
             await self._connection.call(Kind.ACTIVE_SET, self._handle, pack_body([True]), left_ns)
             left_ns = max(deadline_ns - time.monotonic_ns(), _MILLISECOND_NS)
             try:
-                return await self._connection.call(kind, self._handle, body, left_ns)
+                return await self._call(kind, body, left_ns)
             except SaAisError as error:
                 if error.code != codes.NOT_EXIST or error.index >= 0:
                     raise
                 refusal = error
         raise refusal
+
+    async def _call(self, kind: int, body: bytes, timeout_ns: int) -> Any:
+        if self._own is not None and kind == Kind.UPDATE:
+            self._own.note(self._connection.next_number)
+        return await self._connection.call(kind, self._handle, body, timeout_ns)
 
     @property
     def _may_activate(self) -> bool:

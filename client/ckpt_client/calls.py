@@ -120,6 +120,13 @@ def _refuse(code: int, text: str) -> NoReturn:
 # -- arguments
 
 
+def either(first: int | None, second: int | None) -> int | None:
+    """What was given under one of two names. Raises: SaAisError INVALID_PARAM."""
+    if first is not None and second is not None:
+        _refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
+    return second if first is None else first
+
+
 def checkpoint_name(name: Key) -> bytes:
     """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL. Raises: SaAisError INVALID_PARAM, TOO_BIG."""
     try:

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Final, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, overload
 
 from ckpt_client import calls
 from ckpt_client.blocking import Connection
@@ -19,6 +19,9 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from ckpt_client.standby import TrackCallback, Tracking
 
 logger = logging.getLogger("aspCheckpoint")
 
@@ -80,20 +83,23 @@ class Table:
         self.ckptName = name
         self.sectionExpiration: int = SA_TIME_END
         self.autoActivate: bool = self._auto_activate
-        self._handle = 0
+        self._handle = self._creation_id = 0
         self._closed = False
         try:
             self._timeout_ns = calls.timeout_in_ns(timeout, 0)
             self._opening = calls.opening_of(
                 name,
-                _either(maxRows, maxSections),
-                _either(maxRowSizeBytes, maxSectionSizeBytes),
-                _either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
+                calls.either(maxRows, maxSections),
+                calls.either(maxRowSizeBytes, maxSectionSizeBytes),
+                calls.either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
                 flagsp if flags is None else flags,
                 retentionMs,
                 read_only,
             )
-            self._connection = Connection(address, cluster, key, follow_active)
+            if isinstance(address, Iterator):
+                address = list(address)  # It is read again where the table is tracked.
+            self._where = address, cluster, key, follow_active
+            self._connection = Connection(*self._where)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         self._call_service = self._connection.call
@@ -385,6 +391,22 @@ class Table:
         except SaAisError as error:
             self._fail("look at", error)
 
+    def track(self, callback: "TrackCallback") -> "Tracking":
+        """Have `callback(changes)` called from now on, in a thread of its own; see `SectionChange`.
+
+        Changes come in order; those that came while the callback ran, together. Those made by this table come
+        too. None is missed while the node, or the way to it, changes. `stop` the tracking that this returns.
+        """
+        from ckpt_client.standby import Tracking  # It needs asyncio, which takes long to import.
+
+        try:
+            if not self._handle:
+                self._reopened_handle(self._timeout_ns)
+            name = self._opening.name
+            return Tracking(name, self._creation_id, callback, self._where, self._timeout_ns)
+        except SaAisError as error:
+            self._fail("track", error)
+
     # -- the end
 
     def unlink(self, timeout: float | None = None) -> None:
@@ -423,6 +445,7 @@ class Table:
         try:
             payload = self._call_service(Kind.OPEN, 0, self._opening.body, timeout_ns)
             self._handle, self._attributes = calls.opened_of(payload)
+            self._creation_id = payload[1]
         except SaAisError as error:
             self._fail("open", error)
 
@@ -475,12 +498,6 @@ class Table:
         missing = key_error and error.code == codes.NOT_EXIST and error.index >= 0
         kind = CheckpointKeyError if missing else CheckpointError
         raise kind(error, f"cannot {what} checkpoint {self.ckptName!r}: {error.text}") from None
-
-
-def _either(first: int | None, second: int | None) -> int | None:
-    if first is not None and second is not None:
-        raise error_of(codes.INVALID_PARAM, "a limit is given under both of its names")
-    return second if first is None else first
 
 
 _tables: "weakref.WeakSet[Table]" = weakref.WeakSet()

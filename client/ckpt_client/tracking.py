@@ -35,7 +35,10 @@ OWN_MAX: Final = 10_000
 _WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE, codes.NO_RESOURCES)
 
 AskOne = Callable[[int, bytes, int], Awaitable[Any]]
-"""Makes one request (kind, body, time-out in ns) on the open checkpoint; returns the answer's payload."""
+"""Makes one request (kind, body, time-out in ns) on the open checkpoint; returns the answer's payload.
+
+Raises: SaAisError, BAD_HANDLE once the session has ended.
+"""
 
 
 class SectionChangeT(IntEnum):
@@ -107,7 +110,7 @@ class Tracker:
             self._sequence, self._tenure = int(sequence), int(tenure)
             self.blind = rows is None
             return [self._change(*row[:6]) for row in rows or () if not self._is_own(row)]
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, LookupError, OverflowError):
             calls.misread("TRACK")
 
     def _is_own(self, row: Any) -> bool:
@@ -153,19 +156,19 @@ class Tracker:
         return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0, 0) for section_id in gone]
 
 
-async def begin(ask: AskOne, tracker: Tracker) -> None:
-    """Find the place from which changes are told. Raises: SaAisError.
+async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> None:
+    """Find the place from which changes are told. `timeout_ns`: of each request. Raises: SaAisError.
 
     Where there is no active replica yet, all that it brings will be new.
     """
     try:
-        tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
+        tracker.take(await ask(Kind.TRACK, tracker.body, timeout_ns))
     except SaAisError as error:
         if not _is_without_active(error):
             raise
         tracker.take([0, [], 0])
         return
-    async for page in _pages(ask):
+    async for page in _pages(ask, timeout_ns):
         tracker.begin([section.section_id for section in page])
 
 
@@ -182,7 +185,7 @@ async def follow(ask: AskOne, tracker: Tracker) -> AsyncIterator[list[SectionCha
                     yield changes
                 continue
             found: set[bytes] = set()
-            async for page in _pages(ask):
+            async for page in _pages(ask, TRACK_NS):
                 found.update(section.section_id for section in page)
                 looked = tracker.look(page)
                 if looked:
@@ -200,10 +203,10 @@ def _is_without_active(error: SaAisError) -> bool:
     return error.code == codes.NOT_EXIST and error.index < 0
 
 
-async def _pages(ask: AskOne) -> AsyncIterator[list[calls.SectionDescriptor]]:
+async def _pages(ask: AskOne, timeout_ns: int) -> AsyncIterator[list[calls.SectionDescriptor]]:
     after: bytes | None = None
     while True:
-        page, after = calls.page_of(await ask(Kind.ITERATE, calls.iterate_body(after, False), TRACK_NS))
+        page, after = calls.page_of(await ask(Kind.ITERATE, calls.iterate_body(after, False), timeout_ns))
         yield page
         if after is None:
             return

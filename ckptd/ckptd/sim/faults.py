@@ -95,7 +95,6 @@ class Faults:
             return
 
         def crash() -> None:
-            self.cluster.watch.views.crashes(node_id)
             self.crash(node_id)
             if away_ns >= 0:
                 self.end_later(away_ns, lambda: self.restart(node_id))

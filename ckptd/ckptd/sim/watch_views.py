@@ -220,21 +220,6 @@ class ViewWatch:
                     "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
                 )
 
-    def crashes(self, node_id: str) -> None:
-        """A node is about to crash amid an event, which no check has seen.
-
-        That it gave up a checkpoint, every holder of which is dead, it may have told a client as
-        the last thing that it did (seed 4461).
-        """
-        host = self.hosts.get(node_id)
-        node = host.node if host is not None else None
-        if node is None:
-            return  # A witness, which has no checkpoints.
-        for creation_id, placed in self._placed.get(node_id, ((0, 0), {}))[1].items():
-            dead = all(self.hosts[n].incarnation != i or not self.hosts[n].running for n, i in placed.in_sync)
-            if dead and placed.suspended and creation_id not in node.directory.checkpoints:
-                self._note_lost(creation_id)
-
     def _living(self, creation_id: int, placed: Placed) -> list[str]:
         return [
             holder for holder, incarnation in placed.in_sync if self._holds(holder, incarnation, creation_id)

@@ -161,6 +161,10 @@ class AsyncCheckpointService:
         except SaAisError as error:
             raise self.translated(error, ask.call) from None
 
+    async def ask_untranslated(self, ask: Ask, handle: int) -> Any:
+        """The same; an error is as the connection tells it, so that a session's end is BAD_HANDLE."""
+        return await self._connection.call(ask.kind, handle, ask.body, ask.timeout_ns)
+
     def translated(self, error: SaAisError, call: str) -> SaAisError:
         """The error as this version of the interface tells it (R6).
 
@@ -323,10 +327,20 @@ class AsyncCheckpoint:
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
             self.opened.check(call, READ)
-            return await self.ask(Ask(call, kind, body, timeout_ns))
+            return await self.service.ask_untranslated(Ask(call, kind, body, timeout_ns), self.handle)
 
-        await begin(ask, tracker)
-        return follow(ask, tracker)
+        async def followed() -> AsyncIterator[list[SectionChange]]:
+            try:
+                async for changes in follow(ask, tracker):
+                    yield changes
+            except SaAisError as error:
+                raise self.service.translated(error, call) from None
+
+        try:
+            await begin(ask, tracker, self.service.timeout_ns)
+        except SaAisError as error:
+            raise self.service.translated(error, call) from None
+        return followed()
 
 
 class AsyncSectionIteration:

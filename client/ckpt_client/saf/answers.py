@@ -38,4 +38,7 @@ def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
 def code_of(error: BaseException | None) -> codes.SaAisErrorT:
     """How a call ended, as a callback tells it."""
     code = getattr(error, "code", codes.SaAisErrorT.SA_AIS_ERR_LIBRARY) if error is not None else codes.OK
-    return codes.SaAisErrorT(code)
+    try:
+        return codes.SaAisErrorT(code)
+    except ValueError:  # A code that this library does not know yet.
+        return codes.SaAisErrorT.SA_AIS_ERR_LIBRARY

@@ -6,6 +6,7 @@ wrong with the rest. The blocking and the asyncio service share all of it.
 
 from collections.abc import Callable, Iterable
 from functools import wraps
+from operator import index as as_integer
 from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from ckpt_client.call import NEVER_NS
@@ -161,8 +162,8 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
     fields = None
     if attributes is not None:
         try:
-            fields = [int(field) for field in CheckpointCreationAttributes(*attributes)]
-        except (TypeError, ValueError):
+            fields = [as_integer(field) for field in CheckpointCreationAttributes(*attributes)]
+        except TypeError:
             refuse(codes.INVALID_PARAM, f"creation attributes are six integers, not {attributes!r}")
         fault = fault_of(fields)
         if fault:

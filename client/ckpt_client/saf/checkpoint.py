@@ -11,10 +11,14 @@ from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.ask import Ask, as_invocation, as_vector, named, refuse
-from ckpt_client.saf.runner import Cancellable
 from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_protocol import codes
-from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_SECTIONS_ANY, SA_TIME_END
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_READ,
+    SA_CKPT_CHECKPOINT_WRITE,
+    SA_CKPT_SECTIONS_ANY,
+    SA_TIME_END,
+)
 from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
@@ -35,8 +39,7 @@ class Checkpoint:
         """Only for `checkpoint_open`."""
         self.service = service
         self._inner = inner
-        self._tracking: Cancellable | None = None
-        self._told = object()
+        self._tracking: _Tracking | None = None
 
     @property
     def name(self) -> bytes:
@@ -164,6 +167,7 @@ class Checkpoint:
         """
         call = "saCkptCheckpointSynchronizeAsync"
         opened = self._begin(call)
+        opened.check(call, SA_CKPT_CHECKPOINT_WRITE)
         number = named(call)(as_invocation)(invocation)
         ask = opened.synchronize(DEFAULT, self.service.inner.timeout_ns)._replace(call=call)
         if opened.attributes.sync:
@@ -201,23 +205,28 @@ class Checkpoint:
         if self._tracking is not None:
             named(call)(refuse)(codes.EXIST, "the checkpoint is tracked already")
         changes = self.service.run(self._inner.begin_tracking())
-        self._tracking = self.service.spawn(self._tell(changes, tell))
+        tracking = self._tracking = _Tracking()
 
-    async def _tell(self, lists: AsyncIterator[list[SectionChange]], tell: "TrackCallback") -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async for changes in lists:
-                told: asyncio.Future[None] = loop.create_future()
-
-                def call(changes: list[SectionChange] = changes, told: asyncio.Future[None] = told) -> None:
-                    loop.call_soon_threadsafe(_settle, told)
-                    tell(self, changes)
-
-                self.service.put(self._told, call)
-                await told
-        except SaAisError as error:
-            if error.code != codes.BAD_HANDLE:
+        def ended(_: Any, error: SaAisError | None) -> None:
+            if error is not None and error.code != codes.BAD_HANDLE:
                 logger.warning("checkpoint %r is tracked no more: %s", self.name, error)
+
+        self.service.begin(lambda: self._tell(changes, tell, tracking), ended, tracking)
+
+    async def _tell(
+        self, lists: AsyncIterator[list[SectionChange]], tell: "TrackCallback", tracking: "_Tracking"
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        async for changes in lists:
+            told: asyncio.Future[None] = loop.create_future()
+
+            def call(changes: list[SectionChange] = changes, told: asyncio.Future[None] = told) -> None:
+                loop.call_soon_threadsafe(_settle, told)
+                tell(self, changes)
+
+            if not self.service.put(tracking, call):
+                return
+            await told
 
     def track_stop(self) -> None:
         """Have no more changes told, not even those that wait for `dispatch`.
@@ -233,8 +242,11 @@ class Checkpoint:
     def _stop_tracking(self) -> None:
         tracking, self._tracking = self._tracking, None
         if tracking is not None:
-            tracking.cancel()
-            self.service.cancel(self._told)
+            self.service.cancel(tracking)
+
+
+class _Tracking:
+    """The owner of what one `track` tells."""
 
 
 def _settle(told: "asyncio.Future[None]") -> None:

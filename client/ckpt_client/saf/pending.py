@@ -7,6 +7,7 @@ from one thread has all its callbacks there.
 import contextlib
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -25,20 +26,22 @@ class PendingCallbacks:
         self.changed = threading.Condition()
         self.closed = False
         self._waiting: deque[tuple[object, Callback]] = deque()
+        self._gone: weakref.WeakSet[object] = weakref.WeakSet()
         self._pipe: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, owner: object, callback: Callback) -> None:
-        """A callback is due, unless the queue is closed."""
+    def put(self, owner: object, callback: Callback) -> bool:
+        """A callback is due; False: not any more, the queue is closed or its owner was cancelled."""
         with self.changed:
-            if self.closed:
-                return
+            if self.closed or owner in self._gone:
+                return False
             self._waiting.append((owner, callback))
             if len(self._waiting) == 1:
                 self._ring()
             self.changed.notify_all()
+            return True
 
     def take(self) -> Callback | None:
         """The oldest callback, which is no longer pending then; None where there is none."""
@@ -51,8 +54,12 @@ class PendingCallbacks:
             return callback
 
     def cancel(self, owner: object) -> None:
-        """Forget the callbacks of one owner (R63)."""
+        """Forget the callbacks of one owner (R63), and take none of it from now on.
+
+        What was under way in the service's thread may put one after its owner was closed in the program's.
+        """
         with self.changed:
+            self._gone.add(owner)
             if not self._waiting:
                 return
             self._waiting = deque(entry for entry in self._waiting if entry[0] is not owner)

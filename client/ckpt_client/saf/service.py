@@ -131,6 +131,7 @@ class CheckpointService:
             self._dispatch_until_finalized()
             return
         for _ in range(1 if mode is DispatchFlags.ONE else len(self._pending)):
+            self._check_process(call)
             callback = self._pending.take()
             if callback is None:
                 return
@@ -139,6 +140,7 @@ class CheckpointService:
     def _dispatch_until_finalized(self) -> None:
         pending = self._pending
         while True:
+            self._check_process("saCkptDispatch")  # A callback may have forked.
             self._runner.wait(lambda: bool(len(pending)) or pending.closed, pending.changed)
             callback = pending.take()
             if callback is not None:
@@ -208,12 +210,15 @@ class CheckpointService:
 
     def check(self, call: str) -> None:
         """The service is this process's, and not finalized. Raises: SaAisError BAD_HANDLE."""
+        self._check_process(call)
+        if self._pending.closed:
+            raise named_error(codes.BAD_HANDLE, "the service is finalized", call)
+
+    def _check_process(self, call: str) -> None:
         if self._pid != os.getpid():
             raise named_error(
                 codes.BAD_HANDLE, "the service belongs to the process that forked this one", call
             )
-        if self._pending.closed:
-            raise named_error(codes.BAD_HANDLE, "the service is finalized", call)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Wait for a call's end."""
@@ -227,8 +232,10 @@ class CheckpointService:
     ) -> None:
         """Have an asynchronous call run, and its outcome told on the loop, unless its owner is closed."""
         token = object(), owner
+        over = False
 
         async def see_to_its_end() -> None:
+            nonlocal over
             try:
                 result = await work()
             except SaAisError as error:
@@ -236,9 +243,12 @@ class CheckpointService:
             else:
                 ended(result, None)
             finally:
+                over = True
                 self._under_way.pop(token, None)
 
         self._under_way[token] = self._runner.spawn(see_to_its_end())
+        if over:  # It had ended before it was noted.
+            self._under_way.pop(token, None)
 
     def cancel(self, owner: object) -> None:
         """Forget what is pending, or under way, for one checkpoint (R63)."""
@@ -252,9 +262,9 @@ class CheckpointService:
         """Have something run until it is cancelled, or the service finalized."""
         return self._runner.spawn(coroutine)
 
-    def put(self, owner: object, callback: Callable[[], object]) -> None:
-        """A callback for `dispatch`."""
-        self._pending.put(owner, callback)
+    def put(self, owner: object, callback: Callable[[], object]) -> bool:
+        """A callback for `dispatch`; False: its owner is cancelled, or the service finalized."""
+        return self._pending.put(owner, callback)
 
     @property
     def inner(self) -> AsyncCheckpointService:
