@@ -10,14 +10,14 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from ckpt_client import calls
 from ckpt_client.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.attachment import State
 from ckpt_client.blocking import DETACH_NS
-from ckpt_client.call import NEVER_NS
+from ckpt_client.call import NEVER_NS, Call
 from ckpt_client.connecting import CONNECT_NS, failure_of, look_up
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
@@ -76,7 +76,7 @@ class AsyncConnection:
         self._users = 0
         self._closing = False
         self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
-        self._futures: dict[int, asyncio.Future[None]] = {}
+        self._waiters: dict[int, Callable[[Call], None]] = {}
         self._link: _Link | None = None
         self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None
         self._connector: asyncio.Task[None] | None = None
@@ -183,40 +183,60 @@ class AsyncConnection:
 
         Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
         """
-        if not self._users:
-            raise error_of(codes.BAD_HANDLE, "the connection is closed")
         if asyncio.get_running_loop() is not self._loop:
             raise error_of(codes.BAD_HANDLE, "the connection belongs to another event loop: open it here")
-        session = self._session
-        call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def wake(_: Call) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        call = self.start(kind, handle, body, timeout_ns, wake)
         if not call.done:
-            future = self._loop.create_future()
-            self._futures[call.number] = future
-            if (
-                session.attached
-                and session.outgoing
-                and not self._flush_due
-                and session.wake_ns >= self._timer_ns
-            ):
-                # The usual case: nothing to do but to write, together with what else is asked in this turn.
-                self._flush_due = True
-                self._loop.call_soon(self._flush)
-            else:
-                self._settle()
             try:
                 await future
             except BaseException:
                 # Cancelled, or closed as a coroutine that nobody runs any more.
-                self._futures.pop(call.number, None)
-                session.abandon(call, _monotonic_ns())
-                if not self._loop.is_closed():
-                    self._settle()
+                self.give_up(call)
                 raise
-        else:
-            self._settle()
         if call.code != codes.OK:
             raise error_of(call.code, call.text, call.index)
         return call.payload
+
+    def start(
+        self, kind: int, handle: int, body: bytes, timeout_ns: int, done: Callable[[Call], None]
+    ) -> Call:
+        """Ask something; `done` is called with the call at its end, unless it has ended already here.
+
+        In the loop's thread only. Raises: SaAisError BAD_HANDLE once the connection is closed.
+        """
+        if not self._users:
+            raise error_of(codes.BAD_HANDLE, "the connection is closed")
+        session = self._session
+        call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
+        if call.done:
+            self._settle()
+            return call
+        self._waiters[call.number] = done
+        if (
+            session.attached
+            and session.outgoing
+            and not self._flush_due
+            and session.wake_ns >= self._timer_ns
+        ):
+            # The usual case: nothing to do but to write, together with what else is asked in this turn.
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        else:
+            self._settle()
+        return call
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for a call's end any more."""
+        self._waiters.pop(call.number, None)
+        self._session.abandon(call, _monotonic_ns())
+        if not self._loop.is_closed():
+            self._settle()
 
     # -- the link's events
 
@@ -311,12 +331,13 @@ class AsyncConnection:
         session = self._session
         finished = session.finished
         if finished:
-            futures = self._futures
-            for call in finished:
-                future = futures.pop(call.number, None)
-                if future is not None and not future.done():
-                    future.set_result(None)
+            waiters = self._waiters
+            ended = finished.copy()
             finished.clear()
+            for call in ended:
+                done = waiters.pop(call.number, None)
+                if done is not None:
+                    done(call)
         if session.state in (State.UNLINKED, State.ENDED):
             self._drop_transport()
             if session.state is State.UNLINKED and self._connector is None and self._wants_link():

@@ -39,7 +39,7 @@ def test_a_write_cancelled_at_every_turn(scheme: str, start: Start, service: Fak
                 return table.write("k", str(turn))
 
             await cancel_everywhere(prepare, lambda turn: check_table(table, turn))
-            assert table._connection._futures == {}
+            assert table._connection._waiters == {}
             assert table._connection._session.calls == {}
         assert_loop_is_clean()
 
@@ -66,7 +66,7 @@ def test_a_write_cancelled_at_every_turn_while_its_link_is_lost(
 
             turns = await cancel_everywhere(prepare, check)
             assert turns > 3
-            assert table._connection._futures == {}
+            assert table._connection._waiters == {}
         assert_loop_is_clean()
 
     run_clean(work)
@@ -98,7 +98,7 @@ def test_a_write_cancelled_at_every_turn_of_a_move(start: Start, service: FakeSe
 
             turns = await cancel_everywhere(prepare, check)
             assert turns > 3
-            assert connection._futures == {} and connection._second is None
+            assert connection._waiters == {} and connection._second is None
         assert_loop_is_clean()
 
     run_clean(work)
@@ -233,7 +233,7 @@ def test_a_coroutine_that_nobody_runs_any_more_leaves_nothing(start: Start) -> N
             write = table.write("k", "v")
             write.send(None)  # As a task does up to the first suspension.
             write.close()
-            assert table._connection._futures == {}
+            assert table._connection._waiters == {}
             assert table._connection._session.calls == {}
             await check_table(table, 1)
 

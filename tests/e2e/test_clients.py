@@ -107,7 +107,7 @@ def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -
                     assert found == [str(counted).encode(), b"-"]
 
                 assert await cancel_everywhere(prepare, check) > 5
-                assert table._connection._futures == {}
+                assert table._connection._waiters == {}
                 # What was opened for a task that was cancelled is closed sooner or later.
                 while {row[0]: row[5] for row in cluster.describe("checkpoints")} != {b"x": 1, b"y": 0}:
                     await check(0)

@@ -48,7 +48,7 @@ class AsyncCheckpointService:
         self.required_version = required
         self.timeout_ns = timeout_ns
         self.finalized = False
-        self._connection = connection
+        self.connection = connection
         self._new = is_new(required)
         self._opened: dict[int, Opened] = {}
 
@@ -89,7 +89,7 @@ class AsyncCheckpointService:
         for opened in self._opened.values():
             opened.closed = "the service is finalized"
         self._opened.clear()
-        await self._connection.release()
+        await self.connection.release()
 
     async def checkpoint_open(
         self,
@@ -149,21 +149,16 @@ class AsyncCheckpointService:
         """A checkpoint is closed."""
         self._opened.pop(opened.handle, None)
 
-    @property
-    def next_number(self) -> int:
-        """The number that the next request will have."""
-        return self._connection.next_number
-
     async def ask(self, ask: Ask, handle: int = 0) -> Any:
         """One request; the answer's payload."""
         try:
-            return await self._connection.call(ask.kind, handle, ask.body, ask.timeout_ns or self.timeout_ns)
+            return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns or self.timeout_ns)
         except SaAisError as error:
             raise self.translated(error, ask.call) from None
 
     async def ask_untranslated(self, ask: Ask, handle: int) -> Any:
         """The same; an error is as the connection tells it, so that a session's end is BAD_HANDLE."""
-        return await self._connection.call(ask.kind, handle, ask.body, ask.timeout_ns)
+        return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns)
 
     def translated(self, error: SaAisError, call: str) -> SaAisError:
         """The error as this version of the interface tells it (R6).
@@ -172,7 +167,7 @@ class AsyncCheckpointService:
         and BAD_HANDLE before; that nobody serves is UNAVAILABLE, and TRY_AGAIN before.
         """
         code = error.code
-        if self._new and code == codes.BAD_HANDLE and self._connection.ended and not self.finalized:
+        if self._new and code == codes.BAD_HANDLE and self.connection.ended and not self.finalized:
             error = error_of(codes.UNAVAILABLE, f"{error.text}; finalize and initialize again")
         elif not self._new and code == codes.UNAVAILABLE:
             error = error_of(codes.TRY_AGAIN, error.text)
@@ -204,10 +199,15 @@ class AsyncCheckpoint:
         """The number of this open, among those of its service."""
         return self.opened.handle
 
+    @property
+    def tracked(self) -> bool:
+        """Whether it is, or was, tracked: its own updates are noted then."""
+        return self._own is not None
+
     async def ask(self, ask: Ask) -> Any:
         """One request on this checkpoint; the answer's payload."""
         if self._own is not None and ask.kind == Kind.UPDATE:
-            self._own.note(self.service.next_number)
+            self._own.note(self.service.connection.next_number)
         return await self.service.ask(ask, self.opened.handle)
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ A wrong argument is refused here with its code, in the order of R7: the handle, 
 wrong with the rest. The blocking and the asyncio service share all of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from operator import index as as_integer
 from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, TypeVar
@@ -269,8 +269,3 @@ def _content(given: Any, size_max: int, index: int = -1) -> bytes:
     if len(content) > CALL_BYTES_MAX:
         refuse(codes.NO_RESOURCES, f"{len(content)} bytes exceed {CALL_BYTES_MAX} in one call", index)
     return content
-
-
-def as_vector(io_vector: Iterable[Any]) -> Any:
-    """The elements as a list, so that what yields them runs in its own thread; anything else as it is."""
-    return list(io_vector) if isinstance(io_vector, Iterable) else io_vector

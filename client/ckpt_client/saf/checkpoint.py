@@ -9,8 +9,9 @@ from ckpt_client import calls
 from ckpt_client.calls import Key
 from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
-from ckpt_client.saf.answers import code_of
-from ckpt_client.saf.ask import Ask, as_invocation, as_vector, named, refuse
+from ckpt_client.saf.answers import code_of, created_id, descriptor_of, values_of
+from ckpt_client.saf.ask import Ask, as_invocation, named, refuse
+from ckpt_client.saf.opened import Opened
 from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
@@ -56,12 +57,14 @@ class Checkpoint:
         """The number of this open, among those of its service."""
         return self._inner.handle
 
-    def _begin(self, call: str) -> Any:
+    def _begin(self, call: str) -> Opened:
         self.service.check(call)
         return self._inner.opened
 
     def _ask(self, ask: Ask) -> Any:
-        return self.service.run(self._inner.ask(ask))
+        if self._inner.tracked and ask.kind == Kind.UPDATE:
+            return self.service.run(self._inner.ask(ask))
+        return self.service.ask(ask, self._inner.opened.handle)
 
     def close(self) -> None:
         """Source: saCkptCheckpointClose (R62 to R64)."""
@@ -82,19 +85,16 @@ class Checkpoint:
 
     def status_get(self) -> CheckpointDescriptor:
         """Source: saCkptCheckpointStatusGet (R83 to R87)."""
-        self.service.check("saCkptCheckpointStatusGet")
-        descriptor: CheckpointDescriptor = self.service.run(self._inner.status_get())
-        return descriptor
+        return descriptor_of(self._ask(self._begin("saCkptCheckpointStatusGet").status_get()))
 
     def section_create(
         self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
     ) -> bytes:
         """The new section's id. Source: saCkptSectionCreate (R88 to R102)."""
-        self.service.check("saCkptSectionCreate")
-        created: bytes = self.service.run(
-            self._inner.section_create(section_id, expiration_time, initial_data)
+        opened = self._begin("saCkptSectionCreate")
+        return created_id(
+            section_id, self._ask(opened.section_create(section_id, expiration_time, initial_data))
         )
-        return created
 
     def section_delete(self, section_id: Key) -> None:
         """Source: saCkptSectionDelete (R103)."""
@@ -151,9 +151,7 @@ class Checkpoint:
 
         Source: saCkptCheckpointRead (R126 to R133).
         """
-        self.service.check("saCkptCheckpointRead")
-        read: list[bytes] = self.service.run(self._inner.read(as_vector(io_vector)))
-        return read
+        return values_of(self._ask(self._begin("saCkptCheckpointRead").read(io_vector)))
 
     def synchronize(self, timeout_ns: int = DEFAULT) -> None:
         """Wait until all replicas have what was written before. Source: saCkptCheckpointSynchronize."""

@@ -14,6 +14,11 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
+from ckpt_client.aio_connection import AsyncConnection
+from ckpt_client.call import Call
+from ckpt_client.errors import error_of
+from ckpt_protocol import codes
+
 Result = TypeVar("Result")
 
 _EXIT_S: Final = 2.0
@@ -32,6 +37,9 @@ class Runner(Protocol):
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run it to its end; its result, or what it raises. An interrupted caller cancels it."""
+
+    def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+        """Make one request, as `AsyncConnection.call`; what nearly every call of a program is."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
         """Have it run; nobody waits."""
@@ -66,6 +74,19 @@ class LoopThread:
             future.cancel()
             raise
 
+    def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+        """Make one request, as `AsyncConnection.call`: without a task, which costs more than all the rest."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a blocking call in the service's own thread")
+        asked = _Asked()
+        self._loop.call_soon_threadsafe(asked.start, connection, kind, handle, body, timeout_ns)
+        try:
+            asked.ended.acquire()
+        except BaseException:
+            self._loop.call_soon_threadsafe(asked.give_up, connection)
+            raise
+        return asked.payload()
+
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
         """Have it run; nobody waits."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -82,6 +103,46 @@ class LoopThread:
         """Wait until the predicate holds."""
         with condition:
             condition.wait_for(predicate)
+
+
+class _Asked:
+    """One request between two threads: the loop's makes it, the other waits until `ended` can be taken."""
+
+    __slots__ = ("call", "ended", "refusal")
+
+    def __init__(self) -> None:
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self.call: Call | None = None
+        self.refusal: BaseException | None = None
+
+    def start(
+        self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int
+    ) -> None:
+        try:
+            self.call = connection.start(kind, handle, body, timeout_ns, self.end)
+        except BaseException as error:
+            self.refusal = error
+            self.ended.release()
+        else:
+            if self.call.done:
+                self.ended.release()
+
+    def end(self, call: Call) -> None:
+        self.ended.release()
+
+    def give_up(self, connection: AsyncConnection) -> None:
+        if self.call is not None:
+            connection.give_up(self.call)
+
+    def payload(self) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        call = self.call
+        assert call is not None, "ended before it began"
+        if call.code != codes.OK:
+            raise error_of(call.code, call.text, call.index)
+        return call.payload
 
 
 _shared: LoopThread | None = None

@@ -14,7 +14,7 @@ from ckpt_client.calls import Key
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
-from ckpt_client.saf.ask import as_invocation, named
+from ckpt_client.saf.ask import Ask, as_invocation, named
 from ckpt_client.saf.checkpoint import Checkpoint
 from ckpt_client.saf.pending import PendingCallbacks
 from ckpt_client.saf.runner import Cancellable, Runner, finalize_at_exit, shared_runner
@@ -204,7 +204,7 @@ class CheckpointService:
     def checkpoint_unlink(self, name: Key) -> None:
         """Free a name: the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
         self.check("saCkptCheckpointUnlink")
-        self.run(self._inner.ask(self._inner.plan_unlink(name)))
+        self.ask(self._inner.plan_unlink(name))
 
     # -- for the checkpoints
 
@@ -223,6 +223,15 @@ class CheckpointService:
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Wait for a call's end."""
         return self._runner.run(coroutine)
+
+    def ask(self, ask: Ask, handle: int = 0) -> Any:
+        """One request; the answer's payload."""
+        inner = self._inner
+        timeout_ns = ask.timeout_ns or inner.timeout_ns
+        try:
+            return self._runner.ask(inner.connection, ask.kind, handle, ask.body, timeout_ns)
+        except SaAisError as error:
+            raise inner.translated(error, ask.call) from None
 
     def begin(
         self,
