@@ -14,8 +14,8 @@ MUTANT_SEEDS ?= 2000
 BENCH ?=
 MINUTES ?= 10
 
-.PHONY: help venv demo test test-slow check format bench bench-kill bench-silence bench-handover \
-	bench-join soak sweep sweep-mutants clean
+.PHONY: help venv demo test test-slow check conformance format bench bench-time-outs bench-kill bench-silence \
+	bench-handover bench-join soak sweep sweep-mutants clean
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
@@ -23,6 +23,8 @@ help:
 	@echo 'make test-slow                  those that take minutes: every node restarted at every delay, …'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
 	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
+	@echo 'make bench-time-outs            calls that nobody answers, against the time-outs that they were given'
+	@echo 'make conformance                every requirement of the SAF service, in all worlds; writes docs/conformance.md'
 	@echo 'make bench-kill                 20 kills of the active node: time to the next write, nothing lost'
 	@echo 'make bench-silence              the active host falls silent: time to the next write'
 	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
@@ -67,6 +69,12 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m bench $(BENCH)
+
+bench-time-outs: $(INSTALLED)
+	$(BIN)/python -m bench.time_outs
+
+conformance: $(INSTALLED)
+	$(BIN)/python -m pytest tests/conformance --conformance-table docs/conformance.md
 
 bench-kill: $(INSTALLED)
 	$(BIN)/python -m bench.kill $(BENCH)

@@ -20,6 +20,7 @@ from bench.processes import choose_cores, pin_to
 from bench.report import as_json, print_growths, print_holding, print_outcomes
 from bench.rigs import CkptdRig, FloorRig
 from bench.scale import Growth, Holding, measure_checkpoints, measure_sections
+from bench.time_outs import Kept, measure_time_outs, print_time_outs
 
 ROUNDS = 15
 
@@ -35,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=1, metavar="N", help="spread the processes over N cores")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="rounds of each contender")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with TEXT in their title")
+    parser.add_argument("--no-time-outs", action="store_true", help="leave out calls that nobody answers")
     parser.add_argument(
         "--no-scale", action="store_true", help="leave out 100,000 sections, 10,000 checkpoints"
     )
@@ -95,8 +97,14 @@ def main() -> None:
         growths += measure_checkpoints(pinned, arguments.rounds)
         print_growths(console, growths)
         print_holding(console, holding)
+    kept: list[Kept] = []
+    if not arguments.no_time_outs:
+        console.print("[dim]time-outs")
+        kept = measure_time_outs()
+        print_time_outs(console, kept)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(facts, outcomes, growths, holding), indent=1) + "\n")
+        measured = as_json(facts, outcomes, growths, holding, kept)
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,8 @@ CASES: Final = (
         lambda rig, value: rig.write_hundred(value),
         Goal(cpu_max=2.5, p50_max=2.5),
     ),
+    Case("SAF service, overwrite, sync", 3, _K1, 300, lambda rig, value: rig.saf_write(value)),
+    Case("SAF service, read, local", 3, _K1, 1000, lambda rig, value: rig.saf_read(value)),
     Case(
         "32 callers, write, sync",
         3,

@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from bench.cases import Case, Outcome
 from bench.measure import Figures, Ratios
 from bench.scale import RATIO_MAX, Growth, Holding
+from bench.time_outs import Kept
 
 PROCESSES: Final = ("client", "node", "replica 1", "replica 2")
 
@@ -73,6 +74,7 @@ def as_json(
     outcomes: Sequence[Outcome],
     growths: Sequence[Growth],
     holding: Holding | None,
+    kept: Sequence[Kept],
 ) -> dict[str, object]:
     """Everything, as `--json` writes it."""
     return {
@@ -100,6 +102,7 @@ def as_json(
             }
             for g in growths
         ],
+        "time_outs": [{**asdict(one), "met": one.met} for one in kept],
         "holding": None
         if holding is None
         else {**asdict(holding), "goal_bytes": holding.goal_bytes, "met": holding.met},

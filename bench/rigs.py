@@ -13,7 +13,13 @@ from bench.loops import runner
 from bench.measure import Run, blocking
 from bench.processes import FloorCluster
 from ckpt_client import AsyncTable, Table
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS
+from ckpt_client.saf import Checkpoint, CheckpointCreationAttributes, CheckpointService
+from ckpt_protocol.constants import (
+    OPEN_FLAGS_ALL,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+)
 from ckptd.testing import LocalCluster
 
 KEYS: Final = tuple(b"section-%d" % i for i in range(100))
@@ -86,6 +92,14 @@ class FloorRig(Rig):
         client.write([(key, value) for key in KEYS], self._acknowledgements)
         return blocking(lambda i: client.read(KEYS[i % 100], remote))
 
+    def saf_write(self, value: bytes) -> Run:
+        """Writes of one section; there is no faster floor for the SAF service."""
+        return self.write(value)
+
+    def saf_read(self, value: bytes) -> Run:
+        """Reads of one section."""
+        return self.read(value)
+
     def callers_write(self, value: bytes) -> Run:
         """Writes of 32 asyncio callers."""
         client = self._async
@@ -107,6 +121,7 @@ class CkptdRig(Rig):
         self.cluster: Final = self.stack.enter_context(LocalCluster(nodes, name="bench", cores=pinned))
         self._tables: dict[tuple[int, int], Table] = {}
         self._async: AsyncTable | None = None
+        self._saf: Checkpoint | None = None
 
     def pids(self, remote: bool = False) -> dict[str, int]:
         """The processes that take part; with `remote` the client talks to node `b`."""
@@ -124,6 +139,29 @@ class CkptdRig(Rig):
             self.stack.callback(table.close)
             self._tables[flags, node] = table
         return self._tables[flags, node]
+
+    def _checkpoint(self) -> Checkpoint:
+        if self._saf is None:
+            service = CheckpointService.initialize(address=self.cluster.address(0))
+            self.stack.callback(service.finalize)
+            flags, size = SA_CKPT_WR_ALL_REPLICAS, 1000 * SECTION_BYTES
+            attributes = CheckpointCreationAttributes(flags, size, SA_TIME_END, 1000, SECTION_BYTES, 64)
+            self._saf = service.checkpoint_open("safCkpt=bench", OPEN_FLAGS_ALL, attributes)
+            for key in KEYS:
+                self._saf.section_create(key)
+        return self._saf
+
+    def saf_write(self, value: bytes) -> Run:
+        """Overwrites of one section by the blocking SAF service."""
+        overwrite = self._checkpoint().overwrite
+        return blocking(lambda i: overwrite(KEYS[i % 100], value))
+
+    def saf_read(self, value: bytes) -> Run:
+        """Reads of one section by the blocking SAF service."""
+        checkpoint = self._checkpoint()
+        for key in KEYS:
+            checkpoint.overwrite(key, value)
+        return blocking(lambda i: checkpoint.read([(KEYS[i % 100], None, 0)]))
 
     def _async_table(self) -> AsyncTable:
         if self._async is None:
