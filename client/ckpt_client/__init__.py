@@ -15,6 +15,7 @@ from ckpt_client.table import Table
 if TYPE_CHECKING:
     from ckpt_client.aio import AsyncTable
     from ckpt_client.aio_connection import AsyncConnection
+    from ckpt_client.tracking import SectionChange, SectionChangeT
 
 __all__ = [
     "AsyncConnection",
@@ -24,13 +25,20 @@ __all__ = [
     "Connection",
     "Error",
     "SaAisError",
+    "SectionChange",
+    "SectionChangeT",
     "SectionDescriptor",
     "Status",
     "Table",
 ]
 
 # asyncio takes longer to import than all the rest: a program that only blocks need not wait for it.
-_LATE = {"AsyncTable": "ckpt_client.aio", "AsyncConnection": "ckpt_client.aio_connection"}
+_LATE = {
+    "AsyncTable": "ckpt_client.aio",
+    "AsyncConnection": "ckpt_client.aio_connection",
+    "SectionChange": "ckpt_client.tracking",
+    "SectionChangeT": "ckpt_client.tracking",
+}
 
 
 def __getattr__(name: str) -> Any:

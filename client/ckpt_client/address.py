@@ -128,7 +128,12 @@ def is_given(address: str | Iterable[str] | None) -> bool:
 
 
 def choose_key(key: str | bytes | None) -> bytes:
-    """The cluster's key that a program gave, else that of `CKPTD_KEY`; empty for none. Text is UTF-8."""
+    """The cluster's key that a program gave, else that of `CKPTD_KEY`; empty for none. Text is UTF-8.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
     if key is None:
         key = os.environ.get(KEY_VARIABLE, "")
+    if not isinstance(key, str | bytes | bytearray):
+        raise error_of(codes.INVALID_PARAM, f"a cluster's key is text or bytes, not a {type(key).__name__}")
     return key.encode() if isinstance(key, str) else bytes(key)

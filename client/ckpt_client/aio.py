@@ -13,7 +13,7 @@ from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.calls import Attributes, Key, Opening, SectionDescriptor, Status, Value
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
-from ckpt_client.tracking import OwnUpdates, SectionChange, Tracker, begin, follow
+from ckpt_client.tracking import OwnUpdates, SectionChange, Tracker, begin, follow, one_by_one
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
@@ -306,7 +306,8 @@ class AsyncTable:
     async def track(self) -> AsyncIterator[SectionChange]:
         """Every change from now on, in order, but for those made by this table; see `SectionChange`.
 
-        It begins when the first one is asked for. None is missed while the node, or the way to it, changes.
+        It has begun when this returns: what is read then is not older than what is told. None is missed while
+        the node, or the way to it, changes.
         """
         if self._own is None:
             self._own = OwnUpdates()
@@ -317,13 +318,18 @@ class AsyncTable:
                 self._refuse_closed()
             return await self._connection.call(kind, self._handle, body, timeout_ns)
 
-        try:
-            await begin(ask, tracker)
-            async for changes in follow(ask, tracker):
-                for change in changes:
+        async def follow_on() -> AsyncIterator[SectionChange]:
+            try:
+                async for change in one_by_one(follow(ask, tracker)):
                     yield change
+            except SaAisError as error:
+                self._fail("track", error)
+
+        try:
+            await begin(ask, tracker, self._timeout_ns)
         except SaAisError as error:
             self._fail("track", error)
+        return follow_on()
 
     # -- the end
 

@@ -73,7 +73,7 @@ class Tracking:
                 return await connection.call(kind, handle, body, limit_ns)
 
             tracker = Tracker()
-            await begin(ask, tracker)
+            await begin(ask, tracker, timeout_ns)
             return follow(ask, tracker)
         except BaseException:
             connection.leave()

@@ -379,7 +379,7 @@ class Table:
                 return False
             self._fail("look at", error)
 
-    def SetAutoActivate(self, autoActivate: bool) -> None:
+    def SetAutoActivate(self, autoActivate: bool = True) -> None:
         """Whether a call without an active replica activates the local one: for this table and later ones."""
         Table._auto_activate = bool(autoActivate)
         self.autoActivate = bool(autoActivate)

@@ -199,6 +199,13 @@ async def follow(ask: AskOne, tracker: Tracker) -> AsyncIterator[list[SectionCha
             await asyncio.sleep(AGAIN_S)
 
 
+async def one_by_one(lists: AsyncIterator[list[SectionChange]]) -> AsyncIterator[SectionChange]:
+    """Each change by itself."""
+    async for changes in lists:
+        for change in changes:
+            yield change
+
+
 def _is_without_active(error: SaAisError) -> bool:
     return error.code == codes.NOT_EXIST and error.index < 0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +170,39 @@ def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
         done = run_asp(cluster, "a", "--strict", f"examples/{arguments[0]}", *arguments[1:])
         assert says in done.stdout, done.stdout + done.stderr
     unlink(cluster, "phonebook")  # ("jobs" is gone by itself: its hour of retention was 3.6 ms.)
+
+
+# -- a program and its standby
+
+
+def test_the_warm_standby_takes_over_where_the_active_program_was_killed(cluster: LocalCluster) -> None:
+    def start(node: str, name: str, jobs: int) -> subprocess.Popen[str]:
+        environment = {**os.environ, "CKPTD_ADDRESS": cluster.address(node)}
+        command = [sys.executable, "examples/warm_standby.py", name, str(jobs)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def said(program: subprocess.Popen[str]) -> str:
+        assert program.stdout is not None
+        return program.stdout.readline().strip()
+
+    ada = start("a", "ada", 100_000)
+    programs = [ada]
+    try:
+        assert said(ada) == "ada is active, and goes on behind job 0"
+        with Table("warm-standby", address=cluster.address("c")) as table:
+            cluster.wait_until(lambda: "done" in table, "the first job")
+        grace = start("b", "grace", 3)
+        programs.append(grace)
+        assert said(grace) == "grace is the standby of ada"
+        ada.kill()
+        takes_over = re.fullmatch(r"grace is active, and goes on behind job (\d+)", said(grace))
+        assert takes_over is not None
+        done = int(takes_over[1])
+        assert done >= 1
+        assert said(grace) == f"grace ends after job {done + 3}"
+        assert grace.wait(10) == 0
+    finally:
+        for program in programs:
+            program.kill()
+            program.communicate()
+    unlink(cluster, "warm-standby")

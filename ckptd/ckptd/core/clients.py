@@ -87,7 +87,7 @@ class Clients:
                     self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
                     continue
                 if kind == Kind.TRACK:
-                    body = pack_body([handle, *unpack_array(body, 1)])
+                    unpack_array(body, 1)  # It is looked into wherever it waits.
                 request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
                 if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
                     text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"

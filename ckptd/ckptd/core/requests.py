@@ -106,7 +106,7 @@ class Requests:
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return
-        if request.kind == Kind.TRACK and not waits and unpack_array(request.body, 2)[1] is not None:
+        if request.kind == Kind.TRACK and not waits and unpack_array(request.body, 1)[0] is not None:
             self.tracks.wait(request)
         elif waits:
             self._hold(request)
@@ -152,7 +152,7 @@ class Requests:
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
         if request.kind == Kind.TRACK:  # Where it begins; later it tells only what is known to be committed.
-            return unpack_array(request.body, 2)[1] is None
+            return unpack_array(request.body, 1)[0] is None
         if request.kind != Kind.READ:
             return True
         try:

@@ -49,7 +49,8 @@ Row = list[Any]
 
 
 class Tracks:
-    """The TRACK requests that wait here: by checkpoint, then by session and handle, of which each has one."""
+    """The TRACK requests that wait here: by checkpoint, then by session and number, so that a repeated one is
+    the same."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Tracks:
 
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; where nothing did the request waits. Raises: Refusal, FrameError."""
-        _, after, *tenure = unpack_array(request.body, 2)
+        after, *tenure = unpack_array(request.body, 1)
         if after is None and replica.active is not None:
             replica.active.flush_batch()  # What was done before is no news.
         body = changes_after(replica, request.session, after, tenure[0] if tenure else 0)
@@ -81,7 +82,7 @@ class Tracks:
             self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
             return
         waiting = self.waiting.setdefault(request.creation_id, {})
-        place = request.session, unpack_array(request.body, 1)[0]
+        place = request.session, request.number
         self.count += place not in waiting
         waiting[place] = request
         self.context.wake_at(request.since_ns + TRACK_WAIT_NS)
@@ -112,7 +113,7 @@ class Tracks:
                 if request.since_ns <= over_ns:
                     del waiting[place]
                     self.count -= 1
-                    _, after, *tenure = unpack_array(request.body, 2)
+                    after, *tenure = unpack_array(request.body, 1)
                     self.answer(request, answer_ok([after, [], tenure[0] if tenure else 0]))
             if not waiting:
                 del self.waiting[creation_id]

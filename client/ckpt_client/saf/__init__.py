@@ -7,7 +7,9 @@ return values.
 Source: SAI-AIS-CKPT-B.02.02.
 """
 
-from ckpt_client.errors import SaAisError
+from typing import Any
+
+from ckpt_client.errors import ERROR_CLASSES, SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
 from ckpt_client.saf.checkpoint import Checkpoint, SectionIteration
 from ckpt_client.saf.service import CheckpointService
@@ -44,3 +46,13 @@ __all__ = [
     "SectionIteration",
 ]
 __all__ += [name for name in vars(constants) if name.startswith("SA_")]
+
+_ERRORS = {kind.__name__: kind for kind in ERROR_CLASSES.values()}
+_CODES = {code.name: code for code in SaAisErrorT}
+globals().update(_ERRORS, **_CODES)
+__all__ += [*_ERRORS, *_CODES]
+
+
+def __getattr__(name: str) -> Any:
+    """Tells type checkers of the errors and the codes; at run time only missing names come here."""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,7 @@ from ckpt_client.saf.values import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
-from ckpt_client.tracking import OwnUpdates, Tracker, begin, follow
+from ckpt_client.tracking import OwnUpdates, Tracker, begin, follow, one_by_one
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
@@ -91,6 +91,12 @@ class AsyncCheckpointService:
         self._opened.clear()
         await self.connection.release()
 
+    async def leave(self) -> None:
+        """The same, waiting for nobody: for a service that nobody can reach any more."""
+        if not self.finalized:
+            self.finalized = True
+            self.connection.leave()
+
     async def checkpoint_open(
         self,
         name: Key,
@@ -155,10 +161,6 @@ class AsyncCheckpointService:
             return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns or self.timeout_ns)
         except SaAisError as error:
             raise self.translated(error, ask.call) from None
-
-    async def ask_untranslated(self, ask: Ask, handle: int) -> Any:
-        """The same; an error is as the connection tells it, so that a session's end is BAD_HANDLE."""
-        return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns)
 
     def translated(self, error: SaAisError, call: str) -> SaAisError:
         """The error as this version of the interface tells it (R6).
@@ -311,36 +313,35 @@ class AsyncCheckpoint:
     async def track(self) -> AsyncIterator[SectionChange]:
         """Every change from now on, in order, but for those made by this very handle (see `tracking`).
 
-        It begins when the first one is asked for; `begin_tracking` begins at once. Needs READ.
+        Needs READ. It has begun when this returns: what is read then is not older than what is told.
         """
-        async for changes in await self.begin_tracking():
-            for change in changes:
-                yield change
+        return one_by_one(await self.begin_tracking())
 
     async def begin_tracking(self) -> AsyncIterator[list[SectionChange]]:
-        """Begin to follow now. The changes since then, those that came together in one list."""
+        """The same, those changes that came together in one list."""
         call = "saCkptCheckpointTrack"
         self.opened.check(call, READ)
         if self._own is None:
             self._own = OwnUpdates()
-        tracker = Tracker(self._own)
+        tracker, service = Tracker(self._own), self.service
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
+            # Untranslated: that a session has ended is BAD_HANDLE here, and nothing to wait for.
             self.opened.check(call, READ)
-            return await self.service.ask_untranslated(Ask(call, kind, body, timeout_ns), self.handle)
+            return await service.connection.call(kind, self.opened.handle, body, timeout_ns)
 
-        async def followed() -> AsyncIterator[list[SectionChange]]:
+        async def follow_on() -> AsyncIterator[list[SectionChange]]:
             try:
                 async for changes in follow(ask, tracker):
                     yield changes
             except SaAisError as error:
-                raise self.service.translated(error, call) from None
+                raise service.translated(error, call) from None
 
         try:
-            await begin(ask, tracker, self.service.timeout_ns)
+            await begin(ask, tracker, service.timeout_ns)
         except SaAisError as error:
-            raise self.service.translated(error, call) from None
-        return followed()
+            raise service.translated(error, call) from None
+        return follow_on()
 
 
 class AsyncSectionIteration:

@@ -24,7 +24,7 @@ def created_id(section_id: Any, payload: Any) -> bytes:
 
 def values_of(payload: Any) -> list[bytes]:
     """READ's answer."""
-    if type(payload) is not list:
+    if type(payload) is not list or any(type(value) is not bytes for value in payload):
         calls.misread("READ")
     return payload
 

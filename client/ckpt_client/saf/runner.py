@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.call import Call
@@ -67,20 +67,23 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a blocking call in the service's own thread")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        running = _Running(coroutine)
+        # Whatever interrupts this thread from here on has to find what it handed over.
         try:
-            return future.result()
+            self._loop.call_soon_threadsafe(running.start, self._loop)
+            running.ended.acquire()
         except BaseException:
-            future.cancel()
+            self._loop.call_soon_threadsafe(running.give_up)
             raise
+        return running.result()
 
     def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
         """Make one request, as `AsyncConnection.call`: without a task, which costs more than all the rest."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call in the service's own thread")
         asked = _Asked()
-        self._loop.call_soon_threadsafe(asked.start, connection, kind, handle, body, timeout_ns)
         try:
+            self._loop.call_soon_threadsafe(asked.start, connection, kind, handle, body, timeout_ns)
             asked.ended.acquire()
         except BaseException:
             self._loop.call_soon_threadsafe(asked.give_up, connection)
@@ -103,6 +106,32 @@ class LoopThread:
         """Wait until the predicate holds."""
         with condition:
             condition.wait_for(predicate)
+
+
+class _Running(Generic[Result]):
+    """One coroutine between two threads: the loop's runs it, the other waits until `ended` can be taken."""
+
+    __slots__ = ("_coroutine", "_task", "ended")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self._coroutine: Coroutine[Any, Any, Result] = coroutine
+        self._task: asyncio.Task[Result] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._coroutine)
+        self._task.add_done_callback(lambda _: self.ended.release())
+
+    def give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._coroutine.close()
+
+    def result(self) -> Result:
+        assert self._task is not None, "ended before it began"
+        return self._task.result()
 
 
 class _Asked:
@@ -163,7 +192,7 @@ def shared_runner() -> LoopThread:
 
 
 def finalize_at_exit(service: Any) -> None:
-    """Have a service's `finalize_quietly` coroutine run when the process ends in good order."""
+    """Have a service's `finalize` coroutine run when the process ends in good order."""
     _farewells.add(service)
 
 

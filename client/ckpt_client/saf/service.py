@@ -6,7 +6,10 @@ checkpoint.overwrite("key", data)
 service.finalize()
 """
 
+import atexit
+import contextlib
 import os
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self
 
@@ -46,6 +49,8 @@ class CheckpointService:
         self._pending = PendingCallbacks()
         self._pid = os.getpid()
         self._under_way: dict[tuple[object, object], Cancellable] = {}
+        self._let_go = weakref.finalize(self, _let_go, runner, inner, self._pending, self._pid)
+        self._let_go.atexit = False
 
     @classmethod
     def initialize(
@@ -152,6 +157,7 @@ class CheckpointService:
         """Close every checkpoint, cancel pending callbacks, end. Source: saCkptFinalize (R21, R22)."""
         self.check("saCkptFinalize")
         # From here on nothing of this service is valid, also where its farewell is not heard.
+        self._let_go.detach()
         self._pending.close()
         for task in list(self._under_way.values()):
             task.cancel()
@@ -174,7 +180,29 @@ class CheckpointService:
         call = "saCkptCheckpointOpen"
         self.check(call)
         plan = self._inner.plan_open(call, name, open_flags, creation_attributes, timeout_ns)
-        return Checkpoint(self, self.run(self._inner.open_planned(plan)))
+        opened: list[AsyncCheckpoint] = []
+        given_up = False
+
+        async def open_it() -> None:
+            opened.append(await self._inner.open_planned(plan))
+            if given_up:
+                await opened[0].close()
+
+        async def give_up() -> None:
+            nonlocal given_up
+            given_up = True
+            if opened:
+                await opened[0].close()
+
+        try:
+            self.run(open_it())
+        except SaAisError:
+            raise
+        except BaseException:
+            # Interrupted, and perhaps open already, or soon: nobody could ever close it.
+            self.spawn(give_up())
+            raise
+        return Checkpoint(self, opened[0])
 
     def checkpoint_open_async(
         self,
@@ -279,6 +307,36 @@ class CheckpointService:
     def inner(self) -> AsyncCheckpointService:
         """The asyncio service behind this one."""
         return self._inner
+
+
+_let_go_count = 0
+
+
+def _let_go(runner: Runner, inner: AsyncCheckpointService, pending: PendingCallbacks, pid: int) -> None:
+    """Nobody can reach a service any more, and nobody finalized it: its session ends.
+
+    This may run anywhere, in the middle of whatever holds a lock: so it waits for nobody.
+    """
+    global _let_go_count
+    if pid != os.getpid():
+        return
+    _let_go_count += 1
+    pending.close()
+    leaving = inner.leave()
+    try:
+        runner.spawn(leaving)
+    except RuntimeError:  # Its loop is closed.
+        leaving.close()
+
+
+def _say_last_farewells() -> None:
+    """Of services that were let go just before the process ends: a `main` whose locals were the last."""
+    if _let_go_count:
+        with contextlib.suppress(RuntimeError):
+            shared_runner().call(int)
+
+
+atexit.register(_say_last_farewells)
 
 
 def named_error(code: int, text: str, call: str) -> SaAisError:

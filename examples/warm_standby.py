@@ -1,0 +1,62 @@
+"""A program and its warm standby: it keeps a copy of what the other one writes, and takes over when that is gone.
+
+    python examples/warm_standby.py ada 1000        # on one node: it is active
+    python examples/warm_standby.py grace 1000      # on another one: it is the standby
+
+The active program renews a section that expires by itself. The standby tracks the checkpoint, reads what it is
+told of, and so has everything at hand when that section has expired.
+
+There is one standby here: two of them could take over at the same moment. A program that was held up for longer
+than its section lives finds the other's name there, and ends; between that look and its next write there is a
+gap. And the section expires by the clock of its node: keep the hosts' clocks together (NTP).
+"""
+
+import queue
+import sys
+import time
+
+from ckpt_client import Table
+from ckpt_client.saf import SectionChange
+
+ALIVE_NS = 2 * 10**9
+
+
+def follow(table: Table, copy: dict[bytes, bytes], changes: queue.SimpleQueue[list[SectionChange]]) -> None:
+    """Keep the copy up to date until nobody is active."""
+    while b"active" in copy:
+        for change in changes.get():
+            value = table.get(change.section_id)  # As it is now; it may have gone since.
+            if value is None:
+                copy.pop(change.section_id, None)
+            else:
+                copy[change.section_id] = value
+
+
+def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
+    """Do jobs, one after the other, from where the copy says."""
+    done = int(copy.get(b"done", b"0"))
+    print(f"{name} is active, and goes on behind job {done}", flush=True)
+    for job in range(done + 1, done + jobs + 1):
+        if table.get("active", b"") not in (b"", name.encode()):
+            sys.exit(f"{name} was held up for too long: another program is active")
+        table.Write("active", name, expiration=time.time_ns() + ALIVE_NS)
+        time.sleep(0.05)  # The work.
+        table["done"] = str(job)
+    table.Delete("active")
+    print(f"{name} ends after job {job}", flush=True)
+
+
+def main(name: str, jobs: int) -> None:
+    """Follow whoever is active, then be it."""
+    with Table("warm-standby", 100, 1024, 32) as table:
+        changes: queue.SimpleQueue[list[SectionChange]] = queue.SimpleQueue()
+        with table.track(changes.put):  # First track, then read: nothing falls between the two.
+            copy = table.read_all()
+            if b"active" in copy:
+                print(f"{name} is the standby of {copy[b'active'].decode()}", flush=True)
+            follow(table, copy, changes)
+        work(table, copy, name, jobs)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "ada", int(sys.argv[2]) if len(sys.argv) > 2 else 100)
