@@ -49,7 +49,9 @@ DEVIATIONS: Final[dict[str, Deviation]] = {
     "R144": Deviation(
         "Of a weak checkpoint a batch of updates (5 ms) is one callback, with what became of each section; a "
         "handle may hear of what it wrote itself in one batch with others. Who is behind by more than 128 "
-        "changes is told only what became of each section.",
+        "changes is told only what became of each section; who is behind by more than the service keeps, or "
+        "tracks an asynchronous checkpoint that lost its active replica, is told of every section, also of "
+        "those that it wrote itself.",
         "A weak checkpoint sends what changed, not how; and who is slow is better served with less.",
     ),
     "R148": Deviation(
@@ -65,6 +67,4 @@ DEVIATIONS: Final[dict[str, Deviation]] = {
     ),
 }
 
-NOT_APPLICABLE: Final[dict[str, str]] = {
-    "R98": "It gives memory back. Python does that by itself.",
-}
+NOT_APPLICABLE: Final[dict[str, str]] = {}

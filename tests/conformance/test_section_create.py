@@ -1,5 +1,6 @@
 """Creating sections: ids, first contents, what there is no room for (R88 to R97, R99)."""
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tests.conformance.shorthand import (
 )
 from tests.conformance.world import World
 
+from ckpt_client.pyosaf import library
+from ckpt_client.pyosaf.modules import make_modules
 from ckpt_client.saf import SA_CKPT_SECTION_VALID, Checkpoint, DispatchFlags, SectionChangeT
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import SECOND_NS
@@ -325,3 +328,30 @@ def test_who_runs_out_of_sections_is_told_by_the_call_and_by_tracking_when_there
     service.dispatch(DispatchFlags.ALL)
     told = [(change.change, change.section_id) for _, changes in heard.tracked for change in changes]
     assert told == [(SectionChangeT.DELETED, b"one"), (SectionChangeT.EXPIRED, b"two")]
+
+
+@requirement("R98")
+def test_a_generated_id_is_given_back_once_where_there_are_pointers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the module for programs written against C's structures has the call; elsewhere bytes are bytes."""
+    full = opened(world, ASYNC)
+    monkeypatch.setattr(
+        library,
+        "CheckpointService",
+        type("Here", (), {"initialize": staticmethod(lambda *told: world.service("a", *told))}),
+    )
+    saf = make_modules()["pyosaf.saCkpt"]
+    handle, checkpoint = saf.SaCkptHandleT(), saf.SaCkptCheckpointHandleT()
+    assert saf.saCkptInitialize(handle, None, saf.SaVersionT(b"B", 2, 2)) == 1
+    name = saf.SaNameT(full.name)
+    assert saf.saCkptCheckpointOpen(handle, name, None, ALL_MODES & ~4, 10**10, checkpoint) == 1
+    generated = saf.SaCkptSectionIdT()
+    creation = saf.SaCkptSectionCreationAttributesT(ctypes.pointer(generated), SA_TIME_END)
+    assert saf.saCkptSectionCreate(checkpoint, creation, None, 0) == 1
+    made = ctypes.string_at(generated.id, generated.idLen)
+    assert [section.section_id for section in full.section_iteration()] == [made]
+    assert saf.saCkptSectionIdFree(0, generated.id) == 9
+    assert saf.saCkptSectionIdFree(checkpoint, generated.id) == 1
+    assert saf.saCkptSectionIdFree(checkpoint, generated.id) == 7
+    assert saf.saCkptFinalize(handle) == 1
