@@ -313,7 +313,8 @@ def test_a_blocking_dispatch_ends_with_finalize(called: Called, name: str) -> No
         (None, ALL, FOREVER, "INVALID_PARAM"),
         (attributes(), READ, FOREVER, "INVALID_PARAM"),
         (attributes(SYNC | ACTIVE), ALL, FOREVER, "INVALID_PARAM"),
-        (attributes(), ALL, -1, "INVALID_PARAM"),
+        (attributes(), ALL, -2, "INVALID_PARAM"),
+        (attributes(SYNC | ACTIVE), ALL, -1, "INVALID_PARAM"),
         (attributes(), 0, FOREVER, "BAD_FLAGS"),
         (attributes(), 64, FOREVER, "BAD_FLAGS"),
         ("no attributes", ALL, FOREVER, "INVALID_PARAM"),
@@ -613,9 +614,15 @@ def test_synchronize_is_for_asynchronous_checkpoints(service: int, opened: int, 
     """R134, R135, R139, R140."""
     assert code_of(asp.saCkptCheckpointSynchronize, opened, FOREVER) == "BAD_OPERATION"
     handle = open_checkpoint(service, name + "2", ACTIVE)
-    for timeout in (0, SECOND * 10, FOREVER):
+    for timeout in (0, SECOND * 10, FOREVER, -1):
         asp.saCkptCheckpointSynchronize(handle, timeout)
-    assert code_of(asp.saCkptCheckpointSynchronize, handle, -1) == "INVALID_PARAM"
+    assert code_of(asp.saCkptCheckpointSynchronize, handle, -2) == "INVALID_PARAM"
+
+
+def test_minus_one_is_no_limit(service: int, name: str) -> None:
+    """So ASP's programs write it; the SAF's word is SA_TIME_MAX."""
+    handle = asp.saCkptCheckpointOpen(service, name, attributes(), ALL, -1)
+    asp.saCkptCheckpointClose(handle)
 
 
 def test_an_asynchronous_open_ends_in_its_callback(called: Called, name: str) -> None:

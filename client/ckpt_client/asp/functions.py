@@ -80,6 +80,11 @@ def saCkptFinalize(ckptHandle: int) -> None:
 # -- checkpoints
 
 
+def _forever(timeout: int) -> int:
+    """A time-out in ns; ASP's programs write -1 for one without limit. Other negative ones are no time-outs."""
+    return SA_TIME_MAX if timeout == -1 else timeout
+
+
 def saCkptCheckpointOpen(
     ckptHandle: int,
     checkpointName: Key,
@@ -90,7 +95,8 @@ def saCkptCheckpointOpen(
     """Open a checkpoint; its handle. The attributes are None unless the flags hold CREATE."""
     service = services.find(ckptHandle)
     fields = fields_of(checkpointCreationAttributes)
-    opened = service.checkpoint_open(checkpointName, checkpointOpenFlags, fields, timeout_ns=timeout)
+    limit_ns = _forever(timeout)
+    opened = service.checkpoint_open(checkpointName, checkpointOpenFlags, fields, timeout_ns=limit_ns)
     return checkpoints.issue(opened, ckptHandle)
 
 
@@ -141,7 +147,7 @@ def saCkptCheckpointStatusGet(checkpointHandle: int, checkpointStatus: Any) -> N
 
 def saCkptCheckpointSynchronize(checkpointHandle: int, timeout: int) -> None:
     """Wait until all replicas have what was written before."""
-    checkpoints.find(checkpointHandle).synchronize(timeout)
+    checkpoints.find(checkpointHandle).synchronize(_forever(timeout))
 
 
 def saCkptCheckpointSynchronizeAsync(checkpointHandle: int, invocation: int) -> None:
