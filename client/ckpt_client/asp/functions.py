@@ -81,7 +81,7 @@ def saCkptFinalize(ckptHandle: int) -> None:
 
 
 def _forever(timeout: int) -> int:
-    """A time-out in ns; ASP's programs write -1 for one without limit. Other negative ones are no time-outs."""
+    """A time-out in ns. ASP's programs write -1 for none; other negative ones stay wrong."""
     return SA_TIME_MAX if timeout == -1 else timeout
 
 
