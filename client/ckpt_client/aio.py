@@ -13,7 +13,7 @@ from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.calls import Attributes, Key, Opening, SectionDescriptor, Status, Value
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
-from ckpt_client.tracking import OwnUpdates, SectionChange, Tracker, begin, follow, one_by_one
+from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, SectionChange, Tracker, begin
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
@@ -318,18 +318,14 @@ class AsyncTable:
                 self._refuse_closed()
             return await self._connection.call(kind, self._handle, body, timeout_ns)
 
-        async def follow_on() -> AsyncIterator[SectionChange]:
-            try:
-                async for change in one_by_one(follow(ask, tracker)):
-                    yield change
-            except SaAisError as error:
-                self._fail("track", error)
+        def fail(error: SaAisError) -> NoReturn:
+            self._fail("track", error)
 
         try:
             await begin(ask, tracker, self._timeout_ns)
         except SaAisError as error:
-            self._fail("track", error)
-        return follow_on()
+            fail(error)
+        return OneByOne(Changes(ask, tracker, fail))
 
     # -- the end
 

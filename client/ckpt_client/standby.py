@@ -6,16 +6,17 @@ stopped.
 """
 
 import logging
+import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.saf.runner import shared_runner
-from ckpt_client.tracking import SectionChange, Tracker, begin, follow
+from ckpt_client.saf.runner import finalize_at_exit, shared_runner
+from ckpt_client.tracking import Changes, SectionChange, Tracker, begin
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
@@ -50,17 +51,17 @@ class Tracking:
         self.error: SaAisError | None = None
         self._name = name
         self._callback = callback
+        self._pid = os.getpid()
         self._stopped = threading.Event()
         self._runner = shared_runner()
         self._connection: AsyncConnection
         self._lists = self._runner.run(self._begin(creation_id, where, timeout_ns))
+        finalize_at_exit(self)
         thread_name = f"track {name.decode()}"
         self._thread = threading.Thread(target=self._follow, name=thread_name, daemon=True)
         self._thread.start()
 
-    async def _begin(
-        self, creation_id: int, where: Where, timeout_ns: int
-    ) -> AsyncIterator[list[SectionChange]]:
+    async def _begin(self, creation_id: int, where: Where, timeout_ns: int) -> Changes:
         connection = self._connection = AsyncConnection.own(*where)
         try:
             body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
@@ -74,18 +75,15 @@ class Tracking:
 
             tracker = Tracker()
             await begin(ask, tracker, timeout_ns)
-            return follow(ask, tracker)
+            return Changes(ask, tracker)
         except BaseException:
             connection.leave()
             raise
 
     def _follow(self) -> None:
-        async def take_next() -> list[SectionChange]:
-            return await anext(self._lists)
-
         while not self._stopped.is_set():
             try:
-                changes = self._runner.run(take_next())
+                changes = self._runner.run(self._lists.__anext__())
             except SaAisError as error:
                 if not self._stopped.is_set():
                     logger.warning("checkpoint %r is tracked no more: %s", self._name.decode(), error)
@@ -97,13 +95,24 @@ class Tracking:
                 logger.exception("the callback for changes of checkpoint %r failed", self._name.decode())
 
     def stop(self) -> None:
-        """Have no more changes told; from any thread, also in the callback. Stopping again does nothing."""
-        if self._stopped.is_set():
+        """Have no more changes told; from any thread, also in the callback. Stopping again does nothing, nor
+        does a forked child's word: it is its parent that tracks."""
+        if self._stopped.is_set() or self._pid != os.getpid():
             return
         self._stopped.set()
         self._runner.call(self._connection.leave)
         if threading.current_thread() is not self._thread:
             self._thread.join(JOIN_S)
+
+    @property
+    def finalized(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.is_set()
+
+    async def finalize(self) -> None:
+        """Stop, on the loop: when the process ends."""
+        self._stopped.set()
+        await self._connection.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended. False after `timeout` seconds (None: no limit)."""

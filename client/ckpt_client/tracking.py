@@ -1,6 +1,6 @@
 """Following a checkpoint's changes, so that a standby learns what to read.
 
-Pure, but for the coroutine that asks. TRACK is a read that waits: it names the place in the checkpoint's
+Pure, but for the coroutines that ask. TRACK is a read that waits: it names the place in the checkpoint's
 order of updates up to which everything is known, and is answered with what came behind it. So nothing is
 missed over a lost connection or a fail-over, and a tracker that is slow costs the service nothing: what it
 was not told is no longer queued anywhere, but found in the updates that the replica still holds. Where
@@ -9,9 +9,10 @@ counts as overwritten, and those that are gone as deleted.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from ckpt_client import calls
 from ckpt_client.call import MILLISECOND_NS
@@ -39,6 +40,9 @@ AskOne = Callable[[int, bytes, int], Awaitable[Any]]
 
 Raises: SaAisError, BAD_HANDLE once the session has ended.
 """
+
+Fail = Callable[[SaAisError], NoReturn]
+"""Raises what an error of the service's is to the program."""
 
 
 class SectionChangeT(IntEnum):
@@ -168,52 +172,82 @@ async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> No
             raise
         tracker.take([0, [], 0])
         return
-    async for page in _pages(ask, timeout_ns):
-        tracker.begin([section.section_id for section in page])
-
-
-async def follow(ask: AskOne, tracker: Tracker) -> AsyncIterator[list[SectionChange]]:
-    """The changes behind `begin`, in order; what came together in one list, never an empty one.
-
-    Raises: SaAisError once the handle is dead (BAD_HANDLE), or the service cannot do it at all.
-    """
+    after: bytes | None = None
     while True:
-        try:
-            if not tracker.blind:
-                changes = tracker.take(await ask(Kind.TRACK, tracker.body, TRACK_NS))
-                if changes:
-                    yield changes
+        page, after = await _page(ask, after, timeout_ns)
+        tracker.begin([section.section_id for section in page])
+        if after is None:
+            return
+
+
+class Changes:
+    """The changes behind `begin`, in order: an async iterator over lists of those that came together, none
+    empty.
+
+    A cancelled `anext` takes nothing along: the next one begins where it began. It raises what `fail` makes
+    of a SaAisError once the handle is dead (BAD_HANDLE), or the service cannot do it at all.
+    """
+
+    def __init__(self, ask: AskOne, tracker: Tracker, fail: Fail | None = None) -> None:
+        self._ask = ask
+        self._tracker = tracker
+        self._fail = fail
+        self._found: set[bytes] = set()
+        self._after: bytes | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[SectionChange]:
+        while True:
+            try:
+                changes = await self._take()
+            except SaAisError as error:
+                if error.code not in _WAITS and not _is_without_active(error):
+                    if self._fail is not None:
+                        self._fail(error)
+                    raise
+                self._found, self._after = set(), None
+                await asyncio.sleep(AGAIN_S)
                 continue
-            found: set[bytes] = set()
-            async for page in _pages(ask, TRACK_NS):
-                found.update(section.section_id for section in page)
-                looked = tracker.look(page)
-                if looked:
-                    yield looked
-            gone = tracker.end_look(found)
-            if gone:
-                yield gone
-        except SaAisError as error:
-            if error.code not in _WAITS and not _is_without_active(error):
-                raise
-            await asyncio.sleep(AGAIN_S)
+            if changes:
+                return changes
+
+    async def _take(self) -> list[SectionChange]:
+        """What one request brings: the answer to a TRACK, or a page of all sections."""
+        tracker = self._tracker
+        if not tracker.blind:
+            return tracker.take(await self._ask(Kind.TRACK, tracker.body, TRACK_NS))
+        page, self._after = await _page(self._ask, self._after, TRACK_NS)
+        self._found.update(section.section_id for section in page)
+        changes = tracker.look(page)
+        if self._after is None:
+            changes += tracker.end_look(self._found)
+            self._found = set()
+        return changes
 
 
-async def one_by_one(lists: AsyncIterator[list[SectionChange]]) -> AsyncIterator[SectionChange]:
-    """Each change by itself."""
-    async for changes in lists:
-        for change in changes:
-            yield change
+class OneByOne:
+    """Each change by itself. (No generators, here and above: those end where a task is cancelled.)"""
+
+    def __init__(self, lists: Changes) -> None:
+        self._lists = lists
+        self._left: deque[SectionChange] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SectionChange:
+        while not self._left:
+            self._left.extend(await anext(self._lists))
+        return self._left.popleft()
 
 
 def _is_without_active(error: SaAisError) -> bool:
     return error.code == codes.NOT_EXIST and error.index < 0
 
 
-async def _pages(ask: AskOne, timeout_ns: int) -> AsyncIterator[list[calls.SectionDescriptor]]:
-    after: bytes | None = None
-    while True:
-        page, after = calls.page_of(await ask(Kind.ITERATE, calls.iterate_body(after, False), timeout_ns))
-        yield page
-        if after is None:
-            return
+async def _page(
+    ask: AskOne, after: bytes | None, timeout_ns: int
+) -> tuple[list[calls.SectionDescriptor], bytes | None]:
+    return calls.page_of(await ask(Kind.ITERATE, calls.iterate_body(after, False), timeout_ns))

@@ -203,7 +203,6 @@ def test_tracking_cancelled_at_every_turn_leaves_nothing(start: Start) -> None:
             finally:
                 first.cancel()
                 await asyncio.wait([first])
-                await changes.aclose()  # type: ignore[attr-defined]
 
         async def prepare(turn: int) -> Coroutine[Any, Any, None]:
             return hear(turn)
@@ -238,7 +237,6 @@ async def test_changes_come_as_they_are_made(library: AsyncCheckpointService) ->
         ("OVERWRITTEN", b"before"),
         ("DELETED", b"a"),
     ]
-    await lists.aclose()  # type: ignore[attr-defined]
 
 
 async def test_two_trackers_of_a_handle_and_one_that_goes(library: AsyncCheckpointService) -> None:
@@ -249,7 +247,6 @@ async def test_two_trackers_of_a_handle_and_one_that_goes(library: AsyncCheckpoi
     while not all(first.done() for first in firsts):
         await writer.section_create(str(number))
         number += 1
-    await trackers[0].aclose()  # type: ignore[attr-defined]
     second = firsts[1].result().section_id
     told = [second]
     async for change in trackers[1]:
@@ -257,7 +254,6 @@ async def test_two_trackers_of_a_handle_and_one_that_goes(library: AsyncCheckpoi
         if len(told) == number - int(second):
             break
     assert told == [b"%d" % n for n in range(int(second), number)], "none is missed, in order"
-    await trackers[1].aclose()  # type: ignore[attr-defined]
 
 
 async def test_tracking_needs_reading(library: AsyncCheckpointService) -> None:

@@ -8,7 +8,16 @@ import pytest
 
 from ckpt_client import SaAisError, tracking
 from ckpt_client.errors import error_of
-from ckpt_client.tracking import OWN_MAX, TRACK_NS, OwnUpdates, SectionChangeT, Tracker, begin, follow
+from ckpt_client.tracking import (
+    OWN_MAX,
+    TRACK_NS,
+    Changes,
+    OneByOne,
+    OwnUpdates,
+    SectionChangeT,
+    Tracker,
+    begin,
+)
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
@@ -218,7 +227,7 @@ async def test_what_keeps_it_from_beginning_is_told(code: int, place: int) -> No
 
 async def test_changes_are_followed_from_place_to_place() -> None:
     script = Script([1, [row(1, WRITTEN, b"k")], 0], [1, [], 0], [3, [row(3, DELETED, b"k", 0)], 0])
-    assert await lists_of(follow(script, Tracker())) == [[(1, CREATED, b"k")], [(3, DELETED, b"k")]]
+    assert await lists_of(Changes(script, Tracker())) == [[(1, CREATED, b"k")], [(3, DELETED, b"k")]]
     assert [body for _, body, _ in script.asked] == [[None, 0], [1, 0], [1, 0], [3, 0]]
     assert {limit for _, _, limit in script.asked} == {TRACK_NS}
 
@@ -226,13 +235,12 @@ async def test_changes_are_followed_from_place_to_place() -> None:
 async def test_nothing_is_asked_while_nobody_takes_the_changes() -> None:
     """A tracker that is slow costs the service nothing, and holds one list."""
     script = Script(*([n, [row(n, WRITTEN, b"k")], 0] for n in range(1, 9)))
-    changes = follow(script, Tracker())
+    changes = Changes(script, Tracker())
     await anext(changes)
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(script.asked) == 1
     assert plain(await anext(changes)) == [(2, WRITTEN, b"k")]
-    await changes.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +255,7 @@ async def test_nothing_is_asked_while_nobody_takes_the_changes() -> None:
 )
 async def test_where_no_node_serves_it_waits_and_goes_on(error: SaAisError) -> None:
     script = Script([5, [row(5, WRITTEN, b"k")], 1], error, error, error, [6, [row(6, WRITTEN, b"k")], 1])
-    told = await lists_of(follow(script, Tracker()))
+    told = await lists_of(Changes(script, Tracker()))
     assert told == [[(5, CREATED, b"k")], [(6, WRITTEN, b"k")]]
     assert [body for _, body, _ in script.asked][1:5] == [[5, 1]] * 4
 
@@ -255,17 +263,17 @@ async def test_where_no_node_serves_it_waits_and_goes_on(error: SaAisError) -> N
 @pytest.mark.parametrize("code", [codes.BAD_HANDLE, codes.ACCESS, LIBRARY, codes.NOT_SUPPORTED])
 async def test_what_will_not_pass_ends_it(code: int) -> None:
     script = Script([1, [row(1, WRITTEN, b"k")], 0], error_of(code), [2, [row(2, WRITTEN, b"k")], 0])
-    assert len(await lists_of(follow(script, Tracker()), code)) == 1
+    assert len(await lists_of(Changes(script, Tracker()), code)) == 1
 
 
 async def test_a_section_that_is_missing_is_no_missing_replica() -> None:
     script = Script(error_of(codes.NOT_EXIST, "no such section", 0))
-    assert await lists_of(follow(script, Tracker()), codes.NOT_EXIST) == []
+    assert await lists_of(Changes(script, Tracker()), codes.NOT_EXIST) == []
 
 
 async def test_garbage_ends_it() -> None:
-    assert await lists_of(follow(Script([1, 5, 0]), Tracker()), LIBRARY) == []
-    assert await lists_of(follow(Script([1, None, 0], [5, 5]), Tracker()), LIBRARY) == []
+    assert await lists_of(Changes(Script([1, 5, 0]), Tracker()), LIBRARY) == []
+    assert await lists_of(Changes(Script([1, None, 0], [5, 5]), Tracker()), LIBRARY) == []
 
 
 async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
@@ -278,10 +286,9 @@ async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
         page(b"c"),
         [10, [row(10, DELETED, b"a")], 1],
     )
-    assert await lists_of(follow(script, tracker)) == [
+    assert await lists_of(Changes(script, tracker)) == [
         [(9, OVERWRITTEN, b"a"), (9, CREATED, b"b")],
-        [(9, CREATED, b"c")],
-        [(9, DELETED, b"gone")],
+        [(9, CREATED, b"c"), (9, DELETED, b"gone")],
         [(10, DELETED, b"a")],
     ]
     assert [body for _, body, _ in script.asked][1:4] == [
@@ -299,23 +306,56 @@ async def test_who_is_blind_begins_again_where_a_page_fails(error: SaAisError, f
     answers: list[Any] = [[9, None, 1], page(b"a", after=b"a"), page(b"b", after=b"b")]
     answers[failing:] = [error, error, page(b"b", after=b"b"), page(b"d"), [9, [], 1]]
     script = Script(*answers)
-    told = await lists_of(follow(script, tracker))
-    assert told[-3:] == [
+    told = await lists_of(Changes(script, tracker))
+    assert told[-2:] == [
         [(9, OVERWRITTEN, b"b")],
-        [(9, CREATED, b"d")],
-        [(9, DELETED, b"a"), (9, DELETED, b"c")],
+        [(9, CREATED, b"d"), (9, DELETED, b"a"), (9, DELETED, b"c")],
     ]
     tracks = [place for place, kind in enumerate(script.kinds) if kind == Kind.TRACK]
     assert tracks == [0, len(answers) - 1, len(answers)], "nothing else is asked before all was looked at"
 
 
 async def test_who_is_blind_and_finds_nothing_says_nothing() -> None:
-    assert await lists_of(follow(Script([9, None, 1], page(), [9, [], 1]), Tracker())) == []
+    assert await lists_of(Changes(Script([9, None, 1], page(), [9, [], 1]), Tracker())) == []
+
+
+async def test_what_is_cancelled_takes_no_change_along() -> None:
+    """They came from a generator, which ends where it is cancelled: whoever waited for the next change for a
+    second at the most heard of none from then on, and of no error."""
+    tracker = Tracker()
+    tracker.begin([b"gone"])
+    script = Script(
+        [1, [row(1, WRITTEN, b"k"), row(1, WRITTEN, b"j")], 0],
+        [9, None, 1],
+        page(b"a", after=b"a"),
+        page(b"b", b"k"),
+        [10, [row(10, DELETED, b"a")], 1],
+    )
+    changes = OneByOne(Changes(script, tracker))
+    told = []
+    while len(told) < 8:
+        cancelled = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        if cancelled.cancel():
+            await asyncio.wait([cancelled])
+            told.append(await anext(changes))
+        else:
+            told.append(cancelled.result())
+    assert plain(told) == [
+        (1, CREATED, b"k"),
+        (1, CREATED, b"j"),
+        (9, CREATED, b"a"),
+        (9, CREATED, b"b"),
+        (9, OVERWRITTEN, b"k"),
+        (9, DELETED, b"gone"),
+        (9, DELETED, b"j"),
+        (10, DELETED, b"a"),
+    ]
 
 
 async def test_cancelled_where_nobody_serves_it_ends() -> None:
     script = Script(*[error_of(codes.TRY_AGAIN)] * 1_000_000)
-    task = asyncio.ensure_future(lists_of(follow(script, Tracker())))
+    task = asyncio.ensure_future(lists_of(Changes(script, Tracker())))
     while len(script.asked) < 10:
         await asyncio.sleep(0)
     task.cancel()

@@ -21,9 +21,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "requirement(*numbers): the requirements that a scenario proves")
-    config.addinivalue_line("markers", "worlds(*kinds, why): where a scenario runs, and why not elsewhere")
-    config.addinivalue_line("markers", "settings(**changed): the nodes' settings, in virtual time")
     config.stash[_outcomes] = Outcomes()
 
 

@@ -4,6 +4,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import Cluster, three_nodes
 
+from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import FAILED_OPERATION, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTION_CORRUPTED,
@@ -176,9 +177,8 @@ def test_a_hot_weak_section_costs_one_transfer_in_a_batch() -> None:
     cluster.check()
 
 
-def test_a_weak_batch_that_arrived_in_part_shows_no_later_update_without_an_earlier_one() -> None:
-    """Second 1, first 2, second 2 were one batch in two portions: the new active replica had second 2 and the
-    first as it was before. Who sees the later one has to see the earlier one (R59), or that it is corrupted."""
+def take_over_amid_a_weak_batch() -> tuple[Cluster, Opened]:
+    """Of a batch in two portions only the first came: the new active replica holds `first` as corrupted."""
     cluster = three_nodes(weak_batch_bytes=1000)
     writer, other = opened(cluster, WEAK)
     for section_id in (b"first", b"second"):
@@ -194,9 +194,45 @@ def test_a_weak_batch_that_arrived_in_part_shows_no_later_update_without_an_earl
             cluster._arrive(link, "a", node_id, data)
     cluster.kill("a")
     cluster.until(lambda: cluster.active() is not None)
+    return cluster, other
+
+
+def test_a_weak_batch_that_arrived_in_part_shows_no_later_update_without_an_earlier_one() -> None:
+    """Second 1, first 2, second 2 were one batch in two portions: the new active replica had second 2 and the
+    first as it was before. Who sees the later one has to see the earlier one (R59), or that it is corrupted."""
+    cluster, other = take_over_amid_a_weak_batch()
     assert other.read(b"second") == b"2" * 900
     assert other.try_read(b"first").code == FAILED_OPERATION
     cluster.restart("a")
+    cluster.check()
+
+
+def test_a_corrupted_weak_section_stays_so_everywhere_when_its_expiration_changes() -> None:
+    """The batch that told of the new time brought what there was of it as the whole: the other replicas had
+    an empty section, valid, and were to show it after the next fail-over."""
+    cluster, other = take_over_amid_a_weak_batch()
+    other.update([Op.EXPIRATION_SET, b"first", SA_TIME_END])
+    cluster.run(50)
+    for node_id in "bc":
+        assert cluster.replica(node_id).sections.sections[b"first"].state == SA_CKPT_SECTION_CORRUPTED
+    cluster.restart("a")
+    cluster.check()
+
+
+def test_a_weak_batch_names_no_more_sections_than_one_update_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first portion marks all that the others bring: of two bulk loads in one batch that was an update
+    longer than any replica takes, which ended the links to them again and again."""
+    monkeypatch.setattr("ckptd.core.weak.BATCH_SECTIONS_MAX", 10)
+    cluster = three_nodes(weak_batch_bytes=1000)
+    writer, _ = opened(cluster, WEAK)
+    updates = [
+        writer.begin(Kind.UPDATE, *([Op.PUT, b"%d.%d" % (load, i), b"v" * 200, None] for i in range(8)))
+        for load in range(3)
+    ]
+    cluster.until(lambda: all(update.answers for update in updates))
+    cluster.run(50)
+    log = cluster.replica("b").log
+    assert max(len(unpack_body(update.body)[0]) for update in log.entries) == 8
     cluster.check()
 
 

@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 from tests.core.client import Call, Opened
-from tests.core.cluster import Cluster, three_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE, SA_TIME_END
-from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.messages import Change, Kind, Op
+from ckpt_protocol.framing import FrameDecoder, encode_frame
+from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
+from ckptd.core.events import PeerReceived
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_WAIT_NS
+from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_BYTES_MAX, TRACK_WAIT_NS
 
 SYNC, ASYNC, WEAK, ASYNC_COLLOCATED = 1, 2, 4, 10
 CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = 1, 2, 3, 4, 5
@@ -178,6 +179,23 @@ def test_own_changes_bear_the_number_of_their_request() -> None:
     assert [row[5] for row in mine.told] == [call.number, 0]
 
 
+def test_an_expiration_is_told_also_with_a_batch_of_one_own_request() -> None:
+    """It bore the number of the one request in its weak batch, and was no news to whoever made that."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=WEAK)
+    mine = Standby(cluster, table)
+    expiration_ns = cluster.node("a").context.wall_ns + SECOND_NS
+    table.update([Op.CREATE, b"k", expiration_ns, b"v"])
+    mine.run(996)
+    mine.told.clear()
+    call = table.begin_write(b"j", b"v")
+    mine.run(50)
+    told = {row[2]: (row[0], row[1], row[5]) for row in mine.told}
+    assert told[b"k"][0] == told[b"j"][0], "not one batch"
+    assert told[b"k"][1:] == (EXPIRED, 0)
+    assert told[b"j"][1:] == (OVERWRITTEN, call.number)
+
+
 def test_many_changes_in_one_answer_are_told_by_what_became_of_each_section() -> None:
     cluster, table, standby = tracked(at="a")
     first = standby.sequence
@@ -210,6 +228,23 @@ def test_what_the_kept_updates_do_not_reach_is_told_as_everything() -> None:
     table.write(b"j", b"v")
     standby.run()
     assert standby.changes == [(OVERWRITTEN, b"j", 0, 1)]
+
+
+@pytest.mark.parametrize("flags", [SYNC, ASYNC])
+def test_an_update_as_large_as_the_checkpoint_is_told_by_itself(flags: int) -> None:
+    """It was forgotten as soon as it was committed, since it cost more than all content: whoever tracked a
+    checkpoint of one large section looked at everything after every write, and heard of its own ones."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=flags, sections_max=1, section_bytes_max=1_000_000)
+    standby = Standby(cluster, cluster.client("b").open_existing())
+    mine = Standby(cluster, table)
+    for size in (200_000, 300_000, 400_000):
+        table.write(b"", b"x" * size)
+        standby.run()
+        mine.take()
+    assert standby.changes == [(OVERWRITTEN, b"", 0, size) for size in (200_000, 300_000, 400_000)]
+    assert [row[5] > 0 for row in mine.told] == [True] * 3
+    assert not standby.resyncs and not mine.resyncs
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
@@ -280,15 +315,87 @@ def test_updates_that_an_asynchronous_checkpoint_lost_make_the_tracker_look_at_e
     assert standby.opened.read_all() == {b"k": b"1"}
 
 
+def lose_active(cluster: Cluster, table: Opened, standby: Standby) -> None:
+    """A write is read, and lost with the active replica a before anybody is told of it."""
+    peers = [node_id for node_id in cluster.hosts if node_id != "a"]
+    for peer in peers:
+        cluster.hold("a", peer)
+    table.write(b"lost", b"v")
+    assert table.read(b"lost") == b"v"
+    cluster.kill("a")
+    standby.run(1500)
+    assert standby.opened.try_read(b"lost").code == NOT_EXIST
+
+
+def test_an_active_replica_lost_soon_after_a_view_changed_is_noticed_by_its_trackers() -> None:
+    """The tenure was the directory's number at the last view: with no operation between two views, the next
+    active replica had the same one, and the tracker kept what it had read ahead of what it was told."""
+    cluster = nodes("abcde", replicas=3)
+    table = cluster.client("a").open(flags=ASYNC)
+    without = [node_id for node_id in "abcde" if node_id not in cluster.in_sync("a")]
+    standby = Standby(cluster, cluster.client(without[0]).open_existing())
+    cluster.kill(without[1])
+    standby.run(1500)
+    resyncs = standby.resyncs
+    lose_active(cluster, table, standby)
+    assert standby.resyncs == resyncs + 1
+
+
+def test_an_active_replica_lost_before_its_first_update_was_told_is_noticed_by_its_trackers() -> None:
+    """One that knew of nothing yet, place 0, was believed to have read nothing."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC)
+    standby = Standby(cluster, cluster.client("c").open_existing())
+    assert standby.sequence == 0
+    lose_active(cluster, table, standby)
+    assert standby.resyncs == 1
+
+
+def test_a_view_that_keeps_the_active_replica_makes_no_tracker_look_at_everything() -> None:
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC)
+    standby = Standby(cluster, cluster.client("a").open_existing())
+    table.write(b"k", b"1")
+    standby.run()
+    cluster.kill("c")
+    standby.run(1500)
+    cluster.restart("c")
+    standby.run(1500)
+    table.write(b"k", b"22")
+    standby.run()
+    assert standby.changes == [(OVERWRITTEN, b"k", 0, 1), (OVERWRITTEN, b"k", 0, 2)]
+    assert not standby.resyncs
+
+
+def test_an_active_replica_that_went_and_came_back_makes_its_trackers_look_at_everything() -> None:
+    cluster = three_nodes()
+    first = cluster.client("a").open(flags=ASYNC_COLLOCATED)
+    second = cluster.client("b").open_existing()
+    first.set_active()
+    standby = Standby(cluster, cluster.client("a").open_existing())
+    cluster.run(200)
+    second.set_active()
+    second.write(b"k", b"v")
+    cluster.run(200)
+    first.set_active()
+    standby.run(500)
+    assert standby.resyncs >= 1
+    assert standby.opened.read(b"k") == b"v"
+
+
 def test_a_tracker_without_an_active_replica_waits_for_one() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open(flags=ASYNC_COLLOCATED)
     other = cluster.client("b").open_existing()
     assert other.call(Kind.TRACK, None).code == NOT_EXIST
-    call = other.begin(Kind.TRACK, 0)
+    call = other.begin(Kind.TRACK, 0, 0)
     cluster.run(100)
     assert not call.answers
     table.set_active()
+    cluster.until(lambda: call.answers)
+    sequence, rows, tenure = call.answers[0].payload
+    assert rows is None
+    call = other.begin(Kind.TRACK, sequence, tenure)
     table.write(b"k", b"v")
     cluster.until(lambda: call.answers)
     assert [row[1:5] for row in call.answers[0].payload[1]] == [[OVERWRITTEN, b"k", 0, 1]]
@@ -301,6 +408,17 @@ def test_a_tracker_hears_within_ten_seconds_that_nothing_happened() -> None:
     cluster.until(lambda: call.answers)
     assert call.answers[0].payload == [standby.sequence, [], standby.tenure]
     assert TRACK_WAIT_NS <= cluster.now_ns - began_ns <= TRACK_WAIT_NS + SECOND_NS
+
+
+def test_a_track_that_is_repeated_is_answered_as_soon_as_the_first() -> None:
+    """Each copy began the ten seconds anew: a client that had lost a link once, and repeats what it asked
+    there, heard nothing until its own time-out."""
+    cluster, _, standby = tracked()
+    began_ns = cluster.now_ns
+    while not standby.call.answers:
+        assert cluster.now_ns - began_ns <= TRACK_WAIT_NS + SECOND_NS
+        standby.opened.client.send(standby.call)
+        cluster.run(500)
 
 
 def test_two_trackers_of_one_handle_are_told_both() -> None:
@@ -335,6 +453,35 @@ def test_a_handle_that_was_closed_cannot_track() -> None:
 def test_a_place_that_is_none_is_refused(after: Any) -> None:
     _, table, _ = tracked()
     assert table.call(Kind.TRACK, after).code == INVALID_PARAM
+
+
+def test_a_track_takes_no_room_to_speak_of() -> None:
+    """What waits is limited by number alone, and was as large as its client pleased."""
+    _, table, _ = tracked()
+    assert table.call(Kind.TRACK, 0, 0, b"x" * TRACK_BYTES_MAX).code == INVALID_PARAM
+
+
+@pytest.mark.parametrize("tenure", [None, "x", [[]]])
+def test_a_tenure_that_is_none_is_refused_also_where_it_would_wait(tenure: Any) -> None:
+    """It was sent back after ten seconds, whatever it was."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC_COLLOCATED)
+    assert table.call(Kind.TRACK, 0, tenure).code == INVALID_PARAM
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"\x91\xff", b"\x90"])
+def test_a_forwarded_track_that_is_garbage_ends_the_link_it_came_by(body: bytes) -> None:
+    """It was held until the directory's news came, and looked into then: the link that brought the news was
+    ended, and what else was held was lost."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=ASYNC_COLLOCATED)
+    table.client.move("b")
+    node = cluster.node("a")
+    route = FORWARD_ROUTE.pack(Kind.TRACK, table.creation_id, 1, node.directory.seq + 1)
+    frame = encode_frame(Kind.FORWARD, 77, node.context.epoch, table.client.session, route + body)
+    cluster.deliver("a", PeerReceived("b", FrameDecoder().feed(frame)))
+    cluster.client("c").open_existing()
+    assert [line[:24] for line in cluster.lines if "garbage" in line] == ["a closes its link to b: "]
 
 
 @pytest.mark.parametrize("body", [b"", b"\x90", b"\x01", b"\xc1"])

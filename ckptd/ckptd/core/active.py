@@ -19,7 +19,7 @@ from ckptd.core.losses import report_loss
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
 from ckptd.core.request import Request
-from ckptd.core.section import SECTION_BYTES, Before
+from ckptd.core.section import SECTION_BYTES, SEQ_BITS, Before
 from ckptd.core.weak import WeakBatch
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class ActiveReplica:
     """The active role of one replica in one epoch.
 
     `required` are the nodes whose acknowledgement commits; `streaming` also holds those
-    that are joining. `acked` is how far each has staged.
+    that are joining. `acked` is how far each has staged. `tenure`: another number wherever what was read
+    here, or at the active replica before, may be lost; the same while this one stays (ADR 15).
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class ActiveReplica:
         "required",
         "resent",
         "streaming",
+        "tenure",
         "term",
         "told_seq",
         "unreported",
@@ -66,7 +68,7 @@ class ActiveReplica:
         self.streaming: list[str] = []
         self.acked: dict[str, int] = {}
         self.unreported: list[str] = []
-        self.term = 0
+        self.term = self.tenure = 0
         self.joined: dict[str, None] = {}
         self.fetching_from = ""
         self.ready = False
@@ -83,6 +85,8 @@ class ActiveReplica:
         """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
         self.replica.fall_back()
         self.term = term
+        if not self.tenure or self.replica.of_past:
+            self._begin_tenure()
         self.ready = self.resent = False
         self.fetching_from = ""
         self.required = list(in_sync)
@@ -93,6 +97,10 @@ class ActiveReplica:
         self.watched[self.replica.creation_id] = self
         self._take_reports()
         self.advance_start()
+
+    def _begin_tenure(self) -> None:
+        # The epoch too: no directory operation need come between two losses.
+        self.tenure = (self.context.epoch << SEQ_BITS) + self.term
 
     def _take_reports(self) -> None:
         for node_id in list(self.unreported):
@@ -126,6 +134,7 @@ class ActiveReplica:
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
             if self.fetching_from != ahead:
                 self.fetching_from = ahead
+                self._begin_tenure()
                 replica.send_join(ahead)
             return
         if not replica.complete:
@@ -225,6 +234,9 @@ class ActiveReplica:
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
         try:
             ops = unpack_body(body)
+            if replica.weak and not self.batch.has_room(ops):
+                self.flush_batch()
+                seq = log.seq + 1
             generated = sections.apply(ops, time_ns, seq, before, of_client=True)
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:

@@ -12,8 +12,10 @@ from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import OPENED_AT_B01, Do
 from ckptd.core.events import CloseClient
+from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
+from ckptd.core.tracking import asked_of
 
 _OF_HANDLE = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
@@ -87,13 +89,15 @@ class Clients:
                     self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
                     continue
                 if kind == Kind.TRACK:
-                    unpack_array(body, 1)  # It is looked into wherever it waits.
+                    asked_of(body)
                 request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
                 if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
                     text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
                     self._refuse(link, number, codes.BAD_OPERATION, text)
                     continue
                 self.requests.dispatch(request)
+            except Refusal as refusal:
+                self._refuse(link, number, refusal.code, refusal.text)
             except FrameError as error:
                 context.effects.append(CloseClient(link, str(error)))
                 return

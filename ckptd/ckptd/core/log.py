@@ -163,11 +163,17 @@ class UpdateLog:
         self.entry_bytes += len(update.body) + _ENTRY_BYTES
 
     def trim(self, content_bytes: int) -> None:
-        """Forget committed updates, once more is kept than sending the whole content would cost."""
+        """Forget committed updates, once more is kept than sending the whole content would cost.
+
+        The newest stays where it brought the whole content: whoever tracks has still to be told of it.
+        """
         keep = min(max(LOG_BYTES_MIN, content_bytes), self.bytes_max)
+        newest_max = min(2 * content_bytes, self.bytes_max)
         entries = self.entries
         committed_seq = self.committed_seq
         while self.entry_bytes > keep and entries and entries[0].seq <= committed_seq:
+            if len(entries) == 1 and self.entry_bytes <= newest_max:
+                break
             self.entry_bytes -= len(entries.popleft().body) + _ENTRY_BYTES
 
     def after(self, seq: int) -> Iterator[Update]:

@@ -19,7 +19,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.tracking import Tracks
+from ckptd.core.tracking import Tracks, asked_of
 from ckptd.core.view import View
 
 FORGET_NS = 60 * SECOND_NS
@@ -106,7 +106,7 @@ class Requests:
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return
-        if request.kind == Kind.TRACK and not waits and unpack_array(request.body, 1)[0] is not None:
+        if request.kind == Kind.TRACK and not waits and asked_of(request.body)[0] is not None:
             self.tracks.wait(request)
         elif waits:
             self._hold(request)
@@ -152,7 +152,7 @@ class Requests:
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
         if request.kind == Kind.TRACK:  # Where it begins; later it tells only what is known to be committed.
-            return unpack_array(request.body, 1)[0] is None
+            return asked_of(request.body)[0] is None
         if request.kind != Kind.READ:
             return True
         try:
@@ -230,6 +230,11 @@ class Requests:
             raise FrameError("a forwarded request shorter than its route")
         kind, creation_id, lowest, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_ROUTE.size :]
+        if kind == Kind.TRACK:
+            try:
+                asked_of(body)
+            except Refusal as refusal:
+                raise FrameError(refusal.text) from None
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
         if directory_seq > self.order.directory.seq:
             # The sender knows more of the directory than has come to us: of this session, or this checkpoint.

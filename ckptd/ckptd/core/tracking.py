@@ -13,7 +13,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
-from ckptd.core.context import Context
+from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.log import Update, UpdateLog
 from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
@@ -29,6 +29,9 @@ ROWS_MAX: Final = 1_000
 
 EXACT_ROWS_MAX: Final = 128
 """So many are told one by one. Of more, only what became of each section in the end."""
+
+TRACK_BYTES_MAX: Final = 256
+"""A TRACK's body: so many of them may wait that their size has to be limited too."""
 
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
@@ -63,13 +66,14 @@ class Tracks:
         self.dispatch = dispatch
         self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
         self.count = 0
+        self.due_ns = NEVER_NS
 
     def serve(self, request: Request, replica: Replica) -> None:
-        """Answer with what changed; where nothing did the request waits. Raises: Refusal, FrameError."""
-        after, *tenure = unpack_array(request.body, 1)
+        """Answer with what changed; where nothing did the request waits."""
+        after, tenure = asked_of(request.body)
         if after is None and replica.active is not None:
             replica.active.flush_batch()  # What was done before is no news.
-        body = changes_after(replica, request.session, after, tenure[0] if tenure else 0)
+        body = changes_after(replica, request.session, after, tenure)
         if body is not None:
             self.answer(request, body)
             return
@@ -83,9 +87,13 @@ class Tracks:
             return
         waiting = self.waiting.setdefault(request.creation_id, {})
         place = request.session, request.number
-        self.count += place not in waiting
+        earlier = waiting.get(place)
+        if earlier is None:
+            self.count += 1
+        else:
+            request.since_ns = earlier.since_ns  # One that is repeated would wait for ever.
         waiting[place] = request
-        self.context.wake_at(request.since_ns + TRACK_WAIT_NS)
+        self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
 
     def look(self, creation_ids: Iterable[int]) -> None:
         """Something happened to these checkpoints, or to who serves them."""
@@ -105,36 +113,57 @@ class Tracks:
 
     def on_time(self) -> None:
         """Answer what has waited long enough."""
-        if not self.count:
+        if self.context.now_ns < self.due_ns:
             return
         over_ns = self.context.now_ns - TRACK_WAIT_NS
+        self.due_ns = NEVER_NS
         for creation_id, waiting in list(self.waiting.items()):
             for place, request in list(waiting.items()):
                 if request.since_ns <= over_ns:
                     del waiting[place]
                     self.count -= 1
-                    after, *tenure = unpack_array(request.body, 1)
-                    self.answer(request, answer_ok([after, [], tenure[0] if tenure else 0]))
+                    after, tenure = asked_of(request.body)
+                    self.answer(request, answer_ok([after, [], tenure]))
+                else:
+                    self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
             if not waiting:
                 del self.waiting[creation_id]
 
 
-def changes_after(replica: Replica, session: int, after: Any, tenure: Any) -> bytes | None:
+def asked_of(body: bytes) -> tuple[int | None, int]:
+    """What TRACK asks: the place (None: which is the present?), and the tenure that it was told in.
+
+    Checked when the request comes, so that it can be looked into wherever it waits. Raises: FrameError for
+    what is no array, Refusal.
+    """
+    if len(body) > TRACK_BYTES_MAX:
+        raise Refusal(codes.INVALID_PARAM, f"a TRACK of {len(body)} bytes exceeds {TRACK_BYTES_MAX}")
+    after, *more = unpack_array(body, 1)
+    tenure = more[0] if more else 0
+    if (after is not None and (type(after) is not int or after < 0)) or type(tenure) is not int:
+        text = "a place in the order of updates is an unsigned number, or nil; a tenure is a number"
+        raise Refusal(codes.INVALID_PARAM, text)
+    return after, tenure
+
+
+def tenure_of(replica: Replica) -> int:
+    """What an asynchronous checkpoint lost with its last active replica had been read, told or not."""
+    return replica.active.tenure if replica.active is not None and not replica.sync else 0
+
+
+def changes_after(replica: Replica, session: int, after: int | None, tenure: int) -> bytes | None:
     """TRACK's answer: `[sequence, rows, tenure]`, nil for the rows where all sections are to be looked at.
 
-    None where nothing came behind `after`. Raises: Refusal.
+    None where nothing came behind `after`.
     """
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
     now = (_epoch_at(log, end) << SEQ_BITS) + end
-    # What an asynchronous checkpoint lost with its last active replica had been read, told or not.
-    ours = replica.active.term if replica.active is not None and not replica.sync else 0
+    ours = tenure_of(replica)
     if after is None:
         return answer_ok([now, [], ours])
-    if type(after) is not int or after < 0:
-        raise Refusal(codes.INVALID_PARAM, "a place in the order of updates is an unsigned number, or nil")
     epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
-    if not log.is_prefix(epoch, seq) or (after and tenure != ours):
+    if not log.is_prefix(epoch, seq) or tenure != ours:
         return answer_ok([now, None, ours])
     if seq >= end:
         return None  # (Beyond it: told at another node, before this one knows that it is committed.)
@@ -192,7 +221,8 @@ def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
                 if op[3] + len(op[4]) < op[2]:
                     continue  # Its last piece tells of the section.
                 size = op[2]
-        rows.append([sequence, kind, op[1], offset, size, own])
+        # (An expiration is nobody's, also where it shares its batch with one request.)
+        rows.append([sequence, kind, op[1], offset, size, own if kind != Change.EXPIRED else 0])
     return rows
 
 

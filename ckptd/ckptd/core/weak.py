@@ -5,10 +5,14 @@ pieces; a replica that did not get all of them holds it as CORRUPTED. It knows n
 nodes nor messages.
 """
 
-from typing import Any
+from typing import Any, Final
 
+from ckpt_protocol.limits import OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckptd.core.section import Before, SectionTable
+from ckptd.core.section import CORRUPTED, Before, SectionTable
+
+BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2
+"""Sections in a batch of several requests: its first portion names them all, and has to be one update."""
 
 
 class WeakBatch:
@@ -34,6 +38,10 @@ class WeakBatch:
             self.answered.append(answered)
             self.expired.difference_update(before)
 
+    def has_room(self, ops: Any) -> bool:
+        """Whether an update may join what gathered; else that is to be sent first."""
+        return not self.changed or type(ops) is not list or len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX
+
     def __bool__(self) -> bool:
         return bool(self.changed or self.answered)
 
@@ -54,17 +62,18 @@ class WeakBatch:
                 mark = [True] if section_id in self.expired else []
                 marks.append([Op.REMOVE, section_id, *mark])
                 continue
-            content, total = section.content, len(section.content)
+            content = section.content
+            total = len(content) + (section.state == CORRUPTED)  # Not whole here, and so nowhere.
             times = [section.expiration_ns, section.last_update_ns]
-            for offset in range(0, total or 1, batch_bytes):
+            for offset in range(0, len(content) or 1, batch_bytes):
                 piece = content[offset : offset + batch_bytes]
                 if ops and size + len(piece) > batch_bytes:
                     portions.append((ops, whole))
                     ops, whole, size = [], [], 0
                 ops.append([Op.PIECE, section_id, total, offset, piece, *times])
                 size += len(piece)
-            if portions:
-                marks.append([Op.PIECE, section_id, total + 1, 0, b"", *times])
+                if portions and not offset:
+                    marks.append([Op.PIECE, section_id, total + 1, 0, b"", *times])
             whole.append(section_id)
         if ops or not portions:
             portions.append((ops, whole))

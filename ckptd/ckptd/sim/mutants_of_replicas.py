@@ -90,12 +90,7 @@ def _(patch: Patch) -> None:
 
 @mutant("tenure not looked at", "after a fail-over a tracker of an asynchronous checkpoint is blind")
 def _(patch: Patch) -> None:
-    original = tracking.changes_after
-
-    def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
-        return original(replica, session, after, replica.active.term if replica.active else 0)
-
-    patch(tracking, "changes_after", changes_after)
+    patch(tracking, "tenure_of", lambda replica: 0)
 
 
 @mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")

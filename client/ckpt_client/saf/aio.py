@@ -5,7 +5,7 @@ object and no dispatch here.
 """
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
@@ -24,7 +24,7 @@ from ckpt_client.saf.values import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
-from ckpt_client.tracking import OwnUpdates, Tracker, begin, follow, one_by_one
+from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, Tracker, begin
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
@@ -315,9 +315,9 @@ class AsyncCheckpoint:
 
         Needs READ. It has begun when this returns: what is read then is not older than what is told.
         """
-        return one_by_one(await self.begin_tracking())
+        return OneByOne(await self.begin_tracking())
 
-    async def begin_tracking(self) -> AsyncIterator[list[SectionChange]]:
+    async def begin_tracking(self) -> Changes:
         """The same, those changes that came together in one list."""
         call = "saCkptCheckpointTrack"
         self.opened.check(call, READ)
@@ -330,18 +330,14 @@ class AsyncCheckpoint:
             self.opened.check(call, READ)
             return await service.connection.call(kind, self.opened.handle, body, timeout_ns)
 
-        async def follow_on() -> AsyncIterator[list[SectionChange]]:
-            try:
-                async for changes in follow(ask, tracker):
-                    yield changes
-            except SaAisError as error:
-                raise service.translated(error, call) from None
+        def fail(error: SaAisError) -> NoReturn:
+            raise service.translated(error, call) from None
 
         try:
             await begin(ask, tracker, service.timeout_ns)
         except SaAisError as error:
-            raise service.translated(error, call) from None
-        return follow_on()
+            fail(error)
+        return Changes(ask, tracker, fail)
 
 
 class AsyncSectionIteration:

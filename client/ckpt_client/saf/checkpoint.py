@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ckpt_client import calls
@@ -13,6 +13,7 @@ from ckpt_client.saf.answers import code_of, created_id, descriptor_of, values_o
 from ckpt_client.saf.ask import Ask, as_invocation, named, refuse
 from ckpt_client.saf.opened import Opened
 from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
+from ckpt_client.tracking import Changes
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_READ,
@@ -211,9 +212,7 @@ class Checkpoint:
 
         self.service.begin(lambda: self._tell(changes, tell, tracking), ended, tracking)
 
-    async def _tell(
-        self, lists: AsyncIterator[list[SectionChange]], tell: "TrackCallback", tracking: "_Tracking"
-    ) -> None:
+    async def _tell(self, lists: Changes, tell: "TrackCallback", tracking: "_Tracking") -> None:
         loop = asyncio.get_running_loop()
         async for changes in lists:
             told: asyncio.Future[None] = loop.create_future()

@@ -198,11 +198,12 @@ def finalize_at_exit(service: Any) -> None:
 
 def _say_farewell() -> None:
     runner = _shared
-    services = [service for service in _farewells if not service.finalized]
-    if runner is None or not services:
+    if runner is None:
         return
 
     async def farewell() -> None:
+        # Behind those that were let go just before: a `main` whose locals were the last to know a service.
+        services = [service for service in _farewells if not service.finalized]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await asyncio.gather(*(service.finalize() for service in services), return_exceptions=True)

@@ -6,8 +6,6 @@ checkpoint.overwrite("key", data)
 service.finalize()
 """
 
-import atexit
-import contextlib
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
@@ -309,34 +307,19 @@ class CheckpointService:
         return self._inner
 
 
-_let_go_count = 0
-
-
 def _let_go(runner: Runner, inner: AsyncCheckpointService, pending: PendingCallbacks, pid: int) -> None:
     """Nobody can reach a service any more, and nobody finalized it: its session ends.
 
     This may run anywhere, in the middle of whatever holds a lock: so it waits for nobody.
     """
-    global _let_go_count
     if pid != os.getpid():
         return
-    _let_go_count += 1
     pending.close()
     leaving = inner.leave()
     try:
         runner.spawn(leaving)
     except RuntimeError:  # Its loop is closed.
         leaving.close()
-
-
-def _say_last_farewells() -> None:
-    """Of services that were let go just before the process ends: a `main` whose locals were the last."""
-    if _let_go_count:
-        with contextlib.suppress(RuntimeError):
-            shared_runner().call(int)
-
-
-atexit.register(_say_last_farewells)
 
 
 def named_error(code: int, text: str, call: str) -> SaAisError:

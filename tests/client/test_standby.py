@@ -1,0 +1,180 @@
+"""`Table.track`: changes in a thread of their own, until they are stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.client.fixtures import Start, start
+from tests.client.saf_fake import (
+    NAME,
+    Initialize,
+    SafService,
+    initialize,
+    nothing_left,
+    opened,
+    service,
+    tracked,
+    until,
+)
+
+from ckpt_client import CheckpointError, Table
+from ckpt_client.saf import Checkpoint, SectionChangeT
+from ckpt_client.standby import Tracking
+from ckpt_protocol.codes import SaAisErrorT
+
+__all__ = ["initialize", "nothing_left", "service", "start"]
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("nothing_left")]
+
+CHILD_S = 10.0
+
+
+@pytest.fixture
+def writer(start: Start, initialize: Initialize) -> Checkpoint:
+    """A checkpoint that somebody else writes."""
+    node = start()
+    node.misbehave = tracked()
+    return opened(initialize(node))
+
+
+@pytest.fixture
+def table(start: Start, writer: Checkpoint) -> Iterator[Table]:
+    """The same, as a table at another node."""
+    node = start("b")
+    node.misbehave = tracked()
+    with Table(NAME, address=node.url) as table:
+        yield table
+
+
+class Told:
+    """What a callback was told, in order."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[SectionChangeT, bytes]] = []
+        self.threads: set[str] = set()
+
+    def __call__(self, changes: list[Any]) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.changes += [(change.change, change.section_id) for change in changes]
+
+
+def test_changes_are_told_in_order_in_a_thread_of_their_own(table: Table, writer: Checkpoint) -> None:
+    told = Told()
+    with table.track(told):
+        writer.section_create("k")
+        writer.overwrite("k", b"v")
+        writer.section_delete("k")
+        until(lambda: len(told.changes) == 3)
+    assert [change for change, _ in told.changes] == [
+        SectionChangeT.CREATED,
+        SectionChangeT.OVERWRITTEN,
+        SectionChangeT.DELETED,
+    ]
+    assert told.threads == {f"track {NAME}"}
+
+
+def test_a_tracking_that_is_stopped_leaves_nothing(
+    table: Table, writer: Checkpoint, service: SafService
+) -> None:
+    sessions = len(service.sessions)
+    told = Told()
+    tracking = table.track(told)
+    assert len(service.sessions) == sessions + 1
+    tracking.stop()
+    tracking.stop()
+    assert tracking.wait(0) and tracking.error is None
+    until(lambda: len(service.sessions) == sessions)
+    writer.section_create("k")
+    assert told.changes == []
+
+
+def test_a_callback_may_stop_its_tracking(table: Table, writer: Checkpoint) -> None:
+    trackings: list[Tracking] = []
+    trackings.append(table.track(lambda changes: trackings[0].stop()))
+    writer.section_create("k")
+    assert trackings[0].wait(CHILD_S)
+
+
+def test_a_callback_that_fails_is_called_again(table: Table, writer: Checkpoint) -> None:
+    told = Told()
+
+    def tell(changes: list[Any]) -> None:
+        told(changes)
+        raise ValueError
+
+    with table.track(tell):
+        for number in range(2):
+            writer.section_create(f"k{number}")
+            until(lambda: len(told.changes) > number)  # noqa: B023 (it is called here)
+
+
+def test_a_session_that_ended_ends_the_tracking(
+    table: Table, writer: Checkpoint, service: SafService
+) -> None:
+    before = set(service.sessions)
+    tracking = table.track(Told())
+    with service.lock:
+        (session,) = set(service.sessions) - before
+        del service.sessions[session]
+    writer.section_create("k")
+    assert tracking.wait(CHILD_S)
+    assert tracking.error is not None and tracking.error.code == SaAisErrorT.SA_AIS_ERR_BAD_HANDLE
+    tracking.stop()
+
+
+def test_a_table_that_was_unlinked_and_made_again_is_not_tracked_by_its_name(
+    table: Table, writer: Checkpoint
+) -> None:
+    table.read_all()
+    table.unlink()
+    opened(writer.service)
+    with pytest.raises(CheckpointError) as caught:
+        table.track(Told())
+    assert caught.value.code == SaAisErrorT.SA_AIS_ERR_NOT_EXIST
+
+
+def test_a_program_that_ends_in_order_lets_its_tracking_go(start: Start, service: SafService) -> None:
+    """Over TCP nobody sees it die: the checkpoint was open for as long as its session was kept."""
+    node = start("a", "tcp")
+    node.misbehave = tracked()
+    program = """
+import sys
+from ckpt_client import Table
+table = Table("safCkpt=x", 9, 100, 9, address=sys.argv[1])
+tracking = table.track(print)
+"""
+    command = [sys.executable, "-c", program, node.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    until(lambda: not service.sessions)
+
+
+def test_a_forked_child_may_leave_the_block_that_tracks(table: Table, writer: Checkpoint) -> None:
+    """It waited for a thread that only its parent has, and never ended."""
+    told = Told()
+    tracking = table.track(told)
+    child = os.fork()
+    if child == 0:
+        tracking.stop()
+        os._exit(0)
+    ended: list[tuple[int, int]] = []
+
+    def has_ended() -> bool:
+        ended[:] = [os.waitpid(child, os.WNOHANG)]
+        return bool(ended[0][0])
+
+    try:
+        until(has_ended, "the child is stuck")
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    assert ended == [(child, 0)]
+    writer.section_create("k")
+    until(lambda: told.changes)
+    tracking.stop()
