@@ -94,7 +94,8 @@ class Outcomes:
             for requirement in sorted(DEVIATIONS, key=_number):
                 what, why = DEVIATIONS[requirement]
                 lines.append(f"* **{requirement}.** {what} *{why}*")
-        lines += ["", "## What does not apply", ""]
+        if NOT_APPLICABLE:
+            lines += ["", "## What does not apply", ""]
         for requirement in sorted(NOT_APPLICABLE, key=_number):
             lines.append(f"* **{requirement}.** {NOT_APPLICABLE[requirement]}")
         only = self._only()
