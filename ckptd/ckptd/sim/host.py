@@ -191,7 +191,8 @@ class Host:
             self._carry_out(effect)
         if last >= 0:
             # It did what it did, and may have told of it: the watch has to know (seeds 4461, 487).
-            self.outside.handled(self.node_id, event)
+            if self.node is node:
+                self.outside.handled(self.node_id, event)
             self.crash_after = None
             self.on_crash_amid()
         if self.node is node:
