@@ -5,7 +5,6 @@ is cancelled leaves the link as it was.
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import time
@@ -15,10 +14,11 @@ from typing import Any, Final, cast
 
 from ckpt_client import calls
 from ckpt_client.address import Address, choose_addresses, choose_key, is_given
+from ckpt_client.aio_transports import Link, open_transport
 from ckpt_client.attachment import State
 from ckpt_client.blocking import DETACH_NS
 from ckpt_client.call import NEVER_NS, Call
-from ckpt_client.connecting import CONNECT_NS, failure_of, look_up
+from ckpt_client.connecting import CONNECT_NS, failure_of
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
 from ckpt_client.moving import MOVE_TIME_NS, Move
@@ -35,7 +35,7 @@ _TIMER_SLACK_S: Final = 0.001
 _monotonic_ns = time.monotonic_ns
 
 
-class _Link(asyncio.Protocol, asyncio.DatagramProtocol):
+class _Link(Link):
     """One transport's events, passed on while it is the connection's present link."""
 
     def __init__(self, connection: "AsyncConnection") -> None:
@@ -99,8 +99,7 @@ class AsyncConnection:
 
         Raises: SaAisError INVALID_PARAM.
         """
-        addresses, identity = choose_addresses(address), Identity(cluster, choose_key(key))
-        follows = choose_following(follow_active, addresses, is_given(address))
+        addresses, identity, follows = _place_of(address, cluster, key, follow_active)
         for loop in [loop for loop in _connections if loop.is_closed()]:
             del _connections[loop]
         connections = _connections.setdefault(asyncio.get_running_loop(), {})
@@ -124,9 +123,7 @@ class AsyncConnection:
 
         Raises: SaAisError INVALID_PARAM.
         """
-        addresses, identity = choose_addresses(address), Identity(cluster, choose_key(key))
-        follows = choose_following(follow_active, addresses, is_given(address))
-        connection = cls(addresses, identity, follows)
+        connection = cls(*_place_of(address, cluster, key, follow_active))
         connection._users = 1
         _unshared.add(connection)
         return connection
@@ -287,7 +284,7 @@ class AsyncConnection:
         second = self._second = _Second(self, move)
         try:
             async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
-                transport = await self._open_transport(move.address, second)
+                transport = await open_transport(self._loop, move.address, second)
                 second.transport = cast(asyncio.Transport, transport)
                 move.open(secrets.token_bytes(NONCE_BYTES))
                 self._go_on_moving(second)
@@ -388,7 +385,7 @@ class AsyncConnection:
                 link = _Link(self)
                 try:
                     async with asyncio.timeout(CONNECT_NS / _SECOND_NS):
-                        transport = await self._open_transport(session.address, link)
+                        transport = await open_transport(self._loop, session.address, link)
                 except TimeoutError:
                     session.lose_link(_monotonic_ns(), "no connection in time")
                 except (OSError, ValueError) as error:
@@ -403,45 +400,6 @@ class AsyncConnection:
         finally:
             self._connector = None
             self._settle()
-
-    async def _open_transport(
-        self, address: Address, link: _Link
-    ) -> asyncio.Transport | asyncio.DatagramTransport:
-        loop = self._loop
-        if address.scheme == "unix":
-            transport, _ = await loop.create_unix_connection(lambda: link, address.host)
-            return transport
-        failure: OSError = ConnectionError("the host has no address")
-        for family, _, protocol, _, where in await self._resolve(address):
-            named: dict[str, Any] = {"family": family, "proto": protocol}
-            try:
-                if address.datagram:
-                    datagrams = loop.create_datagram_endpoint(lambda: link, remote_addr=where[:2], **named)
-                    return (await datagrams)[0]
-                return (await loop.create_connection(lambda: link, where[0], where[1], **named))[0]
-            except OSError as error:
-                failure = error
-        raise failure
-
-    async def _resolve(self, address: Address) -> list[Any]:
-        """What a host's name stands for. The loop's own way ties up its threads, and its end."""
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-
-        def settle(found: list[Any] | Exception) -> None:
-            if future.done():
-                return
-            if isinstance(found, Exception):
-                future.set_exception(found)
-            else:
-                future.set_result(found)
-
-        def then(found: list[Any] | Exception) -> None:
-            # The loop may be closed by then.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(settle, found)
-
-        look_up(address, then)
-        return await future
 
     # -- the end
 
@@ -508,6 +466,14 @@ class AsyncConnection:
         self._session.state = State.ENDED
         _parents.append((self._transport, self._second, self._connector, self._mover))
         self._transport = self._link = self._second = self._connector = self._mover = None
+
+
+def _place_of(
+    address: str | Iterable[str] | None, cluster: str, key: str | bytes | None, follow_active: bool | None
+) -> tuple[tuple[Address, ...], Identity, bool]:
+    addresses = choose_addresses(address)
+    follows = choose_following(follow_active, addresses, is_given(address))
+    return addresses, Identity(cluster, choose_key(key)), follows
 
 
 _parents: list[Any] = []

@@ -20,8 +20,9 @@ class Call:
     """One request until it is answered or given up. When `done`: `code` OK and `payload`, or why it failed.
 
     `in_flight`: sent on this link and not answered. `maybe_done`: sent on an earlier link, or more than once,
-    so that a later TRY_AGAIN does not prove that nothing was done. `orphan`: its caller gave up, the session
-    itself waits for the answer. `awaits_stream`: it, or its answer, does not fit a datagram.
+    so that a later TRY_AGAIN does not prove that nothing was done. `sends`: how often it went out. `orphan`:
+    its caller gave up, the session itself waits for the answer. `awaits_stream`: it, or its answer, does not
+    fit a datagram.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Call:
         "payload",
         "resend_ns",
         "retry_ns",
+        "sends",
         "text",
     )
 
@@ -55,6 +57,7 @@ class Call:
         self.resend_ns = 0
         self.in_flight = False
         self.maybe_done = False
+        self.sends = 0
         self.orphan = False
         self.awaits_stream = False
         self.done = False
@@ -79,6 +82,6 @@ class Call:
         """The same request, waited for by nobody but the session."""
         orphan = Call(self.number, self.kind, self.handle, self.body, deadline_ns)
         orphan.orphan = True
-        orphan.in_flight, orphan.maybe_done = self.in_flight, self.maybe_done
+        orphan.in_flight, orphan.maybe_done, orphan.sends = self.in_flight, self.maybe_done, self.sends
         orphan.retry_ns, orphan.pause_ns, orphan.resend_ns = self.retry_ns, self.pause_ns, self.resend_ns
         return orphan

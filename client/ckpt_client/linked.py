@@ -181,6 +181,7 @@ class LinkedSession(Unanswered):
         else:
             call.retry_ns = NEVER_NS
         call.in_flight = True
+        call.sends += 1
         self.outgoing.append(frame)
 
     # -- the link
@@ -354,8 +355,12 @@ class LinkedSession(Unanswered):
             self._close_orphan(payload, now_ns)
 
     def _pause(self, call: Call, text: str, now_ns: int) -> None:
-        """Nothing was done: ask the same again in a while."""
+        """Nothing was done: ask the same again in a while.
+
+        But where datagrams come twice this may be the answer to an earlier copy, and the last be done yet.
+        """
         call.in_flight = False
+        call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
         call.resend_ns = 0
         call.pause_ns = pause_after(call.pause_ns, self.pause_max_ns)
         call.retry_ns = now_ns + call.pause_ns

@@ -257,6 +257,34 @@ def test_over_datagrams_that_are_lost_doubled_and_out_of_order(steps: list[Any])
     run("udp://a:1,udp://b:2", steps)
 
 
+def test_a_refusal_that_comes_twice_says_nothing_of_the_copy_that_was_sent_since() -> None:
+    """Over datagrams: the second copy of TRY_AGAIN came when the request was under way again, and was done.
+
+    The caller's time was over then, and it was told that nothing had been done.
+    """
+    world = World("udp://a:1")
+    session = world.session
+    call = session.begin(Kind.UPDATE, 5, pack_body([0]), world.now_ns, 20 * MILLISECOND_NS)
+    world.calls.append(call)
+    world.connect()
+    world.collect()
+    for _ in range(2):  # The first exchange, ATTACH.
+        world.serve(refuse=False, place=0)
+        world.deliver(0)
+        world.collect()
+    world.serve(refuse=True, place=0)
+    world.to_client *= 2
+    world.deliver(0)
+    world.pass_time(7 * MILLISECOND_NS)
+    world.collect()
+    world.serve(refuse=False, place=0)
+    world.to_client.pop()  # What was done is not told.
+    world.deliver(0)
+    world.pass_time(14 * MILLISECOND_NS)
+    assert call.code == codes.TIMEOUT
+    check(world)
+
+
 def test_the_examples_get_somewhere() -> None:
     """A property that is never put to the test holds always."""
     chance = random.Random(7)
