@@ -271,6 +271,8 @@ def test_try_again_is_repeated_until_it_is_done(scheme: str, start: Start, servi
     ("answer", "code"), [(b"", codes.TIMEOUT), (answer_error(codes.TRY_AGAIN, "no view"), 6)]
 )
 def test_a_time_out_is_timeout_or_try_again(scheme: str, answer: bytes, code: int, start: Start) -> None:
+    """Over datagrams a refusal may have come twice: nothing is sure once the request went out again."""
+    code = codes.TIMEOUT if scheme == "udp" else code
     node = start("a", scheme)
     with Table("x", 9, 100, 9, address=node.url) as table:
 
