@@ -16,6 +16,7 @@ from ckpt_protocol.limits import CALL_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckptd.core.log import Update
 from ckptd.core.losses import report_loss
+from ckptd.core.memory import check_room
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
 from ckptd.core.request import Request
@@ -242,7 +243,7 @@ class ActiveReplica:
             if grown > 0:
                 context.held_bytes += grown
                 if settings.memory_bytes_max or context.full_nodes:
-                    self._check_memory(grown, before)
+                    check_room(replica, self.streaming, grown, before)
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.refused.keep(session, number, lowest, log.seq, error)
@@ -268,18 +269,6 @@ class ActiveReplica:
         if replica.sections.expirations:
             self.watched[replica.creation_id] = self
             self._arm_expiration()
-
-    def _check_memory(self, grown: int, before: Before) -> None:
-        """Undo and refuse an update for which a node that holds a replica has no room. Raises: Refusal."""
-        context, limit = self.context, self.context.settings.memory_bytes_max
-        full = [node_id for node_id in context.full_nodes if node_id in self.streaming]
-        if limit and context.held_bytes > limit:
-            full.append(context.node_id)
-        if full:
-            self.replica.sections.undo(before)
-            context.held_bytes -= grown
-            text = f"the replicas of node {full[0]} take all the memory that they may"
-            raise Refusal(codes.NO_MEMORY, text)
 
     def order_own(self, ops: list[Any], time_ns: int) -> None:
         """Order an update of the service's own: the deletion of expired sections."""

@@ -8,8 +8,11 @@ and gets no further replicas.
 from collections.abc import Collection
 from typing import Final
 
+from ckpt_protocol import codes
 from ckptd.core.context import Context
+from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
+from ckptd.core.section import Before
 from ckptd.core.settings import SECOND_NS
 
 COUNT_AGAIN_NS: Final = SECOND_NS
@@ -47,6 +50,18 @@ class Memory:
         self.context.held_bytes += more_bytes
         limit = self.context.settings.memory_bytes_max
         return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
+
+
+def check_room(replica: Replica, streaming: Collection[str], grown: int, before: Before) -> None:
+    """Undo and refuse an update for which a node that holds a replica has no room. Raises: Refusal."""
+    context, limit = replica.context, replica.context.settings.memory_bytes_max
+    full = [node_id for node_id in context.full_nodes if node_id in streaming]
+    if limit and context.held_bytes > limit:
+        full.append(context.node_id)
+    if full:
+        replica.sections.undo(before)
+        context.held_bytes -= grown
+        raise Refusal(codes.NO_MEMORY, f"the replicas of node {full[0]} take all the memory that they may")
 
 
 def _count(replicas: Collection[Replica]) -> int:
