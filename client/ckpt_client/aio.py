@@ -13,7 +13,7 @@ from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.calls import Attributes, Key, Opening, SectionDescriptor, Status, Value
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
-from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, SectionChange, Tracker, begin
+from ckpt_client.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
@@ -311,7 +311,6 @@ class AsyncTable:
         """
         if self._own is None:
             self._own = OwnUpdates()
-        tracker = Tracker(self._own)
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
             if self._closed:
@@ -321,11 +320,7 @@ class AsyncTable:
         def fail(error: SaAisError) -> NoReturn:
             self._fail("track", error)
 
-        try:
-            await begin(ask, tracker, self._timeout_ns)
-        except SaAisError as error:
-            fail(error)
-        return OneByOne(Changes(ask, tracker, fail))
+        return OneByOne(await track(ask, self._timeout_ns, self._own, fail))
 
     # -- the end
 

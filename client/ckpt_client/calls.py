@@ -113,8 +113,9 @@ class Status(NamedTuple):
     unlinked: bool
 
 
-def _refuse(code: int, text: str) -> NoReturn:
-    raise error_of(code, text)
+def refuse(code: int, text: str, index: int = -1) -> NoReturn:
+    """Raise the error of a code; `index`: the element at fault in a call on several sections."""
+    raise error_of(code, text, index)
 
 
 # -- arguments
@@ -123,7 +124,7 @@ def _refuse(code: int, text: str) -> NoReturn:
 def either(first: int | None, second: int | None) -> int | None:
     """What was given under one of two names. Raises: SaAisError INVALID_PARAM."""
     if first is not None and second is not None:
-        _refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
+        refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
     return second if first is None else first
 
 
@@ -133,11 +134,11 @@ def checkpoint_name(name: Key) -> bytes:
         encoded = name.encode() if isinstance(name, str) else memoryview(name).tobytes()
         encoded.decode()
     except (TypeError, ValueError):  # a UnicodeError is a ValueError
-        _refuse(codes.INVALID_PARAM, f"a checkpoint's name is UTF-8, not {name!r}")
+        refuse(codes.INVALID_PARAM, f"a checkpoint's name is UTF-8, not {name!r}")
     if not encoded or b"\0" in encoded:
-        _refuse(codes.INVALID_PARAM, "a checkpoint's name has at least one byte and no NUL")
+        refuse(codes.INVALID_PARAM, "a checkpoint's name has at least one byte and no NUL")
     if len(encoded) > NAME_BYTES_MAX:
-        _refuse(codes.TOO_BIG, f"a checkpoint's name of {len(encoded)} bytes exceeds {NAME_BYTES_MAX}")
+        refuse(codes.TOO_BIG, f"a checkpoint's name of {len(encoded)} bytes exceeds {NAME_BYTES_MAX}")
     return encoded
 
 
@@ -146,20 +147,20 @@ def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
     if timeout is None:
         return default_ns
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        _refuse(codes.INVALID_PARAM, f"a time-out is a positive number of seconds, not {timeout!r}")
+        refuse(codes.INVALID_PARAM, f"a time-out is a positive number of seconds, not {timeout!r}")
     return int(timeout * _SECOND_NS) if timeout < NEVER_NS // _SECOND_NS // 4 else NEVER_NS // 4
 
 
 def retention_in_ns(retention_ms: int) -> int:
     """A retention time in ms as ns; SA_TIME_MAX means for ever. Raises: SaAisError INVALID_PARAM."""
     if type(retention_ms) is not int or retention_ms < 0:
-        _refuse(
+        refuse(
             codes.INVALID_PARAM, f"a retention time is not negative and in milliseconds, not {retention_ms!r}"
         )
     if retention_ms == SA_TIME_MAX:
         return SA_TIME_MAX
     if retention_ms > SA_TIME_MAX // SA_TIME_ONE_MILLISECOND:
-        _refuse(codes.INVALID_PARAM, f"a retention time of {retention_ms} ms is beyond SA_TIME_MAX")
+        refuse(codes.INVALID_PARAM, f"a retention time of {retention_ms} ms is beyond SA_TIME_MAX")
     return retention_ms * SA_TIME_ONE_MILLISECOND
 
 
@@ -187,15 +188,15 @@ def opening_of(
         open_flags = SA_CKPT_CHECKPOINT_READ | (0 if read_only else SA_CKPT_CHECKPOINT_WRITE)
         return Opening(encoded, open_flags, None)
     if read_only:
-        _refuse(codes.INVALID_PARAM, "a read-only table creates nothing: leave the limits out")
+        refuse(codes.INVALID_PARAM, "a read-only table creates nothing: leave the limits out")
     if sections_max is None or section_bytes_max is None or section_id_bytes_max is None:
-        _refuse(codes.INVALID_PARAM, "give all three limits (to create the checkpoint) or none (to open it)")
+        refuse(codes.INVALID_PARAM, "give all three limits (to create the checkpoint) or none (to open it)")
     for limit in (*limits, flags):
         if type(limit) is not int or not 0 <= limit <= SIZE_MAX:
-            _refuse(codes.INVALID_PARAM, f"limits and flags are integers from 0 to 2^63-1, not {limit!r}")
+            refuse(codes.INVALID_PARAM, f"limits and flags are integers from 0 to 2^63-1, not {limit!r}")
     checkpoint_size = sections_max * section_bytes_max
     if checkpoint_size > SIZE_MAX:
-        _refuse(codes.INVALID_PARAM, "the product of the number and the size of sections is beyond 2^63-1")
+        refuse(codes.INVALID_PARAM, "the product of the number and the size of sections is beyond 2^63-1")
     retention_ns = retention_in_ns(retention_ms)
     attributes = Attributes(
         flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max
@@ -211,9 +212,9 @@ def section_id(attributes: Attributes, key: Key) -> bytes:
     try:
         encoded = key.encode() if isinstance(key, str) else memoryview(key).tobytes()
     except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
-        _refuse(codes.INVALID_PARAM, f"a key is text or bytes, not {key!r}")
+        refuse(codes.INVALID_PARAM, f"a key is text or bytes, not {key!r}")
     if len(encoded) > SECTION_ID_BYTES_MAX:
-        _refuse(codes.INVALID_PARAM, f"a key of {len(encoded)} bytes exceeds {SECTION_ID_BYTES_MAX}")
+        refuse(codes.INVALID_PARAM, f"a key of {len(encoded)} bytes exceeds {SECTION_ID_BYTES_MAX}")
     return encoded
 
 
@@ -225,10 +226,10 @@ def _content(attributes: Attributes, value: Value) -> Bytes:
         try:
             content = value.encode() if isinstance(value, str) else memoryview(value).tobytes()
         except (TypeError, ValueError):
-            _refuse(codes.INVALID_PARAM, f"a value is text or bytes, not a {type(value).__name__}")
+            refuse(codes.INVALID_PARAM, f"a value is text or bytes, not a {type(value).__name__}")
     if len(content) > attributes.section_bytes_max:
         limit = attributes.section_bytes_max
-        _refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
+        refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
     return content
 
 
@@ -236,7 +237,7 @@ def _check_expiration(expiration_ns: int | None) -> None:
     if expiration_ns is not None and (
         type(expiration_ns) is not int or not 0 <= expiration_ns <= SA_TIME_END
     ):
-        _refuse(codes.INVALID_PARAM, f"an expiration is a time in ns since 1970, not {expiration_ns!r}")
+        refuse(codes.INVALID_PARAM, f"an expiration is a time in ns since 1970, not {expiration_ns!r}")
 
 
 # -- bodies
@@ -256,7 +257,7 @@ def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int 
 
 def _check_call_bytes(total_bytes: int) -> None:
     if total_bytes > CALL_BYTES_MAX:
-        _refuse(codes.NO_RESOURCES, f"{total_bytes} bytes in one call exceed {CALL_BYTES_MAX}")
+        refuse(codes.NO_RESOURCES, f"{total_bytes} bytes in one call exceed {CALL_BYTES_MAX}")
 
 
 def patch_body(
@@ -269,7 +270,7 @@ def patch_body(
     try:
         pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
-        _refuse(codes.INVALID_PARAM, "several sections are a mapping or (key, value) pairs")
+        refuse(codes.INVALID_PARAM, "several sections are a mapping or (key, value) pairs")
     _check_count(len(pairs))
     ops: list[list[Any]] = []
     total_bytes = 0
@@ -283,9 +284,9 @@ def patch_body(
 
 def _check_count(count: int) -> None:
     if not count:
-        _refuse(codes.INVALID_PARAM, "no section is named")
+        refuse(codes.INVALID_PARAM, "no section is named")
     if count > OPS_PER_UPDATE_MAX:
-        _refuse(codes.NO_RESOURCES, f"{count} sections in one call exceed {OPS_PER_UPDATE_MAX}")
+        refuse(codes.NO_RESOURCES, f"{count} sections in one call exceed {OPS_PER_UPDATE_MAX}")
 
 
 def delete_body(attributes: Attributes, key: Key) -> bytes:
@@ -298,7 +299,7 @@ def key_list(keys: Iterable[Key]) -> list[Key]:
     try:
         wanted = list(keys)
     except TypeError:
-        _refuse(codes.INVALID_PARAM, f"several keys are a list, not {keys!r}")
+        refuse(codes.INVALID_PARAM, f"several keys are a list, not {keys!r}")
     _check_count(len(wanted))
     return wanted
 
@@ -377,7 +378,7 @@ def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
     Raises: SaAisError FAILED_OPERATION for a corrupted section: its value is never served.
     """
     if section.value is None:
-        _refuse(
+        refuse(
             codes.FAILED_OPERATION,
             f"section {section.section_id[:32]!r} is corrupted until it is overwritten",
         )

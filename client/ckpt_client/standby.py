@@ -16,7 +16,7 @@ from ckpt_client import calls
 from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.runner import finalize_at_exit, shared_runner
-from ckpt_client.tracking import Changes, SectionChange, Tracker, begin
+from ckpt_client.tracking import Changes, SectionChange, track
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
@@ -73,9 +73,7 @@ class Tracking:
             async def ask(kind: int, body: bytes, limit_ns: int) -> Any:
                 return await connection.call(kind, handle, body, limit_ns)
 
-            tracker = Tracker()
-            await begin(ask, tracker, timeout_ns)
-            return Changes(ask, tracker)
+            return await track(ask, timeout_ns)
         except BaseException:
             connection.leave()
             raise

@@ -113,7 +113,7 @@ class Tracker:
             sequence, rows, tenure = payload[:3]
             self._sequence, self._tenure = int(sequence), int(tenure)
             self.blind = rows is None
-            return [self._change(*row[:6]) for row in rows or () if not self._is_own(row)]
+            return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
         except (TypeError, ValueError, LookupError, OverflowError):
             calls.misread("TRACK")
 
@@ -123,9 +123,7 @@ class Tracker:
             self._know(row[2], row[1] not in _GONE)
         return own
 
-    def _change(
-        self, sequence: int, kind: int, section_id: bytes, offset: int, size: int, _: int
-    ) -> SectionChange:
+    def _change(self, sequence: int, kind: int, section_id: bytes, offset: int, size: int) -> SectionChange:
         change = SectionChangeT(kind)
         if change not in _GONE and section_id not in self._known:
             change = SectionChangeT.CREATED  # What creates where it is missing does not say which it did.
@@ -148,7 +146,7 @@ class Tracker:
         """A page of sections that may all have changed."""
         sequence = self._sequence or 0
         return [
-            self._change(sequence, SectionChangeT.OVERWRITTEN, section.section_id, 0, section.size_bytes, 0)
+            self._change(sequence, SectionChangeT.OVERWRITTEN, section.section_id, 0, section.size_bytes)
             for section in sections
         ]
 
@@ -157,7 +155,7 @@ class Tracker:
         sequence = self._sequence or 0
         self.blind = False
         gone = sorted(self._known - found)
-        return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0, 0) for section_id in gone]
+        return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0) for section_id in gone]
 
 
 async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> None:
@@ -225,6 +223,23 @@ class Changes:
             changes += tracker.end_look(self._found)
             self._found = set()
         return changes
+
+
+async def track(
+    ask: AskOne, timeout_ns: int, own: OwnUpdates | None = None, fail: Fail | None = None
+) -> Changes:
+    """The changes from now on: begun when this returns. `timeout_ns`: of each request until then.
+
+    Raises: SaAisError, or what `fail` makes of it.
+    """
+    tracker = Tracker(own)
+    try:
+        await begin(ask, tracker, timeout_ns)
+    except SaAisError as error:
+        if fail is not None:
+            fail(error)
+        raise
+    return Changes(ask, tracker, fail)
 
 
 class OneByOne:

@@ -7,10 +7,10 @@ its own folder first on the path, as if it had been started by itself. A program
 `docs/asp.md` tells what ASP did otherwise; with `strict` that is kept.
 """
 
-import os
-import runpy
 import sys
 from collections.abc import Sequence
+
+from ckpt_client.porting import run_program
 
 _installed: dict[str, object] = {}
 
@@ -40,6 +40,4 @@ def install(strict: bool = False) -> None:
 def run(program: str, arguments: Sequence[str], strict: bool = False) -> None:
     """Run a program file as `__main__`, with ASP's modules in place."""
     install(strict)
-    sys.argv = [program, *arguments]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
-    runpy.run_path(program, run_name="__main__")
+    run_program(program, arguments)

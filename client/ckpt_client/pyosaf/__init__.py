@@ -4,10 +4,10 @@
 one's own calls `install()`. See docs/pyosaf.md.
 """
 
-import os
-import runpy
 import sys
 from collections.abc import Sequence
+
+from ckpt_client.porting import run_program
 
 
 def install() -> None:
@@ -21,9 +21,7 @@ def install() -> None:
 def run(program: str, arguments: Sequence[str]) -> None:
     """Run a program file as `__main__`, with pyosaf's modules in place, its own folder first on the path."""
     install()
-    sys.argv = [program, *arguments]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
-    runpy.run_path(program, run_name="__main__")
+    run_program(program, arguments)
 
 
 __all__ = ["install", "run"]

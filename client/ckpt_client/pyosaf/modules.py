@@ -4,6 +4,7 @@ import ctypes
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from ckpt_client.porting import make_module
 from ckpt_client.pyosaf import checkpoints, contents, enumerations, library, sections, structures, types
 
 CTYPES: Final[dict[str, Any]] = {
@@ -26,12 +27,6 @@ def _offered(part: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name.startswith(beginnings)}
 
 
-def _module(name: str, says: str, held: dict[str, Any]) -> ModuleType:
-    module = ModuleType(f"pyosaf.{name}", says)
-    vars(module).update(held)
-    return module
-
-
 def make_modules() -> dict[str, ModuleType]:
     """The modules, by the names under which OpenSAF's programs import them."""
     enumerating = {
@@ -48,10 +43,10 @@ def make_modules() -> dict[str, ModuleType]:
     package = ModuleType("pyosaf", "OpenSAF's Python binding, as far as the checkpoint service goes.")
     package.__path__ = []
     parts = {
-        "saEnumConst": _module("saEnumConst", "Enumerations and constants.", enumerating),
-        "saAis": _module("saAis", "What all services share.", common),
-        "saCkpt": _module(
-            "saCkpt", "The checkpoint service.", {**common, **_offered(structures), **FUNCTIONS}
+        "saEnumConst": make_module("pyosaf.saEnumConst", "Enumerations and constants.", enumerating),
+        "saAis": make_module("pyosaf.saAis", "What all services share.", common),
+        "saCkpt": make_module(
+            "pyosaf.saCkpt", "The checkpoint service.", {**common, **_offered(structures), **FUNCTIONS}
         ),
     }
     vars(package).update(parts)

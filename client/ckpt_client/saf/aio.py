@@ -12,7 +12,7 @@ from ckpt_client.aio_connection import AsyncConnection
 from ckpt_client.calls import Key
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.ask import Ask, as_name, as_timeout, iterate, named, open_body
+from ckpt_client.saf.ask import Ask, as_timeout, iterate, named, named_error, open_body
 from ckpt_client.saf.opened import READ, Iteration, Opened
 from ckpt_client.saf.values import (
     DEFAULT,
@@ -24,7 +24,7 @@ from ckpt_client.saf.values import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
-from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, Tracker, begin
+from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
@@ -140,16 +140,14 @@ class AsyncCheckpointService:
         """What an unlink asks."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
-        return Ask(call, Kind.UNLINK, pack_body([named(call)(as_name)(name)]))
+        return Ask(call, Kind.UNLINK, pack_body([named(call)(calls.checkpoint_name)(name)]))
 
     # -- for the checkpoints
 
     def check(self, call: str) -> None:
         """The service is not finalized. Raises: SaAisError BAD_HANDLE."""
         if self.finalized:
-            error = error_of(codes.BAD_HANDLE, "the service is finalized")
-            error.call = call
-            raise error
+            raise named_error(call, codes.BAD_HANDLE, "the service is finalized")
 
     def forget(self, opened: Opened) -> None:
         """A checkpoint is closed."""
@@ -323,7 +321,7 @@ class AsyncCheckpoint:
         self.opened.check(call, READ)
         if self._own is None:
             self._own = OwnUpdates()
-        tracker, service = Tracker(self._own), self.service
+        service = self.service
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
             # Untranslated: that a session has ended is BAD_HANDLE here, and nothing to wait for.
@@ -333,11 +331,7 @@ class AsyncCheckpoint:
         def fail(error: SaAisError) -> NoReturn:
             raise service.translated(error, call) from None
 
-        try:
-            await begin(ask, tracker, service.timeout_ns)
-        except SaAisError as error:
-            fail(error)
-        return Changes(ask, tracker, fail)
+        return await track(ask, service.timeout_ns, self._own, fail)
 
 
 class AsyncSectionIteration:

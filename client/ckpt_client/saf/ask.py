@@ -7,9 +7,10 @@ wrong with the rest. The blocking and the asyncio service share all of it.
 from collections.abc import Callable
 from functools import wraps
 from operator import index as as_integer
-from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from ckpt_client.call import NEVER_NS
+from ckpt_client.calls import EMPTY_BODY, checkpoint_name, refuse
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.values import CheckpointCreationAttributes
 from ckpt_protocol import codes
@@ -26,22 +27,16 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.creation import fault_of
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
-    NAME_BYTES_MAX,
     OPS_PER_UPDATE_MAX,
     SECTION_ID_BYTES_MAX,
     SIZE_MAX,
 )
 from ckpt_protocol.messages import Kind, Op
 
-Bytes = bytes | bytearray | memoryview
-Data = str | Bytes
-"""Text stands for its UTF-8 bytes."""
-
 NAME_PREFIX: Final = b"safCkpt="
 """A checkpoint's name is a distinguished name of this kind, for programs of B.02 (R33)."""
 
 NO_LIMIT_NS: Final = NEVER_NS // 4
-EMPTY_BODY: Final = pack_body([])
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -73,9 +68,11 @@ def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Resu
     return wrap
 
 
-def refuse(code: int, text: str, index: int = -1) -> NoReturn:
-    """Raise the error of a code."""
-    raise error_of(code, text, index)
+def named_error(call: str, code: int, text: str) -> SaAisError:
+    """The error of a code, with the SAF call's name."""
+    error = error_of(code, text)
+    error.call = call
+    return error
 
 
 # -- arguments
@@ -107,23 +104,6 @@ def as_number(given: Any, what: str, index: int = -1) -> int:
     return given
 
 
-def as_name(given: Any) -> bytes:
-    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R34).
-
-    Raises: SaAisError INVALID_PARAM, TOO_BIG.
-    """
-    name = as_bytes(given, "a checkpoint's name")
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        refuse(codes.INVALID_PARAM, f"a checkpoint's name is UTF-8, not {name[:64]!r}")
-    if not name or b"\0" in name:
-        refuse(codes.INVALID_PARAM, "a checkpoint's name has at least one byte and no NUL")
-    if len(name) > NAME_BYTES_MAX:
-        refuse(codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}")
-    return name
-
-
 def as_timeout(given: Any, default_ns: int) -> int:
     """A call's time-out: 0 is the default, SA_TIME_MAX no limit (R35, R139).
 
@@ -151,7 +131,7 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
     """
     if type(open_flags) is bool or not isinstance(open_flags, int) or not 0 < open_flags <= OPEN_FLAGS_ALL:
         refuse(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
-    encoded = as_name(name)
+    encoded = checkpoint_name(name)
     if new and not encoded.startswith(NAME_PREFIX):
         refuse(
             codes.INVALID_PARAM, f"a checkpoint's name begins with {NAME_PREFIX.decode()}, at B.02 and later"

@@ -10,7 +10,7 @@ from ckpt_client.calls import Key
 from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of, created_id, descriptor_of, values_of
-from ckpt_client.saf.ask import Ask, as_invocation, named, refuse
+from ckpt_client.saf.ask import Ask, as_invocation, named, named_error
 from ckpt_client.saf.opened import Opened
 from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_client.tracking import Changes
@@ -170,13 +170,13 @@ class Checkpoint:
         number = named(call)(as_invocation)(invocation)
         ask = opened.synchronize(DEFAULT, self.service.inner.timeout_ns)._replace(call=call)
         if opened.attributes.sync:
-            named(call)(refuse)(
-                codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+            raise named_error(
+                call, codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
             )
         tell = self.service.callbacks.checkpoint_synchronize
         if tell is None:
-            named(call)(refuse)(
-                codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
+            raise named_error(
+                call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
             )
         self._ask(Ask(call, Kind.STATUS))  # Without an active replica it is NOT_EXIST now.
 
@@ -200,9 +200,9 @@ class Checkpoint:
         self._begin(call).check(call, SA_CKPT_CHECKPOINT_READ)
         tell = callback or self.service.callbacks.checkpoint_track
         if tell is None:
-            named(call)(refuse)(codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
+            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
         if self._tracking is not None:
-            named(call)(refuse)(codes.EXIST, "the checkpoint is tracked already")
+            raise named_error(call, codes.EXIST, "the checkpoint is tracked already")
         changes = self.service.run(self._inner.begin_tracking())
         tracking = self._tracking = _Tracking()
 
@@ -233,7 +233,7 @@ class Checkpoint:
         call = "saCkptCheckpointTrackStop"
         self._begin(call).check(call)
         if self._tracking is None:
-            named(call)(refuse)(codes.NOT_EXIST, "the checkpoint is not tracked")
+            raise named_error(call, codes.NOT_EXIST, "the checkpoint is not tracked")
         self._stop_tracking()
 
     def _stop_tracking(self) -> None:

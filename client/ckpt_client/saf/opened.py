@@ -3,12 +3,11 @@
 Behind the handle stand its open flags, which alone decide what it may do (R8), and the attributes in force.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ckpt_client.calls import Attributes
-from ckpt_client.errors import SaAisError
 from ckpt_client.saf import ask
-from ckpt_client.saf.ask import Ask, refuse
+from ckpt_client.saf.ask import Ask
 from ckpt_client.saf.values import SectionDescriptor
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -39,14 +38,10 @@ class Opened:
 
     def check(self, call: str, access: int = 0) -> None:
         """The handle lives, and was opened for this."""
-        try:
-            if self.closed:
-                refuse(codes.BAD_HANDLE, self.closed)
-            if access and not self.open_flags & access:
-                refuse(codes.ACCESS, f"the handle was not opened for {_NEEDS[access]}")
-        except SaAisError as error:
-            error.call = call
-            raise
+        if self.closed:
+            raise ask.named_error(call, codes.BAD_HANDLE, self.closed)
+        if access and not self.open_flags & access:
+            raise ask.named_error(call, codes.ACCESS, f"the handle was not opened for {_NEEDS[access]}")
 
     def close(self) -> Ask:
         """CheckpointClose: the handle is dead from now on, whatever the service answers."""
@@ -150,7 +145,7 @@ class Iteration:
     def _check(self, call: str) -> None:
         self._opened.check(call)
         if self._finalized:
-            ask.named(call)(refuse)(codes.BAD_HANDLE, "the iteration is finalized")
+            raise ask.named_error(call, codes.BAD_HANDLE, "the iteration is finalized")
 
-    def _refuse_ended(self, call: str) -> None:
-        ask.named(call)(refuse)(codes.SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, "there is no further section")
+    def _refuse_ended(self, call: str) -> NoReturn:
+        raise ask.named_error(call, codes.SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, "there is no further section")

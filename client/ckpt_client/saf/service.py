@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self
 
 from ckpt_client.calls import Key
-from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
-from ckpt_client.saf.ask import Ask, as_invocation, named
+from ckpt_client.saf.ask import Ask, as_invocation, named, named_error
 from ckpt_client.saf.checkpoint import Checkpoint
 from ckpt_client.saf.pending import PendingCallbacks
 from ckpt_client.saf.runner import Cancellable, Runner, finalize_at_exit, shared_runner
@@ -113,7 +113,7 @@ class CheckpointService:
             return self._pending.fileno()
         except OSError as error:
             text = f"there is no descriptor: {error.strerror}"
-            raise named_error(codes.NO_RESOURCES, text, call) from None
+            raise named_error(call, codes.NO_RESOURCES, text) from None
 
     def fileno(self) -> int:
         """The selection object: a service can be given to `select` itself."""
@@ -129,7 +129,7 @@ class CheckpointService:
         try:
             mode = DispatchFlags(flags)
         except ValueError:
-            raise named_error(codes.INVALID_PARAM, f"{flags!r} is no way to dispatch", call) from None
+            raise named_error(call, codes.INVALID_PARAM, f"{flags!r} is no way to dispatch") from None
         if mode is DispatchFlags.BLOCKING:
             self._dispatch_until_finalized()
             return
@@ -219,7 +219,7 @@ class CheckpointService:
         plan = self._inner.plan_open(call, name, open_flags, creation_attributes)
         tell = self._callbacks.checkpoint_open
         if tell is None:
-            raise named_error(codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for opens", call)
+            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for opens")
 
         def ended(opened: AsyncCheckpoint | None, error: SaAisError | None) -> None:
             checkpoint = Checkpoint(self, opened) if opened is not None else None
@@ -238,12 +238,12 @@ class CheckpointService:
         """The service is this process's, and not finalized. Raises: SaAisError BAD_HANDLE."""
         self._check_process(call)
         if self._pending.closed:
-            raise named_error(codes.BAD_HANDLE, "the service is finalized", call)
+            raise named_error(call, codes.BAD_HANDLE, "the service is finalized")
 
     def _check_process(self, call: str) -> None:
         if self._pid != os.getpid():
             raise named_error(
-                codes.BAD_HANDLE, "the service belongs to the process that forked this one", call
+                call, codes.BAD_HANDLE, "the service belongs to the process that forked this one"
             )
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -320,10 +320,3 @@ def _let_go(runner: Runner, inner: AsyncCheckpointService, pending: PendingCallb
         runner.spawn(leaving)
     except RuntimeError:  # Its loop is closed.
         leaving.close()
-
-
-def named_error(code: int, text: str, call: str) -> SaAisError:
-    """The error of a code, with the SAF call's name."""
-    error = error_of(code, text)
-    error.call = call
-    return error
