@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ckpt_client import SaAisError
-from ckpt_client.saf import CheckpointCallbacks, CheckpointCreationAttributes
+from ckpt_client.saf import Checkpoint, CheckpointCallbacks, CheckpointCreationAttributes, SectionDescriptor
+from ckpt_client.saf.checkpoint import SectionIteration
 from ckpt_protocol.codes import SaAisErrorT, code_name
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
@@ -19,6 +20,9 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
     SA_TIME_ONE_MINUTE,
 )
+
+if TYPE_CHECKING:
+    from tests.conformance.world import World
 
 READ = SA_CKPT_CHECKPOINT_READ
 WRITE = SA_CKPT_CHECKPOINT_WRITE
@@ -51,6 +55,30 @@ def attributes(**changed: Any) -> CheckpointCreationAttributes:
     }
     named.setdefault("checkpoint_size", named["max_sections"] * named["max_section_size"])
     return CheckpointCreationAttributes(**named)
+
+
+def opened(world: "World", kind: int = SYNC, node: str = "a", **changed: Any) -> Checkpoint:
+    """A new checkpoint of this kind with an active replica, opened at this node."""
+    checkpoint = world.open(node, creation_flags=kind, **changed)
+    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
+        checkpoint.active_replica_set()
+    return checkpoint
+
+
+def rest(iteration: SectionIteration) -> Iterator[SectionDescriptor]:
+    """What an iteration has still to tell; it is at its end then."""
+    while True:
+        try:
+            section = iteration.next()
+        except SaAisError as error:
+            assert error.code == SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, error
+            return
+        yield section
+
+
+def ids(iteration: SectionIteration) -> list[bytes]:
+    """The ids of what an iteration has still to tell, in its order."""
+    return [section.section_id for section in rest(iteration)]
 
 
 @contextmanager

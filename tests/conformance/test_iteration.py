@@ -1,26 +1,22 @@
 """Iterating over sections: which are chosen, how often each is told, what is told of it (R107 to R114)."""
 
-from collections.abc import Iterator
-
 import pytest
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
 from tests.conformance.shorthand import (
     ALL_MODES,
     ASYNC,
-    COLLOCATED,
     KINDS,
     READ,
     SYNC,
     WEAK,
     attributes,
+    ids,
+    opened,
     refused,
+    rest,
 )
 from tests.conformance.world import World
 
-from ckpt_client import SaAisError
-from ckpt_client.saf import Checkpoint, SectionDescriptor
-from ckpt_client.saf.checkpoint import SectionIteration
-from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import (
     SA_CKPT_SECTION_VALID,
     SA_CKPT_SECTIONS_ANY,
@@ -57,30 +53,6 @@ CHOICES = [
     (GEQ, END, "never"),
 ]
 """What is chosen, the time (from now on), and the sections that are to be told."""
-
-
-def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
-    """A new checkpoint of this kind with an active replica, opened at node a."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
-
-
-def rest(iteration: SectionIteration) -> Iterator[SectionDescriptor]:
-    """What an iteration has still to tell; it is at its end then."""
-    while True:
-        try:
-            section = iteration.next()
-        except SaAisError as error:
-            assert error.code == SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, error
-            return
-        yield section
-
-
-def ids(iteration: SectionIteration) -> list[bytes]:
-    """The ids of what an iteration has still to tell, in its order."""
-    return [section.section_id for section in rest(iteration)]
 
 
 # -- which sections

@@ -1,7 +1,5 @@
 """Iterating over sections: what is refused (R109, R110)."""
 
-from collections.abc import Iterator
-
 import pytest
 from tests.conformance.marks import requirement
 from tests.conformance.shorthand import (
@@ -9,18 +7,15 @@ from tests.conformance.shorthand import (
     ASYNC,
     COLLOCATED,
     CREATE,
-    SYNC,
     WEAK,
     WRITE,
     attributes,
+    ids,
+    opened,
     refused,
 )
 from tests.conformance.world import World
 
-from ckpt_client import SaAisError
-from ckpt_client.saf import Checkpoint, SectionDescriptor
-from ckpt_client.saf.checkpoint import SectionIteration
-from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_CORRUPTED,
@@ -35,30 +30,6 @@ LEQ = SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME
 GEQ = SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME
 CORRUPTED = SA_CKPT_SECTIONS_CORRUPTED
 ANY = SA_CKPT_SECTIONS_ANY
-
-
-def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
-    """A new checkpoint of this kind with an active replica, opened at node a."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
-
-
-def rest(iteration: SectionIteration) -> Iterator[SectionDescriptor]:
-    """What an iteration has still to tell; it is at its end then."""
-    while True:
-        try:
-            section = iteration.next()
-        except SaAisError as error:
-            assert error.code == SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, error
-            return
-        yield section
-
-
-def ids(iteration: SectionIteration) -> list[bytes]:
-    """The ids of what an iteration has still to tell, in its order."""
-    return [section.section_id for section in rest(iteration)]
 
 
 @requirement("R109")

@@ -3,11 +3,11 @@
 import ctypes
 
 import pytest
+from tests.conformance import shorthand
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
 from tests.conformance.meanwhile import begin
 from tests.conformance.shorthand import (
     ASYNC,
-    COLLOCATED,
     CREATE,
     KINDS,
     READ,
@@ -30,9 +30,7 @@ LARGE = [2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 2, 2**63 - 1]
 
 def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
     """A new checkpoint of this kind with an active replica and the sections "k" and "empty"."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
+    checkpoint = shorthand.opened(world, kind, **changed)
     checkpoint.section_create("k", initial_data=b"0123456789")
     checkpoint.section_create("empty")
     return checkpoint

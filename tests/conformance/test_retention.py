@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.conformance import shorthand
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
 from tests.conformance.shorthand import (
     ALL_MODES,
@@ -29,9 +30,7 @@ K = [("k", None, 0)]
 
 def opened_with_a_section(world: World, flags: int, node: str, **changed: Any) -> Any:
     """A checkpoint with a section "k"."""
-    checkpoint = world.open(node, creation_flags=flags, **changed)
-    if flags in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
+    checkpoint = shorthand.opened(world, flags, node, **changed)
     checkpoint.section_create("k", initial_data=b"v")
     return checkpoint
 

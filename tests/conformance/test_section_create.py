@@ -8,14 +8,13 @@ from tests.conformance.marks import DAEMONS, VIRTUAL, each_transport, on, requir
 from tests.conformance.shorthand import (
     ALL_MODES,
     ASYNC,
-    COLLOCATED,
     CREATE,
     KINDS,
     READ,
-    WEAK,
     WRITE,
     Heard,
     attributes,
+    opened,
     outcome,
     refused,
 )
@@ -26,14 +25,6 @@ from ckpt_client.pyosaf.modules import make_modules
 from ckpt_client.saf import SA_CKPT_SECTION_VALID, Checkpoint, DispatchFlags, SectionChangeT
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import SECOND_NS
-
-
-def opened(world: World, flags: int, node: str = "a", **changed: int) -> Checkpoint:
-    """A new checkpoint with an active replica."""
-    checkpoint = world.open(node, creation_flags=flags, **changed)
-    if flags in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
 
 
 def contents(checkpoint: Checkpoint) -> dict[bytes, bytes]:

@@ -11,6 +11,7 @@ from tests.conformance.shorthand import (
     SYNC,
     WEAK,
     attributes,
+    opened,
     refused,
 )
 from tests.conformance.virtual_world import VirtualWorld
@@ -21,14 +22,6 @@ from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
 MOMENT = 0.01
 SPREAD = (SYNC, ASYNC, WEAK)
-
-
-def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
-    """A new checkpoint of this kind with an active replica, opened at node a."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
 
 
 def ids(checkpoint: Checkpoint) -> set[bytes]:

@@ -14,23 +14,15 @@ from tests.conformance.shorthand import (
     WEAK,
     WRITE,
     attributes,
+    opened,
     outcome,
     refused,
 )
 from tests.conformance.virtual_world import VirtualWorld
 from tests.conformance.world import World
 
-from ckpt_client.saf import Checkpoint
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import SECOND_NS
-
-
-def opened(world: World, flags: int, node: str = "a", **changed: int) -> Checkpoint:
-    """A new checkpoint with an active replica."""
-    checkpoint = world.open(node, creation_flags=flags, **changed)
-    if flags in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
 
 
 @requirement("R83")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.conformance import shorthand
 from tests.conformance.marks import VIRTUAL, on, requirement
 from tests.conformance.shorthand import (
     ASYNC,
-    COLLOCATED,
     KINDS,
     READ,
     SYNC,
@@ -118,9 +118,7 @@ def pyosaf_in_this_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
     """A new checkpoint of this kind with an active replica at a, and the sections "k" and "other"."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
+    checkpoint = shorthand.opened(world, kind, **changed)
     if changed.get("max_sections") != 1:
         for section_id in ("k", "other"):
             checkpoint.section_create(section_id, initial_data=b"0123456789")

@@ -13,6 +13,7 @@ from tests.conformance.shorthand import (
     SYNC,
     WEAK,
     attributes,
+    opened,
     refused,
 )
 from tests.conformance.virtual_world import VirtualWorld
@@ -24,14 +25,6 @@ from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
 
 SPREAD = (SYNC, ASYNC, WEAK)
 LARGE_OFFSETS = [SECTION_BYTES, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 2, 2**63 - 1]
-
-
-def opened(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
-    """A new checkpoint of this kind with an active replica, opened at node a."""
-    checkpoint = world.open("a", creation_flags=kind, **changed)
-    if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
-        checkpoint.active_replica_set()
-    return checkpoint
 
 
 def filled(world: World, kind: int = SYNC, **changed: int) -> Checkpoint:
