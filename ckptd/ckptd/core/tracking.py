@@ -36,17 +36,6 @@ TRACK_BYTES_MAX: Final = 256
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 
-_KINDS: Final = {
-    Op.CREATE: Change.CREATED,
-    Op.DELETE: Change.DELETED,
-    Op.OVERWRITE: Change.OVERWRITTEN,
-    Op.WRITE: Change.WRITTEN,
-    Op.PUT: Change.OVERWRITTEN,
-    Op.PATCH: Change.WRITTEN,
-    Op.REMOVE: Change.DELETED,
-    Op.PIECE: Change.OVERWRITTEN,
-}
-
 Row = list[Any]
 """[sequence, change, section id, offset, size, the tracker's own request that did it or 0]"""
 
@@ -204,23 +193,22 @@ def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
         removed = Change.DELETED if weak else Change.EXPIRED
     rows = []
     for op in ops:
-        kind = _KINDS.get(op[0])
-        if kind is None:
-            continue  # (A new expiration time changes no data.)
         offset, size = 0, 0
         match op[0]:
             case Op.CREATE:
-                size = len(op[3])
+                kind, size = Change.CREATED, len(op[3])
             case Op.OVERWRITE | Op.PUT:
-                size = len(op[2])
+                kind, size = Change.OVERWRITTEN, len(op[2])
             case Op.WRITE | Op.PATCH:
-                offset, size = op[2], len(op[3])
+                kind, offset, size = Change.WRITTEN, op[2], len(op[3])
+            case Op.DELETE:
+                kind = Change.DELETED
             case Op.REMOVE:
                 kind = Change.EXPIRED if len(op) > 2 else removed
-            case Op.PIECE:
-                if op[3] + len(op[4]) < op[2]:
-                    continue  # Its last piece tells of the section.
-                size = op[2]
+            case Op.PIECE if op[3] + len(op[4]) >= op[2]:  # Its last piece tells of the section.
+                kind, size = Change.OVERWRITTEN, op[2]
+            case _:
+                continue  # (A new expiration time changes no data, a piece before the last nothing yet.)
         # (An expiration is nobody's, also where it shares its batch with one request.)
         rows.append([sequence, kind, op[1], offset, size, own if kind != Change.EXPIRED else 0])
     return rows
