@@ -42,7 +42,7 @@ class AsyncTable:
         self._connection = connection
         self._opening = opening
         self._timeout_ns = timeout_ns
-        self._handle = 0
+        self._handle = self._creation_id = 0
         self._closed = False
         self._own: OwnUpdates | None = None
         self._attributes: Attributes
@@ -65,14 +65,14 @@ class AsyncTable:
         cluster: str = "",
         key: str | bytes | None = None,
         follow_active: bool | None = None,
-        timeout: float = calls.TIMEOUT_S,
+        timeout: float | None = calls.TIMEOUT_S,
     ) -> Self:
         """Open a checkpoint, creating it where the three limits are given and it is missing.
 
         Arguments as `Table`'s.
         """
         try:
-            timeout_ns = calls.timeout_in_ns(timeout, 0)
+            timeout_ns = calls.default_timeout_in_ns(timeout)
             limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
             opening = calls.opening_of(name, *limits, flags, retention_ms, read_only)
             connection = AsyncConnection.shared(address, cluster, key, follow_active)
@@ -82,6 +82,7 @@ class AsyncTable:
         try:
             payload = await connection.call(Kind.OPEN, 0, opening.body, timeout_ns)
             table._handle, table._attributes = calls.opened_of(payload)
+            table._creation_id = payload[1]
         except SaAisError as error:
             await connection.release()
             table._fail("open", error)
@@ -325,12 +326,16 @@ class AsyncTable:
     # -- the end
 
     async def unlink(self, timeout: float | None = None) -> None:
-        """Free the checkpoint's name. The data goes when the last table that has it open is closed."""
+        """Free the checkpoint's name. The data goes when the last table that has it open is closed.
+
+        It is NOT_EXIST where this very checkpoint has no name any more, also if a newer one has that name.
+        """
         try:
             if self._closed:
                 self._refuse_closed()
-            timeout_s = self._timeout_ns / 1e9 if timeout is None else timeout
-            await self._connection.unlink(self._opening.name, timeout_s)
+            timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
+            body = calls.unlink_body(self._opening.name, self._creation_id)
+            await self._connection.call(Kind.UNLINK, 0, body, timeout_ns)
         except SaAisError as error:
             self._fail("unlink", error)
 
@@ -365,7 +370,7 @@ class AsyncTable:
 
     async def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
         """One call on the open checkpoint, activating the local replica where there is no active one."""
-        timeout_ns = self._timeout_ns if timeout is None else calls.timeout_in_ns(timeout, 0)
+        timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
         if self._closed:
             self._refuse_closed()
         deadline_ns = time.monotonic_ns() + timeout_ns

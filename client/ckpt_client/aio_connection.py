@@ -160,11 +160,12 @@ class AsyncConnection:
         return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
 
     async def unlink(self, name: calls.Key, timeout: float | None = None) -> None:
-        """Free a checkpoint's name; its data goes with the last table that has it open.
+        """Free a checkpoint's name, whichever checkpoint has it now; the data goes with the last table that
+        has it open.
 
         Raises: SaAisError.
         """
-        await self.call(Kind.UNLINK, 0, pack_body([calls.checkpoint_name(name)]), self._timeout_ns(timeout))
+        await self.call(Kind.UNLINK, 0, calls.unlink_body(name), self._timeout_ns(timeout))
 
     async def status(self, handle: int, timeout: float | None = None) -> calls.Status:
         """The state of an open checkpoint. Raises: SaAisError."""

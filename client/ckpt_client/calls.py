@@ -27,8 +27,10 @@ from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     NAME_BYTES_MAX,
     OPS_PER_UPDATE_MAX,
+    SECTION_BYTES_MAX,
     SECTION_ID_BYTES_MAX,
     SIZE_MAX,
+    UPDATE_BODY_BYTES_MAX,
 )
 from ckpt_protocol.messages import Op
 
@@ -42,6 +44,10 @@ TIMEOUT_S: Final = 10.0
 """A call's time-out unless another is given."""
 
 _SECOND_NS: Final = 1_000_000_000
+
+NO_LIMIT_NS: Final = NEVER_NS // 4
+"""The time-out of a call that waits for as long as it takes (73 years). Longer ones are cut to it."""
+
 EMPTY_BODY: Final = pack_body([])
 
 
@@ -148,7 +154,15 @@ def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
         return default_ns
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         refuse(codes.INVALID_PARAM, f"a time-out is a positive number of seconds, not {timeout!r}")
-    return int(timeout * _SECOND_NS) if timeout < NEVER_NS // _SECOND_NS // 4 else NEVER_NS // 4
+    return int(timeout * _SECOND_NS) if timeout < NO_LIMIT_NS // _SECOND_NS else NO_LIMIT_NS
+
+
+def default_timeout_in_ns(timeout: float | None) -> int:
+    """The time-out that a table gives its calls (seconds; None: no limit) in ns.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    return timeout_in_ns(timeout, NO_LIMIT_NS)
 
 
 def retention_in_ns(retention_ms: int) -> int:
@@ -230,6 +244,8 @@ def _content(attributes: Attributes, value: Value) -> Bytes:
     if len(content) > attributes.section_bytes_max:
         limit = attributes.section_bytes_max
         refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
+    if len(content) > SECTION_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX}")
     return content
 
 
@@ -243,16 +259,31 @@ def _check_expiration(expiration_ns: int | None) -> None:
 # -- bodies
 
 
+def unlink_body(name: Key, creation_id: int = 0) -> bytes:
+    """UNLINK: free a name, whatever it means now or, with a creation id, only while it means that checkpoint.
+
+    Raises: SaAisError INVALID_PARAM, TOO_BIG.
+    """
+    return pack_body([checkpoint_name(name), creation_id] if creation_id else [checkpoint_name(name)])
+
+
 def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int | None) -> bytes:
     """UPDATE: set one section's content and size, creating it where missing."""
     if type(key) is not bytes or attributes.sections_max == 1 or len(key) > SECTION_ID_BYTES_MAX:
         key = section_id(attributes, key)
-    if type(value) is not bytes or len(value) > attributes.section_bytes_max:
+    if type(value) is not bytes or len(value) > min(attributes.section_bytes_max, SECTION_BYTES_MAX):
         value = _content(attributes, value)
     if expiration_ns is not None:
         _check_expiration(expiration_ns)
-    _check_call_bytes(len(key) + len(value))
-    return pack_body([[Op.PUT, key, value, expiration_ns]])
+    return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id fits an update always.
+
+
+def update_body(ops: list[list[Any]], index: int = -1) -> bytes:
+    """UPDATE: several operations. Raises: SaAisError NO_RESOURCES for more than one update carries."""
+    body = pack_body(ops)
+    if len(body) > UPDATE_BODY_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"{len(body)} bytes in one update exceed {UPDATE_BODY_BYTES_MAX}", index)
+    return body
 
 
 def _check_call_bytes(total_bytes: int) -> None:
@@ -279,7 +310,7 @@ def patch_body(
         total_bytes += len(name) + len(content)
         ops.append([Op.PATCH, name, 0, content, expiration_ns])
     _check_call_bytes(total_bytes)
-    return pack_body(ops)
+    return update_body(ops)
 
 
 def _check_count(count: int) -> None:

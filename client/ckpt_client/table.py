@@ -48,8 +48,8 @@ class Table:
     `flags` (or `flagsp`) is one of SA_CKPT_WR_ALL_REPLICAS, _WR_ACTIVE_REPLICA, _WR_ACTIVE_REPLICA_WEAK,
     optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint stays when nobody
     has it open, SA_TIME_MAX for ever. `read_only` opens an existing checkpoint for reading. `timeout`
-    (seconds) is the time-out of every call that is given no other. For `address`, `cluster`, `key` and
-    `follow_active` see `Connection`.
+    (seconds, None: no limit) is the time-out of every call that is given no other. For `address`, `cluster`,
+    `key` and `follow_active` see `Connection`.
 
     Keys are text (as UTF-8) or bytes and come back as bytes; where there is but one section every key names
     it. A table is safe to use from several threads, and after a fork.
@@ -78,7 +78,7 @@ class Table:
         cluster: str = "",
         key: str | bytes | None = None,
         follow_active: bool | None = None,
-        timeout: float = calls.TIMEOUT_S,
+        timeout: float | None = calls.TIMEOUT_S,
     ) -> None:
         self.ckptName = name
         self.sectionExpiration: int = SA_TIME_END
@@ -86,7 +86,7 @@ class Table:
         self._handle = self._creation_id = 0
         self._closed = False
         try:
-            self._timeout_ns = calls.timeout_in_ns(timeout, 0)
+            self._timeout_ns = calls.default_timeout_in_ns(timeout)
             self._opening = calls.opening_of(
                 name,
                 calls.either(maxRows, maxSections),
@@ -412,12 +412,14 @@ class Table:
     def unlink(self, timeout: float | None = None) -> None:
         """Free the checkpoint's name. The data goes when the last table that has it open is closed.
 
+        It is NOT_EXIST where this very checkpoint has no name any more, also if a newer one has that name.
+
         Source: saCkptCheckpointUnlink.
         """
         try:
-            self._connection.unlink(
-                self._opening.name, self._timeout_ns / 1e9 if timeout is None else timeout
-            )
+            timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
+            body = calls.unlink_body(self._opening.name, self._creation_id)
+            self._call_service(Kind.UNLINK, 0, body, timeout_ns)
         except SaAisError as error:
             self._fail("unlink", error)
 
@@ -451,7 +453,7 @@ class Table:
 
     def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
         """One call on the open checkpoint, activating the local replica where there is no active one."""
-        timeout_ns = self._timeout_ns if timeout is None else calls.timeout_in_ns(timeout, 0)
+        timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
         handle = self._handle or self._reopened_handle(timeout_ns)
         deadline_ns = _monotonic_ns() + timeout_ns
         try:

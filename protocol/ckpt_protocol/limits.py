@@ -20,13 +20,19 @@ SECTION_BYTES_MAX: Final = 64 * 1024 * 1024
 SIZE_MAX: Final = 2**63 - 1
 """Offsets and sizes as given by a caller; more is INVALID_PARAM."""
 
-CALL_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Ids and data of one call together; more is NO_RESOURCES."""
+CALL_BYTES_MAX: Final = SECTION_BYTES_MAX + SECTION_ID_BYTES_MAX
+"""Ids and data of one call together: the largest section with the longest id fits. More is NO_RESOURCES."""
+
+UPDATE_BODY_BYTES_MAX: Final = CALL_BYTES_MAX + 8 * 1024 * 1024
+"""The body of an UPDATE: ids, data and what stands around them (up to 28 bytes an operation).
+
+A client refuses a longer one with NO_RESOURCES before it sends anything, and so does the active replica.
+"""
 
 OPS_PER_UPDATE_MAX: Final = 1_000_000
 """Section operations in one update."""
 
-FRAME_BYTES_MAX: Final = CALL_BYTES_MAX + 16 * 1024 * 1024
+FRAME_BYTES_MAX: Final = UPDATE_BODY_BYTES_MAX + 8 * 1024 * 1024
 """Header, route and body of one frame; a longer one ends its connection."""
 
 FIRST_FRAME_BYTES_MAX: Final = 4096

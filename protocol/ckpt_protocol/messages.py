@@ -30,7 +30,7 @@ class Kind:
     DETACH: Final = 11  # request, 0, lowest; []: the session ends, everything it opened is closed
     OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention]
     CLOSE: Final = 13  # request, handle, lowest; []
-    UNLINK: Final = 14  # request, 0, lowest; [name]
+    UNLINK: Final = 14  # request, 0, lowest; [name, creation id or 0: any]
     RETENTION_SET: Final = 15  # request, handle, lowest; [retention_ns]
     ACTIVE_SET: Final = 16  # request, handle, lowest; [only_if_none]
     STATUS: Final = 17  # request, handle, lowest; []

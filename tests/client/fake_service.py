@@ -167,9 +167,10 @@ class FakeService:
                 self._opened(session, frame).opens -= 1
                 del session.opens[frame.b]
             case Kind.UNLINK:
-                checkpoint = self.checkpoints.pop(fields[0], None)
-                if checkpoint is None:
+                checkpoint = self.checkpoints.get(fields[0])
+                if checkpoint is None or fields[1:] not in ([], [checkpoint.creation_id]):
                     raise Refusal(codes.NOT_EXIST, "no such checkpoint")
+                del self.checkpoints[fields[0]]
                 checkpoint.unlinked = True
             case Kind.ACTIVE_SET:
                 checkpoint = self._opened(session, frame)

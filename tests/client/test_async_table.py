@@ -114,6 +114,28 @@ async def test_tables_share_one_connection_and_each_closes_its_own(
     assert_loop_is_clean()
 
 
+async def test_unlink_leaves_a_successor_of_the_name_alone(start: Start) -> None:
+    url = start().url
+    async with await AsyncTable.open("x", 9, 100, 9, address=url) as older:
+        await older.unlink()
+        async with await AsyncTable.open("x", 9, 100, 9, address=url) as newer:
+            await refusal(codes.NOT_EXIST, older.unlink())
+            async with await AsyncTable.open("x", address=url) as again:
+                await again.write("k", "v")
+                assert await newer.read("k") == b"v", "the name still means the newer one"
+            await newer.unlink()
+
+
+async def test_a_table_without_a_time_out_waits_as_long_as_it_takes(start: Start) -> None:
+    url = start().url
+    async with await AsyncTable.open("x", 9, 100, 9, address=url, timeout=None) as table:
+        await table.write("k", "v")
+        assert await table.read("k", timeout=None) == b"v"
+        await table.unlink()
+    for wrong in (0, -1, "1", True, float("nan")):
+        await refusal(codes.INVALID_PARAM, AsyncTable.open("x", address=url, timeout=wrong))  # type: ignore[arg-type]
+
+
 async def test_many_tasks_travel_together(start: Start, service: FakeService) -> None:
     async with await AsyncTable.open("x", 1000, 100, 9, address=start().url) as table:
         await asyncio.gather(*(table.write(str(i), str(i)) for i in range(500)))

@@ -187,7 +187,7 @@ def test_data_is_no_longer_than_a_section(call: str, make: Any, monkeypatch: pyt
         with refused(INVALID, call) as caught:
             make(wrong)
         assert caught.value.index == index
-    monkeypatch.setattr(ask, "CALL_BYTES_MAX", SIZE - 1)
+    monkeypatch.setattr(ask, "SECTION_BYTES_MAX", SIZE - 1)
     with refused(codes.NO_RESOURCES, call) as caught:
         make("x" * SIZE)
     assert caught.value.index == index

@@ -458,6 +458,26 @@ def test_unlink_frees_the_name_and_keeps_the_data(table: Table, node: FakeNode) 
     refusal(codes.NOT_EXIST, table.unlink)
 
 
+def test_unlink_leaves_a_successor_of_the_name_alone(table: Table, node: FakeNode) -> None:
+    with Table("phones", address=node.url) as other:
+        other.unlink()
+    with Table("phones", 10, 1000, 20, address=node.url) as newer:
+        refusal(codes.NOT_EXIST, table.unlink)
+        with Table("phones", address=node.url) as again:
+            again.Write("k", "v")
+            assert newer["k"] == b"v", "the name still means the newer one"
+        newer.unlink()
+
+
+def test_a_table_without_a_time_out_waits_as_long_as_it_takes(node: FakeNode) -> None:
+    with Table("x", 9, 100, 9, address=node.url, timeout=None) as table:
+        table.Write("k", "v")
+        assert table.Read("k", timeout=None) == b"v"
+        table.unlink()
+    for wrong in (0, -1, "1", True, float("nan")):
+        refusal(codes.INVALID_PARAM, Table, "x", address=node.url, timeout=wrong)
+
+
 # -- errors
 
 

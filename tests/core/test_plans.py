@@ -245,6 +245,19 @@ def test_unlink_of_a_name_that_means_nothing_is_not_exist() -> None:
     assert asked.refused(Kind.UNLINK, [b"n"]) == codes.NOT_EXIST
 
 
+def test_unlink_with_a_creation_id_leaves_a_successor_of_that_name_alone() -> None:
+    asked = Asked()
+    old = asked.create()
+    asked.do(Kind.UNLINK, [b"n", old.creation_id])
+    assert asked.refused(Kind.UNLINK, [b"n", old.creation_id]) == codes.NOT_EXIST
+    new = asked.create()
+    assert asked.refused(Kind.UNLINK, [b"n", old.creation_id]) == codes.NOT_EXIST
+    assert asked.plan(Kind.UNLINK, [b"n", new.creation_id]) == ([Do.UNLINK, b"n"], None)
+    assert asked.plan(Kind.UNLINK, [b"n", 0]) == ([Do.UNLINK, b"n"], None)
+    for wrong in (None, "1", 1.0, True, [new.creation_id]):
+        assert asked.refused(Kind.UNLINK, [b"n", wrong]) == codes.INVALID_PARAM
+
+
 @pytest.mark.parametrize("retention_ns", [0, 1, SA_TIME_MAX])
 def test_the_retention_is_set_within_its_limits(retention_ns: int) -> None:
     asked = Asked()

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tests.client.cancelling import cancel_everywhere, run_clean
 
-from ckpt_client import AsyncTable, Table
+from ckpt_client import AsyncTable, CheckpointError, Table
 from ckpt_client.following import FOLLOW_UPDATES
+from ckpt_protocol import codes
 from ckptd.testing import LocalCluster
 
 
@@ -114,3 +115,41 @@ def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -
             assert {row[0]: row[5] for row in cluster.describe("checkpoints")} == {b"x": 0, b"y": 0}
 
         run_clean(work)
+
+
+@pytest.mark.parametrize("limits", [(1, 64 << 20, 1), (10, 64 << 20, 65_535)], ids=["single", "many"])
+def test_exactly_what_a_table_of_64_mib_promises_fits(limits: tuple[int, int, int]) -> None:
+    """Also with the longest id, through a node that passes it on; one byte more is refused unsent."""
+    value, key = b"\xff" * (64 << 20), b"i" * limits[2]
+    with (
+        LocalCluster(2, name="largest") as cluster,
+        Table("x", *limits, address=cluster.address("a"), timeout=60) as table,
+        Table("x", address=cluster.address("b", "tcp"), timeout=60) as other,
+    ):
+        other[key] = value
+        assert table[key] == value
+        table.Write({key: value})
+        with pytest.raises(CheckpointError) as caught:
+            other[key] = value + b"x"
+        assert caught.value.code == codes.INVALID_PARAM
+        assert other[key] == value
+
+
+def test_unlinking_an_old_handle_leaves_the_successor_of_its_name_alone(
+    cluster: LocalCluster, name: str
+) -> None:
+    with (
+        Table(name, 10, 100, 8, address=cluster.address("a")) as old,
+        Table(name, address=cluster.address("b")) as same,
+    ):
+        old["k"] = "old"
+        same.unlink()
+        with Table(name, 10, 100, 8, address=cluster.address("c")) as new:
+            new["k"] = "new"
+            for of_the_past in (old, same):
+                with pytest.raises(CheckpointError) as caught:
+                    of_the_past.unlink()
+                assert caught.value.code == codes.NOT_EXIST
+            with Table(name, address=cluster.address("a")) as found:
+                assert (found["k"], old["k"]) == (b"new", b"old")
+            new.unlink()

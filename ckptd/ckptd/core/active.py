@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError, encode_frame
-from ckpt_protocol.limits import CALL_BYTES_MAX
+from ckpt_protocol.limits import UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckptd.core.log import Update
 from ckptd.core.losses import report_loss
@@ -218,8 +218,9 @@ class ActiveReplica:
                 if refused is not None:
                     self.answer_when_committed(request, refused[1])
                     return
-            if len(body) > CALL_BYTES_MAX:
-                raise Refusal(codes.NO_RESOURCES, f"{len(body)} bytes exceed {CALL_BYTES_MAX} in one call")
+            if len(body) > UPDATE_BODY_BYTES_MAX:
+                text = f"{len(body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
+                raise Refusal(codes.NO_RESOURCES, text)
         except Refusal as refusal:
             self.answer(request, answer_error(refusal.code, refusal.text))
             return

@@ -45,10 +45,7 @@ def plan(directory: Directory, view: View, settings: Settings, node_id: str, req
                     raise Refusal(codes.BAD_HANDLE, "this handle is not open")
                 return [Do.CLOSE, request.session, handle], answer_ok()
             case Kind.UNLINK:
-                name = check_name(unpack_array(request.body, 1)[0])
-                if directory.find(name) is None:
-                    raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
-                return [Do.UNLINK, name], answer_ok()
+                return _unlink(directory, request)
             case Kind.RETENTION_SET:
                 return _set_retention(directory, request)
             case Kind.ACTIVE_SET:
@@ -140,6 +137,20 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])
     return [Do.OPEN, request.session, handle, entry.creation_id, flags], answer
+
+
+def _unlink(directory: Directory, request: Request) -> Plan:
+    """Free a name. With a creation id, only while the name means that checkpoint and no successor of it."""
+    fields = unpack_array(request.body, 1)
+    name, creation_id = check_name(fields[0]), fields[1] if len(fields) > 1 else 0
+    if type(creation_id) is not int:
+        raise Refusal(codes.INVALID_PARAM, "a creation id is an integer")
+    entry = directory.find(name)
+    if entry is None:
+        raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+    if creation_id and entry.creation_id != creation_id:
+        raise Refusal(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
+    return [Do.UNLINK, name], answer_ok()
 
 
 def _set_retention(directory: Directory, request: Request) -> Plan:

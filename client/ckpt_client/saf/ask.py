@@ -9,8 +9,7 @@ from functools import wraps
 from operator import index as as_integer
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from ckpt_client.call import NEVER_NS
-from ckpt_client.calls import EMPTY_BODY, checkpoint_name, refuse
+from ckpt_client.calls import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.values import CheckpointCreationAttributes
 from ckpt_protocol import codes
@@ -28,6 +27,7 @@ from ckpt_protocol.creation import fault_of
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     OPS_PER_UPDATE_MAX,
+    SECTION_BYTES_MAX,
     SECTION_ID_BYTES_MAX,
     SIZE_MAX,
 )
@@ -35,8 +35,6 @@ from ckpt_protocol.messages import Kind, Op
 
 NAME_PREFIX: Final = b"safCkpt="
 """A checkpoint's name is a distinguished name of this kind, for programs of B.02 (R33)."""
-
-NO_LIMIT_NS: Final = NEVER_NS // 4
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -196,7 +194,7 @@ def write(io_vector: Any, size_max: int) -> Ask:
         total += len(encoded) + len(content)
         if total > CALL_BYTES_MAX:
             refuse(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one call", index)
-    return Ask("saCkptCheckpointWrite", Kind.UPDATE, pack_body(ops))
+    return Ask("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
 
 
 @named("saCkptCheckpointRead")
@@ -246,6 +244,6 @@ def _content(given: Any, size_max: int, index: int = -1) -> bytes:
     content = as_bytes(given, "data", index)
     if len(content) > size_max:
         refuse(codes.INVALID_PARAM, f"{len(content)} bytes exceed maxSectionSize {size_max}", index)
-    if len(content) > CALL_BYTES_MAX:
-        refuse(codes.NO_RESOURCES, f"{len(content)} bytes exceed {CALL_BYTES_MAX} in one call", index)
+    if len(content) > SECTION_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"{len(content)} bytes exceed {SECTION_BYTES_MAX} in one section", index)
     return content
