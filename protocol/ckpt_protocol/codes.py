@@ -55,6 +55,7 @@ class SaAisErrorT(IntEnum):
 
 # Plain integers for the paths on which an enum's attribute look-up would be felt.
 OK: Final = 1
+LIBRARY: Final = 2
 VERSION: Final = 3
 TIMEOUT: Final = 5
 TRY_AGAIN: Final = 6

@@ -8,6 +8,7 @@ from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+from ckptd.core.containment import contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import OPENED_AT_B01, Do
@@ -127,7 +128,12 @@ class Clients:
             else:
                 self._refuse(link, number, codes.TRY_AGAIN, "this node does not serve now")
         elif kind == Kind.DESCRIBE:
-            described = self.describe(str(unpack_array(body, 1)[0]))
+            what = unpack_array(body, 1)[0]
+            try:
+                described = self.describe(what) if type(what) is str else None
+            except Exception as error:  # Describing changes nothing.
+                contain_client(self.context, link, frame, error)
+                return
             answer = answer_ok(described) if described is not None else None
             text = "only `cluster` and `checkpoints` can be described"
             answer = answer or answer_error(codes.INVALID_PARAM, text)

@@ -23,13 +23,16 @@ class Context:
     `lease_until_ns` and `frozen` decide whether this node may order updates and serve
     reads: a node that answered a collector is frozen until the next view is installed.
 
-    `moved`: tracked checkpoints of which this event made something visible.
+    `moved`: tracked checkpoints of which this event made something visible. `closing`: links of
+    clients that end with this event, and why. `contained_line_ns`: when `containment` may log again.
     """
 
     __slots__ = (
         "acks",
         "alarms",
+        "closing",
         "confirmed_epoch",
+        "contained_line_ns",
         "counters",
         "deadline_ns",
         "effects",
@@ -60,6 +63,8 @@ class Context:
         self.acks: dict[tuple[str, int], int] = {}
         self.moved: dict[int, None] = {}
         self.deadline_ns = now_ns
+        self.contained_line_ns = now_ns
+        self.closing: dict[int, str] = {}
         self.alarms: dict[str, str] = {}
         self.counters: dict[str, int] = {}
         self.held_bytes = 0

@@ -14,6 +14,7 @@ from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
+from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do
 from ckptd.core.plans import plan
@@ -113,6 +114,9 @@ class DirectoryOrder:
             if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
                 self.refused.keep(request.session, request.number, request.lowest, directory.seq, error)
             self.answer(request, error)
+            return
+        except Exception as error:  # A plan changes nothing.
+            self.answer(request, contain_request(self.context, request, error))
             return
         if op:
             if op[0] == Do.CREATE:

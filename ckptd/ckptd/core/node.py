@@ -16,6 +16,7 @@ from ckptd.core.events import (
     ClientConnected,
     ClientLost,
     ClientReceived,
+    CloseClient,
     ClosePeer,
     Effect,
     Event,
@@ -154,6 +155,9 @@ class Node:
             self.requests.tracks.look(moved)
         if context.acks:
             context.flush_acks()
+        if context.closing:
+            closing, context.closing = context.closing, {}
+            effects.extend(CloseClient(link, reason) for link, reason in closing.items())
         return effects
 
     def _handle_rare(self, event: Event) -> None:

@@ -11,6 +11,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
+from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Entry
@@ -157,24 +158,26 @@ class Requests:
             return True
         try:
             return replica.pending_touches([element[0] for element in unpack_array(request.body, 1)])
-        except (FrameError, TypeError, IndexError, KeyError):
-            return False
+        except Exception:
+            return False  # `_serve_read` meets the same, and says what is wrong.
 
     def _serve_read(self, request: Request, entry: Entry, replica: Replica) -> None:
+        if request.kind == Kind.TRACK:
+            self.tracks.serve(request, replica)
+            return
         try:
             if request.kind == Kind.READ:
                 body = replica.read(unpack_body(request.body))
             elif request.kind == Kind.ITERATE:
                 body = replica.iterate(unpack_array(request.body, 4))
-            elif request.kind == Kind.TRACK:
-                self.tracks.serve(request, replica)
-                return
             else:
                 body = self._status(entry, replica)
         except Refusal as refusal:
             body = answer_error(refusal.code, refusal.text, refusal.index)
         except FrameError as error:
             body = answer_error(codes.INVALID_PARAM, str(error))
+        except Exception as error:  # A read changes nothing.
+            body = contain_request(self.context, request, error)
         self.answer(request, body)
 
     def _status(self, entry: Entry, replica: Replica) -> bytes:

@@ -13,6 +13,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
+from ckptd.core.containment import contain_request
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.log import Update, UpdateLog
 from ckptd.core.refusal import Refusal
@@ -62,7 +63,10 @@ class Tracks:
         after, tenure = asked_of(request.body)
         if after is None and replica.active is not None:
             replica.active.flush_batch()  # What was done before is no news.
-        body = changes_after(replica, request.session, after, tenure)
+        try:
+            body = changes_after(replica, request.session, after, tenure)
+        except Exception as error:  # Looking changes nothing.
+            body = contain_request(self.context, request, error)
         if body is not None:
             self.answer(request, body)
             return

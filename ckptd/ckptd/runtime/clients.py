@@ -8,6 +8,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import Refused
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.driver import Driver, Outlet
 from ckptd.runtime.logs import Seldom
@@ -76,6 +77,10 @@ class ClientLink(asyncio.Protocol):
             self._clients.seldom.warn(
                 "client garbage", f"client {self._number} sent garbage and was cut off: {error}"
             )
+            self._transport.abort()
+            return
+        except Exception as error:
+            contained(self._clients.counts, self._clients.seldom, "a client's stream", error)
             self._transport.abort()
             return
         if frames:

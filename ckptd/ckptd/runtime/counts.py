@@ -36,6 +36,9 @@ class Counts:
     register_failures: int = 0
     """Questions to the register outside that had no answer."""
 
+    contained_io: int = 0
+    """Exceptions outside of the core that ended one connection or errand: each is a bug of ours."""
+
     def as_dict(self) -> dict[str, int]:
         """By name, as they are now."""
         return asdict(self)

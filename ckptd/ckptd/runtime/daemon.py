@@ -13,6 +13,7 @@ from ckptd import __version__
 from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
 from ckptd.core.settings import Settings
 from ckptd.runtime.addresses import HostPort, SocketAddress
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients import Clients
 from ckptd.runtime.clock import WallClock, now_ns
 from ckptd.runtime.config import Config
@@ -286,6 +287,8 @@ class Daemon:
         except FrameError as error:
             self.counts.garbage_datagrams += 1
             self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
+        except Exception as error:
+            contained(self.counts, self._seldom, "a heartbeat", error)
         else:
             self._driver.handle(HeartbeatReceived(frame))
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Refused
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients import ClientLink, Clients
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.first_exchange import FIRST_EXCHANGE_LIMIT_S, Stranger
@@ -65,6 +66,10 @@ class Door:
                 self._seldom.warn("stranger", f"a connection that is none of ckptd was closed: {reason}")
             case TimeoutError():
                 self._counts.timed_out += 1
+            case ConnectionError() | None:
+                pass
+            case _:
+                contained(self._counts, self._seldom, "a first exchange", reason)
 
     def _taken(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         try:
@@ -81,3 +86,6 @@ class Door:
             self._seldom.warn("refused", f"a connection was refused: {error.text}")
             transport.write(error.frame())
             transport.close()
+        except Exception as error:
+            contained(self._counts, self._seldom, "a connection that changed hands", error)
+            transport.abort()

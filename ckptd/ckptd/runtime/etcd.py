@@ -206,7 +206,7 @@ class _Answer:
         """Of the whole store, and of what was put by the same request."""
         try:
             return int(self._fields["header"]["revision"])
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, OverflowError):  # JSON of Python's knows Infinity.
             raise _Unknown("an answer without a revision") from None
 
     def succeeded(self) -> bool:
@@ -230,7 +230,7 @@ class _Answer:
             if not keys:
                 return 0, None
             return int(keys[0]["mod_revision"]), base64.b64decode(keys[0].get("value", ""), validate=True)
-        except (LookupError, TypeError, ValueError, AttributeError, binascii.Error):
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError, binascii.Error):
             raise _Unknown("an answer of another shape") from None
 
 

@@ -81,7 +81,7 @@ class Stranger(asyncio.Protocol):
         except Refused as error:
             transport.write(error.frame())
             self.end(error)
-        except FrameError as error:
+        except Exception as error:  # A FrameError, else our own bug: nobody is known yet, nothing changed.
             self.end(error)
         else:
             rest, self._held, self._transport = self._held, b"", None
@@ -104,7 +104,8 @@ class Stranger(asyncio.Protocol):
 class Greeter(asyncio.Protocol):
     """A connection that we opened; `outcome` is set once we know who is at its other end.
 
-    `outcome` raises Refused, FrameError, or ConnectionError where it ended first.
+    `outcome` raises Refused, FrameError, or ConnectionError where it ended first; anything else is our
+    own bug.
     """
 
     def __init__(self, identity: Identity, role: int, taken: Taken) -> None:
@@ -128,7 +129,7 @@ class Greeter(asyncio.Protocol):
             if frame is None:
                 return
             greeted, reply = self._opener.receive(frame)
-        except (Refused, FrameError) as error:
+        except Exception as error:  # Refused or FrameError, else our own bug: it ends this connection.
             self._transport = None
             transport.abort()
             self._settle(error)

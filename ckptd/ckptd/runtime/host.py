@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import Callable
 
 from ckpt_protocol.greeting import seal
-from ckptd.core.events import AskRegister, Event, RegisterAnswered, RegisterFailed
+from ckptd.core.events import AskRegister, Event, FenceEnded, RegisterAnswered, RegisterFailed
 from ckptd.runtime.addresses import SocketAddress
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
 from ckptd.runtime.driver import Driver
 from ckptd.runtime.errands import Errands
 from ckptd.runtime.fence import FenceHook
-from ckptd.runtime.logs import logger
+from ckptd.runtime.logs import Seldom, logger
 from ckptd.runtime.record_writer import RecordWriter
 from ckptd.runtime.register import Register
-from ckptd.runtime.state import QuarantineFull, StateDirectory
+from ckptd.runtime.state import StateDirectory
 
 
 class CoreHost:
@@ -33,6 +34,7 @@ class CoreHost:
         self._state = state
         self._records = records
         self._counts = counts
+        self._seldom = Seldom()
         self._register = register
         self._fence_hook = fence_hook
         self._fencing: dict[str, None] = {}
@@ -81,7 +83,7 @@ class CoreHost:
         counts = self._counts
         try:
             path = await asyncio.to_thread(self._state.quarantine, name, content)
-        except (OSError, QuarantineFull) as error:
+        except Exception as error:  # (OSError or QuarantineFull; nothing else is worth a node either.)
             counts.quarantine_failures += 1
             logger.error(
                 "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
@@ -92,7 +94,14 @@ class CoreHost:
             logger.warning("%d bytes of checkpoint %r are in quarantine: %s", len(content), name, path)
 
     async def _ask(self, register: Register, question: AskRegister) -> None:
-        answer: RegisterAnswered | RegisterFailed = await register.ask(question)
+        answer: RegisterAnswered | RegisterFailed
+        try:
+            answer = await register.ask(question)
+        except Exception as error:
+            # What a register answers comes from outside; whether it swapped is not known.
+            answer = RegisterFailed(
+                question.number, contained(self._counts, self._seldom, "asking the register", error)
+            )
         if isinstance(answer, RegisterFailed):
             self._counts.register_failures += 1
         self._tell(answer)
@@ -101,6 +110,8 @@ class CoreHost:
         self._counts.fence_runs += 1
         try:
             ended = await hook.run(node_id)
+        except Exception as error:
+            ended = FenceEnded(node_id, False, contained(self._counts, self._seldom, "the fence hook", error))
         finally:
             del self._fencing[node_id]
         self._tell(ended)

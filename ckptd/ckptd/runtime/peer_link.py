@@ -8,6 +8,7 @@ from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.greeting import Greeted
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.driver import Driver
 from ckptd.runtime.logs import Seldom
@@ -46,13 +47,17 @@ class PeerLink(asyncio.Protocol):
             return
         try:
             frames = self._feed(data)
-            if frames:
-                if frames[0].kind == Kind.REFUSED:
-                    self._refused(frames[0])
-                else:
-                    self._handle(PeerReceived(self._node_id, frames))
+            if frames and frames[0].kind == Kind.REFUSED:
+                self._refused(frames[0])
+                return
         except FrameError as error:
             self.close(f"it sent garbage: {error}")
+            return
+        except Exception as error:
+            self.close(contained(self._counts, self._seldom, "a peer's stream", error))
+            return
+        if frames:
+            self._handle(PeerReceived(self._node_id, frames))
 
     def close(self, reason: str) -> None:
         """Cut the peer off; it may connect again."""

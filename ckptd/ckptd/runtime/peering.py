@@ -17,6 +17,7 @@ from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
 from ckptd.core.events import PeerConnected, PeerLost, PeerRefused
 from ckptd.runtime.addresses import HostPort, SocketAddress, address_query
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.driver import Driver
@@ -35,6 +36,9 @@ PROBE_BACK_OFF_S: Final = 1.0
 STEADY_NS: Final = 200_000_000
 """A link that lived for so long is dialled again at once; one that fails at birth is not. At a second a node
 that died soon after its start was proved dead up to 250 ms late, by the back-off of the outage before."""
+
+KEEP_AGAIN_S: Final = 1.0
+"""After an exception that nobody expected."""
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -138,6 +142,14 @@ class Peering:
 
     async def keep(self) -> None:
         """Dial or probe whenever the link is lost."""
+        while True:
+            try:
+                await self._keep()
+            except Exception as error:  # (A name that cannot be encoded, say.)
+                contained(self._surroundings.counts, self._seldom, f"the tie to node {self.node_id}", error)
+                await asyncio.sleep(KEEP_AGAIN_S)
+
+    async def _keep(self) -> None:
         back_off_s = BACK_OFF_MIN_S
         while True:
             self._changed.clear()
@@ -213,6 +225,9 @@ class Peering:
             return False
         except OSError as error:
             logger.debug("node %s at %s: %s", self.node_id, self.address, error)
+            return False
+        except Exception as error:
+            contained(self._surroundings.counts, self._seldom, f"the greeting of node {self.node_id}", error)
             return False
         finally:
             greeter.give_up()

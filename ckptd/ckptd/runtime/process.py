@@ -55,4 +55,7 @@ def _stat(pid: int) -> tuple[str, int, str] | None:
             fields = file.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0], int(fields[6]), fields[19]
+    try:
+        return fields[0], int(fields[6]), fields[19]
+    except (IndexError, ValueError):
+        raise OSError(f"/proc/{pid}/stat has another shape") from None

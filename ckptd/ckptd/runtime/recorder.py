@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ckptd import __version__
+from ckptd.core.containment import where
 from ckptd.core.events import Effect, Event
 from ckptd.core.recording import Start, digest_of, pack_entry, pack_event, pack_start
 from ckptd.core.settings import Settings
@@ -47,6 +48,17 @@ class Recorder:
             self.close()
             return
         self._try(self._file.write, content)
+
+    def pack(self, pack: Callable[..., bytes], *arguments: object) -> bytes:
+        """What `pack` makes; where it raises recording stops, since a recording is not worth a node."""
+        if self._file is None:
+            return b""
+        try:
+            return pack(*arguments)
+        except Exception as error:
+            logger.error("recording stops: %s: %s", self.path, where(error))
+            self.close()
+            return b""
 
     def flush(self) -> None:
         """Hand what was written to the kernel."""
@@ -93,16 +105,23 @@ class RecordedNode:
 
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
         """The core's; what it raises is written down as well."""
-        packed = pack_event(event)
+        packed = self._recorder.pack(pack_event, event)
         self._counts = None
         try:
             effects = self._node.handle(event, now_ns)
         except Exception:
-            self._recorder.write(pack_entry(now_ns, packed, None, self._counts))
+            self._write(now_ns, packed, None)
             self._recorder.flush()
             raise
-        self._recorder.write(pack_entry(now_ns, packed, digest_of(effects), self._counts))
+        self._write(now_ns, packed, effects)
         return effects
+
+    def _write(self, now_ns: int, packed: bytes, effects: list[Effect] | None) -> None:
+        def pack() -> bytes:
+            digest = None if effects is None else digest_of(effects)
+            return pack_entry(now_ns, packed, digest, self._counts)
+
+        self._recorder.write(self._recorder.pack(pack))
 
     def _ask_counts(self) -> dict[str, int]:
         # What comes from outside is no part of the core's state, so a replay needs it told.

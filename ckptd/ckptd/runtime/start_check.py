@@ -48,7 +48,9 @@ async def _ask(identity: Identity, address: HostPort, family: int) -> str | None
         return error.text if error.code in (codes.ACCESS, codes.VERSION) else None
     except FrameError:
         return "it is no ckptd"
-    except OSError:
+    except Exception as error:
+        # Most are OSErrors: nobody is there. Anything else is for the peering to say, again and again.
+        logger.debug("asking %s: %s", address, error)
         return None
     finally:
         greeter.give_up()

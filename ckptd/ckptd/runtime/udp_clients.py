@@ -14,6 +14,7 @@ from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.events import ClientReceived
 from ckptd.runtime.addresses import SocketAddress
+from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients import Clients
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.datagrams import Datagrams
@@ -97,6 +98,8 @@ class UdpClients:
         except FrameError as error:
             self._clients.counts.garbage_datagrams += 1
             self._clients.seldom.warn("udp garbage", f"garbage in a datagram from {address[0]}: {error}")
+        except Exception as error:
+            contained(self._clients.counts, self._clients.seldom, "a datagram", error)
 
     def forget_silent(self) -> None:
         """Forget links and exchanges that nothing was heard of."""
