@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.limits import OPS_PER_UPDATE_MAX
+from ckpt_protocol.limits import ARRAY_LENGTH_MAX
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
@@ -35,9 +35,7 @@ def unpack_body(body: bytes) -> Any:
     Raises: FrameError for anything but one whole msgpack object within the limits.
     """
     try:
-        return _unpack(
-            body, ext_hook=_refuse_extension, max_array_len=OPS_PER_UPDATE_MAX, strict_map_key=False
-        )
+        return _unpack(body, ext_hook=_refuse_extension, max_array_len=ARRAY_LENGTH_MAX, strict_map_key=False)
     except FrameError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

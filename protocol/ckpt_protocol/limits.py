@@ -29,8 +29,19 @@ UPDATE_BODY_BYTES_MAX: Final = CALL_BYTES_MAX + 8 * 1024 * 1024
 A client refuses a longer one with NO_RESOURCES before it sends anything, and so does the active replica.
 """
 
-OPS_PER_UPDATE_MAX: Final = 1_000_000
-"""Section operations in one update."""
+BUILT_BYTES_MAX: Final = SECTION_BYTES_MAX
+"""What the WRITE and PATCH operations of one update build, together; more is NO_RESOURCES.
+
+Each builds its whole section anew, whatever little it writes: 64 MiB take 50 ms (`bench.budget`)."""
+
+OPS_PER_UPDATE_MAX: Final = 10_000
+"""Section operations in one update, and elements of one READ; more is NO_RESOURCES.
+
+Neither can be split, so that it is as long as the service can be kept from everybody else: 50 ms at the
+most (`python -m bench.budget`)."""
+
+ARRAY_LENGTH_MAX: Final = 1_000_000
+"""Elements of any one array in a body; more is no message of ours, and ends the connection."""
 
 FRAME_BYTES_MAX: Final = UPDATE_BODY_BYTES_MAX + 8 * 1024 * 1024
 """Header, route and body of one frame; a longer one ends its connection."""

@@ -101,7 +101,7 @@ def test_create_is_no_space_when_all_sections_are_in_use() -> None:
 
 def test_a_section_over_the_service_limit_is_no_resources_when_the_checkpoint_allows_it() -> None:
     sections = table(section_bytes_max=2**40)
-    sections._cap = 10  # 64 MiB of content would only make this test slow.
+    sections.section_bytes_cap = 10  # 64 MiB of content would only make this test slow.
     assert refusal(sections, [Op.CREATE, b"a", SA_TIME_END, bytes(11)]) == (codes.NO_RESOURCES, 0)
 
 

@@ -14,6 +14,7 @@ from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
+from ckptd.core.growth import growth_bound
 from ckptd.core.log import Update
 from ckptd.core.losses import report_loss
 from ckptd.core.memory import check_room
@@ -236,6 +237,10 @@ class ActiveReplica:
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
         try:
             ops = unpack_body(body)
+            bound = growth_bound(ops, len(body), sections)
+            limit = settings.memory_bytes_max
+            if context.full_nodes or (limit and context.held_bytes + bound > limit):
+                check_room(replica, self.streaming, ops)
             if replica.weak and not self.batch.has_room(ops):
                 self.flush_batch()
                 seq = log.seq + 1
@@ -243,8 +248,6 @@ class ActiveReplica:
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:
                 context.held_bytes += grown
-                if settings.memory_bytes_max or context.full_nodes:
-                    check_room(replica, self.streaming, grown, before)
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.refused.keep(session, number, lowest, log.seq, error)
@@ -461,6 +464,8 @@ class ActiveReplica:
         wall_ns = context.wall_ns
         expired = self.replica.sections.expired(wall_ns)
         if expired:
+            if self.replica.weak and not self.batch.has_room(expired):
+                self.flush_batch()
             self.order_own([[Op.REMOVE, section_id] for section_id in expired], wall_ns)
         self._arm_expiration()
 

@@ -6,13 +6,13 @@ and gets no further replicas.
 """
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckptd.core.context import Context
+from ckptd.core.growth import growth_of
 from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
-from ckptd.core.section import Before
 from ckptd.core.settings import SECOND_NS
 
 COUNT_AGAIN_NS: Final = SECOND_NS
@@ -52,15 +52,16 @@ class Memory:
         return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
 
 
-def check_room(replica: Replica, streaming: Collection[str], grown: int, before: Before) -> None:
-    """Undo and refuse an update for which a node that holds a replica has no room. Raises: Refusal."""
+def check_room(replica: Replica, streaming: Collection[str], ops: list[Any]) -> None:
+    """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal."""
+    grown = growth_of(ops, replica.sections)
+    if grown <= 0:
+        return
     context, limit = replica.context, replica.context.settings.memory_bytes_max
     full = [node_id for node_id in context.full_nodes if node_id in streaming]
-    if limit and context.held_bytes > limit:
+    if limit and context.held_bytes + grown > limit:
         full.append(context.node_id)
     if full:
-        replica.sections.undo(before)
-        context.held_bytes -= grown
         raise Refusal(codes.NO_MEMORY, f"the replicas of node {full[0]} take all the memory that they may")
 
 

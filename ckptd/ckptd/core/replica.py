@@ -19,7 +19,7 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.framing import FrameError, encode_frame
-from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX, SIZE_MAX
+from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX, PAGE_BYTES_MAX, SIZE_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.attributes import Attributes
 from ckptd.core.context import Context
@@ -243,6 +243,9 @@ class Replica:
         """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
         if type(elements) is not list or not elements:
             raise Refusal(codes.INVALID_PARAM, "a read without elements")
+        if len(elements) > OPS_PER_UPDATE_MAX:
+            text = f"{len(elements)} elements exceed {OPS_PER_UPDATE_MAX} in one read"
+            raise Refusal(codes.NO_RESOURCES, text)
         get = self.committed_section if self.log.pending else self.sections.sections.get
         limit = self.attributes.section_bytes_max
         values: list[bytes] = []

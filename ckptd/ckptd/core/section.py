@@ -25,6 +25,15 @@ CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
 SEQ_BITS: Final = 40
 """Of a generated id of eight bytes; the rest is the epoch's."""
 
+EXPIRED_MAX: Final = 1_000
+"""Expired sections that one update deletes: the rest is due at once, and others have their turn before."""
+
+GENERATED_TRIES_MAX: Final = 65_536
+"""Numbers that are tried for one generated id: all that an id of two bytes can have, some 10 ms of work."""
+
+_PIECEWISE_BYTES: Final = 4096
+"""A section of more is built from views, in one copy."""
+
 _FIELDS_OF_CREATE: Final = 4  # A fifth, true, marks an id that was generated.
 DEFAULT_ID: Final = b""
 
@@ -55,12 +64,13 @@ class SectionTable:
     """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated."""
 
     __slots__ = (
-        "_cap",
+        "_generated",
         "_sorted",
         "attributes",
         "content_bytes",
         "epoch",
         "expirations",
+        "section_bytes_cap",
         "sections",
     )
 
@@ -71,7 +81,8 @@ class SectionTable:
         self.epoch = 0
         self.expirations: list[tuple[int, bytes]] = []
         self._sorted: list[bytes] | None = None
-        self._cap = attributes.section_bytes_cap
+        self.section_bytes_cap = attributes.section_bytes_cap
+        self._generated = 0
         if attributes.sections_max == 1:
             self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
 
@@ -94,7 +105,9 @@ class SectionTable:
             for index, op in enumerate(ops):  # noqa: B007 (the handlers below need it)
                 made = handlers[op[0]](self, op, time_ns, seq, before)
                 if made is not None:
-                    generated = [*(generated or ()), made]
+                    if generated is None:
+                        generated = []
+                    generated.append(made)
         except Refusal as refusal:
             self.undo(before)
             refusal.index = index
@@ -161,7 +174,7 @@ class SectionTable:
         if type(content) is not bytes:
             raise TypeError
         size = len(content)
-        if size <= self._cap:
+        if size <= self.section_bytes_cap:
             return
         if size > self.attributes.section_bytes_max:
             limit = self.attributes.section_bytes_max
@@ -206,18 +219,27 @@ class SectionTable:
         """An id that is free: epoch and seq of the update in up to eight bytes, counted on while it is taken.
 
         The epoch, since a seq is given again where an asynchronous checkpoint lost its last updates:
-        an id that one client was told would name another's section.
+        an id that one client was told would name another's section. It counts on from the last one, over the
+        updates: a client that takes the next ids by their names would have each search begin at the first.
         """
         if len(self.sections) >= self.attributes.sections_max:
             raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
         width = min(self.attributes.section_id_bytes_max, 8)
         space = 256**width
-        first = (self.epoch << SEQ_BITS) + seq
-        for number in range(first, first + min(space, len(self.sections) + 1)):
+        first = max((self.epoch << SEQ_BITS) + seq, self._generated)
+        number = first
+        for number in range(first, first + min(space, len(self.sections) + 1, GENERATED_TRIES_MAX)):
             section_id: bytes = (number % space).to_bytes(width, "big")
             if section_id not in self.sections:
+                self._generated = number + 1
                 return section_id
-        raise Refusal(codes.NO_SPACE, f"all ids of {width} bytes are in use")
+        self._generated = number + 1  # (The next request looks further.)
+        text = (
+            f"all ids of {width} bytes are in use"
+            if width <= 2
+            else f"{GENERATED_TRIES_MAX} ids in a row are in use"
+        )
+        raise Refusal(codes.NO_SPACE, text)
 
     def _delete(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
         section_id = op[1]
@@ -256,8 +278,11 @@ class SectionTable:
             raise TypeError
         if not 0 <= offset <= SIZE_MAX:
             raise Refusal(codes.INVALID_PARAM, f"offset {offset} is not 0 to 2^63-1")
-        if offset + len(content) > self._cap:
-            raise Refusal(codes.NO_RESOURCES, f"offset {offset} and {len(content)} bytes exceed {self._cap}")
+        if offset + len(content) > self.section_bytes_cap:
+            raise Refusal(
+                codes.NO_RESOURCES,
+                f"offset {offset} and {len(content)} bytes exceed {self.section_bytes_cap}",
+            )
         if old is not None:
             if old.state == CORRUPTED:
                 raise Refusal(
@@ -267,7 +292,7 @@ class SectionTable:
             if not content:
                 content = held
             elif offset or len(content) < len(held):
-                content = held[:offset].ljust(offset, b"\0") + content + held[offset + len(content) :]
+                content = _spliced(held, offset, content)
         elif offset and content:
             content = bytes(offset) + content
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
@@ -301,7 +326,7 @@ class SectionTable:
         if (
             old is not None
             and type(content) is bytes
-            and len(content) <= self._cap
+            and len(content) <= self.section_bytes_cap
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case, with what the general one below checks and does.
             if section_id not in before:
@@ -321,7 +346,7 @@ class SectionTable:
             and type(offset) is int
             and not offset
             and type(content) is bytes
-            and len(old.content) <= len(content) <= self._cap
+            and len(old.content) <= len(content) <= self.section_bytes_cap
             and old.state == VALID
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case, as in _put.
@@ -364,11 +389,11 @@ class SectionTable:
             heapq.heappop(heap)
         return None
 
-    def expired(self, wall_ns: int) -> list[bytes]:
-        """Ids of the sections whose time has passed; they stay due until they are deleted."""
+    def expired(self, wall_ns: int, count_max: int = EXPIRED_MAX) -> list[bytes]:
+        """Ids of at most `count_max` sections whose time has passed; the caller deletes them."""
         due: dict[bytes, None] = {}
         heap = self.expirations
-        while heap and heap[0][0] <= wall_ns:
+        while heap and heap[0][0] <= wall_ns and len(due) < count_max:
             expiration_ns, section_id = heapq.heappop(heap)
             section = self.sections.get(section_id)
             if section is not None and section.expiration_ns == expiration_ns:
@@ -394,6 +419,15 @@ class SectionTable:
         """Every section as it is staged, in byte order."""
         for section_id in self.sorted_ids():
             yield section_id, self.sections[section_id]
+
+
+def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
+    """`held` with `content` written at `offset`; a gap between them reads as zeros."""
+    end = offset + len(content)
+    if len(held) <= _PIECEWISE_BYTES:
+        return held[:offset].ljust(offset, b"\0") + content + held[end:]
+    with memoryview(held) as view:
+        return b"".join((view[:offset], bytes(max(0, offset - len(held))), content, view[end:]))
 
 
 Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
