@@ -18,11 +18,12 @@ from ckpt_client.aio_transports import Link, open_transport
 from ckpt_client.attachment import State
 from ckpt_client.blocking import DETACH_NS
 from ckpt_client.call import NEVER_NS, Call
-from ckpt_client.connecting import CONNECT_NS, failure_of
+from ckpt_client.connecting import LARGE_BYTES, failure_of, untaken_bytes
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
 from ckpt_client.moving import MOVE_TIME_NS, Move
 from ckpt_client.session import Session
+from ckpt_client.silence import QUIET_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.greeting import NONCE_BYTES, Identity
@@ -85,7 +86,7 @@ class AsyncConnection:
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = NEVER_NS
-        self._buffered_bytes = 0
+        self._untaken = 0
 
     @classmethod
     def shared(
@@ -275,7 +276,11 @@ class AsyncConnection:
                 cast(asyncio.DatagramTransport, transport).sendto(frame)
         else:
             stream = cast(asyncio.Transport, transport)
-            stream.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            stream.write(data)
+            if len(data) > LARGE_BYTES:
+                self._untaken = self._untaken_bytes()
+                self._watch_untaken()
         frames.clear()
 
     # -- a move to another node, or to a stream
@@ -316,7 +321,7 @@ class AsyncConnection:
         if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
             self._drop_transport()
             self._link, self._transport = second, transport
-            self._buffered_bytes = 0
+            self._untaken = 0
         elif transport is not None:
             transport.abort()
         if not second.ended.done():
@@ -350,6 +355,12 @@ class AsyncConnection:
                 self._go_on_moving(self._second)
         if session.wake_ns < self._timer_ns:
             self._set_timer(session.wake_ns)
+        self._watch_untaken()
+
+    def _watch_untaken(self) -> None:
+        """A large request may be on its way for longer than a node may be silent: look at it meanwhile."""
+        if self._untaken and self._timer_ns > (due_ns := _monotonic_ns() + QUIET_NS):
+            self._set_timer(due_ns)
 
     def _wants_link(self) -> bool:
         """A session with open tables is kept up also while nobody asks anything: its grace time is short."""
@@ -366,13 +377,21 @@ class AsyncConnection:
         self._timer = None
         self._timer_ns = NEVER_NS
         now_ns = _monotonic_ns()
-        if self._transport is not None and not self._session.address.datagram:
-            buffered_bytes = cast(asyncio.Transport, self._transport).get_write_buffer_size()
-            if buffered_bytes < self._buffered_bytes:
-                self._session.progressed(now_ns)
-            self._buffered_bytes = buffered_bytes
+        if self._untaken:
+            before, self._untaken = self._untaken, self._untaken_bytes()
+            if self._untaken < before:
+                self._session.drained(now_ns)
         self._session.advance(now_ns)
         self._settle()
+
+    def _untaken_bytes(self) -> int:
+        """How much waits for the node to take it in; 0 where that is too little to mean anything."""
+        if self._transport is None or self._session.address.datagram:
+            return 0
+        transport = cast(asyncio.Transport, self._transport)
+        sock = transport.get_extra_info("socket")
+        untaken = transport.get_write_buffer_size() + (untaken_bytes(sock) if sock is not None else 0)
+        return untaken if untaken > LARGE_BYTES else 0
 
     async def _connect(self) -> None:
         """Try one address after the other until there is a link, or nobody wants one."""
@@ -385,7 +404,7 @@ class AsyncConnection:
                     continue
                 link = _Link(self)
                 try:
-                    async with asyncio.timeout(CONNECT_NS / _SECOND_NS):
+                    async with asyncio.timeout(session.connect_limit_ns / _SECOND_NS):
                         transport = await open_transport(self._loop, session.address, link)
                 except TimeoutError:
                     session.lose_link(_monotonic_ns(), "no connection in time")
@@ -394,7 +413,7 @@ class AsyncConnection:
                     session.lose_link(_monotonic_ns(), why, final)
                 else:
                     self._link, self._transport = link, transport
-                    self._buffered_bytes = 0
+                    self._untaken = 0
                     session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
                     return
                 self._settle()

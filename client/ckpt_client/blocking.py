@@ -21,12 +21,12 @@ from ckpt_client import calls
 from ckpt_client.address import choose_addresses, choose_key, is_given
 from ckpt_client.attachment import State
 from ckpt_client.call import Call
-from ckpt_client.connecting import CONNECT_NS, connect_socket, failure_of
+from ckpt_client.connecting import LARGE_BYTES, connect_socket, failure_of, untaken_bytes
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
-from ckpt_client.linked import QUIET_NS, SILENT_NS
 from ckpt_client.moving import IDLE_NS, MOVE_TIME_NS, Move, Stage
 from ckpt_client.session import Session
+from ckpt_client.silence import QUIET_NS, SILENT_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
@@ -86,6 +86,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._poller = select.poll()
         self._datagram = False
+        self._untaken = 0
         self._closed = False
 
     @property
@@ -277,6 +278,8 @@ class Connection:
                 session.end("the connection was closed")
                 break
             now_ns = _monotonic_ns()
+            if self._untaken:
+                self._look_at_untaken(session, now_ns)
             session.advance(now_ns)
             if call.done:
                 break
@@ -298,7 +301,7 @@ class Connection:
     def _connect(self, left_ns: int) -> None:
         session = self._session
         try:
-            sock = connect_socket(session.address, min(CONNECT_NS, left_ns) / _SECOND_NS)
+            sock = connect_socket(session.address, min(session.connect_limit_ns, left_ns) / _SECOND_NS)
         except (OSError, ValueError) as error:
             why, final = failure_of(error)
             session.lose_link(_monotonic_ns(), why, final)
@@ -351,21 +354,34 @@ class Connection:
                     sock.send(frame)
                 return
             rest = memoryview(b"".join(frames))
+            large, waited = len(rest) > LARGE_BYTES, False
             while rest:
                 try:
                     rest = rest[sock.send(rest, _DONT_WAIT) :]
-                    continue
                 except BlockingIOError:
-                    pass
-                wait_ns = min(QUIET_NS, call.deadline_ns - _monotonic_ns())
-                if wait_ns <= 0 or not self._poll(sock, select.POLLOUT, wait_ns):
-                    self._lose("the node takes nothing in")
-                    return
-            session.progressed(_monotonic_ns())
+                    now_ns, waited = _monotonic_ns(), True
+                    wait_ns = min(session.silent_ns, call.deadline_ns) - now_ns
+                    if wait_ns <= 0:
+                        self._lose("the node takes nothing in")
+                        return
+                    self._poll(sock, select.POLLOUT, wait_ns)
+                    continue
+                if waited:
+                    waited = False
+                    session.drained(_monotonic_ns())
+            self._untaken = untaken_bytes(sock) if large else 0
         except BlockingIOError:
             return  # A datagram that found no room is lost, as others are.
         except OSError as error:
             self._lose(*failure_of(error))
+
+    def _look_at_untaken(self, session: Session, now_ns: int) -> None:
+        """A large request may be on its way for longer than a node may be silent."""
+        before = self._untaken
+        untaken = untaken_bytes(self._socket) if self._socket is not None else 0
+        self._untaken = untaken if untaken > LARGE_BYTES else 0
+        if untaken < before:
+            session.drained(now_ns)
 
     def _receive(self, wait_ns: int, deadline_ns: int) -> None:
         sock = self._socket
@@ -390,6 +406,7 @@ class Connection:
 
     def _drop_socket(self) -> None:
         sock, self._socket = self._socket, None
+        self._untaken = 0
         if sock is not None:
             sock.close()
 

@@ -1,17 +1,38 @@
 """Blocking connections to an address, made within a time, and what it means when they are not."""
 
+import fcntl
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_client.address import Address
-from ckpt_client.linked import SILENT_NS
 
-CONNECT_NS: Final = SILENT_NS
-"""A connection that is not made by then is tried elsewhere."""
+LARGE_BYTES: Final = 65_536
+"""What is under way of a request in a socket is looked at where it was more than this.
+
+Anything smaller fits into the buffers of a node that does not run any more.
+"""
+
+_TIOCOUTQ: Final = 0x5411
+_SO_NWRITE: Final = 0x1024
+"""Linux's and macOS's question for the bytes that the other side has not taken in.
+
+Source: tcp(7) SIOCOUTQ, unix(7); <sys/socket.h> of macOS.
+"""
+
+
+def untaken_bytes(sock: socket.socket) -> int:
+    """How much of what was sent still waits for the other side; 0 where the system does not tell."""
+    try:
+        if sys.platform == "darwin":
+            return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), _TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def connect_socket(address: Address, timeout_s: float) -> socket.socket:

@@ -13,6 +13,7 @@ from ckpt_client.address import Address
 from ckpt_client.attachment import RESEND_NS, Attachment, State, members_of
 from ckpt_client.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS, Call, pause_after
 from ckpt_client.route import Route
+from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, Silence
 from ckpt_client.unanswered import ORPHAN_NS, Unanswered
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -29,12 +30,6 @@ from ckpt_protocol.framing import (
 from ckpt_protocol.greeting import Identity, Refused
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_ok, decode_answer
-
-QUIET_NS: Final = 300 * MILLISECOND_NS
-"""A node that owes an answer and is silent so long is asked for a sign of life."""
-
-SILENT_NS: Final = 1_000 * MILLISECOND_NS
-"""One that is silent so long, asked or not, is left."""
 
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
@@ -80,9 +75,9 @@ class LinkedSession(Unanswered):
         self._route = Route(addresses)
         self._decoder = FrameDecoder()
         self._datagram = False
-        self._quiet_since_ns = 0
-        self._pinged = False
+        self._silence = Silence()
         self._ping_number = 0
+        self._probing = False
         self._refused_since_ns = NEVER_NS
         self._refused_text = ""
 
@@ -127,8 +122,11 @@ class LinkedSession(Unanswered):
             return call
         calls = self.calls
         if not calls:
-            self._quiet_since_ns = now_ns
-            self._pinged = False
+            if self._silence.unanswered:
+                self._silence.excuse(now_ns)
+                self.wake_ns = now_ns
+            elif self._silence.begin(now_ns) and self.attached:
+                self._probe(now_ns)
             if self.state is State.UNLINKED and self._route.verdict():
                 self._route.start_again(now_ns)
         calls[number] = call
@@ -158,6 +156,17 @@ class LinkedSession(Unanswered):
         self.attached = False
         self.outgoing.clear()
         self._fail_all(codes.BAD_HANDLE, why)
+
+    def _probe(self, now_ns: int) -> None:
+        """Nothing came for a long while: new requests wait until the node has answered a PING."""
+        self.attached = False
+        self._probing = True
+        self._ping(now_ns)
+
+    def _ping(self, now_ns: int) -> None:
+        self._silence.pinged(now_ns, repeat=self._datagram)
+        self._ping_number, ping = self._own_request(Kind.PING, _EMPTY_BODY)
+        self.outgoing.append(ping)
 
     def _send(self, call: Call, now_ns: int) -> None:
         frame = encode_frame(call.kind, call.number, call.handle, self._lowest, call.body)
@@ -190,8 +199,7 @@ class LinkedSession(Unanswered):
         """The transport to `address` is up. `nonce`: 16 random bytes."""
         self._datagram = self.address.datagram
         self._decoder = FrameDecoder()
-        self._quiet_since_ns = now_ns
-        self._pinged = False
+        self._silence.heard(now_ns)
         self._refused_since_ns = NEVER_NS
         self.outgoing.clear()
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
@@ -211,7 +219,7 @@ class LinkedSession(Unanswered):
         if final_code == codes.UNAVAILABLE and not self._attachment.fresh:
             final_code = 0
         self.state = State.UNLINKED
-        self.attached = False
+        self.attached = self._probing = self._silence.unanswered = False
         self.outgoing.clear()
         self._attachment.drop()
         for call in self.calls.values():
@@ -240,8 +248,10 @@ class LinkedSession(Unanswered):
 
     def receive(self, data: bytes, now_ns: int) -> None:
         """Take what came on the link: a piece of the stream, or one datagram."""
-        self._quiet_since_ns = now_ns
-        self._pinged = False
+        if self._datagram:
+            self._receive_datagram(data, now_ns)
+            return
+        self._silence.heard(now_ns)
         try:
             if self.attached and len(data) >= HEADER_BYTES and not self._decoder.held_bytes:
                 # One whole answer is by far the most frequent, and needs no decoder.
@@ -249,24 +259,36 @@ class LinkedSession(Unanswered):
                 if kind == Kind.ANSWER and length + LENGTH_BYTES == len(data):
                     self._take_answer(number, epoch, active, data[HEADER_BYTES:], now_ns)
                     return
-            frames = [decode_datagram(data)] if self._datagram else self._decoder.feed(data)
-            for frame in frames:
+            for frame in self._decoder.feed(data):
                 self._take(frame, now_ns)
         except FrameError as error:
             self._take_garbage(error, now_ns)
 
+    def _receive_datagram(self, data: bytes, now_ns: int) -> None:
+        """Garbage may come from anywhere, so it is dropped; it is no sign of life either."""
+        before = self._silence.kept()
+        self._silence.heard(now_ns)
+        try:
+            self._take(decode_datagram(data), now_ns)
+        except FrameError:
+            self.ignored += 1
+            self._silence.restore(before)
+
     def receive_frame(self, frame: Frame, now_ns: int) -> None:
         """Take one whole frame that the shell has cut out itself."""
-        self.progressed(now_ns)
+        self._silence.heard(now_ns)
         try:
             self._take(frame, now_ns)
         except FrameError as error:
             self._take_garbage(error, now_ns)
 
-    def progressed(self, now_ns: int) -> None:
-        """Bytes move on the link: a large frame takes its time, and its node is not silent."""
-        self._quiet_since_ns = now_ns
-        self._pinged = False
+    def drained(self, now_ns: int) -> None:
+        """The node's side has taken in a part of a large request that the shell had to wait with.
+
+        Only the shell can tell that. That the kernel here took bytes says nothing of the node: the PING of
+        every blocking client counted as its own answer so, and no frozen node was ever left.
+        """
+        self._silence.drained(now_ns)
 
     def _take(self, frame: Frame, now_ns: int) -> None:
         if self.state is State.GREETING:
@@ -281,9 +303,7 @@ class LinkedSession(Unanswered):
             raise FrameError(f"a frame of kind {frame.kind} where an answer was due")
 
     def _take_garbage(self, error: FrameError, now_ns: int) -> None:
-        if self._datagram:
-            self.ignored += 1
-        elif self.state is State.GREETING:
+        if self.state is State.GREETING:
             self._drop_link(now_ns, f"what listens there is no ckptd ({error})", codes.UNAVAILABLE)
         else:
             self._drop_link(now_ns, f"the daemon sent garbage ({error})")
@@ -328,7 +348,7 @@ class LinkedSession(Unanswered):
         if call is None or not call.in_flight:
             if self.state is State.ATTACHING and number == self._attachment.number:
                 self._take_attached(epoch, body, now_ns)
-            elif number == self._ping_number:
+            elif number == self._ping_number or self._probing:
                 self._take_pong(body, now_ns)
             else:
                 self._take_unasked(number, body)
@@ -374,6 +394,10 @@ class LinkedSession(Unanswered):
         """The node is alive. One that does not serve, cut off from the others say, is not waited for long."""
         code, _, _, text = decode_answer(body)
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        if self._probing:
+            self._probing = False
+            if not self._holds_calls:
+                self._resume(now_ns)
         if code != codes.TRY_AGAIN:
             self._refused_since_ns = NEVER_NS
         elif any(call.kind != Kind.ACTIVE_SET for call in self.calls.values()):
@@ -383,7 +407,7 @@ class LinkedSession(Unanswered):
         self._refused_text = text
         self._refused_since_ns = min(self._refused_since_ns, now_ns)
         if self._route.has_others:
-            self.wake_ns = min(self.wake_ns, self._refused_since_ns + MOVE_NS)
+            self.wake_ns = min(self.wake_ns, self._refused_since_ns + self._refusals_ns)
 
     def _close_orphan(self, payload: Any, now_ns: int) -> None:
         if type(payload) is list and payload and type(payload[0]) is int:
@@ -422,6 +446,9 @@ class LinkedSession(Unanswered):
 
     # -- what `session` makes more of
 
+    _holds_calls = False
+    """Whether calls wait for something else than this link."""
+
     def _take_unasked(self, number: int, body: bytes) -> None:
         """An answer that no caller waits for."""
         self.ignored += 1
@@ -453,15 +480,13 @@ class LinkedSession(Unanswered):
 
     def _watch_link(self, now_ns: int) -> None:
         awaiting = self._awaits_answer
-        quiet_ns = now_ns - self._quiet_since_ns
-        if awaiting and quiet_ns >= SILENT_NS:
+        quiet_ns = now_ns - self._silence.since_ns
+        if awaiting and quiet_ns >= self._patience_ns:
             self._drop_link(now_ns, "the node does not answer")
-        elif now_ns - self._refused_since_ns >= MOVE_NS and self._route.has_others:
+        elif now_ns - self._refused_since_ns >= self._refusals_ns and self._route.has_others:
             self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
-        elif awaiting and quiet_ns >= QUIET_NS and not self._pinged and self.state in _GREETED:
-            self._pinged = True
-            self._ping_number, ping = self._own_request(Kind.PING, _EMPTY_BODY)
-            self.outgoing.append(ping)
+        elif awaiting and self.state in _GREETED and now_ns >= self._silence.next_ping_ns:
+            self._ping(now_ns)
         elif now_ns >= self._attachment.retry_ns:
             again = (
                 self._attachment.hello_again
@@ -471,8 +496,29 @@ class LinkedSession(Unanswered):
             self.outgoing.append(again(now_ns))
 
     @property
+    def silent_ns(self) -> int:
+        """When the node will have been silent for too long."""
+        return self._silence.since_ns + SILENT_NS
+
+    @property
+    def connect_limit_ns(self) -> int:
+        """How long a connection to `address` may take to be made."""
+        return HASTE_NS if self._route.first_round else SILENT_NS
+
+    @property
+    def _patience_ns(self) -> int:
+        """How long the node may be silent."""
+        return self.connect_limit_ns if self.state is State.GREETING else SILENT_NS
+
+    @property
+    def _refusals_ns(self) -> int:
+        """How long the node may answer TRY_AGAIN to everything."""
+        looking = self.state is State.ATTACHING and self._route.first_round
+        return HASTE_NS if looking and not self._attachment.fresh else MOVE_NS
+
+    @property
     def _awaits_answer(self) -> bool:
-        return bool(self.calls) or self.state in (State.GREETING, State.ATTACHING)
+        return bool(self.calls) or self._silence.unanswered or self.state in (State.GREETING, State.ATTACHING)
 
     def _next_wake_ns(self) -> int:
         calls = self.calls.values()
@@ -481,10 +527,11 @@ class LinkedSession(Unanswered):
             return wake_ns
         wake_ns = min(wake_ns, min((call.retry_ns for call in calls), default=NEVER_NS))
         if self._awaits_answer:
-            asks_first = not self._pinged and self.state in _GREETED
-            wake_ns = min(wake_ns, self._quiet_since_ns + (QUIET_NS if asks_first else SILENT_NS))
+            wake_ns = min(wake_ns, self._silence.since_ns + self._patience_ns)
+            if self.state in _GREETED:
+                wake_ns = min(wake_ns, self._silence.next_ping_ns)
         if self._route.has_others:
-            wake_ns = min(wake_ns, self._refused_since_ns + MOVE_NS)
+            wake_ns = min(wake_ns, self._refused_since_ns + self._refusals_ns)
         return min(wake_ns, self._attachment.retry_ns)
 
     def _expire(self, call: Call, now_ns: int) -> None:
@@ -506,3 +553,7 @@ class LinkedSession(Unanswered):
                 code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE
         self._let_go(call, now_ns)
         self._end(call, code, text)
+
+    def _let_go(self, call: Call, now_ns: int) -> None:
+        self._silence.unanswered = self._silence.unanswered or call.in_flight
+        super()._let_go(call, now_ns)

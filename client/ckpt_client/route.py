@@ -46,6 +46,11 @@ class Route:
         """Whether there is anywhere else to go."""
         return len(self._addresses) > 1
 
+    @property
+    def first_round(self) -> bool:
+        """Whether there are addresses that have not failed since a node served us."""
+        return self._failures < len(self._addresses) - 1
+
     def succeeded(self, node_id: str) -> None:
         """The current address serves us, as the node `node_id`: earlier failures are history."""
         self.remember(self.current, node_id)

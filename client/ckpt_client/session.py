@@ -13,8 +13,9 @@ from ckpt_client.address import Address
 from ckpt_client.attachment import State, described_members
 from ckpt_client.call import NEVER_NS, Call
 from ckpt_client.following import Following
-from ckpt_client.linked import QUIET_NS, LinkedSession
+from ckpt_client.linked import LinkedSession
 from ckpt_client.moving import IDLE_NS, Move, Stage
+from ckpt_client.silence import QUIET_NS
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.greeting import Identity
@@ -111,7 +112,7 @@ class Session(LinkedSession):
     def _take_over(self, move: Move, now_ns: int) -> None:
         self._datagram = False
         self._decoder = FrameDecoder()
-        self.progressed(now_ns)
+        self._silence.heard(now_ns)
         self.outgoing.clear()
         for call in self.calls.values():
             call.lose_link()
@@ -121,6 +122,10 @@ class Session(LinkedSession):
             self._following.rest(now_ns)
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
         self._attached(move.epoch, move.members, now_ns)
+
+    @property
+    def _holds_calls(self) -> bool:  # type: ignore[override]
+        return self.move is not None and self.move.stage in (Stage.GREETED, Stage.ATTACHING)
 
     def _next_attach(self) -> tuple[int, bytes]:
         self._number += 1

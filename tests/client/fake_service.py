@@ -9,6 +9,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -293,7 +294,8 @@ class FakeLink:
 class FakeNode:
     """One node's listener, served by one thread.
 
-    `url` is where it listens; `hidden` leaves it out of ATTACH answers.
+    `url` is where it listens; `hidden` leaves it out of ATTACH answers. It receives `piece_bytes` at a time,
+    and then pauses.
     """
 
     def __init__(
@@ -310,6 +312,7 @@ class FakeNode:
         self.misbehave: Misbehaviour | None = None
         self.greets: Callable[[FakeLink, bytes], bool] | None = None
         self.hidden = True
+        self.piece_bytes, self.pause_s = 1 << 18, 0.0
         self.received: list[Frame] = []
         self.addresses: dict[Any, FakeLink] = {}
         self._selector = selectors.DefaultSelector()
@@ -390,7 +393,8 @@ class FakeNode:
 
     def _receive(self, link: FakeLink) -> None:
         try:
-            data = link.sock.recv(1 << 18)
+            data = link.sock.recv(self.piece_bytes)
+            time.sleep(self.pause_s)
         except OSError:
             data = b""
         if not data:

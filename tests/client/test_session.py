@@ -6,7 +6,8 @@ from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, out
 from ckpt_client.address import parse_address
 from ckpt_client.attachment import RESEND_NS, State
 from ckpt_client.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
-from ckpt_client.linked import MOVE_NS, QUIET_NS, SILENT_NS
+from ckpt_client.linked import MOVE_NS
+from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
@@ -456,6 +457,125 @@ def test_a_silent_node_is_asked_for_a_sign_of_life_and_then_left() -> None:
     assert request.a == call.number
 
 
+def test_a_ping_that_was_sent_is_no_sign_of_life() -> None:
+    """The blocking shell took it for one: a client never left a node that was frozen."""
+    talk = attached()
+    call = talk.update()
+    talk.wait(QUIET_NS)
+    assert [frame.kind for frame in talk.sent()] == [Kind.UPDATE, Kind.PING]
+    talk.wait(SILENT_NS - QUIET_NS - 1)
+    assert talk.session.attached
+    talk.wait(1)
+    assert talk.session.state is State.UNLINKED
+    assert outcome(call) is None
+
+
+def test_calls_with_short_time_outs_leave_a_silent_node_together() -> None:
+    """Each of them began the silence anew, so that none ever lasted long enough."""
+    talk = attached()
+    for _ in range(4):
+        assert talk.session.attached
+        call = talk.update(SILENT_NS // 4)
+        talk.wait(SILENT_NS // 4)
+        assert outcome(call) == codes.TIMEOUT
+        talk.sent()
+    talk.update()
+    talk.wait(0)
+    assert talk.session.address == parse_address(B)
+
+
+def test_a_caller_that_gave_up_costs_a_node_that_lives_nothing() -> None:
+    talk = attached()
+    assert outcome(talk.update(QUIET_NS // 2)) is None
+    talk.wait(QUIET_NS)
+    for frame in talk.sent():
+        if frame.kind == Kind.PING:
+            talk.answer(frame.a)
+    talk.wait(100 * SECOND_NS)
+    assert talk.session.attached
+
+
+def test_a_node_that_owed_an_answer_long_ago_has_a_moment_to_show_that_it_lives() -> None:
+    """A blocking program does not listen between its calls: the answer may have come meanwhile."""
+    talk = attached()
+    call = talk.update(QUIET_NS // 2)
+    talk.session.advance(call.deadline_ns)
+    talk.sent()
+    talk.now_ns += 100 * SECOND_NS
+    talk.stale_update()
+    talk.session.advance(talk.now_ns)
+    (again, ping) = talk.sent()
+    assert (again.kind, ping.kind) == (Kind.UPDATE, Kind.PING)
+    talk.wait(QUIET_NS - 1)
+    assert talk.session.attached
+    talk.wait(1)
+    assert talk.session.address == parse_address(B)
+
+
+def test_after_a_long_pause_a_request_waits_until_the_node_shows_that_it_lives() -> None:
+    talk = attached()
+    talk.now_ns += STALE_NS
+    call = talk.stale_update()
+    (ping,) = talk.sent()
+    assert ping.kind == Kind.PING
+    assert not call.maybe_applied
+    talk.answer(ping.a)
+    (request,) = talk.requests()
+    assert request.a == call.number
+    talk.answer(call.number)
+    assert outcome(call) == codes.OK
+    talk.update()
+    assert [frame.kind for frame in talk.sent()] == [Kind.UPDATE]
+
+
+def test_a_request_after_a_long_pause_goes_to_the_next_node_for_the_first_time() -> None:
+    """Sent to a node that was gone, it counted as maybe done when the session had ended meanwhile."""
+    talk = attached()
+    talk.now_ns += STALE_NS
+    call = talk.stale_update()
+    talk.wait(SILENT_NS)
+    talk.now_ns = max(talk.now_ns, talk.session.connect_ns)
+    talk.connect()
+    (attach,) = talk.sent()
+    talk.answer(attach.a, answer_error(codes.BAD_HANDLE, "this session has ended"))
+    assert outcome(call) == codes.BAD_HANDLE
+
+
+def test_a_node_that_never_greets_has_little_time_while_others_were_not_tried() -> None:
+    talk = Dialogue(f"{A},{B},{C}")
+    talk.update()
+    for address in (A, B):
+        assert talk.session.address == parse_address(address)
+        talk.session.open_link(NONCE, talk.now_ns)
+        talk.wait(HASTE_NS)
+    assert talk.session.address == parse_address(C)
+    talk.session.open_link(NONCE, talk.now_ns)
+    talk.wait(SILENT_NS - 1)
+    assert talk.session.state is State.GREETING
+
+
+def test_datagrams_of_garbage_are_no_sign_of_life() -> None:
+    talk = attached("udp://a:1,udp://b:2")
+    talk.update()
+    until_ns = talk.now_ns + SILENT_NS
+    while talk.now_ns < until_ns:
+        talk.wait(50 * MILLISECOND_NS)
+        talk.receive(b"garbage")
+    assert talk.session.address == parse_address("udp://b:2")
+
+
+def test_a_lost_ping_is_no_silence_where_datagrams_may_be_lost() -> None:
+    talk = attached(UDP)
+    talk.now_ns += STALE_NS
+    call = talk.stale_update()
+    (lost,) = talk.sent()
+    talk.wait(QUIET_NS)
+    (ping,) = talk.sent()
+    assert lost.kind == ping.kind == Kind.PING
+    talk.answer(ping.a)
+    assert [frame.a for frame in talk.sent()] == [call.number]
+
+
 def test_a_node_that_answers_ping_is_not_left_however_long_the_call_takes() -> None:
     talk = attached()
     call = talk.ask(Kind.SYNCHRONIZE)
@@ -711,7 +831,7 @@ def test_a_lost_datagram_is_sent_again_with_growing_pauses() -> None:
     (again,) = talk.requests()
     assert (again.a, again.body) == (call.number, BODY)
     talk.wait(RESEND_NS)
-    assert talk.requests() == []
+    assert [request.kind for request in talk.requests()] == [Kind.PING]
     talk.wait(RESEND_NS)
     assert len([request for request in talk.requests() if request.kind != Kind.PING]) == 1
     talk.answer(call.number)

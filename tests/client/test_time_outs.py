@@ -18,6 +18,7 @@ from tests.client.test_blocking import ALL, STREAMS, once
 
 from ckpt_client import AsyncTable, CheckpointError, Table
 from ckpt_client.address import parse_address
+from ckpt_client.call import MILLISECOND_NS
 from ckpt_client.connecting import connect_socket
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
@@ -112,6 +113,66 @@ def test_a_node_that_accepts_and_never_answers(shell: str, scheme: str, start: S
         node.misbehave = None
         asker.write("k", "w")
         assert asker.read("k") == b"w"
+
+
+@pytest.mark.parametrize("timeout", [10.0, 0.3])
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("scheme", ALL)
+def test_a_node_that_falls_silent_is_left_for_the_next(
+    shell: str, scheme: str, timeout: float, start: Start
+) -> None:
+    """The blocking shell stayed for ever: it took each PING that it sent for a sign of life."""
+    a, b = start("a", scheme), start("b", scheme)
+    with Asker(shell, [a.url, b.url]) as asker:
+        asker.write("k", "v")
+        a.misbehave = lambda node, link, frame: True
+        for _ in range(10):
+            try:
+                asker.write("k", "w", timeout=timeout)
+            except CheckpointError as error:
+                assert error.code == codes.TIMEOUT
+            else:
+                break
+        assert asker.table.node_id == "b"
+        assert asker.read("k") == b"w"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("scheme", STREAMS)
+def test_a_node_that_stops_in_the_middle_of_a_large_write_is_left_for_the_next(
+    shell: str, scheme: str, start: Start
+) -> None:
+    a, b, over = start("a", scheme), start("b", scheme), threading.Event()
+
+    def stop(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
+        over.wait()
+        return True
+
+    asker = Asker(shell, [a.url, b.url], size=10_000_000)
+    try:
+        asker.write("k", "v")
+        a.misbehave = stop
+        asker.write("k", bytes(8_000_000))
+        assert asker.table.node_id == "b"
+        asker.close()
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("scheme", STREAMS)
+def test_a_large_write_that_is_taken_in_slowly_is_no_silence(
+    shell: str, scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than a node may be silent; nothing comes back before all of it is there."""
+    monkeypatch.setattr("ckpt_client.linked.SILENT_NS", 300 * MILLISECOND_NS)
+    monkeypatch.setattr("ckpt_client.silence.QUIET_NS", 100 * MILLISECOND_NS)
+    node, second = start("a", scheme), start("b", scheme)
+    with Asker(shell, [node.url, second.url], size=10_000_000) as asker:
+        asker.write("k", "v")
+        node.pause_s, node.piece_bytes = 0.02, 131_072
+        asker.write("k", bytes(8_000_000))
+        assert asker.table.node_id == "a"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
