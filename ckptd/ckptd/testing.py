@@ -43,7 +43,9 @@ PORT_MAX: Final = 32_000
 POLL_SECONDS: Final = 0.01
 ASK_SECONDS: Final = 1.0
 START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 30.0
+"""A node that leaves waits for a peer, and for the hand-over to it, for `leave_ms` each."""
+
 LOG_TAIL_BYTES: Final = 2_000
 
 LETTERS_OF_NODES: Final = 22
@@ -267,11 +269,23 @@ class LocalCluster:
         process.wait()
 
     def leave(self, node: int | str) -> int:
-        """SIGTERM: the node hands over, leaves and ends; returns its exit status."""
+        """SIGTERM: the node hands over, leaves and ends; returns its exit status.
+
+        The last node that holds something waits for a peer to come back: start one meanwhile.
+        """
+        self.begin_leave(node)
+        return self.wait_ended(node)
+
+    def begin_leave(self, node: int | str) -> subprocess.Popen[bytes]:
+        """SIGTERM, without waiting for the end of the process that is returned."""
         process = self._processes[self.node_id(node)]
         process.terminate()
+        return process
+
+    def wait_ended(self, node: int | str) -> int:
+        """Wait until a node that was told to leave has ended; its exit status."""
         try:
-            return process.wait(STOP_SECONDS)
+            return self._processes[self.node_id(node)].wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"node {self.node_id(node)} did not leave: {self.log_tail(node)}") from None
 

@@ -35,8 +35,9 @@ WHAT_IT_COSTS: Final = {
     "serve, both sides write, and what one side acknowledged goes to quarantine when they meet",
     Verb.ACCEPT_LOSS: "{} counts as dead: what only it acknowledged is lost (it goes to quarantine if the "
     "node comes back)",
-    Verb.DRAIN: "nothing is lost: replicas that only this node holds are handed over first; collocated "
-    "replicas of this node go",
+    Verb.DRAIN: "nothing is lost while another node is there, or comes back within leave_ms: what only this "
+    "node holds is handed over first; collocated replicas of this node go",
+    Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
 }
 
 cluster = typer.Typer(no_args_is_help=True, help="Decide what the cluster may not decide by itself.")
@@ -57,12 +58,16 @@ One = Annotated[
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """The one node that is asked, the start of its daemon that was met, and what that said of itself."""
+    """The one node that is asked, the start of its daemon that was met, and what that said of itself.
+
+    `voters`: every node of its cluster, with those that hold no data.
+    """
 
     address: Address
     node_id: str
     incarnation: int
     state: str
+    voters: tuple[str, ...] = ()
 
 
 def one_address(address: str | None) -> Address:
@@ -81,7 +86,9 @@ def meet(address: Address, timeout_s: float) -> Target:
     met = ask([address], Kind.DESCRIBE, ["cluster"], timeout_s)
     described = met.payload if isinstance(met.payload, dict) else {}
     waits = f"not serving: {described.get('waiting_for') or 'no view yet'}"
-    return Target(address, met.node_id, met.incarnation, "serving" if described.get("serving") else waits)
+    state = "serving" if described.get("serving") else waits
+    voters = tuple(str(node_id) for node_id in described.get("voters") or ())
+    return Target(address, met.node_id, met.incarnation, state, voters)
 
 
 def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
@@ -185,14 +192,32 @@ def drain(
     """Hand over what a node holds, and end its daemon; waits until that has gone."""
     target = meet(one_address(address), timeout)
     confirm(target, Verb.DRAIN, "", yes)
+    _end(target, Verb.DRAIN, as_json, timeout)
+
+
+@cluster.command()
+def stop(
+    address: One = None,
+    yes: Yes = False,
+    as_json: options.Json = False,
+    timeout: options.Timeout = DRAIN_SECONDS,
+) -> None:
+    """End every node of the cluster. Nobody is waited for, and all that the cluster holds is gone."""
+    target = meet(one_address(address), timeout)
+    confirm(target, Verb.STOP, ", ".join(target.voters) or "all that are configured", yes)
+    _end(target, Verb.STOP, as_json, timeout)
+
+
+def _end(target: Target, verb: str, as_json: bool, timeout: float) -> None:
+    """Say a word that ends the node's daemon, and wait until that has gone."""
     begun_s = time.monotonic()
-    answer = operate(target, [Verb.DRAIN], timeout)
+    answer = operate(target, [verb], timeout)
     while not has_gone(target):
         if time.monotonic() - begun_s > timeout:
-            text = f"node {target.node_id} has handed over, and still runs after {timeout:g} s"
+            text = f"node {target.node_id} has answered, and still runs after {timeout:g} s"
             raise error_of(codes.TIMEOUT, text)
         time.sleep(POLL_SECONDS)
     seconds = round(time.monotonic() - begun_s, 3)
-    _report(target, Verb.DRAIN, answer.payload, as_json, gone=True, seconds=seconds)
+    _report(target, verb, answer.payload, as_json, gone=True, seconds=seconds)
     if not as_json:
         print(f"node {target.node_id} has gone, after {seconds:g} s")

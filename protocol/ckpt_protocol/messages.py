@@ -68,6 +68,7 @@ class Kind:
     )
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's epoch, directory or nil, stayed, served]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
+    STOP: Final = 78  # 0, epoch, 0; none: the operator stops the whole cluster
 
 
 class Change:
@@ -90,6 +91,7 @@ class Verb:
     """
 
     DRAIN: Final = "drain"  # hand over and leave; answered when it has handed over
+    STOP: Final = "stop"  # every node ends, and nobody is waited for; answered when this one does
     BOOTSTRAP: Final = "bootstrap"  # make a cold start with the nodes that are here
     FORCE_ACTIVE: Final = "force-active"  # go on with who is here, whatever the arbiter says
     ACCEPT_LOSS: Final = "accept-loss"  # node_id: that node is dead, and what only it had is lost

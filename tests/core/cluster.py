@@ -51,13 +51,17 @@ WALL_OFFSET_NS = 10**18
 
 
 class Cluster(Network):
-    """`quarantined`, `lines` and `left` are what the cores asked for, in order."""
+    """`quarantined`, `lines` and `left` are what the cores asked for, in order.
+
+    `last_copies`: those of `left` that said that they take the last copy of something with them.
+    """
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, **settings)
         self.clients: dict[int, Client] = {}
         self.quarantined: list[tuple[str, bytes]] = []
         self.left: list[str] = []
+        self.last_copies: list[str] = []
         self.fences: list[tuple[str, str]] = []
         self.may_have_two_actives = False
         self.register: tuple[int, bytes | None] = (0, None)
@@ -125,13 +129,13 @@ class Cluster(Network):
             host.queued.append(event)
             return
         for effect in host.node.handle(event, self.now_ns):
-            self._carry_out(node_id, effect)
+            self.carry_out(node_id, effect)
         clocked = [(node, self.now_ns) for node in self.running()]
         for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
             wrong = two_actives(creation_id, clocked)
             assert self.may_have_two_actives or not wrong, wrong
 
-    def _carry_out(self, node_id: str, effect: Effect) -> None:
+    def carry_out(self, node_id: str, effect: Effect) -> None:
         match effect:
             case SendPeer(peer, data):
                 self._send(node_id, peer, data)
@@ -157,8 +161,9 @@ class Cluster(Network):
                 self.quarantined.append((node_id, content))
             case Log(_, text):
                 self.lines.append(f"{self.now_ns / 1e6:.3f} {node_id} {text}")
-            case Leave():
+            case Leave(last_copy):
                 self.left.append(node_id)
+                self.last_copies += [node_id] if last_copy else []
                 self.after(2 * DELAY_NS, lambda: self.kill(node_id))
             case _:
                 assert_never(effect)

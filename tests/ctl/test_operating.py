@@ -24,8 +24,11 @@ COMMANDS = {
     "cluster bootstrap": (["bootstrap"], "quarantine when they come back"),
     "cluster force-active": (["force-active"], "both sides write"),
     "cluster accept-loss c": (["accept-loss", "c"], "c counts as dead"),
+    "cluster stop": (["stop"], "ends every node of the cluster (a, b)"),
     "node drain": (["drain"], "nothing is lost"),
 }
+
+ENDING = ("cluster stop", "node drain")
 
 
 class Operated:
@@ -39,7 +42,12 @@ class Operated:
 
     def _serve(self, node: FakeNode, link: FakeLink, frame: Frame) -> bool:
         if frame.kind == Kind.DESCRIBE:
-            link.answer(frame.a, answer_ok({"node_id": "a", "serving": False, "waiting_for": "node [b]"}))
+            link.answer(
+                frame.a,
+                answer_ok(
+                    {"node_id": "a", "voters": ["a", "b"], "serving": False, "waiting_for": "node [b]"}
+                ),
+            )
             return True
         if frame.kind != Kind.OPERATE:
             return False
@@ -76,7 +84,7 @@ def run(arguments: str, *more: str, **settings: Any) -> subprocess.CompletedProc
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_word_reaches_the_node_and_its_answer_the_operator(command: str, start: Start) -> None:
     node = start("a")
-    operated = Operated(node, then=go if "drain" in command else None)
+    operated = Operated(node, then=go if command in ENDING else None)
     ended = run(command, "--yes", "--address", node.url)
     assert ended.returncode == 0, ended.stderr
     assert operated.words == [COMMANDS[command][0]]
@@ -197,4 +205,4 @@ def test_a_daemon_that_does_not_go_is_an_error_when_the_time_is_over(start: Star
     Operated(node)
     ended = run("node drain", "--yes", "--timeout", "0.5", "--address", node.url)
     assert ended.returncode == 1
-    assert "has handed over, and still runs after 0.5 s" in ended.stderr
+    assert "has answered, and still runs after 0.5 s" in ended.stderr

@@ -163,6 +163,7 @@ _BETWEEN_DAEMONS: Final = [
     _frame("COLLECTED", 0, 5, 12, [4, 11, pack_body([[13], 0, 0, 0, b""]), None]),
     _frame("INSTALL", 0, 5, 12, [VIEW, 4, pack_body([4, 12, [], []]), ["a"]]),
     _frame("DECIDED", 0, 5, 0, [VIEW]),
+    Representative("STOP", 0, 5, 0, b""),
 ]
 
 REPRESENTATIVES: Final = (*_FIRST_EXCHANGE, *_REQUESTS, *_ANSWERS, *_BETWEEN_DAEMONS)

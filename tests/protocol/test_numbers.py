@@ -128,6 +128,7 @@ KINDS = {
     "COLLECTED": 75,
     "INSTALL": 76,
     "DECIDED": 77,
+    "STOP": 78,
 }
 
 OPS = {

@@ -87,6 +87,8 @@ def test_it_tells_the_service_manager_when_it_serves_and_when_it_stops(tmp_path:
         with command(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
             assert manager.recv(100) == b"READY=1"
             process.terminate()
+            # The hand-over may take twice `leave_ms`, 10 s; the end itself is bounded, too.
+            assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=25000000"
             assert manager.recv(100) == b"STOPPING=1"
 
 

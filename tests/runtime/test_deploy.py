@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ckptd.core.leaving import HAND_OVER_SHARES
 from ckptd.runtime.config import Config
 from ckptd.runtime.config_sources import load_config
+from ckptd.runtime.daemon import END_LIMIT_S, LEAVE_MARGIN_S
+from ckptd.runtime.errors import EXIT_LAST_COPY
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SAMPLES = {
@@ -70,6 +73,22 @@ def test_every_variable_that_is_set_exists(name: str) -> None:
     keys = re.findall(r"CKPTD_DAEMON_([A-Z_]+)", (DEPLOY / name).read_text())
     assert keys
     assert {key.lower() for key in keys} <= set(Config.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("ckptd.service", r"^TimeoutStopSec=(\d+)$"), ("compose.yaml", r"^  stop_grace_period: (\d+)s$")],
+)
+def test_what_stops_a_daemon_allows_for_its_hand_over(name: str, pattern: str) -> None:
+    """Twice `leave_ms` by default: to wait for another node, and to hand over to it. Then the end itself."""
+    found = re.search(pattern, (DEPLOY / name).read_text(), re.MULTILINE)
+    assert found is not None
+    leave_s = HAND_OVER_SHARES * Config.model_fields["leave_ms"].default / 1000
+    assert int(found[1]) >= leave_s + LEAVE_MARGIN_S + END_LIMIT_S
+
+
+def test_a_node_that_was_told_to_stop_is_not_started_again() -> None:
+    assert f"RestartPreventExitStatus={EXIT_LAST_COPY}\n" in (DEPLOY / "ckptd.service").read_text()
 
 
 def test_the_nodes_of_the_compose_file_form_one_cluster() -> None:

@@ -62,13 +62,15 @@ class Alarms:
             self._set("not_serving", f"this node serves nothing; it waits for {waiting_for}")
             return
         degraded, unavailable = self.degraded, self.unavailable
-        text = f"fewer than {self.wanted} replicas in sync: {_names(directory, degraded)}" if degraded else ""
+        text = (
+            f"fewer than {self.wanted} replicas in sync: {names_of(directory, degraded)}" if degraded else ""
+        )
         self._set("replicas_degraded", text)
         self._set("unavailable", self._waiting(directory) if unavailable else "")
 
     def _waiting(self, directory: Directory) -> str:
         first = directory.checkpoints[next(iter(self.unavailable))]
-        holders, names = ", ".join(sorted(first.holders)), _names(directory, self.unavailable)
+        holders, names = ", ".join(sorted(first.holders)), names_of(directory, self.unavailable)
         return f"no replica in sync is here, and node {holders} is waited for: {names}"
 
     def _set(self, name: str, text: str) -> None:
@@ -82,7 +84,7 @@ class Alarms:
             context.raise_alarm(name, text)
 
 
-def _names(directory: Directory, creation_ids: dict[int, None]) -> str:
+def names_of(directory: Directory, creation_ids: dict[int, None]) -> str:
     """Some of their names, and how many more there are."""
     few = list(islice(creation_ids, NAMES_MAX))
     names = ", ".join(repr(directory.checkpoints[each].name.decode(errors="replace")) for each in few)

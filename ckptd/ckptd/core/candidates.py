@@ -24,6 +24,18 @@ FORGIVEN_NS: Final = 60 * SECOND_NS
 """Who has not been put out for so long begins anew."""
 
 
+def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
+    """The members that a node which leaves can hand over to: those that stay.
+
+    Where all of them leave it is the one that joined last. The others hand over to that one and go, and it
+    waits for one of them to come back: all that go at once would come back to nothing.
+    """
+    me, peers = heartbeats.context.node_id, heartbeats.peers
+    leaving = [n for n in view.members if (heartbeats.leaving if n == me else peers[n].leaving)]
+    staying = [node_id for node_id in view.members if node_id not in leaving]
+    return staying or [n for n in succession(view) if n == me or not peers[n].left][-1:]
+
+
 class Candidates:
     """The failure detector's findings, as membership asks for them."""
 

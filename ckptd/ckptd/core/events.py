@@ -248,7 +248,12 @@ class Quarantine:
 
 @dataclass(slots=True)
 class Leave:
-    """The node has handed over; the process may end."""
+    """The node has handed over, or its time for that is over; the process may end.
+
+    `last_copy`: it takes data with it that no other node is known to hold.
+    """
+
+    last_copy: bool = False
 
 
 Effect = (

@@ -6,7 +6,7 @@ from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
 from ckptd.core.alarms import Alarms
-from ckptd.core.arbiter import Arbiter, LocalArbiter
+from ckptd.core.choosing import make_arbiter
 from ckptd.core.clients import Clients
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
@@ -36,7 +36,6 @@ from ckptd.core.events import (
 )
 from ckptd.core.heartbeat import Heartbeats, Peer
 from ckptd.core.leaving import Leaving
-from ckptd.core.majority import MajorityArbiter
 from ckptd.core.membership import Membership
 from ckptd.core.operating import Operating
 from ckptd.core.record import Disk
@@ -90,7 +89,7 @@ class Node:
         self.upkeep = Upkeep(context, self.order, self.heartbeats)
         self.alarms = Alarms(context)
         self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
-        self.operating = Operating(context, self.heartbeats, self.membership, self._leave)
+        self.operating = Operating(context, self.heartbeats, self.membership, self._leave, self._stop_all)
         self.leaving.on_gone = self.operating.tell_drained
         self.clients.operate = self.operating.operate
         self.order.on_applied = self._on_directory_applied
@@ -277,6 +276,8 @@ class Node:
             self.membership.installation.on_install(node_id, frame)
         elif kind == Kind.DECIDED:
             self.membership.on_decided_elsewhere(frame)
+        elif kind == Kind.STOP:
+            self._stop_all()
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 
@@ -293,6 +294,7 @@ class Node:
         self.order.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
+        self.leaving.on_peer_connected(node_id)
         self.membership.consider()
 
     def _on_peer_lost(self, node_id: str) -> None:
@@ -357,6 +359,10 @@ class Node:
         self.leaving.start()
         self.upkeep.placement_due = True
         self._on_time()
+
+    def _stop_all(self) -> None:
+        self.leaving.stop_all()
+        self._leave()
 
     # -- the directory
 
@@ -489,14 +495,3 @@ class Node:
                 self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
             )
         return describe_checkpoints(self.order.directory) if what == "checkpoints" else None
-
-
-def make_arbiter(context: Context, disk: Disk, heartbeats: Heartbeats) -> Arbiter:
-    """The arbiter that the settings name."""
-    match context.settings.arbiter_name:
-        case "majority":
-            return MajorityArbiter(context, disk, heartbeats)
-        case "etcd":
-            return RegisterArbiter(context, disk)
-        case _:
-            return LocalArbiter(context, disk)

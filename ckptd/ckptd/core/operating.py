@@ -15,12 +15,18 @@ class Operating:
     """`drains` are those who wait until this node has handed over: links and request numbers."""
 
     def __init__(
-        self, context: Context, heartbeats: Heartbeats, membership: Membership, leave: Callable[[], None]
+        self,
+        context: Context,
+        heartbeats: Heartbeats,
+        membership: Membership,
+        leave: Callable[[], None],
+        stop_all: Callable[[], None],
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.membership = membership
         self.leave = leave
+        self.stop_all = stop_all
         self.drains: list[tuple[int, int]] = []
 
     def operate(self, link: int, number: int, fields: list[Any]) -> None:
@@ -31,6 +37,10 @@ class Operating:
                     self.drains.append((link, number))
                     self.leave()
                     return
+                case [Verb.STOP]:
+                    self.drains.append((link, number))
+                    self.stop_all()
+                    return
                 case [Verb.BOOTSTRAP]:
                     text = self.membership.bootstrap()
                 case [Verb.FORCE_ACTIVE]:
@@ -38,7 +48,7 @@ class Operating:
                 case [Verb.ACCEPT_LOSS, str(node_id)]:
                     text = self._accept_loss(node_id)
                 case _:
-                    text = "an operator says drain, bootstrap, force-active or accept-loss with a node"
+                    text = "an operator says drain, stop, bootstrap, force-active or accept-loss with a node"
                     raise Refusal(codes.INVALID_PARAM, text)
         except Refusal as refusal:
             self._answer(link, number, answer_error(refusal.code, refusal.text))
@@ -63,11 +73,8 @@ class Operating:
             "comes back"
         )
 
-    def tell_drained(self, late: bool) -> None:
-        """This node has handed over, and ends; `late`: its time was over before that was all."""
-        text = "handed over: nothing that others can hold is lost"
-        if late:
-            text = "left when its time was over: what no other node had a whole replica of is lost"
+    def tell_drained(self, text: str) -> None:
+        """This node ends; `text` says what that costs."""
         for link, number in self.drains:
             self._answer(link, number, answer_ok(text))
         self.drains.clear()

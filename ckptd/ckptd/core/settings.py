@@ -62,7 +62,7 @@ class Settings:
     """Updates that some replica has not acknowledged; beyond it writers are answered TRY_AGAIN."""
 
     leave_ns: int = 10 * SECOND_NS
-    """How long a leaving node tries to hand over before it leaves all the same."""
+    """How long a leaving node waits for one that can take over; to hand over to it may take as long again."""
 
     memory_bytes_max: int = 0
     """What this node's replicas may take together, about; more is answered NO_MEMORY. 0: no limit."""

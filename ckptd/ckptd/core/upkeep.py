@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ckptd.core.candidates import keepers
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Do
@@ -104,10 +105,9 @@ class Upkeep:
 
     def _missing(self) -> list[tuple[int, str]]:
         assert self.view is not None
-        leaving = [peer.node_id for peer in self.heartbeats.peers.values() if peer.leaving]
+        staying = keepers(self.view, self.heartbeats)
+        leaving = [node_id for node_id in self.view.members if node_id not in staying]
         full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
-        if self.heartbeats.leaving:
-            leaving.append(self.context.node_id)
         if self.heartbeats.full:
             full.append(self.context.node_id)
         replicas = self.context.settings.replicas

@@ -100,7 +100,7 @@ class Witness:
                 self.disk.on_failed(text)
                 self.heartbeats.disk_fails = True
             case LeaveAsked():
-                effects.append(Leave())
+                self._leave()
             case _:
                 pass  # Clients come and go, and the wall clock moves: a witness does not mind.
         return effects
@@ -120,6 +120,11 @@ class Witness:
         except (FrameError, ValueError, TypeError):
             return
 
+    def _leave(self) -> None:
+        self.heartbeats.leaving = self.heartbeats.left = True
+        self.heartbeats.send_all()
+        self.context.effects.append(Leave())
+
     # -- votes
 
     def _on_frames(self, node_id: str, frames: list[Frame]) -> None:
@@ -129,6 +134,8 @@ class Witness:
                     self.arbiter.receive(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
                     self._learn(parse_view(unpack_array(frame.body, 1)[0]))
+                elif frame.kind == Kind.STOP:
+                    self._leave()
         except (FrameError, ValueError, TypeError) as error:
             self.context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
 
@@ -159,8 +166,10 @@ class Witness:
             case Kind.DESCRIBE:
                 return self._describe(unpack_array(frame.body, 1)[0])
             case Kind.OPERATE if unpack_array(frame.body, 1) == [Verb.DRAIN]:
-                self.context.effects.append(Leave())
+                self._leave()
                 return answer_ok("a witness hands nothing over")
+            case Kind.OPERATE if unpack_array(frame.body, 1) == [Verb.STOP]:
+                return answer_error(codes.BAD_OPERATION, "a witness stops no cluster: ask a node with data")
             case _:
                 text = f"node {self.context.node_id} is a witness: it votes, and holds no data"
                 return answer_error(codes.UNAVAILABLE, text)

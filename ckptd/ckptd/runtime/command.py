@@ -11,7 +11,7 @@ from ckptd.core.making import make_core
 from ckptd.runtime.config import Config
 from ckptd.runtime.config_sources import load_config, read_key
 from ckptd.runtime.daemon import Daemon
-from ckptd.runtime.errors import EXIT_FAILURE, ConfigRefused, NodeFailed, Refusal
+from ckptd.runtime.errors import EXIT_FAILURE, EXIT_LAST_COPY, ConfigRefused, NodeFailed, Refusal
 from ckptd.runtime.logs import logger, set_up_logging
 from ckptd.runtime.memory import settle_garbage_collector
 
@@ -23,7 +23,8 @@ SWITCH_INTERVAL_S: Final = 0.0005
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a daemon until it is told to stop.
 
-    Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 70 our own failure.
+    Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 3 stopped and took the last copy of
+    something with it, 70 our own failure.
     """
     try:
         config = load_config(sys.argv[1:] if arguments is None else arguments)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key = read_key(config)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-            runner.run(_run(Daemon(config, key, make_core)))
+            handed_over = runner.run(_run(Daemon(config, key, make_core)))
     except Refusal as refusal:
         print(f"ckptd: {refusal}", file=sys.stderr)
         return refusal.exit_code
@@ -42,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         logger.critical("ckptd failed", exc_info=error)
         return EXIT_FAILURE
-    return 0
+    return 0 if handed_over else EXIT_LAST_COPY
 
 
-async def _run(daemon: Daemon) -> None:
+async def _run(daemon: Daemon) -> bool:
+    """Whether the node has handed over all that another one was to have."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -56,6 +58,7 @@ async def _run(daemon: Daemon) -> None:
         settling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await settling
+    return daemon.handed_over
 
 
 async def _settle_when_started(daemon: Daemon) -> None:

@@ -93,7 +93,9 @@ class Config(BaseModel):
     )
     weak_batch_ms: Milliseconds = Field(5, description="how long changes of a weak checkpoint gather")
     leave_ms: Milliseconds = Field(
-        10_000, description="how long a node that was told to stop tries to hand over"
+        10_000,
+        description="how long a node that was told to stop waits for a node that can take over; "
+        "handing over to it may take as long again",
     )
 
     weak_batch_bytes: Size = Field(256 * 1024, description="a batch of a weak checkpoint")

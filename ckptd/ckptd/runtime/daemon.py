@@ -11,6 +11,7 @@ from ckpt_protocol.greeting import Identity, unseal
 from ckpt_protocol.messages import Kind
 from ckptd import __version__
 from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
+from ckptd.core.leaving import HAND_OVER_SHARES
 from ckptd.core.settings import Settings
 from ckptd.runtime.addresses import HostPort, SocketAddress
 from ckptd.runtime.boundary import contained
@@ -49,6 +50,9 @@ DRAIN_LIMIT_S: Final = 1.0
 RECORD_LIMIT_S: Final = 2.0
 """For a record that is being written when the daemon ends."""
 
+END_LIMIT_S: Final = DRAIN_LIMIT_S + RECORD_LIMIT_S
+"""What systemd is asked for beyond the hand-over, so that it does not kill a node that waits for a peer."""
+
 DESCRIPTORS_SPARE: Final = 64
 LAG_WARNING_SHARE: Final = 4
 """A loop that was late by a quarter of the lease is worth a line: a whole one costs the lease."""
@@ -57,12 +61,16 @@ _KIND_AT: Final = LENGTH_BYTES
 
 
 class Daemon:
-    """`run` it once. `started` is set, with every address bound, before `run` serves."""
+    """`run` it once. `started` is set, with every address bound, before `run` serves.
+
+    `handed_over`: it has ended, and took nothing with it that another node was to have.
+    """
 
     def __init__(self, config: Config, key: bytes, make_node: MakeNode) -> None:
         self.config = config
         self.counts = Counts()
         self.started = asyncio.Event()
+        self.handed_over = False
         self.addresses: tuple[str, ...] = ()
         self._key = key
         self._make_node = make_node
@@ -252,10 +260,13 @@ class Daemon:
             if not ended.done():
                 logger.info("node %s hands over and leaves", self.config.node_id)
                 self._driver.handle(LeaveAsked())
-                limit_s = self.config.leave_ms / 1000 + LEAVE_MARGIN_S
+                limit_s = HAND_OVER_SHARES * self.config.leave_ms / 1000 + LEAVE_MARGIN_S
+                notify_systemd(f"EXTEND_TIMEOUT_USEC={int((limit_s + END_LIMIT_S) * 1e6)}")
                 await asyncio.wait((ended, abandoned), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                return ended.exception()
+                failure = ended.exception()
+                self.handed_over = failure is None and not ended.result()
+                return failure
             logger.warning("node %s leaves without having handed over", self.config.node_id)
             return None
         finally:

@@ -79,7 +79,10 @@ class Host(Protocol):
 
 
 class Driver:
-    """Runs one node. `ended` is set by `Leave`, and raises what made the node fail."""
+    """Runs one node. `ended` is set by `Leave`, and raises what made the node fail.
+
+    Its result says whether the node took data with it that no other node is known to hold.
+    """
 
     def __init__(self, node: CoreNode, host: Host) -> None:
         self.clients: dict[int, Outlet] = {}
@@ -87,7 +90,7 @@ class Driver:
         self._node = node
         self._host = host
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[bool] = self._loop.create_future()
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = NEVER_NS
@@ -154,9 +157,9 @@ class Driver:
                 logger.log(LEVELS[level], "%s", text)
             case Quarantine(name, content):
                 self._host.quarantine(name, content)
-            case Leave():
+            case Leave(last_copy):
                 if not self.ended.done():
-                    self.ended.set_result(None)
+                    self.ended.set_result(last_copy)
             case _:
                 raise AssertionError(f"no such effect: {effect!r}")
 

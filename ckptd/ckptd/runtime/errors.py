@@ -4,12 +4,18 @@ Refusal
 ├── ConfigRefused   the settings are wrong                      exit code 2
 └── StartRefused    the surroundings do not let it start        exit code 1
 NodeFailed          an exception out of the core: our own bug   exit code 70
+
+A daemon that stops as it was told ends with 0, or with `EXIT_LAST_COPY`.
 """
 
 from typing import Final
 
 EXIT_FAILURE: Final = 70
 """Our own bug: sysexits' EX_SOFTWARE."""
+
+EXIT_LAST_COPY: Final = 3
+"""Stopped as it was told, with data that no other node is known to hold: nobody came to take it over in
+time, or a second signal allowed no time."""
 
 
 class Refusal(Exception):
