@@ -2,6 +2,7 @@
 
 from tests.core.cluster import Cluster, nodes, two_nodes
 
+from ckpt_protocol.codes import NOT_EXIST
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -93,6 +94,21 @@ def test_a_replica_that_lags_keeps_what_it_holds_until_its_leave_is_granted() ->
     cluster.settle()
     table = cluster.client("b").open_existing(name)
     assert table.read_all() == {b"k%02d" % number: b"old" for number in range(30)}
+    cluster.check()
+
+
+def test_a_replica_that_lags_goes_to_quarantine_when_those_that_were_ahead_die() -> None:
+    """It had left the in-sync set, so the checkpoint is lost with them; what it still holds is not."""
+    cluster, name = lagging()
+    cluster.kill("c")
+    cluster.until(lambda: cluster.in_sync("b", name) == ["a", "d"])
+    cluster.kill("a")
+    cluster.kill("d")
+    cluster.restart("a")
+    cluster.restart("d")
+    cluster.settle()
+    assert cluster.client("b").try_open(name).code == NOT_EXIST
+    assert [(node_id, content.count(b"old")) for node_id, content in cluster.quarantined] == [("b", 30)]
     cluster.check()
 
 

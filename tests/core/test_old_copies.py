@@ -192,3 +192,57 @@ def test_copies_that_others_went_on_from_are_no_case_for_quarantine() -> None:
         for entry in cluster.node("d").directory.checkpoints.values()
         if "d" in entry.replicas
     }
+
+
+# -- while it is brought up to date
+
+
+def in_the_middle_of_a_join(flags: int) -> tuple[Cluster, Client]:
+    """c has the first chunk of what it missed, which kept most of its copy; the rest is under way."""
+    cluster = three_nodes(log_bytes_max=2000, chunk_bytes=64, chunks_in_flight=1)
+    reader = cluster.client("c")
+    table = cluster.client("a").open(flags=flags)
+    for number in range(20):
+        table.write(b"k%02d" % number, b"old")
+        cluster.run(6)
+    cluster.run(50)
+    cluster.cut("c", "ab")
+    cluster.run(2500)
+    for number in range(60):
+        table.write(b"new", b"%d" % number)
+        cluster.run(6)
+    cluster.heal()
+    cluster.until(lambda: not cluster.replica("c").complete)
+    assert cluster.quarantined == [], "what it holds is a beginning of what the others hold"
+    return cluster, reader
+
+
+@pytest.mark.parametrize("flags", KINDS)
+def test_an_old_copy_goes_to_quarantine_when_those_that_bring_it_up_to_date_die(flags: int) -> None:
+    """Seed 91302013: the first chunk took its place, and the others died before the second one came.
+
+    Then nobody had anything: neither what the others had held, nor the old copy.
+    """
+    cluster, reader = in_the_middle_of_a_join(flags)
+    for node_id in "ab":
+        cluster.kill(node_id)
+        cluster.restart(node_id)
+    cluster.settle()
+    cluster.run(12_000)
+    assert reader.try_open().code == NOT_EXIST
+    assert [(node_id, content.count(b"old")) for node_id, content in cluster.quarantined] == [("c", 20)]
+    cluster.check()
+
+
+@pytest.mark.parametrize("flags", KINDS)
+def test_a_join_that_breaks_off_begins_again_from_the_old_copy(flags: int) -> None:
+    """Not from nothing: most of what it holds need not travel."""
+    cluster, _ = in_the_middle_of_a_join(flags)
+    cluster.sent.clear()
+    cluster.flap("a", "c")
+    cluster.until(lambda: cluster.replica("c").complete and not cluster.replica("c").of_past)
+    to_c = b"".join(data for sender, peer, data in cluster.sent if (sender, peer) == ("a", "c"))
+    assert b"59" in to_c and b"old" not in to_c
+    cluster.check()
+    assert cluster.contents("c") == cluster.contents("a")
+    assert cluster.quarantined == []

@@ -91,7 +91,7 @@ class Directory:
     """`members` are those of the view that it is installed in, each with its start.
 
     `changed` collects the checkpoints that operations touched, `ended` the sessions they ended:
-    for the node to act upon.
+    for the node to act upon. `lost`: checkpoints that went with their last in-sync replica in this view.
     """
 
     def __init__(self) -> None:
@@ -102,6 +102,7 @@ class Directory:
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
         self.changed: dict[int, None] = {}
+        self.lost: dict[int, None] = {}
         self.ended: list[int] = []
 
     def find(self, name: bytes) -> Entry | None:
@@ -182,7 +183,12 @@ class Directory:
                 self.changed[entry.creation_id] = None
                 self._choose_active(entry)
             else:
-                self._remove(entry.creation_id)
+                self._remove_lost(entry)
+
+    def _remove_lost(self, entry: Entry) -> None:
+        """Every replica that was in sync is dead: nobody ended this checkpoint, and it is gone."""
+        self.lost[entry.creation_id] = None
+        self._remove(entry.creation_id)
 
     def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
@@ -262,13 +268,14 @@ class Directory:
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
         self.members = view.starts
+        self.lost.clear()
         for entry in list(self.checkpoints.values()):
             if entry.holders:
                 self._adopt(entry)
             else:
                 self._keep_members(entry, view, base_epoch, stayed, served)
             if not entry.in_sync and not entry.holders:
-                self._remove(entry.creation_id)
+                self._remove_lost(entry)
                 continue
             self._choose_active(entry)
 

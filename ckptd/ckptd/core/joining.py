@@ -19,6 +19,7 @@ from ckptd.core.log import Answers
 from ckptd.core.section import Section
 
 if TYPE_CHECKING:
+    from ckptd.core.directory import Directory
     from ckptd.core.replica import Replica
 
 _SECTION_BYTES = 64
@@ -158,10 +159,10 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         held = dict(sections.sections)
         if not keeps:
             quarantine(replica)
-        replica.of_past = False
-        if replica.active is not None:
+        if keeps or replica.active is not None:
             replica.set_aside()
             sections = replica.sections
+        replica.of_past = False
         for section_id in list(sections.sections):
             sections.place(section_id, None)
         replica.stale = held if keeps else {}
@@ -186,6 +187,20 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         sections.place(fields[0], section)
     context = replica.context
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, number))
+
+
+def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:
+    """Return whether a copy that is let go holds, or held before a join that broke off, what nobody else has.
+
+    It may where every replica that was in sync is lost. It also may where its node was away, since the
+    others may have continued without it. (They have all that a synchronous one held and that was
+    acknowledged, unless the view went on without proof: `lossy`.)
+    """
+    replica.fall_back()
+    if replica.creation_id in directory.lost:
+        return True
+    known = replica.creation_id in directory.checkpoints
+    return replica.of_past and (not known or not replica.sync or lossy)
 
 
 def quarantine(replica: "Replica") -> None:

@@ -100,7 +100,7 @@ class Replica:
         self.joining_from = ""
         self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
         self.stale: dict[bytes, Section] = {}
-        self.fallback: tuple[SectionTable, UpdateLog] | None = None
+        self.fallback: tuple[SectionTable, UpdateLog, bool] | None = None
 
     @property
     def last_seq(self) -> int:
@@ -167,7 +167,8 @@ class Replica:
         return True
 
     def send_join(self, node_id: str) -> None:
-        """Ask the replica there for what it has beyond this one."""
+        """Ask the replica there for what it has beyond this one. A join that broke off begins again."""
+        self.fall_back()
         log, context = self.log, self.context
         body = pack_body([log.epoch, self.complete])
         context.send_peer(node_id, encode_frame(Kind.JOIN, self.creation_id, context.epoch, log.seq, body))
@@ -198,18 +199,19 @@ class Replica:
     def set_aside(self) -> None:
         """Begin an empty copy, and keep the one that there is until the new one is whole.
 
-        For an active replica that catches up: it is in sync, and where the more advanced
-        one dies in the middle of its chunks, what it held is all that there is.
+        Where the source dies in the middle of its chunks, the old copy is all that there is: an active
+        replica that was catching up serves it, and any other node joins again from it or puts it into
+        quarantine (seed 91302013).
         """
         if self.fallback is None:
-            self.fallback = self.sections, self.log
+            self.fallback = self.sections, self.log, self.of_past
             self.sections = SectionTable(self.attributes, self.created_ns)
             self.log = UpdateLog(self.context.settings.log_bytes_max)
 
     def fall_back(self) -> None:
-        """What was being caught up with is gone: take back the copy that was set aside."""
+        """The source is gone before the new copy is whole: take back the copy that was set aside."""
         if self.fallback is not None:
-            self.sections, self.log = self.fallback
+            self.sections, self.log, self.of_past = self.fallback
             self.fallback = None
             self.complete = True
             self.stale = {}

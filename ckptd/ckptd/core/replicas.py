@@ -9,7 +9,7 @@ from ckptd.core.active import ActiveReplica, Answer
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do, Entry
 from ckptd.core.heartbeat import Unacknowledged
-from ckptd.core.joining import JoinSource, quarantine, take_chunk, take_joined
+from ckptd.core.joining import JoinSource, may_be_alone, quarantine, take_chunk, take_joined
 from ckptd.core.memory import Memory
 from ckptd.core.replica import Replica
 from ckptd.core.request import Request
@@ -66,6 +66,7 @@ class Replicas:
             replica.sources.clear()
             replica.waiting_joins.clear()
             replica.joining_from = ""
+            replica.fall_back()
             if replica.heard_epoch != last_epoch:
                 replica.heard_seq = 0
             replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
@@ -179,14 +180,12 @@ class Replicas:
         self.again(unanswered)
 
     def _remove(self, creation_id: int) -> None:
-        """Let a copy go: to quarantine if it is of the past, since nobody else may have what it holds."""
+        """Let a copy go: to quarantine if nobody else may have what it holds."""
         replica = self.held.pop(creation_id, None)
         self.asks.pop(creation_id, None)
         self.watched.pop(creation_id, None)
-        if replica is not None and replica.of_past:
-            entry = self.directory.checkpoints.get(creation_id)
-            if entry is None or not replica.sync or self.lossy:
-                quarantine(replica)  # (What a sync one held, and was acknowledged, those that went on have.)
+        if replica is not None and may_be_alone(replica, self.directory, self.lossy):
+            quarantine(replica)
         if replica is not None and replica.active is not None:
             self.again(replica.active.resign())
             replica.active = None
@@ -459,6 +458,7 @@ class Replicas:
         name = replica.name.decode(errors="replace")
         self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
         self.context.count("joins_without_memory")
+        replica.fall_back()
         if replica.of_past:
             quarantine(replica)
         replica.drop()

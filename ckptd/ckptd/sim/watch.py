@@ -146,7 +146,8 @@ class Watch:
                 continue
             del kept[creation_id]
             entry = node.directory.checkpoints.get(creation_id)
-            if entry is not None and not entry.attributes.sync:
+            went_on = entry is not None and not entry.attributes.sync
+            if went_on or (entry is None and self.views.was_lost_open(creation_id)):
                 self._check_not_lost(node, creation_id, (epoch, seq))
         for creation_id, replica in node.replicas.items():
             if replica.complete and replica.fallback is None and replica.log.seq:

@@ -32,7 +32,11 @@ class Placed:
 
 
 class ViewWatch:
-    """`lost`: checkpoints whose every replica died. `history_lost`: whatever was ordered is gone.
+    """Watch views and directories.
+
+    `lost`: checkpoints whose every replica died, and whether somebody had them open.
+
+    `history_lost`: whatever was ordered is gone.
 
     `accepted_ns`: when a node went on without proof (a fence hook, `promote`), and said so.
 
@@ -43,7 +47,7 @@ class ViewWatch:
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
-        self.lost: dict[int, None] = {}
+        self.lost: dict[int, bool] = {}
         self.history_lost = False
         self.accepted_ns: list[int] = []
         self.on_decided: Callable[[View], None] = lambda view: None
@@ -239,11 +243,15 @@ class ViewWatch:
                 f"{node_id} gave {creation_id:x} up, {living[0]} holds it",
             )
         if not living:
-            self._note_lost(creation_id)
+            self._note_lost(creation_id, still_open)
 
-    def _note_lost(self, creation_id: int) -> None:
+    def was_lost_open(self, creation_id: int) -> bool:
+        """Whether a checkpoint went with its replicas while somebody had it open: nobody wanted its end."""
+        return self.lost.get(creation_id, False) and not self.history_lost
+
+    def _note_lost(self, creation_id: int, still_open: bool) -> None:
         if creation_id not in self.lost:
-            self.lost[creation_id] = None
+            self.lost[creation_id] = still_open
             self.world.say(f"checkpoint {creation_id:x} is lost: no replica of it is left")
 
     def _holds(self, node_id: str, incarnation: int, creation_id: int) -> bool:
