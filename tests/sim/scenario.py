@@ -6,6 +6,7 @@ from typing import Any
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.caller import Opened
 from ckptd.sim.checkers import check_all, check_generated, check_not_done
@@ -119,6 +120,12 @@ class Scenario:
         views = [node.view for node in self.cluster.nodes() if node.view is not None]
         return max(views, key=lambda view: view.epoch).coordinator
 
+    def node(self, node_id: str) -> Node:
+        """A node that runs."""
+        node = self.cluster.hosts[node_id].node
+        assert node is not None, f"{node_id} does not run"
+        return node
+
     def others(self, node_id: str) -> list[str]:
         """All nodes but this one."""
         return list(self.cluster.network.peers_of(node_id))
@@ -213,9 +220,8 @@ class Scenario:
             subject.losses_ns = self.cluster.watch.losses_of(creation_id, sync)
             subject.fork_ns = self.cluster.watch.fork_of(creation_id)
             wrong.extend(check_all(subject, calls).wrong)
-            lossy = not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS
-            wrong.extend(check_generated(calls, lossy))
-            wrong.extend(check_not_done(calls))
+            wrong.extend(check_generated(calls, subject.losses_ns))
+            wrong.extend(check_not_done(calls, subject.losses_ns))
         return wrong
 
     def story(self) -> str:

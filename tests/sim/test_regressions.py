@@ -2,7 +2,7 @@
 
 from tests.sim.scenario import calm, three_nodes
 
-from ckptd.core.settings import SECOND_NS
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.history import Outcome
 
@@ -69,3 +69,41 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     scenario.faults.heal_all()
     scenario.settle()
     assert creation_id in scenario.cluster.watch.views.lost
+
+
+def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -> None:
+    """Seed 91303363: the session ended when its grace was over, counted from the view without its node.
+
+    That node was paused with an answer on its way. It passed it on when it went on, a second later, and
+    the checker counted the grace from there. Nobody in the view had heard of the client since.
+    """
+    scenario = three_nodes(
+        patience_ns=9 * SECOND_NS,
+        session_grace_ns=SECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+    )
+    active = scenario.active
+    assert active is not None
+    left_out = next(node_id for node_id in scenario.others(active) if node_id != scenario.coordinator)
+    scenario.attach_to(0, left_out)
+    node = scenario.node(active)
+    replica = node.replicas[scenario.opened(0).creation_id]
+    before = replica.committed_seq
+    call = scenario.begin_write(b"done")
+    scenario.until(lambda: replica.committed_seq > before)
+    scenario.faults.pause(left_out)
+    scenario.until(lambda: node.view is not None and left_out not in node.view.members)
+    scenario.run_ms(700)
+    scenario.faults.cut(scenario.faults.ways_around(left_out))
+    scenario.faults.resume(left_out)
+    began_ns = scenario.world.now_ns
+    scenario.end(call)
+    assert call.outcome == Outcome.OK
+    session = scenario.worker(0).client.session
+    scenario.until(lambda: session not in node.directory.sessions)
+    assert scenario.world.now_ns - began_ns < 500 * MILLISECOND_NS
+    scenario.faults.heal_all()
+    scenario.settle()
+    read = scenario.end(scenario.begin_read())
+    assert read.outcome == Outcome.NOT_DONE, "its session is over"

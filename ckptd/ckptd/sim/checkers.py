@@ -15,7 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.linearizability import Explained, explain
-from ckptd.sim.model import State, follow, initial_state
+from ckptd.sim.model import ELSEWHERE, State, follow, initial_state
 
 EXPIRING_ID: Final = b"x"
 """How the ids of expiring sections begin."""
@@ -109,12 +109,19 @@ def project(call: Call, section_id: bytes) -> Call | None:
             return replace(call, asked=[section_id])
         return replace(call, asked=[section_id], result=[call.result[call.asked.index(section_id)]])
     ops = [op for op in call.asked if op[1] == section_id]
-    if not ops or (call.outcome == Outcome.REFUSED and len(call.asked) > 1):
+    if not ops:
         return None
+    if call.outcome == Outcome.REFUSED and len(call.asked) > 1:
+        return replace(call, asked=ops, index=ELSEWHERE)
     return replace(call, asked=ops)
 
 
-def check_generated(calls: Sequence[Call], lossy: bool) -> list[str]:
+def _shown_and_lost(update: Call, reader: Call, losses_ns: Sequence[int]) -> bool:
+    """Whether a reader may have seen before a loss what an update did that then ended with TRY_AGAIN."""
+    return any(update.invoked_ns < ns < update.returned_ns and reader.invoked_ns <= ns for ns in losses_ns)
+
+
+def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
     """Each CREATE with a generated id was done once, under the id that was told."""
     wrong: list[str] = []
     made = {
@@ -135,17 +142,21 @@ def check_generated(calls: Sequence[Call], lossy: bool) -> list[str]:
                 )
             by_value[value] = section_id
         for value, create in made.items():
-            if create.outcome == Outcome.OK and create.returned_ns < call.invoked_ns and not lossy:
+            if create.outcome == Outcome.OK and create.returned_ns < call.invoked_ns and not losses_ns:
                 if by_value.get(value) != create.result[0]:
                     wrong.append(
                         f"not there under the id that was told: {create.describe()}; {call.describe()}"
                     )
-            elif create.outcome == Outcome.NOT_DONE and value in by_value:
+            elif (
+                create.outcome == Outcome.NOT_DONE
+                and value in by_value
+                and not _shown_and_lost(create, call, losses_ns)
+            ):
                 wrong.append(f"done, after TRY_AGAIN said that it was not: {create.describe()}")
     return wrong
 
 
-def check_not_done(calls: Sequence[Call]) -> list[str]:
+def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
     """A call that ended with TRY_AGAIN was not done: nobody ever reads what it would have written."""
     refused: dict[bytes, Call] = {}
     for call in calls:
@@ -160,7 +171,7 @@ def check_not_done(calls: Sequence[Call]) -> list[str]:
             wrong.extend(
                 f"read, after it was said not to be done: {refused[value].describe()}; {call.describe()}"
                 for value in values
-                if value in refused
+                if value in refused and not _shown_and_lost(refused[value], call, losses_ns)
             )
     return wrong
 

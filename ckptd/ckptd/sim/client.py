@@ -78,7 +78,11 @@ class SimClient:
         self.attached = False
         self.over = False
         self.contact_ns = world.now_ns
-        """When the service last did something for this session."""
+        """When the service last did something for this session.
+
+        An answer of an earlier epoch does not count. A node that was left out of the view since may pass
+        it on much later, while those in the view count the session's grace (seed 91303363).
+        """
         self.silence_ns = 0
         """The longest that it did nothing: a session may end after its grace."""
         self._node_ids = world.options.node_ids
@@ -225,7 +229,7 @@ class SimClient:
             if self.over or link is not self.link:
                 return
             code, payload, index, text = decode_answer(frame.body)
-            if code not in (codes.TRY_AGAIN, codes.BAD_HANDLE):
+            if code not in (codes.TRY_AGAIN, codes.BAD_HANDLE) and frame.b >= self.links.newest_epoch():
                 self._heard()
             if frame.a == self._attach_number:
                 self._on_attach_answer(code)

@@ -65,6 +65,11 @@ class ClientLinks:
         options = self.world.options
         return self.world.between(options.delay_min_ns, options.delay_max_ns)
 
+    def newest_epoch(self) -> int:
+        """The epoch of the newest view that a node which runs has installed."""
+        nodes = [host.node for host in self.hosts.values() if host.node is not None]
+        return max((node.view.epoch for node in nodes if node.view is not None), default=0)
+
     def connect(self, client: ClientEnd, node_id: str) -> None:
         """A client connects to a node; a machine that is off or a process that is paused says nothing."""
         self.world.after(self._delay_ns(), lambda: self._reach(client, node_id))

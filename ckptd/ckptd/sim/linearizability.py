@@ -7,13 +7,18 @@ Calls that change nothing are placed as soon as a state fits them: that never cl
 door. Where the active replica of an asynchronous checkpoint was lost, the state may fall
 back to any earlier point of the order: what was lost is a suffix, and never a part of a
 call.
+
+A call that was under way at such a loss may have been done before it, lost with it, and
+done again behind it, with another outcome: it may be refused then, or end with TRY_AGAIN
+(seed 77414280). Until the loss readers may see what it did. Its number is kept inverted
+(`~number`) while its effect must still be lost.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ckptd.sim.history import Call, Outcome
+from ckptd.sim.history import Call, Doing, Outcome
 from ckptd.sim.model import CORRUPTED, State, follow, observes
 
 EXPLANATIONS_MAX: Final = 8_000
@@ -59,7 +64,7 @@ def explain(
     calls: Sequence[Call], start: State, losses_ns: Sequence[int] = (), may_corrupt: bool = False
 ) -> Explained:
     """Look for an order of `calls` from state `start`, in which the state may fall back at `losses_ns`."""
-    relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE]
+    relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE or _last_loss(call, losses_ns)]
     # Calls with an unknown outcome multiply the explanations: most histories do without those nobody saw.
     seen = _seen_values(relevant)
     likely = [call for call in relevant if _decided(call) or any(value in seen for value in _values(call))]
@@ -73,6 +78,13 @@ def explain(
 
 def _decided(call: Call) -> bool:
     return call.outcome in (Outcome.OK, Outcome.REFUSED)
+
+
+def _last_loss(call: Call, losses_ns: Sequence[int]) -> int:
+    """When the last loss was while an update was under way that says it changed nothing; 0 for none."""
+    if call.doing != Doing.UPDATE or call.outcome not in (Outcome.REFUSED, Outcome.NOT_DONE):
+        return 0
+    return max((ns for ns in losses_ns if call.invoked_ns < ns < call.returned_ns), default=0)
 
 
 def _values(call: Call) -> Iterator[bytes]:
@@ -98,12 +110,17 @@ class _Search:
         self.may_corrupt = may_corrupt
         self.keeps_past = bool(losses_ns)
         points: list[tuple[int, int, int]] = []
+        self.undone: dict[int, Call] = {}
         for number, call in enumerate(calls):
             points.append((call.invoked_ns, 0, number))
-            if _decided(call):
+            last_loss_ns = _last_loss(call, losses_ns)
+            if _decided(call) or last_loss_ns:
                 points.append((call.returned_ns, 2, number))
+            if last_loss_ns:
+                points.append((last_loss_ns, 1, number))
+                self.undone[number] = replace(call, outcome=Outcome.UNKNOWN, index=-1)
         points.extend((loss_ns, 1, -1) for loss_ns in losses_ns)
-        self.points = sorted(points)
+        self.points = sorted(points)  # (At one time first the loss, then the calls that it may undo.)
         self.steps = 0
         self.under_way: dict[int, Call] = {}
         self.pasts: dict[tuple[State, int, Past | None], Past] = {}
@@ -115,8 +132,11 @@ class _Search:
             if what == 0:
                 self.under_way[number] = self.calls[number]
                 now = list(dict.fromkeys(self._absorb(explanation) for explanation in now))
-            elif what == 1:
+            elif what == 1 and number < 0:
                 now = self._fall_back(now)
+            elif what == 1:
+                del self.undone[number]
+                now = list(dict.fromkeys(self._absorb(each) for each in now if ~number not in each[1]))
             else:
                 now = self._must_be_done(now, number)
                 if not now:
@@ -129,7 +149,10 @@ class _Search:
         fitting = [
             number
             for number, call in self.under_way.items()
-            if number not in done and observes(call) and follow(call, state) is not None
+            if number not in done
+            and number not in self.undone
+            and observes(call)
+            and follow(call, state) is not None
         ]
         return (state, done.union(fitting), past) if fitting else explanation
 
@@ -151,13 +174,7 @@ class _Search:
             if number in done:
                 done_with[state, done - {number}, past] = None
                 continue
-            for other, call in self.under_way.items():
-                if other in done or observes(call):
-                    continue
-                after = follow(call, state)
-                if after is None or (after == state and not _decided(call)):
-                    continue
-                explanation = self._absorb((after, done | {other}, self._past(state, other, past)))
+            for explanation in self._steps(state, done, past):
                 if explanation not in known:
                     known[explanation] = None
                     stack.append(explanation)
@@ -165,12 +182,30 @@ class _Search:
                 raise _TooMany
         return list(done_with)
 
+    def _steps(self, state: State, done: frozenset[int], past: Past | None) -> Iterator[Explanation]:
+        """What may come next: one call under way takes effect."""
+        for other, call in self.under_way.items():
+            if other in done or ~other in done:
+                continue
+            undone = self.undone.get(other)
+            if undone is not None:
+                after = follow(undone, state)
+                if after is not None and after != state:
+                    yield self._absorb((after, done | {~other}, self._past(state, ~other, past)))
+            after = follow(call, state)
+            if observes(call):
+                if undone is not None and after is not None:
+                    yield self._absorb((state, done | {other}, past))
+            elif after is not None and (after != state or _decided(call)):
+                yield self._absorb((after, done | {other}, self._past(state, other, past)))
+
     def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
         """The active replica was lost: each explanation may go on from any state that it went through."""
         after: dict[Explanation, None] = {}
         for state, done, past in now:
             undone: list[int] = []
             while True:
+                done = done.difference(number for number in undone if number < 0)
                 for redone in _subsets([number for number in undone if number in done]):
                     after[self._absorb((state, done - redone, past))] = None
                     if self.may_corrupt:

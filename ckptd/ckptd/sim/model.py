@@ -12,6 +12,9 @@ from ckptd.sim.history import Call, Doing, Outcome
 
 CORRUPTED: Final = None
 
+ELSEWHERE: Final = -2
+"""The index of a refusal for what a call asked of other sections: it says nothing of this one."""
+
 State = tuple[tuple[bytes, bytes | None], ...]
 
 
@@ -29,6 +32,8 @@ def follow(call: Call, state: State) -> State | None:
         return state if _read_fits(call, dict(state)) else None
     if call.doing == Doing.ITERATE:
         return state if call.outcome != Outcome.OK or call.result == dict(state) else None
+    if call.outcome == Outcome.NOT_DONE or call.index == ELSEWHERE:
+        return state
     sections = dict(state)
     for index, op in enumerate(call.asked):
         code = _change(sections, op)
@@ -42,7 +47,7 @@ def follow(call: Call, state: State) -> State | None:
 
 def observes(call: Call) -> bool:
     """Whether the call surely changes nothing."""
-    return call.doing != Doing.UPDATE or call.outcome == Outcome.REFUSED
+    return call.doing != Doing.UPDATE or call.outcome in (Outcome.REFUSED, Outcome.NOT_DONE)
 
 
 def _unknown(call: Call) -> bool:

@@ -261,10 +261,9 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         verdict.undecided += findings.undecided
         if subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK and subject.fork_ns is None:
             wrong.extend(check_weak_order(calls, subject.losses_ns))
-        lossy = bool(subject.losses_ns)
-        wrong.extend(check_generated(calls, lossy))
-        wrong.extend(check_not_done(calls))
-        if not lossy:
+        wrong.extend(check_generated(calls, subject.losses_ns))
+        wrong.extend(check_not_done(calls, subject.losses_ns))
+        if not subject.losses_ns:
             wrong.extend(check_expirations(calls, _wall_ns, _clock_tolerance_ns(cluster.options)))
     if not cluster.watch.views.history_lost:
         tolerance_ns = 10 * MILLISECOND_NS
