@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import WALL_OFFSET_NS, Cluster, three_nodes
 
-from ckpt_protocol.codes import BAD_OPERATION, NOT_EXIST, OK, TIMEOUT
+from ckpt_protocol.codes import BAD_OPERATION, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -198,4 +198,127 @@ def test_a_client_that_moves_takes_its_collocated_copy_along() -> None:
     cluster.until(lambda: cluster.in_sync("b") == ["b", "c"])
     assert cluster.contents("c") == {b"k": b"v"}
     cluster.restart("a")
+    cluster.check()
+
+
+# -- an open where the only replicas are elsewhere
+
+
+SYNC_COLLOCATED = SA_CKPT_WR_ALL_REPLICAS | COLLOCATED
+
+
+@pytest.mark.parametrize("node_id", ["a", "c"], ids=["at the coordinator", "at a member"])
+def test_an_open_while_the_only_replica_dies_is_not_exist(node_id: str) -> None:
+    """It was answered OK, with a handle on which every call was BAD_HANDLE."""
+    for pause_ms in (0, 0.2, 1, 4, 5, 6, 8, 20):
+        cluster = three_nodes()
+        cluster.client("b").open(flags=SYNC_COLLOCATED).write(b"k", b"v")
+        client = cluster.client(node_id)
+        cluster.kill("b")
+        cluster.run(pause_ms)
+        assert client.try_open().code == NOT_EXIST
+        assert client.open(flags=SYNC_COLLOCATED).try_read(b"k").index == 0, "it is created anew"
+        cluster.check()
+
+
+@pytest.mark.parametrize("flags", [SYNC_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA])
+def test_an_open_of_an_unavailable_checkpoint_says_what_it_waits_for(flags: int) -> None:
+    """It was OK at once, and the handle could not be used. Nothing is open before it is answered OK."""
+    cluster = three_nodes(replicas=1)
+    table = cluster.client("b").open(flags=flags)
+    table.write(b"k", b"v")
+    cluster.settle()
+    client = cluster.client("c")
+    cluster.pause("b")
+    cluster.until(lambda: "b" not in getattr(cluster.node("a").view, "members", "b"))
+    call = client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.until(lambda: call.answers)
+    assert call.code == TRY_AGAIN and call.answers[0].text == "the checkpoint waits for its replicas on b"
+    entry = cluster.node("a").directory.find(b"x")
+    assert entry is not None and [session for session, _ in entry.opens] == [table.client.session]
+    call.answers.clear()
+    client.send(call)
+    cluster.run(100)
+    assert not call.answers
+    cluster.resume("b")
+    assert client.end(call).code == OK
+    assert Opened(client, call.answers[0]).read(b"k") == b"v"
+    cluster.check()
+
+
+def test_an_open_whose_replica_cannot_be_made_ends_with_the_checkpoint() -> None:
+    """The node that it is copied from dies in the middle: NOT_EXIST; with CREATE it is created anew."""
+    for create in (False, True):
+        cluster = three_nodes()
+        table = cluster.client("b").open(flags=SYNC_COLLOCATED)
+        table.write(b"k", b"v")
+        client = cluster.client("c")
+        cluster.hold("b", "c")
+        fields = [b"x", 3, None, False]
+        if create:
+            fields = [b"x", 7, table.attributes, True]
+        call = client.begin(Kind.OPEN, 0, fields)
+        cluster.run(50)
+        assert not call.answers and list(cluster.node("c").replicas) == [table.creation_id]
+        cluster.kill("b")
+        answer = client.end(call)
+        if create:
+            opened_anew = Opened(client, answer)
+            assert opened_anew.creation_id != table.creation_id
+            opened_anew.write(b"k", b"w")
+        else:
+            assert answer.code == NOT_EXIST
+        cluster.check()
+
+
+def test_an_open_that_waits_for_its_replica_is_no_open_yet() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(flags=SYNC_COLLOCATED)
+    table.write(b"k", b"v")
+    client = cluster.client("c")
+    cluster.hold("b", "c")
+    call = client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.run(400)
+    assert not call.answers and table.status()[5] == 1
+    cluster.release("b", "c")
+    assert client.end(call).code == OK
+    assert table.status()[5] == 2
+    assert Opened(client, call.answers[0]).read(b"k") == b"v"
+    assert cluster.in_sync("c") == ["b", "c"]
+    cluster.check()
+
+
+def test_replicas_that_were_opened_while_the_checkpoint_waited_are_made_when_it_is_back() -> None:
+    """A client that went elsewhere with its open has a replica there."""
+    cluster = three_nodes()
+    table = cluster.client("b").open(flags=SYNC_COLLOCATED)
+    table.write(b"k", b"v")
+    cluster.pause("b")
+    cluster.until(lambda: "b" not in getattr(cluster.node("a").view, "members", "b"))
+    table.client.move("c")
+    cluster.resume("b")
+    cluster.until(lambda: cluster.in_sync("a") == ["b", "c"])
+    assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+def test_the_retention_does_not_run_while_nobody_can_open_the_checkpoint() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open(flags=SYNC_COLLOCATED, retention_ns=2000 * MILLISECOND_NS)
+    table.write(b"k", b"v")
+    table.close()
+    client = cluster.client("c")
+    cluster.pause("b")
+    cluster.run(5000)
+    call = client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.run(100)
+    cluster.resume("b")
+    assert client.end(call).code == OK
+    reopened = Opened(client, call.answers[0])
+    assert reopened.read(b"k") == b"v"
+    reopened.close()
+    cluster.run(1990)
+    assert cluster.node("a").directory.find(b"x") is not None
+    cluster.run(100)
+    assert cluster.node("a").directory.find(b"x") is None
     cluster.check()

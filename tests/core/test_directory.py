@@ -377,7 +377,7 @@ def views(*memberships: dict[str, int]) -> list[View]:
 
 
 def installed(ordered: Ordered, view: View, *stayed: str) -> None:
-    ordered.directory.install(view, list(stayed))
+    ordered.directory.install(view, list(stayed), 0)
     check(ordered.directory)
     assert ordered.directory.installed_epoch == view.epoch
 
@@ -524,5 +524,5 @@ def test_the_same_view_makes_the_same_of_the_same_directory() -> None:
     there = read_snapshot(unpack_body(pack_body(ordered.directory.snapshot(0))), 0)
     view = views(A | B | C, B | C)[-1]
     for directory in (ordered.directory, there):
-        directory.install(view, ["b", "c"])
+        directory.install(view, ["b", "c"], 0)
     assert there.snapshot(0) == ordered.directory.snapshot(0)

@@ -118,7 +118,9 @@ class DirectoryOrder:
         except Exception as error:  # A plan changes nothing.
             self.answer(request, contain_request(self.context, request, error))
             return
-        if op:
+        if op and op[0] == Do.ADD:
+            self._order(op, 0, 0, 0, answer, request)  # It is no answer to remember: nothing was opened.
+        elif op:
             if op[0] == Do.CREATE:
                 op = [*op, self.context.wall_ns]
             self._order(op, request.session, request.number, request.lowest, answer, request)

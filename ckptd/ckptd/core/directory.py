@@ -155,7 +155,7 @@ class Directory:
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
             case [Do.LOST, node_id, incarnation]:
-                self._lose(node_id, incarnation)
+                self._lose(node_id, incarnation, now_ns)
             case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
                 self._place(number, creation_id, node_id)
 
@@ -172,13 +172,13 @@ class Directory:
         elif node_id in entry.replicas:
             entry.replicas[node_id] = number == Do.IN_SYNC
 
-    def _lose(self, node_id: str, incarnation: int) -> None:
+    def _lose(self, node_id: str, incarnation: int, now_ns: int) -> None:
         """A holder of checkpoints that wait for it is dead: the others go on with what they have."""
         for entry in list(self.checkpoints.values()):
             if not 0 < entry.holders.get(node_id, 0) <= incarnation:
                 continue
             del entry.holders[node_id]
-            self._adopt(entry)
+            self._adopt(entry, now_ns)
             if entry.in_sync or entry.holders:
                 self.changed[entry.creation_id] = None
                 self._choose_active(entry)
@@ -249,14 +249,17 @@ class Directory:
     # -- what time brings
 
     def expires_ns(self, entry: Entry) -> int | None:
-        """When a checkpoint's retention ends, by this node's clock; None while it is open, or for ever."""
-        if entry.opens or entry.retention_ns == SA_TIME_END:
+        """When a checkpoint's retention ends, by this node's clock; None while it is open, or for ever.
+
+        None also while it is unavailable: nobody can open it then. It begins anew when it is back.
+        """
+        if entry.opens or entry.holders or entry.retention_ns == SA_TIME_END:
             return None
         return entry.closed_ns + entry.retention_ns
 
     # -- a view's installation
 
-    def install(self, view: View, stayed: list[str], served: bool = True) -> None:
+    def install(self, view: View, stayed: list[str], now_ns: int, served: bool = True) -> None:
         """Take this directory into a view: drop replicas that left, adopt those that may be, place actives.
 
         A replica counts as in sync only if its node is among those that `stayed`: members
@@ -270,10 +273,10 @@ class Directory:
         self.members = view.starts
         self.lost.clear()
         for entry in list(self.checkpoints.values()):
-            if entry.holders:
-                self._adopt(entry)
-            else:
+            if not entry.holders:
                 self._keep_members(entry, view, base_epoch, stayed, served)
+            if entry.holders:
+                self._adopt(entry, now_ns)
             if not entry.in_sync and not entry.holders:
                 self._remove_lost(entry)
                 continue
@@ -286,8 +289,6 @@ class Directory:
         if not any(kept.values()):
             self._suspend(entry, view, base_epoch, served)
         entry.replicas = kept
-        if entry.holders:
-            self._adopt(entry)
 
     def _suspend(self, entry: Entry, view: View, base_epoch: int, served: bool) -> None:
         """No in-sync replica stayed: remember those that may have gone on alone, who stayed longest.
@@ -314,7 +315,7 @@ class Directory:
             if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
         ]
 
-    def _adopt(self, entry: Entry) -> None:
+    def _adopt(self, entry: Entry, now_ns: int) -> None:
         """Take holders back, once every one of them is here or dead; nothing was ordered without them.
 
         Where some of them went on from an earlier adoption, the active replica catches up with
@@ -331,6 +332,7 @@ class Directory:
             return
         entry.holders = {}
         entry.replicas = dict.fromkeys(alive, True)
+        entry.closed_ns = now_ns
 
     def _choose_active(self, entry: Entry) -> None:
         in_sync = entry.in_sync

@@ -329,7 +329,7 @@ class Installation:
 
     def _install(self, view: View, stayed: list[str], served: bool) -> None:
         context = self.context
-        self.directory.install(view, stayed, served)
+        self.directory.install(view, stayed, self.context.now_ns, served)
         self.view = view
         context.epoch = view.epoch
         context.frozen = False

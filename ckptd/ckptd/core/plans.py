@@ -15,7 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, SIZE_MAX
-from ckpt_protocol.messages import Kind, answer_ok
+from ckpt_protocol.messages import Kind, answer_error, answer_ok
 from ckptd.core.attributes import parse_attributes
 from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry, SessionEntry
 from ckptd.core.placement import held_by, place_replicas
@@ -29,7 +29,10 @@ Plan = tuple[list[Any], bytes]
 
 
 def plan(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
-    """Check one request of a session at `node_id`. Raises: Refusal."""
+    """Check one request of a session at `node_id`. Raises: Refusal.
+
+    ADD is ordered for an open that has to wait, whose answer is TRY_AGAIN: the session has nothing of it yet.
+    """
     try:
         match request.kind:
             case Kind.ATTACH:
@@ -133,6 +136,11 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
         return op, answer_ok([handle, creation_id, wanted.fields()])
     if wanted is not None and not entry.attributes.same(wanted, with_retention is True):
         raise Refusal(codes.EXIST, f"checkpoint {_show(name)} exists with other creation attributes")
+    waits = why_open_waits(entry, node_id)
+    if waits and not entry.holders and node_id not in entry.replicas:
+        return [Do.ADD, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
+    if waits:
+        raise Refusal(codes.TRY_AGAIN, waits)
     in_force = entry.attributes.fields()
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])
@@ -151,6 +159,20 @@ def _unlink(directory: Directory, request: Request) -> Plan:
     if creation_id and entry.creation_id != creation_id:
         raise Refusal(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
     return [Do.UNLINK, name], answer_ok()
+
+
+def why_open_waits(entry: Entry, node_id: str) -> str:
+    """Why a checkpoint cannot be opened at a node yet; "" where it can.
+
+    An open ends when the replica that it makes is like the others (R41), and where nobody is there who has
+    one it would end in nothing: those that are waited for may be dead. Until then nothing is open.
+    """
+    if entry.holders:
+        return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
+    makes_one = entry.attributes.collocated and node_id not in entry.replicas
+    if entry.active is not None and (makes_one or entry.replicas.get(node_id) is False):
+        return f"the checkpoint's replica on {node_id} is being made"
+    return ""
 
 
 def _set_retention(directory: Directory, request: Request) -> Plan:

@@ -9,6 +9,7 @@ class Request:
 
     `creation_id` is 0 for the directory's requests. `maybe_done`: an active replica may
     have it already, so that TRY_AGAIN would be a lie. `since_ns`: when it came to this node.
+    `put_off`: an OPEN of which the coordinator said that it has to wait.
     """
 
     __slots__ = (
@@ -19,6 +20,7 @@ class Request:
         "maybe_done",
         "number",
         "origin",
+        "put_off",
         "session",
         "since_ns",
         "to",
@@ -44,4 +46,5 @@ class Request:
         self.body = body
         self.since_ns = since_ns
         self.maybe_done = False
+        self.put_off = False
         self.to = ""

@@ -15,6 +15,7 @@ from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Entry
+from ckptd.core.plans import why_open_waits
 from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
@@ -91,10 +92,22 @@ class Requests:
             self._forward(request, entry.active)
 
     def _dispatch_directory(self, request: Request) -> None:
-        if self.order.coordinates:
+        if request.put_off and self._why_open_waits(request):
+            self._hold(request)
+        elif self.order.coordinates:
             self.order.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
+
+    def _why_open_waits(self, request: Request) -> str:
+        """Why an OPEN that was put off still has to wait, here where its client is."""
+        entry = self.order.directory.find(unpack_array(request.body, 1)[0])
+        me = self.context.node_id
+        if entry is None or not (entry.holders or me in entry.replicas):
+            return ""  # The coordinator decides, or adds a replica.
+        if entry.creation_id in self.replicas.put_off:
+            return "there is no memory for a replica here"
+        return why_open_waits(entry, me)
 
     def _without_active(self, request: Request, entry: Entry) -> None:
         replica = self.replicas.held.get(entry.creation_id)
@@ -308,9 +321,16 @@ class Requests:
         if not request.creation_id and request.kind in (Kind.OPEN, Kind.ACTIVE_SET, Kind.ATTACH):
             if request.kind == Kind.ATTACH:
                 body = self.on_attached(request) if body == answer_ok() else body
+            elif request.kind == Kind.OPEN:
+                if self._puts_off(request, body):
+                    return
             elif self._must_wait(request, body):
                 self.deferred[request.session, request.number] = (request, body)
                 return
+        self._tell(request, body)
+
+    def _tell(self, request: Request, body: bytes) -> None:
+        """Answer a client of this node."""
         ordinal = 0
         if request.creation_id:
             entry = self.order.directory.checkpoints.get(request.creation_id)
@@ -320,24 +340,29 @@ class Requests:
             request.origin, encode_answer(request.number, self.context.epoch, ordinal, body)
         )
 
-    def _must_wait(self, request: Request, body: bytes) -> bool:
-        """An open waits until this node's new replica is like the others, ActiveReplicaSet until it serves.
+    def _puts_off(self, request: Request, body: bytes) -> bool:
+        """Keep an OPEN that the coordinator had to put off until it can be done."""
+        code = unpack_array(body, 1)[0]
+        if code == codes.TRY_AGAIN:
+            # The coordinator knows every copy of it: none was done, and none of the past will be.
+            request.maybe_done, request.put_off, request.to = False, True, ""
+            if self._why_open_waits(request):
+                self._hold(request)
+                return True
+        return False
 
-        Source: SAF 3.5.1 and 3.1.7.1.
-        """
+    def _must_wait(self, request: Request, body: bytes) -> bool:
+        """ActiveReplicaSet ends when this node's replica serves. Source: SAF 3.1.7.1."""
         if unpack_array(body, 1)[0] != codes.OK:
             return False
         session = self.order.directory.sessions.get(request.session)
-        handle = request.number if request.kind == Kind.OPEN else unpack_array(request.body, 1)[0]
-        opened = session.opens.get(handle) if session is not None else None
+        opened = session.opens.get(unpack_array(request.body, 1)[0]) if session is not None else None
         entry = self.order.directory.checkpoints.get(opened[0]) if opened is not None else None
         if entry is None:
             return False
-        me = self.context.node_id
-        if request.kind == Kind.OPEN:
-            return entry.replicas.get(me) is False and entry.active is not None
         replica = self.replicas.held.get(entry.creation_id)
-        return entry.active == me and (replica is None or replica.active is None or not replica.active.ready)
+        ready = replica is not None and replica.active is not None and replica.active.ready
+        return entry.active == self.context.node_id and not ready
 
     # -- when something changes
 
@@ -410,7 +435,7 @@ class Requests:
             waited_ns = now_ns - request.since_ns
             if waited_ns >= settings.hold_ns and not request.maybe_done and isinstance(request.origin, int):
                 del self.held[key]
-                self.answer(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
+                self._tell(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
             elif waited_ns >= FORGET_NS:
                 del self.held[key]
         for key, request in list(self.forwarded.items()):
@@ -426,6 +451,8 @@ class Requests:
         """What a held request waits for, in words."""
         if not self.context.serving():
             return "this node is in no view that may serve just now"
+        if request.put_off:
+            return self._why_open_waits(request) or "the checkpoint is being opened"
         entry = self.order.directory.checkpoints.get(request.creation_id)
         if entry is not None and entry.holders:
             return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"

@@ -127,6 +127,9 @@ class Caller:
         def told_opened(told: Told) -> None:
             creation_id = told.payload[1] if told.outcome == Outcome.OK else 0
             call.end(self.world.now_ns, told.outcome, told.code, creation_id)
+            if self.workload.was_gone(creation_id, call.invoked_ns):
+                text = f"{client.name} opened {slot.name!r} ({creation_id:x}), of which no replica was left"
+                raise Violation("opens", text)
             if told.outcome == Outcome.NOT_DONE:
                 openings.gone(handle)
             elif told.outcome == Outcome.REFUSED:

@@ -1,5 +1,6 @@
 """A whole cluster in the world: hosts, network, clients, the watch, and the faults."""
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -60,6 +61,9 @@ class Cluster:
         self.watch = Watch(self.world, self.hosts)
         self.workload = Workload(self.world, self.client_links)
         self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.views.lost
+        self.workload.unheld_ns = self.watch.views.unheld_ns
+        for node_id, host in self.hosts.items():
+            host.on_stopping = partial(self.watch.views.process_stopping, node_id)
         self.workload.history_lost = lambda: self.watch.views.history_lost
         self.watch.views.unlinked_since = self.workload.openings.unlinked_since
         self.faults = Faults(self)

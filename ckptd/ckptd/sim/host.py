@@ -83,6 +83,7 @@ class Host:
         self.disk = Disk(world, self.deliver)
         self.crash_after: Callable[[list[Effect]], int] | None = None
         self.on_crash_amid: Callable[[], None] = lambda: None
+        self.on_stopping: Callable[[], None] = lambda: None
         self.quarantined: set[str] = set()
         self._inbox: deque[Event] = deque()
         self._armed = 0
@@ -129,6 +130,8 @@ class Host:
 
     def stop(self) -> None:
         """The process is gone, at once."""
+        if self.node is not None:
+            self.on_stopping()
         self.node = None
         self.paused = False
         self.crash_after = None

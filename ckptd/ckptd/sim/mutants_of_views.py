@@ -197,6 +197,11 @@ def _(patch: Patch) -> None:
 # -- timers
 
 
+@mutant("opens of what is gone", "an open waits for the replicas that it needs (R29, R41)")
+def _(patch: Patch) -> None:
+    patch(plans, "why_open_waits", lambda entry, node_id: "")
+
+
 @mutant("retention not re-armed", "whoever takes over re-arms the retentions")
 def _(patch: Patch) -> None:
     original = Upkeep.on_installed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ckptd.core.directory import Entry
 from ckptd.core.node import Node
+from ckptd.core.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.silence import LOSS_EPOCHS
 from ckptd.core.view import View
@@ -38,6 +39,8 @@ class ViewWatch:
 
     `history_lost`: whatever was ordered is gone.
 
+    `unheld_ns`: since when no process is left that holds a whole copy of a checkpoint.
+
     `accepted_ns`: when a node went on without proof (a fence hook, `promote`), and said so.
 
     `on_decided` is called for each view that is decided anew; `unlinked_since` tells whether
@@ -48,6 +51,7 @@ class ViewWatch:
         self.world = world
         self.hosts = hosts
         self.lost: dict[int, bool] = {}
+        self.unheld_ns: dict[int, int] = {}
         self.history_lost = False
         self.accepted_ns: list[int] = []
         self.on_decided: Callable[[View], None] = lambda view: None
@@ -66,6 +70,14 @@ class ViewWatch:
         """A new process: nothing of its predecessor's is compared with it."""
         self._installed.pop(node_id, None)
         self._placed.pop(node_id, None)
+
+    def process_stopping(self, node_id: str) -> None:
+        """A process ends, with all that it holds."""
+        node = self.hosts[node_id].node
+        for creation_id, replica in node.replicas.items() if node is not None else ():
+            others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
+            if _is_whole(replica) and not any(_is_whole(copy) for copy in others):
+                self.unheld_ns[creation_id] = self.world.now_ns
 
     def after_event(self, node_id: str, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -258,6 +270,11 @@ class ViewWatch:
         host = self.hosts[node_id]
         replica = host.node.replicas.get(creation_id) if host.node is not None else None
         return host.incarnation == incarnation and replica is not None and replica.complete
+
+
+def _is_whole(copy: Replica | None) -> bool:
+    """Whether somebody may yet go on from this copy, or from the one that its join set aside."""
+    return copy is not None and (copy.complete or copy.fallback is not None)
 
 
 def _placed(entry: Entry, view: View) -> Placed:

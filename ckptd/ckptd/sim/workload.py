@@ -39,6 +39,7 @@ class Workload:
         self.workers: list[Worker] = []
         self.is_lost_inside: Callable[[int], bool] = lambda creation_id: False
         self.history_lost: Callable[[], bool] = lambda: False
+        self.unheld_ns: dict[int, int] = {}
 
     def start(self) -> None:
         """Let the clients come."""
@@ -63,3 +64,7 @@ class Workload:
     def is_lost(self, creation_id: int) -> bool:
         """Whether every replica of a checkpoint died."""
         return self.is_lost_inside(creation_id) or self.history_lost()
+
+    def was_gone(self, creation_id: int, since_ns: int) -> bool:
+        """Whether every copy of a checkpoint had died before that time."""
+        return not self.history_lost() and self.unheld_ns.get(creation_id, since_ns) < since_ns
