@@ -200,27 +200,35 @@ class _Search:
                 yield self._absorb((after, done | {other}, self._past(state, other, past)))
 
     def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
-        """The active replica was lost: each explanation may go on from any state that it went through."""
+        """The active replica was lost: each explanation may go on from any state that it went through.
+
+        Many explanations share a past. A way back is followed once for each set of calls that it undoes.
+        """
         after: dict[Explanation, None] = {}
-        for state, done, past in now:
-            undone: list[int] = []
-            while True:
-                done = done.difference(number for number in undone if number < 0)
-                for redone in _subsets([number for number in undone if number in done]):
+        followed: set[tuple[Explanation, frozenset[int]]] = set()
+        for explanation in now:
+            state, done, past = explanation
+            undone: frozenset[int] = frozenset()
+            while ((state, done, past), undone) not in followed:
+                followed.add(((state, done, past), undone))
+                for redone in _subsets(undone):
                     after[self._absorb((state, done - redone, past))] = None
                     if self.may_corrupt:
                         corrupted = tuple((section_id, CORRUPTED) for section_id, _ in state)
                         after[self._absorb((corrupted, done - redone, past))] = None
                 if past is None:
                     break
-                state = past.state
-                undone.append(past.number)
-                past = past.before
+                state, number, past = past.state, past.number, past.before
+                if number < 0:
+                    done = done - {number}
+                elif number in done:
+                    undone = undone | {number}
             if len(after) > EXPLANATIONS_MAX:
                 raise _TooMany
         return list(after)
 
 
-def _subsets(numbers: list[int]) -> Iterator[frozenset[int]]:
+def _subsets(chosen: frozenset[int]) -> Iterator[frozenset[int]]:
+    numbers = sorted(chosen)
     for bits in range(2 ** len(numbers)):
         yield frozenset(number for place, number in enumerate(numbers) if bits >> place & 1)
