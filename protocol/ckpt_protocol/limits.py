@@ -61,3 +61,17 @@ PAGE_BYTES_MAX: Final = 1024 * 1024
 
 ANSWERS_MAX: Final = 65_536
 """Answers of one session that are remembered; a client that trims none gets NO_RESOURCES."""
+
+ANSWERS_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What those may take at one checkpoint, each with `ANSWER_BYTES` beside its body: the same happens.
+
+An ordinary answer is two bytes, so that `ANSWERS_MAX` is reached first. One that lists 10,000 generated ids
+has 100 KB. Without this limit a client that trimmed none made a node keep 117 MB, and no join could carry
+them."""
+
+PORTION_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The most that `chunk_bytes` and `weak_batch_bytes` may be set to: a portion, and the largest section behind
+it, fit into a frame."""
+
+ANSWER_BYTES: Final = 60
+"""About what an answer costs beside its body, on the wire and (twice that) in memory."""

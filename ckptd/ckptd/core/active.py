@@ -240,7 +240,7 @@ class ActiveReplica:
             bound = growth_bound(ops, len(body), sections)
             limit = settings.memory_bytes_max
             if context.full_nodes or (limit and context.held_bytes + bound > limit):
-                check_room(replica, self.streaming, ops)
+                check_room(replica, session, self.streaming, ops)
             if replica.weak and not self.batch.has_room(ops):
                 self.flush_batch()
                 seq = log.seq + 1

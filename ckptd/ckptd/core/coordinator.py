@@ -12,7 +12,6 @@ from typing import Any
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
 from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
@@ -98,9 +97,8 @@ class DirectoryOrder:
                 return
             if request.number < answers.lowest:
                 return
-            if len(answers.by_request) >= ANSWERS_MAX:
-                text = f"{ANSWERS_MAX} answers of this session are kept already"
-                self.answer(request, answer_error(codes.NO_RESOURCES, text))
+            if answers.excess:
+                self.answer(request, answer_error(codes.NO_RESOURCES, answers.excess))
                 return
         refused = self.refused.find(request.session, request.number, request.lowest)
         if refused is not None and request.kind != Kind.ATTACH:

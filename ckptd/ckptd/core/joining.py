@@ -5,6 +5,10 @@ and the source still has the updates behind it, those are sent; else the section
 bounded chunks: those that the joining one may lack with their content, the others by id
 alone, and what is not named was deleted. Every update since the start is streamed as
 well, in order with the chunks, so that a section is right from its chunk on.
+
+The answers that are remembered travel in the same chunks, before the sections. They once were a part of
+the first chunk, whatever their size: a client that trimmed none made that larger than a frame may be, the
+receiver ended the link, and so again and again.
 """
 
 from collections import deque
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import Quarantine
 from ckptd.core.log import Answers
@@ -28,7 +33,17 @@ _SECTION_BYTES = 64
 class JoinSource:
     """The sending side, at the active replica (or at a more advanced one that it catches up from)."""
 
-    __slots__ = ("acked_chunk", "base_seq", "chunk", "done_seq", "ids", "node_id", "replica", "unacked")
+    __slots__ = (
+        "acked_chunk",
+        "answers",
+        "base_seq",
+        "chunk",
+        "done_seq",
+        "ids",
+        "node_id",
+        "replica",
+        "unacked",
+    )
 
     def __init__(self, replica: "Replica", node_id: str) -> None:
         self.replica = replica
@@ -38,6 +53,7 @@ class JoinSource:
         self.acked_chunk = 0
         self.done_seq = -1
         self.ids: Iterator[bytes] = iter(())
+        self.answers: Iterator[tuple[int, Answers, int]] = iter(())
         self.unacked: deque[int] = deque()
 
     def start(self, epoch: int, seq: int, complete: bool) -> None:
@@ -55,6 +71,7 @@ class JoinSource:
         else:
             self.base_seq = seq if is_prefix else -1
             self.ids = iter(list(replica.sections.sections))
+            self.answers = _each_answer(log.answers)
             self.send_chunks()
         self.stream()
         self.on_commit(log.committed_seq)
@@ -81,8 +98,8 @@ class JoinSource:
         if replica.active is not None:
             replica.active.flush_batch()  # So that the chunk shows what its seq says.
         listed: list[list[Any]] = []
-        size = 0
-        for section_id in self.ids:
+        answers, size = self._some_answers(context.settings.chunk_bytes)
+        for section_id in self.ids if size < context.settings.chunk_bytes else ():
             section = replica.sections.sections.get(section_id)
             if section is None:
                 continue
@@ -104,20 +121,35 @@ class JoinSource:
             if size >= context.settings.chunk_bytes:
                 break
         else:
-            self.done_seq = log.seq
+            if size < context.settings.chunk_bytes:
+                self.done_seq = log.seq
         self.chunk += 1
         self.unacked.append(size)
-        opening = None
+        fields: list[Any] = [self.chunk, listed, None]
         if self.chunk == 1:
-            answers = [
-                [session, kept.lowest, [[number, *answer] for number, answer in kept.by_request.items()]]
-                for session, kept in log.answers.items()
-            ]
-            opening = [log.epoch, log.history, answers, self.base_seq >= 0]
-        body = pack_body([self.chunk, listed, opening])
+            fields[2] = [log.epoch, log.history, answers, self.base_seq >= 0]
+        elif answers:
+            fields.append(answers)
+        body = pack_body(fields)
         context.send_peer(
             self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body)
         )
+
+    def _some_answers(self, bytes_max: int) -> tuple[list[list[Any]], int]:
+        """The next remembered answers, by session, and about what they take."""
+        rows: list[list[Any]] = []
+        size = 0
+        for session, kept, request in self.answers:
+            if not rows or rows[-1][0] != session:
+                rows.append([session, kept.lowest, []])
+                size += ANSWER_BYTES
+            answer = kept.by_request.get(request)
+            if answer is not None:  # (It may have been trimmed since the join began.)
+                rows[-1][2].append([request, *answer])
+                size += ANSWER_BYTES + len(answer[1])
+            if size >= bytes_max:
+                break
+        return rows, size
 
     def on_chunk_ack(self, chunk: int) -> None:
         while self.acked_chunk < min(chunk, self.chunk):
@@ -150,9 +182,17 @@ class JoinSource:
         replica.context.send_peer(self.node_id, frame)
 
 
+def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers, int]]:
+    """Every remembered answer by session and request number; 0 for the number of a session that has none."""
+    for session, kept in list(by_session.items()):
+        yield session, kept, 0
+        for request in list(kept.by_request):
+            yield session, kept, request
+
+
 def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
     """The receiving side of CHUNK. Raises: FrameError when the peer sent garbage."""
-    number, listed, opening = unpack_array(frame.body, 3)[:3]
+    number, listed, opening, *more = unpack_array(frame.body, 3)
     sections = replica.sections
     if number == 1:
         epoch, history, answers, keeps = opening[:4]
@@ -169,13 +209,11 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         replica.complete = False
         replica.log.restart(epoch, frame.c, [(past, last) for past, last in history])
         replica.log.answers = {}
-        for session, lowest, kept in answers:
-            mine = replica.log.answers[session] = Answers()
-            mine.lowest = lowest
-            for request, seq, answer in kept:
-                mine.keep(request, seq, answer)
+        _take_answers(replica, answers)
     elif replica.complete:
         return
+    if more:
+        _take_answers(replica, more[0])
     for fields in listed:
         if len(fields) == 1:
             section = replica.stale.pop(fields[0], None)
@@ -187,6 +225,16 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
         sections.place(fields[0], section)
     context = replica.context
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, number))
+
+
+def _take_answers(replica: "Replica", rows: list[Any]) -> None:
+    """Remember what the source did, beside what the stream has brought already."""
+    for session, lowest, kept in rows:
+        mine = replica.log.answers.setdefault(session, Answers())
+        mine.trim(lowest)
+        for request, seq, answer in kept:
+            if request >= mine.lowest and request not in mine.by_request:
+                mine.keep(request, seq, answer)
 
 
 def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:

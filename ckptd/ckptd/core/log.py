@@ -13,7 +13,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
-from ckpt_protocol.limits import ANSWERS_MAX
+from ckpt_protocol.limits import ANSWER_BYTES, ANSWERS_BYTES_MAX, ANSWERS_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
@@ -94,12 +94,14 @@ class Update:
 class Answers:
     """The answers of one session, so that a retry is answered and not applied (ADR 8).
 
-    The client trims them by its lowest unanswered request; below that a request is stale.
+    The client trims them by its lowest unanswered request; below that a request is stale. `bytes`: what
+    they take, about.
     """
 
-    __slots__ = ("by_request", "last", "lowest")
+    __slots__ = ("by_request", "bytes", "last", "lowest")
 
     def __init__(self) -> None:
+        self.bytes = 0
         self.lowest = 0
         self.last = 0
         self.by_request: dict[int, tuple[int, bytes]] = {}
@@ -108,7 +110,22 @@ class Answers:
         """Remember an answer."""
         if request > self.last:
             self.last = request
+        if request in self.by_request:
+            self._drop(request)
+        self.bytes += ANSWER_BYTES + len(answer)
         self.by_request[request] = (seq, answer)
+
+    def _drop(self, request: int) -> None:
+        self.bytes -= ANSWER_BYTES + len(self.by_request.pop(request)[1])
+
+    @property
+    def excess(self) -> str:
+        """Why no further answer may be kept; "" while one may."""
+        if len(self.by_request) >= ANSWERS_MAX:
+            return f"{ANSWERS_MAX} answers of this session are kept already: none has been trimmed"
+        if self.bytes >= ANSWERS_BYTES_MAX:
+            return f"answers of {ANSWERS_BYTES_MAX} bytes are kept for this session: none has been trimmed"
+        return ""
 
     def trim(self, lowest: int) -> None:
         """Forget what lies below the client's lowest unanswered request."""
@@ -118,9 +135,10 @@ class Answers:
         by_request = self.by_request
         if self.last < lowest:
             by_request.clear()
+            self.bytes = 0
             return
         for request in [request for request in by_request if request < lowest]:
-            del by_request[request]
+            self._drop(request)
 
 
 class UpdateLog:
@@ -223,9 +241,14 @@ class UpdateLog:
         if lowest > answers.lowest:
             answers.trim(lowest)
         known = answers.by_request.get(request)
-        if known is None and len(answers.by_request) >= ANSWERS_MAX:
-            raise Refusal(codes.NO_RESOURCES, f"{ANSWERS_MAX} answers of this session are kept already")
+        if known is None and answers.excess:
+            raise Refusal(codes.NO_RESOURCES, answers.excess)
         return known
+
+    @property
+    def answer_bytes(self) -> int:
+        """What the answers of all sessions take, about."""
+        return sum(answers.bytes for answers in self.answers.values())
 
     def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
         """Remember the answer that a request got, for its retries."""

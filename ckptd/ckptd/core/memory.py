@@ -20,6 +20,12 @@ COUNT_AGAIN_NS: Final = SECOND_NS
 COPY_SLACK: Final = 4
 """A copy that is being made may go beyond the limit by one part in so many: updates stop before it does."""
 
+ANSWERS_BYTES_FREE: Final = 64 * 1024
+"""Remembered answers that a session may have at a checkpoint while memory is full."""
+
+ANSWER_IN_MEMORY: Final = 2
+"""How many times more an ordinary answer takes in memory than `ANSWER_BYTES` says."""
+
 
 class Memory:
     """`context.held_bytes` is kept here, but for what updates add to it."""
@@ -52,9 +58,15 @@ class Memory:
         return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
 
 
-def check_room(replica: Replica, streaming: Collection[str], ops: list[Any]) -> None:
-    """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal."""
+def check_room(replica: Replica, session: int, streaming: Collection[str], ops: list[Any]) -> None:
+    """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal.
+
+    Every update's answer is kept for a while. That is no growth, but where the session trims none.
+    """
     grown = growth_of(ops, replica.sections)
+    answers = replica.log.answers.get(session)
+    if answers is not None and answers.bytes >= ANSWERS_BYTES_FREE:
+        grown += ANSWERS_BYTES_FREE
     if grown <= 0:
         return
     context, limit = replica.context, replica.context.settings.memory_bytes_max
@@ -66,4 +78,10 @@ def check_room(replica: Replica, streaming: Collection[str], ops: list[Any]) -> 
 
 
 def _count(replicas: Collection[Replica]) -> int:
-    return sum(replica.sections.held_bytes + replica.log.entry_bytes for replica in replicas)
+    return sum(
+        replica.sections.held_bytes
+        + replica.log.entry_bytes
+        + ANSWER_IN_MEMORY * replica.log.answer_bytes
+        + (replica.active.refused.bytes if replica.active is not None else 0)
+        for replica in replicas
+    )

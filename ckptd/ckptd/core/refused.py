@@ -6,7 +6,6 @@ told that nothing happened, and something did (seed 100257). Kept where it was g
 trimmed by the client's lowest unanswered request, as answers are.
 """
 
-from ckpt_protocol.limits import ANSWERS_MAX
 from ckptd.core.log import Answers
 
 
@@ -33,11 +32,16 @@ class Refused:
         return answers.by_request.get(number)
 
     def keep(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
-        """Remember one. A client that lets more than `ANSWERS_MAX` pile up is on its own."""
+        """Remember one. A client that lets more pile up than are kept of answers is on its own."""
         answers = self._sessions.setdefault(session, Answers())
         answers.trim(lowest)
-        if len(answers.by_request) < ANSWERS_MAX:
+        if not answers.excess:
             answers.keep(number, seq, body)
+
+    @property
+    def bytes(self) -> int:
+        """What they take, about."""
+        return sum(answers.bytes for answers in self._sessions.values())
 
     def forget(self, session: int) -> None:
         """The session has ended."""

@@ -26,6 +26,7 @@ from ckptd.runtime.config_types import (
     Milliseconds,
     Names,
     OptionalPath,
+    Portion,
     Size,
     check_node_id,
 )
@@ -98,8 +99,8 @@ class Config(BaseModel):
         "handing over to it may take as long again",
     )
 
-    weak_batch_bytes: Size = Field(256 * 1024, description="a batch of a weak checkpoint")
-    chunk_bytes: Size = Field(128 * 1024, description="a chunk that a joining replica is sent")
+    weak_batch_bytes: Portion = Field(256 * 1024, description="a batch of a weak checkpoint")
+    chunk_bytes: Portion = Field(128 * 1024, description="a chunk that a joining replica is sent")
     chunks_in_flight: Count = Field(4, description="chunks under way to one joining replica")
     log_bytes_max: Size = Field(
         4 * MiB, description="updates kept for replicas that come back, per checkpoint"

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from ckpt_protocol.limits import NODE_ID_BYTES_MAX
+from ckpt_protocol.limits import NODE_ID_BYTES_MAX, PORTION_BYTES_MAX
 from ckptd.runtime.addresses import HostPort
 
 MiB: Final = 1024 * 1024
@@ -70,3 +70,4 @@ FileMode = Annotated[int, BeforeValidator(_parse_mode), Field(ge=0, le=0o777)]
 Milliseconds = Annotated[float, Field(gt=0, le=86_400_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=2**31)]
 Size = Annotated[int, Field(ge=64 * 1024, le=2**40)]
+Portion = Annotated[int, Field(ge=64 * 1024, le=PORTION_BYTES_MAX)]
