@@ -22,6 +22,7 @@ from ckpt_client.connecting import LARGE_BYTES, failure_of, untaken_bytes
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
 from ckpt_client.moving import MOVE_TIME_NS, Move
+from ckpt_client.notices import Notices
 from ckpt_client.session import Session
 from ckpt_client.silence import QUIET_NS
 from ckpt_protocol import codes
@@ -87,6 +88,7 @@ class AsyncConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = NEVER_NS
         self._untaken = 0
+        self.notices = Notices()
 
     @classmethod
     def shared(
@@ -106,10 +108,10 @@ class AsyncConnection:
         connections = _connections.setdefault(asyncio.get_running_loop(), {})
         place = (addresses, identity.cluster, identity.key, follows)
         connection = connections.get(place)
-        # Tables of a session that has ended keep their answer; those that come now get a new session.
-        if connection is None or connection._session.state is State.ENDED:
+        if connection is None:
             connection = connections[place] = cls(addresses, identity, follows)
         connection._users += 1
+        connection.renew()
         return connection
 
     @classmethod
@@ -128,6 +130,21 @@ class AsyncConnection:
         connection._users = 1
         _unshared.add(connection)
         return connection
+
+    def renew(self) -> None:
+        """Begin another session in the place of one that has ended; what it had open is not open any more."""
+        if self._session.state is State.ENDED and self._users and not self._closing:
+            self._session = self._session.successor(secrets.randbits(62) + 1)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be used on the running loop, and is not closed."""
+        return bool(self._users) and asyncio.get_running_loop() is self._loop
+
+    @property
+    def moved(self) -> int:
+        """How often the session went to another node, or came back to one."""
+        return self._session.moved
 
     @property
     def ended(self) -> bool:
@@ -341,6 +358,8 @@ class AsyncConnection:
                 done = waiters.pop(call.number, None)
                 if done is not None:
                     done(call)
+        if session.notices:
+            self.notices.tell_all(session.notices)
         if session.state in (State.UNLINKED, State.ENDED):
             self._drop_transport()
             if session.state is State.UNLINKED and self._connector is None and self._wants_link():

@@ -25,6 +25,7 @@ from ckpt_client.connecting import LARGE_BYTES, connect_socket, failure_of, unta
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
 from ckpt_client.moving import IDLE_NS, MOVE_TIME_NS, Move, Stage
+from ckpt_client.notices import Notices
 from ckpt_client.session import Session
 from ckpt_client.silence import QUIET_NS, SILENT_NS
 from ckpt_protocol import codes
@@ -88,6 +89,20 @@ class Connection:
         self._datagram = False
         self._untaken = 0
         self._closed = False
+        self.notices = Notices()
+
+    def renew(self) -> None:
+        """Begin another session in the place of one that has ended; what it had open is not open any more."""
+        if self._holder == _get_ident():
+            raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
+        with self._lock:
+            if self._session.state is State.ENDED and not self._closed:
+                self._session = self._session.successor(secrets.randbits(62) + 1)
+
+    @property
+    def moved(self) -> int:
+        """How often the session went to another node, or came back to one."""
+        return self._session.moved
 
     @property
     def session_id(self) -> int:
@@ -297,6 +312,8 @@ class Connection:
                 self._receive(session.wake_ns - now_ns, call.deadline_ns)
         if session.state in (State.UNLINKED, State.ENDED):
             self._drop_socket()
+        if session.notices:
+            self.notices.tell_all(session.notices)
 
     def _connect(self, left_ns: int) -> None:
         session = self._session

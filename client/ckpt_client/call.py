@@ -22,7 +22,7 @@ class Call:
     `in_flight`: sent on this link and not answered. `maybe_done`: sent on an earlier link, or more than once,
     so that a later TRY_AGAIN does not prove that nothing was done. `sends`: how often it went out. `orphan`:
     its caller gave up, the session itself waits for the answer. `awaits_stream`: it, or its answer, does not
-    fit a datagram.
+    fit a datagram. `doubted`: it was answered BAD_HANDLE once, and is asked again.
     """
 
     __slots__ = (
@@ -31,6 +31,7 @@ class Call:
         "code",
         "deadline_ns",
         "done",
+        "doubted",
         "handle",
         "in_flight",
         "index",
@@ -61,6 +62,7 @@ class Call:
         self.orphan = False
         self.awaits_stream = False
         self.done = False
+        self.doubted = False
         self.code = 0
         self.payload: Any = None
         self.index = -1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from ckpt_client.call import NEVER_NS
-from ckpt_client.errors import error_of
+from ckpt_client.errors import CheckpointEnded, error_of
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import (
@@ -94,6 +94,11 @@ class Opening(NamedTuple):
         """The body of OPEN. Retention is compared: `Table` speaks version B.1.1 of the interface."""
         wanted = None if self.attributes is None else list(self.attributes)
         return pack_body([self.name, self.open_flags, wanted, True])
+
+    @property
+    def again(self) -> bytes:
+        """The body of an OPEN that creates nothing: of a checkpoint that was open before."""
+        return pack_body([self.name, self.open_flags & ~SA_CKPT_CHECKPOINT_CREATE, None, True])
 
 
 class SectionDescriptor(NamedTuple):
@@ -360,6 +365,20 @@ def iterate_body(after: bytes | None, with_values: bool) -> bytes:
 def is_single_key(keys: object) -> bool:
     """Whether what was given to `Read` is one key rather than several."""
     return isinstance(keys, str | bytes | bytearray | memoryview)
+
+
+# -- opening again
+
+
+def ended(why: str) -> CheckpointEnded:
+    """The error of a table that comes back, and whose checkpoint is gone."""
+    text = f"the checkpoint ended while this table had no session ({why}); the next call opens it anew"
+    return CheckpointEnded(codes.NOT_EXIST, text)
+
+
+def reopened_text(name: bytes, node_id: str) -> str:
+    """The line of log of a table that came back."""
+    return f"checkpoint {name.decode()!r} is open again, in a new session at node {node_id}"
 
 
 # -- answers

@@ -4,6 +4,7 @@
         SaAisError                   a call of the service failed: .code .text .index, args == (code,)
             SaAisErrTimeout          one subclass for each code but SA_AIS_OK: the name of
             SaAisErrNotExist ...     the code in CapWords (SA_AIS_ERR_NOT_EXIST)
+                CheckpointEnded      NOT_EXIST: a table came back, and its checkpoint was gone
     Exception
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
@@ -12,7 +13,7 @@
 Both families answer `e[0]` with the code, as programs written for Python 2 expect.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT, code_name
@@ -83,6 +84,16 @@ def __getattr__(name: str) -> type[SaAisError]:
 def error_of(code: int, text: str = "", index: int = -1) -> SaAisError:
     """The error of a code, as an instance of its own class."""
     return ERROR_CLASSES.get(code, SaAisError)(code, text, index)
+
+
+if TYPE_CHECKING:
+    _NotExist = SaAisError
+else:
+    _NotExist = ERROR_CLASSES[codes.NOT_EXIST]
+
+
+class CheckpointEnded(_NotExist):
+    """NOT_EXIST of a table whose checkpoint ended while it had no session. Its next call opens it anew."""
 
 
 class Error(Exception):

@@ -14,7 +14,7 @@ from ckpt_client.attachment import RESEND_NS, Attachment, State, members_of
 from ckpt_client.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS, Call, pause_after
 from ckpt_client.route import Route
 from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, Silence
-from ckpt_client.unanswered import ORPHAN_NS, Unanswered
+from ckpt_client.unanswered import ORPHAN_NS, READ_ONLY, Unanswered
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import (
@@ -70,6 +70,12 @@ class LinkedSession(Unanswered):
         self.ignored = 0
         """Answers that nobody waited for, and datagrams that were garbage."""
 
+        self.moved = 0
+        """How often the session came to a node again, or to another one, after it had been attached."""
+
+        self.notices: list[str] = []
+        """What is to be logged: where the session went, and why."""
+
         self._follows = False
         self._attachment = Attachment(session_id, identity)
         self._route = Route(addresses)
@@ -80,6 +86,18 @@ class LinkedSession(Unanswered):
         self._probing = False
         self._refused_since_ns = NEVER_NS
         self._refused_text = ""
+        self._left = ""
+
+    def succeed(self, ended: "LinkedSession") -> None:
+        """Take the place of a session that has ended: same program, same places to go.
+
+        Request numbers go on. A handle is the number of the request that opened it, so that one of the old
+        session's is never taken for another of this one's.
+        """
+        self._number = ended._number
+        self._route = ended._route
+        self.pause_max_ns = ended.pause_max_ns
+        self.moved = ended.moved
 
     # -- what the shell asks
 
@@ -225,6 +243,7 @@ class LinkedSession(Unanswered):
         for call in self.calls.values():
             call.lose_link()
         self._route.failed(now_ns, why, final_code)
+        self._left = f"{self.node_id or 'none'} ({why})"
         code = self._route.verdict()
         if code:
             hint = f"; {self._route.hint}" if code == codes.UNAVAILABLE else ""
@@ -369,6 +388,12 @@ class LinkedSession(Unanswered):
             call.in_flight, call.maybe_done = False, True
             self._does_not_fit(call, text, now_ns)
             return
+        if code == codes.BAD_HANDLE:
+            if not call.doubted:
+                self._doubt(call, now_ns)
+                return
+            if call.maybe_done and call.kind not in READ_ONLY:
+                code = codes.TIMEOUT
         call.payload = payload
         self._finish(call, code, text, index)
         if call.orphan and code == codes.OK:
@@ -389,6 +414,18 @@ class LinkedSession(Unanswered):
         # To make the *local* replica active would mean something else at another node.
         if call.kind != Kind.ACTIVE_SET:
             self._note_refused(text, now_ns)
+
+    def _doubt(self, call: Call, now_ns: int) -> None:
+        """BAD_HANDLE: see whether the session has ended, then ask again.
+
+        It may have ended while this link stood: its node was frozen for longer than the grace, and is back.
+        """
+        call.doubted = True
+        call.in_flight = False
+        call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
+        call.retry_ns = NEVER_NS
+        if self.state is State.ATTACHED:
+            self._attach(now_ns)
 
     def _take_pong(self, body: bytes, now_ns: int) -> None:
         """The node is alive. One that does not serve, cut off from the others say, is not waited for long."""
@@ -430,12 +467,19 @@ class LinkedSession(Unanswered):
             self._drop_link(now_ns, why, code if self._attachment.fresh and code != codes.TIMEOUT else 0)
 
     def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
+        if not self._attachment.fresh and self._left:
+            self._note_move(self._left)
+        self._left = ""
         self._route.succeeded(self.node_id)
         self._route.learn(members)
         self._attachment.attached()
         self.state = State.ATTACHED
         self._refused_since_ns = NEVER_NS
         self._resume(now_ns)
+
+    def _note_move(self, left: str) -> None:
+        self.moved += 1
+        self.notices.append(f"the session goes on at node {self.node_id} ({self.address}), it left {left}")
 
     def _resume(self, now_ns: int) -> None:
         """Send what waited until the session is attached."""

@@ -41,11 +41,17 @@ class Session(LinkedSession):
     ) -> None:
         super().__init__(session_id, addresses, identity)
         self.move: Move | None = None
-        self._follows = follows
+        self._follows = self._wanted_to_follow = follows
         self._following = Following()
         self._identity = identity
         self._members_asked = 0
         self._hold_until_ns = NEVER_NS
+
+    def successor(self, session_id: int) -> "Session":
+        """A new session in the place of this one, which has ended."""
+        session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow)
+        session.succeed(self)
+        return session
 
     def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
         """Ask something.
@@ -116,8 +122,12 @@ class Session(LinkedSession):
         self.outgoing.clear()
         for call in self.calls.values():
             call.lose_link()
+        left = self.node_id
         self._attachment.node_id = move.found
         self._route.go(move.address)
+        why = "a message fits no datagram" if move.urgent else "to be at its active replica"
+        self._note_move(f"{left} ({why})")
+        self._left = ""
         if not move.urgent:
             self._following.rest(now_ns)
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)

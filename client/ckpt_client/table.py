@@ -4,17 +4,16 @@ The names in CamelCase are ASP's; beside them stands what a Python mapping offer
 """
 
 import logging
-import os
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 from ckpt_client import calls
 from ckpt_client.blocking import Connection
 from ckpt_client.calls import Attributes, Key, SectionDescriptor, Status, Value
-from ckpt_client.errors import CheckpointError, CheckpointKeyError, SaAisError, error_of
+from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError
+from ckpt_client.open_table import OpenTable
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aspCheckpoint")
 
-ACTIVATIONS_MAX: Final = 3
-"""How often one call makes the local replica active before it reports that there is no active one."""
-
 _ABSENT: Final[Any] = object()
 _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
@@ -37,7 +33,7 @@ _put_body = calls.put_body
 _read_one_body = calls.read_one_body
 
 
-class Table:
+class Table(OpenTable):
     """A checkpoint: named sections of bytes that survive the loss of a node.
 
     With the three limits (number of sections, bytes of a section, bytes of a section's id) the checkpoint is
@@ -80,11 +76,8 @@ class Table:
         follow_active: bool | None = None,
         timeout: float | None = calls.TIMEOUT_S,
     ) -> None:
-        self.ckptName = name
         self.sectionExpiration: int = SA_TIME_END
         self.autoActivate: bool = self._auto_activate
-        self._handle = self._creation_id = 0
-        self._closed = False
         try:
             self._timeout_ns = calls.default_timeout_in_ns(timeout)
             self._opening = calls.opening_of(
@@ -99,10 +92,9 @@ class Table:
             if isinstance(address, Iterator):
                 address = list(address)  # It is read again where the table is tracked.
             self._where = address, cluster, key, follow_active
-            self._connection = Connection(*self._where)
+            super().__init__(name, Connection(*self._where))
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
-        self._call_service = self._connection.call
         self.tryAgainDelayMs = 250
         try:
             self._open(self._timeout_ns)
@@ -110,7 +102,6 @@ class Table:
             self._closed = True
             self._connection.close()
             raise
-        _tables.add(self)
 
     # -- what the checkpoint is
 
@@ -375,7 +366,7 @@ class Table:
                 calls.status_of(self._ask(Kind.STATUS, calls.EMPTY_BODY, timeout, False)).active is not None
             )
         except SaAisError as error:
-            if error.code == codes.NOT_EXIST:
+            if error.code == codes.NOT_EXIST and not isinstance(error, CheckpointEnded):
                 return False
             self._fail("look at", error)
 
@@ -391,11 +382,14 @@ class Table:
         except SaAisError as error:
             self._fail("look at", error)
 
-    def track(self, callback: "TrackCallback") -> "Tracking":
-        """Have `callback(changes)` called from now on, in a thread of its own; see `SectionChange`.
+    def track(self, callback: "TrackCallback | None" = None) -> "Tracking":
+        """Have every change told from now on, by `callback(changes)` in a thread of its own, or to a loop.
+
+        Without a callback, iterate over what this returns: one `SectionChange` after the other. `stop` it.
 
         Changes come in order; those that came while the callback ran, together. Those made by this table come
-        too. None is missed while the node, or the way to it, changes. `stop` the tracking that this returns.
+        too. None is missed while the node, or the way to it, changes. If the session ended, RESUMED is told
+        and then every section. Where the checkpoint is gone, the callback is told ENDED, and the loop raises.
         """
         from ckpt_client.standby import Tracking  # It needs asyncio, which takes long to import.
 
@@ -419,6 +413,8 @@ class Table:
         try:
             timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
             body = calls.unlink_body(self._opening.name, self._creation_id)
+            if not self._handle:
+                self._reopened_handle(timeout_ns)
             self._call_service(Kind.UNLINK, 0, body, timeout_ns)
         except SaAisError as error:
             self._fail("unlink", error)
@@ -440,74 +436,3 @@ class Table:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"at node {self.node_id!r}"
         return f"<Table {self.ckptName!r} {state}>"
-
-    # -- asking
-
-    def _open(self, timeout_ns: int) -> None:
-        try:
-            payload = self._call_service(Kind.OPEN, 0, self._opening.body, timeout_ns)
-            self._handle, self._attributes = calls.opened_of(payload)
-            self._creation_id = payload[1]
-        except SaAisError as error:
-            self._fail("open", error)
-
-    def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
-        """One call on the open checkpoint, activating the local replica where there is no active one."""
-        timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
-        handle = self._handle or self._reopened_handle(timeout_ns)
-        deadline_ns = _monotonic_ns() + timeout_ns
-        try:
-            return self._call_service(kind, handle, body, timeout_ns)
-        except SaAisError as error:
-            if error.code != codes.NOT_EXIST or error.index >= 0 or not activate or not self._may_activate:
-                raise
-            refusal = error
-        return self._activate_and_ask(kind, handle, body, deadline_ns, refusal)
-
-    @property
-    def _may_activate(self) -> bool:
-        return self.autoActivate and self._opening.writable and self._attributes.may_lack_active
-
-    def _activate_and_ask(
-        self, kind: int, handle: int, body: bytes, deadline_ns: int, refusal: SaAisError
-    ) -> Any:
-        if kind == Kind.ACTIVE_SET:
-            raise refusal
-        for _ in range(ACTIVATIONS_MAX):
-            logger.info("checkpoint %r has no active replica: activating the local one", self.ckptName)
-            left_ns = max(deadline_ns - _monotonic_ns(), _MILLISECOND_NS)
-            self._call_service(Kind.ACTIVE_SET, handle, pack_body([True]), left_ns)
-            left_ns = max(deadline_ns - _monotonic_ns(), _MILLISECOND_NS)
-            try:
-                return self._call_service(kind, handle, body, left_ns)
-            except SaAisError as error:
-                if error.code != codes.NOT_EXIST or error.index >= 0:
-                    raise
-                refusal = error
-        raise refusal
-
-    def _reopened_handle(self, timeout_ns: int) -> int:
-        """The handle of a table that a fork brought here: the child opens the checkpoint for itself."""
-        if self._closed:
-            self._refuse_closed()
-        self._open(timeout_ns)
-        return self._handle
-
-    def _refuse_closed(self) -> NoReturn:
-        raise error_of(codes.BAD_HANDLE, "the table is closed")
-
-    def _fail(self, what: str, error: SaAisError, key_error: bool = False) -> NoReturn:
-        missing = key_error and error.code == codes.NOT_EXIST and error.index >= 0
-        kind = CheckpointKeyError if missing else CheckpointError
-        raise kind(error, f"cannot {what} checkpoint {self.ckptName!r}: {error.text}") from None
-
-
-_tables: "weakref.WeakSet[Table]" = weakref.WeakSet()
-
-
-def _forget_handles() -> None:
-    for table in list(_tables):
-        table._handle = 0
-
-
-os.register_at_fork(after_in_child=_forget_handles)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from ckpt_client import calls
 from ckpt_client.call import MILLISECOND_NS
-from ckpt_client.errors import SaAisError
+from ckpt_client.errors import CheckpointEnded, SaAisError
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.messages import Kind
@@ -44,22 +44,35 @@ Raises: SaAisError, BAD_HANDLE once the session has ended.
 Fail = Callable[[SaAisError], NoReturn]
 """Raises what an error of the service's is to the program."""
 
+Reopen = Callable[[], Awaitable[None]]
+"""Opens the same checkpoint again, in a new session.
+
+Raises: SaAisError, NOT_EXIST where there is none that is the same.
+"""
+
 
 class SectionChangeT(IntEnum):
-    """What became of a section. (The service's own: B.02.02 has no tracking.)"""
+    """What became of a section. (The service's own: B.02.02 has no tracking.)
+
+    Two are about the tracking itself, and name no section. RESUMED: it goes on in a new session, and
+    something may have been missed; every section follows as OVERWRITTEN, and those that are gone as DELETED.
+    ENDED: it is the last that is told.
+    """
 
     CREATED = 1
     WRITTEN = 2
     OVERWRITTEN = 3
     DELETED = 4
     EXPIRED = 5
+    RESUMED = 6
+    ENDED = 7
 
 
 _GONE: Final = (SectionChangeT.DELETED, SectionChangeT.EXPIRED)
 
 
 class SectionChange(NamedTuple):
-    """What became of one section. Whoever tracks learns of it, and reads what it needs.
+    """What became of one section, or of the tracking. Whoever tracks learns of it, and reads what it needs.
 
     `sequence`: the place of its update in the checkpoint's one order of updates, the same for whoever tracks;
     it never falls. `data_offset` and `data_size`: what was written, in bytes; 0 and 0 of a section that went.
@@ -117,6 +130,19 @@ class Tracker:
         except (TypeError, ValueError, LookupError, OverflowError):
             calls.misread("TRACK")
 
+    def lose_place(self) -> None:
+        """The tracking goes on in a new session: TRACK asks again which place is the present."""
+        self._sequence, self._tenure = None, 0
+
+    def resume(self) -> SectionChange:
+        """The place is found: all sections are to be looked at."""
+        self.blind = True
+        return self.about(SectionChangeT.RESUMED)
+
+    def about(self, what: SectionChangeT) -> SectionChange:
+        """A change of the tracking itself."""
+        return SectionChange(self._told, what, b"", 0, 0)
+
     def _is_own(self, row: Any) -> bool:
         own = row[5] in self._own
         if own:
@@ -163,12 +189,7 @@ async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> No
 
     Where there is no active replica yet, all that it brings will be new.
     """
-    try:
-        tracker.take(await ask(Kind.TRACK, tracker.body, timeout_ns))
-    except SaAisError as error:
-        if not _is_without_active(error):
-            raise
-        tracker.take([0, [], 0])
+    if not await _find_place(ask, tracker, timeout_ns):
         return
     after: bytes | None = None
     while True:
@@ -178,18 +199,35 @@ async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> No
             return
 
 
+async def _find_place(ask: AskOne, tracker: Tracker, timeout_ns: int) -> bool:
+    """Ask which place is the present. Return False if there is no active replica yet."""
+    try:
+        tracker.take(await ask(Kind.TRACK, tracker.body, timeout_ns))
+    except SaAisError as error:
+        if not _is_without_active(error):
+            raise
+        tracker.take([0, [], 0])
+        return False
+    return True
+
+
 class Changes:
     """The changes behind `begin`, in order: an async iterator over lists of those that came together, none
     empty.
 
-    A cancelled `anext` takes nothing along: the next one begins where it began. It raises what `fail` makes
-    of a SaAisError once the handle is dead (BAD_HANDLE), or the service cannot do it at all.
+    A cancelled `anext` takes nothing along: the next one begins where it began. Where the handle is dead
+    (BAD_HANDLE) it goes on by `reopen`, and says so. It raises what `fail` makes of a SaAisError where that
+    cannot be, or the service cannot do it at all.
     """
 
-    def __init__(self, ask: AskOne, tracker: Tracker, fail: Fail | None = None) -> None:
+    def __init__(
+        self, ask: AskOne, tracker: Tracker, fail: Fail | None = None, reopen: Reopen | None = None
+    ) -> None:
         self._ask = ask
         self._tracker = tracker
         self._fail = fail
+        self._reopen = reopen
+        self._lost = False
         self._found: set[bytes] = set()
         self._after: bytes | None = None
 
@@ -199,9 +237,13 @@ class Changes:
     async def __anext__(self) -> list[SectionChange]:
         while True:
             try:
-                changes = await self._take()
+                changes = await (self._resume() if self._lost else self._take())
             except SaAisError as error:
-                if error.code not in _WAITS and not _is_without_active(error):
+                if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
+                    self._lost = True
+                    continue
+                waits = error.code in _WAITS or _is_without_active(error)
+                if not waits:
                     if self._fail is not None:
                         self._fail(error)
                     raise
@@ -210,6 +252,24 @@ class Changes:
                 continue
             if changes:
                 return changes
+
+    def ended(self) -> SectionChange:
+        """What tells the program that nothing more is told."""
+        return self._tracker.about(SectionChangeT.ENDED)
+
+    async def _resume(self) -> list[SectionChange]:
+        """Go on in a new session."""
+        assert self._reopen is not None, "lost with no way back"
+        await self._reopen()
+        self._lost = False
+        self._tracker.lose_place()
+        try:
+            await _find_place(self._ask, self._tracker, TRACK_NS)
+        except BaseException:
+            self._lost = True  # `reopen` has nothing more to do, but this has.
+            raise
+        self._found, self._after = set(), None
+        return [self._tracker.resume()]
 
     async def _take(self) -> list[SectionChange]:
         """What one request brings: the answer to a TRACK, or a page of all sections."""
@@ -226,7 +286,11 @@ class Changes:
 
 
 async def track(
-    ask: AskOne, timeout_ns: int, own: OwnUpdates | None = None, fail: Fail | None = None
+    ask: AskOne,
+    timeout_ns: int,
+    own: OwnUpdates | None = None,
+    fail: Fail | None = None,
+    reopen: Reopen | None = None,
 ) -> Changes:
     """The changes from now on: begun when this returns. `timeout_ns`: of each request until then.
 
@@ -239,7 +303,7 @@ async def track(
         if fail is not None:
             fail(error)
         raise
-    return Changes(ask, tracker, fail)
+    return Changes(ask, tracker, fail, reopen)
 
 
 class OneByOne:
@@ -259,7 +323,7 @@ class OneByOne:
 
 
 def _is_without_active(error: SaAisError) -> bool:
-    return error.code == codes.NOT_EXIST and error.index < 0
+    return error.code == codes.NOT_EXIST and error.index < 0 and not isinstance(error, CheckpointEnded)
 
 
 async def _page(

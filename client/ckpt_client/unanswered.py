@@ -14,8 +14,8 @@ from ckpt_protocol.messages import Kind
 ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
 """How long a session goes on with an OPEN or a CLOSE that its caller gave up."""
 
-# Repeating these changes nothing, so that their outcome is never in doubt.
-_READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
+READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
+"""Repeating these changes nothing, so that their outcome is never in doubt."""
 
 
 class Unanswered:
@@ -60,7 +60,7 @@ class Unanswered:
     def _fail_all(self, code: int, text: str) -> None:
         """End every call. A change that may have been made is TIMEOUT, whatever made us give up."""
         for call in tuple(self.calls.values()):
-            unknown = call.maybe_applied and call.kind not in _READ_ONLY
+            unknown = call.maybe_applied and call.kind not in READ_ONLY
             self._finish(call, codes.TIMEOUT if unknown else code, text)
 
     def _let_go(self, call: Call, now_ns: int) -> None:

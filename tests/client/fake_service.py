@@ -351,6 +351,14 @@ class FakeNode:
         """The node is lost in the middle of what it does: for its own thread."""
         self._running = False
 
+    def drop_links(self) -> None:
+        """End every link, as a restart does; from any thread."""
+        self.addresses.clear()
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                with contextlib.suppress(OSError):
+                    key.data.sock.shutdown(socket.SHUT_RDWR)
+
     def forget(self, link: FakeLink) -> None:
         """Drop a stream's link."""
         with contextlib.suppress(KeyError, ValueError):

@@ -223,27 +223,6 @@ async def test_time_outs(start: Start) -> None:
         assert await table.read("k") == b"w"
 
 
-async def test_a_session_that_ended_is_a_bad_handle_and_a_new_table_gets_a_new_one(
-    start: Start, service: FakeService
-) -> None:
-    node = start("a")
-    old = await AsyncTable.open("x", 99, 100, 9, address=node.url)
-
-    def end(link: FakeLink, frame: Frame) -> None:
-        link.node.service.end_session(link.session_id)
-        link.cut()
-
-    node.misbehave = once(Kind.READ, end)
-    for _ in range(2):
-        error = await refusal(codes.BAD_HANDLE, old.read("k"))
-        assert "session has ended" in str(error)
-    async with await AsyncTable.open("x", address=node.url) as new:
-        await new.write("k", "v")
-        await old.close()
-        assert await new.read("k") == b"v"
-    assert_loop_is_clean()
-
-
 # -- cancellation
 
 

@@ -123,23 +123,6 @@ def test_all_nodes_gone_during_a_call_says_that_the_data_is_gone_with_them(start
     table.close()
 
 
-def test_a_session_that_ended_is_a_bad_handle_and_stays_so(start: Start, service: FakeService) -> None:
-    node = start("a")
-    table = Table("x", 9, 100, 9, address=node.url)
-
-    def end(link: FakeLink, frame: Frame) -> None:
-        link.node.service.end_session(link.session_id)
-        link.cut()
-
-    node.misbehave = once(Kind.READ, end)
-    for _ in range(2):
-        with pytest.raises(CheckpointError) as caught:
-            table.Read("k")
-        assert caught.value.code == codes.BAD_HANDLE
-        assert "session has ended" in str(caught.value)
-    table.close()
-
-
 # -- nobody there, and others there
 
 

@@ -23,7 +23,7 @@ from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.messages import Kind
 
-CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = SectionChangeT
+CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED, *_ = SectionChangeT
 LIBRARY = SaAisErrorT.SA_AIS_ERR_LIBRARY
 NO_ACTIVE = error_of(codes.NOT_EXIST, "there is no active replica")
 DEAD = error_of(codes.BAD_HANDLE, "closed")

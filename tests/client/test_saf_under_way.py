@@ -32,6 +32,7 @@ from ckpt_client.saf import (
     DispatchFlags,
     SaAisErrorT,
     SectionChange,
+    SectionChangeT,
 )
 from ckpt_client.saf.runner import shared_runner
 from ckpt_protocol import codes
@@ -142,22 +143,33 @@ def test_a_slow_tracker_has_one_list_pending(start: Start, initialize: Initializ
 def test_a_session_that_ended_ends_its_tracking(
     start: Start, service: SafService, initialize: Initialize, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of programs of B.02 it was UNAVAILABLE then, for which tracking waited, and waited."""
+    """Of programs of B.02 it was UNAVAILABLE then, for which tracking waited, and waited.
+
+    Those of B.01 were told nothing at all.
+    """
     node = start()
     node.misbehave = tracked()
     for version in (("B", 2, 2), ("B", 1, 1)):
-        library = initialize(node, Heard().callbacks, version=version)
-        opened(library).track()
+        heard = Heard()
+        library = initialize(node, heard.callbacks, version=version)
+        checkpoint = opened(library)
+        checkpoint.track()
         until(lambda: service.waiting)
         link = service.waiting.pop()[0]
         service.end_session(link.session_id)
         link.cut()
         until(lambda library=library: library._under_way == {})
-        with refused(codes.UNAVAILABLE if version[1] == 2 else codes.BAD_HANDLE):
+        code = codes.UNAVAILABLE if version[1] == 2 else codes.BAD_HANDLE
+        with refused(code):
             library.checkpoint_unlink(NAME)
+        library.dispatch(ALL)
+        ((of, changes),) = heard.told
+        assert of is checkpoint
+        assert [change.change for change in changes] == [SectionChangeT.ENDED]
+        assert checkpoint.tracking_error is not None and checkpoint.tracking_error.code == code
     assert [record.message.split(":")[0] for record in caplog.records] == [
         f"checkpoint {NAME.encode()!r} is tracked no more"
-    ]
+    ] * 2
 
 
 # -- time-outs

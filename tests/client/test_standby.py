@@ -113,18 +113,99 @@ def test_a_callback_that_fails_is_called_again(table: Table, writer: Checkpoint)
             until(lambda: len(told.changes) > number)  # noqa: B023 (it is called here)
 
 
-def test_a_session_that_ended_ends_the_tracking(
-    table: Table, writer: Checkpoint, service: SafService
-) -> None:
-    before = set(service.sessions)
-    tracking = table.track(Told())
+def end_tracker(service: SafService, before: set[int]) -> None:
+    """The grace of the tracking's session is over, and its TRACK is answered so."""
     with service.lock:
         (session,) = set(service.sessions) - before
-        del service.sessions[session]
-    writer.section_create("k")
-    assert tracking.wait(CHILD_S)
-    assert tracking.error is not None and tracking.error.code == SaAisErrorT.SA_AIS_ERR_BAD_HANDLE
-    tracking.stop()
+        service.end_session(session)
+        waiting, service.waiting = service.waiting, []
+    for link, frame in waiting:
+        service.track(link, frame)
+
+
+def forget_checkpoint(service: SafService, before: set[int]) -> None:
+    """The checkpoint is gone, and the tracking's session with it."""
+    with service.lock:
+        del service.checkpoints[NAME.encode()]
+        end_tracker(service, before)
+
+
+def test_a_session_that_ended_resumes_and_has_everything_looked_at(
+    table: Table, writer: Checkpoint, service: SafService
+) -> None:
+    """The standby in the README waited for ever, with an old copy: only `error` would have told it."""
+    writer.section_create("old")
+    writer.section_create("gone")
+    before, told = set(service.sessions), Told()
+    with table.track(told) as tracking:
+        with service.lock:
+            sections = service.checkpoints[NAME.encode()].sections
+            sections[b"new"] = sections.pop(b"gone")
+            end_tracker(service, before)
+        until(lambda: (SectionChangeT.DELETED, b"gone") in told.changes)
+        assert told.changes == [
+            (SectionChangeT.RESUMED, b""),
+            (SectionChangeT.CREATED, b"new"),
+            (SectionChangeT.OVERWRITTEN, b"old"),
+            (SectionChangeT.DELETED, b"gone"),
+        ]
+        told.changes.clear()
+        writer.section_create("more")
+        until(lambda: (SectionChangeT.CREATED, b"more") in told.changes)
+        assert tracking.error is None
+
+
+def test_a_tracking_of_a_checkpoint_that_is_gone_says_that_it_ended(
+    table: Table, writer: Checkpoint, service: SafService
+) -> None:
+    before, told = set(service.sessions), Told()
+    with table.track(told) as tracking:
+        forget_checkpoint(service, before)
+        assert tracking.wait(CHILD_S)
+        assert told.changes == [(SectionChangeT.ENDED, b"")]
+        assert tracking.error is not None and tracking.error.code == SaAisErrorT.SA_AIS_ERR_NOT_EXIST
+
+
+def test_a_loop_over_a_tracking_raises_when_it_has_ended(
+    table: Table, writer: Checkpoint, service: SafService
+) -> None:
+    before, seen = set(service.sessions), []
+    with table.track() as changes:
+        writer.section_create("k")
+        with pytest.raises(CheckpointError) as caught:
+            for change in changes:
+                seen.append((change.change, change.section_id))
+                forget_checkpoint(service, before)
+    assert seen[0] == (SectionChangeT.CREATED, b"k")
+    assert caught.value.code == SaAisErrorT.SA_AIS_ERR_NOT_EXIST
+
+
+def test_a_loop_over_a_tracking_ends_where_it_is_stopped(table: Table, writer: Checkpoint) -> None:
+    with table.track() as changes:
+        for number in range(5):
+            writer.section_create(f"k{number}")
+        seen = []
+        for change in changes:
+            seen.append(change.section_id)
+            if len(seen) == 5:
+                changes.stop()
+        assert seen == [b"k0", b"k1", b"k2", b"k3", b"k4"]
+        assert list(changes) == []
+
+
+def test_a_callback_that_exits_is_called_again(table: Table, writer: Checkpoint) -> None:
+    """SystemExit ended its thread, and nothing was told any more, without a word."""
+    told = Told()
+
+    def tell(changes: list[Any]) -> None:
+        told(changes)
+        sys.exit("no")
+
+    with table.track(tell) as tracking:
+        for number in range(2):
+            writer.section_create(f"k{number}")
+            until(lambda: len(told.changes) > number)  # noqa: B023 (it is called here)
+        assert tracking.error is None
 
 
 def test_a_table_that_was_unlinked_and_made_again_is_not_tracked_by_its_name(

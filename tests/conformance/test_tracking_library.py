@@ -21,7 +21,7 @@ from tests.conformance.world import World
 from ckpt_client.saf import Checkpoint, CheckpointService, SectionChangeT
 from ckptd.core.settings import MILLISECOND_NS
 
-CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = SectionChangeT
+CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED, *_ = SectionChangeT
 SETTLED_S = 0.05
 """After so long an update is known everywhere."""
 

@@ -28,7 +28,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_ONE_MINUTE
 from ckptd.testing import LocalCluster
 
-CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = SectionChangeT
+CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED, *_ = SectionChangeT
 READ, WRITE, ALL_MODES = 1, 2, 7
 SYNC, ASYNC = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA
 SECTIONS = 500

@@ -99,9 +99,8 @@ class AspTable(Table):
         """One SAF call by this table's handle; the answer's payload. Raises: SaAisError."""
         timeout_ns = ask.timeout_ns or self._timeout_ns
         try:
-            handle = self._handle or self._reopened_handle(timeout_ns)
-            return self._call_service(ask.kind, handle, ask.body, timeout_ns)
-        except CheckpointError as error:  # It could not be opened again after a fork.
+            return self._ask(ask.kind, ask.body, timeout_ns / 1e9, activate=False)
+        except CheckpointError as error:  # It could not be opened again.
             raise error.aspErrorCode from None
         except SaAisError as error:
             error.call = ask.call

@@ -109,7 +109,7 @@ def told(changes: Iterable[SectionChange]) -> Iterator[list[SectionChange]]:
         elements = [
             change
             for change in update
-            if change.change != SectionChangeT.EXPIRED
+            if change.change not in (SectionChangeT.EXPIRED, SectionChangeT.ENDED)
             and (change.change != SectionChangeT.CREATED or change.data_size)
         ]
         if elements:

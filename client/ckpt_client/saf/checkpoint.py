@@ -42,6 +42,8 @@ class Checkpoint:
         self.service = service
         self._inner = inner
         self._tracking: _Tracking | None = None
+        self.tracking_error: SaAisError | None = None
+        """Why the last tracking ended by itself; None where it did not."""
 
     @property
     def name(self) -> bytes:
@@ -192,7 +194,7 @@ class Checkpoint:
 
         `callback(checkpoint, changes)` is called in `dispatch`, by default the service's `checkpoint_track`.
         While one call is pending no further one is made: what changes meanwhile is told with the next. Where
-        the service lets the handle go, the changes end.
+        the service lets the handle go, ENDED is told last, and `tracking_error` says why.
 
         Raises: SaAisError ACCESS without READ; INIT: no callback; EXIST: it is tracked already.
         """
@@ -205,10 +207,16 @@ class Checkpoint:
             raise named_error(call, codes.EXIST, "the checkpoint is tracked already")
         changes = self.service.run(self._inner.begin_tracking())
         tracking = self._tracking = _Tracking()
+        self.tracking_error = None
 
         def ended(_: Any, error: SaAisError | None) -> None:
-            if error is not None and error.code != codes.BAD_HANDLE:
-                logger.warning("checkpoint %r is tracked no more: %s", self.name, error)
+            inner = self.service.inner
+            if error is None or inner.finalized or self._tracking is not tracking:
+                return
+            logger.warning("checkpoint %r is tracked no more: %s", self.name, error)
+            self.tracking_error = error
+            last = [changes.ended()]
+            self.service.put(tracking, lambda: tell(self, last))
 
         self.service.begin(lambda: self._tell(changes, tell, tracking), ended, tracking)
 
