@@ -69,6 +69,7 @@ class Kind:
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's epoch, directory or nil, stayed, served]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
     STOP: Final = 78  # 0, epoch, 0; none: the operator stops the whole cluster
+    FAULTS: Final = 79  # 0, epoch, 0; [[what made a node stop, ...], [creation_id to be tried again, ...]]
 
 
 class Change:
@@ -95,6 +96,7 @@ class Verb:
     BOOTSTRAP: Final = "bootstrap"  # make a cold start with the nodes that are here
     FORCE_ACTIVE: Final = "force-active"  # go on with who is here, whatever the arbiter says
     ACCEPT_LOSS: Final = "accept-loss"  # node_id: that node is dead, and what only it had is lost
+    RETRY: Final = "retry"  # name: try a checkpoint again that stopped nodes
 
 
 class Op:

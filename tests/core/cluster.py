@@ -44,6 +44,7 @@ from ckptd.core.node import Node
 from ckptd.core.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.witness import Witness
+from ckptd.sim.raising import Injected
 
 DISK_NS = 50_000
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
@@ -53,6 +54,8 @@ WALL_OFFSET_NS = 10**18
 class Cluster(Network):
     """`quarantined`, `lines` and `left` are what the cores asked for, in order.
 
+    `may_contain`: the cores are made to raise before they change anything.
+    `speechless`: the last words of a node that raises do not reach its peers.
     `last_copies`: those of `left` that said that they take the last copy of something with them.
     """
 
@@ -64,6 +67,8 @@ class Cluster(Network):
         self.last_copies: list[str] = []
         self.fences: list[tuple[str, str]] = []
         self.may_have_two_actives = False
+        self.speechless = False
+        self.may_contain = False
         self.register: tuple[int, bytes | None] = (0, None)
         self.register_cut: set[str] = set()
         self.register_loses_answers = False
@@ -128,12 +133,32 @@ class Cluster(Network):
         if host.paused:
             host.queued.append(event)
             return
-        for effect in host.node.handle(event, self.now_ns):
+        try:
+            effects = host.node.handle(event, self.now_ns)
+        except Injected:
+            self._stop_by_fault(node_id)
+            return
+        for effect in effects:
             self.carry_out(node_id, effect)
         clocked = [(node, self.now_ns) for node in self.running()]
         for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
             wrong = two_actives(creation_id, clocked)
             assert self.may_have_two_actives or not wrong, wrong
+
+    def _stop_by_fault(self, node_id: str) -> None:
+        """A core raised: the daemon carries out its last words, and ends."""
+        host = self.hosts[node_id]
+        assert host.node is not None
+        for effect in host.node.last_words(self.now_ns):
+            match effect:
+                case Persist(record):
+                    host.record = host.record if host.disk_full else record
+                case SendPeer() if self.speechless:
+                    pass
+                case _:
+                    self.carry_out(node_id, effect)
+        host.node = None
+        self.after(2 * DELAY_NS, lambda: self.kill(node_id))
 
     def carry_out(self, node_id: str, effect: Effect) -> None:
         match effect:
@@ -323,6 +348,8 @@ class Cluster(Network):
         """Let the cluster come to rest; then every invariant must hold."""
         self.settle()
         self.run(50)
+        raised = [line for line in self.lines if "nothing was changed" in line]
+        assert self.may_contain or not raised, raised
         assert broken_invariants([(node, self.now_ns) for node in self.running()]) == []
 
 

@@ -24,6 +24,7 @@ def test_a_read_that_raises_is_answered_and_ends_its_connection_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     table = cluster.client("a").open()
     table.write(b"k", b"v")
     other = cluster.client("a").open_existing()
@@ -46,6 +47,7 @@ def test_a_read_that_raises_at_the_active_replica_is_answered_by_way_of_the_clie
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA).write(b"k", b"v")
     table = cluster.client("b").open_existing()
     active = cluster.active() or ""
@@ -59,6 +61,7 @@ def test_a_read_that_raises_at_the_active_replica_is_answered_by_way_of_the_clie
 
 def test_a_plan_that_raises_is_answered_and_orders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     table = cluster.client("a").open()
     seq = cluster.node("a").directory.seq
     with monkeypatch.context() as patched:
@@ -71,6 +74,7 @@ def test_a_plan_that_raises_is_answered_and_orders_nothing(monkeypatch: pytest.M
 
 def test_tracking_that_raises_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     table = cluster.client("a").open()
     with monkeypatch.context() as patched:
         patched.setattr(tracking, "changes_after", fails)
@@ -80,6 +84,7 @@ def test_tracking_that_raises_is_answered(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_description_that_raises_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     client = cluster.client("b")
     with monkeypatch.context() as patched:
         patched.setattr(node, "describe_checkpoints", fails)
@@ -92,6 +97,7 @@ def test_a_description_that_raises_ends_its_connection(monkeypatch: pytest.Monke
 
 def test_lines_about_contained_exceptions_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = three_nodes()
+    cluster.may_contain = True
     table = cluster.client("a").open()
     table.write(b"k", b"v")
     calls = [table.begin_read(b"k") for _ in range(100)]

@@ -164,6 +164,7 @@ _BETWEEN_DAEMONS: Final = [
     _frame("INSTALL", 0, 5, 12, [VIEW, 4, pack_body([4, 12, [], []]), ["a"]]),
     _frame("DECIDED", 0, 5, 0, [VIEW]),
     Representative("STOP", 0, 5, 0, b""),
+    _frame("FAULTS", 0, 5, 0, [[["b", 12, 3, CREATION_ID, 5, 8, 7, 9]], [CREATION_ID]]),
 ]
 
 REPRESENTATIVES: Final = (*_FIRST_EXCHANGE, *_REQUESTS, *_ANSWERS, *_BETWEEN_DAEMONS)

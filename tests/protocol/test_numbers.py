@@ -129,6 +129,7 @@ KINDS = {
     "INSTALL": 76,
     "DECIDED": 77,
     "STOP": 78,
+    "FAULTS": 79,
 }
 
 OPS = {

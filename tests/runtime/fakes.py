@@ -38,6 +38,7 @@ class FakeNode:
         self.edge_counts: Callable[[], dict[str, int]] = dict
         self.deadline_ns = NEVER_NS
         self.events: list[Event] = []
+        self.said_last: list[Effect] = []
         self.on: dict[type[Any], Callable[[Any], list[Effect]]] = {LeaveAsked: lambda event: [Leave()]}
         self._told = asyncio.Event()
 
@@ -56,6 +57,9 @@ class FakeNode:
                 if frame.kind == Kind.PING
             ]
         return []
+
+    def last_words(self, now_ns: int) -> list[Effect]:
+        return self.said_last
 
     async def told(self, kind: type[Kept], count: int = 1) -> Kept:
         """The `count`-th event of a kind, as soon as there is one."""

@@ -14,6 +14,7 @@ from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
+from ckptd.core.containment import refuse_repeat
 from ckptd.core.growth import growth_bound
 from ckptd.core.log import Update
 from ckptd.core.losses import report_loss
@@ -85,6 +86,7 @@ class ActiveReplica:
 
     def start(self, in_sync: list[str], term: int) -> None:
         """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
+        self.context.cause = self.replica
         self.replica.fall_back()
         self.term = term
         if not self.tenure or self.replica.of_past:
@@ -129,9 +131,10 @@ class ActiveReplica:
         in-sync one to its own state, and serves nothing before: what it holds might
         otherwise be answered to a reader and be lost with it (ADR 6).
         """
-        if self.ready or self.unreported:
+        replica, log, context = self.replica, self.replica.log, self.context
+        if self.ready or self.unreported or replica.creation_id in context.stops.closed:
             return
-        replica, log = self.replica, self.replica.log
+        context.cause = replica
         ahead = max(self.required, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
             if self.fetching_from != ahead:
@@ -213,6 +216,10 @@ class ActiveReplica:
             known = log.find_answer(session, number, lowest)
             if known is not None:
                 self._answer_again(known, request)
+                return
+            stop = context.stops.requests.get((session, number))
+            if stop is not None:
+                self.answer_when_committed(request, refuse_repeat(context, stop))
                 return
             if self.refused:
                 refused = self.refused.find(session, number, lowest)
@@ -411,6 +418,9 @@ class ActiveReplica:
         """Do what is due; True while there is something to come back for."""
         context, log, settings = self.context, self.replica.log, self.context.settings
         busy = not self.ready
+        if self.replica.creation_id in context.stops.closed:
+            return False
+        context.cause = self.replica
         if self.batch:
             due_ns = self.batch.since_ns + settings.weak_batch_ns
             if due_ns <= context.now_ns:
@@ -446,6 +456,8 @@ class ActiveReplica:
         """Nodes that have not acknowledged for longer than `replica_timeout`."""
         log, context = self.replica.log, self.context
         if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns or not context.confirmed:
+            return []
+        if self.replica.creation_id in context.stops.closed:
             return []
         if self.unreported or log.committed_seq >= log.seq:
             return list(self.unreported)
@@ -493,6 +505,12 @@ class ActiveReplica:
                     section.seq = update.seq
             self._send(update, {})
 
+    def close(self) -> list[Request]:
+        """Serve no more: this stopped nodes. Returns the requests that were not answered."""
+        self.ready = False
+        self.watched.pop(self.replica.creation_id, None)
+        return self._take_unanswered()
+
     def resign(self) -> list[Request]:
         """Give the role up; returns the requests that were not answered.
 
@@ -502,6 +520,9 @@ class ActiveReplica:
         self.flush_batch()
         self.ready = False
         self.watched.pop(self.replica.creation_id, None)
+        return self._take_unanswered()
+
+    def _take_unanswered(self) -> list[Request]:
         unanswered = [request for _, request, _ in self.after_commit]
         self.after_commit = []
         for update in self.replica.log.pending:

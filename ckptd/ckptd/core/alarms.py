@@ -67,11 +67,17 @@ class Alarms:
         )
         self._set("replicas_degraded", text)
         self._set("unavailable", self._waiting(directory) if unavailable else "")
+        closed = {each: None for each in self.context.stops.closed if each in directory.checkpoints}
+        self._set("closed", self._closed(directory, closed) if closed else "")
 
     def _waiting(self, directory: Directory) -> str:
         first = directory.checkpoints[next(iter(self.unavailable))]
         holders, names = ", ".join(sorted(first.holders)), names_of(directory, self.unavailable)
         return f"no replica in sync is here, and node {holders} is waited for: {names}"
+
+    def _closed(self, directory: Directory, closed: dict[int, None]) -> str:
+        why = self.context.stops.closed[next(iter(closed))]
+        return f"not served, since {why}: {names_of(directory, closed)}; unlink it, or have it tried again"
 
     def _set(self, name: str, text: str) -> None:
         context = self.context

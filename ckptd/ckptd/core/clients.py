@@ -70,6 +70,7 @@ class Clients:
             session = self.links.get(link)
             if session is None:
                 return
+            context.cause = frame
             kind, number, handle, lowest, body = frame
             needed = _OF_HANDLE.get(kind)
             try:

@@ -18,6 +18,7 @@ from ckptd.core.context import Context
 from ckptd.core.events import CloseClient
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
+from ckptd.core.stops import Stop
 
 KIND_NAMES: Final = {number: name for name, number in vars(Kind).items() if type(number) is int}
 
@@ -67,3 +68,10 @@ def contain_request(context: Context, request: Request, error: Exception) -> byt
     if isinstance(request.origin, int):
         context.closing[request.origin] = text
     return answer_error(codes.LIBRARY, f"the service failed at this request, and did nothing: {text}")
+
+
+def refuse_repeat(context: Context, stop: Stop) -> bytes:
+    """The answer to a request that stopped a node: it is not tried again."""
+    context.count("repeats_refused")
+    text = f"this request stopped node {stop.node_id} and is not tried again; it may have been done"
+    return answer_error(codes.LIBRARY, text)

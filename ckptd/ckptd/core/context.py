@@ -9,6 +9,7 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import Effect, Log, SendClient, SendPeer
 from ckptd.core.settings import Settings
+from ckptd.core.stops import Stops
 
 NEVER_NS: Final = 2**63
 """A deadline that does not come."""
@@ -24,12 +25,15 @@ class Context:
     reads: a node that answered a collector is frozen until the next view is installed.
 
     `moved`: tracked checkpoints of which this event made something visible. `closing`: links of
-    clients that end with this event, and why. `contained_line_ns`: when `containment` may log again.
+    clients that end with this event, and why. `cause`: what is being handled (a frame, a request,
+    a replica, an operation), for the last words of a node that stops; `stops`: those that this
+    node knows of. `contained_line_ns`: when `containment` may log again.
     """
 
     __slots__ = (
         "acks",
         "alarms",
+        "cause",
         "closing",
         "confirmed_epoch",
         "contained_line_ns",
@@ -46,6 +50,7 @@ class Context:
         "node_id",
         "now_ns",
         "settings",
+        "stops",
         "wall_offset_ns",
     )
 
@@ -60,6 +65,8 @@ class Context:
         self.lease_until_ns = 0
         self.confirmed_epoch = 0
         self.effects: list[Effect] = []
+        self.cause: object = None
+        self.stops = Stops()
         self.acks: dict[tuple[str, int], int] = {}
         self.moved: dict[int, None] = {}
         self.deadline_ns = now_ns

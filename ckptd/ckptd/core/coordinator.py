@@ -7,22 +7,37 @@ against a directory in which nothing is open (ADR 5).
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
-from ckptd.core.containment import contain_request
+from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do
 from ckptd.core.plans import plan
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
 from ckptd.core.request import Request
+from ckptd.core.stops import number_of
 from ckptd.core.view import View
 
 Applied = Callable[[], None]
+
+_OF_CHECKPOINTS: Final = (Do.EXPIRE, Do.RETENTION_SET, Do.ACTIVE_SET, Do.IN_SYNC, Do.OUT, Do.ADD)
+
+
+@dataclass(slots=True, frozen=True)
+class Operation:
+    """One that is being applied. `first`: the coordinator has answered nobody for it yet."""
+
+    seq: int
+    creation_id: int
+    session: int
+    request: int
+    first: bool
 
 
 class DirectoryOrder:
@@ -81,8 +96,10 @@ class DirectoryOrder:
             item = self.queue.popleft()
             if isinstance(item, Request):
                 self._order_request(item)
-            else:
+            elif not self.context.stops.known or (0, number_of(item)) not in self.context.stops.requests:
                 self._order(item, 0, 0, 0, b"", None)
+            else:
+                self.context.count("repeats_refused")
 
     def _order_request(self, request: Request) -> None:
         assert self.view is not None
@@ -100,6 +117,10 @@ class DirectoryOrder:
             if answers.excess:
                 self.answer(request, answer_error(codes.NO_RESOURCES, answers.excess))
                 return
+        stop = self.context.stops.requests.get((request.session, request.number))
+        if stop is not None:
+            self.answer(request, refuse_repeat(self.context, stop))
+            return
         refused = self.refused.find(request.session, request.number, request.lowest)
         if refused is not None and request.kind != Kind.ATTACH:
             self.answer(request, refused[1])
@@ -153,7 +174,7 @@ class DirectoryOrder:
         if self.staged is None or self.unacked or self.view is None:
             return
         asked, self.asked = self.asked, None
-        answer = self.finish()
+        answer = self.finish(first=True)
         frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
         for node_id in self.view.members:
             if node_id != self.context.node_id:
@@ -191,10 +212,19 @@ class DirectoryOrder:
         if seq == self.directory.seq + 1 and self.staged is not None:
             self.finish()
 
-    def finish(self) -> bytes:
-        """Apply what is staged; return its answer."""
+    def staged_operation(self, first: bool) -> Operation:
+        """What is staged, as the last words name it."""
+        assert self.staged is not None
+        op, session, number = unpack_array(self.staged, 5)[:3]
+        creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
+        seq = self.directory.seq + 1
+        return Operation(seq, creation_id, session, number if session else number_of(op), first)
+
+    def finish(self, first: bool = False) -> bytes:
+        """Apply what is staged; return its answer. `first`: nobody was answered before this."""
         assert self.staged is not None
         op, session, number, lowest, answer = unpack_array(self.staged, 5)[:5]
+        before, self.context.cause = self.context.cause, self.staged_operation(first)
         self.staged = None
         directory = self.directory
         directory.apply(op, directory.seq + 1, self.context.now_ns)
@@ -205,4 +235,5 @@ class DirectoryOrder:
             entry.answers.trim(lowest)
             entry.answers.keep(number, directory.seq, answer)
         self.on_applied()
+        self.context.cause = before
         return bytes(answer)

@@ -53,8 +53,8 @@ def describe_cluster(
     }
 
 
-def describe_checkpoints(directory: Directory) -> list[Any]:
-    """The answer to `checkpoints`."""
+def describe_checkpoints(directory: Directory, closed: dict[int, str]) -> list[Any]:
+    """The answer to `checkpoints`. `closed`: why some are not served."""
     return [
         [
             entry.name,
@@ -65,6 +65,7 @@ def describe_checkpoints(directory: Directory) -> list[Any]:
             len(entry.opens),
             entry.unlinked,
             sorted(entry.holders),
+            closed.get(entry.creation_id, ""),
         ]
         for entry in directory.checkpoints.values()
     ]

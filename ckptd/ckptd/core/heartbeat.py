@@ -273,6 +273,23 @@ class Heartbeats:
         peer.given_up = 0
         self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
 
+    def is_half_open(self, peer: Peer) -> bool:
+        """Whether only this end believes in the link to a peer: it is to be ended, and made anew.
+
+        After a cut one end may have given the connection up, and the other, with nothing to
+        send, never learns it: each then waited for the other to dial.
+        """
+        context = self.context
+        heard = peer.hears.get(context.node_id) == context.incarnation and not peer.leaving
+        if not peer.connected or not heard or peer.linked.get(context.node_id) == context.incarnation:
+            peer.unlinked_ns = NEVER_NS
+        elif peer.unlinked_ns == NEVER_NS:
+            peer.unlinked_ns = context.now_ns
+        elif context.now_ns - peer.unlinked_ns >= context.settings.grace_ns:
+            peer.unlinked_ns = NEVER_NS
+            return True
+        return False
+
     def note_lag(self, lag_ns: int) -> None:
         """This process was held up for so long: nobody's silence in that time counts against him.
 

@@ -243,7 +243,7 @@ class Installation:
             self.order.directory = read_snapshot(base.directory, self.context.now_ns)
             self.order.staged = base.staged
         if self.order.staged is not None:
-            self.order.finish()  # What the last coordinator had staged comes before anything else.
+            self._finish_staged()
         snapshot: bytes | None = None
         for node_id in view.members:
             if node_id != self.context.node_id:
@@ -256,6 +256,19 @@ class Installation:
                 self.context.send_peer(node_id, frame)
         self.collection = None
         self._save_and_install(view, stayed, served)
+
+    def _finish_staged(self) -> None:
+        """What the last coordinator had staged comes before anything else.
+
+        But not what stopped that coordinator when it applied it. Its answer was lost with it, and
+        nobody else had committed it (or it would not be staged): each coordinator would stop in turn.
+        """
+        operation = self.order.staged_operation(first=True)
+        if self.context.stops.never_applied(operation.seq, operation.session, operation.request):
+            self.context.log("what stopped the last coordinator, before it answered, is given up", "warning")
+            self.order.staged = None
+        else:
+            self.order.finish()
 
     def _give_history_up(self, view: View, served_epoch: int) -> None:
         """No member holds a directory that counts: wait for who does, or have a new history founded.

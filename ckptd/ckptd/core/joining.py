@@ -62,7 +62,9 @@ class JoinSource:
         if replica.active is not None:
             replica.active.flush_batch()
         is_prefix = complete and log.is_prefix(epoch, seq)
-        if is_prefix and log.reaches_back_to(seq):
+        # Where an update stopped a node, no node is sent it to be applied: it gets what came of it.
+        by_content = bool(replica.context.stops.by_creation.get(replica.creation_id))
+        if is_prefix and log.reaches_back_to(seq) and not by_content:
             context = replica.context
             for update in log.after(seq):
                 frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)

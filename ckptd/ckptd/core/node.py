@@ -34,8 +34,9 @@ from ckptd.core.events import (
     TimeCame,
     WallClockRead,
 )
-from ckptd.core.heartbeat import Heartbeats, Peer
+from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.leaving import Leaving
+from ckptd.core.losses import note_unacknowledged, unacknowledged
 from ckptd.core.membership import Membership
 from ckptd.core.operating import Operating
 from ckptd.core.record import Disk
@@ -44,6 +45,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.requests import Requests
 from ckptd.core.settings import Settings
+from ckptd.core.stopping import Stopping
 from ckptd.core.upkeep import Upkeep
 from ckptd.core.view import View
 
@@ -92,9 +94,15 @@ class Node:
         self.operating = Operating(context, self.heartbeats, self.membership, self._leave, self._stop_all)
         self.leaving.on_gone = self.operating.tell_drained
         self.clients.operate = self.operating.operate
+        self.stopping = Stopping(
+            context, self.heartbeats, self.disk, self.order, self._replicas, self.requests
+        )
+        self.operating.retry = self.stopping.retry
         self.order.on_applied = self._on_directory_applied
-        self.heartbeats.unacknowledged = self._replicas.unacknowledged
-        self.heartbeats.on_unacknowledged = self._replicas.on_unacknowledged
+        self.heartbeats.unacknowledged = lambda node_id: unacknowledged(self._replicas.watched, node_id)
+        self.heartbeats.on_unacknowledged = lambda ordered: note_unacknowledged(
+            self._replicas.held, context.epoch, ordered
+        )
         self.early: list[tuple[str, Frame]] = []
         self.retired_ns = NEVER_NS
         self.next_ns = now_ns
@@ -142,6 +150,7 @@ class Node:
         context.now_ns = now_ns
         effects: list[Effect] = []
         context.effects = effects
+        context.cause = None
         kind = type(event)
         if kind is ClientReceived:
             self.clients.receive(event.link, event.frames)  # type: ignore[union-attr]
@@ -158,6 +167,11 @@ class Node:
             closing, context.closing = context.closing, {}
             effects.extend(CloseClient(link, reason) for link, reason in closing.items())
         return effects
+
+    def last_words(self, now_ns: int) -> list[Effect]:
+        """`handle` raised, and this node ends: what is still to be done, in order."""
+        self.context.now_ns = now_ns
+        return self.stopping.last_words()
 
     def _handle_rare(self, event: Event) -> None:
         late_ns = self.context.now_ns - self.heartbeats.next_ns
@@ -220,6 +234,7 @@ class Node:
         held = self._replicas.held
         try:
             for frame in frames:
+                self.context.cause = frame
                 kind = frame.kind
                 if kind in _BULK and frame.b == epoch and not self.context.frozen:
                     replica = held.get(frame.a)
@@ -278,6 +293,8 @@ class Node:
             self.membership.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:
             self._stop_all()
+        elif kind == Kind.FAULTS:
+            self.stopping.on_stopped(node_id, frame)
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 
@@ -290,6 +307,7 @@ class Node:
         peer.connected, peer.linked_incarnation, peer.urls = True, incarnation, urls
         self.context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
+        self.stopping.on_peer_connected(node_id)  # Before anything that it might join by.
         self.membership.installation.on_peer_connected(node_id)
         self.order.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
@@ -312,7 +330,9 @@ class Node:
         if peer is None:
             return
         self.membership.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
-        self._look_for_half_open_link(peer)
+        if self.heartbeats.is_half_open(peer):
+            text = f"node {peer.node_id} has no link to this node"
+            self.context.effects.append(ClosePeer(peer.node_id, text))
         view = self.membership.view
         if view is not None and not self.context.frozen:
             self.heartbeats.renew_lease(view)
@@ -327,22 +347,6 @@ class Node:
             peer.seen_leaving = peer.leaving
             self.upkeep.placement_due = True
             self.membership.consider()
-
-    def _look_for_half_open_link(self, peer: Peer) -> None:
-        """A link that only this end believes in is ended, so that it is made anew.
-
-        After a cut one end may have given the connection up, and the other, with nothing to
-        send, never learns it: each then waited for the other to dial.
-        """
-        context = self.context
-        heard = peer.hears.get(context.node_id) == context.incarnation and not peer.leaving
-        if not peer.connected or not heard or peer.linked.get(context.node_id) == context.incarnation:
-            peer.unlinked_ns = NEVER_NS
-        elif peer.unlinked_ns == NEVER_NS:
-            peer.unlinked_ns = context.now_ns
-        elif context.now_ns - peer.unlinked_ns >= context.settings.grace_ns:
-            peer.unlinked_ns = NEVER_NS
-            context.effects.append(ClosePeer(peer.node_id, f"node {peer.node_id} has no link to this node"))
 
     def _notice_serving(self) -> None:
         serving = self.context.serving()
@@ -370,6 +374,7 @@ class Node:
         self.was_serving = False
         unanswered = self.order.unanswered()
         self.order.start(view)
+        self.stopping.prune()
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.order.directory)
@@ -392,6 +397,7 @@ class Node:
         directory.changed, directory.ended = {}, []
         if self.context.frozen:
             return  # A view's installation follows, and looks at everything.
+        self.stopping.prune()
         if ended:
             self.clients.on_ended(ended)
             self._replicas.forget_sessions(ended)
@@ -494,4 +500,5 @@ class Node:
             return describe_cluster(
                 self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
             )
-        return describe_checkpoints(self.order.directory) if what == "checkpoints" else None
+        closed = self.context.stops.closed
+        return describe_checkpoints(self.order.directory, closed) if what == "checkpoints" else None

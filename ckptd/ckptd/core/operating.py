@@ -28,6 +28,7 @@ class Operating:
         self.leave = leave
         self.stop_all = stop_all
         self.drains: list[tuple[int, int]] = []
+        self.retry: Callable[[str], str] = lambda name: ""
 
     def operate(self, link: int, number: int, fields: list[Any]) -> None:
         """Do what an operator asks, or say why not."""
@@ -47,13 +48,16 @@ class Operating:
                     text = self.membership.force_active()
                 case [Verb.ACCEPT_LOSS, str(node_id)]:
                     text = self._accept_loss(node_id)
+                case [Verb.RETRY, str(name)]:
+                    text = self.retry(name)
                 case _:
-                    text = "an operator says drain, stop, bootstrap, force-active or accept-loss with a node"
+                    text = "an operator says drain, stop, bootstrap, force-active, accept-loss or retry"
                     raise Refusal(codes.INVALID_PARAM, text)
         except Refusal as refusal:
             self._answer(link, number, answer_error(refusal.code, refusal.text))
             return
-        self.context.count("losses_accepted")
+        if fields[0] != Verb.RETRY:
+            self.context.count("losses_accepted")
         self.context.log(f"the operator said {fields[0]}: {text}", "warning")
         self._answer(link, number, answer_ok(text))
 

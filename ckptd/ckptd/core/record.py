@@ -13,6 +13,7 @@ from typing import Final
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckptd.core.context import Context
 from ckptd.core.events import Persist
+from ckptd.core.stops import Stop, parse_stop
 from ckptd.core.view import View, parse_view
 
 Ballot = tuple[int, str]
@@ -32,28 +33,31 @@ Then = Callable[[], None]
 
 @dataclass(slots=True)
 class Record:
-    """A node's register, and the epoch of the last view that it installed."""
+    """A node's register, the epoch of the last view that it installed, and what made nodes stop."""
 
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
     view: View | None = None
     installed: int = 0
+    stops: tuple[Stop, ...] = ()
 
     def pack(self) -> bytes:
         view = self.view.fields() if self.view else None
-        return pack_body([list(self.promised), list(self.accepted), view, self.installed])
+        stops = [stop.fields() for stop in self.stops]
+        return pack_body([list(self.promised), list(self.accepted), view, self.installed, stops])
 
 
 def read_record(packed: bytes) -> Record:
     """A record as `Persist` wrote it; b"" is that of an empty disk. Raises: FrameError."""
     if not packed:
         return Record(installed=NOT_KNOWN)
-    promised, accepted, view, installed = unpack_array(packed, 4)[:4]
+    promised, accepted, view, installed, *more = unpack_array(packed, 4)
     return Record(
         (int(promised[0]), str(promised[1])),
         (int(accepted[0]), str(accepted[1])),
         parse_view(view) if view is not None else None,
         int(installed),
+        tuple(parse_stop(row) for row in more[0]) if more else (),
     )
 
 
@@ -71,7 +75,7 @@ class Disk:
         installed = self.record.installed
         self.installed_before = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
         self.failing = False
-        self._number = 0
+        self.number = 0
         self._waiting: deque[tuple[int, Then]] = deque()
 
     @property
@@ -85,12 +89,12 @@ class Disk:
         if then is not None:
             if len(self._waiting) >= WAITING_MAX:
                 self._waiting.popleft()
-            self._waiting.append((self._number + 1, then))
+            self._waiting.append((self.number + 1, then))
         self._write()
 
     def _write(self) -> None:
-        self._number += 1
-        self.context.effects.append(Persist(self.record.pack(), self._number))
+        self.number += 1
+        self.context.effects.append(Persist(self.record.pack(), self.number))
 
     def on_persisted(self, number: int) -> None:
         """What waited for this record, or for an older one, may happen."""

@@ -126,6 +126,10 @@ class Replica:
         if seq > log.seq:
             if seq != log.seq + 1:
                 return False
+            stops = self.context.stops
+            if stops.by_creation and stops.named_update(self.creation_id, epoch, seq):
+                self.context.count("repeats_refused")
+                return False  # It stopped a node: this copy takes what came of it, by joining.
             update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
             content_bytes = self.sections.content_bytes
             if not self._apply(update):

@@ -6,9 +6,9 @@ from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.active import ActiveReplica, Answer
+from ckptd.core.closed import Closed
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do, Entry
-from ckptd.core.heartbeat import Unacknowledged
 from ckptd.core.joining import JoinSource, may_be_alone, quarantine, take_chunk, take_joined
 from ckptd.core.memory import Memory
 from ckptd.core.replica import Replica
@@ -20,8 +20,6 @@ from ckptd.core.view import View
 EARLY_FRAMES_MAX = 10_000
 ASK_AGAIN_NS = 250 * MILLISECOND_NS
 JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
-UNACKNOWLEDGED_MAX = 32
-"""Checkpoints that a heartbeat tells of; with more a reported loss is still a lower bound."""
 
 
 class Replicas:
@@ -43,6 +41,7 @@ class Replicas:
         self.ask_again_ns = 0
         self.memory = Memory(context)
         self.put_off: dict[int, int] = {}
+        self.closed = Closed(self)
         self.lossy = False
         self.early: dict[int, list[tuple[str, Frame]]] = {}
         self.early_frames = 0
@@ -62,6 +61,7 @@ class Replicas:
         self.early.clear()
         self.early_frames = 0
         for creation_id, replica in list(self.held.items()):
+            self.context.cause = replica
             replica.reports.clear()
             replica.sources.clear()
             replica.waiting_joins.clear()
@@ -77,13 +77,15 @@ class Replicas:
             elif replica.active is not None and entry.active != self.context.node_id:
                 self._resign(replica)
             elif replica.active is not None:
-                replica.active.start(self._others_in_sync(entry), entry.term)
+                replica.active.start(self.others_in_sync(entry), entry.term)
+                self.closed.look(replica)
         self.follow(directory.checkpoints)
 
     def on_serving(self) -> None:
         """Every member runs the view: what waited for that is committed."""
         for replica in self.held.values():
             if replica.active is not None:
+                self.context.cause = replica
                 replica.active.progress_ns = max(replica.active.progress_ns, self.context.now_ns)
                 replica.active.advance()
 
@@ -100,11 +102,15 @@ class Replicas:
         me = self.context.node_id
         in_sync = entry.replicas.get(me)
         replica = self.held.get(entry.creation_id)
+        if self.context.stops.shuns(entry.creation_id, me):
+            return  # It stopped this node before.
         if in_sync is None:
             return  # Perhaps not yet: its node came back, and is to take a replica. Else it is retired later.
         made = replica is None
-        if replica is not None and in_sync:
-            replica.of_past = False
+        if replica is not None:
+            self.context.cause = replica
+            if in_sync:
+                replica.of_past = False
         if replica is None:
             made_ns = entry.created_ns
             replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, made_ns)
@@ -159,7 +165,7 @@ class Replicas:
         )
         self.context.send_peer(active, frame)
 
-    def _others_in_sync(self, entry: Entry) -> list[str]:
+    def others_in_sync(self, entry: Entry) -> list[str]:
         return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
 
     def _activate(self, replica: Replica, entry: Entry) -> None:
@@ -167,7 +173,8 @@ class Replicas:
         replica.dropped = False  # Whatever it cannot follow, it catches up with before it serves.
         replica.sources.clear()
         replica.active = ActiveReplica(replica, self.answer, self.watched)
-        replica.active.start(self._others_in_sync(entry), entry.term)
+        replica.active.start(self.others_in_sync(entry), entry.term)
+        self.closed.look(replica)
         self.after_progress(replica)
 
     def _resign(self, replica: Replica) -> None:
@@ -398,6 +405,7 @@ class Replicas:
     def on_peer_lost(self, node_id: str) -> None:
         """What was under way to or from that node may not have come through."""
         for replica in self.held.values():
+            self.context.cause = replica
             replica.sources.pop(node_id, None)
             replica.waiting_joins.pop(node_id, None)
             replica.reports.pop(node_id, None)
@@ -416,6 +424,7 @@ class Replicas:
             entry = self.directory.checkpoints.get(replica.creation_id)
             if entry is None:
                 continue
+            self.context.cause = replica
             active = replica.active
             if active is not None:
                 if node_id in active.required and node_id not in active.unreported:
@@ -425,27 +434,6 @@ class Replicas:
                 # Whatever was sent on the last link, or when there was none, may be lost.
                 replica.joining_from = ""
                 self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
-
-    # -- what heartbeats say of asynchronous checkpoints
-
-    def unacknowledged(self, node_id: str) -> Unacknowledged:
-        """How far the asynchronous active replicas here have ordered, where that node may lack some of it."""
-        ordered: Unacknowledged = []
-        for creation_id, active in self.watched.items():
-            seq = active.replica.log.seq
-            if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
-                ordered.append((creation_id, seq))
-                if len(ordered) == UNACKNOWLEDGED_MAX:
-                    break
-        return ordered
-
-    def on_unacknowledged(self, ordered: Unacknowledged) -> None:
-        """Remember it: should that node be lost, it tells how much is lost with it, at least."""
-        for creation_id, seq in ordered:
-            replica = self.held.get(creation_id)
-            if replica is not None and replica.active is None:
-                replica.heard_seq = max(replica.heard_seq, seq)
-                replica.heard_epoch = self.context.epoch
 
     # -- memory
 

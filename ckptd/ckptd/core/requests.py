@@ -62,12 +62,16 @@ class Requests:
     def dispatch(self, request: Request) -> None:
         """Send a request where it belongs, or hold it."""
         context = self.context
+        context.cause = request
         if context.frozen or context.now_ns >= context.lease_until_ns or self.draining:
             self._hold(request)
             return
         creation_id = request.creation_id
         if not creation_id:
             self._dispatch_directory(request)
+            return
+        if creation_id in context.stops.closed:
+            self._hold(request)
             return
         entry = self.order.directory.checkpoints.get(creation_id)
         if entry is None:
@@ -454,6 +458,8 @@ class Requests:
         if request.put_off:
             return self._why_open_waits(request) or "the checkpoint is being opened"
         entry = self.order.directory.checkpoints.get(request.creation_id)
+        if entry is not None and entry.creation_id in self.context.stops.closed:
+            return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
         if entry is not None and entry.holders:
             return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
         return "the checkpoint's active replica is getting ready"

@@ -105,6 +105,10 @@ class Witness:
                 pass  # Clients come and go, and the wall clock moves: a witness does not mind.
         return effects
 
+    def last_words(self, now_ns: int) -> list[Effect]:
+        """A witness has nothing that others could leave alone."""
+        return []
+
     def _on_time(self) -> None:
         context, heartbeats = self.context, self.heartbeats
         context.deadline_ns = NEVER_NS

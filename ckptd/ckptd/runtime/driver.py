@@ -1,8 +1,9 @@
 """The one place that owns the core: events in, effects out, one timer.
 
 This is the hot path. What one event asks to be sent to one destination leaves in one
-write. The core never raises on what comes from outside: an exception out of it is our
-own bug, and a node that has one must not go on (fail-stop).
+write. An exception out of the core came after a change of state (`core.containment` stops
+the others): it is our own bug, and a node that has one must not go on (fail-stop). Its last
+words name what it was at (`core.stops`).
 """
 
 import asyncio
@@ -47,6 +48,9 @@ class CoreNode(Protocol):
 
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
         """Take an event; return what to do, in order."""
+
+    def last_words(self, now_ns: int, /) -> list[Effect]:
+        """`handle` raised: what is still to be done before the node ends."""
 
 
 class Outlet(Protocol):
@@ -108,6 +112,7 @@ class Driver:
             if deadline_ns < self._armed_ns:
                 self._arm(deadline_ns)
         except Exception as error:
+            self._speak_last_words()
             self.fail(type(event).__name__, error)
 
     def stop(self) -> None:
@@ -198,6 +203,13 @@ class Driver:
             self._arm(self._node.deadline_ns)
 
     # -- failure
+
+    def _speak_last_words(self) -> None:
+        """Tell the peers, and the disk, what the node was at. It may be as broken as the rest."""
+        try:
+            self._carry_out(self._node.last_words(now_ns()))
+        except Exception as error:
+            logger.critical("the node ends without its last words", exc_info=error)
 
     def fail(self, where: str, error: Exception) -> None:
         """Our own bug: the node stops, and `ended` raises it."""

@@ -116,6 +116,10 @@ class RecordedNode:
         self._write(now_ns, packed, effects)
         return effects
 
+    def last_words(self, now_ns: int, /) -> list[Effect]:
+        """The core's."""
+        return self._node.last_words(now_ns)
+
     def _write(self, now_ns: int, packed: bytes, effects: list[Effect] | None) -> None:
         def pack() -> bytes:
             digest = None if effects is None else digest_of(effects)

@@ -274,7 +274,7 @@ class SimClient:
                 self.leave_link()
                 self.connect()
             return
-        if told.code == codes.TIMEOUT:
+        if told.code in (codes.TIMEOUT, codes.LIBRARY):
             told = Told(Outcome.UNKNOWN, told.code, None, told.index, told.text)
         whole = told.code in _WHOLE or (told.code == codes.NOT_EXIST and told.index < 0)
         if whole:

@@ -27,6 +27,9 @@ LEFT_FOR_NS = 50 * MILLISECOND_NS
 """A node whose leave ends only after the faults did is started again after this."""
 
 
+RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
+"""A supervisor starts a process again that ended by its own fault."""
+
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a hook has cut is switched on again within this."""
 
@@ -152,6 +155,13 @@ class Cluster:
         self.client_links.process_gone(node_id, machine_too=False)
         if self.faults.healed:
             self.world.after(LEFT_FOR_NS, lambda: self.faults.restart(node_id))
+
+    def process_failed(self, node_id: str) -> None:
+        """A supervisor (systemd) starts it again."""
+        self.machines[node_id].stop()
+        self.network.process_gone(node_id, orderly=True)
+        self.client_links.process_gone(node_id, machine_too=False)
+        self.world.after(RESTARTED_AFTER_NS, lambda: self.faults.restart(node_id))
 
     def handled(self, node_id: str, event: Event) -> None:
         if node_id in self.hosts:

@@ -65,6 +65,8 @@ def _clients_wait(cluster: Cluster) -> str:
 
 
 def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> str:
+    if creation_id in nodes[0].context.stops.closed:
+        return ""  # It stopped nodes, and waits for an operator.
     entry = nodes[0].directory.checkpoints[creation_id]
     name = f"{entry.name.decode()} ({creation_id:x})"
     if entry.holders:

@@ -29,6 +29,10 @@ TIMER_LATE_NS: Final = MILLISECOND_NS
 """A timer fires up to this much late, as the daemon's does."""
 
 
+class Injected(Exception):
+    """A bug that a scenario put into the core (see `raising`)."""
+
+
 class Outside(Protocol):
     """Where effects go: the rest of the world, as a host sees it."""
 
@@ -55,6 +59,9 @@ class Outside(Protocol):
 
     def process_ended(self, node_id: str) -> None:
         """The process ended by itself, having handed over."""
+
+    def process_failed(self, node_id: str) -> None:
+        """The process ended by itself, by its own fault, after its last words."""
 
     def handled(self, node_id: str, event: Event) -> None:
         """A node took an event, and all that it asked for was done."""
@@ -182,11 +189,16 @@ class Host:
         node = self.node
         try:
             effects = node.handle(event, self.local_ns)
+        except Injected as error:
+            self._stop_by_fault(node, error)
+            return
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-3:])
             raise Violation(
                 "the core raised", f"node {self.node_id} on {type(event).__name__}: {error!r}\n{where}"
             ) from error
+        if "contained" in node.context.counters:
+            raise Violation("the core raised", f"node {self.node_id}: {effects}")
         self._watch_for_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
         last = -1 if self.crash_after is None or not effects else self.crash_after(effects)
@@ -201,6 +213,13 @@ class Host:
         if self.node is node:
             self._arm()
             self.outside.handled(self.node_id, event)
+
+    def _stop_by_fault(self, node: Node, error: Injected) -> None:
+        """The core raised: as the daemon does, carry out its last words and end."""
+        self.world.say(f"{self.node_id} stops by its own fault: {error}")
+        for effect in node.last_words(self.local_ns):
+            self._carry_out(effect)
+        self.outside.process_failed(self.node_id)
 
     def _watch_for_spinning(self, event: Event) -> None:
         assert self.node is not None
