@@ -5,12 +5,16 @@
                                              <-   WELCOME version, node, nonce, proof   or REFUSED
     PROOF   (only where WELCOME asks)        ->
 
-The opener may send requests right behind its PROOF. A proof is HMAC-SHA256 under the
-cluster's key of who proves, both nonces, the roles and the cluster's name, so that
-neither side's can be replayed as the other's.
+The opener may send requests right behind its PROOF. A node that was connected to by somebody
+who says that it is a peer asks back: it opens an exchange to that peer's configured address,
+`about` the nonce of the other one, and is refused where the peer did not open that.
+
+A proof is HMAC-SHA256 under the cluster's key of who proves, both nonces, the roles and
+the cluster's name, so that neither side's can be replayed as the other's.
 """
 
 import hmac
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +64,10 @@ class Greeted:
     node_id: str
     incarnation: int
     urls: tuple[str, ...]
+    nonce: bytes = field(default=b"", repr=False, compare=False)
+    """The opener's: it names this exchange."""
+    about: bytes = field(default=b"", repr=False, compare=False)
+    """The nonce of the exchange that the opener asked about; b"": it asked about none."""
 
 
 def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
@@ -70,15 +78,17 @@ def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, accepto
 class Opener:
     """The side that connected. Send `hello`, give `receive` each frame until it returns."""
 
-    def __init__(self, identity: Identity, role: int, nonce: bytes) -> None:
+    def __init__(self, identity: Identity, role: int, nonce: bytes, about: bytes = b"") -> None:
         self.identity = identity
         self.role = role
         self.nonce = nonce
+        self.about = about
 
     def hello(self) -> bytes:
         """The frame to send first."""
         me = self.identity
-        body = pack_body([MAGIC, me.cluster, self.nonce, me.node_id, me.incarnation, list(me.urls)])
+        fields = [MAGIC, me.cluster, self.nonce, me.node_id, me.incarnation, list(me.urls)]
+        body = pack_body([*fields, self.about] if self.about else fields)
         return encode_frame(Kind.HELLO, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, self.role, body)
 
     def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
@@ -113,15 +123,19 @@ class Opener:
             raise Refused(codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here")
         elif me.key:
             raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
-        return Greeted(frame.a, ROLE_PEER, node_id, frame.c, _texts(urls)), send
+        return Greeted(frame.a, ROLE_PEER, node_id, frame.c, _texts(urls), self.nonce), send
 
 
 class Acceptor:
-    """The side that was connected to. Give `receive` each frame until `greeted` is set."""
+    """The side that was connected to. Give `receive` each frame until `greeted` is set.
 
-    def __init__(self, identity: Identity, nonce: bytes) -> None:
+    `opened`: the nonces of the exchanges that this side opened itself, for who asks back.
+    """
+
+    def __init__(self, identity: Identity, nonce: bytes, opened: Container[bytes] = ()) -> None:
         self.identity = identity
         self.nonce = nonce
+        self.opened = opened
         self.greeted: Greeted | None = None
         self._awaiting_proof: tuple[Greeted, bytes] | None = None
 
@@ -138,10 +152,14 @@ class Acceptor:
             return b""
         if frame.kind != Kind.HELLO:
             raise FrameError(f"a frame of kind {frame.kind} before HELLO")
-        magic, cluster, nonce, node_id, incarnation, urls = unpack_array(frame.body, 6)[:6]
+        fields = unpack_array(frame.body, 6)
+        magic, cluster, nonce, node_id, incarnation, urls = fields[:6]
+        about = fields[6] if len(fields) > 6 else b""
         if magic != MAGIC or type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
             raise FrameError("this is no HELLO of ckptd")
         if type(cluster) is not str or type(node_id) is not str or type(incarnation) is not int:
+            raise FrameError("HELLO with fields of other types")
+        if type(about) is not bytes:
             raise FrameError("HELLO with fields of other types")
         if len(cluster) > CLUSTER_NAME_BYTES_MAX or len(node_id) > NODE_ID_BYTES_MAX:
             raise FrameError("HELLO with a name that is too long")
@@ -156,8 +174,10 @@ class Acceptor:
             raise Refused(codes.ACCESS, f"this is cluster {me.cluster!r}, not {cluster!r}")
         if frame.c == ROLE_PEER and (not node_id or node_id == me.node_id):
             raise Refused(codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}")
+        if about and about not in self.opened:
+            raise Refused(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
         version = min(frame.b, PROTOCOL_VERSION_MAX)
-        greeted = Greeted(version, frame.c, node_id, incarnation, _texts(urls))
+        greeted = Greeted(version, frame.c, node_id, incarnation, _texts(urls), nonce, about)
         proof = b""
         if me.key:
             proof = _proof(me.key, "acceptor", frame.c, me.cluster, nonce, self.nonce)

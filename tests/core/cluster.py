@@ -14,6 +14,7 @@ from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckptd.core.events import (
+    AskBack,
     AskRegister,
     ClientConnected,
     ClientLost,
@@ -52,7 +53,7 @@ WALL_OFFSET_NS = 10**18
 
 
 class Cluster(Network):
-    """`quarantined`, `lines` and `left` are what the cores asked for, in order.
+    """`quarantined`, `lines`, `left` and `asked_back` are what the cores asked for, in order.
 
     `may_contain`: the cores are made to raise before they change anything.
     `speechless`: the last words of a node that raises do not reach its peers.
@@ -65,6 +66,7 @@ class Cluster(Network):
         self.quarantined: list[tuple[str, bytes]] = []
         self.left: list[str] = []
         self.last_copies: list[str] = []
+        self.asked_back: list[tuple[str, str]] = []
         self.fences: list[tuple[str, str]] = []
         self.may_have_two_actives = False
         self.speechless = False
@@ -168,6 +170,8 @@ class Cluster(Network):
                 if (node_id, peer) not in self.cuts:
                     event = HeartbeatReceived(decode_datagram(data))
                     self.after(DELAY_NS, lambda: self.deliver(peer, event))
+            case AskBack(peer):
+                self.asked_back.append((node_id, peer))
             case SendClient(link, data):
                 self.after(DELAY_NS, lambda: self.clients[link].receive(link, data))
             case Persist(record, number):

@@ -8,8 +8,8 @@ import pytest
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
 from ckptd.core.context import Context
-from ckptd.core.events import SendHeartbeat
-from ckptd.core.heartbeat import ALONE_LEASE_NS, CLOCK_SKEW, Heartbeats
+from ckptd.core.events import AskBack, SendHeartbeat
+from ckptd.core.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
 from ckptd.core.settings import MILLISECOND_NS, Settings
 from ckptd.core.view import View, founding
 
@@ -22,14 +22,17 @@ FIRST = 100
 
 
 def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **changes: Any) -> Heartbeats:
-    """A serving member of epoch 4 among a, b and c."""
+    """A serving member of epoch 4 among a, b and c, which has met the first start of each of the others."""
     peers = tuple(other for other in ("a", "b", "c") if other != node_id)
     settings = dataclasses.replace(
         Settings(node_id, peers=peers, lease_ns=LEASE_NS, grace_ns=GRACE_NS), **changes
     )
     context = Context(settings, incarnation, now_ns, 0)
     context.epoch, context.frozen = EPOCH, False
-    return Heartbeats(context)
+    heartbeats = Heartbeats(context)
+    for peer in heartbeats.peers.values():
+        heartbeats.meet(peer, FIRST)
+    return heartbeats
 
 
 def beat(sender: Heartbeats, receiver: Heartbeats) -> Frame:
@@ -166,6 +169,7 @@ def test_an_echo_meant_for_an_older_start_of_this_node_does_not_count() -> None:
 def test_an_echo_of_another_start_of_the_member_does_not_count() -> None:
     a = node("a")
     view = founding(EPOCH, {"a": FIRST, "b": FIRST})
+    a.met(a.peers["b"], FIRST + 1)
     exchange(a, node("b", FIRST + 1))
     assert lease_until_ns(a, view) < START_NS
 
@@ -264,7 +268,7 @@ def test_heartbeats_of_another_cluster_or_of_strangers_are_ignored() -> None:
     a, b, _ = pair()
     other = node("b", cluster="another")
     assert a.receive(beat(other, a)) is None
-    assert a.peers["b"].incarnation == 0
+    assert a.peers["b"].stamp_ns == 0
     fields = unpack_body(beat(b, a).body)
     for stranger in ("z", "a", 7, None, [1]):
         frame = beat(b, a)._replace(body=pack_body([stranger, *fields[1:]]))
@@ -355,6 +359,7 @@ def test_a_newer_start_kills_the_older() -> None:
     a, b, _ = pair()
     a.receive(beat(b, a))
     late = node("b", now_ns=START_NS + 10**9)
+    assert a.met(a.peers["b"], FIRST + 5)
     a.receive(beat(node("b", FIRST + 5), a))
     assert a.proved_dead("b", FIRST)
     assert a.proved_dead("b", FIRST + 4)
@@ -380,18 +385,62 @@ def test_a_newer_start_inherits_nothing_of_the_older() -> None:
 def test_a_stamp_of_a_newer_start_counts_although_it_is_smaller() -> None:
     a, b, _ = pair()
     a.receive(beat(b, a))
+    a.met(a.peers["b"], FIRST + 1)
     assert a.receive(beat(node("b", FIRST + 1, now_ns=5), a))
+
+
+@pytest.mark.parametrize("incarnation", [FIRST - 1, FIRST + 1, 2**64 - 1])
+def test_a_heartbeat_makes_no_other_start_known(incarnation: int) -> None:
+    """One forged datagram with a huge incarnation once shut a healthy node out for good."""
+    a, b, _ = pair()
+    exchange(a, b)
+    before = dataclasses.asdict(a.peers["b"])
+    frame = beat(node("b", incarnation, now_ns=10**15), a)
+    a.context.effects.clear()
+    assert a.receive(frame) is None
+    assert dataclasses.asdict(a.peers["b"]) == {**before, "asked_back_ns": a.context.now_ns}
+    assert a.context.counters == {"heartbeats_of_unknown_start": 1}
+    assert a.context.effects == [AskBack("b")]
+    pass_time(MILLISECOND_NS, a, b)
+    assert a.receive(beat(b, a))
+
+
+def test_a_flood_of_unknown_starts_makes_a_node_ask_back_once_a_second() -> None:
+    a, _, _ = pair()
+    for number in range(100):
+        pass_time(ASK_BACK_NS // 40, a)
+        a.receive(beat(node("b", FIRST + 1 + number), a))
+    asked = [effect for effect in a.context.effects if isinstance(effect, AskBack)]
+    assert len(asked) == 3
+    assert a.context.counters == {"heartbeats_of_unknown_start": 100}
+
+
+def test_an_earlier_start_that_answers_is_not_met() -> None:
+    a, b, _ = pair()
+    assert not a.met(a.peers["b"], FIRST - 1)
+    assert a.receive(beat(b, a))
+
+
+def test_a_start_that_was_taken_for_dead_and_answers_is_alive() -> None:
+    """A firewall that refused for a moment once kept a living node out until it was started again."""
+    a, b = linked_pair()
+    assert a.refused("b")
+    pass_time(MILLISECOND_NS, a, b)
+    assert a.receive(beat(b, a)) is None
+    assert a.met(a.peers["b"], FIRST)
+    assert a.receive(beat(b, a))
+    assert a.alive("b", FIRST)
+    assert a.proved_dead("b", FIRST - 1)
 
 
 def linked_pair(**changes: Any) -> tuple[Heartbeats, Heartbeats]:
     """a hears b and had a link to it, which is gone."""
     a, b, _ = pair(**changes)
     exchange(a, b)
-    a.peers["b"].linked_incarnation = FIRST
     return a, b
 
 
-def test_a_refused_connection_proves_death_when_the_node_was_just_heard_and_once_linked() -> None:
+def test_a_refused_connection_proves_death_when_the_node_was_just_heard() -> None:
     a, _ = linked_pair()
     pass_time(LEASE_NS - 1, a)
     assert a.refused("b")
@@ -414,21 +463,18 @@ def test_a_refused_connection_proves_nothing_where_refusals_are_not_trusted() ->
     assert not a.proved_dead("b", FIRST)
 
 
-@pytest.mark.parametrize("linked_incarnation", [0, FIRST - 1, FIRST + 1])
-def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_linked(
-    linked_incarnation: int,
-) -> None:
-    a, _ = linked_pair()
-    a.peers["b"].linked_incarnation = linked_incarnation
-    assert not a.refused("b")
-    assert not a.proved_dead("b", FIRST)
-
-
 def test_a_refused_connection_proves_nothing_while_there_is_a_link() -> None:
     a, _ = linked_pair()
     a.peers["b"].connected = True
     assert not a.refused("b")
     assert not a.proved_dead("b", FIRST)
+
+
+def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_heard() -> None:
+    a, _ = linked_pair()
+    a.met(a.peers["b"], FIRST + 1)
+    assert not a.refused("b")
+    assert not a.proved_dead("b", FIRST + 1)
 
 
 def test_a_refused_connection_proves_nothing_about_who_was_never_heard() -> None:
@@ -455,6 +501,7 @@ def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None
     pass_time(MILLISECOND_NS, a, b)
     assert a.receive(beat(b, a)) is None
     assert not a.alive("b", FIRST)
+    assert a.met(a.peers["b"], FIRST + 1)
     assert a.receive(beat(node("b", FIRST + 1), a))
     assert a.alive("b", FIRST + 1)
 

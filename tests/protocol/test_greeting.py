@@ -317,12 +317,46 @@ def test_what_is_no_welcome_ends_the_connection(frame: Frame) -> None:
 
 
 def test_further_fields_of_later_versions_are_ignored() -> None:
-    body = pack_body([*unpack_array(hello().body, 6), "new"])
+    body = pack_body([*unpack_array(hello().body, 6), b"", "new"])
     acceptor = Acceptor(NODE_A, NONCE_B)
     answer = decode_datagram(acceptor.receive(Frame(Kind.HELLO, 1, 1, ROLE_PEER, body)))
     longer = answer._replace(body=pack_body([*unpack_array(answer.body, 5), "new"]))
     greeted, _ = Opener(NODE_B, ROLE_PEER, NONCE_A).receive(longer)
     assert (greeted.node_id, acceptor.greeted is not None) == ("a", True)
+
+
+# -- asking back
+
+
+def asked(about: bytes, opened: list[bytes]) -> Acceptor:
+    """Node a, which opened these exchanges, after it was asked about one of them."""
+    acceptor = Acceptor(NODE_A, NONCE_B, opened)
+    acceptor.receive(decode_datagram(Opener(NODE_B, ROLE_CLIENT, NONCE_A, about).hello()))
+    return acceptor
+
+
+def test_a_node_says_whether_it_opened_an_exchange() -> None:
+    opened = b"o" * 16
+    acceptor = asked(opened, [opened])
+    assert acceptor.greeted is not None
+    assert acceptor.greeted.about == opened
+    for others in ([], [NONCE_A]):
+        with pytest.raises(Refused, match="did not open") as refused:
+            asked(opened, others)
+        assert refused.value.code == codes.ACCESS
+
+
+def test_what_is_asked_about_is_a_nonce() -> None:
+    body = pack_body([*unpack_array(hello().body, 6), 7])
+    with pytest.raises(FrameError):
+        Acceptor(NODE_A, NONCE_B, [b"7"]).receive(Frame(Kind.HELLO, 1, 1, ROLE_CLIENT, body))
+
+
+def test_both_sides_know_the_openers_nonce() -> None:
+    acceptor = Acceptor(NODE_A, NONCE_B)
+    greeted = exchange(Opener(NODE_B, ROLE_PEER, NONCE_A), acceptor)
+    assert acceptor.greeted is not None
+    assert greeted.nonce == acceptor.greeted.nonce == NONCE_A
 
 
 # -- datagrams between daemons

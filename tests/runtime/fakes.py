@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Opener
+from ckpt_protocol.greeting import ROLE_CLIENT, Acceptor, Greeted, Identity, Opener, Refused
 from ckpt_protocol.messages import Kind, answer_ok, encode_answer
 from ckptd.core.events import (
     ClientReceived,
@@ -119,6 +119,45 @@ class RawClient:
 
 def ping(request: int, body: bytes = b"\x90") -> bytes:
     return encode_frame(Kind.PING, request, 0, request, body)
+
+
+class AtAddress:
+    """What answers at a peer's address: node `node_id`, in the start `incarnation`, which opened `opened`."""
+
+    def __init__(self, node_id: str, incarnation: int, key: bytes) -> None:
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.key = key
+        self.opened: list[bytes] = [NONCE]
+        self.port = 0
+        self.asked = 0
+        self.close: Callable[[], None] = lambda: None
+        """Stop listening."""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        identity = Identity("ckptd", self.key, self.node_id, self.incarnation)
+        acceptor, frames = Acceptor(identity, bytes(16), self.opened), FrameDecoder()
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(65536):
+                for frame in frames.feed(chunk):
+                    self.asked += 1
+                    try:
+                        writer.write(acceptor.receive(frame))
+                    except Refused as error:
+                        writer.write(error.frame())
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def at_address(node_id: str = "a", incarnation: int = 5, key: bytes = b"") -> AsyncIterator[AtAddress]:
+    """Something that answers as a peer does that is asked back."""
+    peer = AtAddress(node_id, incarnation, key)
+    server = await asyncio.start_server(peer.answer, "127.0.0.1", 0)
+    peer.port, peer.close = server.sockets[0].getsockname()[1], server.close
+    try:
+        yield peer
+    finally:
+        server.close()
 
 
 class Running:

@@ -1,19 +1,22 @@
 """Links between daemons: one per pair, replaced by a newer one, dialled or probed at once when lost."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.runtime.conftest import Lines
-from tests.runtime.fakes import NONCE, RawClient, Running, free_port, ping, running
+from tests.runtime.fakes import NONCE, AtAddress, RawClient, Running, at_address, free_port, ping, running
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, encode_frame
 from ckpt_protocol.greeting import ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
+    AskBack,
     ClosePeer,
     HeartbeatReceived,
     PeerConnected,
@@ -30,12 +33,22 @@ from ckptd.runtime.peering import connect_stream
 @contextlib.asynccontextmanager
 async def pair(directory: Path, key: bytes = b"") -> AsyncIterator[tuple[Running, Running]]:
     """Nodes a and b that have each other as peer; a dials."""
-    port = free_port()
+    at_a, at_b = (f"127.0.0.1:{free_port()}" for _ in "ab")
     async with (
-        running(directory, key, node_id="b", peers={"a": "127.0.0.1:1"}, listen=f"127.0.0.1:{port}") as b,
-        running(directory, key, node_id="a", peers={"b": f"127.0.0.1:{port}"}) as a,
+        running(directory, key, node_id="b", peers={"a": at_a}, listen=at_b) as b,
+        running(directory, key, node_id="a", peers={"b": at_b}, listen=at_a) as a,
     ):
         yield a, b
+
+
+@contextlib.asynccontextmanager
+async def waiting_for_a(directory: Path, **settings: Any) -> AsyncIterator[tuple[Running, AtAddress]]:
+    """Node b, which waits for node a to dial, and what answers at a's address."""
+    async with (
+        at_address("a") as a,
+        running(directory, node_id="b", peers={"a": f"127.0.0.1:{a.port}"}, **settings) as b,
+    ):
+        yield b, a
 
 
 async def greet_as_peer(
@@ -95,11 +108,15 @@ async def test_a_dialler_learns_that_nobody_listens(tmp_path: Path) -> None:
 
 async def test_a_waiting_node_probes_as_soon_as_the_link_is_lost(tmp_path: Path) -> None:
     """Fail-over hinges on it: end of stream, probe, refusal, all within milliseconds of a SIGKILL."""
-    port = free_port()
-    async with running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{port}"}) as b:
+    async with contextlib.AsyncExitStack() as listening:
+        a = await listening.enter_async_context(at_address("a"))
+        b = await listening.enter_async_context(
+            running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{a.port}"})
+        )
         async with b.client(greet=False) as peer:
             await greet_as_peer(peer)
             await b.node.told(PeerConnected)
+            a.close()
             before = b.node.kinds().count("PeerRefused")
         await b.node.told(PeerLost)
         await b.node.told(PeerRefused, before + 1)
@@ -146,12 +163,13 @@ async def test_a_port_that_connects_to_itself_counts_as_refused() -> None:
 
 async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path) -> None:
     async with (
-        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b,
+        waiting_for_a(tmp_path) as (b, a),
         b.client(greet=False) as first,
         b.client(greet=False) as second,
     ):
         await greet_as_peer(first, incarnation=5)
         await b.node.told(PeerConnected)
+        a.incarnation = 6
         await greet_as_peer(second, incarnation=6)
         await b.node.told(PeerConnected, 2)
         assert await first.closed()
@@ -162,17 +180,119 @@ async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path)
         assert b.daemon._peers.peerings["a"].link is not None
 
 
-async def test_a_connection_of_an_earlier_incarnation_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("incarnation", [4, 6, 2**64 - 1])
+async def test_a_peer_is_who_answers_at_its_address_and_nobody_else(
+    tmp_path: Path, incarnation: int, lines: Lines
+) -> None:
+    """One greeting with a huge incarnation once shut a healthy node out for good."""
     async with (
-        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b,
-        b.client(greet=False) as first,
-        b.client(greet=False) as stale,
+        waiting_for_a(tmp_path) as (b, _),
+        b.client(greet=False) as real,
+        b.client(greet=False) as second,
     ):
-        await greet_as_peer(first, incarnation=6)
+        await greet_as_peer(real, incarnation=5)
         await b.node.told(PeerConnected)
-        await greet_as_peer(stale, incarnation=5)
-        assert (await stale.frame()).kind == Kind.REFUSED
+        await greet_as_peer(second, incarnation=incarnation)
+        refusal = await second.frame()
+        assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.EXIST)
+        assert await second.closed()
+        await lines.said("two daemons have this node id")
+        real.send(ping(1))
+        await b.node.told(PeerReceived)
         assert "PeerLost" not in b.node.kinds()
+        assert b.daemon.counts.refused == 1
+
+
+async def test_a_connection_that_the_peer_did_not_open_is_refused(tmp_path: Path, lines: Lines) -> None:
+    """Its node id and its incarnation are no secrets."""
+    async with waiting_for_a(tmp_path) as (b, a), b.client(greet=False) as other:
+        a.opened.clear()
+        await greet_as_peer(other, incarnation=5)
+        assert (await other.frame()).a == codes.EXIST
+        await lines.said("did not open that connection")
+        assert "PeerConnected" not in b.node.kinds()
+
+
+async def test_a_peer_that_cannot_be_asked_is_not_taken_yet(tmp_path: Path) -> None:
+    peers = {"a": f"127.0.0.1:{free_port()}"}
+    async with running(tmp_path, node_id="b", peers=peers) as b, b.client(greet=False) as peer:
+        await greet_as_peer(peer)
+        assert (await peer.frame()).a == codes.TRY_AGAIN
+        assert "PeerConnected" not in b.node.kinds()
+
+
+async def test_strangers_that_claim_to_be_a_peer_do_not_keep_it_away(tmp_path: Path) -> None:
+    async with waiting_for_a(tmp_path) as (b, a), contextlib.AsyncExitStack() as clients:
+        for _ in range(20):
+            stranger = await clients.enter_async_context(b.client(greet=False))
+            await greet_as_peer(stranger, incarnation=9)
+        real = await clients.enter_async_context(b.client(greet=False))
+        await greet_as_peer(real, incarnation=5)
+        assert (await b.node.told(PeerConnected)).incarnation == 5
+        assert a.asked <= 4, "claims of one host wait in one place"
+
+
+async def test_who_asks_back_is_no_client(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        await b.node.told(PeerConnected)
+        assert "ClientConnected" not in a.node.kinds()
+
+
+async def test_another_start_at_a_peers_address_ends_the_link_to_the_one_before(tmp_path: Path) -> None:
+    """The core heard of an unknown start: the peer's name stands for another machine by now."""
+    async with waiting_for_a(tmp_path) as (b, a), b.client(greet=False) as peer:
+        await greet_as_peer(peer, incarnation=5)
+        await b.node.told(PeerConnected)
+        b.node.on[WallClockRead] = lambda event: [AskBack("a")]
+        b.daemon._driver.handle(WallClockRead(0))
+        while a.asked < 2:
+            await asyncio.sleep(0.001)
+        assert "PeerLost" not in b.node.kinds(), "the same start answers"
+        a.incarnation = 6
+        b.daemon._driver.handle(WallClockRead(0))
+        await b.node.told(PeerLost)
+        assert await peer.closed()
+
+
+async def test_a_node_that_asks_back_without_a_link_dials_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    async with running(tmp_path, peers={"b": f"127.0.0.1:{port}"}) as a:
+        await a.node.told(PeerRefused, 9)  # The pauses have grown to 250 ms by now.
+        async with at_address("b", 7) as b:
+            peering = a.daemon._peers.peerings["b"]
+            peering.resolved = ("127.0.0.1", b.port)
+            a.node.on[WallClockRead] = lambda event: [AskBack("b")]
+            a.daemon._driver.handle(WallClockRead(0))
+            assert (await a.node.told(PeerConnected)).incarnation == 7
+
+
+async def test_a_name_that_has_no_address_yet_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looked up once, when its link came up: heartbeats went nowhere for ever."""
+    known: dict[str, str] = {}
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, **more: Any) -> list[Any]:
+        if host != "node-a":
+            return real(host, port, **more)
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (known[host], port))]
+
+    async with at_address("a") as a:
+        with monkeypatch.context() as patch:
+            patch.setattr("ckptd.runtime.names.socket.getaddrinfo", look_up)
+            async with running(tmp_path, node_id="b", peers={"a": f"node-a:{a.port}"}) as b:
+                async with b.client(greet=False) as peer:
+                    await greet_as_peer(peer)
+                    assert (await peer.frame()).a == codes.TRY_AGAIN
+                assert b.daemon._peers.datagram_address("a") is None
+                known["node-a"] = "127.0.0.1"
+                async with b.client(greet=False) as peer:
+                    await greet_as_peer(peer)
+                    await b.node.told(PeerConnected)
+                assert b.daemon._peers.datagram_address("a") == ("127.0.0.1", a.port)
 
 
 @pytest.mark.parametrize("node_id", ["z", "c"], ids=["not configured", "it is we who dial"])
@@ -189,7 +309,7 @@ async def test_a_peer_that_is_not_expected_is_refused(tmp_path: Path, node_id: s
 
 @pytest.mark.parametrize("length", [3, 2**32 - 1])
 async def test_a_peer_that_sends_garbage_is_cut_off_and_may_come_again(tmp_path: Path, length: int) -> None:
-    async with running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b:
+    async with waiting_for_a(tmp_path) as (b, _):
         async with b.client(greet=False) as peer:
             await greet_as_peer(peer)
             peer.send(HEADER.pack(length, Kind.ACK, 0, 0, 0))
@@ -216,7 +336,7 @@ async def test_a_peer_with_a_wrong_key_never_connects(
 
 async def test_a_peer_that_does_not_read_is_cut_off_at_the_limit(tmp_path: Path) -> None:
     async with (
-        running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}, peer_buffer_bytes_max=1024 * 1024) as b,
+        waiting_for_a(tmp_path, peer_buffer_bytes_max=1024 * 1024) as (b, _),
         b.client(greet=False) as peer,
     ):
         await greet_as_peer(peer)
@@ -257,9 +377,8 @@ async def test_a_dialler_that_reaches_another_node_does_not_take_it_for_its_peer
 async def test_a_link_is_silent_once_the_daemon_stops_and_its_listener_closes_last(tmp_path: Path) -> None:
     """A refused connection proves a process dead, so no request may be answered after one could be seen."""
     port = free_port()
-    peers = {"a": "127.0.0.1:1"}
     async with (
-        running(tmp_path, node_id="b", peers=peers, listen=f"127.0.0.1:{port}") as b,
+        waiting_for_a(tmp_path, listen=f"127.0.0.1:{port}") as (b, _),
         b.client(greet=False) as peer,
     ):
         await greet_as_peer(peer)

@@ -36,7 +36,11 @@ class ClientLost:
 
 @dataclass(slots=True)
 class PeerConnected:
-    """The one link to a peer is up, after the first exchange. Earlier frames may be lost."""
+    """The one link to a peer is up, and this incarnation answered at the peer's configured address.
+
+    Either this node opened the first exchange to that address, or, where the peer opened it, this
+    node asked back there before it believed (ADR 17). Earlier frames may be lost.
+    """
 
     node_id: str
     incarnation: int
@@ -182,6 +186,17 @@ class SendHeartbeat:
 
 
 @dataclass(slots=True)
+class AskBack:
+    """Ask at a peer's configured address which start of it is there: somebody speaks of an unknown one.
+
+    Where it is another one than the link's, the link is ended and made anew. Where nobody
+    answers, nothing changes.
+    """
+
+    node_id: str
+
+
+@dataclass(slots=True)
 class Persist:
     """Make `record` durable in place of the last one, then tell `Persisted` (else `PersistFailed`).
 
@@ -260,6 +275,7 @@ Effect = (
     SendClient
     | SendPeer
     | SendHeartbeat
+    | AskBack
     | Persist
     | AskRegister
     | Fence

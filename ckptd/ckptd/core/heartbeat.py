@@ -3,7 +3,8 @@
 Every heartbeat carries the sender's stamp and echoes the receiver's last one. An echo in
 the same epoch acknowledges the lease from when that stamp was *sent*. Silence proves
 nothing; a newer incarnation proves that the older is dead, and so does a refused
-connection when the last heartbeats were fresh. It knows nothing of checkpoints.
+connection when the last heartbeats were fresh. Heartbeats themselves make no incarnation
+known, since anybody can send one (ADR 17). It knows nothing of checkpoints.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.events import SendHeartbeat
+from ckptd.core.events import AskBack, SendHeartbeat
+from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
 LONG_AGO_NS: Final = -(2**62)
@@ -24,6 +26,12 @@ Unacknowledged = list[tuple[int, int]]
 
 CLOCK_SKEW: Final = 50
 """Clocks of two nodes run at most one part in so many apart."""
+
+ASK_BACK_NS: Final = SECOND_NS
+"""How often heartbeats of an unknown incarnation make a node ask at the peer's address, at most.
+
+A second daemon with the peer's node id sends 40 of them a second, a hostile sender as many as it likes.
+"""
 
 ALONE_LEASE_NS: Final = NEVER_NS
 """A node alone in its view needs nobody's acknowledgement."""
@@ -40,8 +48,8 @@ class Peer:
     """When its last heartbeat came."""
     excused_ns: int = 0
     """How long of its silence since then this process was held up itself, and could not hear it."""
-    linked_incarnation: int = 0
-    """The last start of it that we had a link to."""
+    asked_back_ns: int = LONG_AGO_NS
+    """When a heartbeat of an unknown incarnation last made us ask at its address."""
     echo_given_ns: int = LONG_AGO_NS
     """When the newest heartbeat came that we echoed while we served."""
     epoch: int = 0
@@ -76,6 +84,8 @@ class Peer:
     hears: dict[str, int] = field(default_factory=dict)
     linked: dict[str, int] = field(default_factory=dict)
     """Those among them that it has a link to."""
+    knows_us: int = 0
+    """The incarnation of ours that it has met; 0: none."""
     unlinked_ns: int = NEVER_NS
     """Since when it says that it has no link to us, while we believe in one."""
     complaints: tuple[str, ...] = ()
@@ -161,14 +171,13 @@ class Heartbeats:
         if any(type(number) is not int for number in numbers):
             raise FrameError("a heartbeat with other fields")
         peer = self.peers.get(node_id) if type(node_id) is str else None
-        if peer is None or incarnation <= peer.dead_incarnation or fields[8] != self.context.settings.cluster:
-            return None
         context = self.context
+        if peer is None or fields[8] != context.settings.cluster:
+            return None
         if incarnation != peer.incarnation:
-            if incarnation < peer.incarnation:
-                return None
-            self.meet(peer, incarnation)
-        elif frame.a <= peer.stamp_ns:
+            self._note_unknown_start(peer)
+            return None
+        if incarnation <= peer.dead_incarnation or frame.a <= peer.stamp_ns:
             return None
         try:
             peer.hears = {str(other): int(inc) for other, inc, _ in hears}
@@ -184,6 +193,7 @@ class Heartbeats:
         peer.decided_epoch = decided_epoch
         peer.disk_epoch = disk_epoch
         peer.stamp_ns = frame.a
+        peer.knows_us = of_incarnation
         self._take_more(frame, fields[9:])
         peer.leaving = bool(flags & 1)
         peer.left = bool(flags & 2)
@@ -214,6 +224,28 @@ class Heartbeats:
         except (TypeError, ValueError):
             raise FrameError("a heartbeat with other fields") from None
 
+    def _note_unknown_start(self, peer: Peer) -> None:
+        """A heartbeat names a start of a peer that we have not met: no reason to believe it, but to ask.
+
+        One forged datagram with a huge incarnation once shut a healthy node out for good.
+        """
+        context = self.context
+        context.count("heartbeats_of_unknown_start")
+        if context.now_ns - peer.asked_back_ns >= ASK_BACK_NS:
+            peer.asked_back_ns = context.now_ns
+            context.effects.append(AskBack(peer.node_id))
+
+    def met(self, peer: Peer, incarnation: int) -> bool:
+        """This start of a peer answered at the peer's address; False where we know of a later start."""
+        if incarnation < peer.incarnation:
+            return False
+        if incarnation > peer.incarnation:
+            self.meet(peer, incarnation)
+        elif incarnation <= peer.dead_incarnation:
+            peer.dead_incarnation = incarnation - 1
+            self.context.log(f"node {peer.node_id} was taken for dead, and is alive", "warning")
+        return True
+
     def meet(self, peer: Peer, incarnation: int) -> None:
         """A newer start of a node: every older one is dead."""
         if peer.incarnation > peer.dead_incarnation:
@@ -226,7 +258,7 @@ class Heartbeats:
         peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
         peer.leaving = peer.left = peer.member = peer.forgetful = peer.full = peer.disk_fails = False
         peer.excused_ns = 0
-        peer.hears, peer.linked, peer.complaints = {}, {}, ()
+        peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
 
     def refused(self, node_id: str) -> bool:
         """A connection was refused; True when that proves the node's last start dead.
@@ -241,7 +273,7 @@ class Heartbeats:
         lease_ns = context.settings.lease_ns
         if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= lease_ns:
             return False
-        if peer.connected or peer.linked_incarnation != peer.incarnation:
+        if peer.connected:
             # This dial may have begun before that start of the node listened at all.
             return False
         peer.dead_incarnation = peer.incarnation
@@ -277,11 +309,13 @@ class Heartbeats:
         """Whether only this end believes in the link to a peer: it is to be ended, and made anew.
 
         After a cut one end may have given the connection up, and the other, with nothing to
-        send, never learns it: each then waited for the other to dial.
+        send, never learns it: each then waited for the other to dial. Who never met this start of
+        ours has no link to it either.
         """
         context = self.context
-        heard = peer.hears.get(context.node_id) == context.incarnation and not peer.leaving
-        if not peer.connected or not heard or peer.linked.get(context.node_id) == context.incarnation:
+        me, us = context.node_id, context.incarnation
+        says_so = peer.knows_us != us or (peer.hears.get(me) == us and not peer.leaving)
+        if not peer.connected or not says_so or peer.linked.get(me) == us:
             peer.unlinked_ns = NEVER_NS
         elif peer.unlinked_ns == NEVER_NS:
             peer.unlinked_ns = context.now_ns

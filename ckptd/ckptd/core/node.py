@@ -300,11 +300,9 @@ class Node:
 
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
         peer = self.heartbeats.peers.get(node_id)
-        if peer is None or incarnation < peer.incarnation:
+        if peer is None or not self.heartbeats.met(peer, incarnation):
             return
-        if incarnation > peer.incarnation:
-            self.heartbeats.meet(peer, incarnation)
-        peer.connected, peer.linked_incarnation, peer.urls = True, incarnation, urls
+        peer.connected, peer.urls = True, urls
         self.context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
         self.stopping.on_peer_connected(node_id)  # Before anything that it might join by.

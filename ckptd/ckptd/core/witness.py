@@ -81,11 +81,10 @@ class Witness:
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls) if node_id in peers:
                 peer = peers[node_id]
-                if incarnation > peer.incarnation:
-                    self.heartbeats.meet(peer, incarnation)
-                peer.connected, peer.linked_incarnation, peer.urls = True, incarnation, urls
-                context.log(f"node {node_id} is connected")
-                self.heartbeats.send(peer)
+                if self.heartbeats.met(peer, incarnation):
+                    peer.connected, peer.urls = True, urls
+                    context.log(f"node {node_id} is connected")
+                    self.heartbeats.send(peer)
             case PeerLost(node_id) if node_id in peers:
                 peers[node_id].connected = False
                 context.log(f"node {node_id} is not connected any more", "warning")

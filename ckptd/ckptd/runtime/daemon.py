@@ -229,7 +229,7 @@ class Daemon:
             family=family,
         )
         self._peers = Peers(config.other_nodes, surroundings)
-        self._host.send_with(self._key, self._datagrams, self._peers.datagram_address)
+        self._host.send_with(self._key, self._datagrams, self._peers)
         self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
         self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
 

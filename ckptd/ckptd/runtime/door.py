@@ -33,7 +33,7 @@ class Door:
 
     def accept(self) -> Stranger:
         """The protocol factory of every listening socket."""
-        return Stranger(self._identity, self._came, self._gone, self._taken)
+        return Stranger(self._identity, self._came, self._gone, self._taken, self._peers.opened)
 
     def close(self) -> None:
         """Take nobody in any more: who still comes is closed at once."""
@@ -73,7 +73,9 @@ class Door:
 
     def _taken(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         try:
-            if greeted.role == ROLE_CLIENT:
+            if greeted.about:
+                transport.close()  # It asked who is here, and knows now.
+            elif greeted.role == ROLE_CLIENT:
                 prepare_stream(transport)
                 link = ClientLink(self._clients, transport)
                 transport.set_protocol(link)

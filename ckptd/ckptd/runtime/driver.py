@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ckptd.core.events import (
+    AskBack,
     AskRegister,
     CloseClient,
     ClosePeer,
@@ -77,6 +78,9 @@ class Host(Protocol):
 
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
         """Send a datagram to a peer."""
+
+    def ask_back(self, node_id: str) -> None:
+        """Ask at a peer's address who is there; a link to another start of it is made anew."""
 
     def quarantine(self, name: str, content: bytes) -> None:
         """Keep a file; need not be done on return."""
@@ -148,6 +152,8 @@ class Driver:
         match effect:
             case SendHeartbeat(node_id, data):
                 self._host.send_heartbeat(node_id, data)
+            case AskBack(node_id):
+                self._host.ask_back(node_id)
             case Persist(record, number):
                 self._host.persist(record, number)
             case AskRegister():

@@ -6,7 +6,7 @@ not know what a client or a peer says later.
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final, cast
 
 from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError, decode_datagram
@@ -50,9 +50,13 @@ class Stranger(asyncio.Protocol):
         came: Callable[["Stranger"], None],
         gone: Callable[["Stranger", Exception | None], None],
         taken: Taken,
+        opened: Container[bytes] = (),
     ) -> None:
-        """`gone` is called once it is a stranger no more: known, refused (why) or just away."""
-        self._acceptor = Acceptor(identity, new_nonce())
+        """`gone` is called once it is a stranger no more: known, refused (why) or just away.
+
+        `opened`: the nonces of the exchanges that this node opened, for a peer that asks back.
+        """
+        self._acceptor = Acceptor(identity, new_nonce(), opened)
         self._came = came
         self._gone = gone
         self._taken = taken
@@ -108,8 +112,10 @@ class Greeter(asyncio.Protocol):
     own bug.
     """
 
-    def __init__(self, identity: Identity, role: int, taken: Taken) -> None:
-        self._opener = Opener(identity, role, new_nonce())
+    def __init__(
+        self, identity: Identity, role: int, taken: Taken, about: bytes = b"", nonce: bytes = b""
+    ) -> None:
+        self._opener = Opener(identity, role, nonce or new_nonce(), about)
         self._taken = taken
         self._held = b""
         self._transport: asyncio.Transport | None = None

@@ -13,6 +13,7 @@ from ckptd.runtime.driver import Driver
 from ckptd.runtime.errands import Errands
 from ckptd.runtime.fence import FenceHook
 from ckptd.runtime.logs import Seldom, logger
+from ckptd.runtime.peers import Peers
 from ckptd.runtime.record_writer import RecordWriter
 from ckptd.runtime.register import Register
 from ckptd.runtime.state import StateDirectory
@@ -41,13 +42,13 @@ class CoreHost:
         self._key = b""
         self._datagrams: Datagrams
         self._address: Callable[[str], SocketAddress | None]
+        self._ask_back: Callable[[str], None]
         self._tell: Callable[[Event], None]
 
-    def send_with(
-        self, key: bytes, datagrams: Datagrams, address: Callable[[str], SocketAddress | None]
-    ) -> None:
-        """Have heartbeats go out sealed with `key`; `address` is where a peer's go, None for nowhere yet."""
-        self._key, self._datagrams, self._address = key, datagrams, address
+    def send_with(self, key: bytes, datagrams: Datagrams, peers: Peers) -> None:
+        """Have heartbeats go out sealed with `key`, and questions about peers be asked."""
+        self._key, self._datagrams = key, datagrams
+        self._address, self._ask_back = peers.datagram_address, peers.ask_back
 
     def serve(self, driver: Driver) -> None:
         """Tell this driver's core how everything ended."""
@@ -63,6 +64,9 @@ class CoreHost:
         address = self._address(node_id)
         if address is not None:
             self._datagrams.send(seal(self._key, data), address)
+
+    def ask_back(self, node_id: str) -> None:
+        self._ask_back(node_id)
 
     def quarantine(self, name: str, content: bytes) -> None:
         self.errands.start(self._write_quarantine(name, content), to_its_end=True)

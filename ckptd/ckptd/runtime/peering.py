@@ -4,29 +4,33 @@ The node with the smaller node id dials. The other one waits, and while the link
 it probes: it connects only to learn whether that is refused, since a refused connection
 can prove that the peer's process is dead. Fail-over hinges on this: SIGKILL ends a link
 within milliseconds, and the probe that follows *at once* takes less than one more.
+
+Nobody is taken for the peer because it says so: what answers at the peer's configured
+address is the peer (`asking_back`, ADR 17). Its name is looked up again for every question.
 """
 
 import asyncio
 import contextlib
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
 from ckptd.core.events import PeerConnected, PeerLost, PeerRefused
-from ckptd.runtime.addresses import HostPort, SocketAddress, address_query
+from ckptd.runtime.addresses import HostPort, SocketAddress
+from ckptd.runtime.asking_back import Claim, Claims, ask_who, explain
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clock import now_ns
+from ckptd.runtime.connecting import connect_stream
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.driver import Driver
-from ckptd.runtime.first_exchange import FIRST_EXCHANGE_LIMIT_S, Greeter
+from ckptd.runtime.first_exchange import FIRST_EXCHANGE_LIMIT_S, Greeter, new_nonce
 from ckptd.runtime.logs import Seldom, logger
+from ckptd.runtime.names import look_up
 from ckptd.runtime.peer_link import PeerLink
-
-CONNECT_LIMIT_S: Final = 1.0
-"""A SYN that is lost is sent again after a second anyway; a cut that heals is noticed within this."""
 
 BACK_OFF_MIN_S: Final = 0.005
 BACK_OFF_MAX_S: Final = 0.25
@@ -40,30 +44,10 @@ that died soon after its start was proved dead up to 250 ms late, by the back-of
 KEEP_AGAIN_S: Final = 1.0
 """After an exception that nobody expected."""
 
+ASK_PAUSE_S: Final = 0.02
+"""Between two questions at a peer's address: strangers that claim to be it make us ask no more often."""
+
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
-
-async def resolve(host_port: HostPort, family: int) -> SocketAddress:
-    """An address of a peer that a socket of `family` can use. Raises: OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(**address_query(host_port, family))
-    address: SocketAddress = found[0][4]
-    return address
-
-
-async def connect_stream(address: SocketAddress, family: int) -> socket.socket:
-    """A connected TCP socket. Raises: ConnectionRefusedError; OSError; TimeoutError."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        async with asyncio.timeout(CONNECT_LIMIT_S):
-            await asyncio.get_running_loop().sock_connect(sock, address)
-        # A port of the ephemeral range can connect to itself when nobody listens there.
-        if sock.getsockname() == sock.getpeername():
-            raise ConnectionRefusedError(f"only we ourselves are at {address}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,6 +62,9 @@ class Surroundings:
     buffer_bytes_max: int
     family: int
     """Of our own sockets, AF_INET or AF_INET6."""
+
+    opened: dict[bytes, None] = field(default_factory=dict)
+    """The nonces of the exchanges with peers that we opened and hold to: for a peer that asks back."""
 
 
 class Peering:
@@ -94,6 +81,12 @@ class Peering:
         self._driver = surroundings.driver
         self._seldom = surroundings.seldom
         self._family = surroundings.family
+        self._met_at: SocketAddress | None = None
+        """Where the start of it that we know answered: a refusal elsewhere proves nothing about it."""
+        self._nonce = b""
+        self._claims = Claims()
+        self._doubted = False
+        self._asked = asyncio.Event()
         self._changed = asyncio.Event()
         self._since_ns = now_ns()
         """When the link came up, or went."""
@@ -101,13 +94,22 @@ class Peering:
 
     # -- the link
 
-    def connect(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-        """Take a new connection; it replaces the one there is."""
-        old, self.link = self.link, None
-        if old is not None:
-            old.replace()
-            self._driver.peers.pop(self.node_id, None)
-            self._driver.handle(PeerLost(self.node_id))
+    def claim(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+        """Somebody connected and says that it is this peer: hold it, and ask at the peer's address."""
+        self._claims.add(Claim(transport, greeted, rest))
+        self._asked.set()
+
+    def look_again(self) -> None:
+        """Somebody speaks of another start of this peer: ask at its address who is there."""
+        self._doubted = True
+        self._asked.set()
+
+    def _connect(
+        self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
+    ) -> None:
+        """Take a new connection to who answered at `address`; it replaces the one there is."""
+        self._drop()
+        self.resolved = self._met_at = address
         around = self._surroundings
         link = PeerLink(
             transport, greeted, self._driver, around.counts, self._seldom, around.buffer_bytes_max, self._lost
@@ -122,6 +124,15 @@ class Peering:
         if rest:
             link.data_received(rest)
 
+    def _drop(self) -> None:
+        """End the link, if there is one: another takes its place."""
+        old, self.link = self.link, None
+        if old is not None:
+            old.replace()
+            self._since_ns = now_ns()
+            self._driver.peers.pop(self.node_id, None)
+            self._driver.handle(PeerLost(self.node_id))
+
     def _lost(self, link: PeerLink) -> None:
         if link is not self.link:
             return
@@ -135,21 +146,27 @@ class Peering:
 
     def close(self) -> list[asyncio.Future[None]]:
         """End the link; the future is set when what was written has gone out."""
+        self._claims.close()
         link, self.link = self.link, None
         return [] if link is None else [link.end()]
 
     # -- getting it back
 
     async def keep(self) -> None:
-        """Dial or probe whenever the link is lost."""
+        """Dial or probe whenever the link is lost, and ask who is there whenever somebody claims to be."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again_and_again(self._keep_link))
+            tasks.create_task(self._again_and_again(self._answer_doubts))
+
+    async def _again_and_again(self, run: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self._keep()
+                await run()
             except Exception as error:  # (A name that cannot be encoded, say.)
                 contained(self._surroundings.counts, self._seldom, f"the tie to node {self.node_id}", error)
                 await asyncio.sleep(KEEP_AGAIN_S)
 
-    async def _keep(self) -> None:
+    async def _keep_link(self) -> None:
         back_off_s = BACK_OFF_MIN_S
         while True:
             self._changed.clear()
@@ -181,13 +198,13 @@ class Peering:
 
     async def _attempt(self) -> bool:
         """Dial or probe once; whether the peer (or something in its place) was reached."""
+        address = self.resolved
         try:
-            if self.resolved is None:
-                self.resolved = await resolve(self.address, self._family)
-            sock = await connect_stream(self.resolved, self._family)
+            if address is None:
+                address = self.resolved = await look_up(self.address, self._family)
+            sock = await connect_stream(address, self._family)
         except ConnectionRefusedError:
-            if self.link is None:
-                self._driver.handle(PeerRefused(self.node_id))
+            self._note_refused(address)
         except OSError as error:
             logger.debug("node %s at %s cannot be reached: %s", self.node_id, self.address, error)
         else:
@@ -196,23 +213,37 @@ class Peering:
                 with contextlib.closing(sock), contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 return True
-            return await self._greet(sock)
-        if self.address.ip is None:
+            return await self._greet(sock, address)
+        if self.address.ip is None and self.link is None:
             # A name may stand for another address after a restart, but the last one was asked first.
             self.resolved = await self._resolve_again()
         return False
 
+    def _note_refused(self, address: SocketAddress | None) -> None:
+        """Nothing listens at that address of the peer's, which matters if we met the peer there."""
+        if self.link is None and self._met_at in (None, address):
+            self._driver.handle(PeerRefused(self.node_id))
+
     async def _resolve_again(self) -> SocketAddress | None:
         try:
-            return await resolve(self.address, self._family)
+            return await look_up(self.address, self._family)
         except OSError as error:
             self._seldom.warn(
-                "peer name", f"node {self.node_id}: {self.address.host} has no address: {error.strerror}"
+                f"name of {self.node_id}",
+                f"node {self.node_id}: {self.address.host} has no address: {error.strerror or error}",
             )
             return self.resolved
 
-    async def _greet(self, sock: socket.socket) -> bool:
-        greeter = Greeter(self._identity, ROLE_PEER, self._taken)
+    async def _greet(self, sock: socket.socket, address: SocketAddress) -> bool:
+        opened = self._surroundings.opened
+        opened.pop(self._nonce, None)
+        self._nonce = new_nonce()
+        opened[self._nonce] = None
+
+        def taken(transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+            self._taken(transport, greeted, rest, address)
+
+        greeter = Greeter(self._identity, ROLE_PEER, taken, nonce=self._nonce)
         try:
             async with asyncio.timeout(FIRST_EXCHANGE_LIMIT_S):
                 await asyncio.get_running_loop().create_connection(lambda: greeter, sock=sock)
@@ -233,11 +264,69 @@ class Peering:
             greeter.give_up()
         return self.link is not None
 
-    def _taken(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def _taken(
+        self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
+    ) -> None:
         if greeted.node_id == self.node_id:
-            self.connect(transport, greeted, rest)
+            self._connect(transport, greeted, rest, address)
             return
         transport.abort()
         self._seldom.warn(
             f"greeting {self.node_id}", f"{self.address} is node {greeted.node_id!r}, not {self.node_id!r}"
         )
+
+    # -- who is there
+
+    async def _answer_doubts(self) -> None:
+        """Judge those that say that they are the peer, one question at a time."""
+        while True:
+            await self._asked.wait()
+            claim = self._claims.take()
+            if claim is not None:
+                await self._judge(claim)
+            elif self._doubted:
+                self._doubted = False
+                await self._look_again()
+            else:
+                self._asked.clear()
+                continue
+            await asyncio.sleep(ASK_PAUSE_S)
+
+    async def _judge(self, claim: Claim) -> None:
+        """Take a connection, or refuse it, by what answers at the peer's address."""
+        address, found = await self._ask_there(claim.greeted.nonce)
+        if claim.transport.is_closing():
+            return
+        refused = explain(self.node_id, self.address, claim.greeted, found)
+        if refused is None and address is not None:
+            self._connect(claim.transport, claim.greeted, claim.rest, address)
+            claim.transport.resume_reading()
+        elif refused is not None:
+            self._surroundings.counts.refused += 1
+            self._seldom.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
+            claim.refuse(refused)
+
+    async def _look_again(self) -> None:
+        if self.link is None:
+            self._changed.set()  # Dial at once; who does not dial waits for the peer, which does.
+            return
+        link = self.link
+        _, found = await self._ask_there()
+        other = isinstance(found, Greeted) and found.node_id == self.node_id
+        if other and found.incarnation != link.greeted.incarnation and self.link is link:  # type: ignore[union-attr]
+            logger.warning("another start of node %s answers at %s", self.node_id, self.address)
+            self._drop()
+            self.resolved = None
+            self._changed.set()
+
+    async def _ask_there(self, about: bytes = b"") -> tuple[SocketAddress | None, Greeted | Exception]:
+        """Who answers at the peer's address as it is now, and where that is."""
+        address = None
+        try:
+            address = await look_up(self.address, self._family)
+            return address, await ask_who(self._identity, address, self._family, about)
+        except ConnectionRefusedError as error:
+            self._note_refused(address)
+            return address, error
+        except (Refused, FrameError, OSError) as error:
+            return address, error

@@ -15,10 +15,11 @@ class Peers:
         self.peerings = {
             node_id: Peering(node_id, address, surroundings) for node_id, address in addresses.items()
         }
+        self.opened = surroundings.opened
         self._node_id = surroundings.identity.node_id
 
     def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-        """Take a peer that came to us. Raises: Refused."""
+        """Take a connection that claims to be a peer's; it counts once that is known. Raises: Refused."""
         me, node_id = self._node_id, greeted.node_id
         peering = self.peerings.get(node_id)
         if peering is None:
@@ -26,10 +27,11 @@ class Peers:
         if peering.dials:
             # One link per pair: two that cross would replace each other for ever.
             raise Refused(codes.BAD_OPERATION, f"node {me!r} dials node {node_id!r}, not the other way round")
-        link = peering.link
-        if link is not None and greeted.incarnation < link.greeted.incarnation:
-            raise Refused(codes.ACCESS, f"node {node_id!r} is connected with a later incarnation")
-        peering.connect(transport, greeted, rest)
+        peering.claim(transport, greeted, rest)
+
+    def ask_back(self, node_id: str) -> None:
+        """Ask at a peer's address who is there (`AskBack`)."""
+        self.peerings[node_id].look_again()
 
     def datagram_address(self, node_id: str) -> SocketAddress | None:
         """Where a peer's heartbeats go; None while its name has no address."""

@@ -5,12 +5,12 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Refused
+from ckpt_protocol.greeting import Identity, Refused
 from ckptd.runtime.addresses import HostPort
+from ckptd.runtime.asking_back import ask_who
 from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.first_exchange import Greeter
 from ckptd.runtime.logs import logger
-from ckptd.runtime.peering import connect_stream, resolve
+from ckptd.runtime.names import look_up
 
 ANSWER_LIMIT_S: Final = 0.3
 """A peer that does not answer in this time may be down, and we must start all the same."""
@@ -38,12 +38,9 @@ async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: 
 
 async def _ask(identity: Identity, address: HostPort, family: int) -> str | None:
     """ "" where the peer agrees, why where it does not, None where it does not answer."""
-    greeter = Greeter(identity, ROLE_CLIENT, lambda transport, greeted, rest: transport.abort())
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
-            sock = await connect_stream(await resolve(address, family), family)
-            await asyncio.get_running_loop().create_connection(lambda: greeter, sock=sock)
-            await greeter.outcome
+            await ask_who(identity, await look_up(address, family), family)
     except Refused as error:
         return error.text if error.code in (codes.ACCESS, codes.VERSION) else None
     except FrameError:
@@ -52,6 +49,4 @@ async def _ask(identity: Identity, address: HostPort, family: int) -> str | None
         # Most are OSErrors: nobody is there. Anything else is for the peering to say, again and again.
         logger.debug("asking %s: %s", address, error)
         return None
-    finally:
-        greeter.give_up()
     return ""

@@ -133,6 +133,9 @@ class Cluster:
     def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
         self.network.send_datagram(sender, node_id, data)
 
+    def ask_back(self, sender: str, node_id: str) -> None:
+        self.network.ask_back(sender, node_id)
+
     def close_peer(self, sender: str, node_id: str) -> None:
         self.network.close(sender, node_id)
 

@@ -42,6 +42,9 @@ class Outside(Protocol):
     def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
         """A datagram for a peer."""
 
+    def ask_back(self, sender: str, node_id: str) -> None:
+        """Ask at a peer's address who is there."""
+
     def close_peer(self, sender: str, node_id: str) -> None:
         """End the link to a peer."""
 
@@ -236,6 +239,8 @@ class Host:
                 self.outside.send_peer(self.node_id, node_id, data)
             case events.SendHeartbeat(node_id, data):
                 self.outside.send_heartbeat(self.node_id, node_id, data)
+            case events.AskBack(node_id):
+                self.outside.ask_back(self.node_id, node_id)
             case events.SendClient(link, data):
                 self.outside.send_client(link, data)
             case events.Persist(record, number):

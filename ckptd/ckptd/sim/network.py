@@ -3,7 +3,8 @@
 A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link
 times out; a process that dies sends the end of the stream behind a part of what was
 under way; a machine that loses power sends nothing. The node with the smaller id dials,
-the other one probes, as the daemon does.
+the other one probes, as the daemon does. Who is dialled asks back at the dialler's address
+before it takes the link: only what answers there counts.
 """
 
 from collections import deque
@@ -282,6 +283,8 @@ class Network:
     def _reach(self, node_id: str, peer: str, incarnation: int) -> None:
         """A connection attempt arrives at the peer's machine."""
         there = self.hosts[peer]
+        if self.hosts[node_id].incarnation != incarnation or not self.hosts[node_id].running:
+            return
         back = (peer, node_id)
         if self.is_cut(back) or not there.powered:
             return
@@ -290,12 +293,32 @@ class Network:
             last = there.incarnation
             self.world.after(delay_ns, lambda: self._refused(node_id, peer, incarnation, last))
         elif node_id < peer and not there.paused and not there.busy:
-            self.lose(peer, node_id, self.ends.get(back))
-            link = PeerLink(node_id, peer)
-            link.streams[peer].last_ns = self.world.now_ns + delay_ns
-            self.ends[back] = link
-            self.world.after(delay_ns, lambda: self._connected(node_id, peer, incarnation, link))
-            there.deliver(PeerConnected(node_id, incarnation, (f"sim://{node_id}",)))
+            asks, round_trip_ns = there.incarnation, delay_ns + self.delay_ns((node_id, peer))
+            self.world.after(round_trip_ns, lambda: self._answered(node_id, peer, incarnation, asks))
+
+    def _answered(self, node_id: str, peer: str, incarnation: int, asked: int) -> None:
+        """Who was dialled has asked back: it takes the link of the process that answered, and no other."""
+        here, there = self.hosts[node_id], self.hosts[peer]
+        way, back = (node_id, peer), (peer, node_id)
+        if here.incarnation != incarnation or not here.running or here.paused or here.busy:
+            return
+        if there.incarnation != asked or not there.running or there.paused or there.busy:
+            return
+        if self.is_cut(way) or self.is_cut(back):
+            return
+        self.lose(peer, node_id, self.ends.get(back))
+        link, delay_ns = PeerLink(node_id, peer), self.delay_ns(back)
+        link.streams[peer].last_ns = self.world.now_ns + delay_ns
+        self.ends[back] = link
+        self.world.after(delay_ns, lambda: self._connected(node_id, peer, incarnation, link))
+        there.deliver(PeerConnected(node_id, incarnation, (f"sim://{node_id}",)))
+
+    def ask_back(self, node_id: str, peer: str) -> None:
+        """A node asks at a peer's address who is there: without a link it dials."""
+        host = self.hosts[node_id]
+        way = (node_id, peer)
+        if way not in self.ends and node_id < peer and not self.is_cut(way):
+            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, host.incarnation))
 
     def _refused(self, node_id: str, peer: str, incarnation: int, last: int) -> None:
         host = self.hosts[node_id]
