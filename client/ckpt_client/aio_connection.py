@@ -78,6 +78,7 @@ class AsyncConnection:
         self._users = 0
         self._closing = False
         self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
+        self._session.keeps_up = True
         self._waiters: dict[int, Callable[[Call], None]] = {}
         self._link: _Link | None = None
         self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from ckpt_protocol.messages import Kind
+
 MILLISECOND_NS: Final = 1_000_000
 NEVER_NS: Final = 2**63
 """A time that does not come."""
@@ -67,6 +69,14 @@ class Call:
         self.payload: Any = None
         self.index = -1
         self.text = ""
+
+    @property
+    def needs_no_session(self) -> bool:
+        """Whether a node answers it to whoever greeted it, also when it cannot serve and ATTACH would wait.
+
+        A PING with a handle waits for the session.
+        """
+        return self.kind == Kind.DESCRIBE or (self.kind == Kind.PING and not self.handle)
 
     @property
     def maybe_applied(self) -> bool:

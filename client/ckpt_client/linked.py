@@ -13,7 +13,7 @@ from ckpt_client.address import Address
 from ckpt_client.attachment import RESEND_NS, Attachment, State, members_of
 from ckpt_client.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS, Call, pause_after
 from ckpt_client.route import Route
-from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, Silence
+from ckpt_client.silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SILENT_NS, Silence
 from ckpt_client.unanswered import ORPHAN_NS, READ_ONLY, Unanswered
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -48,9 +48,6 @@ _OK_BODY: Final = answer_ok()
 _EMPTY_BODY: Final = pack_body([])
 _unpack_header = HEADER.unpack_from
 
-# A node answers these to whoever greeted it, also when it cannot serve and ATTACH would wait.
-_NEEDS_NO_SESSION: Final = frozenset((Kind.DESCRIBE, Kind.PING))
-
 _GREETED: Final = frozenset((State.GREETED, State.ATTACHING, State.ATTACHED))
 _FINAL_REFUSALS: Final = (codes.ACCESS, codes.VERSION)
 
@@ -75,6 +72,9 @@ class LinkedSession(Unanswered):
 
         self.notices: list[str] = []
         """What is to be logged: where the session went, and why."""
+
+        self.keeps_up = False
+        """Whether the node is to show that it lives while nobody asks anything."""
 
         self._follows = False
         self._attachment = Attachment(session_id, identity)
@@ -151,11 +151,26 @@ class LinkedSession(Unanswered):
         wake_ns = now_ns + (timeout_ns if timeout_ns < QUIET_NS else QUIET_NS)
         if wake_ns < self.wake_ns:
             self.wake_ns = wake_ns
-        if self.attached or (kind in _NEEDS_NO_SESSION and self.state in _GREETED):
+        if self.attached or (self.state in _GREETED and call.needs_no_session):
             self._send(call, now_ns)
         elif self.state is State.GREETED:
             self._attach(now_ns)
         return call
+
+    def ask_for_life(self, now_ns: int) -> bool:
+        """Nobody asks anything: have the node show that it lives. Return True if it owes an answer."""
+        if not self.calls and not self._silence.unanswered:
+            if now_ns - self._silence.since_ns < KEEP_UP_NS:
+                return False
+            self._silence.begin(now_ns)
+            self._ping(now_ns)
+            self._silence.unanswered = True
+        return True
+
+    @property
+    def owed_life(self) -> bool:
+        """Whether the node owes an answer to a PING that nobody waits for, or to a caller who gave up."""
+        return self._silence.unanswered
 
     def abandon(self, call: Call, now_ns: int) -> None:
         """The caller no longer waits. What may have been done stays so, but what an OPEN opens is closed."""
@@ -341,7 +356,7 @@ class LinkedSession(Unanswered):
         self.state = State.GREETED
         needs_session = not self._attachment.fresh
         for call in tuple(self.calls.values()):
-            if call.kind in _NEEDS_NO_SESSION:
+            if call.needs_no_session:
                 self._send(call, now_ns)
             else:
                 needs_session = True
@@ -531,6 +546,8 @@ class LinkedSession(Unanswered):
             self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
         elif awaiting and self.state in _GREETED and now_ns >= self._silence.next_ping_ns:
             self._ping(now_ns)
+        elif self.keeps_up and not awaiting and self.state is State.ATTACHED:
+            self.ask_for_life(now_ns)
         elif now_ns >= self._attachment.retry_ns:
             again = (
                 self._attachment.hello_again
@@ -574,6 +591,8 @@ class LinkedSession(Unanswered):
             wake_ns = min(wake_ns, self._silence.since_ns + self._patience_ns)
             if self.state in _GREETED:
                 wake_ns = min(wake_ns, self._silence.next_ping_ns)
+        elif self.keeps_up and self.state is State.ATTACHED:
+            wake_ns = min(wake_ns, self._silence.since_ns + KEEP_UP_NS)
         if self._route.has_others:
             wake_ns = min(wake_ns, self._refused_since_ns + self._refusals_ns)
         return min(wake_ns, self._attachment.retry_ns)

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ckpt_client import calls
 from ckpt_client.blocking import Connection
@@ -24,6 +24,9 @@ from ckpt_client.errors import CheckpointEnded, CheckpointError, CheckpointKeyEr
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from ckpt_client.keeping import KeptConnection
 
 logger = logging.getLogger("aspCheckpoint")
 
@@ -52,7 +55,7 @@ class OpenTable:
     _timeout_ns: int
     autoActivate: bool
 
-    def __init__(self, name: Key, connection: Connection) -> None:
+    def __init__(self, name: Key, connection: Connection, keep_alive: bool = False) -> None:
         self.ckptName = name
         self._connection = connection
         self._call_service = connection.call
@@ -60,6 +63,8 @@ class OpenTable:
         self._handle = self._creation_id = 0
         self._closed = False
         self._reopened = 0
+        self._keep_alive = keep_alive
+        self._to_tell: SaAisError | None = None
         self._reopening = threading.RLock()
         _tables.add(self)
 
@@ -81,6 +86,10 @@ class OpenTable:
         handle, self._attributes = calls.opened_of(payload)
         self._creation_id = payload[1]
         self._handle = handle
+        if self._keep_alive:
+            from ckpt_client import keeping
+
+            keeping.keeper.keep(self)
 
     def _reopened_handle(self, timeout_ns: int, lost: int = 0) -> int:
         """Open the checkpoint again where the table has no handle, or `lost` it. Threads take turns."""
@@ -98,6 +107,9 @@ class OpenTable:
             self._reopening.release()
 
     def _open_again(self, timeout_ns: int) -> None:
+        if self._to_tell is not None:
+            refusal, self._to_tell = self._to_tell, None
+            raise refusal
         connection = self._connection
         connection.renew()
         if not self._creation_id:
@@ -121,6 +133,26 @@ class OpenTable:
             self._take_opened(payload)
         self._reopened += 1
         connection.notices.tell(calls.reopened_text(self._opening.name, connection.node_id))
+
+    # -- kept up by a thread (`keeping`)
+
+    @property
+    def kept_connection(self) -> "KeptConnection | None":
+        """The connection to keep up; None once the table is closed."""
+        from ckpt_client.keeping import KeptConnection
+
+        connection = self._connection
+        return connection if isinstance(connection, KeptConnection) and not self._closed else None
+
+    def come_back(self, timeout_ns: int) -> None:
+        """Open the checkpoint again. Where it is gone, the next call says so."""
+        try:
+            if self._to_tell is None and not self._closed:
+                self._reopened_handle(timeout_ns, self._handle)
+        except CheckpointEnded as ended:
+            self._to_tell = ended
+        except (SaAisError, CheckpointError) as error:
+            logger.info("checkpoint %r is not open again yet: %s", self.ckptName, error)
 
     # -- asking
 

@@ -50,6 +50,7 @@ class Session(LinkedSession):
     def successor(self, session_id: int) -> "Session":
         """A new session in the place of this one, which has ended."""
         session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow)
+        session.keeps_up = self.keeps_up
         session.succeed(self)
         return session
 

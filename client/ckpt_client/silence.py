@@ -32,6 +32,14 @@ One that still waits here is certain not to be: it can go to another node, or in
 """
 
 
+KEEP_UP_NS: Final = 2_500 * MILLISECOND_NS
+"""A quiet session that is kept up has its node answer a PING this often.
+
+A session without a node ends after 10 s (`session_grace_ms`), counted from the view without its node. That
+leaves time to notice the silence, and for some tries.
+"""
+
+
 class Silence:
     """The silence on one link.
 

@@ -47,6 +47,10 @@ class Table(OpenTable):
     (seconds, None: no limit) is the time-out of every call that is given no other. For `address`, `cluster`,
     `key` and `follow_active` see `Connection`.
 
+    A table between its calls does nothing. When its node is lost in a pause that is longer than the session's
+    grace (10 s), its next call opens the checkpoint again, if its retention kept it. `keep_alive` has one
+    thread of the process keep such tables up: for those whose retention is shorter than the program's pauses.
+
     Keys are text (as UTF-8) or bytes and come back as bytes; where there is but one section every key names
     it. A table is safe to use from several threads, and after a fork.
 
@@ -75,6 +79,7 @@ class Table(OpenTable):
         key: str | bytes | None = None,
         follow_active: bool | None = None,
         timeout: float | None = calls.TIMEOUT_S,
+        keep_alive: bool = False,
     ) -> None:
         self.sectionExpiration: int = SA_TIME_END
         self.autoActivate: bool = self._auto_activate
@@ -92,7 +97,7 @@ class Table(OpenTable):
             if isinstance(address, Iterator):
                 address = list(address)  # It is read again where the table is tracked.
             self._where = address, cluster, key, follow_active
-            super().__init__(name, Connection(*self._where))
+            super().__init__(name, _connection_class(keep_alive)(*self._where), keep_alive)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         self.tryAgainDelayMs = 250
@@ -436,3 +441,11 @@ class Table(OpenTable):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"at node {self.node_id!r}"
         return f"<Table {self.ckptName!r} {state}>"
+
+
+def _connection_class(keep_alive: bool) -> type[Connection]:
+    if not keep_alive:
+        return Connection
+    from ckpt_client.keeping import KeptConnection  # Few programs need it.
+
+    return KeptConnection

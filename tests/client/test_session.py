@@ -7,7 +7,7 @@ from ckpt_client.address import parse_address
 from ckpt_client.attachment import RESEND_NS, State
 from ckpt_client.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
 from ckpt_client.linked import MOVE_NS
-from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, STALE_NS
+from ckpt_client.silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SILENT_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
@@ -628,6 +628,33 @@ def test_a_node_that_serves_again_is_not_left() -> None:
     assert talk.session.attached
     talk.answer(call.number)
     assert outcome(call) == codes.OK
+
+
+def test_an_idle_link_that_is_kept_up_is_watched() -> None:
+    """An idle program of asyncio stayed at a node that had fallen silent until its session had ended."""
+    talk = attached()
+    talk.session.keeps_up = True
+    call = talk.update()
+    talk.answer(call.number)
+    talk.sent()
+    for _ in range(3):
+        talk.wait(KEEP_UP_NS)
+        (ping,) = talk.sent()
+        assert ping.kind == Kind.PING
+        talk.answer(ping.a)
+    talk.wait(KEEP_UP_NS)
+    assert len(talk.sent()) == 1
+    talk.wait(SILENT_NS)
+    assert talk.session.address == parse_address(B)
+    assert talk.session.was_attached
+
+
+def test_a_ping_with_a_handle_waits_for_the_session() -> None:
+    talk = Dialogue()
+    call = talk.ask(Kind.PING)
+    assert talk.attach().kind == Kind.ATTACH
+    (ping,) = talk.sent()
+    assert ping.a == call.number
 
 
 def test_an_idle_link_is_not_watched() -> None:
