@@ -35,6 +35,8 @@ WHAT_IT_COSTS: Final = {
     "serve, both sides write, and what one side acknowledged goes to quarantine when they meet",
     Verb.ACCEPT_LOSS: "{} counts as dead: what only it acknowledged is lost (it goes to quarantine if the "
     "node comes back)",
+    Verb.RETRY: "checkpoint {} is served again; what it was asked to do may stop this node and the next one, "
+    "and each takes along what only it holds",
     Verb.DRAIN: "nothing is lost while another node is there, or comes back within leave_ms: what only this "
     "node holds is handed over first; collocated replicas of this node go",
     Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
@@ -180,6 +182,20 @@ def accept_loss(
     if not lost:
         raise typer.BadParameter("a node's name is not empty")
     _act(Verb.ACCEPT_LOSS, lost, address, yes, as_json, timeout)
+
+
+@cluster.command()
+def retry(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint that stopped nodes.")],
+    address: One = None,
+    yes: Yes = False,
+    as_json: options.Json = False,
+    timeout: options.Timeout = options.TIMEOUT_SECONDS,
+) -> None:
+    """Serve a checkpoint again that is closed since it stopped nodes (by a version without that bug)."""
+    if not name:
+        raise typer.BadParameter("a checkpoint's name is not empty")
+    _act(Verb.RETRY, name, address, yes, as_json, timeout)
 
 
 @node.command()

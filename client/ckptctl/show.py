@@ -132,6 +132,11 @@ def _waiting_for(entry: Sequence[Any]) -> list[Any]:
     return list(entry[7]) if len(entry) > 7 and isinstance(entry[7], list) else []
 
 
+def _closed_since(entry: Sequence[Any]) -> str:
+    """Why a checkpoint is not served; "" where it is."""
+    return entry[8] if len(entry) > 8 and isinstance(entry[8], str) else ""
+
+
 def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
     """One line a checkpoint."""
     grid = Grid("name", "kind", "replicas", "opens", "retention", box=None, pad_edge=False)
@@ -140,10 +145,13 @@ def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
         attributes = Attributes(*fields[:6])
         title = escape(show_bytes(name)) + (" (unlinked)" if unlinked else "")
         holders = " ".join(map(str, _waiting_for(entry)))
+        why = f"unavailable: waits for {holders}" if holders else ""
+        if _closed_since(entry):
+            why = f"not served: {_closed_since(entry)}"
         grid.add_row(
             title,
             show_flags(attributes.flags),
-            escape(f"unavailable: waits for {holders}") if holders else replicas_text(replicas, active),
+            escape(why) if why else replicas_text(replicas, active),
             str(opens),
             show_duration(attributes.retention_ns),
         )
@@ -165,6 +173,7 @@ def checkpoints_json(rows: Sequence[Sequence[Any]]) -> list[dict[str, object]]:
             "opens": opens,
             "unlinked": unlinked,
             "waiting_for": _waiting_for(entry),
+            "closed": _closed_since(entry),
         }
         for entry in rows
         for name, creation_id, fields, active, replicas, opens, unlinked in (entry[:7],)

@@ -24,6 +24,7 @@ COMMANDS = {
     "cluster bootstrap": (["bootstrap"], "quarantine when they come back"),
     "cluster force-active": (["force-active"], "both sides write"),
     "cluster accept-loss c": (["accept-loss", "c"], "c counts as dead"),
+    "cluster retry orders": (["retry", "orders"], "may stop this node"),
     "cluster stop": (["stop"], "ends every node of the cluster (a, b)"),
     "node drain": (["drain"], "nothing is lost"),
 }

@@ -71,7 +71,7 @@ class Requests:
             self._dispatch_directory(request)
             return
         if creation_id in context.stops.closed:
-            self._hold(request)
+            self._put_off(request)
             return
         entry = self.order.directory.checkpoints.get(creation_id)
         if entry is None:
@@ -215,6 +215,13 @@ class Requests:
             return True
         self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
         return False
+
+    def _put_off(self, request: Request) -> None:
+        """Its checkpoint is closed, which does not end by itself: say so at once, where nothing was done."""
+        if request.maybe_done or type(request.origin) is str:
+            self._hold(request)
+        else:
+            self.answer(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
 
     def _hold(self, request: Request) -> None:
         if self._has_room(request):
