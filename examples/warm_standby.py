@@ -4,32 +4,35 @@
     python examples/warm_standby.py grace 1000      # on another one: it is the standby
 
 The active program renews a section that expires by itself. The standby tracks the checkpoint, reads what it is
-told of, and so has everything at hand when that section has expired.
+told of, and so has everything at hand when that section has expired. If its tracking ends, it ends too: a standby
+that waits with an old copy is worse than none, since nobody misses it.
 
 There is one standby here: two of them could take over at the same moment. A program that was held up for longer
 than its section lives finds the other's name there, and ends; between that look and its next write there is a
 gap. And the section expires by the clock of its node: keep the hosts' clocks together (NTP).
 """
 
-import queue
 import sys
 import time
 
-from ckpt_client import Table
-from ckpt_client.saf import SectionChange
+from ckpt_client import CheckpointError, Table
+from ckpt_client.standby import Tracking
 
 ALIVE_NS = 2 * 10**9
 
 
-def follow(table: Table, copy: dict[bytes, bytes], changes: queue.SimpleQueue[list[SectionChange]]) -> None:
+def follow(table: Table, copy: dict[bytes, bytes], changes: Tracking) -> None:
     """Keep the copy up to date until nobody is active."""
-    while b"active" in copy:
-        for change in changes.get():
-            value = table.get(change.section_id)  # As it is now; it may have gone since.
-            if value is None:
-                copy.pop(change.section_id, None)
-            else:
-                copy[change.section_id] = value
+    if b"active" not in copy:
+        return
+    for change in changes:  # It raises when the tracking has ended.
+        value = table.get(change.section_id)  # As it is now; it may have gone since.
+        if value is None:
+            copy.pop(change.section_id, None)
+        else:
+            copy[change.section_id] = value
+        if b"active" not in copy:
+            return
 
 
 def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
@@ -49,8 +52,7 @@ def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
 def main(name: str, jobs: int) -> None:
     """Follow whoever is active, then be it."""
     with Table("warm-standby", 100, 1024, 32) as table:
-        changes: queue.SimpleQueue[list[SectionChange]] = queue.SimpleQueue()
-        with table.track(changes.put):  # First track, then read: nothing falls between the two.
+        with table.track() as changes:  # First track, then read: nothing falls between the two.
             copy = table.read_all()
             if b"active" in copy:
                 print(f"{name} is the standby of {copy[b'active'].decode()}", flush=True)
@@ -59,4 +61,7 @@ def main(name: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "ada", int(sys.argv[2]) if len(sys.argv) > 2 else 100)
+    try:
+        main(sys.argv[1] if len(sys.argv) > 1 else "ada", int(sys.argv[2]) if len(sys.argv) > 2 else 100)
+    except CheckpointError as error:
+        sys.exit(f"the service is lost: {error}")

@@ -165,7 +165,7 @@ def test_a_large_write_that_is_taken_in_slowly_is_no_silence(
     shell: str, scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than a node may be silent; nothing comes back before all of it is there."""
-    monkeypatch.setattr("ckpt_client.linked.SILENT_NS", 300 * MILLISECOND_NS)
+    monkeypatch.setattr("ckpt_client.linking.SILENT_NS", 300 * MILLISECOND_NS)
     monkeypatch.setattr("ckpt_client.silence.QUIET_NS", 100 * MILLISECOND_NS)
     node, second = start("a", scheme), start("b", scheme)
     with Asker(shell, [node.url, second.url], size=10_000_000) as asker:
