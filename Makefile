@@ -14,13 +14,14 @@ MUTANT_SEEDS ?= 2000
 BENCH ?=
 MINUTES ?= 10
 
-.PHONY: help venv demo test test-slow check conformance format bench bench-time-outs bench-kill bench-silence \
+.PHONY: help venv demo test test-slow test-pythons check conformance format bench bench-time-outs bench-kill bench-silence \
 	bench-handover bench-join soak sweep sweep-mutants clean
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
 	@echo 'make test                       the tests, but for those that take minutes'
 	@echo 'make test-slow                  those that take minutes: every node restarted at every delay, …'
+	@echo 'make test-pythons               protocol, core, client and runtime on every Python from 3.11 on that is here'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
 	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
 	@echo 'make bench-time-outs            calls that nobody answers, against the time-outs that they were given'
@@ -55,6 +56,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-pythons:
+	.ci/test-pythons
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -98,5 +102,5 @@ sweep-mutants: $(INSTALLED)
 	$(BIN)/python -m ckptd.sim --mutants --first $(FIRST) --seeds $(MUTANT_SEEDS) $(if $(JOBS),--jobs $(JOBS))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -56,15 +56,18 @@ class JoinSource:
         self.answers: Iterator[tuple[int, Answers, int]] = iter(())
         self.unacked: deque[int] = deque()
 
+    @property
+    def by_content(self) -> bool:
+        """Where an update stopped a node, no node is sent it to be applied: it gets what came of it."""
+        return self.replica.creation_id in self.replica.context.stops.by_creation
+
     def start(self, epoch: int, seq: int, complete: bool) -> None:
         """Answer a JOIN."""
         replica, log = self.replica, self.replica.log
         if replica.active is not None:
             replica.active.flush_batch()
         is_prefix = complete and log.is_prefix(epoch, seq)
-        # Where an update stopped a node, no node is sent it to be applied: it gets what came of it.
-        by_content = bool(replica.context.stops.by_creation.get(replica.creation_id))
-        if is_prefix and log.reaches_back_to(seq) and not by_content:
+        if is_prefix and log.reaches_back_to(seq) and not self.by_content:
             context = replica.context
             for update in log.after(seq):
                 frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)
