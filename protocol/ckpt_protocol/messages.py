@@ -70,6 +70,18 @@ class Kind:
     DECIDED: Final = 77  # 0, epoch, 0; [view]
     STOP: Final = 78  # 0, epoch, 0; none: the operator stops the whole cluster
     FAULTS: Final = 79  # 0, epoch, 0; [[what made a node stop, ...], [creation_id to be tried again, ...]]
+    DIRECTORY: Final = 80  # piece's number, the view's epoch, 0; [row, ...] (class Row)
+    DIRECTORY_ACK: Final = 81  # piece's number, the view's epoch, 0; none
+
+
+class Row:
+    """A row of a piece of a directory: an array that begins with one of these numbers. Append only."""
+
+    HEAD: Final = 1  # installed epoch, seq, [[node_id, incarnation], ...]
+    CHECKPOINT: Final = 2  # as in a whole directory, with no opens
+    SESSION: Final = 3  # session, node_id, generation, lowest
+    OPENS: Final = 4  # session, [[handle, creation_id, flags], ...]
+    ANSWER: Final = 5  # session, request, seq, answer
 
 
 class Change:

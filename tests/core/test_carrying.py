@@ -5,9 +5,12 @@ ended the link, the join began again, and the checkpoint was unavailable for goo
 """
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.core.client import Call
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import INVALID_PARAM, NO_MEMORY, NO_RESOURCES, OK
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -16,9 +19,12 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.framing import FrameDecoder
-from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX
+from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core import log as log_of_updates
+from ckptd.core.attributes import Attributes
+from ckptd.core.directory import Directory, Entry, SessionEntry
+from ckptd.core.directory_transfer import Arriving, pieces_of
 from ckptd.core.log import Answers
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
@@ -154,3 +160,190 @@ def test_the_count_and_the_bytes_of_answers_are_what_is_kept() -> None:
     assert answers.bytes == 0
     fill_answers(answers, b"")
     assert len(answers.by_request) == ANSWERS_MAX
+
+
+# -- the directory
+
+
+def entry_waiting(number: int, name_bytes: int) -> Entry:
+    """A checkpoint that waits for a node that nobody knows: it has no replica that a test would have to fill."""
+    name = (b"%d " % number).ljust(name_bytes, b"n")
+    entry = Entry(
+        2**50 + number, name, Attributes(SA_CKPT_WR_ALL_REPLICAS, 10, 10**9, 1, 10, 10), 10**9, {}, None
+    )
+    entry.holders = {"z": 7}
+    return entry
+
+
+def fill_directories(cluster: Cluster, checkpoints: int, name_bytes: int, sessions: int) -> None:
+    """The same in every node's directory."""
+    for node in cluster.running():
+        directory = node.directory
+        for number in range(checkpoints):
+            entry = entry_waiting(number, name_bytes)
+            directory.checkpoints[entry.creation_id] = entry
+            directory.names[entry.name] = entry.creation_id
+        for number in range(10**6, 10**6 + sessions):
+            session = directory.sessions[number] = SessionEntry("a", 1)
+            for handle in range(3):
+                session.opens[handle] = (2**50 + number % checkpoints, 3)
+                directory.checkpoints[2**50 + number % checkpoints].opens[number, handle] = 3
+                session.answers.keep(handle, 1, b"answer")
+
+
+def shape(directory: Directory) -> list[object]:
+    """All of it but the times, which lose what its way takes, and the order in which its maps were filled."""
+    installed_epoch, seq, checkpoints, sessions, members = directory.snapshot(0)
+    shown = [[*row[:6], sorted(row[6]), row[7], *row[9:]] for row in checkpoints]
+    return [installed_epoch, seq, sorted(shown), sorted(sessions), sorted(members)]
+
+
+def come_together(cluster: Cluster) -> None:
+    """Until all that run serve in one view (their checkpoints wait for ever)."""
+
+    def together() -> bool:
+        nodes = cluster.running()
+        views = [node.view for node in nodes]
+        return all(cluster.serving(node.context.node_id) for node in nodes) and all(
+            view is not None and len(view.members) == len(nodes) for view in views
+        )
+
+    cluster.until(together)
+    cluster.run(30)
+
+
+def pieces_sent(cluster: Cluster, sender: str, receiver: str) -> int:
+    frames = [
+        frame
+        for one, other, data in cluster.sent
+        if (one, other) == (sender, receiver)
+        for frame in FrameDecoder().feed(data)
+    ]
+    return len([frame for frame in frames if frame.kind == Kind.DIRECTORY])
+
+
+@given(
+    name_bytes=st.lists(st.integers(10, 2048), max_size=20),
+    opens=st.lists(st.integers(0, 2500), max_size=4),
+    answers=st.integers(0, 30),
+    piece_bytes=st.sampled_from([1, 100, 3_000, 100_000]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_directory_in_pieces_is_the_same_directory(
+    name_bytes: list[int], opens: list[int], answers: int, piece_bytes: int
+) -> None:
+    directory = Directory()
+    directory.installed_epoch, directory.seq, directory.members = 5, 77, {"a": 3, "b": 9}
+    for number, length in enumerate(name_bytes):
+        entry = entry_waiting(number, length)
+        entry.unlinked, entry.closed_ns = bool(number % 2), 100 * number
+        entry.replicas = {"a": True, "b": number % 3 == 0}
+        directory.checkpoints[entry.creation_id] = entry
+        if not entry.unlinked:
+            directory.names[entry.name] = entry.creation_id
+    for number, handles in enumerate(opens, 1):
+        session = directory.sessions[number] = SessionEntry("b", number)
+        for handle in range(handles):
+            creation_id = 2**50 + handle % 30  # Some of them were lost with all their replicas.
+            session.opens[handle] = (creation_id, 3)
+            if creation_id in directory.checkpoints:
+                directory.checkpoints[creation_id].opens[number, handle] = 3
+        for request in range(5, answers):
+            session.answers.keep(request, request, bytes(request))
+        session.answers.trim(4)
+    arriving = Arriving(6)
+    for piece in pieces_of(directory, 1_000, piece_bytes):
+        assert len(piece) <= 2 * piece_bytes + 40_000
+        arriving.take(piece, 1_000)
+    assert shape(arriving.directory) == shape(directory)
+    assert arriving.directory.names == directory.names
+    closed = [entry.closed_ns for entry in directory.checkpoints.values()]
+    assert [entry.closed_ns for entry in arriving.directory.checkpoints.values()] == closed
+    assert [s.answers.bytes for s in arriving.directory.sessions.values()] == [
+        s.answers.bytes for s in directory.sessions.values()
+    ]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 500, 20_000])
+@pytest.mark.parametrize("restarted", ["a", "c"])
+def test_a_directory_that_is_large_reaches_a_restarted_node_in_pieces(
+    restarted: str, piece_bytes: int
+) -> None:
+    """a coordinates: restarted, it asks the others for theirs (COLLECTED); c is sent it by a (INSTALL)."""
+    cluster = three_nodes(session_grace_ns=10**12, directory_piece_bytes=piece_bytes)
+    table = cluster.client("b").open()
+    table.write(b"k", b"v")
+    fill_directories(cluster, 40, 200, 20)
+    cluster.kill(restarted)
+    come_together(cluster)
+    cluster.sent.clear()
+    cluster.restart(restarted)
+    come_together(cluster)
+    assert pieces_sent(cluster, "b" if restarted == "a" else "a", restarted) > 1 or restarted == "a"
+    assert len({str(shape(node.directory)) for node in cluster.running()}) == 1
+    assert len(cluster.node(restarted).directory.sessions) == 21
+    assert table.read(b"k") == b"v"
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 500, 10**6])
+def test_a_member_that_is_ahead_of_the_next_coordinator_sends_it_its_directory(piece_bytes: int) -> None:
+    """c alone has what a ordered last, when a dies; b collects."""
+    cluster = three_nodes(session_grace_ns=10**12, directory_piece_bytes=piece_bytes)
+    client = cluster.client("a")
+    client.open().write(b"k", b"v")
+    fill_directories(cluster, 40, 200, 20)
+    cluster.hold("a", "b")
+    client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.until(lambda: cluster.node("c").order.staged)
+    cluster.kill("a")
+    come_together(cluster)
+    assert (pieces_sent(cluster, "c", "b") > 1) == (piece_bytes < 10**6)
+    assert shape(cluster.node("b").directory) == shape(cluster.node("c").directory)
+    assert len(cluster.node("b").directory.sessions[client.session].opens) == 2
+
+
+def test_a_link_that_breaks_between_two_pieces_costs_no_more_than_these() -> None:
+    cluster = three_nodes(session_grace_ns=10**12, directory_piece_bytes=1)
+    cluster.client("b").open().write(b"k", b"v")
+    fill_directories(cluster, 40, 200, 20)
+    cluster.kill("c")
+    come_together(cluster)
+    for pieces in (1, 2, 30, 80):
+        cluster.sent.clear()
+        if cluster.hosts["c"].node is None:
+            cluster.restart("c")
+        cluster.until(lambda: pieces_sent(cluster, "a", "c") >= pieces)  # noqa: B023
+        cluster.flap("a", "c")
+    come_together(cluster)
+    assert len({str(shape(node.directory)) for node in cluster.running()}) == 1
+    assert cluster.node("c").membership.installation.transfers.incoming == {}
+
+
+def test_a_directory_that_takes_longer_than_a_node_may_be_silent_puts_nobody_out() -> None:
+    cluster = three_nodes(session_grace_ns=10**12, directory_piece_bytes=1)
+    cluster.client("b").open().write(b"k", b"v")
+    fill_directories(cluster, 10, 20, 4_000)  # 20,000 pieces, two at a time: a virtual second.
+    cluster.kill("c")
+    come_together(cluster)
+    before = cluster.node("a").context.epoch
+    cluster.restart("c")
+    come_together(cluster)
+    assert pieces_sent(cluster, "a", "c") > 20_000
+    assert cluster.node("c").context.epoch == before + 1, "it was admitted once, and stayed"
+
+
+@pytest.mark.slow
+def test_a_node_that_is_filled_to_every_limit_joins() -> None:
+    """100,000 checkpoints with the longest names, opens and answers for 2,000 sessions: 240 MB."""
+    cluster = two_nodes(session_grace_ns=10**12)
+    cluster.client("a").open().write(b"k", b"v")
+    fill_directories(cluster, 100_000, NAME_BYTES_MAX, 2_000)
+    assert len(pack_body(cluster.node("a").directory.snapshot(0))) > 2 * FRAME_BYTES_MAX
+    keep_answers(cluster, 25, bytes(100_000))
+    cluster.kill("b")
+    come_together(cluster)
+    cluster.sent.clear()
+    cluster.restart("b")
+    come_together(cluster)
+    assert largest_frame(cluster) <= 2 * MiB
+    assert len(cluster.node("b").directory.checkpoints) == 100_001

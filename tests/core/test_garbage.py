@@ -16,7 +16,7 @@ from ckptd.core.events import ClientReceived, ClosePeer, HeartbeatReceived, Peer
 
 ODD: list[Any] = [None, True, -1, 0.5, float("nan"), 2**63, b"", b"k", "k", [], [1], {}, {1: 2}, [[]]]
 KINDS_OF_CLIENTS = [*range(Kind.ATTACH, Kind.PING + 1), Kind.ANSWER, 0, 255]
-KINDS_OF_PEERS = [*range(Kind.HEARTBEAT, Kind.FAULTS + 1), 0, 255, Kind.UPDATE]
+KINDS_OF_PEERS = [*range(Kind.HEARTBEAT, Kind.DIRECTORY_ACK + 1), 0, 255, Kind.UPDATE]
 
 bodies = st.recursive(
     st.none()

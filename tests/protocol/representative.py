@@ -165,6 +165,10 @@ _BETWEEN_DAEMONS: Final = [
     _frame("DECIDED", 0, 5, 0, [VIEW]),
     Representative("STOP", 0, 5, 0, b""),
     _frame("FAULTS", 0, 5, 0, [[["b", 12, 3, CREATION_ID, 5, 8, 7, 9]], [CREATION_ID]]),
+    _frame(
+        "DIRECTORY", 1, 5, 0, [[1, 4, 12, [["a", 11]]], [3, 77, "a", 1, 8], [4, 77, [[2, CREATION_ID, 7]]]]
+    ),
+    Representative("DIRECTORY_ACK", 1, 5, 0, b""),
 ]
 
 REPRESENTATIVES: Final = (*_FIRST_EXCHANGE, *_REQUESTS, *_ANSWERS, *_BETWEEN_DAEMONS)

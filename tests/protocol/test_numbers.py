@@ -130,6 +130,8 @@ KINDS = {
     "DECIDED": 77,
     "STOP": 78,
     "FAULTS": 79,
+    "DIRECTORY": 80,
+    "DIRECTORY_ACK": 81,
 }
 
 OPS = {

@@ -351,24 +351,7 @@ class Directory:
         return [
             self.installed_epoch,
             self.seq,
-            [
-                [
-                    entry.creation_id,
-                    entry.name,
-                    entry.attributes.fields(),
-                    entry.retention_ns,
-                    list(entry.replicas.items()),
-                    entry.active,
-                    [[session, handle, flags] for (session, handle), flags in entry.opens.items()],
-                    entry.unlinked,
-                    now_ns - entry.closed_ns,
-                    list(entry.holders.items()),
-                    entry.term,
-                    entry.retention_seq,
-                    entry.created_ns,
-                ]
-                for entry in self.checkpoints.values()
-            ],
+            [fields_of(entry, now_ns, with_opens=True) for entry in self.checkpoints.values()],
             [
                 [
                     session,
@@ -384,38 +367,51 @@ class Directory:
         ]
 
 
+def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
+    """A checkpoint as it travels; without its opens where those travel with their sessions."""
+    opens = entry.opens.items() if with_opens else ()
+    return [
+        entry.creation_id,
+        entry.name,
+        entry.attributes.fields(),
+        entry.retention_ns,
+        list(entry.replicas.items()),
+        entry.active,
+        [[session, handle, flags] for (session, handle), flags in opens],
+        entry.unlinked,
+        now_ns - entry.closed_ns,
+        list(entry.holders.items()),
+        entry.term,
+        entry.retention_seq,
+        entry.created_ns,
+    ]
+
+
+def entry_of(fields: list[Any], now_ns: int) -> Entry:
+    """A checkpoint as it travelled."""
+    creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, *more = fields
+    holders, term, retention_seq, created_ns = more[:4]
+    entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
+    entry.opens = {(session, handle): flags for session, handle, flags in opens}
+    entry.unlinked = unlinked
+    entry.closed_ns = now_ns - passed_ns
+    entry.holders = dict(holders)
+    entry.term = term
+    entry.retention_seq = retention_seq
+    entry.created_ns = created_ns
+    return entry
+
+
 def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
     """A directory that another member sent."""
     directory = Directory()
     directory.installed_epoch, directory.seq, checkpoints, sessions, members = fields[:5]
     directory.members = dict(members)
     for row in checkpoints:
-        (
-            creation_id,
-            name,
-            attributes,
-            retention_ns,
-            replicas,
-            active,
-            opens,
-            unlinked,
-            passed_ns,
-            holders,
-            term,
-            retention_seq,
-            created_ns,
-        ) = row
-        entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
-        entry.opens = {(session, handle): flags for session, handle, flags in opens}
-        entry.unlinked = unlinked
-        entry.closed_ns = now_ns - passed_ns
-        entry.holders = dict(holders)
-        entry.term = term
-        entry.retention_seq = retention_seq
-        entry.created_ns = created_ns
-        directory.checkpoints[creation_id] = entry
-        if not unlinked:
-            directory.names[name] = creation_id
+        entry = entry_of(row, now_ns)
+        directory.checkpoints[entry.creation_id] = entry
+        if not entry.unlinked:
+            directory.names[entry.name] = entry.creation_id
     for session, node_id, generation, opens, lowest, answers in sessions:
         session_entry = SessionEntry(node_id, generation)
         session_entry.opens = {handle: (creation_id, flags) for handle, creation_id, flags in opens}

@@ -6,7 +6,7 @@ from. It does not know who decides views, or why.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
@@ -14,21 +14,62 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, read_snapshot
+from ckptd.core.directory_transfer import Transfers, size_of
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.record import Disk
 from ckptd.core.view import View, parse_view, served_between, served_by_earlier_starts, was_member
+
+OF_INSTALLATION: Final = (
+    Kind.COLLECT,
+    Kind.COLLECTED,
+    Kind.INSTALL,
+    Kind.DIRECTORY,
+    Kind.DIRECTORY_ACK,
+)
+"""The kinds of frames that `receive` takes."""
 
 
 class Collection:
     """What a coordinator has gathered for a decided view, since when."""
 
-    __slots__ = ("complete_ns", "replies", "since_ns", "view")
+    __slots__ = ("agreed", "complete_ns", "progress_ns", "replies", "since_ns", "view")
 
     def __init__(self, view: View, since_ns: int) -> None:
         self.view = view
         self.since_ns = since_ns
         self.replies: dict[str, Collected] = {}
         self.complete_ns = -1
+        self.agreed: Agreed | None = None
+        self.progress_ns: dict[str, int] = {}
+
+    def late(self, before_ns: int) -> list[str]:
+        """The members that this waits for, and of which nothing has come or been taken since a time."""
+        missing = [node_id for node_id in self.view.members if node_id not in self.replies]
+        if self.agreed is not None:
+            missing = [node_id for node_id in self.agreed.lacking if node_id not in self.agreed.pieces]
+        return [n for n in missing if max(self.since_ns, self.progress_ns.get(n, 0)) <= before_ns]
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up: nobody kept it waiting in that time."""
+        self.since_ns += lag_ns
+        for node_id in self.progress_ns:
+            self.progress_ns[node_id] += lag_ns
+
+
+class Agreed:
+    """What the members of a collected view are to install, once those that lack the directory have it.
+
+    `lacking` are those; `pieces`: in how many pieces each of them got it, -1 for as a whole.
+    """
+
+    __slots__ = ("base_epoch", "lacking", "pieces", "served", "stayed")
+
+    def __init__(self, base_epoch: int, stayed: list[str], served: bool, lacking: list[str]) -> None:
+        self.base_epoch = base_epoch
+        self.stayed = stayed
+        self.served = served
+        self.lacking = lacking
+        self.pieces: dict[str, int] = {}
 
 
 class Collected:
@@ -42,7 +83,7 @@ class Collected:
         installed_epoch: int,
         committed_seq: int,
         staged: bytes | None,
-        directory: Any,
+        directory: Directory | None,
         installed_before: int,
     ) -> None:
         self.installed_epoch = installed_epoch
@@ -88,6 +129,7 @@ class Installation:
         self.installs: dict[str, bytes] = {}
         self.lost_epoch = 0
         self.waiting_for = ""
+        self.transfers = Transfers(context)
 
     @property
     def directory(self) -> Directory:
@@ -106,17 +148,34 @@ class Installation:
     def forget_older(self, epoch: int) -> None:
         """A view of this epoch was decided: what was collected for an older one is of no use."""
         self.installs.clear()
+        self.transfers.forget_older(epoch)
         if self.collection is not None and self.collection.view.epoch < epoch:
             self.collection = None
         if self.saving is not None and self.saving.epoch < epoch:
             self.saving = None
+
+    def receive(self, node_id: str, frame: Frame) -> None:
+        """One of `OF_INSTALLATION`. Raises: FrameError."""
+        match frame.kind:
+            case Kind.COLLECT:
+                self.on_collect(node_id, frame)
+            case Kind.COLLECTED:
+                self.on_collected(node_id, frame)
+            case Kind.INSTALL:
+                self.on_install(node_id, frame)
+            case Kind.DIRECTORY:
+                if self.transfers.on_piece(node_id, frame):
+                    self._note_progress(node_id, frame.b)
+            case Kind.DIRECTORY_ACK:
+                if self.transfers.on_ack(node_id, frame):
+                    self._note_progress(node_id, frame.b)
 
     # -- collecting
 
     def collect(self, view: View) -> None:
         """Begin to collect for a decided view that this node coordinates."""
         self.collection = Collection(view, self.context.now_ns)
-        self.collection.replies[self.context.node_id] = self._collected_here(None)
+        self.collection.replies[self.context.node_id] = self._collected_here()
         for node_id in view.members:
             if node_id != self.context.node_id:
                 self._send_collect(node_id)
@@ -132,13 +191,9 @@ class Installation:
         frame = encode_frame(Kind.COLLECT, 0, view.epoch, seq, body)
         self.context.send_peer(node_id, frame)
 
-    def _collected_here(self, behind: tuple[int, int] | None) -> Collected:
-        directory = self.directory
-        before = self.disk.installed_before
-        collected = Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
-        if behind is not None and collected.place > behind:
-            collected.directory = directory.snapshot(self.context.now_ns)
-        return collected
+    def _collected_here(self) -> Collected:
+        directory, before = self.directory, self.disk.installed_before
+        return Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Freeze, and tell the coordinator how far this member's directory is. Raises: FrameError."""
@@ -148,15 +203,32 @@ class Installation:
             return
         if not view.has(self.context.node_id, self.context.incarnation) or not self.learn(view):
             return
-        collected = self._collected_here((int(fields[1]), frame.c))
+        collected = self._collected_here()
+        if collected.place <= (int(fields[1]), frame.c):
+            self._send_collected(node_id, view.epoch, collected, None)
+        elif self._is_small():
+            self._send_collected(node_id, view.epoch, collected, self.directory.snapshot(self.context.now_ns))
+        else:
+            self.transfers.send(
+                node_id,
+                view.epoch,
+                self.directory,
+                lambda pieces: self._send_collected(node_id, view.epoch, collected, pieces),
+            )
+
+    def _is_small(self) -> bool:
+        """Whether the directory travels as a whole."""
+        return size_of(self.directory) <= self.context.settings.directory_piece_bytes
+
+    def _send_collected(self, node_id: str, epoch: int, collected: Collected, directory: Any) -> None:
         body = [
             collected.installed_epoch,
             collected.committed_seq,
             collected.staged,
-            collected.directory,
+            directory,
             collected.installed_before,
         ]
-        reply = encode_frame(Kind.COLLECTED, 0, view.epoch, collected.place[1], pack_body(body))
+        reply = encode_frame(Kind.COLLECTED, 0, epoch, collected.place[1], pack_body(body))
         self.context.send_peer(node_id, reply)
 
     def on_collected(self, node_id: str, frame: Frame) -> None:
@@ -164,9 +236,23 @@ class Installation:
         collection = self.collection
         if collection is None or frame.b != collection.view.epoch or node_id not in collection.view.members:
             return
-        fields = unpack_array(frame.body, 5)[:5]
-        collection.replies[node_id] = Collected(*fields)
+        if collection.agreed is not None:
+            return  # It says again what it said.
+        installed_epoch, seq, staged, sent, before = unpack_array(frame.body, 5)[:5]
+        directory = None
+        if type(sent) is int:
+            directory = self.transfers.take(node_id, frame.b, sent)
+            if directory is None:
+                return
+        elif sent is not None:
+            directory = read_snapshot(sent, self.context.now_ns)
+        collection.replies[node_id] = Collected(installed_epoch, seq, staged, directory, before)
         self.install_when_complete()
+
+    def _note_progress(self, node_id: str, epoch: int) -> None:
+        """A large directory takes longer than a member may be silent."""
+        if self.collection is not None and self.collection.view.epoch == epoch:
+            self.collection.progress_ns[node_id] = self.context.now_ns
 
     def install_when_complete(self) -> None:
         """Install, once all members have answered and no lease of others can hold."""
@@ -176,6 +262,9 @@ class Installation:
             return
         if collection is None or len(collection.replies) < len(collection.view.members):
             self.waiting_for = "the members' answers to the collector"
+            return
+        if collection.agreed is not None:
+            self.waiting_for = "members that are sent the directory"
             return
         if collection.complete_ns < 0:
             collection.complete_ns = self.context.now_ns
@@ -230,7 +319,7 @@ class Installation:
             self._give_history_up(view, served_by_earlier_starts(view, before))
             return
         if not counted:
-            base = Collected(0, 0, None, Directory().snapshot(self.context.now_ns), 0)
+            base = Collected(0, 0, None, Directory(), 0)
         else:
             best = max(counted, key=lambda node_id: (counted[node_id].place, node_id == self.context.node_id))
             base = counted[best]
@@ -240,22 +329,52 @@ class Installation:
             stayed = [n for n in view.members if was_member(view, n, base.installed_epoch)]
         base_place = base.place
         if base.directory is not None:
-            self.order.directory = read_snapshot(base.directory, self.context.now_ns)
+            self.order.directory = base.directory
             self.order.staged = base.staged
         if self.order.staged is not None:
             self._finish_staged()
+        others = (node_id for node_id in view.members if node_id != self.context.node_id)
+        lacking = [n for n in others if n not in counted or counted[n].place != base_place]
+        collection.agreed = Agreed(base.installed_epoch, stayed, served, lacking)
+        if not lacking or self._is_small():
+            collection.agreed.pieces = dict.fromkeys(lacking, -1)
+            self._install_agreed(collection, collection.agreed)
+            return
+        for node_id in lacking:
+            self._send_directory(node_id, collection)
+
+    def _send_directory(self, node_id: str, collection: Collection) -> None:
+        """Send a member what it is to install.
+
+        All of them install it when the last one has it. In a view that is installed and not served each of
+        them would accuse the one that still lacks something.
+        """
+
+        def sent(pieces: int) -> None:
+            agreed = collection.agreed
+            if self.collection is not collection or agreed is None:
+                return
+            agreed.pieces[node_id] = pieces
+            if len(agreed.pieces) == len(agreed.lacking):
+                self._install_agreed(collection, agreed)
+
+        self.transfers.send(node_id, collection.view.epoch, self.directory, sent)
+
+    def _install_agreed(self, collection: Collection, agreed: Agreed) -> None:
+        view = collection.view
         snapshot: bytes | None = None
         for node_id in view.members:
-            if node_id != self.context.node_id:
-                same = node_id in counted and counted[node_id].place == base_place
-                if not same and snapshot is None:
-                    snapshot = pack_body(self.directory.snapshot(self.context.now_ns))
-                body = [view.fields(), base.installed_epoch, None if same else snapshot, stayed, served]
-                frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, pack_body(body))
-                self.installs[node_id] = frame
-                self.context.send_peer(node_id, frame)
+            if node_id == self.context.node_id:
+                continue
+            directory: bytes | int | None = agreed.pieces.get(node_id)
+            if directory == -1:
+                directory = snapshot = snapshot or pack_body(self.directory.snapshot(self.context.now_ns))
+            body = pack_body([view.fields(), agreed.base_epoch, directory, agreed.stayed, agreed.served])
+            frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, body)
+            self.installs[node_id] = frame
+            self.context.send_peer(node_id, frame)
         self.collection = None
-        self._save_and_install(view, stayed, served)
+        self._save_and_install(view, agreed.stayed, agreed.served)
 
     def _finish_staged(self) -> None:
         """What the last coordinator had staged comes before anything else.
@@ -315,7 +434,12 @@ class Installation:
             return
         if self.saving is not None:
             return  # It came before, and is being installed.
-        if fields[2] is not None:
+        if type(fields[2]) is int:
+            directory = self.transfers.take(node_id, frame.b, fields[2])
+            if directory is None:
+                return
+            self.order.directory, self.order.staged = directory, None
+        elif fields[2] is not None:
             if type(fields[2]) is not bytes:
                 raise FrameError("an INSTALL whose directory is no bytes")
             self.order.directory = read_snapshot(unpack_array(fields[2], 5), self.context.now_ns)
@@ -344,6 +468,7 @@ class Installation:
         context = self.context
         self.directory.install(view, stayed, self.context.now_ns, served)
         self.view = view
+        self.transfers.forget_all()
         context.epoch = view.epoch
         context.frozen = False
         context.acks.clear()
@@ -357,7 +482,11 @@ class Installation:
 
     def on_peer_connected(self, node_id: str) -> None:
         """Say again what a broken link may have swallowed."""
-        if self.collection is not None and node_id in self.collection.view.members:
+        collection = self.collection
+        if collection is not None and collection.agreed is not None:
+            if node_id in collection.agreed.lacking and node_id not in collection.agreed.pieces:
+                self._send_directory(node_id, collection)
+        elif collection is not None and node_id in collection.view.members:
             self._send_collect(node_id)
         elif node_id in self.installs:
             self.context.send_peer(node_id, self.installs[node_id])

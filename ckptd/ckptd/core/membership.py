@@ -79,15 +79,14 @@ class Membership:
         self.candidates.note_lag(lag_ns)
         self.unserved_ns += lag_ns
         if self.installation.collection is not None:
-            self.installation.collection.since_ns += lag_ns
+            self.installation.collection.note_lag(lag_ns)
 
     def late_members(self) -> list[str]:
         """Members that keep a view from being served: no answer to its collector, or no lease."""
         since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
         collection = self.installation.collection
         if collection is not None:
-            missing = [node_id for node_id in collection.view.members if node_id not in collection.replies]
-            return missing if collection.since_ns <= since_ns else []
+            return collection.late(since_ns)
         view, context = self.view, self.context
         if view is None or context.frozen or context.serving():
             self.unserved_ns = context.now_ns

@@ -35,6 +35,7 @@ from ckptd.core.events import (
     WallClockRead,
 )
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.installation import OF_INSTALLATION
 from ckptd.core.leaving import Leaving
 from ckptd.core.losses import note_unacknowledged, unacknowledged
 from ckptd.core.membership import Membership
@@ -283,12 +284,8 @@ class Node:
         kind = frame.kind
         if kind in _VOTES:
             self.arbiter.receive(node_id, frame)
-        elif kind == Kind.COLLECT:
-            self.membership.installation.on_collect(node_id, frame)
-        elif kind == Kind.COLLECTED:
-            self.membership.installation.on_collected(node_id, frame)
-        elif kind == Kind.INSTALL:
-            self.membership.installation.on_install(node_id, frame)
+        elif kind in OF_INSTALLATION:
+            self.membership.installation.receive(node_id, frame)
         elif kind == Kind.DECIDED:
             self.membership.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:

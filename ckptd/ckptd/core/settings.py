@@ -55,6 +55,9 @@ class Settings:
     weak_batch_bytes: int = 256 * 1024
     chunk_bytes: int = 128 * 1024
     chunks_in_flight: int = 4
+    directory_piece_bytes: int = 512 * 1024
+    """A larger directory travels in pieces of about this size, a smaller one as a whole."""
+
     log_bytes_max: int = 4 * 1024 * 1024
     """Updates that everybody has are kept up to this size, for replicas that come back."""
 

@@ -101,6 +101,9 @@ class Config(BaseModel):
 
     weak_batch_bytes: Portion = Field(256 * 1024, description="a batch of a weak checkpoint")
     chunk_bytes: Portion = Field(128 * 1024, description="a chunk that a joining replica is sent")
+    directory_piece_bytes: Portion = Field(
+        512 * 1024, description="a piece of a directory that a joining node is sent"
+    )
     chunks_in_flight: Count = Field(4, description="chunks under way to one joining replica")
     log_bytes_max: Size = Field(
         4 * MiB, description="updates kept for replicas that come back, per checkpoint"

@@ -50,8 +50,10 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
 
 def _shape(node: Node) -> object:
     """All of a directory but its times."""
-    checkpoints = [row[:8] for row in node.directory.snapshot(0)[2]]
-    return sorted(checkpoints), sorted(row[:4] for row in node.directory.snapshot(0)[3])
+    _, _, checkpoints, sessions, _ = node.directory.snapshot(0)
+    # (The order of a checkpoint's opens is not that of their sessions, where a directory came in pieces.)
+    shown = [[*row[:6], sorted(row[6]), row[7]] for row in checkpoints]
+    return sorted(shown), sorted(row[:4] for row in sessions)
 
 
 def _clients_wait(cluster: Cluster) -> str:

@@ -110,6 +110,7 @@ class Options:
     chunk_bytes: int
     chunks_in_flight: int
     log_bytes_max: int
+    directory_piece_bytes: int = 512 * 1024
     profile: str = "any"
     kinds: str = "all"
     """Which kinds of checkpoints there are: `all`, `sync` or `async`."""
@@ -162,6 +163,7 @@ class Options:
             weak_batch_bytes=self.weak_batch_bytes,
             chunk_bytes=self.chunk_bytes,
             chunks_in_flight=self.chunks_in_flight,
+            directory_piece_bytes=self.directory_piece_bytes,
             log_bytes_max=self.log_bytes_max,
             leave_ns=2 * SECOND_NS,
         )
@@ -231,6 +233,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         clients=clients or drawn.clients,
         steps_max=steps_max,
         tracking=Random(f"tracking {seed}").random() < TRACKING,
+        directory_piece_bytes=Random(f"directory {seed}").choice((1, 700, 512 * 1024, 512 * 1024)),
     )
     return _within_promise(drawn)
 
