@@ -162,6 +162,32 @@ async def test_an_exception_out_of_the_core_stops_it_for_good(
         await bench.driver.ended
 
 
+async def test_the_last_words_leave_before_the_node_ends(bench: Bench) -> None:
+    def fail(event: Event) -> list[Effect]:
+        raise AssertionError("epoch 3 after epoch 4")
+
+    bench.node.on[LeaveAsked] = fail
+    bench.node.said_last = [SendPeer("b", b"it was "), SendPeer("b", b"request 7"), Persist(b"record", 9)]
+    bench.driver.handle(LeaveAsked())
+    assert sorted(map(str, bench.trace.done)) == ["('b', b'it was request 7')", "('persist', b'record', 9)"]
+    with pytest.raises(AssertionError, match="epoch 3"):
+        await bench.driver.ended
+
+
+async def test_last_words_that_fail_too_change_nothing_of_the_end(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*event: object) -> list[Effect]:
+        raise AssertionError("epoch 3 after epoch 4")
+
+    bench.node.on[LeaveAsked] = fail
+    bench.node.last_words = fail  # type: ignore[method-assign]
+    bench.driver.handle(LeaveAsked())
+    assert "without its last words" in caplog.text
+    with pytest.raises(AssertionError, match="epoch 3"):
+        await bench.driver.ended
+
+
 async def test_time_comes_when_the_deadline_has_passed(bench: Bench) -> None:
     bench.node.deadline_ns = now_ns() + 3_000_000
     deadline_ns = bench.node.deadline_ns

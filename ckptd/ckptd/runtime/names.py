@@ -48,8 +48,8 @@ def _look_up(key: tuple[HostPort, int], found: "asyncio.Future[SocketAddress]") 
         address = _ask(*key)
     except OSError as error:
         address = error
-    except UnicodeError as error:  # (A name that no name server can be asked for.)
-        address = OSError(str(error))
+    except Exception as error:  # (UnicodeError, say: a name that no name server can be asked for.)
+        address = OSError(str(error) or type(error).__name__)
     with contextlib.suppress(RuntimeError):  # The loop may have ended meanwhile: nobody waits for it.
         found.get_loop().call_soon_threadsafe(_tell, found, address)
 
