@@ -140,7 +140,7 @@ async def test_the_rarer_effects_are_carried_out(bench: Bench, caplog: pytest.Lo
         ("fence", "b"),
     ]
     assert "a line with 100%" in caplog.text
-    assert await bench.driver.ended is None
+    assert await bench.driver.ended is False
 
 
 async def test_effects_for_those_who_are_gone_are_dropped(bench: Bench) -> None:
