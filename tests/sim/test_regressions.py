@@ -2,9 +2,11 @@
 
 from tests.sim.scenario import calm, three_nodes
 
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.history import Outcome
+from ckptd.sim.slots import Slot
 
 
 def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start() -> None:
@@ -54,7 +56,7 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
 
     It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
     """
-    scenario = three_nodes(replicas=1, seed=1)  # Its first client is not at the coordinator.
+    scenario = three_nodes(replicas=1, at="c")  # Its first client is not at the coordinator.
     creation_id = scenario.opened(0).creation_id
     coordinator, (holder,) = scenario.coordinator, scenario.replicas()
     assert holder != coordinator
@@ -107,3 +109,26 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     scenario.settle()
     read = scenario.end(scenario.begin_read())
     assert read.outcome == Outcome.NOT_DONE, "its session is over"
+
+
+def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -> None:
+    """Its coordinator alone had done the OPEN when it died; the others had staged it, and finish it.
+
+    The watch took the coordinator's copy for the last one, and the next open for one of what is gone.
+    """
+    scenario = three_nodes()
+    coordinator = scenario.coordinator
+    others = scenario.others(coordinator)
+    for client, node_id in enumerate(others):
+        scenario.attach_to(client, node_id)
+    slot = Slot(b"late", SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, False)
+    scenario.worker(0).open(slot)
+    scenario.until(lambda: all(scenario.node(node_id).order.staged is not None for node_id in others))
+    scenario.faults.cut([(coordinator, node_id) for node_id in others])
+    scenario.until(lambda: scenario.node(coordinator).directory.find(slot.name) is not None)
+    scenario.faults.crash(coordinator)
+    scenario.faults.heal([(coordinator, node_id) for node_id in others])
+    scenario.run_ms(0.1)
+    scenario.worker(1).open(slot)
+    scenario.until(lambda: slot.name in scenario.worker(1).opened)
+    scenario.finish()

@@ -14,6 +14,7 @@ from ckptd.core.recording import RecordingError
 from ckptd.sim.mutants import MUTANTS, switched_off
 from ckptd.sim.options import draw_options
 from ckptd.sim.replay import replay
+from ckptd.sim.shapes import SHAPES
 from ckptd.sim.simulation import Verdict, simulate
 from ckptd.sim.sweep import hunt_and_tell, sweep_and_tell
 from ckptd.sim.trace import Trace
@@ -29,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=0, help="so many clients, not as drawn")
     parser.add_argument("--steps", type=int, default=0, help="stop after so many steps")
     parser.add_argument("--mutant", default="", choices=("", *MUTANTS), help="with this rule switched off")
+    parser.add_argument(
+        "--shape",
+        default="",
+        choices=("", *SHAPES),
+        help="in this shape, not as drawn; a mutant's own is taken",
+    )
     parser.add_argument("--quiet", action="store_true", help="only the verdict")
     parser.add_argument("--trace", metavar="FILE", help="write every event and its effects")
     parser.add_argument("--sweep", type=int, metavar="N", help="run N seeds")
@@ -80,7 +87,8 @@ def _hunt(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
 
 
 def _run_one(asked: argparse.Namespace) -> int:
-    options = draw_options(asked.seed, asked.nodes, asked.steps, asked.clients)
+    shape = asked.shape or (MUTANTS[asked.mutant].shape if asked.mutant else "")
+    options = draw_options(asked.seed, asked.nodes, asked.steps, asked.clients, shape)
     if not asked.quiet:
         print("\n".join(options.lines()), end="\n\n")
     with switched_off(asked.mutant):

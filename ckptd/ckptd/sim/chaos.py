@@ -20,6 +20,7 @@ BETWEEN_HOSTS: Final = (
     "slow-link",
     "break-link",
     "stuck-link",
+    "stuck-briefly",
     "cut-then-crash",
     "lag-then-crash",
 )
@@ -118,6 +119,8 @@ class Chaos:
                 faults.crash_amid_effects(node_id, self._away_ns(self._short_ns()))
             case "crash-on-answer":
                 faults.crash_on_answer(node_id, self._away_ns(self._short_ns()))
+            case "crash-amid-batch":
+                faults.crash_amid_batch(node_id, self._away_ns(self._short_ns()))
             case "crash-host":
                 faults.power_off(node_id)
                 faults.end_later(self._away_ns(self._long_ns()), lambda: faults.restart(node_id))
@@ -156,6 +159,8 @@ class Chaos:
                 faults.break_link(node_id, peer)
             case "stuck-link":
                 self._stick(node_id, peer)
+            case "stuck-briefly":
+                faults.stick(self.world.between(MILLISECOND_NS, 60 * MILLISECOND_NS), (node_id, peer))
             case "cut-then-crash":
                 self._cut_then_crash(node_id, peer)
             case "lag-then-crash":

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ckptd.core.events import Effect, LeaveAsked, SendClient
+from ckpt_protocol.framing import FrameDecoder
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.record import read_record
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.host import new_clock
@@ -86,6 +88,16 @@ class Faults:
 
         def after(effects: list[Effect]) -> int:
             return len(effects) if any(type(effect) is SendClient for effect in effects) else -1
+
+        self._crash_within(node_id, after, away_ns)
+
+    def crash_amid_batch(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone between two updates that one event has it send: a peer gets a part of them."""
+        random = self.world.random
+
+        def after(effects: list[Effect]) -> int:
+            places = [place for place, effect in enumerate(effects) if _is_update(effect)]
+            return random.randint(places[0] + 1, places[-1]) if len(places) > 1 else -1
 
         self._crash_within(node_id, after, away_ns)
 
@@ -278,6 +290,10 @@ class Faults:
         """So many more datagrams are lost everywhere."""
         self.world.say(f"fault: {loss:.0%} more of all datagrams are lost")
         self.network.extra_loss = loss
+
+
+def _is_update(effect: Effect) -> bool:
+    return type(effect) is SendPeer and FrameDecoder().feed(effect.data)[0].kind == Kind.REPLICATE
 
 
 def _remembers(packed: bytes, witness: bool) -> bool:

@@ -30,23 +30,26 @@ class Patch:
 
 @dataclass(slots=True, frozen=True)
 class Mutant:
-    """`rule` is what it switches off."""
+    """`rule` is what it switches off; `shape` the one of `shapes.SHAPES` that its seeds have, "" for none."""
 
     name: str
     rule: str
     switch_off: Callable[[Patch], None]
+    shape: str
 
 
 MUTANTS: dict[str, Mutant] = {}
 """All of them, by name."""
 
 
-def mutant(name: str, rule: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def mutant(
+    name: str, rule: str, shape: str = ""
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Put a mutant into the table."""
 
     def add(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
         assert name not in MUTANTS, name
-        MUTANTS[name] = Mutant(name, rule, switch_off)
+        MUTANTS[name] = Mutant(name, rule, switch_off, shape)
         return switch_off
 
     return add

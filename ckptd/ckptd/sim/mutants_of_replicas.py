@@ -67,7 +67,7 @@ def _(patch: Patch) -> None:
     patch(Node, "_receive_peer", receive_peer)
 
 
-@mutant("portions unmarked", "the first portion of a weak batch marks what the others bring")
+@mutant("portions unmarked", "the first portion of a weak batch marks what the others bring", "torn batches")
 def _(patch: Patch) -> None:
     original = WeakBatch.split
 
@@ -156,7 +156,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "advance_start", advance_start)
 
 
-@mutant("terms not looked at", "a report counts for the placing that it was made for")
+@mutant("terms not looked at", "a report counts for the placing that it was made for", "roles to and fro")
 def _(patch: Patch) -> None:
     original = Replicas._on_report
 
@@ -214,7 +214,11 @@ def _(patch: Patch) -> None:
     patch(UpdateLog, "is_prefix", lambda log, epoch, seq: (epoch, seq) <= (log.epoch, log.seq))
 
 
-@mutant("joined before committed", "a joining replica is told so once what it was sent is committed")
+@mutant(
+    "joined before committed",
+    "a joining replica is told so once what it was sent is committed",
+    "joins beside pending",
+)
 def _(patch: Patch) -> None:
     original = JoinSource.on_commit
 

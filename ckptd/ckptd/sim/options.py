@@ -11,6 +11,7 @@ from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
 from ckptd.sim.profiles import MICROSECOND_NS, PROFILES
+from ckptd.sim.shapes import SHAPED_ONE_IN, SHAPES, SPECIAL
 
 NODE_IDS: Final = ("a", "b", "c", "d", "e")
 WITNESS_IDS: Final = ("w", "x")
@@ -113,7 +114,7 @@ class Options:
     directory_piece_bytes: int = 512 * 1024
     profile: str = "any"
     kinds: str = "all"
-    """Which kinds of checkpoints there are: `all`, `sync` or `async`."""
+    """Which kinds of checkpoints there are: a name in `slots.KINDS`."""
     emphasis: str = ""
     """The action that clients prefer to all others; "" for none."""
     arbiter: str = ""
@@ -215,8 +216,8 @@ def _draw_voting(random: Random, nodes: int) -> Voting:
     return random.choices([voting for _, voting in possible], weights)[0] if possible else Voting(nodes)
 
 
-def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0) -> Options:
-    """The simulation of a seed; `nodes` and `clients` other than 0 replace what was drawn."""
+def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0, shape: str = "") -> Options:
+    """The simulation of a seed; what is given (a number other than 0, a shape) replaces what was drawn."""
     random = Random(f"options {seed}")
     voting = _draw_voting(random, nodes)
     drawn = _draw_evenly(seed, random)
@@ -235,7 +236,16 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         tracking=Random(f"tracking {seed}").random() < TRACKING,
         directory_piece_bytes=Random(f"directory {seed}").choice((1, 700, 512 * 1024, 512 * 1024)),
     )
+    shape = shape or ("" if nodes else _draw_shape(seed))
+    if shape:
+        drawn = replace(SHAPES[shape](drawn, Random(f"shaped {seed}")), profile=shape)
+        drawn = replace(drawn, clients=clients or drawn.clients)
     return _within_promise(drawn)
+
+
+def _draw_shape(seed: int) -> str:
+    random = Random(f"shape {seed}")
+    return random.choice(SPECIAL) if random.randrange(SHAPED_ONE_IN) == 0 else ""
 
 
 def _within_promise(options: Options) -> Options:

@@ -17,6 +17,19 @@ ALL_KINDS: Final = tuple(
 )
 """The six kinds of checkpoints."""
 
+KINDS: Final = {
+    "all": ALL_KINDS,
+    "sync": tuple(kind for kind in ALL_KINDS if kind & SA_CKPT_WR_ALL_REPLICAS),
+    "async": tuple(kind for kind in ALL_KINDS if not kind & SA_CKPT_WR_ALL_REPLICAS),
+    "weak": tuple(kind for kind in ALL_KINDS if kind & SA_CKPT_WR_ACTIVE_REPLICA_WEAK),
+    "activated": tuple(
+        kind
+        for kind in ALL_KINDS
+        if kind & SA_CKPT_CHECKPOINT_COLLOCATED and not kind & SA_CKPT_WR_ALL_REPLICAS
+    ),
+}
+"""The kinds that a simulation may have, by the name that its options say."""
+
 
 @dataclass(slots=True, frozen=True)
 class Slot:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 from ckptd.sim.mutants import MUTANTS, switched_off
 from ckptd.sim.options import draw_options
@@ -32,12 +32,21 @@ class Swept:
     undecided: int
 
 
-def sweep_seed(asked: tuple[int, int, str]) -> Swept:
-    """Run one (seed, nodes, mutant): nodes 0 as drawn, mutant "" for none."""
-    seed, nodes, mutant = asked
+class Asked(NamedTuple):
+    """One seed to run; `nodes` 0, `mutant` "" and `shape` "": as drawn, with every rule."""
+
+    seed: int
+    nodes: int = 0
+    mutant: str = ""
+    shape: str = ""
+
+
+def sweep_seed(asked: Asked) -> Swept:
+    """Run one seed to its end."""
+    seed, nodes, mutant, shape = asked
     try:
         with switched_off(mutant):
-            verdict = simulate(draw_options(seed, nodes))
+            verdict = simulate(draw_options(seed, nodes, shape=shape))
     except Exception as error:
         return Swept(seed, "the simulator failed", repr(error), 0, 0, 0, 0)
     return Swept(
@@ -52,10 +61,10 @@ def sweep_seed(asked: tuple[int, int, str]) -> Swept:
 
 
 def sweep(
-    first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = ""
+    first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = "", shape: str = ""
 ) -> Generator[Swept, None, None]:
     """The outcomes of `seeds` seeds from `first` on, in order. Whoever has seen enough closes it."""
-    asked = [(seed, nodes, mutant) for seed in range(first, first + seeds)]
+    asked = [Asked(seed, nodes, mutant, shape) for seed in range(first, first + seeds)]
     if jobs <= 1:
         yield from map(sweep_seed, asked)
         return
@@ -150,11 +159,15 @@ class Hunted:
 
 
 def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
-    """Sweep with one rule switched off, up to the first seed that fails, and does not with the rule."""
+    """Sweep with one rule switched off, up to the first seed that fails, and does not with the rule.
+
+    The seeds have the mutant's shape, if it has one.
+    """
     began_s = monotonic()
-    outcomes = sweep(first, seeds, jobs, mutant=name)
+    shape = MUTANTS[name].shape
+    outcomes = sweep(first, seeds, jobs, mutant=name, shape=shape)
     try:
-        shown = (one for one in outcomes if one.rule and not sweep_seed((one.seed, 0, "")).rule)
+        shown = (one for one in outcomes if one.rule and not sweep_seed(Asked(one.seed, shape=shape)).rule)
         found = next(shown, None)
     finally:
         outcomes.close()
@@ -163,6 +176,7 @@ def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
 
 def hunt_and_tell(names: list[str], first: int, seeds: int, jobs: int) -> list[Hunted]:
     """Hunt for each, and print the table."""
+    began_s = monotonic()
     print(f"{'mutant':<28} {'seed':>9}  {'found by':<38} {'s':>5}  rule switched off", flush=True)
     hunted: list[Hunted] = []
     for name in names:
@@ -172,7 +186,7 @@ def hunt_and_tell(names: list[str], first: int, seeds: int, jobs: int) -> list[H
         print(f"{name:<28} {seed:>9}  {by:<38} {one.seconds:>5.0f}  {MUTANTS[name].rule}", flush=True)
     missed = [one.name for one in hunted if one.found is None]
     print(
-        f"{len(hunted)} mutants, {len(missed)} not found within {seeds} seeds{': ' if missed else ''}"
-        + ", ".join(missed)
+        f"{len(hunted)} mutants in {monotonic() - began_s:.0f} s,"
+        f" {len(missed)} not found within {seeds} seeds{': ' if missed else ''}" + ", ".join(missed)
     )
     return hunted

@@ -76,7 +76,11 @@ class ViewWatch:
         node = self.hosts[node_id].node
         for creation_id, replica in node.replicas.items() if node is not None else ():
             others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
-            if _is_whole(replica) and not any(_is_whole(copy) for copy in others):
+            if not _is_whole(replica) or any(_is_whole(copy) for copy in others):
+                continue
+            if not any(
+                _has_to_make(other, node, creation_id) for other in self._nodes() if other is not node
+            ):
                 self.unheld_ns[creation_id] = self.world.now_ns
 
     def after_event(self, node_id: str, node: Node) -> None:
@@ -275,6 +279,13 @@ class ViewWatch:
 def _is_whole(copy: Replica | None) -> bool:
     """Whether somebody may yet go on from this copy, or from the one that its join set aside."""
     return copy is not None and (copy.complete or copy.fallback is not None)
+
+
+def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
+    """Whether the other one is to hold a checkpoint of which it has not heard yet, as `node` knows."""
+    entry = node.directory.checkpoints.get(creation_id)
+    placed = entry is not None and other.context.node_id in entry.in_sync
+    return placed and other.directory.may_come(creation_id)
 
 
 def _placed(entry: Entry, view: View) -> Placed:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers import Subject
 from ckptd.sim.client_links import ClientLinks
 from ckptd.sim.history import History
 from ckptd.sim.openings import Openings
-from ckptd.sim.slots import ALL_KINDS, Slot
+from ckptd.sim.slots import KINDS, Slot
 from ckptd.sim.worker import Worker
 from ckptd.sim.world import World
 
@@ -30,8 +30,7 @@ class Workload:
         self.subjects: dict[int, Subject] = {}
         self.resting = False
         self.closed = False
-        sync_wanted = {"all": (True, False), "sync": (True,), "async": (False,)}[world.options.kinds]
-        kinds = [kind for kind in ALL_KINDS if bool(kind & SA_CKPT_WR_ALL_REPLICAS) in sync_wanted]
+        kinds = list(KINDS[world.options.kinds])
         world.random.shuffle(kinds)
         self.slots = [
             self._slot(number, kinds[number % len(kinds)]) for number in range(world.options.checkpoints)

@@ -1,0 +1,123 @@
+"""Profiles that press on one rule each, where what a mistake there shows is too rare in the ordinary mixes.
+
+The hunt for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
+`SHAPED_ONE_IN` has a shape too, drawn apart from all else, so that the other seeds stay what they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.profiles import MICROSECOND_NS, PROFILES
+
+if TYPE_CHECKING:
+    from ckptd.sim.options import Options
+
+SHAPED_ONE_IN: Final = 20
+
+Shape = Callable[["Options", Random], "Options"]
+
+
+def torn_batches(options: "Options", random: Random) -> "Options":
+    """The active replica of a weak checkpoint dies while the portions of a batch are under way.
+
+    There is one replica beside it, so nobody else has the rest. Clients write now one section and now
+    another, and look at several at once.
+    """
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=3,
+        checkpoints=2,
+        kinds="weak",
+        replicas=2,
+        chaos_ns=2 * SECOND_NS,
+        fault_every_ns=250 * MILLISECOND_NS,
+        fault_weights={"crash-amid-batch": 6, "crash-process": 1},
+        faults_overlap=True,
+        restart_max_ns=random.choice((20, 150)) * MILLISECOND_NS,
+        delay_min_ns=50 * MICROSECOND_NS,
+        delay_max_ns=200 * MICROSECOND_NS,
+        think_ns=MILLISECOND_NS,
+        pipeline=1,
+        patience_ns=150 * MILLISECOND_NS,
+        weak_batch_ns=random.choice((20, 40)) * MILLISECOND_NS,
+        weak_batch_bytes=8,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        emphasis=random.choice(("read-many", "put", "put")),
+    )
+
+
+def joins_beside_pending(options: "Options", random: Random) -> "Options":
+    """A replica joins while an update that its chunks show waits for another one, whose link stands still.
+
+    Five nodes, so that the directory's changes need not pass on that link.
+    """
+    return replace(
+        options,
+        nodes=5,
+        arbiter="",
+        witnesses=0,
+        clients=5,
+        checkpoints=random.choice((1, 2)),
+        kinds="sync",
+        replicas=3,
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=random.choice((60, 150)) * MILLISECOND_NS,
+        fault_weights={"crash-process": 3, "stuck-link": 6},
+        faults_overlap=True,
+        restart_max_ns=random.choice((20, 300)) * MILLISECOND_NS,
+        delay_min_ns=20 * MICROSECOND_NS,
+        delay_max_ns=100 * MICROSECOND_NS,
+        think_ns=MILLISECOND_NS,
+        pipeline=2,
+        patience_ns=random.choice((150, 400)) * MILLISECOND_NS,
+        replica_timeout_ns=600 * MILLISECOND_NS,
+        lease_ns=600 * MILLISECOND_NS,
+        grace_ns=800 * MILLISECOND_NS,
+        log_bytes_max=random.choice((0, 2000)),
+        emphasis="read",
+    )
+
+
+def roles_to_and_fro(options: "Options", random: Random) -> "Options":
+    """The active role goes to and fro between nodes, while reports to one of them stand still for a while."""
+    return replace(
+        options,
+        nodes=random.choice((3, 4)),
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=1,
+        kinds="activated",
+        replicas=3,
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=random.choice((20, 60)) * MILLISECOND_NS,
+        fault_weights={"stuck-briefly": 6, "break-client": 1},
+        faults_overlap=True,
+        delay_min_ns=200 * MICROSECOND_NS,
+        delay_max_ns=random.choice((1, 4)) * MILLISECOND_NS,
+        think_ns=MILLISECOND_NS,
+        pipeline=2,
+        patience_ns=SECOND_NS,
+        replica_timeout_ns=600 * MILLISECOND_NS,
+        lease_ns=600 * MILLISECOND_NS,
+        grace_ns=800 * MILLISECOND_NS,
+        emphasis="activate",
+    )
+
+
+SHAPES: Final[dict[str, Shape]] = {
+    "torn batches": torn_batches,
+    "joins beside pending": joins_beside_pending,
+    "roles to and fro": roles_to_and_fro,
+    **{name: profile for name, (_, profile) in PROFILES.items()},
+}
+"""By name: the special ones, and every ordinary profile."""
+
+SPECIAL: Final = tuple(name for name in SHAPES if name not in PROFILES)
