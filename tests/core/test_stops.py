@@ -4,9 +4,10 @@ With `apply` made to raise on one value the client's repeats of one write ended 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from tests.core.client import Opened
+from tests.core.client import Call, Client, Opened
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
 from ckpt_protocol.codec import pack_body
@@ -14,7 +15,9 @@ from ckpt_protocol.codes import LIBRARY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.active import ActiveReplica
 from ckptd.core.directory import Directory, Do
+from ckptd.core.requests import Requests
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
 from ckptd.sim.raising import Injected, apply_raises_on, commit_raises_on, copying_raises_on
 
@@ -217,8 +220,6 @@ def test_sections_that_stop_nodes_when_they_expire_close_their_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No client asked for it, so nothing can be refused; each active replica would stop in its turn."""
-    from ckptd.core.active import ActiveReplica
-
     cluster = three_nodes()
     table, bystander, active = two_tables(cluster)
     stopped: list[str] = []
@@ -299,6 +300,98 @@ def test_members_that_raise_at_an_operation_that_was_answered_come_back_with_its
     cluster.check()
     assert len(stopped) == 2
     assert all(node.directory.find(POISON) is None for node in cluster.running())
+
+
+def raises_once_told(patched: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
+    """Every node raises when it comes to this method, after it did its work; who did."""
+    raised: list[str] = []
+    original = getattr(owner, name)
+
+    def method(one: Any, *arguments: Any, **named: Any) -> Any:
+        original(one, *arguments, **named)
+        raised.append(one.context.node_id)
+        raise Injected
+
+    patched.setattr(owner, name, method)
+    return raised
+
+
+def test_a_synchronize_that_stops_the_active_replicas_node_is_refused_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = three_nodes()
+    table, bystander, active = two_tables(cluster, SA_CKPT_WR_ACTIVE_REPLICA)
+    with monkeypatch.context() as patched:
+        raised = raises_once_told(patched, ActiveReplica, "synchronize")
+        assert table.synchronize().code == LIBRARY
+        assert raised == [active]
+    bystander.write(b"k", b"w")
+    cluster.restart(active)
+    cluster.check()
+
+
+def test_an_attach_that_stops_its_node_is_refused_wherever_the_client_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has another number at each try: the session tells."""
+    cluster = three_nodes()
+    table, _, _ = two_tables(cluster)
+    with monkeypatch.context() as patched:
+        raised: list[str] = []
+        apply = Directory.apply
+
+        def applied(directory: Directory, op: list[Any], seq: int, now_ns: int) -> None:
+            apply(directory, op, seq, now_ns)
+            if op[0] == Do.ATTACH and op[1] == 7777:
+                raised.append("")
+                raise Injected
+
+        patched.setattr(Directory, "apply", applied)
+        client = Client(cluster, session=7777)
+        client.node_id = "b"
+        client.link = cluster.connect_client(client, "b")
+        call = client.calls[1] = Call(1, Kind.ATTACH, 7777, pack_body([True]))
+        client.send(call, 1)
+        cluster.until(lambda: raised)
+        follow(cluster, table)
+        again = Client(cluster, session=7777)
+        assert again.attach("c").code == LIBRARY
+        assert len(raised) == 1
+    cluster.restart("a")
+    cluster.check()
+
+
+def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = three_nodes()
+    table, bystander, _ = two_tables(cluster)
+    with monkeypatch.context() as patched:
+        raised: list[object] = []
+        original = Requests.on_forward_answer
+
+        def on_forward_answer(requests: Requests, frame: Frame) -> None:
+            request = requests.forwarded.get((frame.c, frame.a))
+            original(requests, frame)
+            if request is not None and POISON in request.body:
+                raised.append(requests.context.node_id)
+                raise Injected
+
+        patched.setattr(Requests, "on_forward_answer", on_forward_answer)
+        first = table.client.node_id
+        call = table.begin_write(b"k", POISON)
+        cluster.until(lambda: raised)
+        cluster.run(2000)
+        active = cluster.active() or ""
+        second = next(n for n in "abc" if n not in (first, active))
+        table.client.move(second)
+        bystander.client.move(second)
+        cluster.until(lambda: call.answers)
+        assert call.code == LIBRARY
+        assert raised == [first]
+    assert table.read(b"k") == POISON  # As the text says, it may have been done.
+    cluster.restart(first)
+    cluster.check()
 
 
 def test_of_a_pair_the_other_node_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,8 @@ class DirectoryOrder:
             if answers.excess:
                 self.answer(request, answer_error(codes.NO_RESOURCES, answers.excess))
                 return
-        stop = self.context.stops.requests.get((request.session, request.number))
+        number = 0 if request.kind == Kind.ATTACH else request.number
+        stop = self.context.stops.requests.get((request.session, number))
         if stop is not None:
             self.answer(request, refuse_repeat(self.context, stop))
             return
@@ -218,6 +219,8 @@ class DirectoryOrder:
         op, session, number = unpack_array(self.staged, 5)[:3]
         creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
         seq = self.directory.seq + 1
+        if op[0] == Do.ATTACH:
+            number = 0
         return Operation(seq, creation_id, session, number if session else number_of(op), first)
 
     def finish(self, first: bool = False) -> bytes:

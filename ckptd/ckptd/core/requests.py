@@ -11,7 +11,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
-from ckptd.core.containment import contain_request
+from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Entry
@@ -21,6 +21,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
+from ckptd.core.stops import Phase
 from ckptd.core.tracking import Tracks, asked_of
 from ckptd.core.view import View
 
@@ -67,6 +68,8 @@ class Requests:
             self._hold(request)
             return
         creation_id = request.creation_id
+        if context.stops.requests and self._stopped_here(request):
+            return
         if not creation_id:
             self._dispatch_directory(request)
             return
@@ -94,6 +97,18 @@ class Requests:
             self._serve_active(request, entry, self.replicas.held[creation_id])
         else:
             self._forward(request, entry.active)
+
+    def _stopped_here(self, request: Request) -> bool:
+        """Refuse what stopped the node that a client had it passed on by, and a read that stopped any.
+
+        Of all else only the active replica, or the coordinator, knows whether it was done.
+        """
+        stop = self.context.stops.requests.get((request.session, request.number))
+        decided_here = request.creation_id and request.kind != Kind.UPDATE
+        if stop is None or not (decided_here or stop.phase == Phase.PASS):
+            return False
+        self.answer(request, refuse_repeat(self.context, stop))
+        return True
 
     def _dispatch_directory(self, request: Request) -> None:
         if request.put_off and self._why_open_waits(request):

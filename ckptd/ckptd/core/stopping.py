@@ -9,6 +9,7 @@ from typing import Any, Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckptd.core.containment import describe
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder, Operation
 from ckptd.core.events import Effect, Log, Persist, SendPeer
@@ -54,7 +55,10 @@ class Stopping:
             return []
         context.stops.learn([stop])
         frame = context.stops.frame(context.epoch)
-        effects: list[Effect] = [Log("critical", f"this node stops: {stop.describe()}")]
+        text = f"this node stops: {stop.describe()}"
+        if isinstance(context.cause, Request | Frame):
+            text += f"; {describe(context.cause.kind, context.cause.body)}"
+        effects: list[Effect] = [Log("critical", text)]
         peers = [peer.node_id for peer in self.heartbeats.peers.values() if peer.connected]
         effects += [SendPeer(node_id, frame) for node_id in peers]
         self._note()
@@ -67,16 +71,20 @@ class Stopping:
         match cause:
             case Request():
                 creation_id = cause.creation_id
-                phase = Phase.ORDER if creation_id else Phase.PLAN
                 replica = self.replicas.held.get(creation_id)
-                seq = replica.log.seq + 1 if replica is not None else 0
-                return self._made(phase, creation_id, self.context.epoch, seq, cause.session, cause.number)
+                phase, seq = (Phase.PASS if creation_id else Phase.PLAN), 0
+                if replica is not None and replica.active is not None:
+                    phase, seq = Phase.ORDER, replica.log.seq + 1
+                number = 0 if cause.kind == Kind.ATTACH else cause.number
+                return self._made(phase, creation_id, self.context.epoch, seq, cause.session, number)
             case Replica():
                 phase = Phase.LEAD if cause.active is not None else Phase.COPY
                 return self._made(phase, cause.creation_id, cause.log.epoch, cause.log.seq)
             case Operation(seq, creation_id, session, request, first):
                 phase = Phase.COORDINATE if first else Phase.FOLLOW
                 return self._made(phase, creation_id, self.context.epoch, seq, session, request)
+            case Frame(Kind.FORWARD_ANSWER, number, epoch, session):
+                return self._made(Phase.PASS, 0, epoch, 0, session, number)
             case Frame(kind, creation_id, epoch, seq, body) if kind in _OF_COPIES and creation_id:
                 if kind == Kind.REPLICATE:
                     session, request, _, _, _, ordered = REPLICATE_ROUTE.unpack_from(body)

@@ -46,6 +46,7 @@ class Phase:
     PLAN: Final = 5  # the coordinator, or the client's node, at a request to the directory
     COORDINATE: Final = 6  # the coordinator, applying an operation that nobody was answered for
     FOLLOW: Final = 7  # another member, applying an operation
+    PASS: Final = 8  # the client's node, passing a request on, reading for it, or passing its answer back
 
 
 _AS_ACTIVE: Final = (Phase.ORDER, Phase.LEAD)
@@ -56,7 +57,8 @@ class Stop:
     """One start of a node, and what it was at. 0 where that has no number.
 
     `creation_id`, `epoch`, `seq`: a checkpoint and an update of it (0: the directory's). `session`,
-    `request`: a client's request; session 0 with a number is an operation of the service's own.
+    `request`: a client's request, 0 for its ATTACH, which has another number at each try; session 0 with
+    a number is an operation of the service's own.
     """
 
     node_id: str
@@ -85,7 +87,7 @@ class Stop:
         parts = [f"node {self.node_id}"]
         if self.creation_id:
             parts.append(f"checkpoint {self.creation_id:x}, version ({self.epoch}, {self.seq})")
-        elif self.phase >= Phase.PLAN:
+        elif Phase.PLAN <= self.phase <= Phase.FOLLOW:
             parts.append("the directory")
         if self.session:
             parts.append(f"session {self.session:x}, request {self.request}")
@@ -105,6 +107,15 @@ def parse_stop(fields: Any) -> Stop:
 def number_of(op: list[Any]) -> int:
     """The number under which an operation of the service's own is refused; never 0."""
     return crc32(pack_body(op)) + 1
+
+
+def _is_over(stop: Stop, directory: "Directory") -> bool:
+    if stop.creation_id in directory.checkpoints or directory.may_come(stop.creation_id):
+        return False
+    if stop.session:
+        # A session that never began, since its ATTACH stopped a node, may be tried for as long as it likes.
+        return stop.request > 0 and stop.session not in directory.sessions
+    return stop.creation_id > 0
 
 
 class Stops:
@@ -133,7 +144,7 @@ class Stops:
     def _index(self) -> None:
         self.requests, self.by_creation, self.closed = {}, {}, {}
         for stop in self.known:
-            if stop.request:
+            if stop.request or stop.session:
                 self.requests[stop.session, stop.request] = stop
             if stop.creation_id:
                 self.by_creation.setdefault(stop.creation_id, []).append(stop)
@@ -173,13 +184,7 @@ class Stops:
 
     def prune(self, directory: "Directory") -> bool:
         """Forget what no session can repeat and no checkpoint can meet; whether that was any."""
-        over = [
-            stop
-            for stop in self.known
-            if stop.creation_id not in directory.checkpoints
-            and not directory.may_come(stop.creation_id)
-            and (stop.session not in directory.sessions if stop.session else stop.creation_id)
-        ]
+        over = [stop for stop in self.known if _is_over(stop, directory)]
         for stop in over:
             del self.known[stop]
         if over:
