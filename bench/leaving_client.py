@@ -64,9 +64,7 @@ class Client:
         self.begin_tracking = lambda: self._follow(run, run(table.track()))
 
     def _attributes(self) -> CheckpointCreationAttributes:
-        return CheckpointCreationAttributes(
-            1, SECTIONS * LARGE_BYTES, TIME_MAX, SECTIONS, LARGE_BYTES, 16
-        )
+        return CheckpointCreationAttributes(1, SECTIONS * LARGE_BYTES, TIME_MAX, SECTIONS, LARGE_BYTES, 16)
 
     def _open_saf(self, addresses: str, name: str) -> None:
         service = CheckpointService.initialize(("B", 2, 2), address=addresses)

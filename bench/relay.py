@@ -8,7 +8,6 @@ pulled cable: nothing is taken in, nothing is refused.
 import asyncio
 import contextlib
 import os
-import socket
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -157,9 +156,7 @@ class Relays:
             ) -> None:
                 self._begin(node, reader, writer, asyncio.open_connection(*where))
 
-            def by_unix(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, node: str = node
-            ) -> None:
+            def by_unix(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, node: str = node) -> None:
                 path = str(self._cluster.socket_path(node))
                 self._begin(node, reader, writer, asyncio.open_unix_connection(path))
 

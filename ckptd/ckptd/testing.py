@@ -29,11 +29,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK, code_name
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener, Refused
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 # A port below Linux's ephemeral range (from 32768): one inside it may be taken by
 # somebody's outgoing connection while its node is down, and a peer that dials it may

@@ -384,10 +384,6 @@ def reopened_text(name: bytes, node_id: str) -> str:
 # -- answers
 
 
-_MISREAD = (TypeError, ValueError, LookupError, OverflowError)
-"""What an answer of another shape may raise: a slice of a dict is a KeyError since Python 3.12."""
-
-
 def misread(what: str) -> NoReturn:
     """An answer that no daemon gives."""
     raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
@@ -398,7 +394,7 @@ def opened_of(payload: Any) -> tuple[int, Attributes]:
     try:
         handle, _, fields = payload[:3]
         return int(handle), Attributes(*fields[:6])
-    except _MISREAD:
+    except (TypeError, ValueError):
         misread("OPEN")
 
 
@@ -422,7 +418,7 @@ def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
     try:
         sections, after = payload[:2]
         return [SectionDescriptor(*fields[:6]) for fields in sections], after
-    except _MISREAD:
+    except (TypeError, ValueError):
         misread("ITERATE")
 
 
@@ -445,7 +441,7 @@ def status_of(payload: Any) -> Status:
         attributes, sections, memory, active, replicas, opens, unlinked = payload[:7]
         pairs = tuple((str(node_id), bool(in_sync)) for node_id, in_sync in replicas)
         return Status(Attributes(*attributes[:6]), sections, memory, active, pairs, opens, bool(unlinked))
-    except _MISREAD:
+    except (TypeError, ValueError):
         misread("STATUS")
 
 

@@ -15,6 +15,7 @@ from ckpt_client.linking import Linking
 from ckpt_client.silence import KEEP_UP_NS, QUIET_NS, SILENT_NS
 from ckpt_client.unanswered import ORPHAN_NS, READ_ONLY
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import (
     HEADER,
@@ -26,7 +27,7 @@ from ckpt_protocol.framing import (
     encode_frame,
 )
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX
-from ckpt_protocol.messages import Kind, answer_ok, decode_answer
+from ckpt_protocol.messages import Kind, answer_ok
 
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS

@@ -12,10 +12,11 @@ from ckpt_client.route import Route
 from ckpt_client.silence import HASTE_NS, QUIET_NS, SILENT_NS, Silence
 from ckpt_client.unanswered import Unanswered
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.greeting import Identity, Refused
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 MOVE_NS: Final = 500 * MILLISECOND_NS
 """A node that answers only TRY_AGAIN for this long (cut off from the others, say) is left for another.

@@ -12,9 +12,10 @@ from ckpt_client.address import Address
 from ckpt_client.attachment import members_of
 from ckpt_client.call import MILLISECOND_NS
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener, Refused
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 MOVE_TIME_NS: Final = 1_000 * MILLISECOND_NS
 """A node that has not taken the session by then is not gone to."""

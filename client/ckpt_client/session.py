@@ -16,10 +16,11 @@ from ckpt_client.following import Following
 from ckpt_client.linked import LinkedSession
 from ckpt_client.moving import IDLE_NS, Move, Stage
 from ckpt_client.silence import QUIET_NS
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.greeting import Identity
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 _DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
 

@@ -13,10 +13,11 @@ from ckpt_client.address import Address, choose_addresses, choose_key
 from ckpt_client.connecting import connect_socket, failure_of
 from ckpt_client.errors import error_of
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener, Refused
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 RECEIVE_BYTES = 65536
 HOW_TO_START = "Start one with: ckptd --node-id a --listen 127.0.0.1:7301"

@@ -1,15 +1,31 @@
-"""Bodies: msgpack, bounded before anything is allocated.
+"""Bodies: msgpack, bounded before anything is built.
 
 A body is an array (a map only in `DESCRIBE` answers). Text is msgpack str, names, ids
 and values are msgpack bin. Extension types are refused.
+
+`unpack_bounded` is the one way for a body that came from outside. It walks over the body first and counts
+levels and objects, so that nothing of a body beyond its kind's bounds is ever built. `unpack_rows` is its
+quick way for the two kinds that carry most of the load. `unpack_body` is for what this process packed
+itself, or
+has checked before.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.limits import ARRAY_LENGTH_MAX
+
+if TYPE_CHECKING:
+    from ckpt_protocol.bounds import Bounds
+
+_SMALL_BYTES: Final = 4096
+"""A body up to this size is unpacked at once: with arrays of `_SMALL_ARRAY` it can take 0.5 MB at the
+most."""
+
+_SMALL_ARRAY: Final = 64
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
@@ -18,6 +34,7 @@ def _refuse_extension(code: int, content: bytes) -> Any:
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _unpack: Final = msgpack.unpackb
+_BROKEN: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 
 
 def pack_body(content: Any) -> bytes:
@@ -29,17 +46,190 @@ def pack_body(content: Any) -> bytes:
     return packed
 
 
-def unpack_body(body: bytes) -> Any:
-    """What a body holds.
+def unpack_bounded(body: bytes, bounds: "Bounds") -> Any:
+    """What a body holds, within the bounds of its kind.
 
-    Raises: FrameError for anything but one whole msgpack object within the limits.
+    Raises: FrameError for anything but one whole msgpack object within the bounds.
     """
+    if len(body) > bounds.body_bytes_max:
+        raise FrameError(f"a body of {len(body)} bytes, more than {bounds.body_bytes_max}")
+    check_bounds(body, bounds.depth_max, bounds.objects_max)
+    return unpack_body(body)
+
+
+def unpack_body(body: bytes) -> Any:
+    """What a body holds that was packed here, or is known to be within its bounds. Raises: FrameError."""
     try:
-        return _unpack(body, ext_hook=_refuse_extension, max_array_len=ARRAY_LENGTH_MAX, strict_map_key=False)
+        return _unpack(body, ext_hook=_refuse_extension, strict_map_key=False)
     except FrameError:
         raise
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except _BROKEN as error:
         raise FrameError(f"a body of {len(body)} bytes is no msgpack: {error}") from None
+
+
+def bounded_array(body: bytes, bounds: "Bounds", fields_min: int) -> list[Any]:
+    """A body that is an array of at least `fields_min` fields; further ones are ignored. Raises:
+    FrameError."""
+    content = unpack_bounded(body, bounds)
+    if type(content) is not list or len(content) < fields_min:
+        raise FrameError(f"a body is not an array of {fields_min} fields")
+    return content
+
+
+# -- what a body would become
+
+_ARRAY, _MAP, _BYTES_1, _BYTES_2, _BYTES_4, _EXTENSION, _EXTENSION_N, _NEVER = range(-8, 0)
+
+
+def _token(byte: int) -> int:
+    """The whole size of a scalar that begins with this byte, or what else begins with it."""
+    if byte < 0x80 or byte >= 0xE0 or byte in (0xC0, 0xC2, 0xC3):
+        return 1
+    if byte in (0xDE, 0xDF) or byte <= 0x8F:
+        return _MAP
+    if byte in (0xDC, 0xDD) or byte <= 0x9F:
+        return _ARRAY
+    if byte <= 0xBF:
+        return 1 + (byte & 0x1F)
+    named = {0xC4: _BYTES_1, 0xD9: _BYTES_1, 0xC5: _BYTES_2, 0xDA: _BYTES_2, 0xC6: _BYTES_4, 0xDB: _BYTES_4}
+    numbers = {0xCC: 2, 0xD0: 2, 0xCD: 3, 0xD1: 3, 0xCA: 5, 0xCE: 5, 0xD2: 5, 0xCB: 9, 0xCF: 9, 0xD3: 9}
+    return {**named, **numbers}.get(byte, _NEVER if byte == 0xC1 else _EXTENSION)
+
+
+_TOKENS: Final = tuple(_token(byte) for byte in range(256))
+_COUNT_BYTES: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+
+
+def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
+    """Walk over one whole msgpack object and count, without building anything; return the number of objects.
+
+    Raises: FrameError where it nests deeper, has more objects, uses an extension type, or is not whole.
+    """
+    tokens, size = _TOKENS, len(body)
+    at, left, objects = 0, 1, 1
+    outer: list[int] = []
+    while True:
+        while left:
+            if at >= size:
+                raise FrameError(f"a body of {size} bytes is not whole")
+            left -= 1
+            byte = body[at]
+            token = tokens[byte]
+            if token > 0:
+                at += token
+            elif token == _BYTES_1:
+                at += 2 + (body[at + 1] if at + 1 < size else size)
+            elif token in (_ARRAY, _MAP):
+                wide = _COUNT_BYTES.get(byte, 0)
+                count = int.from_bytes(body[at + 1 : at + 1 + wide], "big") if wide else byte & 0x0F
+                at += 1 + wide
+                count *= 2 if token == _MAP else 1
+                objects += count
+                if objects > objects_max:
+                    raise FrameError(f"a body of more than {objects_max} objects")
+                outer.append(left)
+                if len(outer) > depth_max:
+                    raise FrameError(f"a body that nests deeper than {depth_max} levels")
+                left = count
+            elif token == _BYTES_2:
+                at += 3 + int.from_bytes(body[at + 1 : at + 3], "big")
+            elif token == _BYTES_4:
+                at += 5 + int.from_bytes(body[at + 1 : at + 5], "big")
+            else:
+                raise FrameError(f"a body with an extension type, or with byte {byte:#x}")
+        if not outer:
+            break
+        left = outer.pop()
+    if at != size:
+        raise FrameError(f"a body of {size} bytes whose object ends at {at}")
+    return objects
+
+
+def unpack_flat(body: bytes) -> list[Any] | None:
+    """A small body that is an array of scalars, the last of which may be an array of bytes; None where it is
+    not.
+
+    The quick way for an answer to READ or UPDATE: what it yields needs no count.
+    """
+    if len(body) > _SMALL_BYTES:
+        return None
+    try:
+        fields = _unpack(body, ext_hook=_refuse_extension, max_array_len=_SMALL_ARRAY, max_map_len=0)
+    except (*_BROKEN, FrameError):
+        return None
+    if type(fields) is not list or not fields or not _SCALARS.issuperset(map(type, fields[:-1])):
+        return None
+    last = fields[-1]
+    if type(last) in _SCALARS or (type(last) is list and set(map(type, last)) <= {bytes}):
+        return fields
+    return None
+
+
+_SCALARS: Final = frozenset((int, bytes, str, bool, float, type(None)))
+
+
+def array_length(body: bytes) -> int:
+    """How many elements the array says that it has which the body begins with; 0 where it begins with
+    none."""
+    if not body or _TOKENS[body[0]] != _ARRAY:
+        return 0
+    wide = _COUNT_BYTES.get(body[0], 0)
+    return int.from_bytes(body[1 : 1 + wide], "big") if wide else body[0] & 0x0F
+
+
+# -- many short rows
+
+Row = list[Any]
+
+
+def unpack_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
+    """An array of short arrays, each passed by `check` before the next is built; None where it is not one.
+
+    `check` raises ValueError for a row that it does not take, and takes none that holds an array. So what is
+    built
+    for a hostile body stays small, and this is several times as fast as to count first. None says only that
+    the
+    body is to be looked at in the slow way, which tells what is wrong.
+    """
+    if len(body) <= _SMALL_BYTES:
+        try:
+            rows = _unpack(body, ext_hook=_refuse_extension, max_array_len=_SMALL_ARRAY, max_map_len=0)
+            if type(rows) is list and len(rows) <= rows_max:
+                for row in rows:
+                    check(row)
+                return rows
+        except (*_BROKEN, FrameError):
+            pass  # It may only have more than a few rows.
+    return _stream_rows(body, rows_max, check)
+
+
+def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
+    if not body or _TOKENS[body[0]] != _ARRAY:
+        return None
+    first = body[0]
+    wide = _COUNT_BYTES.get(first, 0)
+    count = array_length(body)
+    if count > rows_max:
+        return None
+    try:
+        unpacker = msgpack.Unpacker(
+            ext_hook=_refuse_extension,
+            list_hook=check,
+            max_array_len=_ROW_FIELDS_MAX,
+            max_map_len=0,
+            max_buffer_size=0,
+            read_size=len(body),  # Its buffer: a megabyte, unless it is told.
+        )
+        unpacker.feed(memoryview(body)[1 + wide :])
+        rows = list(islice(unpacker, count))
+        whole = unpacker.tell() == len(body) - 1 - wide
+    except (*_BROKEN, FrameError):
+        return None
+    # What is no array did not come by the check.
+    return rows if whole and len(rows) == count and set(map(type, rows)) <= {list} else None
+
+
+_ROW_FIELDS_MAX: Final = 16
 
 
 def unpack_array(body: bytes, fields_min: int) -> list[Any]:

@@ -12,6 +12,7 @@ that a body is encoded once, by the client, and forwarded as it is (ADR 2).
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ckpt_protocol.limits import FRAME_BYTES_MAX
@@ -57,19 +58,37 @@ def decode_datagram(datagram: bytes) -> Frame:
     return Frame(kind, a, b, c, bytes(datagram[HEADER_BYTES:]))
 
 
+def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> None:
+    """Check a frame before its body is held. `body_limits`: by kind, see `bounds.body_limits`.
+
+    Raises: FrameError for a kind that may not come, or a body that is too long for its kind.
+    """
+    limit = body_limits[kind]
+    if limit < 0:
+        raise FrameError(f"a frame of kind {kind} may not come here")
+    if body_bytes > limit:
+        raise FrameError(f"a frame of kind {kind} has a body of {body_bytes} bytes, more than {limit}")
+
+
+_ANY: Final = (FRAME_BYTES_MAX - HEADER_BYTES,) * 256
+
+
 class FrameDecoder:
     """Cuts a byte stream into frames.
 
-    `feed` returns the frames that are complete, in order. A length over the limit
-    raises before anything of that size is held; after an error the decoder is dead.
+    `feed` returns the frames that are complete, in order. `body_limits` says by kind how long a body may be,
+    and
+    which kinds may come at all. What exceeds it raises before anything of that size is held; after an error
+    the
+    decoder is dead.
     """
 
-    __slots__ = ("_buffer", "_need", "frame_bytes_max")
+    __slots__ = ("_buffer", "_need", "body_limits")
 
-    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+    def __init__(self, body_limits: Sequence[int] = _ANY) -> None:
         self._buffer = bytearray()
         self._need = HEADER_BYTES
-        self.frame_bytes_max = frame_bytes_max
+        self.body_limits = body_limits
 
     @property
     def held_bytes(self) -> int:
@@ -79,7 +98,7 @@ class FrameDecoder:
     def feed(self, chunk: bytes) -> list[Frame]:
         """Add what was received; return the frames that are now complete.
 
-        Raises: FrameError when the stream is not one of frames.
+        Raises: FrameError when the stream is not one of frames, or a frame is not allowed here.
         """
         buffer = self._buffer
         source: bytes | bytearray = chunk
@@ -88,13 +107,16 @@ class FrameDecoder:
             if len(buffer) < self._need:
                 return []
             source = buffer
+        body_limits = self.body_limits
         frames: list[Frame] = []
         start, size = 0, len(source)
         while size - start >= HEADER_BYTES:
             length, kind, a, b, c = _unpack_header(source, start)
             end = start + LENGTH_BYTES + length
-            if length < _AFTER_LENGTH or end - start > self.frame_bytes_max:
+            if length < _AFTER_LENGTH:
                 raise FrameError(f"a frame says that it has {length} bytes")
+            if length - _AFTER_LENGTH > body_limits[kind]:
+                refuse_by_header(kind, length - _AFTER_LENGTH, body_limits)
             if end > size:
                 self._need = end - start
                 break

@@ -19,13 +19,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array, pack_body
+from ckpt_protocol.fields import octets, text, texts, whole
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
-from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODE_ID_BYTES_MAX
+from ckpt_protocol.limits import (
+    CLUSTER_NAME_BYTES_MAX,
+    NODE_ID_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    URL_BYTES_MAX,
+    URLS_PER_NODE_MAX,
+)
 from ckpt_protocol.messages import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Kind
 
 MAGIC: Final = "ckptd"
 NONCE_BYTES: Final = 16
+PROOF_BYTES: Final = 32
 ROLE_CLIENT: Final = 1
 ROLE_PEER: Final = 2
 
@@ -33,10 +42,10 @@ ROLE_PEER: Final = 2
 class Refused(Exception):
     """The first exchange failed: `code` is a SAF code, the text says why."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
         self.code = code
-        self.text = text
+        self.text = why
 
     def frame(self) -> bytes:
         """The REFUSED frame that tells the other side."""
@@ -97,13 +106,10 @@ class Opener:
         Raises: Refused when the other side refused or cannot prove itself; FrameError.
         """
         if frame.kind == Kind.REFUSED:
-            text = unpack_array(frame.body, 1)[0]
-            raise Refused(frame.a, str(text))
+            raise parse_refused(frame)
         if frame.kind != Kind.WELCOME:
             raise FrameError(f"a frame of kind {frame.kind} before WELCOME")
-        cluster, nonce, node_id, proof, urls = unpack_array(frame.body, 5)[:5]
-        if not (type(nonce) is type(proof) is bytes and type(cluster) is type(node_id) is str):
-            raise FrameError("WELCOME with fields of other types")
+        cluster, nonce, node_id, proof, urls = _parse_welcome(frame.body)
         me = self.identity
         if me.cluster and cluster != me.cluster:
             raise Refused(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
@@ -123,7 +129,7 @@ class Opener:
             raise Refused(codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here")
         elif me.key:
             raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
-        return Greeted(frame.a, ROLE_PEER, node_id, frame.c, _texts(urls), self.nonce), send
+        return Greeted(frame.a, ROLE_PEER, node_id, whole(frame.c, "an incarnation"), urls, self.nonce), send
 
 
 class Acceptor:
@@ -152,17 +158,7 @@ class Acceptor:
             return b""
         if frame.kind != Kind.HELLO:
             raise FrameError(f"a frame of kind {frame.kind} before HELLO")
-        fields = unpack_array(frame.body, 6)
-        magic, cluster, nonce, node_id, incarnation, urls = fields[:6]
-        about = fields[6] if len(fields) > 6 else b""
-        if magic != MAGIC or type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
-            raise FrameError("this is no HELLO of ckptd")
-        if type(cluster) is not str or type(node_id) is not str or type(incarnation) is not int:
-            raise FrameError("HELLO with fields of other types")
-        if type(about) is not bytes:
-            raise FrameError("HELLO with fields of other types")
-        if len(cluster) > CLUSTER_NAME_BYTES_MAX or len(node_id) > NODE_ID_BYTES_MAX:
-            raise FrameError("HELLO with a name that is too long")
+        cluster, nonce, node_id, incarnation, urls, about = _parse_hello(frame.body)
         me = self.identity
         if frame.a > PROTOCOL_VERSION_MAX or frame.b < PROTOCOL_VERSION_MIN:
             raise Refused(
@@ -177,7 +173,7 @@ class Acceptor:
         if about and about not in self.opened:
             raise Refused(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
         version = min(frame.b, PROTOCOL_VERSION_MAX)
-        greeted = Greeted(version, frame.c, node_id, incarnation, _texts(urls), nonce, about)
+        greeted = Greeted(version, frame.c, node_id, incarnation, urls, nonce, about)
         proof = b""
         if me.key:
             proof = _proof(me.key, "acceptor", frame.c, me.cluster, nonce, self.nonce)
@@ -189,10 +185,35 @@ class Acceptor:
         return encode_frame(Kind.WELCOME, version, 1 if me.key else 0, me.incarnation, body)
 
 
-def _texts(urls: object) -> tuple[str, ...]:
-    if type(urls) is not list or not all(type(url) is str for url in urls):
-        raise FrameError("addresses that are no list of texts")
-    return tuple(urls)
+def _parse_hello(body: bytes) -> tuple[str, bytes, str, int, tuple[str, ...], bytes]:
+    magic, cluster, nonce, node_id, incarnation, urls, *more = bounded_array(body, BOUNDS[Kind.HELLO], 6)
+    if type(magic) is not str or magic != MAGIC or len(octets(nonce, "a nonce", NONCE_BYTES)) != NONCE_BYTES:
+        raise FrameError("this is no HELLO of ckptd")
+    return (
+        text(cluster, "a cluster's name", CLUSTER_NAME_BYTES_MAX),
+        nonce,
+        text(node_id, "a node's id", NODE_ID_BYTES_MAX),
+        whole(incarnation, "an incarnation"),
+        texts(urls, "an address", URLS_PER_NODE_MAX, URL_BYTES_MAX),
+        octets(more[0] if more else b"", "which connection is meant", NONCE_BYTES),
+    )
+
+
+def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]]:
+    cluster, nonce, node_id, proof, urls = bounded_array(body, BOUNDS[Kind.WELCOME], 5)[:5]
+    return (
+        text(cluster, "a cluster's name", CLUSTER_NAME_BYTES_MAX),
+        octets(nonce, "a nonce", NONCE_BYTES),
+        text(node_id, "a node's id", NODE_ID_BYTES_MAX),
+        octets(proof, "a proof", PROOF_BYTES),
+        texts(urls, "an address", URLS_PER_NODE_MAX, URL_BYTES_MAX),
+    )
+
+
+def parse_refused(frame: Frame) -> Refused:
+    """What a REFUSED says, as the exception to raise. Raises: FrameError."""
+    why = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)[0]
+    return Refused(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX))
 
 
 SEAL_BYTES: Final = 16

@@ -35,16 +35,54 @@ BUILT_BYTES_MAX: Final = SECTION_BYTES_MAX
 Each builds its whole section anew, whatever little it writes: 64 MiB take 50 ms (`bench.budget`)."""
 
 OPS_PER_UPDATE_MAX: Final = 10_000
-"""Section operations in one update, and elements of one READ; more is NO_RESOURCES.
+"""Section operations in one update; more is NO_RESOURCES.
 
-Neither can be split, so that it is as long as the service can be kept from everybody else: 50 ms at the
+An update and a READ cannot be split, so each is as long as the service can be kept from everybody else: 50
+ms at the
 most (`python -m bench.budget`)."""
 
-ARRAY_LENGTH_MAX: Final = 1_000_000
-"""Elements of any one array in a body; more is no message of ours, and ends the connection."""
-
 FRAME_BYTES_MAX: Final = UPDATE_BODY_BYTES_MAX + 8 * 1024 * 1024
-"""Header, route and body of one frame; a longer one ends its connection."""
+"""Header and body of one frame between a client and a node; a longer one ends its connection."""
+OPS_PER_BATCH_MAX: Final = 1_000_000
+"""Section operations in an update of the service's own: a weak batch, or expired sections."""
+
+ANSWERS_PER_BATCH_MAX: Final = 1_000_000
+"""Requests that one weak batch answers."""
+
+READ_ELEMENTS_MAX: Final = 10_000
+"""Sections in one READ; more is NO_RESOURCES. It is as long as an update may be: see `OPS_PER_UPDATE_MAX`."""
+
+CHUNK_SECTIONS_MAX: Final = 1_000_000
+"""Sections in one CHUNK of a join."""
+
+PEER_FRAME_BYTES_MAX: Final = FRAME_BYTES_MAX + 16 * 1024 * 1024
+"""Header, route and body of one frame between nodes: room for any legal request, and what a node adds to
+it."""
+
+SMALL_REQUEST_BYTES_MAX: Final = 4096
+"""The body of a request that names no checkpoint and carries no data (ATTACH, CLOSE, PING, ...)."""
+
+NAMING_REQUEST_BYTES_MAX: Final = 128 * 1024
+"""The body of OPEN, UNLINK and ITERATE: a name or a section id, also one that is too long and is answered
+so."""
+
+TRACK_BYTES_MAX: Final = 256
+"""The body of TRACK. Many of them wait at a node at one time, so their size is limited too."""
+
+HEARTBEAT_BYTES_MAX: Final = 16 * 1024
+"""The body of a heartbeat: `NODES_MAX` nodes that are heard, and as many in each other list."""
+
+VIEW_BYTES_MAX: Final = 1024 * 1024
+"""The body of a vote, COLLECT or DECIDED: each holds at most one view."""
+
+URLS_PER_NODE_MAX: Final = 16
+"""Addresses for clients that one node tells of."""
+
+URL_BYTES_MAX: Final = 512
+"""One such address."""
+
+TEXT_BYTES_MAX: Final = 4096
+"""A text for people in a refusal or an answer."""
 
 FIRST_FRAME_BYTES_MAX: Final = 4096
 """A frame of the first exchange: all that a stranger can make us hold."""
@@ -55,6 +93,19 @@ DATAGRAM_BYTES_MAX: Final = 60_000
 CLUSTER_NAME_BYTES_MAX: Final = 255
 NODE_ID_BYTES_MAX: Final = 64
 NODES_MAX: Final = 64
+
+FAULTS_MAX: Final = 256
+"""Stops of nodes that one node remembers and tells of."""
+
+UNACKNOWLEDGED_MAX: Final = 32
+"""Asynchronous checkpoints that one heartbeat tells of."""
+
+EPOCH_MAX: Final = 2**23
+"""An epoch that another node tells of. A creation id holds 24 bits of it: the rest is room for what
+follows."""
+
+SEQ_MAX: Final = 2**40 - 1
+"""An update's or a directory operation's place in its order: so many bits of a creation id are for it."""
 
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About what one page of an iteration carries, at the least one section."""

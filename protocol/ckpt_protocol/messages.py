@@ -8,9 +8,9 @@ the same to authors of clients in other languages.
 import struct
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK
-from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.framing import encode_frame
 
 PROTOCOL_VERSION_MIN: Final = 1
 PROTOCOL_VERSION_MAX: Final = 1
@@ -156,24 +156,6 @@ _OK: Final = pack_body([OK])
 def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
     """The body of a refusal; `index` is the lowest element at fault, -1 for none."""
     return pack_body([code, index, text])
-
-
-def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
-    """(code, payload, index, text) of an answer's body.
-
-    Raises: FrameError.
-    """
-    if body == _OK:
-        return OK, None, -1, ""
-    fields = unpack_array(body, 1)
-    code = fields[0]
-    if type(code) is not int:
-        raise FrameError("an answer without a code")
-    if code == OK:
-        return code, fields[1] if len(fields) > 1 else None, -1, ""
-    index = fields[1] if len(fields) > 1 and type(fields[1]) is int else -1
-    text = fields[2] if len(fields) > 2 and type(fields[2]) is str else ""
-    return code, None, index, text
 
 
 def encode_answer(request: int, epoch: int, active: int, body: bytes) -> bytes:

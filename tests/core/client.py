@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK, TRY_AGAIN
 from ckpt_protocol.constants import (
@@ -14,7 +15,7 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
-from ckpt_protocol.messages import Kind, Op, decode_answer
+from ckpt_protocol.messages import Kind, Op
 
 if TYPE_CHECKING:
     from tests.core.cluster import Cluster

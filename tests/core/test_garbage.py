@@ -79,7 +79,12 @@ def test_odd_fields_of_directory_requests_are_refused(odd: object) -> None:
     for position in range(6):
         wrong = [*attributes[:position], odd, *attributes[position + 1 :]]
         assert client.call(Kind.OPEN, 0, [b"y%d" % position, 7, wrong, True]).code in (INVALID_PARAM, OK)
-    for fields in ([odd, 7, attributes, True], [b"z", odd, attributes, True], [b"z", 7, odd, True], [odd]):
+    for fields in (
+        [odd, 7, attributes, True],
+        [b"z", odd, attributes, True],
+        [b"z", 7, odd, True],
+        [b"z", 7, attributes, odd],
+    ):
         assert client.call(Kind.OPEN, 0, fields).code in (INVALID_PARAM, BAD_FLAGS, OK)
     for kind in (Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET, Kind.CLOSE, Kind.DESCRIBE):
         assert client.call(kind, 0, [odd]).code in (INVALID_PARAM, BAD_HANDLE, NOT_EXIST, OK)
@@ -96,6 +101,23 @@ def test_a_body_that_is_no_msgpack_is_refused_or_ends_the_link() -> None:
         raw(client, kind, table.handle, b"\xc1\xff garbage")
     table.write(b"k", b"v")
     assert table.read(b"k") == b"v"
+    cluster.check()
+
+
+@pytest.mark.parametrize("body", [b"\x90", b"\x01", b"\x80", b"\xc0", b"\x91" * 1000 + b"\xc0"])
+@pytest.mark.parametrize(
+    "kind", [Kind.ATTACH, Kind.OPEN, Kind.UNLINK, Kind.RETENTION_SET, Kind.TRACK, Kind.DESCRIBE]
+)
+def test_a_request_whose_body_is_none_ends_its_link_and_nobody_elses(kind: int, body: bytes) -> None:
+    """A DESCRIBE that nests 1,000 arrays ended the node: its text could not be made."""
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    client = cluster.client("b")
+    handle = client.open_existing().handle
+    raw(client, kind, handle, body)
+    assert sum("closes client link" in line for line in cluster.lines) == 1
+    table.write(b"k", b"v")
+    assert cluster.client("b").open_existing().read(b"k") == b"v"
     cluster.check()
 
 

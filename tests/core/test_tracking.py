@@ -9,10 +9,11 @@ from tests.core.cluster import Cluster, nodes, three_nodes
 from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE, SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
+from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
 from ckptd.core.events import PeerReceived
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_BYTES_MAX, TRACK_WAIT_NS
+from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_WAIT_NS
 
 SYNC, ASYNC, WEAK, ASYNC_COLLOCATED = 1, 2, 4, 10
 CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = 1, 2, 3, 4, 5
@@ -457,8 +458,10 @@ def test_a_place_that_is_none_is_refused(after: Any) -> None:
 
 def test_a_track_takes_no_room_to_speak_of() -> None:
     """What waits is limited by number alone, and was as large as its client pleased."""
-    _, table, _ = tracked()
-    assert table.call(Kind.TRACK, 0, 0, b"x" * TRACK_BYTES_MAX).code == INVALID_PARAM
+    cluster, table, _ = tracked()
+    table.begin(Kind.TRACK, 0, 0, b"x" * TRACK_BYTES_MAX)
+    cluster.run(1)
+    assert any("closes client link" in line for line in cluster.lines)
 
 
 @pytest.mark.parametrize("tenure", [None, "x", [[]]])

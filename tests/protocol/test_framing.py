@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckpt_protocol.bounds import NOT_ALLOWED
 from ckpt_protocol.framing import (
     HEADER_BYTES,
     Frame,
@@ -107,11 +108,14 @@ def test_the_largest_frame_is_waited_for() -> None:
     assert FrameDecoder().feed(length_only(FRAME_BYTES_MAX - 4)) == []
 
 
-def test_a_smaller_limit_holds_where_it_is_set() -> None:
+def test_a_kind_s_own_limit_holds_and_what_may_not_come_is_refused_by_its_header() -> None:
+    """Nothing of such a body is held: the header alone is refused."""
+    limits = [71 if kind == 1 else NOT_ALLOWED for kind in range(256)]
     frame = encode_frame(1, 0, 0, 0, bytes(71))
-    assert len(FrameDecoder(len(frame)).feed(frame)) == 1
-    with pytest.raises(FrameError):
-        FrameDecoder(len(frame) - 1).feed(frame)
+    assert len(FrameDecoder(limits).feed(frame)) == 1
+    for wrong in (encode_frame(1, 0, 0, 0, bytes(72)), encode_frame(2, 0, 0, 0), encode_frame(255, 0, 0, 0)):
+        with pytest.raises(FrameError, match="of kind"):
+            FrameDecoder(limits).feed(wrong[:HEADER_BYTES])
 
 
 def test_an_oversize_frame_behind_a_good_one_is_refused() -> None:

@@ -7,10 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocol.representative import NONCE_A, NONCE_B, REPRESENTATIVES
 
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import unpack_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
 from ckpt_protocol.greeting import Acceptor, Identity, Opener, Refused, unseal
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 
 GOOD = [frame.encode() for frame in REPRESENTATIVES]
 KINDS = [Kind.HELLO, Kind.WELCOME, Kind.PROOF, Kind.REFUSED, Kind.ANSWER]

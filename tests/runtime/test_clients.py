@@ -52,15 +52,17 @@ async def test_a_request_in_single_bytes_is_put_together(tmp_path: Path) -> None
 async def test_large_requests_right_behind_the_proof_are_taken(tmp_path: Path) -> None:
     """A PROOF and what follows it may come in one segment, and only the PROOF must be small."""
     async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
-        behind = ping(1, b"\xc5\x40\x00" + bytes(16384)) + ping(2)
+        behind = encode_frame(Kind.UPDATE, 1, 0, 1, b"\xc5\x40\x00" + bytes(16384)) + ping(2)
         await client.greet(a.identity, behind=behind)
-        assert [(await client.frame()).a for _ in range(2)] == [1, 2]
+        assert (await client.frame()).a == 2
+        told = [event.frames for event in a.node.events if isinstance(event, ClientReceived)]
+        assert [frame.a for frames in told for frame in frames] == [1, 2]
 
 
 async def test_a_frame_of_many_megabytes_arrives_whole(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client() as client:
         body = os.urandom(8 * 1024 * 1024)
-        client.send(ping(1, body))
+        client.send(encode_frame(Kind.UPDATE, 1, 0, 1, body) + ping(2))
         await client.frame()
         assert (await a.node.told(ClientReceived)).frames[0].body == body
 
@@ -134,7 +136,7 @@ async def test_a_client_that_disappears_within_a_frame_is_lost(tmp_path: Path) -
     async with running(tmp_path) as a:
         async with a.client() as client:
             connected = await a.node.told(ClientConnected)
-            client.send(ping(1, bytes(5000))[:700])
+            client.send(ping(1, bytes(3000))[:700])
             await client.writer.drain()
         lost = await a.node.told(ClientLost)
         assert lost == ClientLost(connected.link, process_dead=False)

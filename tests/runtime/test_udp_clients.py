@@ -8,9 +8,10 @@ import pytest
 from tests.runtime.fakes import NONCE, Running, ping, running
 
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
 from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Identity, Opener, Refused, seal
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClientLost, ClientReceived, CloseClient, HeartbeatReceived, SendClient
 from ckptd.runtime import udp_clients as udp_module
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
-from ckpt_protocol.limits import UPDATE_BODY_BYTES_MAX
+from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
+from ckpt_protocol.updates import parse_update
 from ckptd.core.containment import refuse_repeat
 from ckptd.core.growth import growth_bound
 from ckptd.core.log import Update
@@ -236,6 +237,14 @@ class ActiveReplica:
         if log.entry_bytes > settings.pending_bytes_max and log.committed_seq < log.seq:
             self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
             return
+        try:
+            ops = parse_update(body)
+        except Refusal as refusal:
+            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
+            return
+        except FrameError as garbage:
+            self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
+            return
         seq = log.seq + 1
         time_ns = context.now_ns + context.wall_offset_ns
         before: Before = {}
@@ -243,7 +252,6 @@ class ActiveReplica:
         sections.epoch = context.epoch
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
         try:
-            ops = unpack_body(body)
             bound = growth_bound(ops, len(body), sections)
             limit = settings.memory_bytes_max
             if context.full_nodes or (limit and context.held_bytes + bound > limit):
@@ -251,7 +259,7 @@ class ActiveReplica:
             if replica.weak and not self.batch.has_room(ops):
                 self.flush_batch()
                 seq = log.seq + 1
-            generated = sections.apply(ops, time_ns, seq, before, of_client=True)
+            generated = sections.apply(ops, time_ns, seq, before)
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:
                 context.held_bytes += grown
@@ -259,9 +267,6 @@ class ActiveReplica:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.refused.keep(session, number, lowest, log.seq, error)
             self.answer_when_committed(request, error)
-            return
-        except FrameError as error:
-            self.answer(request, answer_error(codes.INVALID_PARAM, str(error)))
             return
         if generated:
             body = pack_body(ops)
@@ -285,6 +290,8 @@ class ActiveReplica:
         """Order an update of the service's own: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
         before: Before = {}
+        if replica.weak and not self.batch.has_room(ops):
+            self.flush_batch()
         replica.sections.apply(ops, time_ns, log.seq + 1, before)
         if replica.weak:
             self.batch.add(before, None, self.context.now_ns)
@@ -478,7 +485,9 @@ class ActiveReplica:
         if expired:
             if self.replica.weak and not self.batch.has_room(expired):
                 self.flush_batch()
-            self.order_own([[Op.REMOVE, section_id] for section_id in expired], wall_ns)
+            for start in range(0, len(expired), OPS_PER_UPDATE_MAX):
+                portion = expired[start : start + OPS_PER_UPDATE_MAX]
+                self.order_own([[Op.REMOVE, section_id] for section_id in portion], wall_ns)
         self._arm_expiration()
 
     def _watch_batch(self) -> None:

@@ -4,10 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+from ckpt_protocol.requests import (
+    Operate,
+    parse_active_set,
+    parse_attach,
+    parse_describe,
+    parse_nothing,
+    parse_open,
+    parse_operate,
+    parse_retention_set,
+    parse_track,
+    parse_unlink,
+)
 from ckptd.core.containment import contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
@@ -16,7 +28,6 @@ from ckptd.core.events import CloseClient
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
-from ckptd.core.tracking import asked_of
 
 _OF_HANDLE = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
@@ -29,7 +40,6 @@ _OF_HANDLE = {
 """Requests about one checkpoint's sections, and the open flag that each needs."""
 
 _OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
-_WITH_HANDLE = (Kind.CLOSE, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
 
 class Clients:
@@ -46,7 +56,7 @@ class Clients:
         self.by_session: dict[int, int] = {}
         self.grace: dict[int, int] = {}
         self.describe: Callable[[str], Any] = lambda what: None
-        self.operate: Callable[[int, int, list[Any]], None] = lambda link, number, fields: None
+        self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
         self.ask: Callable[[list[object]], None] = lambda op: None
         requests.on_attached = self._on_attached
 
@@ -91,7 +101,9 @@ class Clients:
                     self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
                     continue
                 if kind == Kind.TRACK:
-                    asked_of(body)
+                    parse_track(body)
+                elif kind == Kind.STATUS or kind == Kind.SYNCHRONIZE:
+                    parse_nothing(kind, body)
                 request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
                 if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
                     text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
@@ -122,6 +134,7 @@ class Clients:
         kind, number, handle, lowest, body = frame
         now_ns = self.context.now_ns
         if kind == Kind.PING:
+            parse_nothing(kind, body)
             # A client whose update waits here, on the wrong side of a cut, must learn that others serve it:
             # it got no answer, found the node alive at each PING, and stayed until its time-out was over.
             if self.context.serving():
@@ -129,20 +142,17 @@ class Clients:
             else:
                 self._refuse(link, number, codes.TRY_AGAIN, "this node does not serve now")
         elif kind == Kind.DESCRIBE:
-            what = unpack_array(body, 1)[0]
+            what = parse_describe(body)
             try:
-                described = self.describe(what) if type(what) is str else None
+                answer = answer_ok(self.describe(what))
             except Exception as error:  # Describing changes nothing.
                 contain_client(self.context, link, frame, error)
                 return
-            answer = answer_ok(described) if described is not None else None
-            text = "only `cluster` and `checkpoints` can be described"
-            answer = answer or answer_error(codes.INVALID_PARAM, text)
             self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
         elif kind == Kind.OPERATE:
-            self.operate(link, number, unpack_array(body, 1))
+            self.operate(link, number, parse_operate(body))
         elif kind == Kind.ATTACH:
-            body = pack_body([lowest, unpack_array(body, 1)[0]])
+            body = pack_body([lowest, parse_attach(body)])
             self.requests.dispatch(Request(link, handle, number, 0, kind, 0, body, now_ns))
         elif kind in _OF_DIRECTORY:
             if not session:
@@ -151,8 +161,7 @@ class Clients:
             entry = self.order.directory.sessions.get(session)
             if entry is not None and entry.node_id != self.context.node_id:
                 return
-            if kind in _WITH_HANDLE:
-                body = pack_body([handle, *unpack_array(body, 0)])
+            body = _routed(kind, handle, body)
             self.requests.dispatch(Request(link, session, number, lowest, kind, 0, body, now_ns))
         else:
             raise FrameError(f"a frame of kind {kind} from a client")
@@ -217,3 +226,23 @@ class Clients:
 
     def next_ns(self) -> int:
         return min(self.grace.values(), default=NEVER_NS)
+
+
+def _routed(kind: int, handle: int, body: bytes) -> bytes:
+    """A directory request as it travels to the coordinator, checked here first: it comes from this client
+    alone."""
+    match kind:
+        case Kind.OPEN:
+            parse_open(body)
+        case Kind.UNLINK:
+            parse_unlink(body)
+        case Kind.RETENTION_SET:
+            return pack_body([handle, parse_retention_set(body)])
+        case Kind.ACTIVE_SET:
+            return pack_body([handle, parse_active_set(body)])
+        case Kind.CLOSE:
+            parse_nothing(kind, body)
+            return pack_body([handle])
+        case _:
+            parse_nothing(kind, body)
+    return body

@@ -496,4 +496,4 @@ class Node:
                 self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
             )
         closed = self.context.stops.closed
-        return describe_checkpoints(self.order.directory, closed) if what == "checkpoints" else None
+        return describe_checkpoints(self.order.directory, closed)

@@ -1,10 +1,10 @@
 """The operator's word: what OPERATE asks of this node, each with what it can lose."""
 
 from collections.abc import Callable
-from typing import Any
 
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
+from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.membership import Membership
@@ -30,35 +30,32 @@ class Operating:
         self.drains: list[tuple[int, int]] = []
         self.retry: Callable[[str], str] = lambda name: ""
 
-    def operate(self, link: int, number: int, fields: list[Any]) -> None:
+    def operate(self, link: int, number: int, operate: Operate) -> None:
         """Do what an operator asks, or say why not."""
         try:
-            match fields:
-                case [Verb.DRAIN]:
+            match operate.verb:
+                case Verb.DRAIN:
                     self.drains.append((link, number))
                     self.leave()
                     return
-                case [Verb.STOP]:
+                case Verb.STOP:
                     self.drains.append((link, number))
                     self.stop_all()
                     return
-                case [Verb.BOOTSTRAP]:
+                case Verb.BOOTSTRAP:
                     text = self.membership.bootstrap()
-                case [Verb.FORCE_ACTIVE]:
+                case Verb.FORCE_ACTIVE:
                     text = self.membership.force_active()
-                case [Verb.ACCEPT_LOSS, str(node_id)]:
-                    text = self._accept_loss(node_id)
-                case [Verb.RETRY, str(name)]:
-                    text = self.retry(name)
+                case Verb.RETRY:
+                    text = self.retry(operate.name)
                 case _:
-                    text = "an operator says drain, stop, bootstrap, force-active, accept-loss or retry"
-                    raise Refusal(codes.INVALID_PARAM, text)
+                    text = self._accept_loss(operate.name)
         except Refusal as refusal:
             self._answer(link, number, answer_error(refusal.code, refusal.text))
             return
-        if fields[0] != Verb.RETRY:
+        if operate.verb != Verb.RETRY:
             self.context.count("losses_accepted")
-        self.context.log(f"the operator said {fields[0]}: {text}", "warning")
+        self.context.log(f"the operator said {operate.verb}: {text}", "warning")
         self._answer(link, number, answer_ok(text))
 
     def _answer(self, link: int, number: int, body: bytes) -> None:

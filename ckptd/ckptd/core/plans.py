@@ -7,16 +7,18 @@ told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82)
 from typing import Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_array
-from ckpt_protocol.constants import (
-    OPEN_FLAGS_ALL,
-    SA_CKPT_CHECKPOINT_CREATE,
-    SA_CKPT_CHECKPOINT_WRITE,
-)
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.limits import NAME_BYTES_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, answer_error, answer_ok
-from ckptd.core.attributes import parse_attributes
+from ckpt_protocol.requests import (
+    OfHandle,
+    parse_nothing,
+    parse_of_handle,
+    parse_open,
+    parse_routed_attach,
+    parse_unlink,
+)
+from ckptd.core.attributes import Attributes
 from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry, SessionEntry
 from ckptd.core.placement import held_by, place_replicas
 from ckptd.core.refusal import Refusal
@@ -38,37 +40,25 @@ def plan(directory: Directory, view: View, settings: Settings, node_id: str, req
             case Kind.ATTACH:
                 return _attach(directory, settings, node_id, request)
             case Kind.DETACH:
+                parse_nothing(request.kind, request.body)
                 session = _session(directory, request)
                 return [Do.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
                 return _open(directory, view, settings, node_id, request)
             case Kind.CLOSE:
-                handle = unpack_array(request.body, 1)[0]
-                if type(handle) is not int or handle not in _session(directory, request).opens:
+                handle = parse_of_handle(request.kind, request.body).handle
+                if handle not in _session(directory, request).opens:
                     raise Refusal(codes.BAD_HANDLE, "this handle is not open")
                 return [Do.CLOSE, request.session, handle], answer_ok()
             case Kind.UNLINK:
                 return _unlink(directory, request)
             case Kind.RETENTION_SET:
-                return _set_retention(directory, request)
+                return _set_retention(directory, request, parse_of_handle(request.kind, request.body))
             case Kind.ACTIVE_SET:
-                return _set_active(directory, node_id, request)
+                return _set_active(directory, node_id, request, parse_of_handle(request.kind, request.body))
     except FrameError as error:
         raise Refusal(codes.INVALID_PARAM, str(error)) from None
     raise Refusal(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
-
-
-def check_name(name: Any) -> bytes:
-    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: Refusal."""
-    if type(name) is not bytes or not name or b"\0" in name:
-        raise Refusal(codes.INVALID_PARAM, "a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
-    if len(name) > NAME_BYTES_MAX:
-        raise Refusal(codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}")
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        raise Refusal(codes.INVALID_PARAM, "a checkpoint's name is not UTF-8") from None
-    return name
 
 
 def _show(name: bytes) -> str:
@@ -82,8 +72,8 @@ def _session(directory: Directory, request: Request) -> SessionEntry:
     return session
 
 
-def _opened(directory: Directory, request: Request, handle: Any) -> tuple[Entry, int]:
-    opened = _session(directory, request).opens.get(handle) if type(handle) is int else None
+def _opened(directory: Directory, request: Request, handle: int) -> tuple[Entry, int]:
+    opened = _session(directory, request).opens.get(handle)
     entry = directory.checkpoints.get(opened[0]) if opened is not None else None
     if opened is None or entry is None:
         raise Refusal(codes.BAD_HANDLE, "this handle is not open")
@@ -91,9 +81,9 @@ def _opened(directory: Directory, request: Request, handle: Any) -> tuple[Entry,
 
 
 def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> Plan:
-    generation, fresh = unpack_array(request.body, 2)[:2]
-    if type(generation) is not int or not 0 < request.session < 2**63:
-        raise Refusal(codes.INVALID_PARAM, "a session is 1 to 2^63-1, its generation an integer")
+    generation, fresh = parse_routed_attach(request.body)
+    if not 0 < request.session < 2**63:
+        raise Refusal(codes.INVALID_PARAM, "a session is 1 to 2^63-1")
     session = directory.sessions.get(request.session)
     if session is None and not fresh:
         raise Refusal(codes.BAD_HANDLE, "this session has ended: its grace time is over")
@@ -107,19 +97,13 @@ def _attach(directory: Directory, settings: Settings, node_id: str, request: Req
 
 
 def _open(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
-    raw_name, flags, raw_attributes, with_retention = unpack_array(request.body, 4)[:4]
+    name, flags, raw_attributes, with_retention = parse_open(request.body)
     session = _session(directory, request)
-    if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
-        raise Refusal(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
-    name = check_name(raw_name)
-    create = bool(flags & SA_CKPT_CHECKPOINT_CREATE)
-    if with_retention is True:
+    if with_retention:
         flags |= OPENED_AT_B01
-    if create != (raw_attributes is not None):
-        raise Refusal(codes.INVALID_PARAM, "creation attributes belong to CREATE, and CREATE needs them")
     if len(session.opens) >= settings.opens_per_session_max:
         raise Refusal(codes.NO_RESOURCES, f"a session opens at most {settings.opens_per_session_max}")
-    wanted = parse_attributes(raw_attributes) if create else None
+    wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number
     if entry is None:
@@ -134,7 +118,7 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
         active = None if wanted.collocated and not wanted.sync else node_id
         op = [Do.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
         return op, answer_ok([handle, creation_id, wanted.fields()])
-    if wanted is not None and not entry.attributes.same(wanted, with_retention is True):
+    if wanted is not None and not entry.attributes.same(wanted, with_retention):
         raise Refusal(codes.EXIST, f"checkpoint {_show(name)} exists with other creation attributes")
     waits = why_open_waits(entry, node_id)
     if waits and not entry.holders and node_id not in entry.replicas:
@@ -149,10 +133,7 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
 
 def _unlink(directory: Directory, request: Request) -> Plan:
     """Free a name. With a creation id, only while the name means that checkpoint and no successor of it."""
-    fields = unpack_array(request.body, 1)
-    name, creation_id = check_name(fields[0]), fields[1] if len(fields) > 1 else 0
-    if type(creation_id) is not int:
-        raise Refusal(codes.INVALID_PARAM, "a creation id is an integer")
+    name, creation_id = parse_unlink(request.body)
     entry = directory.find(name)
     if entry is None:
         raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
@@ -175,20 +156,18 @@ def why_open_waits(entry: Entry, node_id: str) -> str:
     return ""
 
 
-def _set_retention(directory: Directory, request: Request) -> Plan:
-    handle, retention_ns = unpack_array(request.body, 2)[:2]
+def _set_retention(directory: Directory, request: Request, asked: OfHandle) -> Plan:
+    handle, retention_ns = asked
     entry, flags = _opened(directory, request, handle)
     if not flags & (SA_CKPT_CHECKPOINT_WRITE | OPENED_AT_B01):
         raise Refusal(codes.ACCESS, "the handle was not opened for writing")
-    if type(retention_ns) is not int or not 0 <= retention_ns <= SIZE_MAX:
-        raise Refusal(codes.INVALID_PARAM, "the retention duration is negative or beyond SA_TIME_MAX")
     if entry.unlinked:
         raise Refusal(codes.BAD_OPERATION, "the checkpoint is unlinked")
     return [Do.RETENTION_SET, entry.creation_id, retention_ns], answer_ok()
 
 
-def _set_active(directory: Directory, node_id: str, request: Request) -> Plan:
-    handle, only_if_none = unpack_array(request.body, 2)[:2]
+def _set_active(directory: Directory, node_id: str, request: Request, asked: OfHandle) -> Plan:
+    handle, only_if_none = asked
     entry, flags = _opened(directory, request, handle)
     if not flags & SA_CKPT_CHECKPOINT_WRITE:
         raise Refusal(codes.ACCESS, "the handle was not opened for writing")
@@ -200,7 +179,7 @@ def _set_active(directory: Directory, node_id: str, request: Request) -> Plan:
         raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
     if entry.active is not None and not entry.replicas.get(entry.active):
         raise Refusal(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
-    if entry.active == node_id or (only_if_none is True and entry.active is not None):
+    if entry.active == node_id or (only_if_none and entry.active is not None):
         return [], answer_ok()
     if node_id not in entry.replicas:
         raise Refusal(codes.TRY_AGAIN, "this node has no replica yet")

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_CORRUPTED,
@@ -19,8 +19,10 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.framing import FrameError, encode_frame
-from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX, PAGE_BYTES_MAX, SIZE_MAX
+from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
+from ckpt_protocol.requests import Elements, Iterate
+from ckpt_protocol.updates import Answered, Ops, parse_replicated
 from ckptd.core.attributes import Attributes
 from ckptd.core.context import Context
 from ckptd.core.log import Update, UpdateLog
@@ -130,9 +132,12 @@ class Replica:
             if stops.by_creation and stops.named_update(self.creation_id, epoch, seq):
                 self.context.count("repeats_refused")
                 return False  # It stopped a node: this copy takes what came of it, by joining.
+            if epoch > self.context.epoch:
+                raise FrameError("an update of an epoch that is still to come")
             update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
+            ops, answered = parse_replicated(update.body, session)
             content_bytes = self.sections.content_bytes
-            if not self._apply(update):
+            if not self._apply(update, ops, answered):
                 return False
             self.context.held_bytes += self.sections.content_bytes - content_bytes
             log.append(update)
@@ -143,13 +148,8 @@ class Replica:
         self.context.acks[sender, self.creation_id] = log.seq
         return True
 
-    def _apply(self, update: Update) -> bool:
-        content = unpack_body(update.body)
+    def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
         before: Before = {}
-        if update.session:
-            ops, answered = content, None
-        else:
-            ops, answered = content
         if not self.complete:
             self.sections.apply_leniently(ops, update.time_ns, update.seq, before)
             generated = _generated_ids(ops)
@@ -245,28 +245,14 @@ class Replica:
                 overlay.setdefault(section_id, section)
         return overlay
 
-    def read(self, elements: Any) -> bytes:
+    def read(self, elements: Elements) -> bytes:
         """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
-        if type(elements) is not list or not elements:
-            raise Refusal(codes.INVALID_PARAM, "a read without elements")
-        if len(elements) > OPS_PER_UPDATE_MAX:
-            text = f"{len(elements)} elements exceed {OPS_PER_UPDATE_MAX} in one read"
-            raise Refusal(codes.NO_RESOURCES, text)
         get = self.committed_section if self.log.pending else self.sections.sections.get
         limit = self.attributes.section_bytes_max
         values: list[bytes] = []
         total = 0
-        for index, element in enumerate(elements):
-            try:
-                section_id, offset, size = element
-                wrong = (
-                    type(section_id) is not bytes or type(offset) is not int or not 0 <= offset <= SIZE_MAX
-                )
-                if size is not None:
-                    wrong = wrong or type(size) is not int or size < 0 or offset + size > limit
-            except (TypeError, ValueError):
-                wrong = True
-            if wrong:
+        for index, (section_id, offset, size) in enumerate(elements):
+            if size is not None and offset + size > limit:
                 raise Refusal(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
             section = get(section_id)
             if section is None:
@@ -296,19 +282,9 @@ class Replica:
             content_bytes -= len(new.content) if new else 0
         return count, content_bytes
 
-    def iterate(self, fields: list[Any]) -> bytes:
-        """The answer to ITERATE: a page of descriptors in byte order (R107 to R114). Raises: Refusal."""
-        try:
-            chosen, expiration_ns, after, with_values = fields[:4]
-            limit = fields[4] if len(fields) > 4 else None
-            wrong = type(chosen) is not int or type(expiration_ns) is not int or expiration_ns < 0
-            wrong = wrong or not SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
-            wrong = wrong or (after is not None and type(after) is not bytes)
-            wrong = wrong or (limit is not None and (type(limit) is not int or limit < 1))
-        except (ValueError, TypeError):
-            wrong = True
-        if wrong:
-            raise Refusal(codes.INVALID_PARAM, "an unknown choice of sections, or a negative time")
+    def iterate(self, asked: Iterate) -> bytes:
+        """The answer to ITERATE: a page of descriptors in byte order (R107 to R114)."""
+        chosen, expiration_ns, after, with_values, limit = asked
         overlay = self.overlay()
         ids = self.sections.sorted_ids()
         gone = [section_id for section_id in overlay if section_id not in self.sections.sections]
@@ -346,6 +322,6 @@ def _is_chosen(section: Section, chosen: int, expiration_ns: int) -> bool:
     return section.state == CORRUPTED
 
 
-def _generated_ids(ops: Any) -> list[bytes] | None:
+def _generated_ids(ops: Ops) -> list[bytes] | None:
     generated = [op[1] for op in ops if len(op) > 4 and op[0] == 1]
     return generated or None

@@ -1,5 +1,7 @@
 """A client's request on its way to whoever answers it."""
 
+from ckpt_protocol.requests import Elements
+
 Origin = int | str
 """Who waits for the answer: a client's link at this node, or the node that forwarded."""
 
@@ -10,11 +12,13 @@ class Request:
     `creation_id` is 0 for the directory's requests. `maybe_done`: an active replica may
     have it already, so that TRY_AGAIN would be a lie. `since_ns`: when it came to this node.
     `put_off`: an OPEN of which the coordinator said that it has to wait.
+    `elements`: what a READ asks, once its body was parsed here.
     """
 
     __slots__ = (
         "body",
         "creation_id",
+        "elements",
         "kind",
         "lowest",
         "maybe_done",
@@ -45,6 +49,7 @@ class Request:
         self.creation_id = creation_id
         self.body = body
         self.since_ns = since_ns
+        self.elements: Elements | None = None
         self.maybe_done = False
         self.put_off = False
         self.to = ""

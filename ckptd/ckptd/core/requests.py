@@ -8,9 +8,18 @@ applies it twice. Each is answered once.
 from collections.abc import Callable
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_array, unpack_body
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
+from ckpt_protocol.requests import (
+    Elements,
+    parse_iterate,
+    parse_nothing,
+    parse_of_handle,
+    parse_open,
+    parse_read,
+    parse_track,
+)
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
@@ -22,7 +31,7 @@ from ckptd.core.replicas import Replicas
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Phase
-from ckptd.core.tracking import Tracks, asked_of
+from ckptd.core.tracking import Tracks
 from ckptd.core.view import View
 
 FORGET_NS = 60 * SECOND_NS
@@ -30,6 +39,13 @@ FORGET_NS = 60 * SECOND_NS
 
 READS = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK)
 Key = tuple[int, int]
+
+
+def _elements(request: Request) -> Elements:
+    """What a READ asks, parsed once. Raises: FrameError, Refusal."""
+    if request.elements is None:
+        request.elements = parse_read(request.body)
+    return request.elements
 
 
 class Requests:
@@ -120,7 +136,7 @@ class Requests:
 
     def _why_open_waits(self, request: Request) -> str:
         """Why an OPEN that was put off still has to wait, here where its client is."""
-        entry = self.order.directory.find(unpack_array(request.body, 1)[0])
+        entry = self.order.directory.find(parse_open(request.body).name)
         me = self.context.node_id
         if entry is None or not (entry.holders or me in entry.replicas):
             return ""  # The coordinator decides, or adds a replica.
@@ -139,7 +155,7 @@ class Requests:
             if known is not None and known[1]:
                 self.answer(request, known[1])
                 return
-        if request.kind == Kind.TRACK and not waits and asked_of(request.body)[0] is not None:
+        if request.kind == Kind.TRACK and not waits and parse_track(request.body).after is not None:
             self.tracks.wait(request)
         elif waits:
             self._hold(request)
@@ -185,13 +201,13 @@ class Requests:
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
         if request.kind == Kind.TRACK:  # Where it begins; later it tells only what is known to be committed.
-            return asked_of(request.body)[0] is None
+            return parse_track(request.body).after is None
         if request.kind != Kind.READ:
             return True
         try:
-            return replica.pending_touches([element[0] for element in unpack_array(request.body, 1)])
-        except Exception:
-            return False  # `_serve_read` meets the same, and says what is wrong.
+            return replica.pending_touches([element[0] for element in _elements(request)])
+        except (FrameError, Refusal):
+            return False  # It is answered with what is wrong.
 
     def _serve_read(self, request: Request, entry: Entry, replica: Replica) -> None:
         if request.kind == Kind.TRACK:
@@ -199,10 +215,11 @@ class Requests:
             return
         try:
             if request.kind == Kind.READ:
-                body = replica.read(unpack_body(request.body))
+                body = replica.read(_elements(request))
             elif request.kind == Kind.ITERATE:
-                body = replica.iterate(unpack_array(request.body, 4))
+                body = replica.iterate(parse_iterate(request.body))
             else:
+                parse_nothing(request.kind, request.body)
                 body = self._status(entry, replica)
         except Refusal as refusal:
             body = answer_error(refusal.code, refusal.text, refusal.index)
@@ -274,7 +291,7 @@ class Requests:
         body = frame.body[FORWARD_ROUTE.size :]
         if kind == Kind.TRACK:
             try:
-                asked_of(body)
+                parse_track(body)
             except Refusal as refusal:
                 raise FrameError(refusal.text) from None
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
@@ -368,8 +385,7 @@ class Requests:
 
     def _puts_off(self, request: Request, body: bytes) -> bool:
         """Keep an OPEN that the coordinator had to put off until it can be done."""
-        code = unpack_array(body, 1)[0]
-        if code == codes.TRY_AGAIN:
+        if decode_answer(body)[0] == codes.TRY_AGAIN:
             # The coordinator knows every copy of it: none was done, and none of the past will be.
             request.maybe_done, request.put_off, request.to = False, True, ""
             if self._why_open_waits(request):
@@ -379,10 +395,11 @@ class Requests:
 
     def _must_wait(self, request: Request, body: bytes) -> bool:
         """ActiveReplicaSet ends when this node's replica serves. Source: SAF 3.1.7.1."""
-        if unpack_array(body, 1)[0] != codes.OK:
+        if decode_answer(body)[0] != codes.OK:
             return False
         session = self.order.directory.sessions.get(request.session)
-        opened = session.opens.get(unpack_array(request.body, 1)[0]) if session is not None else None
+        handle = parse_of_handle(request.kind, request.body).handle
+        opened = session.opens.get(handle) if session is not None else None
         entry = self.order.directory.checkpoints.get(opened[0]) if opened is not None else None
         if entry is None:
             return False

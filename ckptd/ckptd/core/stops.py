@@ -21,12 +21,13 @@ from zlib import crc32
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.limits import FAULTS_MAX
 from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
     from ckptd.core.directory import Directory
 
-STOPS_MAX: Final = 256
+STOPS_MAX: Final = FAULTS_MAX
 """Stops that a node remembers; the oldest goes first. (Each is a crash: there are few.)"""
 
 STOPS_ON_DISK_MAX: Final = 32

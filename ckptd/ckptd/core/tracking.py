@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_array, unpack_body
+from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
+from ckpt_protocol.requests import parse_track
 from ckptd.core.containment import contain_request
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.log import Update, UpdateLog
-from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.section import SEQ_BITS
@@ -30,9 +30,6 @@ ROWS_MAX: Final = 1_000
 
 EXACT_ROWS_MAX: Final = 128
 """So many are told one by one. Of more, only what became of each section in the end."""
-
-TRACK_BYTES_MAX: Final = 256
-"""A TRACK's body: so many of them may wait that their size has to be limited too."""
 
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
@@ -60,7 +57,7 @@ class Tracks:
 
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; where nothing did the request waits."""
-        after, tenure = asked_of(request.body)
+        after, tenure = parse_track(request.body)
         if after is None and replica.active is not None:
             replica.active.flush_batch()  # What was done before is no news.
         try:
@@ -115,28 +112,12 @@ class Tracks:
                 if request.since_ns <= over_ns:
                     del waiting[place]
                     self.count -= 1
-                    after, tenure = asked_of(request.body)
+                    after, tenure = parse_track(request.body)
                     self.answer(request, answer_ok([after, [], tenure]))
                 else:
                     self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
             if not waiting:
                 del self.waiting[creation_id]
-
-
-def asked_of(body: bytes) -> tuple[int | None, int]:
-    """What TRACK asks: the place (None: which is the present?), and the tenure that it was told in.
-
-    Checked when the request comes, so that it can be looked into wherever it waits. Raises: FrameError for
-    what is no array, Refusal.
-    """
-    if len(body) > TRACK_BYTES_MAX:
-        raise Refusal(codes.INVALID_PARAM, f"a TRACK of {len(body)} bytes exceeds {TRACK_BYTES_MAX}")
-    after, *more = unpack_array(body, 1)
-    tenure = more[0] if more else 0
-    if (after is not None and (type(after) is not int or after < 0)) or type(tenure) is not int:
-        text = "a place in the order of updates is an unsigned number, or nil; a tenure is a number"
-        raise Refusal(codes.INVALID_PARAM, text)
-    return after, tenure
 
 
 def tenure_of(replica: Replica) -> int:

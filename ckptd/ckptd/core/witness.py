@@ -4,12 +4,13 @@ It is one more voter of `majority`, for a pair with any third box. It is a membe
 view, serves no client, and knows of checkpoints nothing.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_array
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
+from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.candidates import Candidates
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.describing import EdgeCounts, describe_cluster
@@ -33,6 +34,7 @@ from ckptd.core.events import (
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.majority import MajorityArbiter
 from ckptd.core.record import Disk
+from ckptd.core.refusal import Refusal
 from ckptd.core.settings import Settings
 from ckptd.core.view import View, parse_view
 
@@ -157,6 +159,8 @@ class Witness:
         for frame in frames:
             try:
                 body = self._answer(frame)
+            except Refusal as refusal:
+                body = answer_error(refusal.code, refusal.text)
             except FrameError as error:
                 self.context.effects.append(CloseClient(link, str(error)))
                 return
@@ -165,23 +169,22 @@ class Witness:
     def _answer(self, frame: Frame) -> bytes:
         match frame.kind:
             case Kind.PING:
+                parse_nothing(frame.kind, frame.body)
                 return answer_ok()
             case Kind.DESCRIBE:
-                return self._describe(unpack_array(frame.body, 1)[0])
-            case Kind.OPERATE if unpack_array(frame.body, 1) == [Verb.DRAIN]:
+                return self._describe(parse_describe(frame.body))
+            case Kind.OPERATE if parse_operate(frame.body).verb == Verb.DRAIN:
                 self._leave()
                 return answer_ok("a witness hands nothing over")
-            case Kind.OPERATE if unpack_array(frame.body, 1) == [Verb.STOP]:
+            case Kind.OPERATE if parse_operate(frame.body).verb == Verb.STOP:
                 return answer_error(codes.BAD_OPERATION, "a witness stops no cluster: ask a node with data")
             case _:
                 text = f"node {self.context.node_id} is a witness: it votes, and holds no data"
                 return answer_error(codes.UNAVAILABLE, text)
 
-    def _describe(self, what: Any) -> bytes:
+    def _describe(self, what: str) -> bytes:
         if what == "checkpoints":
             return answer_ok([])
-        if what != "cluster":
-            return answer_error(codes.INVALID_PARAM, "only `cluster` and `checkpoints` can be described")
         waiting_for = "nothing: it is a witness"
         return answer_ok(
             describe_cluster(

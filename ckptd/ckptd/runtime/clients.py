@@ -5,6 +5,7 @@ import itertools
 from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.bounds import FROM_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import Refused
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
@@ -61,7 +62,7 @@ class ClientLink(asyncio.Protocol):
         self._clients = clients
         self._transport = transport
         self._write = transport.write
-        self._feed = FrameDecoder().feed
+        self._feed = FrameDecoder(FROM_CLIENT).feed
         self._handle = clients.driver.handle
         self._reading = True
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from ckpt_protocol.codec import unpack_array
+from ckpt_protocol.bounds import FROM_PEER
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Greeted
+from ckpt_protocol.greeting import Greeted, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
 from ckptd.runtime.boundary import contained
@@ -32,7 +32,7 @@ class PeerLink(asyncio.Protocol):
         self._node_id = greeted.node_id
         self._transport = transport
         self._handle = driver.handle
-        self._feed = FrameDecoder().feed
+        self._feed = FrameDecoder(FROM_PEER).feed
         self._counts = counts
         self._seldom = seldom
         self._lost = lost
@@ -87,6 +87,6 @@ class PeerLink(asyncio.Protocol):
 
     def _refused(self, frame: Frame) -> None:
         """It took our greeting and thought better of it: our key, or our name."""
-        text = unpack_array(frame.body, 1)[0]
-        self._seldom.warn("peer refused us", f"node {self._node_id} refused us: {text}")
+        why = parse_refused(frame).text
+        self._seldom.warn("peer refused us", f"node {self._node_id} refused us: {why}")
         self._transport.abort()

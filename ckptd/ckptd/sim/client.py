@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
-from ckpt_protocol.messages import Kind, decode_answer
+from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.client_links import ClientLink, ClientLinks
 from ckptd.sim.history import Outcome

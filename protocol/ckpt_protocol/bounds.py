@@ -1,0 +1,218 @@
+"""What bounds each kind of frame: its body's size, depth and objects, its senders, and the connection's
+state.
+
+`BOUNDS` is the one table. The frame decoder refuses a frame by its header alone (`body_limits`), before the
+body is held. `codec.unpack_bounded` counts depth and objects before anything is built. `docs/protocol.md`
+shows
+the same table, and a test compares the two.
+
+An array counts one object and one level, and so does a map. Each limit leaves room for the fields that a
+later
+version adds (`LATER_OBJECTS`, `LATER_DEPTH`).
+"""
+
+from enum import IntFlag
+from typing import Final, NamedTuple
+
+from ckpt_protocol.framing import HEADER_BYTES
+from ckpt_protocol.limits import (
+    ANSWERS_PER_BATCH_MAX,
+    CHUNK_SECTIONS_MAX,
+    FAULTS_MAX,
+    FIRST_FRAME_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT_BYTES_MAX,
+    NAMING_REQUEST_BYTES_MAX,
+    NODES_MAX,
+    OPS_PER_BATCH_MAX,
+    OPS_PER_UPDATE_MAX,
+    PEER_FRAME_BYTES_MAX,
+    PORTION_BYTES_MAX,
+    READ_ELEMENTS_MAX,
+    SMALL_REQUEST_BYTES_MAX,
+    TRACK_BYTES_MAX,
+    UNACKNOWLEDGED_MAX,
+    URLS_PER_NODE_MAX,
+    VIEW_BYTES_MAX,
+)
+from ckpt_protocol.messages import Kind
+
+LATER_OBJECTS: Final = 32
+"""Objects in fields that a later version may add to a body."""
+
+LATER_DEPTH: Final = 2
+"""Levels that such fields may nest deeper than what is known now."""
+
+DIRECTORY_OBJECTS_MAX: Final = 20_000_000
+"""Objects of a whole directory: checkpoints, sessions, open handles and remembered answers."""
+
+ANSWER_OBJECTS_MAX: Final = 4_000_000
+"""Objects of an answer: a READ of `READ_ELEMENTS_MAX` values, a description of all checkpoints."""
+
+OP_OBJECTS: Final = 8
+"""A section operation: its array and at most seven fields."""
+
+_ELEMENT_OBJECTS: Final = 4
+_SECTION_OBJECTS: Final = 7
+_ANSWERED_OBJECTS: Final = 5
+_VIEW_OBJECTS: Final = 100_000
+_BODY_BYTES: Final = FRAME_BYTES_MAX - HEADER_BYTES
+_PEER_BODY_BYTES: Final = PEER_FRAME_BYTES_MAX - HEADER_BYTES
+
+
+class Sender(IntFlag):
+    """Who speaks. A datagram of a STRANGER is whatever came to the UDP port and is no known client's."""
+
+    CLIENT = 1
+    PEER = 2
+    WITNESS = 4
+    STRANGER = 8
+    NODE = 16
+    """The node that a client, or an opener of the first exchange, is connected to."""
+
+
+class State(IntFlag):
+    """How far a connection is.
+
+    A request that needs a session and comes while the connection is only GREETED is answered ERR_BAD_HANDLE:
+    the client's session may have ended meanwhile. Every other frame out of its state ends the connection.
+    """
+
+    NONE = 8
+    """A datagram that belongs to no connection."""
+
+    FIRST = 1
+    """Within the first exchange."""
+
+    GREETED = 2
+    """The first exchange is done: it is known who speaks."""
+
+    ATTACHED = 4
+    """A client's session is attached."""
+
+
+class Bounds(NamedTuple):
+    """The limits of one kind. A body without msgpack (PROOF) has depth and objects 0."""
+
+    body_bytes_max: int
+    depth_max: int
+    objects_max: int
+    senders: Sender
+    states: State
+
+
+_FIRST_BYTES: Final = FIRST_FRAME_BYTES_MAX - HEADER_BYTES
+_OPENERS: Final = Sender.CLIENT | Sender.PEER | Sender.WITNESS | Sender.STRANGER
+_NODES: Final = Sender.PEER | Sender.WITNESS
+_GREETED: Final = State.GREETED | State.ATTACHED
+
+
+def _of(
+    body_bytes: int, depth: int, objects: int, senders: Sender, states: State, later: bool = True
+) -> Bounds:
+    """Bounds with room for what a later version adds."""
+    if later:
+        depth, objects = depth + LATER_DEPTH, objects + LATER_OBJECTS
+    return Bounds(body_bytes, depth, objects, senders, states)
+
+
+def _small(fields: int, states: State = State.ATTACHED, body_bytes: int = SMALL_REQUEST_BYTES_MAX) -> Bounds:
+    """A client's request that is one flat array."""
+    return _of(body_bytes, 1, 1 + fields, Sender.CLIENT, states)
+
+
+def _between(body_bytes: int, depth: int, objects: int, senders: Sender = Sender.PEER) -> Bounds:
+    """A frame between nodes, after the first exchange."""
+    return _of(body_bytes, depth, objects, senders, State.GREETED)
+
+
+_EMPTY: Final = Bounds(0, 0, 0, Sender.PEER, State.GREETED)
+
+BOUNDS: Final[dict[int, Bounds]] = {
+    Kind.HELLO: _of(_FIRST_BYTES, 2, 8 + URLS_PER_NODE_MAX, _OPENERS, State.FIRST),
+    Kind.WELCOME: _of(_FIRST_BYTES, 2, 6 + URLS_PER_NODE_MAX, Sender.NODE, State.FIRST),
+    Kind.PROOF: Bounds(_FIRST_BYTES, 0, 0, _OPENERS, State.FIRST),
+    # A node refuses within the first exchange; where the proof was wrong, after it for the one who sent that.
+    Kind.REFUSED: _of(_FIRST_BYTES, 1, 2, Sender.NODE | _NODES, State.FIRST | _GREETED),
+    Kind.ATTACH: _small(1, _GREETED),
+    Kind.DETACH: _small(0),
+    Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 11, Sender.CLIENT, State.ATTACHED),
+    Kind.CLOSE: _small(0),
+    Kind.UNLINK: _small(2, body_bytes=NAMING_REQUEST_BYTES_MAX),
+    Kind.RETENTION_SET: _small(1),
+    Kind.ACTIVE_SET: _small(1),
+    Kind.STATUS: _small(0),
+    Kind.UPDATE: _of(_BODY_BYTES, 2, 1 + OP_OBJECTS * OPS_PER_UPDATE_MAX, Sender.CLIENT, State.ATTACHED),
+    Kind.READ: _of(_BODY_BYTES, 2, 1 + _ELEMENT_OBJECTS * READ_ELEMENTS_MAX, Sender.CLIENT, State.ATTACHED),
+    Kind.ITERATE: _small(5, body_bytes=NAMING_REQUEST_BYTES_MAX),
+    Kind.SYNCHRONIZE: _small(0),
+    Kind.DESCRIBE: _small(1, _GREETED),
+    Kind.PING: _small(0, _GREETED),
+    Kind.OPERATE: _small(2, _GREETED),
+    Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
+    Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _GREETED),
+    Kind.HEARTBEAT: _of(
+        HEARTBEAT_BYTES_MAX,
+        3,
+        12 + NODES_MAX * (4 + 1 + 3) + UNACKNOWLEDGED_MAX * 3,
+        _NODES | Sender.STRANGER,
+        State.NONE,
+    ),
+    # The body behind a route is bounded by the request's own kind.
+    Kind.FORWARD: Bounds(_PEER_BODY_BYTES, 0, 0, Sender.PEER, State.GREETED),
+    Kind.FORWARD_ANSWER: _between(_PEER_BODY_BYTES, 6, ANSWER_OBJECTS_MAX),
+    Kind.REPLICATE: _between(
+        _PEER_BODY_BYTES, 3, 3 + OP_OBJECTS * OPS_PER_BATCH_MAX + _ANSWERED_OBJECTS * ANSWERS_PER_BATCH_MAX
+    ),
+    Kind.ACK: _between(SMALL_REQUEST_BYTES_MAX, 1, 3),
+    Kind.COMMIT: _EMPTY,
+    Kind.QUERY: _EMPTY,
+    Kind.QUERIED: _EMPTY,
+    Kind.JOIN: _between(SMALL_REQUEST_BYTES_MAX, 1, 3),
+    Kind.CHUNK: _between(_PEER_BODY_BYTES, 6, _SECTION_OBJECTS * CHUNK_SECTIONS_MAX + DIRECTORY_OBJECTS_MAX),
+    Kind.CHUNK_ACK: _EMPTY,
+    Kind.JOINED: _between(SMALL_REQUEST_BYTES_MAX, 1, 1),
+    Kind.ASK: _between(SMALL_REQUEST_BYTES_MAX, 1, 4),
+    Kind.STOP: _EMPTY,
+    Kind.FAULTS: _between(VIEW_BYTES_MAX, 3, 3 + 10 * FAULTS_MAX + FAULTS_MAX),
+    Kind.DIRECTORY: _between(4 * PORTION_BYTES_MAX, 4, PORTION_BYTES_MAX),
+    Kind.DIRECTORY_ACK: _EMPTY,
+    Kind.PREPARE: _between(VIEW_BYTES_MAX, 1, 2),
+    Kind.PROMISE: _between(VIEW_BYTES_MAX, 4, 8 + _VIEW_OBJECTS, _NODES),
+    Kind.ACCEPT: _between(VIEW_BYTES_MAX, 4, 2 + _VIEW_OBJECTS),
+    Kind.ACCEPTED: _between(VIEW_BYTES_MAX, 2, 5, _NODES),
+    Kind.COLLECT: _between(VIEW_BYTES_MAX, 4, 2 + _VIEW_OBJECTS),
+    Kind.COLLECTED: _between(_PEER_BODY_BYTES, 6, DIRECTORY_OBJECTS_MAX),
+    Kind.INSTALL: _between(_PEER_BODY_BYTES, 4, 6 + _VIEW_OBJECTS + NODES_MAX),
+    Kind.DECIDED: _between(VIEW_BYTES_MAX, 4, 1 + _VIEW_OBJECTS),
+}
+"""Every kind of frame. A kind that is not here ends the connection that it came on."""
+
+DIRECTORY_BOUNDS: Final = _between(_PEER_BODY_BYTES, 5, DIRECTORY_OBJECTS_MAX)
+"""Of the directory that INSTALL carries as bytes."""
+
+VIEW_BOUNDS: Final = _between(VIEW_BYTES_MAX, 5, 8 + _VIEW_OBJECTS)
+"""Of what a node keeps on disk, or in the register outside: a view and two ballots."""
+
+NOT_ALLOWED: Final = -1
+"""In `body_limits`: a frame of this kind may not come."""
+
+
+def body_limits(senders: Sender, states: State) -> tuple[int, ...]:
+    """By kind (0 to 255): the longest body from one of these senders in one of these states, or
+    NOT_ALLOWED."""
+    limits = [NOT_ALLOWED] * 256
+    for kind, bounds in BOUNDS.items():
+        if bounds.senders & senders and bounds.states & states:
+            limits[kind] = bounds.body_bytes_max
+    return tuple(limits)
+
+
+FROM_CLIENT: Final = body_limits(Sender.CLIENT, _GREETED)
+"""What a node takes from a client over a stream."""
+
+FROM_PEER: Final = body_limits(Sender.PEER, State.GREETED)
+FROM_WITNESS: Final = body_limits(Sender.WITNESS, State.GREETED)
+
+FROM_NODE: Final = body_limits(Sender.NODE, State.FIRST | _GREETED)
+"""What a client takes from the node that it is connected to."""

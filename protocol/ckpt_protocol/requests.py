@@ -1,0 +1,266 @@
+"""The bodies of clients' requests, checked: one function for each kind, and what it yields.
+
+All raise FrameError for what is no msgpack or beyond its kind's bounds (that ends the connection), and
+Refusal
+for a field that is wrong (the request is answered so). UPDATE is in `updates`.
+"""
+
+from typing import Any, Final, NamedTuple, NewType
+
+from ckpt_protocol import codes
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import Row, array_length, bounded_array, unpack_bounded, unpack_rows
+from ckpt_protocol.constants import (
+    OPEN_FLAGS_ALL,
+    SA_CKPT_CHECKPOINT_CREATE,
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_SECTIONS_FOREVER,
+)
+from ckpt_protocol.creation import fault_of
+from ckpt_protocol.fields import U64_MAX, node_id, text, whole
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX
+from ckpt_protocol.messages import Kind, Verb
+from ckpt_protocol.refusal import Refusal
+
+Elements = NewType("Elements", list[list[Any]])
+"""What READ asks, checked: `[section id, offset, size or None]` each, offset and size from 0 to
+`SIZE_MAX`."""
+
+
+class Open(NamedTuple):
+    """OPEN. `attributes` are six integers that obey the rules of `creation`; None without CREATE."""
+
+    name: bytes
+    flags: int
+    attributes: tuple[int, ...] | None
+    compare_retention: bool
+
+
+class Iterate(NamedTuple):
+    """ITERATE. `after` None: from the beginning; `limit` None: as many as fit into a page."""
+
+    chosen: int
+    expiration_ns: int
+    after: bytes | None
+    with_values: bool
+    limit: int | None
+
+
+class Track(NamedTuple):
+    """TRACK. `after` None: which place in the order of updates is the present?"""
+
+    after: int | None
+    tenure: int
+
+
+class Operate(NamedTuple):
+    """OPERATE. `name` is a node id for `Verb.ACCEPT_LOSS`, a checkpoint's name for `Verb.RETRY`, else ""."""
+
+    verb: str
+    name: str
+
+
+def wrong(message: str, index: int = -1) -> Refusal:
+    """The refusal of a field."""
+    return Refusal(codes.INVALID_PARAM, message, index)
+
+
+def _fields(kind: int, body: bytes, fields_min: int) -> list[Any]:
+    return bounded_array(body, BOUNDS[kind], fields_min)
+
+
+_NO_FIELDS: Final = b"\x90"
+
+
+def parse_nothing(kind: int, body: bytes) -> None:
+    """CLOSE, DETACH, PING, STATUS, SYNCHRONIZE: no field is known."""
+    if body != _NO_FIELDS:
+        _fields(kind, body, 0)
+
+
+def parse_attach(body: bytes) -> bool:
+    """ATTACH: whether the session is new."""
+    fresh = _fields(Kind.ATTACH, body, 1)[0]
+    if type(fresh) is not bool:
+        raise wrong("whether a session is new is true or false")
+    return fresh
+
+
+def parse_open(body: bytes) -> Open:
+    """OPEN. Refusals: BAD_FLAGS, then those of `check_name`, then INVALID_PARAM."""
+    name, flags, attributes, compare_retention = _fields(Kind.OPEN, body, 4)[:4]
+    if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
+        raise Refusal(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+    name = check_name(name)
+    if bool(flags & SA_CKPT_CHECKPOINT_CREATE) != (attributes is not None):
+        raise wrong("creation attributes belong to CREATE, and CREATE needs them")
+    if type(compare_retention) is not bool:
+        raise wrong("whether retention durations are compared is true or false")
+    if attributes is None:
+        return Open(name, flags, None, compare_retention)
+    fault = fault_of(attributes)
+    if fault:
+        raise wrong(fault)
+    return Open(name, flags, tuple(attributes[:6]), compare_retention)
+
+
+def parse_unlink(body: bytes) -> tuple[bytes, int]:
+    """UNLINK: the name, and the creation id of the checkpoint that is meant (0: whichever has the name)."""
+    name, *more = _fields(Kind.UNLINK, body, 1)
+    return check_name(name), _number(more[0], "a creation id") if more else 0
+
+
+def check_name(name: object) -> bytes:
+    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: Refusal."""
+    if type(name) is not bytes or not name or b"\0" in name:
+        raise wrong("a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
+    if len(name) > NAME_BYTES_MAX:
+        raise Refusal(codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}")
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise wrong("a checkpoint's name is not UTF-8") from None
+    return name
+
+
+def parse_retention_set(body: bytes) -> int:
+    """RETENTION_SET: the duration in ns."""
+    return _retention(_fields(Kind.RETENTION_SET, body, 1)[0])
+
+
+def _retention(retention_ns: object) -> int:
+    if type(retention_ns) is not int or not 0 <= retention_ns <= SIZE_MAX:
+        raise wrong("the retention duration is negative or beyond SA_TIME_MAX")
+    return retention_ns
+
+
+def parse_active_set(body: bytes) -> bool:
+    """ACTIVE_SET: only where there is no active replica?"""
+    return _only_if_none(_fields(Kind.ACTIVE_SET, body, 1)[0])
+
+
+def _only_if_none(only_if_none: object) -> bool:
+    if type(only_if_none) is not bool:
+        raise wrong("whether only a missing active replica is set is true or false")
+    return only_if_none
+
+
+def _element(element: Row) -> Row:
+    section_id, offset, size = element
+    placed = type(section_id) is bytes and type(offset) is int and 0 <= offset <= SIZE_MAX
+    if placed and (size is None or (type(size) is int and 0 <= size <= SIZE_MAX)):
+        return element
+    raise ValueError
+
+
+def parse_read(body: bytes) -> Elements:
+    """READ. Its refusals have the index of the element at fault."""
+    if array_length(body) > READ_ELEMENTS_MAX:
+        why = f"{array_length(body)} elements exceed {READ_ELEMENTS_MAX} in one read"
+        raise Refusal(codes.NO_RESOURCES, why)
+    elements = unpack_rows(body, READ_ELEMENTS_MAX, _element)
+    if elements:
+        return Elements(elements)
+    content = unpack_bounded(body, BOUNDS[Kind.READ])
+    if type(content) is not list or not content:
+        raise wrong("a read without elements")
+    for index, element in enumerate(content):
+        try:
+            if type(element) is not list:
+                raise ValueError
+            _element(element)
+        except ValueError:
+            raise wrong("an id, offset or size that is out of range", index) from None
+    return Elements(content)
+
+
+def parse_iterate(body: bytes) -> Iterate:
+    """ITERATE. An unknown choice of sections is INVALID_PARAM."""
+    fields = _fields(Kind.ITERATE, body, 4)
+    chosen, expiration_ns, after, with_values = fields[:4]
+    limit = fields[4] if len(fields) > 4 else None
+    known = type(chosen) is int and SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
+    if not known or type(expiration_ns) is not int or not 0 <= expiration_ns <= SIZE_MAX:
+        raise wrong("an unknown choice of sections, or a negative time")
+    if (after is not None and type(after) is not bytes) or type(with_values) is not bool:
+        raise wrong("a page begins behind a section id, or nil; whether values are wanted is true or false")
+    if limit is not None and (type(limit) is not int or not 1 <= limit <= SECTIONS_MAX):
+        raise wrong(f"a page has 1 to {SECTIONS_MAX} sections, or as many as fit (nil)")
+    return Iterate(chosen, expiration_ns, after, with_values, limit)
+
+
+def parse_track(body: bytes) -> Track:
+    """TRACK."""
+    after, *more = _fields(Kind.TRACK, body, 1)
+    tenure = more[0] if more else 0
+    try:
+        return Track(
+            None if after is None else whole(after, "a place", U64_MAX),
+            whole(tenure, "a tenure", U64_MAX, -SIZE_MAX),
+        )
+    except FrameError:
+        why = "a place in the order of updates is an unsigned number, or nil; a tenure is a number"
+        raise wrong(why) from None
+
+
+def parse_describe(body: bytes) -> str:
+    """DESCRIBE: "cluster" or "checkpoints"."""
+    what = _fields(Kind.DESCRIBE, body, 1)[0]
+    if type(what) is not str or what not in ("cluster", "checkpoints"):
+        raise wrong("only `cluster` and `checkpoints` can be described")
+    return what
+
+
+_VERBS: Final = (Verb.DRAIN, Verb.STOP, Verb.BOOTSTRAP, Verb.FORCE_ACTIVE)
+
+
+def parse_operate(body: bytes) -> Operate:
+    """OPERATE: one of the words in `Verb`."""
+    fields = _fields(Kind.OPERATE, body, 1)
+    verb = fields[0]
+    if type(verb) is str and len(fields) == 1 and verb in _VERBS:
+        return Operate(verb, "")
+    try:
+        if type(verb) is str and len(fields) == 2 and verb == Verb.ACCEPT_LOSS:
+            return Operate(verb, node_id(fields[1], "a node"))
+        if type(verb) is str and len(fields) == 2 and verb == Verb.RETRY:
+            return Operate(verb, text(fields[1], "a checkpoint's name", NAME_BYTES_MAX))
+    except FrameError as error:
+        raise wrong(str(error)) from None
+    raise wrong("an operator says drain, stop, bootstrap, force-active, accept-loss or retry")
+
+
+# -- as they travel between nodes: with what the header said in front
+
+
+class OfHandle(NamedTuple):
+    """CLOSE, RETENTION_SET (`argument`: ns) and ACTIVE_SET (`argument`: only where there is none) of a
+    handle."""
+
+    handle: int
+    argument: int
+
+
+def parse_routed_attach(body: bytes) -> tuple[int, bool]:
+    """ATTACH as it is forwarded: `[generation, fresh]`."""
+    generation, fresh = _fields(Kind.ATTACH, body, 2)[:2]
+    if type(fresh) is not bool:
+        raise wrong("whether a session is new is true or false")
+    return _number(generation, "a session's generation"), fresh
+
+
+def parse_of_handle(kind: int, body: bytes) -> OfHandle:
+    """CLOSE, RETENTION_SET or ACTIVE_SET as it is forwarded: with the handle in front."""
+    fields = _fields(kind, body, 1 if kind == Kind.CLOSE else 2)
+    handle = _number(fields[0], "a handle")
+    if kind == Kind.CLOSE:
+        return OfHandle(handle, 0)
+    return OfHandle(handle, _retention(fields[1]) if kind == Kind.RETENTION_SET else _only_if_none(fields[1]))
+
+
+def _number(value: object, what: str) -> int:
+    try:
+        return whole(value, what, U64_MAX)
+    except FrameError as error:
+        raise wrong(str(error)) from None

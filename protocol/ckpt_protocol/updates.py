@@ -1,0 +1,136 @@
+"""Section operations: the bodies of UPDATE and REPLICATE, checked.
+
+Each operation is an array whose number, and the types of whose fields, are looked up as a whole in a table of
+shapes: one look-up an operation, whatever it is. This is on the way of every write, at every replica.
+"""
+
+from typing import Any, Final, NewType
+
+from ckpt_protocol import codes
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import Row, array_length, unpack_bounded, unpack_rows
+from ckpt_protocol.fields import U64_MAX, array, octets, row, whole
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_PER_UPDATE_MAX, SIZE_MAX
+from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.refusal import Refusal
+
+Ops = NewType("Ops", list[list[Any]])
+"""Operations that were checked: each has a number that is known, and its fields are of their types and
+ranges.
+
+What depends on the checkpoint (its limits, what exists, what time it is) is not checked here.
+"""
+
+Answered = tuple[int, int, int, bytes]
+"""A request that a weak batch answers: session, request number, lowest unanswered number, the answer's
+body."""
+
+_WRONG: Final = "an operation is unknown, or has missing or wrong fields"
+_NOT_A_LIST: Final = "an update without operations"
+
+Shapes = dict[tuple[type, ...], dict[int, int]]
+"""By the types of all fields: the numbers that have this shape, each with the place of its offset (0:
+none)."""
+
+_NIL: Final = type(None)
+
+_OF_CLIENTS: Final[Shapes] = {
+    (int, bytes): {Op.DELETE: 0},
+    (int, bytes, bytes): {Op.OVERWRITE: 0},
+    (int, bytes, int): {Op.EXPIRATION_SET: 0},
+    (int, bytes, int, bytes): {Op.CREATE: 0, Op.WRITE: 2},
+    (int, bytes, bytes, _NIL): {Op.PUT: 0},
+    (int, bytes, bytes, int): {Op.PUT: 0},
+    (int, bytes, int, bytes, _NIL): {Op.PATCH: 2},
+    (int, bytes, int, bytes, int): {Op.PATCH: 2},
+}
+
+_OF_REPLICAS: Final[Shapes] = {
+    **_OF_CLIENTS,
+    (int, bytes): {Op.DELETE: 0, Op.REMOVE: 0},
+    (int, bytes, bool): {Op.REMOVE: 0},
+    (int, bytes, int, bytes, bool): {Op.CREATE: 0},  # True: the active replica generated the id.
+    (int, bytes, int, int, bytes, int, int): {Op.PIECE: 3},
+}
+
+
+def _taker(shapes: Shapes) -> Any:
+    find = shapes.get
+
+    def check(op: Row) -> Row:
+        offsets = find(tuple(map(type, op)))
+        if offsets is not None:
+            place = offsets.get(op[0])
+            if place == 0 or (place is not None and 0 <= op[place] <= SIZE_MAX):
+                return op
+        raise ValueError(_WRONG)
+
+    return check
+
+
+_check_of_client: Final = _taker(_OF_CLIENTS)
+_check_of_replica: Final = _taker(_OF_REPLICAS)
+
+
+def parse_update(body: bytes) -> Ops:
+    """A client's UPDATE.
+
+    Raises: FrameError for what is no msgpack, or beyond the kind's bounds; Refusal INVALID_PARAM, with the
+    index of
+    the operation at fault.
+    """
+    if array_length(body) > OPS_PER_UPDATE_MAX:
+        text = f"{array_length(body)} operations exceed {OPS_PER_UPDATE_MAX} in one update"
+        raise Refusal(codes.NO_RESOURCES, text)
+    ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client)
+    if ops:
+        return Ops(ops)
+    content = unpack_bounded(body, BOUNDS[Kind.UPDATE])
+    if type(content) is not list or not content:
+        raise Refusal(codes.INVALID_PARAM, _NOT_A_LIST)
+    return Ops(_checked(content, _check_of_client))
+
+
+def _checked(content: list[Any], check: Any) -> list[Row]:
+    for index, op in enumerate(content):
+        try:
+            if type(op) is not list:
+                raise ValueError
+            check(op)
+        except ValueError:
+            raise Refusal(codes.INVALID_PARAM, _WRONG, index) from None
+    return content
+
+
+def parse_replicated(body: bytes, session: int) -> tuple[Ops, list[Answered] | None]:
+    """What stands behind REPLICATE's route: the operations, and what a batch answers (None: it is no batch).
+
+    Raises: FrameError.
+    """
+    if session:
+        ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_replica)
+        if ops:
+            return Ops(ops), None
+        return _ops(unpack_bounded(body, BOUNDS[Kind.REPLICATE])), None
+    content, answered, *_ = row(unpack_bounded(body, BOUNDS[Kind.REPLICATE]), "a batch", 2)
+    return _ops(content), [_answered(fields) for fields in array(answered, "answers", ANSWERS_PER_BATCH_MAX)]
+
+
+def _ops(content: object) -> Ops:
+    if content == []:
+        raise FrameError("an update without operations")
+    try:
+        return Ops(_checked(array(content, "operations", OPS_PER_BATCH_MAX), _check_of_replica))
+    except Refusal as refusal:
+        raise FrameError(f"{refusal.text} ({refusal.index})") from None
+
+
+def _answered(fields: object) -> Answered:
+    session, request, lowest, answer, *_ = row(fields, "an answered request", 4)
+    return (
+        whole(session, "a session", U64_MAX),
+        whole(request, "a request number", U64_MAX),
+        whole(lowest, "a lowest number", U64_MAX),
+        octets(answer, "an answer", SIZE_MAX),
+    )
