@@ -13,10 +13,12 @@ from tests.core.cluster import Cluster, three_nodes, two_nodes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import LIBRARY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.active import ActiveReplica
 from ckptd.core.directory import Directory, Do
+from ckptd.core.events import PeerReceived
+from ckptd.core.record import read_record
 from ckptd.core.requests import Requests
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
 from ckptd.sim.raising import Injected, apply_raises_on, commit_raises_on, copying_raises_on
@@ -425,6 +427,14 @@ def test_what_is_known_ends_with_the_session_and_the_checkpoint() -> None:
     assert all(not node.disk.record.stops for node in cluster.running())
 
 
+def test_a_record_from_before_there_were_stops_is_read() -> None:
+    packed = pack_body([[3, "a"], [2, "b"], None, 4])
+    assert read_record(packed).stops == ()
+    record = read_record(packed)
+    record.stops = (stop(1), stop(2, Phase.STAGE, "b"))
+    assert read_record(record.pack()) == record
+
+
 def stop(number: int, phase: int = Phase.ORDER, node_id: str = "a", creation_id: int = 5) -> Stop:
     return Stop(node_id, 1, phase, creation_id, 1, number, 7, number)
 
@@ -463,3 +473,19 @@ def test_stops_of_one_start_count_once_for_closing() -> None:
 def test_stops_of_another_shape_are_garbage(body: object) -> None:
     with pytest.raises(FrameError):
         read_stopped(Frame(Kind.FAULTS, 0, 1, 0, pack_body(body)))
+
+
+def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
+    cluster = three_nodes()
+    table, _, active = two_tables(cluster, SA_CKPT_WR_ACTIVE_REPLICA)
+    node_id = table.client.node_id
+    cluster.hold(node_id, active)
+    call = table.begin_read(b"k")
+    cluster.run(5)
+    stops = Stops()
+    stops.learn(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
+    frame = FrameDecoder().feed(stops.frame(1))[0]
+    cluster.deliver(node_id, PeerReceived(active, [frame]))
+    cluster.until(lambda: call.answers)
+    assert call.code == TRY_AGAIN
+    assert "is not served: what it was asked to do stopped node x and y" in call.answers[0].text

@@ -149,6 +149,19 @@ def test_a_bug_amid_all_other_faults_breaks_no_rule(seed: int, place: str) -> No
     assert len(bug.stopped) <= limit, bug.stopped
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("raises_on", [apply_raises_on, commit_raises_on, copying_raises_on])
+def test_bugs_amid_all_other_faults_break_no_rule(raises_on: Any, place: str) -> None:
+    struck = 0
+    for seed in range(910_000, 910_040):
+        with raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES[place]) as bug:
+            verdict = simulate(draw_options(seed))
+        assert verdict.good, (seed, verdict.text)
+        struck += bool(bug.stopped)
+    assert struck or (raises_on, place) == (commit_raises_on, "backup")
+
+
 @pytest.mark.parametrize("seed", [900010, 900011])
 def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule(seed: int) -> None:
     with commit_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES["everywhere"]) as bug:

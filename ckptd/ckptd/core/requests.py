@@ -430,6 +430,16 @@ class Requests:
             for node_id, frame in early_queries:
                 self.on_query(node_id, frame)
 
+    def on_stops(self, creation_ids: list[int]) -> None:
+        """These may be closed now, or open again: what waits for them elsewhere is looked at anew."""
+        for key, request in list(self.forwarded.items()):
+            if request.creation_id in creation_ids:
+                del self.forwarded[key]
+                request.to = ""
+                self.dispatch(request)
+        self.on_directory_changed(creation_ids)
+        self.again([])
+
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Who is active may have changed: send what was forwarded for these to who is active now."""
         checkpoints = self.order.directory.checkpoints

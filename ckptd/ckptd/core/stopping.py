@@ -152,5 +152,4 @@ class Stopping:
             return  # A view's installation follows, and looks at everything.
         changed = sorted(creation_ids)
         self.replicas.closed.on_stops(changed)
-        self.requests.on_directory_changed(changed)
-        self.requests.again([])
+        self.requests.on_stops(changed)
