@@ -1,8 +1,8 @@
 """Every client leaves a node that is lost, in whatever state it is: how long its call takes then.
 
-A table of client × transport × state × fault. Each client is a process of its own, attached at node `a` of
-three by way of a relay (see `relay`), and `a` is what the fault befalls. The figure is the time of the call that
-met the fault; of a tracker it is the time from the fault to the change that another client wrote meanwhile.
+A table of client × transport × state × fault. Each client is a process of its own. It is attached at node
+`a` of three by way of a relay (see `relay`), and the fault befalls `a`. The figure is the time of the call
+that met the fault; of a tracker it is the time from the fault to the change that another client wrote then.
 """
 
 import json
@@ -30,7 +30,7 @@ LIMIT_S: Final = 1.5
 """What a call may take beyond its own work."""
 
 GRACE_MS: Final = 6_000
-"""The session grace of these clusters: with the default, 10 s, an idle client takes still longer to measure."""
+"""The session grace of these clusters. With the default, 10 s, an idle client takes longer to measure."""
 
 NODE: Final = "a"
 IDLE_S: Final = 3.5

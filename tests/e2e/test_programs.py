@@ -175,9 +175,14 @@ def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
 # -- a program and its standby
 
 
-def test_the_warm_standby_takes_over_where_the_active_program_was_killed(cluster: LocalCluster) -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_warm_standby_takes_over_where_the_active_program_was_killed(
+    frozen: bool, cluster: LocalCluster
+) -> None:
+    """Where its own node was frozen as well, the standby died with a traceback instead."""
+
     def start(node: str, name: str, jobs: int) -> subprocess.Popen[str]:
-        environment = {**os.environ, "CKPTD_ADDRESS": cluster.address(node)}
+        environment = {**os.environ, "CKPTD_ADDRESS": cluster.addresses(node)}
         command = [sys.executable, "examples/warm_standby.py", name, str(jobs)]
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -195,6 +200,8 @@ def test_the_warm_standby_takes_over_where_the_active_program_was_killed(cluster
         programs.append(grace)
         assert said(grace) == "grace is the standby of ada"
         ada.kill()
+        if frozen:
+            cluster.pause("b")
         takes_over = re.fullmatch(r"grace is active, and goes on behind job (\d+)", said(grace))
         assert takes_over is not None
         done = int(takes_over[1])
@@ -202,7 +209,9 @@ def test_the_warm_standby_takes_over_where_the_active_program_was_killed(cluster
         assert said(grace) == f"grace ends after job {done + 3}"
         assert grace.wait(10) == 0
     finally:
+        cluster.resume("b")
         for program in programs:
             program.kill()
             program.communicate()
+    cluster.wait_serving()
     unlink(cluster, "warm-standby")
