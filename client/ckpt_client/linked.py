@@ -257,10 +257,18 @@ class LinkedSession(Linking):
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
         if self._probing:
             self._probing = False
+            if code == codes.TRY_AGAIN and self._route.has_others:
+                # What waits has not been sent: another node can have it for the first time.
+                self._drop_link(now_ns, f"the node does not serve: {text}")
+                return
             if not self._holds_calls:
                 self._resume(now_ns)
         if code != codes.TRY_AGAIN:
             self._refused_since_ns = NEVER_NS
+        elif not self.calls:
+            # A quiet session is kept up: see whether the node serves again soon, else go elsewhere.
+            self._silence.unanswered = True
+            self._note_refused(text, now_ns)
         elif any(call.kind != Kind.ACTIVE_SET for call in self.calls.values()):
             self._note_refused(text, now_ns)
 

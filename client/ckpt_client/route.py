@@ -42,6 +42,11 @@ class Route:
         return self._addresses[self._place]
 
     @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All of them, in the order that they are tried."""
+        return self._addresses
+
+    @property
     def has_others(self) -> bool:
         """Whether there is anywhere else to go."""
         return len(self._addresses) > 1

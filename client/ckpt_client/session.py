@@ -47,6 +47,7 @@ class Session(LinkedSession):
         self._identity = identity
         self._members_asked = 0
         self._hold_until_ns = NEVER_NS
+        self._no_stream_here = False
 
     def successor(self, session_id: int) -> "Session":
         """A new session in the place of this one, which has ended."""
@@ -107,9 +108,13 @@ class Session(LinkedSession):
             self._following.rest(now_ns)
         else:
             self._following.avoid(move.address, now_ns)
-        for call in tuple(self.calls.values()):
-            if call.awaits_stream:
-                super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
+        waiting = [call for call in self.calls.values() if call.awaits_stream]
+        if waiting and self._other_streams(now_ns):
+            # The node itself may be lost, not its stream alone.
+            self._drop_link(now_ns, f"{move.address}: {move.why}")
+            return False
+        for call in waiting:
+            super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
         if move.asked:
             # The service may have tied the session to the other node: tie it to this one again.
             self._attach(now_ns)
@@ -154,6 +159,7 @@ class Session(LinkedSession):
         if self.state is State.ATTACHED:
             self._following.avoid(self.node_id, now_ns)
         self.move = None
+        self._no_stream_here = False
         super()._drop_link(now_ns, why, final_code)
 
     def _next_wake_ns(self) -> int:
@@ -169,6 +175,17 @@ class Session(LinkedSession):
         self._following.learn(epoch, tuple(members))
         if members:
             self._route.learn(members)
+
+    def _other_streams(self, now_ns: int) -> bool:
+        """Whether an address is left at which a stream has not just failed."""
+        streams = [Address("tcp", place.host, place.port) for place in self._route.addresses if place.port]
+        return any(not self._following.avoids(stream, now_ns) for stream in streams)
+
+    def _watch_link(self, now_ns: int) -> None:
+        if self._no_stream_here:
+            self._drop_link(now_ns, "what does not fit a datagram finds no stream there")
+        else:
+            super()._watch_link(now_ns)
 
     def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
         following = self._following
@@ -188,9 +205,12 @@ class Session(LinkedSession):
     def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
         """Go on over TCP, at the same host and port, if anything listens there."""
         address = Address("tcp", self.address.host, self.address.port)
-        if self.state is not State.ATTACHED or self._following.avoids(address, now_ns):
+        avoided = self._following.avoids(address, now_ns)
+        if self.state is not State.ATTACHED or (avoided and not self._other_streams(now_ns)):
             super()._does_not_fit(call, text, now_ns)
             return
         call.awaits_stream, call.text, call.retry_ns = True, text, NEVER_NS
-        if self.move is None:
+        if avoided:
+            self._no_stream_here, self.wake_ns = True, now_ns
+        elif self.move is None:
             self.move = Move(address, "", self._identity, self._next_attach, urgent=True)

@@ -541,6 +541,17 @@ def test_a_request_after_a_long_pause_goes_to_the_next_node_for_the_first_time()
     assert outcome(call) == codes.BAD_HANDLE
 
 
+def test_a_request_after_a_long_pause_is_not_given_to_a_node_that_does_not_serve() -> None:
+    """It never answered, and the session had ended elsewhere: nobody knew whether it had been done."""
+    talk = attached()
+    talk.now_ns += STALE_NS
+    call = talk.stale_update()
+    (ping,) = talk.sent()
+    talk.try_again(ping.a)
+    assert talk.session.address == parse_address(B)
+    assert not call.maybe_applied
+
+
 def test_a_node_that_never_greets_has_little_time_while_others_were_not_tried() -> None:
     talk = Dialogue(f"{A},{B},{C}")
     talk.update()
