@@ -74,13 +74,13 @@ class ViewWatch:
     def process_stopping(self, node_id: str) -> None:
         """A process ends, with all that it holds."""
         node = self.hosts[node_id].node
-        for creation_id, replica in node.replicas.items() if node is not None else ():
-            others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
-            if not _is_whole(replica) or any(_is_whole(copy) for copy in others):
+        if node is None:
+            return
+        others = [other for other in self._nodes() if other is not node]
+        for creation_id, replica in node.replicas.items():
+            if not _is_whole(replica) or any(_is_whole(other.replicas.get(creation_id)) for other in others):
                 continue
-            if not any(
-                _has_to_make(other, node, creation_id) for other in self._nodes() if other is not node
-            ):
+            if not any(_has_to_make(other, node, creation_id) for other in others):
                 self.unheld_ns[creation_id] = self.world.now_ns
 
     def after_event(self, node_id: str, node: Node) -> None:
