@@ -15,7 +15,7 @@ BENCH ?=
 MINUTES ?= 10
 
 .PHONY: help venv demo test test-slow test-pythons check conformance format bench bench-time-outs bench-kill bench-silence \
-	bench-handover bench-join soak sweep sweep-mutants clean
+	bench-handover bench-join soak sweep sweep-mutants fuzz clean
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
 	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
 	@echo 'make soak [MINUTES=n]           kills, pauses, restarts, cuts at random on real processes under load; judged'
+	@echo 'make fuzz [MINUTES=n]           spoiled frames of every kind to a node in every state; what it finds it prints'
 	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
 	@echo 'make sweep-mutants              whether it finds each rule that is switched off (MUTANT_SEEDS=n: within n)'
 	@echo 'make venv | format | clean      set up $(VENV), format the code, remove what was made'
@@ -94,6 +95,9 @@ bench-join: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(BENCH)
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(FIRST),--first $(FIRST))
 
 sweep: $(INSTALLED)
 	$(BIN)/python -m ckptd.sim --sweep $(SEEDS) --first $(FIRST) $(if $(JOBS),--jobs $(JOBS))

@@ -51,6 +51,9 @@ FAULT_KINDS: Final = (
 TRACKING: Final = 0.3
 """How many simulations have standbys that track."""
 
+HOSTILE: Final = 0.2
+"""How many simulations have a hostile client beside the others."""
+
 EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
 """The actions that a seed's clients may prefer: each is rare enough else to hide what it would show."""
 
@@ -131,6 +134,8 @@ class Options:
     """How many times slower one node's links are while faults come."""
     tracking: bool = False
     """Whether standbys track what clients have open."""
+    hostile: bool = False
+    """Whether a client sends whatever may hurt a node."""
     steps_max: int = 0
     """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
 
@@ -235,6 +240,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         steps_max=steps_max,
         tracking=Random(f"tracking {seed}").random() < TRACKING,
         directory_piece_bytes=Random(f"directory {seed}").choice((1, 700, 512 * 1024, 512 * 1024)),
+        hostile=Random(f"hostile {seed}").random() < HOSTILE,
     )
     shape = shape or ("" if nodes else _draw_shape(seed))
     if shape:

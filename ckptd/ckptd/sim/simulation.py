@@ -86,9 +86,12 @@ def run_phases(cluster: Cluster) -> None:
     cluster.start()
     workload.start()
     cluster.chaos.begin()
+    if world.options.hostile:
+        cluster.hostile.begin()
     world.run_until(world.options.chaos_ns)
     cluster.be_quiet()
     cluster.chaos.end()
+    cluster.hostile.end()
     cluster.faults.heal_all()
     workload.resting = True
     settle(cluster, "convergence")
@@ -170,6 +173,8 @@ def _end_sessions(cluster: Cluster) -> None:
         (slot.retention_ns for slot in cluster.workload.slots if slot.retention_ns != SA_TIME_END), default=0
     )
 
+    names = {slot.name for slot in cluster.workload.slots}  # A hostile client may have set any retention.
+
     def missing() -> str:
         nodes = cluster.nodes()
         if not nodes:
@@ -178,7 +183,9 @@ def _end_sessions(cluster: Cluster) -> None:
         if node.directory.sessions:
             return f"sessions {list(node.directory.sessions)} have not ended"
         left = [
-            e.name for e in node.directory.checkpoints.values() if e.unlinked or e.retention_ns != SA_TIME_END
+            entry.name
+            for entry in node.directory.checkpoints.values()
+            if (entry.unlinked or entry.retention_ns != SA_TIME_END) and entry.name in names
         ]
         return f"{left} are still there" if left else what_is_missing(cluster)
 

@@ -1,0 +1,207 @@
+"""Sends spoiled frames to a node in every state, and looks at what they cost and break.
+
+A message must never raise, whoever sent it: what is wrong with it ends its sender's connection or is
+refused. It must not cost more memory than its size and the named limits allow. Afterwards the node still
+serves a client that means no harm, and the cluster comes to rest, unless the messages came from an
+authentic peer, whose well-formed word is believed.
+"""
+
+import random
+import tracemalloc
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.core.client import Client
+from tests.fuzz.corpus import KINDS, Corpus
+from tests.fuzz.places import CLIENT, NEW_CLIENT, PEER, PLACES, STRANGER, Place, bystander
+
+from ckpt_protocol.codes import OK
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckptd.core.events import (
+    ClientConnected,
+    ClientReceived,
+    Event,
+    HeartbeatReceived,
+    PeerReceived,
+    SendClient,
+    SendHeartbeat,
+    SendPeer,
+)
+from ckptd.sim.spoiling import spoil
+
+_SENDS: Final = (SendClient, SendPeer, SendHeartbeat)
+MESSAGES_PER_PLACE: Final = 30
+AS_RECORDED: Final = 0.15
+"""So many frames are sent unspoiled: late, doubled, or in a state in which nobody expects them."""
+
+PEAK_BYTES_MAX: Final = 32 * 1024 * 1024
+PEAK_PER_BYTE_MAX: Final = 80
+"""What one message may take while it is handled: a fixed part, and a part for each byte that came."""
+
+SENT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What a node may send because of one message of a client. (Pages and chunks have limits of their own.)"""
+
+
+@dataclass
+class Finding:
+    """One message that broke something, with all that is needed to send it again."""
+
+    what: str
+    place: str
+    sender: str
+    frames: list[Frame]
+    seed: int
+
+    def __str__(self) -> str:
+        frame = self.frames[-1]
+        numbers = f"a={frame.a} b={frame.b} c={frame.c}"
+        body = f"body of {len(frame.body)} bytes {frame.body[:80].hex()}"
+        return (
+            f"seed {self.seed}: {self.place}, {self.sender}, kind {frame.kind}, message {len(self.frames)}, "
+            f"{numbers}, {body}: {self.what}"
+        )
+
+
+@dataclass
+class Report:
+    """What a run did: messages by (place, sender, kind), the worst cost, and what it found."""
+
+    messages: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    closed: int = 0
+    peak_bytes: tuple[int, str] = (0, "")
+    sent_bytes: tuple[int, str] = (0, "")
+    work: tuple[int, str] = (0, "")
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Sink(Client):
+    """The attacking client's end: it takes every answer, asked for or not."""
+
+    def receive(self, link: int, data: bytes) -> None:
+        FrameDecoder().feed(data)
+
+
+class Fuzzer:
+    """`run_seed` sends the messages of one seed; the same seed sends the same ones."""
+
+    def __init__(self, corpus: Corpus, meter: bool = True) -> None:
+        self.corpus = corpus
+        self.meter = meter
+        self.report = Report()
+
+    def run_seed(self, seed: int) -> None:
+        """One place, and some messages to it."""
+        draw = random.Random(seed)
+        name = draw.choice(list(PLACES))
+        place = PLACES[name]()
+        sender = draw.choice(place.senders)
+        sent: list[Frame] = []
+        place.cluster.may_have_two_actives = sender in (PEER, STRANGER)
+        link = self._link(place, sender)
+        for _ in range(draw.randrange(1, MESSAGES_PER_PLACE)):
+            frame = self._draw_frame(draw, place, sender)
+            sent.append(frame)
+            try:
+                if not self._send(place, name, sender, link, frame):
+                    break
+                if draw.random() < 0.3:
+                    place.cluster.run(draw.choice((0.2, 2, 30)))
+            except Exception as error:
+                self._found(f"raised {type(error).__name__}: {str(error)[:300]}", name, sender, sent, seed)
+                return
+        if sender != PEER:
+            self._look_after(place, name, sender, sent, seed)
+
+    def _found(self, what: str, place: str, sender: str, sent: list[Frame], seed: int) -> None:
+        self.report.findings.append(Finding(what, place, sender, sent, seed))
+
+    def _link(self, place: Place, sender: str) -> int:
+        if sender == CLIENT:
+            link = place.opened[0].client.link
+            place.cluster.clients[link] = Sink(place.cluster, 0)
+            return link
+        if sender == NEW_CLIENT:
+            link = next(place.cluster.counter)
+            place.cluster.clients[link] = Sink(place.cluster, 0)
+            place.cluster.deliver(place.target, ClientConnected(link))
+            return link
+        return 0
+
+    def _draw_frame(self, draw: random.Random, place: Place, sender: str) -> Frame:
+        corpus = self.corpus[CLIENT if sender == NEW_CLIENT else sender]
+        frame = draw.choice(corpus[draw.choice(list(corpus))])
+        if sender in (CLIENT, NEW_CLIENT):
+            number = draw.randrange(100, 10**6)
+            handle = draw.choice(place.opened).handle if draw.random() < 0.9 else frame.b
+            frame = frame._replace(a=number, b=handle, c=draw.choice((1, number)))
+        elif sender == PEER:
+            node = place.cluster.hosts[place.target].node
+            epoch = node.context.epoch if node is not None else 0
+            creations = list(getattr(node, "replicas", {0: 0}))
+            frame = frame._replace(b=epoch)
+            if frame.a > 2**30 and creations:
+                frame = frame._replace(a=draw.choice(creations))
+        return frame if draw.random() < AS_RECORDED else spoil(draw, frame, KINDS)
+
+    def _send(self, place: Place, name: str, sender: str, link: int, frame: Frame) -> bool:
+        """Deliver it as the daemon would. False where that ended the sender's connection."""
+        try:
+            frames = FrameDecoder().feed(encode_frame(*frame))
+        except FrameError:
+            self.report.closed += 1
+            return False
+        event: Event
+        if sender == STRANGER:
+            event = HeartbeatReceived(frames[0])
+        elif sender == PEER:
+            event = PeerReceived(place.peers[0], frames)
+        else:
+            event = ClientReceived(link, frames)
+        self.report.messages[name, sender, frame.kind] += 1
+        lines = len(place.cluster.lines)
+        node = place.cluster.hosts[place.target].node
+        if node is None:
+            return False
+        self._measured(place, name, sender, event, frame)
+        closed = any(f"{place.target} closes" in line for line in place.cluster.lines[lines:])
+        self.report.closed += closed
+        return not closed
+
+    def _measured(self, place: Place, name: str, sender: str, event: Event, frame: Frame) -> None:
+        node = place.cluster.hosts[place.target].node
+        assert node is not None
+        where = f"{name}, {sender}, kind {frame.kind}, body of {len(frame.body)} bytes"
+        if self.meter:
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+        effects = node.handle(event, place.cluster.now_ns)
+        if self.meter:
+            peak = tracemalloc.get_traced_memory()[1] - before
+            self.report.peak_bytes = max(self.report.peak_bytes, (peak, where))
+            assert peak <= PEAK_BYTES_MAX + PEAK_PER_BYTE_MAX * len(frame.body), f"took {peak} bytes"
+        out = sum(len(effect.data) for effect in effects if isinstance(effect, _SENDS))
+        self.report.sent_bytes = max(self.report.sent_bytes, (out, where))
+        assert sender == PEER or out <= SENT_BYTES_MAX, f"sent {out} bytes"
+        for effect in effects:
+            place.cluster._carry_out(place.target, effect)
+
+    def _look_after(self, place: Place, name: str, sender: str, sent: list[Frame], seed: int) -> None:
+        cluster = place.cluster
+        try:
+            if place.serves and sender != STRANGER:
+                _, table = bystander(place)
+                assert table.try_write(b"k", b"w").code == OK
+                assert table.read(b"k") == b"w"
+            cluster.holds = {}
+            cluster.heal()
+            cluster.run(2000)
+            if place.target not in cluster.left and not any(
+                host.node is None for host in cluster.hosts.values()
+            ):
+                cluster.may_have_two_actives = False
+                cluster.check()
+        except AssertionError as error:
+            self._found(f"afterwards: {str(error)[-600:]}", name, sender, sent, seed)
+        except Exception as error:
+            self._found(f"afterwards raised {type(error).__name__}: {error}", name, sender, sent, seed)
