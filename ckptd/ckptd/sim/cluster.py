@@ -70,10 +70,15 @@ class Cluster:
         for node_id, host in self.hosts.items():
             host.on_stopping = partial(self.watch.views.process_stopping, node_id)
         self.workload.history_lost = lambda: self.watch.views.history_lost
-        self.watch.views.unlinked_since = self.workload.openings.unlinked_since
+        self.watch.views.unlinked_since = self._may_be_unlinked_since
         self.faults = Faults(self)
         self.chaos = Chaos(self)
         self.watch.views.on_decided = self.chaos.on_decided
+
+    def _may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
+        """Whether a client may have freed a name since then; a hostile client's names are never safe."""
+        of_workload = any(slot.name == name for slot in self.workload.slots)
+        return not of_workload or self.workload.openings.unlinked_since(name, since_ns)
 
     def start(self) -> None:
         """Start every node, within a few milliseconds of each other."""
