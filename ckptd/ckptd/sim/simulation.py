@@ -210,8 +210,12 @@ def _lose_coordinators(cluster: Cluster) -> None:
     long_ns = cluster.options.session_grace_ns + MARGIN_NS
     world.after(world.between(0, 400 * MILLISECOND_NS), lambda: lose(short_ns))
     options = cluster.options
-    pair = options.nodes + options.witnesses == 2 and options.arbiter != "etcd"  # It may wait for its return.
-    last_ns = long_ns if world.chance(0.3) and not pair else short_ns
+    # A pair may wait for its return, and so may others while a witness does not vote yet.
+    pair = options.nodes + options.witnesses == 2 and options.arbiter != "etcd"
+    voting = all(
+        set(options.witness_ids) <= set(node.view.witnesses) for node in cluster.nodes() if node.view
+    )
+    last_ns = long_ns if world.chance(0.3) and not pair and voting else short_ns
     world.after(world.between(400 * MILLISECOND_NS, 1500 * MILLISECOND_NS), lambda: lose(last_ns))
 
 
