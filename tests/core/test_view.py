@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
@@ -156,6 +158,46 @@ def test_somebody_may_have_served_between_when_all_members_of_a_view_there_are_g
     view = history(A | B | C, C, A | B)
     assert served_between(view, {"a": 1, "b": 1})
     assert not served_between(history(A | B | C, A, A | B), {"a": 1, "b": 1})
+
+
+def test_views_of_which_nothing_is_known_may_have_served_however_many_they_are() -> None:
+    """A COLLECT of an epoch far away took a step for each epoch between: the node served nobody for hours."""
+    view = View(2**62, {"a": Member(1, 1), "b": Member(1, 2**62)}, ())
+    assert not served_between(view, {"a": 1, "b": 1}), "b was no member, and a never installed any of them"
+    assert served_between(view, {"a": 2**61, "b": 2**61}) is False
+    gone = View(2**62, {"b": Member(1, 2**62)}, (Departure("a", 1, 1, 2**61),))
+    assert served_between(gone, {"b": 1})
+
+
+def _slowly(view: View, installed: dict[str, int], before: dict[str, int]) -> bool:
+    """The rule as it is said: every epoch between is looked at."""
+    return not all(
+        epoch in view.idle or view_rules._did_nothing(view, epoch, installed, before)
+        for epoch in range(max(installed.values()) + 1, view.epoch)
+    )
+
+
+EPOCHS = st.integers(1, 14)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.tuples(st.integers(2, 3), EPOCHS), min_size=1),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 3), EPOCHS, EPOCHS), max_size=4),
+    st.lists(EPOCHS, max_size=4),
+    st.lists(EPOCHS, min_size=6, max_size=6),
+)
+def test_looking_where_it_may_change_is_as_good_as_looking_at_every_epoch(
+    members: dict[str, tuple[int, int]],
+    stays: list[tuple[str, int, int, int]],
+    idle: list[int],
+    told: list[int],
+) -> None:
+    departures = tuple(Departure(node, start, min(a, b), max(a, b)) for node, start, a, b in stays)
+    starts = {node: Member(start, join) for node, (start, join) in sorted(members.items())}
+    view = View(15, starts, departures, idle=tuple(sorted(set(idle))))
+    installed = dict(zip(sorted(members), told, strict=False))
+    before = dict(zip(sorted(members), told[3:], strict=False))
+    assert view_rules.served_between(view, installed, before) == _slowly(view, installed, before)
 
 
 def test_an_older_start_of_a_member_may_have_served_between() -> None:
