@@ -37,6 +37,7 @@ def main() -> int:
         f"seeds {arguments.first} to {seed - 1} in {seconds:.0f} s: {sum(report.messages.values())} messages,"
     )
     print(f"  {len(pairs)} combinations of state, sender and kind; {report.closed} ended their connection")
+    print(f"  contained (a check is missing): {report.contained}")
     print(f"  most memory for one message: {report.peak_bytes[0]:,} bytes ({report.peak_bytes[1]})")
     print(f"  most bytes sent because of one: {report.sent_bytes[0]:,} ({report.sent_bytes[1]})")
     print(f"  findings: {len(report.findings)}")

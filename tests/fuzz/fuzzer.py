@@ -6,9 +6,12 @@ serves a client that means no harm, and the cluster comes to rest, unless the me
 authentic peer, whose well-formed word is believed.
 """
 
+import contextlib
 import random
+import signal
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,6 +41,9 @@ AS_RECORDED: Final = 0.15
 PEAK_BYTES_MAX: Final = 32 * 1024 * 1024
 PEAK_PER_BYTE_MAX: Final = 80
 """What one message may take while it is handled: a fixed part, and a part for each byte that came."""
+
+HANDLING_SECONDS_MAX: Final = 30
+"""A message that is not handled by then never ends, however slow the machine is."""
 
 SENT_BYTES_MAX: Final = 4 * 1024 * 1024
 """What a node may send because of one message of a client. (Pages and chunks have limits of their own.)"""
@@ -69,10 +75,30 @@ class Report:
 
     messages: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     closed: int = 0
+    contained: int = 0
+    """Messages that raised where nothing was changed yet: each is a check that is missing."""
     peak_bytes: tuple[int, str] = (0, "")
     sent_bytes: tuple[int, str] = (0, "")
     work: tuple[int, str] = (0, "")
     findings: list[Finding] = field(default_factory=list)
+
+
+class NeverEnds(Exception):
+    """A message was not handled within `HANDLING_SECONDS_MAX`."""
+
+
+@contextlib.contextmanager
+def _ends() -> Iterator[None]:
+    def give_up(number: int, frame: object) -> None:
+        raise NeverEnds(f"not handled within {HANDLING_SECONDS_MAX} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(HANDLING_SECONDS_MAX)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Sink(Client):
@@ -110,7 +136,7 @@ class Fuzzer:
             except Exception as error:
                 self._found(f"raised {type(error).__name__}: {str(error)[:300]}", name, sender, sent, seed)
                 return
-        if sender != PEER:
+        if sender in (CLIENT, NEW_CLIENT):
             self._look_after(place, name, sender, sent, seed)
 
     def _found(self, what: str, place: str, sender: str, sent: list[Frame], seed: int) -> None:
@@ -175,21 +201,26 @@ class Fuzzer:
         if self.meter:
             before, _ = tracemalloc.get_traced_memory()
             tracemalloc.reset_peak()
-        effects = node.handle(event, place.cluster.now_ns)
+        with _ends():
+            effects = node.handle(event, place.cluster.now_ns)
         if self.meter:
             peak = tracemalloc.get_traced_memory()[1] - before
             self.report.peak_bytes = max(self.report.peak_bytes, (peak, where))
             assert peak <= PEAK_BYTES_MAX + PEAK_PER_BYTE_MAX * len(frame.body), f"took {peak} bytes"
         out = sum(len(effect.data) for effect in effects if isinstance(effect, _SENDS))
         self.report.sent_bytes = max(self.report.sent_bytes, (out, where))
+        contained = node.context.counters.get("contained", 0)
+        if contained:
+            del node.context.counters["contained"]
+            self.report.contained += contained
         assert sender == PEER or out <= SENT_BYTES_MAX, f"sent {out} bytes"
         for effect in effects:
-            place.cluster._carry_out(place.target, effect)
+            place.cluster.carry_out(place.target, effect)
 
     def _look_after(self, place: Place, name: str, sender: str, sent: list[Frame], seed: int) -> None:
         cluster = place.cluster
         try:
-            if place.serves and sender != STRANGER:
+            if place.serves:
                 _, table = bystander(place)
                 assert table.try_write(b"k", b"w").code == OK
                 assert table.read(b"k") == b"w"
