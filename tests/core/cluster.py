@@ -29,16 +29,21 @@ from ckptd.core.events import (
     Leave,
     LeaveAsked,
     Log,
+    PeerConnected,
+    PeerReceived,
     PeerRefused,
     Persist,
     Persisted,
     PersistFailed,
     Quarantine,
+    ReadOn,
     RegisterAnswered,
     RegisterFailed,
     SendClient,
     SendHeartbeat,
     SendPeer,
+    StopReading,
+    TurnCame,
 )
 from ckptd.core.invariants import broken_invariants, two_actives
 from ckptd.core.node import Node
@@ -48,6 +53,9 @@ from ckptd.core.witness import Witness
 from ckptd.sim.raising import Injected
 
 DISK_NS = 50_000
+TURN_NS = 10_000
+"""A core that has work left goes on so much later: what arrives meanwhile comes first."""
+
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
 WALL_OFFSET_NS = 10**18
 
@@ -135,6 +143,14 @@ class Cluster(Network):
         if host.paused:
             host.queued.append(event)
             return
+        if isinstance(event, PeerConnected):
+            host.unread.pop(event.node_id, None)  # Another connection: it is read.
+        if isinstance(event, ClientReceived) and event.link in host.unread:
+            host.unread[event.link].append(event)
+            return
+        if isinstance(event, PeerReceived) and event.node_id in host.unread:
+            host.unread[event.node_id].append(event)
+            return
         try:
             effects = host.node.handle(event, self.now_ns)
         except Injected:
@@ -142,10 +158,23 @@ class Cluster(Network):
             return
         for effect in effects:
             self.carry_out(node_id, effect)
+        if host.node is not None and host.node.turn_due and not host.turn_asked:
+            host.turn_asked = True
+            self.after(TURN_NS, partial(self._take_turn, node_id, host.incarnation))
         clocked = [(node, self.now_ns) for node in self.running()]
         for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
             wrong = two_actives(creation_id, clocked)
             assert self.may_have_two_actives or not wrong, wrong
+
+    def _take_turn(self, node_id: str, incarnation: int) -> None:
+        host = self.hosts[node_id]
+        if host.incarnation == incarnation:
+            host.turn_asked = False
+            self.deliver(node_id, TurnCame())
+
+    def _read_on(self, node_id: str, link: int | str) -> None:
+        for event in self.hosts[node_id].unread.pop(link, []):
+            self.deliver(node_id, event)
 
     def _stop_by_fault(self, node_id: str) -> None:
         """A core raised: the daemon carries out its last words, and ends."""
@@ -186,6 +215,10 @@ class Cluster(Network):
             case ClosePeer(peer, reason):
                 self.lines.append(f"{node_id} closes its link to {peer}: {reason}")
                 self.after(0, lambda: self.flap(node_id, peer))
+            case StopReading(unread):
+                self.hosts[node_id].unread[unread] = []
+            case ReadOn(unread):
+                self.after(0, partial(self._read_on, node_id, unread))
             case Quarantine(_, content):
                 self.quarantined.append((node_id, content))
             case Log(_, text):
@@ -253,6 +286,8 @@ class Cluster(Network):
             host.incarnation += 1
             host.silent = host.paused = False
             host.queued = []
+            host.turn_asked = False
+            host.unread = {}
             make = Witness if host.settings.witness else Node
             host.node = make(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
         for node_id, peer in itertools.product(node_ids, self.hosts):

@@ -32,6 +32,9 @@ class Host:
     paused: bool = False
     disk_full: bool = False
     queued: list[Event] = field(default_factory=list)
+    turn_asked: bool = False
+    unread: dict[int | str, list[Event]] = field(default_factory=dict)
+    """Links that the core does not read, and what came on them meanwhile."""
 
 
 class Link:

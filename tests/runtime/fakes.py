@@ -37,6 +37,7 @@ class FakeNode:
         self.urls: tuple[str, ...] = ()
         self.edge_counts: Callable[[], dict[str, int]] = dict
         self.deadline_ns = NEVER_NS
+        self.turn_due = False
         self.events: list[Event] = []
         self.said_last: list[Effect] = []
         self.on: dict[type[Any], Callable[[Any], list[Effect]]] = {LeaveAsked: lambda event: [Leave()]}

@@ -41,6 +41,9 @@ EVENTS: list[Event] = [
     events.FenceEnded("b", True, "done"),
     LeaveAsked(),
     TimeCame(),
+    events.TurnCame(),
+    events.ClientCongested(2),
+    events.ClientDrained(2),
 ]
 
 

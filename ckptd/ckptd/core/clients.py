@@ -1,6 +1,6 @@
 """Clients' links and sessions at this node: frames in, requests out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ckpt_protocol import codes
@@ -28,6 +28,7 @@ from ckptd.core.events import CloseClient
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
+from ckptd.core.work import FRAME_WORK, KIB_SHIFT
 
 _OF_HANDLE = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
@@ -73,48 +74,56 @@ class Clients:
         self.grace[session] = self.context.now_ns + grace_ns
         self.context.wake_at(self.grace[session])
 
-    def receive(self, link: int, frames: list[Frame]) -> None:
-        """Frames of one client, in order."""
+    def receive(self, link: int, frames: Iterable[Frame]) -> bool:
+        """Take a client's frames, in order, as many as its turn allows; False: its link ends instead."""
         context = self.context
         for frame in frames:
-            session = self.links.get(link)
-            if session is None:
-                return
             context.cause = frame
-            kind, number, handle, lowest, body = frame
-            needed = _OF_HANDLE.get(kind)
+            context.work += FRAME_WORK + (len(frame.body) >> KIB_SHIFT)
             try:
-                if needed is None:
-                    self._receive_other(link, session, frame)
-                    continue
-                entry = self.order.directory.sessions.get(session)
-                if entry is not None and entry.node_id != context.node_id:
-                    continue  # The session has left this link: it asks again where it is now.
-                opened = entry.opens.get(handle) if entry is not None else None
-                if opened is None:
-                    self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
-                    continue
-                if kind == Kind.ITERATE:
-                    needed |= OPENED_AT_B01
-                if needed and not opened[1] & needed:
-                    mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
-                    self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
-                    continue
-                if kind == Kind.TRACK:
-                    parse_track(body)
-                elif kind == Kind.STATUS or kind == Kind.SYNCHRONIZE:
-                    parse_nothing(kind, body)
-                request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
-                if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
-                    text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
-                    self._refuse(link, number, codes.BAD_OPERATION, text)
-                    continue
-                self.requests.dispatch(request)
+                self._receive(link, frame)
             except Refusal as refusal:
-                self._refuse(link, number, refusal.code, refusal.text)
+                self._refuse(link, frame.a, refusal.code, refusal.text)
             except FrameError as error:
                 context.effects.append(CloseClient(link, str(error)))
-                return
+                return False
+            if context.work >= context.work_until:
+                break
+        return link not in context.closing
+
+    def _receive(self, link: int, frame: Frame) -> None:
+        context = self.context
+        session = self.links.get(link)
+        if session is None:
+            return
+        kind, number, handle, lowest, body = frame
+        needed = _OF_HANDLE.get(kind)
+        if needed is None:
+            self._receive_other(link, session, frame)
+            return
+        entry = self.order.directory.sessions.get(session)
+        if entry is not None and entry.node_id != context.node_id:
+            return  # The session has left this link: it asks again where it is now.
+        opened = entry.opens.get(handle) if entry is not None else None
+        if opened is None:
+            self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
+            return
+        if kind == Kind.ITERATE:
+            needed |= OPENED_AT_B01
+        if needed and not opened[1] & needed:
+            mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
+            self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
+            return
+        if kind == Kind.TRACK:
+            parse_track(body)
+        elif kind == Kind.STATUS or kind == Kind.SYNCHRONIZE:
+            parse_nothing(kind, body)
+        request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
+        if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
+            text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+            self._refuse(link, number, codes.BAD_OPERATION, text)
+            return
+        self.requests.dispatch(request)
 
     def _is_sync(self, creation_id: int) -> bool:
         entry = self.order.directory.checkpoints.get(creation_id)

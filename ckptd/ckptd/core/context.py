@@ -10,6 +10,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.events import Effect, Log, SendClient, SendPeer
 from ckptd.core.settings import Settings
 from ckptd.core.stops import Stops
+from ckptd.core.work import KIB_SHIFT
 
 NEVER_NS: Final = 2**63
 """A deadline that does not come."""
@@ -23,6 +24,8 @@ class Context:
 
     `lease_until_ns` and `frozen` decide whether this node may order updates and serve
     reads: a node that answered a collector is frozen until the next view is installed.
+
+    `work` is what was done in this turn, counted; `work_until`: where the link that is served must stop.
 
     `moved`: tracked checkpoints of which this event made something visible. `closing`: links of
     clients that end with this event, and why. `cause`: what is being handled (a frame, a request,
@@ -52,6 +55,8 @@ class Context:
         "settings",
         "stops",
         "wall_offset_ns",
+        "work",
+        "work_until",
     )
 
     def __init__(self, settings: Settings, incarnation: int, now_ns: int, wall_offset_ns: int) -> None:
@@ -76,6 +81,8 @@ class Context:
         self.counters: dict[str, int] = {}
         self.held_bytes = 0
         self.full_nodes: tuple[str, ...] = ()
+        self.work = 0
+        self.work_until = 0
 
     @property
     def wall_ns(self) -> int:
@@ -100,6 +107,7 @@ class Context:
         self.effects.append(SendPeer(node_id, data))
 
     def send_client(self, link: int, data: bytes) -> None:
+        self.work += len(data) >> KIB_SHIFT
         self.effects.append(SendClient(link, data))
 
     def log(self, text: str, level: str = "info") -> None:

@@ -27,6 +27,20 @@ class ClientReceived:
 
 
 @dataclass(slots=True)
+class ClientCongested:
+    """A client does not read its answers: more of them wait to be sent than should."""
+
+    link: int
+
+
+@dataclass(slots=True)
+class ClientDrained:
+    """Most of the answers that waited to be sent to a client have gone out."""
+
+    link: int
+
+
+@dataclass(slots=True)
 class ClientLost:
     """A client's link is gone. `process_dead`: its process is known to have ended."""
 
@@ -135,6 +149,11 @@ class LeaveAsked:
 
 
 @dataclass(slots=True)
+class TurnCame:
+    """Other events had their turn since the core was left with work (`turn_due`): it goes on."""
+
+
+@dataclass(slots=True)
 class TimeCame:
     """The core's `deadline_ns` has passed."""
 
@@ -156,6 +175,9 @@ Event = (
     | FenceEnded
     | LeaveAsked
     | TimeCame
+    | TurnCame
+    | ClientCongested
+    | ClientDrained
 )
 
 # -- effects: to be carried out in the order given
@@ -246,6 +268,20 @@ class ClosePeer:
 
 
 @dataclass(slots=True)
+class StopReading:
+    """Read nothing more of a link (a client's, or a peer's by its node id) until `ReadOn`."""
+
+    link: int | str
+
+
+@dataclass(slots=True)
+class ReadOn:
+    """Read a link again."""
+
+    link: int | str
+
+
+@dataclass(slots=True)
 class Log:
     """One line for the operator: a change of a member or a checkpoint, never payload."""
 
@@ -281,6 +317,8 @@ Effect = (
     | Fence
     | CloseClient
     | ClosePeer
+    | StopReading
+    | ReadOn
     | Log
     | Quarantine
     | Leave

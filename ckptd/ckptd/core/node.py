@@ -1,5 +1,6 @@
 """One node: events in, effects out. It only dispatches; every rule is in the module that it calls."""
 
+from collections.abc import Iterable
 from typing import Any, Final, assert_never
 
 from ckpt_protocol.codec import pack_body, unpack_array
@@ -13,7 +14,9 @@ from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.describing import EdgeCounts, describe_checkpoints, describe_cluster
 from ckptd.core.directory import Directory
 from ckptd.core.events import (
+    ClientCongested,
     ClientConnected,
+    ClientDrained,
     ClientLost,
     ClientReceived,
     CloseClient,
@@ -32,6 +35,7 @@ from ckptd.core.events import (
     RegisterAnswered,
     RegisterFailed,
     TimeCame,
+    TurnCame,
     WallClockRead,
 )
 from ckptd.core.heartbeat import Heartbeats
@@ -47,8 +51,10 @@ from ckptd.core.replicas import Replicas
 from ckptd.core.requests import Requests
 from ckptd.core.settings import Settings
 from ckptd.core.stopping import Stopping
+from ckptd.core.turns import Turns
 from ckptd.core.upkeep import Upkeep
 from ckptd.core.view import View
+from ckptd.core.work import KIB_SHIFT, PEER_WORK
 
 REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK
@@ -86,6 +92,9 @@ class Node:
         self._replicas.ask = self._ask
         self.requests.replicas = self._replicas
         self.clients = Clients(context, self.order, self.requests)
+        self.turns = self.requests.turns = Turns(
+            context, self.clients.receive, self._receive_peer, self.requests.dispatch, self._on_link
+        )
         self.clients.ask = self._ask
         self.clients.describe = self._describe
         self.clients.urls = self._urls
@@ -116,6 +125,11 @@ class Node:
     @property
     def deadline_ns(self) -> int:
         return self.context.deadline_ns
+
+    @property
+    def turn_due(self) -> bool:
+        """Whether work is left: `TurnCame` is due once others had their turn."""
+        return bool(self.turns.round)
 
     @property
     def view(self) -> View | None:
@@ -154,9 +168,11 @@ class Node:
         context.cause = None
         kind = type(event)
         if kind is ClientReceived:
-            self.clients.receive(event.link, event.frames)  # type: ignore[union-attr]
+            self.turns.take_client(event.link, event.frames)  # type: ignore[union-attr]
         elif kind is PeerReceived:
-            self._receive_peer(event.node_id, event.frames)  # type: ignore[union-attr]
+            self.turns.take_peer(event.node_id, event.frames)  # type: ignore[union-attr]
+        elif kind is TurnCame:
+            self.turns.go_on()
         else:
             self._handle_rare(event)
         if context.moved:
@@ -166,6 +182,8 @@ class Node:
             context.flush_acks()
         if context.closing:
             closing, context.closing = context.closing, {}
+            for link in closing:
+                self.turns.drop_frames(link)
             effects.extend(CloseClient(link, reason) for link, reason in closing.items())
         return effects
 
@@ -175,6 +193,11 @@ class Node:
         return self.stopping.last_words()
 
     def _handle_rare(self, event: Event) -> None:
+        match event:
+            case ClientLost(link) if self.turns.waits(link, event):
+                return
+            case PeerConnected(key) | PeerLost(key) | PeerRefused(key) if self.turns.waits(key, event):
+                return
         late_ns = self.context.now_ns - self.heartbeats.next_ns
         if late_ns >= self.settings.heartbeat_ns:
             self._note_lag(late_ns)
@@ -185,17 +208,12 @@ class Node:
                 self._on_heartbeat(frame)
             case ClientConnected(link):
                 self.clients.on_connected(link)
-            case ClientLost(link, process_dead):
-                self.clients.on_lost(link, process_dead)
-            case PeerConnected(node_id, incarnation, urls):
-                self._on_peer_connected(node_id, incarnation, urls)
-            case PeerLost(node_id):
-                self._on_peer_lost(node_id)
-            case PeerRefused(node_id):
-                if self.heartbeats.refused(node_id):
-                    if not self.heartbeats.peers[node_id].left:
-                        self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
-                    self.membership.consider()
+            case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
+                self._on_link(event)
+            case ClientCongested(link):
+                self.turns.congest(link)
+            case ClientDrained(link):
+                self.turns.drain(link)
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
@@ -215,10 +233,26 @@ class Node:
                 self.membership.consider()
             case LeaveAsked():
                 self._leave()
-            case ClientReceived() | PeerReceived():
+            case ClientReceived() | PeerReceived() | TurnCame():
                 raise AssertionError("handled before")
             case _:
                 assert_never(event)
+
+    def _on_link(self, event: Event) -> None:
+        """Something happened to a link, and all that it brought before is done."""
+        match event:
+            case ClientLost(link, process_dead):
+                self.turns.forget(link)
+                self.clients.on_lost(link, process_dead)
+            case PeerConnected(node_id, incarnation, urls):
+                self._on_peer_connected(node_id, incarnation, urls)
+            case PeerLost(node_id):
+                self._on_peer_lost(node_id)
+            case PeerRefused(node_id):
+                if self.heartbeats.refused(node_id):
+                    if not self.heartbeats.peers[node_id].left:
+                        self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
+                    self.membership.consider()
 
     def _note_lag(self, late_ns: int) -> None:
         """The tick is overdue: this process was held up (a pause, a collector). That is nobody's silence."""
@@ -230,33 +264,35 @@ class Node:
 
     # -- peers
 
-    def _receive_peer(self, node_id: str, frames: list[Frame]) -> None:
-        epoch = self.context.epoch
-        held = self._replicas.held
+    def _receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
+        """Take a peer's frames, in order, as many as its turn allows; False: its link ends instead."""
+        context, held = self.context, self._replicas.held
         try:
             for frame in frames:
-                self.context.cause = frame
+                context.cause = frame
+                context.work += PEER_WORK + (len(frame.body) >> KIB_SHIFT)
                 kind = frame.kind
-                if kind in _BULK and frame.b == epoch and not self.context.frozen:
-                    replica = held.get(frame.a)
-                    if replica is not None:  # The bulk of all frames goes the short way.
-                        active = replica.active
-                        if active is not None and active.ready and kind == ACK and not frame.body:
-                            active.on_ack(node_id, frame.c)
-                        else:
-                            self._replicas.receive_update(replica, node_id, frame)
-                        continue
-                if kind in _OF_REPLICAS or kind in _OF_REQUESTS:
+                replica = held.get(frame.a) if kind in _BULK else None
+                if replica is not None and frame.b == context.epoch and not context.frozen:
+                    active = replica.active  # The bulk of all frames goes the short way.
+                    if active is not None and active.ready and kind == ACK and not frame.body:
+                        active.on_ack(node_id, frame.c)
+                    else:
+                        self._replicas.receive_update(replica, node_id, frame)
+                elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
                     # The epoch is looked at per message: a resumed node has stale ones queued.
-                    if frame.b == epoch and not self.context.frozen:
+                    if frame.b == context.epoch and not context.frozen:
                         self._receive_in_epoch(node_id, frame)
-                    elif frame.b > epoch and len(self.early) < EARLY_FRAMES_MAX:
+                    elif frame.b > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
                         self.early.append((node_id, frame))
                 else:
                     self._receive_between_epochs(node_id, frame)
-                    epoch = self.context.epoch
+                if context.work >= context.work_until:
+                    break
         except (FrameError, ValueError, TypeError) as error:
-            self.context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+            context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+            return False
+        return True
 
     def _receive_in_epoch(self, node_id: str, frame: Frame) -> None:
         kind = frame.kind
@@ -419,6 +455,7 @@ class Node:
         context, heartbeats = self.context, self.heartbeats
         now_ns = context.now_ns
         context.deadline_ns = NEVER_NS
+        context.work = 0
         view = self.membership.view
         if view is not None and not context.frozen:
             heartbeats.renew_lease(view)

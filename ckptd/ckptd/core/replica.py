@@ -28,6 +28,7 @@ from ckptd.core.context import Context
 from ckptd.core.log import Update, UpdateLog
 from ckptd.core.refusal import Refusal
 from ckptd.core.section import CORRUPTED, Before, Section, SectionTable
+from ckptd.core.work import ELEMENT_WORK, OP_WORK
 
 if TYPE_CHECKING:
     from ckptd.core.active import ActiveReplica
@@ -150,6 +151,7 @@ class Replica:
 
     def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
         before: Before = {}
+        self.context.work += OP_WORK * len(ops)
         if not self.complete:
             self.sections.apply_leniently(ops, update.time_ns, update.seq, before)
             generated = _generated_ids(ops)
@@ -247,6 +249,7 @@ class Replica:
 
     def read(self, elements: Elements) -> bytes:
         """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
+        self.context.work += ELEMENT_WORK * len(elements)
         get = self.committed_section if self.log.pending else self.sections.sections.get
         limit = self.attributes.section_bytes_max
         values: list[bytes] = []

@@ -1,6 +1,6 @@
 """All replicas of this node: made and dropped as the directory says, and the messages between them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ckpt_protocol.codec import pack_body, unpack_array
 from ckpt_protocol.framing import Frame, encode_frame
@@ -476,6 +476,13 @@ class Replicas:
         for creation_id, active in list(self.watched.items()):
             if not active.watch():
                 self.watched.pop(creation_id, None)
+
+    def unanswered(self) -> Iterator[Request]:
+        """Requests whose updates wait for other replicas."""
+        for active in self.watched.values():
+            for update in active.replica.log.pending:
+                if update.asked is not None:
+                    yield update.asked
 
     def laggards(self) -> list[str]:
         """Nodes whose acknowledgements are overdue."""

@@ -13,6 +13,7 @@ class Request:
     have it already, so that TRY_AGAIN would be a lie. `since_ns`: when it came to this node.
     `put_off`: an OPEN of which the coordinator said that it has to wait.
     `elements`: what a READ asks, once its body was parsed here.
+    `weight`: what it counts for among the unanswered ones of its link (`turns`), 0 while it does not.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Request:
         "session",
         "since_ns",
         "to",
+        "weight",
     )
 
     def __init__(
@@ -53,3 +55,4 @@ class Request:
         self.maybe_done = False
         self.put_off = False
         self.to = ""
+        self.weight = 0

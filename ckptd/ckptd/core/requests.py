@@ -5,11 +5,12 @@ forwarded is sent again when the view, the directory or the link changes, since 
 applies it twice. Each is answered once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
 from ckpt_protocol.requests import (
     Elements,
@@ -32,7 +33,14 @@ from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Phase
 from ckptd.core.tracking import Tracks
+from ckptd.core.turns import Turns
 from ckptd.core.view import View
+
+AGAIN_AT_ONCE_MAX = 16
+"""Held requests that are tried again in the event that lets them go on; with more they have their turns."""
+
+WEIGHT_SHIFT = 15
+"""A forwarded read counts as one more request for each 32 KiB that its answer may have."""
 
 FORGET_NS = 60 * SECOND_NS
 """A request that nobody can have waited for so long is forgotten."""
@@ -71,6 +79,7 @@ class Requests:
         self.token = 0
         self.draining = False
         self.crowded = False
+        self.turns: Turns
         self.tracks = Tracks(context, self.answer, self.dispatch)
         self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
 
@@ -100,8 +109,11 @@ class Requests:
             return
         me = context.node_id
         if request.kind == Kind.UPDATE and entry.active == me:
-            active = self.replicas.held[creation_id].active
+            replica = self.replicas.held[creation_id]
+            active = replica.active
             if active is not None and active.ready:
+                if active.required and replica.sync:
+                    self.turns.add_unanswered(request, 1)
                 active.order(request)
             else:
                 self._hold(request)
@@ -271,7 +283,18 @@ class Requests:
         if request.kind not in READS:
             request.maybe_done = True
         self.forwarded[request.session, request.number] = request
+        if request.kind != Kind.TRACK and request.creation_id:
+            self.turns.add_unanswered(request, self._weight_of(request))
         self._send_forward(request)
+
+    def _weight_of(self, request: Request) -> int:
+        """What a forwarded request counts for until it is answered: by the size that its answer may have."""
+        if request.kind == Kind.ITERATE:
+            return 1 + (PAGE_BYTES_MAX >> WEIGHT_SHIFT)
+        entry = self.order.directory.checkpoints.get(request.creation_id)
+        if request.kind != Kind.READ or entry is None:
+            return 1
+        return 1 + (entry.attributes.section_bytes_cap >> WEIGHT_SHIFT)
 
     def _send_forward(self, request: Request) -> None:
         seq = self.order.directory.seq
@@ -353,6 +376,8 @@ class Requests:
 
     def answer(self, request: Request, body: bytes) -> None:
         """Give a request its one answer, unless that waits for this node's replica."""
+        if request.weight:
+            self.turns.take_answered(request)
         if request.to:
             self.forwarded.pop((request.session, request.number), None)
         if type(request.origin) is str:
@@ -422,8 +447,11 @@ class Requests:
                     self.answer(request, body)
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
-            for request in held.values():
-                if not self._is_over(request):
+            going = [request for request in held.values() if not self._is_over(request)]
+            if len(going) > AGAIN_AT_ONCE_MAX:
+                self.turns.put_back(going)
+            else:
+                for request in going:
                     self.dispatch(request)
         if self.early_queries and self.context.serving():
             early_queries, self.early_queries = self.early_queries, []
@@ -483,6 +511,7 @@ class Requests:
         """Tell those that have waited long, and for whom nothing was done, to try again."""
         now_ns, settings = self.context.now_ns, self.context.settings
         self._look_at_room()
+        self.turns.count_again(self._unanswered())
         self.tracks.on_time()
         for key, request in list(self.held.items()):
             waited_ns = now_ns - request.since_ns
@@ -499,6 +528,11 @@ class Requests:
         waiting_bytes = sum(len(request.body) for request in self.held.values())
         waiting_bytes += sum(len(request.body) for request in self.forwarded.values())
         self.crowded = waiting_bytes > self.context.settings.requests_waiting_bytes_max
+
+    def _unanswered(self) -> Iterator[Request]:
+        """Every request that waits for other nodes."""
+        yield from self.forwarded.values()
+        yield from self.replicas.unanswered()
 
     def why_held(self, request: Request) -> str:
         """What a held request waits for, in words."""

@@ -7,6 +7,10 @@ MILLISECOND_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
 
+TURN_SETTINGS: Final = ("work_per_turn", "work_per_link", "unanswered_per_link", "lane_bytes_max")
+"""Settings of `turns` that no operator has a reason to change: tests and the simulator do."""
+
+
 @dataclass(slots=True, frozen=True)
 class Settings:
     """One node's settings. Times are ns, sizes bytes. All nodes of a cluster agree on all but the first."""
@@ -75,6 +79,18 @@ class Settings:
 
     requests_waiting_bytes_max: int = 256 * 1024 * 1024
     """What the bodies of those may take together."""
+
+    work_per_turn: int = 5_000
+    """Counted work in one event (`core.work`), about 5 ms; what is left goes on in the next turn."""
+
+    work_per_link: int = 500
+    """Of that, what one link may use before the next one is served."""
+
+    unanswered_per_link: int = 256
+    """Requests of one client's link that wait for other nodes; further ones wait for their answers."""
+
+    lane_bytes_max: int = 1024 * 1024
+    """What waits of one link for its turn; with more the link is not read."""
 
     register_probe_ns: int = 2 * SECOND_NS
     """How often a node asks the `etcd` arbiter whether it is there, when nothing else asks it."""

@@ -130,6 +130,11 @@ class Witness:
         self.heartbeats.send_all()
         self.context.effects.append(Leave())
 
+    @property
+    def turn_due(self) -> bool:
+        """A witness has no more to do than votes."""
+        return False
+
     # -- votes
 
     def _on_frames(self, node_id: str, frames: list[Frame]) -> None:

@@ -8,7 +8,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.bounds import FROM_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import Refused
-from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
+from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.driver import Driver, Outlet
@@ -29,6 +29,9 @@ class Clients:
         self.counts = counts
         self.seldom = seldom
         self.buffer_bytes_max = buffer_bytes_max
+        self.unread: dict[ClientLink, int] = {}
+        """Bytes of answers that wait to be read, of each link that has more than it should."""
+        self.unread_bytes = 0
         self._clients_max = clients_max
         self._numbers = itertools.count(1)
 
@@ -48,6 +51,16 @@ class Clients:
             outlet.end() for outlet in list(self.driver.clients.values()) if isinstance(outlet, ClientLink)
         ]
 
+    def note_unread(self, link: "ClientLink", unread_bytes: int) -> None:
+        """Keep account of answers that nobody reads; where they are too many, the worst client is cut off."""
+        self.unread_bytes += unread_bytes - self.unread.pop(link, 0)
+        if unread_bytes:
+            self.unread[link] = unread_bytes
+        while self.unread_bytes > self.buffer_bytes_max:
+            worst = max(self.unread, key=lambda found: self.unread[found])
+            self.unread_bytes -= self.unread.pop(worst)
+            worst.cut_off()
+
     def lose(self, number: int, process_dead: bool = False) -> None:
         """Forget a link and tell the core."""
         if self.driver.clients.pop(number, None) is not None:
@@ -64,7 +77,8 @@ class ClientLink(asyncio.Protocol):
         self._write = transport.write
         self._feed = FrameDecoder(FROM_CLIENT).feed
         self._handle = clients.driver.handle
-        self._reading = True
+        self._congested = False
+        self._held_back = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process: Process | None = process_at(transport.get_extra_info("socket"))
         self._number = clients.connect(self)
@@ -89,8 +103,8 @@ class ClientLink(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         self._write(data)
-        if not self._reading:
-            self._check_buffer()
+        if self._congested:
+            self._clients.note_unread(self, self._transport.get_write_buffer_size())
 
     def close(self, reason: str) -> None:
         self._clients.counts.garbage_streams += 1
@@ -102,26 +116,43 @@ class ClientLink(asyncio.Protocol):
         self._transport.close()
         return self._closed
 
+    def stop_reading(self) -> None:
+        """What it asked waits for its turn here: let it wait at the other end."""
+        self._held_back = True
+        self._look_at_reading()
+
+    def read_on(self) -> None:
+        self._held_back = False
+        self._look_at_reading()
+
     def pause_writing(self) -> None:
-        # A client that does not read its answers is not asked for more requests.
-        self._reading = False
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-        self._check_buffer()
+        # A client that does not read its answers is not asked for more, nor served what it asked already.
+        self._congested = True
+        self._look_at_reading()
+        self._handle(ClientCongested(self._number))
+        self._clients.note_unread(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        self._reading = True
-        if not self._transport.is_closing():
+        self._congested = False
+        self._look_at_reading()
+        self._clients.note_unread(self, 0)
+        self._handle(ClientDrained(self._number))
+
+    def _look_at_reading(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._congested or self._held_back:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._clients.note_unread(self, 0)
         process_dead = self._process is not None and self._process.is_dead()
         self._clients.lose(self._number, process_dead)
         self._closed.set_result(None)
 
-    def _check_buffer(self) -> None:
-        if self._transport.get_write_buffer_size() > self._clients.buffer_bytes_max:
-            self._clients.seldom.warn(
-                "client buffer", f"client {self._number} reads no answers and was cut off"
-            )
-            self._transport.abort()
+    def cut_off(self) -> None:
+        """End the link at once: its answers take what all clients' may take together."""
+        self._clients.seldom.warn("client buffer", f"client {self._number} reads no answers and was cut off")
+        self._transport.abort()

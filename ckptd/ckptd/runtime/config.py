@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODES_MAX
-from ckptd.core.settings import MILLISECOND_NS, Settings
+from ckptd.core.settings import MILLISECOND_NS, TURN_SETTINGS, Settings
 from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config_checks import RULES
 from ckptd.runtime.config_types import (
@@ -137,7 +137,8 @@ class Config(BaseModel):
     opens_per_session_max: Count = Field(100_000, description="open handles of one session")
     clients_max: Count = Field(10_000, description="connected clients of this node, UDP included")
     client_buffer_bytes_max: Size = Field(
-        256 * MiB, description="unread answers after which a client is cut off"
+        256 * MiB,
+        description="unread answers of all clients; with more the one that has most is cut off",
     )
     peer_buffer_bytes_max: Size = Field(256 * MiB, description="unsent bytes after which a peer is cut off")
     quarantine_bytes_max: Size = Field(1024 * MiB, description="all files in quarantine together")
@@ -290,7 +291,7 @@ class Config(BaseModel):
                 values[name] = self.memory_bytes_max or memory_for_replicas()
             elif name.endswith("_ns"):
                 values[name] = round(getattr(self, f"{name[:-3]}_ms") * MILLISECOND_NS)
-            else:
+            elif name not in TURN_SETTINGS:
                 values[name] = getattr(self, name)
         return Settings(**values)
 

@@ -22,10 +22,13 @@ from ckptd.core.events import (
     Log,
     Persist,
     Quarantine,
+    ReadOn,
     SendClient,
     SendHeartbeat,
     SendPeer,
+    StopReading,
     TimeCame,
+    TurnCame,
 )
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.logs import LEVELS, logger
@@ -47,6 +50,10 @@ class CoreNode(Protocol):
     def deadline_ns(self) -> int:
         """When `TimeCame` is due next."""
 
+    @property
+    def turn_due(self) -> bool:
+        """Whether work is left, for `TurnCame` once other sockets were looked at."""
+
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
         """Take an event; return what to do, in order."""
 
@@ -62,6 +69,12 @@ class Outlet(Protocol):
 
     def close(self, reason: str) -> None:
         """End the link because of what came on it."""
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the link, so that its sender has to wait."""
+
+    def read_on(self) -> None:
+        """Take from it again."""
 
 
 class Host(Protocol):
@@ -100,6 +113,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         self._stopped = False
+        self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = NEVER_NS
         self._arm(node.deadline_ns)
@@ -115,6 +129,9 @@ class Driver:
             deadline_ns = self._node.deadline_ns
             if deadline_ns < self._armed_ns:
                 self._arm(deadline_ns)
+            if self._node.turn_due and not self._turn_asked:
+                self._turn_asked = True
+                self._loop.call_soon(self._take_turn)
         except Exception as error:
             self._speak_last_words()
             self.fail(type(event).__name__, error)
@@ -124,6 +141,11 @@ class Driver:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+
+    def _take_turn(self) -> None:
+        # Since this was asked for the loop looked at its sockets and timers: heartbeats never wait for more.
+        self._turn_asked = False
+        self.handle(TurnCame())
 
     # -- effects
 
@@ -135,7 +157,7 @@ class Driver:
             if kind is SendPeer:
                 outlet = self.peers.get(effect.node_id)  # type: ignore[union-attr]
             elif kind is SendClient:
-                outlet = self.clients.get(effect.link)  # type: ignore[union-attr]
+                outlet = self.clients.get(effect.link)  # type: ignore[union-attr, arg-type]
             else:
                 self._carry_out_rare(effect, gathered)
                 continue
@@ -168,11 +190,22 @@ class Driver:
                 logger.log(LEVELS[level], "%s", text)
             case Quarantine(name, content):
                 self._host.quarantine(name, content)
+            case StopReading(which):
+                self._read(which, False)
+            case ReadOn(which):
+                self._read(which, True)
             case Leave(last_copy):
                 if not self.ended.done():
                     self.ended.set_result(last_copy)
             case _:
                 raise AssertionError(f"no such effect: {effect!r}")
+
+    def _read(self, link: int | str, reading: bool) -> None:
+        outlet = self.clients.get(link) if isinstance(link, int) else self.peers.get(link)
+        if outlet is not None and reading:
+            outlet.read_on()
+        elif outlet is not None:
+            outlet.stop_reading()
 
     @staticmethod
     def _close(outlet: Outlet | None, reason: str, gathered: dict[Outlet, list[bytes]]) -> None:

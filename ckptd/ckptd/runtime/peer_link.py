@@ -65,6 +65,15 @@ class PeerLink(asyncio.Protocol):
         self._seldom.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
         self._transport.abort()
 
+    def stop_reading(self) -> None:
+        """What it sent waits for its turn here: let it wait at the other end."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def replace(self) -> None:
         """End the link in silence: there is a newer one."""
         self._silent = True

@@ -103,6 +103,11 @@ class RecordedNode:
         """The core's."""
         return self._node.deadline_ns
 
+    @property
+    def turn_due(self) -> bool:
+        """The core's."""
+        return self._node.turn_due
+
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
         """The core's; what it raises is written down as well."""
         packed = self._recorder.pack(pack_event, event)

@@ -48,6 +48,7 @@ class UdpLink:
         self.exchange = exchange
         self.heard_ns = now_ns()
         self.number = 0
+        self.held_back = False
         self._clients = clients
 
     def send(self, data: bytes) -> None:
@@ -62,6 +63,13 @@ class UdpLink:
                 frame = encode_answer(request, epoch, active, answer_error(codes.TOO_BIG, text))
             self._clients.datagrams.send(frame, self.address)
             start = end
+
+    def stop_reading(self) -> None:
+        """What it asked waits for its turn: what comes meanwhile is dropped, and its client asks again."""
+        self.held_back = True
+
+    def read_on(self) -> None:
+        self.held_back = False
 
     def close(self, reason: str) -> None:
         """Forget the address: its next request is told to greet again."""
@@ -162,4 +170,7 @@ class UdpClients:
         if link is None:
             raise Refused(codes.TRY_AGAIN, "greet first: this node does not know this address")
         link.heard_ns = now_ns()
+        if link.held_back:
+            self._clients.counts.datagrams_dropped += 1
+            return
         self._clients.driver.handle(ClientReceived(link.number, [frame]))

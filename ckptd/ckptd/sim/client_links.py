@@ -31,6 +31,7 @@ class ClientLink:
     __slots__ = (
         "client",
         "decoder",
+        "held_back",
         "incarnation",
         "node_id",
         "number",
@@ -50,6 +51,7 @@ class ClientLink:
         self.to_client_ns = 0
         self.to_node_ns = 0
         self.decoder = FrameDecoder()
+        self.held_back: list[bytes] | None = None
 
 
 class ClientLinks:
@@ -104,8 +106,22 @@ class ClientLinks:
 
     def _at_node(self, link: ClientLink, data: bytes) -> None:
         host = self.hosts[link.node_id]
-        if link.open_there and host.incarnation == link.incarnation:
+        if link.held_back is not None:
+            link.held_back.append(data)
+        elif link.open_there and host.incarnation == link.incarnation:
             host.deliver(ClientReceived(link.number, link.decoder.feed(data)))
+
+    def read(self, number: int, reading: bool) -> None:
+        """A node stops to read a link, or reads on."""
+        link = self.links.get(number)
+        if link is None:
+            return
+        if not reading:
+            link.held_back = link.held_back or []
+        elif link.held_back is not None:
+            held_back, link.held_back = link.held_back, None
+            if held_back:
+                self.world.after(0, lambda: self._at_node(link, b"".join(held_back)))
 
     def send_to_client(self, number: int, data: bytes) -> None:
         """Whole frames of a node."""

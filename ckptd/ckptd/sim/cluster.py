@@ -158,6 +158,12 @@ class Cluster:
     def fence(self, sender: str, node_id: str) -> None:
         self.fencing.fence(sender, node_id)
 
+    def read(self, sender: str, link: int | str, reading: bool) -> None:
+        if isinstance(link, int):
+            self.client_links.read(link, reading)
+        else:
+            self.network.read(sender, link, reading)
+
     def process_ended(self, node_id: str) -> None:
         self.world.say(f"{node_id} has left")
         self.machines[node_id].stop()

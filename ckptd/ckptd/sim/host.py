@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ckptd.core import events
-from ckptd.core.events import AskRegister, Effect, Event, TimeCame, WallClockRead
+from ckptd.core.events import AskRegister, Effect, Event, TimeCame, TurnCame, WallClockRead
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
 from ckptd.sim.clock import Clock
@@ -31,6 +31,11 @@ TIMER_LATE_NS: Final = MILLISECOND_NS
 
 class Injected(Exception):
     """A bug that a scenario put into the core (see `raising`)."""
+
+
+TURN_MIN_NS: Final = 1000
+TURN_MAX_NS: Final = 200_000
+"""How long a core that has work left waits for its next turn: what other sockets brought comes between."""
 
 
 class Outside(Protocol):
@@ -59,6 +64,9 @@ class Outside(Protocol):
 
     def fence(self, sender: str, node_id: str) -> None:
         """Run the fence hook for a peer."""
+
+    def read(self, sender: str, link: int | str, reading: bool) -> None:
+        """Take from a client's or a peer's link, or leave it there."""
 
     def process_ended(self, node_id: str) -> None:
         """The process ended by itself, having handed over."""
@@ -99,6 +107,7 @@ class Host:
         self._armed = 0
         self._armed_ns = -1
         self._idle_wakes = 0
+        self._turn_asked = False
 
     @property
     def running(self) -> bool:
@@ -126,6 +135,7 @@ class Host:
         self.crash_after = None
         self._inbox.clear()
         self._idle_wakes = 0
+        self._turn_asked = False
         wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
         self.node = self.make(
             self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
@@ -185,6 +195,11 @@ class Host:
         else:
             self._handle(event)
 
+    def _take_turn(self, incarnation: int) -> None:
+        if self.incarnation == incarnation and self.node is not None:
+            self._turn_asked = False
+            self.deliver(TurnCame())
+
     # -- its core
 
     def _handle(self, event: Event) -> None:
@@ -215,6 +230,11 @@ class Host:
             self.on_crash_amid()
         if self.node is node:
             self._arm()
+            if node.turn_due and not self._turn_asked:
+                self._turn_asked = True
+                incarnation = self.incarnation
+                delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
+                self.world.after(delay_ns, lambda: self._take_turn(incarnation))
             self.outside.handled(self.node_id, event)
 
     def _stop_by_fault(self, node: Node, error: Injected) -> None:
@@ -255,6 +275,10 @@ class Host:
             case events.ClosePeer(node_id, reason):
                 self.world.say(f"{self.node_id}: closes the link to {node_id}: {reason}")
                 self.outside.close_peer(self.node_id, node_id)
+            case events.StopReading(link):
+                self.outside.read(self.node_id, link, False)
+            case events.ReadOn(link):
+                self.outside.read(self.node_id, link, True)
             case events.Log(level, text):
                 self.world.say(
                     f"{self.node_id}: {text}" if level == "info" else f"{self.node_id}: {level}: {text}"

@@ -53,7 +53,7 @@ class Network:
     """`ends[x, y]` is the link to `y` as `x` has it.
 
     `cuts` counts what blocks a way, `stuck` what blocks its links and lets datagrams pass;
-    `slowness` multiplies its delay.
+    `slowness` multiplies its delay. `unread`: the links that the receiver does not read just now.
 
     While `quiet` no datagram is lost or doubled.
     """
@@ -64,6 +64,7 @@ class Network:
         self.ends: dict[Way, PeerLink] = {}
         self.cuts: dict[Way, int] = {}
         self.stuck: dict[Way, int] = {}
+        self.unread: dict[Way, PeerLink] = {}
         self.slowness: dict[Way, int] = {}
         self.extra_loss = 0.0
         self.quiet = False
@@ -204,7 +205,18 @@ class Network:
 
     def _holds_back(self, way: Way) -> bool:
         """Whether what is on a link waits."""
-        return self.is_cut(way) or self.stuck.get(way, 0) > 0
+        if self.is_cut(way) or self.stuck.get(way, 0) > 0:
+            return True
+        link = self.unread.get(way)
+        return link is not None and self.ends.get((way[1], way[0])) is link
+
+    def read(self, node_id: str, peer: str, reading: bool) -> None:
+        """A node stops to read what a peer sends, or reads on."""
+        way, link = (peer, node_id), self.ends.get((node_id, peer))
+        if not reading and link is not None:
+            self.unread[way] = link
+        elif self.unread.pop(way, None) is not None and link is not None:
+            self._schedule(link, way)
 
     def cut(self, way: Way) -> None:
         """Nothing passes on this way any more; a link that is cut for long times out at either end."""

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
-from ckptd.sim.profiles import MICROSECOND_NS, PROFILES
+from ckptd.sim.profiles import MICROSECOND_NS, PROFILES, short_turns
 from ckptd.sim.shapes import SHAPED_ONE_IN, SHAPES, SPECIAL
 
 NODE_IDS: Final = ("a", "b", "c", "d", "e")
@@ -48,6 +48,9 @@ FAULT_KINDS: Final = (
 )
 """Every kind of fault, by the name that the time line gives it."""
 
+SHORT_TURNS: Final = 0.12
+"""How many simulations have nodes that do a few frames in one turn, and clients that send many."""
+
 TRACKING: Final = 0.3
 """How many simulations have standbys that track."""
 
@@ -72,6 +75,9 @@ ONE_SIDED: Final = (
     "disk-lost",
 )
 """The faults that cannot make two sides of living nodes: all that `promote` is meant for."""
+
+
+_DEFAULTS: Final = Settings("")
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,6 +142,11 @@ class Options:
     """Whether standbys track what clients have open."""
     hostile: bool = False
     """Whether a client sends whatever may hurt a node."""
+    work_per_turn: int = _DEFAULTS.work_per_turn
+    work_per_link: int = _DEFAULTS.work_per_link
+    unanswered_per_link: int = _DEFAULTS.unanswered_per_link
+    lane_bytes_max: int = _DEFAULTS.lane_bytes_max
+    """With the settings of a daemon nothing that a simulation has to do would ever wait for its turn."""
     steps_max: int = 0
     """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
 
@@ -172,6 +183,10 @@ class Options:
             directory_piece_bytes=self.directory_piece_bytes,
             log_bytes_max=self.log_bytes_max,
             leave_ns=2 * SECOND_NS,
+            work_per_turn=self.work_per_turn,
+            work_per_link=self.work_per_link,
+            unanswered_per_link=self.unanswered_per_link,
+            lane_bytes_max=self.lane_bytes_max,
         )
 
     def lines(self) -> list[str]:
@@ -243,9 +258,12 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         hostile=Random(f"hostile {seed}").random() < HOSTILE,
     )
     shape = shape or ("" if nodes else _draw_shape(seed))
+    turns = Random(f"turns {seed}")  # (Drawn by itself: the other seeds stay what they were.)
     if shape:
         drawn = replace(SHAPES[shape](drawn, Random(f"shaped {seed}")), profile=shape)
         drawn = replace(drawn, clients=clients or drawn.clients)
+    elif turns.random() < SHORT_TURNS:
+        drawn = short_turns(drawn, turns)
     return _within_promise(drawn)
 
 

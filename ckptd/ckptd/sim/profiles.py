@@ -268,6 +268,21 @@ def stuck_links(options: "Options", random: Random) -> "Options":
     )
 
 
+def short_turns(options: "Options", random: Random) -> "Options":
+    """Nodes that do a few frames in one turn, and clients with many calls under way: everything waits."""
+    work = random.choice((20, 60, 200))
+    return replace(
+        options,
+        chaos_ns=SECOND_NS // 2,
+        think_ns=random.choice((500, 1000, 3000)) * MICROSECOND_NS,
+        pipeline=random.choice((8, 32)),
+        work_per_turn=work,
+        work_per_link=min(work, random.choice((20, 60))),
+        unanswered_per_link=random.choice((1, 2, 8)),
+        lane_bytes_max=random.choice((300, 1500, 20_000)),
+    )
+
+
 PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "any": (8, any_mix),
     "contended": (2, contended),

@@ -1,0 +1,302 @@
+"""Whose turn it is: a bounded amount of counted work in one event, and the rest in later ones.
+
+An event may bring far more work than the node can do before its next heartbeat is due: 108 KB of READs in one
+connection once kept everybody else out for 16 s. So work is counted as it is done (`context.work`, in the
+units of `work`). What comes when the budget of a turn is spent waits in the *lane* of its link, and is
+served in the turns that follow, round robin over the lanes and a little of each at a time. Between two turns
+the runtime looks at its other sockets, so that heartbeats never wait for clients.
+
+* Each lane is a FIFO: what one link sent is served in order, and that it was lost waits behind that.
+* While nothing waits, a frame is served at once.
+* A client that does not read its answers, or that waits for many of them already, is not served until that
+  changes. Only PING is: a client that gets no answer to it looks for another node.
+* A link whose lane is full is not read until there is room. So a lane is bounded, and TCP slows its sender.
+* A peer's lane always goes on: two nodes that each waited for the other to read would wait for ever.
+
+No clock is read here: the same events make the same turns, in the simulator and in a replay.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.context import Context
+from ckptd.core.events import ClientLost, Event, PeerConnected, PeerLost, PeerRefused, ReadOn, StopReading
+from ckptd.core.request import Request
+from ckptd.core.work import FRAME_WORK
+
+Key = int | str
+"""A client's link, or a peer's node id."""
+
+_Rest = ClientLost | PeerConnected | PeerLost | PeerRefused
+"""Events that wait behind the frames of their link."""
+
+_READS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
+
+_ITEM_BYTES: Final = 256
+"""About what one frame takes beside its body."""
+
+
+class Lane:
+    """What waits of one link. `congested`: its answers are not read; `full`: it waits for many answers.
+
+    `listed`: it is in the round. `stopped`: its link is not read.
+    """
+
+    __slots__ = ("congested", "full", "held_bytes", "items", "listed", "stopped")
+
+    def __init__(self) -> None:
+        self.items: deque[Frame | Request | _Rest] = deque()
+        self.held_bytes = 0
+        self.congested = False
+        self.full = False
+        self.listed = False
+        self.stopped = False
+
+
+class Turns:
+    """`lanes` of links of which something waits, or that must wait; `round`: those to be served, in order.
+
+    `unanswered`: what each client's link waits for elsewhere, in units of `Request.weight`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        serve_client: Callable[[int, Iterable[Frame]], bool],
+        serve_peer: Callable[[str, Iterable[Frame]], bool],
+        dispatch: Callable[[Request], None],
+        lose: Callable[[Event], None],
+    ) -> None:
+        self.context = context
+        self.serve_client = serve_client
+        self.serve_peer = serve_peer
+        self.dispatch = dispatch
+        self.lose = lose
+        settings = context.settings
+        self.work_max = settings.work_per_turn
+        self.quantum = settings.work_per_link
+        self.unanswered_max = settings.unanswered_per_link
+        self.lane_bytes_max = settings.lane_bytes_max
+        self.lanes: dict[Key, Lane] = {}
+        self.round: deque[Key] = deque()
+        self.unanswered: dict[int, int] = {}
+
+    # -- what comes
+
+    def take_client(self, link: int, frames: list[Frame]) -> None:
+        """Frames of a client: serve them now, or keep them for a later turn."""
+        context = self.context
+        work = context.work
+        if self.round or link in self.lanes or work >= self.work_max:
+            self._keep(link, frames)
+            return
+        context.work_until = work + self.quantum
+        waiting = iter(frames)
+        if self.serve_client(link, waiting) and context.work >= context.work_until:
+            rest = list(waiting)
+            if rest:
+                self._keep(link, rest)
+
+    def take_peer(self, node_id: str, frames: list[Frame]) -> None:
+        """Frames of a peer: serve them now, or keep them for a later turn."""
+        context = self.context
+        work = context.work
+        if node_id in self.lanes or work >= self.work_max:
+            self._keep(node_id, frames)
+            return
+        context.work_until = work + self.quantum
+        waiting = iter(frames)
+        if self.serve_peer(node_id, waiting) and context.work >= context.work_until:
+            rest = list(waiting)
+            if rest:
+                self._keep(node_id, rest)
+
+    def waits(self, key: Key, event: _Rest) -> bool:
+        """Whether an event has to wait behind what its link brought; it is kept then."""
+        lane = self.lanes.get(key)
+        if lane is None:
+            return False
+        if not lane.items:
+            self.forget(key)
+            return False
+        if type(event) is ClientLost:
+            # Nobody reads what it asked for, and nothing more comes: only what changes something is done.
+            lane.items = deque(i for i in lane.items if type(i) is Request or i[0] not in _READS)  # type: ignore[index]
+            lane.congested = lane.full = False
+        elif type(event) is PeerConnected:
+            lane.stopped = False  # It is another connection, and is read.
+        lane.items.append(event)
+        self._list(key, lane)
+        return True
+
+    def _keep(self, key: Key, frames: list[Frame]) -> None:
+        lane = self.lanes.get(key)
+        if lane is None:
+            lane = self.lanes[key] = Lane()
+        if type(key) is int and not lane.congested:
+            frames = self._answer_pings(key, frames)
+        lane.items.extend(frames)
+        lane.held_bytes += sum(_ITEM_BYTES + len(frame.body) for frame in frames)
+        if lane.held_bytes > self.lane_bytes_max and not lane.stopped:
+            lane.stopped = True
+            self.context.count("links_not_read")
+            self.context.effects.append(StopReading(key))
+        self._list(key, lane)
+
+    def _answer_pings(self, link: int, frames: list[Frame]) -> list[Frame]:
+        pings = [frame for frame in frames if frame.kind == Kind.PING]
+        if not pings:
+            return frames
+        self.context.work_until = self.context.work + self.quantum
+        waiting = iter(pings)
+        self.serve_client(link, waiting)
+        return [*waiting, *(frame for frame in frames if frame.kind != Kind.PING)]
+
+    def put_back(self, requests: Iterable[Request]) -> None:
+        """Requests that may go on now, before whatever their links brought since."""
+        by_origin: dict[Key, list[Request]] = {}
+        for request in requests:
+            by_origin.setdefault(request.origin, []).append(request)
+        for key, theirs in by_origin.items():
+            lane = self.lanes.get(key)
+            if lane is None:
+                lane = self.lanes[key] = Lane()
+            lane.items.extendleft(reversed(theirs))
+            lane.held_bytes += sum(_ITEM_BYTES + len(request.body) for request in theirs)
+            self._list(key, lane)
+
+    # -- who has to wait
+
+    def congest(self, link: int) -> None:
+        """A client does not read its answers: what it asks waits until it does."""
+        lane = self.lanes.get(link)
+        if lane is None:
+            lane = self.lanes[link] = Lane()
+        lane.congested = True
+        self.context.count("links_congested")
+
+    def drain(self, link: int) -> None:
+        """It has read them."""
+        lane = self.lanes.get(link)
+        if lane is not None:
+            lane.congested = False
+            self._list(link, lane)
+
+    def add_unanswered(self, request: Request, weight: int) -> None:
+        """A request of a client's waits for other nodes from now on."""
+        link = request.origin
+        if type(link) is not int or request.weight:
+            return
+        request.weight = weight
+        unanswered = self.unanswered[link] = self.unanswered.get(link, 0) + weight
+        if unanswered >= self.unanswered_max:
+            lane = self.lanes.get(link)
+            if lane is None:
+                lane = self.lanes[link] = Lane()
+            lane.full = True
+            self.context.work_until = 0  # Its turn is over.
+
+    def take_answered(self, request: Request) -> None:
+        """Such a request is answered, or is not waited for any more."""
+        link, weight = request.origin, request.weight
+        request.weight = 0
+        if type(link) is not int:
+            return
+        unanswered = self.unanswered.get(link, 0) - weight
+        if unanswered > 0:
+            self.unanswered[link] = unanswered
+        else:
+            self.unanswered.pop(link, None)
+        if unanswered <= self.unanswered_max // 2:
+            lane = self.lanes.get(link)
+            if lane is not None and lane.full:
+                lane.full = False
+                self._list(link, lane)
+
+    def count_again(self, waiting: Iterable[Request]) -> None:
+        """Put right what was not taken back: `waiting` are all requests that wait for other nodes.
+
+        A copy that is dropped without an answer would count for ever, and its client would not be served.
+        """
+        if not any(lane.full for lane in self.lanes.values()):
+            return
+        self.unanswered = {}
+        for request in waiting:
+            link = request.origin
+            if type(link) is int and request.weight:
+                self.unanswered[link] = self.unanswered.get(link, 0) + request.weight
+        for key, lane in list(self.lanes.items()):
+            if lane.full and type(key) is int and self.unanswered.get(key, 0) < self.unanswered_max:
+                lane.full = False
+                self._list(key, lane)
+
+    def drop_frames(self, key: Key) -> None:
+        """A link is cut off: what it brought is not looked at. (What happened to it since still counts.)"""
+        lane = self.lanes.get(key)
+        if lane is not None:
+            while lane.items and type(lane.items[0]) in (Frame, Request):
+                lane.items.popleft()
+            self._list(key, lane)
+
+    def forget(self, key: Key) -> None:
+        """A link is gone, with all that it brought."""
+        self.lanes.pop(key, None)
+        if type(key) is int:
+            self.unanswered.pop(key, None)
+
+    # -- turns
+
+    def _list(self, key: Key, lane: Lane) -> None:
+        """Give a lane its place in the round, or let it go where it has nothing to wait for."""
+        if lane.congested or lane.full:
+            return
+        if not lane.items:
+            if lane.stopped:
+                self.context.effects.append(ReadOn(key))
+            if not lane.listed:
+                del self.lanes[key]
+        elif not lane.listed:
+            lane.listed = True
+            self.round.append(key)
+
+    def go_on(self) -> None:
+        """One turn: serve the lanes in their order, a little of each at a time, within the budget."""
+        context, lanes, order = self.context, self.lanes, self.round
+        context.work = 0
+        while order and context.work < self.work_max:
+            key = order.popleft()
+            lane = lanes.get(key)
+            if lane is None or not lane.listed:
+                continue
+            lane.listed = False
+            context.work_until = min(context.work + self.quantum, self.work_max)
+            self._serve(key, lane)
+            if lanes.get(key) is lane:
+                if lane.stopped and 2 * lane.held_bytes <= self.lane_bytes_max:
+                    lane.stopped = False
+                    context.effects.append(ReadOn(key))
+                self._list(key, lane)
+
+    def _serve(self, key: Key, lane: Lane) -> None:
+        context, items = self.context, lane.items
+        while items and not lane.full and context.work < context.work_until:
+            item = items.popleft()
+            if type(item) is Frame:
+                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                if type(key) is int:
+                    going = self.serve_client(key, (item,))
+                else:
+                    going = self.serve_peer(str(key), (item,))
+                if not going:
+                    self.drop_frames(key)
+            elif type(item) is Request:
+                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                context.work += FRAME_WORK
+                self.dispatch(item)
+            else:
+                self.lose(item)  # type: ignore[arg-type]
+            if self.lanes.get(key) is not lane:
+                return
