@@ -124,12 +124,12 @@ class Fuzzer:
         sender = draw.choice(place.senders)
         sent: list[Frame] = []
         place.cluster.may_have_two_actives = sender in (PEER, STRANGER)
-        link = self._link(place, sender)
+        link = self.link(place, sender)
         for _ in range(draw.randrange(1, MESSAGES_PER_PLACE)):
             frame = self._draw_frame(draw, place, sender)
             sent.append(frame)
             try:
-                if not self._send(place, name, sender, link, frame):
+                if not self.send(place, name, sender, link, frame):
                     break
                 if draw.random() < 0.3:
                     place.cluster.run(draw.choice((0.2, 2, 30)))
@@ -142,7 +142,8 @@ class Fuzzer:
     def _found(self, what: str, place: str, sender: str, sent: list[Frame], seed: int) -> None:
         self.report.findings.append(Finding(what, place, sender, sent, seed))
 
-    def _link(self, place: Place, sender: str) -> int:
+    def link(self, place: Place, sender: str) -> int:
+        """The link that the sender's frames come by; 0 where it has none."""
         if sender == CLIENT:
             link = place.opened[0].client.link
             place.cluster.clients[link] = Sink(place.cluster, 0)
@@ -157,6 +158,11 @@ class Fuzzer:
     def _draw_frame(self, draw: random.Random, place: Place, sender: str) -> Frame:
         corpus = self.corpus[CLIENT if sender == NEW_CLIENT else sender]
         frame = draw.choice(corpus[draw.choice(list(corpus))])
+        frame = self.aim(draw, place, sender, frame)
+        return frame if draw.random() < AS_RECORDED else spoil(draw, frame, KINDS)
+
+    def aim(self, draw: random.Random, place: Place, sender: str, frame: Frame) -> Frame:
+        """The frame with handles, epoch and creation ids of this place, so that it is looked into."""
         if sender in (CLIENT, NEW_CLIENT):
             number = draw.randrange(100, 10**6)
             handle = draw.choice(place.opened).handle if draw.random() < 0.9 else frame.b
@@ -168,9 +174,9 @@ class Fuzzer:
             frame = frame._replace(b=epoch)
             if frame.a > 2**30 and creations:
                 frame = frame._replace(a=draw.choice(creations))
-        return frame if draw.random() < AS_RECORDED else spoil(draw, frame, KINDS)
+        return frame
 
-    def _send(self, place: Place, name: str, sender: str, link: int, frame: Frame) -> bool:
+    def send(self, place: Place, name: str, sender: str, link: int, frame: Frame) -> bool:
         """Deliver it as the daemon would. False where that ended the sender's connection."""
         try:
             frames = FrameDecoder().feed(encode_frame(*frame))
