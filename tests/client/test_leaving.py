@@ -149,8 +149,8 @@ def tracking(subject: Subject, happen: Callable[[], None]) -> int:
     changes = subject.run(subject.track())
 
     async def follow() -> None:
-        async for _ in changes:
-            told.append(world.cluster.now_ns)
+        await anext(changes)
+        told.append(world.cluster.now_ns)
 
     world.runner.spawn(follow())
     subject.rest(0.5)
@@ -188,17 +188,18 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyWorld]:
 
 
 def applies(kind: str, state: str) -> bool:
-    """Only a blocking table outlives a fork. It tracks by way of an asyncio connection, as `AsyncTable` does."""
+    """Only a blocking table outlives a fork. It tracks by an asyncio connection, as `AsyncTable` does."""
     return not (state == "forked" and kind != "Table") and not (state == "tracking" and kind == "Table")
 
 
-def _marks(transport: str, state: str) -> tuple[Any, ...]:
-    """A minute takes a second or two; by one transport it is like by another."""
-    return (pytest.mark.slow,) if state == "idle for a minute" and transport != "tcp" else ()
+def _marks(transport: str, state: str, fault: str) -> tuple[Any, ...]:
+    """All of it takes a minute or two: what is most like something else is left to the slow tests."""
+    telling = {"idle for a minute": ("isolated",)}.get(state, ("froze", "cut to node", "garbage"))
+    return () if fault in telling or (transport == "unix" and len(telling) > 1) else (pytest.mark.slow,)
 
 
 CASES = [
-    pytest.param(kind, transport, state, fault, marks=_marks(transport, state))
+    pytest.param(kind, transport, state, fault, marks=_marks(transport, state, fault))
     for kind in CLIENTS
     for transport in TRANSPORTS
     for state in STATES
