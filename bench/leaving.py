@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,12 +74,13 @@ class Crowd:
     def __init__(self, relays: Relays, kinds: Sequence[str], transports: Sequence[str], stem: str) -> None:
         self.places = [(kind, transport) for transport in transports for kind in kinds]
         self.names = [f"safCkpt={stem},{kind},{transport}" for kind, transport in self.places]
+        self.said = tempfile.TemporaryFile()
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "bench.leaving_client", kind, relays.addresses(transport), name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self.said,
                 text=True,
             )
             for (kind, transport), name in zip(self.places, self.names, strict=True)
@@ -93,18 +95,23 @@ class Crowd:
             process.kill()
         for process in self.processes:
             process.communicate()
+        self.said.close()
 
     def hear(self) -> list[dict[str, Any]]:
         """A line of each."""
         lines = [process.stdout.readline() for process in self.processes if process.stdout is not None]
-        return [json.loads(line) if line else {"seconds": 0.0, "error": "the client ended"} for line in lines]
+        if all(lines):
+            return [json.loads(line) for line in lines]
+        self.said.seek(0)
+        raise RuntimeError(f"a client ended: {self.said.read()[-2000:].decode()}")
 
     def say(self, word: str) -> list[dict[str, Any]]:
         """Tell all of them to do something; their answers."""
         for process in self.processes:
             if process.stdin is not None:
-                process.stdin.write(word + "\n")
-                process.stdin.flush()
+                with suppress(BrokenPipeError):
+                    process.stdin.write(word + "\n")
+                    process.stdin.flush()
         return self.hear()
 
     def signal(self, number: int) -> None:
