@@ -12,7 +12,7 @@ from tests.core.cluster import three_nodes
 from ckpt_protocol.codes import LIBRARY
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.messages import Kind
-from ckptd.core import coordinator, node, tracking
+from ckptd.core import active, clients, coordinator, node, tracking
 from ckptd.core.replica import Replica
 
 
@@ -106,4 +106,46 @@ def test_lines_about_contained_exceptions_are_few(monkeypatch: pytest.MonkeyPatc
         cluster.until(lambda: all(call.answers for call in calls))
     assert cluster.node("a").context.counters["contained"] == 100
     assert sum("Please report this" in line for line in cluster.lines) == 1
+    cluster.check()
+
+
+@pytest.mark.parametrize("kind", [Kind.STATUS, Kind.TRACK, Kind.PING, Kind.OPEN, Kind.ATTACH, Kind.OPERATE])
+def test_parsing_that_raises_ends_that_connection_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    cluster = three_nodes()
+    cluster.may_contain = True
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    other = cluster.client("a").open_existing()
+    with monkeypatch.context() as patched:
+        for name in ("parse_nothing", "parse_track", "parse_open", "parse_attach", "parse_operate"):
+            patched.setattr(clients, name, fails)
+        table.client.begin(kind, table.handle, [])
+        cluster.run(1)
+    closed = [line for line in cluster.lines if "closes client link" in line]
+    assert closed == [f"a closes client link {table.client.link}"]
+    assert cluster.node("a").context.counters["contained"] == 1
+    assert other.read(b"k") == b"v"
+    table.client.move("a")
+    table.write(b"k", b"w")
+    cluster.check()
+
+
+@pytest.mark.parametrize("node_id", "abc")
+def test_an_update_whose_parsing_raises_is_answered_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, node_id: str
+) -> None:
+    cluster = three_nodes()
+    cluster.may_contain = True
+    cluster.client("a").open().write(b"k", b"before")
+    table = cluster.client(node_id).open_existing()
+    with monkeypatch.context() as patched:
+        patched.setattr(active, "parse_update", fails)
+        assert table.try_write(b"k", b"after").code == LIBRARY
+    assert sum(node.context.counters.get("contained", 0) for node in cluster.running()) == 1
+    if not table.client.link or node_id == cluster.active():
+        table.client.move(node_id)
+    assert table.read(b"k") == b"before"
+    table.write(b"k", b"again")
     cluster.check()

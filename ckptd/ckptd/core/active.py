@@ -15,7 +15,7 @@ from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckpt_protocol.updates import parse_update
-from ckptd.core.containment import refuse_repeat
+from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.growth import growth_bound
 from ckptd.core.log import Update
 from ckptd.core.losses import report_loss
@@ -245,6 +245,9 @@ class ActiveReplica:
             return
         except FrameError as garbage:
             self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
+            return
+        except Exception as raised:
+            self.answer(request, contain_request(context, request, raised))
             return
         seq = log.seq + 1
         time_ns = context.now_ns + context.wall_offset_ns

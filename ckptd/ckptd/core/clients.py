@@ -81,49 +81,52 @@ class Clients:
             context.cause = frame
             context.work += FRAME_WORK + (len(frame.body) >> KIB_SHIFT)
             try:
-                self._receive(link, frame)
+                checked = self._check(link, frame)
             except Refusal as refusal:
                 self._refuse(link, frame.a, refusal.code, refusal.text)
             except FrameError as error:
                 context.effects.append(CloseClient(link, str(error)))
                 return False
+            except Exception as error:
+                contain_client(context, link, frame, error)
+                return False
+            else:  # Parsing and checking are over: what raises from here on is our own fault.
+                if isinstance(checked, Request):
+                    self.requests.dispatch(checked)
+                elif checked is not None:
+                    self.operate(link, frame.a, checked)
             if context.work >= context.work_until:
                 break
         return link not in context.closing
 
-    def _receive(self, link: int, frame: Frame) -> None:
-        context = self.context
+    def _check(self, link: int, frame: Frame) -> Request | Operate | None:
+        """What is to be done; None for what needs an answer at most. Raises: Refusal; FrameError."""
         session = self.links.get(link)
         if session is None:
-            return
+            return None
         kind, number, handle, lowest, body = frame
         needed = _OF_HANDLE.get(kind)
         if needed is None:
-            self._receive_other(link, session, frame)
-            return
+            return self._check_other(link, session, frame)
+        context = self.context
         entry = self.order.directory.sessions.get(session)
         if entry is not None and entry.node_id != context.node_id:
-            return  # The session has left this link: it asks again where it is now.
+            return None  # The session has left this link: it asks again where it is now.
         opened = entry.opens.get(handle) if entry is not None else None
         if opened is None:
-            self._refuse(link, number, codes.BAD_HANDLE, self._why_bad(session))
-            return
+            raise Refusal(codes.BAD_HANDLE, self._why_bad(session))
         if kind == Kind.ITERATE:
             needed |= OPENED_AT_B01
         if needed and not opened[1] & needed:
             mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
-            self._refuse(link, number, codes.ACCESS, f"the handle was not opened for {mode}")
-            return
+            raise Refusal(codes.ACCESS, f"the handle was not opened for {mode}")
         if kind == Kind.TRACK:
             parse_track(body)
         elif kind == Kind.STATUS or kind == Kind.SYNCHRONIZE:
             parse_nothing(kind, body)
-        request = Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
         if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
-            text = "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
-            self._refuse(link, number, codes.BAD_OPERATION, text)
-            return
-        self.requests.dispatch(request)
+            raise Refusal(codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising")
+        return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
 
     def _is_sync(self, creation_id: int) -> bool:
         entry = self.order.directory.checkpoints.get(creation_id)
@@ -139,41 +142,34 @@ class Clients:
     def _refuse(self, link: int, number: int, code: int, text: str) -> None:
         self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_error(code, text)))
 
-    def _receive_other(self, link: int, session: int, frame: Frame) -> None:
+    def _check_other(self, link: int, session: int, frame: Frame) -> Request | Operate | None:
         kind, number, handle, lowest, body = frame
         now_ns = self.context.now_ns
         if kind == Kind.PING:
             parse_nothing(kind, body)
             # A client whose update waits here, on the wrong side of a cut, must learn that others serve it:
             # it got no answer, found the node alive at each PING, and stayed until its time-out was over.
-            if self.context.serving():
-                self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
-            else:
-                self._refuse(link, number, codes.TRY_AGAIN, "this node does not serve now")
-        elif kind == Kind.DESCRIBE:
-            what = parse_describe(body)
-            try:
-                answer = answer_ok(self.describe(what))
-            except Exception as error:  # Describing changes nothing.
-                contain_client(self.context, link, frame, error)
-                return
+            if not self.context.serving():
+                raise Refusal(codes.TRY_AGAIN, "this node does not serve now")
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+            return None
+        if kind == Kind.DESCRIBE:
+            answer = answer_ok(self.describe(parse_describe(body)))
             self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
-        elif kind == Kind.OPERATE:
-            self.operate(link, number, parse_operate(body))
-        elif kind == Kind.ATTACH:
+            return None
+        if kind == Kind.OPERATE:
+            return parse_operate(body)
+        if kind == Kind.ATTACH:
             body = pack_body([lowest, parse_attach(body)])
-            self.requests.dispatch(Request(link, handle, number, 0, kind, 0, body, now_ns))
-        elif kind in _OF_DIRECTORY:
-            if not session:
-                self._refuse(link, number, codes.BAD_HANDLE, "no session is attached on this connection")
-                return
-            entry = self.order.directory.sessions.get(session)
-            if entry is not None and entry.node_id != self.context.node_id:
-                return
-            body = _routed(kind, handle, body)
-            self.requests.dispatch(Request(link, session, number, lowest, kind, 0, body, now_ns))
-        else:
+            return Request(link, handle, number, 0, kind, 0, body, now_ns)
+        if kind not in _OF_DIRECTORY:
             raise FrameError(f"a frame of kind {kind} from a client")
+        if not session:
+            raise Refusal(codes.BAD_HANDLE, "no session is attached on this connection")
+        entry = self.order.directory.sessions.get(session)
+        if entry is not None and entry.node_id != self.context.node_id:
+            return None
+        return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
 
     def _on_attached(self, request: Request) -> bytes:
         """The directory ties the session to this node: tie it to the link that asked."""
