@@ -134,6 +134,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.PROOF: Bounds(_FIRST_BYTES, 0, 0, _OPENERS, State.FIRST),
     # A node refuses within the first exchange; where the proof was wrong, after it for the one who sent that.
     Kind.REFUSED: _of(_FIRST_BYTES, 1, 2, Sender.NODE | _NODES, State.FIRST | _GREETED),
+    Kind.TAKEN: Bounds(0, 0, 0, _NODES, State.FIRST),
     Kind.ATTACH: _small(1, _GREETED),
     Kind.DETACH: _small(0),
     Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 11, Sender.CLIENT, State.ATTACHED),
@@ -177,6 +178,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.FAULTS: _between(VIEW_BYTES_MAX, 3, 3 + 10 * FAULTS_MAX + FAULTS_MAX),
     Kind.DIRECTORY: _between(4 * PORTION_BYTES_MAX, 4, PORTION_BYTES_MAX),
     Kind.DIRECTORY_ACK: _EMPTY,
+    Kind.NODES: _between(VIEW_BYTES_MAX, 2, 3 + 2 * NODES_MAX, _NODES),
     Kind.PREPARE: _between(VIEW_BYTES_MAX, 1, 2),
     Kind.PROMISE: _between(VIEW_BYTES_MAX, 4, 8 + _VIEW_OBJECTS, _NODES),
     Kind.ACCEPT: _between(VIEW_BYTES_MAX, 4, 2 + _VIEW_OBJECTS),

@@ -25,6 +25,7 @@ from ckpt_protocol.fields import octets, text, texts, whole
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.limits import (
     CLUSTER_NAME_BYTES_MAX,
+    INCARNATION_MAX,
     NODE_ID_BYTES_MAX,
     TEXT_BYTES_MAX,
     URL_BYTES_MAX,
@@ -40,16 +41,20 @@ ROLE_PEER: Final = 2
 
 
 class Refused(Exception):
-    """The first exchange failed: `code` is a SAF code, the text says why."""
+    """The first exchange failed: `code` is a SAF code, the text says why.
 
-    def __init__(self, code: int, why: str) -> None:
+    `incarnation`: a later start of the peer that is refused is known, and this one; 0: that is not why.
+    """
+
+    def __init__(self, code: int, why: str, incarnation: int = 0) -> None:
         super().__init__(why)
         self.code = code
         self.text = why
+        self.incarnation = incarnation
 
     def frame(self) -> bytes:
         """The REFUSED frame that tells the other side."""
-        body = pack_body([self.text])
+        body = pack_body([self.text, self.incarnation] if self.incarnation else [self.text])
         return encode_frame(Kind.REFUSED, self.code, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, body)
 
 
@@ -129,7 +134,8 @@ class Opener:
             raise Refused(codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here")
         elif me.key:
             raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
-        return Greeted(frame.a, ROLE_PEER, node_id, whole(frame.c, "an incarnation"), urls, self.nonce), send
+        incarnation = whole(frame.c, "an incarnation", INCARNATION_MAX)
+        return Greeted(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce), send
 
 
 class Acceptor:
@@ -193,7 +199,7 @@ def _parse_hello(body: bytes) -> tuple[str, bytes, str, int, tuple[str, ...], by
         text(cluster, "a cluster's name", CLUSTER_NAME_BYTES_MAX),
         nonce,
         text(node_id, "a node's id", NODE_ID_BYTES_MAX),
-        whole(incarnation, "an incarnation"),
+        whole(incarnation, "an incarnation", INCARNATION_MAX),
         texts(urls, "an address", URLS_PER_NODE_MAX, URL_BYTES_MAX),
         octets(more[0] if more else b"", "which connection is meant", NONCE_BYTES),
     )
@@ -212,8 +218,9 @@ def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]
 
 def parse_refused(frame: Frame) -> Refused:
     """What a REFUSED says, as the exception to raise. Raises: FrameError."""
-    why = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)[0]
-    return Refused(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX))
+    why, *more = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)
+    later = whole(more[0] if more else 0, "a later start", INCARNATION_MAX)
+    return Refused(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)
 
 
 SEAL_BYTES: Final = 16

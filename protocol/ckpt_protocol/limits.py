@@ -94,6 +94,9 @@ CLUSTER_NAME_BYTES_MAX: Final = 255
 NODE_ID_BYTES_MAX: Final = 64
 NODES_MAX: Final = 64
 
+INCARNATION_MAX: Final = 2**63 - 1
+"""A start of a daemon: the ns since 1970 when it began, or more. 2^63 ns are reached in 2262."""
+
 FAULTS_MAX: Final = 256
 """Stops of nodes that one node remembers and tells of."""
 

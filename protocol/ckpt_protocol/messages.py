@@ -24,6 +24,7 @@ class Kind:
     WELCOME: Final = 2  # version, proof asked, incarnation; [cluster, nonce, node_id, proof, urls]
     PROOF: Final = 3  # 0, 0, 0; the proof's bytes
     REFUSED: Final = 4  # code, version min, version max; [text]
+    TAKEN: Final = 5  # 0, 0, 0; none: peers only, who was connected to has asked back, and takes the link
 
     # -- from clients: request number, handle (0: none), the lowest request still unanswered
     ATTACH: Final = 10  # request, session, generation; [fresh]
@@ -72,6 +73,7 @@ class Kind:
     FAULTS: Final = 79  # 0, epoch, 0; [[what made a node stop, ...], [creation_id to be tried again, ...]]
     DIRECTORY: Final = 80  # piece's number, the view's epoch, 0; [row, ...] (class Row)
     DIRECTORY_ACK: Final = 81  # piece's number, the view's epoch, 0; none
+    NODES: Final = 82  # 0, 0, 0; [[node_id, ...], [node_id, ...]]: the sender's data nodes and witnesses
 
 
 class Row:

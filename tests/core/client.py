@@ -95,6 +95,12 @@ class Client:
         self.link = self.cluster.connect_client(self, node_id)
         return self.end(self.begin(Kind.OPERATE, 0, said))
 
+    def describe(self, node_id: str) -> Any:
+        """What a node says of the cluster, on a connection without a session."""
+        self.node_id = node_id
+        self.link = self.cluster.connect_client(self, node_id)
+        return self.end(self.begin(Kind.DESCRIBE, 0, ["cluster"])).payload
+
     def disconnect(self, process_dead: bool = False) -> None:
         """End the link, as a client does that dies; the session is in its grace time."""
         self.cluster.lose_client(self.node_id, self.link, process_dead)

@@ -16,6 +16,7 @@ from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckptd.core.events import (
     AskBack,
     AskRegister,
+    BeginAgain,
     ClientConnected,
     ClientLost,
     ClientReceived,
@@ -29,6 +30,7 @@ from ckptd.core.events import (
     Leave,
     LeaveAsked,
     Log,
+    Outranked,
     PeerConnected,
     PeerReceived,
     PeerRefused,
@@ -37,6 +39,7 @@ from ckptd.core.events import (
     PersistFailed,
     Quarantine,
     ReadOn,
+    RefusePeer,
     RegisterAnswered,
     RegisterFailed,
     SendClient,
@@ -199,6 +202,10 @@ class Cluster(Network):
                 if (node_id, peer) not in self.cuts:
                     event = HeartbeatReceived(decode_datagram(data))
                     self.after(DELAY_NS, lambda: self.deliver(peer, event))
+            case RefusePeer(peer, incarnation):
+                self._refuse_peer(node_id, peer, incarnation)
+            case BeginAgain(incarnation):
+                self.after(0, lambda: self._begin_again(node_id, incarnation))
             case AskBack(peer):
                 self.asked_back.append((node_id, peer))
             case SendClient(link, data):
@@ -229,6 +236,16 @@ class Cluster(Network):
                 self.after(2 * DELAY_NS, lambda: self.kill(node_id))
             case _:
                 assert_never(effect)
+
+    def _refuse_peer(self, node_id: str, peer: str, incarnation: int) -> None:
+        """The link ends, and the peer learns why."""
+        self.after(DELAY_NS, lambda: self.deliver(peer, Outranked(node_id, incarnation)))
+        self.after(2 * DELAY_NS, lambda: self.flap(node_id, peer))
+
+    def _begin_again(self, node_id: str, incarnation: int) -> None:
+        self.kill(node_id)
+        self.hosts[node_id].incarnation = incarnation
+        self.restart(node_id)
 
     def _persist(self, node_id: str, record: bytes, number: int) -> None:
         host = self.hosts[node_id]

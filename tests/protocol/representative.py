@@ -51,6 +51,9 @@ _FIRST_EXCHANGE: Final = [
     _frame("WELCOME", 1, 1, 11, ["prod", NONCE_B, "a", bytes(32), ["tcp://host-a:7301"]]),
     Representative("PROOF", 0, 0, 0, bytes(range(32))),
     _frame("REFUSED", 3, 1, 1, ["we speak protocol 1 to 1"]),
+    _frame("REFUSED", 6, 1, 1, ["a later start is known", 23], "later"),
+    _frame("HELLO", 1, 1, 1, ["ckptd", "prod", NONCE_B, "c", 33, [], NONCE_A], "asking"),
+    Representative("TAKEN", 0, 0, 0, b""),
 ]
 
 _REQUESTS: Final = [
@@ -169,6 +172,7 @@ _BETWEEN_DAEMONS: Final = [
         "DIRECTORY", 1, 5, 0, [[1, 4, 12, [["a", 11]]], [3, 77, "a", 1, 8], [4, 77, [[2, CREATION_ID, 7]]]]
     ),
     Representative("DIRECTORY_ACK", 1, 5, 0, b""),
+    _frame("NODES", 0, 0, 0, [["a", "b"], ["w"]]),
 ]
 
 REPRESENTATIVES: Final = (*_FIRST_EXCHANGE, *_REQUESTS, *_ANSWERS, *_BETWEEN_DAEMONS)

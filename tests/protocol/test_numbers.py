@@ -90,6 +90,7 @@ KINDS = {
     "WELCOME": 2,
     "PROOF": 3,
     "REFUSED": 4,
+    "TAKEN": 5,
     "ATTACH": 10,
     "DETACH": 11,
     "OPEN": 12,
@@ -132,6 +133,7 @@ KINDS = {
     "FAULTS": 79,
     "DIRECTORY": 80,
     "DIRECTORY_ACK": 81,
+    "NODES": 82,
 }
 
 OPS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.runtime.conftest import Lines
-from tests.runtime.fakes import NONCE, AtAddress, RawClient, Running, at_address, free_port, ping, running
+from tests.runtime.fakes import NONCE, AtAddress, RawClient, Running, at_address, free_port, running
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, encode_frame
@@ -17,17 +17,24 @@ from ckpt_protocol.greeting import ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     AskBack,
+    BeginAgain,
     ClosePeer,
     HeartbeatReceived,
+    Outranked,
     PeerConnected,
     PeerLost,
     PeerReceived,
     PeerRefused,
+    PeerTrouble,
+    RefusePeer,
     SendHeartbeat,
     SendPeer,
     WallClockRead,
 )
-from ckptd.runtime.peering import connect_stream
+from ckptd.runtime.connecting import connect_stream
+from ckptd.runtime.errors import BegunAgain
+from ckptd.runtime.peering import STEADY_NS
+from ckptd.runtime.state import StateDirectory
 
 
 @contextlib.asynccontextmanager
@@ -57,6 +64,17 @@ async def greet_as_peer(
     await client.greet(Identity("ckptd", key, node_id, incarnation, ("tcp://a:1",)), ROLE_PEER)
 
 
+def commit(seq: int) -> bytes:
+    """A frame as it goes between peers."""
+    return encode_frame(Kind.COMMIT, seq, 0, 0)
+
+
+async def link_as_peer(client: RawClient, incarnation: int = 5) -> None:
+    """Greet as node a, and be taken."""
+    await greet_as_peer(client, incarnation=incarnation)
+    assert (await client.frame()).kind == Kind.TAKEN
+
+
 @pytest.mark.parametrize("key", [b"", b"secret"])
 async def test_the_smaller_node_dials_and_both_know_each_other(tmp_path: Path, key: bytes) -> None:
     async with pair(tmp_path, key) as (a, b):
@@ -70,10 +88,10 @@ async def test_frames_go_both_ways(tmp_path: Path) -> None:
     async with pair(tmp_path) as (a, b):
         await a.node.told(PeerConnected)
         b.node.on[PeerReceived] = lambda event: [
-            SendPeer("a", ping(event.frames[0].a + 1)),
-            SendPeer("a", ping(7)),
+            SendPeer("a", commit(event.frames[0].a + 1)),
+            SendPeer("a", commit(7)),
         ]
-        a.node.on[WallClockRead] = lambda event: [SendPeer("b", ping(1)), SendPeer("nobody", b"lost")]
+        a.node.on[WallClockRead] = lambda event: [SendPeer("b", commit(1)), SendPeer("nobody", b"lost")]
         a.daemon._driver.handle(WallClockRead(0))
         received = await a.node.told(PeerReceived)
         assert [frame.a for frame in received.frames] == [2, 7]
@@ -167,20 +185,20 @@ async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path)
         b.client(greet=False) as first,
         b.client(greet=False) as second,
     ):
-        await greet_as_peer(first, incarnation=5)
+        await link_as_peer(first)
         await b.node.told(PeerConnected)
         a.incarnation = 6
         await greet_as_peer(second, incarnation=6)
         await b.node.told(PeerConnected, 2)
         assert await first.closed()
-        second.send(ping(1))
+        second.send(commit(1))
         await b.node.told(PeerReceived)
         ties = [event for event in b.node.events if isinstance(event, PeerConnected | PeerLost)]
         assert [type(tie) for tie in ties] == [PeerConnected, PeerLost, PeerConnected]
         assert b.daemon._peers.peerings["a"].link is not None
 
 
-@pytest.mark.parametrize("incarnation", [4, 6, 2**64 - 1])
+@pytest.mark.parametrize("incarnation", [4, 6, 2**63 - 1])
 async def test_a_peer_is_who_answers_at_its_address_and_nobody_else(
     tmp_path: Path, incarnation: int, lines: Lines
 ) -> None:
@@ -197,7 +215,7 @@ async def test_a_peer_is_who_answers_at_its_address_and_nobody_else(
         assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.EXIST)
         assert await second.closed()
         await lines.said("two daemons have this node id")
-        real.send(ping(1))
+        real.send(commit(1))
         await b.node.told(PeerReceived)
         assert "PeerLost" not in b.node.kinds()
         assert b.daemon.counts.refused == 1
@@ -241,7 +259,7 @@ async def test_who_asks_back_is_no_client(tmp_path: Path) -> None:
 async def test_another_start_at_a_peers_address_ends_the_link_to_the_one_before(tmp_path: Path) -> None:
     """The core heard of an unknown start: the peer's name stands for another machine by now."""
     async with waiting_for_a(tmp_path) as (b, a), b.client(greet=False) as peer:
-        await greet_as_peer(peer, incarnation=5)
+        await link_as_peer(peer)
         await b.node.told(PeerConnected)
         b.node.on[WallClockRead] = lambda event: [AskBack("a")]
         b.daemon._driver.handle(WallClockRead(0))
@@ -295,23 +313,80 @@ async def test_a_name_that_has_no_address_yet_is_looked_up_again(
                 assert b.daemon._peers.datagram_address("a") == ("127.0.0.1", a.port)
 
 
-@pytest.mark.parametrize("node_id", ["z", "c"], ids=["not configured", "it is we who dial"])
-async def test_a_peer_that_is_not_expected_is_refused(tmp_path: Path, node_id: str) -> None:
-    peers = {"a": "127.0.0.1:1", "c": "127.0.0.1:1"}
-    async with running(tmp_path, node_id="b", peers=peers) as b, b.client(greet=False) as peer:
-        await greet_as_peer(peer, node_id)
+async def test_a_node_that_is_not_among_the_peers_is_refused_and_the_operator_told(tmp_path: Path) -> None:
+    async with running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b, b.client(greet=False) as peer:
+        await greet_as_peer(peer, "z")
         refusal = await peer.frame()
-        assert refusal.kind == Kind.REFUSED
-        assert refusal.a == (codes.ACCESS if node_id == "z" else codes.BAD_OPERATION)
+        assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.ACCESS)
+        assert b"not among the peers of node 'b'" in refusal.body
         assert await peer.closed()
         assert "PeerConnected" not in b.node.kinds()
+        assert (await b.node.told(PeerTrouble)).node_id == "z"
+
+
+async def test_a_peer_that_this_node_dials_is_told_so(tmp_path: Path) -> None:
+    """It waited a second in vain, and asks why. A link that only this end believes in is made anew."""
+    async with (
+        at_address("b") as b,
+        running(tmp_path, node_id="a", peers={"b": f"127.0.0.1:{b.port}"}) as a,
+    ):
+        await a.node.told(PeerConnected)
+        await asyncio.sleep(2 * STEADY_NS / 1e9)  # It takes that long until a link counts as steady.
+        async with a.client(greet=False) as waiting:
+            await greet_as_peer(waiting, "b")
+            refusal = await waiting.frame()
+            assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.BAD_OPERATION)
+        await a.node.told(PeerLost)
+        await a.node.told(PeerConnected, 2)
+
+
+async def test_a_node_that_nobody_dials_asks_why_and_hears_of_the_other_daemon(tmp_path: Path) -> None:
+    """The second daemon with node id b: a dials b, and never this one."""
+    at_a, at_b = (f"127.0.0.1:{free_port()}" for _ in "ab")
+    async with (
+        running(tmp_path, node_id="a", peers={"b": at_b}, listen=at_a) as a,
+        running(tmp_path, node_id="b", peers={"a": at_a}, listen=at_b),
+    ):
+        await a.node.told(PeerConnected)
+        other = tmp_path / "other"
+        async with running(other, node_id="b", peers={"a": at_a}) as second:
+            trouble = await second.node.told(PeerTrouble)
+            assert (trouble.node_id, trouble.code) == ("a", codes.EXIST)
+            assert "PeerConnected" not in second.node.kinds()
+        assert "PeerLost" not in a.node.kinds()
+
+
+async def test_a_peer_of_an_earlier_start_is_told_which_later_one_is_known(tmp_path: Path) -> None:
+    at_a, at_b = (f"127.0.0.1:{free_port()}" for _ in "ab")
+    async with (
+        running(tmp_path, node_id="b", peers={"a": at_a}, listen=at_b) as b,
+        running(tmp_path, node_id="a", peers={"b": at_b}, listen=at_a) as a,
+    ):
+        await b.node.told(PeerConnected)
+        b.node.on[WallClockRead] = lambda event: [RefusePeer("a", 2**62)]
+        b.daemon._driver.handle(WallClockRead(0))
+        assert await a.node.told(Outranked) == Outranked("b", 2**62)
+        await b.node.told(PeerLost)
+        await b.node.told(PeerConnected, 2)
+
+
+async def test_a_node_that_begins_again_does_so_above_the_start_that_is_known(tmp_path: Path) -> None:
+    with pytest.raises(BegunAgain) as begun:
+        async with running(tmp_path) as a:
+            first = a.node.start[1]
+            a.node.on[WallClockRead] = lambda event: [BeginAgain(2**62)]
+            a.daemon._driver.handle(WallClockRead(0))
+    assert first < 2**62 == begun.value.incarnation
+    state = StateDirectory(tmp_path / "state-a", "ckptd", "a", later_than=begun.value.incarnation)
+    assert state.incarnation == 2**62 + 1
+    state.close()
 
 
 @pytest.mark.parametrize("length", [3, 2**32 - 1])
 async def test_a_peer_that_sends_garbage_is_cut_off_and_may_come_again(tmp_path: Path, length: int) -> None:
     async with waiting_for_a(tmp_path) as (b, _):
         async with b.client(greet=False) as peer:
-            await greet_as_peer(peer)
+            await link_as_peer(peer)
             peer.send(HEADER.pack(length, Kind.ACK, 0, 0, 0))
             assert await peer.closed()
             await b.node.told(PeerLost)
@@ -349,7 +424,8 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_limit(tmp_path: Path)
 
 async def test_a_dialler_says_what_is_wrong_and_keeps_trying(tmp_path: Path, lines: Lines) -> None:
     port = free_port()
-    async with running(tmp_path, peers={"b": f"127.0.0.1:{port}"}) as a:
+    at_a = f"127.0.0.1:{free_port()}"
+    async with running(tmp_path, peers={"b": f"127.0.0.1:{port}"}, listen=at_a) as a:
         await a.node.told(PeerRefused)
         async with running(tmp_path, node_id="b", cluster="other", peers={}, listen=f"127.0.0.1:{port}"):
             await lines.said("cluster 'other', not 'ckptd'")
@@ -357,7 +433,7 @@ async def test_a_dialler_says_what_is_wrong_and_keeps_trying(tmp_path: Path, lin
             tmp_path,
             node_id="b",
             state_dir=tmp_path / "2",
-            peers={"a": "127.0.0.1:1"},
+            peers={"a": at_a},
             listen=f"127.0.0.1:{port}",
         ):
             await a.node.told(PeerConnected)
@@ -381,7 +457,7 @@ async def test_a_link_is_silent_once_the_daemon_stops_and_its_listener_closes_la
         waiting_for_a(tmp_path, listen=f"127.0.0.1:{port}") as (b, _),
         b.client(greet=False) as peer,
     ):
-        await greet_as_peer(peer)
+        await link_as_peer(peer)
         await b.node.told(PeerConnected)
         b.daemon.stop()
         assert await peer.closed()

@@ -84,6 +84,27 @@ class PeerRefused:
 
 
 @dataclass(slots=True)
+class PeerTrouble:
+    """Something keeps a peer and this node apart; told again and again for as long as it does.
+
+    `code` EXIST: the peer found another daemon at the address that it has for this node's id.
+    `node_id` may be of a node that is not configured here.
+    """
+
+    node_id: str
+    code: int
+    text: str
+
+
+@dataclass(slots=True)
+class Outranked:
+    """A peer, asked at its configured address, knows a later start of this node than this one."""
+
+    node_id: str
+    incarnation: int
+
+
+@dataclass(slots=True)
 class HeartbeatReceived:
     """An authentic HEARTBEAT datagram came. It may be late, doubled or out of order."""
 
@@ -166,6 +187,8 @@ Event = (
     | PeerReceived
     | PeerLost
     | PeerRefused
+    | PeerTrouble
+    | Outranked
     | HeartbeatReceived
     | WallClockRead
     | Persisted
@@ -216,6 +239,21 @@ class AskBack:
     """
 
     node_id: str
+
+
+@dataclass(slots=True)
+class RefusePeer:
+    """End the link to a peer, and tell it that this node knows a later start of it (`Outranked` there)."""
+
+    node_id: str
+    incarnation: int
+
+
+@dataclass(slots=True)
+class BeginAgain:
+    """End this process's node, and start it again with an incarnation above this one."""
+
+    incarnation: int
 
 
 @dataclass(slots=True)
@@ -312,6 +350,8 @@ Effect = (
     | SendPeer
     | SendHeartbeat
     | AskBack
+    | RefusePeer
+    | BeginAgain
     | Persist
     | AskRegister
     | Fence

@@ -246,6 +246,12 @@ class Heartbeats:
             self.context.log(f"node {peer.node_id} was taken for dead, and is alive", "warning")
         return True
 
+    def take_earlier(self, peer: Peer, incarnation: int) -> None:
+        """A start answers that is below one that we knew, and the newest view names it: it counts."""
+        self.meet(peer, incarnation)
+        peer.dead_incarnation = incarnation - 1
+        peer.given_up = min(peer.given_up, peer.dead_incarnation)
+
     def meet(self, peer: Peer, incarnation: int) -> None:
         """A newer start of a node: every older one is dead."""
         if peer.incarnation > peer.dead_incarnation:

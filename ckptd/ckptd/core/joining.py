@@ -12,7 +12,7 @@ receiver ended the link, and so again and again.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ckpt_protocol.codec import pack_body, unpack_array
@@ -274,6 +274,12 @@ def quarantine(replica: "Replica") -> None:
     replica.context.log(
         f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning"
     )
+
+
+def quarantine_all(replicas: Iterable["Replica"]) -> None:
+    """Keep what every copy held: this start of the node ends, and what is here alone would go with it."""
+    for replica in replicas:
+        quarantine(replica)
 
 
 def take_joined(replica: "Replica") -> None:

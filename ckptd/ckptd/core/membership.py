@@ -23,6 +23,7 @@ from ckptd.core.installation import Installation
 from ckptd.core.record import UNKNOWN_EPOCH
 from ckptd.core.refusal import Refusal
 from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
+from ckptd.core.starts import Starts, starts_in
 from ckptd.core.view import View, following, founding, parse_view
 
 UNSERVED_GRACES: Final = 3
@@ -50,6 +51,7 @@ class Membership:
         self.candidates = Candidates(context, heartbeats)
         self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
         self.installation = Installation(context, heartbeats, order, self.learn, arbiter.disk, on_installed)
+        self.starts = Starts(context, heartbeats, lambda: (self.decided, self.disk.record.view))
         self.order = order
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
@@ -98,7 +100,7 @@ class Membership:
         """What this node waits for before it serves; "" when it does."""
         if self.settled and self.context.serving():
             return ""
-        return self.installation.waiting_for or self.waiting_for
+        return self.starts.waits_for(self.installation.waiting_for or self.waiting_for)
 
     @property
     def settled(self) -> bool:
@@ -116,6 +118,8 @@ class Membership:
         base = self.decided
         context = self.context
         self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
+        if context.settings.arbiter_name == "pair" and self.starts.superseded:
+            return  # To the other one another daemon is this node: alone it would make a second history.
         if base is None or not self.heartbeats.member:
             self._consider_outside()
             return
@@ -345,12 +349,8 @@ class Membership:
 
     def give_up(self, node_id: str) -> None:
         """Every start of a silent node that is known of counts as dead."""
-        incarnations = [self.heartbeats.peers[node_id].incarnation]
-        for view in (self.decided, self.disk.record.view):
-            if view is not None:
-                incarnations += [view.members[node_id].incarnation] if node_id in view.members else []
-                incarnations += [left.incarnation for left in view.departures if left.node_id == node_id]
-        self.heartbeats.give_up(node_id, max(incarnations))
+        named = starts_in(node_id, (self.decided, self.disk.record.view))
+        self.heartbeats.give_up(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
     def _check_blocked(self) -> None:
         if self.settled and self.context.serving():

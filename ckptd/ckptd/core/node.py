@@ -26,10 +26,12 @@ from ckptd.core.events import (
     FenceEnded,
     HeartbeatReceived,
     LeaveAsked,
+    Outranked,
     PeerConnected,
     PeerLost,
     PeerReceived,
     PeerRefused,
+    PeerTrouble,
     Persisted,
     PersistFailed,
     RegisterAnswered,
@@ -40,6 +42,7 @@ from ckptd.core.events import (
 )
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import OF_INSTALLATION
+from ckptd.core.joining import quarantine_all
 from ckptd.core.leaving import Leaving
 from ckptd.core.losses import note_unacknowledged, unacknowledged
 from ckptd.core.membership import Membership
@@ -108,6 +111,7 @@ class Node:
             context, self.heartbeats, self.disk, self.order, self._replicas, self.requests
         )
         self.operating.retry = self.stopping.retry
+        self.membership.starts.before_end = lambda: quarantine_all(self._replicas.held.values())
         self.order.on_applied = self._on_directory_applied
         self.heartbeats.unacknowledged = lambda node_id: unacknowledged(self._replicas.watched, node_id)
         self.heartbeats.on_unacknowledged = lambda ordered: note_unacknowledged(
@@ -214,6 +218,10 @@ class Node:
                 self.turns.congest(link)
             case ClientDrained(link):
                 self.turns.drain(link)
+            case PeerTrouble():
+                self.membership.starts.trouble(event)
+            case Outranked(node_id, incarnation):
+                self.membership.starts.outranked(node_id, incarnation)
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
@@ -326,18 +334,16 @@ class Node:
             self.membership.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:
             self._stop_all()
+        elif kind == Kind.NODES:
+            self.membership.starts.on_nodes(node_id, frame)
         elif kind == Kind.FAULTS:
             self.stopping.on_stopped(node_id, frame)
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
-        peer = self.heartbeats.peers.get(node_id)
-        if peer is None or not self.heartbeats.met(peer, incarnation):
+        if self.membership.starts.connected(node_id, incarnation, urls) is None:
             return
-        peer.connected, peer.urls = True, urls
-        self.context.log(f"node {node_id} is connected")
-        self.heartbeats.send(peer)
         self.stopping.on_peer_connected(node_id)  # Before anything that it might join by.
         self.membership.installation.on_peer_connected(node_id)
         self.order.on_peer_connected(node_id)
@@ -347,10 +353,7 @@ class Node:
         self.membership.consider()
 
     def _on_peer_lost(self, node_id: str) -> None:
-        peer = self.heartbeats.peers.get(node_id)
-        if peer is not None:
-            peer.connected = False
-            self.context.log(f"node {node_id} is not connected any more", "warning")
+        if self.membership.starts.lost(node_id):
             self._replicas.on_peer_lost(node_id)
 
     def _on_heartbeat(self, frame: Frame) -> None:
@@ -472,6 +475,7 @@ class Node:
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             self._complain()
             heartbeats.send_all()
+            self.membership.starts.look()
             if not heartbeats.leaving:
                 self.alarms.look(self.order.directory, self.membership.describe_wait())
             self.requests.on_time()

@@ -23,10 +23,12 @@ from ckptd.core.events import (
     HeartbeatReceived,
     Leave,
     LeaveAsked,
+    Outranked,
     PeerConnected,
     PeerLost,
     PeerReceived,
     PeerRefused,
+    PeerTrouble,
     Persisted,
     PersistFailed,
     TimeCame,
@@ -36,6 +38,7 @@ from ckptd.core.majority import MajorityArbiter
 from ckptd.core.record import Disk
 from ckptd.core.refusal import Refusal
 from ckptd.core.settings import Settings
+from ckptd.core.starts import Starts
 from ckptd.core.view import View, parse_view
 
 VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
@@ -55,6 +58,7 @@ class Witness:
         self.candidates = Candidates(context, self.heartbeats)
         self.heartbeats.disk_epoch = self.disk.epoch
         self.heartbeats.forgetful = self.disk.forgetful
+        self.starts = Starts(context, self.heartbeats, lambda: (self.decided, self.disk.record.view))
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
@@ -73,7 +77,6 @@ class Witness:
         context.now_ns = now_ns
         effects: list[Effect] = []
         context.effects = effects
-        peers = self.heartbeats.peers
         match event:
             case TimeCame():
                 self._on_time()
@@ -81,15 +84,14 @@ class Witness:
                 self._on_heartbeat(frame)
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
-            case PeerConnected(node_id, incarnation, urls) if node_id in peers:
-                peer = peers[node_id]
-                if self.heartbeats.met(peer, incarnation):
-                    peer.connected, peer.urls = True, urls
-                    context.log(f"node {node_id} is connected")
-                    self.heartbeats.send(peer)
-            case PeerLost(node_id) if node_id in peers:
-                peers[node_id].connected = False
-                context.log(f"node {node_id} is not connected any more", "warning")
+            case PeerConnected(node_id, incarnation, urls):
+                self.starts.connected(node_id, incarnation, urls)
+            case PeerLost(node_id):
+                self.starts.lost(node_id)
+            case PeerTrouble():
+                self.starts.trouble(event)
+            case Outranked(node_id, incarnation):
+                self.starts.outranked(node_id, incarnation)
             case PeerRefused(node_id):
                 self.heartbeats.refused(node_id)
             case ClientReceived(link, frames):
@@ -117,6 +119,7 @@ class Witness:
             self.disk.on_time()
             heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
             heartbeats.send_all()
+            self.starts.look()
         context.wake_at(heartbeats.next_ns)
 
     def _on_heartbeat(self, frame: Frame) -> None:
@@ -142,6 +145,8 @@ class Witness:
             for frame in frames:
                 if frame.kind in VOTES:
                     self.arbiter.receive(node_id, frame)
+                elif frame.kind == Kind.NODES:
+                    self.starts.on_nodes(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
                     self._learn(parse_view(unpack_array(frame.body, 1)[0]))
                 elif frame.kind == Kind.STOP:
@@ -190,7 +195,7 @@ class Witness:
     def _describe(self, what: str) -> bytes:
         if what == "checkpoints":
             return answer_ok([])
-        waiting_for = "nothing: it is a witness"
+        waiting_for = self.starts.waits_for("nothing: it is a witness")
         return answer_ok(
             describe_cluster(
                 self.context, self.heartbeats, self.decided, self.urls, waiting_for, self.edge_counts

@@ -9,11 +9,12 @@ import asyncio
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Refused
+from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Refused, parse_refused
+from ckpt_protocol.messages import Kind
 from ckptd.runtime.addresses import HostPort, SocketAddress
 from ckptd.runtime.connecting import connect_stream
-from ckptd.runtime.first_exchange import Greeter
+from ckptd.runtime.first_exchange import Greeter, cut_first_frame
 
 ANSWER_LIMIT_S: Final = 1.0
 """How long a node may take to say who it is: longer than a collector's stall."""
@@ -56,10 +57,53 @@ class Claim(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.rest += data
 
+    def take(self) -> None:
+        """Tell the other end that the link is made."""
+        self.transport.write(encode_frame(Kind.TAKEN, 0, 0, 0))
+
     def refuse(self, refused: Refused) -> None:
         """Say why, and end the connection."""
         self.transport.write(refused.frame())
         self.transport.close()
+
+
+class Untaken(asyncio.Protocol):
+    """A connection that we opened to a peer, which asks back before it takes it.
+
+    `outcome` is set when it does; it raises Refused, FrameError, or ConnectionError where the
+    connection ended first. `rest`: what came behind.
+    """
+
+    def __init__(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+        self.transport = transport
+        self.greeted = greeted
+        self.rest = b""
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        transport.set_protocol(self)
+        self.data_received(rest)
+
+    def data_received(self, data: bytes) -> None:
+        self.rest += data
+        if self.outcome.done():
+            return
+        try:
+            frame, self.rest = cut_first_frame(self.rest)
+            if frame is None:
+                return
+            if frame.kind == Kind.REFUSED:
+                raise parse_refused(frame)
+            if frame.kind != Kind.TAKEN:
+                raise FrameError(f"a frame of kind {frame.kind} before TAKEN")
+        except (Refused, FrameError) as error:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(
+                exc or ConnectionResetError("the connection ended before it was taken")
+            )
 
 
 class Claims:

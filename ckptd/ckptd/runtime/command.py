@@ -11,7 +11,7 @@ from ckptd.core.making import make_core
 from ckptd.runtime.config import Config
 from ckptd.runtime.config_sources import load_config, read_key
 from ckptd.runtime.daemon import Daemon
-from ckptd.runtime.errors import EXIT_FAILURE, EXIT_LAST_COPY, ConfigRefused, NodeFailed, Refusal
+from ckptd.runtime.errors import EXIT_FAILURE, EXIT_LAST_COPY, BegunAgain, ConfigRefused, NodeFailed, Refusal
 from ckptd.runtime.logs import logger, set_up_logging
 from ckptd.runtime.memory import settle_garbage_collector
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key = read_key(config)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-            handed_over = runner.run(_run(Daemon(config, key, make_core)))
+            handed_over = _run_on(runner, config, key)
     except Refusal as refusal:
         print(f"ckptd: {refusal}", file=sys.stderr)
         return refusal.exit_code
@@ -44,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.critical("ckptd failed", exc_info=error)
         return EXIT_FAILURE
     return 0 if handed_over else EXIT_LAST_COPY
+
+
+def _run_on(runner: asyncio.Runner, config: Config, key: bytes) -> bool:
+    """Run the daemon, and begin again where the other nodes ask for a later start of it."""
+    later_than = 0
+    while True:
+        try:
+            return runner.run(_run(Daemon(config, key, make_core, later_than)))
+        except BegunAgain as again:
+            later_than = again.incarnation
 
 
 async def _run(daemon: Daemon) -> bool:

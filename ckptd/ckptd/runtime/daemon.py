@@ -22,7 +22,7 @@ from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
 from ckptd.runtime.door import Door
 from ckptd.runtime.driver import CoreNode, Driver
-from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.errors import BegunAgain, NodeFailed, StartRefused
 from ckptd.runtime.fence import FenceHook
 from ckptd.runtime.host import CoreHost
 from ckptd.runtime.listening import UnixSocket, bind_port
@@ -66,8 +66,10 @@ class Daemon:
     `handed_over`: it has ended, and took nothing with it that another node was to have.
     """
 
-    def __init__(self, config: Config, key: bytes, make_node: MakeNode) -> None:
+    def __init__(self, config: Config, key: bytes, make_node: MakeNode, later_than: int = 0) -> None:
+        """`later_than`: the incarnation that this start's has to be above."""
         self.config = config
+        self._later_than = later_than
         self.counts = Counts()
         self.started = asyncio.Event()
         self.handed_over = False
@@ -95,11 +97,15 @@ class Daemon:
         self._stop_asked.set()
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises: StartRefused; NodeFailed."""
+        """Serve until `stop`. Raises: StartRefused; NodeFailed; BegunAgain."""
         config = self.config
         async with contextlib.AsyncExitStack() as closing:
             self._state = StateDirectory(
-                config.state_path, config.cluster, config.node_id, config.quarantine_bytes_max
+                config.state_path,
+                config.cluster,
+                config.node_id,
+                config.quarantine_bytes_max,
+                self._later_than,
             )
             self._host = await self._make_host(closing)
             stream, self._datagrams = await bind_port(config.listen, self.counts)
@@ -138,6 +144,8 @@ class Daemon:
                     await self._close_links()
                     for server in servers:
                         server.close()
+        if isinstance(failure, BegunAgain):
+            raise failure
         if failure is not None:
             raise NodeFailed(f"node {config.node_id} failed") from failure
         logger.info("node %s has stopped", config.node_id)

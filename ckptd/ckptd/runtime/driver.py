@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from ckptd.core.events import (
     AskBack,
     AskRegister,
+    BeginAgain,
     CloseClient,
     ClosePeer,
     Effect,
@@ -23,6 +24,7 @@ from ckptd.core.events import (
     Persist,
     Quarantine,
     ReadOn,
+    RefusePeer,
     SendClient,
     SendHeartbeat,
     SendPeer,
@@ -31,6 +33,7 @@ from ckptd.core.events import (
     TurnCame,
 )
 from ckptd.runtime.clock import now_ns
+from ckptd.runtime.errors import BegunAgain
 from ckptd.runtime.logs import LEVELS, logger
 
 NEVER_NS: Final = 2**63
@@ -91,6 +94,9 @@ class Host(Protocol):
 
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
         """Send a datagram to a peer."""
+
+    def refuse_peer(self, node_id: str, incarnation: int) -> None:
+        """End the link to a peer, and tell it that a later start of it is known."""
 
     def ask_back(self, node_id: str) -> None:
         """Ask at a peer's address who is there; a link to another start of it is made anew."""
@@ -176,6 +182,12 @@ class Driver:
                 self._host.send_heartbeat(node_id, data)
             case AskBack(node_id):
                 self._host.ask_back(node_id)
+            case RefusePeer(node_id, incarnation):
+                self._host.refuse_peer(node_id, incarnation)
+            case BeginAgain(incarnation):
+                if not self.ended.done():
+                    self.ended.set_exception(BegunAgain(incarnation))
+                self.stop()
             case Persist(record, number):
                 self._host.persist(record, number)
             case AskRegister():

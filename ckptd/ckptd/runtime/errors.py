@@ -4,6 +4,7 @@ Refusal
 ├── ConfigRefused   the settings are wrong                      exit code 2
 └── StartRefused    the surroundings do not let it start        exit code 1
 NodeFailed          an exception out of the core: our own bug   exit code 70
+BegunAgain          the node is to start again, at once         none: it does
 
 A daemon that stops as it was told ends with 0, or with `EXIT_LAST_COPY`.
 """
@@ -32,6 +33,14 @@ class ConfigRefused(Refusal):
 
 class NodeFailed(Exception):
     """The core raised; its traceback is logged already."""
+
+
+class BegunAgain(Exception):
+    """The others know a later start of this node: it begins again with an incarnation above that."""
+
+    def __init__(self, incarnation: int) -> None:
+        super().__init__(f"a start above incarnation {incarnation} is due")
+        self.incarnation = incarnation
 
 
 class StartRefused(Refusal):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from ckpt_protocol.greeting import seal
 from ckptd.core.events import AskRegister, Event, FenceEnded, RegisterAnswered, RegisterFailed
-from ckptd.runtime.addresses import SocketAddress
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
@@ -41,14 +40,12 @@ class CoreHost:
         self._fencing: dict[str, None] = {}
         self._key = b""
         self._datagrams: Datagrams
-        self._address: Callable[[str], SocketAddress | None]
-        self._ask_back: Callable[[str], None]
+        self._peers: Peers
         self._tell: Callable[[Event], None]
 
     def send_with(self, key: bytes, datagrams: Datagrams, peers: Peers) -> None:
         """Have heartbeats go out sealed with `key`, and questions about peers be asked."""
-        self._key, self._datagrams = key, datagrams
-        self._address, self._ask_back = peers.datagram_address, peers.ask_back
+        self._key, self._datagrams, self._peers = key, datagrams, peers
 
     def serve(self, driver: Driver) -> None:
         """Tell this driver's core how everything ended."""
@@ -61,12 +58,15 @@ class CoreHost:
         self._records.persist(record, number)
 
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
-        address = self._address(node_id)
+        address = self._peers.datagram_address(node_id)
         if address is not None:
             self._datagrams.send(seal(self._key, data), address)
 
     def ask_back(self, node_id: str) -> None:
-        self._ask_back(node_id)
+        self._peers.peerings[node_id].look_again()
+
+    def refuse_peer(self, node_id: str, incarnation: int) -> None:
+        self._peers.peerings[node_id].refuse(incarnation)
 
     def quarantine(self, name: str, content: bytes) -> None:
         self.errands.start(self._write_quarantine(name, content), to_its_end=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ckpt_protocol.bounds import FROM_PEER
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Greeted, parse_refused
+from ckpt_protocol.greeting import Greeted, Refused, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
 from ckptd.runtime.boundary import contained
@@ -27,6 +27,7 @@ class PeerLink(asyncio.Protocol):
         seldom: Seldom,
         buffer_bytes_max: int,
         lost: Callable[["PeerLink"], None],
+        on_refused: Callable[[Refused], None],
     ) -> None:
         self.greeted = greeted
         self._node_id = greeted.node_id
@@ -36,6 +37,7 @@ class PeerLink(asyncio.Protocol):
         self._counts = counts
         self._seldom = seldom
         self._lost = lost
+        self._on_refused = on_refused
         self._silent = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.send = transport.write
@@ -95,7 +97,6 @@ class PeerLink(asyncio.Protocol):
         self._closed.set_result(None)
 
     def _refused(self, frame: Frame) -> None:
-        """It took our greeting and thought better of it: our key, or our name."""
-        why = parse_refused(frame).text
-        self._seldom.warn("peer refused us", f"node {self._node_id} refused us: {why}")
+        """It took our link and thought better of it: it knows a later start of ours."""
+        self._on_refused(parse_refused(frame))
         self._transport.abort()

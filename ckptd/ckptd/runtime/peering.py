@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
-from ckptd.core.events import PeerConnected, PeerLost, PeerRefused
+from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
 from ckptd.runtime.addresses import HostPort, SocketAddress
-from ckptd.runtime.asking_back import Claim, Claims, ask_who, explain
+from ckptd.runtime.asking_back import Claim, Claims, Untaken, ask_who, explain
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.connecting import connect_stream
@@ -31,6 +32,12 @@ from ckptd.runtime.first_exchange import FIRST_EXCHANGE_LIMIT_S, Greeter, new_no
 from ckptd.runtime.logs import Seldom, logger
 from ckptd.runtime.names import look_up
 from ckptd.runtime.peer_link import PeerLink
+
+TAKEN_LIMIT_S: Final = 6.0
+"""How long a peer may take to ask back: a lookup, a connection and an answer."""
+
+REFUSED_BACK_OFF_S: Final = 1.0
+"""How often a peer that refuses us is dialled: what it refuses is seldom mended sooner."""
 
 BACK_OFF_MIN_S: Final = 0.005
 BACK_OFF_MAX_S: Final = 0.25
@@ -84,6 +91,7 @@ class Peering:
         self._met_at: SocketAddress | None = None
         """Where the start of it that we know answered: a refusal elsewhere proves nothing about it."""
         self._nonce = b""
+        self._was_refused = False
         self._claims = Claims()
         self._doubted = False
         self._asked = asyncio.Event()
@@ -112,7 +120,14 @@ class Peering:
         self.resolved = self._met_at = address
         around = self._surroundings
         link = PeerLink(
-            transport, greeted, self._driver, around.counts, self._seldom, around.buffer_bytes_max, self._lost
+            transport,
+            greeted,
+            self._driver,
+            around.counts,
+            self._seldom,
+            around.buffer_bytes_max,
+            self._lost,
+            self._on_refused,
         )
         transport.set_protocol(link)
         self.link = link
@@ -124,18 +139,25 @@ class Peering:
         if rest:
             link.data_received(rest)
 
+    def refuse(self, incarnation: int) -> None:
+        """End the link: we know a later start of this peer, and tell it which."""
+        link = self.link
+        if link is not None:
+            link.send(
+                Refused(
+                    codes.TRY_AGAIN, f"a later start of node {self.node_id!r} is known", incarnation
+                ).frame()
+            )
+            self._unlink()
+            link.end()
+
     def _drop(self) -> None:
         """End the link, if there is one: another takes its place."""
-        old, self.link = self.link, None
-        if old is not None:
-            old.replace()
-            self._since_ns = now_ns()
-            self._driver.peers.pop(self.node_id, None)
-            self._driver.handle(PeerLost(self.node_id))
+        if self.link is not None:
+            self.link.replace()
+            self._unlink()
 
-    def _lost(self, link: PeerLink) -> None:
-        if link is not self.link:
-            return
+    def _unlink(self) -> None:
         self.link = None
         at_ns = now_ns()
         self._lived_ns, self._since_ns = at_ns - self._since_ns, at_ns
@@ -143,6 +165,10 @@ class Peering:
         self._changed.set()
         logger.debug("the link to node %s is lost", self.node_id)
         self._driver.handle(PeerLost(self.node_id))
+
+    def _lost(self, link: PeerLink) -> None:
+        if link is self.link:
+            self._unlink()
 
     def close(self) -> list[asyncio.Future[None]]:
         """End the link; the future is set when what was written has gone out."""
@@ -182,10 +208,11 @@ class Peering:
             if self.link is not None:
                 continue
             if not self.dials:
-                lost_s = (now_ns() - self._since_ns) / 1e9
                 await self._pause(
-                    self._surroundings.heartbeat_s if lost_s < PROBE_BACK_OFF_S else PROBE_BACK_OFF_S
+                    PROBE_BACK_OFF_S if self._is_long_lost() else self._surroundings.heartbeat_s
                 )
+            elif self._was_refused:
+                await self._pause(REFUSED_BACK_OFF_S)
             elif not reached:
                 await self._pause(back_off_s)
                 back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
@@ -196,8 +223,16 @@ class Peering:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
+    def _is_long_lost(self) -> bool:
+        return now_ns() - self._since_ns >= PROBE_BACK_OFF_S * 1e9
+
     async def _attempt(self) -> bool:
-        """Dial or probe once; whether the peer (or something in its place) was reached."""
+        """Dial or probe once; whether the peer (or something in its place) was reached.
+
+        Who waits for the peer to dial only probes at first: a refusal has to be seen at once. Later it
+        says who it is, too, and hears why the peer does not dial.
+        """
+        self._was_refused = False
         address = self.resolved
         try:
             if address is None:
@@ -208,7 +243,7 @@ class Peering:
         except OSError as error:
             logger.debug("node %s at %s cannot be reached: %s", self.node_id, self.address, error)
         else:
-            if not self.dials:
+            if not self.dials and not self._is_long_lost():
                 # A reset leaves no connection in TIME_WAIT behind for each probe.
                 with contextlib.closing(sock), contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -228,11 +263,25 @@ class Peering:
         try:
             return await look_up(self.address, self._family)
         except OSError as error:
-            self._seldom.warn(
-                f"name of {self.node_id}",
-                f"node {self.node_id}: {self.address.host} has no address: {error.strerror or error}",
-            )
+            text = f"{self.address.host} has no address: {error.strerror or error}"
+            self._tell_trouble(codes.TRY_AGAIN, text)
+            self._seldom.warn(f"name of {self.node_id}", f"node {self.node_id}: {text}")
             return self.resolved
+
+    def _tell_trouble(self, code: int, text: str) -> None:
+        self._driver.handle(PeerTrouble(self.node_id, code, text))
+
+    def _on_refused(self, refused: Refused) -> None:
+        """The peer, or what is at its address, does not take this node for what it says it is."""
+        if refused.incarnation:
+            self._driver.handle(Outranked(self.node_id, refused.incarnation))
+        elif refused.code != codes.BAD_OPERATION:  # (It dials us, not the other way round.)
+            self._was_refused = refused.code != codes.TRY_AGAIN
+            self._tell_trouble(refused.code, refused.text)
+            self._seldom.warn(
+                f"refused by {self.node_id}",
+                f"node {self.node_id} at {self.address} refused us: {refused.text}",
+            )
 
     async def _greet(self, sock: socket.socket, address: SocketAddress) -> bool:
         opened = self._surroundings.opened
@@ -240,40 +289,33 @@ class Peering:
         self._nonce = new_nonce()
         opened[self._nonce] = None
 
-        def taken(transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-            self._taken(transport, greeted, rest, address)
-
-        greeter = Greeter(self._identity, ROLE_PEER, taken, nonce=self._nonce)
+        held: list[Untaken] = []
+        greeter = Greeter(
+            self._identity,
+            ROLE_PEER,
+            lambda *connection: held.append(Untaken(*connection)),
+            nonce=self._nonce,
+        )
         try:
             async with asyncio.timeout(FIRST_EXCHANGE_LIMIT_S):
                 await asyncio.get_running_loop().create_connection(lambda: greeter, sock=sock)
-                await greeter.outcome
-        except (Refused, FrameError) as error:
-            self._seldom.warn(
-                f"greeting {self.node_id}",
-                f"node {self.node_id} at {self.address} is not in our cluster: {error}",
-            )
-            return False
+                greeted = await greeter.outcome
+            if greeted.node_id != self.node_id:
+                raise Refused(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
+            async with asyncio.timeout(TAKEN_LIMIT_S):
+                await held[0].outcome
+            self._connect(held[0].transport, greeted, held[0].rest, address)
+        except Refused as error:
+            self._on_refused(error)
+        except FrameError as error:
+            self._on_refused(Refused(codes.ACCESS, f"it is no ckptd: {error}"))
         except OSError as error:
             logger.debug("node %s at %s: %s", self.node_id, self.address, error)
-            return False
-        except Exception as error:
-            contained(self._surroundings.counts, self._seldom, f"the greeting of node {self.node_id}", error)
-            return False
         finally:
             greeter.give_up()
+            if held and self.link is None:
+                held[0].transport.abort()
         return self.link is not None
-
-    def _taken(
-        self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
-    ) -> None:
-        if greeted.node_id == self.node_id:
-            self._connect(transport, greeted, rest, address)
-            return
-        transport.abort()
-        self._seldom.warn(
-            f"greeting {self.node_id}", f"{self.address} is node {greeted.node_id!r}, not {self.node_id!r}"
-        )
 
     # -- who is there
 
@@ -298,13 +340,31 @@ class Peering:
         if claim.transport.is_closing():
             return
         refused = explain(self.node_id, self.address, claim.greeted, found)
-        if refused is None and address is not None:
-            self._connect(claim.transport, claim.greeted, claim.rest, address)
-            claim.transport.resume_reading()
-        elif refused is not None:
+        if refused is not None or address is None:
+            refused = refused or Refused(codes.TRY_AGAIN, f"{self.address.host} has no address")
             self._surroundings.counts.refused += 1
             self._seldom.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
+            self._tell_trouble(
+                codes.ACCESS, f"a connection that says that it is this node was refused: {refused.text}"
+            )
             claim.refuse(refused)
+        elif self.dials:
+            self._be_called(claim)
+        else:
+            claim.take()
+            self._connect(claim.transport, claim.greeted, claim.rest, address)
+            claim.transport.resume_reading()
+
+    def _be_called(self, claim: Claim) -> None:
+        """The peer waits for us to dial, and has no link: then ours, if we believe in one, leads nowhere."""
+        me = self._identity.node_id
+        claim.refuse(
+            Refused(codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round")
+        )
+        if self.link is not None and now_ns() - self._since_ns >= STEADY_NS:
+            logger.warning("the link to node %s is half open, and made anew", self.node_id)
+            self._drop()
+        self._changed.set()
 
     async def _look_again(self) -> None:
         if self.link is None:
@@ -315,9 +375,8 @@ class Peering:
         other = isinstance(found, Greeted) and found.node_id == self.node_id
         if other and found.incarnation != link.greeted.incarnation and self.link is link:  # type: ignore[union-attr]
             logger.warning("another start of node %s answers at %s", self.node_id, self.address)
-            self._drop()
             self.resolved = None
-            self._changed.set()
+            self._drop()
 
     async def _ask_there(self, about: bytes = b"") -> tuple[SocketAddress | None, Greeted | Exception]:
         """Who answers at the peer's address as it is now, and where that is."""

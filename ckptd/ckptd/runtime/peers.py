@@ -4,6 +4,7 @@ import asyncio
 
 from ckpt_protocol import codes
 from ckpt_protocol.greeting import Greeted, Refused
+from ckptd.core.events import PeerTrouble
 from ckptd.runtime.addresses import HostPort, SocketAddress
 from ckptd.runtime.peering import Peering, Surroundings
 
@@ -17,21 +18,22 @@ class Peers:
         }
         self.opened = surroundings.opened
         self._node_id = surroundings.identity.node_id
+        self._tell = surroundings.driver.handle
 
     def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         """Take a connection that claims to be a peer's; it counts once that is known. Raises: Refused."""
         me, node_id = self._node_id, greeted.node_id
         peering = self.peerings.get(node_id)
         if peering is None:
-            raise Refused(codes.ACCESS, f"node {node_id!r} is no configured peer of node {me!r}")
-        if peering.dials:
-            # One link per pair: two that cross would replace each other for ever.
-            raise Refused(codes.BAD_OPERATION, f"node {me!r} dials node {node_id!r}, not the other way round")
+            self._tell(
+                PeerTrouble(node_id, codes.ACCESS, f"it connects, and is not among the peers of node {me!r}")
+            )
+            raise Refused(
+                codes.ACCESS,
+                f"node {node_id!r} is not among the peers of node {me!r}: give all nodes the same peers, or "
+                "correct the node id",
+            )
         peering.claim(transport, greeted, rest)
-
-    def ask_back(self, node_id: str) -> None:
-        """Ask at a peer's address who is there (`AskBack`)."""
-        self.peerings[node_id].look_again()
 
     def datagram_address(self, node_id: str) -> SocketAddress | None:
         """Where a peer's heartbeats go; None while its name has no address."""

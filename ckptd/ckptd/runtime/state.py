@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Final, Literal
 
+from ckpt_protocol.limits import INCARNATION_MAX
 from ckptd.runtime.errors import StartRefused
 
 _RECORD_MAGIC: Final = b"ckptd record 1\n"
@@ -31,8 +32,15 @@ class QuarantineFull(Exception):
 class StateDirectory:
     """An open, locked state directory. Close it when the node has ended."""
 
-    def __init__(self, path: Path, cluster: str, node_id: str, quarantine_bytes_max: int = 2**30) -> None:
-        """Create the directory where it is missing, lock it, and begin a new incarnation.
+    def __init__(
+        self,
+        path: Path,
+        cluster: str,
+        node_id: str,
+        quarantine_bytes_max: int = 2**30,
+        later_than: int = 0,
+    ) -> None:
+        """Create the directory where it is missing, lock it, and begin an incarnation above `later_than`.
 
         Raises: StartRefused.
         """
@@ -44,7 +52,7 @@ class StateDirectory:
             self._lock = self._take_lock()
             try:
                 self._check_space()
-                self.incarnation = self._begin_incarnation(cluster, node_id)
+                self.incarnation = self._begin_incarnation(cluster, node_id, later_than)
                 self.record = self._read_record()
             except BaseException:
                 os.close(self._lock)
@@ -115,7 +123,7 @@ class StateDirectory:
         finally:
             probe.unlink(missing_ok=True)
 
-    def _begin_incarnation(self, cluster: str, node_id: str) -> int:
+    def _begin_incarnation(self, cluster: str, node_id: str, later_than: int) -> int:
         """A number above every earlier one of this node, even where the wall clock was set back."""
         last = 0
         with contextlib.suppress(FileNotFoundError):
@@ -129,7 +137,11 @@ class StateDirectory:
                 raise StartRefused(
                     f"the state directory {self.path} is that of node {owner[1]!r} of cluster {owner[0]!r}"
                 )
-        incarnation = max(last + 1, time.time_ns())
+        incarnation = max(last, later_than, time.time_ns() - 1) + 1
+        if incarnation > INCARNATION_MAX:
+            raise StartRefused(
+                f"{self.path / 'node.json'} or another node knows the last possible start of this one"
+            )
         content = json.dumps({"cluster": cluster, "node_id": node_id, "incarnation": incarnation})
         self._replace("node.json", content.encode())
         return incarnation

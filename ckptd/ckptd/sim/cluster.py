@@ -31,6 +31,9 @@ LEFT_FOR_NS = 50 * MILLISECOND_NS
 RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
 """A supervisor starts a process again that ended by its own fault."""
 
+BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
+"""A node that begins again by itself is back after about this."""
+
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a hook has cut is switched on again within this."""
 
@@ -142,6 +145,18 @@ class Cluster:
 
     def ask_back(self, sender: str, node_id: str) -> None:
         self.network.ask_back(sender, node_id)
+
+    def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
+        self.network.refuse(sender, node_id, incarnation)
+
+    def begin_again(self, node_id: str, incarnation: int) -> None:
+        host = self.machines[node_id]
+        self.world.say(f"{node_id} begins again")
+        host.stop()
+        self.network.process_gone(node_id, orderly=True)
+        self.client_links.process_gone(node_id, machine_too=False)
+        host.kept_incarnation = incarnation
+        self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))
 
     def close_peer(self, sender: str, node_id: str) -> None:
         self.network.close(sender, node_id)

@@ -50,6 +50,12 @@ class Outside(Protocol):
     def ask_back(self, sender: str, node_id: str) -> None:
         """Ask at a peer's address who is there."""
 
+    def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
+        """End the link to a peer, and tell it of its later start."""
+
+    def begin_again(self, node_id: str, incarnation: int) -> None:
+        """The process ends by itself and starts again above this incarnation."""
+
     def close_peer(self, sender: str, node_id: str) -> None:
         """End the link to a peer."""
 
@@ -98,6 +104,9 @@ class Host:
         self.powered = True
         self.paused = False
         self.incarnation = 0
+        self.starts = 0
+        self.kept_incarnation = 0
+        """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
         self.crash_after: Callable[[list[Effect]], int] | None = None
         self.on_crash_amid: Callable[[], None] = lambda: None
@@ -131,7 +140,9 @@ class Host:
         assert self.node is None, self.node_id
         self.powered = True
         self.paused = False
-        self.incarnation += 1
+        self.starts += 1
+        # No two starts have one incarnation; one whose disk was lost may have a lower one than before.
+        self.kept_incarnation = self.incarnation = max(self.starts, self.kept_incarnation + 1)
         self.crash_after = None
         self._inbox.clear()
         self._idle_wakes = 0
@@ -259,6 +270,10 @@ class Host:
                 self.outside.send_peer(self.node_id, node_id, data)
             case events.SendHeartbeat(node_id, data):
                 self.outside.send_heartbeat(self.node_id, node_id, data)
+            case events.RefusePeer(node_id, incarnation):
+                self.outside.refuse_peer(self.node_id, node_id, incarnation)
+            case events.BeginAgain(incarnation):
+                self.outside.begin_again(self.node_id, incarnation)
             case events.AskBack(node_id):
                 self.outside.ask_back(self.node_id, node_id)
             case events.SendClient(link, data):

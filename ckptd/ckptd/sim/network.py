@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
-from ckptd.core.events import HeartbeatReceived, PeerConnected, PeerLost, PeerReceived, PeerRefused
+from ckptd.core.events import (
+    HeartbeatReceived,
+    Outranked,
+    PeerConnected,
+    PeerLost,
+    PeerReceived,
+    PeerRefused,
+)
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.host import Host
 from ckptd.sim.world import World
@@ -166,6 +173,19 @@ class Network:
         if link is not None:
             self._push(link, (node_id, peer), None)
             self.lose(node_id, peer, link)
+
+    def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
+        """A node ends its link to a peer, and its last word is that it knows a later start of that."""
+        link = self.ends.get((node_id, peer))
+        if link is not None:
+            asked = self.hosts[peer].incarnation
+
+            def told() -> None:
+                if self.hosts[peer].incarnation == asked and not self.is_cut((node_id, peer)):
+                    self.hosts[peer].deliver(Outranked(node_id, incarnation))
+
+            self.world.after(self.delay_ns((node_id, peer)), told)
+            self.close(node_id, peer)
 
     def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
         self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
