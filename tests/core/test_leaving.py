@@ -15,7 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import decode_datagram
 from ckpt_protocol.messages import Kind
-from ckptd.core.events import HeartbeatReceived, SendHeartbeat
+from ckptd.core.events import HeartbeatReceived, PeerLost, SendHeartbeat
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
 
@@ -418,3 +418,39 @@ def test_both_of_two_members_may_leave_while_a_third_is_about_to_be_admitted() -
     cluster.restart("b")
     cluster.check()
     assert cluster.contents("c") == {b"k": b"v"}
+
+
+def test_a_link_that_only_one_end_believes_in_is_made_anew_beside_a_node_that_leaves() -> None:
+    """Seed 158 with orderly restarts: b waited for a, which was back and never admitted; b left with everything.
+
+    a believed in a link that b had lost. Such a link was looked at only where its peer did not leave.
+    """
+    cluster = two_nodes(session_grace_ns=60 * 10**9)
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.leave("a")
+    cluster.run(100)
+    cluster.leave("b")
+    cluster.run(100)
+    cluster.restart("a")
+    cluster.run(0.2)
+    link = cluster.ends.pop(("b", "a"))
+    cluster.deliver("b", PeerLost("a"))
+    cluster.run(3_000)
+    assert ("a", "b") not in cluster.ends or cluster.ends["a", "b"] is not link
+    cluster.until(lambda: "b" in cluster.left)
+    assert cluster.last_copies == []
+
+
+def test_a_node_that_leaves_and_was_left_out_is_admitted_once_more_so_that_it_can_hand_over() -> None:
+    """Seed 534 with orderly restarts: it named data as lost that the others had, and kept what only it had."""
+    cluster = nodes("abc", replicas=1, session_grace_ns=60 * 10**9)
+    cluster.client("c").open().write(b"k", b"v")
+    cluster.cut("c", "ab")
+    cluster.until(lambda: "c" not in cluster.node("a").view.members)  # type: ignore[union-attr]
+    cluster.leave("c")
+    cluster.run(500)
+    cluster.heal()
+    cluster.until(lambda: "c" in cluster.left)
+    assert cluster.last_copies == []
+    holder = cluster.in_sync("a")[0]
+    assert holder in "ab" and cluster.contents(holder) == {b"k": b"v"}

@@ -167,7 +167,7 @@ class Candidates:
         """These, and who may join them: a node that all of them hear and have links to, and it them."""
         joined = dict(wanted)
         for peer in self.newcomers():
-            if peer.node_id in not_now or peer.node_id in joined or peer.leaving or peer.disk_fails:
+            if peer.node_id in not_now or peer.node_id in joined or peer.disk_fails:
                 continue
             if self._is_quiet(peer) or self._is_kept_out(peer):
                 continue

@@ -320,7 +320,7 @@ class Heartbeats:
         """
         context = self.context
         me, us = context.node_id, context.incarnation
-        says_so = peer.knows_us != us or (peer.hears.get(me) == us and not peer.leaving)
+        says_so = peer.knows_us != us or (peer.hears.get(me) == us and not peer.left)
         if not peer.connected or not says_so or peer.linked.get(me) == us:
             peer.unlinked_ns = NEVER_NS
         elif peer.unlinked_ns == NEVER_NS:

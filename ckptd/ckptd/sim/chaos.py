@@ -135,9 +135,19 @@ class Chaos:
                 faults.end_later(drawn_ns or self._either_ns(), lambda: faults.resume(node_id))
             case "collector-stall":
                 faults.stall(node_id, between(STALL_MIN_NS, STALL_MAX_NS))
+            case "roll":
+                self._roll()
+            case "roll-at-once":
+                faults.roll_at_once({each: self._away_ns(0) for each in self.cluster.hosts})
             case "leave" if node_id in self.cluster.hosts:
                 faults.leave(node_id)
                 faults.end_later(self._long_ns(), lambda: faults.restart(node_id))
+
+    def _roll(self) -> None:
+        """Every node in turn, or some; the pauses are drawn once, as a script has them."""
+        nodes = self.world.random.sample(list(self.cluster.hosts), len(self.cluster.hosts))
+        pause_ns = self.world.random.choice((0, 3, 30, 300)) * MILLISECOND_NS
+        self.faults.roll([(node_id, pause_ns, self._away_ns(0)) for node_id in nodes])
 
     def _do_between(self, kind: str, node_id: str, peer: str) -> None:
         faults = self.faults

@@ -184,6 +184,7 @@ class Cluster:
         self.machines[node_id].stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
+        self.faults.on_left(node_id)
         if self.faults.healed:
             self.world.after(LEFT_FOR_NS, lambda: self.faults.restart(node_id))
 
@@ -192,6 +193,7 @@ class Cluster:
         self.machines[node_id].stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
+        self.faults.on_left(node_id)
         self.world.after(RESTARTED_AFTER_NS, lambda: self.faults.restart(node_id))
 
     def handled(self, node_id: str, event: Event) -> None:

@@ -1,5 +1,6 @@
 """Faults: what can go wrong, and how each is put right again. When and where is drawn in `chaos`."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ class Faults:
         self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
         self.forgetful: str | None = None
+        self.rolling: deque[tuple[str, int, int]] = deque()
+        self.away_ns: dict[str, int] = {}
 
     def end_later(self, delay_ns: int, undo: Callable[[], None]) -> None:
         """Undo a fault after so long, or when everything is healed."""
@@ -71,6 +74,8 @@ class Faults:
         if not host.running:
             return
         self.world.say(f"fault: {node_id} crashes (incarnation {host.incarnation})")
+        self.away_ns.pop(node_id, None)
+        self.cluster.watch.leaves.note_crash()
         host.stop()
         self.network.process_gone(node_id, orderly=False)
         self.cluster.client_links.process_gone(node_id, machine_too=False)
@@ -120,6 +125,8 @@ class Faults:
         if not host.powered:
             return
         self.world.say(f"fault: {node_id} loses power (incarnation {host.incarnation})")
+        self.away_ns.pop(node_id, None)
+        self.cluster.watch.leaves.note_crash()
         host.stop()
         host.powered = False
         host.clock = new_clock(self.world)
@@ -176,6 +183,44 @@ class Faults:
                 self.restart(node_id)
 
         self.world.after(LEAVE_LIMIT_NS, kill)
+
+    # -- orderly restarts
+
+    def roll(self, steps: list[tuple[str, int, int]]) -> None:
+        """Restart nodes one after the other: a pause after the last one has ended, and so long away.
+
+        Nobody looks in between whether the one before is back.
+        """
+        if not self.rolling and not self.away_ns:
+            self.rolling = deque(steps)
+            self._roll_next()
+
+    def _roll_next(self) -> None:
+        if self.rolling:
+            node_id, pause_ns, away_ns = self.rolling.popleft()
+            self.world.after(pause_ns, lambda: self._roll_one(node_id, away_ns))
+
+    def _roll_one(self, node_id: str, away_ns: int) -> None:
+        if self.healed or not self.cluster.machines[node_id].running:
+            self.rolling.clear()
+            return
+        self.away_ns[node_id] = away_ns
+        self.leave(node_id)
+
+    def roll_at_once(self, away_ns: dict[str, int]) -> None:
+        """Tell all of these nodes to leave at one time; each is started again so long after it has ended."""
+        if self.rolling or self.away_ns or not all(self.cluster.machines[n].running for n in away_ns):
+            return
+        self.away_ns = dict(away_ns)
+        for node_id in away_ns:
+            self.leave(node_id)
+
+    def on_left(self, node_id: str) -> None:
+        """A node that was told to leave has ended."""
+        away_ns = self.away_ns.pop(node_id, -1)
+        if away_ns >= 0:
+            self.world.after(away_ns, lambda: self.restart(node_id))
+            self._roll_next()
 
     # -- disks and the register
 

@@ -13,6 +13,7 @@ from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory, Do
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import Installation
+from ckptd.core.leaving import Leaving
 from ckptd.core.majority import MajorityArbiter
 from ckptd.core.membership import Membership
 from ckptd.core.record import NO_BALLOT, Disk, Record
@@ -216,6 +217,13 @@ def _(patch: Patch) -> None:
 @mutant("retention never ends", "a checkpoint goes when its retention is over")
 def _(patch: Patch) -> None:
     patch(Directory, "expires_ns", lambda directory, entry: None)
+
+
+@mutant(
+    "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
+)
+def _(patch: Patch) -> None:
+    patch(Leaving, "_is_expected", lambda leaving, entry, staying: False)
 
 
 @mutant("retention ends early", "retention travels as remaining time")

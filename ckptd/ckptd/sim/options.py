@@ -57,6 +57,12 @@ TRACKING: Final = 0.3
 HOSTILE: Final = 0.2
 """How many simulations have a hostile client beside the others."""
 
+ROLLING: Final = 0.05
+"""How many simulations have nothing but orderly restarts."""
+
+ORDERLY_KINDS: Final = ("roll", "roll-at-once")
+"""What there is only in those."""
+
 EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
 """The actions that a seed's clients may prefer: each is rare enough else to hide what it would show."""
 
@@ -138,6 +144,8 @@ class Options:
     """How long a process that died is away at most; -1: as long as other faults."""
     slow_factor: int = 1
     """How many times slower one node's links are while faults come."""
+    orderly: bool = False
+    """Whether nodes only leave in order and come back in time: then nothing at all may be lost by it."""
     tracking: bool = False
     """Whether standbys track what clients have open."""
     hostile: bool = False
@@ -243,6 +251,8 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
     drawn = _draw_evenly(seed, random)
     names = list(PROFILES)
     profile = random.choices(names, [PROFILES[name][0] for name in names])[0]
+    if voting.nodes > 1 and Random(f"rolling {seed}").random() < ROLLING:
+        profile = "rolling"
     drawn = PROFILES[profile][1](drawn, random)
     drawn = replace(
         drawn,
@@ -260,9 +270,10 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
     shape = shape or ("" if nodes else _draw_shape(seed))
     turns = Random(f"turns {seed}")  # (Drawn by itself: the other seeds stay what they were.)
     if shape:
-        drawn = replace(SHAPES[shape](drawn, Random(f"shaped {seed}")), profile=shape)
+        shaped = SHAPES[shape](replace(drawn, orderly=False), Random(f"shaped {seed}"))
+        drawn = replace(shaped, profile=shape)
         drawn = replace(drawn, clients=clients or drawn.clients)
-    elif turns.random() < SHORT_TURNS:
+    elif turns.random() < SHORT_TURNS and not drawn.orderly:
         drawn = short_turns(drawn, turns)
     return _within_promise(drawn)
 
@@ -283,7 +294,8 @@ def _within_promise(options: Options) -> Options:
     }
     weights = {kind: w for kind, w in options.fault_weights.items() if w and not impossible.get(kind)}
     if options.on_silent_peer == "promote":
-        weights = {kind: w for kind, w in weights.items() if kind in ONE_SIDED} or {"crash-process": 1}
+        one_sided = (*ONE_SIDED, *ORDERLY_KINDS)
+        weights = {kind: w for kind, w in weights.items() if kind in one_sided} or {"crash-process": 1}
         # Leases that are short beside a loss of many datagrams would make two sides as well.
         options = replace(options, slow_factor=1, datagram_loss=min(options.datagram_loss, 0.02))
     return replace(options, fault_weights=weights or {"crash-process": 1})

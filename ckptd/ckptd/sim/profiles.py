@@ -283,6 +283,21 @@ def short_turns(options: "Options", random: Random) -> "Options":
     )
 
 
+def rolling(options: "Options", random: Random) -> "Options":
+    """Nodes that are restarted in order, one by one or all at once; each is back within `leave_ns`."""
+    return replace(
+        options,
+        orderly=True,
+        fault_every_ns=random.choice((100, 400, 1000)) * MILLISECOND_NS,
+        fault_weights={"roll": 3, "roll-at-once": 1, "break-client": 1},
+        faults_overlap=True,
+        datagram_loss=random.choice((0.0, 0.02)),
+        call_ns=10 * SECOND_NS,
+        session_grace_ns=10 * SECOND_NS,
+        restart_max_ns=random.choice((1, 20, 200, 1200)) * MILLISECOND_NS,
+    )
+
+
 PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "any": (8, any_mix),
     "contended": (2, contended),
@@ -298,5 +313,6 @@ PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "rivals": (3, rivals),
     "split": (6, split),
     "stuck links": (4, stuck_links),
+    "rolling": (0, rolling),  # Drawn beside the others, so that their seeds stay what they are.
 }
 """By name: how often it is drawn, and what it changes."""

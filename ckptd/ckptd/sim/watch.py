@@ -22,6 +22,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.section import SectionTable
 from ckptd.core.view import Member
 from ckptd.sim.host import Host
+from ckptd.sim.watch_leaves import LeaveWatch
 from ckptd.sim.watch_views import ViewWatch
 from ckptd.sim.world import Violation, World
 
@@ -45,6 +46,7 @@ class Watch:
         self.world = world
         self.hosts = hosts
         self.views = ViewWatch(world, hosts)
+        self.leaves = LeaveWatch(world, hosts)
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
         self._ordered: dict[int, int] = {}
@@ -78,6 +80,7 @@ class Watch:
         node = host.node
         assert node is not None
         self.views.after_event(node_id, node)
+        self.leaves.after_event(host, node)
         self._check_let_go(node)
         serving = node.serving(host.local_ns)
         rivals: list[Clocked] | None = None

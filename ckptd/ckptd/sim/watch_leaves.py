@@ -1,0 +1,66 @@
+"""The watch over nodes that leave: nothing is lost that SIGTERM could save.
+
+It looks at the moment at which a node says that it serves no more. What that node does not name as lost must
+be with another node that runs and stays. Where nodes only leave in order, and come back in time
+(`Options.orderly`), no node may name anything.
+"""
+
+from typing import Final
+
+from ckptd.core.directory import Entry
+from ckptd.core.node import Node
+from ckptd.sim.host import Host
+from ckptd.sim.world import Violation, World
+
+RULE: Final = "nothing is lost that SIGTERM could save"
+
+
+class LeaveWatch:
+    """`crashed_ns`: when a process died last in another way; a node that leaves may not know of it yet."""
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.crashed_ns = -(2**62)
+        self._left: set[tuple[str, int]] = set()
+
+    def note_crash(self) -> None:
+        """A process died without having been told to leave."""
+        self.crashed_ns = self.world.now_ns
+
+    def after_event(self, host: Host, node: Node) -> None:
+        """Check a node that has just said that it has left. Raises: Violation."""
+        start = (host.node_id, host.incarnation)
+        if not node.heartbeats.left or start in self._left:
+            return
+        self._left.add(start)
+        leaving = node.leaving
+        taken = [*leaving.last_copy, *leaving.alone]
+        if self.world.options.orderly and len(self.hosts) > 1:
+            self._check_takes_nothing(node, taken)
+        options = self.world.options
+        if self.world.now_ns - self.crashed_ns < options.grace_ns + 2 * options.lease_ns:
+            return
+        for entry in node.directory.checkpoints.values():
+            if entry.creation_id not in taken and entry.replicas.get(host.node_id):
+                self._check_held_elsewhere(node, entry)
+
+    def _check_takes_nothing(self, node: Node, taken: list[int]) -> None:
+        for creation_id in taken:
+            entry = node.directory.checkpoints[creation_id]
+            if not entry.attributes.collocated:
+                text = f"{node.context.node_id} takes {entry.name!r} with it, though the others come back"
+                raise Violation(RULE, text)
+
+    def _check_held_elsewhere(self, node: Node, entry: Entry) -> None:
+        mine = node.replicas.get(entry.creation_id)
+        if mine is None or mine.log.committed_seq < mine.log.seq:
+            return  # Its time was over before all was acknowledged.
+        for other in self.hosts.values():
+            if other.node is None or other.node is node or other.node.heartbeats.left:
+                continue
+            its = other.node.replicas.get(entry.creation_id)
+            if its is not None and its.complete and its.log.is_prefix(mine.log.epoch, mine.log.seq):
+                return
+        me, name = node.context.node_id, f"{entry.name!r} ({entry.creation_id:x})"
+        raise Violation(RULE, f"{me} leaves, and nobody else holds {name}")
