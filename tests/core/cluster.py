@@ -161,13 +161,18 @@ class Cluster(Network):
             return
         for effect in effects:
             self.carry_out(node_id, effect)
-        if host.node is not None and host.node.turn_due and not host.turn_asked:
-            host.turn_asked = True
-            self.after(TURN_NS, partial(self._take_turn, node_id, host.incarnation))
+        self.look_at_turns(node_id)
         clocked = [(node, self.now_ns) for node in self.running()]
         for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
             wrong = two_actives(creation_id, clocked)
             assert self.may_have_two_actives or not wrong, wrong
+
+    def look_at_turns(self, node_id: str) -> None:
+        """Give a core that has work left its next turn, a little later."""
+        host = self.hosts[node_id]
+        if host.node is not None and host.node.turn_due and not host.turn_asked:
+            host.turn_asked = True
+            self.after(TURN_NS, partial(self._take_turn, node_id, host.incarnation))
 
     def _take_turn(self, node_id: str, incarnation: int) -> None:
         host = self.hosts[node_id]

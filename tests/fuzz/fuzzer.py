@@ -222,6 +222,7 @@ class Fuzzer:
         assert sender == PEER or out <= SENT_BYTES_MAX, f"sent {out} bytes"
         for effect in effects:
             place.cluster.carry_out(place.target, effect)
+        place.cluster.look_at_turns(place.target)
 
     def _look_after(self, place: Place, name: str, sender: str, sent: list[Frame], seed: int) -> None:
         cluster = place.cluster
