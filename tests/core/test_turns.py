@@ -8,7 +8,12 @@ from tests.core.cluster import nodes, three_nodes
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.constants import (
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_SECTIONS_CORRUPTED,
+    SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+)
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.events import ClientCongested, ClientDrained, ClientLost, ClientReceived, TurnCame
@@ -338,3 +343,98 @@ def test_the_turns_of_a_recording_are_its_events() -> None:
         return seen
 
     assert run() == run()
+
+
+# -- long requests
+
+
+def iterated(table: Opened, *fields: Any) -> list[list[Any]]:
+    """Every page that an iteration gets."""
+    pages, after = [], None
+    while True:
+        chosen, expiration_ns, limit = fields
+        answer = table.call(Kind.ITERATE, chosen, expiration_ns, after, False, limit)
+        assert answer.code == OK, answer
+        page, after = answer.payload
+        pages.append([row[0] for row in page])
+        if after is None:
+            return pages
+
+
+def test_an_iteration_looks_at_a_bounded_number_of_sections_in_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A selection that few of many sections match was one event, however many there were."""
+    monkeypatch.setattr("ckptd.core.replica.EXAMINED_MAX", 10)
+    cluster = nodes("a", work_per_turn=40, work_per_link=20)
+    table = cluster.client("a").open(sections_max=1000)
+    far_ns = 4 * 10**18
+    rare = [b"%03d" % number for number in range(0, 200, 67)]
+    table.update(*([Op.PUT, b"%03d" % n, b"", far_ns if b"%03d" % n in rare else None] for n in range(200)))
+    metered = Metered(cluster.node("a"))
+    for limit in (None, 1, 2):
+        pages = iterated(table, SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME, far_ns, limit)
+        assert [section_id for page in pages for section_id in page] == rare
+        assert all(pages[:-1])
+    assert metered.turns >= 3 * 200 // 40
+    assert metered.worst <= 40 + FRAME_WORK + 10
+    assert [i for page in iterated(table, SA_CKPT_SECTIONS_ANY, 0, None) for i in page] == [
+        b"%03d" % number for number in range(200)
+    ]
+
+
+@pytest.mark.parametrize("flags", [1, SA_CKPT_WR_ACTIVE_REPLICA])
+def test_an_iteration_by_way_of_another_node_goes_on_there_in_turns(
+    flags: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckptd.core.replica.EXAMINED_MAX", 10)
+    cluster = three_nodes(work_per_turn=40, work_per_link=20)
+    table = cluster.client("a").open(flags=flags, sections_max=1000)
+    table.update(*([Op.PUT, b"%03d" % number, b"", None] for number in range(200)))
+    other = cluster.client("b").open_existing()
+    assert [i for page in iterated(other, SA_CKPT_SECTIONS_ANY, 0, None) for i in page] == [
+        b"%03d" % number for number in range(200)
+    ]
+    assert iterated(other, SA_CKPT_SECTIONS_CORRUPTED, 0, None) == [[]]
+    for node_id in "abc":
+        assert cluster.node(node_id).turns.lanes == {}
+    cluster.check()
+
+
+def test_an_iteration_shows_what_is_committed_while_sections_come_and_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ckptd.core.replica.EXAMINED_MAX", 10)
+    cluster = three_nodes()
+    table = cluster.client("a").open(sections_max=1000)
+    table.update(*([Op.PUT, b"%03d" % number, b"", None] for number in range(0, 100, 2)))
+    for node_id in "bc":
+        cluster.hold("a", node_id)
+    deleted = table.begin(Kind.UPDATE, [Op.DELETE, b"010"], [Op.PUT, b"011", b"", None])
+    cluster.run(1)
+    seen = [i for page in iterated(table, SA_CKPT_SECTIONS_ANY, 0, 7) for i in page]
+    assert seen == [b"%03d" % number for number in range(0, 100, 2)]
+    for node_id in "bc":
+        cluster.release("a", node_id)
+    cluster.until(lambda: deleted.answers)
+    seen = [i for page in iterated(table, SA_CKPT_SECTIONS_ANY, 0, 7) for i in page]
+    assert seen == sorted({*seen, b"011"} - {b"010"})
+    cluster.check()
+
+
+def test_many_trackers_of_one_checkpoint_are_told_in_turns() -> None:
+    cluster = three_nodes(work_per_turn=200, work_per_link=100)
+    table = cluster.client("a").open()
+    trackers = [cluster.client("a").open_existing() for _ in range(30)]
+    waiting = []
+    for tracker in trackers:
+        sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+        waiting.append(tracker.begin(Kind.TRACK, sequence, tenure))
+    cluster.run(1)
+    metered = Metered(cluster.node("a"))
+    table.write(b"k", b"v")
+    cluster.until(lambda: all(call.answers for call in waiting))
+    assert all([row[2] for row in call.answers[0].payload[1]] == [b"k"] for call in waiting)
+    assert metered.worst <= 300
+    assert metered.turns >= 3
+    cluster.check()

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
 from ckpt_protocol.requests import (
     Elements,
+    Iterate,
     parse_iterate,
     parse_nothing,
     parse_of_handle,
@@ -80,7 +82,7 @@ class Requests:
         self.draining = False
         self.crowded = False
         self.turns: Turns
-        self.tracks = Tracks(context, self.answer, self.dispatch)
+        self.tracks = Tracks(context, self.answer, self._go_on)
         self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
 
     # -- going
@@ -229,7 +231,12 @@ class Requests:
             if request.kind == Kind.READ:
                 body = replica.read(_elements(request))
             elif request.kind == Kind.ITERATE:
-                body = replica.iterate(parse_iterate(request.body))
+                page = replica.iterate(parse_iterate(request.body))
+                if isinstance(page, Iterate):
+                    request.body = pack_body(list(page))  # The rest of it, once others had their turn.
+                    self.turns.put_back([request])
+                    return
+                body = page
             else:
                 parse_nothing(request.kind, request.body)
                 body = self._status(entry, replica)
@@ -448,11 +455,7 @@ class Requests:
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
             going = [request for request in held.values() if not self._is_over(request)]
-            if len(going) > AGAIN_AT_ONCE_MAX:
-                self.turns.put_back(going)
-            else:
-                for request in going:
-                    self.dispatch(request)
+            self._go_on(going)
         if self.early_queries and self.context.serving():
             early_queries, self.early_queries = self.early_queries, []
             for node_id, frame in early_queries:
@@ -467,6 +470,14 @@ class Requests:
                 self.dispatch(request)
         self.on_directory_changed(creation_ids)
         self.again([])
+
+    def _go_on(self, requests: list[Request]) -> None:
+        """Try requests again that waited: now, or where they are many in their turns."""
+        if len(requests) > AGAIN_AT_ONCE_MAX:
+            self.turns.put_back(requests)
+        else:
+            for request in requests:
+                self.dispatch(request)
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Who is active may have changed: send what was forwarded for these to who is active now."""

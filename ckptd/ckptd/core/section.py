@@ -15,6 +15,7 @@ from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_V
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
 from ckptd.core.attributes import Attributes
+from ckptd.core.ordered import OrderedIds
 from ckptd.core.refusal import Refusal
 
 SECTION_BYTES: Final = 300
@@ -65,7 +66,7 @@ class SectionTable:
 
     __slots__ = (
         "_generated",
-        "_sorted",
+        "_ordered",
         "attributes",
         "content_bytes",
         "epoch",
@@ -80,7 +81,7 @@ class SectionTable:
         self.content_bytes = 0
         self.epoch = 0
         self.expirations: list[tuple[int, bytes]] = []
-        self._sorted: list[bytes] | None = None
+        self._ordered: OrderedIds | None = None
         self.section_bytes_cap = attributes.section_bytes_cap
         self._generated = 0
         if attributes.sections_max == 1:
@@ -141,12 +142,13 @@ class SectionTable:
         old = sections.get(section_id)
         if old is not None:
             self.content_bytes -= len(old.content)
-        elif section is not None:
-            self._sorted = None
+        elif section is not None and self._ordered is not None:
+            self._ordered.add(section_id)
         if section is None:
             if old is not None:
                 del sections[section_id]
-                self._sorted = None
+                if self._ordered is not None:
+                    self._ordered.discard(section_id)
             return
         sections[section_id] = section
         self.content_bytes += len(section.content)
@@ -418,11 +420,18 @@ class SectionTable:
         ]
         heapq.heapify(self.expirations)
 
+    def ordered(self, count_max: int) -> OrderedIds | None:
+        """All ids in byte order, once they are; at most `count_max` more are put in order by each call.
+
+        Nobody pays for the order of a checkpoint that is never iterated.
+        """
+        if self._ordered is None:
+            self._ordered = OrderedIds(self.sections)
+        return self._ordered if self._ordered.take_in(self.sections, count_max) else None
+
     def sorted_ids(self) -> list[bytes]:
-        """All ids in byte order, kept until one is added or removed. Not to be changed."""
-        if self._sorted is None:
-            self._sorted = sorted(self.sections)
-        return self._sorted
+        """All ids in byte order."""
+        return sorted(self.sections)
 
     def visible(self) -> Iterator[tuple[bytes, Section]]:
         """Every section as it is staged, in byte order."""

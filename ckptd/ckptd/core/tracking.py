@@ -21,6 +21,7 @@ from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.section import SEQ_BITS
 from ckptd.core.settings import SECOND_NS
+from ckptd.core.work import KIB_SHIFT, ROW_WORK
 
 TRACK_WAIT_NS: Final = 10 * SECOND_NS
 """A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
@@ -46,11 +47,11 @@ class Tracks:
         self,
         context: Context,
         answer: Callable[[Request, bytes], None],
-        dispatch: Callable[[Request], None],
+        go_on: Callable[[list[Request]], None],
     ) -> None:
         self.context = context
         self.answer = answer
-        self.dispatch = dispatch
+        self.go_on = go_on
         self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
         self.count = 0
         self.due_ns = NEVER_NS
@@ -92,8 +93,7 @@ class Tracks:
         for creation_id in creation_ids:
             waiting = self.waiting.pop(creation_id, {})
             self.count -= len(waiting)
-            for request in waiting.values():
-                self.dispatch(request)
+            self.go_on(list(waiting.values()))
 
     def take_all(self) -> list[Request]:
         """Every request that waits: a new view begins."""
@@ -150,6 +150,7 @@ def changes_after(replica: Replica, session: int, after: int | None, tenure: int
             break
         now = (update.epoch << SEQ_BITS) + update.seq
         made = _rows(update, now, session, replica.weak)
+        replica.context.work += ROW_WORK * len(made) + (len(update.body) >> KIB_SHIFT)
         rows += made
         rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
     if len(rows) > EXACT_ROWS_MAX:

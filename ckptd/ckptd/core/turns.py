@@ -35,6 +35,9 @@ _Rest = ClientLost | PeerConnected | PeerLost | PeerRefused
 
 _READS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
 
+READS_OF_PEERS: Final = ""
+"""The lane of reads that peers passed on and that go on in turns: their links' lanes do not wait for them."""
+
 _ITEM_BYTES: Final = 256
 """About what one frame takes beside its body."""
 
@@ -157,9 +160,13 @@ class Turns:
 
     def put_back(self, requests: Iterable[Request]) -> None:
         """Requests that may go on now, before whatever their links brought since."""
+        self.context.work_until = (
+            0  # The link that is served may be one of theirs: the rest stays behind them.
+        )
         by_origin: dict[Key, list[Request]] = {}
         for request in requests:
-            by_origin.setdefault(request.origin, []).append(request)
+            passed_on = type(request.origin) is str and request.kind in _READS
+            by_origin.setdefault(READS_OF_PEERS if passed_on else request.origin, []).append(request)
         for key, theirs in by_origin.items():
             lane = self.lanes.get(key)
             if lane is None:

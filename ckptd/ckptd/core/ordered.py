@@ -1,0 +1,86 @@
+"""Section ids in byte order, with each change in logarithmic time.
+
+A checkpoint of a million sections was sorted anew for a page of an iteration whenever a section had been
+created or deleted since the page before: a second in which nobody else was served. Here the ids
+stand in buckets of bounded length. They are taken in by portions, since sorting a million at once would be
+such a second too.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+BUCKET_MAX: Final = 1_000
+"""Ids in a bucket; one that grows beyond is halved."""
+
+
+class OrderedIds:
+    """Empty at first; `take_in` brings what there was, `add` and `discard` what changes meanwhile."""
+
+    __slots__ = ("_buckets", "_lasts", "_missing")
+
+    def __init__(self, section_ids: Iterable[bytes] = ()) -> None:
+        self._buckets: list[list[bytes]] = []
+        self._lasts: list[bytes] = []
+        self._missing: Iterator[bytes] | None = iter(list(section_ids))
+
+    def take_in(self, held: Container[bytes], count_max: int) -> bool:
+        """Take in up to `count_max` of the ids that are missing and still `held`; whether that was all."""
+        if self._missing is not None:
+            portion = list(islice(self._missing, count_max))
+            for section_id in portion:
+                if section_id in held:
+                    self.add(section_id)
+            if len(portion) < count_max:
+                self._missing = None
+        return self._missing is None
+
+    def add(self, section_id: bytes) -> None:
+        """Put an id in its place, once."""
+        lasts = self._lasts
+        if not lasts:
+            self._buckets.append([section_id])
+            lasts.append(section_id)
+            return
+        place = min(bisect_left(lasts, section_id), len(lasts) - 1)
+        bucket = self._buckets[place]
+        if section_id > bucket[-1]:
+            bucket.append(section_id)
+        else:
+            at = bisect_left(bucket, section_id)
+            if bucket[at] == section_id:
+                return
+            bucket.insert(at, section_id)
+        lasts[place] = bucket[-1]
+        if len(bucket) > BUCKET_MAX:
+            half = len(bucket) // 2
+            self._buckets.insert(place + 1, bucket[half:])
+            del bucket[half:]
+            lasts.insert(place, bucket[-1])
+
+    def discard(self, section_id: bytes) -> None:
+        """Take an id out, if it is there."""
+        place = bisect_left(self._lasts, section_id)
+        if place == len(self._lasts):
+            return
+        bucket = self._buckets[place]
+        at = bisect_left(bucket, section_id)
+        if bucket[at] != section_id:
+            return
+        del bucket[at]
+        if bucket:
+            self._lasts[place] = bucket[-1]
+        else:
+            del self._buckets[place], self._lasts[place]
+
+    def after(self, section_id: bytes | None) -> Iterator[bytes]:
+        """The ids behind one, or all, in byte order. (Not to be changed meanwhile.)"""
+        place, at = 0, 0
+        if section_id is not None:
+            place = bisect_right(self._lasts, section_id)
+            if place < len(self._buckets):
+                at = bisect_right(self._buckets[place], section_id)
+        for bucket in islice(self._buckets, place, None):
+            yield from islice(bucket, at, None)
+            at = 0
