@@ -74,7 +74,7 @@ class Crowd:
     def __init__(self, relays: Relays, kinds: Sequence[str], transports: Sequence[str], stem: str) -> None:
         self.places = [(kind, transport) for transport in transports for kind in kinds]
         self.names = [f"safCkpt={stem},{kind},{transport}" for kind, transport in self.places]
-        self.said = tempfile.TemporaryFile()
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the crowd)
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "bench.leaving_client", kind, relays.addresses(transport), name],
