@@ -48,7 +48,10 @@ Done = Callable[[Told], None]
 
 @dataclass(slots=True)
 class Pending:
-    """A request without its end. `doubtful`: a copy went where no answer can come from any more."""
+    """A request without its end. `doubtful`: a copy went where no answer can come from any more.
+
+    `doubted`: it was answered BAD_HANDLE, and is asked again once the session has been attached anew.
+    """
 
     number: int
     kind: int
@@ -59,6 +62,7 @@ class Pending:
     sent_ns: int = -1
     on_the_way: bool = False
     doubtful: bool = False
+    doubted: bool = False
 
 
 class SimClient:
@@ -91,6 +95,9 @@ class SimClient:
         self._next_number = 1
         self._attempt = 0
         self._attach_number = 0
+        self._probe_number = 0
+        self.asleep = False
+        self._slept = False
 
     # -- calls
 
@@ -156,7 +163,7 @@ class SimClient:
 
     def connect(self) -> None:
         """Connect to the next node, if there is no link."""
-        if self.over or self.link is not None:
+        if self.over or self.asleep or self.link is not None:
             return
         self._attempt += 1
         attempt = self._attempt
@@ -197,6 +204,39 @@ class SimClient:
         self._attempt += 1
         self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
 
+    def sleep(self) -> None:
+        """Nobody asks anything or looks at the link: as with a blocking program between its calls."""
+        self.asleep = self._slept = True
+
+    def wake(self) -> None:
+        """Go on. The node has to answer a PING first: what is asked of one that has gone is in doubt."""
+        self.asleep = False
+        if self.over:
+            return
+        if self.link is None:
+            self.connect()
+            return
+        self.attached = False
+        self._probe_number = self._next_number
+        self._next_number += 1
+        frame = encode_frame(Kind.PING, self._probe_number, 0, self._probe_number, pack_body([]))
+        self.links.send_to_node(self.link, frame)
+        self._attempt += 1
+        attempt = self._attempt
+        self.world.after(self.world.options.patience_ns, lambda: self._attempt_over(attempt))
+
+    def _on_probe_answer(self, code: int) -> None:
+        if code == codes.OK:
+            self._go_on()
+        else:
+            self.leave_link()
+            self.connect()
+
+    def _go_on(self) -> None:
+        self.attached = True
+        for pending in list(self.pending.values()):
+            self._send(pending)
+
     def leave_link(self) -> None:
         """Give the link up."""
         if self.link is not None:
@@ -234,6 +274,8 @@ class SimClient:
                 self._heard()
             if frame.a == self._attach_number:
                 self._on_attach_answer(code)
+            elif frame.a == self._probe_number:
+                self._on_probe_answer(code)
             else:
                 self._on_answer(
                     frame.a,
@@ -250,10 +292,8 @@ class SimClient:
 
     def _on_attach_answer(self, code: int) -> None:
         if code == codes.OK:
-            self.attached = True
             self.fresh = False
-            for pending in list(self.pending.values()):
-                self._send(pending)
+            self._go_on()
         elif code == codes.BAD_HANDLE:
             self._end()
             self.ended()
@@ -274,6 +314,12 @@ class SimClient:
             if self.world.chance(0.2):
                 self.leave_link()
                 self.connect()
+            return
+        if told.code == codes.BAD_HANDLE and self._slept and not pending.doubted:
+            # The session may have ended while its link stood.
+            pending.doubted, pending.on_the_way = True, False
+            self.attached = False
+            self._attach()
             return
         if told.code in (codes.TIMEOUT, codes.LIBRARY):
             told = Told(Outcome.UNKNOWN, told.code, None, told.index, told.text)

@@ -54,6 +54,9 @@ SHORT_TURNS: Final = 0.12
 TRACKING: Final = 0.3
 """How many simulations have standbys that track."""
 
+NAPPING: Final = 0.15
+"""How many simulations have clients that ask nothing for long, perhaps until their session has ended."""
+
 HOSTILE: Final = 0.2
 """How many simulations have a hostile client beside the others."""
 
@@ -148,6 +151,8 @@ class Options:
     """Whether nodes only leave in order and come back in time: then nothing at all may be lost by it."""
     tracking: bool = False
     """Whether standbys track what clients have open."""
+    napping: bool = False
+    """Whether clients ask nothing for long at times."""
     hostile: bool = False
     """Whether a client sends whatever may hurt a node."""
     work_per_turn: int = _DEFAULTS.work_per_turn
@@ -264,6 +269,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         clients=clients or drawn.clients,
         steps_max=steps_max,
         tracking=Random(f"tracking {seed}").random() < TRACKING,
+        napping=Random(f"napping {seed}").random() < NAPPING,
         directory_piece_bytes=Random(f"directory {seed}").choice((1, 700, 512 * 1024, 512 * 1024)),
         hostile=Random(f"hostile {seed}").random() < HOSTILE,
     )

@@ -7,9 +7,13 @@ from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.caller import Caller, Opened
 from ckptd.sim.checkers import EXPIRING_ID
+from ckptd.sim.client import SimClient
 
 if TYPE_CHECKING:
     from ckptd.sim.workload import Workload
+
+NAP: Final = 0.03
+"""How often a client that has nothing under way begins a pause, where a simulation has them."""
 
 GENERATED_MAX: Final = 6
 """Sections with generated ids that one client makes in one checkpoint."""
@@ -55,9 +59,14 @@ class Worker(Caller):
 
     def _act(self) -> None:
         if self.workload.resting:
+            self._wake(self.client)
             return
         self._think()
-        if self.client.over or self.under_way >= self.world.options.pipeline:
+        if self._naps or self.client.over or self.under_way >= self.world.options.pipeline:
+            return
+        quiet = self.world.options.napping and self.client.attached and not self.client.pending
+        if quiet and self.world.chance(NAP):
+            self._nap()
             return
         slot = self.random.choice(self.workload.slots)
         opened = self.opened.get(slot.name)
@@ -65,6 +74,42 @@ class Worker(Caller):
             self.open(slot)
             return
         self.act(self.random.choices(self._actions, self._weights)[0], opened)
+
+    # -- pauses
+
+    def _nap(self) -> None:
+        """Ask nothing for a while, perhaps for longer than a session without a node is kept.
+
+        Some programs do not look at their link meanwhile; others have their node show that it lives.
+        """
+        client, grace_ns = self.client, self.world.options.session_grace_ns
+        self._naps = True
+        pause_ns = self.world.between(0, grace_ns * 3 // 2)
+        self.world.after(pause_ns, lambda: self._wake(client))
+        sleeps = self.world.chance(0.5)
+        how = "sleeps" if sleeps else "is kept up"
+        self.world.say(f"{client.name}: {how} for {pause_ns // MILLISECOND_NS} ms")
+        if sleeps:
+            client.sleep()
+        else:
+            self._keep_up(client)
+
+    def _keep_up(self, client: SimClient) -> None:
+        if self._naps and client is self.client and not client.over:
+            self.request(Kind.PING, 0, [], lambda told: None)
+            self.world.after(self.world.options.session_grace_ns // 4, lambda: self._keep_up(client))
+
+    def _wake(self, client: SimClient) -> None:
+        """The pause is over, or the client with it."""
+        if client is self.client:
+            self._naps = False
+        if client.asleep:
+            client.wake()
+
+    def begin(self) -> None:
+        """A new session, while the workload is open."""
+        self._naps = False
+        super().begin()
 
     def act(self, action: str, opened: Opened) -> None:
         """Do one named action on an open checkpoint, where it makes sense for its kind."""
