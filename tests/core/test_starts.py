@@ -28,11 +28,11 @@ def alarms(cluster: Cluster, node_id: str) -> dict[str, str]:
 
 def forge(cluster: Cluster, node_id: str, of: str, incarnation: int) -> None:
     """A heartbeat of a stranger that calls itself `of`."""
-    body = pack_body([of, incarnation, 2**40, 2**40, 0, [], [], 0, "ckptd", [], []])
+    body = pack_body([of, incarnation, 2**23, 2**23, 0, [], [], 0, "ckptd", [], []])
     cluster.deliver(node_id, HeartbeatReceived(Frame(Kind.HEARTBEAT, 2**63, 0, 0, body)))
 
 
-@pytest.mark.parametrize("incarnation", [0, 2, 2**62, 2**64 - 1])
+@pytest.mark.parametrize("incarnation", [0, 2, 2**62, 2**63 - 1])
 def test_forged_heartbeats_change_nothing(incarnation: int) -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
 from ckptd.core import view as view_rules
+from ckptd.core.parse_views import parse_view
 from ckptd.core.view import (
     DEPARTURES_PER_NODE_MAX,
     Departure,
@@ -17,7 +18,6 @@ from ckptd.core.view import (
     following,
     founding,
     last_epoch_of_stay,
-    parse_view,
     served_by_earlier_starts,
     succession,
     was_member,

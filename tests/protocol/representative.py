@@ -17,6 +17,30 @@ NONCE_B: Final = bytes(range(16, 32))
 VIEW: Final = [5, [["a", 11, 1], ["b", 22, 4]], [["c", 33, 1, 3]], 1]
 ATTRIBUTES: Final = [1, 102_400, 10**9, 100, 1024, 32]
 CREATION_ID: Final = (4 << 40) + 9
+HEARTBEAT: Final = [
+    *["a", 11, 5, 5, 4, [["b", 22, True]], ["c"], 22, "prod", [["c", 33]], [[CREATION_ID, 7]]],
+]
+WHOLE_VIEW: Final = [*VIEW, [["w", 44]], False, [3]]
+DIRECTORY: Final = [
+    *[4, 12],
+    [
+        [
+            *[
+                CREATION_ID,
+                b"state",
+                ATTRIBUTES,
+                10**9,
+                [["a", True], ["b", False]],
+                "a",
+                [[77, 2, 7]],
+                False,
+            ],
+            *[5_000, [], 9, 0, 1_700_000_000 * 10**9],
+        ]
+    ],
+    [[77, "a", 1, [[2, CREATION_ID, 7]], 2, [[2, 9, b"\x91\x01"]]]],
+    [["a", 11], ["b", 22]],
+]
 UPDATE: Final = [[Op.PUT, b"key", b"value", None]]
 
 
@@ -114,6 +138,7 @@ _ANSWERS: Final = [
 
 _BETWEEN_DAEMONS: Final = [
     _frame("HEARTBEAT", 1_000_000_007, 5, 999_999_937, ["a", 11, 5, 5, 4, [["b", 22, True]], ["c"], 22]),
+    _frame("HEARTBEAT", 1_000_000_007, 5, 999_999_937, HEARTBEAT, "whole"),
     Representative(
         "FORWARD", 9, 5, 77, FORWARD_ROUTE.pack(Kind.UPDATE, CREATION_ID, 8, 10) + pack_body(UPDATE)
     ),
@@ -164,7 +189,9 @@ _BETWEEN_DAEMONS: Final = [
     _frame("ACCEPTED", 3, 5, 1, ["a", [3, "a"]]),
     _frame("COLLECT", 0, 5, 11, [VIEW, 4]),
     _frame("COLLECTED", 0, 5, 12, [4, 11, pack_body([[13], 0, 0, 0, b""]), None]),
+    _frame("COLLECTED", 0, 5, 12, [4, 11, pack_body([[13], 0, 0, 0, b""]), DIRECTORY, 3], "whole"),
     _frame("INSTALL", 0, 5, 12, [VIEW, 4, pack_body([4, 12, [], []]), ["a"]]),
+    _frame("INSTALL", 0, 5, 12, [WHOLE_VIEW, 4, pack_body(DIRECTORY), ["a"], True], "whole"),
     _frame("DECIDED", 0, 5, 0, [VIEW]),
     Representative("STOP", 0, 5, 0, b""),
     _frame("FAULTS", 0, 5, 0, [[["b", 12, 3, CREATION_ID, 5, 8, 7, 9]], [CREATION_ID]]),

@@ -20,11 +20,10 @@ from ckpt_protocol.requests import (
     parse_track,
     parse_unlink,
 )
-from ckptd.core.containment import contain_client
+from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import OPENED_AT_B01, Do
-from ckptd.core.events import CloseClient
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
@@ -85,7 +84,7 @@ class Clients:
             except Refusal as refusal:
                 self._refuse(link, frame.a, refusal.code, refusal.text)
             except FrameError as error:
-                context.effects.append(CloseClient(link, str(error)))
+                context.effects.append(close_client(link, frame, error))
                 return False
             except Exception as error:
                 contain_client(context, link, frame, error)

@@ -12,10 +12,10 @@ from hashlib import sha256
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import Frame
+from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error
 from ckptd.core.context import Context
-from ckptd.core.events import CloseClient
+from ckptd.core.events import CloseClient, ClosePeer
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Stop
@@ -55,6 +55,16 @@ def contain(context: Context, kind: int, body: bytes, error: Exception) -> str:
         context.contained_line_ns = context.now_ns + LINE_EVERY_NS
         context.log(f"{text}; nothing was changed, and the node goes on. Please report this", "error")
     return text
+
+
+def close_peer(node_id: str, frame: Frame, error: FrameError) -> ClosePeer:
+    """The end of the link to a peer that sent what is none of our messages."""
+    return ClosePeer(node_id, f"node {node_id} sent garbage: {describe(frame.kind, frame.body)}: {error}")
+
+
+def close_client(link: int, frame: Frame, error: FrameError) -> CloseClient:
+    """The end of the link of a client that sent what is none of our messages."""
+    return CloseClient(link, f"{describe(frame.kind, frame.body)}: {error}")
 
 
 def contain_client(context: Context, link: int, frame: Frame, error: Exception) -> None:

@@ -8,15 +8,16 @@ against a directory in which nothing is open (ADR 5).
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do
+from ckptd.core.parse_directory import check_staged
 from ckptd.core.plans import plan
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
@@ -205,7 +206,7 @@ class DirectoryOrder:
         if seq == self.directory.seq + 2 and self.staged is not None:
             self.finish()
         if seq == self.directory.seq + 1:
-            self.staged = body
+            self.staged = check_staged(body)
         if seq <= self.directory.seq + 1:
             self.context.acks[sender, DIRECTORY_ID] = seq
 
@@ -216,7 +217,7 @@ class DirectoryOrder:
     def staged_operation(self, first: bool) -> Operation:
         """What is staged, as the last words name it."""
         assert self.staged is not None
-        op, session, number = unpack_array(self.staged, 5)[:3]
+        op, session, number = unpack_body(self.staged)[:3]
         creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
         seq = self.directory.seq + 1
         if op[0] == Do.ATTACH:
@@ -226,7 +227,7 @@ class DirectoryOrder:
     def finish(self, first: bool = False) -> bytes:
         """Apply what is staged; return its answer. `first`: nobody was answered before this."""
         assert self.staged is not None
-        op, session, number, lowest, answer = unpack_array(self.staged, 5)[:5]
+        op, session, number, lowest, answer = unpack_body(self.staged)[:5]
         before, self.context.cause = self.context.cause, self.staged_operation(first)
         self.staged = None
         directory = self.directory
@@ -239,4 +240,4 @@ class DirectoryOrder:
             entry.answers.keep(number, directory.seq, answer)
         self.on_applied()
         self.context.cause = before
-        return bytes(answer)
+        return cast(bytes, answer)

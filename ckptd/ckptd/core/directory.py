@@ -216,7 +216,7 @@ class Directory:
         entry = self.checkpoints.get(opened[0])
         if entry is None:
             return  # It was lost with all its replicas.
-        del entry.opens[session, handle]
+        entry.opens.pop((session, handle), None)
         self.changed[entry.creation_id] = None
         if not entry.opens:
             entry.closed_ns = now_ns
@@ -385,38 +385,3 @@ def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
         entry.retention_seq,
         entry.created_ns,
     ]
-
-
-def entry_of(fields: list[Any], now_ns: int) -> Entry:
-    """A checkpoint as it travelled."""
-    creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns, *more = fields
-    holders, term, retention_seq, created_ns = more[:4]
-    entry = Entry(creation_id, name, Attributes(*attributes), retention_ns, dict(replicas), active)
-    entry.opens = {(session, handle): flags for session, handle, flags in opens}
-    entry.unlinked = unlinked
-    entry.closed_ns = now_ns - passed_ns
-    entry.holders = dict(holders)
-    entry.term = term
-    entry.retention_seq = retention_seq
-    entry.created_ns = created_ns
-    return entry
-
-
-def read_snapshot(fields: list[Any], now_ns: int) -> Directory:
-    """A directory that another member sent."""
-    directory = Directory()
-    directory.installed_epoch, directory.seq, checkpoints, sessions, members = fields[:5]
-    directory.members = dict(members)
-    for row in checkpoints:
-        entry = entry_of(row, now_ns)
-        directory.checkpoints[entry.creation_id] = entry
-        if not entry.unlinked:
-            directory.names[entry.name] = entry.creation_id
-    for session, node_id, generation, opens, lowest, answers in sessions:
-        session_entry = SessionEntry(node_id, generation)
-        session_entry.opens = {handle: (creation_id, flags) for handle, creation_id, flags in opens}
-        session_entry.answers.lowest = lowest
-        for request, seq, answer in answers:
-            session_entry.answers.keep(request, seq, answer)
-        directory.sessions[session] = session_entry
-    return directory

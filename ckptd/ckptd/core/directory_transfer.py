@@ -10,12 +10,13 @@ The sender is frozen between two views, so that its directory does not change me
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind, Row
 from ckptd.core.context import Context
-from ckptd.core.directory import Directory, SessionEntry, entry_of, fields_of
+from ckptd.core.directory import Directory, fields_of
+from ckptd.core.parse_directory import take_piece
 
 PIECES_IN_FLIGHT: Final = 2
 """Pieces that may be unacknowledged: one is read while the next is on its way."""
@@ -86,32 +87,7 @@ class Arriving:
     def take(self, body: bytes, now_ns: int) -> None:
         """Add the next piece. Raises: FrameError."""
         self.pieces += 1
-        directory = self.directory
-        try:
-            for row in unpack_body(body):
-                match row:
-                    case [Row.HEAD, int(installed_epoch), int(seq), list(members), *_]:
-                        directory.installed_epoch, directory.seq = installed_epoch, seq
-                        directory.members = {str(node_id): int(started) for node_id, started in members}
-                    case [Row.CHECKPOINT, *fields]:
-                        entry = entry_of(fields, now_ns)
-                        directory.checkpoints[entry.creation_id] = entry
-                        if not entry.unlinked:
-                            directory.names[entry.name] = entry.creation_id
-                    case [Row.SESSION, int(number), str(node_id), int(generation), int(lowest), *_]:
-                        session = directory.sessions[number] = SessionEntry(node_id, generation)
-                        session.answers.lowest = lowest
-                    case [Row.OPENS, int(number), list(opens), *_]:
-                        for handle, creation_id, flags in opens:
-                            directory.sessions[number].opens[handle] = (creation_id, flags)
-                            if creation_id in directory.checkpoints:
-                                directory.checkpoints[creation_id].opens[number, handle] = flags
-                    case [Row.ANSWER, int(number), int(request), int(seq), bytes(answer), *_]:
-                        directory.sessions[number].answers.keep(request, seq, answer)
-                    case _:
-                        raise FrameError("a row of a directory that is none")
-        except (TypeError, ValueError, LookupError) as error:
-            raise FrameError(f"a piece of a directory that is none: {error!r}") from None
+        take_piece(self.directory, body, now_ns)
 
 
 class Transfer:

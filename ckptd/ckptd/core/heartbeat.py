@@ -9,13 +9,14 @@ known, since anybody can send one (ADR 17). It knows nothing of checkpoints.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import AskBack, SendHeartbeat
+from ckptd.core.parse_heartbeat import parse_heartbeat
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
@@ -165,44 +166,43 @@ class Heartbeats:
 
     def receive(self, frame: Frame) -> Peer | None:
         """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError."""
-        fields = unpack_array(frame.body, 9)
-        node_id, incarnation, decided_epoch, disk_epoch, flags, hears, complaints, of_incarnation = fields[:8]
-        numbers = (incarnation, decided_epoch, disk_epoch, flags, of_incarnation)
-        if any(type(number) is not int for number in numbers):
-            raise FrameError("a heartbeat with other fields")
-        peer = self.peers.get(node_id) if type(node_id) is str else None
+        beat = parse_heartbeat(frame)
+        peer = self.peers.get(beat.node_id)
         context = self.context
-        if peer is None or fields[8] != context.settings.cluster:
+        if peer is None or beat.cluster != context.settings.cluster:
             return None
+        incarnation = beat.incarnation
         if incarnation != peer.incarnation:
             self._note_unknown_start(peer)
             return None
         if incarnation <= peer.dead_incarnation or frame.a <= peer.stamp_ns:
             return None
-        try:
-            peer.hears = {str(other): int(inc) for other, inc, _ in hears}
-            peer.linked = {str(other): int(inc) for other, inc, linked in hears if linked}
-            peer.complaints = tuple(str(other) for other in complaints)
-        except (TypeError, ValueError):
-            raise FrameError("a heartbeat with other fields") from None
+        peer.hears = {other: start for other, (start, _) in beat.hears.items()}
+        peer.linked = {other: start for other, (start, linked) in beat.hears.items() if linked}
+        peer.complaints = beat.complaints
         peer.heard_ns = context.now_ns
         peer.excused_ns = 0
         if peer.given_up >= incarnation:
             self.take_back(peer)
         peer.epoch = frame.b
-        peer.decided_epoch = decided_epoch
-        peer.disk_epoch = disk_epoch
+        peer.decided_epoch = beat.decided_epoch
+        peer.disk_epoch = beat.disk_epoch
         peer.stamp_ns = frame.a
-        peer.knows_us = of_incarnation
-        self._take_more(frame, fields[9:])
-        peer.leaving = bool(flags & 1)
-        peer.left = bool(flags & 2)
-        peer.member = bool(flags & 4)
-        peer.forgetful = bool(flags & 8)
-        peer.full = bool(flags & 16)
-        peer.disk_fails = bool(flags & 32)
+        peer.knows_us = beat.of_incarnation
+        for node_id, given_up in beat.given_up.items():
+            other = self.peers.get(node_id)
+            if other is not None and not self.hears(other):
+                other.given_up = max(other.given_up, given_up)
+        if beat.unacknowledged and frame.b == context.epoch:
+            self.on_unacknowledged(beat.unacknowledged)
+        peer.leaving = bool(beat.flags & 1)
+        peer.left = bool(beat.flags & 2)
+        peer.member = bool(beat.flags & 4)
+        peer.forgetful = bool(beat.flags & 8)
+        peer.full = bool(beat.flags & 16)
+        peer.disk_fails = bool(beat.flags & 32)
         if (
-            of_incarnation == context.incarnation
+            beat.of_incarnation == context.incarnation
             and frame.c
             and frame.b == context.epoch
             and not context.frozen
@@ -211,18 +211,6 @@ class Heartbeats:
                 peer.echo_epoch, peer.echoed_ns = frame.b, LONG_AGO_NS
             peer.echoed_ns = max(peer.echoed_ns, frame.c)
         return peer
-
-    def _take_more(self, frame: Frame, more: list[Any]) -> None:
-        """What was given up elsewhere, and what active replicas had ordered. Raises: FrameError."""
-        try:
-            for node_id, incarnation in more[0] if more else ():
-                other = self.peers.get(node_id)
-                if other is not None and not self.hears(other):
-                    other.given_up = max(other.given_up, int(incarnation))
-            if len(more) > 1 and more[1] and frame.b == self.context.epoch:
-                self.on_unacknowledged([(int(creation_id), int(seq)) for creation_id, seq in more[1]])
-        except (TypeError, ValueError):
-            raise FrameError("a heartbeat with other fields") from None
 
     def _note_unknown_start(self, peer: Peer) -> None:
         """A heartbeat names a start of a peer that we have not met: no reason to believe it, but to ask.

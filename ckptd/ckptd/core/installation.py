@@ -8,16 +8,18 @@ from. It does not know who decides views, or why.
 from collections.abc import Callable
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
-from ckptd.core.directory import Directory, read_snapshot
+from ckptd.core.directory import Directory
 from ckptd.core.directory_transfer import Transfers, size_of
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.parse_directory import check_staged, read_snapshot
+from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
 from ckptd.core.record import Disk
-from ckptd.core.view import View, parse_view, served_between, served_by_earlier_starts, was_member
+from ckptd.core.view import View, served_between, served_by_earlier_starts, was_member
 
 OF_INSTALLATION: Final = (
     Kind.COLLECT,
@@ -197,14 +199,13 @@ class Installation:
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Freeze, and tell the coordinator how far this member's directory is. Raises: FrameError."""
-        fields = unpack_array(frame.body, 2)
-        view = parse_view(fields[0])
+        view, installed_epoch, seq = parse_collect(frame)
         if self.view is not None and self.view.epoch >= view.epoch:
             return
         if not view.has(self.context.node_id, self.context.incarnation) or not self.learn(view):
             return
         collected = self._collected_here()
-        if collected.place <= (int(fields[1]), frame.c):
+        if collected.place <= (installed_epoch, seq):
             self._send_collected(node_id, view.epoch, collected, None)
         elif self._is_small():
             self._send_collected(node_id, view.epoch, collected, self.directory.snapshot(self.context.now_ns))
@@ -238,7 +239,9 @@ class Installation:
             return
         if collection.agreed is not None:
             return  # It says again what it said.
-        installed_epoch, seq, staged, sent, before = unpack_array(frame.body, 5)[:5]
+        installed_epoch, seq, staged, sent, before = parse_collected(frame.body)
+        if staged is not None:
+            check_staged(staged)
         directory = None
         if type(sent) is int:
             directory = self.transfers.take(node_id, frame.b, sent)
@@ -426,29 +429,26 @@ class Installation:
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """The coordinator's word. Raises: FrameError."""
-        fields = unpack_array(frame.body, 5)
-        view = parse_view(fields[0])
+        view, base_epoch, sent, stayed, served, seq = parse_install(frame)
+        whole_directory = read_snapshot(sent, self.context.now_ns) if type(sent) is list else None
         if not view.has(self.context.node_id, self.context.incarnation):
             return
         if (self.view is not None and view.epoch <= self.view.epoch) or not self.learn(view):
             return
         if self.saving is not None:
             return  # It came before, and is being installed.
-        if type(fields[2]) is int:
-            directory = self.transfers.take(node_id, frame.b, fields[2])
+        if type(sent) is int:
+            directory = self.transfers.take(node_id, frame.b, sent)
             if directory is None:
                 return
             self.order.directory, self.order.staged = directory, None
-        elif fields[2] is not None:
-            if type(fields[2]) is not bytes:
-                raise FrameError("an INSTALL whose directory is no bytes")
-            self.order.directory = read_snapshot(unpack_array(fields[2], 5), self.context.now_ns)
-            self.order.staged = None
-        elif self.order.staged is not None and self.directory.seq < frame.c:
+        elif whole_directory is not None:
+            self.order.directory, self.order.staged = whole_directory, None
+        elif self.order.staged is not None and self.directory.seq < seq:
             self.order.finish()
-        if self.directory.seq != frame.c or self.directory.installed_epoch != fields[1]:
+        if self.directory.seq != seq or self.directory.installed_epoch != base_epoch:
             return
-        self._save_and_install(view, [str(stayer) for stayer in fields[3]], bool(fields[4]))
+        self._save_and_install(view, stayed, served)
 
     def _save_and_install(self, view: View, stayed: list[str], served: bool) -> None:
         self.saving = view

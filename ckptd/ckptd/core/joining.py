@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ckpt_protocol.codec import pack_body, unpack_array
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import Quarantine
 from ckptd.core.log import Answers
-from ckptd.core.section import Section
+from ckptd.core.parse_replicas import Chunk, KeptAnswers
 
 if TYPE_CHECKING:
     from ckptd.core.directory import Directory
@@ -195,12 +195,12 @@ def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers,
             yield session, kept, request
 
 
-def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
+def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
     """The receiving side of CHUNK. Raises: FrameError when the peer sent garbage."""
-    number, listed, opening, *more = unpack_array(frame.body, 3)
+    _check_kept(replica, chunk)
     sections = replica.sections
-    if number == 1:
-        epoch, history, answers, keeps = opening[:4]
+    if chunk.opening is not None:
+        epoch, history, answers, keeps = chunk.opening
         held = dict(sections.sections)
         if not keeps:
             quarantine(replica)
@@ -212,27 +212,31 @@ def take_chunk(replica: "Replica", frame: Frame, source: str) -> None:
             sections.place(section_id, None)
         replica.stale = held if keeps else {}
         replica.complete = False
-        replica.log.restart(epoch, frame.c, [(past, last) for past, last in history])
+        replica.log.restart(epoch, chunk.seq, history)
         replica.log.answers = {}
         _take_answers(replica, answers)
     elif replica.complete:
         return
-    if more:
-        _take_answers(replica, more[0])
-    for fields in listed:
-        if len(fields) == 1:
-            section = replica.stale.pop(fields[0], None)
-            if section is None:
-                raise FrameError("a chunk keeps a section that is not held")
-        else:
-            section_id, content, expiration_ns, last_update_ns, seq, state = fields
-            section = Section(content, expiration_ns, last_update_ns, seq, state)
-        sections.place(fields[0], section)
+    _take_answers(replica, chunk.answers)
+    for section_id, section in chunk.sections:
+        sections.place(section_id, section if section is not None else replica.stale.pop(section_id))
     context = replica.context
-    context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, number))
+    context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
 
 
-def _take_answers(replica: "Replica", rows: list[Any]) -> None:
+def _check_kept(replica: "Replica", chunk: Chunk) -> None:
+    """Whether every section that a chunk keeps is held, before anything changes. Raises: FrameError."""
+    held = replica.stale
+    if chunk.opening is not None:
+        held = replica.sections.sections if chunk.opening.keeps else {}
+    elif replica.complete:
+        return  # It is of a join that is over, and does nothing.
+    kept = [section_id for section_id, section in chunk.sections if section is None]
+    if len(set(kept)) < len(kept) or not held.keys() >= set(kept):
+        raise FrameError("a chunk keeps a section that is not held")
+
+
+def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
     """Remember what the source did, beside what the stream has brought already."""
     for session, lowest, kept in rows:
         mine = replica.log.answers.setdefault(session, Answers())

@@ -7,14 +7,15 @@ the voters, data nodes and witnesses, decide.
 
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter import Arbiter, Rule
 from ckptd.core.context import Context
 from ckptd.core.heartbeat import Heartbeats
-from ckptd.core.record import NO_BALLOT, Ballot, Disk
-from ckptd.core.view import View, parse_view
+from ckptd.core.parse_views import Ballot, parse_vote
+from ckptd.core.record import NO_BALLOT, Disk
+from ckptd.core.view import View
 
 PROPOSAL_NS: Final = 200_000_000
 """A proposal that has no majority after this long is given up and tried again."""
@@ -235,40 +236,22 @@ class MajorityArbiter(Arbiter):
             self._reply(proposer, Kind.ACCEPTED, ballot, granted, [ballot[1], promised])
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        fields = unpack_array(frame.body, 1)
-        if type(fields[0]) is not str or node_id not in self.voters:
+        if node_id not in self.voters:
             raise FrameError("a vote of no voter")
-        ballot = (frame.a, fields[0])
+        ballot, promised, accepted, view = parse_vote(frame)
         match frame.kind:
             case Kind.PREPARE:
                 self._vote_promise(node_id, ballot)
             case Kind.ACCEPT:
-                self._vote_accept(node_id, ballot, parse_view(_field(fields, 1)))
+                assert view is not None
+                self._vote_accept(node_id, ballot, view)
             case Kind.PROMISE:
-                view = _field(fields, 3)
-                promise = (
-                    _ballot(_field(fields, 1)),
-                    _ballot(_field(fields, 2)),
-                    parse_view(view) if view is not None else None,
-                )
-                self._on_promise(node_id, ballot, bool(frame.c), promise)
+                assert promised is not None and accepted is not None
+                self._on_promise(node_id, ballot, bool(frame.c), (promised, accepted, view))
             case Kind.ACCEPTED:
-                self._on_accepted(node_id, ballot, bool(frame.c), _ballot(_field(fields, 1)))
+                assert promised is not None
+                self._on_accepted(node_id, ballot, bool(frame.c), promised)
 
     def _reply(self, node_id: str, kind: int, ballot: Ballot, granted: bool, body: list[Any]) -> None:
         frame = encode_frame(kind, ballot[0], self.context.epoch, int(granted), pack_body(body))
         self.context.send_peer(node_id, frame)
-
-
-def _field(fields: list[Any], index: int) -> Any:
-    if len(fields) <= index:
-        raise FrameError("a vote with missing fields")
-    return fields[index]
-
-
-def _ballot(fields: Any) -> Ballot:
-    try:
-        number, node_id = fields
-        return int(number), str(node_id)
-    except (TypeError, ValueError):
-        raise FrameError("a ballot of other fields") from None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter import Arbiter
@@ -20,11 +20,12 @@ from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.directory import Directory
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import Installation
+from ckptd.core.parse_views import parse_decided
 from ckptd.core.record import UNKNOWN_EPOCH
 from ckptd.core.refusal import Refusal
 from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
 from ckptd.core.starts import Starts, starts_in
-from ckptd.core.view import View, following, founding, parse_view
+from ckptd.core.view import View, following, founding
 
 UNSERVED_GRACES: Final = 3
 """A view that is installed and not served is given up after so many graces: a slow disk is no reason."""
@@ -405,7 +406,7 @@ class Membership:
 
     def on_decided_elsewhere(self, frame: Frame) -> None:
         """A node tells of a decided view. Raises: FrameError."""
-        view = parse_view(unpack_array(frame.body, 1)[0])
+        view = parse_decided(frame.body)
         if self.decided is None or view.epoch > self.decided.epoch:
             self.learn(view)
             self.consider()

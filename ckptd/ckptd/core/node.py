@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, Final, assert_never
 
-from ckpt_protocol.codec import pack_body, unpack_array
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.bounds import FROM_WITNESS
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
 from ckptd.core.alarms import Alarms
 from ckptd.core.choosing import make_arbiter
 from ckptd.core.clients import Clients
+from ckptd.core.containment import close_peer
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.describing import EdgeCounts, describe_checkpoints, describe_cluster
@@ -47,6 +49,7 @@ from ckptd.core.leaving import Leaving
 from ckptd.core.losses import note_unacknowledged, unacknowledged
 from ckptd.core.membership import Membership
 from ckptd.core.operating import Operating
+from ckptd.core.parse_directory import parse_ask
 from ckptd.core.record import Disk
 from ckptd.core.register import RegisterArbiter
 from ckptd.core.replica import Replica
@@ -275,8 +278,11 @@ class Node:
     def _receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
         """Take a peer's frames, in order, as many as its turn allows; False: its link ends instead."""
         context, held = self.context, self._replicas.held
+        witness = node_id in self.settings.witnesses
         try:
             for frame in frames:
+                if witness:
+                    refuse_by_header(frame.kind, len(frame.body), FROM_WITNESS)
                 context.cause = frame
                 context.work += PEER_WORK + (len(frame.body) >> KIB_SHIFT)
                 kind = frame.kind
@@ -297,8 +303,8 @@ class Node:
                     self._receive_between_epochs(node_id, frame)
                 if context.work >= context.work_until:
                     break
-        except (FrameError, ValueError, TypeError) as error:
-            context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+        except FrameError as error:
+            context.effects.append(close_peer(node_id, frame, error))
             return False
         return True
 
@@ -320,7 +326,7 @@ class Node:
         elif kind == Kind.QUERIED:
             self.requests.on_queried(frame)
         elif kind == Kind.ASK:
-            self.upkeep.on_ask(node_id, unpack_array(frame.body, 1))
+            self.upkeep.on_ask(node_id, parse_ask(frame.body))
         else:
             self._replicas.receive(node_id, frame)
 
@@ -359,7 +365,8 @@ class Node:
     def _on_heartbeat(self, frame: Frame) -> None:
         try:
             peer = self.heartbeats.receive(frame)
-        except (FrameError, ValueError, TypeError):
+        except FrameError:
+            self.context.count("heartbeats_garbled")
             return
         if peer is None:
             return
@@ -420,7 +427,10 @@ class Node:
         early, self.early = self.early, []
         for node_id, frame in early:
             if frame.b == view.epoch:
-                self._receive_in_epoch(node_id, frame)
+                try:
+                    self._receive_in_epoch(node_id, frame)
+                except FrameError as error:  # Its link ends, and not that of whoever sends the view.
+                    self.context.effects.append(close_peer(node_id, frame, error))
             elif frame.b > view.epoch:
                 self.early.append((node_id, frame))
         self._notice_serving()

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.bounds import VIEW_BOUNDS
+from ckpt_protocol.codec import bounded_array, pack_body
+from ckpt_protocol.fields import array, whole
+from ckpt_protocol.limits import EPOCH_MAX, FAULTS_MAX
 from ckptd.core.context import Context
 from ckptd.core.events import Persist
+from ckptd.core.parse_views import Ballot, parse_ballot, parse_view
 from ckptd.core.stops import Stop, parse_stop
-from ckptd.core.view import View, parse_view
+from ckptd.core.view import View
 
-Ballot = tuple[int, str]
 NO_BALLOT: Final[Ballot] = (0, "")
 
 NOT_KNOWN: Final = -1
@@ -51,13 +54,13 @@ def read_record(packed: bytes) -> Record:
     """A record as `Persist` wrote it; b"" is that of an empty disk. Raises: FrameError."""
     if not packed:
         return Record(installed=NOT_KNOWN)
-    promised, accepted, view, installed, *more = unpack_array(packed, 4)
+    promised, accepted, view, installed, *more = bounded_array(packed, VIEW_BOUNDS, 4)
     return Record(
-        (int(promised[0]), str(promised[1])),
-        (int(accepted[0]), str(accepted[1])),
+        parse_ballot(promised),
+        parse_ballot(accepted),
         parse_view(view) if view is not None else None,
-        int(installed),
-        tuple(parse_stop(row) for row in more[0]) if more else (),
+        whole(installed, "an epoch", EPOCH_MAX, NOT_KNOWN),
+        tuple(parse_stop(row) for row in array(more[0], "stops", FAULTS_MAX)) if more else (),
     )
 
 

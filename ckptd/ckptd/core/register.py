@@ -6,13 +6,15 @@ done, or be done yet: nothing is guessed, the register is read again (R5).
 
 from typing import Final
 
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.bounds import VIEW_BOUNDS
+from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import FrameError
 from ckptd.core.arbiter import Arbiter, Rule
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
+from ckptd.core.parse_views import parse_view
 from ckptd.core.record import Disk
-from ckptd.core.view import View, parse_view
+from ckptd.core.view import View
 
 ANSWER_NS: Final = 30_000_000_000
 """An answer that has not come after this long (the runtime's own limit is far below) comes no more."""
@@ -62,7 +64,7 @@ class RegisterArbiter(Arbiter):
             self._settle(self.proposal)
             return
         try:
-            held = parse_view(unpack_array(value, 1)[0]) if value is not None else None
+            held = parse_view(bounded_array(value, VIEW_BOUNDS, 1)[0]) if value is not None else None
         except FrameError as error:
             self.context.raise_alarm("arbiter", f"the register holds no view: {error}")
             self._fail()

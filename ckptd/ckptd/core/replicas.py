@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ckpt_protocol.codec import pack_body, unpack_array
-from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.active import ActiveReplica, Answer
 from ckptd.core.closed import Closed
+from ckptd.core.containment import close_peer
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do, Entry
 from ckptd.core.joining import JoinSource, may_be_alone, quarantine, take_chunk, take_joined
 from ckptd.core.memory import Memory
+from ckptd.core.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.settings import MILLISECOND_NS
@@ -232,15 +234,15 @@ class Replicas:
                 elif frame.c > replica.log.committed_seq:
                     replica.commit(frame.c)
             case Kind.JOIN:
-                last_epoch, complete = unpack_array(frame.body, 2)[:2]
-                self._on_join(replica, node_id, (last_epoch, frame.c, bool(complete)))
+                self._on_join(replica, node_id, parse_join(frame))
             case Kind.CHUNK:
                 if node_id != self._source_of(replica):
                     return
+                chunk = parse_chunk(frame)
                 if replica.active is None and not self.memory.has_room_for_copy(len(frame.body)):
                     self._put_join_off(replica)
                 else:
-                    take_chunk(replica, frame, node_id)
+                    take_chunk(replica, chunk, node_id)
             case Kind.CHUNK_ACK:
                 if node_id in replica.sources:
                     replica.sources[node_id].on_chunk_ack(frame.c)
@@ -257,7 +259,7 @@ class Replicas:
             if not replica.stage(node_id, frame.c, frame.body):
                 self._drop_unless_joining(replica)
         elif frame.body:
-            term, heard_seq = unpack_array(frame.body, 2)[:2]
+            term, heard_seq = parse_report(frame.body)
             self._on_report(replica, node_id, term, frame.c, heard_seq)
         elif active is not None:
             if active.ready:
@@ -279,7 +281,10 @@ class Replicas:
     def _take_early(self, creation_id: int) -> None:
         for node_id, frame in self.early.pop(creation_id, []):
             self.early_frames -= 1
-            self.receive(node_id, frame)
+            try:
+                self.receive(node_id, frame)
+            except FrameError as error:  # Its link ends, and not that of whoever told of the checkpoint.
+                self.context.effects.append(close_peer(node_id, frame, error))
 
     def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
         was_ready = active.ready

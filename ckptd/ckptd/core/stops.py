@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.limits import FAULTS_MAX
 from ckpt_protocol.messages import Kind
@@ -200,7 +201,7 @@ class Stops:
 
 def read_stopped(frame: Frame) -> tuple[list[Stop], list[int]]:
     """What a FAULTS frame tells: stops, and checkpoints that are to be tried again. Raises: FrameError."""
-    rows, forgotten = unpack_array(frame.body, 2)[:2]
+    rows, forgotten = bounded_array(frame.body, BOUNDS[Kind.FAULTS], 2)[:2]
     if type(rows) is not list or len(rows) > STOPS_MAX or type(forgotten) is not list:
         raise FrameError("stops that are no list, or too many")
     if any(type(creation_id) is not int for creation_id in forgotten):

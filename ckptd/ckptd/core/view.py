@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ckpt_protocol.framing import FrameError
-
 DEPARTURES_PER_NODE_MAX: Final = 8
 """How many of a node's past stays in views are remembered, beside those since the last installed view."""
 
@@ -79,26 +77,6 @@ class View:
             self.forced,
             list(self.idle),
         ]
-
-
-def parse_view(fields: Any) -> View:
-    """A view as it travelled. Raises: FrameError."""
-    try:
-        epoch, members, departures, founded = fields[:4]
-        witnesses, forced = fields[4:6] if len(fields) > 5 else ((), False)
-        if not members:
-            raise ValueError("it has no members")
-        return View(
-            int(epoch),
-            {str(node_id): Member(int(inc), int(join)) for node_id, inc, join in sorted(members)},
-            tuple(Departure(str(n), int(i), int(j), int(last)) for n, i, j, last in departures),
-            int(founded),
-            {str(node_id): int(incarnation) for node_id, incarnation in sorted(witnesses)},
-            bool(forced),
-            tuple(int(number) for number in fields[6]) if len(fields) > 6 else (),
-        )
-    except (TypeError, ValueError) as error:
-        raise FrameError(f"no view: {error}") from None
 
 
 def succession(view: View) -> list[str]:

@@ -7,17 +7,15 @@ view, serves no client, and knows of checkpoints nothing.
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_array
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.candidates import Candidates
+from ckptd.core.containment import close_client, close_peer
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.describing import EdgeCounts, describe_cluster
 from ckptd.core.events import (
     ClientReceived,
-    CloseClient,
-    ClosePeer,
     Effect,
     Event,
     HeartbeatReceived,
@@ -35,11 +33,12 @@ from ckptd.core.events import (
 )
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.majority import MajorityArbiter
+from ckptd.core.parse_views import parse_decided
 from ckptd.core.record import Disk
 from ckptd.core.refusal import Refusal
 from ckptd.core.settings import Settings
 from ckptd.core.starts import Starts
-from ckptd.core.view import View, parse_view
+from ckptd.core.view import View
 
 VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
 
@@ -125,8 +124,8 @@ class Witness:
     def _on_heartbeat(self, frame: Frame) -> None:
         try:
             self.heartbeats.receive(frame)
-        except (FrameError, ValueError, TypeError):
-            return
+        except FrameError:
+            self.context.count("heartbeats_garbled")
 
     def _leave(self) -> None:
         self.heartbeats.leaving = self.heartbeats.left = True
@@ -148,11 +147,11 @@ class Witness:
                 elif frame.kind == Kind.NODES:
                     self.starts.on_nodes(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
-                    self._learn(parse_view(unpack_array(frame.body, 1)[0]))
+                    self._learn(parse_decided(frame.body))
                 elif frame.kind == Kind.STOP:
                     self._leave()
-        except (FrameError, ValueError, TypeError) as error:
-            self.context.effects.append(ClosePeer(node_id, f"node {node_id} sent garbage: {error}"))
+        except FrameError as error:
+            self.context.effects.append(close_peer(node_id, frame, error))
 
     def _learn(self, view: View) -> None:
         if self.decided is not None and view.epoch <= self.decided.epoch:
@@ -172,7 +171,7 @@ class Witness:
             except Refusal as refusal:
                 body = answer_error(refusal.code, refusal.text)
             except FrameError as error:
-                self.context.effects.append(CloseClient(link, str(error)))
+                self.context.effects.append(close_client(link, frame, error))
                 return
             self.context.send_client(link, encode_answer(frame.a, self.context.epoch, 0, body))
 

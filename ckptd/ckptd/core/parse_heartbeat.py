@@ -1,0 +1,68 @@
+"""HEARTBEAT, checked: whoever can reach the UDP port can send one where no key is set.
+
+Nothing of a heartbeat is used before all of it was checked, so that one that is half good changes nothing.
+"""
+
+from typing import NamedTuple
+
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array
+from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, row, text, whole
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, EPOCH_MAX, NODES_MAX, SEQ_MAX, UNACKNOWLEDGED_MAX
+from ckpt_protocol.messages import Kind
+
+
+class Heartbeat(NamedTuple):
+    """What one says. `hears`: node id to its start, and whether the sender has a link to it."""
+
+    node_id: str
+    incarnation: int
+    decided_epoch: int
+    disk_epoch: int
+    flags: int
+    hears: dict[str, tuple[int, bool]]
+    complaints: tuple[str, ...]
+    of_incarnation: int
+    cluster: str
+    given_up: dict[str, int]
+    unacknowledged: list[tuple[int, int]]
+
+
+def parse_heartbeat(frame: Frame) -> Heartbeat:
+    """Raises: FrameError."""
+    fields = bounded_array(frame.body, BOUNDS[Kind.HEARTBEAT], 9)
+    whole(frame.b, "an epoch", EPOCH_MAX)
+    return Heartbeat(
+        node_id(fields[0], "a node's id"),
+        whole(fields[1], "an incarnation"),
+        whole(fields[2], "an epoch", EPOCH_MAX),
+        whole(fields[3], "an epoch", EPOCH_MAX),
+        whole(fields[4], "flags"),
+        dict(_heard(heard) for heard in array(fields[5], "who is heard", NODES_MAX)),
+        tuple(node_id(late, "a node's id") for late in array(fields[6], "complaints", NODES_MAX)),
+        whole(fields[7], "an incarnation"),
+        text(fields[8], "a cluster's name", CLUSTER_NAME_BYTES_MAX),
+        dict(_given_up(given) for given in array(fields[9], "who was given up", NODES_MAX))
+        if len(fields) > 9
+        else {},
+        [_ordered(ordered) for ordered in array(fields[10], "what is not acknowledged", UNACKNOWLEDGED_MAX)]
+        if len(fields) > 10
+        else [],
+    )
+
+
+def _heard(fields: object) -> tuple[str, tuple[int, bool]]:
+    heard = row(fields, "a node that is heard", 3)
+    linked = boolean(heard[2], "whether there is a link")
+    return node_id(heard[0], "a node's id"), (whole(heard[1], "an incarnation"), linked)
+
+
+def _given_up(fields: object) -> tuple[str, int]:
+    given = row(fields, "a node that was given up", 2)
+    return node_id(given[0], "a node's id"), whole(given[1], "an incarnation")
+
+
+def _ordered(fields: object) -> tuple[int, int]:
+    ordered = row(fields, "a checkpoint that is ahead", 2)
+    return whole(ordered[0], "a creation id", U64_MAX), whole(ordered[1], "a seq", SEQ_MAX)

@@ -1,0 +1,158 @@
+"""Views, votes and the frames of an installation, checked. Raises FrameError for all that is wrong."""
+
+from typing import Any, Final, NamedTuple
+
+from ckpt_protocol.bounds import BOUNDS, DIRECTORY_BOUNDS
+from ckpt_protocol.codec import bounded_array
+from ckpt_protocol.fields import array, boolean, node_id, octets, row, text, whole
+from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.limits import EPOCH_MAX, NODE_ID_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX
+from ckpt_protocol.messages import Kind
+from ckptd.core.view import DEPARTURES_MAX, Departure, Member, View
+
+ROUND_MAX: Final = 2**62
+"""A ballot's round. Each grows by one: the rest is room for what follows."""
+
+EARLIER_EPOCH_MAX: Final = 2**62
+"""What a lost disk says of earlier starts (`record.UNKNOWN_EPOCH`)."""
+
+_DEPARTURES_MAX: Final = NODES_MAX * (DEPARTURES_MAX + 1)
+
+Ballot = tuple[int, str]
+
+
+def epoch_of(value: object) -> int:
+    """An epoch."""
+    return whole(value, "an epoch", EPOCH_MAX)
+
+
+def parse_view(value: object) -> View:
+    """A view as it travelled, with at least one member."""
+    fields = row(value, "a view", 4)
+    epoch, members, departures, founded = fields[:4]
+    witnesses, forced = fields[4:6] if len(fields) > 5 else ([], False)
+    idle = fields[6] if len(fields) > 6 else []
+    stays = sorted(_member(member) for member in array(members, "members", NODES_MAX))
+    if not stays or len(dict(stays)) < len(stays):
+        raise FrameError("a view without members, or with one of them twice")
+    return View(
+        epoch_of(epoch),
+        {named: Member(incarnation, join_epoch) for named, (incarnation, join_epoch) in stays},
+        tuple(_departure(departure) for departure in array(departures, "departures", _DEPARTURES_MAX)),
+        epoch_of(founded),
+        dict(sorted(start_of(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
+        boolean(forced, "whether a view was forced"),
+        tuple(epoch_of(past) for past in array(idle, "idle epochs", DEPARTURES_MAX)),
+    )
+
+
+def _member(value: object) -> tuple[str, tuple[int, int]]:
+    member = row(value, "a member", 3)
+    return node_id(member[0], "a member"), (whole(member[1], "an incarnation"), epoch_of(member[2]))
+
+
+def _departure(value: object) -> Departure:
+    left = row(value, "a departure", 4)
+    who = node_id(left[0], "who left")
+    return Departure(who, whole(left[1], "an incarnation"), epoch_of(left[2]), epoch_of(left[3]))
+
+
+def start_of(value: object) -> tuple[str, int]:
+    """A node with one of its starts."""
+    start = row(value, "a start of a node", 2)
+    return node_id(start[0], "a node's id"), whole(start[1], "an incarnation")
+
+
+def parse_ballot(value: object) -> Ballot:
+    """A ballot: the round, and who proposed ("" in none)."""
+    ballot = row(value, "a ballot", 2)
+    return whole(ballot[0], "a round", ROUND_MAX), text(ballot[1], "a proposer", NODE_ID_BYTES_MAX)
+
+
+class Vote(NamedTuple):
+    """PREPARE, PROMISE, ACCEPT or ACCEPTED; what a kind does not have is None."""
+
+    ballot: Ballot
+    promised: Ballot | None
+    accepted: Ballot | None
+    view: View | None
+
+
+def parse_vote(frame: Frame) -> Vote:
+    """One of the four kinds of votes."""
+    least = {Kind.PREPARE: 1, Kind.ACCEPT: 2, Kind.PROMISE: 4, Kind.ACCEPTED: 2}[frame.kind]
+    fields = bounded_array(frame.body, BOUNDS[frame.kind], least)
+    ballot = whole(frame.a, "a round", ROUND_MAX), text(fields[0], "a proposer", NODE_ID_BYTES_MAX)
+    match frame.kind:
+        case Kind.ACCEPT:
+            return Vote(ballot, None, None, parse_view(fields[1]))
+        case Kind.PROMISE:
+            view = parse_view(fields[3]) if fields[3] is not None else None
+            return Vote(ballot, parse_ballot(fields[1]), parse_ballot(fields[2]), view)
+        case Kind.ACCEPTED:
+            return Vote(ballot, parse_ballot(fields[1]), None, None)
+        case _:
+            return Vote(ballot, None, None, None)
+
+
+def parse_decided(body: bytes) -> View:
+    """DECIDED."""
+    return parse_view(bounded_array(body, BOUNDS[Kind.DECIDED], 1)[0])
+
+
+def parse_collect(frame: Frame) -> tuple[View, int, int]:
+    """COLLECT: the view, and how far the coordinator's directory is: the epoch it is installed in, and its
+    seq."""
+    view, installed_epoch = bounded_array(frame.body, BOUNDS[Kind.COLLECT], 2)[:2]
+    return parse_view(view), epoch_of(installed_epoch), whole(frame.c, "a seq", SEQ_MAX)
+
+
+class CollectedFields(NamedTuple):
+    """COLLECTED. `directory`: None, the number of pieces that it came in, or its fields (not checked)."""
+
+    installed_epoch: int
+    committed_seq: int
+    staged: bytes | None
+    directory: int | list[Any] | None
+    installed_before: int
+
+
+def parse_collected(body: bytes) -> CollectedFields:
+    """COLLECTED."""
+    epoch, seq, staged, directory, before = bounded_array(body, BOUNDS[Kind.COLLECTED], 5)[:5]
+    return CollectedFields(
+        epoch_of(epoch),
+        whole(seq, "a seq", SEQ_MAX),
+        None if staged is None else octets(staged, "an operation", PEER_FRAME_BYTES_MAX),
+        directory if directory is None or type(directory) is list else whole(directory, "pieces", 2**32),
+        whole(before, "an epoch", EARLIER_EPOCH_MAX),
+    )
+
+
+class Install(NamedTuple):
+    """INSTALL. `directory`: None, the number of pieces that it came in, or its fields (not checked)."""
+
+    view: View
+    base_epoch: int
+    directory: int | list[Any] | None
+    stayed: list[str]
+    served: bool
+    seq: int
+
+
+def parse_install(frame: Frame) -> Install:
+    """INSTALL, and the directory within it."""
+    view, base_epoch, directory, stayed, served = bounded_array(frame.body, BOUNDS[Kind.INSTALL], 5)[:5]
+    fields: int | list[Any] | None = None
+    if type(directory) is bytes:
+        fields = bounded_array(directory, DIRECTORY_BOUNDS, 5)
+    elif directory is not None:
+        fields = whole(directory, "pieces", 2**32)
+    return Install(
+        parse_view(view),
+        epoch_of(base_epoch),
+        fields,
+        [node_id(stayer, "who stayed") for stayer in array(stayed, "who stayed", NODES_MAX)],
+        boolean(served, "whether views between may have served"),
+        whole(frame.c, "a seq", SEQ_MAX),
+    )
