@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 from ckpt_client.call import NEVER_NS
 from ckpt_client.errors import CheckpointEnded, error_of
 from ckpt_protocol import codes
+from ckpt_protocol.answers import SectionDescriptor as SectionDescriptor
+from ckpt_protocol.answers import parse_opened, parse_page, parse_status, parse_values
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
@@ -23,6 +25,7 @@ from ckpt_protocol.constants import (
     SA_TIME_MAX,
     SA_TIME_ONE_MILLISECOND,
 )
+from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     NAME_BYTES_MAX,
@@ -99,17 +102,6 @@ class Opening(NamedTuple):
     def again(self) -> bytes:
         """The body of an OPEN that creates nothing: of a checkpoint that was open before."""
         return pack_body([self.name, self.open_flags & ~SA_CKPT_CHECKPOINT_CREATE, None, True])
-
-
-class SectionDescriptor(NamedTuple):
-    """One section. Times are ns since 1970; `value` is None where not asked for, or corrupted."""
-
-    section_id: bytes
-    expiration_ns: int
-    size_bytes: int
-    state: int
-    last_update_ns: int
-    value: bytes | None
 
 
 class Status(NamedTuple):
@@ -392,33 +384,35 @@ def misread(what: str) -> NoReturn:
 def opened_of(payload: Any) -> tuple[int, Attributes]:
     """(handle, attributes in force) of an OPEN's answer."""
     try:
-        handle, _, fields = payload[:3]
-        return int(handle), Attributes(*fields[:6])
-    except (TypeError, ValueError):
+        opened = parse_opened(payload)
+    except FrameError:
         misread("OPEN")
+    return opened.handle, Attributes(*opened.attributes)
 
 
 def values_of(payload: Any, count: int) -> list[bytes]:
     """The values of a READ's answer."""
-    if type(payload) is not list or len(payload) != count:
+    try:
+        values = parse_values(payload)
+    except FrameError:
         misread("READ")
-    return payload
+    if len(values) != count:
+        misread("READ")
+    return values
 
 
 def value_of(payload: Any) -> bytes:
     """The one value of a READ's answer."""
-    if type(payload) is not list or len(payload) != 1:
+    if type(payload) is not list or len(payload) != 1 or type(payload[0]) is not bytes:
         misread("READ")
-    value: bytes = payload[0]
-    return value
+    return payload[0]
 
 
 def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
     """(sections, where the next page begins or None) of an ITERATE's answer."""
     try:
-        sections, after = payload[:2]
-        return [SectionDescriptor(*fields[:6]) for fields in sections], after
-    except (TypeError, ValueError):
+        return parse_page(payload)
+    except FrameError:
         misread("ITERATE")
 
 
@@ -438,11 +432,10 @@ def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
 def status_of(payload: Any) -> Status:
     """A STATUS's answer."""
     try:
-        attributes, sections, memory, active, replicas, opens, unlinked = payload[:7]
-        pairs = tuple((str(node_id), bool(in_sync)) for node_id, in_sync in replicas)
-        return Status(Attributes(*attributes[:6]), sections, memory, active, pairs, opens, bool(unlinked))
-    except (TypeError, ValueError):
+        status = parse_status(payload)
+    except FrameError:
         misread("STATUS")
+    return Status(Attributes(*status.attributes), *status[1:])
 
 
 def values_or_value(values: list[bytes]) -> list[bytes] | bytes:

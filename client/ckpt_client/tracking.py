@@ -18,7 +18,9 @@ from ckpt_client import calls
 from ckpt_client.call import MILLISECOND_NS
 from ckpt_client.errors import CheckpointEnded, SaAisError
 from ckpt_protocol import codes
+from ckpt_protocol.answers import Changed, parse_changes
 from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind
 
 TRACK_NS: Final = 30_000 * MILLISECOND_NS
@@ -123,12 +125,14 @@ class Tracker:
     def take(self, payload: Any) -> list[SectionChange]:
         """TRACK's answer: the changes. From then on `blind`, where all sections are to be looked at."""
         try:
-            sequence, rows, tenure = payload[:3]
-            self._sequence, self._tenure = int(sequence), int(tenure)
-            self.blind = rows is None
-            return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
-        except (TypeError, ValueError, LookupError, OverflowError):
+            sequence, rows, tenure = parse_changes(payload)
+            for row in rows or ():
+                SectionChangeT(row.change)
+        except (FrameError, ValueError):
             calls.misread("TRACK")
+        self._sequence, self._tenure = sequence, tenure
+        self.blind = rows is None
+        return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
 
     def lose_place(self) -> None:
         """The tracking goes on in a new session: TRACK asks again which place is the present."""
@@ -143,7 +147,7 @@ class Tracker:
         """A change of the tracking itself."""
         return SectionChange(self._told, what, b"", 0, 0)
 
-    def _is_own(self, row: Any) -> bool:
+    def _is_own(self, row: Changed) -> bool:
         own = row[5] in self._own
         if own:
             self._know(row[2], row[1] not in _GONE)

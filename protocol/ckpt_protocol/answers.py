@@ -3,12 +3,24 @@
 All raise FrameError: an answer that makes no sense says that the other end is no node, or not of our version.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, unpack_flat
 from ckpt_protocol.codes import OK
-from ckpt_protocol.fields import whole
+from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
+from ckpt_protocol.creation import fault_of
+from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import (
+    CALL_BYTES_MAX,
+    NODES_MAX,
+    READ_ELEMENTS_MAX,
+    SECTION_BYTES_MAX,
+    SECTION_ID_BYTES_MAX,
+    SECTIONS_MAX,
+    SIZE_MAX,
+)
 from ckpt_protocol.messages import Kind, answer_ok
 
 _OK_BODY: Final = answer_ok()
@@ -30,3 +42,133 @@ def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
     index = fields[1] if len(fields) > 1 and type(fields[1]) is int else -1
     text = fields[2] if len(fields) > 2 and type(fields[2]) is str else ""
     return code, None, index, text
+
+
+# -- payloads
+
+
+class Opened(NamedTuple):
+    """OPEN. `attributes` are the six that are in force."""
+
+    handle: int
+    creation_id: int
+    attributes: tuple[int, ...]
+
+
+class SectionDescriptor(NamedTuple):
+    """One section. Times are ns since 1970; `value` is None where not asked for, or corrupted."""
+
+    section_id: bytes
+    expiration_ns: int
+    size_bytes: int
+    state: int
+    last_update_ns: int
+    value: bytes | None
+
+
+class Status(NamedTuple):
+    """STATUS. `replicas`: node id, and whether the replica is in sync."""
+
+    attributes: tuple[int, ...]
+    sections: int
+    memory_used_bytes: int
+    active: str | None
+    replicas: tuple[tuple[str, bool], ...]
+    opens: int
+    unlinked: bool
+
+
+class Changed(NamedTuple):
+    """A row of TRACK's answer. `change` is a number of `messages.Change`, or one of a later version."""
+
+    sequence: int
+    change: int
+    section_id: bytes
+    offset: int
+    size: int
+    own_request: int
+
+
+def _attributes(value: object) -> tuple[int, ...]:
+    fault = fault_of(value)
+    if fault:
+        raise FrameError(fault)
+    return tuple(row(value, "creation attributes", 6)[:6])
+
+
+def parse_opened(payload: object) -> Opened:
+    """OPEN's answer."""
+    handle, creation_id, attributes = row(payload, "an answer to OPEN", 3)[:3]
+    return Opened(
+        whole(handle, "a handle", U64_MAX),
+        whole(creation_id, "a creation id", U64_MAX),
+        _attributes(attributes),
+    )
+
+
+def parse_values(payload: object) -> list[bytes]:
+    """READ's answer: the values."""
+    values = array(payload, "values", READ_ELEMENTS_MAX)
+    if not set(map(type, values)) <= {bytes}:
+        raise FrameError("a value that is no bytes")
+    return values
+
+
+_DESCRIPTORS: Final = (
+    (bytes, int, int, int, int, bytes),
+    (bytes, int, int, int, int, type(None)),
+)
+
+
+def parse_page(payload: object) -> tuple[list[SectionDescriptor], bytes | None]:
+    """ITERATE's answer: the sections, and where the next page begins (None: there is none)."""
+    rows, after = row(payload, "an answer to ITERATE", 2)[:2]
+    if after is not None:
+        octets(after, "a section's id", SECTION_ID_BYTES_MAX)
+    page = []
+    for fields in array(rows, "sections", SECTIONS_MAX):
+        section = row(fields, "a section", 6)[:6]
+        if tuple(map(type, section)) not in _DESCRIPTORS:
+            raise FrameError("a section with fields of other types")
+        whole(section[2], "a size", SECTION_BYTES_MAX)
+        whole(section[3], "a state", SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID)
+        page.append(SectionDescriptor(*section))
+    return page, after
+
+
+def parse_status(payload: object) -> Status:
+    """STATUS's answer."""
+    fields = row(payload, "an answer to STATUS", 7)
+    return Status(
+        _attributes(fields[0]),
+        whole(fields[1], "a number of sections", SECTIONS_MAX),
+        whole(fields[2], "memory"),
+        None if fields[3] is None else node_id(fields[3], "the active replica's node"),
+        tuple(_replica(replica) for replica in array(fields[4], "replicas", NODES_MAX)),
+        whole(fields[5], "a number of opens"),
+        boolean(fields[6], "whether a checkpoint is unlinked"),
+    )
+
+
+def _replica(value: object) -> tuple[str, bool]:
+    replica = row(value, "a replica", 2)
+    return node_id(replica[0], "a replica's node"), boolean(replica[1], "whether a replica is in sync")
+
+
+def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:
+    """TRACK's answer: the place, what changed (None: all sections are to be looked at), and the tenure."""
+    sequence, rows, tenure = row(payload, "an answer to TRACK", 3)[:3]
+    changes = None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)]
+    return whole(sequence, "a place", U64_MAX), changes, whole(tenure, "a tenure", U64_MAX, -SIZE_MAX)
+
+
+def _changed(value: object) -> Changed:
+    fields = row(value, "a change", 6)
+    return Changed(
+        whole(fields[0], "a place", U64_MAX),
+        whole(fields[1], "a change", U64_MAX),
+        octets(fields[2], "a section's id", SECTION_ID_BYTES_MAX),
+        whole(fields[3], "an offset", CALL_BYTES_MAX),
+        whole(fields[4], "a size", CALL_BYTES_MAX),
+        whole(fields[5], "a request", U64_MAX),
+    )

@@ -36,7 +36,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def row(sequence: int, kind: int, section_id: bytes, size: int = 1, own: int = 0) -> list[Any]:
     """A change as TRACK's answer holds it."""
-    return [sequence, kind, section_id, 0, size, own]
+    return [sequence, int(kind), section_id, 0, size, own]
 
 
 def page(*section_ids: bytes, after: bytes | None = None) -> list[Any]:

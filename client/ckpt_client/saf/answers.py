@@ -24,9 +24,7 @@ def created_id(section_id: Any, payload: Any) -> bytes:
 
 def values_of(payload: Any) -> list[bytes]:
     """READ's answer."""
-    if type(payload) is not list or any(type(value) is not bytes for value in payload):
-        calls.misread("READ")
-    return payload
+    return calls.values_of(payload, len(payload) if type(payload) is list else 0)
 
 
 def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
