@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from bench.leaving_client import KINDS
 from bench.relay import Relays
-from ckpt_client import Table
+from ckpt_client import Connection, SaAisError, Table
 from ckptd.testing import LocalCluster
 
 TRANSPORTS: Final = ("unix", "tcp", "udp")
@@ -174,10 +174,19 @@ class Round:
                 crowd.say("large")
                 own = crowd.say("end")
             found = getattr(self, "_" + state.replace(" ", "_"))(crowd, happen)
+        self._forget(crowd.names)
         return [
             Row(kind, transport, state, fault, one["seconds"], alone["seconds"], one["error"])
             for (kind, transport), one, alone in zip(crowd.places, found, own, strict=True)
         ]
+
+    def _forget(self, names: Sequence[str]) -> None:
+        """Large values that nobody needs would travel with every restart."""
+        connection = Connection(self.cluster.address("b"))
+        for name in names:
+            with suppress(SaAisError):
+                connection.unlink(name)
+        connection.close()
 
     def _busy(self, crowd: Crowd, happen: Callable[[], None]) -> list[dict[str, Any]]:
         crowd.say("busy")

@@ -14,14 +14,14 @@ from typing import Any, Final, cast
 
 from ckpt_client import calls
 from ckpt_client.address import Address, choose_addresses, choose_key, is_given
-from ckpt_client.aio_transports import Link, open_transport
+from ckpt_client.aio_links import MovingConnection, PresentLink, SecondLink
+from ckpt_client.aio_transports import open_transport
 from ckpt_client.attachment import State
 from ckpt_client.blocking import DETACH_NS
 from ckpt_client.call import NEVER_NS, Call
 from ckpt_client.connecting import LARGE_BYTES, failure_of, untaken_bytes
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
-from ckpt_client.moving import MOVE_TIME_NS, Move
 from ckpt_client.notices import Notices
 from ckpt_client.session import Session
 from ckpt_client.silence import QUIET_NS
@@ -37,36 +37,7 @@ _TIMER_SLACK_S: Final = 0.001
 _monotonic_ns = time.monotonic_ns
 
 
-class _Link(Link):
-    """One transport's events, passed on while it is the connection's present link."""
-
-    def __init__(self, connection: "AsyncConnection") -> None:
-        self._connection = connection
-
-    def data_received(self, data: bytes) -> None:
-        self._connection._link_received(self, data)
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._connection._link_received(self, data)
-
-    def error_received(self, exc: Exception) -> None:
-        self._connection._link_lost(self, exc)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection._link_lost(self, exc)
-
-
-class _Second(_Link):
-    """The link of a move, beside the present one. `ended`: the move is no longer under way."""
-
-    def __init__(self, connection: "AsyncConnection", move: Move) -> None:
-        super().__init__(connection)
-        self.move = move
-        self.transport: asyncio.Transport | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-
-class AsyncConnection:
+class AsyncConnection(MovingConnection):
     """A session with the service on the running loop. Arguments as `Connection`'s; made by
     `AsyncConnection.shared`.
 
@@ -80,11 +51,11 @@ class AsyncConnection:
         self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
         self._session.keeps_up = True
         self._waiters: dict[int, Callable[[Call], None]] = {}
-        self._link: _Link | None = None
+        self._link: PresentLink | None = None
         self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None
         self._connector: asyncio.Task[None] | None = None
         self._mover: asyncio.Task[None] | None = None
-        self._second: _Second | None = None
+        self._second: SecondLink | None = None
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = NEVER_NS
@@ -257,19 +228,19 @@ class AsyncConnection:
 
     # -- the link's events
 
-    def _link_received(self, link: _Link, data: bytes) -> None:
+    def _link_received(self, link: PresentLink, data: bytes) -> None:
         if link is self._link:
             self._session.receive(data, _monotonic_ns())
-        elif isinstance(link, _Second) and link is self._second:
+        elif isinstance(link, SecondLink) and link is self._second:
             link.move.receive(data)
             self._go_on_moving(link)
         else:
             return
         self._settle()
 
-    def _link_lost(self, link: _Link, error: Exception | None) -> None:
+    def _link_lost(self, link: PresentLink, error: Exception | None) -> None:
         why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
-        if isinstance(link, _Second) and link is self._second:
+        if isinstance(link, SecondLink) and link is self._second:
             link.move.fail(why)
             self._go_on_moving(link)
         if link is not self._link:
@@ -300,50 +271,6 @@ class AsyncConnection:
                 self._untaken = self._untaken_bytes()
                 self._watch_untaken()
         frames.clear()
-
-    # -- a move to another node, or to a stream
-
-    async def _make_move(self, move: Move) -> None:
-        """Open the second link that the session wants, and see the move to its end."""
-        second = self._second = _Second(self, move)
-        try:
-            async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
-                transport = await open_transport(self._loop, move.address, second)
-                second.transport = cast(asyncio.Transport, transport)
-                move.open(secrets.token_bytes(NONCE_BYTES))
-                self._go_on_moving(second)
-                await second.ended
-        except TimeoutError:
-            move.fail("it does not take the session in time")
-        except (OSError, ValueError) as error:
-            move.fail(failure_of(error)[0])
-        finally:
-            move.fail("given up")
-            self._go_on_moving(second)
-            self._mover = None
-            self._settle()
-
-    def _go_on_moving(self, second: _Second) -> None:
-        """Send what the move wants to send; when it has ended, take its link or drop it."""
-        move, transport = second.move, second.transport
-        if move is self._session.move:
-            self._session.go_on_moving(_monotonic_ns())
-        if move.under_way:
-            if transport is not None and move.outgoing:
-                transport.write(b"".join(move.outgoing))
-                move.outgoing.clear()
-            return
-        if second is not self._second:
-            return
-        self._second = None
-        if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
-            self._drop_transport()
-            self._link, self._transport = second, transport
-            self._untaken = 0
-        elif transport is not None:
-            transport.abort()
-        if not second.ended.done():
-            second.ended.set_result(None)
 
     # -- after every step of the session
 
@@ -422,7 +349,7 @@ class AsyncConnection:
                 if pause_ns > 0:
                     await asyncio.sleep(pause_ns / _SECOND_NS)
                     continue
-                link = _Link(self)
+                link = PresentLink(self)
                 try:
                     async with asyncio.timeout(session.connect_limit_ns / _SECOND_NS):
                         transport = await open_transport(self._loop, session.address, link)

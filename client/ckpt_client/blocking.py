@@ -48,8 +48,7 @@ _DONT_WAIT: Final = socket.MSG_DONTWAIT
 _SIMPLE_BYTES_MAX: Final = 32768
 """A larger request is sent in pieces, each within the call's time-out."""
 
-_SECOND_NS: Final = 1_000_000_000
-_MILLISECOND_NS: Final = 1_000_000
+_SECOND_NS, _MILLISECOND_NS = 1_000_000_000, 1_000_000
 _monotonic_ns = time.monotonic_ns
 _get_ident = threading.get_ident
 
@@ -100,14 +99,14 @@ class Connection:
                 self._session = self._session.successor(secrets.randbits(62) + 1)
 
     @property
-    def moved(self) -> int:
-        """How often the session went to another node, or came back to one."""
-        return self._session.moved
-
-    @property
     def session_id(self) -> int:
         """The session's number; 0 once closed."""
         return 0 if self._closed else self._session.session_id
+
+    @property
+    def session(self) -> Session:
+        """The session, for those who count what it did."""
+        return self._session
 
     @property
     def node_id(self) -> str:
@@ -394,8 +393,7 @@ class Connection:
 
     def _look_at_untaken(self, session: Session, now_ns: int) -> None:
         """A large request may be on its way for longer than a node may be silent."""
-        before = self._untaken
-        untaken = untaken_bytes(self._socket) if self._socket is not None else 0
+        before, untaken = self._untaken, untaken_bytes(self._socket) if self._socket is not None else 0
         self._untaken = untaken if untaken > LARGE_BYTES else 0
         if untaken < before:
             session.drained(now_ns)

@@ -71,7 +71,7 @@ class OpenTable:
     @property
     def counts(self) -> Counts:
         """How often this table's session moved, and how often it was opened again."""
-        return Counts(self._connection.moved, self._reopened)
+        return Counts(self._connection.session.moved, self._reopened)
 
     # -- opening
 

@@ -17,7 +17,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_pr
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
-from ckpt_client import aio, aio_connection, blocking, open_table
+from ckpt_client import aio, aio_connection, aio_links, blocking, open_async_table, open_table
 from ckpt_client.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram
@@ -249,10 +249,12 @@ class FaultyWorld:
         self.loop = FaultyLoop(self.cluster)
         self.runner = VirtualRunner(self.loop)
         secrets = CountedSecrets()
-        patch.setattr(aio_connection, "secrets", secrets)
-        patch.setattr(aio_connection, "_monotonic_ns", VirtualTime().monotonic_ns)
-        patch.setattr(aio, "time", VirtualTime())
-        patch.setattr(blocking, "secrets", secrets)
+        for module in (aio_connection, aio_links, blocking):
+            patch.setattr(module, "secrets", secrets)
+        for module in (aio_connection, aio_links):
+            patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
+        for module in (aio, open_async_table):
+            patch.setattr(module, "time", VirtualTime())
         for module in (blocking, open_table):
             patch.setattr(module, "_monotonic_ns", lambda: self.cluster.now_ns)
         patch.setattr(blocking, "connect_socket", self._connect)

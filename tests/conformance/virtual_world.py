@@ -11,7 +11,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner
 from tests.conformance.world import NODES, Version, World
 from tests.core.cluster import WALL_OFFSET_NS
 
-from ckpt_client import aio, aio_connection
+from ckpt_client import aio, aio_connection, aio_links, open_async_table
 from ckpt_client.saf import CheckpointService
 from ckptd.core.invariants import broken_invariants
 
@@ -50,9 +50,12 @@ class VirtualWorld(World):
 
     def __init__(self, patch: pytest.MonkeyPatch, **settings: Any) -> None:
         super().__init__()
-        patch.setattr(aio_connection, "secrets", CountedSecrets())
-        patch.setattr(aio_connection, "_monotonic_ns", VirtualTime().monotonic_ns)
-        patch.setattr(aio, "time", VirtualTime())
+        secrets = CountedSecrets()
+        for module in (aio_connection, aio_links):
+            patch.setattr(module, "secrets", secrets)
+            patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
+        for module in (aio, open_async_table):
+            patch.setattr(module, "time", VirtualTime())
         self.cluster: ClientsCluster = settled_cluster("".join(NODES), **settings)
         self.loop = VirtualLoop(self.cluster)
         self.runner = VirtualRunner(self.loop)
