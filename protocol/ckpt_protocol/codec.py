@@ -230,14 +230,3 @@ def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> lis
 
 
 _ROW_FIELDS_MAX: Final = 16
-
-
-def unpack_array(body: bytes, fields_min: int) -> list[Any]:
-    """A body that is an array of at least `fields_min` fields; further ones are ignored.
-
-    Raises: FrameError.
-    """
-    content = unpack_body(body)
-    if type(content) is not list or len(content) < fields_min:
-        raise FrameError(f"a body is not an array of {fields_min} fields")
-    return content

@@ -7,9 +7,10 @@ import msgpack
 import pytest
 
 from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body, unpack_array, unpack_body
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array, pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.messages import answer_error, answer_ok
+from ckpt_protocol.messages import Kind, answer_error, answer_ok
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,11 @@ def test_bytes_behind_the_body_are_refused(rest: bytes) -> None:
 @pytest.mark.parametrize("content", [None, 1, b"12", "12", {0: 1, 1: 2}, [], [1]])
 def test_an_array_of_too_few_fields_is_refused(content: Any) -> None:
     with pytest.raises(FrameError):
-        unpack_array(pack_body(content), 2)
+        bounded_array(pack_body(content), BOUNDS[Kind.ANSWER], 2)
 
 
 def test_further_fields_are_left_to_later_versions() -> None:
-    assert unpack_array(pack_body([1, 2, "new"]), 2) == [1, 2, "new"]
+    assert bounded_array(pack_body([1, 2, "new"]), BOUNDS[Kind.ANSWER], 2) == [1, 2, "new"]
 
 
 def test_good_answers_are_read() -> None:

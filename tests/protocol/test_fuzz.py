@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.protocol.representative import NONCE_A, NONCE_B, REPRESENTATIVES
 
 from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import unpack_array, unpack_body
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
 from ckpt_protocol.greeting import Acceptor, Identity, Opener, Refused, unseal
 from ckpt_protocol.messages import Kind
@@ -71,7 +72,7 @@ def _decode(decode: Callable[[bytes], object], body: bytes) -> None:
 @example(body=b"\x91" * 2000)
 def test_a_body_of_garbage_is_content_or_a_frame_error(body: bytes) -> None:
     _decode(unpack_body, body)
-    _decode(lambda packed: unpack_array(packed, 3), body)
+    _decode(lambda packed: bounded_array(packed, BOUNDS[Kind.OPEN], 3), body)
     _decode(decode_answer, body)
     _decode(lambda sealed: unseal(b"key", sealed), body)
 

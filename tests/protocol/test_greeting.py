@@ -8,7 +8,7 @@ import pytest
 from tests.protocol.representative import NONCE_A, NONCE_B
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_array
+from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
 from ckpt_protocol.greeting import (
     ROLE_CLIENT,
@@ -107,7 +107,7 @@ def test_the_proof_is_computed_as_the_document_says() -> None:
         return hmac.digest(KEY, said, "sha256")
 
     assert answer.b == 1
-    assert unpack_array(answer.body, 5)[3] == expected("acceptor")
+    assert unpack_body(answer.body)[3] == expected("acceptor")
     assert decode_datagram(proof).body == expected("opener")
 
 
@@ -221,7 +221,7 @@ def test_a_proof_that_was_overheard_opens_no_second_connection() -> None:
 def test_an_acceptors_proof_is_no_openers() -> None:
     """A stranger who sends our own proof back to us is not let in."""
     acceptor = Acceptor(with_key(NODE_A), NONCE_B)
-    echoed = unpack_array(decode_datagram(acceptor.receive(hello())).body, 5)[3]
+    echoed = unpack_body(decode_datagram(acceptor.receive(hello())).body)[3]
     assert refused(acceptor, Frame(Kind.PROOF, 0, 0, 0, echoed)).code == codes.ACCESS
 
 
@@ -317,10 +317,10 @@ def test_what_is_no_welcome_ends_the_connection(frame: Frame) -> None:
 
 
 def test_further_fields_of_later_versions_are_ignored() -> None:
-    body = pack_body([*unpack_array(hello().body, 6), b"", "new"])
+    body = pack_body([*unpack_body(hello().body), b"", "new"])
     acceptor = Acceptor(NODE_A, NONCE_B)
     answer = decode_datagram(acceptor.receive(Frame(Kind.HELLO, 1, 1, ROLE_PEER, body)))
-    longer = answer._replace(body=pack_body([*unpack_array(answer.body, 5), "new"]))
+    longer = answer._replace(body=pack_body([*unpack_body(answer.body), "new"]))
     greeted, _ = Opener(NODE_B, ROLE_PEER, NONCE_A).receive(longer)
     assert (greeted.node_id, acceptor.greeted is not None) == ("a", True)
 
@@ -347,7 +347,7 @@ def test_a_node_says_whether_it_opened_an_exchange() -> None:
 
 
 def test_what_is_asked_about_is_a_nonce() -> None:
-    body = pack_body([*unpack_array(hello().body, 6), 7])
+    body = pack_body([*unpack_body(hello().body), 7])
     with pytest.raises(FrameError):
         Acceptor(NODE_A, NONCE_B, [b"7"]).receive(Frame(Kind.HELLO, 1, 1, ROLE_CLIENT, body))
 

@@ -235,6 +235,7 @@ class Daemon:
             heartbeat_s=config.heartbeat_ms / 1000,
             buffer_bytes_max=config.peer_buffer_bytes_max,
             family=family,
+            witnesses=frozenset(config.other_witnesses),
         )
         self._peers = Peers(config.other_nodes, surroundings)
         self._host.send_with(self._key, self._datagrams, self._peers)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from ckpt_protocol.bounds import FROM_PEER
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.greeting import Greeted, Refused, parse_refused
 from ckpt_protocol.messages import Kind
@@ -16,12 +15,16 @@ from ckptd.runtime.stream import prepare_stream
 
 
 class PeerLink(asyncio.Protocol):
-    """Frames to and from one peer. `lost` is called once, when the connection is gone."""
+    """Frames to and from one peer. `lost` is called once, when the connection is gone.
+
+    `body_limits`: what it may send, by kind (see `ckpt_protocol.bounds`).
+    """
 
     def __init__(
         self,
         transport: asyncio.Transport,
         greeted: Greeted,
+        body_limits: tuple[int, ...],
         driver: Driver,
         counts: Counts,
         seldom: Seldom,
@@ -33,7 +36,7 @@ class PeerLink(asyncio.Protocol):
         self._node_id = greeted.node_id
         self._transport = transport
         self._handle = driver.handle
-        self._feed = FrameDecoder(FROM_PEER).feed
+        self._feed = FrameDecoder(body_limits).feed
         self._counts = counts
         self._seldom = seldom
         self._lost = lost

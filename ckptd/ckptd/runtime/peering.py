@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.bounds import FROM_PEER, FROM_WITNESS
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
 from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
@@ -69,6 +70,9 @@ class Surroundings:
     buffer_bytes_max: int
     family: int
     """Of our own sockets, AF_INET or AF_INET6."""
+
+    witnesses: frozenset[str] = frozenset()
+    """Which of the peers vote and hold no data."""
 
     opened: dict[bytes, None] = field(default_factory=dict)
     """The nonces of the exchanges with peers that we opened and hold to: for a peer that asks back."""
@@ -122,6 +126,7 @@ class Peering:
         link = PeerLink(
             transport,
             greeted,
+            FROM_WITNESS if self.node_id in around.witnesses else FROM_PEER,
             self._driver,
             around.counts,
             self._seldom,
