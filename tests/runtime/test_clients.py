@@ -16,10 +16,20 @@ from ckpt_protocol.framing import HEADER, FrameError, encode_frame
 from ckpt_protocol.greeting import Identity, Opener, Refused
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
-from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, SendClient
+from ckptd.core.events import (
+    ClientCongested,
+    ClientConnected,
+    ClientDrained,
+    ClientLost,
+    ClientReceived,
+    CloseClient,
+    SendClient,
+)
 from ckptd.runtime import clients as clients_module
 from ckptd.runtime import door as door_module
 from ckptd.runtime.first_exchange import cut_first_frame
+
+MIB = 1024 * 1024
 
 
 async def test_requests_are_answered_after_the_first_exchange(tmp_path: Path) -> None:
@@ -283,5 +293,38 @@ async def test_no_more_requests_are_read_while_answers_are_not(tmp_path: Path) -
         assert isinstance(link, clients_module.ClientLink)
         link.pause_writing()
         assert not link._transport.is_reading()
+        await a.node.told(ClientCongested)
         link.resume_writing()
         assert link._transport.is_reading()
+        await a.node.told(ClientDrained)
+
+
+async def test_a_link_is_read_again_when_both_its_answers_and_its_lane_allow_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client():
+        (link,) = a.daemon._driver.clients.values()
+        assert isinstance(link, clients_module.ClientLink)
+        link.stop_reading()
+        link.pause_writing()
+        link.read_on()
+        assert not link._transport.is_reading()
+        link.resume_writing()
+        assert link._transport.is_reading()
+
+
+async def test_of_all_clients_that_read_no_answers_the_worst_is_cut_off(tmp_path: Path) -> None:
+    """The limit is that of all together: a thousand clients with a little each are as many bytes."""
+    limit = 24 * MIB  # (The kernel takes up to 6 MiB for a socket.)
+    async with (
+        running(tmp_path, client_buffer_bytes_max=limit) as a,
+        a.client() as one,
+        a.client() as other,
+    ):
+        answer = bytes(8 * MIB)
+        a.node.on[ClientReceived] = lambda event: [SendClient(event.link, answer)] * len(event.frames)
+        one.send(ping(1) + ping(2))
+        await a.node.told(ClientCongested)
+        other.send(b"".join(ping(number) for number in range(1, 6)))
+        lost = await a.node.told(ClientLost)
+        assert lost.link == 2
+        assert len(a.daemon._driver.clients) == 1
+        assert 0 < a.daemon._clients.unread_bytes <= limit

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -19,10 +20,13 @@ from ckptd.core.events import (
     Log,
     Persist,
     Quarantine,
+    ReadOn,
     SendClient,
     SendHeartbeat,
     SendPeer,
+    StopReading,
     TimeCame,
+    TurnCame,
     WallClockRead,
 )
 from ckptd.runtime.clock import now_ns
@@ -63,6 +67,12 @@ class TraceOutlet:
 
     def close(self, reason: str) -> None:
         self.trace.done.append((self.name, "close", reason))
+
+    def stop_reading(self) -> None:
+        self.trace.done.append((self.name, "stop"))
+
+    def read_on(self) -> None:
+        self.trace.done.append((self.name, "read"))
 
 
 class Bench:
@@ -252,3 +262,53 @@ async def test_a_stopped_driver_tells_the_core_nothing(bench: Bench) -> None:
     bench.driver.handle(LeaveAsked())
     await asyncio.sleep(0)
     assert bench.node.kinds() == ["WallClockRead"]
+
+
+# -- turns
+
+
+async def test_a_core_with_work_left_goes_on_once_the_loop_looked_at_its_sockets(bench: Bench) -> None:
+    """Heartbeats come between two turns: a datagram that is there is read before the next one."""
+    loop = asyncio.get_running_loop()
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    seen: list[str] = []
+
+    def turn(event: TurnCame) -> list[Effect]:
+        seen.append("turn")
+        one.send(b"beat")
+        bench.node.turn_due = seen.count("turn") < 5
+        return []
+
+    def heard() -> None:
+        other.recv(10)
+        seen.append("beat")
+
+    with one, other:
+        loop.add_reader(other, heard)
+        try:
+            bench.node.on[TurnCame] = turn
+            bench.node.turn_due = True
+            bench.carry_out()
+            assert seen == []
+            while seen.count("beat") < 5:
+                await asyncio.sleep(0)
+        finally:
+            loop.remove_reader(other)
+    assert seen.count("turn") == 5
+    longest = max(len(run) for run in "".join(name[0] for name in seen).split("b"))
+    assert longest <= 2
+
+
+async def test_a_turn_is_asked_for_once_however_many_events_come(bench: Bench) -> None:
+    bench.node.turn_due = True
+    for _ in range(3):
+        bench.carry_out()
+    bench.node.turn_due = False
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.node.kinds().count("TurnCame") == 1
+
+
+async def test_links_are_read_as_the_core_says(bench: Bench) -> None:
+    done = bench.carry_out(StopReading(1), StopReading("b"), ReadOn(1), StopReading(99), ReadOn("z"))
+    assert done == [("c1", "stop"), ("b", "stop"), ("c1", "read")]

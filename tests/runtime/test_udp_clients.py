@@ -196,3 +196,18 @@ async def test_forged_heartbeats_do_not(tmp_path: Path, key: bytes) -> None:
             peer.send(seal(b"secret", encode_frame(Kind.HEARTBEAT, 9, 6, 7)))
             assert (await a.node.told(HeartbeatReceived)).frame.a == 9
             assert a.daemon.counts.garbage_datagrams == 2
+
+
+async def test_what_a_client_sends_while_its_lane_is_full_is_dropped_and_counted(tmp_path: Path) -> None:
+    """Nobody can tell a sender of datagrams to wait: it asks again, as for one that was lost."""
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            await client.greet(a.identity)
+            await client.ping(1)
+            (link,) = a.daemon._driver.clients.values()
+            link.stop_reading()
+            client.send(ping(2))
+            while not a.daemon.counts.datagrams_dropped:
+                await asyncio.sleep(0)
+            link.read_on()
+            assert (await client.ping(3)).a == 3
