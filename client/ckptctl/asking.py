@@ -39,6 +39,25 @@ def describe(address: str | None, what: str, timeout_s: float) -> Any:
     return ask(choose_addresses(address), Kind.DESCRIBE, [what], timeout_s).payload
 
 
+def describe_checkpoints(address: str | None, timeout_s: float) -> list[Any]:
+    """What one of the addresses says of its checkpoints, page by page: all together may be more than one
+    answer holds.
+
+    Raises: SaAisError UNAVAILABLE when none answers, else with the code of the refusal.
+    """
+    addresses = choose_addresses(address)
+    rows: list[Any] = []
+    after = 0
+    while True:
+        page = ask(addresses, Kind.DESCRIBE, ["checkpoints", after], timeout_s).payload
+        # (A daemon that knows no pages says all of them each time.)
+        page = [row for row in page if row[1] > after]
+        if not page:
+            return rows
+        rows += page
+        after = max(row[1] for row in page)
+
+
 def ask(addresses: Sequence[Address], kind: int, fields: list[Any], timeout_s: float) -> Asked:
     """What the first of the addresses that answers says to a request without a session.
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ckpt_client import Connection, Table
 from ckptctl import operating, show
-from ckptctl.asking import describe
+from ckptctl.asking import describe, describe_checkpoints
 from ckptctl.options import TIMEOUT_SECONDS, Address, Json, Timeout, print_json
 from ckptctl.text import parse_bytes, show_bytes
 
@@ -82,7 +82,7 @@ def status(
 @app.command()
 def ls(address: Address = None, as_json: Json = False, timeout: Timeout = TIMEOUT_SECONDS) -> None:
     """The checkpoints."""
-    rows = sorted(describe(address, "checkpoints", timeout), key=lambda row: (row[0], row[1]))
+    rows = sorted(describe_checkpoints(address, timeout), key=lambda row: (row[0], row[1]))
     if as_json:
         print_json(show.checkpoints_json(rows))
     else:

@@ -147,7 +147,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.READ: _of(_BODY_BYTES, 2, 1 + _ELEMENT_OBJECTS * READ_ELEMENTS_MAX, Sender.CLIENT, State.ATTACHED),
     Kind.ITERATE: _small(5, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.SYNCHRONIZE: _small(0),
-    Kind.DESCRIBE: _small(1, _GREETED),
+    Kind.DESCRIBE: _small(2, _GREETED),
     Kind.PING: _small(0, _GREETED),
     Kind.OPERATE: _small(2, _GREETED),
     Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),

@@ -204,12 +204,22 @@ def parse_track(body: bytes) -> Track:
         raise wrong(why) from None
 
 
-def parse_describe(body: bytes) -> str:
-    """DESCRIBE: "cluster" or "checkpoints"."""
-    what = _fields(Kind.DESCRIBE, body, 1)[0]
+class Describe(NamedTuple):
+    """DESCRIBE. `after`: the creation id behind which a page of checkpoints begins, None for all of them."""
+
+    what: str
+    after: int | None
+
+
+def parse_describe(body: bytes) -> Describe:
+    """DESCRIBE: "cluster" or "checkpoints", and where a page of these begins."""
+    what, *more = _fields(Kind.DESCRIBE, body, 1)
     if type(what) is not str or what not in ("cluster", "checkpoints"):
         raise wrong("only `cluster` and `checkpoints` can be described")
-    return what
+    after = more[0] if more else None
+    if after is not None and (type(after) is not int or not 0 <= after <= U64_MAX):
+        raise wrong("a page of checkpoints begins behind a creation id")
+    return Describe(what, after)
 
 
 _VERBS: Final = (Verb.DRAIN, Verb.STOP, Verb.BOOTSTRAP, Verb.FORCE_ACTIVE)

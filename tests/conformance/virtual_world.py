@@ -13,6 +13,7 @@ from tests.core.cluster import WALL_OFFSET_NS
 
 from ckpt_client import aio, aio_connection, aio_links, open_async_table
 from ckpt_client.saf import CheckpointService
+from ckpt_protocol.requests import Describe
 from ckptd.core.invariants import broken_invariants
 
 
@@ -132,7 +133,7 @@ class VirtualWorld(World):
         return tuple(node.context.node_id for node in self.cluster.running())
 
     def _rows(self, node: str) -> list[Any]:
-        return list(self.cluster.node(node)._describe("checkpoints"))
+        return list(self.cluster.node(node)._describe(Describe("checkpoints", None)))
 
     def contents(self, node: str, name: bytes) -> dict[bytes, bytes]:
         """What a node's own copy holds, by section. Only here: nobody can ask a daemon for it."""

@@ -11,7 +11,7 @@ from tests.core.client import Call
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.codes import INVALID_PARAM, NO_MEMORY, NO_RESOURCES, OK
+from ckpt_protocol.codes import INVALID_PARAM, NO_MEMORY, NO_RESOURCES, OK, TOO_BIG
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
@@ -22,6 +22,7 @@ from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core import log as log_of_updates
+from ckptd.core import weak
 from ckptd.core.attributes import Attributes
 from ckptd.core.directory import Directory, Entry, SessionEntry
 from ckptd.core.directory_transfer import Arriving, pieces_of
@@ -347,3 +348,40 @@ def test_a_node_that_is_filled_to_every_limit_joins() -> None:
     come_together(cluster)
     assert largest_frame(cluster) <= 2 * MiB
     assert len(cluster.node("b").directory.checkpoints) == 100_001
+
+
+# -- other messages that grow with what is held
+
+
+def test_a_node_with_many_checkpoints_describes_them_in_pages() -> None:
+    cluster = two_nodes(session_grace_ns=10**12)
+    client = cluster.client("a")
+    client.open().write(b"k", b"v")
+    fill_directories(cluster, 8_000, NAME_BYTES_MAX, 10)
+    assert client.call(Kind.DESCRIBE, 0, ["checkpoints"]).code == TOO_BIG
+    found: list[int] = []
+    page = client.call(Kind.DESCRIBE, 0, ["checkpoints", 0]).payload
+    while page:
+        assert len(pack_body(page)) <= 2 * MiB
+        found += [row[1] for row in page]
+        page = client.call(Kind.DESCRIBE, 0, ["checkpoints", found[-1]]).payload
+    assert found == sorted(cluster.node("a").directory.checkpoints)
+    for after in (-1, "x", 0.5):
+        assert client.call(Kind.DESCRIBE, 0, ["checkpoints", after]).code == INVALID_PARAM
+
+
+def test_a_weak_batch_of_long_ids_fits_into_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first portion names all sections of the batch: it is sent before these are too many bytes."""
+    monkeypatch.setattr(weak, "PORTION_BYTES_MAX", 20_000)
+    cluster = two_nodes(weak_batch_bytes=2_000)
+    client = cluster.client("a")
+    table = client.open(flags=SA_CKPT_WR_ACTIVE_REPLICA_WEAK, sections_max=10_000, section_id_bytes_max=2_000)
+    cluster.sent.clear()
+    ids = [(b"%d " % number).ljust(1_000, b"i") for number in range(200)]
+    calls = [table.begin_write(section_id, b"%d" % n) for n, section_id in enumerate(ids)]
+    cluster.until(lambda: all(call.answers for call in calls))
+    cluster.settle()
+    cluster.run(20)
+    assert largest_frame(cluster) <= 50_000
+    assert cluster.contents("b") == {section_id: b"%d" % n for n, section_id in enumerate(ids)}
+    cluster.check()

@@ -9,6 +9,7 @@ from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 from ckpt_protocol.requests import (
+    Describe,
     Operate,
     parse_active_set,
     parse_attach,
@@ -55,7 +56,7 @@ class Clients:
         self.links = requests.links
         self.by_session: dict[int, int] = {}
         self.grace: dict[int, int] = {}
-        self.describe: Callable[[str], Any] = lambda what: None
+        self.describe: Callable[[Describe], Any] = lambda asked: None
         self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
         self.ask: Callable[[list[object]], None] = lambda op: None
         requests.on_attached = self._on_attached

@@ -1,15 +1,25 @@
 """What a node answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from ckpt_protocol import codes
+from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckptd.core.context import Context
-from ckptd.core.directory import Directory
+from ckptd.core.directory import Directory, Entry
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.refusal import Refusal
 from ckptd.core.view import View
 
 EdgeCounts = Callable[[], dict[str, int]]
 """What the runtime counts, by name."""
+
+
+ROW_BYTES: Final = 300
+"""About what a checkpoint's description takes beside its name."""
+
+DESCRIBED_BYTES_MAX: Final = 16 * PAGE_BYTES_MAX
+"""The most that is described in one answer to who asks for no pages."""
 
 
 def describe_cluster(
@@ -53,19 +63,42 @@ def describe_cluster(
     }
 
 
-def describe_checkpoints(directory: Directory, closed: dict[int, str]) -> list[Any]:
-    """The answer to `checkpoints`. `closed`: why some are not served."""
+def describe_checkpoints(directory: Directory, closed: dict[int, str], after: int | None) -> list[Any]:
+    """The answer to `checkpoints`. `closed`: why some are not served.
+
+    A page holds those behind the creation id `after`, in the order of their ids; an empty one is the last.
+    Without `after` it is all of them. Raises: Refusal TOO_BIG where those are too many for one answer.
+    """
+    if after is not None:
+        return _page(directory, closed, after)
+    size = sum(ROW_BYTES + len(entry.name) for entry in directory.checkpoints.values())
+    if size > DESCRIBED_BYTES_MAX:
+        text = f"{len(directory.checkpoints)} checkpoints are too many for one answer: ask for pages"
+        raise Refusal(codes.TOO_BIG, text)
+    return [_row(entry, closed) for entry in directory.checkpoints.values()]
+
+
+def _page(directory: Directory, closed: dict[int, str], after: int) -> list[Any]:
+    rows: list[Any] = []
+    size = 0
+    for creation_id in sorted(each for each in directory.checkpoints if each > after):
+        entry = directory.checkpoints[creation_id]
+        rows.append(_row(entry, closed))
+        size += ROW_BYTES + len(entry.name)
+        if size >= PAGE_BYTES_MAX:
+            break
+    return rows
+
+
+def _row(entry: Entry, closed: dict[int, str]) -> list[Any]:
     return [
-        [
-            entry.name,
-            entry.creation_id,
-            entry.attributes.fields(),
-            entry.active,
-            [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
-            len(entry.opens),
-            entry.unlinked,
-            sorted(entry.holders),
-            closed.get(entry.creation_id, ""),
-        ]
-        for entry in directory.checkpoints.values()
+        entry.name,
+        entry.creation_id,
+        entry.attributes.fields(),
+        entry.active,
+        [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
+        len(entry.opens),
+        entry.unlinked,
+        sorted(entry.holders),
+        closed.get(entry.creation_id, ""),
     ]

@@ -7,6 +7,7 @@ from ckpt_protocol.bounds import FROM_WITNESS
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckpt_protocol.requests import Describe
 from ckptd.core.alarms import Alarms
 from ckptd.core.choosing import make_arbiter
 from ckptd.core.clients import Clients
@@ -539,12 +540,12 @@ class Node:
         peer = self.heartbeats.peers.get(node_id)
         return peer.urls if peer is not None else ()
 
-    def _describe(self, what: str) -> Any:
-        if what == "cluster":
+    def _describe(self, asked: Describe) -> Any:
+        if asked.what == "cluster":
             membership = self.membership
             waiting_for = membership.describe_wait()
             return describe_cluster(
                 self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
             )
         closed = self.context.stops.closed
-        return describe_checkpoints(self.order.directory, closed)
+        return describe_checkpoints(self.order.directory, closed, asked.after)

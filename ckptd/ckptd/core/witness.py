@@ -181,7 +181,7 @@ class Witness:
                 parse_nothing(frame.kind, frame.body)
                 return answer_ok()
             case Kind.DESCRIBE:
-                return self._describe(parse_describe(frame.body))
+                return self._describe(parse_describe(frame.body).what)
             case Kind.OPERATE if parse_operate(frame.body).verb == Verb.DRAIN:
                 self._leave()
                 return answer_ok("a witness hands nothing over")
