@@ -39,6 +39,7 @@ def main() -> int:
     print(f"  {len(pairs)} combinations of state, sender and kind; {report.closed} ended their connection")
     print(f"  contained (a check is missing): {report.contained}")
     print(f"  most memory for one message: {report.peak_bytes[0]:,} bytes ({report.peak_bytes[1]})")
+    print(f"  most counted work for one: {report.work[0]:,} units ({report.work[1]})")
     print(f"  most bytes sent because of one: {report.sent_bytes[0]:,} ({report.sent_bytes[1]})")
     print(f"  findings: {len(report.findings)}")
     for finding in report.findings[:FINDINGS_SHOWN_MAX]:

@@ -19,6 +19,7 @@ from tests.core.client import Client
 from tests.fuzz.corpus import KINDS, Corpus
 from tests.fuzz.places import CLIENT, NEW_CLIENT, PEER, PLACES, STRANGER, Place, bystander
 
+from ckpt_protocol.bounds import FROM_CLIENT, FROM_PEER, Sender, State, body_limits
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
 from ckptd.core.events import (
@@ -33,6 +34,12 @@ from ckptd.core.events import (
 )
 from ckptd.sim.spoiling import spoil
 
+_LIMITS: Final = {
+    CLIENT: FROM_CLIENT,
+    NEW_CLIENT: FROM_CLIENT,
+    PEER: FROM_PEER,
+    STRANGER: body_limits(Sender.STRANGER, State.NONE),
+}
 _SENDS: Final = (SendClient, SendPeer, SendHeartbeat)
 MESSAGES_PER_PLACE: Final = 30
 AS_RECORDED: Final = 0.15
@@ -41,6 +48,9 @@ AS_RECORDED: Final = 0.15
 PEAK_BYTES_MAX: Final = 32 * 1024 * 1024
 PEAK_PER_BYTE_MAX: Final = 80
 """What one message may take while it is handled: a fixed part, and a part for each byte that came."""
+
+WORK_MAX: Final = 50_000
+"""Counted work of one event: what the longest legal update takes, which cannot be split (about 50 ms)."""
 
 HANDLING_SECONDS_MAX: Final = 30
 """A message that is not handled by then never ends, however slow the machine is."""
@@ -130,7 +140,8 @@ class Fuzzer:
             sent.append(frame)
             try:
                 if not self.send(place, name, sender, link, frame):
-                    break
+                    sender = NEW_CLIENT if sender == CLIENT else sender
+                    link = self.link(place, sender)
                 if draw.random() < 0.3:
                     place.cluster.run(draw.choice((0.2, 2, 30)))
             except Exception as error:
@@ -179,7 +190,7 @@ class Fuzzer:
     def send(self, place: Place, name: str, sender: str, link: int, frame: Frame) -> bool:
         """Deliver it as the daemon would. False where that ended the sender's connection."""
         try:
-            frames = FrameDecoder().feed(encode_frame(*frame))
+            frames = FrameDecoder(_LIMITS[sender]).feed(encode_frame(*frame))
         except FrameError:
             self.report.closed += 1
             return False
@@ -207,8 +218,12 @@ class Fuzzer:
         if self.meter:
             before, _ = tracemalloc.get_traced_memory()
             tracemalloc.reset_peak()
+        work_before = node.context.work
         with _ends():
             effects = node.handle(event, place.cluster.now_ns)
+        work = max(0, node.context.work - work_before)
+        self.report.work = max(self.report.work, (work, where))
+        assert work <= WORK_MAX, f"was {work} units of work"
         if self.meter:
             peak = tracemalloc.get_traced_memory()[1] - before
             self.report.peak_bytes = max(self.report.peak_bytes, (peak, where))
