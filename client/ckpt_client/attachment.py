@@ -61,7 +61,7 @@ class Attachment:
     def hello_again(self, now_ns: int) -> bytes:
         """The same HELLO again: it, or its WELCOME, was lost on the way."""
         self._arm(now_ns)
-        return self._opener.hello()
+        return self._opener.hello(self._datagram)
 
     def take_welcome(self, frame: Frame) -> bytes | None:
         """What to send upon WELCOME (perhaps nothing); None for a datagram that is none, from earlier times.

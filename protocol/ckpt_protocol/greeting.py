@@ -22,9 +22,10 @@ from ckpt_protocol import codes
 from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.fields import octets, text, texts, whole
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.framing import HEADER_BYTES, Frame, FrameError, encode_frame
 from ckpt_protocol.limits import (
     CLUSTER_NAME_BYTES_MAX,
+    HELLO_DATAGRAM_BYTES,
     INCARNATION_MAX,
     NODE_ID_BYTES_MAX,
     TEXT_BYTES_MAX,
@@ -40,6 +41,10 @@ ROLE_CLIENT: Final = 1
 ROLE_PEER: Final = 2
 
 
+TEXT_HEAD_BYTES: Final = 6
+"""What msgpack needs at most around the text of a REFUSED."""
+
+
 class Refused(Exception):
     """The first exchange failed: `code` is a SAF code, the text says why.
 
@@ -52,9 +57,13 @@ class Refused(Exception):
         self.text = why
         self.incarnation = incarnation
 
-    def frame(self) -> bytes:
-        """The REFUSED frame that tells the other side."""
+    def frame(self, bytes_max: int = TEXT_BYTES_MAX) -> bytes:
+        """The REFUSED frame that tells the other side; where it is to be short it says less."""
         body = pack_body([self.text, self.incarnation] if self.incarnation else [self.text])
+        room = bytes_max - HEADER_BYTES
+        if len(body) > room:
+            why = self.text.encode()[: max(0, room - TEXT_HEAD_BYTES)].decode(errors="ignore")
+            body = pack_body([why]) if why else b""
         return encode_frame(Kind.REFUSED, self.code, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, body)
 
 
@@ -98,11 +107,16 @@ class Opener:
         self.nonce = nonce
         self.about = about
 
-    def hello(self) -> bytes:
-        """The frame to send first."""
+    def hello(self, datagram: bool = False) -> bytes:
+        """The frame to send first; as a datagram it is padded, so that WELCOME is not longer."""
         me = self.identity
         fields = [MAGIC, me.cluster, self.nonce, me.node_id, me.incarnation, list(me.urls)]
-        body = pack_body([*fields, self.about] if self.about else fields)
+        if self.about or datagram:
+            fields.append(self.about)
+        if datagram:
+            there = HEADER_BYTES + len(pack_body(fields))
+            fields.append(bytes(max(0, HELLO_DATAGRAM_BYTES - there)))
+        body = pack_body(fields)
         return encode_frame(Kind.HELLO, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, self.role, body)
 
     def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
@@ -218,6 +232,8 @@ def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]
 
 def parse_refused(frame: Frame) -> Refused:
     """What a REFUSED says, as the exception to raise. Raises: FrameError."""
+    if not frame.body:
+        return Refused(frame.a, "it did not say why")
     why, *more = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)
     later = whole(more[0] if more else 0, "a later start", INCARNATION_MAX)
     return Refused(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)

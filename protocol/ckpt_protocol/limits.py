@@ -94,6 +94,10 @@ CLUSTER_NAME_BYTES_MAX: Final = 255
 NODE_ID_BYTES_MAX: Final = 64
 NODES_MAX: Final = 64
 
+HELLO_DATAGRAM_BYTES: Final = 512
+"""A HELLO over UDP is padded to this, since WELCOME and REFUSED are never longer than what they answer: who
+sends a datagram from a forged address gets no more sent there than it sends itself. WELCOME has about 120."""
+
 INCARNATION_MAX: Final = 2**63 - 1
 """A start of a daemon: the ns since 1970 when it began, or more. 2^63 ns are reached in 2262."""
 

@@ -19,9 +19,11 @@ from ckpt_protocol.greeting import (
     Identity,
     Opener,
     Refused,
+    parse_refused,
     seal,
     unseal,
 )
+from ckpt_protocol.limits import HELLO_DATAGRAM_BYTES
 from ckpt_protocol.messages import Kind
 
 KEY = b"the cluster's key"
@@ -298,7 +300,7 @@ def test_what_is_no_hello_ends_the_connection(frame: Frame) -> None:
         welcome((3, None)),
         welcome((4, None)),
         Frame(Kind.WELCOME, 1, 0, 11, pack_body(["prod", NONCE_B])),
-        Frame(Kind.REFUSED, 6, 1, 1, b""),
+        Frame(Kind.REFUSED, 6, 1, 1, pack_body([])),
     ],
     ids=[
         "an answer",
@@ -314,6 +316,27 @@ def test_what_is_no_hello_ends_the_connection(frame: Frame) -> None:
 def test_what_is_no_welcome_ends_the_connection(frame: Frame) -> None:
     with pytest.raises(FrameError):
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(frame)
+
+
+def test_a_refusal_over_udp_says_as_much_as_fits() -> None:
+    refused = Refused(codes.ACCESS, "this is cluster 'prod', and not the other one", 7)
+    for bytes_max in range(29, 200):
+        frame = refused.frame(bytes_max)
+        assert len(frame) <= bytes_max
+        read = parse_refused(decode_datagram(frame))
+        assert read.code == codes.ACCESS
+        assert refused.text.startswith(read.text) or read.text == "it did not say why"
+    assert (read.text, read.incarnation) == (refused.text, 7)
+
+
+def test_a_hello_over_udp_is_as_long_as_its_answer_may_be() -> None:
+    for about in (b"", NONCE_B):
+        opener = Opener(NODE_B, ROLE_CLIENT, NONCE_A, about)
+        assert HELLO_DATAGRAM_BYTES <= len(opener.hello(datagram=True)) <= HELLO_DATAGRAM_BYTES + 4
+        acceptor = Acceptor(NODE_A, NONCE_B, [about])
+        acceptor.receive(decode_datagram(opener.hello(datagram=True)))
+        assert acceptor.greeted is not None
+        assert acceptor.greeted.about == about
 
 
 def test_further_fields_of_later_versions_are_ignored() -> None:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ckptd.runtime import datagrams as datagrams_module
+from ckptd.runtime import lanes as lanes_module
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
+from ckptd.runtime.lanes import Lane
 
 
 @pytest.fixture
@@ -62,17 +63,17 @@ async def test_a_refused_datagram_costs_no_later_one(bound: tuple[Datagrams, Cou
     assert await receive(datagrams, 1) == [b"good"]
 
 
-async def test_the_queue_drops_its_oldest_when_nobody_takes_them(
+async def test_what_nobody_takes_is_dropped_beyond_a_limit(
     bound: tuple[Datagrams, Counts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datagrams_module, "RECEIVED_MAX", 2)
     datagrams, counts = bound
+    monkeypatch.setitem(lanes_module.SENDER_WAITING_MAX, Lane.STRANGER, 2)
     for number in range(5):
         datagrams.send(b"%d" % number, datagrams.address)
     for _ in range(20):
         # Each turn of the loop reads at least one datagram; a taker would start before.
         await asyncio.sleep(0)
-    assert await receive(datagrams, 2) == [b"3", b"4"]
+    assert await receive(datagrams, 2) == [b"0", b"1"]
     assert counts.datagrams_dropped == 3
 
 
@@ -99,6 +100,7 @@ async def test_closing_ends_the_receiver_and_sends_are_dropped(bound: tuple[Data
 async def test_the_receive_buffer_holds_a_burst(bound: tuple[Datagrams, Counts]) -> None:
     """The default of Linux holds 92 datagrams of 1 KiB; a node resumed after a pause finds more than that."""
     datagrams, _ = bound
+    datagrams.lanes.lane = lambda datagram, address: Lane.CLIENT
     for number in range(500):
         datagrams.send(b"%4d" % number + bytes(1020), datagrams.address)
     assert len(await receive(datagrams, 500)) == 500

@@ -1,19 +1,28 @@
 """Clients over UDP: an address that greeted is a link; datagrams come twice, late, or from anybody."""
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
 import pytest
-from tests.runtime.fakes import NONCE, Running, ping, running
+from tests.runtime.fakes import NONCE, Running, at_address, ping, running
 
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Identity, Opener, Refused, seal
+from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Identity, Opener, Refused, parse_refused, seal
 from ckpt_protocol.messages import Kind
-from ckptd.core.events import ClientLost, ClientReceived, CloseClient, HeartbeatReceived, SendClient
+from ckptd.core.events import (
+    ClientLost,
+    ClientReceived,
+    CloseClient,
+    HeartbeatReceived,
+    PeerConnected,
+    SendClient,
+)
 from ckptd.runtime import udp_clients as udp_module
+from ckptd.runtime.lanes import SOURCE_PER_S, STRANGERS_PER_S
 
 
 class UdpClient:
@@ -38,7 +47,7 @@ class UdpClient:
 
     async def greet(self, identity: Identity, nonce: bytes = NONCE) -> None:
         opener = Opener(identity, ROLE_CLIENT, nonce)
-        self.send(opener.hello())
+        self.send(opener.hello(datagram=True))
         _, proof = opener.receive(await self.frame())
         if proof:
             self.send(proof)
@@ -69,7 +78,7 @@ async def test_a_repeated_hello_keeps_the_link(tmp_path: Path) -> None:
     """A network may deliver a datagram twice; the second must not end the session's link."""
     async with running(tmp_path) as a:
         with UdpClient(a) as client:
-            hello = Opener(a.identity, ROLE_CLIENT, NONCE).hello()
+            hello = Opener(a.identity, ROLE_CLIENT, NONCE).hello(datagram=True)
             client.send(hello)
             first = await client.frame()
             client.send(hello)
@@ -97,13 +106,64 @@ async def test_a_hello_without_proof_leaves_the_old_link_alone(tmp_path: Path) -
     async with running(tmp_path, key=b"secret") as a:
         with UdpClient(a) as client:
             await client.greet(a.identity, b"1" * 16)
-            client.send(Opener(a.identity, ROLE_CLIENT, b"2" * 16).hello())
+            client.send(Opener(a.identity, ROLE_CLIENT, b"2" * 16).hello(datagram=True))
             await client.frame()
             assert (await client.ping()).kind == Kind.ANSWER
             client.send(encode_frame(Kind.PROOF, 0, 0, 0, bytes(32)))
             assert (await client.frame()).kind == Kind.REFUSED
             assert (await client.ping()).kind == Kind.ANSWER
             assert "ClientLost" not in a.node.kinds()
+
+
+@pytest.mark.parametrize("padded", [True, False])
+async def test_nothing_longer_than_what_came_goes_to_an_address_that_proved_nothing(
+    tmp_path: Path, padded: bool
+) -> None:
+    """WELCOME was up to 2.7 times as long as HELLO, and the address may be forged."""
+    async with running(tmp_path, advertise="a-host-with-a-long-name.example.org:7301") as a:
+        with UdpClient(a) as client:
+            hello = Opener(a.identity, ROLE_CLIENT, NONCE).hello(datagram=padded)
+            client.send(hello)
+            answer = await client.frame()
+            assert answer.kind == (Kind.WELCOME if padded else Kind.REFUSED)
+            assert len(encode_frame(*answer)) <= len(hello)
+            assert padded or answer.a == codes.INVALID_PARAM
+
+
+@pytest.mark.parametrize("kind", [Kind.PING, Kind.ATTACH, Kind.READ])
+@pytest.mark.parametrize("body", [b"", bytes(1), bytes(12), bytes(400)], ids=len)
+async def test_a_refusal_is_no_longer_than_the_request(tmp_path: Path, kind: int, body: bytes) -> None:
+    async with running(tmp_path) as a:
+        with UdpClient(a) as client:
+            request = encode_frame(kind, 1, 0, 1, body)
+            client.send(request)
+            refusal = await client.frame()
+            assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.TRY_AGAIN)
+            assert len(encode_frame(*refusal)) <= len(request)
+            assert parse_refused(refusal).text
+
+
+async def test_a_flood_of_strangers_is_dropped_unread_and_holds_up_no_heartbeat(tmp_path: Path) -> None:
+    """Heartbeats shared one queue with them, and were dropped with them: the view changed twice."""
+    async with (
+        at_address("b", 5) as b,
+        running(tmp_path, peers={"b": f"127.0.0.1:{b.port}"}) as a,
+        contextlib.AsyncExitStack() as sockets,
+    ):
+        await a.node.told(PeerConnected)
+        peer = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        peer.bind(("127.0.0.1", b.port))
+        flood = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        for number in range(40):
+            for _ in range(100):
+                flood.sendto(b"x" * 40, ("127.0.0.1", a.port))
+            peer.sendto(encode_frame(Kind.HEARTBEAT, number, 0, 0, b""), ("127.0.0.1", a.port))
+            await asyncio.sleep(0)
+        await a.node.told(HeartbeatReceived, 40)
+        counts = a.daemon.counts
+        while not counts.strangers_dropped:
+            await asyncio.sleep(0.001)
+        assert counts.garbage_datagrams <= SOURCE_PER_S + STRANGERS_PER_S
 
 
 async def test_a_wrong_cluster_is_refused(tmp_path: Path) -> None:
@@ -115,7 +175,8 @@ async def test_a_wrong_cluster_is_refused(tmp_path: Path) -> None:
 async def test_a_peer_cannot_come_over_udp(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         with UdpClient(a) as client:
-            client.send(Opener(Identity("ckptd", node_id="b", incarnation=1), ROLE_PEER, NONCE).hello())
+            opener = Opener(Identity("ckptd", node_id="b", incarnation=1), ROLE_PEER, NONCE)
+            client.send(opener.hello(datagram=True))
             assert (await client.frame()).kind == Kind.REFUSED
 
 

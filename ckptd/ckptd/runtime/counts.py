@@ -20,6 +20,9 @@ class Counts:
     datagrams_dropped: int = 0
     """Received faster than they could be handled, or not sent since the socket was full."""
 
+    strangers_dropped: int = 0
+    """Datagrams of unknown senders that came faster than they are let in."""
+
     datagram_errors: int = 0
     loop_lag_ns_max: int = 0
     """The longest that the event loop was late since its start."""

@@ -25,6 +25,7 @@ from ckptd.runtime.driver import CoreNode, Driver
 from ckptd.runtime.errors import BegunAgain, NodeFailed, StartRefused
 from ckptd.runtime.fence import FenceHook
 from ckptd.runtime.host import CoreHost
+from ckptd.runtime.lanes import Lane
 from ckptd.runtime.listening import UnixSocket, bind_port
 from ckptd.runtime.logs import Seldom, logger
 from ckptd.runtime.notify import notify_systemd
@@ -240,6 +241,7 @@ class Daemon:
         self._peers = Peers(config.other_nodes, surroundings)
         self._host.send_with(self._key, self._datagrams, self._peers)
         self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
+        self._datagrams.lanes.lane = self._lane_of
         self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
 
     def _announce(self, port: int, unix: UnixSocket | None) -> None:
@@ -297,6 +299,12 @@ class Daemon:
             self._udp_clients.forget_silent()
             if self._recorder is not None:
                 self._recorder.flush()
+
+    def _lane_of(self, datagram: bytes, address: SocketAddress) -> Lane:
+        is_heartbeat = len(datagram) >= HEADER_BYTES and datagram[_KIND_AT] == Kind.HEARTBEAT
+        if is_heartbeat:
+            return Lane.PEER if self._peers.is_at(address) else Lane.HEARTBEAT
+        return Lane.CLIENT if self._udp_clients.knows(address) else Lane.STRANGER
 
     def _receive_datagram(self, datagram: bytes, address: SocketAddress) -> None:
         if len(datagram) < HEADER_BYTES or datagram[_KIND_AT] != Kind.HEARTBEAT:

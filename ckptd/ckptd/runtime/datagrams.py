@@ -2,8 +2,8 @@
 
 asyncio-dgram 3.0 queues what it receives without a bound, and hands the error of one
 send to the next send or receive, which is then lost. Here the queues are ours: the one
-of datagrams drops its oldest when it is full, the one of errors only counts. It must
-not know what a datagram holds.
+of datagrams has a lane for each kind of sender (`lanes`), the one of errors only counts.
+It must not know what a datagram holds.
 """
 
 import asyncio
@@ -15,26 +15,27 @@ from asyncio_dgram.aio import DatagramServer, Protocol, TransportClosed
 
 from ckptd.runtime.addresses import SocketAddress
 from ckptd.runtime.counts import Counts
+from ckptd.runtime.lanes import Lanes
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """The default holds about 90 datagrams of 1 KiB: a burst of heartbeats after a pause would be lost."""
-
-RECEIVED_MAX: Final = 4096
-"""Datagrams that wait to be handled; then the oldest goes, since the newest heartbeat says most."""
 
 
 class _Received(asyncio.Queue[Any]):
     """Of (datagram, address) pairs; (None, None) ends them."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
         super().__init__()
-        self._counts = counts
 
-    def put_nowait(self, item: Any) -> None:
-        if self.qsize() >= RECEIVED_MAX:
-            self.get_nowait()
-            self._counts.datagrams_dropped += 1
-        super().put_nowait(item)
+    def _init(self, maxsize: int) -> None:
+        self._queue = self.lanes
+
+    def _put(self, item: Any) -> None:
+        self.lanes.put(item)
+
+    def _get(self) -> Any:
+        return self.lanes.get()
 
 
 class _Errors(asyncio.Queue[Any]):
@@ -51,7 +52,8 @@ class _Errors(asyncio.Queue[Any]):
 class Datagrams:
     """A bound UDP socket: `send` never waits, `receive_all` runs until `close`."""
 
-    def __init__(self, server: Any, drained: asyncio.Event, counts: Counts) -> None:
+    def __init__(self, server: Any, drained: asyncio.Event, counts: Counts, lanes: Lanes) -> None:
+        self.lanes = lanes
         self._server = server
         self._drained = drained
         self._counts = counts
@@ -69,12 +71,13 @@ class Datagrams:
         except OSError:
             sock.close()
             raise
-        received, errors, drained = _Received(counts), _Errors(counts), asyncio.Event()
+        lanes = Lanes(counts)
+        received, errors, drained = _Received(lanes), _Errors(counts), asyncio.Event()
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Protocol(received, errors, drained), sock=sock
         )
         make_server: Any = DatagramServer
-        return cls(make_server(transport, received, errors, drained), drained, counts)
+        return cls(make_server(transport, received, errors, drained), drained, counts, lanes)
 
     def send(self, datagram: bytes, address: SocketAddress) -> None:
         """Hand a datagram to the kernel, or drop it where that cannot take it."""

@@ -40,6 +40,10 @@ class Peers:
         peering = self.peerings.get(node_id)
         return None if peering is None else peering.resolved
 
+    def is_at(self, address: SocketAddress) -> bool:
+        """Whether a peer's heartbeats come from this address."""
+        return any(peering.resolved == address for peering in self.peerings.values())
+
     def close(self) -> list[asyncio.Future[None]]:
         """End every link; each future is set when what was written has gone out."""
         return [closed for peering in self.peerings.values() for closed in peering.close()]

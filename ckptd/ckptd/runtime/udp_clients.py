@@ -102,7 +102,7 @@ class UdpClients:
         except Refused as error:
             self._clients.counts.refused += 1
             self._exchanges.pop(address, None)
-            self.datagrams.send(error.frame(), address)
+            self.datagrams.send(error.frame(len(datagram)), address)
         except FrameError as error:
             self._clients.counts.garbage_datagrams += 1
             self._clients.seldom.warn("udp garbage", f"garbage in a datagram from {address[0]}: {error}")
@@ -127,6 +127,10 @@ class UdpClients:
             del self._links[link.address]
             self._clients.lose(link.number)
 
+    def knows(self, address: SocketAddress) -> bool:
+        """Whether a client's link is at this address."""
+        return address in self._links
+
     # -- within
 
     def _hello(self, frame: Frame, datagram: bytes, address: SocketAddress) -> None:
@@ -139,7 +143,11 @@ class UdpClients:
         if frame.c != ROLE_CLIENT:
             raise Refused(codes.NOT_SUPPORTED, "peers come over tcp")
         acceptor = Acceptor(self._identity, new_nonce())
-        exchange = _Exchange(acceptor, datagram, acceptor.receive(frame), now_ns())
+        welcome = acceptor.receive(frame)
+        if len(welcome) > len(datagram):
+            # Its sender's address may be forged: nothing longer than what came goes there.
+            raise Refused(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
+        exchange = _Exchange(acceptor, datagram, welcome, now_ns())
         if acceptor.greeted is not None:
             self._connect(address, exchange)
         else:
