@@ -27,6 +27,9 @@ most."""
 
 _SMALL_ARRAY: Final = 64
 
+_MEDIUM_BYTES: Final = 128 * 1024
+"""Rows up to this size are checked after all were built: a hostile body takes 8 MB for a moment."""
+
 
 def _refuse_extension(code: int, content: bytes) -> Any:
     raise FrameError(f"extension type {code} in a body")
@@ -182,14 +185,15 @@ def array_length(body: bytes) -> int:
 Row = list[Any]
 
 
-def unpack_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
-    """An array of short arrays, each passed by `check` before the next is built; None where it is not one.
+def unpack_rows(
+    body: bytes, rows_max: int, check: Callable[[Row], Row], check_all: Callable[[list[Row]], bool]
+) -> list[Row] | None:
+    """An array of short arrays, each passed by `check` before much more is built; None where it is not one.
 
-    `check` raises ValueError for a row that it does not take, and takes none that holds an array. So what is
-    built
-    for a hostile body stays small, and this is several times as fast as to count first. None says only that
-    the
-    body is to be looked at in the slow way, which tells what is wrong.
+    `check` raises ValueError for a row that it does not take, and takes none that holds an array.
+    `check_all` may say at once that it would take all of some rows. So what is built for a hostile body
+    stays small, and this is several times as fast as to count first. None says only that the body is to
+    be looked at in the slow way, which tells what is wrong.
     """
     if len(body) <= _SMALL_BYTES:
         try:
@@ -200,21 +204,22 @@ def unpack_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list
                 return rows
         except (*_BROKEN, FrameError):
             pass  # It may only have more than a few rows.
-    return _stream_rows(body, rows_max, check)
+    return _stream_rows(body, rows_max, check, check_all)
 
 
-def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
+def _stream_rows(
+    body: bytes, rows_max: int, check: Callable[[Row], Row], check_all: Callable[[list[Row]], bool]
+) -> list[Row] | None:
     if not body or _TOKENS[body[0]] != _ARRAY:
         return None
-    first = body[0]
-    wide = _COUNT_BYTES.get(first, 0)
+    wide = _COUNT_BYTES.get(body[0], 0)
     count = array_length(body)
     if count > rows_max:
         return None
     try:
         unpacker = msgpack.Unpacker(
             ext_hook=_refuse_extension,
-            list_hook=check,
+            list_hook=None if len(body) <= _MEDIUM_BYTES else check,
             max_array_len=_ROW_FIELDS_MAX,
             max_map_len=0,
             max_buffer_size=0,
@@ -222,11 +227,16 @@ def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> lis
         )
         unpacker.feed(memoryview(body)[1 + wide :])
         rows = list(islice(unpacker, count))
-        whole = unpacker.tell() == len(body) - 1 - wide
+        # What is no array did not come by the check.
+        whole = unpacker.tell() == len(body) - 1 - wide and len(rows) == count
+        if not whole or not set(map(type, rows)) <= {list}:
+            return None
+        if len(body) <= _MEDIUM_BYTES and not check_all(rows):
+            for row in rows:
+                check(row)
     except (*_BROKEN, FrameError):
         return None
-    # What is no array did not come by the check.
-    return rows if whole and len(rows) == count and set(map(type, rows)) <= {list} else None
+    return rows
 
 
 _ROW_FIELDS_MAX: Final = 16

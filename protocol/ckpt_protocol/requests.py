@@ -154,14 +154,18 @@ def _element(element: Row) -> Row:
     raise ValueError
 
 
+def _one_by_one(elements: list[Row]) -> bool:
+    return False
+
+
 def parse_read(body: bytes) -> Elements:
     """READ. Its refusals have the index of the element at fault."""
+    elements = unpack_rows(body, READ_ELEMENTS_MAX, _element, _one_by_one)
+    if elements:
+        return Elements(elements)
     if array_length(body) > READ_ELEMENTS_MAX:
         why = f"{array_length(body)} elements exceed {READ_ELEMENTS_MAX} in one read"
         raise Refusal(codes.NO_RESOURCES, why)
-    elements = unpack_rows(body, READ_ELEMENTS_MAX, _element)
-    if elements:
-        return Elements(elements)
     content = unpack_bounded(body, BOUNDS[Kind.READ])
     if type(content) is not list or not content:
         raise wrong("a read without elements")

@@ -69,8 +69,37 @@ def _taker(shapes: Shapes) -> Any:
     return check
 
 
+def _taker_of_all(shapes: Shapes) -> Any:
+    """Takes operations that all have one shape, most often: column by column, which is faster than one by
+    one."""
+    find = shapes.get
+
+    def check_all(ops: list[Row]) -> bool:
+        try:
+            columns = list(zip(*ops, strict=True))
+        except ValueError:
+            return False
+        kinds = [set(map(type, column)) for column in columns]
+        if any(len(kind) > 1 for kind in kinds):
+            return False
+        offsets = find(tuple(kind.pop() for kind in kinds))
+        if offsets is None:
+            return False
+        for number in set(columns[0]):
+            place = offsets.get(number)
+            if place is None or (
+                place and not (min(columns[place]) >= 0 and max(columns[place]) <= SIZE_MAX)
+            ):
+                return False
+        return True
+
+    return check_all
+
+
 _check_of_client: Final = _taker(_OF_CLIENTS)
 _check_of_replica: Final = _taker(_OF_REPLICAS)
+_check_all_of_client: Final = _taker_of_all(_OF_CLIENTS)
+_check_all_of_replica: Final = _taker_of_all(_OF_REPLICAS)
 
 
 def parse_update(body: bytes) -> Ops:
@@ -80,12 +109,12 @@ def parse_update(body: bytes) -> Ops:
     index of
     the operation at fault.
     """
+    ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client, _check_all_of_client)
+    if ops:
+        return Ops(ops)
     if array_length(body) > OPS_PER_UPDATE_MAX:
         text = f"{array_length(body)} operations exceed {OPS_PER_UPDATE_MAX} in one update"
         raise Refusal(codes.NO_RESOURCES, text)
-    ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client)
-    if ops:
-        return Ops(ops)
     content = unpack_bounded(body, BOUNDS[Kind.UPDATE])
     if type(content) is not list or not content:
         raise Refusal(codes.INVALID_PARAM, _NOT_A_LIST)
@@ -109,7 +138,7 @@ def parse_replicated(body: bytes, session: int) -> tuple[Ops, list[Answered] | N
     Raises: FrameError.
     """
     if session:
-        ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_replica)
+        ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_replica, _check_all_of_replica)
         if ops:
             return Ops(ops), None
         return _ops(unpack_bounded(body, BOUNDS[Kind.REPLICATE])), None

@@ -108,20 +108,29 @@ def test_an_update_is_parsed_as_it_was_sent_whatever_its_size(ops: list[Any]) ->
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=8) | SCALARS, max_size=80))
 @example(rows=[[Op.DELETE, b"k"]] * 3000)
+@example(rows=[[Op.DELETE, b"key" * 20]] * 3000)
+@example(rows=[*[[Op.WRITE, b"k", 2, b"v"]] * 900, [Op.WRITE, b"k", -1, b"v"]])
+@example(rows=[*[[Op.DELETE, b"k"]] * 900, [9, b"k"]])
+@example(rows=[[Op.DELETE]] * 900)
+@example(rows=[[]] * 5000)
 @example(rows=[*[[Op.DELETE, b"k"]] * 3000, [[[Op.DELETE, b"k"]]]])
 @example(rows=[*[[Op.PUT, b"k", b"v", None]] * 2000, 7])
 def test_the_quick_way_of_many_rows_yields_what_the_careful_one_does(rows: list[Any]) -> None:
     body = msgpack.packb(rows)
-    for check in (updates._check_of_client, updates._check_of_replica, requests._element):
-        quick = unpack_rows(body, 10_000, check)
+    for check, check_all in (
+        (updates._check_of_client, updates._check_all_of_client),
+        (updates._check_of_replica, updates._check_all_of_replica),
+        (requests._element, requests._one_by_one),
+    ):
+        quick = unpack_rows(body, 10_000, check, check_all)
         try:
             careful = [check(row) for row in rows if type(row) is list or _wrong()]
         except ValueError:
             careful = None
         assert quick == careful
         for cut in (body[:-1], body + b"\xc0"):
-            assert unpack_rows(cut, 10_000, check) is None
-        assert not quick or unpack_rows(body, len(rows) - 1, check) is None
+            assert unpack_rows(cut, 10_000, check, check_all) is None
+        assert not quick or unpack_rows(body, len(rows) - 1, check, check_all) is None
 
 
 def _wrong() -> None:
