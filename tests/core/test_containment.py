@@ -7,12 +7,26 @@ next node that the client repeated it at.
 from typing import Any
 
 import pytest
-from tests.core.cluster import three_nodes
+from tests.core.client import Client
+from tests.core.cluster import nodes, three_nodes
 
-from ckpt_protocol.codes import LIBRARY
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import LIBRARY, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
-from ckptd.core import active, clients, coordinator, node, tracking
+from ckptd.core import (
+    active,
+    clients,
+    coordinator,
+    node,
+    parse_heartbeat,
+    parse_replicas,
+    replica,
+    tracking,
+    witness,
+)
+from ckptd.core.events import HeartbeatReceived, PeerReceived, SendPeer
 from ckptd.core.replica import Replica
 
 
@@ -149,3 +163,80 @@ def test_an_update_whose_parsing_raises_is_answered_and_changes_nothing(
     assert table.read(b"k") == b"before"
     table.write(b"k", b"again")
     cluster.check()
+
+
+def test_a_peers_frame_that_our_parser_raises_at_ends_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = three_nodes()
+    cluster.may_contain = True
+    table = cluster.client("a").open()
+    table.write(b"k", b"v")
+    with monkeypatch.context() as patched:
+        patched.setattr(parse_replicas, "bounded_array", fails)
+        join = Frame(Kind.JOIN, table.creation_id, cluster.node("a").context.epoch, 0, pack_body([0, True]))
+        cluster.deliver("a", PeerReceived("c", [join]))
+        cluster.run(0.1)
+    assert any("a closes its link to c: JOIN of" in line for line in cluster.lines)
+    assert cluster.node("a").context.counters["contained"] == 1
+    table.write(b"k", b"w")
+    cluster.check()
+
+
+def test_an_update_that_a_replicas_parser_raises_at_ends_the_link_and_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = three_nodes()
+    cluster.may_contain = True
+    table = cluster.client("a").open()
+    with monkeypatch.context() as patched:
+        patched.setattr(replica, "parse_replicated", fails)
+        call = table.begin_write(b"k", b"v")
+        cluster.run(2)
+        assert not call.answers
+    cluster.until(lambda: call.answers)
+    assert call.code == OK
+    cluster.check()
+    assert {cluster.contents(node_id)[b"k"] for node_id in "abc"} == {b"v"}
+
+
+def test_a_heartbeat_that_our_parser_raises_at_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = nodes("ab", witnesses="w")
+    cluster.may_contain = True
+    for node_id in ("a", "w"):
+        node = cluster.hosts[node_id].node
+        assert node is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(parse_heartbeat, "bounded_array", fails)
+            node.handle(HeartbeatReceived(Frame(Kind.HEARTBEAT, 1, 0, 0, b"\x90")), cluster.now_ns)
+        assert node.context.counters["contained"] == 1
+        assert node.context.counters["heartbeats_garbled"] == 1
+    cluster.check()
+
+
+def test_a_client_whose_question_a_witness_raises_at_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = nodes("ab", witnesses="w")
+    cluster.may_contain = True
+    client = Client(cluster, session=7)
+    client.node_id, client.link = "w", cluster.connect_client(client, "w")
+    with monkeypatch.context() as patched:
+        patched.setattr(witness, "parse_describe", fails)
+        client.begin(Kind.DESCRIBE, 0, ["cluster"])
+        cluster.run(1)
+    assert any("w closes client link" in line for line in cluster.lines)
+    cluster.check()
+
+
+def test_what_raises_after_parsing_stops_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TypeError and ValueError ended the link, however much had been changed by then."""
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", b"before")
+    leading = cluster.node(cluster.active() or "")
+
+    def on_ack(one: active.ActiveReplica, node_id: str, seq: int) -> None:
+        raise TypeError("half done")
+
+    monkeypatch.setattr(active.ActiveReplica, "on_ack", on_ack)
+    table.begin_write(b"k", b"v")
+    with pytest.raises(TypeError, match="half done"):
+        cluster.run(10)
+    assert any(isinstance(effect, SendPeer) for effect in leading.last_words(cluster.now_ns))

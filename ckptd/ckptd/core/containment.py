@@ -14,6 +14,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error
+from ckpt_protocol.parsing import ParseFailed
 from ckptd.core.context import Context
 from ckptd.core.events import CloseClient, ClosePeer
 from ckptd.core.request import Request
@@ -57,9 +58,20 @@ def contain(context: Context, kind: int, body: bytes, error: Exception) -> str:
     return text
 
 
-def close_peer(node_id: str, frame: Frame, error: FrameError) -> ClosePeer:
-    """The end of the link to a peer that sent what is none of our messages."""
-    return ClosePeer(node_id, f"node {node_id} sent garbage: {describe(frame.kind, frame.body)}: {error}")
+def close_peer(context: Context, node_id: str, frame: Frame, error: FrameError) -> None:
+    """End the link to a peer that sent what is none of our messages, or that our parser raised at."""
+    if isinstance(error, ParseFailed):
+        reason = contain(context, frame.kind, frame.body, error.raised)
+    else:
+        reason = f"node {node_id} sent garbage: {describe(frame.kind, frame.body)}: {error}"
+    context.effects.append(ClosePeer(node_id, reason))
+
+
+def drop_heartbeat(context: Context, frame: Frame, error: FrameError) -> None:
+    """A heartbeat that is none, or that our parser raised at: it never came."""
+    context.count("heartbeats_garbled")
+    if isinstance(error, ParseFailed):
+        contain(context, frame.kind, frame.body, error.raised)
 
 
 def close_client(link: int, frame: Frame, error: FrameError) -> CloseClient:

@@ -11,7 +11,7 @@ from ckpt_protocol.requests import Describe
 from ckptd.core.alarms import Alarms
 from ckptd.core.choosing import make_arbiter
 from ckptd.core.clients import Clients
-from ckptd.core.containment import close_peer
+from ckptd.core.containment import close_peer, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import DirectoryOrder
 from ckptd.core.describing import EdgeCounts, describe_checkpoints, describe_cluster
@@ -305,7 +305,7 @@ class Node:
                 if context.work >= context.work_until:
                     break
         except FrameError as error:
-            context.effects.append(close_peer(node_id, frame, error))
+            close_peer(context, node_id, frame, error)
             return False
         return True
 
@@ -366,8 +366,8 @@ class Node:
     def _on_heartbeat(self, frame: Frame) -> None:
         try:
             peer = self.heartbeats.receive(frame)
-        except FrameError:
-            self.context.count("heartbeats_garbled")
+        except FrameError as error:
+            drop_heartbeat(self.context, frame, error)
             return
         if peer is None:
             return
@@ -431,7 +431,7 @@ class Node:
                 try:
                     self._receive_in_epoch(node_id, frame)
                 except FrameError as error:  # Its link ends, and not that of whoever sends the view.
-                    self.context.effects.append(close_peer(node_id, frame, error))
+                    close_peer(self.context, node_id, frame, error)
             elif frame.b > view.epoch:
                 self.early.append((node_id, frame))
         self._notice_serving()

@@ -10,6 +10,7 @@ from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, 
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, Row
+from ckpt_protocol.parsing import parser
 from ckptd.core.attributes import Attributes, parse_attributes
 from ckptd.core.directory import Directory, Do, Entry, SessionEntry
 from ckptd.core.parse_views import epoch_of, start_of
@@ -84,6 +85,7 @@ def check_operation(value: object) -> list[Any]:
     return op
 
 
+@parser
 def check_staged(body: bytes) -> bytes:
     """The body of a REPLICATE of the directory: the operation, and the request that it answers."""
     op, session, request, lowest, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
@@ -94,6 +96,7 @@ def check_staged(body: bytes) -> bytes:
     return body
 
 
+@parser
 def parse_ask(body: bytes) -> list[Any]:
     """ASK: the operation that a member wishes."""
     return check_operation(bounded_array(body, BOUNDS[Kind.ASK], 1))
@@ -143,6 +146,7 @@ def _opens_of_session(value: object) -> dict[int, tuple[int, int]]:
     return opens
 
 
+@parser
 def read_snapshot(value: object, now_ns: int) -> Directory:
     """A directory that another member sent."""
     directory = Directory()

@@ -11,6 +11,7 @@ from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, row, text, wh
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, EPOCH_MAX, NODES_MAX, SEQ_MAX, UNACKNOWLEDGED_MAX
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parsing import parser
 
 
 class Heartbeat(NamedTuple):
@@ -29,6 +30,7 @@ class Heartbeat(NamedTuple):
     unacknowledged: list[tuple[int, int]]
 
 
+@parser
 def parse_heartbeat(frame: Frame) -> Heartbeat:
     """Raises: FrameError."""
     fields = bounded_array(frame.body, BOUNDS[Kind.HEARTBEAT], 9)

@@ -16,6 +16,7 @@ from ckpt_protocol.limits import (
     SIZE_MAX,
 )
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parsing import parser
 from ckptd.core.section import Section
 
 _ROWS_MAX: Final = 10_000_000
@@ -26,12 +27,14 @@ KeptAnswers = list[tuple[int, int, list[tuple[int, int, bytes]]]]
 """Session, its lowest unanswered request, and (request, seq, answer) of each that is remembered."""
 
 
+@parser
 def parse_report(body: bytes) -> tuple[int, int]:
     """ACK as a report: the term, and how far heartbeats said that the active replica had ordered."""
     term, heard_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
     return whole(term, "a term", U64_MAX), whole(heard_seq, "a seq", SEQ_MAX)
 
 
+@parser
 def parse_join(frame: Frame) -> tuple[int, int, bool]:
     """JOIN: the version that the joining replica holds (epoch, seq), and whether that is whole."""
     epoch, complete = bounded_array(frame.body, BOUNDS[Kind.JOIN], 2)[:2]
@@ -58,6 +61,7 @@ class Chunk(NamedTuple):
     seq: int
 
 
+@parser
 def parse_chunk(frame: Frame) -> Chunk:
     """CHUNK."""
     number, listed, opening, *more = bounded_array(frame.body, BOUNDS[Kind.CHUNK], 3)

@@ -8,6 +8,7 @@ from ckpt_protocol.fields import array, boolean, node_id, octets, row, text, who
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.limits import EPOCH_MAX, NODE_ID_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parsing import parser
 from ckptd.core.view import DEPARTURES_MAX, Departure, Member, View
 
 ROUND_MAX: Final = 2**62
@@ -26,6 +27,7 @@ def epoch_of(value: object) -> int:
     return whole(value, "an epoch", EPOCH_MAX)
 
 
+@parser
 def parse_view(value: object) -> View:
     """A view as it travelled, with at least one member."""
     fields = row(value, "a view", 4)
@@ -78,6 +80,7 @@ class Vote(NamedTuple):
     view: View | None
 
 
+@parser
 def parse_vote(frame: Frame) -> Vote:
     """One of the four kinds of votes."""
     least = {Kind.PREPARE: 1, Kind.ACCEPT: 2, Kind.PROMISE: 4, Kind.ACCEPTED: 2}[frame.kind]
@@ -95,11 +98,13 @@ def parse_vote(frame: Frame) -> Vote:
             return Vote(ballot, None, None, None)
 
 
+@parser
 def parse_decided(body: bytes) -> View:
     """DECIDED."""
     return parse_view(bounded_array(body, BOUNDS[Kind.DECIDED], 1)[0])
 
 
+@parser
 def parse_collect(frame: Frame) -> tuple[View, int, int]:
     """COLLECT: the view, and how far the coordinator's directory is: the epoch it is installed in, and its
     seq."""
@@ -117,6 +122,7 @@ class CollectedFields(NamedTuple):
     installed_before: int
 
 
+@parser
 def parse_collected(body: bytes) -> CollectedFields:
     """COLLECTED."""
     epoch, seq, staged, directory, before = bounded_array(body, BOUNDS[Kind.COLLECTED], 5)[:5]
@@ -140,6 +146,7 @@ class Install(NamedTuple):
     seq: int
 
 
+@parser
 def parse_install(frame: Frame) -> Install:
     """INSTALL, and the directory within it."""
     view, base_epoch, directory, stayed, served = bounded_array(frame.body, BOUNDS[Kind.INSTALL], 5)[:5]

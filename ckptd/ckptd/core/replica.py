@@ -21,6 +21,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
+from ckpt_protocol.parsing import ParseFailed
 from ckpt_protocol.requests import Elements, Iterate
 from ckpt_protocol.updates import Answered, Ops, parse_replicated
 from ckptd.core.attributes import Attributes
@@ -139,7 +140,12 @@ class Replica:
             if epoch > self.context.epoch:
                 raise FrameError("an update of an epoch that is still to come")
             update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
-            ops, answered = parse_replicated(update.body, session)
+            try:
+                ops, answered = parse_replicated(update.body, session)
+            except FrameError:
+                raise
+            except Exception as error:
+                raise ParseFailed(error) from error
             content_bytes = self.sections.content_bytes
             if not self._apply(update, ops, answered):
                 return False

@@ -284,7 +284,7 @@ class Replicas:
             try:
                 self.receive(node_id, frame)
             except FrameError as error:  # Its link ends, and not that of whoever told of the checkpoint.
-                self.context.effects.append(close_peer(node_id, frame, error))
+                close_peer(self.context, node_id, frame, error)
 
     def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
         was_ready = active.ready

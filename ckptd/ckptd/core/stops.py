@@ -24,6 +24,7 @@ from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.limits import FAULTS_MAX
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parsing import parser
 
 if TYPE_CHECKING:
     from ckptd.core.directory import Directory
@@ -199,6 +200,7 @@ class Stops:
         return encode_frame(Kind.FAULTS, 0, epoch, 0, pack_body([rows, list(forgotten)]))
 
 
+@parser
 def read_stopped(frame: Frame) -> tuple[list[Stop], list[int]]:
     """What a FAULTS frame tells: stops, and checkpoints that are to be tried again. Raises: FrameError."""
     rows, forgotten = bounded_array(frame.body, BOUNDS[Kind.FAULTS], 2)[:2]

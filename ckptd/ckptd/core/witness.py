@@ -11,7 +11,7 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.candidates import Candidates
-from ckptd.core.containment import close_client, close_peer
+from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.describing import EdgeCounts, describe_cluster
 from ckptd.core.events import (
@@ -41,6 +41,8 @@ from ckptd.core.starts import Starts
 from ckptd.core.view import View
 
 VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
+
+_DRAINED: Final = answer_ok("a witness hands nothing over")
 
 
 class Witness:
@@ -124,8 +126,8 @@ class Witness:
     def _on_heartbeat(self, frame: Frame) -> None:
         try:
             self.heartbeats.receive(frame)
-        except FrameError:
-            self.context.count("heartbeats_garbled")
+        except FrameError as error:
+            drop_heartbeat(self.context, frame, error)
 
     def _leave(self) -> None:
         self.heartbeats.leaving = self.heartbeats.left = True
@@ -151,7 +153,7 @@ class Witness:
                 elif frame.kind == Kind.STOP:
                     self._leave()
         except FrameError as error:
-            self.context.effects.append(close_peer(node_id, frame, error))
+            close_peer(self.context, node_id, frame, error)
 
     def _learn(self, view: View) -> None:
         if self.decided is not None and view.epoch <= self.decided.epoch:
@@ -173,7 +175,12 @@ class Witness:
             except FrameError as error:
                 self.context.effects.append(close_client(link, frame, error))
                 return
+            except Exception as error:  # An answer changes nothing.
+                contain_client(self.context, link, frame, error)
+                return
             self.context.send_client(link, encode_answer(frame.a, self.context.epoch, 0, body))
+            if body is _DRAINED:
+                self._leave()
 
     def _answer(self, frame: Frame) -> bytes:
         match frame.kind:
@@ -183,8 +190,7 @@ class Witness:
             case Kind.DESCRIBE:
                 return self._describe(parse_describe(frame.body).what)
             case Kind.OPERATE if parse_operate(frame.body).verb == Verb.DRAIN:
-                self._leave()
-                return answer_ok("a witness hands nothing over")
+                return _DRAINED
             case Kind.OPERATE if parse_operate(frame.body).verb == Verb.STOP:
                 return answer_error(codes.BAD_OPERATION, "a witness stops no cluster: ask a node with data")
             case _:
