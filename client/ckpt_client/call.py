@@ -13,6 +13,14 @@ TRY_AGAIN_MAX_NS: Final = 250 * MILLISECOND_NS
 """The pause before a request that nothing was done for is repeated doubles from the one to the other."""
 
 
+WITHDRAW_NS: Final = 100 * MILLISECOND_NS
+"""How long before the end of its time a call is withdrawn: time enough for a word to its node and back.
+
+At most a quarter of the call's time. What only waits there will not be done then, and is TRY_AGAIN with the
+node's reason instead of TIMEOUT.
+"""
+
+
 def pause_after(pause_ns: int, pause_max_ns: int) -> int:
     """The pause that follows one of `pause_ns` (0: the first)."""
     return min(2 * pause_ns or TRY_AGAIN_MIN_NS, pause_max_ns)
@@ -25,6 +33,7 @@ class Call:
     so that a later TRY_AGAIN does not prove that nothing was done. `sends`: how often it went out. `orphan`:
     its caller gave up, the session itself waits for the answer. `awaits_stream`: it, or its answer, does not
     fit a datagram. `doubted`: it was answered BAD_HANDLE once, and is asked again.
+    `withdraw_ns`: when the node is asked to give it up; `withdrawn`: it was.
     """
 
     __slots__ = (
@@ -47,6 +56,8 @@ class Call:
         "retry_ns",
         "sends",
         "text",
+        "withdraw_ns",
+        "withdrawn",
     )
 
     def __init__(self, number: int, kind: int, handle: int, body: bytes, deadline_ns: int) -> None:
@@ -55,7 +66,8 @@ class Call:
         self.handle = handle
         self.body = body
         self.deadline_ns = deadline_ns
-        self.retry_ns = NEVER_NS
+        self.retry_ns = self.withdraw_ns = NEVER_NS
+        self.withdrawn = False
         self.pause_ns = 0
         self.resend_ns = 0
         self.in_flight = False

@@ -10,7 +10,7 @@ service which answers it may forget.
 from typing import Any, Final
 
 from ckpt_client.attachment import RESEND_NS, State
-from ckpt_client.call import MILLISECOND_NS, NEVER_NS, Call, pause_after
+from ckpt_client.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
 from ckpt_client.linking import Linking
 from ckpt_client.silence import KEEP_UP_NS, QUIET_NS, SILENT_NS
 from ckpt_client.unanswered import ORPHAN_NS, READ_ONLY
@@ -26,7 +26,7 @@ from ckpt_protocol.framing import (
     decode_datagram,
     encode_frame,
 )
-from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX
+from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, answer_ok
 
 AGAIN_NS: Final = 250 * MILLISECOND_NS
@@ -55,6 +55,8 @@ class LinkedSession(Linking):
         """
         number = self._number = self._number + 1
         call = Call(number, kind, handle, body, now_ns + timeout_ns)
+        if kind != Kind.TRACK:
+            call.withdraw_ns = call.deadline_ns - min(timeout_ns // 4, WITHDRAW_NS)
         if self.state is State.ENDED:
             self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")
             return call
@@ -68,7 +70,7 @@ class LinkedSession(Linking):
             if self.state is State.UNLINKED and self._route.verdict():
                 self._route.start_again(now_ns)
         calls[number] = call
-        wake_ns = now_ns + (timeout_ns if timeout_ns < QUIET_NS else QUIET_NS)
+        wake_ns = min(now_ns + QUIET_NS, call.withdraw_ns, call.deadline_ns)
         if wake_ns < self.wake_ns:
             self.wake_ns = wake_ns
         if self.attached or (self.state in _GREETED and call.needs_no_session):
@@ -238,6 +240,8 @@ class LinkedSession(Linking):
         # To make the *local* replica active would mean something else at another node.
         if call.kind != Kind.ACTIVE_SET:
             self._note_refused(text, now_ns)
+        if call.withdrawn and (not call.maybe_done or call.kind in READ_ONLY):
+            self._finish(call, codes.TRY_AGAIN, text)
 
     def _doubt(self, call: Call, now_ns: int) -> None:
         """BAD_HANDLE: see whether the session has ended, then ask again.
@@ -315,14 +319,24 @@ class LinkedSession(Linking):
         """Do what is due: time-outs, repetitions, and leaving a node that is silent or cannot serve."""
         if now_ns < self.wake_ns:
             return
+        withdrawn: list[int] = []
         for call in tuple(self.calls.values()):
             if call.deadline_ns <= now_ns:
                 self._expire(call, now_ns)
-            elif call.retry_ns <= now_ns:
+                continue
+            if call.withdraw_ns <= now_ns:
+                call.withdraw_ns, call.withdrawn = NEVER_NS, True
+                if call.in_flight:
+                    withdrawn.append(call.number)
+                elif call.text:
+                    call.retry_ns = NEVER_NS  # It was refused, and is not asked again: TRY_AGAIN says why.
+            if call.retry_ns <= now_ns:
                 if call.in_flight or self.attached or self.state is not State.ATTACHED:
                     self._send(call, now_ns)
                 else:
                     call.retry_ns = NEVER_NS  # `_resume` sends it.
+        if withdrawn and self.attached:
+            self._ping(now_ns, withdrawn[:WITHDRAWN_MAX])
         if self.state not in (State.UNLINKED, State.ENDED):
             self._watch_link(now_ns)
         self.wake_ns = self._next_wake_ns()
@@ -352,7 +366,7 @@ class LinkedSession(Linking):
 
     def _next_wake_ns(self) -> int:
         calls = self.calls.values()
-        wake_ns = min((call.deadline_ns for call in calls), default=NEVER_NS)
+        wake_ns = min((min(call.deadline_ns, call.withdraw_ns) for call in calls), default=NEVER_NS)
         if self.state in (State.UNLINKED, State.ENDED):
             return wake_ns
         wake_ns = min(wake_ns, min((call.retry_ns for call in calls), default=NEVER_NS))
@@ -371,10 +385,12 @@ class LinkedSession(Linking):
 
         TRY_AGAIN and UNAVAILABLE promise that nothing was done, TIMEOUT does not.
         """
-        sent = call.maybe_applied
+        sent = call.maybe_applied and not (call.text and call.kind in READ_ONLY)
         code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"
         if self.state is State.ATTACHED and not sent:
             code, text = codes.TRY_AGAIN, call.text or "the service cannot do it now"
+        elif self.state is State.ATTACHED and call.text:
+            text += f"; the node had said: {call.text}"
         elif self.state is not State.ATTACHED:
             refused = self.state is State.ATTACHING and self._refused_since_ns != NEVER_NS
             trouble = f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._route.why()

@@ -3,6 +3,7 @@
 Pure. `linked` adds what is asked on it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from ckpt_client.address import Address
@@ -24,7 +25,6 @@ MOVE_NS: Final = 500 * MILLISECOND_NS
 Longer than a fail-over keeps the nodes that go on from serving: about 0.3 s.
 """
 
-_EMPTY_BODY: Final = pack_body([])
 _FINAL_REFUSALS: Final = (codes.ACCESS, codes.VERSION)
 
 
@@ -169,9 +169,10 @@ class Linking(Unanswered):
         self.outgoing.append(self._attachment.attach(self._number, now_ns))
         self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
 
-    def _ping(self, now_ns: int) -> None:
+    def _ping(self, now_ns: int, withdrawn: Sequence[int] = ()) -> None:
+        """Ask for a sign of life, and have the node give up requests that only wait there."""
         self._silence.pinged(now_ns, repeat=self._datagram)
-        self._ping_number, ping = self._own_request(Kind.PING, _EMPTY_BODY)
+        self._ping_number, ping = self._own_request(Kind.PING, pack_body(list(withdrawn)))
         self.outgoing.append(ping)
 
     def drained(self, now_ns: int) -> None:

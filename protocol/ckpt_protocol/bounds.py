@@ -34,6 +34,7 @@ from ckpt_protocol.limits import (
     UNACKNOWLEDGED_MAX,
     URLS_PER_NODE_MAX,
     VIEW_BYTES_MAX,
+    WITHDRAWN_MAX,
 )
 from ckpt_protocol.messages import Kind
 
@@ -148,7 +149,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.ITERATE: _small(5, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.SYNCHRONIZE: _small(0),
     Kind.DESCRIBE: _small(2, _GREETED),
-    Kind.PING: _small(0, _GREETED),
+    Kind.PING: _small(WITHDRAWN_MAX, _GREETED),
     Kind.OPERATE: _small(2, _GREETED),
     Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
     Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _GREETED),
@@ -167,6 +168,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     ),
     Kind.ACK: _between(SMALL_REQUEST_BYTES_MAX, 1, 3),
     Kind.COMMIT: _EMPTY,
+    Kind.WITHDRAW: _EMPTY,
     Kind.QUERY: _EMPTY,
     Kind.QUERIED: _EMPTY,
     Kind.JOIN: _between(SMALL_REQUEST_BYTES_MAX, 1, 3),

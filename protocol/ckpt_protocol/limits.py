@@ -117,6 +117,9 @@ SEQ_MAX: Final = 2**40 - 1
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About what one page of an iteration carries, at the least one section."""
 
+WITHDRAWN_MAX: Final = 400
+"""Requests that one PING may name, to be given up by the node where they only wait."""
+
 ANSWERS_MAX: Final = 65_536
 """Answers of one session that are remembered; a client that trims none gets NO_RESOURCES."""
 

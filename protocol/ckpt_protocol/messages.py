@@ -40,7 +40,7 @@ class Kind:
     ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values, limit]
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
-    PING: Final = 23  # request, 0, lowest; []
+    PING: Final = 23  # request, 0, lowest; [request, ...]: those are given up if they only wait
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: the operator's word (class Verb)
     TRACK: Final = 25  # request, handle, lowest; [sequence or nil, tenure]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
@@ -59,6 +59,7 @@ class Kind:
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
     JOINED: Final = 60  # creation_id, epoch, seq; []
     ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's wish to the coordinator (core.directory.Do)
+    WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
     PROMISE: Final = 71  # round, epoch, granted; [node_id, promised, accepted, view or nil]
     ACCEPT: Final = 72  # round, epoch, 0; [node_id, view]

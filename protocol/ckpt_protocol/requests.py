@@ -19,7 +19,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.creation import fault_of
 from ckpt_protocol.fields import U64_MAX, node_id, text, whole
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX
+from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, Verb
 from ckpt_protocol.refusal import Refusal
 
@@ -74,9 +74,16 @@ _NO_FIELDS: Final = b"\x90"
 
 
 def parse_nothing(kind: int, body: bytes) -> None:
-    """CLOSE, DETACH, PING, STATUS, SYNCHRONIZE: no field is known."""
+    """CLOSE, DETACH, STATUS, SYNCHRONIZE: no field is known."""
     if body != _NO_FIELDS:
         _fields(kind, body, 0)
+
+
+def parse_ping(body: bytes) -> list[int]:
+    """PING: the numbers of the requests that the node is to give up if they only wait."""
+    if body == _NO_FIELDS:
+        return []
+    return [_number(number, "a request's number") for number in _fields(Kind.PING, body, 0)[:WITHDRAWN_MAX]]
 
 
 def parse_attach(body: bytes) -> bool:

@@ -120,9 +120,9 @@ class Dialogue:
         """ANSWER to a request; OK unless another body is given."""
         self.receive(encode_answer(number, 1, 1, body or answer_ok()))
 
-    def try_again(self, number: int) -> None:
+    def try_again(self, number: int, text: str = "not now") -> None:
         """Nothing was done."""
-        self.answer(number, answer_error(codes.TRY_AGAIN, "not now"))
+        self.answer(number, answer_error(codes.TRY_AGAIN, text))
 
 
 def outcome(call: Call) -> Any:

@@ -388,6 +388,52 @@ def test_try_again_after_an_unanswered_send_never_claims_that_nothing_was_done()
     assert outcome(call) == codes.TIMEOUT
 
 
+def named(talk: Dialogue) -> list[tuple[int, list[int]]]:
+    """Each PING that was sent, with the requests that it names."""
+    return [(frame.a, unpack_body(frame.body)) for frame in talk.requests() if frame.kind == Kind.PING]
+
+
+def test_what_only_waits_at_its_node_is_given_up_in_time_and_is_try_again_with_the_reason() -> None:
+    """It was TIMEOUT without a reason: the node holds a request for a second, the caller had less."""
+    talk = attached(A)
+    first, second = talk.update(timeout_ns=400 * MILLISECOND_NS), talk.update(timeout_ns=400 * MILLISECOND_NS)
+    talk.wait(250 * MILLISECOND_NS)
+    assert [numbers for _, numbers in named(talk)] == [[]], "a sign of life, and nothing else yet"
+    talk.wait(50 * MILLISECOND_NS)
+    assert [numbers for _, numbers in named(talk)] == [[first.number, second.number]]
+    talk.try_again(first.number, "it waits for b")
+    assert (outcome(first), first.text) == (codes.TRY_AGAIN, "it waits for b")
+    talk.wait(100 * MILLISECOND_NS)
+    assert outcome(second) == codes.TIMEOUT, "it may be done"
+
+
+def test_what_may_have_been_done_elsewhere_is_timeout_whatever_its_node_gave_up() -> None:
+    talk = attached()
+    call = talk.update(timeout_ns=SECOND_NS)
+    talk.lose()
+    talk.attach()
+    talk.requests()
+    talk.wait(950 * MILLISECOND_NS)
+    assert [call.number] in [numbers for _, numbers in named(talk)]
+    talk.try_again(call.number, "it waits for b")
+    talk.wait(SECOND_NS)
+    assert outcome(call) == codes.TIMEOUT
+    assert "it waits for b" in call.text
+
+
+def test_a_call_that_was_refused_is_not_asked_again_when_its_time_is_nearly_over() -> None:
+    talk = attached(A)
+    talk.session.pause_max_ns = 250 * MILLISECOND_NS
+    call = talk.update(timeout_ns=SECOND_NS)
+    while talk.session.calls:
+        for request in talk.requests():
+            if request.kind == Kind.UPDATE:
+                assert talk.now_ns < call.deadline_ns - 100 * MILLISECOND_NS
+                talk.try_again(request.a, "it waits for b")
+        talk.wait(10 * MILLISECOND_NS)
+    assert (outcome(call), call.text) == (codes.TRY_AGAIN, "it waits for b")
+
+
 def test_a_late_answer_is_ignored_and_the_link_goes_on() -> None:
     talk = attached(A)
     late = talk.update(timeout_ns=SECOND_NS // 2)

@@ -133,7 +133,14 @@ def test_parsing_that_raises_ends_that_connection_and_no_other(
     table.write(b"k", b"v")
     other = cluster.client("a").open_existing()
     with monkeypatch.context() as patched:
-        for name in ("parse_nothing", "parse_track", "parse_open", "parse_attach", "parse_operate"):
+        for name in (
+            "parse_nothing",
+            "parse_ping",
+            "parse_track",
+            "parse_open",
+            "parse_attach",
+            "parse_operate",
+        ):
             patched.setattr(clients, name, fails)
         table.client.begin(kind, table.handle, [])
         cluster.run(1)

@@ -183,6 +183,7 @@ _BETWEEN_DAEMONS: Final = [
     Representative("CHUNK_ACK", CREATION_ID, 5, 1, b""),
     Representative("JOINED", CREATION_ID, 5, 7, b""),
     _frame("ASK", 0, 5, 0, [9, CREATION_ID, "b"]),
+    Representative("WITHDRAW", 5, 5, 9, b""),
     _frame("PREPARE", 3, 5, 0, ["a"]),
     _frame("PROMISE", 3, 5, 1, ["a", [3, "a"], [2, "b"], VIEW]),
     _frame("ACCEPT", 3, 5, 0, ["a", VIEW]),

@@ -121,6 +121,7 @@ KINDS = {
     "CHUNK_ACK": 59,
     "JOINED": 60,
     "ASK": 61,
+    "WITHDRAW": 62,
     "PREPARE": 70,
     "PROMISE": 71,
     "ACCEPT": 72,
@@ -164,6 +165,7 @@ LIMITS = {
     "CLUSTER_NAME_BYTES_MAX": 255,
     "NODE_ID_BYTES_MAX": 64,
     "PAGE_BYTES_MAX": 1_048_576,
+    "WITHDRAWN_MAX": 400,
 }
 
 

@@ -350,6 +350,14 @@ class ActiveReplica:
         elif not self._is_crowded(request):
             self.after_commit.append((log.seq, request, body))
 
+    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+        """Take back what waits for a commit, and was not done itself."""
+        for place, (_, request, _) in enumerate(self.after_commit[:looked_at_max]):
+            if (request.session, request.number) == (session, number):
+                del self.after_commit[place]
+                return request
+        return None
+
     def _is_crowded(self, request: Request) -> bool:
         """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
         crowded = len(self.after_commit) >= self.context.settings.requests_waiting_max

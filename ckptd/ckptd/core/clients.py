@@ -1,7 +1,7 @@
 """Clients' links and sessions at this node: frames in, requests out."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -17,6 +17,7 @@ from ckpt_protocol.requests import (
     parse_nothing,
     parse_open,
     parse_operate,
+    parse_ping,
     parse_retention_set,
     parse_track,
     parse_unlink,
@@ -41,6 +42,12 @@ _OF_HANDLE = {
 """Requests about one checkpoint's sections, and the open flag that each needs."""
 
 _OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
+
+
+class Ping(NamedTuple):
+    """A PING, with the numbers of the requests that it names."""
+
+    withdrawn: tuple[int, ...]
 
 
 class Clients:
@@ -93,13 +100,15 @@ class Clients:
             else:  # Parsing and checking are over: what raises from here on is our own fault.
                 if isinstance(checked, Request):
                     self.requests.dispatch(checked)
+                elif isinstance(checked, Ping):
+                    self._answer_ping(link, frame.a, checked)
                 elif checked is not None:
                     self.operate(link, frame.a, checked)
             if context.work >= context.work_until:
                 break
         return link not in context.closing
 
-    def _check(self, link: int, frame: Frame) -> Request | Operate | None:
+    def _check(self, link: int, frame: Frame) -> Request | Operate | Ping | None:
         """What is to be done; None for what needs an answer at most. Raises: Refusal; FrameError."""
         session = self.links.get(link)
         if session is None:
@@ -142,17 +151,11 @@ class Clients:
     def _refuse(self, link: int, number: int, code: int, text: str) -> None:
         self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_error(code, text)))
 
-    def _check_other(self, link: int, session: int, frame: Frame) -> Request | Operate | None:
+    def _check_other(self, link: int, session: int, frame: Frame) -> Request | Operate | Ping | None:
         kind, number, handle, lowest, body = frame
         now_ns = self.context.now_ns
         if kind == Kind.PING:
-            parse_nothing(kind, body)
-            # A client whose update waits here, on the wrong side of a cut, must learn that others serve it:
-            # it got no answer, found the node alive at each PING, and stayed until its time-out was over.
-            if not self.context.serving():
-                raise Refusal(codes.TRY_AGAIN, "this node does not serve now")
-            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
-            return None
+            return Ping(tuple(parse_ping(body)))
         if kind == Kind.DESCRIBE:
             answer = answer_ok(self.describe(parse_describe(body)))
             self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
@@ -170,6 +173,21 @@ class Clients:
         if entry is not None and entry.node_id != self.context.node_id:
             return None
         return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
+
+    def _answer_ping(self, link: int, number: int, ping: Ping) -> None:
+        """Give a sign of life, and give up what the PING names if it only waits.
+
+        A client whose update waits here, on the wrong side of a cut, must learn that others serve it: it got
+        no answer, found the node alive at each PING, and stayed until its time-out was over.
+        """
+        session = self.links.get(link, 0)
+        entry = self.order.directory.sessions.get(session)
+        if ping.withdrawn and entry is not None and entry.node_id == self.context.node_id:
+            self.requests.withdrawals.withdraw(link, session, ping.withdrawn)
+        if self.context.serving():
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+        else:
+            self._refuse(link, number, codes.TRY_AGAIN, self.requests.withdrawals.why_not_serving())
 
     def _on_attached(self, request: Request) -> bytes:
         """The directory ties the session to this node: tie it to the link that asked."""

@@ -8,6 +8,7 @@ against a directory in which nothing is open (ADR 5).
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, cast
 
 from ckpt_protocol import codes
@@ -90,6 +91,33 @@ class DirectoryOrder:
             return
         self.queue.append(item)
         self.advance()
+
+    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+        """Take a request out of the queue, every copy of it; None where it is not there, or may be done."""
+        entry = self.directory.sessions.get(session)
+        asked = self.asked
+        if (asked is not None and (asked.session, asked.number) == (session, number)) or (
+            entry is not None and number in entry.answers.by_request
+        ):
+            return None
+        found = None
+        for item in list(islice(self.queue, looked_at_max)):
+            if isinstance(item, Request) and (item.session, item.number) == (session, number):
+                if item.in_doubt:
+                    return None
+                self.queue.remove(item)
+                found = item
+        return found
+
+    def take_late(self, late_ns: int, looked_at_max: int) -> list[Request]:
+        """Take out of the queue what came before `late_ns` and was not done."""
+        late = [
+            item
+            for item in islice(self.queue, looked_at_max)
+            if isinstance(item, Request) and item.since_ns <= late_ns and not item.in_doubt
+        ]
+        taken = [self.take_back(item.session, item.number, looked_at_max) for item in late]
+        return [request for request in taken if request is not None]
 
     def advance(self) -> None:
         """Order what waits, while nothing is pending."""

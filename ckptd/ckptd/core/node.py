@@ -68,7 +68,14 @@ ACK: Final = Kind.ACK
 _BULK = (ACK, REPLICATE)
 _VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
 _OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
-_OF_REQUESTS = (Kind.FORWARD, Kind.FORWARD_ANSWER, Kind.QUERY, Kind.QUERIED, Kind.ASK)
+_OF_REQUESTS = (
+    Kind.FORWARD,
+    Kind.FORWARD_ANSWER,
+    Kind.WITHDRAW,
+    Kind.QUERY,
+    Kind.QUERIED,
+    Kind.ASK,
+)
 EARLY_FRAMES_MAX = 10_000
 RETIRED_NS = 10_000_000_000
 """How long after a view's installation copies that are no replicas any more are kept for a join."""
@@ -95,6 +102,7 @@ class Node:
         )
         self.requests = Requests(context, self.order)
         self.membership = Membership(context, self.heartbeats, self.arbiter, self.order, self._on_installed)
+        self.requests.withdrawals.describe_wait = self.membership.describe_wait
         self._replicas = Replicas(context, self.requests.answer, self.requests.again)
         self._replicas.ask = self._ask
         self.requests.replicas = self._replicas
@@ -322,6 +330,8 @@ class Node:
             self.requests.on_forward(node_id, frame)
         elif kind == Kind.FORWARD_ANSWER:
             self.requests.on_forward_answer(frame)
+        elif kind == Kind.WITHDRAW:
+            self.requests.withdrawals.on_withdraw(frame)
         elif kind == Kind.QUERY:
             self.requests.on_query(node_id, frame)
         elif kind == Kind.QUERIED:

@@ -37,6 +37,7 @@ from ckptd.core.stops import Phase
 from ckptd.core.tracking import Tracks
 from ckptd.core.turns import Turns
 from ckptd.core.view import View
+from ckptd.core.withdrawals import Withdrawals
 
 AGAIN_AT_ONCE_MAX = 16
 """Held requests that are tried again in the event that lets them go on; with more they have their turns."""
@@ -83,6 +84,7 @@ class Requests:
         self.crowded = False
         self.turns: Turns
         self.tracks = Tracks(context, self.answer, self._go_on)
+        self.withdrawals = Withdrawals(self)
         self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
 
     # -- going
@@ -141,14 +143,14 @@ class Requests:
         return True
 
     def _dispatch_directory(self, request: Request) -> None:
-        if request.put_off and self._why_open_waits(request):
+        if request.put_off and self.why_open_waits_here(request):
             self._hold(request)
         elif self.order.coordinates:
             self.order.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
 
-    def _why_open_waits(self, request: Request) -> str:
+    def why_open_waits_here(self, request: Request) -> str:
         """Why an OPEN that was put off still has to wait, here where its client is."""
         entry = self.order.directory.find(parse_open(request.body).name)
         me = self.context.node_id
@@ -173,7 +175,7 @@ class Requests:
             self.tracks.wait(request)
         elif waits:
             self._hold(request)
-        elif request.maybe_done:
+        elif request.in_doubt:
             text = "the active replica was lost, perhaps with this update"
             self.answer(request, answer_error(codes.TIMEOUT, text))
         else:
@@ -262,17 +264,17 @@ class Requests:
         waiting = len(self.held) + len(self.forwarded) + len(self.queries)
         if not self.crowded and waiting < self.context.settings.requests_waiting_max:
             return True
-        if request.maybe_done or type(request.origin) is str:
+        if request.in_doubt or type(request.origin) is str:
             return True
         self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
         return False
 
     def _put_off(self, request: Request) -> None:
         """Its checkpoint is closed, which does not end by itself: say so at once, where nothing was done."""
-        if request.maybe_done or type(request.origin) is str:
+        if request.in_doubt or type(request.origin) is str:
             self._hold(request)
         else:
-            self.answer(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
+            self.answer(request, answer_error(codes.TRY_AGAIN, self.withdrawals.why_held(request)))
 
     def _hold(self, request: Request) -> None:
         if self._has_room(request):
@@ -287,8 +289,6 @@ class Requests:
         if type(request.origin) is str or not self._has_room(request):
             return
         request.to = node_id
-        if request.kind not in READS:
-            request.maybe_done = True
         self.forwarded[request.session, request.number] = request
         if request.kind != Kind.TRACK and request.creation_id:
             self.turns.add_unanswered(request, self._weight_of(request))
@@ -404,6 +404,15 @@ class Requests:
                 return
         self._tell(request, body)
 
+    def refuse_waiting(self, request: Request, body: bytes) -> None:
+        """Answer a request that was taken back while it waited."""
+        if request.weight:
+            self.turns.take_answered(request)
+        if isinstance(request.origin, int):
+            self._tell(request, body)
+        else:
+            self.answer(request, body)
+
     def _tell(self, request: Request, body: bytes) -> None:
         """Answer a client of this node."""
         ordinal = 0
@@ -420,7 +429,7 @@ class Requests:
         if decode_answer(body)[0] == codes.TRY_AGAIN:
             # The coordinator knows every copy of it: none was done, and none of the past will be.
             request.maybe_done, request.put_off, request.to = False, True, ""
-            if self._why_open_waits(request):
+            if not request.withdrawn and self.why_open_waits_here(request):
                 self._hold(request)
                 return True
         return False
@@ -467,6 +476,7 @@ class Requests:
             if request.creation_id in creation_ids:
                 del self.forwarded[key]
                 request.to = ""
+                request.maybe_done = True
                 self.dispatch(request)
         self.on_directory_changed(creation_ids)
         self.again([])
@@ -487,6 +497,7 @@ class Requests:
                 entry = checkpoints.get(request.creation_id)
                 if entry is None or entry.active != request.to:
                     del self.forwarded[request.session, request.number]
+                    request.maybe_done = True
                     self.dispatch(request)
         for token, request in list(self.queries.items()):
             if request.creation_id in creation_ids:
@@ -498,6 +509,8 @@ class Requests:
         """A new epoch: what waited for another node is sent anew; others send anew what they sent here."""
         self.view = view
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
+        for request in self.forwarded.values():
+            request.maybe_done = True
         waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]
         waiting += self.tracks.take_all()
         self.forwarded, self.queries, self.held = {}, {}, {}
@@ -519,20 +532,17 @@ class Requests:
                 self.dispatch(request)
 
     def on_time(self) -> None:
-        """Tell those that have waited long, and for whom nothing was done, to try again."""
-        now_ns, settings = self.context.now_ns, self.context.settings
+        """Answer, or forget, what has waited for long."""
         self._look_at_room()
         self.turns.count_again(self._unanswered())
         self.tracks.on_time()
+        self.withdrawals.on_time()
+        late_ns = self.context.now_ns - FORGET_NS
         for key, request in list(self.held.items()):
-            waited_ns = now_ns - request.since_ns
-            if waited_ns >= settings.hold_ns and not request.maybe_done and isinstance(request.origin, int):
-                del self.held[key]
-                self._tell(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
-            elif waited_ns >= FORGET_NS:
+            if request.since_ns <= late_ns:
                 del self.held[key]
         for key, request in list(self.forwarded.items()):
-            if now_ns - request.since_ns >= FORGET_NS and request.origin not in self.links:
+            if request.since_ns <= late_ns and request.origin not in self.links:
                 del self.forwarded[key]
 
     def _look_at_room(self) -> None:
@@ -544,16 +554,3 @@ class Requests:
         """Every request that waits for other nodes."""
         yield from self.forwarded.values()
         yield from self.replicas.unanswered()
-
-    def why_held(self, request: Request) -> str:
-        """What a held request waits for, in words."""
-        if not self.context.serving():
-            return "this node is in no view that may serve just now"
-        if request.put_off:
-            return self._why_open_waits(request) or "the checkpoint is being opened"
-        entry = self.order.directory.checkpoints.get(request.creation_id)
-        if entry is not None and entry.creation_id in self.context.stops.closed:
-            return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
-        if entry is not None and entry.holders:
-            return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
-        return "the checkpoint's active replica is getting ready"

@@ -18,6 +18,7 @@ No clock is read here: the same events make the same turns, in the simulator and
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from ckpt_protocol.framing import Frame
@@ -174,6 +175,27 @@ class Turns:
             lane.items.extendleft(reversed(theirs))
             lane.held_bytes += sum(_ITEM_BYTES + len(request.body) for request in theirs)
             self._list(key, lane)
+
+    def take_back(self, link: int, number: int, looked_at_max: int) -> Frame | Request | None:
+        """Take a client's request out of its lane, where it is not in doubt.
+
+        PING overtakes what waits in a lane, so it may name what stands there.
+        """
+        lane = self.lanes.get(link)
+        if lane is None:
+            return None
+        for item in islice(lane.items, looked_at_max):
+            if not isinstance(item, Frame | Request):
+                continue
+            if isinstance(item, Frame):
+                found = item.a == number and item.kind != Kind.PING
+            else:
+                found = item.number == number and not item.in_doubt
+            if found:
+                lane.items.remove(item)
+                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                return item
+        return None
 
     # -- who has to wait
 

@@ -20,6 +20,8 @@ from ckptd.sim.world import World
 
 PAUSE_MIN_NS: Final = 2 * MILLISECOND_NS
 PAUSE_MAX_NS: Final = 60 * MILLISECOND_NS
+WITHDRAW_NS: Final = 20 * MILLISECOND_NS
+"""How long before the end of its time a request is named in a PING."""
 
 _WHOLE: Final = (
     codes.BAD_HANDLE,
@@ -51,6 +53,7 @@ class Pending:
     """A request without its end. `doubtful`: a copy went where no answer can come from any more.
 
     `doubted`: it was answered BAD_HANDLE, and is asked again once the session has been attached anew.
+    `withdrawn`: a PING named it; TRY_AGAIN is its end then.
     """
 
     number: int
@@ -63,6 +66,7 @@ class Pending:
     on_the_way: bool = False
     doubtful: bool = False
     doubted: bool = False
+    withdrawn: bool = False
 
 
 class SimClient:
@@ -118,6 +122,8 @@ class SimClient:
         deadline_ns = self.world.now_ns + (call_ns or self.world.options.call_ns)
         self.pending[number] = Pending(number, kind, handle, pack_body(body), done, deadline_ns)
         self.world.at(deadline_ns, lambda: self._time_out(number))
+        if kind != Kind.TRACK:
+            self.world.at(deadline_ns - WITHDRAW_NS, lambda: self._withdraw(number))
         self._send(self.pending[number])
         return number
 
@@ -129,6 +135,17 @@ class SimClient:
         pending = self.pending.pop(number, None)
         if pending is not None:
             pending.done(told)
+
+    def _withdraw(self, number: int) -> None:
+        """Ask the node to give a request up if it only waits: that is TRY_AGAIN then."""
+        pending = self.pending.get(number)
+        if pending is None or not pending.on_the_way or self.link is None:
+            return
+        pending.withdrawn = True
+        ping = self._next_number
+        self._next_number += 1
+        lowest = min((n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=ping)
+        self.links.send_to_node(self.link, encode_frame(Kind.PING, ping, 0, lowest, pack_body([number])))
 
     def _time_out(self, number: int) -> None:
         pending = self.pending.get(number)
@@ -309,7 +326,9 @@ class SimClient:
         if told.code == codes.TRY_AGAIN:
             pending.on_the_way = False
             pause_ns = self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS)
-            if self.world.now_ns + pause_ns < pending.deadline_ns:
+            if pending.withdrawn:
+                self._time_out(number)
+            elif self.world.now_ns + pause_ns < pending.deadline_ns:
                 self.world.after(pause_ns, lambda: self._again(number))
             if self.world.chance(0.2):
                 self.leave_link()

@@ -17,6 +17,7 @@ from ckptd.core.leaving import Leaving
 from ckptd.core.majority import MajorityArbiter
 from ckptd.core.membership import Membership
 from ckptd.core.record import NO_BALLOT, Disk, Record
+from ckptd.core.request import Request
 from ckptd.core.requests import READS, Requests
 from ckptd.core.upkeep import Upkeep
 from ckptd.sim.mutants import Patch, mutant
@@ -196,6 +197,17 @@ def _(patch: Patch) -> None:
 
 
 # -- timers
+
+
+@mutant("withdrawn though done", "what may have been done is not told to be tried again")
+def _(patch: Patch) -> None:
+    patch(Request, "in_doubt", False)
+    patch(DirectoryOrder, "take_back", _take_back_blindly)
+
+
+def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
+    asked = order.asked
+    return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
 
 
 @mutant("opens of what is gone", "an open waits for the replicas that it needs (R29, R41)")
