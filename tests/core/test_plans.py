@@ -215,6 +215,12 @@ def test_every_limit_of_the_directory_is_no_resources() -> None:
     asked.create()
     asked.do(Kind.OPEN, [b"n", READ, None, True])
     assert asked.refused(Kind.OPEN, [b"n", READ, None, True]) == codes.NO_RESOURCES
+    asked = Asked(opens_max=2)
+    asked.create()
+    asked.do(Kind.OPEN, [b"n", READ, None, True])
+    assert asked.refused(Kind.OPEN, [b"n", READ, None, True]) == codes.NO_RESOURCES
+    asked.do(Kind.CLOSE, [asked.handle])
+    assert asked.plan(Kind.OPEN, [b"n", READ, None, True])
     asked = Asked(checkpoints_max=1)
     asked.create()
     assert asked.refused(Kind.OPEN, [b"m", CREATE, attributes(), True]) == codes.NO_RESOURCES

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import VIEW_BYTES_MAX
 from ckptd.core import view as view_rules
 from ckptd.core.parse_views import parse_view
 from ckptd.core.view import (
@@ -88,6 +89,17 @@ def test_departures_are_bounded_per_node_and_the_newest_are_kept() -> None:
     assert len([d for d in view.departures if d.node_id == "b"]) == 30, (
         "none of these views is known to be over"
     )
+
+
+def test_a_view_of_many_nodes_that_come_and_go_fits_into_a_vote() -> None:
+    """Each of 64 nodes with the longest name comes and goes while no view is installed at all."""
+    names = [f"n{number}-{60 * 'x'}" for number in range(64)]
+    view = founding(1, dict.fromkeys(names, 1))
+    for epoch in range(2, 600):
+        members = {name: epoch for place, name in enumerate(names) if (place + epoch) % 2}
+        view = following(view, epoch, members, installed_epoch=1)
+    assert len(pack_body([view.fields()])) <= VIEW_BYTES_MAX
+    assert parse_view(unpack_body(pack_body(view.fields()))) == view
 
 
 def test_the_succession_is_by_join_epoch_then_node_id() -> None:

@@ -101,9 +101,14 @@ class Directory:
         self.names: dict[bytes, int] = {}
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
+        self.open_handles = 0
         self.changed: dict[int, None] = {}
         self.lost: dict[int, None] = {}
         self.ended: list[int] = []
+
+    def count_opens(self) -> None:
+        """Count the open handles of a directory that came from elsewhere."""
+        self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
 
     def find(self, name: bytes) -> Entry | None:
         """The checkpoint that a name means now."""
@@ -194,6 +199,7 @@ class Directory:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
         if session_entry is None or entry is None:
             return
+        self.open_handles += handle not in session_entry.opens
         session_entry.opens[handle] = (creation_id, flags)
         entry.opens[session, handle] = flags
         self.changed[creation_id] = None
@@ -213,6 +219,7 @@ class Directory:
         opened = session_entry.opens.pop(handle, None) if session_entry else None
         if opened is None:
             return
+        self.open_handles -= 1
         entry = self.checkpoints.get(opened[0])
         if entry is None:
             return  # It was lost with all its replicas.

@@ -103,6 +103,8 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
         flags |= OPENED_AT_B01
     if len(session.opens) >= settings.opens_per_session_max:
         raise Refusal(codes.NO_RESOURCES, f"a session opens at most {settings.opens_per_session_max}")
+    if directory.open_handles >= settings.opens_max:
+        raise Refusal(codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already")
     wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number

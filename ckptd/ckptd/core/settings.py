@@ -98,6 +98,8 @@ class Settings:
     checkpoints_max: int = 100_000
     sessions_max: int = 100_000
     opens_per_session_max: int = 100_000
+    opens_max: int = 1_000_000
+    """Open handles in the cluster: each is a row of the directory, which every member holds."""
 
     @property
     def arbiter_name(self) -> str:

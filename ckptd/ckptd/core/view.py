@@ -10,6 +10,9 @@ DEPARTURES_PER_NODE_MAX: Final = 8
 DEPARTURES_MAX: Final = 500
 """How many in any case: so often a node may come and go while no view at all is installed."""
 
+DEPARTURES_IN_ALL_MAX: Final = 8_000
+"""Of all nodes together: a view with as many, at most 94 bytes each, fits into `VIEW_BYTES_MAX`."""
+
 
 @dataclass(slots=True, frozen=True)
 class Member:
@@ -121,11 +124,12 @@ def following(
 
 def _recent(departures: list[Departure], installed_epoch: int) -> Iterable[Departure]:
     kept: dict[str, list[Departure]] = {}
+    most = min(DEPARTURES_MAX, DEPARTURES_IN_ALL_MAX // len({each.node_id for each in departures} or "-"))
     for departure in departures:
         stays = kept.setdefault(departure.node_id, [])
         stays.append(departure)
         if len(stays) > DEPARTURES_PER_NODE_MAX and (
-            stays[0].last_epoch < installed_epoch or len(stays) > DEPARTURES_MAX
+            stays[0].last_epoch < installed_epoch or len(stays) > most
         ):
             del stays[0]
     return [departure for node_id in sorted(kept) for departure in kept[node_id]]

@@ -135,6 +135,7 @@ class Config(BaseModel):
     checkpoints_max: Count = Field(100_000, description="checkpoints in the cluster")
     sessions_max: Count = Field(100_000, description="sessions in the cluster")
     opens_per_session_max: Count = Field(100_000, description="open handles of one session")
+    opens_max: Count = Field(1_000_000, description="open handles in the cluster")
     clients_max: Count = Field(10_000, description="connected clients of this node, UDP included")
     client_buffer_bytes_max: Size = Field(
         256 * MiB,
