@@ -15,7 +15,7 @@ BENCH ?=
 MINUTES ?= 10
 
 .PHONY: help venv demo test test-slow test-pythons check conformance format bench bench-time-outs bench-kill bench-silence \
-	bench-handover bench-join soak sweep sweep-mutants fuzz clean
+	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
@@ -30,6 +30,7 @@ help:
 	@echo 'make bench-silence              the active host falls silent: time to the next write'
 	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
 	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
+	@echo 'make bench-budget               the longest events of a core, with the worst messages that are legal'
 	@echo 'make soak [MINUTES=n]           kills, pauses, restarts, cuts at random on real processes under load; judged'
 	@echo 'make fuzz [MINUTES=n]           spoiled frames of every kind to a node in every state; what it finds it prints'
 	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
@@ -92,6 +93,9 @@ bench-handover: $(INSTALLED)
 
 bench-join: $(INSTALLED)
 	$(BIN)/python -m bench.join $(BENCH)
+
+bench-budget: $(INSTALLED)
+	$(BIN)/python -m bench.budget $(BENCH)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(BENCH)

@@ -25,7 +25,7 @@ from ckptd.core.refused import Refused
 from ckptd.core.request import Request
 from ckptd.core.section import SECTION_BYTES, SEQ_BITS, Before
 from ckptd.core.weak import WeakBatch
-from ckptd.core.work import OP_WORK
+from ckptd.core.work import KIB_SHIFT, OP_WORK
 
 if TYPE_CHECKING:
     from ckptd.core.replica import Replica
@@ -264,7 +264,7 @@ class ActiveReplica:
                 self.flush_batch()
                 seq = log.seq + 1
             generated = sections.apply(ops, time_ns, seq, before)
-            context.work += OP_WORK * len(ops)
+            context.work += OP_WORK * len(ops) + (bound >> KIB_SHIFT)
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:
                 context.held_bytes += grown

@@ -39,8 +39,8 @@ _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
 
-EXAMINED_MAX: Final = 2_000
-"""Sections that an ITERATE looks at before others have their turn, about 2 ms."""
+EXAMINED_MAX: Final = 1_000
+"""Sections that an ITERATE looks at, or puts in order, before others have their turn: some 2 ms."""
 
 
 class Replica:

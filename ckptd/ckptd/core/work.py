@@ -12,7 +12,7 @@ FRAME_WORK: Final = 20
 PEER_WORK: Final = 8
 """A frame of another node."""
 
-OP_WORK: Final = 2
+OP_WORK: Final = 3
 """A section operation of an update."""
 
 ELEMENT_WORK: Final = 1
