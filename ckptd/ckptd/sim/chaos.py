@@ -23,6 +23,7 @@ BETWEEN_HOSTS: Final = (
     "stuck-briefly",
     "cut-then-crash",
     "lag-then-crash",
+    "join-then-crash",
 )
 STRIKES: Final = ("crash-process", "pause", "isolate", "break-link")
 
@@ -175,6 +176,8 @@ class Chaos:
                 self._cut_then_crash(node_id, peer)
             case "lag-then-crash":
                 self._lag_then_crash()
+            case "join-then-crash":
+                self._join_then_crash()
 
     def _cut_then_crash(self, node_id: str, peer: str) -> None:
         """A node does not hear another, may go on alone, and dies as soon as both hear each other again."""
@@ -224,6 +227,30 @@ class Chaos:
                 self._do_to_process("crash-process", node_id)
 
         self.world.after(self.world.between(5 * MILLISECOND_NS, lag_ns), crash)
+
+    def _join_then_crash(self) -> None:
+        """An active replica's answers to one node stand still; another one joins meanwhile; then it dies.
+
+        Who joined takes over, and what that one node passed on is asked of it again.
+        """
+        faults, random, between = self.faults, self.world.random, self.world.between
+        active = random.choice([r.node_id for r in self.cluster.watch.reigns.values()] or [""])
+        node = self.cluster.hosts[active].node if active else None
+        if node is None:
+            return
+        entries = [entry for entry in node.directory.checkpoints.values() if entry.active == active]
+        holders = [n for entry in entries for n in entry.in_sync if n != active]
+        away = random.choice(holders or self._others(active))
+        waits = random.choice([n for n in self._others(active) if n != away])
+        lease_ns = self.world.options.lease_ns
+        faults.stick(lease_ns, (active, waits))
+        self._do_to_process("crash-process", away)
+
+        def crash() -> None:
+            if self.on:
+                self._do_to_process("crash-process", active)
+
+        self.world.after(between(lease_ns // 10, lease_ns // 2), crash)
 
     def _crash_the_others(self, node_id: str) -> None:
         """A node is cut off, the others go on, and then die all at once: it has what was before."""

@@ -42,12 +42,16 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "_send", send)
 
 
-@mutant("refused before held", "a refusal that depends on something pending waits for its commit")
+@mutant(
+    "refused before held",
+    "a refusal that depends on something pending waits for its commit",
+    "sync take-overs",
+)
 def _(patch: Patch) -> None:
     patch(ActiveReplica, "answer_when_committed", lambda active, request, body: active.answer(request, body))
 
 
-@mutant("epoch not looked at", "every message's epoch is looked at when it is handled")
+@mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
 def _(patch: Patch) -> None:
     original = Node._receive_peer
 
@@ -88,7 +92,11 @@ def _(patch: Patch) -> None:
     patch(Requests, "_touches_pending", lambda requests, request, replica: False)
 
 
-@mutant("tenure not looked at", "after a fail-over a tracker of an asynchronous checkpoint is blind")
+@mutant(
+    "tenure not looked at",
+    "after a fail-over a tracker of an asynchronous checkpoint is blind",
+    "async take-overs",
+)
 def _(patch: Patch) -> None:
     patch(tracking, "tenure_of", lambda replica: 0)
 
@@ -108,7 +116,7 @@ def _(patch: Patch) -> None:
     patch(tracking, "changes_after", changes_after)
 
 
-@mutant("uncommitted reads", "a read shows the committed state")
+@mutant("uncommitted reads", "a read shows the committed state", "sync take-overs")
 def _(patch: Patch) -> None:
     patch(Replica, "committed_section", lambda replica, section_id: replica.sections.sections.get(section_id))
     patch(Replica, "overlay", lambda replica: {})
@@ -139,7 +147,11 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "advance_start", advance_start)
 
 
-@mutant("tail not awaited", "a sync active replica serves when every in-sync replica holds its tail")
+@mutant(
+    "tail not awaited",
+    "a sync active replica serves when every in-sync replica holds its tail",
+    "sync take-overs",
+)
 def _(patch: Patch) -> None:
     original = ActiveReplica.advance_start
 
@@ -209,7 +221,11 @@ def _(patch: Patch) -> None:
     patch(Directory, "_place", place)
 
 
-@mutant("order taken for ancestry", "a replica goes on from its copy only if that is a beginning of ours")
+@mutant(
+    "order taken for ancestry",
+    "a replica goes on from its copy only if that is a beginning of ours",
+    "async splits",
+)
 def _(patch: Patch) -> None:
     patch(UpdateLog, "is_prefix", lambda log, epoch, seq: (epoch, seq) <= (log.epoch, log.seq))
 

@@ -80,7 +80,9 @@ def _(patch: Patch) -> None:
     patch(Disk, "__init__", start)
 
 
-@mutant("votes after amnesia", "a voter whose disk was lost abstains until a view names it")
+@mutant(
+    "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
+)
 def _(patch: Patch) -> None:
     patch(MajorityArbiter, "_may_vote", lambda arbiter: True)
 
@@ -96,7 +98,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "renew_lease", renew)
 
 
-@mutant("reads without lease", "a read takes the view's lease")
+@mutant("reads without lease", "a read takes the view's lease", "sync splits")
 def _(patch: Patch) -> None:
     original = Requests.dispatch
 

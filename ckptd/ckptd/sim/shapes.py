@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.profiles import MICROSECOND_NS, PROFILES
+from ckptd.sim.profiles import MICROSECOND_NS, PROFILES, take_overs
 
 if TYPE_CHECKING:
     from ckptd.sim.options import Options
@@ -112,10 +112,139 @@ def roles_to_and_fro(options: "Options", random: Random) -> "Options":
     )
 
 
+def sync_take_overs(options: "Options", random: Random) -> "Options":
+    """Take-overs of one checkpoint with `WR_ALL_REPLICAS`, with calls that conflict and calls that look."""
+    return replace(
+        take_overs(options, random),
+        nodes=random.choice((3, 5)),
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=1,
+        kinds="sync",
+        pipeline=2,
+        think_ns=MILLISECOND_NS,
+        emphasis=random.choice(("read", "mixed", "create")),
+    )
+
+
+def async_take_overs(options: "Options", random: Random) -> "Options":
+    """Take-overs of asynchronous checkpoints, which lose their tails, beside standbys that track."""
+    return replace(
+        take_overs(options, random),
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=2,
+        kinds="async",
+        tracking=True,
+        think_ns=MILLISECOND_NS,
+        emphasis=random.choice(("read", "put")),
+    )
+
+
+def async_splits(options: "Options", random: Random) -> "Options":
+    """Nodes that are cut off while their clients write on: what they order is no part of what follows."""
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=2,
+        kinds="async",
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=150 * MILLISECOND_NS,
+        fault_weights={"isolate": 6, "partition": 1},
+        faults_overlap=False,
+        think_ns=2 * MILLISECOND_NS,
+        pipeline=1,
+        delay_min_ns=50 * MICROSECOND_NS,
+        delay_max_ns=200 * MICROSECOND_NS,
+        patience_ns=150 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+        emphasis="put",
+    )
+
+
+def sync_splits(options: "Options", random: Random) -> "Options":
+    """Nodes that are cut off while clients go on reading there, and others go on writing elsewhere."""
+    return replace(
+        async_splits(options, random),
+        kinds="sync",
+        clients=5,
+        checkpoints=1,
+        patience_ns=SECOND_NS,
+        emphasis="read",
+    )
+
+
+def forgetful_voters(options: "Options", random: Random) -> "Options":
+    """Of those that went on without a node one loses its disk; then another one is cut off in its place."""
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=3,
+        checkpoints=2,
+        chaos_ns=4 * SECOND_NS,
+        fault_every_ns=300 * MILLISECOND_NS,
+        fault_weights={"forget-and-swap": 6, "disk-lost": 2},
+        faults_overlap=False,
+        restart_max_ns=50 * MILLISECOND_NS,
+        think_ns=10 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+    )
+
+
+def joins_and_retries(options: "Options", random: Random) -> "Options":
+    """A replica joins while answers of the active one stand still, takes over, and is asked again.
+
+    Of five nodes two hold replicas, so that a third one joins when one of them is lost.
+    """
+    return replace(
+        options,
+        nodes=5,
+        arbiter="",
+        witnesses=0,
+        clients=5,
+        checkpoints=1,
+        kinds=random.choice(("sync", "async")),
+        replicas=2,
+        chaos_ns=4 * SECOND_NS,
+        fault_every_ns=300 * MILLISECOND_NS,
+        fault_weights={"join-then-crash": 1},
+        faults_overlap=False,
+        restart_max_ns=300 * MILLISECOND_NS,
+        delay_min_ns=20 * MICROSECOND_NS,
+        delay_max_ns=100 * MICROSECOND_NS,
+        think_ns=2 * MILLISECOND_NS,
+        pipeline=2,
+        patience_ns=SECOND_NS,
+        replica_timeout_ns=600 * MILLISECOND_NS,
+        lease_ns=600 * MILLISECOND_NS,
+        grace_ns=800 * MILLISECOND_NS,
+        log_bytes_max=0,
+        emphasis=random.choice(("generate", "put")),
+    )
+
+
 SHAPES: Final[dict[str, Shape]] = {
     "torn batches": torn_batches,
     "joins beside pending": joins_beside_pending,
     "roles to and fro": roles_to_and_fro,
+    "sync take-overs": sync_take_overs,
+    "async take-overs": async_take_overs,
+    "async splits": async_splits,
+    "sync splits": sync_splits,
+    "forgetful voters": forgetful_voters,
+    "joins and retries": joins_and_retries,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special ones, and every ordinary profile."""
