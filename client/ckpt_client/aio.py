@@ -343,14 +343,18 @@ class AsyncTable(OpenAsyncTable):
             self._fail("unlink", error)
 
     async def close(self) -> None:
-        """Close the checkpoint. Closing again does nothing."""
+        """Close the checkpoint. Closing again does nothing.
+
+        Where no node answers it does not wait: the session tells the service as soon as it can, as long as
+        other tables use it.
+        """
         if self._closed:
             return
         self._closed = True
         handle, self._handle = self._handle, 0
         try:
             if self._connection.is_shared:
-                await self._connection.call(Kind.CLOSE, handle, calls.EMPTY_BODY, self._timeout_ns)
+                await self._connection.close_handle(handle)
         except SaAisError as error:
             # A session that has ended has closed everything; otherwise its grace time will.
             logger.info("checkpoint %r was not closed in order: %s", self.name, error)

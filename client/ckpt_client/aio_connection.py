@@ -5,6 +5,8 @@ is cancelled leaves the link as it was.
 """
 
 import asyncio
+import atexit
+import contextlib
 import os
 import secrets
 import time
@@ -370,6 +372,17 @@ class AsyncConnection(MovingConnection):
 
     # -- the end
 
+    async def close_handle(self, handle: int) -> None:
+        """Have the service close a handle. Raises: SaAisError.
+
+        It waits for DETACH_NS at most, and not at all while no node has the session: many tables that are
+        closed one after the other wait once. The session goes on with what was not answered.
+        """
+        if self._session.state is State.ATTACHED:
+            await self.call(Kind.CLOSE, handle, calls.EMPTY_BODY, DETACH_NS)
+        else:
+            self.give_up(self.start(Kind.CLOSE, handle, calls.EMPTY_BODY, DETACH_NS, lambda call: None))
+
     async def release(self) -> None:
         """One table less uses the connection; with the last the session ends."""
         if self._users > 1:
@@ -406,6 +419,25 @@ class AsyncConnection(MovingConnection):
             transport.close()
             self._transport = self._link = None
         self._end()
+
+    def leave_at_exit(self) -> None:
+        """Say goodbye for a program that ends without closing its tables.
+
+        Its loop is closed, and its socket will be before its process has ended, so that the service could
+        not know that it is dead: all that it has open would stay open for the session's grace time.
+        """
+        session, transport = self._session, self._transport
+        if not self._users or not session.attached or transport is None or self._loop.is_running():
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.is_closing():
+            return
+        if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+            return  # The end of a frame is missing: nobody would understand what follows.
+        self._users = 0
+        session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
+        with contextlib.suppress(OSError):
+            os.write(sock.fileno(), b"".join(session.outgoing))
 
     def _part(self) -> None:
         """From here on nobody can come to share what is about to end."""
@@ -464,4 +496,13 @@ def _forget_parents() -> None:
     _unshared.clear()
 
 
+def _leave_all() -> None:
+    for connections in list(_connections.values()):
+        for connection in list(connections.values()):
+            connection.leave_at_exit()
+    for connection in list(_unshared):
+        connection.leave_at_exit()
+
+
 os.register_at_fork(after_in_child=_forget_parents)
+atexit.register(_leave_all)

@@ -29,6 +29,9 @@ from ckpt_protocol.framing import (
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, answer_ok
 
+# TRACK waits for a change. What closes something is to be done also when its caller waits no more.
+_NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH))
+
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
 """The pauses after which what was asked on an earlier link too is asked again: the first, and the longest."""
@@ -55,7 +58,7 @@ class LinkedSession(Linking):
         """
         number = self._number = self._number + 1
         call = Call(number, kind, handle, body, now_ns + timeout_ns)
-        if kind != Kind.TRACK:
+        if kind not in _NOT_WITHDRAWN:
             call.withdraw_ns = call.deadline_ns - min(timeout_ns // 4, WITHDRAW_NS)
         if self.state is State.ENDED:
             self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")

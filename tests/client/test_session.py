@@ -421,6 +421,15 @@ def test_what_may_have_been_done_elsewhere_is_timeout_whatever_its_node_gave_up(
     assert "it waits for b" in call.text
 
 
+@pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.DETACH, Kind.TRACK])
+def test_what_closes_something_and_what_waits_for_a_change_is_not_given_up(kind: int) -> None:
+    talk = attached(A)
+    call = talk.ask(kind, timeout_ns=SECOND_NS)
+    talk.wait(990 * MILLISECOND_NS)
+    assert outcome(call) is None
+    assert {tuple(numbers) for _, numbers in named(talk)} <= {()}
+
+
 def test_a_call_that_was_refused_is_not_asked_again_when_its_time_is_nearly_over() -> None:
     talk = attached(A)
     talk.session.pause_max_ns = 250 * MILLISECOND_NS
