@@ -31,6 +31,8 @@ EVENTS: list[Event] = [
     PeerReceived("b", [FRAME]),
     events.PeerLost("b"),
     events.PeerRefused("é"),
+    events.PeerTrouble("b", 14, "é"),
+    events.Outranked("b", 2**62),
     events.HeartbeatReceived(FRAME),
     WallClockRead(-5),
     events.Persisted(3),

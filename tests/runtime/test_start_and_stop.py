@@ -86,6 +86,28 @@ async def test_one_wrong_node_among_right_ones_does_not_stop_a_start(
             assert "is not in our cluster" in caplog.text
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
+async def test_a_node_id_that_is_not_the_one_that_peers_gives_this_address_is_refused(
+    tmp_path: Path, listen: str
+) -> None:
+    """One file serves all nodes, and the node id was mistyped: it became one more voter in silence."""
+    port = free_port()
+    peers = {"a": f"localhost:{port}", "b": "127.0.0.1:2", "c": "127.0.0.1:3"}
+    with pytest.raises(StartRefused, match="own, and this is node 'aa'"):
+        async with running(tmp_path, node_id="aa", peers=peers, listen=f"{listen}:{port}"):
+            raise AssertionError("it started")
+    async with running(tmp_path, node_id="a", peers=peers, listen=f"{listen}:{port}") as a:
+        assert a.node.settings is not None
+        assert a.node.settings.voters == ("a", "b", "c")
+
+
+async def test_a_peer_at_the_same_port_of_another_host_is_none_of_ours(tmp_path: Path) -> None:
+    port = free_port()
+    peers = {"a": f"127.0.0.2:{port}", "c": f"no-such-host.invalid:{port}"}
+    async with running(tmp_path, node_id="b", peers=peers, listen=f"127.0.0.1:{port}") as b:
+        assert b.port == port
+
+
 async def test_something_else_at_a_peers_address_is_refused(tmp_path: Path) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 4)

@@ -20,6 +20,19 @@ def _key(config: "Config") -> str:
     return "key and key_file are both set" if config.key and config.key_file else ""
 
 
+def _addresses(config: "Config") -> str:
+    """Who answers at a peer's address is that peer: two of them at one address, or at ours, would be none."""
+    taken = {str(config.listen): "this node itself (listen)"} if config.listen.port else {}
+    if config.advertise is not None and config.advertise.port:
+        taken[str(config.advertise)] = "this node itself (advertise)"
+    for node_id, address in config.other_nodes.items():
+        other = taken.get(str(address))
+        if other is not None:
+            return f"peers gives node {node_id!r} the address {address}, which is that of {other}"
+        taken[str(address)] = f"node {node_id!r}"
+    return ""
+
+
 def _witnesses(config: "Config") -> str:
     known = {config.node_id, *config.peers}
     unknown = [node_id for node_id in config.witnesses if node_id not in known]
@@ -74,6 +87,7 @@ def _etcd(config: "Config") -> str:
 RULES: Final[tuple[Callable[["Config"], str], ...]] = (
     _times,
     _key,
+    _addresses,
     _arbiter,
     _witnesses,
     _silent_peer,

@@ -34,7 +34,7 @@ from ckptd.runtime.peers import Peers
 from ckptd.runtime.record_writer import RecordWriter
 from ckptd.runtime.recorder import RecordedNode, Recorder
 from ckptd.runtime.register import make_register
-from ckptd.runtime.start_check import check_cluster
+from ckptd.runtime.start_check import check_cluster, check_own_address
 from ckptd.runtime.state import StateDirectory
 from ckptd.runtime.udp_clients import UdpClients
 
@@ -118,6 +118,7 @@ class Daemon:
                 closing.callback(unix.socket.close)
             port = int(stream.getsockname()[1])
             identity = self._identity(port)
+            await check_own_address(config.node_id, config.other_nodes, stream)
             await check_cluster(identity, config.other_nodes, stream.family)
 
             self._start_recorder(closing)

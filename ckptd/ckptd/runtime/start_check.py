@@ -1,6 +1,7 @@
 """Asks the peers, before this node joins them, whether they are of the same cluster."""
 
 import asyncio
+import socket
 from typing import Final
 
 from ckpt_protocol import codes
@@ -14,6 +15,40 @@ from ckptd.runtime.names import look_up
 
 ANSWER_LIMIT_S: Final = 0.3
 """A peer that does not answer in this time may be down, and we must start all the same."""
+
+
+async def check_own_address(node_id: str, peers: dict[str, HostPort], stream: socket.socket) -> None:
+    """No peer's address may be the one that this node listens at.
+
+    One file serves every node of a cluster; with a node id that is not in it, a node would be one more
+    voter, and the one that it stands for would never come. Raises: StartRefused.
+    """
+    ours = stream.getsockname()
+
+    async def is_ours(host_port: HostPort) -> bool:
+        if host_port.port != ours[1]:
+            return False
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                address = await look_up(host_port, stream.family)
+        except OSError:
+            return False
+        if not HostPort(str(ours[0]), 0).is_wildcard:
+            return bool(address[0] == ours[0])
+        with socket.socket(stream.family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address[0], 0, *address[2:]))  # Only an address of this host can be bound.
+            except OSError:
+                return False
+        return True
+
+    answers = await asyncio.gather(*(is_ours(address) for address in peers.values()))
+    for (peer, address), found in zip(peers.items(), answers, strict=True):
+        if found:
+            raise StartRefused(
+                f"peers gives node {peer!r} the address {address}, which is this node's own, and this is "
+                f"node {node_id!r}: correct the node id, or the address"
+            )
 
 
 async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: int) -> None:
