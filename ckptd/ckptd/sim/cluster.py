@@ -16,6 +16,7 @@ from ckptd.sim.faults import Faults
 from ckptd.sim.fencing import Fencing
 from ckptd.sim.host import Host, MakeNode, new_clock
 from ckptd.sim.hostile import Hostile
+from ckptd.sim.impostors import Impostors
 from ckptd.sim.network import Network
 from ckptd.sim.options import Options
 from ckptd.sim.register import Register
@@ -66,6 +67,9 @@ class Cluster:
         self.fencing = Fencing(self.world, self.hosts, self._fence)
         self.client_links = ClientLinks(self.world, self.hosts)
         self.hostile = Hostile(self.world, self.hosts)
+        self.impostors = Impostors(self.world, self.machines)
+        for host in self.machines.values():
+            host.clock_ahead = self.impostors.clock_ahead
         self.watch = Watch(self.world, self.hosts)
         self.workload = Workload(self.world, self.client_links)
         self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.views.lost

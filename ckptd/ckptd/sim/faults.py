@@ -241,6 +241,7 @@ class Faults:
         if not host.running:
             self.world.say(f"fault: {node_id} lost its disk")
             host.disk.record = b""
+            host.kept_incarnation = 0
             self.forgetful = node_id
 
     def may_forget(self, node_id: str) -> bool:

@@ -105,6 +105,7 @@ class Host:
         self.paused = False
         self.incarnation = 0
         self.starts = 0
+        self.clock_ahead: Callable[[], int] = lambda: 0
         self.kept_incarnation = 0
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
@@ -142,7 +143,8 @@ class Host:
         self.paused = False
         self.starts += 1
         # No two starts have one incarnation; one whose disk was lost may have a lower one than before.
-        self.kept_incarnation = self.incarnation = max(self.starts, self.kept_incarnation + 1)
+        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.clock_ahead()
+        self.kept_incarnation = self.incarnation
         self.crash_after = None
         self._inbox.clear()
         self._idle_wakes = 0

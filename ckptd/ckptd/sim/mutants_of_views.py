@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
+from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptd.core import coordinator, plans
 from ckptd.core.clients import Clients
@@ -19,10 +20,33 @@ from ckptd.core.membership import Membership
 from ckptd.core.record import NO_BALLOT, Disk, Record
 from ckptd.core.request import Request
 from ckptd.core.requests import READS, Requests
+from ckptd.core.starts import Starts
 from ckptd.core.upkeep import Upkeep
 from ckptd.sim.mutants import Patch, mutant
 
 # -- proof, votes, stays
+
+
+@mutant("heartbeats make starts known", "a start is known once it answered at its node's address")
+def _(patch: Patch) -> None:
+    original = Heartbeats.receive
+
+    def receive(heartbeats: Any, frame: Any) -> Any:
+        node_id, incarnation = unpack_body(frame.body)[:2]
+        peer = heartbeats.peers.get(node_id)
+        if peer is not None and incarnation > peer.incarnation:
+            heartbeats.meet(peer, incarnation)
+        return original(heartbeats, frame)
+
+    patch(Heartbeats, "receive", receive)
+
+
+@mutant("no later start is told", "a start below one that is known begins again above it")
+def _(patch: Patch) -> None:
+    def outranked(starts: Any, node_id: str, incarnation: int) -> None:
+        pass
+
+    patch(Starts, "outranked", outranked)
 
 
 @mutant("stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh")

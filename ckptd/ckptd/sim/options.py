@@ -89,6 +89,10 @@ ONE_SIDED: Final = (
 _DEFAULTS: Final = Settings("")
 
 
+IMPOSTORS: Final = 0.3
+"""How many simulations have a stranger that forges heartbeats, and second daemons under a node's id."""
+
+
 @dataclass(slots=True, frozen=True)
 class Options:
     """One simulation. Times are ns; chances are of 1.0; `fault_weights` are by kind, others do not come."""
@@ -154,6 +158,7 @@ class Options:
     napping: bool = False
     """Whether clients ask nothing for long at times."""
     hostile: bool = False
+    impostors: bool = False
     """Whether a client sends whatever may hurt a node."""
     work_per_turn: int = _DEFAULTS.work_per_turn
     work_per_link: int = _DEFAULTS.work_per_link
@@ -272,6 +277,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         napping=Random(f"napping {seed}").random() < NAPPING,
         directory_piece_bytes=Random(f"directory {seed}").choice((1, 700, 512 * 1024, 512 * 1024)),
         hostile=Random(f"hostile {seed}").random() < HOSTILE,
+        impostors=Random(f"impostors drawn {seed}").random() < IMPOSTORS,
     )
     shape = shape or ("" if nodes else _draw_shape(seed))
     turns = Random(f"turns {seed}")  # (Drawn by itself: the other seeds stay what they were.)

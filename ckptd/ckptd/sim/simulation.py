@@ -88,10 +88,13 @@ def run_phases(cluster: Cluster) -> None:
     cluster.chaos.begin()
     if world.options.hostile:
         cluster.hostile.begin()
+    if world.options.impostors:
+        cluster.impostors.begin()
     world.run_until(world.options.chaos_ns)
     cluster.be_quiet()
     cluster.chaos.end()
     cluster.hostile.end()
+    cluster.impostors.end()
     cluster.faults.heal_all()
     workload.resting = True
     settle(cluster, "convergence")
