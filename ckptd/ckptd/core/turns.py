@@ -93,11 +93,13 @@ class Turns:
     def take_client(self, link: int, frames: list[Frame]) -> None:
         """Frames of a client: serve them now, or keep them for a later turn."""
         context = self.context
-        work = context.work
-        if self.round or link in self.lanes or work >= self.work_max:
+        if self.round or link in self.lanes or context.work >= self.work_max:
             self._keep(link, frames)
             return
-        context.work_until = work + self.quantum
+        context.work_until = context.work + self.quantum
+        if len(frames) == 1:  # The common case.
+            self.serve_client(link, frames)
+            return
         waiting = iter(frames)
         if self.serve_client(link, waiting) and context.work >= context.work_until:
             rest = list(waiting)
@@ -107,11 +109,13 @@ class Turns:
     def take_peer(self, node_id: str, frames: list[Frame]) -> None:
         """Frames of a peer: serve them now, or keep them for a later turn."""
         context = self.context
-        work = context.work
-        if node_id in self.lanes or work >= self.work_max:
+        if node_id in self.lanes or context.work >= self.work_max:
             self._keep(node_id, frames)
             return
-        context.work_until = work + self.quantum
+        context.work_until = context.work + self.quantum
+        if len(frames) == 1:  # The common case.
+            self.serve_peer(node_id, frames)
+            return
         waiting = iter(frames)
         if self.serve_peer(node_id, waiting) and context.work >= context.work_until:
             rest = list(waiting)
@@ -230,16 +234,15 @@ class Turns:
 
     def take_answered(self, request: Request) -> None:
         """Such a request is answered, or is not waited for any more."""
-        link, weight = request.origin, request.weight
+        link = request.origin
+        assert type(link) is int
+        unanswered = self.unanswered.get(link, 0) - request.weight
         request.weight = 0
-        if type(link) is not int:
-            return
-        unanswered = self.unanswered.get(link, 0) - weight
         if unanswered > 0:
             self.unanswered[link] = unanswered
         else:
             self.unanswered.pop(link, None)
-        if unanswered <= self.unanswered_max // 2:
+        if self.lanes and unanswered <= self.unanswered_max // 2:
             lane = self.lanes.get(link)
             if lane is not None and lane.full:
                 lane.full = False
