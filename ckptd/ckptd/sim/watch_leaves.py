@@ -54,7 +54,9 @@ class LeaveWatch:
 
     def _check_held_elsewhere(self, node: Node, entry: Entry) -> None:
         mine = node.replicas.get(entry.creation_id)
-        if mine is None or mine.log.committed_seq < mine.log.seq:
+        if mine is None or not mine.log.seq:
+            return  # Nothing was written yet, and another node may not know yet that it was created.
+        if mine.log.committed_seq < mine.log.seq:
             return  # Its time was over before all was acknowledged.
         for other in self.hosts.values():
             if other.node is None or other.node is node or other.node.heartbeats.left:
