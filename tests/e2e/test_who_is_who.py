@@ -1,8 +1,13 @@
 """Two daemons with one node id, forged heartbeats and greetings: who is at the address is the node."""
 
+import contextlib
+import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +15,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
-from ckptd.testing import LocalCluster, free_port
+from ckptd.testing import LocalCluster, describe, free_port
 
 HUGE = 2**62
 
@@ -66,22 +71,119 @@ def test_a_forged_greeting_shuts_nobody_out(cluster: LocalCluster) -> None:
     cluster.wait_serving()
 
 
-def test_a_second_daemon_with_the_same_node_id_shuts_nobody_out(cluster: LocalCluster) -> None:
-    """A copied file, or a container that starts while the old one lives: it took the healthy one's place."""
-    before = epochs(cluster)
-    command = cluster.command("b")
+@contextlib.contextmanager
+def second_daemon(cluster: LocalCluster, node: str, **changes: str) -> Iterator[Path]:
+    """A second daemon with a node's id, at an address of its own; its unix socket."""
+    command, path = cluster.command(node), cluster.directory / "second.sock"
     for flag, value in (
         ("--listen", f"127.0.0.1:{free_port()}"),
-        ("--socket", str(cluster.directory / "second.sock")),
+        ("--socket", str(path)),
         ("--state-dir", str(cluster.directory / "second.state")),
+        *((f"--{name.replace('_', '-')}", value) for name, value in changes.items()),
     ):
         command[command.index(flag) + 1] = value
     with (cluster.directory / "second.log").open("wb") as log:
-        second = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        cluster.wait_until(lambda: unknown_starts(cluster, "a") > 40, "a hears the second daemon")
+        yield path
     finally:
-        second.kill()
-        second.wait()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("node", "abc")
+def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong(
+    cluster: LocalCluster, node: str
+) -> None:
+    """A copied file, or a container that starts while the old one lives: it took the healthy one's place.
+
+    a dials everybody, c nobody: the one is refused, the other has to ask why nobody dials it.
+    """
+    before = epochs(cluster)
+    others = [other for other in cluster.node_ids if other != node]
+    with second_daemon(cluster, node) as path:
+
+        def status() -> dict[str, Any]:
+            answer: dict[str, Any] = describe(path, "cluster", cluster.name)
+            return answer
+
+        cluster.wait_until(lambda: "superseded" in dict(status()["alarms"]), "it says that it is superseded")
+        assert not status()["serving"]
+        assert "give this one a node id of its own" in status()["waiting_for"]
+        cluster.wait_until(
+            lambda: min(unknown_starts(cluster, other) for other in others) > 40, "it is heard"
+        )
     cluster.wait_serving()
     assert epochs(cluster) == before
+
+
+def test_a_node_comes_back_when_the_daemon_in_its_place_is_gone(cluster: LocalCluster) -> None:
+    """The other daemon has the address while the node is down; then the node is started again."""
+    cluster.kill("b")
+    with second_daemon(cluster, "b", listen=cluster.listens_at("b")):
+        cluster.wait_until(
+            lambda: len(cluster.describe("cluster", "a")["members"]) == 3,
+            "it is the node as long as it is there",
+        )
+    cluster.start("b")
+    cluster.wait_serving()
+
+
+def test_a_start_below_one_that_the_others_know_begins_again_above_it(cluster: LocalCluster) -> None:
+    """Its clock was ahead, and then its state directory was lost: it was out for good."""
+    state = cluster.state_path("b")
+    cluster.leave("b")
+    kept = json.loads((state / "node.json").read_text())
+    (state / "node.json").write_text(json.dumps({**kept, "incarnation": HUGE}))
+    cluster.start("b")
+    cluster.wait_serving()
+    cluster.kill("b")
+    shutil.rmtree(state)
+    cluster.start("b")
+    cluster.wait_serving()
+    assert json.loads((state / "node.json").read_text())["incarnation"] > HUGE
+
+
+def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -> None:
+    """It said "waits for 3 of 4 nodes", and the others said nothing."""
+    listens = {node: cluster.listens_at(node) for node in cluster.node_ids}
+    cluster.kill("c")
+    listens["d"] = "127.0.0.1:1"
+    cluster.start("c", "--peers", ",".join(f"{node}={at}" for node, at in listens.items()))
+
+    def alarm(node: str) -> str:
+        return str(dict(cluster.describe("cluster", node)["alarms"]).get("peers_differ", ""))
+
+    cluster.wait_until(lambda: "node c has nodes a, b, c, d" in alarm("a"), "a is told")
+    cluster.wait_until(lambda: "node a has nodes a, b, c" in alarm("c"), "c is told")
+    cluster.kill("c")
+    cluster.start("c")
+    cluster.wait_serving()
+    cluster.wait_until(lambda: not alarm("a") and not alarm("c"), "it is over")
+
+
+def test_a_node_that_nobody_knows_says_so(cluster: LocalCluster) -> None:
+    command = cluster.command("b")
+    for flag, value in (
+        ("--node-id", "nodeB"),
+        ("--listen", f"127.0.0.1:{free_port()}"),
+        ("--peers", ",".join(f"{node}={cluster.listens_at(node)}" for node in cluster.node_ids)),
+        ("--socket", str(cluster.directory / "other.sock")),
+        ("--state-dir", str(cluster.directory / "other.state")),
+    ):
+        command[command.index(flag) + 1] = value
+    with (cluster.directory / "other.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+
+        def waits_for() -> str:
+            status = describe(cluster.directory / "other.sock", "cluster", cluster.name)
+            return str(status["waiting_for"])
+
+        cluster.wait_until(lambda: "is not among the peers of node 'a'" in waits_for(), "it says why")
+        cluster.wait_until(
+            lambda: "nodeB" in dict(cluster.describe("cluster", "a")["alarms"]).get("peers", ""), "a says so"
+        )
+    finally:
+        process.kill()
+        process.wait()
