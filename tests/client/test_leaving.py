@@ -13,6 +13,7 @@ from tests.client.virtual_faults import SECOND_NS, FaultyWorld
 
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.saf import AsyncCheckpointService, CheckpointCreationAttributes, CheckpointService
+from ckpt_protocol import codes
 
 LIMIT_NS = 3 * SECOND_NS // 2
 CLIENTS = ("Table", "AsyncTable", "saf", "saf.aio")
@@ -42,6 +43,13 @@ def befall(world: FaultyWorld, fault: str) -> None:
             cluster.kill("a")
         case "froze":
             cluster.pause("a")
+        case "two froze":
+            cluster.pause("a")
+            cluster.pause("b")
+        case "two cut off":
+            cluster.cut_to_node |= {"a", "b"}
+            cluster.cut_to_client |= {"a", "b"}
+            cluster.cut("ab", "cde")
         case "cut to node":
             cluster.cut_to_node.add("a")
         case "cut to client":
@@ -218,3 +226,37 @@ def test_a_client_goes_on_within_a_second_and_a_half(
     with suppress(CheckpointError, SaAisError):
         if subject.table is not None:
             subject.table.close()
+
+
+@pytest.mark.parametrize("fault", ["two froze", "two cut off"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_two_nodes_of_five_are_lost_in_the_order_of_the_addresses(
+    kind: str, transport: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one got as much time to greet as the first one had had to be silent."""
+    world = FaultyWorld(monkeypatch, "abcde")
+    try:
+        subject = Subject(world, kind, transport)
+        assert busy(subject, lambda: befall(world, fault)) <= LIMIT_NS
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("fault", ["froze", "host lost", "isolated", "died"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("kind", ["saf", "saf.aio"])
+def test_handles_of_saf_that_ended_say_so_in_time(
+    kind: str, transport: str, fault: str, world: FaultyWorld
+) -> None:
+    """The process stood still for longer than the grace: it could not keep its session up."""
+    subject = Subject(world, kind, transport)
+    befall(world, fault)
+    world.pass_time(20)
+    began_ns = world.cluster.now_ns
+    for _ in range(2):
+        with pytest.raises(SaAisError) as caught:
+            subject.write("k", b"w")
+        assert caught.value.code in (codes.UNAVAILABLE, codes.TIMEOUT)
+    assert caught.value.code == codes.UNAVAILABLE
+    assert world.cluster.now_ns - began_ns <= LIMIT_NS

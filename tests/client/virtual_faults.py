@@ -240,10 +240,10 @@ class VirtualSocket:
 
 
 class FaultyWorld:
-    """Three nodes `a`, `b` and `c`, and what a client library needs to live in their time."""
+    """Nodes `a`, `b`, `c`, …, and what a client library needs to live in their time."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.cluster = FaultyCluster("abc")
+    def __init__(self, patch: pytest.MonkeyPatch, node_ids: str = "abc") -> None:
+        self.cluster = FaultyCluster(node_ids)
         self.cluster.start(*self.cluster.hosts)
         self.cluster.settle()
         self.loop = FaultyLoop(self.cluster)
