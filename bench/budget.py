@@ -1,4 +1,4 @@
-"""`python -m bench.budget`: what one event of the core takes at the most, and what a unit of counted work takes.
+"""`python -m bench.budget`: what one event of the core takes at most, and what a unit of counted work takes.
 
 Each case gives a core the worst messages that are legal: the longest update of each operation, the longest
 read, a selection that nothing matches, thousands of pipelined requests, many trackers. The core is driven

@@ -438,3 +438,22 @@ def test_many_trackers_of_one_checkpoint_are_told_in_turns() -> None:
     assert metered.worst <= 300
     assert metered.turns >= 3
     cluster.check()
+
+
+def test_where_many_lanes_hold_much_each_may_hold_little() -> None:
+    """10,000 clients with a full lane each would be 80 GB."""
+    cluster = nodes("a", lane_bytes_max=6400)
+    node = cluster.node("a")
+    tables = [cluster.client("a").open() for _ in range(45)]
+    for table in tables:
+        cluster.deliver("a", ClientCongested(table.client.link))
+    calls = [writes(table, 18) for table in tables]
+    cluster.run(1)
+    full = 6400 * 32
+    assert full <= node.turns.held_bytes <= full + 45 * 400
+    assert cluster.hosts["a"].unread
+    for table in tables:
+        cluster.deliver("a", ClientDrained(table.client.link))
+    cluster.until(lambda: all(call.answers for some in calls for call in some))
+    assert node.turns.lanes == {}
+    assert node.turns.held_bytes == 0

@@ -39,6 +39,11 @@ _READS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE
 READS_OF_PEERS: Final = ""
 """The lane of reads that peers passed on and that go on in turns: their links' lanes do not wait for them."""
 
+LANES_FULL_MAX: Final = 32
+"""When all lanes together hold what so many may hold, each may hold `CROWDED_PART` of it."""
+
+CROWDED_PART: Final = 64
+
 _ITEM_BYTES: Final = 256
 """About what one frame takes beside its body."""
 
@@ -87,6 +92,7 @@ class Turns:
         self.lanes: dict[Key, Lane] = {}
         self.round: deque[Key] = deque()
         self.unanswered: dict[int, int] = {}
+        self.held_bytes = 0
 
     # -- what comes
 
@@ -109,7 +115,8 @@ class Turns:
     def take_peer(self, node_id: str, frames: list[Frame]) -> None:
         """Frames of a peer: serve them now, or keep them for a later turn."""
         context = self.context
-        if node_id in self.lanes or context.work >= self.work_max:
+        # (Twice the budget: an acknowledgement that waits for a turn of clients holds a write up.)
+        if node_id in self.lanes or context.work >= 2 * self.work_max:
             self._keep(node_id, frames)
             return
         context.work_until = context.work + self.quantum
@@ -147,12 +154,21 @@ class Turns:
         if type(key) is int and not lane.congested:
             frames = self._answer_pings(key, frames)
         lane.items.extend(frames)
-        lane.held_bytes += sum(_ITEM_BYTES + len(frame.body) for frame in frames)
-        if lane.held_bytes > self.lane_bytes_max and not lane.stopped:
+        self._hold(lane, sum(_ITEM_BYTES + len(frame.body) for frame in frames))
+        if lane.held_bytes > self._lane_bytes() and not lane.stopped:
             lane.stopped = True
             self.context.count("links_not_read")
             self.context.effects.append(StopReading(key))
         self._list(key, lane)
+
+    def _hold(self, lane: Lane, more_bytes: int) -> None:
+        lane.held_bytes += more_bytes
+        self.held_bytes += more_bytes
+
+    def _lane_bytes(self) -> int:
+        """What one lane may hold: little where many lanes together hold much."""
+        crowded = self.held_bytes > LANES_FULL_MAX * self.lane_bytes_max
+        return self.lane_bytes_max // CROWDED_PART if crowded else self.lane_bytes_max
 
     def _answer_pings(self, link: int, frames: list[Frame]) -> list[Frame]:
         pings = [frame for frame in frames if frame.kind == Kind.PING]
@@ -177,7 +193,7 @@ class Turns:
             if lane is None:
                 lane = self.lanes[key] = Lane()
             lane.items.extendleft(reversed(theirs))
-            lane.held_bytes += sum(_ITEM_BYTES + len(request.body) for request in theirs)
+            self._hold(lane, sum(_ITEM_BYTES + len(request.body) for request in theirs))
             self._list(key, lane)
 
     def take_back(self, link: int, number: int, looked_at_max: int) -> Frame | Request | None:
@@ -275,7 +291,9 @@ class Turns:
 
     def forget(self, key: Key) -> None:
         """A link is gone, with all that it brought."""
-        self.lanes.pop(key, None)
+        lane = self.lanes.pop(key, None)
+        if lane is not None:
+            self.held_bytes -= lane.held_bytes
         if type(key) is int:
             self.unanswered.pop(key, None)
 
@@ -290,6 +308,7 @@ class Turns:
                 self.context.effects.append(ReadOn(key))
             if not lane.listed:
                 del self.lanes[key]
+                self.held_bytes -= lane.held_bytes
         elif not lane.listed:
             lane.listed = True
             self.round.append(key)
@@ -307,7 +326,7 @@ class Turns:
             context.work_until = min(context.work + self.quantum, self.work_max)
             self._serve(key, lane)
             if lanes.get(key) is lane:
-                if lane.stopped and 2 * lane.held_bytes <= self.lane_bytes_max:
+                if lane.stopped and 2 * lane.held_bytes <= self._lane_bytes():
                     lane.stopped = False
                     context.effects.append(ReadOn(key))
                 self._list(key, lane)
@@ -317,7 +336,7 @@ class Turns:
         while items and not lane.full and context.work < context.work_until:
             item = items.popleft()
             if type(item) is Frame:
-                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                self._hold(lane, -_ITEM_BYTES - len(item.body))
                 if type(key) is int:
                     going = self.serve_client(key, (item,))
                 else:
@@ -325,7 +344,7 @@ class Turns:
                 if not going:
                     self.drop_frames(key)
             elif type(item) is Request:
-                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                self._hold(lane, -_ITEM_BYTES - len(item.body))
                 context.work += FRAME_WORK
                 self.dispatch(item)
             else:
