@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from ckpt_client import calls
-from ckpt_client.address import Address, choose_addresses, choose_key, is_given
+from ckpt_client.address import Address
 from ckpt_client.aio_links import MovingConnection, PresentLink, SecondLink
 from ckpt_client.aio_transports import open_transport
 from ckpt_client.attachment import State
@@ -23,7 +23,7 @@ from ckpt_client.blocking import DETACH_NS
 from ckpt_client.call import NEVER_NS, Call
 from ckpt_client.connecting import LARGE_BYTES, failure_of, untaken_bytes
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.following import choose_following
+from ckpt_client.following import place_of
 from ckpt_client.notices import Notices
 from ckpt_client.session import Session
 from ckpt_client.silence import QUIET_NS
@@ -76,7 +76,7 @@ class AsyncConnection(MovingConnection):
 
         Raises: SaAisError INVALID_PARAM.
         """
-        addresses, identity, follows = _place_of(address, cluster, key, follow_active)
+        addresses, identity, follows = place_of(address, cluster, key, follow_active)
         for loop in [loop for loop in _connections if loop.is_closed()]:
             del _connections[loop]
         connections = _connections.setdefault(asyncio.get_running_loop(), {})
@@ -100,7 +100,7 @@ class AsyncConnection(MovingConnection):
 
         Raises: SaAisError INVALID_PARAM.
         """
-        connection = cls(*_place_of(address, cluster, key, follow_active))
+        connection = cls(*place_of(address, cluster, key, follow_active))
         connection._users = 1
         _unshared.add(connection)
         return connection
@@ -465,14 +465,6 @@ class AsyncConnection(MovingConnection):
         self._session.state = State.ENDED
         _parents.append((self._transport, self._second, self._connector, self._mover))
         self._transport = self._link = self._second = self._connector = self._mover = None
-
-
-def _place_of(
-    address: str | Iterable[str] | None, cluster: str, key: str | bytes | None, follow_active: bool | None
-) -> tuple[tuple[Address, ...], Identity, bool]:
-    addresses = choose_addresses(address)
-    follows = choose_following(follow_active, addresses, is_given(address))
-    return addresses, Identity(cluster, choose_key(key)), follows
 
 
 _parents: list[Any] = []

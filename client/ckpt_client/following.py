@@ -6,11 +6,13 @@ each of them crosses the network once more than it must: the session goes there.
 move costs more than many detours.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
-from ckpt_client.address import Address
+from ckpt_client.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.call import MILLISECOND_NS
 from ckpt_client.route import Route
+from ckpt_protocol.greeting import Identity
 
 FOLLOW_UPDATES: Final = 100
 """So many updates in favour of one other node are a good while."""
@@ -33,6 +35,18 @@ def choose_following(follow_active: bool | None, addresses: tuple[Address, ...],
     names several leaves the choice to us.
     """
     return given and len(addresses) > 1 if follow_active is None else bool(follow_active)
+
+
+def place_of(
+    address: str | Iterable[str] | None, cluster: str, key: str | bytes | None, follow_active: bool | None
+) -> tuple[tuple[Address, ...], Identity, bool]:
+    """Addresses, who we are, and whether to follow, from what `Connection` is given.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    addresses = choose_addresses(address)
+    follows = choose_following(follow_active, addresses, is_given(address))
+    return addresses, Identity(cluster, choose_key(key)), follows
 
 
 class Following:
