@@ -27,7 +27,7 @@ help:
 	@echo 'make bench-time-outs            calls that nobody answers, against the time-outs that they were given'
 	@echo 'make conformance                every requirement of the SAF service, in all worlds; writes docs/conformance.md'
 	@echo 'make bench-kill                 20 kills of the active node: time to the next write, nothing lost'
-	@echo 'make bench-silence              the active host falls silent: time to the next write'
+	@echo 'make bench-silence              nodes fall silent: how long every kind of client takes to go on'
 	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
 	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
 	@echo 'make bench-budget               the longest events of a core, with the worst messages that are legal'
