@@ -26,7 +26,7 @@ FAR = BUILT_BYTES_MAX - 1
 def table(**sections: bytes) -> SectionTable:
     made = SectionTable(Attributes(1, 0, 0, 10**6, BUILT_BYTES_MAX, 32))
     for name, value in sections.items():
-        made.apply([[Op.PUT, name.encode(), value, None]], 1, 1, {}, of_client=True)
+        made.apply([[Op.PUT, name.encode(), value, None]], 1, 1, {})
     return made
 
 
@@ -82,9 +82,9 @@ def test_an_update_of_more_operations_than_fit_a_turn_is_refused_as_a_whole() ->
     cluster.check()
 
 
-IDS = st.sampled_from([b"", b"a", b"b", b"c", 7])
+IDS = st.sampled_from([b"", b"a", b"b", b"c"])
 SIZES = st.integers(0, 12)
-CONTENTS = st.one_of(SIZES.map(bytes), st.just("text"))
+CONTENTS = SIZES.map(bytes)
 TIMES = st.sampled_from([None, SA_TIME_END, 10_000])
 OPS = st.one_of(
     st.tuples(st.just(Op.CREATE), IDS, st.just(SA_TIME_END), CONTENTS),
@@ -104,7 +104,7 @@ def test_the_growth_that_was_computed_is_the_one_that_comes(ops: list[Any]) -> N
     grown = growth_of(ops, sections)
     bound = growth_bound(ops, len(pack_body(ops)), sections)
     try:
-        sections.apply(ops, 5, 2, {}, of_client=True)
+        sections.apply(ops, 5, 2, {})
     except Refusal:
         return
     assert sections.held_bytes - held_bytes == grown <= bound
@@ -129,9 +129,7 @@ def test_generated_ids_are_found_without_looking_at_all_before_them(monkeypatch:
             return super().__contains__(key)
 
     sections.sections = Counting()
-    generated = sections.apply(
-        [[Op.CREATE, b"", SA_TIME_END, b""] for _ in range(500)], 5, 2, {}, of_client=True
-    )
+    generated = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""] for _ in range(500)], 5, 2, {})
     assert generated is not None and len(set(generated)) == 500
     assert looked < 5 * 500
 
@@ -139,9 +137,9 @@ def test_generated_ids_are_found_without_looking_at_all_before_them(monkeypatch:
 def test_ids_that_a_client_took_in_advance_are_passed_over_once() -> None:
     sections = table()
     taken = [[Op.CREATE, number.to_bytes(8, "big"), SA_TIME_END, b""] for number in range(3, 1003)]
-    sections.apply(taken, 5, 2, {}, of_client=True)
+    sections.apply(taken, 5, 2, {})
     for seq in range(3, 6):
-        made = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, seq, {}, of_client=True)
+        made = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, seq, {})
         assert made == [(1000 + seq).to_bytes(8, "big")]
 
 
@@ -151,11 +149,11 @@ def test_a_search_for_a_free_id_ends_and_the_next_one_goes_on_behind_it(
     monkeypatch.setattr(section, "GENERATED_TRIES_MAX", 10)
     sections = table()
     taken = [[Op.CREATE, number.to_bytes(8, "big"), SA_TIME_END, b""] for number in range(3, 18)]
-    sections.apply(taken, 5, 2, {}, of_client=True)
+    sections.apply(taken, 5, 2, {})
     with pytest.raises(Refusal) as caught:
-        sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 3, {}, of_client=True)
+        sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 3, {})
     assert caught.value.code == NO_SPACE
-    made = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 4, {}, of_client=True)
+    made = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 4, {})
     assert made == [(18).to_bytes(8, "big")]
 
 

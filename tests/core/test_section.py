@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
+from ckpt_protocol.updates import parse_replicated, parse_update
 from ckptd.core.attributes import Attributes
 from ckptd.core.refusal import Refusal
 from ckptd.core.section import CORRUPTED, VALID, Before, SectionTable
@@ -23,7 +25,10 @@ def table(sections_max: int = 4, section_bytes_max: int = 100, id_bytes_max: int
 
 
 def update(sections: SectionTable, *ops: Any, of_client: bool = True) -> list[bytes] | None:
-    return sections.apply(list(ops), NOW_NS, SEQ, {}, of_client)
+    """Check operations as the service does, and apply them."""
+    body = pack_body(list(ops))
+    checked = parse_update(body) if of_client else parse_replicated(body, session=1)[0]
+    return sections.apply(checked, NOW_NS, SEQ, {})
 
 
 def refusal(sections: SectionTable, *ops: Any, of_client: bool = True) -> tuple[int, int]:
@@ -136,7 +141,7 @@ def test_generated_id_passes_over_ids_that_are_taken() -> None:
 def test_generated_ids_use_the_whole_space_then_are_no_space() -> None:
     sections = table(sections_max=1000, id_bytes_max=1)
     for seq in range(200, 200 + 256):
-        sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], NOW_NS, seq, {}, True)
+        sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], NOW_NS, seq, {})
     assert len(sections.sections) == 256
     assert refusal(sections, [Op.CREATE, b"", SA_TIME_END, b""]) == (codes.NO_SPACE, 0)
 
@@ -145,7 +150,7 @@ def test_an_update_says_the_same_to_every_replica_after_ids_were_generated() -> 
     first, second = table(), table()
     update(second, [Op.CREATE, SEQ.to_bytes(4, "big"), SA_TIME_END, b"in the way"])
     ops = [[Op.CREATE, b"", SA_TIME_END, b"x"], [Op.CREATE, b"n", SA_TIME_END, b"named"]]
-    made = first.apply(ops, NOW_NS, SEQ, {}, True)
+    made = first.apply(ops, NOW_NS, SEQ, {})
     third = table()
     assert third.apply(ops, NOW_NS, SEQ + 5, {}) == made
     assert set(third.sections) == set(first.sections)
@@ -215,14 +220,14 @@ def test_remove_deletes_where_present_and_is_silent_where_not() -> None:
 def test_overwrite_replaces_content_and_size_and_keeps_the_expiration() -> None:
     sections = table()
     update(sections, [Op.CREATE, b"a", 5_000, b"long content"])
-    sections.apply([[Op.OVERWRITE, b"a", b"s"]], NOW_NS + 1, SEQ + 1, {}, True)
+    sections.apply([[Op.OVERWRITE, b"a", b"s"]], NOW_NS + 1, SEQ + 1, {})
     assert picture(sections) == {b"a": (b"s", 5_000, NOW_NS + 1, SEQ + 1, VALID)}
     assert refusal(sections, [Op.OVERWRITE, b"a", bytes(101)]) == (codes.INVALID_PARAM, 0)
 
 
 def test_setting_an_expiration_leaves_content_and_last_update() -> None:
     sections = held(a=b"x")
-    sections.apply([[Op.EXPIRATION_SET, b"a", 9_000]], NOW_NS + 1, SEQ + 1, {}, True)
+    sections.apply([[Op.EXPIRATION_SET, b"a", 9_000]], NOW_NS + 1, SEQ + 1, {})
     assert picture(sections)[b"a"][:3] == (b"x", 9_000, NOW_NS)
     assert refusal(sections, [Op.EXPIRATION_SET, b"a", NOW_NS]) == (codes.INVALID_PARAM, 0)
     assert refusal(sections, [Op.EXPIRATION_SET, b"a", 2**63]) == (codes.INVALID_PARAM, 0)
@@ -410,7 +415,7 @@ def test_a_joining_replica_skips_what_it_cannot_do_and_does_the_rest() -> None:
 @pytest.mark.parametrize("ops", [[], None, {}, (), b"", "x", 3, {0: [Op.DELETE, b"a"]}])
 def test_an_update_without_a_list_of_operations_is_invalid(ops: Any) -> None:
     with pytest.raises(Refusal) as caught:
-        table().apply(ops, NOW_NS, SEQ, {}, True)
+        parse_update(pack_body(ops))
     assert (caught.value.code, caught.value.index) == (codes.INVALID_PARAM, -1)
 
 
@@ -613,7 +618,7 @@ def test_the_table_equals_a_model_that_copies_everything(updates: list[list[list
                 break
             after = done(after, op)
         try:
-            sections.apply(copy.deepcopy(ops), NOW_NS, seq, {}, True)
+            sections.apply(copy.deepcopy(ops), NOW_NS, seq, {})
         except Refusal as caught:
             assert caught.code in allowed, (ops, caught)
             assert caught.index == at

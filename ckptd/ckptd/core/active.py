@@ -7,14 +7,14 @@ at once and stream (async). It knows the nodes that hold replicas, not views.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
-from ckpt_protocol.updates import parse_update
+from ckpt_protocol.updates import Ops, parse_update
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.growth import growth_bound
 from ckptd.core.log import Update
@@ -291,7 +291,7 @@ class ActiveReplica:
             self.watched[replica.creation_id] = self
             self._arm_expiration()
 
-    def order_own(self, ops: list[Any], time_ns: int) -> None:
+    def order_own(self, ops: Ops, time_ns: int) -> None:
         """Order an update of the service's own: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
         before: Before = {}
@@ -500,7 +500,7 @@ class ActiveReplica:
                 self.flush_batch()
             for start in range(0, len(expired), OPS_PER_UPDATE_MAX):
                 portion = expired[start : start + OPS_PER_UPDATE_MAX]
-                self.order_own([[Op.REMOVE, section_id] for section_id in portion], wall_ns)
+                self.order_own(Ops([[Op.REMOVE, section_id] for section_id in portion]), wall_ns)
         self._arm_expiration()
 
     def _watch_batch(self) -> None:

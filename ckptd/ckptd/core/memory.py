@@ -6,9 +6,10 @@ and gets no further replicas.
 """
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.updates import Ops
 from ckptd.core.context import Context
 from ckptd.core.growth import growth_of
 from ckptd.core.refusal import Refusal
@@ -58,7 +59,7 @@ class Memory:
         return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
 
 
-def check_room(replica: Replica, session: int, streaming: Collection[str], ops: list[Any]) -> None:
+def check_room(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
     """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal.
 
     Every update's answer is kept for a while. That is no growth, but where the session trims none.

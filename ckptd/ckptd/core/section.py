@@ -2,8 +2,9 @@
 
 The table holds the newest *staged* contents. `apply` is all or nothing and keeps, for
 every id it touched, what stood there before: that undoes a refused update, and it is
-what a read is answered from while an update is pending. It knows no replicas and no
-clients.
+what a read is answered from while an update is pending. Operations come checked
+(`ckpt_protocol.updates`): only what depends on the checkpoint is checked here. It knows no replicas
+and no clients.
 """
 
 import heapq
@@ -14,6 +15,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
+from ckpt_protocol.updates import Ops
 from ckptd.core.attributes import Attributes
 from ckptd.core.ordered import OrderedIds
 from ckptd.core.refusal import Refusal
@@ -89,17 +91,13 @@ class SectionTable:
 
     # -- changing
 
-    def apply(
-        self, ops: Any, time_ns: int, seq: int, before: Before, of_client: bool = False
-    ) -> list[bytes] | None:
+    def apply(self, ops: Ops, time_ns: int, seq: int, before: Before) -> list[bytes] | None:
         """Do every operation or none. Returns the ids that were generated, None for none.
 
         A CREATE without an id is given one *in place*, so that `ops` then says the same
         to every replica. Raises: Refusal, with the index of the operation at fault.
         """
-        if type(ops) is not list or not ops:
-            raise Refusal(codes.INVALID_PARAM, "an update without operations")
-        handlers = _OF_CLIENTS if of_client else _OF_ALL
+        handlers = _HANDLERS
         generated: list[bytes] | None = None
         index = 0
         try:
@@ -113,18 +111,14 @@ class SectionTable:
             self.undo(before)
             refusal.index = index
             raise
-        except (KeyError, ValueError, TypeError, IndexError):
-            self.undo(before)
-            text = "an operation is unknown, or has missing or wrong fields"
-            raise Refusal(codes.INVALID_PARAM, text, index) from None
         return generated
 
-    def apply_leniently(self, ops: Any, time_ns: int, seq: int, before: Before) -> None:
+    def apply_leniently(self, ops: Ops, time_ns: int, seq: int, before: Before) -> None:
         """What a joining replica does: operations on sections that it has not received yet fall away."""
         for op in ops:
             touched: Before = {}
             try:
-                self.apply([op], time_ns, seq, touched)
+                self.apply(Ops([op]), time_ns, seq, touched)
             except Refusal:
                 continue
             for section_id, section in touched.items():
@@ -164,17 +158,13 @@ class SectionTable:
         self.content_bytes += len(section.content) - len(old.content)
         self.sections[section_id] = section
 
-    def _get(self, section_id: Any) -> Section:
-        if type(section_id) is not bytes:
-            raise TypeError
+    def _get(self, section_id: bytes) -> Section:
         section = self.sections.get(section_id)
         if section is None:
             raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}")
         return section
 
-    def _check_content(self, content: Any) -> None:
-        if type(content) is not bytes:
-            raise TypeError
+    def _check_content(self, content: bytes) -> None:
         size = len(content)
         if size <= self.section_bytes_cap:
             return
@@ -183,15 +173,11 @@ class SectionTable:
             raise Refusal(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
         raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
 
-    def _check_expiration(self, expiration_ns: Any, time_ns: int) -> None:
-        if type(expiration_ns) is not int:
-            raise TypeError
+    def _check_expiration(self, expiration_ns: int, time_ns: int) -> None:
         if not time_ns < expiration_ns <= SIZE_MAX:
             raise Refusal(codes.INVALID_PARAM, "the expiration time has passed or is no time")
 
-    def _check_new_id(self, section_id: Any) -> None:
-        if type(section_id) is not bytes:
-            raise TypeError
+    def _check_new_id(self, section_id: bytes) -> None:
         limit = self.attributes.section_id_bytes_max
         if len(section_id) > limit:
             raise Refusal(codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}")
@@ -201,11 +187,7 @@ class SectionTable:
             raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
 
     def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> bytes | None:
-        _, section_id, expiration_ns, content, *mark = op
-        if mark not in ([], [True]):
-            raise ValueError
-        if type(section_id) is not bytes:
-            raise TypeError
+        _, section_id, expiration_ns, content, *_ = op
         self._check_content(content)
         self._check_expiration(expiration_ns, time_ns)
         if self.attributes.sections_max == 1 or section_id in self.sections:
@@ -216,15 +198,6 @@ class SectionTable:
         self._check_new_id(section_id)
         self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), before)
         return section_id if len(op) > _FIELDS_OF_CREATE else None
-
-    def _create_of_client(self, op: Any, time_ns: int, seq: int, before: Before) -> bytes | None:
-        """CREATE as a client says it. That an id was generated is for the active replica to say.
-
-        A client that said it had the ids of its own choice in its answer: 58 MB of them.
-        """
-        if len(op) > _FIELDS_OF_CREATE:
-            raise ValueError
-        return self._create(op, time_ns, seq, before)
 
     def _generate_id(self, seq: int) -> bytes:
         """An id that is free: epoch and seq of the update in up to eight bytes, counted on while it is taken.
@@ -276,8 +249,8 @@ class SectionTable:
         self,
         section_id: bytes,
         old: Section | None,
-        offset: Any,
-        content: Any,
+        offset: int,
+        content: bytes,
         expiration_ns: int,
         time_ns: int,
         seq: int,
@@ -285,10 +258,6 @@ class SectionTable:
     ) -> None:
         """Write at an offset: never shortens; a gap behind the old end reads as zeros (R116)."""
         self._check_content(content)
-        if type(offset) is not int:
-            raise TypeError
-        if not 0 <= offset <= SIZE_MAX:
-            raise Refusal(codes.INVALID_PARAM, f"offset {offset} is not 0 to 2^63-1")
         if offset + len(content) > self.section_bytes_cap:
             raise Refusal(
                 codes.NO_RESOURCES,
@@ -317,10 +286,10 @@ class SectionTable:
         section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
         self._replace(section_id, old, section, before)
 
-    def _find_or_allow(self, section_id: Any, expiration_ns: Any, time_ns: int) -> tuple[Section | None, int]:
+    def _find_or_allow(
+        self, section_id: bytes, expiration_ns: int | None, time_ns: int
+    ) -> tuple[Section | None, int]:
         """For operations that create what is missing: the section if there, and the expiration to set."""
-        if type(section_id) is not bytes:
-            raise TypeError
         old = self.sections.get(section_id)
         if expiration_ns is not None:
             self._check_expiration(expiration_ns, time_ns)
@@ -336,7 +305,6 @@ class SectionTable:
         old = self.sections.get(section_id)
         if (
             old is not None
-            and type(content) is bytes
             and len(content) <= self.section_bytes_cap
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case, with what the general one below checks and does.
@@ -354,9 +322,7 @@ class SectionTable:
         old = self.sections.get(section_id)
         if (
             old is not None
-            and type(offset) is int
             and not offset
-            and type(content) is bytes
             and len(old.content) <= len(content) <= self.section_bytes_cap
             and old.state == VALID
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
@@ -452,18 +418,14 @@ Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
 """Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
 
 # Not in each table: bound methods would make a cycle of it, and the daemon leaves cycles uncollected.
-_OF_CLIENTS: Final[dict[int, Handler]] = {
-    Op.CREATE: SectionTable._create_of_client,
+_HANDLERS: Final[dict[int, Handler]] = {
+    Op.CREATE: SectionTable._create,
     Op.DELETE: SectionTable._delete,
     Op.OVERWRITE: SectionTable._overwrite,
     Op.WRITE: SectionTable._write,
     Op.EXPIRATION_SET: SectionTable._set_expiration,
     Op.PUT: SectionTable._put,
     Op.PATCH: SectionTable._patch,
-}
-_OF_ALL: Final[dict[int, Handler]] = {
-    **_OF_CLIENTS,
-    Op.CREATE: SectionTable._create,
     Op.REMOVE: SectionTable._remove,
     Op.PIECE: SectionTable._piece,
 }
