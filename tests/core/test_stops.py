@@ -12,7 +12,11 @@ from tests.core.cluster import Cluster, three_nodes, two_nodes
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import LIBRARY, OK, TRY_AGAIN
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.active import ActiveReplica
@@ -489,3 +493,32 @@ def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
     cluster.until(lambda: call.answers)
     assert call.code == TRY_AGAIN
     assert "is not served: what it was asked to do stopped node x and y" in call.answers[0].text
+
+
+def test_a_closed_weak_checkpoint_goes_without_ordering_what_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To give the role up it put its batch in order first: what had stopped two nodes then stopped a third."""
+    cluster = three_nodes(weak_batch_ns=10**12)
+    table, bystander, active = two_tables(cluster, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
+    table.write(b"k", POISON)
+    assert cluster.replica(active).active.batch  # type: ignore[union-attr]
+    stops = Stops()
+    stops.learn(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
+    frame = FrameDecoder().feed(stops.frame(1))[0]
+    cluster.deliver(active, PeerReceived(table.client.node_id, [frame]))
+    flush = ActiveReplica.flush_batch
+
+    def flush_batch(one: ActiveReplica) -> None:
+        assert one.replica.creation_id != table.creation_id
+        flush(one)
+
+    monkeypatch.setattr(ActiveReplica, "flush_batch", flush_batch)
+    assert bystander.client.unlink().code == OK
+    for client in [cluster.clients[link] for link in cluster.clients]:
+        if client.link and client is not bystander.client:
+            client.disconnect(process_dead=True)
+    cluster.run(3000)
+    assert all(table.creation_id not in node.replicas for node in cluster.running())
+    assert len(cluster.running()) == 3
+    assert bystander.read(b"k") == b"v"

@@ -538,6 +538,8 @@ class ActiveReplica:
 
         A weak checkpoint's changes are put in order first, so that its version says what it holds.
         """
+        if self.replica.creation_id in self.context.stops.closed:
+            return self.close()  # To order what gathered may be what stopped nodes.
         self.replica.fall_back()
         self.flush_batch()
         self.ready = False

@@ -426,10 +426,10 @@ class Node:
         self.was_serving = False
         unanswered = self.order.unanswered()
         self.order.start(view)
-        self.stopping.prune()
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.order.directory)
+        self.stopping.prune()  # (Not before copies that go had to know of it.)
         self.clients.on_installed()
         self.upkeep.on_installed(view)
         self.alarms.on_installed(self.order.directory)
@@ -452,11 +452,11 @@ class Node:
         directory.changed, directory.ended = {}, []
         if self.context.frozen:
             return  # A view's installation follows, and looks at everything.
-        self.stopping.prune()
         if ended:
             self.clients.on_ended(ended)
             self._replicas.forget_sessions(ended)
         self._replicas.follow(changed)
+        self.stopping.prune()
         self.upkeep.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
