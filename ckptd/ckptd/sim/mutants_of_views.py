@@ -137,12 +137,14 @@ def _(patch: Patch) -> None:
     patch(Requests, "dispatch", dispatch)
 
 
-@mutant("leases not waited out", "an installer waits out the leases of those it leaves behind")
+@mutant(
+    "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
+)
 def _(patch: Patch) -> None:
     patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
 
 
-@mutant("no freeze", "who learned of a decided view serves and acknowledges no older epoch")
+@mutant("no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses")
 def _(patch: Patch) -> None:
     original = Membership.learn
 
