@@ -28,11 +28,13 @@ def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
     count = len(ops)
     if count > OPS_PER_UPDATE_MAX:
         raise Refusal(codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update")
-    built = 0
-    for op in ops:
-        if op[0] in _PATCHES:
-            built = _walk(ops, table)[1]
-            break
+    built = count * table.section_bytes_cap
+    if built > BUILT_BYTES_MAX:  # Else whatever it writes into is small enough: the common case.
+        built = 0
+        for op in ops:
+            if op[0] in _PATCHES:
+                built = _walk(ops, table)[1]
+                break
     return body_bytes + count * SECTION_BYTES + built
 
 
