@@ -44,7 +44,9 @@ def opened(service):
 
 def run(program: str, node: FakeNode, expected: int = 0, *flags: str) -> str:
     """A program that begins as they all do. Its standard output; nothing else is said."""
-    command = [sys.executable, *flags, "-c", HEAD + program, node.url]
+    # Since Python 3.12 every fork beside a thread warns; here that is what is tried.
+    quiet = ("-W", "ignore:This process:DeprecationWarning")
+    command = [sys.executable, *quiet, *flags, "-c", HEAD + program, node.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.stderr == ""
     assert ended.returncode == expected
