@@ -302,6 +302,11 @@ class AsyncTable(OpenAsyncTable):
         """
         if self._own is None:
             self._own = OwnUpdates()
+        try:
+            if not self._handle:
+                await self._reopen(0, time.monotonic_ns() + self._timeout_ns)
+        except SaAisError as error:
+            self._fail("track", error)
         creation_id, used = self._creation_id, self._handle
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
@@ -334,11 +339,11 @@ class AsyncTable(OpenAsyncTable):
         It is NOT_EXIST where this very checkpoint has no name any more, also if a newer one has that name.
         """
         try:
-            if self._closed:
-                self._refuse_closed()
             timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
+            if not self._handle:
+                await self._reopen(0, time.monotonic_ns() + timeout_ns)
             body = calls.unlink_body(self._opening.name, self._creation_id)
-            await self._connection.call(Kind.UNLINK, 0, body, timeout_ns)
+            await self._call(Kind.UNLINK, body, timeout_ns)
         except SaAisError as error:
             self._fail("unlink", error)
 

@@ -402,7 +402,14 @@ class Table(OpenTable):
             if not self._handle:
                 self._reopened_handle(self._timeout_ns)
             name = self._opening.name
-            return Tracking(name, self._creation_id, callback, self._where, self._timeout_ns)
+            try:
+                return Tracking(name, self._creation_id, callback, self._where, self._timeout_ns)
+            except SaAisError as error:
+                if error.code == codes.NOT_EXIST:
+                    self._ask(
+                        Kind.STATUS, calls.EMPTY_BODY, None, False
+                    )  # The table may have to be told too.
+                raise
         except SaAisError as error:
             self._fail("track", error)
 
@@ -417,10 +424,9 @@ class Table(OpenTable):
         """
         try:
             timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
-            body = calls.unlink_body(self._opening.name, self._creation_id)
             if not self._handle:
                 self._reopened_handle(timeout_ns)
-            self._call_service(Kind.UNLINK, 0, body, timeout_ns)
+            self._ask(Kind.UNLINK, calls.unlink_body(self._opening.name, self._creation_id), timeout, False)
         except SaAisError as error:
             self._fail("unlink", error)
 

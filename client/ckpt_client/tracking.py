@@ -302,7 +302,14 @@ async def track(
     """
     tracker = Tracker(own)
     try:
-        await begin(ask, tracker, timeout_ns)
+        try:
+            await begin(ask, tracker, timeout_ns)
+        except SaAisError as error:
+            if error.code != codes.BAD_HANDLE or reopen is None:
+                raise
+            await reopen()
+            tracker = Tracker(own)
+            await begin(ask, tracker, timeout_ns)
     except SaAisError as error:
         if fail is not None:
             fail(error)

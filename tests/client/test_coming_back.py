@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.client.fake_service import FakeLink, FakeService
+from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.test_blocking import ALL, once
 
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.errors import CheckpointEnded
 from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.framing import Frame
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.messages import Kind, answer_ok
 
 __all__ = ["service", "start"]
 
@@ -40,6 +41,13 @@ class Quiet:
         if self._runner is None:
             return getattr(self.table, blocking)(*arguments)
         return self._runner.run(getattr(self.table, blocking.lower())(*arguments))
+
+    def track(self) -> None:
+        """Begin to track, and no more than that."""
+        if self._runner is None:
+            self.table.track(lambda changes: None).stop()
+        else:
+            self._runner.run(self.table.track())
 
     def close(self) -> None:
         self.do("close")
@@ -246,3 +254,64 @@ def test_moving_is_logged_once_in_a_while_and_always_counted(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
     assert "goes on at node b" in lines[0] and "it left a" in lines[0]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("linked", [True, False])
+def test_unlink_is_a_call_like_any_other_after_a_pause(
+    shell: str, linked: bool, start: Start, service: FakeService, opened: Open
+) -> None:
+    """It was BAD_HANDLE, again and again, where the session had ended."""
+    node = start()
+    keeper, quiet = Table("x", 9, 100, 9, address=node.url), opened(shell, "x", 9, 100, 9, address=node.url)
+    end_all(service)
+    if not linked:
+        node.drop_links()
+    quiet.do("unlink")
+    assert b"x" not in service.checkpoints
+    assert quiet.table.counts.reopened == 1
+    keeper.close()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_unlink_names_no_successor_of_a_checkpoint_that_ended(
+    shell: str, start: Start, service: FakeService, opened: Open
+) -> None:
+    node = start()
+    quiet = opened(shell, "x", 9, 100, 9, address=node.url)
+    end_all(service)
+    del service.checkpoints[b"x"]
+    with Table("x", 9, 100, 9, address=node.url) as successor:
+        assert isinstance(ended_by(quiet.do, "unlink"), CheckpointEnded)
+        successor["k"] = "v"
+        assert b"x" in service.checkpoints
+
+
+def tracks_nothing(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
+    """A node's `misbehave`: where nothing ever changes, only the first TRACK is answered."""
+    if frame.kind != Kind.TRACK:
+        return False
+    with node.service.lock:
+        session = node.service.sessions.get(link.session_id)
+        if session is None or frame.b not in session.opens:
+            return False
+    if unpack_body(frame.body)[0] is None:
+        link.answer(frame.a, answer_ok([0, [], 0]))
+    return True
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("kept", [True, False])
+def test_tracking_is_a_call_like_any_other_after_a_pause(
+    shell: str, kept: bool, start: Start, service: FakeService, opened: Open
+) -> None:
+    """`AsyncTable.track` was BAD_HANDLE, and `Table.track` NOT_EXIST for good."""
+    node = start()
+    node.misbehave = tracks_nothing
+    quiet = opened(shell, "x", 9, 100, 9, address=node.url)
+    end_all(service)
+    if not kept:
+        del service.checkpoints[b"x"]
+        assert isinstance(ended_by(quiet.track), CheckpointEnded)
+    quiet.track()
+    assert not service.checkpoints[b"x"].unlinked
