@@ -10,7 +10,8 @@ who says that it is a peer asks back: it opens an exchange to that peer's config
 `about` the nonce of the other one, and is refused where the peer did not open that.
 
 A proof is HMAC-SHA256 under the cluster's key of who proves, both nonces, the roles and
-the cluster's name, so that neither side's can be replayed as the other's.
+the cluster's name, so that neither side's can be replayed as the other's. Two peers derive
+a secret from the same nonces, with which they seal their heartbeats.
 """
 
 import hmac
@@ -91,11 +92,19 @@ class Greeted:
     """The opener's: it names this exchange."""
     about: bytes = field(default=b"", repr=False, compare=False)
     """The nonce of the exchange that the opener asked about; b"": it asked about none."""
+    secret: bytes = field(default=b"", repr=False, compare=False)
+    """Between peers: what only the two ends of this exchange know. It seals their heartbeats."""
 
 
 def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
     said = pack_body([MAGIC, who, role, cluster, opener, acceptor])
     return hmac.digest(key, said, "sha256")
+
+
+def _secret(key: bytes, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
+    if role != ROLE_PEER:
+        return b""
+    return hmac.digest(key, pack_body([MAGIC, "heartbeats", cluster, opener, acceptor]), "sha256")
 
 
 class Opener:
@@ -149,7 +158,8 @@ class Opener:
         elif me.key:
             raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
         incarnation = whole(frame.c, "an incarnation", INCARNATION_MAX)
-        return Greeted(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce), send
+        secret = _secret(me.key, self.role, cluster, self.nonce, nonce)
+        return Greeted(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce, secret=secret), send
 
 
 class Acceptor:
@@ -193,7 +203,8 @@ class Acceptor:
         if about and about not in self.opened:
             raise Refused(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
         version = min(frame.b, PROTOCOL_VERSION_MAX)
-        greeted = Greeted(version, frame.c, node_id, incarnation, urls, nonce, about)
+        secret = _secret(me.key, frame.c, me.cluster, nonce, self.nonce)
+        greeted = Greeted(version, frame.c, node_id, incarnation, urls, nonce, about, secret)
         proof = b""
         if me.key:
             proof = _proof(me.key, "acceptor", frame.c, me.cluster, nonce, self.nonce)
@@ -243,7 +254,7 @@ SEAL_BYTES: Final = 16
 
 
 def seal(key: bytes, datagram: bytes) -> bytes:
-    """A datagram between daemons with its authentication behind it, where a key is set."""
+    """A datagram between daemons with its authentication behind it; without a key it stays as it is."""
     return datagram + hmac.digest(key, datagram, "sha256")[:SEAL_BYTES] if key else datagram
 
 
@@ -253,5 +264,5 @@ def unseal(key: bytes, sealed: bytes) -> bytes:
         return sealed
     datagram, mark = sealed[:-SEAL_BYTES], sealed[-SEAL_BYTES:]
     if not hmac.compare_digest(hmac.digest(key, datagram, "sha256")[:SEAL_BYTES], mark):
-        raise FrameError("a datagram that our cluster key did not seal")
+        raise FrameError("a datagram that our key did not seal")
     return datagram

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_PEER, Identity, Opener
+from ckpt_protocol.limits import INCARNATION_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.testing import LocalCluster, describe, free_port
 
@@ -45,7 +47,7 @@ def test_a_forged_heartbeat_shuts_nobody_out(cluster: LocalCluster) -> None:
     """One datagram with a huge incarnation once shut b out for good; to start b again did not help."""
     before = epochs(cluster)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for incarnation in (0, 1, HUGE, 2**64 - 2):
+        for incarnation in (0, 1, HUGE, INCARNATION_MAX):
             body = pack_body(["b", incarnation, 0, 0, 0, [], [], 0, cluster.name])
             for node in "ac":
                 sender.sendto(encode_frame(Kind.HEARTBEAT, 1, 0, 0, body), address(cluster, node))
@@ -54,6 +56,24 @@ def test_a_forged_heartbeat_shuts_nobody_out(cluster: LocalCluster) -> None:
     cluster.kill("b")
     cluster.start("b")
     cluster.wait_serving()
+
+
+def test_a_forged_heartbeat_of_a_start_that_is_known_mutes_nobody(cluster: LocalCluster) -> None:
+    """Its stamp was believed: every true heartbeat of b was an old one from then on, until b started anew."""
+    before = epochs(cluster)
+    incarnation = next(row[1] for row in cluster.describe()["members"] if row[0] == "b")
+    body = pack_body(["b", incarnation, 0, 0, 2, [], [], 0, cluster.name])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for node in "ac":
+            sender.sendto(encode_frame(Kind.HEARTBEAT, 2**64 - 1, 0, 0, body), address(cluster, node))
+
+    def unsealed(node: str) -> int:
+        return int(cluster.describe("cluster", node)["counters"].get("heartbeats_unsealed", 0))
+
+    cluster.wait_until(lambda: min(map(unsealed, "ac")) >= 1, "a and c count them")
+    time.sleep(1.5)  # Longer than the grace: whoever was muted would be out.
+    cluster.wait_serving()
+    assert epochs(cluster) == before
 
 
 def test_a_forged_greeting_shuts_nobody_out(cluster: LocalCluster) -> None:

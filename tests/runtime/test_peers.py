@@ -97,15 +97,17 @@ async def test_frames_go_both_ways(tmp_path: Path) -> None:
         assert [frame.a for frame in received.frames] == [2, 7]
 
 
-async def test_heartbeats_travel_sealed(tmp_path: Path) -> None:
-    async with pair(tmp_path, b"secret") as (a, b):
+@pytest.mark.parametrize("key", [b"", b"secret"])
+async def test_heartbeats_travel_sealed_by_the_secret_of_the_link(tmp_path: Path, key: bytes) -> None:
+    async with pair(tmp_path, key) as (a, b):
         await a.node.told(PeerConnected)
         a.node.on[WallClockRead] = lambda event: [
             SendHeartbeat("b", encode_frame(Kind.HEARTBEAT, 1, 2, 3, b"x")),
             SendHeartbeat("nobody", b"lost"),
         ]
         a.daemon._driver.handle(WallClockRead(0))
-        assert (await b.node.told(HeartbeatReceived)).frame.a == 1
+        beat = await b.node.told(HeartbeatReceived)
+        assert (beat.frame.a, beat.sealed) == (1, True)
 
 
 async def test_a_dialler_redials_when_the_core_closes_the_link(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ckptd.sim.options import Options, draw_options
 from ckptd.sim.simulation import simulate
 
 FORGED_SEED = 83000000
-LOST_SEED = 83100005
+LOST_SEED = 83100071
 """Here a node's clock is ahead, and then its disk is lost."""
 
 

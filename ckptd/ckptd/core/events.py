@@ -106,9 +106,13 @@ class Outranked:
 
 @dataclass(slots=True)
 class HeartbeatReceived:
-    """An authentic HEARTBEAT datagram came. It may be late, doubled or out of order."""
+    """A HEARTBEAT datagram came. It may be late, doubled or out of order.
+
+    `sealed`: with the secret of a first exchange between the two nodes; else anybody may have sent it.
+    """
 
     frame: Frame
+    sealed: bool = True
 
 
 @dataclass(slots=True)
@@ -224,7 +228,7 @@ class SendPeer:
 
 @dataclass(slots=True)
 class SendHeartbeat:
-    """Send one datagram to a peer, sealed where a key is set; it may be lost."""
+    """Send one datagram to a peer, sealed; it may be lost."""
 
     node_id: str
     data: bytes

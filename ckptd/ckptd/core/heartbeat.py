@@ -164,8 +164,12 @@ class Heartbeats:
 
     # -- receiving
 
-    def receive(self, frame: Frame) -> Peer | None:
-        """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError."""
+    def receive(self, frame: Frame, sealed: bool = True) -> Peer | None:
+        """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError.
+
+        One that is not sealed only makes us ask who is there. Else one forged datagram with a huge stamp
+        would make every later heartbeat of that start an old one.
+        """
         beat = parse_heartbeat(frame)
         peer = self.peers.get(beat.node_id)
         context = self.context
@@ -174,6 +178,9 @@ class Heartbeats:
         incarnation = beat.incarnation
         if incarnation != peer.incarnation:
             self._note_unknown_start(peer)
+            return None
+        if not sealed:
+            context.count("heartbeats_unsealed")
             return None
         if incarnation <= peer.dead_incarnation or frame.a <= peer.stamp_ns:
             return None

@@ -220,8 +220,8 @@ class Node:
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame):
-                self._on_heartbeat(frame)
+            case HeartbeatReceived(frame, sealed):
+                self._on_heartbeat(frame, sealed)
             case ClientConnected(link):
                 self.clients.on_connected(link)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
@@ -373,9 +373,9 @@ class Node:
         if self.membership.starts.lost(node_id):
             self._replicas.on_peer_lost(node_id)
 
-    def _on_heartbeat(self, frame: Frame) -> None:
+    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
         try:
-            peer = self.heartbeats.receive(frame)
+            peer = self.heartbeats.receive(frame, sealed)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
             return

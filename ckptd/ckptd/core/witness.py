@@ -81,8 +81,8 @@ class Witness:
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame):
-                self._on_heartbeat(frame)
+            case HeartbeatReceived(frame, sealed):
+                self._on_heartbeat(frame, sealed)
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls):
@@ -123,9 +123,9 @@ class Witness:
             self.starts.look()
         context.wake_at(heartbeats.next_ns)
 
-    def _on_heartbeat(self, frame: Frame) -> None:
+    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
         try:
-            self.heartbeats.receive(frame)
+            self.heartbeats.receive(frame, sealed)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
 

@@ -240,7 +240,7 @@ class Daemon:
             witnesses=frozenset(config.other_witnesses),
         )
         self._peers = Peers(config.other_nodes, surroundings)
-        self._host.send_with(self._key, self._datagrams, self._peers)
+        self._host.send_with(self._datagrams, self._peers)
         self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
         self._datagrams.lanes.lane = self._lane_of
         self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
@@ -311,15 +311,18 @@ class Daemon:
         if len(datagram) < HEADER_BYTES or datagram[_KIND_AT] != Kind.HEARTBEAT:
             self._udp_clients.receive(datagram, address)
             return
+        heartbeat = self._peers.unseal(datagram, address)
+        sealed = heartbeat is not None
         try:
-            frame = decode_datagram(unseal(self._key, datagram))
+            frame = decode_datagram(heartbeat if heartbeat is not None else unseal(self._key, datagram))
         except FrameError as error:
             self.counts.garbage_datagrams += 1
-            self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
+            if not self._peers.is_at(address):  # (A peer's may belong to a link that is not up here yet.)
+                self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
         except Exception as error:
             contained(self.counts, self._seldom, "a heartbeat", error)
         else:
-            self._driver.handle(HeartbeatReceived(frame))
+            self._driver.handle(HeartbeatReceived(frame, sealed))
 
     # -- end
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from ckpt_protocol.greeting import seal
 from ckptd.core.events import AskRegister, Event, FenceEnded, RegisterAnswered, RegisterFailed
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
@@ -38,14 +37,13 @@ class CoreHost:
         self._register = register
         self._fence_hook = fence_hook
         self._fencing: dict[str, None] = {}
-        self._key = b""
         self._datagrams: Datagrams
         self._peers: Peers
         self._tell: Callable[[Event], None]
 
-    def send_with(self, key: bytes, datagrams: Datagrams, peers: Peers) -> None:
-        """Have heartbeats go out sealed with `key`, and questions about peers be asked."""
-        self._key, self._datagrams, self._peers = key, datagrams, peers
+    def send_with(self, datagrams: Datagrams, peers: Peers) -> None:
+        """Have heartbeats go out, and questions about peers be asked."""
+        self._datagrams, self._peers = datagrams, peers
 
     def serve(self, driver: Driver) -> None:
         """Tell this driver's core how everything ended."""
@@ -60,7 +58,7 @@ class CoreHost:
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
         address = self._peers.datagram_address(node_id)
         if address is not None:
-            self._datagrams.send(seal(self._key, data), address)
+            self._datagrams.send(self._peers.seal(node_id, data), address)
 
     def ask_back(self, node_id: str) -> None:
         self._peers.peerings[node_id].look_again()

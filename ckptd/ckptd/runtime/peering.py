@@ -33,6 +33,7 @@ from ckptd.runtime.first_exchange import FIRST_EXCHANGE_LIMIT_S, Greeter, new_no
 from ckptd.runtime.logs import Seldom, logger
 from ckptd.runtime.names import look_up
 from ckptd.runtime.peer_link import PeerLink
+from ckptd.runtime.seals import Seals
 
 TAKEN_LIMIT_S: Final = 6.0
 """How long a peer may take to ask back: a lookup, a connection and an answer."""
@@ -87,6 +88,7 @@ class Peering:
         self.dials = surroundings.identity.node_id < node_id
         self.link: PeerLink | None = None
         self.resolved: SocketAddress | None = None
+        self.seals = Seals(surroundings.identity.key)
         self._surroundings = surroundings
         self._identity = surroundings.identity
         self._driver = surroundings.driver
@@ -122,6 +124,7 @@ class Peering:
         """Take a new connection to who answered at `address`; it replaces the one there is."""
         self._drop()
         self.resolved = self._met_at = address
+        self.seals.agree(greeted.secret)
         around = self._surroundings
         link = PeerLink(
             transport,
@@ -307,6 +310,7 @@ class Peering:
                 greeted = await greeter.outcome
             if greeted.node_id != self.node_id:
                 raise Refused(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
+            self.seals.offer(greeted.secret)
             async with asyncio.timeout(TAKEN_LIMIT_S):
                 await held[0].outcome
             self._connect(held[0].transport, greeted, held[0].rest, address)

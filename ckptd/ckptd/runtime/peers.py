@@ -40,6 +40,15 @@ class Peers:
         peering = self.peerings.get(node_id)
         return None if peering is None else peering.resolved
 
+    def seal(self, node_id: str, heartbeat: bytes) -> bytes:
+        """A heartbeat for a peer, with its seal."""
+        return self.peerings[node_id].seals.seal(heartbeat)
+
+    def unseal(self, datagram: bytes, address: SocketAddress) -> bytes | None:
+        """The heartbeat within; None where no peer that we have met sealed it for us."""
+        likely_first = sorted(self.peerings.values(), key=lambda peering: peering.resolved != address)
+        return next(filter(None, (peering.seals.open(datagram) for peering in likely_first)), None)
+
     def is_at(self, address: SocketAddress) -> bool:
         """Whether a peer's heartbeats come from this address."""
         return any(peering.resolved == address for peering in self.peerings.values())

@@ -1,6 +1,6 @@
 """Impostors: a stranger that forges heartbeats, and second daemons under the id of a node that runs.
 
-The stranger reaches every node with datagrams, and knows no start that is met. A second daemon is a whole
+The stranger reaches every node with datagrams, and knows every start, but no secret that seals heartbeats. A second daemon is a whole
 core with an incarnation of its own; it sends heartbeats, and is refused by everybody who asks back at the
 address of its node id. The cluster must not notice either; a second daemon must never serve.
 
@@ -113,8 +113,8 @@ class Impostors:
 
     def send(self, node_id: str, frame: Frame) -> None:
         """A datagram for a node; none is lost, for none should matter."""
-        host = self.machines[node_id]
-        self.world.after(self.random.randint(1, _DELAY_NS), lambda: host.deliver(HeartbeatReceived(frame)))
+        host, event = self.machines[node_id], HeartbeatReceived(frame, sealed=False)
+        self.world.after(self.random.randint(1, _DELAY_NS), lambda: host.deliver(event))
 
     def _later(self) -> None:
         wait_ns = self.random.choice(_WAIT_NS)
@@ -145,12 +145,13 @@ class Impostors:
         self.world.after(self.random.randint(SECOND_NS // 10, 3 * SECOND_NS), stop)
 
     def _forge(self) -> None:
-        """A heartbeat of a start that nobody has met, saying what would hurt most."""
+        """A heartbeat of a start that is met, or of one that nobody has met, saying what would hurt most."""
         random, names = self.random, list(self.machines)
         if len(names) < 2:
             return
         receiver, claimed = random.sample(names, 2)
-        incarnation = random.choice((0, FIRST_START - 1, 2 * AHEAD + 1, INCARNATION_MAX))
+        met = self.machines[claimed].incarnation
+        incarnation = random.choice((met, FIRST_START - 1, 2 * AHEAD + 1, INCARNATION_MAX))
         epoch, flags = random.choice((0, 1, 1000)), random.choice((0, 1, 2, 3, 4, 8))
         body = pack_body([claimed, incarnation, epoch, epoch, flags, [], names, 0, "ckptd", [], []])
         self.forged += 1

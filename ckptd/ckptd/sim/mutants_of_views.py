@@ -31,12 +31,12 @@ from ckptd.sim.mutants import Patch, mutant
 def _(patch: Patch) -> None:
     original = Heartbeats.receive
 
-    def receive(heartbeats: Any, frame: Any) -> Any:
+    def receive(heartbeats: Any, frame: Any, sealed: bool) -> Any:
         node_id, incarnation = unpack_body(frame.body)[:2]
         peer = heartbeats.peers.get(node_id)
         if peer is not None and incarnation > peer.incarnation:
             heartbeats.meet(peer, incarnation)
-        return original(heartbeats, frame)
+        return original(heartbeats, frame, sealed)
 
     patch(Heartbeats, "receive", receive)
 
