@@ -1,8 +1,9 @@
 """Impostors: a stranger that forges heartbeats, and second daemons under the id of a node that runs.
 
-The stranger reaches every node with datagrams, and knows every start, but no secret that seals heartbeats. A second daemon is a whole
-core with an incarnation of its own; it sends heartbeats, and is refused by everybody who asks back at the
-address of its node id. The cluster must not notice either; a second daemon must never serve.
+The stranger reaches every node with datagrams, and knows every start, but no secret that seals heartbeats. A
+second daemon is a whole core with an incarnation of its own; it sends heartbeats, and is refused by everybody
+who asks back at the address of its node id. The cluster must not notice either; a second daemon must never
+serve.
 
 It also sets a host's clock ahead now and then: where the state directory is lost after that, the next start
 has a lower incarnation than one that the others have met.
