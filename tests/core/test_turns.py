@@ -7,7 +7,7 @@ from tests.core.client import Call, Opened
 from tests.core.cluster import nodes, three_nodes
 
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.codes import OK
+from ckpt_protocol.codes import NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_CORRUPTED,
@@ -196,6 +196,67 @@ def test_requests_that_go_to_another_node_are_bounded_as_well(flags: int) -> Non
         worst = max(worst, len(waiting))
     assert 5 <= worst <= 10
     assert creator.read(b"k") == b"%d" % (MANY - 1)
+    cluster.check()
+
+
+@pytest.mark.parametrize("node_id", ["a", "b"])
+def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
+    """One link with 60,000 OPENs under way kept everybody else's out of the directory, for a minute."""
+    cluster = three_nodes(unanswered_per_link=10)
+    creator = cluster.client("a").open()
+    assert cluster.node("a").order.coordinates
+    table = cluster.client(node_id).open_existing()
+    queue = cluster.node("a").order.queue
+    table.handle = 0
+    calls = pipeline(table, Kind.OPEN, MANY, b"x", 3, None, False)
+    worst = 0
+    while not all(call.answers for call in calls):
+        cluster.run(0.01)
+        worst = max(worst, len(queue) + (cluster.node("a").order.asked is not None))
+    assert 5 <= worst <= 11
+    assert {call.code for call in calls} == {OK}
+    assert creator.status()[5] == MANY + 2
+    assert cluster.node(node_id).turns.unanswered == {}
+    cluster.check()
+
+
+def test_what_waited_behind_a_change_of_the_directory_is_looked_at_in_turns() -> None:
+    """Requests that are refused leave nothing to wait for: thousands of them were refused in one event."""
+    cluster = three_nodes(work_per_turn=200, work_per_link=100, unanswered_per_link=10_000)
+    table = cluster.client("a").open()
+    other = cluster.client("a").open_existing()
+    cluster.hold("a", "b")
+    first = table.client.begin(Kind.UNLINK, 0, [b"x"])
+    other.handle = 0
+    calls = pipeline(other, Kind.OPEN, MANY, b"none", 1, None, False)
+    cluster.run(5)
+    order = cluster.node("a").order
+    assert len(order.queue) == MANY
+    metered = Metered(cluster.node("a"))
+    cluster.release("a", "b")
+    cluster.until(lambda: first.answers and all(call.answers for call in calls))
+    assert {call.code for call in calls} == {NOT_EXIST}
+    assert metered.worst <= 700
+    assert metered.turns >= 5
+    cluster.check()
+
+
+def test_what_is_taken_back_out_of_a_lane_leaves_its_room_there() -> None:
+    """It counted for ever, until all lanes together seemed to hold much and each was allowed little."""
+    cluster = three_nodes(unanswered_per_link=10)
+    table = cluster.client("a").open()
+    for node_id in "bc":
+        cluster.hold("a", node_id)
+    calls = writes(table, 30)
+    cluster.run(1)
+    table.client.begin(Kind.PING, 0, [call.number for call in calls[20:]])
+    cluster.run(5)
+    assert {call.code for call in calls[20:]} == {TRY_AGAIN}
+    for node_id in "bc":
+        cluster.release("a", node_id)
+    cluster.until(lambda: all(call.answers for call in calls[:20]))
+    assert cluster.node("a").turns.lanes == {}
+    assert cluster.node("a").turns.held_bytes == 0
     cluster.check()
 
 

@@ -145,7 +145,7 @@ class Node:
     @property
     def turn_due(self) -> bool:
         """Whether work is left: `TurnCame` is due once others had their turn."""
-        return bool(self.turns.round)
+        return bool(self.turns.round) or self.order.turn_due
 
     @property
     def view(self) -> View | None:
@@ -188,6 +188,8 @@ class Node:
         elif kind is PeerReceived:
             self.turns.take_peer(event.node_id, event.frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
+            context.work = 0
+            self.order.advance()
             self.turns.go_on()
         else:
             self._handle_rare(event)

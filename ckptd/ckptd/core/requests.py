@@ -146,6 +146,8 @@ class Requests:
         if request.put_off and self.why_open_waits_here(request):
             self._hold(request)
         elif self.order.coordinates:
+            # One link with 60,000 OPENs under way once kept all others out of the directory for a minute.
+            self.turns.add_unanswered(request, 1)
             self.order.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
@@ -290,7 +292,7 @@ class Requests:
             return
         request.to = node_id
         self.forwarded[request.session, request.number] = request
-        if request.kind != Kind.TRACK and request.creation_id:
+        if request.kind != Kind.TRACK:
             self.turns.add_unanswered(request, self._weight_of(request))
         self._send_forward(request)
 
@@ -553,4 +555,5 @@ class Requests:
     def _unanswered(self) -> Iterator[Request]:
         """Every request that waits for other nodes."""
         yield from self.forwarded.values()
+        yield from self.order.waiting()
         yield from self.replicas.unanswered()

@@ -213,7 +213,7 @@ class Turns:
                 found = item.number == number and not item.in_doubt
             if found:
                 lane.items.remove(item)
-                lane.held_bytes -= _ITEM_BYTES + len(item.body)
+                self._hold(lane, -_ITEM_BYTES - len(item.body))
                 return item
         return None
 
