@@ -72,11 +72,10 @@ class AsyncTable(OpenAsyncTable):
         table = cls(connection, opening, timeout_ns)
         try:
             await table._open(timeout_ns)
-        except SaAisError as error:
-            await connection.release()
-            table._fail("open", error)
-        except BaseException:
-            connection.leave()
+        except BaseException as error:
+            connection.leave()  # Waiting for an answer once more would make it late.
+            if isinstance(error, SaAisError):
+                table._fail("open", error)
             raise
         return table
 

@@ -413,7 +413,7 @@ class AsyncConnection(MovingConnection):
         self._part()
         session, transport = self._session, self._transport
         if self._users and session.attached and transport is not None:
-            session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
+            session.outgoing[:] = session.goodbye()
             self._flush()
             # Unlike `abort`, it lets go what was written.
             transport.close()
@@ -435,9 +435,8 @@ class AsyncConnection(MovingConnection):
         if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
             return  # The end of a frame is missing: nobody would understand what follows.
         self._users = 0
-        session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
         with contextlib.suppress(OSError):
-            os.write(sock.fileno(), b"".join(session.outgoing))
+            os.write(sock.fileno(), b"".join(session.goodbye()))
 
     def _part(self) -> None:
         """From here on nobody can come to share what is about to end."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ckpt_client import calls
-from ckpt_client.address import choose_addresses, choose_key, is_given
+from ckpt_client.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.attachment import State
 from ckpt_client.call import Call
 from ckpt_client.connecting import LARGE_BYTES, connect_socket, failure_of, untaken_bytes
@@ -26,10 +26,10 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.following import choose_following
 from ckpt_client.moving import IDLE_NS, MOVE_TIME_NS, Move, Stage
 from ckpt_client.notices import Notices
+from ckpt_client.service_calls import ServiceCalls
 from ckpt_client.session import Session
 from ckpt_client.silence import QUIET_NS, SILENT_NS
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
 from ckpt_protocol.greeting import NONCE_BYTES, Identity
 from ckpt_protocol.limits import FRAME_BYTES_MAX
@@ -37,6 +37,12 @@ from ckpt_protocol.messages import Kind
 
 DETACH_NS: Final = SILENT_NS
 """How long `close` waits for the service to hear of it; otherwise the session's grace time does the rest."""
+
+NO_WAIT_NS: Final = 5 * SILENT_NS
+"""After a node did not answer a goodbye, others that it gets within this time are not waited for."""
+
+LEAVE_S: Final = 0.2
+"""How long a program that ends waits for calls that its threads still make, before it says goodbye."""
 
 _RECEIVE_BYTES: Final = 65536
 """What one receive asks for; a larger frame is received into a buffer of its size."""
@@ -53,7 +59,7 @@ _monotonic_ns = time.monotonic_ns
 _get_ident = threading.get_ident
 
 
-class Connection:
+class Connection(ServiceCalls):
     """A session with the service, and the calls that concern no open table.
 
     `address`: a URL, several separated by commas, or a list; None takes `CKPTD_ADDRESS`, else the local
@@ -118,25 +124,6 @@ class Connection:
         self._session.pause_max_ns = max(pause_max_ns, 0)
 
     # -- calls
-
-    def describe(self, what: str, timeout: float | None = None) -> Any:
-        """What the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
-        return self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
-
-    def unlink(self, name: calls.Key, timeout: float | None = None) -> None:
-        """Free a checkpoint's name, whichever checkpoint has it now; the data goes with the last table that
-        has it open.
-
-        Raises: SaAisError.
-        """
-        self.call(Kind.UNLINK, 0, calls.unlink_body(name), self._timeout_ns(timeout))
-
-    def status(self, handle: int, timeout: float | None = None) -> calls.Status:
-        """The state of an open checkpoint. Raises: SaAisError."""
-        return calls.status_of(self.call(Kind.STATUS, handle, calls.EMPTY_BODY, self._timeout_ns(timeout)))
-
-    def _timeout_ns(self, timeout: float | None) -> int:
-        return calls.timeout_in_ns(timeout, int(calls.TIMEOUT_S * _SECOND_NS))
 
     def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
         """Ask, wait, and return the answer's payload.
@@ -440,29 +427,36 @@ class Connection:
             with self._lock:
                 self._drop_socket()  # Of a call that had ended already when a handler closed it.
             return
+        address = self._session.address
         try:
-            if self._session.attached:
+            if not self._session.attached:
+                return
+            if _monotonic_ns() - _silent_ns.get(address, -NO_WAIT_NS) < NO_WAIT_NS:
+                self.leave()
+            else:
                 self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
-        except SaAisError:
-            pass  # The session's grace time ends what the service did not hear of.
+        except SaAisError as error:
+            # The session's grace time ends what the service did not hear of.
+            if error.code == codes.TIMEOUT:
+                _silent_ns[address] = _monotonic_ns()
         finally:
+            self._closed = True  # What another thread still waits for ends with it.
             with self._lock:
-                self._closed = True
                 self._drop_socket()
 
-    def leave(self) -> None:
+    def leave(self, patience_s: float = 0.0) -> None:
         """Say goodbye without waiting for an answer, for a program that ends or forgets its table.
 
-        Otherwise what it had open would stay open for the session's grace time.
+        Otherwise what it had open would stay open for the session's grace time. `patience_s`: the time for
+        another thread's call to end.
         """
-        sock = self._socket
-        if sock is None or self._holder or not self._lock.acquire(blocking=False):
+        if self._holder == _get_ident() or not self._lock.acquire(timeout=patience_s):
             return
         try:
-            session = self._session
-            if session.attached and not self._closed:
-                session.begin(Kind.DETACH, 0, calls.EMPTY_BODY, _monotonic_ns(), DETACH_NS)
-                sock.send(b"".join(session.outgoing), _DONT_WAIT)
+            sock, session = self._socket, self._session
+            if sock is not None and session.attached and not self._closed:
+                for frame in session.goodbye():
+                    sock.send(frame, _DONT_WAIT)
         except OSError:
             pass  # The link was broken: the grace time does it.
         finally:
@@ -484,6 +478,8 @@ class Connection:
 
 
 _connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+_silent_ns: dict[Address, int] = {}
+"""When a goodbye to the node at an address was not answered."""
 
 
 def _start_afresh() -> None:
@@ -492,8 +488,9 @@ def _start_afresh() -> None:
 
 
 def _leave_all() -> None:
+    until_s = time.monotonic() + LEAVE_S
     for connection in list(_connections):
-        connection.leave()
+        connection.leave(max(until_s - time.monotonic(), 0.0))
 
 
 os.register_at_fork(after_in_child=_start_afresh)

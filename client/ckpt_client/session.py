@@ -68,6 +68,14 @@ class Session(LinkedSession):
                 self.move.fail("the session stays where it makes its replica active")
         return super().begin(kind, handle, body, now_ns, timeout_ns)
 
+    def goodbye(self) -> list[bytes]:
+        """What an attached session's shell sends last where it waits for no answer.
+
+        It goes at once: a node that was silent for long, and may have gone, is not asked first.
+        """
+        before = [] if self._datagram else self.outgoing
+        return [*before, self._own_request(Kind.DETACH, pack_body([]))[1]]
+
     def end(self, why: str) -> None:
         """The session is over, for the service or for the program: whoever still waits is told so."""
         self.move = None

@@ -105,7 +105,7 @@ class Table(OpenTable):
             self._open(self._timeout_ns)
         except BaseException:
             self._closed = True
-            self._connection.close()
+            self._connection.leave()  # Waiting for an answer once more would make it late.
             raise
 
     # -- what the checkpoint is

@@ -219,7 +219,8 @@ def test_doubled_and_late_answers_are_ignored(scheme: str, start: Start) -> None
         link.serve(frame)
         link.answer(frame.a, answer_error(codes.NO_SPACE))
         link.answer(frame.a - 1, answer_error(codes.NO_SPACE))
-        link.answer(10**9, answer_error(codes.NO_SPACE))
+        if scheme == "udp":
+            link.answer(10**9, answer_error(codes.NO_SPACE))
         return True
 
     node.misbehave = double
@@ -298,6 +299,7 @@ def test_a_daemon_that_never_greets_is_a_time_out(start: Start) -> None:
         b"\xff" * 29,
         b"\0" * 64,
         encode_frame(Kind.REPLICATE, 1, 2, 3, b"x"),
+        encode_answer(10**9, 1, 1, answer_ok()),
         encode_answer(1, 1, 1, b"\xc1")[:20],
         b"not even a header",
     ],
