@@ -27,8 +27,9 @@ most."""
 
 _SMALL_ARRAY: Final = 64
 
-_MEDIUM_BYTES: Final = 128 * 1024
-"""Rows up to this size are checked after all were built: a hostile body takes 8 MB for a moment."""
+_AT_ONCE_BYTES: Final = 128 * 1024
+"""A body of rows up to this size is unpacked at once: it can take 9 MB at the most, 72 bytes for each empty
+array."""
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
@@ -188,55 +189,59 @@ Row = list[Any]
 def unpack_rows(
     body: bytes, rows_max: int, check: Callable[[Row], Row], check_all: Callable[[list[Row]], bool]
 ) -> list[Row] | None:
-    """An array of short arrays, each passed by `check` before much more is built; None where it is not one.
+    """An array of short arrays, each passed by `check`; None where it is not one.
 
     `check` raises ValueError for a row that it does not take, and takes none that holds an array.
-    `check_all` may say at once that it would take all of some rows. So what is built for a hostile body
-    stays small, and this is several times as fast as to count first. None says only that the body is to
-    be looked at in the slow way, which tells what is wrong.
+    `check_all` may say at once that it would take all of some rows. What is built for a hostile body stays
+    small: a short body cannot become much, and a long one is counted first, or checked row by row while it
+    is read. None says only that the body is to be looked at in the slow way, which tells what is wrong.
     """
-    if len(body) <= _SMALL_BYTES:
-        try:
-            rows = _unpack(body, ext_hook=_refuse_extension, max_array_len=_SMALL_ARRAY, max_map_len=0)
-            if type(rows) is list and len(rows) <= rows_max:
-                for row in rows:
-                    check(row)
-                return rows
-        except (*_BROKEN, FrameError):
-            pass  # It may only have more than a few rows.
-    return _stream_rows(body, rows_max, check, check_all)
-
-
-def _stream_rows(
-    body: bytes, rows_max: int, check: Callable[[Row], Row], check_all: Callable[[list[Row]], bool]
-) -> list[Row] | None:
-    if not body or _TOKENS[body[0]] != _ARRAY:
-        return None
-    wide = _COUNT_BYTES.get(body[0], 0)
-    count = array_length(body)
-    if count > rows_max:
-        return None
     try:
-        unpacker = msgpack.Unpacker(
-            ext_hook=_refuse_extension,
-            list_hook=None if len(body) <= _MEDIUM_BYTES else check,
-            max_array_len=_ROW_FIELDS_MAX,
-            max_map_len=0,
-            max_buffer_size=0,
-            read_size=len(body),  # Its buffer: a megabyte, unless it is told.
+        if len(body) > _AT_ONCE_BYTES:
+            count = array_length(body)
+            if count * _LONG_ROW_BYTES > len(body):
+                return _stream_rows(body, rows_max, check)
+            check_bounds(body, _ROWS_DEPTH, 1 + count * (1 + _ROW_FIELDS_MAX))
+        rows = _unpack(
+            body, ext_hook=_refuse_extension, max_array_len=max(rows_max, _SMALL_ARRAY), max_map_len=0
         )
-        unpacker.feed(memoryview(body)[1 + wide :])
-        rows = list(islice(unpacker, count))
-        # What is no array did not come by the check.
-        whole = unpacker.tell() == len(body) - 1 - wide and len(rows) == count
-        if not whole or not set(map(type, rows)) <= {list}:
+        if type(rows) is not list or len(rows) > rows_max:
             return None
-        if len(body) <= _MEDIUM_BYTES and not check_all(rows):
+        if len(rows) < _MANY_ROWS or set(map(type, rows)) != {list} or not check_all(rows):
             for row in rows:
                 check(row)
     except (*_BROKEN, FrameError):
         return None
-    return rows
+    checked: list[Row] = rows
+    return checked
 
 
+def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
+    """Many rows, each of which is checked before the next one is built. Raises: what a broken body does."""
+    count = array_length(body)
+    if count > rows_max:
+        return None
+    wide = _COUNT_BYTES.get(body[0], 0)
+    unpacker = msgpack.Unpacker(
+        ext_hook=_refuse_extension,
+        list_hook=check,
+        max_array_len=_ROW_FIELDS_MAX,
+        max_map_len=0,
+        max_buffer_size=0,
+        read_size=len(body),  # Its buffer: a megabyte, unless it is told.
+    )
+    unpacker.feed(memoryview(body)[1 + wide :])
+    rows = list(islice(unpacker, count))
+    # What is no array did not come by the check.
+    whole = unpacker.tell() == len(body) - 1 - wide and len(rows) == count
+    return rows if whole and set(map(type, rows)) <= {list} else None
+
+
+_MANY_ROWS: Final = 8
+"""From so many on `check_all` is faster than `check`."""
+
+_LONG_ROW_BYTES: Final = 2048
+"""Rows of so many bytes on average are counted in less time than it takes to copy them once more."""
+
+_ROWS_DEPTH: Final = 2
 _ROW_FIELDS_MAX: Final = 16

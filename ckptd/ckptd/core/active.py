@@ -219,10 +219,11 @@ class ActiveReplica:
             if known is not None:
                 self._answer_again(known, request)
                 return
-            stop = context.stops.requests.get((session, number))
-            if stop is not None:
-                self.answer_when_committed(request, refuse_repeat(context, stop))
-                return
+            if context.stops.requests:
+                stop = context.stops.requests.get((session, number))
+                if stop is not None:
+                    self.answer_when_committed(request, refuse_repeat(context, stop))
+                    return
             if self.refused:
                 refused = self.refused.find(session, number, lowest)
                 if refused is not None:

@@ -34,13 +34,14 @@ from ckptd.core.work import FRAME_WORK, KIB_SHIFT
 _OF_HANDLE = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
     Kind.READ: SA_CKPT_CHECKPOINT_READ,
-    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ,
+    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_AT_B01,
     Kind.STATUS: 0,
     Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
     Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
 }
 """Requests about one checkpoint's sections, and the open flag that each needs."""
 
+_CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
 _OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
 
@@ -124,18 +125,20 @@ class Clients:
         opened = entry.opens.get(handle) if entry is not None else None
         if opened is None:
             raise Refusal(codes.BAD_HANDLE, self._why_bad(session))
-        if kind == Kind.ITERATE:
-            needed |= OPENED_AT_B01
         if needed and not opened[1] & needed:
             mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
             raise Refusal(codes.ACCESS, f"the handle was not opened for {mode}")
+        if kind in _CHECKED_HERE:  # Where the request is served its body is parsed anyway.
+            self._check_rare(kind, body, opened[0])
+        return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
+
+    def _check_rare(self, kind: int, body: bytes, creation_id: int) -> None:
         if kind == Kind.TRACK:
             parse_track(body)
-        elif kind == Kind.STATUS or kind == Kind.SYNCHRONIZE:
-            parse_nothing(kind, body)
-        if kind == Kind.SYNCHRONIZE and self._is_sync(opened[0]):
+            return
+        parse_nothing(kind, body)
+        if kind == Kind.SYNCHRONIZE and self._is_sync(creation_id):
             raise Refusal(codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising")
-        return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
 
     def _is_sync(self, creation_id: int) -> bool:
         entry = self.order.directory.checkpoints.get(creation_id)
