@@ -1,10 +1,11 @@
 """A bounded amount of counted work in one event; the rest in later ones, after others had their turn."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.core.client import Call, Opened
-from tests.core.cluster import nodes, three_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import NOT_EXIST, OK, TRY_AGAIN
@@ -16,8 +17,12 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.coordinator import OWN_AT_ONCE
+from ckptd.core.directory import Do
 from ckptd.core.events import ClientCongested, ClientDrained, ClientLost, ClientReceived, TurnCame
 from ckptd.core.node import Node
+from ckptd.core.requests import DIRECTORY_WEIGHT
+from ckptd.core.settings import SECOND_NS
 from ckptd.core.work import FRAME_WORK, KIB_SHIFT
 
 MANY = 200
@@ -202,7 +207,7 @@ def test_requests_that_go_to_another_node_are_bounded_as_well(flags: int) -> Non
 @pytest.mark.parametrize("node_id", ["a", "b"])
 def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
     """One link with 60,000 OPENs under way kept everybody else's out of the directory, for a minute."""
-    cluster = three_nodes(unanswered_per_link=10)
+    cluster = three_nodes(unanswered_per_link=10 * DIRECTORY_WEIGHT)
     creator = cluster.client("a").open()
     assert cluster.node("a").order.coordinates
     table = cluster.client(node_id).open_existing()
@@ -518,3 +523,69 @@ def test_where_many_lanes_hold_much_each_may_hold_little() -> None:
     cluster.until(lambda: all(call.answers for some in calls for call in some))
     assert node.turns.lanes == {}
     assert node.turns.held_bytes == 0
+
+
+# -- what the service does by itself
+
+
+def longest_queue(cluster: Cluster, done: Callable[[], bool], kind: int) -> int:
+    """How many operations of a kind wait at the coordinator, at the most, until something is so."""
+    worst = 0
+    order = cluster.node("a").order
+    while not done():
+        cluster.run(0.5)
+        worst = max(worst, order.count_own(kind))
+    return worst
+
+
+@pytest.mark.parametrize("node_id", ["a", "b"])
+def test_the_ends_of_many_sessions_do_not_keep_everybody_else_waiting(node_id: str) -> None:
+    """A program with 10,000 sessions was gone, and an open waited for the end of each of them."""
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
+    clients = [cluster.client(node_id) for _ in range(200)]
+    table = cluster.client("a").open()
+    for client in clients:
+        client.disconnect()
+    directory = cluster.node("a").directory
+    worst = longest_queue(cluster, lambda: len(directory.sessions) == 1, Do.END)
+    assert 10 <= worst <= OWN_AT_ONCE
+    assert table.status()[5] == 1
+    cluster.check()
+
+
+def test_the_ends_of_the_sessions_of_a_lost_node_do_not_keep_everybody_else_waiting() -> None:
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
+    for _ in range(200):
+        cluster.client("c")
+    cluster.client("a").open()
+    cluster.kill("c")
+    directory = cluster.node("a").directory
+    assert 10 <= longest_queue(cluster, lambda: len(directory.sessions) == 1, Do.END) <= OWN_AT_ONCE
+
+
+def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting() -> None:
+    cluster = three_nodes()
+    client = cluster.client("a")
+    for number in range(200):
+        client.open(b"x%d" % number, retention_ns=SECOND_NS)
+    cluster.client("b").open(b"y")
+    client.call(Kind.DETACH)
+    directory = cluster.node("a").directory
+    assert 10 <= longest_queue(cluster, lambda: len(directory.names) == 1, Do.EXPIRE) <= OWN_AT_ONCE
+    cluster.check()
+
+
+def test_a_lost_replica_is_made_anew_while_clients_open_without_a_pause() -> None:
+    """There was always somebody's request in the queue, and the coordinator waited for a moment without."""
+    cluster = nodes("abcd", unanswered_per_link=20 * DIRECTORY_WEIGHT)
+    table = cluster.client("a").open()
+    lost = cluster.in_sync("a")[-1]
+    other = cluster.client("a").open_existing()
+    other.handle = 0
+    calls = pipeline(other, Kind.OPEN, 10 * MANY, b"x", 3, None, False)
+    cluster.run(5)
+    cluster.kill(lost)
+    cluster.until(lambda: len(cluster.in_sync("a")) == 2)
+    cluster.until(lambda: len(cluster.in_sync("a")) == 3)
+    assert not all(call.answers for call in calls)
+    assert table.status()[1] == 0

@@ -24,7 +24,7 @@ from ckpt_protocol.requests import (
 )
 from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.coordinator import OWN_AT_ONCE, DirectoryOrder
 from ckptd.core.directory import OPENED_AT_B01, Do
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
@@ -54,7 +54,8 @@ class Ping(NamedTuple):
 class Clients:
     """`links` (shared with `Requests`): link to session, 0 before ATTACH.
 
-    `grace`: the sessions without a link, and until when they are kept.
+    `grace`: the sessions without a link, and until when they are kept. `ending`: those among them whose end
+    was asked for.
     """
 
     def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
@@ -64,6 +65,7 @@ class Clients:
         self.links = requests.links
         self.by_session: dict[int, int] = {}
         self.grace: dict[int, int] = {}
+        self.ending: dict[int, None] = {}
         self.describe: Callable[[Describe], Any] = lambda asked: None
         self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
         self.ask: Callable[[list[object]], None] = lambda op: None
@@ -242,11 +244,16 @@ class Clients:
         """Ask for the end of the sessions whose grace is over."""
         if not self.grace or self.context.now_ns < min(self.grace.values()):
             return
+        self.ending = {session: None for session in self.ending if session in self.grace}
         for session, until_ns in list(self.grace.items()):
             entry = self.order.directory.sessions.get(session)
             if entry is None or entry.node_id != self.context.node_id:
                 del self.grace[session]
             elif until_ns <= self.context.now_ns and self.context.serving():
+                if session not in self.ending:
+                    if len(self.ending) >= OWN_AT_ONCE:
+                        continue  # Once others have ended. All at once kept everybody's opens waiting.
+                    self.ending[session] = None
                 self.ask([Do.END, session, entry.generation])
                 self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
 

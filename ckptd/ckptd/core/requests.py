@@ -45,6 +45,10 @@ AGAIN_AT_ONCE_MAX = 16
 WEIGHT_SHIFT = 15
 """A forwarded read counts as one more request for each 32 KiB that its answer may have."""
 
+DIRECTORY_WEIGHT = 8
+"""A request of the directory counts as so many. They are done one at a time, for all clients: more than 16 of
+one link under way would gain it nothing, and cost the others a second."""
+
 FORGET_NS = 60 * SECOND_NS
 """A request that nobody can have waited for so long is forgotten."""
 
@@ -147,7 +151,7 @@ class Requests:
             self._hold(request)
         elif self.order.coordinates:
             # One link with 60,000 OPENs under way once kept all others out of the directory for a minute.
-            self.turns.add_unanswered(request, 1)
+            self.turns.add_unanswered(request, DIRECTORY_WEIGHT)
             self.order.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
@@ -298,6 +302,8 @@ class Requests:
 
     def _weight_of(self, request: Request) -> int:
         """What a forwarded request counts for until it is answered: by the size that its answer may have."""
+        if not request.creation_id:
+            return DIRECTORY_WEIGHT
         if request.kind == Kind.ITERATE:
             return 1 + (PAGE_BYTES_MAX >> WEIGHT_SHIFT)
         entry = self.order.directory.checkpoints.get(request.creation_id)

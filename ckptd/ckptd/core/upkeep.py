@@ -4,7 +4,7 @@ from typing import Any
 
 from ckptd.core.candidates import keepers
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.coordinator import DirectoryOrder
+from ckptd.core.coordinator import OWN_AT_ONCE, DirectoryOrder
 from ckptd.core.directory import Do
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.placement import missing_replicas
@@ -69,12 +69,15 @@ class Upkeep:
             self._expire(now_ns)
         if self.unavailable:
             self._look_for_lost_holders()
-        if self.placement_due and self.order.staged is None and not self.order.queue:
+        # (Not: while nothing waits. Clients that open and close without a pause would leave no such moment.)
+        if self.placement_due and not self.order.count_own(Do.ADD, Do.LOST):
             self.placement_due = False
             for creation_id, node_id in self._missing():
                 self.order.submit([Do.ADD, creation_id, node_id])
+        room = OWN_AT_ONCE - self.order.count_own(Do.END) if self.orphans_ns else 0
         for (session, generation), until_ns in list(self.orphans_ns.items()):
-            if until_ns <= now_ns:
+            if until_ns <= now_ns and room > 0:
+                room -= 1
                 del self.orphans_ns[session, generation]
                 self.order.submit([Do.END, session, generation])
 
@@ -83,7 +86,7 @@ class Upkeep:
         checkpoints = self.order.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
         self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
-        if self.order.staged is not None or self.order.queue:
+        if self.order.count_own(Do.ADD, Do.LOST):
             return
         lost = {
             (node_id, incarnation)
@@ -115,16 +118,21 @@ class Upkeep:
 
     def _expire(self, now_ns: int) -> None:
         """Order the end of checkpoints whose retention is over; ordered, as one may be opened meanwhile."""
+        if self.order.count_own(Do.EXPIRE):
+            return  # It is due still: the next ones come when these are done.
         self.next_expiry_ns = NEVER_NS
+        room = OWN_AT_ONCE
         for entry in list(self.order.directory.checkpoints.values()):
             expires_ns = self.order.directory.expires_ns(entry)
             if expires_ns is None:
                 continue
-            if expires_ns <= now_ns:
+            if expires_ns <= now_ns and room > 0:
+                room -= 1
                 self.order.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
             elif expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns
-        self.context.wake_at(self.next_expiry_ns)
+        if self.next_expiry_ns > now_ns:
+            self.context.wake_at(self.next_expiry_ns)
 
     def on_ask(self, node_id: str, op: list[Any]) -> None:
         """A member wishes an operation. It may have been granted, or be out of date, by now."""
