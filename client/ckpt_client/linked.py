@@ -194,7 +194,7 @@ class LinkedSession(Linking):
     def _take_answer(self, number: int, epoch: int, active: int, body: bytes, now_ns: int) -> None:
         call = self.calls.get(number)
         if call is None or not call.in_flight:
-            if number > self._number:
+            if not 0 < number <= self._number:
                 raise FrameError("an answer to a request that was never made")
             if self.state is State.ATTACHING and number == self._attachment.number:
                 self._take_attached(epoch, body, now_ns)

@@ -300,6 +300,7 @@ def test_a_daemon_that_never_greets_is_a_time_out(start: Start) -> None:
         b"\0" * 64,
         encode_frame(Kind.REPLICATE, 1, 2, 3, b"x"),
         encode_answer(10**9, 1, 1, answer_ok()),
+        encode_answer(0, 1, 1, answer_ok()),
         encode_answer(1, 1, 1, b"\xc1")[:20],
         b"not even a header",
     ],

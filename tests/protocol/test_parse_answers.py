@@ -51,7 +51,18 @@ def test_an_answer_is_read_and_an_odd_one_is_a_frame_error(parse: Callable[[Any]
     assert refused > 10
 
 
-@pytest.mark.parametrize("body", [pack_body([2**40]), pack_body(["x"]), pack_body({1: 2}), b"\x91" * 99, b""])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pack_body([2**40]),
+        pack_body([0]),
+        pack_body([41]),
+        pack_body(["x"]),
+        pack_body({1: 2}),
+        b"\x91" * 99,
+        b"",
+    ],
+)
 def test_a_body_that_is_no_answer_is_a_frame_error(body: bytes) -> None:
     with pytest.raises(FrameError):
         decode_answer(body)
