@@ -1,14 +1,11 @@
-"""What bounds each kind of frame: its body's size, depth and objects, its senders, and the connection's
-state.
+"""The bounds of each kind of frame: size, depth and objects of its body, who may send it, and when.
 
 `BOUNDS` is the one table. The frame decoder refuses a frame by its header alone (`body_limits`), before the
 body is held. `codec.unpack_bounded` counts depth and objects before anything is built. `docs/protocol.md`
-shows
-the same table, and a test compares the two.
+shows the same table, and a test compares the two.
 
 An array counts one object and one level, and so does a map. Each limit leaves room for the fields that a
-later
-version adds (`LATER_OBJECTS`, `LATER_DEPTH`).
+later version adds (`LATER_OBJECTS`, `LATER_DEPTH`).
 """
 
 from enum import IntFlag

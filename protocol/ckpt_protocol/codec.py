@@ -1,13 +1,12 @@
 """Bodies: msgpack, bounded before anything is built.
 
-A body is an array (a map only in `DESCRIBE` answers). Text is msgpack str, names, ids
-and values are msgpack bin. Extension types are refused.
+A body is an array (a map only in `DESCRIBE` answers). Text is msgpack str; names, ids and values are msgpack
+bin. Extension types are refused.
 
-`unpack_bounded` is the one way for a body that came from outside. It walks over the body first and counts
-levels and objects, so that nothing of a body beyond its kind's bounds is ever built. `unpack_rows` is its
-quick way for the two kinds that carry most of the load. `unpack_body` is for what this process packed
-itself, or
-has checked before.
+`unpack_bounded` parses every body that came from outside. It walks over the body first and counts levels and
+objects, so that nothing of a body beyond its kind's bounds is ever built. `unpack_rows` is the faster way for
+the two kinds that carry most of the load. `unpack_body` is for bodies that this process packed itself, or has
+checked before.
 """
 
 from collections.abc import Callable

@@ -77,10 +77,8 @@ class FrameDecoder:
     """Cuts a byte stream into frames.
 
     `feed` returns the frames that are complete, in order. `body_limits` says by kind how long a body may be,
-    and
-    which kinds may come at all. What exceeds it raises before anything of that size is held; after an error
-    the
-    decoder is dead.
+    and which kinds may come at all. A frame beyond that raises before its body is held. After an error the
+    decoder cannot be used any more.
     """
 
     __slots__ = ("_buffer", "_need", "body_limits")

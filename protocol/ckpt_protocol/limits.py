@@ -37,9 +37,8 @@ Each builds its whole section anew, whatever little it writes: 64 MiB take 50 ms
 OPS_PER_UPDATE_MAX: Final = 10_000
 """Section operations in one update; more is NO_RESOURCES.
 
-An update and a READ cannot be split, so each is as long as the service can be kept from everybody else: 50
-ms at the
-most (`python -m bench.budget`)."""
+Neither an update nor a READ can be split: while a node does one, it serves nobody else. This many take 50 ms
+at the most (`python -m bench.budget`)."""
 
 FRAME_BYTES_MAX: Final = UPDATE_BODY_BYTES_MAX + 8 * 1024 * 1024
 """Header and body of one frame between a client and a node; a longer one ends its connection."""

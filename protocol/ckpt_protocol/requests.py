@@ -1,8 +1,7 @@
 """The bodies of clients' requests, checked: one function for each kind, and what it yields.
 
 All raise FrameError for what is no msgpack or beyond its kind's bounds (that ends the connection), and
-Refusal
-for a field that is wrong (the request is answered so). UPDATE is in `updates`.
+Refusal for a field that is wrong (that is the answer to the request). UPDATE is in `updates`.
 """
 
 from typing import Any, Final, NamedTuple, NewType

@@ -106,8 +106,7 @@ def parse_update(body: bytes) -> Ops:
     """A client's UPDATE.
 
     Raises: FrameError for what is no msgpack, or beyond the kind's bounds; Refusal INVALID_PARAM, with the
-    index of
-    the operation at fault.
+    index of the operation at fault.
     """
     ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client, _check_all_of_client)
     if ops:
