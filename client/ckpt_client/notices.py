@@ -28,7 +28,7 @@ class Notices:
             return
         self._again_s = now_s + NOTICE_S
         left_out, self._left_out = self._left_out, 0
-        logger.warning("%s%s", text, f" ({left_out} lines like this were left out)" if left_out else "")
+        logger.warning("%s%s", text, f" ({left_out} earlier ones not logged)" if left_out else "")
 
     def tell_all(self, texts: list[str]) -> None:
         """Log these, and forget them."""

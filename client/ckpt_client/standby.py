@@ -87,7 +87,7 @@ class Tracking:
                 await self._open(timeout_ns)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
-                    raise calls.ended("no checkpoint has its name, or another one") from None
+                    raise calls.ended("its name is free, or that of a newer checkpoint") from None
                 if error.code == codes.BAD_HANDLE and not self._stopped.is_set():
                     raise error_of(codes.TRY_AGAIN, error.text) from None
                 raise

@@ -431,7 +431,10 @@ class Table(OpenTable):
             self._fail("unlink", error)
 
     def close(self) -> None:
-        """Close the checkpoint and the connection. Closing again does nothing."""
+        """Close the checkpoint and the connection; this takes 1 s at most where no node answers.
+
+        Closing again does nothing.
+        """
         self._closed = True
         self._handle = 0
         self._connection.close()

@@ -42,7 +42,9 @@ WHAT_IT_COSTS: Final = {
     Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
 }
 
-cluster = typer.Typer(no_args_is_help=True, help="Decide what the cluster may not decide by itself.")
+cluster = typer.Typer(
+    no_args_is_help=True, help="Decide what the cluster may not decide by itself, or end it."
+)
 node = typer.Typer(no_args_is_help=True, help="Take one node out of service.")
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -77,8 +79,8 @@ def one_address(address: str | None) -> Address:
     addresses = choose_addresses(address)
     if is_given(address) and len(addresses) > 1:
         raise typer.BadParameter(
-            f"this acts on exactly one node, and {len(addresses)} addresses are named: "
-            "choose one with --address"
+            f"exactly one node carries this out, and {len(addresses)} addresses are given "
+            "(in --address or CKPTD_ADDRESS): choose one with --address"
         )
     return addresses[0]
 

@@ -127,9 +127,11 @@ def test_a_superseded_node_says_so_with_the_remedy_until_it_is_so_no_more() -> N
     cluster.deliver("b", PeerTrouble("c", codes.EXIST, OTHER))
     cluster.run(50)
     status = described(cluster, "b")
-    assert OTHER in status["waiting_for"]
-    assert "Stop that one, or give this one a node id of its own" in status["waiting_for"]
-    assert "another daemon is node 'b' to the others" in dict(status["alarms"])["superseded"]
+    assert "alarm superseded of node b" in status["waiting_for"]
+    alarm = dict(status["alarms"])["superseded"]
+    assert alarm.startswith(
+        f"another daemon is node 'b' to the other nodes (c: {OTHER}). Stop that daemon, or"
+    )
     cluster.run(TROUBLE_NS / MILLISECOND_NS + 50)
     assert "superseded" not in dict(described(cluster, "b")["alarms"])
     cluster.deliver("b", PeerTrouble("c", codes.EXIST, OTHER))
@@ -176,7 +178,8 @@ def test_a_node_that_all_others_refuse_waits_for_a_link_and_says_why() -> None:
         cluster.deliver("d", PeerTrouble(peer, codes.ACCESS, text))
     cluster.run(50)
     waiting_for = described(cluster, "d")["waiting_for"]
-    assert waiting_for.startswith("a link to any other node: node a: node 'd' is not among the peers")
+    assert waiting_for == "a link to any other node (alarm peers of node d)"
+    assert "node a: node 'd' is not among the peers" in alarms(cluster, "d")["peers"]
 
 
 def test_strangers_are_remembered_up_to_a_limit() -> None:

@@ -129,7 +129,8 @@ def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong
 
         cluster.wait_until(lambda: "superseded" in dict(status()["alarms"]), "it says that it is superseded")
         assert not status()["serving"]
-        assert "give this one a node id of its own" in status()["waiting_for"]
+        assert "give this one a node id of its own" in dict(status()["alarms"])["superseded"]
+        assert "alarm superseded" in status()["waiting_for"]
         cluster.wait_until(
             lambda: min(unknown_starts(cluster, other) for other in others) > 40, "it is heard"
         )
@@ -196,11 +197,15 @@ def test_a_node_that_nobody_knows_says_so(cluster: LocalCluster) -> None:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
 
-        def waits_for() -> str:
-            status = describe(cluster.directory / "other.sock", "cluster", cluster.name)
-            return str(status["waiting_for"])
+        def status() -> dict[str, Any]:
+            answer: dict[str, Any] = describe(cluster.directory / "other.sock", "cluster", cluster.name)
+            return answer
 
-        cluster.wait_until(lambda: "is not among the peers of node 'a'" in waits_for(), "it says why")
+        cluster.wait_until(
+            lambda: "is not among the peers of node 'a'" in dict(status()["alarms"]).get("peers", ""),
+            "it says why",
+        )
+        cluster.wait_until(lambda: "alarm peers" in status()["waiting_for"], "it says for what it waits")
         cluster.wait_until(
             lambda: "nodeB" in dict(cluster.describe("cluster", "a")["alarms"]).get("peers", ""), "a says so"
         )

@@ -116,17 +116,17 @@ class Starts:
     @property
     def superseded(self) -> str:
         """Why this node is not the node of its id to the others, and what helps; "" where it is."""
-        found = [
-            f"node {node_id} says: {trouble.text}"
-            for node_id, trouble in sorted(self._troubles.items())
-            if trouble.code == codes.EXIST and not self._is_linked(node_id)
-        ]
-        if not found:
+        by_text: dict[str, list[str]] = {}
+        for node_id, trouble in sorted(self._troubles.items()):
+            if trouble.code == codes.EXIST and not self._is_linked(node_id):
+                by_text.setdefault(trouble.text, []).append(node_id)
+        if not by_text:
             return ""
+        found = "; ".join(f"{', '.join(node_ids)}: {text}" for text, node_ids in by_text.items())
         return (
-            f"another daemon is node {self.context.node_id!r} to the others ({'; '.join(found)}). Stop that "
-            "one, or give this one a node id of its own; it joins by itself as soon as it answers at the "
-            "address that the others have for this node id"
+            f"another daemon is node {self.context.node_id!r} to the other nodes ({found}). Stop that "
+            "daemon, or give this one a node id of its own. This one joins by itself as soon as it answers "
+            "at the address that the others have for this node id"
         )
 
     def _is_linked(self, node_id: str) -> bool:
@@ -177,10 +177,10 @@ class Starts:
         if not otherwise:
             return ""
         if self.superseded:
-            return f"the node id: {self.superseded}"
+            return f"its node id, which another daemon has (alarm superseded of node {self.context.node_id})"
         peers = self.heartbeats.peers
         if peers and all(node_id in self._troubles for node_id in peers):
-            return f"a link to any other node: {self.context.alarms.get('peers', otherwise)}"
+            return f"a link to any other node (alarm peers of node {self.context.node_id})"
         return otherwise
 
     def _set(self, name: str, text: str) -> None:

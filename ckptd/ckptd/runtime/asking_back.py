@@ -150,7 +150,7 @@ def explain(node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | 
         case Greeted():
             return None
         case Refused() | FrameError():
-            why = f"what answers there is not this daemon: {found}"
+            why = f"what answers there is not this daemon ({found})"
         case _:
             why = f"cannot be asked there: {found or 'no answer'}"
             return Refused(codes.TRY_AGAIN, f"node {node_id!r} is expected at {host_port}, and {why}")

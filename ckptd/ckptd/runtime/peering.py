@@ -354,7 +354,8 @@ class Peering:
             self._surroundings.counts.refused += 1
             self._seldom.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
             self._tell_trouble(
-                codes.ACCESS, f"a connection that says that it is this node was refused: {refused.text}"
+                codes.ACCESS,
+                f"a connection of a daemon that calls itself {self.node_id!r} was refused: {refused.text}",
             )
             claim.refuse(refused)
         elif self.dials:

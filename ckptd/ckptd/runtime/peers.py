@@ -25,14 +25,10 @@ class Peers:
         me, node_id = self._node_id, greeted.node_id
         peering = self.peerings.get(node_id)
         if peering is None:
-            self._tell(
-                PeerTrouble(node_id, codes.ACCESS, f"it connects, and is not among the peers of node {me!r}")
-            )
-            raise Refused(
-                codes.ACCESS,
-                f"node {node_id!r} is not among the peers of node {me!r}: give all nodes the same peers, or "
-                "correct the node id",
-            )
+            remedy = "give all nodes the same peers, or correct the node id"
+            text = f"it connects, and is not among the peers of node {me!r}: {remedy}"
+            self._tell(PeerTrouble(node_id, codes.ACCESS, text))
+            raise Refused(codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}")
         peering.claim(transport, greeted, rest)
 
     def datagram_address(self, node_id: str) -> SocketAddress | None:
