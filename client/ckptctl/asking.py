@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpt_client.address import Address, choose_addresses, choose_key
 from ckpt_client.connecting import connect_socket, failure_of
-from ckpt_client.errors import error_of
+from ckpt_client.errors import SaAisError, error_of
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
@@ -39,13 +39,25 @@ def describe(address: str | None, what: str, timeout_s: float) -> Any:
     return ask(choose_addresses(address), Kind.DESCRIBE, [what], timeout_s).payload
 
 
-def describe_checkpoints(address: str | None, timeout_s: float) -> list[Any]:
-    """What one of the addresses says of its checkpoints, page by page: all together may be more than one
-    answer holds.
+def describe_checkpoints(address: str | None, timeout_s: float) -> tuple[list[Any], str]:
+    """The checkpoints as the first node knows them that serves; else those of the first that answers.
+
+    The text is "" where the node serves; else it says what that node waits for. The rows are asked page by
+    page, since all together may be more than one answer holds.
 
     Raises: SaAisError UNAVAILABLE when none answers, else with the code of the refusal.
     """
-    addresses = choose_addresses(address)
+    addresses, doubt = choose_addresses(address), ""
+    for one in addresses:
+        try:
+            told = ask([one], Kind.DESCRIBE, ["cluster"], timeout_s).payload
+        except SaAisError:
+            continue
+        if told.get("serving"):
+            addresses, doubt = (one,), ""
+            break
+        waits = told.get("waiting_for") or "no view yet"
+        doubt = doubt or f"node {told.get('node_id', '?')} serves nothing; it waits for {waits}"
     rows: list[Any] = []
     after = 0
     while True:
@@ -53,7 +65,7 @@ def describe_checkpoints(address: str | None, timeout_s: float) -> list[Any]:
         # (A daemon that knows no pages says all of them each time.)
         page = [row for row in page if row[1] > after]
         if not page:
-            return rows
+            return rows, doubt
         rows += page
         after = max(row[1] for row in page)
 

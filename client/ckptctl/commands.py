@@ -81,8 +81,11 @@ def status(
 
 @app.command()
 def ls(address: Address = None, as_json: Json = False, timeout: Timeout = TIMEOUT_SECONDS) -> None:
-    """The checkpoints."""
-    rows = sorted(describe_checkpoints(address, timeout), key=lambda row: (row[0], row[1]))
+    """The checkpoints, as a node knows them that serves."""
+    found, doubt = describe_checkpoints(address, timeout)
+    rows = sorted(found, key=lambda row: (row[0], row[1]))
+    if doubt:
+        print(f"ckptctl: this list may be empty or old: {doubt}", file=sys.stderr)
     if as_json:
         print_json(show.checkpoints_json(rows))
     else:

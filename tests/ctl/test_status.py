@@ -11,6 +11,7 @@ from rich.console import Console
 from tests.client.fake_service import FakeNode
 from tests.client.fixtures import Start, service, start
 
+from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptctl import show
 
@@ -143,3 +144,35 @@ def test_a_checkpoint_that_waits_for_its_holders_says_for_whom() -> None:
     assert "a*" in next(line for line in text.splitlines() if line.startswith("here"))
     assert [one["waiting_for"] for one in show.checkpoints_json(rows)] == [[], ["d", "e"]]
     assert show.checkpoints_json([row[:7] for row in rows])[1]["waiting_for"] == []
+
+
+ROW = [b"orders", 5, [1, 6144, 0, 64, 96, 8], "b", [["b", True]], 1, False, []]
+
+
+def test_ls_asks_a_node_that_serves_and_else_says_that_the_list_may_be_old(start: Start) -> None:
+    """A node that was kept out knew of no checkpoint, and `ls` printed that there is none."""
+
+    def answers(serving: bool, rows: list[Any]) -> Any:
+        def describe(node: FakeNode, link: Any, frame: Any) -> bool:
+            what = unpack_body(frame.body)
+            told = CLUSTER | {"node_id": node.node_id, "serving": serving, "waiting_for": "its disk"}
+            page = [row for row in rows if what[0] == "checkpoints" and row[1] > what[1]]
+            link.answer(frame.a, answer_ok(told if what[0] == "cluster" else page))
+            return bool(frame.kind == Kind.DESCRIBE)
+
+        return describe
+
+    def ls(*nodes: FakeNode) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ckptctl", "ls", "--address", ",".join(node.url for node in nodes)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    out, serves = start("a"), start("b")
+    out.misbehave, serves.misbehave = answers(False, []), answers(True, [ROW])
+    both, alone = ls(out, serves), ls(out)
+    assert "orders" in both.stdout
+    assert both.stderr == ""
+    assert "0 checkpoints" in alone.stdout
+    assert (
+        alone.stderr
+        == "ckptctl: this list may be empty or old: node a serves nothing; it waits for its disk\n"
+    )
