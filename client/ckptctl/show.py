@@ -101,7 +101,10 @@ def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
             addresses = " ".join(map(str, urls if isinstance(urls, list) else [urls]))
             row = ["member", vote, str(join_epoch), str(incarnation), escape(addresses)]
         else:
-            row = ["witness" if node_id in witnesses else "[red]absent[/]", vote, "", "", ""]
+            state = (
+                "no view" if node_id == cluster.get("node_id") else "absent"
+            )  # It answers: it is not gone.
+            row = ["witness" if node_id in witnesses else f"[red]{state}[/]", vote, "", "", ""]
         grid.add_row(escape(node_id), *row)
     return grid
 

@@ -53,6 +53,12 @@ def test_members_witnesses_and_who_is_absent_are_told_apart() -> None:
     assert "on_silent_peer keep-active" in text
 
 
+def test_a_node_that_answers_and_is_in_no_view_is_not_called_absent() -> None:
+    text = shown(CLUSTER | {"members": [], "serving": False})
+    assert row(text, "a")[:3] == ["a", "no", "view"]
+    assert row(text, "b")[:2] == ["b", "absent"]
+
+
 def test_alarms_stand_right_behind_the_state() -> None:
     alarms = [["split-brain", "both sides wrote [3 updates]"], ["bare"], "text"]
     lines = shown(CLUSTER | {"alarms": alarms}).splitlines()
