@@ -1,13 +1,19 @@
 """Tracking: who asks what came behind an update is told all of it, in order, wherever it asks (ADR 15)."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, nodes, three_nodes
 
-from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
-from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE, SA_TIME_END
+from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK, TRY_AGAIN
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_READ,
+    SA_CKPT_CHECKPOINT_WRITE,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_TIME_END,
+)
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
@@ -539,3 +545,38 @@ def test_the_changes_have_the_numbers_of_the_protocol() -> None:
     numbers = (Change.CREATED, Change.WRITTEN, Change.OVERWRITTEN, Change.DELETED, Change.EXPIRED)
     assert numbers == (CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED)
     assert SA_CKPT_CHECKPOINT_READ == 1
+
+
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 TRACKs of one client were all looked at with each heartbeat, until the node missed its own."""
+    for module in ("tracking", "requests"):
+        monkeypatch.setattr(f"ckptd.core.{module}.TRACKS_MAX", 20)
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    cluster.run(50)
+    assert cluster.active() == "a"
+    tracker = cluster.client(at).open_existing()
+    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(30)]
+    cluster.run(50)
+    assert [call.code for call in calls] == [None] * 20 + [TRY_AGAIN] * 10
+    table.write(b"k", b"v")
+    cluster.run(50)
+    assert [call.code for call in calls[:20]] == [OK] * 20
+    cluster.check()
+
+
+def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckptd.core.tracking.ANSWERED_AT_ONCE", 5)
+    cluster = nodes("a")
+    tracker = cluster.client("a").open()
+    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(30)]
+    cluster.run(TRACK_WAIT_NS / 1_000_000 - 1)
+    told = [0]
+    while told[-1] < 30:
+        cluster.run(1)
+        told.append(sum(bool(call.answers) for call in calls))
+    assert max(later - earlier for earlier, later in pairwise(told)) == 5
+    cluster.check()

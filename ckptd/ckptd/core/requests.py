@@ -34,7 +34,7 @@ from ckptd.core.replicas import Replicas
 from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Phase
-from ckptd.core.tracking import Tracks
+from ckptd.core.tracking import TOO_MANY, TRACKS_MAX, Tracks
 from ckptd.core.turns import Turns
 from ckptd.core.view import View
 from ckptd.core.withdrawals import Withdrawals
@@ -293,6 +293,9 @@ class Requests:
         copy that was kept here was done, behind its refusal, when this node became active (seed 23895).
         """
         if type(request.origin) is str or not self._has_room(request):
+            return
+        if request.kind == Kind.TRACK and len(self.forwarded) >= TRACKS_MAX:
+            self.answer(request, answer_error(codes.TRY_AGAIN, TOO_MANY))
             return
         request.to = node_id
         self.forwarded[request.session, request.number] = request

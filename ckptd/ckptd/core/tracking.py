@@ -26,11 +26,20 @@ from ckptd.core.work import KIB_SHIFT, ROW_WORK
 TRACK_WAIT_NS: Final = 10 * SECOND_NS
 """A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
 
+TRACKS_MAX: Final = 16_384
+"""TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN. They wait for
+long, so all of them are looked at again and again: 100,000 kept a node from its heartbeats."""
+
+ANSWERED_AT_ONCE: Final = 512
+"""TRACKs that are answered in one event because their time is over; the rest with the next heartbeat."""
+
 ROWS_MAX: Final = 1_000
 """Changes in one answer, but that an update is never split. The client asks again for the rest."""
 
 EXACT_ROWS_MAX: Final = 128
 """So many are told one by one. Of more, only what became of each section in the end."""
+
+TOO_MANY: Final = "too many trackers wait at this node"
 
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
@@ -73,8 +82,8 @@ class Tracks:
 
     def wait(self, request: Request) -> None:
         """Keep a request until something happens to its checkpoint."""
-        if self.count >= self.context.settings.requests_waiting_max:
-            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
+        if self.count >= TRACKS_MAX:
+            self.answer(request, answer_error(codes.TRY_AGAIN, TOO_MANY))
             return
         waiting = self.waiting.setdefault(request.creation_id, {})
         place = request.session, request.number
@@ -106,10 +115,12 @@ class Tracks:
         if self.context.now_ns < self.due_ns:
             return
         over_ns = self.context.now_ns - TRACK_WAIT_NS
+        room = ANSWERED_AT_ONCE
         self.due_ns = NEVER_NS
         for creation_id, waiting in list(self.waiting.items()):
             for place, request in list(waiting.items()):
-                if request.since_ns <= over_ns:
+                if request.since_ns <= over_ns and room:
+                    room -= 1
                     del waiting[place]
                     self.count -= 1
                     after, tenure = parse_track(request.body)
