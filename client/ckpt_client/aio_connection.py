@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from ckpt_client import calls
+from ckpt_client import calls, goodbyes
 from ckpt_client.address import Address
 from ckpt_client.aio_links import MovingConnection, PresentLink, SecondLink
 from ckpt_client.aio_transports import open_transport
@@ -152,11 +152,7 @@ class AsyncConnection(MovingConnection):
         return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
 
     async def unlink(self, name: calls.Key, timeout: float | None = None) -> None:
-        """Free a checkpoint's name, whichever checkpoint has it now; the data goes with the last table that
-        has it open.
-
-        Raises: SaAisError.
-        """
+        """Free a checkpoint's name, whichever checkpoint has it now. Raises: SaAisError."""
         await self.call(Kind.UNLINK, 0, calls.unlink_body(name), self._timeout_ns(timeout))
 
     async def status(self, handle: int, timeout: float | None = None) -> calls.Status:
@@ -393,11 +389,16 @@ class AsyncConnection(MovingConnection):
             # Of a loop that was left nothing can be touched: its selector may be gone, or another thread's.
             self._users = 0
             return
+        address = self._session.address
+        if not goodbyes.is_worth_waiting(address, _monotonic_ns()):
+            self.leave()
         try:
             if self._users and self._session.state is State.ATTACHED:
                 await self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
-        except SaAisError:
-            pass  # The session's grace time ends what the service did not hear of.
+        except SaAisError as error:
+            # The session's grace time ends what the service did not hear of.
+            if error.code == codes.TIMEOUT:
+                goodbyes.note_unanswered(address, _monotonic_ns())
         except BaseException:
             self.leave()
             raise

@@ -17,8 +17,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ckpt_client import calls
-from ckpt_client.address import Address, choose_addresses, choose_key, is_given
+from ckpt_client import calls, goodbyes
+from ckpt_client.address import choose_addresses, choose_key, is_given
 from ckpt_client.attachment import State
 from ckpt_client.call import Call
 from ckpt_client.connecting import LARGE_BYTES, connect_socket, failure_of, untaken_bytes
@@ -37,9 +37,6 @@ from ckpt_protocol.messages import Kind
 
 DETACH_NS: Final = SILENT_NS
 """How long `close` waits for the service to hear of it; otherwise the session's grace time does the rest."""
-
-NO_WAIT_NS: Final = 5 * SILENT_NS
-"""After a node did not answer a goodbye, others that it gets within this time are not waited for."""
 
 LEAVE_S: Final = 0.2
 """How long a program that ends waits for calls that its threads still make, before it says goodbye."""
@@ -431,14 +428,14 @@ class Connection(ServiceCalls):
         try:
             if not self._session.attached:
                 return
-            if _monotonic_ns() - _silent_ns.get(address, -NO_WAIT_NS) < NO_WAIT_NS:
-                self.leave()
-            else:
+            if goodbyes.is_worth_waiting(address, _monotonic_ns()):
                 self.call(Kind.DETACH, 0, calls.EMPTY_BODY, DETACH_NS)
+            else:
+                self.leave()
         except SaAisError as error:
             # The session's grace time ends what the service did not hear of.
             if error.code == codes.TIMEOUT:
-                _silent_ns[address] = _monotonic_ns()
+                goodbyes.note_unanswered(address, _monotonic_ns())
         finally:
             self._closed = True  # What another thread still waits for ends with it.
             with self._lock:
@@ -478,8 +475,6 @@ class Connection(ServiceCalls):
 
 
 _connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
-_silent_ns: dict[Address, int] = {}
-"""When a goodbye to the node at an address was not answered."""
 
 
 def _start_afresh() -> None:

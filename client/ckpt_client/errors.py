@@ -82,8 +82,12 @@ def __getattr__(name: str) -> type[SaAisError]:
 
 
 def error_of(code: int, text: str = "", index: int = -1) -> SaAisError:
-    """The error of a code, as an instance of its own class."""
-    return ERROR_CLASSES.get(code, SaAisError)(code, text, index)
+    """The error of a code, as an instance of its own class; LIBRARY for a code that is not known."""
+    if code in ERROR_CLASSES:
+        return ERROR_CLASSES[code](code, text, index)
+    return ERROR_CLASSES[codes.LIBRARY](
+        codes.LIBRARY, f"the daemon answered with code {code} ({text})", index
+    )
 
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, unpack_flat
-from ckpt_protocol.codes import OK, SaAisErrorT
+from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
 from ckpt_protocol.creation import fault_of
 from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
@@ -24,7 +24,6 @@ from ckpt_protocol.limits import (
 from ckpt_protocol.messages import Kind, answer_ok
 
 _OK_BODY: Final = answer_ok()
-_CODE_MAX: Final = int(max(SaAisErrorT))
 
 
 def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
@@ -37,7 +36,7 @@ def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
     fields = unpack_flat(body)
     if fields is None or len(fields) != 2 or type(fields[0]) is not int or fields[0] != OK:
         fields = bounded_array(body, BOUNDS[Kind.ANSWER], 1)
-    code = whole(fields[0], "an answer's code", _CODE_MAX, OK)
+    code = whole(fields[0], "an answer's code", 2**31, OK)
     if code == OK:
         return code, fields[1] if len(fields) > 1 else None, -1, ""
     index = fields[1] if len(fields) > 1 and type(fields[1]) is int else -1

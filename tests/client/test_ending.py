@@ -13,7 +13,8 @@ from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.test_blocking import ALL
 
-from ckpt_client import AsyncTable, CheckpointError, Table
+from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
+from ckpt_client.saf import SA_CKPT_CHECKPOINT_READ, CheckpointService
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_ok
@@ -67,6 +68,22 @@ def test_tables_that_are_closed_one_after_the_other_wait_for_a_silent_node_once(
     for table in tables:
         table.close()
     assert time.monotonic() - begun_s < 5.0
+
+
+def test_services_that_are_finalized_one_after_the_other_wait_for_a_silent_node_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start()
+    monkeypatch.setenv("CKPTD_ADDRESS", node.url)
+    services = [CheckpointService.initialize() for _ in range(5)]
+    for number, each in enumerate(services):
+        with pytest.raises(SaAisError):
+            each.checkpoint_open(f"x{number}", SA_CKPT_CHECKPOINT_READ)
+    node.misbehave = silent
+    begun_s = time.monotonic()
+    for each in services:
+        each.finalize()
+    assert time.monotonic() - begun_s < 3.0
 
 
 def test_an_open_that_fails_is_not_late_by_its_goodbye(start: Start) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ckpt_client import errors
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError, error_of
+from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT
 
 
@@ -22,12 +23,6 @@ def test_every_code_has_a_class_of_its_name(code: SaAisErrorT) -> None:
     assert str(error) == f"{code.name}: why"
 
 
-def test_an_unknown_code_is_still_an_error() -> None:
-    error = error_of(999)
-    assert type(error) is SaAisError
-    assert (error[0], str(error)) == (999, "UNKNOWN_ERROR_CODE")
-
-
 def test_a_missing_class_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         errors.SaAisErrNothing  # noqa: B018
@@ -39,7 +34,7 @@ def test_a_checkpoint_error_speaks_python_2() -> None:
     assert (error.text, error.reasonStr, error.index) == ("cannot read", "cannot read", 0)
     assert str(error) == "cannot read: Return code 'SA_AIS_ERR_NOT_EXIST' "
     assert isinstance(error, Error) and not isinstance(error, SystemError)
-    assert str(CheckpointError(error_of(999))) == ": Return code 'UNKNOWN_ERROR_CODE' "
+    assert str(CheckpointError(SaAisError(999))) == ": Return code 'UNKNOWN_ERROR_CODE' "
 
 
 def test_a_missing_key_reads_like_a_checkpoint_error() -> None:
@@ -68,3 +63,10 @@ def test_errors_travel_between_processes(error: Exception) -> None:
         assert type(other) is type(error)
         assert str(other) == str(error)
         assert other.args[0] == error.args[0] or other.args[0].args == error.args[0].args
+
+
+def test_a_code_that_is_not_known_is_one_of_the_library() -> None:
+    """It was an error without a code of the SA Forum's."""
+    error = error_of(999, "of a later version", 3)
+    assert (error.code, error.index) == (codes.LIBRARY, 3)
+    assert "999" in error.text and "of a later version" in error.text
