@@ -5,6 +5,7 @@ import pytest
 from ckptd.runtime import lanes as lanes_module
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.lanes import (
+    HEARTBEATS_PER_S,
     SENDER_WAITING_MAX,
     SOURCE_PER_S,
     SOURCES_MAX,
@@ -51,7 +52,7 @@ def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: La
     put(lanes, b"p")
     put(lanes, b"c")
     for number in range(WAITING_MAX[Lane.HEARTBEAT] + 3):
-        put(lanes, b"h%d" % number, port=number)
+        put(lanes, b"h%d" % number, host=f"10.0.0.{number % 9}", port=number)
     waiting = everything(lanes)
     assert len(waiting) == WAITING_MAX[Lane.HEARTBEAT] + 2
     assert {b"p", b"c", b"h3"} <= set(waiting)
@@ -99,3 +100,20 @@ def test_the_end_comes_behind_all_that_waits(lanes: Lanes) -> None:
     lanes.put((None, None))
     put(lanes, b"s")
     assert everything(lanes) == [b"s", None]
+
+
+def test_heartbeats_of_strangers_are_let_in_at_a_bounded_rate_and_those_of_peers_all(
+    lanes: Lanes, now: list[int]
+) -> None:
+    """A flood of forged ones kept three nodes from all else: the view changed five times."""
+    came = 0
+    for number in range(2 * HEARTBEATS_PER_S):
+        put(lanes, b"h", host=f"10.0.0.{number % 200}", port=number)
+        put(lanes, b"p", port=number)
+        came += len(everything(lanes))
+    assert came == 3 * HEARTBEATS_PER_S
+    now[0] += 10**9 // 2
+    for _ in range(HEARTBEATS_PER_S):
+        put(lanes, b"h", host="10.0.1.1")
+        came += len(everything(lanes))
+    assert came == 3 * HEARTBEATS_PER_S + SOURCE_PER_S, "from one host"

@@ -19,7 +19,11 @@ STRANGERS_PER_S: Final = 2000
 Each costs about 50 us, and may be answered: a tenth of a core."""
 
 SOURCE_PER_S: Final = 200
-"""Of these, from one host: as many clients can greet at once."""
+"""Of either, from one host: as many clients can greet at once, and a daemon sends 40 heartbeats a second."""
+
+HEARTBEATS_PER_S: Final = 2600
+"""Heartbeats per second from addresses that are no peer's. `NODES_MAX` nodes with another address than their
+configured one send 2,560; a flood of forged ones took a node's whole time."""
 
 SOURCES_MAX: Final = 1024
 """Hosts whose rates are remembered; then all begin anew."""
@@ -73,8 +77,8 @@ class Lanes:
         self._senders: tuple[dict[SocketAddress, int], ...] = tuple({} for _ in Lane)
         self._ends: list[Any] = []
         self._next = Lane.CLIENT
-        self._rate = Rate(STRANGERS_PER_S)
-        self._rates: dict[str, Rate] = {}
+        self._rate = {Lane.STRANGER: Rate(STRANGERS_PER_S), Lane.HEARTBEAT: Rate(HEARTBEATS_PER_S)}
+        self._rates: dict[Lane, dict[str, Rate]] = {Lane.STRANGER: {}, Lane.HEARTBEAT: {}}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting)) + len(self._ends)
@@ -86,7 +90,7 @@ class Lanes:
             self._ends.append(item)
             return
         lane = self.lane(datagram, address)
-        if lane == Lane.STRANGER and not self._lets_in(address[0]):
+        if lane in self._rate and not self._lets_in(lane, address[0]):
             self._counts.strangers_dropped += 1
             return
         senders = self._senders[lane]
@@ -118,10 +122,11 @@ class Lanes:
             del senders[address]
         return item
 
-    def _lets_in(self, host: str) -> bool:
-        rate = self._rates.get(host)
+    def _lets_in(self, lane: Lane, host: str) -> bool:
+        rates = self._rates[lane]
+        rate = rates.get(host)
         if rate is None:
-            if len(self._rates) >= SOURCES_MAX:
-                self._rates.clear()
-            rate = self._rates[host] = Rate(SOURCE_PER_S)
-        return rate.allows() and self._rate.allows()
+            if len(rates) >= SOURCES_MAX:
+                rates.clear()
+            rate = rates[host] = Rate(SOURCE_PER_S)
+        return rate.allows() and self._rate[lane].allows()
