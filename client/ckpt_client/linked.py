@@ -29,8 +29,9 @@ from ckpt_protocol.framing import (
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, answer_ok
 
-# TRACK waits for a change. What closes something is to be done also when its caller waits no more.
-_NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH))
+# TRACK waits for a change. What closes something is to be done also when its caller waits no more. A
+# SYNCHRONIZE whose time is over is TIMEOUT (SAF 3.7.4): what it waits for goes on.
+_NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE))
 
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
