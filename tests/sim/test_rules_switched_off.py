@@ -1,12 +1,19 @@
 """A checker that never fires is no checker: rules of the core, switched off, are found by the ordinary seeds.
 
-Here are some that show soon; `make sweep-mutants` hunts for all of them.
+Here are some that show soon; `make sweep-mutants` hunts for all of them. Some rules matter too rarely for a
+hunt: a scenario of the core shows each of those.
 """
 
-import pytest
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+from tests.core import test_carrying, test_lifetimes
+
+from ckptd.core import joining, replicas
 from ckptd.core.log import UpdateLog
-from ckptd.sim.mutants import MUTANTS, switched_off
+from ckptd.core.upkeep import Upkeep
+from ckptd.sim.mutants import MUTANTS, Patch, switched_off
 from ckptd.sim.sweep import Asked, hunt, sweep_seed
 
 SEEDS = 60
@@ -39,3 +46,49 @@ def test_a_mutant_can_be_made_and_unmade(name: str) -> None:
     assert one.rule != "the simulator failed", one.text
     with switched_off(""):
         assert all(vars(UpdateLog)[attribute] is value for attribute, value in before.items())
+
+
+def answers_do_not_travel(patch: Patch) -> None:
+    """Off: the memory of answers travels with every join."""
+    original = joining.take_chunk
+
+    def take_chunk(replica: Any, chunk: Any, source: str) -> None:
+        original(replica, chunk, source)
+        replica.log.answers = {}
+
+    patch(replicas, "take_chunk", take_chunk)
+
+
+def orphans_live_on(patch: Patch) -> None:
+    """Off: the sessions of a node that left end after their grace."""
+    original = Upkeep.on_installed
+
+    def on_installed(upkeep: Any, view: Any) -> None:
+        original(upkeep, view)
+        upkeep.orphans_ns.clear()
+
+    patch(Upkeep, "on_installed", on_installed)
+
+
+@pytest.mark.parametrize(
+    ("switch_off", "scenario"),
+    [
+        (
+            answers_do_not_travel,
+            test_carrying.test_answers_that_come_while_the_join_goes_on_are_kept_and_trimmed,
+        ),
+        (orphans_live_on, test_lifetimes.test_a_session_of_a_dead_node_has_its_grace_too),
+    ],
+)
+def test_a_rule_that_no_hunt_shows_is_shown_by_a_scenario(
+    switch_off: Callable[[Patch], None], scenario: Callable[[], None]
+) -> None:
+    """The scenario passes with every rule, as a test of its own, and not without this one."""
+    patch = Patch()
+    switch_off(patch)
+    try:
+        with pytest.raises((AssertionError, KeyError)):
+            scenario()
+    finally:
+        patch.take_back()
+    scenario()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ckpt_protocol.messages import Op
-from ckptd.core import joining, replicas, tracking
+from ckptd.core import tracking
 from ckptd.core.active import ActiveReplica
 from ckptd.core.directory import Directory
 from ckptd.core.joining import JoinSource
@@ -244,12 +244,6 @@ def _(patch: Patch) -> None:
     patch(JoinSource, "on_commit", on_commit)
 
 
-@mutant("answers do not travel", "the memory of answers travels with every join")
-def _(patch: Patch) -> None:
-    original = joining.take_chunk
-
-    def take_chunk(replica: Any, frame: Any, source: str) -> None:
-        original(replica, frame, source)
-        replica.log.answers = {}
-
-    patch(replicas, "take_chunk", take_chunk)
+# Not here: "the memory of answers travels with every join". To show it, an answer has to stay away from its
+# client for as long as a replica joins by chunks and takes over: 160 seeds had none such, 100 of them in a
+# shape that presses on it. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).

@@ -129,18 +129,25 @@ def sync_take_overs(options: "Options", random: Random) -> "Options":
 
 
 def async_take_overs(options: "Options", random: Random) -> "Options":
-    """Take-overs of asynchronous checkpoints, which lose their tails, beside standbys that track."""
+    """Asynchronous checkpoints lose their tails beside standbys that track, shortly before all work ends.
+
+    What a standby read of a lost tail is in its copy until somebody writes that section again.
+    """
     return replace(
         take_overs(options, random),
         nodes=3,
         arbiter="",
         witnesses=0,
         clients=4,
-        checkpoints=2,
+        checkpoints=4,
         kinds="async",
         tracking=True,
+        chaos_ns=500 * MILLISECOND_NS,
+        fault_every_ns=80 * MILLISECOND_NS,
+        fault_weights={"lag-then-crash": 10, "crash-process": 1},
         think_ns=MILLISECOND_NS,
-        emphasis=random.choice(("read", "put")),
+        pipeline=1,
+        emphasis="put",
     )
 
 
@@ -235,6 +242,128 @@ def joins_and_retries(options: "Options", random: Random) -> "Options":
     )
 
 
+def only_copies(options: "Options", random: Random) -> "Options":
+    """The only node that holds a checkpoint loses power, while clients close and open what there is."""
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=4,
+        kinds="all",
+        replicas=1,
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=400 * MILLISECOND_NS,
+        fault_weights={"crash-host": 4, "pause": 1},
+        faults_overlap=False,
+        restart_max_ns=-1,
+        think_ns=2 * MILLISECOND_NS,
+        pipeline=1,
+        patience_ns=150 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+        session_grace_ns=10 * SECOND_NS,
+        hold_ns=100 * MILLISECOND_NS,
+        emphasis="close",
+    )
+
+
+def closed_over_restarts(options: "Options", random: Random) -> "Options":
+    """Every node is restarted now and then, so that one that was sent the directory coordinates.
+
+    The clients are few and close much: there are checkpoints that nobody has open.
+    """
+    return replace(
+        options,
+        nodes=random.choice((2, 3)),
+        arbiter="",
+        on_silent_peer="keep-active",
+        witnesses=0,
+        clients=2,
+        checkpoints=6,
+        kinds="all",
+        chaos_ns=4 * SECOND_NS,
+        fault_every_ns=250 * MILLISECOND_NS,
+        fault_weights={"crash-process": 4, "leave": 1},
+        faults_overlap=False,
+        restart_max_ns=50 * MILLISECOND_NS,
+        datagram_loss=0.0,
+        think_ns=5 * MILLISECOND_NS,
+        pipeline=1,
+        patience_ns=150 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+        session_grace_ns=10 * SECOND_NS,
+        emphasis="close",
+    )
+
+
+def last_answers(options: "Options", random: Random) -> "Options":
+    """A coordinator answers an OPEN, a CLOSE or an UNLINK and dies before others hear that it is done."""
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=4,
+        checkpoints=4,
+        kinds="all",
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=150 * MILLISECOND_NS,
+        fault_weights={"crash-on-answer": 10, "slow-link": 3, "slow-node": 1},
+        faults_overlap=True,
+        restart_max_ns=100 * MILLISECOND_NS,
+        delay_min_ns=50 * MICROSECOND_NS,
+        delay_max_ns=MILLISECOND_NS,
+        datagram_loss=0.0,
+        think_ns=2 * MILLISECOND_NS,
+        pipeline=1,
+        patience_ns=150 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+        session_grace_ns=10 * SECOND_NS,
+        emphasis=random.choice(("close", "unlink")),
+    )
+
+
+def calls_run_out(options: "Options", random: Random) -> "Options":
+    """Calls whose time ends while nobody can tell whether they are done: their answers stand still."""
+    return replace(
+        options,
+        nodes=5,
+        arbiter="",
+        witnesses=0,
+        clients=5,
+        checkpoints=2,
+        kinds="sync",
+        replicas=2,
+        chaos_ns=3 * SECOND_NS,
+        fault_every_ns=250 * MILLISECOND_NS,
+        fault_weights={"stuck-link": 5, "crash-process": 3, "isolate": 2},
+        faults_overlap=True,
+        restart_max_ns=600 * MILLISECOND_NS,
+        datagram_loss=0.0,
+        think_ns=5 * MILLISECOND_NS,
+        pipeline=1,
+        call_ns=500 * MILLISECOND_NS,
+        patience_ns=400 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=100 * MILLISECOND_NS,
+        hold_ns=SECOND_NS,
+        emphasis=random.choice(("read", "put", "unlink")),
+    )
+
+
+def impostors(options: "Options", random: Random) -> "Options":
+    """As drawn, with a stranger that forges heartbeats, and second daemons under a node's id."""
+    return replace(options, impostors=True)
+
+
 SHAPES: Final[dict[str, Shape]] = {
     "torn batches": torn_batches,
     "joins beside pending": joins_beside_pending,
@@ -245,8 +374,13 @@ SHAPES: Final[dict[str, Shape]] = {
     "sync splits": sync_splits,
     "forgetful voters": forgetful_voters,
     "joins and retries": joins_and_retries,
+    "only copies": only_copies,
+    "closed over restarts": closed_over_restarts,
+    "last answers": last_answers,
+    "calls run out": calls_run_out,
+    "impostors": impostors,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special ones, and every ordinary profile."""
 
-SPECIAL: Final = tuple(name for name in SHAPES if name not in PROFILES)
+SPECIAL: Final = tuple(name for name in SHAPES if name not in PROFILES and name != "impostors")
