@@ -50,7 +50,7 @@ def _(patch: Patch) -> None:
     "no later start is told",
     "a start below one that is known begins again above it",
     "impostors",
-    first=83_100_005,
+    first=83_100_071,
 )
 def _(patch: Patch) -> None:
     def outranked(starts: Any, node_id: str, incarnation: int) -> None:
