@@ -6,33 +6,30 @@ import pytest
 from tests.sim.scenario import three_nodes
 
 from ckptd.core.settings import SECOND_NS
-from ckptd.sim.mutants import switched_off
+from ckptd.sim.mutants import MUTANTS
 from ckptd.sim.options import Options, draw_options
 from ckptd.sim.simulation import simulate
+from ckptd.sim.sweep import hunt
 
 FORGED_SEED = 83000000
-LOST_SEED = 83100071
-"""Here a node's clock is ahead, and then its disk is lost."""
-
-
-def options(seed: int) -> Options:
-    return replace(draw_options(seed), impostors=True)
-
-
-@pytest.mark.parametrize("seed", [FORGED_SEED, LOST_SEED])
-def test_impostors_break_nothing(seed: int) -> None:
-    verdict = simulate(options(seed))
-    assert verdict.good, verdict.text
+HUNTED = 20
+"""Seeds within which a rule that is switched off is found, in the shape that presses on it."""
 
 
 @pytest.mark.parametrize(
-    ("rule", "seed"),
-    [("heartbeats make starts known", FORGED_SEED), ("no later start is told", LOST_SEED)],
+    "options",
+    [replace(draw_options(FORGED_SEED), impostors=True), draw_options(1, shape="impostors")],
+    ids=["as drawn", "disks lost"],
 )
-def test_a_rule_against_them_that_is_switched_off_is_found(rule: str, seed: int) -> None:
-    with switched_off(rule):
-        verdict = simulate(options(seed))
-    assert not verdict.good
+def test_impostors_break_nothing(options: Options) -> None:
+    verdict = simulate(options)
+    assert verdict.good, verdict.text
+
+
+@pytest.mark.parametrize("rule", ["heartbeats make starts known", "no later start is told"])
+def test_a_rule_against_them_that_is_switched_off_is_found(rule: str) -> None:
+    assert MUTANTS[rule].shape == "impostors"
+    assert hunt(rule, 1, HUNTED, jobs=1).found is not None
 
 
 def test_a_cluster_at_rest_changes_no_view_because_of_impostors() -> None:

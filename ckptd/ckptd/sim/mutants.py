@@ -30,19 +30,12 @@ class Patch:
 
 @dataclass(slots=True, frozen=True)
 class Mutant:
-    """One rule that can be switched off, and where the hunt for it begins.
-
-    `rule` is what it switches off. `shape` is the one of `shapes.SHAPES` that its seeds have, "" for none.
-    `first` is the seed that its hunt begins at; 0: the one that the whole hunt begins at. A mutant has one
-    where the rule matters too rarely: it is a seed that is known to show the rule, so that the hunt shows
-    that the simulator finds it, and how. It does not show how soon the ordinary sweep would.
-    """
+    """`rule` is what it switches off; `shape` the one of `shapes.SHAPES` that its seeds have, "" for none."""
 
     name: str
     rule: str
     switch_off: Callable[[Patch], None]
     shape: str
-    first: int
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -50,13 +43,13 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 def mutant(
-    name: str, rule: str, shape: str = "", first: int = 0
+    name: str, rule: str, shape: str = ""
 ) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Put a mutant into the table."""
 
     def add(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
         assert name not in MUTANTS, name
-        MUTANTS[name] = Mutant(name, rule, switch_off, shape, first)
+        MUTANTS[name] = Mutant(name, rule, switch_off, shape)
         return switch_off
 
     return add

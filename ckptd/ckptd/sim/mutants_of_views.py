@@ -31,7 +31,6 @@ from ckptd.sim.mutants import Patch, mutant
     "heartbeats make starts known",
     "a start is known once it answered at its node's address",
     "impostors",
-    first=83_000_000,
 )
 def _(patch: Patch) -> None:
     original = Heartbeats.receive
@@ -50,7 +49,6 @@ def _(patch: Patch) -> None:
     "no later start is told",
     "a start below one that is known begins again above it",
     "impostors",
-    first=83_100_071,
 )
 def _(patch: Patch) -> None:
     def outranked(starts: Any, node_id: str, incarnation: int) -> None:

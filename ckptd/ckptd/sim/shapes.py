@@ -360,8 +360,26 @@ def calls_run_out(options: "Options", random: Random) -> "Options":
 
 
 def impostors(options: "Options", random: Random) -> "Options":
-    """As drawn, with a stranger that forges heartbeats, and second daemons under a node's id."""
-    return replace(options, impostors=True)
+    """A stranger forges heartbeats, and nodes lose their disks, some after a start whose clock was ahead."""
+    return replace(
+        options,
+        nodes=3,
+        arbiter="",
+        witnesses=0,
+        clients=2,
+        checkpoints=2,
+        impostors=True,
+        chaos_ns=4 * SECOND_NS,
+        fault_every_ns=250 * MILLISECOND_NS,
+        fault_weights={"disk-lost": 4, "crash-process": 1},
+        faults_overlap=False,
+        restart_max_ns=50 * MILLISECOND_NS,
+        datagram_loss=0.0,
+        think_ns=10 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+    )
 
 
 SHAPES: Final[dict[str, Shape]] = {

@@ -161,10 +161,10 @@ class Hunted:
 def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
     """Sweep with one rule switched off, up to the first seed that fails, and does not with the rule.
 
-    The seeds have the mutant's shape, if it has one, and begin at its own first seed, if it has one.
+    The seeds have the mutant's shape, if it has one.
     """
     began_s = monotonic()
-    shape, first = MUTANTS[name].shape, MUTANTS[name].first or first
+    shape = MUTANTS[name].shape
     outcomes = sweep(first, seeds, jobs, mutant=name, shape=shape)
     try:
         shown = (one for one in outcomes if one.rule and not sweep_seed(Asked(one.seed, shape=shape)).rule)
