@@ -57,7 +57,9 @@ def _(patch: Patch) -> None:
     patch(Starts, "outranked", outranked)
 
 
-@mutant("stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh")
+@mutant(
+    "stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh", "gone on alone"
+)
 def _(patch: Patch) -> None:
     def note_freshness(heartbeats: Any, peer: Any) -> None:
         peer.fresh = (peer.incarnation, heartbeats.context.epoch)
@@ -65,7 +67,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "_note_freshness", note_freshness)
 
 
-@mutant("old stays count", "R2: a replica counts only with data of its node's join epoch")
+@mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
 def _(patch: Patch) -> None:
     original = Directory.install
 
@@ -75,7 +77,9 @@ def _(patch: Patch) -> None:
     patch(Directory, "install", install)
 
 
-@mutant("told before on disk", "R3: what a node promises, or serves in, is on disk before it is told")
+@mutant(
+    "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
+)
 def _(patch: Patch) -> None:
     def save(disk: Any, then: Any = None) -> None:
         disk._write()
@@ -85,12 +89,12 @@ def _(patch: Patch) -> None:
     patch(Disk, "save", save)
 
 
-@mutant("votes forgotten", "R3: what a node promised and accepted is on disk")
+@mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
 def _(patch: Patch) -> None:
     patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
 
 
-@mutant("installed epoch forgotten", "R3: the epoch that a node serves in is on its disk")
+@mutant("installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone")
 def _(patch: Patch) -> None:
     patch(Record, "pack", _packed_without(installed=0))
 

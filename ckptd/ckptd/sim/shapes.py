@@ -359,6 +359,29 @@ def calls_run_out(options: "Options", random: Random) -> "Options":
     )
 
 
+def gone_on_alone(options: "Options", random: Random) -> "Options":
+    """Some go on without a node that is cut off, and die as soon as it hears them again."""
+    return replace(
+        options,
+        nodes=random.choice((2, 3)),
+        arbiter=random.choice(("", "etcd")),
+        on_silent_peer="keep-active",
+        witnesses=0,
+        clients=3,
+        checkpoints=2,
+        chaos_ns=4 * SECOND_NS,
+        fault_every_ns=300 * MILLISECOND_NS,
+        fault_weights={"cut-then-crash": 4, "crash-the-others": 4, "register-cut": 1},
+        faults_overlap=False,
+        restart_max_ns=random.choice((5, 50)) * MILLISECOND_NS,
+        datagram_loss=0.0,
+        think_ns=10 * MILLISECOND_NS,
+        lease_ns=200 * MILLISECOND_NS,
+        grace_ns=266 * MILLISECOND_NS,
+        replica_timeout_ns=200 * MILLISECOND_NS,
+    )
+
+
 def impostors(options: "Options", random: Random) -> "Options":
     """A stranger forges heartbeats, and nodes lose their disks, some after a start whose clock was ahead."""
     return replace(
@@ -396,6 +419,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "closed over restarts": closed_over_restarts,
     "last answers": last_answers,
     "calls run out": calls_run_out,
+    "gone on alone": gone_on_alone,
     "impostors": impostors,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
