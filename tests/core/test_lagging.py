@@ -1,6 +1,8 @@
 """Async replicas that lag behind after a fail-over: caught up with, or rebuilt by their own word (rules 5.6)."""
 
-from tests.core.cluster import Cluster, nodes, two_nodes
+import pytest
+from tests.core.client import READ_WRITE
+from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.codes import NOT_EXIST
 from ckpt_protocol.constants import (
@@ -200,3 +202,19 @@ def test_a_join_that_was_overtaken_by_a_report_is_forgotten() -> None:
     cluster.check()
     assert cluster.contents("c") == cluster.contents("b")
     assert len(cluster.contents("c")) == 7 and cluster.contents("c")[b"late"] == b"2"
+
+
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_an_open_of_what_was_lost_on_the_way_is_refused(at: str) -> None:
+    """It was ordered while c, which held the only replica, was a member, and finished in the view without c."""
+    cluster = three_nodes(replicas=1)
+    cluster.client("c").open().write(b"k", b"v")
+    client = cluster.client(at)
+    cluster.run(60)
+    cluster.hold("c", "a")
+    call = client.begin(Kind.OPEN, 0, [b"x", READ_WRITE, None, False])
+    cluster.run(1)
+    cluster.kill("c")
+    cluster.until(lambda: call.answers)
+    assert call.code == NOT_EXIST
+    assert cluster.node(at).directory.find(b"x") is None
