@@ -48,9 +48,13 @@ class Certificates:
         self.client: Final = directory / "client.pem"
         self.keys: Final = {path: path.with_suffix(".key") for path in (self.ca, self.server, self.client)}
         new = ["req", "-newkey", "rsa:2048", "-nodes", "-batch"]
-        _openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test ca", *self._out(self.ca))
+        # With the extensions that Python 3.13 insists on.
+        usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+        _openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test ca", *usage, *self._out(self.ca))
         extensions = directory / "extensions"
-        extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+        extensions.write_text(
+            "subjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid,issuer\n"
+        )
         for path in (self.server, self.client):
             request = path.with_suffix(".csr")
             _openssl(*new, "-subj", f"/CN={path.stem}", "-keyout", str(self.keys[path]), "-out", str(request))
