@@ -407,7 +407,7 @@ def test_what_the_losing_side_had_for_itself_goes_to_quarantine_when_a_partition
 @pytest.mark.parametrize("flags", [kind | COLLOCATED for kind in KINDS])
 def test_a_collocated_replica_is_rebuilt_where_it_is_still_open_when_a_partition_heals(flags: int) -> None:
     """Replicas are on the nodes that have opened it, and kept until the checkpoint goes."""
-    scenario = two_nodes(flags)
+    scenario = two_nodes(flags, seed=1)  # Its first client is at a.
     scenario.attach_to(1, "b")
     scenario.open(1)
     assert scenario.replicas() == ["a", "b"]

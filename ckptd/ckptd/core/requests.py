@@ -454,7 +454,9 @@ class Requests:
         """
         code, payload, *_ = decode_answer(body)
         directory = self.order.directory
-        if code != codes.OK or payload[1] in directory.checkpoints or directory.may_come(payload[1]):
+        if code != codes.OK or type(payload) is not list:
+            return body
+        if payload[1] in directory.checkpoints or directory.may_come(payload[1]):
             return body
         text = "every replica of the checkpoint was lost while it was opened"
         return answer_error(codes.NOT_EXIST, text)
@@ -465,7 +467,7 @@ class Requests:
         if code != codes.OK:
             return False
         if request.kind == Kind.OPEN:
-            found = self.order.directory.checkpoints.get(payload[1])
+            found = self.order.directory.checkpoints.get(payload[1]) if type(payload) is list else None
             return found is not None and bool(found.holders) and not found.in_sync
         session = self.order.directory.sessions.get(request.session)
         handle = parse_of_handle(request.kind, request.body).handle
