@@ -527,3 +527,21 @@ def test_the_same_view_makes_the_same_of_the_same_directory() -> None:
     for directory in (ordered.directory, there):
         directory.install(view, ["b", "c"], 0)
     assert there.snapshot(0) == ordered.directory.snapshot(0)
+
+
+def test_a_loss_that_was_finished_on_the_way_to_a_view_is_known_until_no_copy_is_left() -> None:
+    """It was forgotten with the installation, and a copy of it went without quarantine (seed 204)."""
+    ordered = Ordered()
+    first, second, third = views({"a": 1, "b": 1}, {"b": 1}, {"b": 1, "c": 1})
+    ordered.directory.install(first, ["a", "b"], 1_000)
+    entry = ordered.create(replicas=("a",))
+    installed(ordered, second, "b")
+    assert entry.holders == {"a": 1}
+    ordered.do(Do.LOST, "a", 1)
+    assert list(ordered.directory.lost) == [entry.creation_id]
+    installed(ordered, third, "b")
+    assert list(ordered.directory.lost) == [entry.creation_id]
+    ordered.directory.forget_losses({entry.creation_id: None})
+    assert list(ordered.directory.lost) == [entry.creation_id]
+    ordered.directory.forget_losses({})
+    assert not ordered.directory.lost

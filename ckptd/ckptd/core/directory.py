@@ -5,6 +5,7 @@ view's installation by the same rule at every member. Retention and grace are ke
 the local time at which they began, and travel as what has passed of them.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -195,6 +196,14 @@ class Directory:
         self.lost[entry.creation_id] = None
         self._remove(entry.creation_id)
 
+    def forget_losses(self, held: Container[int]) -> None:
+        """Keep only losses of which this node still has a copy.
+
+        They are not forgotten when a view is installed: a loss that a coordinator finished on the way to a
+        view was, and the copy went without quarantine (seed 204).
+        """
+        self.lost = {creation_id: None for creation_id in self.lost if creation_id in held}
+
     def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
         if session_entry is None or entry is None:
@@ -278,7 +287,6 @@ class Directory:
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
         self.members = view.starts
-        self.lost.clear()
         for entry in list(self.checkpoints.values()):
             if not entry.holders:
                 self._keep_members(entry, view, base_epoch, stayed, served)

@@ -437,6 +437,7 @@ class Node:
         self.alarms.on_installed(self.order.directory)
         self.retired_ns = self.context.now_ns + RETIRED_NS
         self.order.directory.changed.clear()
+        self.order.directory.forget_losses(self._replicas.held)
         early, self.early = self.early, []
         for node_id, frame in early:
             if frame.b == view.epoch:
