@@ -162,7 +162,7 @@ def test_bugs_amid_all_other_faults_break_no_rule(raises_on: Any, place: str) ->
     assert struck or (raises_on, place) == (commit_raises_on, "backup")
 
 
-@pytest.mark.parametrize("seed", [900010, 900031])
+@pytest.mark.parametrize("seed", [900010])
 def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule(seed: int) -> None:
     with commit_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES["everywhere"]) as bug:
         verdict = simulate(draw_options(seed))
