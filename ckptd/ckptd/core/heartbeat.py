@@ -34,14 +34,6 @@ ASK_BACK_NS: Final = SECOND_NS
 A second daemon with the peer's node id sends 40 of them a second, a hostile sender as many as it likes.
 """
 
-HALF_OPEN_GRACES: Final = 2
-"""For so many graces the other end may say that it has no link to us.
-
-A link comes up at one end first, and the other end asks back before it takes it (ADR 17). One grace was less
-than that takes where a round trip is 80 ms: links were ended as soon as they were made, and no node was
-admitted (seed 102).
-"""
-
 ALONE_LEASE_NS: Final = NEVER_NS
 """A node alone in its view needs nobody's acknowledgement."""
 
@@ -328,7 +320,7 @@ class Heartbeats:
             peer.unlinked_ns = NEVER_NS
         elif peer.unlinked_ns == NEVER_NS:
             peer.unlinked_ns = context.now_ns
-        elif context.now_ns - peer.unlinked_ns >= HALF_OPEN_GRACES * context.settings.grace_ns:
+        elif context.now_ns - peer.unlinked_ns >= context.settings.grace_ns:
             peer.unlinked_ns = NEVER_NS
             return True
         return False
