@@ -16,9 +16,9 @@ from ckptd.sim.trace import Trace
 
 SEEDS = 300
 OPEN_FAULTS = {
-    102: "retention: a node is not admitted in time after two coordinators were lost, beside impostors",
+    102: "retention: where a round trip is 80 ms, links are ended as half open before both ends have them",
 }
-"""Seeds that break a rule and are not understood yet: each is to become a scenario, and to go from here.
+"""Seeds that break a rule and are not mended yet: each is to become a scenario, and to go from here.
 
 One that breaks none any more fails the test as well."""
 
