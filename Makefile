@@ -13,8 +13,10 @@ FIRST ?= 1
 MUTANT_SEEDS ?= 2000
 BENCH ?=
 MINUTES ?= 10
+# Most tests wait for daemons and timers: one process more than there are cores.
+TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help venv demo test test-slow test-pythons check conformance format bench bench-time-outs bench-kill bench-silence \
+.PHONY: help venv demo test test-slow test-pythons smoke check conformance format bench bench-time-outs bench-kill bench-silence \
 	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
@@ -22,6 +24,7 @@ help:
 	@echo 'make test                       the tests, but for those that take minutes'
 	@echo 'make test-slow                  those that take minutes: every node restarted at every delay, …'
 	@echo 'make test-pythons               protocol, core, client and runtime on every Python from 3.11 on that is here'
+	@echo 'make smoke                      builds what is installed, and uses it in clean environments, on every such Python'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
 	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
 	@echo 'make bench-time-outs            calls that nobody answers, against the time-outs that they were given'
@@ -54,13 +57,16 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m examples.demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 test-pythons:
 	.ci/test-pythons
+
+smoke:
+	.ci/smoke
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def main() -> None:
     arguments = parse()
     # SIGTERM ends the run as Ctrl-C does, so that no daemon is left.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     cores = choose_cores(max(1, arguments.cores))
     pin_to(os.getpid(), cores[0])
     gc.freeze()

@@ -15,8 +15,8 @@ from time import thread_time_ns
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table as Grid
 
+from bench.layout import Rows
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each case; the best is shown")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with TEXT in their title")
     arguments = parser.parse_args()
-    grid = Grid("worst legal messages", "goal", "longest event", "events", "all", "counted", "a unit")
+    rows = Rows(("", "goal ms", "longest event ms", "events", "all ms", "counted", "µs a unit"))
     for title, goal_ms, case in CASES:
         if arguments.only not in title:
             continue
@@ -280,17 +280,17 @@ def main() -> None:
                 best = core.times
         assert best is not None
         longest_ms, all_ms, work = max(best.ns) / 1e6, sum(best.ns) / 1e6, sum(best.work)
-        mark = "" if longest_ms <= goal_ms else " (missed)"
-        grid.add_row(
-            title,
-            f"{goal_ms:g} ms",
-            f"{longest_ms:.1f} ms{mark}",
+        rows.heading(title, "bold")
+        rows.row(
+            "" if longest_ms <= goal_ms else "missed",
+            f"{goal_ms:g}",
+            f"{longest_ms:.1f}",
             f"{len(best.ns):,}",
-            f"{all_ms:.1f} ms",
+            f"{all_ms:.1f}",
             f"{work:,}",
-            f"{1000 * all_ms / work:.2f} us" if work else "",
+            f"{1000 * all_ms / work:.2f}" if work else "",
         )
-    Console(highlight=False, width=110).print(grid)
+    rows.print(Console(highlight=False))
 
 
 if __name__ == "__main__":

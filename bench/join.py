@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console()
+    console = Console(soft_wrap=True)
     found: list[Join] = []
     with (
         LocalCluster(3, name="join") as cluster,

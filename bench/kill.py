@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table as Grid
 
+from bench.layout import Rows
 from bench.measure import percentile
 from bench.writer import KEYS, VALUE_BYTES, Writer, count_lost, goal
 from ckpt_client import Table
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console()
+    console = Console(soft_wrap=True)
     kills: list[Kill] = []
     with LocalCluster(arguments.nodes, name="kill") as cluster:
         for number in range(arguments.kills):
@@ -99,16 +99,16 @@ def main() -> None:
 
 def report(console: Console, kills: list[Kill]) -> None:
     """The figures, and the goals met or missed."""
-    grid = Grid("kills", "p50 ms", "p99 ms", "max ms", "acknowledged", "lost", "failed calls")
+    rows = Rows(("kills", "p50 ms", "p99 ms", "max ms", "acknowledged", "lost", "failed"))
     groups = {
         "all": kills,
-        "writer on the killed node": [kill for kill in kills if kill.attached_to_it],
+        "writer on it": [kill for kill in kills if kill.attached_to_it],
         "writer on another": [kill for kill in kills if not kill.attached_to_it],
     }
     for title, some in groups.items():
         if some:
-            grid.add_row(f"{title} ({len(some)})", *_figures(some))
-    console.print(grid)
+            rows.row(f"{title} ({len(some)})", *_figures(some))
+    rows.print(console)
     pauses, lost = [kill.pause_ms for kill in kills], sum(kill.lost for kill in kills)
     for percent, limit in ((50, GOAL_P50_MS), (99, GOAL_P99_MS)):
         found = percentile(pauses, percent)

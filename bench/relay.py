@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ckptd.testing import LocalCluster, free_port
+from ckptd.testing import HeldPort, LocalCluster
 
 PIECE_BYTES: Final = 65536
 START_SECONDS: Final = 10.0
@@ -93,7 +93,7 @@ class Relays:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relays", daemon=True)
         self._links: dict[str, set[asyncio.Task[None]]] = {}
-        self._ports = {node: free_port() for node in cluster.node_ids}
+        self._ports = {node: HeldPort() for node in cluster.node_ids}
         self.ways: dict[str, Way] = {}
 
     def __enter__(self) -> Self:
@@ -116,7 +116,7 @@ class Relays:
         """Where clients go, by one transport."""
         if scheme == "unix":
             return ",".join(f"unix://{self._path(node)}" for node in self._ports)
-        return ",".join(f"{scheme}://127.0.0.1:{port}" for port in self._ports.values())
+        return ",".join(f"{scheme}://127.0.0.1:{port.number}" for port in self._ports.values())
 
     def _path(self, node: str) -> Path:
         return self._cluster.directory / f"{node}.relay"
@@ -160,11 +160,11 @@ class Relays:
                 path = str(self._cluster.socket_path(node))
                 self._begin(node, reader, writer, asyncio.open_unix_connection(path))
 
-            await asyncio.start_server(by_tcp, "127.0.0.1", port)
+            await asyncio.start_server(by_tcp, "127.0.0.1", port.number)
             await asyncio.start_unix_server(by_unix, str(self._path(node)))
             await self._loop.create_datagram_endpoint(
                 lambda way=way, where=where: _Datagrams(way, where),  # type: ignore[misc]
-                local_addr=("127.0.0.1", port),
+                local_addr=("127.0.0.1", port.number),
             )
 
     def _begin(self, node: str, reader: Any, writer: Any, to_node: Any) -> None:

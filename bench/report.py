@@ -5,51 +5,59 @@ from dataclasses import asdict
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table as Grid
 
 from bench.cases import Case, Outcome
+from bench.layout import Rows
 from bench.measure import Figures, Ratios
 from bench.scale import RATIO_MAX, Growth, Holding
 from bench.time_outs import Kept
 
-PROCESSES: Final = ("client", "node", "replica 1", "replica 2")
+PROCESSES: Final = {"client": "client", "node": "node", "replica 1": "repl. 1", "replica 2": "repl. 2"}
+"""Each by the head of its column."""
 
 
 def _verdict(wanted: str, found: float, met: bool) -> str:
-    return f"[{'green' if met else 'red'}]{wanted}: {found:.2f}, {'met' if met else 'missed'}[/]"
+    return f"{wanted}: {found:.2f}, {'met' if met else 'missed'}"
 
 
-def _row(name: str, figures: Figures) -> list[str]:
-    spent = [f"{figures.cpu_us(p):.1f}" if p in figures.processes else "" for p in PROCESSES]
+def _style(met: bool) -> str:
+    return "green" if met else "red"
+
+
+def _cells(figures: Figures) -> list[str]:
     times = [f"{figures.percentile_us(p):.1f}" for p in (50, 99)]
-    return [name, *times, f"{figures.rate:,.0f}", *spent, f"{figures.cpu_us():.1f}"]
+    spent = [f"{figures.cpu_us(p):.1f}" if p in figures.processes else "" for p in PROCESSES]
+    return [*times, f"{figures.rate:,.0f}", *spent, f"{figures.cpu_us():.1f}"]
 
 
 def print_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Each case: the floor, ckptd, and their ratio."""
-    columns = ("case", "who", "p50 µs", "p99 µs", "ops/s", *(f"{p} µs" for p in PROCESSES), "CPU µs", "goal")
-    grid = Grid(*columns, title="Latency, rate, and CPU per operation of each process")
+    console.print("\nLatency, operations a second, and CPU µs an operation: of each process, of all")
+    rows = Rows(("", "p50 µs", "p99 µs", "ops/s", *PROCESSES.values(), "CPU µs"))
     for outcome in outcomes:
-        goals = outcome.case.goal.judge(outcome.floor, outcome.ckptd)
-        verdict = "\n".join(_verdict(*goal) for goal in goals)
+        rows.heading(outcome.case.title, "bold")
         ratios = Ratios.of(outcome.floor, outcome.ckptd)
-        grid.add_row(outcome.case.title, *_row("floor", outcome.floor))
-        grid.add_row("", *_row("ckptd", outcome.ckptd))
-        ratio = ["ratio", f"{ratios.p50:.2f}", "", f"{ratios.rate:.2f}", *("" for _ in PROCESSES)]
-        grid.add_row("", *ratio, f"{ratios.cpu:.2f}", verdict, end_section=True)
-    console.print(grid)
+        rows.row("floor", *_cells(outcome.floor))
+        rows.row("ckptd", *_cells(outcome.ckptd))
+        none = ("" for _ in PROCESSES)
+        rows.row("ratio", f"{ratios.p50:.2f}", "", f"{ratios.rate:.2f}", *none, f"{ratios.cpu:.2f}")
+        for goal in outcome.case.goal.judge(outcome.floor, outcome.ckptd):
+            rows.heading(f"goal {_verdict(*goal)}", _style(goal[2]))
+    rows.print(console)
 
 
 def print_growths(console: Console, growths: Sequence[Growth]) -> None:
     """Cost with few and with many."""
-    grid = Grid("what is held", "p50 µs few", "many", "CPU µs few", "many", "p50 x", "CPU x", "goal")
+    console.print("\nCost with few and with many")
+    rows = Rows(("", "p50 µs few", "many", "ratio", "CPU µs few", "many", "ratio"))
     for growth in growths:
         few, many, ratios = growth.few, growth.many, growth.ratios
-        costs = [few.percentile_us(50), many.percentile_us(50), few.cpu_us(), many.cpu_us()]
-        verdict = _verdict(f"CPU ≤ {RATIO_MAX:g} x", ratios.cpu, ratios.cpu <= RATIO_MAX)
-        cells = [f"{cost:.1f}" for cost in costs] + [f"{ratios.p50:.2f}", f"{ratios.cpu:.2f}"]
-        grid.add_row(growth.name, *cells, verdict)
-    console.print(grid)
+        rows.heading(growth.name, "bold")
+        p50 = (f"{few.percentile_us(50):.1f}", f"{many.percentile_us(50):.1f}", f"{ratios.p50:.2f}")
+        rows.row("", *p50, f"{few.cpu_us():.1f}", f"{many.cpu_us():.1f}", f"{ratios.cpu:.2f}")
+        met = ratios.cpu <= RATIO_MAX
+        rows.heading("goal " + _verdict(f"CPU ≤ {RATIO_MAX:g} x", ratios.cpu, met), _style(met))
+    rows.print(console)
 
 
 def print_holding(console: Console, holding: Holding) -> None:
@@ -57,12 +65,11 @@ def print_holding(console: Console, holding: Holding) -> None:
     grown = ", ".join(f"{node} {size / 2**20:.1f} MiB" for node, size in holding.grown_bytes.items())
     largest = max(holding.grown_bytes.values()) / holding.sections
     wanted = f"≤ {holding.goal_bytes / holding.sections:.0f} B a section"
-    console.print(
-        f"RSS growth for {holding.sections:,} sections of {holding.section_bytes} B: {grown}; "
-        + _verdict(wanted, largest, holding.met)
-    )
+    console.print(f"\nRSS growth for {holding.sections:,} sections of {holding.section_bytes} B: {grown}")
+    console.print("goal " + _verdict(wanted, largest, holding.met), style=_style(holding.met))
     idle = ", ".join(f"{node} {percent:.1f} %" for node, percent in holding.idle_percent.items())
-    console.print(f"CPU of a core while nobody asks (heartbeats; in every figure above too): {idle}")
+    console.print("CPU of a core while nobody asks (heartbeats; in every figure above, too):")
+    console.print(f"  {idle}")
 
 
 def _case_json(case: Case) -> dict[str, object]:

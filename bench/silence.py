@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console()
+    console = Console(soft_wrap=True)
     kept = arguments.only == "silences" or print_table(console)
     if arguments.only != "table":
         kept = print_silences(console, arguments) and kept

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table as Grid
 
+from bench.layout import Rows
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.saf import AsyncCheckpointService, CheckpointCreationAttributes, CheckpointService
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
@@ -219,17 +219,15 @@ def measure_time_outs() -> list[Kept]:
 
 def print_time_outs(console: Console, kept: list[Kept]) -> None:
     """By how much the earliest and the latest call of each missed its time-out."""
-    columns = ("who", "stopped", "s", "calls", "earliest ms", "latest ms", "10 % or 20 ms")
-    grid = Grid(*columns, title="Calls that nobody answers: when they ended, against their time-out")
+    console.print("\nCalls that nobody answers: their end against their time-out (10 % or 20 ms)")
+    rows = Rows(("who", "stopped", "s", "calls", "earliest ms", "latest ms", "goal"))
     for one in kept:
-        verdict = (
-            "[green]met[/]"
-            if one.met
-            else "[red]missed[/]" + (f" (answered: {one.answered})" if one.answered else "")
-        )
-        times = [f"{one.earliest_ms:+.1f}", f"{one.latest_ms:+.1f}"]
-        grid.add_row(one.contender, one.stopped, f"{one.time_out_s:g}", str(one.calls), *times, verdict)
-    console.print(grid)
+        times = (f"{one.earliest_ms:+.1f}", f"{one.latest_ms:+.1f}", "met" if one.met else "missed")
+        style = "green" if one.met else "red"
+        rows.row(one.contender, one.stopped, f"{one.time_out_s:g}", str(one.calls), *times, style=style)
+        if one.answered:
+            rows.heading(f"  answered: {', '.join(one.answered)}", style)
+    rows.print(console)
 
 
 def main() -> int:
@@ -237,7 +235,7 @@ def main() -> int:
     argparse.ArgumentParser(
         prog="python -m bench.time_outs", description=__doc__.splitlines()[0]
     ).parse_args()
-    print_time_outs(Console(highlight=False), measure_time_outs())
+    print_time_outs(Console(highlight=False, soft_wrap=True), measure_time_outs())
     return 0
 
 

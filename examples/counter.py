@@ -10,7 +10,7 @@ import aspCheckpoint
 from asp import *
 
 def main(steps):
-    table = aspCheckpoint.Table("counter", maxRows=1, maxRowSizeBytes=16, maxRowKeySizeBytes=4)
+    table = aspCheckpoint.Table("steps", maxRows=1, maxRowSizeBytes=16, maxRowKeySizeBytes=4)
     value = int(table.Read(["value"]) or 0)
     print("the counter stands at %d" % value)
     for step in range(steps):

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ckptd.testing import free_port
+from ckptd.testing import HeldPort
 
 ETCD_MISSING: Final = "" if shutil.which("etcd") else "etcd is not installed (Debian: etcd-server)"
 START_SECONDS: Final = 30.0
@@ -80,8 +80,10 @@ class EtcdCluster:
         self.directory: Final = Path(tempfile.mkdtemp(prefix="ckptd-etcd-"))
         self.certificates: Final = Certificates(self.directory / "tls") if tls else None
         scheme = "https" if tls else "http"
-        self.endpoints: Final = tuple(f"{scheme}://127.0.0.1:{free_port()}" for _ in range(members))
-        self._peers = tuple(f"http://127.0.0.1:{free_port()}" for _ in range(members))
+        self._ports = tuple(HeldPort() for _ in range(2 * members))
+        numbers = [port.number for port in self._ports]
+        self.endpoints: Final = tuple(f"{scheme}://127.0.0.1:{number}" for number in numbers[:members])
+        self._peers = tuple(f"http://127.0.0.1:{number}" for number in numbers[members:])
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -107,6 +109,8 @@ class EtcdCluster:
         for process in self._processes.values():
             process.wait()
         self._processes.clear()
+        for port in self._ports:
+            port.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         atexit.unregister(self.close)
 
@@ -162,6 +166,8 @@ class EtcdCluster:
         certificates = self.certificates
         if certificates is not None:
             context = ssl.create_default_context(cafile=certificates.ca)
+            # As Python 3.13 does it by itself: certificates that it refuses are found by every Python.
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
             context.load_cert_chain(certificates.client, certificates.keys[certificates.client])
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)

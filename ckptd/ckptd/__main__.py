@@ -2,7 +2,18 @@
 
 import sys
 
-from ckptd.runtime.command import main
+from ckptd import __version__
+
+
+def main() -> int:
+    """Run a daemon; see `ckptd.runtime.command`. The version is said without importing one."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"ckptd {__version__}")
+        return 0
+    from ckptd.runtime.command import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -95,7 +95,7 @@ def _is_ours(path: str) -> bool:
     """Whether a socket is there and, below /tmp, where anyone can put one, in a folder of this user."""
     if not os.path.exists(path):
         return False
-    return not path.startswith("/tmp/") or os.stat(os.path.dirname(path)).st_uid == os.getuid()
+    return not path.startswith("/tmp/") or os.lstat(os.path.dirname(path)).st_uid == os.getuid()
 
 
 def default_addresses() -> tuple[Address, ...]:

@@ -143,7 +143,11 @@ class AsyncTable(OpenAsyncTable):
         expiration: int | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Write several sections from their beginning, shortening none, as one atomic update."""
+        """Write several sections as one atomic update; each keeps the tail of a longer old value.
+
+        So JSON or a pickle is spoiled where what stood there was longer, and nobody is told: write it with
+        `write`, which replaces all of the value, or make all values of a key equally long.
+        """
         try:
             body = calls.patch_body(self._attributes, values, self._expiration(expiration))
             await self._ask(Kind.UPDATE, body, timeout)

@@ -224,11 +224,12 @@ class Connection(ServiceCalls):
             self._lose("the daemon closed the connection")
             return
         session = self._session
-        if len(data) > HEADER_BYTES and not self._datagram and not session.mid_frame:
+        if len(data) > HEADER_BYTES and not self._datagram:
             length = HEADER.unpack_from(data)[0]
             if (
                 _RECEIVE_BYTES < length + LENGTH_BYTES <= FRAME_BYTES_MAX
                 and len(data) < length + LENGTH_BYTES
+                and not session.mid_frame
             ):
                 self._take_big(length + LENGTH_BYTES - HEADER_BYTES, data, deadline_ns)
                 return

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_client.address import Address
+from ckpt_client.route import NOBODY_LISTENS
 
 LARGE_BYTES: Final = 65_536
 """What is under way of a request in a socket is looked at where it was more than this.
@@ -115,5 +116,7 @@ def failure_of(error: Exception) -> tuple[str, bool]:
     """
     why = getattr(error, "strerror", "") or str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return f"no daemon listens ({why})", True
+        return f"{NOBODY_LISTENS} ({why})", True
+    if isinstance(error, PermissionError):
+        why = f"this user may not connect ({why})"
     return why, isinstance(error, PermissionError | socket.gaierror | ValueError)

@@ -33,6 +33,9 @@ from ckpt_protocol.messages import Kind, answer_ok
 # SYNCHRONIZE whose time is over is TIMEOUT (SAF 3.7.4): what it waits for goes on.
 _NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE))
 
+_HURRIED_NS: Final = 4 * WITHDRAW_NS
+"""A call with less time may have to be withdrawn before its node counts as quiet."""
+
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
 """The pauses after which what was asked on an earlier link too is asked again: the first, and the longest."""
@@ -59,8 +62,9 @@ class LinkedSession(Linking):
         """
         number = self._number = self._number + 1
         call = Call(number, kind, handle, body, now_ns + timeout_ns)
+        hurried = timeout_ns < _HURRIED_NS
         if kind not in _NOT_WITHDRAWN:
-            call.withdraw_ns = call.deadline_ns - min(timeout_ns // 4, WITHDRAW_NS)
+            call.withdraw_ns = call.deadline_ns - (timeout_ns // 4 if hurried else WITHDRAW_NS)
         if self.state is State.ENDED:
             self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")
             return call
@@ -74,7 +78,9 @@ class LinkedSession(Linking):
             if self.state is State.UNLINKED and self._route.verdict():
                 self._route.start_again(now_ns)
         calls[number] = call
-        wake_ns = min(now_ns + QUIET_NS, call.withdraw_ns, call.deadline_ns)
+        wake_ns = now_ns + QUIET_NS
+        if hurried:
+            wake_ns = min(wake_ns, call.withdraw_ns, call.deadline_ns)
         if wake_ns < self.wake_ns:
             self.wake_ns = wake_ns
         if self.attached or (self.state in _GREETED and call.needs_no_session):

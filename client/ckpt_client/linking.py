@@ -152,8 +152,8 @@ class Linking(Unanswered):
         self._left = f"{self.node_id or 'none'} ({why})"
         code = self._route.verdict()
         if code:
-            hint = f"; {self._route.hint}" if code == codes.UNAVAILABLE else ""
-            self._fail_all(code, self._route.why() + hint)
+            hint = self._route.hint if code == codes.UNAVAILABLE else ""
+            self._fail_all(code, "; ".join(filter(None, (self._route.why(), hint))))
         self.wake_ns = min(self.wake_ns, self._route.connect_ns)
 
     def _greet(self, hello: bytes) -> None:

@@ -15,7 +15,16 @@ PAUSE_MAX_NS: Final = 250_000_000
 """Between two rounds over all addresses; it doubles from the one to the other."""
 
 ALL_WITNESSES: Final = "every address is that of a witness, which votes and holds no data: name another node"
+NOBODY_LISTENS: Final = "no daemon listens"
 HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301"
+
+
+def advice_on(failures: Iterable[str]) -> str:
+    """What to do where every address failed as these say; "" where a person has to look.
+
+    A daemon that this user may not connect to, or whose host's name is not found, is not one to be started.
+    """
+    return HOW_TO_START if all(why.startswith(NOBODY_LISTENS) for why in failures) else ""
 
 
 class Route:
@@ -138,8 +147,10 @@ class Route:
 
     @property
     def hint(self) -> str:
-        """What to do where no address serves."""
-        return ALL_WITNESSES if self._witnesses.issuperset(self._addresses) else HOW_TO_START
+        """What to do where no address serves; "" where the failures say all."""
+        if self._witnesses.issuperset(self._addresses):
+            return ALL_WITNESSES
+        return advice_on(why for _, why in self._reasons.values())
 
     def why(self) -> str:
         """What is wrong with each address that failed, for a person to read."""

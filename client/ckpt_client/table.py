@@ -184,12 +184,16 @@ class Table(OpenTable):
     def Write(
         self, key: Any, data: Any = _ABSENT, *, expiration: int | None = None, timeout: float | None = None
     ) -> None:
-        """Write one section (`Write(key, data)`) or several (`Write({key: data})`, `Write([(key, data)])`).
+        """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
 
-        One section gets exactly this content. Several are written from their beginning, none is shortened,
-        and all of it is one atomic update. Sections that are missing are created. `expiration` is the time
-        (ns since 1970) at which the sections go; None takes `sectionExpiration` and, where that is
-        SA_TIME_END, leaves the expiration of existing sections as it is.
+        So JSON or a pickle that is written with others, in a mapping or in a list of (key, data), is spoiled
+        where what stood there was longer, and nobody is told: write it with `table[key] = data` or
+        `Write(key, data)`, or make all values of a key equally long.
+
+        One section, `Write(key, data)`, gets exactly this content. Several are written from their beginning,
+        none is shortened, and all of it is one atomic update. Sections that are missing are created.
+        `expiration` is the time (ns since 1970) at which the sections go; None takes `sectionExpiration` and,
+        where that is SA_TIME_END, leaves the expiration of existing sections as it is.
 
         Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
         """

@@ -1,15 +1,28 @@
-"""The `ckptctl` command: one line and exit code 1 for what went wrong, 2 for a wrong command line."""
+"""The `ckptctl` command: one line and exit code 1 for what went wrong, 2 for a wrong command line.
 
+`status --check` has exit codes of its own: see `show.Health`.
+"""
+
+import io
 import os
 import sys
 
-from ckpt_client import CheckpointError, SaAisError
-from ckpt_protocol.codes import code_name
-from ckptctl.commands import app
+from ckptctl.version import print_version
 
 
 def main() -> None:
-    """Run one command."""
+    """Run one command. The version is said without importing any."""
+    if sys.argv[1:] == ["--version"]:
+        print_version()
+        return
+    from ckpt_client import CheckpointError, SaAisError
+    from ckpt_protocol.codes import code_name
+    from ckptctl.commands import app
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that this terminal has no characters for is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ckptctl")
     except CheckpointError as error:

@@ -9,18 +9,19 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ckpt_client.address import Address, choose_addresses, choose_key
+from ckpt_client.address import Address
 from ckpt_client.connecting import connect_socket, failure_of
 from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.route import advice_on
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener, Refused
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, Opener, Refused, parse_refused
 from ckpt_protocol.messages import Kind
+from ckptctl.settings import Access
 
 RECEIVE_BYTES = 65536
-HOW_TO_START = "Start one with: ckptd --node-id a --listen 127.0.0.1:7301"
 
 
 class Asked(NamedTuple):
@@ -31,15 +32,15 @@ class Asked(NamedTuple):
     payload: Any
 
 
-def describe(address: str | None, what: str, timeout_s: float) -> Any:
+def describe(access: Access, what: str) -> Any:
     """What the first of the addresses that answers says of the "cluster" or its "checkpoints".
 
     Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
     """
-    return ask(choose_addresses(address), Kind.DESCRIBE, [what], timeout_s).payload
+    return ask(access, access.addresses, Kind.DESCRIBE, [what]).payload
 
 
-def describe_checkpoints(address: str | None, timeout_s: float) -> tuple[list[Any], str]:
+def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
     """The checkpoints as the first node knows them that serves; else those of the first that answers.
 
     The text is "" where the node serves; else it says what that node waits for. The rows are asked page by
@@ -47,10 +48,10 @@ def describe_checkpoints(address: str | None, timeout_s: float) -> tuple[list[An
 
     Raises: SaAisError UNAVAILABLE when none answers, else with the code of the refusal.
     """
-    addresses, doubt = choose_addresses(address), ""
+    addresses, doubt = access.addresses, ""
     for one in addresses:
         try:
-            told = ask([one], Kind.DESCRIBE, ["cluster"], timeout_s).payload
+            told = ask(access, [one], Kind.DESCRIBE, ["cluster"]).payload
         except SaAisError:
             continue
         if told.get("serving"):
@@ -61,7 +62,7 @@ def describe_checkpoints(address: str | None, timeout_s: float) -> tuple[list[An
     rows: list[Any] = []
     after = 0
     while True:
-        page = ask(addresses, Kind.DESCRIBE, ["checkpoints", after], timeout_s).payload
+        page = ask(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
         # (A daemon that knows no pages says all of them each time.)
         page = [row for row in page if row[1] > after]
         if not page:
@@ -70,31 +71,34 @@ def describe_checkpoints(address: str | None, timeout_s: float) -> tuple[list[An
         after = max(row[1] for row in page)
 
 
-def ask(addresses: Sequence[Address], kind: int, fields: list[Any], timeout_s: float) -> Asked:
+def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> Asked:
     """What the first of the addresses that answers says to a request without a session.
 
     Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
     """
-    failures = []
+    failures: dict[Address, str] = {}
     for one in addresses:
         try:
-            return ask_one(one, kind, fields, timeout_s)
+            return ask_one(access, one, kind, fields, access.timeout)
         except OSError as error:
-            failures.append(f"{one}: {failure_of(error)[0]}")
+            failures[one] = failure_of(error)[0]
         except FrameError as error:
-            failures.append(f"{one}: this is no ckptd ({error})")
-    raise error_of(codes.UNAVAILABLE, f"{'; '.join(failures)}. {HOW_TO_START}")
+            failures[one] = f"this is no ckptd ({error})"
+    texts = [f"{one}: {why}" for one, why in failures.items()]
+    raise error_of(codes.UNAVAILABLE, "; ".join(filter(None, (*texts, advice_on(failures.values())))))
 
 
-def ask_one(address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
-    """What the node at an address says.
+def ask_one(access: Access, address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
+    """What the node at an address says; over TCP where that is one for UDP, which has no end.
 
     Raises: SaAisError with the code of a refusal; OSError, FrameError where nobody answers, or no ckptd.
     """
     until_s = time.monotonic() + timeout_s
+    if address.datagram:
+        address = Address("tcp", address.host, address.port)
     with connect_socket(address, timeout_s) as connection:
-        receiver = _Receiver(connection, address.datagram, until_s)
-        opener = Opener(Identity("", choose_key(None)), ROLE_CLIENT, secrets.token_bytes(NONCE_BYTES))
+        receiver = _Receiver(connection, until_s)
+        opener = Opener(access.identity, ROLE_OPERATOR, secrets.token_bytes(NONCE_BYTES))
         connection.settimeout(timeout_s)
         connection.sendall(opener.hello())
         try:
@@ -106,22 +110,19 @@ def ask_one(address: Address, kind: int, fields: list[Any], timeout_s: float) ->
         connection.sendall(encode_frame(kind, 1, 0, 1, pack_body(fields)))
         answer = receiver.frame()
     if answer.kind == Kind.REFUSED:
-        # The proof of a wrong key is answered with it.
-        raise error_of(answer.a, f"{address}: the node refused us (a wrong cluster key?)")
+        # The proof of a wrong key is answered with it, and so is one client too many.
+        raise error_of(answer.a, f"{address}: the node refused us: {parse_refused(answer).text}")
     code, payload, index, text = decode_answer(answer.body)
-    if code == codes.TOO_BIG and address.datagram:
-        return ask_one(Address("tcp", address.host, address.port), kind, fields, timeout_s)
     if code != codes.OK:
         raise error_of(code, f"{address}: {text}", index)
     return Asked(greeted.node_id, greeted.incarnation, payload)
 
 
 class _Receiver:
-    """Frames from a stream or from datagrams, one after the other, until a time on the monotonic clock."""
+    """Frames from a stream, one after the other, until a time on the monotonic clock."""
 
-    def __init__(self, connection: socket.socket, datagram: bool, until_s: float) -> None:
+    def __init__(self, connection: socket.socket, until_s: float) -> None:
         self._connection = connection
-        self._datagram = datagram
         self._until_s = until_s
         self._decoder = FrameDecoder()
         self._frames: list[Frame] = []
@@ -134,10 +135,7 @@ class _Receiver:
                 raise TimeoutError("no answer within the time-out")
             self._connection.settimeout(left_s)
             received = self._connection.recv(RECEIVE_BYTES)
-            if self._datagram:
-                self._frames.append(decode_datagram(received))
-            elif not received:
+            if not received:
                 raise ConnectionResetError("the connection was closed")
-            else:
-                self._frames += self._decoder.feed(received)
+            self._frames += self._decoder.feed(received)
         return self._frames.pop(0)

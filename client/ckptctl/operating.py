@@ -1,6 +1,6 @@
-"""The operator's word: commands that act on one node, and may cost data.
+"""The operator's word: commands that act on one node, or wait for it.
 
-Each says first what it can lose, and asks.
+One that may cost data says first what it can lose, and asks.
 """
 
 import sys
@@ -10,14 +10,17 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ckpt_client.address import Address, choose_addresses, is_given
+from ckpt_client.address import Address
 from ckpt_client.connecting import failure_of
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind, Verb
-from ckptctl import options
 from ckptctl.asking import Asked, ask, ask_one
+from ckptctl.options import keeps_options, print_json, takes_access
+from ckptctl.settings import Access
+from ckptctl.show import OF_ROOM, Health, health_of
+from ckptctl.text import typed_bytes
 
 POLL_SECONDS: Final = 0.05
 """How often a node that leaves is looked for."""
@@ -42,22 +45,24 @@ WHAT_IT_COSTS: Final = {
     Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
 }
 
-cluster = typer.Typer(
-    no_args_is_help=True, help="Decide what the cluster may not decide by itself, or end it."
-)
-node = typer.Typer(no_args_is_help=True, help="Take one node out of service.")
+DRAIN_ALONE: Final = "it is the only node: what it holds is in its memory alone, and is gone"
+
+cluster = typer.Typer(no_args_is_help=True)
+node = typer.Typer(no_args_is_help=True)
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-One = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        "-a",
-        help="The one node that is to act: unix:///path, tcp://host:port or udp://host:port; "
-        "default: CKPTD_ADDRESS, else the local daemon's socket.",
-        show_default=False,
-    ),
-]
+
+
+@cluster.callback()
+@keeps_options
+def decide() -> None:
+    """Decide what the cluster may not decide by itself, or end it."""
+
+
+@node.callback()
+@keeps_options
+def maintain() -> None:
+    """Wait for one node, or take it out of service."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,6 +72,7 @@ class Target:
     `voters`: every node of its cluster, with those that hold no data.
     """
 
+    access: Access
     address: Address
     node_id: str
     incarnation: int
@@ -74,31 +80,34 @@ class Target:
     voters: tuple[str, ...] = ()
 
 
-def one_address(address: str | None) -> Address:
-    """The address of the node that is to act. Raises: typer.BadParameter for more than one."""
-    addresses = choose_addresses(address)
-    if is_given(address) and len(addresses) > 1:
+def one_address(access: Access) -> Address:
+    """The address of the node that is to act. Raises: typer.BadParameter for those of several nodes."""
+    if access.named and not access.one_node and len(access.addresses) > 1:
         raise typer.BadParameter(
-            f"exactly one node carries this out, and {len(addresses)} addresses are given "
+            f"exactly one node carries this out, and {len(access.addresses)} addresses are given "
             "(in --address or CKPTD_ADDRESS): choose one with --address"
         )
-    return addresses[0]
+    return access.addresses[0]
 
 
-def meet(address: Address, timeout_s: float) -> Target:
-    """Ask a node who it is. Raises: SaAisError."""
-    met = ask([address], Kind.DESCRIBE, ["cluster"], timeout_s)
+def meet(access: Access) -> Target:
+    """Ask the one node that is to act who it is. Raises: SaAisError; typer.BadParameter."""
+    address = one_address(access)
+    met = ask(access, [address], Kind.DESCRIBE, ["cluster"])
     described = met.payload if isinstance(met.payload, dict) else {}
     waits = f"not serving: {described.get('waiting_for') or 'no view yet'}"
     state = "serving" if described.get("serving") else waits
     voters = tuple(str(node_id) for node_id in described.get("voters") or ())
-    return Target(address, met.node_id, met.incarnation, state, voters)
+    return Target(access, address, met.node_id, met.incarnation, state, voters)
 
 
 def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
     """Say what the command can cost, and ask whether to go on; exit code 2 where nobody can be asked."""
     print(f"{verb} at node {target.node_id} ({target.address}), {target.state}:", file=sys.stderr)
-    print(f"  {WHAT_IT_COSTS[verb].format(subject)}.", file=sys.stderr)
+    costs = WHAT_IT_COSTS[verb]
+    if verb == Verb.DRAIN and target.voters == (target.node_id,):
+        costs = DRAIN_ALONE
+    print(f"  {costs.format(subject)}.", file=sys.stderr)
     if yes:
         return
     if not sys.stdin.isatty():
@@ -109,14 +118,14 @@ def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def operate(target: Target, fields: list[Any], timeout_s: float) -> Asked:
+def operate(target: Target, fields: list[Any]) -> Asked:
     """Say the operator's word to a node.
 
     Raises: SaAisError TIMEOUT where its answer did not come, so that it may have been done; else with the
     code of the refusal.
     """
     try:
-        return ask_one(target.address, Kind.OPERATE, fields, timeout_s)
+        return ask_one(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
     except (OSError, FrameError) as error:
         why = failure_of(error)[0] if isinstance(error, OSError) else str(error)
         raise error_of(
@@ -127,7 +136,7 @@ def operate(target: Target, fields: list[Any], timeout_s: float) -> Asked:
 def has_gone(target: Target) -> bool:
     """Whether the daemon that was met has ended: nothing listens, or another start of it does."""
     try:
-        found = ask_one(target.address, Kind.DESCRIBE, ["cluster"], ASK_SECONDS)
+        found = ask_one(target.access, target.address, Kind.DESCRIBE, ["cluster"], ASK_SECONDS)
     except (ConnectionRefusedError, FileNotFoundError):
         return True
     except (OSError, FrameError, SaAisError):
@@ -135,107 +144,159 @@ def has_gone(target: Target) -> bool:
     return found.incarnation != target.incarnation
 
 
-def _act(verb: str, subject: str, address: str | None, yes: bool, as_json: bool, timeout: float) -> None:
-    target = meet(one_address(address), timeout)
+def _act(access: Access, verb: str, subject: str, yes: bool) -> None:
+    subject = typed_bytes(subject).decode(errors="replace")
+    target = meet(access)
     confirm(target, verb, subject, yes)
-    answer = operate(target, [verb, subject] if subject else [verb], timeout)
-    _report(target, verb, answer.payload, as_json)
+    answer = operate(target, [verb, subject] if subject else [verb])
+    _report(target, verb, answer.payload)
 
 
-def _report(target: Target, verb: str, text: Any, as_json: bool, **more: object) -> None:
+def _report(target: Target, verb: str, text: Any, **more: object) -> None:
     said = text if isinstance(text, str) else ""
-    if as_json:
-        options.print_json({"node": target.node_id, "verb": verb, "done": said, **more})
+    if target.access.as_json:
+        print_json({"node": target.node_id, "verb": verb, "done": said, **more})
     else:
         print(said or "done")
 
 
 @cluster.command()
+@takes_access()
 def bootstrap(
-    address: One = None,
+    access: Access,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = options.TIMEOUT_SECONDS,
 ) -> None:
     """Make a cold start with the nodes that are here, where others that were members are missing."""
-    _act(Verb.BOOTSTRAP, "", address, yes, as_json, timeout)
+    _act(access, Verb.BOOTSTRAP, "", yes)
 
 
 @cluster.command("force-active")
+@takes_access()
 def force_active(
-    address: One = None,
+    access: Access,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = options.TIMEOUT_SECONDS,
 ) -> None:
     """Let a node that waits go on with the nodes that it hears, whatever the arbiter says."""
-    _act(Verb.FORCE_ACTIVE, "", address, yes, as_json, timeout)
+    _act(access, Verb.FORCE_ACTIVE, "", yes)
 
 
 @cluster.command("accept-loss")
+@takes_access()
 def accept_loss(
+    access: Access,
     lost: Annotated[str, typer.Argument(metavar="NODE", help="The node that is dead.")],
-    address: One = None,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = options.TIMEOUT_SECONDS,
 ) -> None:
     """Tell a node that another one is dead, and that what only that one had is lost."""
     if not lost:
         raise typer.BadParameter("a node's name is not empty")
-    _act(Verb.ACCEPT_LOSS, lost, address, yes, as_json, timeout)
+    _act(access, Verb.ACCEPT_LOSS, lost, yes)
 
 
 @cluster.command()
+@takes_access()
 def retry(
+    access: Access,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint that stopped nodes.")],
-    address: One = None,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = options.TIMEOUT_SECONDS,
 ) -> None:
     """Serve a checkpoint again that is closed since it stopped nodes (by a version without that bug)."""
     if not name:
         raise typer.BadParameter("a checkpoint's name is not empty")
-    _act(Verb.RETRY, name, address, yes, as_json, timeout)
+    _act(access, Verb.RETRY, name, yes)
 
 
 @node.command()
+@takes_access(DRAIN_SECONDS)
 def drain(
-    address: One = None,
+    access: Access,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = DRAIN_SECONDS,
 ) -> None:
     """Hand over what a node holds, and end its daemon; waits until that has gone."""
-    target = meet(one_address(address), timeout)
+    target = meet(access)
     confirm(target, Verb.DRAIN, "", yes)
-    _end(target, Verb.DRAIN, as_json, timeout)
+    _end(target, Verb.DRAIN)
 
 
 @cluster.command()
+@takes_access(DRAIN_SECONDS)
 def stop(
-    address: One = None,
+    access: Access,
     yes: Yes = False,
-    as_json: options.Json = False,
-    timeout: options.Timeout = DRAIN_SECONDS,
 ) -> None:
     """End every node of the cluster. Nobody is waited for, and all that the cluster holds is gone."""
-    target = meet(one_address(address), timeout)
+    target = meet(access)
     confirm(target, Verb.STOP, ", ".join(target.voters) or "all that are configured", yes)
-    _end(target, Verb.STOP, as_json, timeout)
+    _end(target, Verb.STOP)
 
 
-def _end(target: Target, verb: str, as_json: bool, timeout: float) -> None:
+@dataclass(slots=True, frozen=True)
+class Waited:
+    """The node that was waited for, and how it is; `text`: what is wrong."""
+
+    node_id: str
+    health: Health
+    text: str
+
+
+@node.command()
+@takes_access(DRAIN_SECONDS)
+def wait(
+    access: Access,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Only until it serves, though nodes or replicas may be missing.")
+    ] = False,
+) -> None:
+    """Wait until a node serves, no configured node is missing and all replicas are in sync.
+
+    A node that does not answer yet is waited for as well, and the end of alarms of what is full (limits,
+    memory) is not. Exit code 1 when the time is over.
+    """
+    print_wait(access, wait_for(access, Health.DEGRADED if serving else Health.GOOD))
+
+
+def wait_for(access: Access, enough: Health) -> Waited:
+    """Ask the one node that is meant again and again until it is as well as that.
+
+    Raises: SaAisError TIMEOUT when the time is over, else with the code of a refusal; typer.BadParameter.
+    """
+    until_s = time.monotonic() + access.timeout
+    while True:
+        address = one_address(access)
+        left_s = until_s - time.monotonic()
+        limit_s = min(ASK_SECONDS, max(left_s, POLL_SECONDS))
+        try:
+            asked = ask_one(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
+        except (OSError, FrameError) as error:
+            wrong = failure_of(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
+        else:
+            health, wrong = health_of(asked.payload if isinstance(asked.payload, dict) else {}, OF_ROOM)
+            if health <= enough:
+                return Waited(asked.node_id, health, wrong)
+        if left_s <= 0:
+            raise error_of(codes.TIMEOUT, f"{address}, after {access.timeout:g} s: {wrong}")
+        time.sleep(min(POLL_SECONDS, left_s))
+
+
+def print_wait(access: Access, waited: Waited) -> None:
+    """Say how a node is that was waited for."""
+    if access.as_json:
+        health = waited.health.name.lower()
+        print_json({"node": waited.node_id, "health": health, "text": waited.text})
+    else:
+        print(f"node {waited.node_id}: {waited.text or 'serving, and nothing is missing'}")
+
+
+def _end(target: Target, verb: str) -> None:
     """Say a word that ends the node's daemon, and wait until that has gone."""
-    begun_s = time.monotonic()
-    answer = operate(target, [verb], timeout)
+    begun_s, timeout = time.monotonic(), target.access.timeout
+    answer = operate(target, [verb])
     while not has_gone(target):
         if time.monotonic() - begun_s > timeout:
             text = f"node {target.node_id} has answered, and still runs after {timeout:g} s"
             raise error_of(codes.TIMEOUT, text)
         time.sleep(POLL_SECONDS)
     seconds = round(time.monotonic() - begun_s, 3)
-    _report(target, verb, answer.payload, as_json, gone=True, seconds=seconds)
-    if not as_json:
+    _report(target, verb, answer.payload, gone=True, seconds=seconds)
+    if not target.access.as_json:
         print(f"node {target.node_id} has gone, after {seconds:g} s")

@@ -1,31 +1,123 @@
-"""Options that many commands share."""
+"""Options that all commands share, before and after the command's name."""
 
+import codecs
+import functools
+import inspect
 import json
-from typing import Annotated, Final
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from ckpt_client.errors import SaAisError
+from ckptctl.settings import Given, SettingsWrong, resolve
+from ckptctl.show import Health
 from ckptctl.text import show_bytes
 
 TIMEOUT_SECONDS: Final = 10.0
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        "-a",
-        help="unix:///path, tcp://host:port or udp://host:port, several with commas; "
-        "default: CKPTD_ADDRESS, else the local daemon's socket.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer.", min=0.001)]
+_ADDRESS: Final = typer.Option(
+    "--address",
+    "-a",
+    help="unix:///path, tcp://host:port or udp://host:port, several with commas; "
+    "default: as --config says, else CKPTD_ADDRESS, else the local daemon's socket.",
+    show_default=False,
+)
+_JSON: Final = typer.Option("--json", help="Print JSON.")
+_TIMEOUT: Final = typer.Option(
+    "--timeout",
+    help="Seconds to wait for an answer (default: 10, or 60 for what ends daemons or waits).",
+    min=0.001,
+    show_default=False,
+)
+_KEY_FILE: Final = typer.Option(
+    "--key-file",
+    help="A file with the cluster's key; default: as --config says, else CKPTD_KEY.",
+    show_default=False,
+)
+_CONFIG: Final = typer.Option(
+    "--config",
+    help="The daemon's config file: address, cluster and key are as it says.",
+    show_default=False,
+)
+_SHARED: Final = {
+    "address": Annotated[str | None, _ADDRESS],
+    "as_json": Annotated[bool, _JSON],
+    "timeout": Annotated[float | None, _TIMEOUT],
+    "key_file": Annotated[Path | None, _KEY_FILE],
+    "config": Annotated[Path | None, _CONFIG],
+}
+
+
+def takes_access(timeout: float = TIMEOUT_SECONDS) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command whose first argument, an `Access`, comes from the shared options.
+
+    `timeout`: the command's own, where no option says otherwise.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        def run(context: typer.Context, given: Given, **own: Any) -> None:
+            try:
+                function(resolve(given, timeout), **own)
+            except SettingsWrong as error:
+                _end(str(error), 2)
+            except (SaAisError, OSError) as error:
+                if not own.get("check"):
+                    raise
+                # Who watches by the exit code must not take "no answer" for "degraded".
+                _end(str(error), Health.NOT_SERVING)
+
+        return _with_shared_options(function, run, own_from=1)
+
+    return decorate
+
+
+def _end(text: str, exit_code: int) -> NoReturn:
+    print(f"ckptctl: {' '.join(text.split())}", file=sys.stderr)
+    raise typer.Exit(exit_code)
+
+
+def keeps_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function the callback of a group that keeps the shared options for the commands in it."""
+
+    def run(context: typer.Context, given: Given, **own: Any) -> None:
+        context.obj = given
+        function(**own)
+
+    return _with_shared_options(function, run, own_from=0)
+
+
+def _with_shared_options(
+    function: Callable[..., None], run: Callable[..., None], own_from: int
+) -> Callable[..., None]:
+    """`run` under the name of `function`, with its parameters from `own_from` on and the shared options."""
+
+    @functools.wraps(function)
+    def command(context: typer.Context, **values: Any) -> None:
+        given = Given(**{name: values.pop(name) for name in _SHARED})
+        run(context, given.over(context.obj or Given()), **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = list(inspect.signature(function).parameters.values())[own_from:]
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        *(
+            inspect.Parameter(name, keyword, annotation=kind, default=False if name == "as_json" else None)
+            for name, kind in _SHARED.items()
+        ),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
 def print_json(content: object) -> None:
     """What `--json` asks for. A newer daemon may tell of things that JSON has no word for."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=_as_text))
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    print(json.dumps(content, indent=2, ensure_ascii=not is_utf8, default=_as_text))
 
 
 def _as_text(content: object) -> str:

@@ -1,7 +1,8 @@
 """What the commands print, as tables for people and as plain data for `--json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,9 +40,44 @@ def is_witness(cluster: Mapping[str, Any]) -> bool:
     return cluster.get("node_id") in _list(cluster, "witnesses")
 
 
-def is_well(cluster: Mapping[str, Any]) -> bool:
-    """Whether the node does what it is there for, and has no alarm. A witness is not there to serve."""
-    return not _list(cluster, "alarms") and (bool(cluster.get("serving")) or is_witness(cluster))
+class Health(IntEnum):
+    """How a cluster is, as the node that is asked sees it: the exit code of `ckptctl status --check`."""
+
+    GOOD = 0
+    DEGRADED = 1
+    """It serves; but it has an alarm, or a node that is configured is missing."""
+
+    NOT_SERVING = 2
+
+
+OF_ROOM: Final = ("limits", "memory")
+"""Alarms of what is nearly full. Nothing is missing for them, and no restart ends them."""
+
+
+def health_of(cluster: Mapping[str, Any], but_for: Collection[str] = ()) -> tuple[Health, str]:
+    """The health, and what is wrong in one line ("" where nothing is); alarms `but_for` these."""
+    alarms = "; ".join(f"alarm {name}: {text}" for name, text in _alarms(cluster) if name not in but_for)
+    if is_witness(cluster):
+        # It is told of no members in good time: whether all of them are there is for a node with data to say.
+        wrong = alarms or ("" if cluster["node_id"] in _voting(cluster) else "this witness does not vote yet")
+    elif not cluster.get("serving"):
+        return Health.NOT_SERVING, f"not serving: {cluster.get('waiting_for') or 'no view yet'}"
+    else:
+        absent = _absent(cluster)
+        wrong = "; ".join(filter(None, (f"absent: {', '.join(absent)}" if absent else "", alarms)))
+    return (Health.DEGRADED, wrong) if wrong else (Health.GOOD, "")
+
+
+def _voting(cluster: Mapping[str, Any]) -> list[Any]:
+    return _list(cluster, "voting_witnesses" if "voting_witnesses" in cluster else "witnesses")
+
+
+def _absent(cluster: Mapping[str, Any]) -> list[str]:
+    """The configured nodes that are not in the view, and the witnesses that do not vote."""
+    witnesses = _list(cluster, "witnesses")
+    there = {*_members(cluster), *map(str, witnesses)}
+    nodes = [str(node_id) for node_id in _list(cluster, "configured") if str(node_id) not in there]
+    return nodes + [str(node_id) for node_id in witnesses if node_id not in _voting(cluster)]
 
 
 def _list(cluster: Mapping[str, Any], key: str) -> list[Any]:
@@ -83,6 +119,7 @@ def print_cluster(console: Console, cluster: Mapping[str, Any], counters: bool =
     console.print(_nodes_grid(cluster))
     if counters:
         console.print(_counters_grid(cluster))
+        console.print(_limits_grid(cluster))
 
 
 def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
@@ -91,7 +128,7 @@ def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
     )
     members = _members(cluster)
     voters, witnesses = _list(cluster, "voters"), _list(cluster, "witnesses")
-    voting = _list(cluster, "voting_witnesses") if "voting_witnesses" in cluster else witnesses
+    voting = _voting(cluster)
     for node_id in sorted({*members, *map(str, (*_list(cluster, "configured"), *voters, *witnesses))}):
         vote = "yes" if node_id in voters else "no" if voters else ""
         if node_id in witnesses and node_id not in voting:
@@ -117,6 +154,17 @@ def _counters_grid(cluster: Mapping[str, Any]) -> Grid:
     return grid
 
 
+def _limits_grid(cluster: Mapping[str, Any]) -> Grid:
+    grid = Grid("limit", "used", "most", box=None, pad_edge=False)
+    for name, used, most in _limits(cluster):
+        grid.add_row(*(escape(str(each)) for each in (name, used, most)))
+    return grid
+
+
+def _limits(cluster: Mapping[str, Any]) -> list[list[Any]]:
+    return [row for row in _list(cluster, "limits") if isinstance(row, list) and len(row) == 3]
+
+
 def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
     """The same, and whatever else the daemon says."""
     names = ("node", "incarnation", "join_epoch", "addresses")
@@ -124,6 +172,8 @@ def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
     described["members"] = [dict(zip(names, row, strict=False)) for row in _members(cluster).values()]
     if "alarms" in cluster:
         described["alarms"] = [{"name": name, "text": text} for name, text in _alarms(cluster)]
+    if "limits" in cluster:
+        described["limits"] = [{"name": row[0], "used": row[1], "most": row[2]} for row in _limits(cluster)]
     return described
 
 
@@ -160,7 +210,7 @@ def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
         )
     console.print(grid)
     console.print(
-        f"{len(rows)} checkpoint{'' if len(rows) == 1 else 's'}; * active, (…) joining", style="dim"
+        f"{len(rows)} checkpoint{'' if len(rows) == 1 else 's'}; * active, (...) joining", style="dim"
     )
 
 
@@ -194,7 +244,7 @@ def print_checkpoint(
     facts = Grid(box=None, show_header=False, pad_edge=False)
     facts.add_row("name", escape(name))
     facts.add_row("kind", show_flags(attributes.flags))
-    facts.add_row("replicas", replicas_text(status.replicas, status.active) + "   (* active, (…) joining)")
+    facts.add_row("replicas", replicas_text(status.replicas, status.active) + "   (* active, (...) joining)")
     facts.add_row("sections", f"{status.sections:,} of {attributes.sections_max:,}")
     facts.add_row("memory used", show_size(status.memory_used_bytes))
     facts.add_row("largest section", f"up to {show_size(attributes.section_bytes_max)}")

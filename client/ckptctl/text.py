@@ -36,13 +36,18 @@ def show_bytes(content: bytes) -> str:
 
 
 def parse_bytes(text: str) -> bytes:
-    """A key as it was typed: text as UTF-8, or `0x` and hexadecimal digits.
+    """A key or a name as it was typed: text as UTF-8, or `0x` and hexadecimal digits.
 
     Raises: ValueError for `0x` and something else.
     """
     if text.startswith(HEX_MARK):
         return bytes.fromhex(text.removeprefix(HEX_MARK))
-    return text.encode()
+    return typed_bytes(text)
+
+
+def typed_bytes(text: str) -> bytes:
+    """An argument of the command line as UTF-8; bytes that this locale has no characters for as they came."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def json_bytes(content: bytes) -> dict[str, str]:

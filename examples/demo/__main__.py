@@ -1,5 +1,6 @@
 """Runs the demo and leaves no process behind."""
 
+import io
 import logging
 import os
 import signal
@@ -28,6 +29,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # The clients' own lines about the nodes that are killed would stand between the rows of the table.
     logging.getLogger("ckpt_client").setLevel(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Not every terminal has our "…".
     console = Console(highlight=False)
     began = time.monotonic()
     console.rule("[bold]A program's state outlives its node")

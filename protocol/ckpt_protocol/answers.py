@@ -6,7 +6,7 @@ All raise FrameError: an answer that makes no sense says that the other end is n
 from typing import Any, Final, NamedTuple
 
 from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, unpack_flat
+from ckpt_protocol.codec import bounded_array, unpack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
 from ckpt_protocol.creation import fault_of
@@ -25,6 +25,9 @@ from ckpt_protocol.messages import Kind, answer_ok
 
 _OK_BODY: Final = answer_ok()
 
+_OK_ONE_VALUE: Final = frozenset((b"\x92\x01\x91\xc4", b"\x92\x01\x91\xc5", b"\x92\x01\x91\xc6"))
+"""How `[OK, [value]]` begins, the answer to most READs. Nothing follows that value, so it needs no count."""
+
 
 def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
     """(code, payload, index, text) of an answer's body. The payload is within its bounds, and not checked.
@@ -33,9 +36,9 @@ def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
     """
     if body == _OK_BODY:
         return OK, None, -1, ""
-    fields = unpack_flat(body)
-    if fields is None or len(fields) != 2 or type(fields[0]) is not int or fields[0] != OK:
-        fields = bounded_array(body, BOUNDS[Kind.ANSWER], 1)
+    if bytes(body[:4]) in _OK_ONE_VALUE:
+        return OK, unpack_body(body)[1], -1, ""
+    fields = bounded_array(body, BOUNDS[Kind.ANSWER], 1)
     code = whole(fields[0], "an answer's code", 2**31, OK)
     if code == OK:
         return code, fields[1] if len(fields) > 1 else None, -1, ""

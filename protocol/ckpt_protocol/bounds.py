@@ -29,6 +29,7 @@ from ckpt_protocol.limits import (
     SMALL_REQUEST_BYTES_MAX,
     TRACK_BYTES_MAX,
     UNACKNOWLEDGED_MAX,
+    UNATTACHED_BODY_BYTES_MAX,
     URLS_PER_NODE_MAX,
     VIEW_BYTES_MAX,
     WITHDRAWN_MAX,
@@ -68,6 +69,9 @@ class Sender(IntFlag):
     NODE = 16
     """The node that a client, or an opener of the first exchange, is connected to."""
 
+    OPERATOR = 32
+    """A tool of the operator's, over a stream: a client that attaches no session."""
+
 
 class State(IntFlag):
     """How far a connection is.
@@ -100,7 +104,7 @@ class Bounds(NamedTuple):
 
 
 _FIRST_BYTES: Final = FIRST_FRAME_BYTES_MAX - HEADER_BYTES
-_OPENERS: Final = Sender.CLIENT | Sender.PEER | Sender.WITNESS | Sender.STRANGER
+_OPENERS: Final = Sender.CLIENT | Sender.PEER | Sender.WITNESS | Sender.STRANGER | Sender.OPERATOR
 _NODES: Final = Sender.PEER | Sender.WITNESS
 _GREETED: Final = State.GREETED | State.ATTACHED
 
@@ -117,6 +121,11 @@ def _of(
 def _small(fields: int, states: State = State.ATTACHED, body_bytes: int = SMALL_REQUEST_BYTES_MAX) -> Bounds:
     """A client's request that is one flat array."""
     return _of(body_bytes, 1, 1 + fields, Sender.CLIENT, states)
+
+
+def _sessionless(fields: int) -> Bounds:
+    """One that needs no session, and that an operator's tool may send as well."""
+    return _of(SMALL_REQUEST_BYTES_MAX, 1, 1 + fields, Sender.CLIENT | Sender.OPERATOR, _GREETED)
 
 
 def _between(body_bytes: int, depth: int, objects: int, senders: Sender = Sender.PEER) -> Bounds:
@@ -145,9 +154,9 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.READ: _of(_BODY_BYTES, 2, 1 + _ELEMENT_OBJECTS * READ_ELEMENTS_MAX, Sender.CLIENT, State.ATTACHED),
     Kind.ITERATE: _small(5, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.SYNCHRONIZE: _small(0),
-    Kind.DESCRIBE: _small(2, _GREETED),
-    Kind.PING: _small(WITHDRAWN_MAX, _GREETED),
-    Kind.OPERATE: _small(2, _GREETED),
+    Kind.DESCRIBE: _sessionless(2),
+    Kind.PING: _sessionless(WITHDRAWN_MAX),
+    Kind.OPERATE: _sessionless(2),
     Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
     Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _GREETED),
     Kind.HEARTBEAT: _of(
@@ -159,6 +168,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     ),
     # The body behind a route is bounded by the request's own kind.
     Kind.FORWARD: Bounds(_PEER_BODY_BYTES, 0, 0, Sender.PEER, State.GREETED),
+    Kind.FORWARD_REFUSED: Bounds(SMALL_REQUEST_BYTES_MAX, 0, 0, Sender.PEER, State.GREETED),
     Kind.FORWARD_ANSWER: _between(_PEER_BODY_BYTES, 6, ANSWER_OBJECTS_MAX),
     Kind.REPLICATE: _between(
         _PEER_BODY_BYTES, 3, 3 + OP_OBJECTS * OPS_PER_BATCH_MAX + _ANSWERED_OBJECTS * ANSWERS_PER_BATCH_MAX
@@ -210,8 +220,12 @@ def body_limits(senders: Sender, states: State) -> tuple[int, ...]:
 
 
 FROM_CLIENT: Final = body_limits(Sender.CLIENT, _GREETED)
-"""What a node takes from a client over a stream."""
+"""What a node takes from a client over a stream once its session has been attached on it."""
 
+FROM_NEW_CLIENT: Final = tuple(min(limit, UNATTACHED_BODY_BYTES_MAX) for limit in FROM_CLIENT)
+"""And until then: every kind, since it is answered that a session is missing, but nothing large."""
+
+FROM_OPERATOR: Final = body_limits(Sender.OPERATOR, State.GREETED)
 FROM_PEER: Final = body_limits(Sender.PEER, State.GREETED)
 FROM_WITNESS: Final = body_limits(Sender.WITNESS, State.GREETED)
 

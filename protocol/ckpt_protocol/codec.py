@@ -10,6 +10,7 @@ checked before.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,32 +21,39 @@ from ckpt_protocol.framing import FrameError
 if TYPE_CHECKING:
     from ckpt_protocol.bounds import Bounds
 
-_SMALL_BYTES: Final = 4096
-"""A body up to this size is unpacked at once: with arrays of `_SMALL_ARRAY` it can take 0.5 MB at the
-most."""
-
-_SMALL_ARRAY: Final = 64
-
-_AT_ONCE_BYTES: Final = 128 * 1024
-"""A body of rows up to this size is unpacked at once: it can take 9 MB at the most, 72 bytes for each empty
+AT_ONCE_BYTES: Final = 128 * 1024
+"""A body up to this size is built before it is checked: it can take 9 MB at the most, 72 bytes for each empty
 array."""
+
+_FEW: Final = 128
+"""Elements of an array in such a body. 3 KB of headers that each claimed 10,000 took 82 MB for a moment."""
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
     raise FrameError(f"extension type {code} in a body")
 
 
-_pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+PACKER_BYTES_MAX: Final = 256 * 1024
+"""A packer keeps the memory that its longest body took: after a longer one than this it is made anew."""
+
+_new_packer: Final = partial(msgpack.Packer, use_bin_type=True, autoreset=True)
+_pack = _new_packer().pack
 _unpack: Final = msgpack.unpackb
 _BROKEN: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
+
+_UNREADABLE: Final = (*_BROKEN, FrameError, LookupError)
+"""What reading a body raises, and what taking what it yields for something else does."""
 
 
 def pack_body(content: Any) -> bytes:
     """A body as bytes. Raises: FrameError when it nests too deep to be packed."""
+    global _pack
     try:
         packed: bytes = _pack(content)
     except (ValueError, OverflowError) as error:
         raise FrameError(f"a body that cannot be packed: {error}") from None
+    if len(packed) > PACKER_BYTES_MAX:
+        _pack = _new_packer().pack
     return packed
 
 
@@ -148,29 +156,6 @@ def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
     return objects
 
 
-def unpack_flat(body: bytes) -> list[Any] | None:
-    """A small body that is an array of scalars, the last of which may be an array of bytes; None where it is
-    not.
-
-    The quick way for an answer to READ or UPDATE: what it yields needs no count.
-    """
-    if len(body) > _SMALL_BYTES:
-        return None
-    try:
-        fields = _unpack(body, ext_hook=_refuse_extension, max_array_len=_SMALL_ARRAY, max_map_len=0)
-    except (*_BROKEN, FrameError):
-        return None
-    if type(fields) is not list or not fields or not _SCALARS.issuperset(map(type, fields[:-1])):
-        return None
-    last = fields[-1]
-    if type(last) in _SCALARS or (type(last) is list and set(map(type, last)) <= {bytes}):
-        return fields
-    return None
-
-
-_SCALARS: Final = frozenset((int, bytes, str, bool, float, type(None)))
-
-
 def array_length(body: bytes) -> int:
     """How many elements the array says that it has which the body begins with; 0 where it begins with
     none."""
@@ -180,7 +165,7 @@ def array_length(body: bytes) -> int:
     return int.from_bytes(body[1 : 1 + wide], "big") if wide else body[0] & 0x0F
 
 
-# -- many short rows
+# -- rows
 
 Row = list[Any]
 
@@ -192,34 +177,50 @@ def unpack_rows(
 
     `check` raises ValueError for a row that it does not take, and takes none that holds an array.
     `check_all` may say at once that it would take all of some rows. What is built for a hostile body stays
-    small: a short body cannot become much, and a long one is counted first, or checked row by row while it
-    is read. None says only that the body is to be looked at in the slow way, which tells what is wrong.
+    small: arrays of few elements are built at once, long rows are counted first, and short ones read with few
+    fields each; where there are very many each is checked before the next one is built. None says only that
+    the body is to be looked at in the slow way, which tells what is wrong.
     """
+    rows = _unpack_few(body) if len(body) <= AT_ONCE_BYTES else None
     try:
-        if len(body) > _AT_ONCE_BYTES:
-            count = array_length(body)
-            if count * _LONG_ROW_BYTES > len(body):
-                return _stream_rows(body, rows_max, check)
-            check_bounds(body, _ROWS_DEPTH, 1 + count * (1 + _ROW_FIELDS_MAX))
-        rows = _unpack(
-            body, ext_hook=_refuse_extension, max_array_len=max(rows_max, _SMALL_ARRAY), max_map_len=0
-        )
-        if type(rows) is not list or len(rows) > rows_max:
-            return None
-        if len(rows) < _MANY_ROWS or set(map(type, rows)) != {list} or not check_all(rows):
+        if rows is None:
+            rows = _unpack_many(body, rows_max, check)
+        if len(rows) < _MANY_ROWS or not check_all(rows):
             for row in rows:
                 check(row)
-    except (*_BROKEN, FrameError):
+        return rows if type(rows) is list and 0 < len(rows) <= rows_max else None
+    except _UNREADABLE:
         return None
-    checked: list[Row] = rows
-    return checked
 
 
-def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Row] | None:
-    """Many rows, each of which is checked before the next one is built. Raises: what a broken body does."""
+def _unpack_few(body: bytes) -> Any:
+    """What a body holds whose arrays have few elements, as most have; None for any other, or a broken one."""
+    try:
+        return _unpack(body, ext_hook=_refuse_extension, max_array_len=_FEW, max_map_len=0)
+    except _UNREADABLE:
+        return None
+
+
+def _unpack_many(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> list[Any]:
+    """Raises: one of `_UNREADABLE`."""
     count = array_length(body)
-    if count > rows_max:
-        return None
+    if not 0 < count <= rows_max:
+        raise ValueError
+    if count * _LONG_ROW_BYTES <= len(body):
+        check_bounds(body, _ROWS_DEPTH, 1 + count * (1 + _ROW_FIELDS_MAX))
+        rows: list[Any] = _unpack(body, ext_hook=_refuse_extension, max_map_len=0)
+    else:
+        rows = _read_rows(body, count, None if len(body) <= AT_ONCE_BYTES else check)
+    if len(rows) != count or set(map(type, rows)) != {list}:
+        raise ValueError
+    return rows
+
+
+def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> list[Any]:
+    """The rows of a body, each with few fields; `check` looks at each before the next one is built.
+
+    Raises: ValueError; what a broken body does.
+    """
     wide = _COUNT_BYTES.get(body[0], 0)
     unpacker = msgpack.Unpacker(
         ext_hook=_refuse_extension,
@@ -231,9 +232,9 @@ def _stream_rows(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> lis
     )
     unpacker.feed(memoryview(body)[1 + wide :])
     rows = list(islice(unpacker, count))
-    # What is no array did not come by the check.
-    whole = unpacker.tell() == len(body) - 1 - wide and len(rows) == count
-    return rows if whole and set(map(type, rows)) <= {list} else None
+    if unpacker.tell() != len(body) - 1 - wide:
+        raise ValueError
+    return rows
 
 
 _MANY_ROWS: Final = 8

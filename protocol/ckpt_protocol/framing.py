@@ -22,6 +22,10 @@ class FrameError(Exception):
     """The peer sent what is no frame: its connection ends, and nobody else is harmed."""
 
 
+class BodyTooLong(FrameError):
+    """A frame announces more than its kind may have from this sender, now."""
+
+
 class Frame(NamedTuple):
     """One decoded frame."""
 
@@ -38,6 +42,7 @@ LENGTH_BYTES: Final = 4
 _AFTER_LENGTH: Final = HEADER_BYTES - LENGTH_BYTES
 _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
+_new_frame: Final = tuple.__new__  # What `Frame` itself calls, behind a function in Python.
 
 
 def encode_frame(kind: int, a: int, b: int, c: int, body: bytes = b"") -> bytes:
@@ -61,13 +66,13 @@ def decode_datagram(datagram: bytes) -> Frame:
 def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> None:
     """Check a frame before its body is held. `body_limits`: by kind, see `bounds.body_limits`.
 
-    Raises: FrameError for a kind that may not come, or a body that is too long for its kind.
+    Raises: FrameError for a kind that may not come; BodyTooLong for a body that is too long for its kind.
     """
     limit = body_limits[kind]
     if limit < 0:
         raise FrameError(f"a frame of kind {kind} may not come here")
     if body_bytes > limit:
-        raise FrameError(f"a frame of kind {kind} has a body of {body_bytes} bytes, more than {limit}")
+        raise BodyTooLong(f"a frame of kind {kind} has a body of {body_bytes} bytes, more than {limit}")
 
 
 _ANY: Final = (FRAME_BYTES_MAX - HEADER_BYTES,) * 256
@@ -77,8 +82,8 @@ class FrameDecoder:
     """Cuts a byte stream into frames.
 
     `feed` returns the frames that are complete, in order. `body_limits` says by kind how long a body may be,
-    and which kinds may come at all. A frame beyond that raises before its body is held. After an error the
-    decoder cannot be used any more.
+    and which kinds may come at all; it may be replaced between two calls. A frame beyond that raises before
+    its body is held. After an error the decoder cannot be used any more.
     """
 
     __slots__ = ("_buffer", "_need", "body_limits")
@@ -98,14 +103,19 @@ class FrameDecoder:
 
         Raises: FrameError when the stream is not one of frames, or a frame is not allowed here.
         """
-        buffer = self._buffer
+        buffer, body_limits = self._buffer, self.body_limits
+        size = len(chunk)
+        if size >= HEADER_BYTES and not buffer:
+            length, kind, a, b, c = _unpack_header(chunk)
+            if length + LENGTH_BYTES == size and length - _AFTER_LENGTH <= body_limits[kind]:
+                # One whole frame is by far the most frequent.
+                return [_new_frame(Frame, (kind, a, b, c, chunk[HEADER_BYTES:]))]
         source: bytes | bytearray = chunk
         if buffer:
             buffer += chunk
             if len(buffer) < self._need:
                 return []
             source = buffer
-        body_limits = self.body_limits
         frames: list[Frame] = []
         start, size = 0, len(source)
         while size - start >= HEADER_BYTES:
@@ -124,7 +134,7 @@ class FrameDecoder:
                 # A view, so that a large body is copied once and not twice.
                 with memoryview(buffer) as view:
                     body = bytes(view[start + HEADER_BYTES : end])
-            frames.append(Frame(kind, a, b, c, body))
+            frames.append(_new_frame(Frame, (kind, a, b, c, body)))
             start = end
         else:
             self._need = HEADER_BYTES

@@ -61,6 +61,13 @@ it."""
 SMALL_REQUEST_BYTES_MAX: Final = 4096
 """The body of a request that names no checkpoint and carries no data (ATTACH, CLOSE, PING, ...)."""
 
+REFUSAL_CHARS_MAX: Final = 1_000
+"""A refusal's text, in characters of at most four bytes: so it is within `SMALL_REQUEST_BYTES_MAX`."""
+
+UNATTACHED_BODY_BYTES_MAX: Final = SMALL_REQUEST_BYTES_MAX
+"""The body of any request on a stream whose session is not attached yet: ATTACH, PING, DESCRIBE and OPERATE
+need no more. A longer one ends its connection."""
+
 NAMING_REQUEST_BYTES_MAX: Final = 128 * 1024
 """The body of OPEN, UNLINK and ITERATE: a name or a section id, also one that is too long and is answered
 so."""
@@ -90,6 +97,10 @@ DATAGRAM_BYTES_MAX: Final = 60_000
 """A frame that travels in a UDP datagram; a larger answer is TOO_BIG: use TCP."""
 
 CLUSTER_NAME_BYTES_MAX: Final = 255
+KEY_BYTES_MIN: Final = 16
+"""A cluster's key. Whoever saw one handshake can try keys on his own machine: a word is found, 16 random
+bytes are not."""
+
 NODE_ID_BYTES_MAX: Final = 64
 NODES_MAX: Final = 64
 

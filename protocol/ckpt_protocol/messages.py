@@ -11,6 +11,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.limits import REFUSAL_CHARS_MAX
 
 PROTOCOL_VERSION_MIN: Final = 1
 PROTOCOL_VERSION_MAX: Final = 1
@@ -60,6 +61,7 @@ class Kind:
     JOINED: Final = 60  # creation_id, epoch, seq; []
     ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's wish to the coordinator (core.directory.Do)
     WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
+    FORWARD_REFUSED: Final = 63  # request, epoch, session; FORWARD_REFUSED_ROUTE then the ANSWER's body
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
     PROMISE: Final = 71  # round, epoch, granted; [node_id, promised, accepted, view or nil]
     ACCEPT: Final = 72  # round, epoch, 0; [node_id, view]
@@ -138,6 +140,9 @@ class Op:
 FORWARD_ROUTE: Final = struct.Struct(">BQQQ")
 """kind, creation_id (0: the directory), lowest unanswered request, the sender's directory seq."""
 
+FORWARD_REFUSED_ROUTE: Final = struct.Struct(">Q")
+"""The directory's seq when the active replica that refused an update was placed."""
+
 REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQ")
 """session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in.
 
@@ -157,8 +162,16 @@ _OK: Final = pack_body([OK])
 
 
 def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
-    """The body of a refusal; `index` is the lowest element at fault, -1 for none."""
-    return pack_body([code, index, text])
+    """The body of a refusal; `index` is the lowest element at fault, -1 for none.
+
+    A text longer than `REFUSAL_CHARS_MAX` is cut: FORWARD_REFUSED has room for no more.
+    """
+    return pack_body([code, index, text[:REFUSAL_CHARS_MAX]])
+
+
+def is_ok(answer: bytes) -> bool:
+    """Whether this is the body of a good answer, by its first bytes: nothing is unpacked."""
+    return answer[1:2] == _OK[1:]
 
 
 def encode_answer(request: int, epoch: int, active: int, body: bytes) -> bytes:

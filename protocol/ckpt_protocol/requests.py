@@ -8,7 +8,13 @@ from typing import Any, Final, NamedTuple, NewType
 
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import Row, array_length, bounded_array, unpack_bounded, unpack_rows
+from ckpt_protocol.codec import (
+    Row,
+    array_length,
+    bounded_array,
+    unpack_bounded,
+    unpack_rows,
+)
 from ckpt_protocol.constants import (
     OPEN_FLAGS_ALL,
     SA_CKPT_CHECKPOINT_CREATE,

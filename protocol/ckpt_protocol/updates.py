@@ -1,14 +1,20 @@
 """Section operations: the bodies of UPDATE and REPLICATE, checked.
 
-Each operation is an array whose number, and the types of whose fields, are looked up as a whole in a table of
-shapes: one look-up an operation, whatever it is. This is on the way of every write, at every replica.
+The number of an operation and the types of all its fields are looked up together in a table of shapes: one
+look-up an operation, whatever it is. This is on the way of every write, at every replica.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NewType
 
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import Row, array_length, unpack_bounded, unpack_rows
+from ckpt_protocol.codec import (
+    Row,
+    array_length,
+    unpack_bounded,
+    unpack_rows,
+)
 from ckpt_protocol.fields import U64_MAX, array, octets, row, whole
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_PER_UPDATE_MAX, SIZE_MAX
@@ -29,47 +35,45 @@ body."""
 _WRONG: Final = "an operation is unknown, or has missing or wrong fields"
 _NOT_A_LIST: Final = "an update without operations"
 
-Shapes = dict[tuple[type, ...], dict[int, int]]
-"""By the types of all fields: the numbers that have this shape, each with the place of its offset (0:
-none)."""
+Shapes = dict[tuple[Any, ...], int]
+"""By an operation's number and the types of all its fields: the place of its offset (0: it has none)."""
 
 _NIL: Final = type(None)
 
 _OF_CLIENTS: Final[Shapes] = {
-    (int, bytes): {Op.DELETE: 0},
-    (int, bytes, bytes): {Op.OVERWRITE: 0},
-    (int, bytes, int): {Op.EXPIRATION_SET: 0},
-    (int, bytes, int, bytes): {Op.CREATE: 0, Op.WRITE: 2},
-    (int, bytes, bytes, _NIL): {Op.PUT: 0},
-    (int, bytes, bytes, int): {Op.PUT: 0},
-    (int, bytes, int, bytes, _NIL): {Op.PATCH: 2},
-    (int, bytes, int, bytes, int): {Op.PATCH: 2},
+    (Op.DELETE, int, bytes): 0,
+    (Op.OVERWRITE, int, bytes, bytes): 0,
+    (Op.EXPIRATION_SET, int, bytes, int): 0,
+    (Op.CREATE, int, bytes, int, bytes): 0,
+    (Op.WRITE, int, bytes, int, bytes): 2,
+    (Op.PUT, int, bytes, bytes, _NIL): 0,
+    (Op.PUT, int, bytes, bytes, int): 0,
+    (Op.PATCH, int, bytes, int, bytes, _NIL): 2,
+    (Op.PATCH, int, bytes, int, bytes, int): 2,
 }
 
 _OF_REPLICAS: Final[Shapes] = {
     **_OF_CLIENTS,
-    (int, bytes): {Op.DELETE: 0, Op.REMOVE: 0},
-    (int, bytes, bool): {Op.REMOVE: 0},
-    (int, bytes, int, bytes, bool): {Op.CREATE: 0},  # True: the active replica generated the id.
-    (int, bytes, int, int, bytes, int, int): {Op.PIECE: 3},
+    (Op.REMOVE, int, bytes): 0,
+    (Op.REMOVE, int, bytes, bool): 0,
+    (Op.CREATE, int, bytes, int, bytes, bool): 0,  # True: the active replica generated the id.
+    (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,
 }
 
 
-def _taker(shapes: Shapes) -> Any:
+def _taker(shapes: Shapes) -> Callable[[Row], Row]:
     find = shapes.get
 
     def check(op: Row) -> Row:
-        offsets = find(tuple(map(type, op)))
-        if offsets is not None:
-            place = offsets.get(op[0])
-            if place == 0 or (place is not None and 0 <= op[place] <= SIZE_MAX):
-                return op
+        place = find((op[0], *map(type, op))) if op and type(op[0]) is int else None
+        if place == 0 or (place is not None and 0 <= op[place] <= SIZE_MAX):
+            return op
         raise ValueError(_WRONG)
 
     return check
 
 
-def _taker_of_all(shapes: Shapes) -> Any:
+def _taker_of_all(shapes: Shapes) -> Callable[[list[Row]], bool]:
     """Takes operations that all have one shape, most often: column by column, which is faster than one by
     one."""
     find = shapes.get
@@ -80,13 +84,11 @@ def _taker_of_all(shapes: Shapes) -> Any:
         except ValueError:
             return False
         kinds = [set(map(type, column)) for column in columns]
-        if any(len(kind) > 1 for kind in kinds):
+        if not columns or any(len(kind) > 1 for kind in kinds):
             return False
-        offsets = find(tuple(kind.pop() for kind in kinds))
-        if offsets is None:
-            return False
+        types = [kind.pop() for kind in kinds]
         for number in set(columns[0]):
-            place = offsets.get(number)
+            place = find((number, *types))
             if place is None or (
                 place and not (min(columns[place]) >= 0 and max(columns[place]) <= SIZE_MAX)
             ):

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_protocol import codes
+from ckpt_protocol.bounds import FROM_CLIENT
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram
 from ckpt_protocol.greeting import Acceptor, Identity, Refused
+from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok, encode_answer
 
 NONCE = b"n" * 16
@@ -234,8 +236,8 @@ class FakeService:
         checkpoint.sections = sections
         checkpoint.applied += 1
 
-    def attach(self, node: "FakeNode", frame: Frame) -> bytes:
-        """ATTACH: ties the session to the node."""
+    def attach(self, node: "FakeNode", link: "FakeLink", frame: Frame) -> bytes:
+        """ATTACH: ties the session to the node, which takes large frames on that link from now on."""
         with self.lock:
             session_id, generation = frame.b, frame.c
             session = self.sessions.get(session_id)
@@ -246,6 +248,7 @@ class FakeService:
             if generation < session.generation:
                 return answer_error(codes.BAD_HANDLE, "attached elsewhere since")
             session.generation, session.node_id = generation, node.node_id
+            link.decoder.body_limits = FROM_CLIENT
             members = [[name, [other.url]] for name, other in sorted(self.nodes.items()) if not other.hidden]
             return answer_ok([node.node_id, members])
 
@@ -259,7 +262,7 @@ class FakeLink:
 
     def __init__(self, node: "FakeNode", sock: socket.socket, where: Any = None) -> None:
         self.node, self.sock, self.where = node, sock, where
-        self.decoder = FrameDecoder()
+        self.decoder = FrameDecoder((UNATTACHED_BODY_BYTES_MAX,) * 256)
         self.acceptor: Acceptor | None = Acceptor(node.identity, NONCE)
         self.session_id = 0
 
@@ -286,7 +289,7 @@ class FakeLink:
         """Answer as a daemon would."""
         if frame.kind == Kind.ATTACH:
             self.session_id = frame.b
-            self.answer(frame.a, self.node.service.attach(self.node, frame))
+            self.answer(frame.a, self.node.service.attach(self.node, self, frame))
         else:
             self.answer(frame.a, self.node.service.serve(self.node, self.session_id, frame))
 

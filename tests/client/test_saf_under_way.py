@@ -178,7 +178,7 @@ def test_a_session_that_ended_ends_its_tracking(
 def test_every_call_keeps_the_services_time_out(start: Start, initialize: Initialize) -> None:
     """`track` waited for half a minute."""
     node = start()
-    library = initialize(node, Heard().callbacks, timeout_ns=30 * MILLISECOND_NS)
+    library = initialize(node, Heard().callbacks, timeout_ns=150 * MILLISECOND_NS)
     checkpoint = opened(library)
     iteration = checkpoint.section_iteration_initialize(5)
     pages = checkpoint.section_iteration()

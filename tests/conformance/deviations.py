@@ -21,6 +21,14 @@ DEVIATIONS: Final[dict[str, Deviation]] = {
         "A lost daemon then costs an application no more than a short wait; with the text it would have to "
         "open and read everything anew.",
     ),
+    "R10": Deviation(
+        "As asked by a unix socket (Linux): the node sees at once that the process has ended. By TCP all "
+        "that a process had open that ended without closing it is closed 10 s later (`session_grace`), by "
+        "UDP 70 s later: 60 s without a datagram, then the grace.",
+        "A lost connection is no proof that the process at its other end is dead, and UDP has none to lose. "
+        "A program that is alive comes back within the grace, and has all that it had open. Who ends in good "
+        "order and finalizes has closed everything at once by every transport.",
+    ),
     "R33": Deviation(
         "A name is UTF-8 and holds no NUL byte: any other is INVALID_PARAM, in an open and in an unlink.",
         "Names appear in logs, in file names and on the command line.",
@@ -53,6 +61,11 @@ DEVIATIONS: Final[dict[str, Deviation]] = {
         "tracks an asynchronous checkpoint that lost its active replica, is told of every section, also of "
         "those that it wrote itself.",
         "A weak checkpoint sends what changed, not how; and who is slow is better served with less.",
+    ),
+    "R147": Deviation(
+        "As asked by a unix socket (Linux). By TCP a dead process counts as one that closed everything after "
+        "10 s (`session_grace`), by UDP after 70 s: the retention begins then.",
+        "As R10.",
     ),
     "R148": Deviation(
         "The programs of a node that leaves go on at another node, with what they have open. What those had "

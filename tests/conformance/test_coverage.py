@@ -31,6 +31,12 @@ def test_every_requirement_has_a_scenario_or_a_reason_to_have_none() -> None:
     assert [number for number in REQUIREMENTS if number not in shown] == []
 
 
+@pytest.mark.parametrize("number", [f"R{number}" for number in range(64, 78)])
+def test_every_rule_of_closing_unlinking_and_retention_has_more_than_one_scenario(number: str) -> None:
+    """One scenario that has gone soft would leave its rule without any."""
+    assert len(set(cited()[number])) > 1
+
+
 def test_scenarios_cite_requirements_that_there_are() -> None:
     assert [number for number in cited() if number not in REQUIREMENTS] == []
 

@@ -131,7 +131,7 @@ def test_with_room_for_more_sections_there_is_no_default_section(world: World) -
 
 @requirement("R43")
 @on(VIRTUAL, why="a limit is set low")
-@settings(checkpoints_max=3)
+@settings(checkpoints_max=3, share_of_limits=1)
 def test_one_checkpoint_too_many_is_no_resources(world: World) -> None:
     service = world.service()
     opens = [service.checkpoint_open(world.name(), ALL_MODES, attributes()) for _ in range(3)]

@@ -19,6 +19,7 @@ from tests.conformance.shorthand import (
 )
 from tests.conformance.world import World
 
+from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
 K = [("k", None, 0)]
@@ -147,6 +148,25 @@ def test_what_nobody_has_open_is_deleted_at_once_also_in_its_retention(world: Wo
         assert world.described(checkpoint.name, "c", unlinked) is None
     fresh = world.open("a", checkpoint.name, max_sections=3)
     assert fresh.status_get().number_of_sections == 0
+
+
+@requirement("R65", "R68")
+@pytest.mark.parametrize("retention_duration", [0, 60 * SECOND_NS, SA_TIME_END])
+def test_a_name_that_was_closed_and_unlinked_is_that_of_a_new_one_whatever_its_retention_was(
+    world: World, retention_duration: int
+) -> None:
+    old = world.open("a", retention_duration=60 * SECOND_NS)
+    old.section_create("k", initial_data=b"old")
+    old.retention_duration_set(retention_duration)
+    keeper = world.open("b", old.name, READ)
+    old.close()
+    world.service("c").checkpoint_unlink(old.name)
+    for node in world.nodes:
+        with refused("NOT_EXIST"):
+            world.service(node).checkpoint_open(old.name, READ)
+    keeper.close()
+    assert world.described(old.name, "b", unlinked=True) is None
+    assert world.open("c", old.name).status_get().number_of_sections == 0
 
 
 @requirement("R69")

@@ -11,6 +11,7 @@ from typing import Any
 from tests.core.cluster import Cluster
 from tests.core.network import DELAY_NS, Link
 
+from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Identity, Refused
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
@@ -81,6 +82,7 @@ class ClientLink:
         try:
             if not self._connected:
                 data = self._greet(data)
+            self._decoder.body_limits = FROM_CLIENT if self.number in self.cluster.large else FROM_NEW_CLIENT
             frames = self._decoder.feed(data) if self._connected else []
         except Refused as refused:
             self.cluster.after(DELAY_NS, partial(self.receive, self.number, refused.frame()))

@@ -69,14 +69,20 @@ class Client:
 
     # -- links
 
-    def attach(self, node_id: str) -> Answer:
-        """Connect to a node and tie the session to it."""
+    def begin_attach(self, node_id: str) -> Call:
+        """Connect to a node, and ask it to tie the session to it."""
         self.node_id = node_id
         self.link = self.cluster.connect_client(self, node_id)
         self.generation += 1
         fresh = not self.attached
         number = self._next()
         call = self.calls[number] = Call(number, Kind.ATTACH, self.session, pack_body([fresh]))
+        self.send(call, self.generation)
+        return call
+
+    def attach(self, node_id: str) -> Answer:
+        """Connect to a node and tie the session to it."""
+        call = self.begin_attach(node_id)
         answer = self._end(call, third=self.generation)
         self.attached = self.attached or answer.code == OK
         return answer
@@ -145,15 +151,13 @@ class Client:
 
     def call(self, kind: int, handle: int = 0, fields: Any = ()) -> Answer:
         """A request to its end; TRY_AGAIN is repeated."""
-        return self._end(self.begin(kind, handle, fields), sent=True)
+        return self._end(self.begin(kind, handle, fields))
 
     def end(self, call: Call) -> Answer:
         """Wait for a request that was sent."""
-        return self._end(call, sent=True)
+        return self._end(call)
 
-    def _end(self, call: Call, third: int = 0, sent: bool = False) -> Answer:
-        if not sent:
-            self.send(call, third)
+    def _end(self, call: Call, third: int = 0) -> Answer:
         while True:
             self.cluster.until(lambda: call.answers)
             if call.answers[0].code != TRY_AGAIN:

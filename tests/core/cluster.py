@@ -6,6 +6,7 @@ event two active replicas of one checkpoint are an error; `check` looks at the r
 """
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, assert_never
 
@@ -13,6 +14,7 @@ from tests.core.client import Answer, Client
 from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
+from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckptd.core.events import (
     AskBack,
     AskRegister,
@@ -46,6 +48,7 @@ from ckptd.core.events import (
     SendHeartbeat,
     SendPeer,
     StopReading,
+    TakeLarge,
     TurnCame,
 )
 from ckptd.core.invariants import broken_invariants, two_actives
@@ -58,6 +61,9 @@ from ckptd.sim.raising import Injected
 DISK_NS = 50_000
 TURN_NS = 10_000
 """A core that has work left goes on so much later: what arrives meanwhile comes first."""
+
+SMALL = (UNATTACHED_BODY_BYTES_MAX,) * 256
+"""By kind of frame: what is taken on a client's link until its session is attached."""
 
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
 WALL_OFFSET_NS = 10**18
@@ -74,6 +80,8 @@ class Cluster(Network):
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, **settings)
         self.clients: dict[int, Client] = {}
+        self.large: set[int] = set()
+        """Links of clients on which large frames are taken."""
         self.quarantined: list[tuple[str, bytes]] = []
         self.left: list[str] = []
         self.last_copies: list[str] = []
@@ -85,6 +93,7 @@ class Cluster(Network):
         self.register: tuple[int, bytes | None] = (0, None)
         self.register_cut: set[str] = set()
         self.register_loses_answers = False
+        self.slow_disks: dict[str, list[Callable[[], None]]] = {}
 
     # -- who is what
 
@@ -221,6 +230,8 @@ class Cluster(Network):
                 self.fences.append((node_id, peer))
             case AskRegister():
                 self.after(DELAY_NS, partial(self._ask_register, node_id, effect))
+            case TakeLarge(link):
+                self.large.add(link)
             case CloseClient(link, _):
                 self.lines.append(f"{node_id} closes client link {link}")
                 self.after(0, lambda: self.deliver(node_id, ClientLost(link)))
@@ -265,7 +276,18 @@ class Cluster(Network):
                 host.record = record
                 self.deliver(node_id, Persisted(number))
 
-        self.after(DISK_NS, written)
+        if node_id in self.slow_disks:
+            self.slow_disks[node_id].append(written)
+        else:
+            self.after(DISK_NS, written)
+
+    def hold_disk(self, node_id: str) -> None:
+        """From now on nothing that it writes gets to its disk."""
+        self.slow_disks[node_id] = []
+
+    def release_disk(self, node_id: str) -> None:
+        """The last of it does: a record that another one follows is not written."""
+        self.slow_disks.pop(node_id)[-1]()
 
     def _ask_register(self, node_id: str, asked: AskRegister) -> None:
         """The register outside: one value, swapped by its revision."""
@@ -377,7 +399,8 @@ class Cluster(Network):
 
     def send_client(self, node_id: str, link: int, data: bytes) -> None:
         """Bytes from a client to its node."""
-        event = ClientReceived(link, FrameDecoder().feed(data))
+        decoder = FrameDecoder() if link in self.large else FrameDecoder(SMALL)
+        event = ClientReceived(link, decoder.feed(data))
         self.after(DELAY_NS, lambda: self.deliver(node_id, event))
 
     def lose_client(self, node_id: str, link: int, process_dead: bool) -> None:

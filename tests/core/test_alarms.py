@@ -1,8 +1,10 @@
 """Alarms: what an operator is told of without asking (the failure table, "alarm at once")."""
 
+import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
+from ckpt_protocol.requests import Describe
 
 
 def alarms(cluster: Cluster, node_id: str) -> dict[str, str]:
@@ -20,6 +22,41 @@ def test_a_healthy_cluster_has_no_alarm_and_neither_has_a_change_that_takes_mill
     cluster.run(1000)
     assert [alarms(cluster, node_id) for node_id in "abc"] == [{}] * 3
     assert "alarm" not in "".join(cluster.lines)
+
+
+@pytest.mark.parametrize("absent_ms", [0, 100, 3000])
+def test_who_asks_is_told_of_missing_copies_from_a_restarts_first_moment_on(absent_ms: int) -> None:
+    """A node that was back said "serving, no alarm" for 0.3 s before it had its replicas."""
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    table.write(b"k", bytes(4_000))
+    cluster.kill("c")
+    cluster.run(absent_ms)
+    cluster.restart("c")
+    while not cluster.serving("c"):
+        cluster.run(0.02)
+    unready = 0
+    while True:
+        for node_id in "abc":
+            node = cluster.node(node_id)
+            told = node._describe(Describe("cluster", None))
+            (entry,) = node.order.directory.checkpoints.values()
+            whole = entry.in_sync == ["a", "b", "c"]
+            if told["serving"]:
+                assert whole or "replicas_degraded" in dict(told["alarms"]), (node_id, cluster.now_ns)
+        if whole:
+            break
+        unready += 1
+        cluster.run(0.02)
+    assert unready
+
+
+def test_the_copies_of_a_new_checkpoint_that_are_on_their_way_are_no_alarm() -> None:
+    cluster = three_nodes()
+    cluster.client("a").open(b"first")
+    for _ in range(50):
+        cluster.run(1)
+        assert cluster.node("a")._describe(Describe("cluster", None))["alarms"] == []
 
 
 def test_copies_that_are_missing_are_an_alarm_until_they_are_rebuilt() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ckpt_protocol import codes
-from ckptd.core.attributes import Attributes, parse_attributes
+from ckptd.core.attributes import FIELD_NAMES, Attributes, parse_attributes
 from ckptd.core.refusal import Refusal
 
 SYNC, ASYNC, WEAK, COLLOCATED = 1, 2, 4, 8
@@ -91,11 +91,13 @@ def test_the_service_holds_at_most_its_own_limit_whatever_a_checkpoint_allows() 
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_reopen_is_the_same_only_when_every_field_is(place: int) -> None:
+def test_a_reopen_that_differs_is_told_in_what(place: int) -> None:
+    """That the attributes are other ones was all it said; which one, and what it is, had to be guessed."""
     mine = Attributes(SYNC, *LEGAL)
     fields = mine.fields()
     fields[place] += 1
     other = Attributes(*fields)
-    assert not mine.same(other, with_retention=True)
-    assert mine.same(other, with_retention=False) == (place == 2)
-    assert mine.same(Attributes(SYNC, *LEGAL), with_retention=True)
+    told = f"{FIELD_NAMES[place]} is {fields[place] - 1}, not {fields[place]}"
+    assert mine.differences(other, with_retention=True) == told
+    assert mine.differences(other, with_retention=False) == ("" if place == 2 else told)
+    assert mine.differences(Attributes(SYNC, *LEGAL), with_retention=True) == ""

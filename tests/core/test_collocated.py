@@ -2,9 +2,9 @@
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import WALL_OFFSET_NS, Cluster, three_nodes
+from tests.core.cluster import WALL_OFFSET_NS, Cluster, nodes, three_nodes
 
-from ckpt_protocol.codes import BAD_OPERATION, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
+from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -152,6 +152,23 @@ def test_an_update_whose_fate_died_with_the_active_replica_is_unknown() -> None:
     cluster.run(100)
     assert cluster.contents("b") == {}
     assert call.code == TIMEOUT
+    cluster.check()
+
+
+def test_an_update_that_was_lost_with_every_replica_is_unknown() -> None:
+    """Others may have read what it wrote, so BAD_HANDLE, "nothing was done", would be wrong (seed 7003542)."""
+    cluster = nodes("abc", replicas=1)
+    reader = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    writer = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    cluster.hold("a", "b")
+    call = writer.begin_write(b"k", b"v")
+    cluster.run(2)
+    assert reader.read(b"k") == b"v"
+    later = writer.begin_read(b"k")
+    cluster.kill("a")
+    cluster.run(100)
+    assert (call.code, later.code) == (TIMEOUT, BAD_HANDLE)
+    assert writer.try_write(b"k", b"w").code == BAD_HANDLE
     cluster.check()
 
 

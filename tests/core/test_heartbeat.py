@@ -7,6 +7,7 @@ import pytest
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
+from ckpt_protocol.limits import EPOCH_MAX
 from ckptd.core.context import Context
 from ckptd.core.events import AskBack, SendHeartbeat
 from ckptd.core.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
@@ -324,6 +325,21 @@ def test_a_heartbeat_with_a_wrong_number_changes_nothing(place: int, wrong: obje
     with pytest.raises((FrameError, TypeError, ValueError)):
         a.receive(frame._replace(body=pack_body(fields)))
     assert dataclasses.asdict(a.peers["b"]) == known
+
+
+def test_a_heartbeat_that_says_the_same_again_is_not_parsed_again_and_its_header_counts() -> None:
+    a, b = node("a"), node("b")
+    for _ in range(3):
+        pass_time(MILLISECOND_NS, a, b)
+        b.receive(beat(a, b))
+        assert b.peers["a"].heard_ns == b.context.now_ns
+    assert len(b.known) == 1
+    with pytest.raises(FrameError):
+        b.receive(beat(a, b)._replace(b=EPOCH_MAX + 1))
+    a.decided_epoch = 7
+    b.receive(beat(a, b))
+    assert b.peers["a"].decided_epoch == 7
+    assert len(b.known) == 1, "one for each peer"
 
 
 def test_a_heartbeat_carries_the_standing_of_its_sender() -> None:

@@ -131,6 +131,36 @@ def test_a_reader_at_a_joining_replica_never_sees_a_state_that_is_incomplete() -
     cluster.check()
 
 
+def test_a_replica_that_joined_shows_nothing_that_is_pending() -> None:
+    """Its chunks showed an update that another replica does not have yet: it reads on its own only after that."""
+    cluster = nodes("abcd", replicas=4, chunk_bytes=200, log_bytes_max=0)
+    table = cluster.client("b").open()
+    for number in range(20):
+        table.write(b"k%02d" % number, b"old")
+    cluster.kill("d")
+    cluster.hold("d", "b")
+    cluster.restart("d")
+    cluster.until(
+        lambda: all(node.view is not None and len(node.view.members) == 4 for node in cluster.running())
+    )
+    cluster.until(lambda: cluster.serving("d"))
+    moves, stays = cluster.client("a"), cluster.client("a")
+    readers = [moves.open(), stays.open()]
+    moves.move("d")
+    cluster.hold("b", "c")
+    call = table.begin_write(b"k00", b"new")
+    cluster.run(5)
+    cluster.release("d", "b")
+    cluster.until(lambda: len(cluster.contents("d")) == 20)
+    cluster.run(50)
+    assert call.code is None
+    assert [reader.read(b"k00") for reader in readers] == [b"old", b"old"]
+    cluster.release("b", "c")
+    cluster.check()
+    assert call.code == OK
+    assert [reader.read(b"k00") for reader in readers] == [b"new", b"new"]
+
+
 @pytest.mark.parametrize("flags", KINDS)
 @pytest.mark.parametrize("after_ms", [0.2, 0.6, 1.1, 2.3])
 def test_a_join_begins_again_when_its_link_breaks(flags: int, after_ms: float) -> None:

@@ -14,7 +14,8 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.framing import decode_datagram
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.messages import Kind, Verb
+from ckptd.core.directory import Directory
 from ckptd.core.events import HeartbeatReceived, PeerLost, SendHeartbeat
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
@@ -354,6 +355,19 @@ def test_a_node_that_waits_for_others_ends_when_the_cluster_is_stopped() -> None
     cluster.run(100)
     assert cluster.left == ["a", "b"]
     assert cluster.last_copies == []
+
+
+def test_what_a_node_takes_with_it_has_its_name_whatever_becomes_of_the_directory() -> None:
+    """A view that comes while the node lingers brings another directory (the fuzzer's seed 503999)."""
+    cluster = three_nodes()
+    cluster.client("c").open(flags=SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED).write(b"k", b"v")
+    operator = cluster.client("c")
+    call = operator.begin(Kind.OPERATE, 0, [Verb.DRAIN])
+    cluster.until(lambda: cluster.node("c").heartbeats.left)
+    cluster.node("c").order.directory = Directory()
+    cluster.until(lambda: "c" in cluster.left)
+    cluster.run(5)
+    assert call.answer is not None and "'x'" in str(call.answer.payload)
 
 
 def test_two_that_leave_at_one_moment_do_not_both_count_on_what_the_other_said_before() -> None:

@@ -3,16 +3,28 @@
 import gc
 
 import pytest
-from tests.core.cluster import nodes, three_nodes
+from tests.core.client import Call, Client
+from tests.core.cluster import Cluster, nodes, three_nodes
 
-from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, EXIST, NOT_EXIST, OK
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import (
+    BAD_HANDLE,
+    BAD_OPERATION,
+    EXIST,
+    NO_RESOURCES,
+    NOT_EXIST,
+    OK,
+    TRY_AGAIN,
+)
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
     SA_TIME_END,
 )
+from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.events import ClientReceived
 from ckptd.core.section import SectionTable
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
@@ -231,23 +243,93 @@ def test_a_detached_session_is_refused_and_what_it_opened_is_closed() -> None:
     cluster.check()
 
 
-def test_both_sessions_of_one_link_have_their_grace_when_it_is_lost() -> None:
+def second_link(cluster: Cluster, client: Client, node_id: str) -> int:
+    """Another link of a client, which has no session yet; the client listens to it alone."""
+    client.link = cluster.connect_client(client, node_id)
+    cluster.run(1)
+    return client.link
+
+
+def attach_raw(cluster: Cluster, link: int, number: int, session: int) -> None:
+    """A fresh session on a link of node b."""
+    frame = encode_frame(Kind.ATTACH, number, session, 1, pack_body([True]))
+    cluster.deliver("b", ClientReceived(link, FrameDecoder().feed(frame)))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_link_has_one_session(at_once: bool) -> None:
+    """One connection took all 100,000 sessions in 3.4 s, and every newcomer was refused."""
     cluster = three_nodes()
-    table = cluster.client("b").open(retention_ns=0)
-    first = table.client
-    second = cluster.client("c")
-    second.node_id, second.link, second.generation = first.node_id, first.link, 2
-    cluster.clients[first.link] = second
-    attach = second.begin(Kind.PING)
-    attach.kind, attach.handle, attach.body = Kind.ATTACH, second.session, b"\x91\xc2"
-    attach.number = second._next()
-    second.calls[attach.number] = attach
-    second.send(attach, 2)
+    client = cluster.client("b")
+    link = second_link(cluster, client, "b")
+    session = client.session + 1
+    calls = [Call(number, Kind.ATTACH, 0, b"") for number in range(101, 104)]
+    client.calls.update({call.number: call for call in calls})
+    for place, call in enumerate(calls):
+        attach_raw(cluster, link, call.number, session + place)
+        if not at_once:
+            cluster.run(5)
     cluster.run(5)
-    cluster.lose_client("b", first.link, process_dead=True)
+    assert [call.code for call in calls] == [OK, NO_RESOURCES, NO_RESOURCES]
+    assert list(cluster.node("a").directory.sessions) == [client.session, session]
+    cluster.check()
+
+
+def test_a_link_whose_session_has_ended_may_have_another() -> None:
+    cluster = three_nodes()
+    client = cluster.client("b")
+    assert client.call(Kind.DETACH).code == OK
+    call = client.calls[101] = Call(101, Kind.ATTACH, 0, b"")
+    attach_raw(cluster, client.link, call.number, client.session + 1)
+    cluster.run(5)
+    assert call.code == OK
+    cluster.lose_client("b", client.link, process_dead=True)
     cluster.run(10_100)
     assert cluster.node("a").directory.sessions == {}
     cluster.check()
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_link_whose_attach_was_refused_may_ask_for_another_session(again: bool) -> None:
+    """Of an ATTACH that nobody could serve in time, too."""
+    cluster = three_nodes(hold_ns=100 * 10**6)
+    client = cluster.client("b")
+    link = second_link(cluster, client, "b")
+    call = client.calls[101] = Call(101, Kind.ATTACH, 0, b"")
+    if again:
+        cluster.kill("a")
+        cluster.kill("c")
+        cluster.run(1000)
+    frame = encode_frame(Kind.ATTACH, call.number, client.session + 1, 1, pack_body([False]))
+    cluster.deliver("b", ClientReceived(link, FrameDecoder().feed(frame)))
+    cluster.until(lambda: call.code is not None)
+    assert call.code == (TRY_AGAIN if again else BAD_HANDLE)
+    if again:
+        cluster.restart("a")
+        cluster.restart("c")
+        cluster.until(lambda: cluster.serving("b"))
+    later = client.calls[102] = Call(102, Kind.ATTACH, 0, b"")
+    attach_raw(cluster, link, later.number, client.session + 2)
+    cluster.run(50)
+    assert later.code == OK
+    cluster.check()
+
+
+def test_a_session_has_its_grace_though_the_answer_to_attach_was_taken_for_anothers() -> None:
+    """Two ATTACHes of one number wait for the coordinator, and the first one is refused (seed 7016104)."""
+    cluster = three_nodes()
+    client = cluster.client("c")
+    session = client.session + 1
+    link = second_link(cluster, client, "c")
+    client.calls[7] = Call(7, Kind.ATTACH, session, b"")
+    for generation, fresh in ((2, False), (1, True)):  # Nobody knows the session of the first one.
+        frame = encode_frame(Kind.ATTACH, 7, session, generation, pack_body([fresh]))
+        cluster.deliver("c", ClientReceived(link, FrameDecoder().feed(frame)))
+    cluster.run(50)
+    assert session in cluster.node("a").directory.sessions
+    cluster.lose_client("c", link, process_dead=False)
+    cluster.run(12_000)
+    assert session not in cluster.node("a").directory.sessions
 
 
 def test_a_checkpoint_that_goes_leaves_nothing_for_the_collector() -> None:

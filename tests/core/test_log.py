@@ -4,7 +4,7 @@ import pytest
 
 from ckpt_protocol import codes
 from ckpt_protocol.limits import ANSWERS_MAX
-from ckptd.core.log import HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
+from ckptd.core.log import FORGOTTEN, HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
 from ckptd.core.refusal import Refusal
 
 SESSION = 11
@@ -192,7 +192,7 @@ def test_answers_below_the_lowest_unanswered_request_are_forgotten_and_those_req
         log.keep_answer(SESSION, request, 1, request, b"%d" % request)
     assert log.find_answer(SESSION, 4, 3) == (4, b"4")
     assert sorted(log.answers[SESSION].by_request) == [3, 4]
-    assert log.find_answer(SESSION, 2, 3) == (0, b"")
+    assert log.find_answer(SESSION, 2, 3) == (0, FORGOTTEN)
     assert log.find_answer(SESSION, 3, 3) == (3, b"3")
 
 
@@ -201,7 +201,7 @@ def test_an_older_lowest_that_came_late_brings_nothing_back() -> None:
     log.keep_answer(SESSION, 5, 5, 1, b"five")
     log.keep_answer(SESSION, 6, 2, 2, b"six")
     assert log.answers[SESSION].lowest == 5
-    assert log.find_answer(SESSION, 4, 2) == (0, b"")
+    assert log.find_answer(SESSION, 4, 2) == (0, FORGOTTEN)
     assert log.find_answer(SESSION, 5, 2) == (1, b"five")
 
 

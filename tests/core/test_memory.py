@@ -1,10 +1,12 @@
 """A node's memory limit: what would go beyond it is NO_MEMORY, and what there is goes on."""
 
+import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import NO_MEMORY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.messages import Op
+from ckptd.core.section import SECTION_BYTES
 from ckptd.core.settings import MILLISECOND_NS, Settings
 
 LIMIT = 400_000
@@ -104,6 +106,41 @@ def test_no_replica_is_placed_on_a_full_node() -> None:
     cluster.run(1000)
 
 
+def full_at(full: str, node_ids: str, replicas: int) -> Cluster:
+    """A cluster of which one node's replicas take all that they may."""
+    cluster = Cluster(node_ids, replicas=replicas)
+    peers = tuple(node_id for node_id in node_ids if node_id != full)
+    cluster.hosts[full].settings = Settings(full, peers=peers, replicas=replicas, memory_bytes_max=LIMIT)
+    cluster.start(*node_ids)
+    cluster.settle()
+    table = cluster.client(full).open(sections_max=1000)
+    for number in range(LIMIT // len(BLOCK) + 100):
+        table.try_write(b"%d" % number, BLOCK)
+    cluster.node(full)._replicas.memory.count_again_ns = 2**62
+    cluster.node(full).context.held_bytes = LIMIT
+    cluster.run(1_500)
+    assert cluster.node(peers[0]).context.full_nodes == (full,)
+    return cluster
+
+
+@pytest.mark.parametrize("full", ["b", "c"])
+def test_a_new_checkpoint_has_no_replica_on_a_full_node_where_another_is_spare(full: str) -> None:
+    """Be it the node whose client creates it. With one of three nodes full no new checkpoint could be written."""
+    cluster = full_at(full, "abc", replicas=2)
+    fresh = cluster.client("b").open(b"fresh")
+    fresh.write(b"k", b"v")
+    assert full not in cluster.in_sync("a", b"fresh")
+    assert len(cluster.in_sync("a", b"fresh")) == 2
+
+
+def test_a_new_checkpoint_has_no_fewer_replicas_for_want_of_memory() -> None:
+    """What one copy alone had acknowledged went with it, in a crash or a planned leave."""
+    cluster = full_at("a", "ab", replicas=3)
+    fresh = cluster.client("a").open(b"fresh")
+    assert fresh.try_write(b"k", BLOCK).code == NO_MEMORY
+    assert cluster.in_sync("a", b"fresh") == ["a", "b"]
+
+
 def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None:
     cluster = Cluster("abc", chunk_bytes=4000)
     cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT, chunk_bytes=4000)
@@ -122,6 +159,35 @@ def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None
         table.update([Op.DELETE, b"%d" % number])
     cluster.until(lambda: cluster.in_sync("a") == ["a", "b", "c"])
     cluster.check()
+
+
+def test_sections_count_at_once_wherever_they_are_staged_and_not_only_when_all_is_counted_anew() -> None:
+    """A node that was not active counted the content of a new section, and not what the section itself takes."""
+    cluster = three_nodes(memory_bytes_max=LIMIT)
+    table = cluster.client("a").open(sections_max=1000)
+    cluster.run(1000)
+    for node_id in "abc":
+        cluster.node(node_id)._replicas.memory.count_again_ns = 2**62
+    before = {node_id: cluster.node(node_id).context.held_bytes for node_id in "abc"}
+    for number in range(100):
+        table.write(b"%d" % number, b"")
+    cluster.run(20)
+    for node_id in "abc":
+        assert cluster.node(node_id).context.held_bytes - before[node_id] >= 100 * SECTION_BYTES, node_id
+    cluster.check()
+
+
+def test_a_copy_of_small_sections_counts_what_the_sections_take_while_it_is_made() -> None:
+    cluster = Cluster("abc")
+    cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT)
+    cluster.start("a", "b")
+    cluster.settle()
+    table = cluster.client("a").open(sections_max=2000)
+    for number in range(2000):
+        table.write(b"%d" % number, b"")
+    cluster.start("c")
+    cluster.until(lambda: cluster.node("c").context.counters.get("joins_without_memory", 0) > 0)
+    assert cluster.in_sync("a") == ["a", "b"]
 
 
 def test_what_waits_at_a_node_is_bounded_and_more_is_told_to_try_again() -> None:

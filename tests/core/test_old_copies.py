@@ -6,6 +6,7 @@ from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import BAD_HANDLE, NOT_EXIST, TRY_AGAIN
 from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
@@ -194,6 +195,35 @@ def test_copies_that_others_went_on_from_are_no_case_for_quarantine() -> None:
     }
 
 
+def test_a_copy_goes_to_quarantine_where_its_checkpoint_was_lost_in_a_view_that_its_node_never_ran() -> None:
+    """Nothing told that node of the loss: in the next view the checkpoint was not there (seed 7013035)."""
+    cluster = nodes("abcde")
+    flags = SYNC | SA_CKPT_CHECKPOINT_COLLOCATED
+    cluster.client("c").open(flags=flags).write(b"k", b"v")
+    cluster.client("b").begin(Kind.OPEN, 0, [b"x", 3, None, False])
+    cluster.until(lambda: len(cluster.node("b").replicas) == 1)
+    cluster.hold("b", "a")  # It never says that its copy is in sync.
+    cluster.until(lambda: cluster.contents("b") == {b"k": b"v"} and cluster.replica("b").complete)
+    first = epoch(cluster, "a")
+    cluster.hold_disk("b")  # It installs nothing.
+    cluster.kill("c")
+    cluster.until(lambda: cluster.node("a").membership.decided.epoch > first)  # type: ignore[union-attr]
+    cluster.release("b", "a")
+    cluster.until(lambda: epoch(cluster, "a") > first)
+    cluster.restart("c")
+    cluster.until(lambda: epoch(cluster, "a") > first + 1)
+    assert cluster.node("a").directory.checkpoints == {}
+    cluster.kill("e")
+    cluster.until(lambda: epoch(cluster, "a") > first + 2)
+    cluster.release_disk("b")
+    cluster.until(lambda: epoch(cluster, "b") > first)
+    assert epoch(cluster, "b") == epoch(cluster, "a")
+    cluster.settle()
+    cluster.run(12_000)
+    assert cluster.node("b").replicas == {}
+    assert [(node_id, content.count(b"v")) for node_id, content in cluster.quarantined] == [("b", 1)]
+
+
 # -- while it is brought up to date
 
 
@@ -246,3 +276,39 @@ def test_a_join_that_breaks_off_begins_again_from_the_old_copy(flags: int) -> No
     cluster.check()
     assert cluster.contents("c") == cluster.contents("a")
     assert cluster.quarantined == []
+
+
+@pytest.mark.parametrize("flags", [SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK])
+def test_half_a_copy_is_none_to_fall_back_to(flags: int) -> None:
+    """It became active in the middle of a join, and the next one, by which it catches up, breaks off as well.
+
+    It had put the half of the first join aside, and took it for a whole copy (seed 7003856).
+    """
+    collocated = flags | SA_CKPT_CHECKPOINT_COLLOCATED
+    cluster = three_nodes(chunk_bytes=64, chunks_in_flight=1)
+    table = cluster.client("c").open(flags=collocated)
+    table.set_active()
+    for number in range(20):
+        table.write(b"k%02d" % number, b"v")
+    others = [cluster.client(node_id).open(flags=collocated) for node_id in "ab"]
+    cluster.run(50)
+    cluster.cut("c", "ab")
+    table.begin_write(b"k00", b"lost")
+    cluster.run(2500)
+    others[0].set_active()
+    others[0].write(b"k00", b"kept")
+    cluster.heal()
+    cluster.until(lambda: 3 < len(cluster.contents("c")) < 10 and not cluster.replica("c").complete)
+    table.begin(Kind.ACTIVE_SET, False)
+    cluster.until(lambda: cluster.replica("c").active is not None)
+    cluster.until(lambda: cluster.replica("c").fallback is not None or len(cluster.contents("c")) < 3)
+    cluster.kill("b")
+    before = epoch(cluster, "c")
+    cluster.until(lambda: epoch(cluster, "c") > before)
+    assert not cluster.replica("c").complete or len(cluster.contents("c")) == 20
+    cluster.settle()
+    others[0].set_active()
+    cluster.run(1000)
+    cluster.check()
+    assert cluster.contents("c") == cluster.contents("a")
+    assert others[0].read(b"k00") == b"kept"

@@ -31,7 +31,8 @@ def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(said: tuple[
     assert cluster.contents("a") == {b"k": b"w"}
 
 
-def test_what_the_given_up_side_had_acknowledged_goes_to_quarantine_when_it_comes_back() -> None:
+def given_up_and_alive() -> Cluster:
+    """A pair that is cut: each wrote alone, b by the operator's word that a is lost."""
     cluster = two_nodes()
     table = cluster.client("a").open()
     table.write(b"k", b"v")
@@ -42,10 +43,20 @@ def test_what_the_given_up_side_had_acknowledged_goes_to_quarantine_when_it_come
     assert cluster.operate("b", "accept-loss", "a").code == OK
     cluster.until(lambda: cluster.serving("b"))
     cluster.client("b").open_existing().write(b"k", b"by b alone")
-    cluster.heal()
+    return cluster
+
+
+def b_alone_stands(cluster: Cluster) -> None:
+    """What b wrote alone is everywhere, and what a did went to quarantine there."""
     cluster.check()
     assert cluster.contents("a") == cluster.contents("b") == {b"k": b"by b alone"}
     assert [node_id for node_id, content in cluster.quarantined if b"by a alone" in content] == ["a"]
+
+
+def test_what_the_given_up_side_had_acknowledged_goes_to_quarantine_when_it_comes_back() -> None:
+    cluster = given_up_and_alive()
+    cluster.heal()
+    b_alone_stands(cluster)
 
 
 def test_a_minority_goes_on_when_the_operator_forces_it() -> None:
@@ -183,3 +194,168 @@ def test_what_goes_on_without_a_lost_holder_is_rebuilt_elsewhere() -> None:
     cluster.until(lambda: len(cluster.in_sync(others[0])) == 2)
     cluster.restart(second)
     cluster.check()
+
+
+def written_alone(cluster: Cluster, node_id: str, content: bytes) -> None:
+    """A node serves alone, and x holds k=content there."""
+    cluster.until(lambda: cluster.serving(node_id))
+    cluster.client(node_id).open().write(b"k", content)
+
+
+@pytest.mark.parametrize("node_ids", ["ab", "abc"])
+def test_of_two_histories_that_were_bootstrapped_apart_one_goes_to_quarantine(node_ids: str) -> None:
+    """Both began in epoch 1000: when they met, each side took the other's view for its own (found by seed 9100132)."""
+    cluster = Cluster(node_ids)
+    cluster.start(*node_ids)
+    cluster.cut("a", node_ids[1:])
+    cluster.cut(node_ids[1:], "a")
+    cluster.cut("b", "c")
+    cluster.run(2000)
+    for node_id in "ab":
+        assert cluster.operate(node_id, "bootstrap").code == OK
+        written_alone(cluster, node_id, b"by " + node_id.encode())
+    cluster.may_have_two_actives = True
+    cluster.heal()
+    cluster.check()
+    contents = [cluster.contents(node_id) for node_id in "ab"]
+    assert contents[0] == contents[1] and contents[0] in ({b"k": b"by a"}, {b"k": b"by b"})
+    lost = "b" if contents[0] == {b"k": b"by a"} else "a"
+    assert [node_id for node_id, content in cluster.quarantined if b"by " in content] == [lost]
+
+
+def test_of_two_sides_that_were_forced_apart_one_goes_to_quarantine() -> None:
+    cluster = two_nodes(on_silent_peer="block")
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.cut("a", "b")
+    cluster.cut("b", "a")
+    cluster.run(3000)
+    cluster.may_have_two_actives = True
+    for node_id in "ab":
+        assert cluster.operate(node_id, "force-active").code == OK
+        written_alone(cluster, node_id, b"by " + node_id.encode())
+    cluster.heal()
+    cluster.check()
+    contents = [cluster.contents(node_id) for node_id in "ab"]
+    assert contents[0] == contents[1] and contents[0] in ({b"k": b"by a"}, {b"k": b"by b"})
+    lost = "b" if contents[0] == {b"k": b"by a"} else "a"
+    assert [node_id for node_id, content in cluster.quarantined if b"by " in content] == [lost]
+
+
+def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_some() -> None:
+    """It would have taken those that serve into its new, empty history: bootstrap gives up what is missing, no more."""
+    cluster = three_nodes()
+    cluster.client("a").open().write(b"k", b"v")
+    cluster.kill("c")
+    cluster.run(2000)
+    cluster.restart("c")
+    cluster.until(lambda: bool(cluster.node("c").membership.candidates.newcomers()))
+    answer = cluster.operate("c", "bootstrap")
+    assert answer.code == BAD_OPERATION
+    cluster.check()
+    assert cluster.contents("c") == {b"k": b"v"}
+
+
+def test_the_side_that_was_given_up_does_not_take_the_other_in_before_it_has_heard_of_its_view() -> None:
+    """Heartbeats passed first when the cut healed: the side that was given up admitted the other one, in an epoch
+    above that of the operator's word, and what had been acknowledged by that word was lost (seed 9110798)."""
+    cluster = given_up_and_alive()
+    cluster.hold("b", "a")
+    cluster.heal()
+    cluster.run(300)
+    cluster.release("b", "a")
+    b_alone_stands(cluster)
+
+
+def test_a_cold_start_that_lacks_votes_says_so_and_bootstrap_makes_it() -> None:
+    """All three were here, and each said that it waited for 2 of 3 nodes: b and c have no vote, as a remembers a view."""
+    cluster = Cluster("abc")
+    cluster.start("a")
+    cluster.run(1000)
+    assert cluster.operate("a", "bootstrap").code == OK
+    cluster.until(lambda: cluster.serving("a"))
+    cluster.kill("a", silent=True)
+    cluster.start("b", "c")
+    cluster.restart("a")
+    cluster.run(3000)
+    for node_id in "abc":
+        assert not cluster.serving(node_id)
+        assert cluster.node(node_id).membership.describe_wait() == "2 of 3 votes for a cold start"
+    assert cluster.operate("b", "bootstrap").code == OK
+    cluster.check()
+
+
+def test_a_voter_that_lost_its_disk_after_the_operators_word_abstains_all_the_same() -> None:
+    """What was promised before a forced view is void, but not what was since: a voted for the view of a and b, forgot
+    it, and voted for another one of the same epoch with c, which had missed it (seed 9120610)."""
+    cluster = Cluster("abc")
+    cluster.start("a")
+    cluster.run(1000)
+    cluster.operate("a", "bootstrap")
+    cluster.until(lambda: cluster.serving("a"))
+    cluster.kill("a", silent=True)
+    cluster.start("b", "c")
+    cluster.restart("a")
+    cluster.run(2000)
+    assert cluster.operate("b", "bootstrap").code == OK
+    cluster.settle()
+    cluster.cut("c", "ab")
+    table = cluster.client("b").open()
+    cluster.until(lambda: len(cluster.node("b").view.members) == 2 and cluster.serving("b"))  # type: ignore[union-attr]
+    table.write(b"k", b"v")
+    cluster.kill("a")
+    cluster.lose_disk("a")
+    cluster.heal()
+    cluster.cut("b", "ac")
+    cluster.restart("a")
+    cluster.run(3000)
+    assert not cluster.serving("a") and not cluster.serving("c")
+    cluster.heal()
+    cluster.check()
+    assert cluster.contents("c") == {b"k": b"v"}
+
+
+def test_a_word_that_waits_for_a_slow_disk_is_not_outranked_by_who_hears_of_its_epoch() -> None:
+    """Seed 7162411: c told which epoch its disk holds, and not yet that it was decided.
+
+    a took the next one above it for a view that follows its own: what c had founded was lost to that.
+    """
+    cluster = three_nodes()
+    before = cluster.node("a").membership.decided
+    assert before is not None
+    cluster.node("c").heartbeats.disk_epoch = before.epoch + LOSS_EPOCHS
+    cluster.run(100)
+    cluster.kill("b")
+    cluster.run(3000)
+    node = cluster.node("a")
+    assert node.membership.decided == before
+    assert node.membership.waiting_for == "word of a newer view, which a node knows"
+    cluster.node("c").heartbeats.disk_epoch = before.epoch
+    cluster.until(lambda: node.membership.decided != before)
+    cluster.check()
+
+
+def test_a_word_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_decided() -> None:
+    """The node decided, and installed, the older view behind the newer one, and served in it (seed 7122780)."""
+    cluster = Cluster("abc")
+    cluster.start("a")
+    cluster.run(1000)
+    cluster.hold_disk("a")
+    assert cluster.operate("a", "bootstrap").code == OK
+    word = cluster.node("a").disk.epoch
+    cluster.cut("a", "bc")
+    cluster.start("b")
+    cluster.run(1000)
+    assert cluster.operate("b", "bootstrap").code == OK
+    cluster.until(lambda: cluster.serving("b"))
+    cluster.start("c")
+    cluster.until(lambda: cluster.serving("c"))
+    cluster.client("b").open().write(b"k", b"v")
+    cluster.heal()
+    cluster.until(lambda: cluster.node("a").membership.decided is not None)
+    assert cluster.node("a").membership.decided.epoch > word  # type: ignore[union-attr]
+    cluster.release_disk("a")
+    cluster.run(1)
+    assert not [line for line in cluster.lines if f"view {word} decided" in line]
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"v"}
+    assert not cluster.quarantined

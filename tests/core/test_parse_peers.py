@@ -14,9 +14,11 @@ from tests.core.cluster import three_nodes
 from tests.protocol.representative import REPRESENTATIVES
 
 from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.codes import OK
+from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.limits import EPOCH_MAX
-from ckpt_protocol.messages import FORWARD_ROUTE, REPLICATE_ROUTE, Kind
+from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.directory import Directory
 from ckptd.core.events import ClosePeer, HeartbeatReceived, PeerReceived
 from ckptd.core.parse_directory import check_staged, parse_ask, read_snapshot, take_piece
@@ -43,7 +45,7 @@ ODD: list[Any] = [
     {1: 2},
 ]
 PARSERS: dict[int, Callable[[Frame], Any]] = {
-    Kind.HEARTBEAT: parse_heartbeat,
+    Kind.HEARTBEAT: lambda frame: parse_heartbeat(frame, {}),
     Kind.JOIN: parse_join,
     Kind.CHUNK: parse_chunk,
     Kind.ASK: lambda frame: parse_ask(frame.body),
@@ -72,7 +74,9 @@ def frame_of(representative: Any, body: bytes) -> Frame:
 
 def parts_of(representative: Any) -> tuple[bytes, Any]:
     """A body's route, and what stands behind it; None for nothing."""
-    route = {"FORWARD": FORWARD_ROUTE.size}.get(representative.kind, 0)
+    route = {"FORWARD": FORWARD_ROUTE.size, "FORWARD_REFUSED": FORWARD_REFUSED_ROUTE.size}.get(
+        representative.kind, 0
+    )
     if representative.kind == "REPLICATE" and representative.a:
         route = REPLICATE_ROUTE.size
     rest = representative.body[route:]
@@ -126,6 +130,27 @@ def test_no_frame_of_a_peer_with_an_odd_field_ends_a_node(representative: Any, o
             assert all(effect.node_id == "a" for effect in effects if isinstance(effect, ClosePeer))
 
 
+@pytest.mark.parametrize(
+    "odd", [*map(answer_ok, ([1], {}, [[], []], [1, []], [1, "x", []])), b"", b"\xc0", b"\x91\xc0"], ids=repr
+)
+@pytest.mark.parametrize("kind", [Kind.FORWARD_ANSWER, Kind.FORWARD_REFUSED])
+def test_a_peers_answer_to_an_open_with_an_odd_field_ends_no_node(kind: int, odd: bytes) -> None:
+    """The node looked the creation id up, whatever stood in its place, and raised. Its client waits on."""
+    cluster = three_nodes()
+    client = cluster.client("b")
+    cluster.hold("b", "a")
+    call = client.begin(Kind.OPEN, 0, [b"x", 7, [1, 4096, SA_TIME_END, 1, 4096, 8], True])
+    cluster.run(1)
+    route = FORWARD_REFUSED_ROUTE.pack(0) if kind == Kind.FORWARD_REFUSED else b""
+    frame = Frame(kind, call.number, cluster.node("b").context.epoch, client.session, route + odd)
+    cluster.deliver("b", PeerReceived("a", [frame]))
+    assert not call.answers
+    cluster.run(1)
+    cluster.release("b", "a")
+    cluster.until(lambda: call.code == OK)
+    cluster.check()
+
+
 SCALARS = st.none() | st.booleans() | st.floats() | st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=9)
 BODIES = st.recursive(
     SCALARS | st.text(max_size=4),
@@ -175,9 +200,9 @@ def test_an_epoch_that_leaves_no_room_for_the_next_is_none() -> None:
     for place in (2, 3):
         body = pack_body([*fields[:place], EPOCH_MAX + 1, *fields[place + 1 :]])
         with pytest.raises(FrameError):
-            parse_heartbeat(frame_of(good, body))
+            parse_heartbeat(frame_of(good, body), {})
     with pytest.raises(FrameError):
-        parse_heartbeat(frame_of(good, good.body)._replace(b=EPOCH_MAX + 1))
+        parse_heartbeat(frame_of(good, good.body)._replace(b=EPOCH_MAX + 1), {})
 
 
 def test_garbage_that_came_early_ends_its_own_link_when_its_epoch_begins() -> None:

@@ -5,7 +5,7 @@ from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, three_nodes
 
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.codes import EXIST, NOT_EXIST, OK, TRY_AGAIN
+from ckpt_protocol.codes import EXIST, LIBRARY, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
@@ -14,7 +14,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK as WEAK
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.messages import FORWARD_ROUTE, Kind, Op
+from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, Kind, Op, answer_error
 from ckptd.core.events import ClientReceived, PeerReceived
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, WEAK)
@@ -191,11 +191,53 @@ def test_answers_below_the_lowest_unanswered_request_are_forgotten() -> None:
     cluster.check()
 
 
+@pytest.mark.parametrize("node_id", ["a", "b"])
+@pytest.mark.parametrize("flags", [SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA])
+@pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.RETENTION_SET])
+def test_a_request_below_the_lowest_unanswered_one_is_not_done_and_nobody_knows_of_it(
+    kind: int, flags: int, node_id: str
+) -> None:
+    cluster = three_nodes()
+    table = opened_at(cluster, node_id, flags)
+    assert cluster.active() == "a"
+    table.write(b"k", b"before")
+    table.client.unlink(b"none")
+    fields = [[Op.PUT, b"k", b"behind", None]] if kind == Kind.UPDATE else [10**9]
+    call = table.client.calls[1] = Call(1, kind, table.handle, pack_body(fields))
+    table.client.send(call)
+    assert table.client.end(call).code == TIMEOUT
+    assert table.read(b"k") == b"before"
+    assert cluster.node(node_id).requests.forwarded == {}
+    assert cluster.node(node_id).turns.unanswered == {}
+    cluster.check()
+
+
+def test_a_request_that_its_caller_gave_up_does_not_count_for_ever_where_it_is_passed_on_again() -> None:
+    """Each of them took one of the 128 places that a link has for what it waits for."""
+    cluster = three_nodes()
+    table = opened_at(cluster, "b", SA_CKPT_WR_ACTIVE_REPLICA)
+    assert cluster.active() == "a"
+    cluster.hold("a", "b")
+    given_up = table.begin_write(b"k", b"given up")
+    cluster.run(1)
+    del table.client.calls[given_up.number]
+    later = table.begin_write(b"k", b"later")
+    cluster.run(1)
+    table.client.calls[given_up.number] = given_up
+    cluster.flap("a", "b")
+    cluster.release("a", "b")
+    cluster.run(20)
+    assert later.code == OK
+    assert cluster.node("b").requests.forwarded == {}
+    assert cluster.node("b").turns.unanswered == {}
+    cluster.check()
+
+
 def forwarded(cluster: Cluster, table: Opened, call: Call) -> Frame:
     """A copy of a client's request, as its node passes it on."""
-    route = FORWARD_ROUTE.pack(call.kind, table.creation_id, call.number, 0)
-    epoch = cluster.node("a").context.epoch
-    return Frame(Kind.FORWARD, call.number, epoch, table.client.session, route + call.body)
+    node = cluster.node("a")
+    route = FORWARD_ROUTE.pack(call.kind, table.creation_id, call.number, node.order.directory.seq)
+    return Frame(Kind.FORWARD, call.number, node.context.epoch, table.client.session, route + call.body)
 
 
 def test_a_stale_copy_that_comes_last_does_not_take_the_answer_from_who_waits() -> None:
@@ -340,6 +382,157 @@ def test_a_copy_that_was_passed_on_does_nothing_when_the_node_that_passed_it_on_
     cluster.check()
 
 
+def collocated_at_b_and_c(cluster: Cluster) -> tuple[Opened, Opened]:
+    """One asynchronous checkpoint, opened at b and at c, with its active replica on c."""
+    here = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    there = cluster.client("c").open_existing()
+    assert there.set_active().code == OK
+    cluster.settle()
+    return here, there
+
+
+def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() -> None:
+    """Seed 7100408: refused, and done. The refusal was on its way when the request went to who came next."""
+    cluster = three_nodes()
+    here, _ = collocated_at_b_and_c(cluster)
+    mine = cluster.client("a").open_existing()
+    cluster.hold("c", "b")
+    call = here.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"1"])
+    cluster.run(1)
+    assert Kind.FORWARD_REFUSED in cluster.kinds_sent("c", "b", call.number)
+    mine.begin(Kind.ACTIVE_SET, False)
+    cluster.until(lambda: cluster.node("a").order.directory.checkpoints[here.creation_id].active == "a")
+    put = mine.begin_write(b"k", b"put")
+    cluster.until(lambda: cluster.node("b").requests.forwarded[here.client.session, call.number].to == "a")
+    cluster.hold("a", "b")
+    cluster.until(lambda: put.code == OK)
+    cluster.release("c", "b")
+    cluster.run(5)
+    assert not call.answers
+    cluster.release("a", "b")
+    cluster.run(5)
+    assert (call.code, mine.read(b"k")) == (OK, b"1")
+    cluster.check()
+
+
+def test_a_refusal_of_an_earlier_time_as_active_replica_is_void() -> None:
+    """It was on its way while its node lost the role and got it back, and another did the update between."""
+    cluster = three_nodes()
+    here, there = collocated_at_b_and_c(cluster)
+    before = cluster.node("c").order.directory.checkpoints[here.creation_id].term
+    mine = cluster.client("a").open_existing()
+    assert mine.set_active().code == OK
+    assert there.set_active().code == OK
+    cluster.settle()
+    cluster.hold("b", "c")
+    call = here.begin(Kind.UPDATE, [Op.PUT, b"k", b"1", None])
+    cluster.run(1)
+    body = FORWARD_REFUSED_ROUTE.pack(before) + answer_error(NOT_EXIST, "there is no such section")
+    frame = Frame(
+        Kind.FORWARD_REFUSED, call.number, cluster.node("b").context.epoch, here.client.session, body
+    )
+    cluster.deliver("b", PeerReceived("c", [frame]))
+    assert not call.answers
+    cluster.release("b", "c")
+    cluster.run(5)
+    assert call.code == OK
+    cluster.check()
+
+
+def test_a_copy_that_was_sent_before_its_addressee_became_active_again_does_nothing() -> None:
+    """Who sent it has sent it to who was active in between, and may have been told a refusal there."""
+    cluster = three_nodes()
+    here, there = collocated_at_b_and_c(cluster)
+    mine = cluster.client("a").open_existing()
+    cluster.hold("b", "c")
+    call = here.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"refused"])
+    cluster.run(1)
+    late = forwarded(cluster, here, call)
+    assert mine.set_active().code == OK
+    cluster.until(lambda: call.code is not None)
+    assert call.code == NOT_EXIST
+    mine.write(b"k", b"put")
+    cluster.holds.pop(("b", "c"))
+    cluster.flap("b", "c")
+    assert there.set_active().code == OK
+    cluster.settle()
+    cluster.deliver("c", PeerReceived("b", [late]))
+    cluster.run(5)
+    assert there.read(b"k") == b"put"
+    cluster.check()
+
+
+def test_an_update_that_is_taken_back_from_a_node_that_is_behind_is_answered() -> None:
+    """It waited there for news of the directory, and was refused in the name of an earlier placing: for ever."""
+    cluster = three_nodes()
+    here = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    there = cluster.client("c").open_existing()
+    cluster.settle()
+    there.begin(Kind.ACTIVE_SET, False)
+    cluster.until(lambda: cluster.node("c").order.staged is not None)
+    cluster.hold("a", "c")  # It does not learn that it is active.
+    cluster.until(lambda: cluster.node("b").order.directory.checkpoints[here.creation_id].active == "c")
+    call = here.begin_write(b"k", b"v")
+    cluster.run(1)
+    client = here.client
+    ping = Call(client._next(), Kind.PING, 0, pack_body([call.number]))
+    client.calls[ping.number] = ping
+    client.send(ping)
+    cluster.run(1)
+    assert call.code == TRY_AGAIN
+    assert not cluster.node("b").requests.forwarded
+    cluster.release("a", "c")
+    cluster.run(20)
+    assert there.read_all() == {}
+    cluster.check()
+
+
+def refused_elsewhere(cluster: Cluster, here: Opened) -> Call:
+    """An update waits on its way from b to c; its client goes to a, is refused there, and comes back to b."""
+    cluster.hold("b", "c")
+    call = here.begin(Kind.UPDATE, [Op.OVERWRITE, b"k", b"refused"])
+    cluster.run(1)
+    here.client.disconnect()
+    here.client.move("a")
+    cluster.until(lambda: call.code is not None)
+    assert call.code == NOT_EXIST
+    assert here.try_update([Op.OVERWRITE, b"j", b"refused"]).code == NOT_EXIST  # The first is trimmed by it.
+    here.client.disconnect()
+    here.client.attach("b")
+    return call
+
+
+def test_a_copy_that_is_under_way_does_nothing_when_its_client_is_back() -> None:
+    """It came by the node where its session was again, and nobody remembered what it had been told since."""
+    cluster = three_nodes()
+    here, _ = collocated_at_b_and_c(cluster)
+    mine = cluster.client("a").open_existing()
+    call = refused_elsewhere(cluster, here)
+    mine.write(b"k", b"put")
+    cluster.release("b", "c")
+    cluster.run(20)
+    assert (mine.read(b"k"), len(call.answers)) == (b"put", 1)
+    cluster.check()
+
+
+@pytest.mark.parametrize("change", ["active replica", "link"])
+def test_a_node_passes_nothing_on_again_for_a_session_that_left_it_and_came_back(change: str) -> None:
+    cluster = three_nodes()
+    here, _ = collocated_at_b_and_c(cluster)
+    mine = cluster.client("a").open_existing()
+    refused_elsewhere(cluster, here)
+    cluster.holds.pop(("b", "c"))
+    mine.write(b"k", b"put")
+    if change == "active replica":
+        assert mine.set_active().code == OK
+    cluster.flap("b", "c")  # What was held is lost with it.
+    cluster.run(50)
+    cluster.settle()
+    assert (cluster.active(), mine.read(b"k")) == ("c" if change == "link" else "a", b"put")
+    assert not cluster.node("b").requests.forwarded
+    cluster.check()
+
+
 def test_a_request_whose_batch_was_half_sent_is_not_done_again() -> None:
     """The answers went with the last portion: of the first alone nobody could tell what had been done."""
     cluster = three_nodes(weak_batch_bytes=1000)
@@ -358,4 +551,24 @@ def test_a_request_whose_batch_was_half_sent_is_not_done_again() -> None:
     cluster.until(lambda: call.code == OK)
     assert len([key for key in table.read_all() if key != b"other"]) == 1
     cluster.restart("a")
+    cluster.check()
+
+
+def test_a_client_that_uses_a_number_twice_does_not_part_two_nodes() -> None:
+    """Its OPEN got the answer of an earlier request, which the coordinator remembered (seed 7128983).
+
+    Its node took that for garbage of the coordinator's, and closed the link to it: again whenever it was back.
+    """
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    first = table.begin(Kind.RETENTION_SET, SA_TIME_END)
+    cluster.run(5)
+    assert first.code == OK
+    second = Call(first.number, Kind.OPEN, 0, pack_body([b"x", 3, None, False]))
+    table.client.calls[first.number] = second
+    table.client.send(second, first.number)
+    cluster.run(50)
+    assert second.code == LIBRARY
+    assert not [line for line in cluster.lines if "closes its link" in line]
+    table.write(b"k", b"v")
     cluster.check()

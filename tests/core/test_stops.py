@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.core.client import Call, Client, Opened
+from tests.core.client import READ_WRITE, Call, Client, Opened
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.codes import LIBRARY, OK, TRY_AGAIN
+from ckpt_protocol.codes import LIBRARY, NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
@@ -20,6 +21,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.active import ActiveReplica
+from ckptd.core.clients import Clients
 from ckptd.core.directory import Directory, Do
 from ckptd.core.events import PeerReceived
 from ckptd.core.record import read_record
@@ -220,6 +222,60 @@ def test_a_copy_that_stops_its_node_is_not_made_there_again() -> None:
         assert away not in cluster.in_sync(active)
         assert "replicas_degraded" in cluster.node(active).context.alarms
         assert table.read(b"k") == POISON
+
+
+@pytest.mark.parametrize("knows_late", [False, True])
+def test_a_node_that_makes_no_copy_is_not_made_active_and_goes_on_where_it_is(
+    knows_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ActiveReplicaSet there was granted, and each update ended that node: it looked for its copy."""
+    if knows_late:
+        monkeypatch.setattr(Clients, "_check_has_copies", lambda clients, creation_id: None)
+    cluster = three_nodes()
+    table = cluster.client("c").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    for node_id in "abc":
+        stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
+        cluster.node(node_id).context.stops.learn([stop])
+    mine = cluster.client("a").open_existing()
+    placed = mine.begin(Kind.ACTIVE_SET, False)
+    cluster.run(5)
+    calls = [placed, mine.begin_write(b"k", b"v"), mine.begin(Kind.STATUS)]
+    cluster.run(50)
+    assert [call.code for call in calls] == ([None] * 3 if knows_late else [LIBRARY, NOT_EXIST, NOT_EXIST])
+    assert cluster.serving("a")
+
+
+def test_a_checkpoint_that_this_node_makes_no_copy_of_is_opened_elsewhere() -> None:
+    """The OPEN waited for the copy, and was TRY_AGAIN for ever."""
+    cluster = three_nodes()
+    flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
+    table = cluster.client("c").open(flags=flags)
+    assert table.call(Kind.ACTIVE_SET, False).code == OK
+    for node_id in "abc":
+        stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
+        cluster.node(node_id).context.stops.learn([stop])
+    refused = cluster.client("a").try_open()
+    assert refused.code == LIBRARY
+    assert "makes none any more" in refused.text
+    assert cluster.client("b").try_open().code == OK
+    cluster.check()
+
+
+def test_an_open_that_was_done_elsewhere_is_done_also_where_no_copy_is_made() -> None:
+    cluster = three_nodes()
+    table = cluster.client("c").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
+    assert table.call(Kind.ACTIVE_SET, False).code == OK
+    for node_id in "abc":
+        stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
+        cluster.node(node_id).context.stops.learn([stop])
+    client = cluster.client("b")
+    call = client.begin(Kind.OPEN, 0, [b"x", READ_WRITE, None, False])
+    cluster.until(lambda: call.answers)
+    call.answers.clear()  # It was lost with the link.
+    client.disconnect()
+    client.move("a")
+    cluster.until(lambda: call.answers)
+    assert call.code == OK
 
 
 def test_sections_that_stop_nodes_when_they_expire_close_their_checkpoint(

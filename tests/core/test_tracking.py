@@ -7,6 +7,7 @@ import pytest
 from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, nodes, three_nodes
 
+from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import ACCESS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_READ,
@@ -14,10 +15,10 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_TIME_END,
 )
-from ckpt_protocol.framing import FrameDecoder, encode_frame
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
-from ckptd.core.events import PeerReceived
+from ckptd.core.events import ClientReceived, PeerReceived
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_WAIT_NS
 
@@ -550,9 +551,9 @@ def test_the_changes_have_the_numbers_of_the_protocol() -> None:
 @pytest.mark.parametrize("at", ["a", "b"])
 def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 TRACKs of one client were all looked at with each heartbeat, until the node missed its own."""
-    for module in ("tracking", "requests"):
+    for module in ("tracking", "turns", "limits"):
         monkeypatch.setattr(f"ckptd.core.{module}.TRACKS_MAX", 20)
-    cluster = three_nodes()
+    cluster = three_nodes(share_of_limits=1)
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     cluster.run(50)
     assert cluster.active() == "a"
@@ -561,9 +562,112 @@ def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch
     calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(30)]
     cluster.run(50)
     assert [call.code for call in calls] == [None] * 20 + [TRY_AGAIN] * 10
+    for node_id in {"a", at}:
+        assert cluster.node(node_id)._limits()["trackers"] == (20, 20)
     table.write(b"k", b"v")
     cluster.run(50)
     assert [call.code for call in calls[:20]] == [OK] * 20
+    assert cluster.node(at)._limits()["trackers"] == (0, 20)
+    cluster.check()
+
+
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_one_client_has_its_share_of_the_trackers(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others find room, and so does it once its own were answered, repeated or given up."""
+    for module in ("tracking", "turns", "limits"):
+        monkeypatch.setattr(f"ckptd.core.{module}.TRACKS_MAX", 20)
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    cluster.run(50)
+    tracker, other = cluster.client(at).open_existing(), cluster.client(at).open_existing()
+    for _ in range(3):
+        sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+        calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(10)]
+        cluster.run(5)
+        for call in calls:
+            if not call.answers:
+                tracker.client.send(call)
+        cluster.run(5)
+        assert [call.code for call in calls] == [None] * 5 + [TRY_AGAIN] * 5
+        theirs = other.begin(Kind.TRACK, sequence, tenure)
+        cluster.run(5)
+        table.write(b"k", b"v")
+        cluster.run(50)
+        assert [call.code for call in [*calls[:5], theirs]] == [OK] * 6
+    calls = [tracker.begin(Kind.TRACK, tracker.call(Kind.TRACK, None, 0).payload[0], tenure)]
+    cluster.run(11_000)
+    assert [call.code for call in calls] == [OK]
+    assert not any(cluster.node(at).turns.trackers.values()) and not cluster.node(at).turns.tracker_count
+    cluster.check()
+
+
+def test_a_tracker_is_told_of_changes_when_its_client_went_to_another_node_and_back_to_its_link() -> None:
+    """A move that fails late ends so: what waits on the link that stays is not asked again."""
+    cluster = three_nodes()
+    here = cluster.client("b").open(flags=ASYNC_COLLOCATED)
+    there = cluster.client("c").open_existing()
+    mine = cluster.client("a").open_existing()
+    assert there.set_active().code == OK
+    cluster.settle()
+    sequence, _, tenure = here.call(Kind.TRACK, None, 0).payload
+    call = here.begin(Kind.TRACK, sequence, tenure)
+    cluster.run(5)
+    client = here.client
+    first = client.link
+    client.attach("a")
+    client.node_id, client.link = "b", first
+    again = Call(client._next(), Kind.ATTACH, client.session, pack_body([False]))
+    client.calls[again.number] = again
+    client.send(again, 9)
+    cluster.until(lambda: again.code == OK)
+    assert mine.set_active().code == OK
+    cluster.settle()
+    mine.write(b"k", b"v")
+    cluster.run(50)
+    assert call.code == OK
+    cluster.check()
+
+
+def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() -> None:
+    """The two met when the next view was installed: one took the other's place, and both stayed counted."""
+    cluster = three_nodes()
+    table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    cluster.run(50)
+    tracker = cluster.client("b").open_existing()
+    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    call = tracker.begin(Kind.TRACK, sequence, tenure)
+    cluster.run(5)
+    cluster.kill("c")
+    cluster.until(lambda: not cluster.serving("b"))
+    tracker.client.send(call)
+    cluster.settle()
+    table.write(b"k", b"v")
+    cluster.run(50)
+    assert call.code == OK
+    assert not cluster.node("b").turns.trackers
+    cluster.check()
+
+
+def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had gone there from those that waited, since many did; each cost its client one of its share."""
+    monkeypatch.setattr("ckptd.core.requests.AGAIN_AT_ONCE_MAX", 0)
+    cluster = nodes("a")
+    table = cluster.client("a").open()
+    sequence, _, tenure = table.call(Kind.TRACK, None, 0).payload
+    call = table.begin(Kind.TRACK, sequence, tenure)
+    cluster.run(1)
+    turns = cluster.node("a").turns
+    assert list(turns.trackers.values()) == [1]
+    cluster.client("a").open_existing().begin_write(b"k", b"v")
+    cluster.until(lambda: turns.lanes)
+    client = table.client
+    ping = Call(client._next(), Kind.PING, 0, pack_body([call.number]))
+    client.calls[ping.number] = ping
+    frame = Frame(Kind.PING, ping.number, 0, ping.number, ping.body)
+    cluster.deliver("a", ClientReceived(client.link, [frame]))
+    cluster.run(1)
+    assert call.code == TRY_AGAIN
+    assert not turns.trackers
     cluster.check()
 
 
@@ -580,3 +684,32 @@ def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytes
         told.append(sum(bool(call.answers) for call in calls))
     assert max(later - earlier for earlier, later in pairwise(told)) == 5
     cluster.check()
+
+
+def test_trackers_of_links_that_are_gone_are_counted_no_more() -> None:
+    """They were held while their node did not serve, went on when it did, and a view dropped them uncounted.
+
+    With 16,384 of them no TRACK at that node would have been taken any more.
+    """
+    cluster = three_nodes()
+    cluster.client("a").open()
+    cluster.run(50)
+    away = cluster.client("b")
+    tracker = away.open_existing()
+    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    cluster.pause("a")
+    cluster.pause("c")
+    cluster.run(700)
+    for _ in range(20):
+        tracker.begin(Kind.TRACK, sequence, tenure)
+    cluster.run(1)
+    requests = cluster.node("b").requests
+    assert len(requests.held) == 20
+    away.disconnect()
+    cluster.run(1)
+    cluster.resume("a")
+    cluster.resume("c")
+    cluster.until(lambda: cluster.serving("b") and not requests.held)
+    cluster.kill("c")
+    cluster.run(2500)
+    assert (requests.turns.tracker_count, requests.turns.trackers) == (0, {})

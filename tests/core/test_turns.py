@@ -145,6 +145,24 @@ def test_a_client_that_reads_no_answers_is_served_no_more_until_it_does() -> Non
     assert cluster.node("a").turns.lanes == {}
 
 
+def test_a_link_that_is_in_the_round_is_not_served_once_it_reads_no_answers() -> None:
+    """A second answer of 63 MiB was made for each client that had not read the first one."""
+    cluster = nodes("a")
+    table = cluster.client("a").open(section_bytes_max=1 << 20)
+    table.write(b"k", bytes(1 << 20))
+    link, node = table.client.link, cluster.node("a")
+    frame = encode_frame(Kind.READ, 77, table.handle, 77, pack_body([[b"k", 0, None]]))
+    node.handle(TurnCame(), cluster.now_ns)
+    assert node.handle(ClientReceived(link, FrameDecoder().feed(2 * frame)), cluster.now_ns)
+    assert node.turn_due
+    node.handle(ClientCongested(link), cluster.now_ns)
+    assert not node.handle(TurnCame(), cluster.now_ns)
+    assert not node.turn_due
+    node.handle(ClientDrained(link), cluster.now_ns)
+    assert node.handle(TurnCame(), cluster.now_ns)
+    assert node.turns.lanes == {}
+
+
 def test_one_turn_makes_few_bytes_of_answers_for_one_link() -> None:
     """The runtime can say only between two events that the answers are not read."""
     cluster = nodes("a")
@@ -313,6 +331,53 @@ def test_what_a_link_brought_before_it_was_lost_is_done_before_that() -> None:
     cluster.run(50)
     assert other.read(b"k") == b"%d" % (MANY - 1)
     assert cluster.node("a").turns.lanes == {}
+    cluster.check()
+
+
+@pytest.mark.parametrize("node_id", ["a", "b"])
+def test_a_lost_link_is_not_held_up_by_what_lies_below_its_lowest_number(node_id: str) -> None:
+    """Such a request had no answer, and the lane waited for it for ever: the session never ended (seed 7003105)."""
+    cluster = three_nodes(unanswered_per_link=1)
+    creator = cluster.client("a").open()
+    assert cluster.node("a").order.coordinates
+    client = cluster.client(node_id).open_existing().client
+    client.numbers = 100
+    client.call(Kind.UNLINK, 0, [b"none"])
+    client.numbers = 10
+    data = b"".join(encode_frame(Kind.UNLINK, client._next(), 0, 101, pack_body([b"none"])) for _ in range(5))
+    cluster.deliver(node_id, ClientReceived(client.link, FrameDecoder().feed(data)))
+    client.disconnect()
+    cluster.until(lambda: client.session not in cluster.node("c").directory.sessions)
+    assert cluster.node(node_id).turns.lanes == {}
+    assert creator.status()[5] == 1
+    cluster.check()
+
+
+def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
+    """A session goes from b to c. What b passes on before it knows comes to nothing, and has no answer."""
+    cluster = three_nodes(unanswered_per_link=10)
+    cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
+    table = cluster.client("b").open_existing()
+    assert cluster.active() == "a" and cluster.node("a").order.coordinates
+    link = table.client.link
+    attach = table.client.begin_attach("c")
+    node = cluster.node("b")
+    cluster.until(lambda: node.order.staged is not None)
+    cluster.hold("a", "b")
+    cluster.run(0.01)
+    puts = (
+        encode_frame(Kind.UPDATE, 100 + n, table.handle, 100, pack_body([[Op.PUT, b"k", b"v", None]]))
+        for n in range(50)
+    )
+    cluster.deliver("b", ClientReceived(link, FrameDecoder().feed(b"".join(puts))))
+    cluster.deliver("b", ClientLost(link))
+    cluster.until(lambda: attach.answers)
+    cluster.run(1)
+    cluster.release("a", "b")
+    cluster.run(100)
+    assert node.turns.lanes == {}
+    assert link not in node.clients.links
+    assert cluster.contents("a") == {}
     cluster.check()
 
 

@@ -1,11 +1,18 @@
 """`ckptctl` without a daemon: its errors are one line and an exit code."""
 
+import errno
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from ckpt_client import CheckpointError, SaAisError, Table, blocking
+from ckptctl import asking
+from ckptctl.settings import Given, resolve
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +35,45 @@ def test_no_daemon_is_one_line_that_names_the_address_and_how_to_start_one(
     assert ended.stderr.startswith("ckptctl: ")
     assert address in ended.stderr
     assert "ckptd --node-id" in ended.stderr
+
+
+def refusing(error: OSError) -> Callable[..., NoReturn]:
+    def refuse(*arguments: object) -> NoReturn:
+        raise error
+
+    return refuse
+
+
+NOT_ALLOWED = PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NOT_ALLOWED, "this user may not connect (Permission denied)"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_who_may_not_connect_is_not_told_to_start_a_daemon(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    """Permission denied ended in the advice to start a daemon, which ran already."""
+    monkeypatch.setattr(asking, "connect_socket", refusing(error))
+    access = resolve(Given(address="unix:///s"), 1.0)
+    with pytest.raises(SaAisError) as failed:
+        asking.describe(access, "cluster")
+    assert said in str(failed.value)
+    assert "ckptd --node-id" not in str(failed.value)
+
+
+def test_a_table_that_may_not_connect_does_not_tell_to_start_a_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocking, "connect_socket", refusing(NOT_ALLOWED))
+    with pytest.raises(CheckpointError, match="may not connect") as failed:
+        Table("x", 1, 1, 1, address="unix:///s")
+    assert "ckptd --node-id" not in str(failed.value)
 
 
 def test_something_else_that_listens_is_one_line_too(tmp_path: Path) -> None:

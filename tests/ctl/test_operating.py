@@ -35,8 +35,15 @@ ENDING = ("cluster stop", "node drain")
 class Operated:
     """What a fake node was told. `answer` is its answer; `then` what it does afterwards."""
 
-    def __init__(self, node: FakeNode, answer: bytes | None = None, then: Any = None) -> None:
+    def __init__(
+        self,
+        node: FakeNode,
+        answer: bytes | None = None,
+        then: Any = None,
+        voters: tuple[str, ...] = ("a", "b"),
+    ) -> None:
         self.words: list[Any] = []
+        self.voters = voters
         self.answer = answer_ok("two checkpoints were handed over") if answer is None else answer
         self.then = then
         node.misbehave = self._serve
@@ -46,7 +53,7 @@ class Operated:
             link.answer(
                 frame.a,
                 answer_ok(
-                    {"node_id": "a", "voters": ["a", "b"], "serving": False, "waiting_for": "node [b]"}
+                    {"node_id": "a", "voters": self.voters, "serving": False, "waiting_for": "node [b]"}
                 ),
             )
             return True
@@ -184,6 +191,14 @@ def test_drain_waits_until_the_daemon_has_gone_and_says_how_long_that_took(start
     assert ended.returncode == 0, ended.stderr
     assert asked.is_set()
     assert "node a has gone, after " in ended.stdout
+
+
+def test_who_drains_the_only_node_is_told_that_its_data_goes(start: Start) -> None:
+    node = start("a")
+    Operated(node, then=go, voters=("a",))
+    ended = run("node drain", "--yes", "--address", node.url)
+    assert "the only node: what it holds is in its memory alone, and is gone" in ended.stderr
+    assert "nothing is lost" not in ended.stderr
 
 
 def test_a_daemon_that_was_started_again_at_once_has_gone_all_the_same(start: Start) -> None:

@@ -14,6 +14,7 @@ from tests.client.fixtures import Start, service, start
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptctl import show
+from ckptctl.show import Health, health_of
 
 __all__ = ["service", "start"]
 
@@ -28,6 +29,7 @@ CLUSTER: dict[str, Any] = {
     "waiting_for": "",
     "alarms": [],
     "counters": {"updates": 12, "reads": 3},
+    "limits": [["sessions", 81, 100], ["opens", 3, 1000]],
     "voters": ["a", "b", "w"],
     "witnesses": ["w"],
     "on_silent_peer": "keep-active",
@@ -72,6 +74,15 @@ def test_counters_are_shown_when_they_are_asked_for() -> None:
     assert row(shown(CLUSTER, True), "updates") == ["updates", "12"]
 
 
+def test_limits_are_shown_with_the_counters_and_as_json() -> None:
+    assert "sessions" not in shown(CLUSTER)
+    assert row(shown(CLUSTER, True), "sessions") == ["sessions", "81", "100"]
+    assert show.cluster_json(CLUSTER)["limits"] == [
+        {"name": "sessions", "used": 81, "most": 100},
+        {"name": "opens", "used": 3, "most": 1000},
+    ]
+
+
 @pytest.mark.parametrize("key", [None, *CLUSTER])
 def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None) -> None:
     cluster = {name: value for name, value in CLUSTER.items() if name != key}
@@ -86,28 +97,41 @@ def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None
 def test_what_a_newer_daemon_says_otherwise_does_not_break_anything(key: str, value: Any) -> None:
     assert "node" in shown(CLUSTER | {key: value}, True)
     show.cluster_json(CLUSTER | {key: value})
-    show.is_well(CLUSTER | {key: value})
+    health_of(CLUSTER | {key: value})
+
+
+VOTING = {"voting_witnesses": ["w"]}
 
 
 @pytest.mark.parametrize(
-    ("more", "well"),
+    ("more", "health", "wrong"),
     [
-        ({}, True),
-        ({"serving": False}, False),
-        ({"alarms": [["a", "b"]]}, False),
-        ({"node_id": "w", "serving": False}, True),
-        ({"node_id": "w", "serving": False, "alarms": [["a", "b"]]}, False),
+        ({}, Health.GOOD, ""),
+        (VOTING, Health.GOOD, ""),
+        ({"serving": False, "waiting_for": "the others"}, Health.NOT_SERVING, "not serving: the others"),
+        ({"serving": False, "alarms": [["a", "b"]]}, Health.NOT_SERVING, "not serving: no view yet"),
+        ({"alarms": [["a", "b"]]}, Health.DEGRADED, "alarm a: b"),
+        ({"configured": ["a", "b", "c"]}, Health.DEGRADED, "absent: c"),
+        ({"voting_witnesses": []}, Health.DEGRADED, "absent: w"),
+        ({"node_id": "w", "serving": False, "members": []}, Health.GOOD, ""),
+        ({"node_id": "w", "serving": False, "alarms": [["a", "b"]]}, Health.DEGRADED, "alarm a: b"),
+        ({"node_id": "w", "serving": False, "voting_witnesses": []}, Health.DEGRADED, "does not vote"),
     ],
 )
-def test_what_check_looks_at(more: dict[str, Any], well: bool) -> None:
-    assert show.is_well(CLUSTER | more) is well
+def test_what_check_looks_at(more: dict[str, Any], health: Health, wrong: str) -> None:
+    """A configured node was dead, and monitoring was told that all is well."""
+    found, text = health_of(CLUSTER | more)
+    assert found is health
+    assert wrong in text
+    assert bool(text) == bool(health)
 
 
 @pytest.mark.parametrize(
     ("more", "arguments", "code"),
     [
         ({}, ["--check"], 0),
-        ({"serving": False}, ["--check"], 1),
+        ({"serving": False}, ["--check"], 2),
+        ({"configured": ["a", "b", "c"]}, ["--check"], 1),
         ({"alarms": [["a", "b"]]}, ["--check", "--json"], 1),
         ({"serving": False, "alarms": [["a", "b"]]}, [], 0),
     ],
@@ -129,6 +153,16 @@ def test_the_exit_code_is_for_check(
         told = json.loads(ended.stdout)
         assert told["alarms"] == [{"name": "a", "text": "b"}]
         assert told["counters"] == CLUSTER["counters"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--address", "unix:///none.sock"], ["--address", "nowhere"], ["--key-file", "/none"]]
+)
+def test_check_without_an_answer_is_not_taken_for_degraded(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ckptctl", "status", "--check", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == Health.NOT_SERVING
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_witness_that_does_not_vote_is_told_from_one_that_does() -> None:

@@ -77,6 +77,7 @@ def coordinator(cluster: LocalCluster) -> str:
 
 def standby(cluster: LocalCluster, name: str) -> str:
     """A node with an in-sync replica that is not the active one; not the coordinator if it can be had."""
+    cluster.wait_in_sync(name, 2)
     active, first = cluster.active_node(name), coordinator(cluster)
     others = [node for node in cluster.in_sync_nodes(name) if node != active]
     return next((node for node in others if node != first), others[0])

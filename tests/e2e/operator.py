@@ -11,10 +11,12 @@ Run = subprocess.CompletedProcess[bytes]
 LIMIT_SECONDS = 60
 
 
-def ckptctl(cluster: LocalCluster, *arguments: str, given: bytes = b"", node: str = "b") -> Run:
-    """One command, as it ended."""
+def ckptctl(
+    cluster: LocalCluster, *arguments: str, given: bytes = b"", node: str = "b", address: str = ""
+) -> Run:
+    """One command, as it ended; at a node's unix socket where no other address is told."""
     return subprocess.run(
-        [sys.executable, "-m", "ckptctl", *arguments, "--address", cluster.address(node)],
+        [sys.executable, "-m", "ckptctl", *arguments, "--address", address or cluster.address(node)],
         input=given,
         capture_output=True,
         timeout=LIMIT_SECONDS,

@@ -18,9 +18,9 @@ OPEN_FLAGS: Final = 7
 
 
 class Raw:
-    """One session on one connection, by unix socket or TCP."""
+    """One session on one connection, by unix socket or TCP; without `attach` only the connection."""
 
-    def __init__(self, cluster: LocalCluster, node_id: str, door: str = "unix") -> None:
+    def __init__(self, cluster: LocalCluster, node_id: str, door: str = "unix", attach: bool = True) -> None:
         if door == "unix":
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(TIMEOUT_S)
@@ -34,6 +34,8 @@ class Raw:
         self._number = 1
         self.socket.sendall(Opener(Identity(cluster.name), ROLE_CLIENT, os.urandom(NONCE_BYTES)).hello())
         assert self._frame().kind == Kind.WELCOME
+        if not attach:
+            return
         session = int.from_bytes(os.urandom(7), "big") | 1
         self.send(encode_frame(Kind.ATTACH, 1, session, 1, pack_body([True])))
         assert self.answer(1)[0] == OK

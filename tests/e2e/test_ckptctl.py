@@ -18,6 +18,44 @@ def test_status_shows_every_member(cluster: LocalCluster) -> None:
     assert [member["node"] for member in described["members"]] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_the_operator_is_answered_over_each_transport(cluster: LocalCluster, name: str, scheme: str) -> None:
+    """Over UDP `status`, `ls` and `node wait` were refused, for want of padding."""
+    address = f"{scheme}://{cluster.listens_at('a')}"
+    with Table(name, 10, 1000, 32, address=cluster.addresses("a")):
+        for verb in (["status", "--check"], ["ls"], ["node", "wait"]):
+            ended = ckptctl(cluster, *verb, address=address)
+            assert ended.returncode == 0, ended.stderr
+
+
+def test_the_operator_is_answered_where_clients_take_all_there_is(name: str) -> None:
+    with LocalCluster(1, flags=("--clients-max", "1")) as cluster:
+        with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:
+            table["k"] = b"v"
+            checked = ckptctl(cluster, "status", "--check", node="a")
+            assert b"clients 1 of 1" in checked.stdout
+            assert checked.returncode == 1, checked.stderr
+            refused = ckptctl(cluster, "get", name, "k", node="a")
+            assert b"takes 1 clients and has them (clients_max" in refused.stderr
+        assert ckptctl(cluster, "get", name, "k", node="a").stdout == b"v"
+
+
+def test_a_node_that_was_waited_for_has_its_replicas(cluster: LocalCluster, name: str) -> None:
+    with Table(name, 10, 1000, 32, address=cluster.addresses("a")) as table:
+        table.Write("k", "v")
+        assert ckptctl(cluster, "status", "--check").returncode == 0
+        cluster.kill("c")
+        assert ckptctl(cluster, "status", "--check").returncode == 1
+        cluster.start("c")
+        ended = ckptctl(cluster, "node", "wait", node="c")
+        assert ended.returncode == 0, ended.stderr
+        assert cluster.in_sync_nodes(name) == ("a", "b", "c")
+        cluster.kill("c")
+        assert ckptctl(cluster, "status", "--check", node="c").returncode == 2
+        assert ckptctl(cluster, "node", "wait", "--serving", node="a").returncode == 0
+        cluster.start("c")
+
+
 def test_a_section_is_put_shown_got_and_deleted(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:
         assert ckptctl(cluster, "put", name, "key", "-", given=b"\x00\xff").returncode == 0

@@ -135,6 +135,37 @@ def test_exactly_what_a_table_of_64_mib_promises_fits(limits: tuple[int, int, in
         assert other[key] == value
 
 
+@pytest.mark.parametrize("transport", ["unix", "tcp", "udp"])
+def test_a_client_that_comes_back_has_its_session_attached_before_it_sends_anything_large(
+    transport: str,
+) -> None:
+    """Nodes take large frames only then: one that came right behind ATTACH would end its connection."""
+    value = b"v" * (16 << 20)
+    with LocalCluster(3) as cluster:
+        addresses = [cluster.address(node, transport) for node in ("b", "c")]
+        with (
+            Table("x", 10, 64 << 20, 8, address=cluster.address("a"), timeout=60) as there,
+            Table("x", address=addresses, timeout=60, follow_active=False) as blocking,
+        ):
+            cluster.wait_in_sync("x", 3)
+
+            async def write_all() -> None:
+                async with await AsyncTable.open("x", address=addresses, timeout=60) as table:
+                    keys = [f"k{number}" for number in range(3)]
+                    writes = [asyncio.create_task(table.write(key, value)) for key in keys]
+                    await asyncio.sleep(0.1)
+                    cluster.kill("b")
+                    await asyncio.gather(*writes)
+
+            asyncio.run(write_all())
+            blocking["k3"] = value
+            assert blocking.node_id == "c"
+            assert [there[f"k{number}"] == value for number in range(4)] == [True] * 4
+        for node in cluster.running:
+            counters = cluster.describe("cluster", node)["counters"]
+            assert (counters["garbage_streams"], counters["clients_cut_off"]) == (0, 0)
+
+
 def test_unlinking_an_old_handle_leaves_the_successor_of_its_name_alone(
     cluster: LocalCluster, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_PEER, Identity, Opener
 from ckpt_protocol.limits import INCARNATION_MAX
 from ckpt_protocol.messages import Kind
-from ckptd.testing import LocalCluster, describe, free_port
+from ckptd.testing import HeldPort, LocalCluster, describe
 
 HUGE = 2**62
 
@@ -94,9 +94,9 @@ def test_a_forged_greeting_shuts_nobody_out(cluster: LocalCluster) -> None:
 @contextlib.contextmanager
 def second_daemon(cluster: LocalCluster, node: str, **changes: str) -> Iterator[Path]:
     """A second daemon with a node's id, at an address of its own; its unix socket."""
-    command, path = cluster.command(node), cluster.directory / "second.sock"
+    command, path, port = cluster.command(node), cluster.directory / "second.sock", HeldPort()
     for flag, value in (
-        ("--listen", f"127.0.0.1:{free_port()}"),
+        ("--listen", f"127.0.0.1:{port.number}"),
         ("--socket", str(path)),
         ("--state-dir", str(cluster.directory / "second.state")),
         *((f"--{name.replace('_', '-')}", value) for name, value in changes.items()),
@@ -184,10 +184,10 @@ def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -
 
 
 def test_a_node_that_nobody_knows_says_so(cluster: LocalCluster) -> None:
-    command = cluster.command("b")
+    command, port = cluster.command("b"), HeldPort()
     for flag, value in (
         ("--node-id", "nodeB"),
-        ("--listen", f"127.0.0.1:{free_port()}"),
+        ("--listen", f"127.0.0.1:{port.number}"),
         ("--peers", ",".join(f"{node}={cluster.listens_at(node)}" for node in cluster.node_ids)),
         ("--socket", str(cluster.directory / "other.sock")),
         ("--state-dir", str(cluster.directory / "other.state")),

@@ -22,6 +22,7 @@ from tests.fuzz.places import CLIENT, NEW_CLIENT, PEER, PLACES, STRANGER, Place,
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_PEER, Sender, State, body_limits
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     ClientConnected,
     ClientReceived,
@@ -52,11 +53,17 @@ PEAK_PER_BYTE_MAX: Final = 80
 WORK_MAX: Final = 50_000
 """Counted work of one event: what the longest legal update takes, which cannot be split (about 50 ms)."""
 
+GUESSED: Final = 2**40
+"""The sessions that clients without one begin are above this; those of the others are small numbers here."""
+
 HANDLING_SECONDS_MAX: Final = 30
 """A message that is not handled by then never ends, however slow the machine is."""
 
 SENT_BYTES_MAX: Final = 4 * 1024 * 1024
 """What a node may send because of one message of a client. (Pages and chunks have limits of their own.)"""
+
+BACKUPS: Final = 2
+"""An update goes to so many other replicas, beside that."""
 
 
 @dataclass
@@ -177,6 +184,8 @@ class Fuzzer:
         if sender in (CLIENT, NEW_CLIENT):
             number = draw.randrange(100, 10**6)
             handle = draw.choice(place.opened).handle if draw.random() < 0.9 else frame.b
+            if frame.kind == Kind.ATTACH:
+                handle = GUESSED + number  # (Nobody guesses another's session: there are 2**63.)
             frame = frame._replace(a=number, b=handle, c=draw.choice((1, number)))
         elif sender == PEER:
             node = place.cluster.hosts[place.target].node
@@ -234,7 +243,8 @@ class Fuzzer:
         if contained:
             del node.context.counters["contained"]
             self.report.contained += contained
-        assert sender == PEER or out <= SENT_BYTES_MAX, f"sent {out} bytes"
+        most = SENT_BYTES_MAX + BACKUPS * len(frame.body)
+        assert sender == PEER or out <= most, f"sent {out} bytes"
         for effect in effects:
             place.cluster.carry_out(place.target, effect)
         place.cluster.look_at_turns(place.target)

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ckpt_protocol.codec import pack_body
+from ckpt_protocol.codes import NOT_EXIST
 from ckpt_protocol.constants import SA_CKPT_SECTION_VALID, SA_CKPT_SECTIONS_ANY, SA_TIME_END
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.messages import FORWARD_ROUTE, REPLICATE_ROUTE, Change, Kind, Op, answer_error, answer_ok
+from ckpt_protocol.messages import (
+    FORWARD_REFUSED_ROUTE,
+    FORWARD_ROUTE,
+    REPLICATE_ROUTE,
+    Change,
+    Kind,
+    Op,
+    answer_error,
+    answer_ok,
+)
 
 NONCE_A: Final = bytes(range(16))
 NONCE_B: Final = bytes(range(16, 32))
@@ -184,6 +194,13 @@ _BETWEEN_DAEMONS: Final = [
     Representative("JOINED", CREATION_ID, 5, 7, b""),
     _frame("ASK", 0, 5, 0, [9, CREATION_ID, "b"]),
     Representative("WITHDRAW", 5, 5, 9, b""),
+    Representative(
+        "FORWARD_REFUSED",
+        9,
+        5,
+        77,
+        FORWARD_REFUSED_ROUTE.pack(8) + answer_error(NOT_EXIST, "no section"),
+    ),
     _frame("PREPARE", 3, 5, 0, ["a"]),
     _frame("PROMISE", 3, 5, 1, ["a", [3, "a"], [2, "b"], VIEW]),
     _frame("ACCEPT", 3, 5, 0, ["a", VIEW]),

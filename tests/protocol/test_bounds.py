@@ -11,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocol.representative import REPRESENTATIVES, kind_numbers
 
+from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.bounds import (
     BOUNDS,
     FROM_CLIENT,
+    FROM_NEW_CLIENT,
     FROM_NODE,
     FROM_PEER,
     FROM_WITNESS,
@@ -25,10 +27,11 @@ from ckpt_protocol.bounds import (
     State,
     body_limits,
 )
-from ckpt_protocol.codec import bounded_array, check_bounds, pack_body, unpack_bounded, unpack_flat
+from ckpt_protocol.codec import bounded_array, check_bounds, pack_body, unpack_bounded
+from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import HEADER_BYTES, FrameDecoder, FrameError, encode_frame
-from ckpt_protocol.limits import FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX
-from ckpt_protocol.messages import FORWARD_ROUTE, REPLICATE_ROUTE, Kind
+from ckpt_protocol.limits import FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, UNATTACHED_BODY_BYTES_MAX
+from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_error
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 NAMES = {number: name for name, number in kind_numbers().items()}
@@ -80,6 +83,14 @@ def test_a_longest_request_of_a_client_can_be_passed_on() -> None:
         assert FROM_PEER[getattr(Kind, name)] >= longest + route_bytes
     assert FROM_PEER[Kind.FORWARD_ANSWER] >= FROM_NODE[Kind.ANSWER]
     assert FROM_PEER[Kind.INSTALL] == PEER_FRAME_BYTES_MAX - HEADER_BYTES
+
+
+def test_until_a_session_is_attached_every_request_may_come_that_needs_none_and_nothing_large() -> None:
+    for kind, bounds in BOUNDS.items():
+        assert (FROM_NEW_CLIENT[kind] == NOT_ALLOWED) == (FROM_CLIENT[kind] == NOT_ALLOWED)
+        assert FROM_NEW_CLIENT[kind] <= UNATTACHED_BODY_BYTES_MAX
+        if bounds.senders & Sender.CLIENT and bounds.states & State.GREETED:
+            assert FROM_NEW_CLIENT[kind] == bounds.body_bytes_max
 
 
 @pytest.mark.parametrize(
@@ -201,11 +212,26 @@ def test_a_body_beyond_its_bounds_is_refused_and_costs_nothing(body: bytes) -> N
 @settings(max_examples=300, deadline=None)
 @given(content=CONTENT)
 @example(content=[1, [b"value"]])
+@example(content=[1, [b""]])
+@example(content=[1, [b"x" * 300]])
+@example(content=[1, [b"x" * 70_000]])
 @example(content=[1, [b"value", [b""]]])
 @example(content=[1, {1: 2}])
+@example(content=[True, [b"value"]])
 def test_the_quick_way_of_an_answer_yields_what_the_careful_one_does(content: Any) -> None:
-    body = msgpack.packb(content)
-    flat = unpack_flat(body)
-    if flat is not None:
-        assert repr(flat) == repr(unpack_bounded(body, BOUNDS[Kind.ANSWER]))
-        assert counted(flat)[1] <= 2
+    whole = msgpack.packb(content)
+    for body in (whole, bytearray(whole), whole[:-1], whole + b"\xc0"):
+        try:
+            careful = bounded_array(body, BOUNDS[Kind.ANSWER], 1)
+        except FrameError:
+            with pytest.raises(FrameError):
+                decode_answer(body)
+            continue
+        if type(careful[0]) is int and careful[0] == OK:
+            payload = careful[1] if len(careful) > 1 else None
+            assert repr(decode_answer(body)) == repr((OK, payload, -1, ""))
+
+
+def test_the_longest_refusal_fits_into_forward_refused() -> None:
+    body = FORWARD_REFUSED_ROUTE.pack(2**64 - 1) + answer_error(2**31 - 1, "\U0001f980" * 5_000, 10**6)
+    assert len(body) <= FROM_PEER[Kind.FORWARD_REFUSED]

@@ -12,6 +12,8 @@ from ckpt_protocol.codec import bounded_array, pack_body, unpack_body
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok
 
+MiB = 1024 * 1024
+
 
 @pytest.mark.parametrize(
     "content",
@@ -126,3 +128,15 @@ def test_refusals_are_read() -> None:
 def test_an_answer_without_a_code_is_refused(body: bytes) -> None:
     with pytest.raises(FrameError):
         decode_answer(body)
+
+
+def test_what_packed_a_long_body_does_not_keep_its_memory() -> None:
+    """A daemon once kept 64 MiB for as long as it ran, after one read of a section of that size."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        assert len(pack_body([b"x" * (16 * MiB)])) > 16 * MiB
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < MiB + MiB // 2  # A new packer takes 1 MiB.

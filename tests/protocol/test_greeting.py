@@ -12,6 +12,7 @@ from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
 from ckpt_protocol.greeting import (
     ROLE_CLIENT,
+    ROLE_OPERATOR,
     ROLE_PEER,
     SEAL_BYTES,
     Acceptor,
@@ -148,7 +149,7 @@ def test_an_opener_is_told_why_it_is_refused() -> None:
 # -- clusters and names
 
 
-@pytest.mark.parametrize("role", [ROLE_CLIENT, ROLE_PEER])
+@pytest.mark.parametrize("role", [ROLE_CLIENT, ROLE_PEER, ROLE_OPERATOR])
 def test_another_cluster_is_refused(role: int) -> None:
     refusal = refused(Acceptor(NODE_A, NONCE_B), hello((1, "test"), c=role))
     assert refusal.code == codes.ACCESS
@@ -260,7 +261,7 @@ def test_the_key_is_in_no_text() -> None:
         hello((1, "x" * 256)),
         hello((3, "x" * 65)),
         hello(c=0),
-        hello(c=3),
+        hello(c=4),
         Frame(Kind.HELLO, 1, 1, 1, pack_body(["ckptd", "prod", NONCE_A])),
         Frame(Kind.HELLO, 1, 1, 1, b""),
     ],

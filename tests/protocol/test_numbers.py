@@ -122,6 +122,7 @@ KINDS = {
     "JOINED": 60,
     "ASK": 61,
     "WITHDRAW": 62,
+    "FORWARD_REFUSED": 63,
     "PREPARE": 70,
     "PROMISE": 71,
     "ACCEPT": 72,
@@ -166,6 +167,7 @@ LIMITS = {
     "NODE_ID_BYTES_MAX": 64,
     "PAGE_BYTES_MAX": 1_048_576,
     "WITHDRAWN_MAX": 400,
+    "REFUSAL_CHARS_MAX": 1_000,
 }
 
 

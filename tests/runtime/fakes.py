@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +16,13 @@ from ckptd.core.events import (
     Leave,
     LeaveAsked,
     SendClient,
+    TakeLarge,
     TimeCame,
 )
 from ckptd.core.settings import Settings
 from ckptd.runtime.config import Config
 from ckptd.runtime.daemon import Daemon
+from ckptd.testing import HeldPort
 
 NEVER_NS = 2**63
 NONCE = b"n" * 16
@@ -29,13 +30,14 @@ Kept = TypeVar("Kept")
 
 
 class FakeNode:
-    """Keeps every event. Answers a client's PING, and does what `on` says for one type of event."""
+    """Keeps every event. Answers PING and ATTACH, and does what `on` says for one type of event."""
 
     def __init__(self, *start: Any) -> None:
         self.settings: Settings | None = start[0] if start else None
         self.start = start
         self.urls: tuple[str, ...] = ()
         self.edge_counts: Callable[[], dict[str, int]] = dict
+        self.edge_limits: Callable[[], dict[str, tuple[int, int]]] = dict
         self.deadline_ns = NEVER_NS
         self.turn_due = False
         self.events: list[Event] = []
@@ -52,10 +54,11 @@ class FakeNode:
         if react is not None:
             return react(event)
         if isinstance(event, ClientReceived):
-            return [
+            attached: list[Effect] = [TakeLarge(event.link) for f in event.frames if f.kind == Kind.ATTACH]
+            return attached + [
                 SendClient(event.link, encode_answer(frame.a, 1, 0, answer_ok()))
                 for frame in event.frames
-                if frame.kind == Kind.PING
+                if frame.kind in (Kind.PING, Kind.ATTACH)
             ]
         return []
 
@@ -112,6 +115,11 @@ class RawClient:
         greeted, proof = opener.receive(await self.frame())
         self.send(proof + behind)
         return greeted
+
+    async def attach(self) -> None:
+        """Attach a session: from now on large frames are taken."""
+        self.send(encode_frame(Kind.ATTACH, 1, 5, 1, b"\x91\xc3"))
+        assert (await self.frame()).a == 1
 
     async def ping(self, request: int = 1) -> Frame:
         self.send(ping(request))
@@ -222,12 +230,10 @@ async def running(directory: Path, key: bytes = b"", **settings: Any) -> AsyncIt
     await run
 
 
+_held: list[HeldPort] = []
+
+
 def free_port() -> int:
-    """A port that was free a moment ago, for TCP and UDP."""
-    while True:
-        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            with contextlib.suppress(OSError):
-                datagrams.bind(("127.0.0.1", port))
-                return port
+    """A port that is free for TCP and UDP, and that nobody else draws while this process lives."""
+    _held.append(HeldPort())
+    return _held[-1].number

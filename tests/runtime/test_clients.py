@@ -1,6 +1,7 @@
 """Clients over streams: frames reach the core in whatever pieces they come; garbage ends one link only."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -9,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.runtime.conftest import Lines
 from tests.runtime.fakes import NONCE, RawClient, ping, running
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, FrameError, encode_frame
-from ckpt_protocol.greeting import Identity, Opener, Refused
-from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX
+from ckpt_protocol.greeting import ROLE_OPERATOR, Identity, Opener, Refused
+from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     ClientCongested,
@@ -26,7 +28,9 @@ from ckptd.core.events import (
     SendClient,
 )
 from ckptd.runtime import clients as clients_module
+from ckptd.runtime import descriptors
 from ckptd.runtime import door as door_module
+from ckptd.runtime.clients import OPERATORS_MAX
 from ckptd.runtime.first_exchange import cut_first_frame
 
 MIB = 1024 * 1024
@@ -59,22 +63,46 @@ async def test_a_request_in_single_bytes_is_put_together(tmp_path: Path) -> None
         assert (await client.frame()).a == 5
 
 
-async def test_large_requests_right_behind_the_proof_are_taken(tmp_path: Path) -> None:
+async def test_requests_right_behind_the_proof_are_taken(tmp_path: Path) -> None:
     """A PROOF and what follows it may come in one segment, and only the PROOF must be small."""
     async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
-        behind = encode_frame(Kind.UPDATE, 1, 0, 1, b"\xc5\x40\x00" + bytes(16384)) + ping(2)
+        behind = b"".join(ping(number, bytes(4096)) for number in range(1, 6))
         await client.greet(a.identity, behind=behind)
-        assert (await client.frame()).a == 2
+        assert [(await client.frame()).a for _ in range(5)] == [1, 2, 3, 4, 5]
         told = [event.frames for event in a.node.events if isinstance(event, ClientReceived)]
-        assert [frame.a for frames in told for frame in frames] == [1, 2]
+        assert [frame.a for frames in told for frame in frames] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.READ, Kind.OPEN, Kind.ITERATE, Kind.PING])
+async def test_before_its_session_is_attached_a_client_sends_nothing_large(
+    tmp_path: Path, kind: int, lines: Lines
+) -> None:
+    """Whoever had greeted could make a node hold 80 MiB, for a request that was sure to be refused."""
+    async with running(tmp_path) as a, a.client() as client, a.client() as other:
+        client.send(encode_frame(kind, 1, 0, 1, bytes(UNATTACHED_BODY_BYTES_MAX)))
+        await a.node.told(ClientReceived)
+        client.send(encode_frame(kind, 2, 0, 1, bytes(UNATTACHED_BODY_BYTES_MAX + 1))[: HEADER.size])
+        assert (await a.node.told(ClientLost)).link == 1
+        await lines.said(f"a frame of kind {kind} has a body of 4097 bytes, more than 4096")
+        assert "which is all that is taken before its session is attached" in lines.text
+        assert a.daemon.counts.garbage_streams == 1
+        assert (await other.ping(9)).a == 9
+
+
+async def test_a_large_request_right_behind_the_answer_to_attach_is_taken(tmp_path: Path) -> None:
+    async with running(tmp_path) as a, a.client() as client:
+        await client.attach()
+        client.send(encode_frame(Kind.UPDATE, 2, 0, 1, bytes(MIB)) + ping(3))
+        assert (await client.frame()).a == 3
 
 
 async def test_a_frame_of_many_megabytes_arrives_whole(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client() as client:
+        await client.attach()
         body = os.urandom(8 * 1024 * 1024)
         client.send(encode_frame(Kind.UPDATE, 1, 0, 1, body) + ping(2))
         await client.frame()
-        assert (await a.node.told(ClientReceived)).frames[0].body == body
+        assert (await a.node.told(ClientReceived, 2)).frames[0].body == body
 
 
 async def test_the_connection_ends_when_the_first_frame_is_too_long(tmp_path: Path) -> None:
@@ -126,7 +154,7 @@ async def test_a_silent_stranger_is_closed_when_its_time_is_over(
 async def test_the_oldest_stranger_goes_when_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "STRANGERS_MAX", 1)
+    monkeypatch.setattr(descriptors, "STRANGERS_MAX", 1)
     async with running(tmp_path) as a, a.client(greet=False) as oldest, a.client() as client:
         assert await oldest.closed()
         assert (await client.ping()).a == 1
@@ -160,6 +188,46 @@ async def test_one_client_more_than_the_limit_is_refused(tmp_path: Path) -> None
         assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.NO_RESOURCES)
         assert await second.closed()
         assert (await client.ping()).a == 1
+
+
+async def test_an_operator_has_room_beside_the_clients_and_attaches_no_session(tmp_path: Path) -> None:
+    """With `clients_max` clients `ckptctl` could not even show that, nor stop the node."""
+    async with running(tmp_path, clients_max=1) as a, a.client(), a.client(greet=False) as tool:
+        await tool.greet(a.identity, ROLE_OPERATOR)
+        assert (await tool.ping()).a == 1
+        assert a.node.edge_limits()["clients"] == (1, 1)
+        tool.send(encode_frame(Kind.ATTACH, 1, 5, 1, b"\x91\xc3"))
+        assert await tool.closed()
+        assert (await a.node.told(ClientLost)).link == 2
+
+
+async def test_of_too_many_operators_the_oldest_is_closed(tmp_path: Path) -> None:
+    """Else eight that stay, and say nothing, keep the operator out."""
+    async with running(tmp_path, clients_max=1) as a, contextlib.AsyncExitStack() as stack:
+        tools = [await stack.enter_async_context(a.client(greet=False)) for _ in range(OPERATORS_MAX + 2)]
+        for tool in tools:
+            await tool.greet(a.identity, ROLE_OPERATOR)
+            assert (await tool.ping()).a == 1
+        for tool in tools[:2]:
+            assert await tool.closed()
+        assert [(await tool.ping(2)).a for tool in tools[2:]] == [2] * OPERATORS_MAX
+        assert [event.link for event in a.node.events if isinstance(event, ClientLost)] == [1, 2]
+
+
+async def test_a_client_that_is_closed_and_reads_nothing_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept its connection, and counted, for as long as it liked."""
+    monkeypatch.setattr(clients_module, "CLOSE_LIMIT_S", 0.1)
+    async with running(tmp_path) as a, a.client() as client:
+        client.writer.transport.pause_reading()
+        connected = await a.node.told(ClientConnected)
+        a.node.on[ClientReceived] = lambda event: [
+            SendClient(connected.link, bytes(32 * MIB)),
+            CloseClient(connected.link, "it is over"),
+        ]
+        client.send(ping(1))
+        await a.node.told(ClientLost)
 
 
 @pytest.mark.parametrize(
@@ -327,4 +395,4 @@ async def test_of_all_clients_that_read_no_answers_the_worst_is_cut_off(tmp_path
         lost = await a.node.told(ClientLost)
         assert lost.link == 2
         assert len(a.daemon._driver.clients) == 1
-        assert 0 < a.daemon._clients.unread_bytes <= limit
+        assert 0 < a.daemon._clients.unread.held_bytes <= limit

@@ -16,12 +16,16 @@ from tests.runtime.fakes import free_port
 import ckpt_protocol
 import ckptd
 from ckptd import __version__
+from ckptd.runtime.command import IGNORED_SIGNALS
+from ckptd.runtime.notify import watchdog_s
 
 PATHS = os.pathsep.join(str(Path(package.__path__[0]).parent) for package in (ckpt_protocol, ckptd))
 
 
 @contextlib.contextmanager
-def command(directory: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def command(
+    directory: Path, *arguments: str, stdin: int | None = None, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """`python -m ckptd`, with everything it keeps in `directory`; killed if it outlives the block."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -35,6 +39,7 @@ def command(directory: Path, *arguments: str, **variables: str) -> Iterator[subp
     with subprocess.Popen(
         [sys.executable, "-m", "ckptd", *arguments],
         env=environment,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,6 +79,56 @@ def test_it_says_where_it_listens_and_ends_cleanly_on_a_signal(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("loop", ["on", "off"])
+def test_it_ends_with_the_program_that_holds_its_standard_input_where_it_was_told_to(
+    tmp_path: Path, loop: str
+) -> None:
+    held, lifeline = os.pipe()
+    with command(tmp_path, "--end-with-stdin", "--uvloop", loop, stdin=held) as process:
+        os.close(held)
+        first_line(process)
+        os.write(lifeline, b"what is said there is ignored")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        os.close(lifeline)
+        _, errors = process.communicate()
+        assert "standard input has ended" in errors
+        assert "Traceback" not in errors
+
+
+def test_an_end_of_standard_input_that_cannot_be_waited_for_is_refused(tmp_path: Path) -> None:
+    with command(tmp_path, "--end-with-stdin", stdin=subprocess.DEVNULL) as process:
+        _, errors = process.communicate()
+        assert errors == "ckptd: end_with_stdin is set, and standard input is no pipe and no socket\n"
+        assert process.returncode == 2
+
+
+@pytest.mark.parametrize("loop", ["on", "off"])
+def test_a_signal_that_asks_for_a_reload_is_one_line_in_the_log_and_ends_nothing(
+    tmp_path: Path, loop: str
+) -> None:
+    """SIGHUP ended a node as a crash does: `systemctl reload`, log rotation or a closed terminal sent it."""
+    with command(tmp_path, "--uvloop", loop) as process:
+        line = first_line(process)
+        assert process.stderr is not None
+        for number in IGNORED_SIGNALS:
+            process.send_signal(number)
+            while f"{number.name} is ignored" not in (said := process.stderr.readline()):
+                assert said, "it has ended"
+        port = int(line.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+        process.terminate()
+        process.communicate()
+        assert process.returncode == 0
+
+
+def test_names_beyond_ascii_need_no_locale(tmp_path: Path) -> None:
+    variables = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with command(tmp_path, "--cluster", "crème", CKPTD_DAEMON_NODE_ID="é", **variables) as process:
+        assert "node \\xe9 of cluster cr\\xe8me: listening" in first_line(process)
+
+
 def test_it_starts_again_after_it_was_killed(tmp_path: Path) -> None:
     for _ in range(2):
         with command(tmp_path, "--socket", str(tmp_path / "s")) as process:
@@ -90,6 +145,45 @@ def test_it_tells_the_service_manager_when_it_serves_and_when_it_stops(tmp_path:
             # The hand-over may take twice `leave_ms`, 10 s; the end itself is bounded, too.
             assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=25000000"
             assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_the_watchdog_hears_of_a_loop_that_runs_and_not_of_one_that_stands_still(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        with command(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="60000") as process:
+            assert [manager.recv(100) for _ in range(4)] == [b"READY=1", *3 * [b"WATCHDOG=1"]]
+            process.send_signal(signal.SIGSTOP)
+            while os.waitpid(process.pid, os.WUNTRACED) != (process.pid, signal.SIGSTOP << 8 | 0x7F):
+                pass
+            manager.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    manager.recv(100)
+            manager.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                manager.recv(100)
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGABRT)
+            _, errors = process.communicate()
+            assert "Fatal Python error: Aborted" in errors
+            assert "most recent call first" in errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, 0),
+        ({"WATCHDOG_USEC": "x"}, 0),
+        ({"WATCHDOG_USEC": "20000000"}, 20),
+        ({"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}, 0),
+    ],
+)
+def test_a_watchdog_for_another_process_is_not_ours(
+    variables: dict[str, str], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    assert watchdog_s() == expected
 
 
 def complaint(process: subprocess.Popen[str], exit_code: int) -> str:
@@ -163,6 +257,22 @@ def test_a_node_of_another_cluster_is_one_line_and_exit_code_1(tmp_path: Path) -
         arguments = ("--node-id", "b", "--cluster", "other", "--peers", f"a=127.0.0.1:{port}")
         with command(tmp_path / "b", *arguments) as b:
             assert "this is cluster 'ckptd', not 'other'" in complaint(b, 1)
+
+
+@pytest.mark.parametrize("package", ["ckptd", "ckptctl"])
+def test_the_version_is_said_without_importing_the_rest(package: str) -> None:
+    """`ckptd --version` imported the whole daemon, 0.2 s."""
+    code = f"""
+import sys
+from {package}.__main__ import main
+sys.argv = ["{package}", "--version"]
+main()
+heavy = "asyncio", "pydantic", "msgpack", "typer", "rich", "ckptd.runtime", "ckpt_client", "ckptctl.commands"
+sys.exit(", ".join(sorted(set(heavy) & set(sys.modules))) or 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(package)
 
 
 def test_the_version_is_said_without_starting(tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """Settings: every key by flag, variable and file, in this order; each mistake is one line and exit code 2."""
 
 import dataclasses
+import os
+import pwd
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from ckpt_client.address import parse_address
+from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckptd.core.settings import TURN_SETTINGS, Settings
 from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config import Config
 from ckptd.runtime.config_sources import (
+    check_etcd_certificate_key,
     flag_name,
     flag_parser,
     load_config,
@@ -20,8 +26,9 @@ from ckptd.runtime.config_sources import (
 from ckptd.runtime.errors import ConfigRefused
 
 VALUES: dict[str, tuple[Any, Any]] = {
+    "client_frames_bytes_max": (str(FRAME_BYTES_MAX), FRAME_BYTES_MAX),
     "cluster": ("blue", "blue"),
-    "key": ("secret", "secret"),
+    "key": ("a secret of 21 bytes.", "a secret of 21 bytes."),
     "key_file": ("/k", Path("/k")),
     "node_id": ("n1", "n1"),
     "listen": ("[::1]:7000", HostPort("::1", 7000)),
@@ -50,6 +57,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "grace_ms": ("5000", 5000),
     "log_level": ("debug", "debug"),
     "uvloop": ("off", "off"),
+    "end_with_stdin": ("on", True),
 }
 ETCD = ["--arbiter", "etcd", "--etcd-endpoints", "http://e1:2379"]
 THREE = ["--peers", "b=h:1,w=h:2"]
@@ -75,6 +83,7 @@ def value_of(key: str) -> tuple[Any, Any]:
 def test_every_key_is_set_by_flag_variable_and_file(key: str, tmp_path: Path) -> None:
     text, meaning = value_of(key)
     file = tmp_path / "ckptd.toml"
+    file.touch(0o600)
     file.write_text(f'{key} = "{text}"\n')
     company = COMPANY.get(key, [])
     assert getattr(load_config([flag_name(key), text, *company], {}), key) == meaning
@@ -218,7 +227,7 @@ def test_the_register_has_a_name_for_each_cluster() -> None:
         (["--fence-hook", " "], "names no program"),
         (["--fence-hook", "'"], "fence_hook (in --fence-hook)"),
         (["--arbiter", "majority"], "needs peers"),
-        (["--key", "a", "--key-file", "b"], "both set"),
+        (["--key", "0123456789abcdef", "--key-file", "b"], "both set"),
         (["--socket-mode", "rw"], "octal"),
         (["--socket-mode", "7777"], "socket_mode (in --socket-mode)"),
         (["--trust-rst", "perhaps"], "trust_rst (in --trust-rst)"),
@@ -247,33 +256,85 @@ def test_unknown_keys_are_refused_wherever_they_stand(tmp_path: Path) -> None:
         load_config(["--config", str(file)], {})
 
 
+KEY = "0123456789abcdef"
+
+
 def test_a_key_never_shows_in_a_refusal_or_a_repr() -> None:
-    config = Config(node_id="a", key="hush")
-    assert "hush" not in repr(config)
-    with pytest.raises(ConfigRefused) as refused:
-        load_config(["--key", "hush", "--key-file", "f"], {})
-    assert "hush" not in str(refused.value)
+    assert KEY not in repr(Config(node_id="a", key=KEY))
+    for arguments in (["--key", KEY, "--key-file", "f"], ["--key", KEY[1:], "--listen", "0.0.0.0:1"]):
+        with pytest.raises(ConfigRefused) as refused:
+            load_config(arguments, {})
+        assert KEY[1:] not in str(refused.value)
 
 
-def test_the_key_comes_from_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "key"
-    file.write_bytes(b"secret\n")
-    file.chmod(0o644)
+def secret_file(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def test_the_key_comes_from_its_file(tmp_path: Path) -> None:
+    file = secret_file(tmp_path / "key", KEY.encode() + b"\n")
     config = Config(node_id="a", key_file=file)
-    assert read_key(config) == b"secret"
-    assert "can be read by other users" in caplog.text
+    assert read_key(config) == KEY.encode()
     file.write_bytes(b"\n")
     with pytest.raises(ConfigRefused, match="is empty"):
         read_key(config)
     file.unlink()
     with pytest.raises(ConfigRefused, match="No such file"):
         read_key(config)
-    assert read_key(Config(node_id="a", key="clé")) == "clé".encode()
+    assert read_key(Config(node_id="a", key="clé" * 4)) == ("clé" * 4).encode()
+
+
+def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
+    file = secret_file(tmp_path / "key", KEY[1:].encode() + b"\n")
+    with pytest.raises(ConfigRefused, match=r"key_file .* 16 bytes or more"):
+        read_key(Config(node_id="a", key_file=file))
+    with pytest.raises(ConfigRefused, match=r"^key: .* 16 bytes or more"):
+        load_config(["--listen", "0.0.0.0:1"], {"CKPTD_DAEMON_KEY": KEY[1:]})
+    assert load_config(["--listen", "0.0.0.0:1"], {"CKPTD_DAEMON_KEY": ""}).key == ""
+    assert load_config([], {"CKPTD_DAEMON_KEY": KEY[1:]}).key == KEY[1:]  # Nobody else reaches loopback.
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666])
+def test_a_secret_that_every_user_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    """A warning in the log was all there was, and the daemon went on with a key that everybody had."""
+    file = secret_file(tmp_path / "secret", KEY.encode())
+    etcd: dict[str, Any] = {"arbiter": "etcd", "etcd_endpoints": "https://e:1", "node_id": "a"}
+    reads: list[Callable[[], object]] = [
+        lambda: read_key(Config(node_id="a", key_file=file)),
+        lambda: read_etcd_password(Config(**etcd, etcd_user="u", etcd_password_file=file)),
+        lambda: check_etcd_certificate_key(Config(**etcd, etcd_cert_file=file)),
+        lambda: check_etcd_certificate_key(Config(**etcd, etcd_cert_file="/c", etcd_cert_key_file=file)),
+    ]
+    for read in reads:
+        file.chmod(0o640)  # Its group is its owner's choice.
+        read()
+        file.chmod(mode)
+        with pytest.raises(ConfigRefused, match=f"secret: every user .* chmod o-rwx {file}"):
+            read()
+
+
+def test_a_config_file_with_a_key_is_a_secret_too(tmp_path: Path) -> None:
+    file = secret_file(tmp_path / "ckptd.toml", f'key = "{KEY}"'.encode())
+    assert load_config(["--config", str(file)], {}).key == KEY
+    file.chmod(0o644)
+    with pytest.raises(ConfigRefused, match="holds the cluster's key, and every user may read"):
+        load_config(["--config", str(file)], {})
+    file.write_text('cluster = "c"')
+    assert load_config(["--config", str(file)], {}).cluster == "c"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_key_is_refused(tmp_path: Path) -> None:
+    file = secret_file(tmp_path / "key", KEY.encode())
+    os.chown(file, 54_321, -1)
+    with pytest.raises(ConfigRefused, match="belongs to another user"):
+        read_key(Config(node_id="a", key_file=file))
 
 
 def test_the_password_for_etcd_comes_from_its_file(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    file.write_text("hush\n")
+    file = secret_file(tmp_path / "password", b"hush\n")
     config = Config(
         node_id="a", arbiter="etcd", etcd_endpoints="http://e:1", etcd_user="u", etcd_password_file=file
     )
@@ -284,6 +345,28 @@ def test_the_password_for_etcd_comes_from_its_file(tmp_path: Path) -> None:
     assert read_etcd_password(Config(node_id="a")) == ""
 
 
+def test_a_relative_socket_is_told_as_clients_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--socket s.sock` was announced as unix://s.sock, which every client refuses."""
+    monkeypatch.chdir(tmp_path)
+    path = Config(node_id="a", socket="s.sock").socket_path
+    assert path == tmp_path / "s.sock"
+    assert parse_address(f"unix://{path}").host == str(tmp_path / "s.sock")
+
+
+@pytest.mark.parametrize("path", ["/tmp/a,b.sock", "/tmp/a.sock ", " /tmp/a.sock", "a\0b"])
+def test_a_socket_that_clients_cannot_name_is_refused(path: str) -> None:
+    with pytest.raises(ConfigRefused, match="clients cannot name"):
+        load_config(["--socket", path], {})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:7301", "[::]:7301"])
+def test_an_address_that_is_every_address_is_not_advertised(address: str) -> None:
+    with pytest.raises(ConfigRefused, match=r"advertise \(in --advertise\): clients elsewhere cannot reach"):
+        load_config(["--advertise", address], {})
+
+
 def test_an_empty_path_is_none() -> None:
     assert Config(node_id="a", record_events="").record_events is None
 
@@ -291,6 +374,29 @@ def test_an_empty_path_is_none() -> None:
 def test_help_names_every_key() -> None:
     text = flag_parser().format_help()
     assert all(flag_name(key) in text for key in KEYS)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run under any user id: `ckptd` ended in a traceback there."""
+
+    def unknown(user_id: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {user_id}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr("os.geteuid", lambda: 54_321)
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigRefused, match="has no home directory: set state_dir"):
+        _ = Config(node_id="a").state_path
+    monkeypatch.setenv("XDG_STATE_HOME", "/s")
+    assert Config(node_id="a", cluster="c").state_path == Path("/s/ckptd/c-a")
+    assert Config(node_id="a", state_dir="/d").state_path == Path("/d")
+
+
+def test_a_host_name_that_is_no_node_id_is_refused_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "")
+    with pytest.raises(ConfigRefused, match=r"node_id \(in the defaults\): a node id has"):
+        load_config([], {})
 
 
 def test_default_places_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

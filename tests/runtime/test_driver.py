@@ -25,6 +25,7 @@ from ckptd.core.events import (
     SendHeartbeat,
     SendPeer,
     StopReading,
+    TakeLarge,
     TimeCame,
     TurnCame,
     WallClockRead,
@@ -73,6 +74,9 @@ class TraceOutlet:
 
     def read_on(self) -> None:
         self.trace.done.append((self.name, "read"))
+
+    def take_large(self) -> None:
+        self.trace.done.append((self.name, "take large"))
 
 
 class Bench:
@@ -312,3 +316,8 @@ async def test_a_turn_is_asked_for_once_however_many_events_come(bench: Bench) -
 async def test_links_are_read_as_the_core_says(bench: Bench) -> None:
     done = bench.carry_out(StopReading(1), StopReading("b"), ReadOn(1), StopReading(99), ReadOn("z"))
     assert done == [("c1", "stop"), ("b", "stop"), ("c1", "read")]
+
+
+async def test_large_frames_of_a_client_are_taken_before_it_is_told_that_it_is_attached(bench: Bench) -> None:
+    done = bench.carry_out(TakeLarge(1), SendClient(1, b"attached"), TakeLarge(99))
+    assert done == [("c1", "take large"), ("c1", b"attached")]

@@ -59,6 +59,16 @@ def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: La
     assert not {b"h0", b"h1", b"h2"} & set(waiting)
 
 
+def test_each_lane_tells_how_full_it_is(lanes: Lanes) -> None:
+    for datagram in (b"p", b"c", b"c", b"s"):
+        put(lanes, datagram)
+    assert [used for used, _ in lanes.limits().values()] == [1, 2, 0, 1]
+    assert [most for _, most in lanes.limits().values()] == list(WAITING_MAX.values())
+    assert list(lanes.limits()) == [
+        f"datagrams_{each}" for each in ("peers", "clients", "heartbeats", "strangers")
+    ]
+
+
 def test_a_sender_has_its_share_of_a_lane(lanes: Lanes) -> None:
     for _ in range(2 * SENDER_WAITING_MAX[Lane.CLIENT]):
         put(lanes, b"c", port=1)

@@ -1,6 +1,7 @@
 """Ports and the unix socket: taken ones are refused, stale ones replaced."""
 
 import asyncio
+import os
 import socket
 import stat
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path) -> N
     tmp_path.chmod(0o777)
     with pytest.raises(StartRefused, match="everybody may write"):
         UnixSocket(tmp_path / "s", 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_link_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    """/tmp/ckptd-0 could be a link to /etc, and the daemon made its socket and its lock there."""
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "ours")
+    os.chown(tmp_path / "run", 54_321, -1, follow_symlinks=False)
+    with pytest.raises(StartRefused, match="belongs to another user"):
+        UnixSocket(tmp_path / "run" / "s", 0o600)
+    assert not any((tmp_path / "ours").iterdir())
 
 
 async def test_clients_come_over_the_unix_socket(tmp_path: Path) -> None:

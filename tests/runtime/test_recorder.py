@@ -55,9 +55,10 @@ def unpack(content: bytes) -> Any:
 
 def test_every_kind_of_event_comes_back_as_it_was() -> None:
     for event in EVENTS:
-        entry = read_entry(unpack(pack_entry(9, pack_event(event), 8, {"n": 1})), unpack)
+        entry = read_entry(unpack(pack_entry(9, pack_event(event), 8, {"n": 1}, {"m": (2, 3)})), unpack)
         assert entry.event == event
         assert (entry.now_ns, entry.digest, entry.counts) == (9, 8, {"n": 1})
+        assert entry.limits == {"m": (2, 3)}
     assert {type(event) for event in EVENTS} == set(events.Event.__args__)
 
 
@@ -171,8 +172,17 @@ def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
     node.handle(TimeCame(), 1)
     recorder.flush()
     assert os.strerror(errno.ENOSPC) in caplog.text
+    assert file.closed
     assert node.handle(TimeCame(), 1) == []
     recorder.close()
+
+
+def test_a_directory_that_everybody_may_change_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(StartRefused, match="everybody may write"):
+        Recorder(tmp_path, 2**20, "a", 1)
+    tmp_path.chmod(0o1777)
+    Recorder(tmp_path, 2**20, "a", 1).close()
 
 
 def test_a_directory_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,8 +162,93 @@ def test_a_quarantine_that_does_not_fit_leaves_no_part_of_it(small_disk: Path) -
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartRefused, match="cannot be used"):
+    with pytest.raises(StartRefused, match="cannot be used: it is no directory"):
         opened(tmp_path / "file")
+
+
+OTHER = 54_321
+"""The id of a user who is neither root nor ours."""
+
+
+@pytest.mark.parametrize("name", ["lock", "record", "record.new", "node.json", "node.json.new"])
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_what_another_user_put_in_the_place_of_a_file_is_not_written_through(
+    tmp_path: Path, name: str, link: Callable[[Path, Path], None]
+) -> None:
+    """Daemons overwrote any file that they may write to, where `lock` or `record.new` was a link to it."""
+    victim, directory = tmp_path / "victim", tmp_path / "state"
+    victim.write_bytes(b"precious")
+    directory.mkdir()
+    link(directory / name, victim)
+    with contextlib.suppress(StartRefused):
+        state = opened(directory)
+        state.write_record(b"promise")
+        state.close()
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["lock", "record", "node.json"])
+def test_a_link_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartRefused, match=f"state/{name} is a symbolic link"):
+        opened(tmp_path / "state")
+
+
+@pytest.mark.parametrize("name", ["lock", "record", "record.new", "node.json", "node.json.new"])
+def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    try:
+        opened(tmp_path).close()
+    except StartRefused as refused:
+        assert f"{name} is no regular file" in str(refused)
+
+
+def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        state = opened(tmp_path / "state")
+        state.write_record(b"promise")
+        state.quarantine("x", b"content")
+    finally:
+        os.umask(umask)
+    for path in (tmp_path / "state").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert (tmp_path / "state").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+@pytest.mark.parametrize("name", ["state", "state/quarantine"])
+def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path, mode: int, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name).chmod(mode)
+    with pytest.raises(StartRefused, match=f"everybody may write to {tmp_path / name}"):
+        opened(tmp_path / "state")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", ["", "quarantine", "lock", "record", "node.json"])
+def test_what_belongs_to_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    state = opened(tmp_path)
+    state.write_record(b"promise")
+    state.quarantine("x", b"content")
+    state.close()
+    os.chown(tmp_path / name, OTHER, -1)
+    with pytest.raises(StartRefused, match=f"{tmp_path / name} belongs to another user"):
+        opened(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_link_to_a_directory_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "home")
+    os.chown(tmp_path / "state", OTHER, -1, follow_symlinks=False)
+    with pytest.raises(StartRefused, match="belongs to another user"):
+        opened(tmp_path / "state")
+    assert not any((tmp_path / "home").iterdir())
+    os.chown(tmp_path / "state", 0, -1, follow_symlinks=False)
+    opened(tmp_path / "state").close()  # The operator's own: another disk.
 
 
 def test_quarantine_files_are_named_after_the_checkpoint_and_never_replaced(tmp_path: Path) -> None:

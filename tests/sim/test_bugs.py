@@ -162,12 +162,16 @@ def test_bugs_amid_all_other_faults_break_no_rule(raises_on: Any, place: str) ->
     assert struck or (raises_on, place) == (commit_raises_on, "backup")
 
 
-@pytest.mark.parametrize("seed", [900010])
-def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule(seed: int) -> None:
-    with commit_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES["everywhere"]) as bug:
-        verdict = simulate(draw_options(seed))
-    assert verdict.good, verdict.text
-    assert len(bug.stopped) == CLOSES_AFTER
+def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule() -> None:
+    """In the first of these simulations that writes the value, and in all before it."""
+    for seed in range(900_010, 900_050):
+        with commit_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES["everywhere"]) as bug:
+            verdict = simulate(draw_options(seed))
+        assert verdict.good, (seed, verdict.text)
+        assert len(bug.stopped) <= CLOSES_AFTER, (seed, bug.stopped)
+        if len(bug.stopped) == CLOSES_AFTER:
+            return
+    pytest.fail("the bug never struck as often as it can")
 
 
 def test_without_last_words_a_clients_repeats_end_two_of_three_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

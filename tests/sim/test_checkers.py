@@ -221,6 +221,19 @@ def test_a_call_that_was_done_before_the_loss_may_be_told_to_try_again_behind_it
     assert wrong(flags, late, losses=[10]) and check_not_done(late, [10])
 
 
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_call_under_way_at_the_loss_may_have_been_done_and_leave_its_section_corrupted(
+    pieces: bool,
+) -> None:
+    """Seed 7117529: a part of its batch came through, with its answer."""
+    write = Call(0, 2, 1, Doing.UPDATE, [[Op.PATCH, b"x", 3, b"2", None]], 2, 9, Outcome.OK)
+    corrupted = Call(1, 3, 1, Doing.READ, [b"x"], 10, 11, Outcome.REFUSED, codes.FAILED_OPERATION, 0)
+    subject = Subject(b"t", 1, WEAK, IDS, False, [5], pieces=pieces)
+    assert bool(check_all(subject, [put(0, 1, (b"x", b"1")), write, corrupted]).wrong) == (not pieces)
+    never = Subject(b"t", 1, WEAK, IDS, False, [], pieces=pieces)
+    assert check_all(never, [put(0, 1, (b"x", b"1")), write, corrupted]).wrong
+
+
 def test_a_refused_update_of_many_sections_may_have_shown_on_each_before_the_loss() -> None:
     """A weak checkpoint's sections are judged one by one; the index of the refusal is of the whole call."""
     ops = [[Op.PUT, b"x", b"2", None], [Op.OVERWRITE, b"y", b"2"]]

@@ -20,14 +20,14 @@ def stories() -> tuple[Verdict, ...]:
                 draw_options(seed, nodes=3, clients=4),
                 napping=True,
                 session_grace_ns=SECOND_NS,
-                chaos_ns=6 * SECOND_NS,
-                fault_every_ns=600 * MILLISECOND_NS,
+                chaos_ns=9 * SECOND_NS,
+                fault_every_ns=250 * MILLISECOND_NS,
                 fault_weights=SILENT,
                 think_ns=10 * MILLISECOND_NS,
                 pipeline=1,
             )
         )
-        for seed in range(1, 9)
+        for seed in range(1, 13)
     )
 
 

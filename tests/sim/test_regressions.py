@@ -1,9 +1,11 @@
 """Mistakes that the simulator found, each as the shortest scenario that shows it."""
 
-from tests.sim.scenario import calm, three_nodes
+from tests.sim.scenario import Scenario, calm, three_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.messages import Kind, Verb
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.client import Told
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.history import Outcome
 from ckptd.sim.slots import Slot
@@ -132,3 +134,54 @@ def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -
     scenario.worker(1).open(slot)
     scenario.until(lambda: slot.name in scenario.worker(1).opened)
     scenario.finish()
+
+
+def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() -> None:
+    """Seed 7121256: it was held up behind that, and the others went on without what had come to it alone.
+
+    Nobody had been told that it was done.
+    """
+    scenario = Scenario(5, SA_CKPT_WR_ALL_REPLICAS, directory_piece_bytes=1)
+    first = scenario.coordinator
+    installer = min(scenario.others(first))
+    for node_id in scenario.others(first):
+        if node_id != installer:
+            scenario.faults.stick(10**10, (first, node_id))
+    seq = scenario.node(installer).directory.seq
+    told: list[Told] = []
+    opened = scenario.opened(0)
+    scenario.worker(0).request(Kind.RETENTION_SET, opened.handle, [SECOND_NS], told.append)
+    scenario.until(lambda: scenario.node(installer).order.staged is not None)
+    scenario.faults.crash(first)
+    scenario.until(lambda: scenario.node(installer).directory.seq == seq + 1)
+    scenario.faults.pause(installer)
+    others = [node_id for node_id in scenario.others(first) if node_id != installer]
+    scenario.until(lambda: all(scenario.node(each).context.serving() for each in others))
+    assert scenario.node(others[0]).directory.seq == seq
+    assert not told
+    scenario.faults.heal_all()
+    scenario.settle()
+
+
+def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_given_up() -> None:
+    """Seed 7134958: the watch forgot it with the next view beyond the cut; what followed was no fault."""
+    scenario = three_nodes()
+    faults, first = scenario.faults, scenario.coordinator
+    cut_off, helper = scenario.others(first)
+
+    def members(node_id: str) -> list[str]:
+        view = scenario.node(node_id).view
+        return list(view.members) if view is not None else []
+
+    faults.cut(faults.ways_around(cut_off))
+    scenario.until(lambda: sorted(members(first)) == sorted([first, helper]))
+    scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
+    faults.crash(helper)
+    faults.restart(helper)
+    scenario.until(lambda: members(first) == [first])
+    faults.cut(faults.ways_around(first))
+    faults.heal(faults.ways_between([cut_off], [helper]))
+    scenario.until(lambda: sorted(members(cut_off)) == sorted([cut_off, helper]))
+    assert members(first) == [first]
+    faults.heal_all()
+    scenario.settle()

@@ -25,7 +25,7 @@ from ckptd.core.refused import Refused
 from ckptd.core.request import Request
 from ckptd.core.section import SECTION_BYTES, SEQ_BITS, Before
 from ckptd.core.weak import WeakBatch
-from ckptd.core.work import KIB_SHIFT, OP_WORK
+from ckptd.core.work import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 if TYPE_CHECKING:
     from ckptd.core.replica import Replica
@@ -242,9 +242,11 @@ class ActiveReplica:
         try:
             ops = parse_update(body)
         except Refusal as refusal:
+            context.work += len(body) >> REFUSED_SHIFT
             self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
             return
         except FrameError as garbage:
+            context.work += len(body) >> REFUSED_SHIFT
             self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
             return
         except Exception as raised:
@@ -256,6 +258,9 @@ class ActiveReplica:
         sections = replica.sections
         sections.epoch = context.epoch
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
+        work = sections.work
+        # Also where it is refused: 10,000 operations, of which the last cannot be done, once counted as none.
+        context.work += OP_WORK * len(ops) + (len(body) >> KIB_SHIFT)
         try:
             bound = growth_bound(ops, len(body), sections)
             limit = settings.memory_bytes_max
@@ -265,11 +270,12 @@ class ActiveReplica:
                 self.flush_batch()
                 seq = log.seq + 1
             generated = sections.apply(ops, time_ns, seq, before)
-            context.work += OP_WORK * len(ops) + (bound >> KIB_SHIFT)
+            context.work += sections.work - work
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:
                 context.held_bytes += grown
         except Refusal as refusal:
+            context.work += sections.work - work
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.refused.keep(session, number, lowest, log.seq, error)
             self.answer_when_committed(request, error)
@@ -334,8 +340,6 @@ class ActiveReplica:
 
     def _answer_again(self, known: tuple[int, bytes], request: Request) -> None:
         seq, answer = known
-        if not seq:
-            return
         if self.replica.sync and seq > self.replica.log.committed_seq:
             for update in self.replica.log.pending:
                 if update.seq == seq:
@@ -376,14 +380,10 @@ class ActiveReplica:
         if seq <= acked.get(node_id, -1):
             return
         acked[node_id] = seq
-        if not self.ready:
+        if self.ready:
+            self.advance()
+        else:
             self.advance_start()
-            return
-        committed_seq = self.replica.log.committed_seq
-        for required in self.required:
-            if acked.get(required, 0) <= committed_seq:
-                return  # One that has not acknowledged anything new holds all the others.
-        self.advance()
 
     def advance(self) -> None:
         """Commit what every required replica holds.
@@ -391,16 +391,17 @@ class ActiveReplica:
         Not before every member runs the view: where one never did it counts as a view in
         which nobody was answered, and whoever is left goes on from the one before (ADR 9).
         """
-        log, acked = self.replica.log, self.acked
-        committed_seq = log.seq
-        if log.committed_seq == committed_seq or not self.ready or not self.context.confirmed:
+        log, acked, context = self.replica.log, self.acked, self.context
+        committed_seq, before_seq = log.seq, log.committed_seq
+        if committed_seq == before_seq or not self.ready or context.confirmed_epoch != context.epoch:
             return
         for node_id in self.required:
             seq = acked.get(node_id, 0)
+            if seq <= before_seq:
+                return  # One that has not acknowledged anything new holds all the others.
             if seq < committed_seq:
                 committed_seq = seq
-        if committed_seq > log.committed_seq:
-            self._commit(committed_seq)
+        self._commit(committed_seq)
 
     def _commit(self, committed_seq: int) -> None:
         replica, log = self.replica, self.replica.log

@@ -1,7 +1,7 @@
 """A checkpoint's creation attributes and the rules for them (SAF 3.3.2, 3.5.1; R24 to R31)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
@@ -12,6 +12,16 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.creation import fault_of
 from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckptd.core.refusal import Refusal
+
+FIELD_NAMES: Final = (
+    "creationFlags",
+    "checkpointSize",
+    "retentionDuration",
+    "maxSections",
+    "maxSectionSize",
+    "maxSectionIdSize",
+)
+"""Source: SaCkptCheckpointCreationAttributesT, SAF 3.3.2.1."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,12 +63,17 @@ class Attributes:
             self.section_id_bytes_max,
         ]
 
-    def same(self, other: "Attributes", with_retention: bool) -> bool:
-        """Whether a reopen with `other` is legal: retention counts for B.01 clients only (R30, R31)."""
-        mine, theirs = self.fields(), other.fields()
-        if not with_retention:
-            mine[2] = theirs[2]
-        return mine == theirs
+    def differences(self, other: "Attributes", with_retention: bool) -> str:
+        """What a reopen with `other` asks for otherwise than it is; "" where the reopen is legal.
+
+        Retention counts for B.01 clients only (R30, R31).
+        """
+        pairs = zip(FIELD_NAMES, self.fields(), other.fields(), strict=True)
+        return "; ".join(
+            f"{name} is {mine}, not {asked}"
+            for name, mine, asked in pairs
+            if mine != asked and (with_retention or name != "retentionDuration")
+        )
 
 
 def parse_attributes(fields: Any) -> Attributes:

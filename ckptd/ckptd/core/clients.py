@@ -1,7 +1,8 @@
 """Clients' links and sessions at this node: frames in, requests out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -26,9 +27,11 @@ from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.coordinator import OWN_AT_ONCE, DirectoryOrder
 from ckptd.core.directory import OPENED_AT_B01, Do
+from ckptd.core.events import TakeLarge
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.requests import Requests
+from ckptd.core.stops import MAKES_NO_COPY
 from ckptd.core.work import FRAME_WORK, KIB_SHIFT
 
 _OF_HANDLE = {
@@ -44,6 +47,8 @@ _OF_HANDLE = {
 _CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
 _OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
+ONE_SESSION: Final = "a connection has one session, and this one has another"
+
 
 class Ping(NamedTuple):
     """A PING, with the numbers of the requests that it names."""
@@ -54,8 +59,10 @@ class Ping(NamedTuple):
 class Clients:
     """`links` (shared with `Requests`): link to session, 0 before ATTACH.
 
-    `grace`: the sessions without a link, and until when they are kept. `ending`: those among them whose end
-    was asked for.
+    `attaching`: the session that a link asks to be tied to, and the requests that ask for it. `grace`: the
+    sessions without a link, and until when they are kept. `ending`: those among them whose end was asked for.
+    `creators`: the checkpoints that clients of this node made, each with its link, and `created` how many of
+    them a link has.
     """
 
     def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
@@ -64,18 +71,23 @@ class Clients:
         self.requests = requests
         self.links = requests.links
         self.by_session: dict[int, int] = {}
+        self.attaching: dict[int, tuple[int, set[int]]] = {}
+        self.creators: dict[int, int] = {}
+        self.created: Counter[int] = Counter()
         self.grace: dict[int, int] = {}
         self.ending: dict[int, None] = {}
         self.describe: Callable[[Describe], Any] = lambda asked: None
         self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
         self.ask: Callable[[list[object]], None] = lambda op: None
-        requests.on_attached = self._on_attached
+        requests.on_attach_answered = self._on_attach_answered
 
     def on_connected(self, link: int) -> None:
         self.links[link] = 0
 
     def on_lost(self, link: int, process_dead: bool) -> None:
         """The link is gone: the session has its grace time, unless its process is known to be dead."""
+        self.attaching.pop(link, None)
+        self.created.pop(link, None)
         session = self.links.pop(link, 0)
         if not session or self.by_session.get(session) != link:
             return
@@ -169,15 +181,68 @@ class Clients:
             return parse_operate(body)
         if kind == Kind.ATTACH:
             body = pack_body([lowest, parse_attach(body)])
+            self._check_attach(link, session, handle, number)
             return Request(link, handle, number, 0, kind, 0, body, now_ns)
         if kind not in _OF_DIRECTORY:
             raise FrameError(f"a frame of kind {kind} from a client")
         if not session:
             raise Refusal(codes.BAD_HANDLE, "no session is attached on this connection")
-        entry = self.order.directory.sessions.get(session)
+        directory = self.order.directory
+        entry = directory.sessions.get(session)
         if entry is not None and entry.node_id != self.context.node_id:
             return None
+        if kind == Kind.OPEN:
+            self._check_share(link, body)
+        elif kind == Kind.ACTIVE_SET and entry is not None and handle in entry.opens:
+            self._check_has_copies(entry.opens[handle][0])
         return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
+
+    def _check_attach(self, link: int, session: int, asked: int, number: int) -> None:
+        """Refuse a second session on a link: one client took all 100,000 in 3.4 s. Raises: Refusal.
+
+        A link asks until each of its requests is answered. One that asked twice, and whose first request was
+        refused, had two sessions, of which one never ended.
+        """
+        attached = session if self.by_session.get(session) == link else 0
+        asks_for, numbers = self.attaching.get(link, (0, set()))
+        for other in (attached, asks_for):
+            if other not in (0, asked):
+                raise Refusal(codes.NO_RESOURCES, ONE_SESSION)
+        numbers.add(number)
+        self.attaching[link] = asked, numbers
+
+    def _check_share(self, link: int, body: bytes) -> None:
+        """Refuse to make a checkpoint for a link that made its share of them. Raises: Refusal, FrameError."""
+        settings = self.context.settings
+        most = max(1, settings.checkpoints_max // settings.share_of_limits)
+        if self.created[link] < most:
+            return
+        asked = parse_open(body)
+        if asked.attributes is None or self.order.directory.find(asked.name) is not None:
+            return  # It makes none.
+        text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
+        raise Refusal(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
+
+    def _check_has_copies(self, creation_id: int) -> None:
+        """Refuse to make this node active where it makes no copy. Raises: Refusal."""
+        if self.context.stops.shuns(creation_id, self.context.node_id):
+            raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
+
+    def on_created(self, created: Iterable[tuple[int, int]]) -> None:
+        """Sessions made checkpoints: count those of each link here."""
+        for session, creation_id in created:
+            link = self.by_session.get(session)
+            if link is not None:
+                self.creators[creation_id] = link
+                self.created[link] += 1
+
+    def on_changed(self, creation_ids: Iterable[int]) -> None:
+        """Take those that are gone from their links' counts."""
+        for creation_id in creation_ids:
+            if creation_id in self.creators and creation_id not in self.order.directory.checkpoints:
+                link = self.creators.pop(creation_id)
+                if link in self.created:
+                    self.created[link] -= 1
 
     def _answer_ping(self, link: int, number: int, ping: Ping) -> None:
         """Give a sign of life, and give up what the PING names if it only waits.
@@ -194,23 +259,35 @@ class Clients:
         else:
             self._refuse(link, number, codes.TRY_AGAIN, self.requests.withdrawals.why_not_serving())
 
-    def _on_attached(self, request: Request) -> bytes:
-        """The directory ties the session to this node: tie it to the link that asked."""
+    def _on_attach_answered(self, request: Request, body: bytes) -> bytes:
+        """The directory ties the session to this node, or does not: tie it to the link that asked."""
         link, session = request.origin, request.session
+        if isinstance(link, int):
+            self._is_answered(link, session, request.number)
+        if body != answer_ok():
+            return body
         if isinstance(link, int) and link in self.links:
             before = self.links[link]
             if before != session and self.by_session.get(before) == link:
-                # A link has one session: the one before it must not live on for want of a loss.
-                del self.by_session[before]
-                self._start_grace(before)
+                # It asked twice under one number, was answered, and asked for this one.
+                self.look_after([session])
+                return answer_error(codes.NO_RESOURCES, ONE_SESSION)
             self.links[link] = session
             self.by_session[session] = link
+            self.context.effects.append(TakeLarge(link))
             self.grace.pop(session, None)
         elif session not in self.by_session:
             self._start_grace(session)
         view = self.requests.view
         members = [[node_id, list(self.urls(node_id))] for node_id in (view.members if view else ())]
         return answer_ok([self.context.node_id, members])
+
+    def _is_answered(self, link: int, session: int, number: int) -> None:
+        asks_for, numbers = self.attaching.get(link, (0, set()))
+        if asks_for == session:
+            numbers.discard(number)
+            if not numbers:
+                self.attaching.pop(link, None)
 
     urls: Callable[[str], tuple[str, ...]] = staticmethod(lambda node_id: ())
 
@@ -221,9 +298,19 @@ class Clients:
         self.context.wake_at(self.grace[session])
 
     def on_installed(self) -> None:
-        """Sessions that are attached here have a link, or their grace runs."""
-        for session, entry in self.order.directory.sessions.items():
-            attached_here = entry.node_id == self.context.node_id
+        """A directory came, perhaps with sessions that this node has not heard of."""
+        self.on_changed(list(self.creators))
+        self.look_after(self.order.directory.sessions)
+
+    def look_after(self, sessions: Iterable[int]) -> None:
+        """Have each of these sessions that is attached here have a link, or its grace run.
+
+        The answer to ATTACH ties it to a link. A client that sent two of one number had the answer to one
+        taken for the other's, and its session never ended (seed 7016104).
+        """
+        for session in sessions:
+            entry = self.order.directory.sessions.get(session)
+            attached_here = entry is not None and entry.node_id == self.context.node_id
             if attached_here and session not in self.by_session and session not in self.grace:
                 self._start_grace(session)
 

@@ -12,6 +12,8 @@ from ckptd.core.settings import Settings
 from ckptd.core.stops import Stops
 from ckptd.core.work import KIB_SHIFT
 
+_ACK: Final = Kind.ACK
+
 NEVER_NS: Final = 2**63
 """A deadline that does not come."""
 
@@ -117,9 +119,12 @@ class Context:
         """Count an event of the service's, for whoever watches."""
         self.counters[counter] = self.counters.get(counter, 0) + number
 
-    def raise_alarm(self, name: str, text: str) -> None:
-        """Something is wrong until `clear_alarm`: one line when it begins, and `ckptctl status` shows it."""
-        if name not in self.alarms:
+    def raise_alarm(self, name: str, text: str, again: bool = False) -> None:
+        """Something is wrong until `clear_alarm`: one line when it begins, and `ckptctl status` shows it.
+
+        `again`: one more line, though it was wrong before.
+        """
+        if again or name not in self.alarms:
             self.log(f"alarm {name}: {text}", "warning")
         self.alarms[name] = text
 
@@ -132,5 +137,5 @@ class Context:
     def flush_acks(self) -> None:
         """Acknowledge what was staged: once for all that one event brought, since ACK is cumulative."""
         for (node_id, creation_id), seq in self.acks.items():
-            self.effects.append(SendPeer(node_id, encode_frame(Kind.ACK, creation_id, self.epoch, seq)))
+            self.effects.append(SendPeer(node_id, encode_frame(_ACK, creation_id, self.epoch, seq)))
         self.acks.clear()

@@ -13,17 +13,19 @@ from typing import Any, Final, cast
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
+from ckpt_protocol.requests import parse_open
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do
+from ckptd.core.log import ANSWERS_BYTES_FREE, FORGOTTEN
 from ckptd.core.parse_directory import check_staged
-from ckptd.core.plans import plan
+from ckptd.core.plans import plan, why_open_waits
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
 from ckptd.core.request import Request
-from ckptd.core.stops import number_of
+from ckptd.core.stops import MAKES_NO_COPY, number_of
 from ckptd.core.view import View
 from ckptd.core.work import FRAME_WORK
 
@@ -93,7 +95,8 @@ class DirectoryOrder:
     def submit(self, item: Request | list[Any]) -> None:
         """Take a request of a client, or an operation of the service's own, in its turn."""
         if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
-            self.answer(item, answer_error(codes.TRY_AGAIN, "too many requests wait for the coordinator"))
+            text = "too many requests wait for the coordinator (requests_waiting_max)"
+            self.answer(item, answer_error(codes.TRY_AGAIN, text))
             return
         self.queue.append(item)
         self.advance()
@@ -120,6 +123,8 @@ class DirectoryOrder:
 
         The queue is gone through once: to look for each of 1,000 anew took 100 ms, at each heartbeat.
         """
+        if not self.queue:
+            return []
         looked_at = [self.queue.popleft() for _ in range(min(looked_at_max, len(self.queue)))]
         requests = [item for item in looked_at if isinstance(item, Request)]
         late = {(item.session, item.number): item for item in requests if item.since_ns <= late_ns}
@@ -174,21 +179,34 @@ class DirectoryOrder:
             else:
                 self.context.count("repeats_refused")
 
+    def _check_copy(self, request: Request, node_id: str) -> None:
+        """Refuse an OPEN that would wait for a copy that is not made. Raises: Refusal."""
+        try:
+            entry = self.directory.find(parse_open(request.body).name)
+        except FrameError:
+            return  # It is no OPEN, and is refused as such.
+        if entry is None or entry.holders or not self.context.stops.shuns(entry.creation_id, node_id):
+            return
+        if why_open_waits(entry, node_id):
+            raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
+
     def _order_request(self, request: Request) -> None:
         assert self.view is not None
         directory = self.directory
         session = directory.sessions.get(request.session)
         if session is not None and request.kind != Kind.ATTACH:
             answers = session.answers
-            answers.trim(request.lowest)
+            directory.trim_answers(session, request.lowest)
             known = answers.by_request.get(request.number)
             if known is not None:
                 self.answer(request, known[1])
                 return
             if request.number < answers.lowest:
+                self.answer(request, FORGOTTEN)
                 return
-            if answers.excess:
-                self.answer(request, answer_error(codes.NO_RESOURCES, answers.excess))
+            excess = answers.excess or self._lacks_room_for_answer(request, answers.bytes)
+            if excess:
+                self.answer(request, answer_error(codes.NO_RESOURCES, excess))
                 return
         number = 0 if request.kind == Kind.ATTACH else request.number
         stop = self.context.stops.requests.get((request.session, number))
@@ -201,7 +219,11 @@ class DirectoryOrder:
             return
         origin = self.context.node_id if isinstance(request.origin, int) else request.origin
         try:
-            op, answer = plan(directory, self.view, self.context.settings, origin, request)
+            if request.kind == Kind.OPEN and self.context.stops.by_creation:
+                self._check_copy(request, origin)
+            op, answer = plan(
+                directory, self.view, self.context.settings, origin, request, self.context.full_nodes
+            )
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
@@ -219,6 +241,14 @@ class DirectoryOrder:
             self._order(op, request.session, request.number, request.lowest, answer, request)
         else:
             self.answer(request, answer)
+
+    def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
+        """Why no more answers of a session are kept, where the directory is full and it has many; or ""."""
+        limit = self.context.settings.directory_bytes_max
+        full = self.directory.held_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
+        if not full or request.kind == Kind.DETACH:
+            return ""
+        return f"the directory has no room (directory_bytes_max, {limit}), and this session trims no answers"
 
     def _order(
         self, op: list[Any], session: int, number: int, lowest: int, answer: bytes, asked: Request | None
@@ -309,8 +339,8 @@ class DirectoryOrder:
             self.refused.forget(directory.ended[-1])
         entry = directory.sessions.get(session)
         if entry is not None and number:
-            entry.answers.trim(lowest)
-            entry.answers.keep(number, directory.seq, answer)
+            directory.trim_answers(entry, lowest)
+            directory.keep_answer(entry, number, answer)
         self.on_applied()
         self.context.cause = before
         return cast(bytes, answer)

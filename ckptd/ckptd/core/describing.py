@@ -1,6 +1,6 @@
 """What a node answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ckpt_protocol import codes
@@ -8,6 +8,7 @@ from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Entry
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.limits import Limits, nearly_full
 from ckptd.core.refusal import Refusal
 from ckptd.core.view import View
 
@@ -28,10 +29,20 @@ def describe_cluster(
     view: View | None,
     urls: tuple[str, ...],
     waiting_for: str,
+    alarms: Mapping[str, str],
     edge_counts: EdgeCounts,
+    limits: Limits,
 ) -> dict[str, Any]:
-    """The answer to `cluster`, by name. `urls` are this node's own."""
+    """The answer to `cluster`, by name. `urls` are this node's own.
+
+    `limits`: those of the core and of the runtime. The core itself has no alarm of the runtime's.
+    """
     settings = context.settings
+    full = nearly_full(limits)
+    # As things stand now, while the log's alarm outlasts a figure that swings.
+    alarms = {name: text for name, text in alarms.items() if name != "limits"}
+    if full:
+        alarms["limits"] = full
 
     def urls_of(node_id: str) -> list[str]:
         peer = heartbeats.peers.get(node_id)
@@ -57,7 +68,8 @@ def describe_cluster(
         "voting_witnesses": [node_id for node_id in settings.all_witnesses if votes(node_id)],
         "serving": context.serving(),
         "waiting_for": waiting_for,
-        "alarms": [[name, text] for name, text in sorted(context.alarms.items())],
+        "alarms": [[name, text] for name, text in sorted(alarms.items())],
+        "limits": [[name, used, most] for name, (used, most) in limits.items()],
         "counters": {**edge_counts(), **dict(sorted(context.counters.items()))},
         "memory_bytes": context.held_bytes,
     }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.attributes import Attributes
-from ckptd.core.log import Answers
+from ckptd.core.log import ANSWER_IN_MEMORY, Answers
 from ckptd.core.view import View, last_epoch_of_stay
 
 RETENTION_AT_ONCE_NS: Final = 1_000_000
@@ -20,6 +20,15 @@ RETENTION_AT_ONCE_NS: Final = 1_000_000
 EPOCH_SHIFT: Final = 40
 """A creation id is the epoch and the directory's seq that created it: never the same twice."""
 
+
+CHECKPOINT_MEMORY_BYTES: Final = 900
+"""About what a checkpoint takes in memory beside its name and its open handles."""
+
+SESSION_MEMORY_BYTES: Final = 400
+"""About what a session takes beside its open handles and its answers."""
+
+HANDLE_MEMORY_BYTES: Final = 250
+"""About what an open handle takes."""
 
 OPENED_AT_B01: Final = 8
 """Beside a handle's open flags: its program speaks B.01, in which iterating and RetentionDurationSet need no
@@ -79,11 +88,13 @@ class Entry:
 class SessionEntry:
     """A client's session: where it is attached, what it has open, its answers.
 
-    `opens`: handle to creation id and open flags.
+    `opens`: handle to creation id and open flags. `moved_seq`: the directory's seq when it last came from
+    another node, as far as this epoch knows.
     """
 
     node_id: str
     generation: int
+    moved_seq: int = field(default=0, compare=False)
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
 
@@ -91,8 +102,10 @@ class SessionEntry:
 class Directory:
     """`members` are those of the view that it is installed in, each with its start.
 
-    `changed` collects the checkpoints that operations touched, `ended` the sessions they ended:
-    for the node to act upon. `lost`: checkpoints that went with their last in-sync replica in this view.
+    `changed` collects the checkpoints that operations touched, `attached` and `ended` the sessions that they
+    tied to a node or ended, `created` the checkpoints that they made and for which session: for the node to
+    act upon. `lost`: checkpoints that went with their last in-sync replica in this view. `held_bytes`: about
+    what all of it takes in memory.
     """
 
     def __init__(self) -> None:
@@ -103,13 +116,31 @@ class Directory:
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
         self.open_handles = 0
+        self.held_bytes = 0
         self.changed: dict[int, None] = {}
         self.lost: dict[int, None] = {}
+        self.attached: list[int] = []
+        self.created: list[tuple[int, int]] = []
         self.ended: list[int] = []
 
-    def count_opens(self) -> None:
-        """Count the open handles of a directory that came from elsewhere."""
+    def count(self) -> None:
+        """Count what a directory that came from elsewhere holds."""
         self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
+        answers = sum(entry.answers.bytes for entry in self.sessions.values())
+        self.held_bytes = (
+            sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
+            + SESSION_MEMORY_BYTES * len(self.sessions)
+            + HANDLE_MEMORY_BYTES * self.open_handles
+            + ANSWER_IN_MEMORY * answers
+        )
+
+    def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
+        """Forget the answers that a session's client has."""
+        self.held_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
+
+    def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
+        """Remember a session's answer to one request."""
+        self.held_bytes += ANSWER_IN_MEMORY * entry.answers.keep(number, self.seq, answer)
 
     def find(self, name: bytes) -> Entry | None:
         """The checkpoint that a name means now."""
@@ -127,10 +158,15 @@ class Directory:
         self.seq = seq
         match op:
             case [Do.ATTACH, session, generation, node_id]:
-                entry = self.sessions.setdefault(session, SessionEntry(node_id, generation))
+                if session not in self.sessions:
+                    self.sessions[session] = SessionEntry(node_id, generation)
+                    self.held_bytes += SESSION_MEMORY_BYTES
+                entry = self.sessions[session]
                 moved = entry.node_id != node_id
                 entry.node_id, entry.generation = node_id, generation
+                self.attached.append(session)
                 if moved:
+                    entry.moved_seq = seq
                     self._follow_session(entry)
             case [Do.END, session, generation]:
                 if session in self.sessions and self.sessions[session].generation == generation:
@@ -145,6 +181,8 @@ class Directory:
                     creation_id, name, parsed, parsed.retention_ns, holders, active
                 )
                 self.names[name] = creation_id
+                self.held_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
+                self.created.append((session, creation_id))
                 self.checkpoints[creation_id].term = seq
                 self.checkpoints[creation_id].created_ns = created[0] if created else 0
                 self._open(session, handle, creation_id, flags)
@@ -208,7 +246,9 @@ class Directory:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
         if session_entry is None or entry is None:
             return
-        self.open_handles += handle not in session_entry.opens
+        if handle not in session_entry.opens:
+            self.open_handles += 1
+            self.held_bytes += HANDLE_MEMORY_BYTES
         session_entry.opens[handle] = (creation_id, flags)
         entry.opens[session, handle] = flags
         self.changed[creation_id] = None
@@ -229,6 +269,7 @@ class Directory:
         if opened is None:
             return
         self.open_handles -= 1
+        self.held_bytes -= HANDLE_MEMORY_BYTES
         entry = self.checkpoints.get(opened[0])
         if entry is None:
             return  # It was lost with all its replicas.
@@ -243,6 +284,7 @@ class Directory:
     def _end(self, session: int, now_ns: int) -> None:
         for handle in list(self.sessions[session].opens):
             self._close(session, handle, now_ns)
+        self.held_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
         del self.sessions[session]
         self.ended.append(session)
 
@@ -258,6 +300,7 @@ class Directory:
 
     def _remove(self, creation_id: int) -> None:
         entry = self.checkpoints.pop(creation_id)
+        self.held_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
         if self.names.get(entry.name) == creation_id:
             del self.names[entry.name]
         self.changed[creation_id] = None

@@ -161,7 +161,7 @@ class Transfers:
         arriving = self.incoming.get(node_id)
         if arriving is None or (arriving.epoch, arriving.pieces) != (epoch, pieces):
             return None
-        arriving.directory.count_opens()
+        arriving.directory.count()
         return arriving.directory
 
     def forget_older(self, epoch: int) -> None:

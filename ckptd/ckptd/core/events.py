@@ -294,6 +294,17 @@ class Fence:
 
 
 @dataclass(slots=True)
+class TakeLarge:
+    """A client's session is attached on this link: take frames of any legal size on it from now on.
+
+    It comes before the answer to ATTACH, so that it is done when the client knows of it. Until then
+    nothing longer than `UNATTACHED_BODY_BYTES_MAX` is taken.
+    """
+
+    link: int
+
+
+@dataclass(slots=True)
 class CloseClient:
     """End a client's link: it broke the protocol."""
 
@@ -359,6 +370,7 @@ Effect = (
     | Persist
     | AskRegister
     | Fence
+    | TakeLarge
     | CloseClient
     | ClosePeer
     | StopReading

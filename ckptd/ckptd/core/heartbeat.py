@@ -16,7 +16,7 @@ from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import AskBack, SendHeartbeat
-from ckptd.core.parse_heartbeat import parse_heartbeat
+from ckptd.core.parse_heartbeat import Heartbeat, parse_heartbeat
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
@@ -78,6 +78,8 @@ class Peer:
     """Its replicas take all the memory that they may."""
     disk_fails: bool = False
     """It cannot write its record: it votes for nothing, and installs nothing new."""
+    holds_data: bool = False
+    """It has installed a view, and holds its directory."""
     disk_epoch: int = 0
     answered_epoch: int = 0
     """The epoch whose first heartbeat from it we have answered."""
@@ -91,6 +93,8 @@ class Peer:
     """Since when it says that it has no link to us, while we believe in one."""
     complaints: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
+    said: bytes = b""
+    """The body of its last heartbeat."""
 
     @property
     def has_history(self) -> bool:
@@ -121,6 +125,8 @@ class Heartbeats:
         self.decided_epoch = 0
         self.unacknowledged: Callable[[str], Unacknowledged] = lambda node_id: []
         self.on_unacknowledged: Callable[[Unacknowledged], None] = lambda ordered: None
+        self.known: dict[bytes, Heartbeat] = {}
+        """Each peer's last heartbeat, by its body: most say the same again, and are not parsed again."""
 
     # -- sending
 
@@ -135,7 +141,15 @@ class Heartbeats:
         echo_ns = 0 if context.frozen else peer.stamp_ns
         if echo_ns:
             peer.echo_given_ns = peer.heard_ns
-        standing = (self.leaving, self.left, self.member, self.forgetful, self.full, self.disk_fails)
+        standing = (
+            self.leaving,
+            self.left,
+            self.member,
+            self.forgetful,
+            self.full,
+            self.disk_fails,
+            context.epoch > 0,
+        )
         flags = sum(1 << place for place, holds in enumerate(standing) if holds)
         body = pack_body(
             [
@@ -170,7 +184,7 @@ class Heartbeats:
         One that is not sealed only makes us ask who is there. Else one forged datagram with a huge stamp
         would make every later heartbeat of that start an old one.
         """
-        beat = parse_heartbeat(frame)
+        beat = parse_heartbeat(frame, self.known)
         peer = self.peers.get(beat.node_id)
         context = self.context
         if peer is None or beat.cluster != context.settings.cluster:
@@ -184,9 +198,10 @@ class Heartbeats:
             return None
         if incarnation <= peer.dead_incarnation or frame.a <= peer.stamp_ns:
             return None
-        peer.hears = {other: start for other, (start, _) in beat.hears.items()}
-        peer.linked = {other: start for other, (start, linked) in beat.hears.items() if linked}
-        peer.complaints = beat.complaints
+        if frame.body != peer.said:
+            self.known.pop(peer.said, None)
+            self.known[frame.body], peer.said = beat, frame.body
+        peer.hears, peer.linked, peer.complaints = beat.hears, beat.linked, beat.complaints
         peer.heard_ns = context.now_ns
         peer.excused_ns = 0
         if peer.given_up >= incarnation:
@@ -208,6 +223,7 @@ class Heartbeats:
         peer.forgetful = bool(beat.flags & 8)
         peer.full = bool(beat.flags & 16)
         peer.disk_fails = bool(beat.flags & 32)
+        peer.holds_data = bool(beat.flags & 64)
         if (
             beat.of_incarnation == context.incarnation
             and frame.c
@@ -258,6 +274,7 @@ class Heartbeats:
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
         peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
         peer.leaving = peer.left = peer.member = peer.forgetful = peer.full = peer.disk_fails = False
+        peer.holds_data = False
         peer.excused_ns = 0
         peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
 
@@ -340,6 +357,11 @@ class Heartbeats:
         if peer.incarnation <= peer.dead_incarnation or peer.left:
             return False
         return self.silent_ns(peer) < self.context.settings.grace_ns
+
+    def who_holds_data(self) -> str:
+        """Another member that is heard and holds its view's data; "" for none."""
+        holders = (p for p in self.peers.values() if p.holds_data and p.member and not p.is_witness)
+        return next((peer.node_id for peer in holders if self.hears(peer)), "")
 
     def silent_ns(self, peer: Peer) -> int:
         """For how long it was not heard, without the time in which this process was held up itself."""

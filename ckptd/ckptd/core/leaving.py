@@ -17,7 +17,7 @@ from typing import Final
 
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.alarms import names_of
+from ckptd.core.alarms import show_names
 from ckptd.core.candidates import keepers
 from ckptd.core.context import Context
 from ckptd.core.directory import Entry
@@ -44,8 +44,8 @@ HAND_OVER_SHARES: Final = 2
 class Leaving:
     """The leave of this node. `since_ns` is when it was asked for (-1: not yet), `left_ns` when it gave up.
 
-    `stopping`: the operator stops the whole cluster. `last_copy`: creation ids of what this node takes with
-    it though a peer could have come for it; `alone`: of what no other node was to have.
+    `stopping`: the operator stops the whole cluster. `last_copy`: what this node takes with it though a peer
+    could have come for it, names by creation id; `alone`: what no other node was to have.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Leaving:
         self.left_ns = -1
         self.stopping = False
         self.gone = False
-        self.last_copy: list[int] = []
-        self.alone: list[int] = []
+        self.last_copy: dict[int, bytes] = {}
+        self.alone: dict[int, bytes] = {}
         self.on_gone: Callable[[str], None] = lambda text: None
         self._said: dict[str, int] = {}
         self._sorted_at: object = None
@@ -162,14 +162,14 @@ class Leaving:
         if looked_at == self._sorted_at:
             return  # (A directory may hold 100,000 checkpoints, and this is asked every millisecond.)
         self._sorted_at = looked_at
-        self.last_copy, self.alone = [], []
+        self.last_copy, self.alone = {}, {}
         for entry in directory.checkpoints.values():
             if not self._holds(entry) or any(node_id in staying for node_id in entry.in_sync):
                 continue
             if self._is_expected(entry, staying):
-                self.last_copy.append(entry.creation_id)
+                self.last_copy[entry.creation_id] = entry.name
             else:
-                self.alone.append(entry.creation_id)
+                self.alone[entry.creation_id] = entry.name
 
     def _holds(self, entry: Entry) -> bool:
         """Whether this node's copy counts: it is in sync, or an unavailable checkpoint waits for it."""
@@ -189,14 +189,11 @@ class Leaving:
             self._waits = True
             seconds = self.context.settings.leave_ns / SECOND_NS
             text = (
-                f"no other node holds {self._names(self.last_copy)}: "
+                f"no other node holds {_show(self.last_copy)}: "
                 f"this node waits up to {seconds:g} s for one of {peers}"
             )
             self.context.log(f"leaving: {text}", "warning")
             self.context.alarms["leaving"] = text
-
-    def _names(self, creation_ids: list[int]) -> str:
-        return names_of(self.membership.directory, dict.fromkeys(creation_ids))
 
     def _drain(self, draining: bool) -> None:
         resumed = self.requests.draining and not draining
@@ -209,9 +206,9 @@ class Leaving:
         self.context.frozen = True
         self.heartbeats.left = True
         self.heartbeats.send_all()
-        taken = [*self.last_copy, *self.alone]
+        taken = self.last_copy | self.alone
         if taken:
-            text = f"leaving: no node that stays holds {self._names(taken)}: this node's copy was the last"
+            text = f"leaving: no node that stays holds {_show(taken)}: this node's copy was the last"
             self.context.log(text, "warning")
         if self.last_copy:
             self.context.count("last_copies_taken", len(self.last_copy))
@@ -224,8 +221,8 @@ class Leaving:
 
     def _outcome(self) -> str:
         """What the operator is told who asked for this."""
-        taken = [*self.last_copy, *self.alone]
-        names = self._names(taken) if taken else ""
+        taken = self.last_copy | self.alone
+        names = _show(taken) if taken else ""
         if not self.stopping:
             return (
                 f"left, and took the last copy of {names} with it"
@@ -260,3 +257,7 @@ class Leaving:
             if replica.log.committed_seq < replica.log.seq or active.after_commit:
                 return False
         return True
+
+
+def _show(copies: dict[int, bytes]) -> str:
+    return show_names(copies.values(), len(copies))

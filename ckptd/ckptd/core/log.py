@@ -14,7 +14,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.limits import ANSWER_BYTES, ANSWERS_BYTES_MAX, ANSWERS_MAX
-from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_error
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.section import Before
@@ -24,10 +24,17 @@ _ENTRY_BYTES: Final = 300
 
 _REPLICATE_HEAD: Final = struct.Struct(HEADER.format + REPLICATE_ROUTE.format.lstrip(">"))
 _REPLICATE_AFTER_LENGTH: Final = _REPLICATE_HEAD.size - LENGTH_BYTES
+_REPLICATE: Final = Kind.REPLICATE
 _pack_replicate = _REPLICATE_HEAD.pack
 
 LOG_BYTES_MIN: Final = 64 * 1024
 """Kept for replicas that come back, however little the checkpoint holds."""
+
+ANSWER_IN_MEMORY: Final = 2
+"""How many times more an ordinary answer takes in memory than `ANSWER_BYTES` says."""
+
+ANSWERS_BYTES_FREE: Final = 64 * 1024
+"""Remembered answers that a session may have at a checkpoint, or in the directory, where no room is left."""
 
 HISTORY_EPOCHS: Final = 64
 """Epochs whose last seq is kept; a replica from before them is rebuilt whole."""
@@ -76,7 +83,7 @@ class Update:
         return (
             _pack_replicate(
                 _REPLICATE_AFTER_LENGTH + len(body),
-                Kind.REPLICATE,
+                _REPLICATE,
                 creation_id,
                 epoch,
                 self.seq,
@@ -91,11 +98,16 @@ class Update:
         )
 
 
+FORGOTTEN: Final = answer_error(codes.TIMEOUT, "this request lies below the lowest unanswered one")
+"""The answer to a stale request. Its client waits for none, but its node may: a copy that was dropped counted
+for ever as unanswered, and its link's lane was held up (seed 7003105)."""
+
+
 class Answers:
     """The answers of one session, so that a retry is answered and not applied (ADR 8).
 
-    The client trims them by its lowest unanswered request; below that a request is stale. `bytes`: what
-    they take, about.
+    The client trims them by its lowest unanswered request; below that a request is stale, and its outcome is
+    not known any more. `bytes`: what they take, about.
     """
 
     __slots__ = ("by_request", "bytes", "last", "lowest")
@@ -106,14 +118,16 @@ class Answers:
         self.last = 0
         self.by_request: dict[int, tuple[int, bytes]] = {}
 
-    def keep(self, request: int, seq: int, answer: bytes) -> None:
-        """Remember an answer."""
+    def keep(self, request: int, seq: int, answer: bytes) -> int:
+        """Remember an answer; return how many bytes more all take."""
+        by_request, before = self.by_request, self.bytes
         if request > self.last:
             self.last = request
-        if request in self.by_request:
+        elif request in by_request:
             self._drop(request)
         self.bytes += ANSWER_BYTES + len(answer)
-        self.by_request[request] = (seq, answer)
+        by_request[request] = (seq, answer)
+        return self.bytes - before
 
     def _drop(self, request: int) -> None:
         self.bytes -= ANSWER_BYTES + len(self.by_request.pop(request)[1])
@@ -127,18 +141,19 @@ class Answers:
             return f"answers of {ANSWERS_BYTES_MAX} bytes are kept for this session: none has been trimmed"
         return ""
 
-    def trim(self, lowest: int) -> None:
-        """Forget what lies below the client's lowest unanswered request."""
+    def trim(self, lowest: int) -> int:
+        """Forget what lies below the client's lowest unanswered request; return how many bytes that frees."""
         if lowest <= self.lowest:
-            return
+            return 0
         self.lowest = lowest
-        by_request = self.by_request
+        by_request, before = self.by_request, self.bytes
         if self.last < lowest:
             by_request.clear()
             self.bytes = 0
-            return
-        for request in [request for request in by_request if request < lowest]:
-            self._drop(request)
+        else:
+            for request in [request for request in by_request if request < lowest]:
+                self._drop(request)
+        return before - self.bytes
 
 
 class UpdateLog:
@@ -230,14 +245,14 @@ class UpdateLog:
     def find_answer(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
         """(seq, answer) of a request that was applied before; trims the session's answers.
 
-        A request below the lowest unanswered one was answered long ago: (0, b"").
+        A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
         Raises: Refusal NO_RESOURCES when a client lets answers pile up.
         """
         answers = self.answers.get(session)
         if answers is None:
             return None
         if request < answers.lowest:
-            return 0, b""
+            return 0, FORGOTTEN
         if lowest > answers.lowest:
             answers.trim(lowest)
         known = answers.by_request.get(request)

@@ -175,7 +175,8 @@ class MajorityArbiter(Arbiter):
         One whose state directory was lost does not. It abstains until a decided view names
         this very start of it: that was decided without its vote, by a majority that meets
         every other one in somebody who remembers. (Or until the operator forced a view: what was
-        promised before is void.) That it was named is on its disk then, for its next starts: a
+        promised before is void. But not where that view names an earlier start, which may have
+        promised since and forgotten it.) That it was named is on its disk then, for its next starts: a
         witness may never have had anything else to keep. Where most voters are here with empty
         directories, and nobody knows of a view, it is a first start: there was nothing to promise.
         """
@@ -192,7 +193,8 @@ class MajorityArbiter(Arbiter):
     def note(self, view: View) -> None:
         me, incarnation = self.context.node_id, self.context.incarnation
         named = view.has(me, incarnation) or view.witnesses.get(me) == incarnation
-        if self.heartbeats.forgetful and (named or view.forced):
+        void = view.forced and me not in view.members and me not in view.witnesses
+        if self.heartbeats.forgetful and (named or void):
             self.disk.forgetful = False
             self.disk.save(self._remembered)
 

@@ -12,6 +12,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter import Arbiter
 from ckptd.core.candidates import Candidates
@@ -23,7 +24,7 @@ from ckptd.core.installation import Installation
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.record import UNKNOWN_EPOCH
 from ckptd.core.refusal import Refusal
-from ckptd.core.silence import LOSS_EPOCHS, SilentPeer
+from ckptd.core.silence import LOSS_EPOCHS, SilentPeer, epoch_of_word
 from ckptd.core.starts import Starts, starts_in
 from ckptd.core.view import View, following, founding
 
@@ -183,9 +184,13 @@ class Membership:
         if any(peer.member for peer in heard):
             self.waiting_for = "admission by the cluster's members"
             return
+        needed = f"{self._needed()} of {len(context.settings.voters)}"
         if not self._enough(len(heard) + 1):
-            self.waiting_for = f"{self._needed()} of {len(context.settings.voters)} nodes for a cold start"
+            self.waiting_for = f"{needed} nodes for a cold start"
             return
+        if self.waiting_for == f"{needed} nodes for a cold start":
+            # They are here. (One with an empty state directory has no vote while another remembers a view.)
+            self.waiting_for = f"{needed} votes for a cold start"
         if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
             self._propose()
 
@@ -226,12 +231,15 @@ class Membership:
             return None  # (Nobody is left: this node left, alone, while the register was read.)
         if self._needs_no_change(current, wanted):
             return None  # Who was to join has fallen silent meanwhile.
+        if self._is_behind(current):
+            self.waiting_for = "word of a newer view, which a node knows"
+            return None
         epoch = self._last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
             if not self.silent_peer.may_follow(current, wanted):
                 self.waiting_for = self.silent_peer.waiting_for
                 return None
-            epoch += self.silent_peer.epochs_beyond(current)
+            epoch = self.silent_peer.next_epoch(current, epoch - 1)
             if self.silent_peer.accepts_loss(current):
                 self._say_loss(current)
         if not self._keeps_data(current, wanted):
@@ -258,17 +266,17 @@ class Membership:
     def _first_view(self, current: View | None) -> View | None:
         """The view of a cold start, where nobody of the last view is left."""
         heartbeats = self.heartbeats
-        if not self.arbiter.votes and self._is_behind(current):
+        if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
         members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._enough(len(members)):
             return None
-        if current is not None and not all(
-            heartbeats.counts_as_dead(node_id, member.incarnation)
-            for node_id, member in current.members.items()
-        ):
-            self.waiting_for = "the members of the last view, or proof of their death"
+        members_before = current.members.items() if current is not None else ()
+        missing = [n for n, member in members_before if not heartbeats.counts_as_dead(n, member.incarnation)]
+        if missing:
+            names = ", ".join(missing)
+            self.waiting_for = f"the members of the last view, or proof of their death: {names}"
             return None
         epoch, witnesses = self._last_epoch(current) + 1, self.candidates.witnesses()
         if current is None or all(
@@ -284,11 +292,18 @@ class Membership:
     def _is_behind(self, current: View | None) -> bool:
         """Whether somebody who is heard knows of a newer view than this node's own register does.
 
-        What follows from the older one would pass over who served in the newer.
+        What follows from the older one would pass over who served in the newer. Voters know what a majority
+        decided, but not what an operator had one of them go on with. Where that waits for a disk, and is not
+        decided there yet, what follows would have a higher epoch, and outrank it (seed 7162411).
         """
         epoch = current.epoch if current is not None else 0
+        of_a_word = epoch + LOSS_EPOCHS // 2
+        newer = of_a_word if self.arbiter.votes else epoch + 1
         peers = self.heartbeats.peers.values()
-        return any(peer.decided_epoch > epoch and self.heartbeats.hears(peer) for peer in peers)
+        return any(
+            (peer.decided_epoch >= newer or peer.disk_epoch >= of_a_word) and self.heartbeats.hears(peer)
+            for peer in peers
+        )
 
     def _last_epoch(self, current: View | None) -> int:
         """The highest epoch that anybody who is heard knows of, on disk or decided."""
@@ -319,7 +334,13 @@ class Membership:
         if self.view is not None:
             raise Refusal(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
         members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
-        epoch = self._last_epoch(self.decided) + LOSS_EPOCHS
+        holder = self.heartbeats.who_holds_data()
+        if holder:
+            text = (
+                f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
+            )
+            raise Refusal(codes.BAD_OPERATION, text)
+        epoch = self._epoch_of_word(self.decided)
         view = founding(epoch, members, self.candidates.witnesses())
         self.arbiter.force(replace(view, forced=True))
         return (
@@ -339,7 +360,7 @@ class Membership:
         left = [node_id for node_id in base.members if node_id not in wanted]
         for node_id in left:
             self.give_up(node_id)
-        epoch = self._last_epoch(base) + LOSS_EPOCHS
+        epoch = self._epoch_of_word(base)
         view = following(base, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
         self.arbiter.force(replace(view, forced=True))
         return (
@@ -347,6 +368,12 @@ class Membership:
             "others still serve, both sides write, and what one side acknowledges goes to quarantine when "
             "they meet again"
         )
+
+    def _epoch_of_word(self, current: View | None) -> int:
+        epoch = epoch_of_word(self.context.settings, self._last_epoch(current))
+        if epoch + LOSS_EPOCHS > EPOCH_MAX:
+            raise Refusal(codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word")
+        return epoch
 
     def give_up(self, node_id: str) -> None:
         """Every start of a silent node that is known of counts as dead."""
@@ -362,8 +389,9 @@ class Membership:
     # -- what was decided
 
     def _on_decided(self, view: View) -> None:
+        if not self.learn(view):
+            return  # It waited for a slow disk while a newer one was decided (seed 7122780).
         self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
-        self.learn(view)
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
                 self.send_decided(node_id)

@@ -12,20 +12,17 @@ from ckpt_protocol import codes
 from ckpt_protocol.updates import Ops
 from ckptd.core.context import Context
 from ckptd.core.growth import growth_of
+from ckptd.core.log import ANSWER_IN_MEMORY, ANSWERS_BYTES_FREE
+from ckptd.core.parse_replicas import Chunk
 from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
+from ckptd.core.section import SECTION_BYTES
 from ckptd.core.settings import SECOND_NS
 
 COUNT_AGAIN_NS: Final = SECOND_NS
 
 COPY_SLACK: Final = 4
 """A copy that is being made may go beyond the limit by one part in so many: updates stop before it does."""
-
-ANSWERS_BYTES_FREE: Final = 64 * 1024
-"""Remembered answers that a session may have at a checkpoint while memory is full."""
-
-ANSWER_IN_MEMORY: Final = 2
-"""How many times more an ordinary answer takes in memory than `ANSWER_BYTES` says."""
 
 
 class Memory:
@@ -47,14 +44,19 @@ class Memory:
                 context.held_bytes = _count(replicas)
         full = bool(limit) and context.held_bytes >= limit
         if full:
-            context.raise_alarm("memory", f"this node's replicas take {context.held_bytes} of {limit} bytes")
+            text = f"this node's replicas take {context.held_bytes} of {limit} bytes (memory_bytes_max)"
+            context.raise_alarm("memory", text)
         else:
             context.clear_alarm("memory")
         return full
 
-    def has_room_for_copy(self, more_bytes: int) -> bool:
-        """Whether a copy that is being made may take so much more."""
-        self.context.held_bytes += more_bytes
+    def has_room_for(self, chunk: Chunk, body_bytes: int) -> bool:
+        """Whether a copy that is being made may take what a chunk of it brings.
+
+        Small sections take more than their bytes: a limit of 400 KB once let a copy of 600 KB in.
+        """
+        brought = sum(section is not None for _, section in chunk.sections)
+        self.context.held_bytes += body_bytes + SECTION_BYTES * brought
         limit = self.context.settings.memory_bytes_max
         return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
 
@@ -75,7 +77,8 @@ def check_room(replica: Replica, session: int, streaming: Collection[str], ops: 
     if limit and context.held_bytes + grown > limit:
         full.append(context.node_id)
     if full:
-        raise Refusal(codes.NO_MEMORY, f"the replicas of node {full[0]} take all the memory that they may")
+        text = f"the replicas of node {full[0]} take all that they may (memory_bytes_max)"
+        raise Refusal(codes.NO_MEMORY, text)
 
 
 def _count(replicas: Collection[Replica]) -> int:

@@ -47,6 +47,7 @@ from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.installation import OF_INSTALLATION
 from ckptd.core.joining import quarantine_all
 from ckptd.core.leaving import Leaving
+from ckptd.core.limits import EARLY_FRAMES_MAX, EdgeLimits, Limits, limits_of
 from ckptd.core.losses import note_unacknowledged, unacknowledged
 from ckptd.core.membership import Membership
 from ckptd.core.operating import Operating
@@ -61,7 +62,7 @@ from ckptd.core.stopping import Stopping
 from ckptd.core.turns import Turns
 from ckptd.core.upkeep import Upkeep
 from ckptd.core.view import View
-from ckptd.core.work import KIB_SHIFT, PEER_WORK
+from ckptd.core.work import KIB_SHIFT, PASSED_SHIFT, PEER_WORK
 
 REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK
@@ -71,12 +72,12 @@ _OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Ki
 _OF_REQUESTS = (
     Kind.FORWARD,
     Kind.FORWARD_ANSWER,
+    Kind.FORWARD_REFUSED,
     Kind.WITHDRAW,
     Kind.QUERY,
     Kind.QUERIED,
     Kind.ASK,
 )
-EARLY_FRAMES_MAX = 10_000
 RETIRED_NS = 10_000_000_000
 """How long after a view's installation copies that are no replicas any more are kept for a join."""
 
@@ -134,6 +135,7 @@ class Node:
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
+        self.edge_limits: EdgeLimits = dict
         self.was_serving = False
 
     # -- looked at by the runtime, the simulator and the invariants
@@ -145,7 +147,7 @@ class Node:
     @property
     def turn_due(self) -> bool:
         """Whether work is left: `TurnCame` is due once others had their turn."""
-        return bool(self.turns.round) or self.order.turn_due
+        return bool(self.turns.round) or (bool(self.order.queue) and self.order.turn_due)
 
     @property
     def view(self) -> View | None:
@@ -181,16 +183,27 @@ class Node:
         context.now_ns = now_ns
         effects: list[Effect] = []
         context.effects = effects
-        context.cause = None
+        turns = self.turns
+        # Where nothing waits, and the budget is not spent, a single frame has its turn at once.
+        free = not turns.lanes and context.work < turns.work_max
+        context.work_until = context.work + turns.quantum
         kind = type(event)
         if kind is ClientReceived:
-            self.turns.take_client(event.link, event.frames)  # type: ignore[union-attr]
+            frames = event.frames  # type: ignore[union-attr]
+            if free and len(frames) == 1:
+                self.clients.receive(event.link, frames)  # type: ignore[union-attr]
+            else:
+                turns.take_client(event.link, frames)  # type: ignore[union-attr]
         elif kind is PeerReceived:
-            self.turns.take_peer(event.node_id, event.frames)  # type: ignore[union-attr]
+            frames = event.frames  # type: ignore[union-attr]
+            if free and len(frames) == 1:
+                self._receive_peer(event.node_id, frames)  # type: ignore[union-attr]
+            else:
+                turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
             context.work = 0
             self.order.advance()
-            self.turns.go_on()
+            turns.go_on()
         else:
             self._handle_rare(event)
         if context.moved:
@@ -203,6 +216,7 @@ class Node:
             for link in closing:
                 self.turns.drop_frames(link)
             effects.extend(CloseClient(link, reason) for link, reason in closing.items())
+        context.cause = None  # It would keep a body in memory while the next one comes.
         return effects
 
     def last_words(self, now_ns: int) -> list[Effect]:
@@ -292,23 +306,23 @@ class Node:
         witness = node_id in self.settings.witnesses
         try:
             for frame in frames:
+                kind, creation_id, epoch, seq, body = frame
                 if witness:
-                    refuse_by_header(frame.kind, len(frame.body), FROM_WITNESS)
+                    refuse_by_header(kind, len(body), FROM_WITNESS)
                 context.cause = frame
-                context.work += PEER_WORK + (len(frame.body) >> KIB_SHIFT)
-                kind = frame.kind
-                replica = held.get(frame.a) if kind in _BULK else None
-                if replica is not None and frame.b == context.epoch and not context.frozen:
+                context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
+                replica = held.get(creation_id) if kind in _BULK else None
+                if replica is not None and epoch == context.epoch and not context.frozen:
                     active = replica.active  # The bulk of all frames goes the short way.
-                    if active is not None and active.ready and kind == ACK and not frame.body:
-                        active.on_ack(node_id, frame.c)
+                    if active is not None and active.ready and kind == ACK and not body:
+                        active.on_ack(node_id, seq)
                     else:
                         self._replicas.receive_update(replica, node_id, frame)
                 elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
                     # The epoch is looked at per message: a resumed node has stale ones queued.
-                    if frame.b == context.epoch and not context.frozen:
+                    if epoch == context.epoch and not context.frozen:
                         self._receive_in_epoch(node_id, frame)
-                    elif frame.b > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
+                    elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
                         self.early.append((node_id, frame))
                 else:
                     self._receive_between_epochs(node_id, frame)
@@ -332,6 +346,8 @@ class Node:
             self.requests.on_forward(node_id, frame)
         elif kind == Kind.FORWARD_ANSWER:
             self.requests.on_forward_answer(frame)
+        elif kind == Kind.FORWARD_REFUSED:
+            self.requests.on_forward_refused(node_id, frame)
         elif kind == Kind.WITHDRAW:
             self.requests.withdrawals.on_withdraw(frame)
         elif kind == Kind.QUERY:
@@ -449,12 +465,22 @@ class Node:
                 self.early.append((node_id, frame))
         self._notice_serving()
 
+    def _limits(self) -> Limits:
+        early_frames = max(len(self.early), self._replicas.early_frames)
+        return limits_of(self.context, self.requests, early_frames)
+
     def _on_directory_applied(self) -> None:
         directory = self.order.directory
-        changed, ended = list(directory.changed), directory.ended
-        directory.changed, directory.ended = {}, []
+        changed, attached, ended = list(directory.changed), directory.attached, directory.ended
+        created = directory.created
+        directory.changed, directory.attached, directory.created, directory.ended = {}, [], [], []
         if self.context.frozen:
             return  # A view's installation follows, and looks at everything.
+        if attached:
+            self.clients.look_after(attached)
+        if created:
+            self.clients.on_created(created)
+        self.clients.on_changed(changed)
         if ended:
             self.clients.on_ended(ended)
             self._replicas.forget_sessions(ended)
@@ -501,7 +527,7 @@ class Node:
             heartbeats.send_all()
             self.membership.starts.look()
             if not heartbeats.leaving:
-                self.alarms.look(self.order.directory, self.membership.describe_wait())
+                self.alarms.look(self.order.directory, self.membership.describe_wait(), self._limits())
             self.requests.on_time()
         self.membership.consider()
         self.clients.on_time()
@@ -557,8 +583,17 @@ class Node:
         if asked.what == "cluster":
             membership = self.membership
             waiting_for = membership.describe_wait()
+            alarms = self.alarms.told(self.order.directory)
             return describe_cluster(
-                self.context, self.heartbeats, membership.view, self.urls, waiting_for, self.edge_counts
+                self.context,
+                self.heartbeats,
+                membership.view,
+                self.urls,
+                waiting_for,
+                alarms,
+                self.edge_counts,
+                {**self._limits(), **self.edge_limits()},
             )
-        closed = self.context.stops.closed
-        return describe_checkpoints(self.order.directory, closed, asked.after)
+        closed, directory = self.context.stops.closed, self.order.directory
+        self.context.work += len(directory.checkpoints) >> PASSED_SHIFT  # A page of none looks at them all.
+        return describe_checkpoints(directory, closed, asked.after)

@@ -163,7 +163,7 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
         for answered in array(answers, "answers", _ROWS_MAX):
             session_entry.answers.keep(*_answer(row(answered, "an answer", 3)))
         directory.sessions[_number(session)] = session_entry
-    directory.count_opens()
+    directory.count()
     return directory
 
 

@@ -3,6 +3,7 @@
 Nothing of a heartbeat is used before all of it was checked, so that one that is half good changes nothing.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ckpt_protocol.bounds import BOUNDS
@@ -15,14 +16,15 @@ from ckpt_protocol.parsing import parser
 
 
 class Heartbeat(NamedTuple):
-    """What one says. `hears`: node id to its start, and whether the sender has a link to it."""
+    """What one says. `hears`: node id to its start; `linked`: those of them that the sender has a link to."""
 
     node_id: str
     incarnation: int
     decided_epoch: int
     disk_epoch: int
     flags: int
-    hears: dict[str, tuple[int, bool]]
+    hears: dict[str, int]
+    linked: dict[str, int]
     complaints: tuple[str, ...]
     of_incarnation: int
     cluster: str
@@ -31,17 +33,23 @@ class Heartbeat(NamedTuple):
 
 
 @parser
-def parse_heartbeat(frame: Frame) -> Heartbeat:
-    """Raises: FrameError."""
-    fields = bounded_array(frame.body, BOUNDS[Kind.HEARTBEAT], 9)
+def parse_heartbeat(frame: Frame, known: Mapping[bytes, Heartbeat]) -> Heartbeat:
+    """`known`: what was parsed before, by its body. Raises: FrameError."""
     whole(frame.b, "an epoch", EPOCH_MAX)
+    return known.get(frame.body) or _parse(frame.body)
+
+
+def _parse(body: bytes) -> Heartbeat:
+    fields = bounded_array(body, BOUNDS[Kind.HEARTBEAT], 9)
+    heard = [_heard(heard) for heard in array(fields[5], "who is heard", NODES_MAX)]
     return Heartbeat(
         node_id(fields[0], "a node's id"),
         whole(fields[1], "an incarnation"),
         whole(fields[2], "an epoch", EPOCH_MAX),
         whole(fields[3], "an epoch", EPOCH_MAX),
         whole(fields[4], "flags"),
-        dict(_heard(heard) for heard in array(fields[5], "who is heard", NODES_MAX)),
+        {other: start for other, start, _ in heard},
+        {other: start for other, start, linked in heard if linked},
         tuple(node_id(late, "a node's id") for late in array(fields[6], "complaints", NODES_MAX)),
         whole(fields[7], "an incarnation"),
         text(fields[8], "a cluster's name", CLUSTER_NAME_BYTES_MAX),
@@ -54,10 +62,10 @@ def parse_heartbeat(frame: Frame) -> Heartbeat:
     )
 
 
-def _heard(fields: object) -> tuple[str, tuple[int, bool]]:
+def _heard(fields: object) -> tuple[str, int, bool]:
     heard = row(fields, "a node that is heard", 3)
     linked = boolean(heard[2], "whether there is a link")
-    return node_id(heard[0], "a node's id"), (whole(heard[1], "an incarnation"), linked)
+    return node_id(heard[0], "a node's id"), whole(heard[1], "an incarnation"), linked
 
 
 def _given_up(fields: object) -> tuple[str, int]:

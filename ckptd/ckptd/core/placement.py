@@ -1,5 +1,7 @@
 """Where replicas go: the creator's node first, then the members that hold least."""
 
+from collections.abc import Collection
+
 from ckptd.core.directory import Directory
 from ckptd.core.view import View
 
@@ -14,12 +16,15 @@ def held_by(directory: Directory, view: View) -> dict[str, int]:
     return held
 
 
-def place_replicas(held: dict[str, int], first: str, replicas: int) -> list[str]:
-    """The nodes of a new checkpoint's replicas, `first` among them, at most `replicas`."""
-    others = sorted(
-        (node_id for node_id in held if node_id != first), key=lambda node_id: (held[node_id], node_id)
-    )
-    return [first, *others[: replicas - 1]]
+def place_replicas(held: dict[str, int], first: str, replicas: int, full: Collection[str] = ()) -> list[str]:
+    """The nodes of a new checkpoint's replicas, at most `replicas`; the first is to be active.
+
+    That is `first`, and then those that hold least. Full nodes come last: they are taken only where there are
+    too few others. Then nothing can be written, but nothing is acknowledged that one crash would lose.
+    """
+    return sorted(held, key=lambda node_id: (node_id in full, node_id != first, held[node_id], node_id))[
+        :replicas
+    ]
 
 
 def missing_replicas(

@@ -4,6 +4,7 @@ Pure: (directory, view, request) to (operation, answer), or a Refusal. The answe
 told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from ckpt_protocol import codes
@@ -19,7 +20,17 @@ from ckpt_protocol.requests import (
     parse_unlink,
 )
 from ckptd.core.attributes import Attributes
-from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry, SessionEntry
+from ckptd.core.directory import (
+    CHECKPOINT_MEMORY_BYTES,
+    EPOCH_SHIFT,
+    HANDLE_MEMORY_BYTES,
+    OPENED_AT_B01,
+    SESSION_MEMORY_BYTES,
+    Directory,
+    Do,
+    Entry,
+    SessionEntry,
+)
 from ckptd.core.placement import held_by, place_replicas
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
@@ -30,9 +41,17 @@ Plan = tuple[list[Any], bytes]
 """The operation to order (empty: none is needed) and the answer."""
 
 
-def plan(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
+def plan(
+    directory: Directory,
+    view: View,
+    settings: Settings,
+    node_id: str,
+    request: Request,
+    full: Collection[str] = (),
+) -> Plan:
     """Check one request of a session at `node_id`. Raises: Refusal.
 
+    `full`: the nodes whose replicas take all that they may.
     ADD is ordered for an open that has to wait, whose answer is TRY_AGAIN: the session has nothing of it yet.
     """
     try:
@@ -44,7 +63,7 @@ def plan(directory: Directory, view: View, settings: Settings, node_id: str, req
                 session = _session(directory, request)
                 return [Do.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
-                return _open(directory, view, settings, node_id, request)
+                return _open(directory, view, settings, node_id, request, full)
             case Kind.CLOSE:
                 handle = parse_of_handle(request.kind, request.body).handle
                 if handle not in _session(directory, request).opens:
@@ -59,6 +78,13 @@ def plan(directory: Directory, view: View, settings: Settings, node_id: str, req
     except FrameError as error:
         raise Refusal(codes.INVALID_PARAM, str(error)) from None
     raise Refusal(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
+
+
+def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
+    """Refuse what the directory has no room for. Raises: Refusal."""
+    if directory.held_bytes + more_bytes > settings.directory_bytes_max:
+        text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
+        raise Refusal(codes.NO_RESOURCES, text)
 
 
 def _show(name: bytes) -> str:
@@ -88,7 +114,11 @@ def _attach(directory: Directory, settings: Settings, node_id: str, request: Req
     if session is None and not fresh:
         raise Refusal(codes.BAD_HANDLE, "this session has ended: its grace time is over")
     if session is None and len(directory.sessions) >= settings.sessions_max:
-        raise Refusal(codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already")
+        raise Refusal(
+            codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already (sessions_max)"
+        )
+    if session is None:
+        _check_room(directory, settings, SESSION_MEMORY_BYTES)
     if session is not None and generation < session.generation:
         raise Refusal(codes.BAD_HANDLE, "this session was attached elsewhere since")
     if session is not None and (generation, node_id) == (session.generation, session.node_id):
@@ -96,15 +126,23 @@ def _attach(directory: Directory, settings: Settings, node_id: str, request: Req
     return [Do.ATTACH, request.session, generation, node_id], answer_ok()
 
 
-def _open(directory: Directory, view: View, settings: Settings, node_id: str, request: Request) -> Plan:
+def _open(
+    directory: Directory,
+    view: View,
+    settings: Settings,
+    node_id: str,
+    request: Request,
+    full: Collection[str],
+) -> Plan:
     name, flags, raw_attributes, with_retention = parse_open(request.body)
     session = _session(directory, request)
     if with_retention:
         flags |= OPENED_AT_B01
     if len(session.opens) >= settings.opens_per_session_max:
-        raise Refusal(codes.NO_RESOURCES, f"a session opens at most {settings.opens_per_session_max}")
+        text = f"a session has at most {settings.opens_per_session_max} open handles (opens_per_session_max)"
+        raise Refusal(codes.NO_RESOURCES, text)
     if directory.open_handles >= settings.opens_max:
-        raise Refusal(codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already")
+        raise Refusal(codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)")
     wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number
@@ -112,21 +150,26 @@ def _open(directory: Directory, view: View, settings: Settings, node_id: str, re
         if wanted is None:
             raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
         if len(directory.checkpoints) >= settings.checkpoints_max:
-            raise Refusal(codes.NO_RESOURCES, f"there are {settings.checkpoints_max} checkpoints already")
+            text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
+            raise Refusal(codes.NO_RESOURCES, text)
+        _check_room(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
         creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
         replicas = [node_id]
         if not wanted.collocated:
-            replicas = place_replicas(held_by(directory, view), node_id, settings.replicas)
-        active = None if wanted.collocated and not wanted.sync else node_id
+            replicas = place_replicas(held_by(directory, view), node_id, settings.replicas, full)
+        active = None if wanted.collocated and not wanted.sync else replicas[0]
         op = [Do.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
         return op, answer_ok([handle, creation_id, wanted.fields()])
-    if wanted is not None and not entry.attributes.same(wanted, with_retention):
-        raise Refusal(codes.EXIST, f"checkpoint {_show(name)} exists with other creation attributes")
+    differences = entry.attributes.differences(wanted, with_retention) if wanted is not None else ""
+    if differences:
+        text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
+        raise Refusal(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
     if waits and not entry.holders and node_id not in entry.replicas:
         return [Do.ADD, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
     if waits:
         raise Refusal(codes.TRY_AGAIN, waits)
+    _check_room(directory, settings, HANDLE_MEMORY_BYTES)
     in_force = entry.attributes.fields()
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])

@@ -1,7 +1,7 @@
 """What a node was told, in a form that can be told to it again.
 
 A recording is a header (`pack_start`) and then one entry for each event: the time, the
-event, a digest of the effects it had, and the counts the core asked its surroundings
+event, a digest of the effects it had, and the counts and limits the core asked its surroundings
 for meanwhile. The core is deterministic, so the same events have the same effects; a
 recording of a daemon in the field replays on a desk. Generic over the event types: a new
 one needs nothing here.
@@ -17,6 +17,7 @@ from zlib import crc32
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckptd.core.events import Effect, Event
+from ckptd.core.limits import Limits
 from ckptd.core.settings import Settings
 
 FORMAT: Final = 1
@@ -41,12 +42,13 @@ class Start:
 
 @dataclass(slots=True, frozen=True)
 class Entry:
-    """One event. `digest` is None where the core raised; `counts` None where it asked for none."""
+    """One event. `digest` is None where the core raised; `counts` and `limits` where it asked for none."""
 
     now_ns: int
     event: Event
     digest: int | None
     counts: dict[str, int] | None
+    limits: Limits | None = None
 
 
 # -- writing
@@ -63,9 +65,11 @@ def pack_event(event: Event) -> bytes:
     return pack_body([kind.__name__, [getattr(event, name) for name in _names_of(kind)]])
 
 
-def pack_entry(now_ns: int, event: bytes, digest: int | None, counts: dict[str, int] | None) -> bytes:
+def pack_entry(
+    now_ns: int, event: bytes, digest: int | None, counts: dict[str, int] | None, limits: Limits | None = None
+) -> bytes:
     """An entry, of an event that `pack_event` packed."""
-    return pack_body([now_ns, event, digest, counts])
+    return pack_body([now_ns, event, digest, counts, limits])
 
 
 def digest_of(effects: list[Effect]) -> int:
@@ -115,13 +119,15 @@ def read_start(content: Any) -> Start:
 def read_entry(content: Any, unpack: Callable[[bytes], Any]) -> Entry:
     """An entry, unpacked but for its event. Raises: RecordingError."""
     try:
-        now_ns, packed, digest, counts = content
+        now_ns, packed, digest, counts, *later = content
         name, values = unpack(packed)
         kind = _KINDS[name]
         hints = typing.get_type_hints(kind)
         fields = [_as(hints[field], value) for field, value in zip(_names_of(kind), values, strict=True)]
-        return Entry(now_ns, kind(*fields), digest, counts)
-    except (LookupError, TypeError, ValueError) as error:
+        limits = later[0] if later else None
+        rows = {name: (used, most) for name, (used, most) in limits.items()} if limits is not None else None
+        return Entry(now_ns, kind(*fields), digest, counts, rows)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(f"an entry of another version: {error!r}") from None
 
 

@@ -1,6 +1,7 @@
 """All replicas of this node: made and dropped as the directory says, and the messages between them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
@@ -19,6 +20,7 @@ from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.silence import LOSS_EPOCHS
 from ckptd.core.view import View
 
+_REPLICATE: Final = Kind.REPLICATE
 EARLY_FRAMES_MAX = 10_000
 ASK_AGAIN_NS = 250 * MILLISECOND_NS
 JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
@@ -54,8 +56,9 @@ class Replicas:
     def on_installed(self, view: View, directory: Directory) -> None:
         """Everything begins again in the new epoch: reports, joins, actives."""
         last_epoch = self.view.epoch if self.view is not None else 0
-        # What a node that was away since holds may be of the past.
-        rejoined = view.members[self.context.node_id].join_epoch > last_epoch
+        # What a node that was away since holds may be of the past, and so may what one holds that never ran a
+        # view in between: nobody told it what was lost there (seed 7013035).
+        was_away = view.members[self.context.node_id].join_epoch > last_epoch or view.epoch > last_epoch + 1
         self.lossy = self.lossy or view.epoch - last_epoch >= LOSS_EPOCHS // 2
         self.view = view
         self.directory = directory
@@ -73,7 +76,7 @@ class Replicas:
                 replica.heard_seq = 0
             replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
-            replica.of_past = replica.of_past or rejoined
+            replica.of_past = replica.of_past or was_away
             if entry is None:
                 self._remove(creation_id)
             elif replica.active is not None and entry.active != self.context.node_id:
@@ -239,7 +242,7 @@ class Replicas:
                 if node_id != self._source_of(replica):
                     return
                 chunk = parse_chunk(frame)
-                if replica.active is None and not self.memory.has_room_for_copy(len(frame.body)):
+                if replica.active is None and not self.memory.has_room_for(chunk, len(frame.body)):
                     self._put_join_off(replica)
                 else:
                     take_chunk(replica, chunk, node_id)
@@ -253,7 +256,7 @@ class Replicas:
     def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
         """REPLICATE or ACK, of this epoch. Raises: FrameError."""
         active = replica.active
-        if frame.kind == Kind.REPLICATE:
+        if frame.kind == _REPLICATE:
             if replica.dropped or (active is not None and node_id != active.fetching_from):
                 return
             if not replica.stage(node_id, frame.c, frame.body):

@@ -21,7 +21,9 @@ class Request:
     coordinator said that it has to wait. `withdrawn`: its client's time is over, and the node `to` was asked
     to give it back.
     `elements`: what a READ asks, once its body was parsed here.
-    `weight`: what it counts for among the unanswered ones of its link (`turns`), 0 while it does not.
+    `sent_seq`: the directory's seq at the node of its client when it was passed on.
+    `weight`: what it counts for among the unanswered ones of its link, 0 while it does not; `turns.TRACKER`
+    while it is counted among the trackers.
     """
 
     __slots__ = (
@@ -34,6 +36,7 @@ class Request:
         "number",
         "origin",
         "put_off",
+        "sent_seq",
         "session",
         "since_ns",
         "to",
@@ -64,7 +67,7 @@ class Request:
         self.maybe_done = False
         self.put_off = self.withdrawn = False
         self.to = ""
-        self.weight = 0
+        self.weight = self.sent_seq = 0
 
     @property
     def in_doubt(self) -> bool:

@@ -6,13 +6,21 @@ applies it twice. Each is answered once.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.answers import decode_answer, parse_opened
+from ckpt_protocol.codec import array_length, pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.limits import PAGE_BYTES_MAX
-from ckpt_protocol.messages import FORWARD_ROUTE, Kind, answer_error, answer_ok, encode_answer
+from ckpt_protocol.messages import (
+    FORWARD_REFUSED_ROUTE,
+    FORWARD_ROUTE,
+    Kind,
+    answer_error,
+    answer_ok,
+    is_ok,
+)
 from ckpt_protocol.requests import (
     Elements,
     Iterate,
@@ -23,21 +31,28 @@ from ckpt_protocol.requests import (
     parse_read,
     parse_track,
 )
+from ckpt_protocol.updates import parse_update
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.coordinator import DirectoryOrder
-from ckptd.core.directory import Entry
+from ckptd.core.directory import Entry, SessionEntry
 from ckptd.core.plans import why_open_waits
 from ckptd.core.refusal import Refusal
 from ckptd.core.replica import Replica
 from ckptd.core.replicas import Replicas
-from ckptd.core.request import Request
+from ckptd.core.request import CHANGE_NOTHING, Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Phase
-from ckptd.core.tracking import TOO_MANY, TRACKS_MAX, Tracks
+from ckptd.core.tracking import Tracks
 from ckptd.core.turns import Turns
 from ckptd.core.view import View
 from ckptd.core.withdrawals import Withdrawals
+from ckptd.core.work import ELEMENT_WORK, REFUSED_SHIFT
+
+# A name of this module is found in a fifth of the time that an attribute of a class takes.
+_UPDATE: Final = Kind.UPDATE
+_READ: Final = Kind.READ
+_ANSWER: Final = Kind.ANSWER
 
 AGAIN_AT_ONCE_MAX = 16
 """Held requests that are tried again in the event that lets them go on; with more they have their turns."""
@@ -45,9 +60,20 @@ AGAIN_AT_ONCE_MAX = 16
 WEIGHT_SHIFT = 15
 """A forwarded read counts as one more request for each 32 KiB that its answer may have."""
 
+OPS_WEIGHT_SHIFT = 7
+"""An update counts as one more request for each 128 operations: two of the largest are under way at once."""
+
+SMALL_UPDATE_BYTES = 1024
+"""One of no more counts as one request."""
+
 DIRECTORY_WEIGHT = 8
 """A request of the directory counts as so many. They are done one at a time, for all clients: more than 16 of
 one link under way would gain it nothing, and cost the others a second."""
+
+LOOK_EVERY_NS = 10_000
+"""How long a node waits, for each request that waits, before it looks at all of them again.
+
+To look at one takes about a tenth of that."""
 
 FORGET_NS = 60 * SECOND_NS
 """A request that nobody can have waited for so long is forgotten."""
@@ -63,10 +89,16 @@ def _elements(request: Request) -> Elements:
     return request.elements
 
 
+def _weight_of_update(body: bytes) -> int:
+    """What an update counts for until it is answered: it takes its turn at every replica."""
+    return 1 if len(body) <= SMALL_UPDATE_BYTES else 1 + (array_length(body) >> OPS_WEIGHT_SHIFT)
+
+
 class Requests:
     """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica.
 
-    `crowded`: so many wait that a client's next one is answered TRY_AGAIN (nothing was done for it).
+    `crowded`: so much waits that a client's next one is answered TRY_AGAIN (nothing was done for it);
+    `waiting_bytes`: how much, when this node last looked.
 
     `early_queries` of other nodes wait until this node's active replica serves.
     """
@@ -86,10 +118,12 @@ class Requests:
         self.token = 0
         self.draining = False
         self.crowded = False
+        self.waiting_bytes = 0
+        self.look_ns = 0
         self.turns: Turns
-        self.tracks = Tracks(context, self.answer, self._go_on)
+        self.tracks = Tracks(context, self.answer, self._go_on, lambda: self.turns)
         self.withdrawals = Withdrawals(self)
-        self.on_attached: Callable[[Request], bytes] = lambda request: answer_ok()
+        self.on_attach_answered: Callable[[Request, bytes], bytes] = lambda request, body: body
 
     # -- going
 
@@ -111,17 +145,17 @@ class Requests:
             return
         entry = self.order.directory.checkpoints.get(creation_id)
         if entry is None:
-            self.answer(
-                request, answer_error(codes.BAD_HANDLE, "the checkpoint is gone, with every replica of it")
-            )
+            self._refuse_handle(request, "the checkpoint is gone, with every replica of it")
             return
         me = context.node_id
-        if request.kind == Kind.UPDATE and entry.active == me:
-            replica = self.replicas.held[creation_id]
-            active = replica.active
+        if request.kind == _UPDATE and entry.active == me:
+            replica = self.replicas.held.get(creation_id)
+            active = replica.active if replica is not None else None
+            if type(request.origin) is str and request.sent_seq < entry.term:
+                return  # Its node has sent it to who was active before, and sends it here again.
             if active is not None and active.ready:
-                if active.required and replica.sync:
-                    self.turns.add_unanswered(request, 1)
+                if active.required and active.replica.sync:
+                    self.turns.add_unanswered(request, _weight_of_update(request.body))
                 active.order(request)
             else:
                 self._hold(request)
@@ -130,9 +164,17 @@ class Requests:
         elif entry.active is None:
             self._without_active(request, entry)
         elif entry.active == me:
-            self._serve_active(request, entry, self.replicas.held[creation_id])
+            self._serve_active(request, entry, self.replicas.held.get(creation_id))
         else:
             self._forward(request, entry.active)
+
+    def _refuse_handle(self, request: Request, why: str) -> None:
+        """What its handle stands for is no more. Of an update that may have been done that says too much."""
+        if request.in_doubt:
+            text = f"{why}, and this update may have been done before"
+            self.answer(request, answer_error(codes.TIMEOUT, text))
+        else:
+            self.answer(request, answer_error(codes.BAD_HANDLE, why))
 
     def _stopped_here(self, request: Request) -> bool:
         """Refuse what stopped the node that a client had it passed on by, and a read that stopped any.
@@ -188,9 +230,9 @@ class Requests:
             text = "the checkpoint has no active replica: set one"
             self.answer(request, answer_error(codes.NOT_EXIST, text))
 
-    def _serve_active(self, request: Request, entry: Entry, replica: Replica) -> None:
-        active = replica.active
-        if active is None or not active.ready:
+    def _serve_active(self, request: Request, entry: Entry, replica: Replica | None) -> None:
+        active = replica.active if replica is not None else None
+        if replica is None or active is None or not active.ready:
             self._hold(request)
         elif request.kind == Kind.SYNCHRONIZE:
             active.synchronize(request)
@@ -215,6 +257,7 @@ class Requests:
             return
         if replica.log.pending and self._touches_pending(request, replica) and entry.active is not None:
             self.token += 1
+            self.turns.add_unanswered(request, 1)
             self.queries[self.token] = request
             frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.token)
             self.context.send_peer(entry.active, frame)
@@ -236,7 +279,7 @@ class Requests:
             self.tracks.serve(request, replica)
             return
         try:
-            if request.kind == Kind.READ:
+            if request.kind == _READ:
                 body = replica.read(_elements(request))
             elif request.kind == Kind.ITERATE:
                 page = replica.iterate(parse_iterate(request.body))
@@ -249,8 +292,10 @@ class Requests:
                 parse_nothing(request.kind, request.body)
                 body = self._status(entry, replica)
         except Refusal as refusal:
+            self.context.work += len(request.body) >> REFUSED_SHIFT
             body = answer_error(refusal.code, refusal.text, refusal.index)
         except FrameError as error:
+            self.context.work += len(request.body) >> REFUSED_SHIFT
             body = answer_error(codes.INVALID_PARAM, str(error))
         except Exception as error:  # A read changes nothing.
             body = contain_request(self.context, request, error)
@@ -272,7 +317,10 @@ class Requests:
             return True
         if request.in_doubt or type(request.origin) is str:
             return True
-        self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait at this node"))
+        # (Not by `answer`: it keeps an OPEN that is to try again, for which there is no room here.)
+        limit = "requests_waiting_bytes_max" if self.crowded else "requests_waiting_max"
+        text = f"too many requests wait at this node ({limit})"
+        self.refuse_waiting(request, answer_error(codes.TRY_AGAIN, text))
         return False
 
     def _put_off(self, request: Request) -> None:
@@ -284,7 +332,13 @@ class Requests:
 
     def _hold(self, request: Request) -> None:
         if self._has_room(request):
-            self.held[request.session, request.number] = request
+            # 90,000 that one link had held took 120 ms to look at, at each heartbeat.
+            self.turns.add_unanswered(request, 1)
+            key = request.session, request.number
+            earlier = self.held.get(key)
+            if earlier is not None and earlier is not request and earlier.weight:
+                self.turns.take_answered(earlier)
+            self.held[key] = request
 
     def _forward(self, request: Request, node_id: str) -> None:
         """Pass a request on to who can serve it.
@@ -292,10 +346,9 @@ class Requests:
         Not one that was passed on already: its own node learns who can, and sends it there. A
         copy that was kept here was done, behind its refusal, when this node became active (seed 23895).
         """
-        if type(request.origin) is str or not self._has_room(request):
+        if type(request.origin) is str or not self._has_room(request) or self._is_malformed(request):
             return
-        if request.kind == Kind.TRACK and len(self.forwarded) >= TRACKS_MAX:
-            self.answer(request, answer_error(codes.TRY_AGAIN, TOO_MANY))
+        if request.kind == Kind.TRACK and not self._counts_as_tracker(request):
             return
         request.to = node_id
         self.forwarded[request.session, request.number] = request
@@ -303,20 +356,56 @@ class Requests:
             self.turns.add_unanswered(request, self._weight_of(request))
         self._send_forward(request)
 
+    def _counts_as_tracker(self, request: Request) -> bool:
+        """Whether one more TRACK may wait for another node; else it is answered."""
+        earlier = self.forwarded.pop((request.session, request.number), None)
+        if earlier is not None and earlier.weight:
+            self.turns.take_answered(earlier)
+        excess = self.turns.add_tracker(request)
+        if excess:
+            self.answer(request, answer_error(codes.TRY_AGAIN, excess))
+        return not excess
+
+    def _is_malformed(self, request: Request) -> bool:
+        """Answer what nobody can do here, where its client is.
+
+        60 bodies that take long to be refused once kept what their node acknowledged waiting for 580 ms at
+        the node of the active replica, behind them on one link, and so everybody's writes.
+        """
+        try:
+            if request.kind == _UPDATE:
+                self.context.work += ELEMENT_WORK * len(parse_update(request.body))
+            elif request.kind == _READ:
+                self.context.work += ELEMENT_WORK * len(_elements(request))
+            elif request.kind == Kind.ITERATE:
+                parse_iterate(request.body)
+            return False
+        except Refusal as refusal:
+            body = answer_error(refusal.code, refusal.text, refusal.index)
+        except FrameError as error:
+            body = answer_error(codes.INVALID_PARAM, str(error))
+        except Exception as error:  # Looking changes nothing.
+            body = contain_request(self.context, request, error)
+        self.context.work += len(request.body) >> REFUSED_SHIFT
+        self.answer(request, body)
+        return True
+
     def _weight_of(self, request: Request) -> int:
         """What a forwarded request counts for until it is answered: by the size that its answer may have."""
         if not request.creation_id:
             return DIRECTORY_WEIGHT
         if request.kind == Kind.ITERATE:
             return 1 + (PAGE_BYTES_MAX >> WEIGHT_SHIFT)
+        if request.kind == _UPDATE:
+            return _weight_of_update(request.body)
         entry = self.order.directory.checkpoints.get(request.creation_id)
         if request.kind != Kind.READ or entry is None:
             return 1
         return 1 + (entry.attributes.section_bytes_cap >> WEIGHT_SHIFT)
 
     def _send_forward(self, request: Request) -> None:
-        seq = self.order.directory.seq
-        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest, seq)
+        request.sent_seq = self.order.directory.seq
+        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest, request.sent_seq)
         frame = encode_frame(
             Kind.FORWARD, request.number, self.context.epoch, request.session, route + request.body
         )
@@ -336,6 +425,7 @@ class Requests:
             except Refusal as refusal:
                 raise FrameError(refusal.text) from None
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
+        request.sent_seq = directory_seq
         if directory_seq > self.order.directory.seq:
             # The sender knows more of the directory than has come to us: of this session, or this checkpoint.
             self._hold(request)
@@ -354,15 +444,69 @@ class Requests:
             return False
         if session is None:
             if request.creation_id:
-                self.answer(request, answer_error(codes.BAD_HANDLE, "this session has ended"))
+                self._refuse_handle(request, "this session has ended")
             return bool(request.creation_id)
+        return self._has_left(request, session)
+
+    def _has_left(self, request: Request, session: SessionEntry) -> bool:
+        """Whether a session has left the node that a request came by, also where it is back there since."""
         came_by = request.origin if type(request.origin) is str else self.context.node_id
-        return session.node_id != came_by
+        back = request.kind not in CHANGE_NOTHING and 0 < request.sent_seq < session.moved_seq
+        return back or session.node_id != came_by
+
+    def _forget_if_left(self, request: Request) -> bool:
+        """Forget what was passed on for a session that left since, instead of sending it again.
+
+        A client was refused elsewhere and came back, and the old copy was passed on to who was active then.
+        (Not a TRACK: its client may only have tried another node, and comes back to the link where it waits.)
+        """
+        if request.kind in CHANGE_NOTHING:
+            return False
+        session = self.order.directory.sessions.get(request.session)
+        if session is None or request.kind == Kind.ATTACH or not self._has_left(request, session):
+            return False
+        self.forwarded.pop((request.session, request.number), None)
+        self._count_no_more(request)
+        return True
 
     def on_forward_answer(self, frame: Frame) -> None:
+        """Take another node's answer.
+
+        A client that uses a number twice is given what the coordinator remembers of the first request. It is
+        no garbage of the coordinator's, and the link stays (seed 7128983). Raises: FrameError.
+        """
         request = self.forwarded.get((frame.c, frame.a))
-        if request is not None:
-            self.answer(request, frame.body)
+        if request is None:
+            return
+        body = frame.body
+        if request.kind in (Kind.OPEN, Kind.ACTIVE_SET):
+            code, payload, *_ = decode_answer(body)
+            if request.kind == Kind.OPEN and code == codes.OK and payload is None:
+                body = answer_error(codes.LIBRARY, f"request {request.number} was another one before")
+            elif request.kind == Kind.OPEN and code == codes.OK:
+                parse_opened(payload)
+        self.answer(request, body)
+
+    def on_forward_refused(self, node_id: str, frame: Frame) -> None:
+        """Another node refused an update: take its word while it speaks for the active replica.
+
+        That an update was done is known wherever the role goes, and true of whoever says it. That it was not
+        done is known to who refused it alone: who became active since may do it (seed 7100408).
+        Raises: FrameError.
+        """
+        if len(frame.body) < FORWARD_REFUSED_ROUTE.size:
+            raise FrameError("a refused update shorter than its route")
+        (term,) = FORWARD_REFUSED_ROUTE.unpack_from(frame.body)
+        body = frame.body[FORWARD_REFUSED_ROUTE.size :]
+        decode_answer(body)
+        request = self.forwarded.get((frame.c, frame.a))
+        if request is None or request.to != node_id or request.kind != _UPDATE:
+            return
+        entry = self.order.directory.checkpoints.get(request.creation_id)
+        # One that nobody else was asked for, and that was to be given back, waited at a node that is behind.
+        given_back = request.withdrawn and not request.maybe_done
+        if entry is None or entry.term == term or given_back:
+            self.answer(request, body)
 
     def on_query(self, node_id: str, frame: Frame) -> None:
         """Tell a replica what is committed now; it answers a reader by that."""
@@ -399,19 +543,23 @@ class Requests:
         if request.to:
             self.forwarded.pop((request.session, request.number), None)
         if type(request.origin) is str:
-            frame = encode_frame(
-                Kind.FORWARD_ANSWER, request.number, self.context.epoch, request.session, body
-            )
+            kind = Kind.FORWARD_ANSWER
+            if request.kind == _UPDATE and not is_ok(body):
+                entry = self.order.directory.checkpoints.get(request.creation_id)
+                kind = Kind.FORWARD_REFUSED
+                body = FORWARD_REFUSED_ROUTE.pack(entry.term if entry is not None else 0) + body
+            frame = encode_frame(kind, request.number, self.context.epoch, request.session, body)
             self.context.send_peer(request.origin, frame)
             return
         if not request.creation_id and request.kind in (Kind.OPEN, Kind.ACTIVE_SET, Kind.ATTACH):
             if request.kind == Kind.ATTACH:
-                body = self.on_attached(request) if body == answer_ok() else body
+                body = self.on_attach_answered(request, body)
             elif request.kind == Kind.OPEN:
                 if self._puts_off(request, body):
                     return
                 body = self._of_what_is_there(body)
             if request.kind != Kind.ATTACH and self._must_wait(request, body):
+                self.turns.add_unanswered(request, 1)
                 self.deferred[request.session, request.number] = (request, body)
                 return
         self._tell(request, body)
@@ -421,6 +569,8 @@ class Requests:
         if request.weight:
             self.turns.take_answered(request)
         if isinstance(request.origin, int):
+            if request.kind == Kind.ATTACH:
+                body = self.on_attach_answered(request, body)
             self._tell(request, body)
         else:
             self.answer(request, body)
@@ -433,7 +583,7 @@ class Requests:
             ordinal = self.ordinals.get(entry.active, 0) if entry is not None else 0
         assert isinstance(request.origin, int)
         self.context.send_client(
-            request.origin, encode_answer(request.number, self.context.epoch, ordinal, body)
+            request.origin, encode_frame(_ANSWER, request.number, self.context.epoch, ordinal, body)
         )
 
     def _puts_off(self, request: Request, body: bytes) -> bool:
@@ -494,6 +644,9 @@ class Requests:
                     self.answer(request, body)
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
+            for request in held.values():
+                if request.weight:  # They go on from their lanes, which they would else keep full.
+                    self.turns.take_answered(request)
             going = [request for request in held.values() if not self._is_over(request)]
             self._go_on(going)
         if self.early_queries and self.context.serving():
@@ -504,7 +657,7 @@ class Requests:
     def on_stops(self, creation_ids: list[int]) -> None:
         """These may be closed now, or open again: what waits for them elsewhere is looked at anew."""
         for key, request in list(self.forwarded.items()):
-            if request.creation_id in creation_ids:
+            if request.creation_id in creation_ids and not self._forget_if_left(request):
                 del self.forwarded[key]
                 request.to = ""
                 request.maybe_done = True
@@ -526,7 +679,8 @@ class Requests:
         for request in list(self.forwarded.values()):
             if request.creation_id in creation_ids:
                 entry = checkpoints.get(request.creation_id)
-                if entry is None or entry.active != request.to:
+                goes_on = entry is not None and entry.active == request.to and entry.term <= request.sent_seq
+                if not goes_on and not self._forget_if_left(request):
                     del self.forwarded[request.session, request.number]
                     request.maybe_done = True
                     self.dispatch(request)
@@ -550,11 +704,18 @@ class Requests:
             request.to = ""
             if isinstance(request.origin, int) and request.origin in self.links:
                 self._hold(request)
+            else:
+                self._count_no_more(request)
+
+    def _count_no_more(self, request: Request) -> None:
+        """It is dropped without an answer. TRACKs of links that were gone once counted for ever."""
+        if request.weight:
+            self.turns.take_answered(request)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Say again what a broken link may have swallowed."""
-        for request in self.forwarded.values():
-            if request.to == node_id:
+        for request in list(self.forwarded.values()):
+            if request.to == node_id and not self._forget_if_left(request):
                 self._send_forward(request)
         for token, request in list(self.queries.items()):
             entry = self.order.directory.checkpoints.get(request.creation_id)
@@ -564,25 +725,41 @@ class Requests:
 
     def on_time(self) -> None:
         """Answer, or forget, what has waited for long."""
+        self.tracks.on_time()
+        if self.context.now_ns < self.look_ns:
+            return
+        self.look_ns = self.context.now_ns + LOOK_EVERY_NS * (len(self.held) + len(self.forwarded))
         self._look_at_room()
         self.turns.count_again(self._unanswered())
-        self.tracks.on_time()
         self.withdrawals.on_time()
         late_ns = self.context.now_ns - FORGET_NS
         for key, request in list(self.held.items()):
             if request.since_ns <= late_ns:
                 del self.held[key]
+                self._count_no_more(request)
         for key, request in list(self.forwarded.items()):
             if request.since_ns <= late_ns and request.origin not in self.links:
                 del self.forwarded[key]
+                self._count_no_more(request)
 
     def _look_at_room(self) -> None:
-        waiting_bytes = sum(len(request.body) for request in self.held.values())
-        waiting_bytes += sum(len(request.body) for request in self.forwarded.values())
-        self.crowded = waiting_bytes > self.context.settings.requests_waiting_bytes_max
+        self.waiting_bytes = sum(len(request.body) for request in self.held.values())
+        self.waiting_bytes += sum(len(request.body) for request in self.forwarded.values())
+        self.crowded = self.waiting_bytes > self.context.settings.requests_waiting_bytes_max
 
     def _unanswered(self) -> Iterator[Request]:
-        """Every request that waits for other nodes."""
-        yield from self.forwarded.values()
+        """Every request that waits here, or for other nodes.
+
+        Not what was passed on for a session that has left this node: such copies come to nothing, and have no
+        answer.
+        """
+        sessions, me = self.order.directory.sessions, self.context.node_id
+        for request in self.forwarded.values():
+            entry = sessions.get(request.session)
+            if entry is None or entry.node_id == me:
+                yield request
+        yield from self.held.values()
+        yield from self.queries.values()
+        yield from (request for request, _ in self.deferred.values())
         yield from self.order.waiting()
         yield from self.replicas.unanswered()

@@ -19,6 +19,7 @@ from ckpt_protocol.updates import Ops
 from ckptd.core.attributes import Attributes
 from ckptd.core.ordered import OrderedIds
 from ckptd.core.refusal import Refusal
+from ckptd.core.work import KIB_SHIFT, PASSED_SHIFT
 
 SECTION_BYTES: Final = 300
 """About what a section costs beside its content and its id."""
@@ -27,6 +28,9 @@ VALID: Final = SA_CKPT_SECTION_VALID
 CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
 SEQ_BITS: Final = 40
 """Of a generated id of eight bytes; the rest is the epoch's."""
+
+EXPIRATIONS_FREE: Final = 1_000
+"""Expiration times that count no more and are kept, beside as many as there are sections."""
 
 EXPIRED_MAX: Final = 1_000
 """Expired sections that one update deletes: the rest is due at once, and others have their turn before."""
@@ -64,7 +68,10 @@ Before = dict[bytes, Section | None]
 
 
 class SectionTable:
-    """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated."""
+    """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated.
+
+    `work` is what operations took beyond `OP_WORK`, kept or undone: contents built, and ids tried.
+    """
 
     __slots__ = (
         "_generated",
@@ -75,6 +82,7 @@ class SectionTable:
         "expirations",
         "section_bytes_cap",
         "sections",
+        "work",
     )
 
     def __init__(self, attributes: Attributes, created_ns: int = 0) -> None:
@@ -86,6 +94,7 @@ class SectionTable:
         self._ordered: OrderedIds | None = None
         self.section_bytes_cap = attributes.section_bytes_cap
         self._generated = 0
+        self.work = 0
         if attributes.sections_max == 1:
             self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
 
@@ -148,6 +157,8 @@ class SectionTable:
         self.content_bytes += len(section.content)
         if section.expiration_ns != SA_TIME_END:
             heapq.heappush(self.expirations, (section.expiration_ns, section_id))
+            if len(self.expirations) > EXPIRATIONS_FREE + 2 * len(sections):
+                self.rearm()  # What was pushed before counts no more, and would stay until its time came.
 
     def _replace(self, section_id: bytes, old: Section | None, section: Section, before: Before) -> None:
         if section_id not in before:
@@ -215,8 +226,10 @@ class SectionTable:
         for number in range(first, first + min(space, len(self.sections) + 1, GENERATED_TRIES_MAX)):
             section_id: bytes = (number % space).to_bytes(width, "big")
             if section_id not in self.sections:
+                self.work += (number - first) >> PASSED_SHIFT
                 self._generated = number + 1
                 return section_id
+        self.work += (number - first) >> PASSED_SHIFT
         self._generated = number + 1  # (The next request looks further.)
         text = (
             f"all ids of {width} bytes are in use"
@@ -275,6 +288,7 @@ class SectionTable:
                 content = _spliced(held, offset, content)
         elif offset and content:
             content = bytes(offset) + content
+        self.work += len(content) >> KIB_SHIFT
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
 
     def _set_expiration(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
@@ -378,7 +392,7 @@ class SectionTable:
         return list(due)
 
     def rearm(self) -> None:
-        """Make every expiration due again: for whoever takes over as the active replica."""
+        """Make every expiration due again, and each once: for who takes over as the active replica, say."""
         self.expirations = [
             (section.expiration_ns, section_id)
             for section_id, section in self.sections.items()

@@ -74,8 +74,10 @@ class Settings:
     memory_bytes_max: int = 0
     """What this node's replicas may take together, about; more is answered NO_MEMORY. 0: no limit."""
 
-    requests_waiting_max: int = 100_000
-    """Requests that wait at a node, for a view or for another node; more are answered TRY_AGAIN."""
+    requests_waiting_max: int = 30_000
+    """Requests that wait at a node, for a view or for another node; more are answered TRY_AGAIN.
+
+    A node looks at all of them again and again, a microsecond each."""
 
     requests_waiting_bytes_max: int = 256 * 1024 * 1024
     """What the bodies of those may take together."""
@@ -94,14 +96,22 @@ class Settings:
 
     Enough for 10,000 small requests: a PING behind them is read, and answered before them."""
 
+    share_of_limits: int = 4
+    """One client gets at most this part of a limit that all share; 4: a quarter."""
+
     register_probe_ns: int = 2 * SECOND_NS
     """How often a node asks the `etcd` arbiter whether it is there, when nothing else asks it."""
 
     checkpoints_max: int = 100_000
     sessions_max: int = 100_000
-    opens_per_session_max: int = 100_000
+    opens_per_session_max: int = 25_000
     opens_max: int = 1_000_000
     """Open handles in the cluster: each is a row of the directory, which every member holds."""
+
+    directory_bytes_max: int = 512 * 1024 * 1024
+    """What checkpoints' names, sessions, open handles and remembered answers may take together, about.
+
+    It is the same at every member. Beyond it more of them are answered NO_RESOURCES."""
 
     @property
     def arbiter_name(self) -> str:

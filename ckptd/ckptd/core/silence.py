@@ -15,10 +15,12 @@ from ckptd.core.context import Context
 from ckptd.core.events import Fence
 from ckptd.core.heartbeat import Heartbeats
 from ckptd.core.record import Disk
+from ckptd.core.settings import Settings
 from ckptd.core.view import View
 
 LOSS_EPOCHS: Final = 1_000
-"""How far the epoch goes up where a loss is accepted: whatever the lost side decides meanwhile is lower."""
+"""How far the epoch goes up at least where a loss is accepted: whatever the lost side decides meanwhile is
+lower. And so many epochs a node has for itself with each such word: see `epoch_of_word`."""
 
 TAKE_OVER_EPOCHS: Final = 100
 """How far where the coordinator is proved dead: it may have decided to go on alone, and died before it did.
@@ -28,6 +30,19 @@ That takes it a lease, in which it decides once a heartbeat at most.
 
 FENCE_AGAIN_NS: Final = 5_000_000_000
 """A fence hook that failed is run again after this long."""
+
+
+def epoch_of_word(settings: Settings, last_epoch: int) -> int:
+    """The epoch with which this node goes on by a word; `last_epoch` is the newest that it knows of.
+
+    No other node's word gives the same one, nor the next `LOSS_EPOCHS`. Two nodes that were bootstrapped, or
+    forced, while they were cut off from each other once both began with epoch 1000: when they met each took
+    the other's view, and checkpoints of one number, for its own.
+    """
+    voters = settings.voters
+    place, step = voters.index(settings.node_id) * LOSS_EPOCHS, len(voters) * LOSS_EPOCHS
+    least = last_epoch + 1 + LOSS_EPOCHS
+    return least + (place - least) % step
 
 
 class SilentPeer:
@@ -47,13 +62,15 @@ class SilentPeer:
             return self._may_go_on(current, wanted)
         return self._may_take_over(current)
 
-    def epochs_beyond(self, current: View) -> int:
-        """How far a successor's view lies beyond whatever the lost coordinator may have decided by itself."""
+    def next_epoch(self, current: View, last_epoch: int) -> int:
+        """The epoch of a successor's view: beyond all that the lost coordinator may have decided alone."""
         coordinator = current.coordinator
         left = self.heartbeats.gave_up(coordinator, current.members[coordinator].incarnation, current.epoch)
         if coordinator == self.context.node_id or left:
-            return 0
-        return LOSS_EPOCHS if self.accepts_loss(current) else TAKE_OVER_EPOCHS
+            return last_epoch + 1
+        if self.accepts_loss(current):
+            return epoch_of_word(self.context.settings, last_epoch)
+        return last_epoch + 1 + TAKE_OVER_EPOCHS
 
     def accepts_loss(self, current: View) -> bool:
         """Whether going on gives up what a coordinator may have acknowledged alone."""

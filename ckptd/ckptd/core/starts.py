@@ -56,6 +56,9 @@ class Starts:
         """What is still to be done before this start ends."""
         self._troubles: dict[str, _Trouble] = {}
         self._nodes: dict[str, Nodes] = {}
+        settings = context.settings
+        data_nodes = (node_id for node_id in settings.voters if node_id not in settings.all_witnesses)
+        self._own_nodes: Nodes = tuple(data_nodes), tuple(sorted(settings.all_witnesses))
 
     # -- starts of others
 
@@ -75,7 +78,7 @@ class Starts:
         peer.connected, peer.urls = True, urls
         context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
-        context.send_peer(node_id, encode_frame(Kind.NODES, 0, 0, 0, pack_body(list(self._own_nodes()))))
+        context.send_peer(node_id, encode_frame(Kind.NODES, 0, 0, 0, pack_body(list(self._own_nodes))))
         return peer
 
     def lost(self, node_id: str) -> bool:
@@ -141,11 +144,6 @@ class Starts:
         data_nodes, witnesses = (texts(names, "a node's id", NODES_MAX, NODE_ID_BYTES_MAX) for names in told)
         self._nodes[node_id] = (tuple(sorted(data_nodes)), tuple(sorted(witnesses)))
 
-    def _own_nodes(self) -> Nodes:
-        settings = self.context.settings
-        witnesses = settings.all_witnesses
-        return tuple(n for n in settings.voters if n not in witnesses), tuple(sorted(witnesses))
-
     # -- telling the operator
 
     def look(self) -> None:
@@ -166,7 +164,7 @@ class Starts:
                 if trouble.code != codes.EXIST
             ),
         )
-        own = self._own_nodes()
+        own = self._own_nodes
         others = [(node_id, theirs) for node_id, theirs in sorted(self._nodes.items()) if theirs != own]
         differ = "; ".join(f"node {node_id} has {_names(theirs)}" for node_id, theirs in others)
         text = f"this node has {_names(own)}; {differ}. Give all nodes the same peers and witnesses"

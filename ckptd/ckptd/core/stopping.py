@@ -83,7 +83,7 @@ class Stopping:
             case Operation(seq, creation_id, session, request, first):
                 phase = Phase.COORDINATE if first else Phase.FOLLOW
                 return self._made(phase, creation_id, self.context.epoch, seq, session, request)
-            case Frame(Kind.FORWARD_ANSWER, number, epoch, session):
+            case Frame(Kind.FORWARD_ANSWER | Kind.FORWARD_REFUSED, number, epoch, session):
                 return self._made(Phase.PASS, 0, epoch, 0, session, number)
             case Frame(kind, creation_id, epoch, seq, body) if kind in _OF_COPIES and creation_id:
                 if kind == Kind.REPLICATE:

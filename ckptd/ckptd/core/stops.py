@@ -35,6 +35,11 @@ STOPS_MAX: Final = FAULTS_MAX
 STOPS_ON_DISK_MAX: Final = 32
 """Those that its record keeps, the newest: a record of the largest cluster has to stay small."""
 
+MAKES_NO_COPY: Final = (
+    "its copy of this checkpoint stopped this node, which makes none any more (ckptctl cluster retry)"
+)
+"""Who asks for a copy there is told so."""
+
 CLOSES_AFTER: Final = 2
 """Nodes that stopped as a checkpoint's active replica: the first, and the next one that tried."""
 

@@ -21,14 +21,11 @@ from ckptd.core.replica import Replica
 from ckptd.core.request import Request
 from ckptd.core.section import SEQ_BITS
 from ckptd.core.settings import SECOND_NS
+from ckptd.core.turns import TOO_MANY_TRACKS, TRACKS_MAX, Turns
 from ckptd.core.work import KIB_SHIFT, ROW_WORK
 
 TRACK_WAIT_NS: Final = 10 * SECOND_NS
 """A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
-
-TRACKS_MAX: Final = 16_384
-"""TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN. They wait for
-long, so all of them are looked at again and again: 100,000 kept a node from its heartbeats."""
 
 ANSWERED_AT_ONCE: Final = 512
 """TRACKs that are answered in one event because their time is over; the rest with the next heartbeat."""
@@ -38,8 +35,6 @@ ROWS_MAX: Final = 1_000
 
 EXACT_ROWS_MAX: Final = 128
 """So many are told one by one. Of more, only what became of each section in the end."""
-
-TOO_MANY: Final = "too many trackers wait at this node"
 
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
@@ -57,10 +52,12 @@ class Tracks:
         context: Context,
         answer: Callable[[Request, bytes], None],
         go_on: Callable[[list[Request]], None],
+        turns: Callable[[], Turns],
     ) -> None:
         self.context = context
         self.answer = answer
         self.go_on = go_on
+        self.turns = turns
         self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
         self.count = 0
         self.due_ns = NEVER_NS
@@ -82,17 +79,19 @@ class Tracks:
 
     def wait(self, request: Request) -> None:
         """Keep a request until something happens to its checkpoint."""
-        if self.count >= TRACKS_MAX:
-            self.answer(request, answer_error(codes.TRY_AGAIN, TOO_MANY))
-            return
-        waiting = self.waiting.setdefault(request.creation_id, {})
         place = request.session, request.number
-        earlier = waiting.get(place)
-        if earlier is None:
-            self.count += 1
-        else:
+        earlier = self.waiting.get(request.creation_id, {}).pop(place, None)
+        if earlier is not None:
+            self.count -= 1
             request.since_ns = earlier.since_ns  # One that is repeated would wait for ever.
-        waiting[place] = request
+            if earlier.weight:
+                self.turns().take_answered(earlier)
+        excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns().add_tracker(request)
+        if excess:
+            self.answer(request, answer_error(codes.TRY_AGAIN, excess))
+            return
+        self.count += 1
+        self.waiting.setdefault(request.creation_id, {})[place] = request
         self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
 
     def look(self, creation_ids: Iterable[int]) -> None:

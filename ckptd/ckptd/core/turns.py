@@ -44,6 +44,17 @@ LANES_FULL_MAX: Final = 32
 
 CROWDED_PART: Final = 64
 
+TRACKS_MAX: Final = 16_384
+"""TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN.
+
+They wait for long, so all of them are looked at again and again: 100,000 kept a node from its heartbeats. One
+client has its share of them (`share_of_limits`)."""
+
+TRACKER: Final = -1
+"""The weight of a TRACK that waits: it is counted by itself."""
+
+TOO_MANY_TRACKS: Final = f"{TRACKS_MAX} trackers wait at this node already"
+
 _ITEM_BYTES: Final = 256
 """About what one frame takes beside its body."""
 
@@ -51,10 +62,10 @@ _ITEM_BYTES: Final = 256
 class Lane:
     """What waits of one link. `congested`: its answers are not read; `full`: it waits for many answers.
 
-    `listed`: it is in the round. `stopped`: its link is not read.
+    `listed`: it is in the round. `stopped`: its link is not read. `lost`: its client is gone.
     """
 
-    __slots__ = ("congested", "full", "held_bytes", "items", "listed", "stopped")
+    __slots__ = ("congested", "full", "held_bytes", "items", "listed", "lost", "stopped")
 
     def __init__(self) -> None:
         self.items: deque[Frame | Request | _Rest] = deque()
@@ -62,13 +73,15 @@ class Lane:
         self.congested = False
         self.full = False
         self.listed = False
+        self.lost = False
         self.stopped = False
 
 
 class Turns:
     """`lanes` of links of which something waits, or that must wait; `round`: those to be served, in order.
 
-    `unanswered`: what each client's link waits for elsewhere, in units of `Request.weight`.
+    `unanswered`: what each client's link waits for elsewhere, in units of `Request.weight`; `trackers`: how
+    many of its TRACKs wait.
     """
 
     def __init__(
@@ -92,6 +105,9 @@ class Turns:
         self.lanes: dict[Key, Lane] = {}
         self.round: deque[Key] = deque()
         self.unanswered: dict[int, int] = {}
+        self.trackers: dict[int, int] = {}
+        self.tracker_count = 0
+        self.tracks_max = max(1, TRACKS_MAX // settings.share_of_limits)
         self.held_bytes = 0
 
     # -- what comes
@@ -103,9 +119,6 @@ class Turns:
             self._keep(link, frames)
             return
         context.work_until = context.work + self.quantum
-        if len(frames) == 1:  # The common case.
-            self.serve_client(link, frames)
-            return
         waiting = iter(frames)
         if self.serve_client(link, waiting) and context.work >= context.work_until:
             rest = list(waiting)
@@ -120,9 +133,6 @@ class Turns:
             self._keep(node_id, frames)
             return
         context.work_until = context.work + self.quantum
-        if len(frames) == 1:  # The common case.
-            self.serve_peer(node_id, frames)
-            return
         waiting = iter(frames)
         if self.serve_peer(node_id, waiting) and context.work >= context.work_until:
             rest = list(waiting)
@@ -141,6 +151,7 @@ class Turns:
             # Nobody reads what it asked for, and nothing more comes: only what changes something is done.
             lane.items = deque(i for i in lane.items if type(i) is Request or i[0] not in _READS)  # type: ignore[index]
             lane.congested = lane.full = False
+            lane.lost = True  # It is never full again: its session's end would wait for every answer.
         elif type(event) is PeerConnected:
             lane.stopped = False  # It is another connection, and is read.
         lane.items.append(event)
@@ -149,10 +160,11 @@ class Turns:
 
     def _keep(self, key: Key, frames: list[Frame]) -> None:
         lane = self.lanes.get(key)
+        if type(key) is int and not (lane is not None and lane.congested):
+            frames = self._answer_pings(key, frames)
+            lane = self.lanes.get(key)  # A PING may have taken back all that the lane waited for.
         if lane is None:
             lane = self.lanes[key] = Lane()
-        if type(key) is int and not lane.congested:
-            frames = self._answer_pings(key, frames)
         lane.items.extend(frames)
         self._hold(lane, sum(_ITEM_BYTES + len(frame.body) for frame in frames))
         if lane.held_bytes > self._lane_bytes() and not lane.stopped:
@@ -235,7 +247,7 @@ class Turns:
             self._list(link, lane)
 
     def add_unanswered(self, request: Request, weight: int) -> None:
-        """A request of a client's waits for other nodes from now on."""
+        """A request of a client's waits from now on, here or for other nodes."""
         link = request.origin
         if type(link) is not int or request.weight:
             return
@@ -245,13 +257,38 @@ class Turns:
             lane = self.lanes.get(link)
             if lane is None:
                 lane = self.lanes[link] = Lane()
+            if lane.lost:
+                return
             lane.full = True
             self.context.work_until = 0  # Its turn is over.
+
+    def add_tracker(self, request: Request) -> str:
+        """A TRACK waits from now on; returns why it may not, or ""."""
+        link = request.origin
+        if type(link) is not int or request.weight:
+            return ""
+        if self.tracker_count >= TRACKS_MAX:
+            return TOO_MANY_TRACKS
+        trackers = self.trackers.get(link, 0)
+        if trackers >= self.tracks_max:
+            return f"{trackers} of the {TRACKS_MAX} trackers at this node are this client's (share_of_limits)"
+        self.trackers[link] = trackers + 1
+        self.tracker_count += 1
+        request.weight = TRACKER
+        return ""
 
     def take_answered(self, request: Request) -> None:
         """Such a request is answered, or is not waited for any more."""
         link = request.origin
         assert type(link) is int
+        if request.weight == TRACKER:
+            request.weight = 0
+            trackers = self.trackers.pop(link, 0)
+            if trackers:  # (Else the link is gone, and they with it.)
+                self.tracker_count -= 1
+            if trackers > 1:
+                self.trackers[link] = trackers - 1
+            return
         unanswered = self.unanswered.get(link, 0) - request.weight
         request.weight = 0
         if unanswered > 0:
@@ -274,7 +311,7 @@ class Turns:
         self.unanswered = {}
         for request in waiting:
             link = request.origin
-            if type(link) is int and request.weight:
+            if type(link) is int and request.weight > 0:
                 self.unanswered[link] = self.unanswered.get(link, 0) + request.weight
         for key, lane in list(self.lanes.items()):
             if lane.full and type(key) is int and self.unanswered.get(key, 0) < self.unanswered_max:
@@ -296,6 +333,7 @@ class Turns:
             self.held_bytes -= lane.held_bytes
         if type(key) is int:
             self.unanswered.pop(key, None)
+            self.tracker_count -= self.trackers.pop(key, 0)
 
     # -- turns
 
@@ -323,6 +361,8 @@ class Turns:
             if lane is None or not lane.listed:
                 continue
             lane.listed = False
+            if lane.congested:
+                continue  # It was told since the lane was listed; `drain` lists it again.
             context.work_until = min(context.work + self.quantum, self.work_max)
             self._serve(key, lane)
             if lanes.get(key) is lane:

@@ -32,6 +32,7 @@ from ckptd.core.events import (
     TimeCame,
 )
 from ckptd.core.heartbeat import Heartbeats
+from ckptd.core.limits import EdgeLimits
 from ckptd.core.majority import MajorityArbiter
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.record import Disk
@@ -63,6 +64,7 @@ class Witness:
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
+        self.edge_limits: EdgeLimits = dict
 
     @property
     def deadline_ns(self) -> int:
@@ -203,6 +205,13 @@ class Witness:
         waiting_for = self.starts.waits_for("nothing: it is a witness")
         return answer_ok(
             describe_cluster(
-                self.context, self.heartbeats, self.decided, self.urls, waiting_for, self.edge_counts
+                self.context,
+                self.heartbeats,
+                self.decided,
+                self.urls,
+                waiting_for,
+                self.context.alarms,
+                self.edge_counts,
+                self.edge_limits(),
             )
         )

@@ -21,5 +21,17 @@ ELEMENT_WORK: Final = 1
 ROW_WORK: Final = 2
 """A change that a tracker is told of."""
 
+PENDING_SHIFT: Final = 4
+"""Sections that are looked up in pending updates, to work: one unit for sixteen."""
+
+PASSED_SHIFT: Final = 3
+"""Ids that are tried for a new section, checkpoints that a description passes over: one unit for eight."""
+
+REFUSED_SHIFT: Final = 2
+"""Bytes of a body that is refused, to work: one unit for four.
+
+It is built first, and then looked at in the slow way, which tells what is wrong: 128 KiB of lists take 30 ms.
+"""
+
 KIB_SHIFT: Final = 10
 """Bytes that are copied, to work: one unit for a KiB."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ckptd.runtime.errors import ConfigRefused
+
 SocketAddress = tuple[Any, ...]
 """What `socket.connect` takes: (ip, port) or (ip, port, flow, scope)."""
 
@@ -77,10 +79,18 @@ def default_socket_path() -> Path:
 
 
 def default_state_directory(cluster: str, node_id: str) -> Path:
-    """Where a node keeps what must outlive it, unless it is told otherwise."""
+    """Where a node keeps what must outlive it, unless it is told otherwise.
+
+    Raises: ConfigRefused where this user has no home directory.
+    """
     name = f"{cluster}-{node_id}"
     system = Path("/var/lib")
     if os.geteuid() == 0 and os.access(system, os.W_OK):
         return system / "ckptd" / name
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "ckptd" / name
+    kept = os.environ.get("XDG_STATE_HOME")
+    if kept:
+        return Path(kept) / "ckptd" / name
+    try:
+        return Path.home() / ".local" / "state" / "ckptd" / name
+    except RuntimeError:  # Containers run under user ids that no passwd entry has, and without HOME.
+        raise ConfigRefused(f"user {os.getuid()} has no home directory: set state_dir") from None

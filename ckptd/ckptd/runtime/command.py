@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import faulthandler
+import io
+import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,6 +23,13 @@ SWITCH_INTERVAL_S: Final = 0.0005
 """The thread that writes records asks for the interpreter a few times a record: with the default of
 5 ms each, a busy loop made a promise, and so a fail-over, wait for tens of milliseconds."""
 
+STDIN: Final = 0
+STDIN_BYTES: Final = 4096
+
+IGNORED_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What log rotation, `systemctl reload` or a terminal that closes may send to a daemon. By default each of
+them ends a process at once, which is a crash of the node: without a hand-over."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a daemon until it is told to stop.
@@ -26,10 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 3 stopped and took the last copy of
     something with it, 70 our own failure.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A node's name that this locale has no characters for is no reason to fail (stderr does so anyway).
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        # Where the watchdog ends a process (SIGABRT) the log shows what it did. Not where stderr is no file.
+        faulthandler.enable()
+    for number in IGNORED_SIGNALS:
+        # Before the event loop takes them, and after it has closed, they are no reason to end either.
+        signal.signal(number, signal.SIG_IGN)
     try:
         config = load_config(sys.argv[1:] if arguments is None else arguments)
         set_up_logging(config.log_level)
         key = read_key(config)
+        if config.end_with_stdin:
+            _check_stdin()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
             handed_over = _run_on(runner, config, key)
@@ -61,6 +83,10 @@ async def _run(daemon: Daemon) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
+    for number in IGNORED_SIGNALS:
+        loop.add_signal_handler(number, _ignore, number)
+    if daemon.config.end_with_stdin:
+        loop.add_reader(STDIN, _read_stdin, loop, daemon)
     settling = asyncio.create_task(_settle_when_started(daemon))
     try:
         await daemon.run()
@@ -69,6 +95,33 @@ async def _run(daemon: Daemon) -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             await settling
     return daemon.handed_over
+
+
+def _ignore(number: signal.Signals) -> None:
+    logger.info("%s is ignored: ckptd reads its settings only when it starts", number.name)
+
+
+def _check_stdin() -> None:
+    """Refuse a standard input whose end does not show: an event loop cannot wait for a file's."""
+    try:
+        mode = os.fstat(STDIN).st_mode
+    except OSError:
+        mode = 0
+    if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+        raise ConfigRefused("end_with_stdin is set, and standard input is no pipe and no socket")
+
+
+def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
+    try:
+        if os.read(STDIN, STDIN_BYTES):
+            return
+    except OSError as error:
+        logger.warning("standard input cannot be read: %s", error.strerror)
+    loop.remove_reader(STDIN)
+    logger.info("standard input has ended: the program that started this node is gone")
+    daemon.stop()
+    # At once: the other nodes of that program end with it, and there is nobody to hand over to.
+    daemon.stop()
 
 
 async def _settle_when_started(daemon: Daemon) -> None:

@@ -4,7 +4,6 @@ The model knows nothing of where a value comes from: see `config_sources`.
 """
 
 import dataclasses
-import os
 import shlex
 import socket
 import urllib.parse
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, NODES_MAX
+from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MIN, NODES_MAX
 from ckptd.core.settings import MILLISECOND_NS, TURN_SETTINGS, Settings
 from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config_checks import RULES
@@ -40,9 +39,14 @@ class Config(BaseModel):
 
     cluster: str = Field("ckptd", description="the cluster's name; nodes of another one are refused")
     key: str = Field("", repr=False, description="the cluster's key; prefer key_file, since flags show in ps")
-    key_file: OptionalPath = Field(None, description="a file that holds the cluster's key")
+    key_file: OptionalPath = Field(
+        None,
+        description=f"a file with the cluster's key, {KEY_BYTES_MIN} bytes or more; others may not read it",
+    )
     node_id: str = Field(
-        default_factory=socket.gethostname, description="this node's name (default: the host's)"
+        default_factory=lambda: socket.gethostname(),
+        validate_default=True,
+        description="this node's name (default: the host's)",
     )
     listen: Address = Field(
         HostPort("127.0.0.1", 7301),
@@ -118,7 +122,7 @@ class Config(BaseModel):
         description="what this node's replicas may take together; 0: half of what this process may have",
     )
     requests_waiting_max: Count = Field(
-        100_000, description="requests that wait at a node, for a view or for another node; more: TRY_AGAIN"
+        30_000, description="requests that wait at a node, for a view or for another node; more: TRY_AGAIN"
     )
     requests_waiting_bytes_max: Size = Field(256 * MiB, description="what those may take together")
     register_probe_ms: Milliseconds = Field(2_000, description="between two looks whether etcd is there")
@@ -134,12 +138,30 @@ class Config(BaseModel):
     etcd_timeout_ms: Milliseconds = Field(1_000, description="one request to one member of etcd")
     checkpoints_max: Count = Field(100_000, description="checkpoints in the cluster")
     sessions_max: Count = Field(100_000, description="sessions in the cluster")
-    opens_per_session_max: Count = Field(100_000, description="open handles of one session")
+    opens_per_session_max: Count = Field(25_000, description="open handles of one session")
     opens_max: Count = Field(1_000_000, description="open handles in the cluster")
+    directory_bytes_max: Size = Field(
+        512 * MiB, description="names, sessions, open handles and answers to them, at every node"
+    )
     clients_max: Count = Field(10_000, description="connected clients of this node, UDP included")
     client_buffer_bytes_max: Size = Field(
-        256 * MiB,
+        320 * MiB,
         description="unread answers of all clients; with more the one that has most is cut off",
+    )
+    client_frames_bytes_max: int = Field(
+        320 * MiB,
+        ge=FRAME_BYTES_MAX,
+        le=2**40,
+        description="unfinished frames of all clients; with more the one that has held most for longest "
+        "is cut off",
+    )
+    frame_timeout_ms: Milliseconds = Field(
+        10_000,
+        description="a client's frame is finished within this, or 256 KiB more of it have come; "
+        "else the client is cut off",
+    )
+    share_of_limits: Count = Field(
+        4, description="one client gets at most this part of a limit that all share; 4: a quarter"
     )
     peer_buffer_bytes_max: Size = Field(256 * MiB, description="unsent bytes after which a peer is cut off")
     quarantine_bytes_max: Size = Field(1024 * MiB, description="all files in quarantine together")
@@ -153,6 +175,11 @@ class Config(BaseModel):
     )
     uvloop: Literal["auto", "on", "off"] = Field(
         "auto", description="the event loop: uvloop where it is installed"
+    )
+    end_with_stdin: bool = Field(
+        False,
+        description="end at once, without handing over, when standard input (a pipe or a socket) ends: "
+        "for a program that starts a node and wants none left behind",
     )
 
     # -- one setting by itself
@@ -174,6 +201,22 @@ class Config(BaseModel):
             raise ValueError(
                 f"a cluster's name has 1 to {CLUSTER_NAME_BYTES_MAX} printable bytes and no slash"
             )
+        return value
+
+    @field_validator("socket")
+    @classmethod
+    def _socket_can_be_named_by_clients(cls, value: str) -> str:
+        if "," in value or "\0" in value or value != value.strip():
+            raise ValueError(
+                f"clients cannot name {value!r} in a list of addresses: no commas, no outer blanks"
+            )
+        return value
+
+    @field_validator("advertise")
+    @classmethod
+    def _advertised_is_one_address(cls, value: HostPort | None) -> HostPort | None:
+        if value is not None and value.is_wildcard:
+            raise ValueError(f"clients elsewhere cannot reach {value}: it stands for every address of a host")
         return value
 
     @field_validator("uvloop", mode="before")
@@ -264,7 +307,8 @@ class Config(BaseModel):
         """Where the unix socket goes, None for none."""
         if self.socket == "none":
             return None
-        return Path(self.socket) if self.socket else default_socket_path()
+        # Absolute, since clients are told it as a URL, and have another working directory.
+        return Path(self.socket).absolute() if self.socket else default_socket_path()
 
     @property
     def state_path(self) -> Path:
@@ -295,8 +339,3 @@ class Config(BaseModel):
             elif name not in TURN_SETTINGS:
                 values[name] = getattr(self, name)
         return Settings(**values)
-
-
-def is_readable_by_others(path: Path) -> bool:
-    """Whether a file with a secret can be read by other users."""
-    return bool(os.stat(path).st_mode & 0o077)

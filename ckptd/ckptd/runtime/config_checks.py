@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from ckptd.runtime.config_types import key_fault
+
 if TYPE_CHECKING:
     from ckptd.runtime.config import Config
 
@@ -17,7 +19,11 @@ def _times(config: "Config") -> str:
 
 
 def _key(config: "Config") -> str:
-    return "key and key_file are both set" if config.key and config.key_file else ""
+    if config.key and config.key_file:
+        return "key and key_file are both set"
+    # Only this host reaches a node that listens on loopback: there any key will do, as none does.
+    fault = "" if config.listen.is_loopback or not config.key else key_fault(config.key.encode())
+    return f"key: {fault}" if fault else ""
 
 
 def _addresses(config: "Config") -> str:

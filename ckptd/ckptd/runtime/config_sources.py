@@ -14,9 +14,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from ckptd import __version__
-from ckptd.runtime.config import Config, is_readable_by_others
+from ckptd.runtime.config import Config
+from ckptd.runtime.config_types import key_fault
 from ckptd.runtime.errors import ConfigRefused
-from ckptd.runtime.logs import logger
+from ckptd.runtime.private_files import secret_fault
 
 ENVIRONMENT_PREFIX: Final = "CKPTD_DAEMON_"
 
@@ -71,8 +72,9 @@ def load_config(arguments: Sequence[str], environment: Mapping[str, str] = os.en
 
     Raises: ConfigRefused, with one line that says what is wrong and where it was set.
     """
-    flags = {key: text for key, text in vars(flag_parser().parse_args(arguments)).items() if text is not None}
-    variables = dict(_read_environment(environment))
+    parsed = vars(flag_parser().parse_args(arguments))
+    flags = {key: _as_utf8(text) for key, text in parsed.items() if text is not None}
+    variables = {key: _as_utf8(text) for key, text in _read_environment(environment)}
     path = flags.pop("config", variables.pop("config", None))
     variables.pop("config", None)
     values: dict[str, Any] = {}
@@ -93,7 +95,11 @@ def read_key(config: Config) -> bytes:
     """The cluster's key, b"" where none is set. Raises: ConfigRefused."""
     if config.key_file is None:
         return config.key.encode()
-    return _read_secret("key_file", config.key_file)
+    key = _read_secret("key_file", config.key_file)
+    fault = key_fault(key)
+    if fault:
+        raise ConfigRefused(f"key_file {config.key_file}: {fault}")
+    return key
 
 
 def read_etcd_password(config: Config) -> str:
@@ -106,16 +112,34 @@ def read_etcd_password(config: Config) -> str:
         raise ConfigRefused(f"etcd_password_file {config.etcd_password_file} is no UTF-8") from None
 
 
-def _read_secret(key: str, path: Path) -> bytes:
+def check_etcd_certificate_key(config: Config) -> None:
+    """Refuse a private key for etcd that other users may read. Raises: ConfigRefused."""
+    name = "etcd_cert_key_file" if config.etcd_cert_key_file else "etcd_cert_file"
+    path = config.etcd_cert_key_file or config.etcd_cert_file
+    if path is not None:
+        _read_secret(name, path)
+
+
+def _read_secret(name: str, path: Path) -> bytes:
     try:
-        secret = path.read_bytes().strip()
+        with open(path, "rb") as file:
+            fault = secret_fault(path, os.fstat(file.fileno()))
+            secret = file.read().strip()
     except OSError as error:
-        raise ConfigRefused(f"{key} {path}: {error.strerror}") from None
-    if not secret:
-        raise ConfigRefused(f"{key} {path} is empty")
-    if is_readable_by_others(path):
-        logger.warning("%s %s can be read by other users", key, path)
+        raise ConfigRefused(f"{name} {path}: {error.strerror}") from None
+    if not fault and not secret:
+        fault = "it is empty"
+    if fault:
+        raise ConfigRefused(f"{name} {path}: {fault}")
     return secret
+
+
+def _as_utf8(text: str) -> str:
+    """The UTF-8 that was meant, where the locale has no such characters; a path of other bytes as it is."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        return text
 
 
 def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -130,6 +154,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
+            fault = secret_fault(path, os.fstat(file.fileno()))
             values = tomllib.load(file)
     except OSError as error:
         raise ConfigRefused(f"config file {path}: {error.strerror}") from None
@@ -137,6 +162,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigRefused(f"config file {path} is no TOML: {error}") from None
     for key in values:
         _check_key(key, str(path))
+    if values.get("key") and fault:
+        raise ConfigRefused(f"config file {path} holds the cluster's key, and {fault}")
     return values
 
 

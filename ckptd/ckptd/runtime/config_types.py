@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from ckpt_protocol.limits import NODE_ID_BYTES_MAX, PORTION_BYTES_MAX
+from ckpt_protocol.limits import KEY_BYTES_MIN, NODE_ID_BYTES_MAX, PORTION_BYTES_MAX
 from ckptd.runtime.addresses import HostPort
 
 MiB: Final = 1024 * 1024
@@ -60,6 +60,13 @@ def check_node_id(value: str) -> str:
     if not value.isprintable() or any(character in " ,=/" for character in value):
         raise ValueError(f"{value!r} is no node id: no blanks, commas, equals signs or slashes")
     return value
+
+
+def key_fault(key: bytes) -> str:
+    """Why something is no key for a cluster; "" where it is one."""
+    if len(key) >= KEY_BYTES_MIN:
+        return ""
+    return f"a cluster's key has {KEY_BYTES_MIN} bytes or more: head -c 32 /dev/urandom | base64 makes one"
 
 
 Address = Annotated[HostPort, BeforeValidator(_parse_host_port)]

@@ -17,6 +17,9 @@ class Counts:
     timed_out: int = 0
     """Connections that never finished the first exchange."""
 
+    clients_cut_off: int = 0
+    """Connections of clients that took too much of what all share, or too long for a frame."""
+
     datagrams_dropped: int = 0
     """Received faster than they could be handled, or not sent since the socket was full."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 from collections.abc import Callable
 from typing import Final
 
@@ -20,15 +19,17 @@ from ckptd.runtime.clock import WallClock, now_ns
 from ckptd.runtime.config import Config
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
+from ckptd.runtime.descriptors import Room, make_room
 from ckptd.runtime.door import Door
 from ckptd.runtime.driver import CoreNode, Driver
+from ckptd.runtime.edge_limits import Edge
 from ckptd.runtime.errors import BegunAgain, NodeFailed, StartRefused
 from ckptd.runtime.fence import FenceHook
 from ckptd.runtime.host import CoreHost
 from ckptd.runtime.lanes import Lane
 from ckptd.runtime.listening import UnixSocket, bind_port
 from ckptd.runtime.logs import Seldom, logger
-from ckptd.runtime.notify import notify_systemd
+from ckptd.runtime.notify import notify_systemd, watchdog_s
 from ckptd.runtime.peering import Surroundings
 from ckptd.runtime.peers import Peers
 from ckptd.runtime.record_writer import RecordWriter
@@ -37,11 +38,16 @@ from ckptd.runtime.register import make_register
 from ckptd.runtime.start_check import check_cluster, check_own_address
 from ckptd.runtime.state import StateDirectory
 from ckptd.runtime.udp_clients import UdpClients
+from ckptd.runtime.unfinished import UnfinishedFrames
+from ckptd.runtime.unread import UnreadAnswers
 
 MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
 """settings, incarnation, record, now_ns, wall_offset_ns -> the core."""
 
 TICK_S: Final = 1.0
+WATCHDOG_SHARE: Final = 3
+"""systemd hears of a process at least three times in the time after which it is killed."""
+
 LEAVE_MARGIN_S: Final = 2.0
 """Beyond the core's own limit for handing over; then the daemon ends all the same."""
 
@@ -54,7 +60,6 @@ RECORD_LIMIT_S: Final = 2.0
 END_LIMIT_S: Final = DRAIN_LIMIT_S + RECORD_LIMIT_S
 """What systemd is asked for beyond the hand-over, so that it does not kill a node that waits for a peer."""
 
-DESCRIPTORS_SPARE: Final = 64
 LAG_WARNING_SHARE: Final = 4
 """A loop that was late by a quarter of the lease is worth a line: a whole one costs the lease."""
 
@@ -79,6 +84,7 @@ class Daemon:
         self._make_node = make_node
         self._seldom = Seldom()
         self._wall_clock = WallClock()
+        self._edge = Edge()
         self._stop_asked = asyncio.Event()
         self._abandoned = asyncio.Event()
         self._lag_line_ns = int(config.lease_ms * 1e6) // LAG_WARNING_SHARE
@@ -100,6 +106,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until `stop`. Raises: StartRefused; NodeFailed; BegunAgain."""
         config = self.config
+        room = make_room(config.clients_max, len(config.other_nodes))
         async with contextlib.AsyncExitStack() as closing:
             self._state = StateDirectory(
                 config.state_path,
@@ -122,8 +129,15 @@ class Daemon:
             await check_cluster(identity, config.other_nodes, stream.family)
 
             self._start_recorder(closing)
-            self._assemble(identity, stream.family)
-            door = Door(identity, self._clients, self._peers, self.counts, self._seldom)
+            self._assemble(identity, stream.family, room)
+            door = Door(identity, self._clients, self._peers, self.counts, self._seldom, room.strangers)
+            self._edge.sources += [
+                self._clients.limits,
+                door.limits,
+                self._udp_clients.limits,
+                self._datagrams.lanes.limits,
+                self._peers.limits,
+            ]
             loop = asyncio.get_running_loop()
             servers = [await loop.create_server(door.accept, sock=stream)]
             if unix is not None:
@@ -216,6 +230,7 @@ class Daemon:
         node = self._make_node(*start)
         node.urls = urls
         node.edge_counts = self.counts.as_dict
+        node.edge_limits = self._edge.rows
         if self._recorder is None:
             return node
         recorded = RecordedNode(node, self._recorder)
@@ -223,12 +238,18 @@ class Daemon:
         logger.warning("what the core is told, payload too, is recorded: %s", self._recorder.path)
         return recorded
 
-    def _assemble(self, identity: Identity, family: int) -> None:
+    def _assemble(self, identity: Identity, family: int, room: Room) -> None:
         config, counts, seldom = self.config, self.counts, self._seldom
         self._driver = Driver(self._make_core(identity.urls), self._host)
         self._host.serve(self._driver)
-        clients_max = max(1, min(config.clients_max, _raise_descriptor_limit() - DESCRIPTORS_SPARE))
-        self._clients = Clients(self._driver, counts, seldom, clients_max, config.client_buffer_bytes_max)
+        self._clients = Clients(
+            self._driver,
+            counts,
+            seldom,
+            room.clients,
+            UnreadAnswers(config.client_buffer_bytes_max, config.share_of_limits),
+            UnfinishedFrames(config.client_frames_bytes_max, round(config.frame_timeout_ms * 1e6)),
+        )
         surroundings = Surroundings(
             identity,
             self._driver,
@@ -286,10 +307,17 @@ class Daemon:
             abandoned.cancel()
 
     async def _tick(self) -> None:
-        """Once a second: how late is the loop, has the wall clock moved, which UDP clients are silent."""
+        """Once a second: how late is the loop, has the wall clock moved, which clients are silent or slow.
+
+        systemd's watchdog hears of it: a loop that stands still is not worth keeping.
+        """
+        watchdog = watchdog_s()
+        tick_s = min(TICK_S, watchdog / WATCHDOG_SHARE) if watchdog else TICK_S
         while True:
-            due_ns = now_ns() + int(TICK_S * 1e9)
-            await asyncio.sleep(TICK_S)
+            if watchdog:
+                notify_systemd("WATCHDOG=1")
+            due_ns = now_ns() + int(tick_s * 1e9)
+            await asyncio.sleep(tick_s)
             lag_ns = now_ns() - due_ns
             self.counts.loop_lag_ns_max = max(self.counts.loop_lag_ns_max, lag_ns)
             if lag_ns > self._lag_line_ns:
@@ -298,13 +326,15 @@ class Daemon:
                 self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
             self._driver.check_time()
             self._udp_clients.forget_silent()
+            self._clients.unfinished.pass_time(int(tick_s * 1e9))
+            self._edge.look(now_ns())
             if self._recorder is not None:
                 self._recorder.flush()
 
     def _lane_of(self, datagram: bytes, address: SocketAddress) -> Lane:
         is_heartbeat = len(datagram) >= HEADER_BYTES and datagram[_KIND_AT] == Kind.HEARTBEAT
         if is_heartbeat:
-            return Lane.PEER if self._peers.is_at(address) else Lane.HEARTBEAT
+            return Lane.PEER if self._peers.at(address) is not None else Lane.HEARTBEAT
         return Lane.CLIENT if self._udp_clients.knows(address) else Lane.STRANGER
 
     def _receive_datagram(self, datagram: bytes, address: SocketAddress) -> None:
@@ -317,7 +347,7 @@ class Daemon:
             frame = decode_datagram(heartbeat if heartbeat is not None else unseal(self._key, datagram))
         except FrameError as error:
             self.counts.garbage_datagrams += 1
-            if not self._peers.is_at(address):  # (A peer's may belong to a link that is not up here yet.)
+            if self._peers.at(address) is None:  # (A peer's may belong to a link that is not up here yet.)
                 self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
         except Exception as error:
             contained(self.counts, self._seldom, "a heartbeat", error)
@@ -331,13 +361,3 @@ class Daemon:
         closed = self._clients.close() + self._peers.close()
         if closed and not self._abandoned.is_set():
             await asyncio.wait(closed, timeout=DRAIN_LIMIT_S)
-
-
-def _raise_descriptor_limit() -> int:
-    """Use all the file descriptors that this process may have; how many that is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            return hard if hard > 0 else 2**31
-    return soft if soft > 0 else 2**31

@@ -1,10 +1,10 @@
 """Who comes in: accepts streams, lets the first exchange run, hands clients and peers on."""
 
 import asyncio
-from typing import Final
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Refused
+from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_OPERATOR, Greeted, Identity, Refused
+from ckptd.core.limits import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients import ClientLink, Clients
 from ckptd.runtime.counts import Counts
@@ -13,27 +13,35 @@ from ckptd.runtime.logs import Seldom
 from ckptd.runtime.peers import Peers
 from ckptd.runtime.stream import prepare_stream
 
-STRANGERS_MAX: Final = 256
-"""Connections within the first exchange; then the oldest goes, since an honest one takes milliseconds."""
-
 
 class Door:
     """Makes a protocol for each connection that is accepted."""
 
     def __init__(
-        self, identity: Identity, clients: Clients, peers: Peers, counts: Counts, seldom: Seldom
+        self,
+        identity: Identity,
+        clients: Clients,
+        peers: Peers,
+        counts: Counts,
+        seldom: Seldom,
+        strangers_max: int,
     ) -> None:
         self._identity = identity
         self._clients = clients
         self._peers = peers
         self._counts = counts
         self._seldom = seldom
+        self._strangers_max = strangers_max
         self._strangers: dict[Stranger, None] = {}
         self._closed = False
 
     def accept(self) -> Stranger:
         """The protocol factory of every listening socket."""
         return Stranger(self._identity, self._came, self._gone, self._taken, self._peers.opened)
+
+    def limits(self) -> Limits:
+        """Connections within the first exchange, and the most that there may be."""
+        return {"strangers": (len(self._strangers), self._strangers_max)}
 
     def close(self) -> None:
         """Take nobody in any more: who still comes is closed at once."""
@@ -45,7 +53,7 @@ class Door:
         if self._closed:
             stranger.end(ConnectionAbortedError("this node stops"))
             return
-        if len(self._strangers) >= STRANGERS_MAX:
+        if len(self._strangers) >= self._strangers_max:
             next(iter(self._strangers)).end(TimeoutError())
         self._strangers[stranger] = None
         stranger.timer = asyncio.get_running_loop().call_later(
@@ -75,9 +83,9 @@ class Door:
         try:
             if greeted.about:
                 transport.close()  # It asked who is here, and knows now.
-            elif greeted.role == ROLE_CLIENT:
+            elif greeted.role in (ROLE_CLIENT, ROLE_OPERATOR):
                 prepare_stream(transport)
-                link = ClientLink(self._clients, transport)
+                link = ClientLink(self._clients, transport, is_operator=greeted.role == ROLE_OPERATOR)
                 transport.set_protocol(link)
                 if rest:
                     link.data_received(rest)

@@ -29,9 +29,11 @@ from ckptd.core.events import (
     SendHeartbeat,
     SendPeer,
     StopReading,
+    TakeLarge,
     TimeCame,
     TurnCame,
 )
+from ckptd.core.limits import EdgeLimits
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.errors import BegunAgain
 from ckptd.runtime.logs import LEVELS, logger
@@ -48,6 +50,9 @@ class CoreNode(Protocol):
 
     edge_counts: Callable[[], dict[str, int]]
     """What the runtime counted, for whoever asks the node how it is."""
+
+    edge_limits: EdgeLimits
+    """How full the runtime's limits are, for the same."""
 
     @property
     def deadline_ns(self) -> int:
@@ -78,6 +83,13 @@ class Outlet(Protocol):
 
     def read_on(self) -> None:
         """Take from it again."""
+
+
+class ClientOutlet(Outlet, Protocol):
+    """The same for a client."""
+
+    def take_large(self) -> None:
+        """Take frames of any legal size from now on."""
 
 
 class Host(Protocol):
@@ -112,7 +124,7 @@ class Driver:
     """
 
     def __init__(self, node: CoreNode, host: Host) -> None:
-        self.clients: dict[int, Outlet] = {}
+        self.clients: dict[int, ClientOutlet] = {}
         self.peers: dict[str, Outlet] = {}
         self._node = node
         self._host = host
@@ -156,6 +168,18 @@ class Driver:
     # -- effects
 
     def _carry_out(self, effects: list[Effect]) -> None:
+        if len(effects) == 1:  # An answer or an acknowledgement, most often: nothing is to be gathered.
+            effect = effects[0]
+            if type(effect) is SendPeer:
+                only = self.peers.get(effect.node_id)
+            elif type(effect) is SendClient:
+                only = self.clients.get(effect.link)
+            else:
+                self._carry_out_rare(effect, {})
+                return
+            if only is not None:
+                only.send(effect.data)
+            return
         gathered: dict[Outlet, list[bytes]] = {}
         for effect in effects:
             kind = type(effect)
@@ -194,6 +218,10 @@ class Driver:
                 self._host.ask_register(effect)
             case Fence(node_id):
                 self._host.fence(node_id)
+            case TakeLarge(link):
+                client = self.clients.get(link)
+                if client is not None:
+                    client.take_large()
             case CloseClient(link, reason):
                 self._close(self.clients.get(link), reason, gathered)
             case ClosePeer(node_id, reason):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 
+from ckptd.core.limits import Limits
 from ckptd.runtime.addresses import SocketAddress
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.counts import Counts
@@ -43,6 +44,13 @@ class Lane(IntEnum):
 
 WAITING_MAX: Final = {Lane.PEER: 2048, Lane.CLIENT: 4096, Lane.HEARTBEAT: 256, Lane.STRANGER: 512}
 """Datagrams that wait in a lane; then its oldest goes, since the newest heartbeat says most."""
+
+_NAMES: Final = {
+    Lane.PEER: "peers",
+    Lane.CLIENT: "clients",
+    Lane.HEARTBEAT: "heartbeats",
+    Lane.STRANGER: "strangers",
+}
 
 SENDER_WAITING_MAX: Final = {Lane.PEER: 256, Lane.CLIENT: 512, Lane.HEARTBEAT: 64, Lane.STRANGER: 32}
 """Of these, from one address: then its next is dropped."""
@@ -82,6 +90,13 @@ class Lanes:
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting)) + len(self._ends)
+
+    def limits(self) -> Limits:
+        """How many datagrams wait in each lane, and how many may."""
+        return {
+            f"datagrams_{name}": (len(self._waiting[lane]), WAITING_MAX[lane])
+            for lane, name in _NAMES.items()
+        }
 
     def put(self, item: Any) -> None:
         """A datagram came."""

@@ -12,6 +12,7 @@ from ckptd.runtime.addresses import HostPort
 from ckptd.runtime.counts import Counts
 from ckptd.runtime.datagrams import Datagrams
 from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.private_files import directory_fault
 
 BACKLOG: Final = 1024
 _PORT_ATTEMPTS: Final = 20
@@ -57,7 +58,9 @@ class UnixSocket:
             raise StartRefused(f"the unix socket's path {path} is longer than {_UNIX_PATH_BYTES_MAX} bytes")
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _check_directory(path.parent)
+            fault = directory_fault(path.parent, sticky_is_safe=True)
+            if fault:
+                raise StartRefused(f"cannot listen on unix socket {path}: {fault}")
             self._lock = self._take_lock()
             try:
                 self._remove_stale()
@@ -112,12 +115,3 @@ class UnixSocket:
         finally:
             os.umask(umask)
         return sock
-
-
-def _check_directory(directory: Path) -> None:
-    """Refuse a directory in which somebody else could put a socket of their own in our place."""
-    status = os.stat(directory)
-    if status.st_uid not in (0, os.getuid()):
-        raise StartRefused(f"{directory} belongs to another user")
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise StartRefused(f"everybody may write to {directory}")

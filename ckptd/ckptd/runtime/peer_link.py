@@ -64,6 +64,11 @@ class PeerLink(asyncio.Protocol):
         if frames:
             self._handle(PeerReceived(self._node_id, frames))
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be sent to it; the kernel holds none of that."""
+        return self._transport.get_write_buffer_size()
+
     def close(self, reason: str) -> None:
         """Cut the peer off; it may connect again."""
         self._counts.garbage_streams += 1

@@ -5,6 +5,7 @@ import asyncio
 from ckpt_protocol import codes
 from ckpt_protocol.greeting import Greeted, Refused
 from ckptd.core.events import PeerTrouble
+from ckptd.core.limits import Limits
 from ckptd.runtime.addresses import HostPort, SocketAddress
 from ckptd.runtime.peering import Peering, Surroundings
 
@@ -17,8 +18,11 @@ class Peers:
             node_id: Peering(node_id, address, surroundings) for node_id, address in addresses.items()
         }
         self.opened = surroundings.opened
+        self._at: dict[SocketAddress | None, Peering] = {}
+        """By address, as far as those have not changed since."""
         self._node_id = surroundings.identity.node_id
         self._tell = surroundings.driver.handle
+        self._buffer_bytes_max = surroundings.buffer_bytes_max
 
     def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         """Take a connection that claims to be a peer's; it counts once that is known. Raises: Refused."""
@@ -31,6 +35,12 @@ class Peers:
             raise Refused(codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}")
         peering.claim(transport, greeted, rest)
 
+    def limits(self) -> Limits:
+        """What waits to be sent to the peer for which most does, and how much may."""
+        links = (peering.link for peering in self.peerings.values())
+        unsent = max((link.unsent_bytes for link in links if link is not None), default=0)
+        return {"peer_buffer_bytes": (unsent, self._buffer_bytes_max)}
+
     def datagram_address(self, node_id: str) -> SocketAddress | None:
         """Where a peer's heartbeats go; None while its name has no address."""
         peering = self.peerings.get(node_id)
@@ -42,12 +52,20 @@ class Peers:
 
     def unseal(self, datagram: bytes, address: SocketAddress) -> bytes | None:
         """The heartbeat within; None where no peer that we have met sealed it for us."""
-        likely_first = sorted(self.peerings.values(), key=lambda peering: peering.resolved != address)
-        return next(filter(None, (peering.seals.open(datagram) for peering in likely_first)), None)
+        likely = self.at(address)
+        heartbeat = likely.seals.open(datagram) if likely is not None else None
+        if heartbeat is None:
+            others = (peering for peering in self.peerings.values() if peering is not likely)
+            heartbeat = next(filter(None, (peering.seals.open(datagram) for peering in others)), None)
+        return heartbeat
 
-    def is_at(self, address: SocketAddress) -> bool:
-        """Whether a peer's heartbeats come from this address."""
-        return any(peering.resolved == address for peering in self.peerings.values())
+    def at(self, address: SocketAddress) -> Peering | None:
+        """The peer whose heartbeats come from this address."""
+        peering = self._at.get(address)
+        if peering is None or peering.resolved != address:
+            self._at = {each.resolved: each for each in self.peerings.values()}
+            peering = self._at.get(address)
+        return peering
 
     def close(self) -> list[asyncio.Future[None]]:
         """End every link; each future is set when what was written has gone out."""

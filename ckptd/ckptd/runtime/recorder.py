@@ -4,6 +4,7 @@ A daemon that records wraps its core; one that does not has nothing of this in i
 Recordings hold payload: they are readable by their owner alone.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import BinaryIO, Final
 from ckptd import __version__
 from ckptd.core.containment import where
 from ckptd.core.events import Effect, Event
+from ckptd.core.limits import Limits
 from ckptd.core.recording import Start, digest_of, pack_entry, pack_event, pack_start
 from ckptd.core.settings import Settings
 from ckptd.runtime.driver import CoreNode
 from ckptd.runtime.errors import StartRefused
 from ckptd.runtime.logs import logger
+from ckptd.runtime.private_files import directory_fault, open_private
 
 SUFFIX: Final = ".events"
 BUFFER_BYTES: Final = 64 * 1024
@@ -31,8 +34,11 @@ class Recorder:
         self.path = directory / f"{node_id}-{incarnation}{SUFFIX}"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fault = directory_fault(directory, sticky_is_safe=True)
+            if fault:
+                raise StartRefused(f"record_events {directory}: {fault}")
             held_bytes = sum(path.stat().st_size for path in directory.glob(f"*{SUFFIX}"))
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except OSError as error:
             raise StartRefused(f"record_events {directory}: {error.strerror or error}") from None
         self._file: BinaryIO | None = os.fdopen(descriptor, "wb", buffering=BUFFER_BYTES)
@@ -76,7 +82,11 @@ class Recorder:
             act(*arguments)
         except OSError as error:
             logger.error("recording stops: %s: %s", self.path, error.strerror or error)
-            self._file = None
+            file, self._file = self._file, None
+            if file is not None:
+                # Left open, it is tried once more when its object goes: an error that Python 3.13 prints.
+                with contextlib.suppress(OSError):
+                    file.close()
 
 
 class RecordedNode:
@@ -88,6 +98,9 @@ class RecordedNode:
         self._count = node.edge_counts
         self._counts: dict[str, int] | None = None
         node.edge_counts = self.edge_counts = self._ask_counts
+        self._rows = node.edge_limits
+        self._limits: Limits | None = None
+        node.edge_limits = self.edge_limits = self._ask_limits
         self.urls = node.urls
 
     def begin(
@@ -111,7 +124,7 @@ class RecordedNode:
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
         """The core's; what it raises is written down as well."""
         packed = self._recorder.pack(pack_event, event)
-        self._counts = None
+        self._counts = self._limits = None
         try:
             effects = self._node.handle(event, now_ns)
         except Exception:
@@ -128,7 +141,7 @@ class RecordedNode:
     def _write(self, now_ns: int, packed: bytes, effects: list[Effect] | None) -> None:
         def pack() -> bytes:
             digest = None if effects is None else digest_of(effects)
-            return pack_entry(now_ns, packed, digest, self._counts)
+            return pack_entry(now_ns, packed, digest, self._counts, self._limits)
 
         self._recorder.write(self._recorder.pack(pack))
 
@@ -136,3 +149,7 @@ class RecordedNode:
         # What comes from outside is no part of the core's state, so a replay needs it told.
         self._counts = self._count()
         return self._counts
+
+    def _ask_limits(self) -> Limits:
+        self._limits = self._rows()
+        return self._limits

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
 from ckptd.runtime.config import Config
-from ckptd.runtime.config_sources import read_etcd_password
+from ckptd.runtime.config_sources import check_etcd_certificate_key, read_etcd_password
 from ckptd.runtime.errors import ConfigRefused
 
 
@@ -27,6 +27,7 @@ def make_register(config: Config) -> Register | None:
         from ckptd.runtime.etcd import EtcdAccess, EtcdRegister
     except ModuleNotFoundError as error:
         raise ConfigRefused(f"arbiter etcd needs {error.name}: pip install 'ckptd[etcd]'") from None
+    check_etcd_certificate_key(config)
     access = EtcdAccess(
         config.etcd_endpoints,
         config.etcd_register_name,

@@ -12,10 +12,11 @@ import time
 import urllib.parse
 import zlib
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from ckpt_protocol.limits import INCARNATION_MAX
 from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.private_files import directory_fault, open_private, read_private, write_private
 
 _RECORD_MAGIC: Final = b"ckptd record 1\n"
 _CHECKSUM_BYTES: Final = 4
@@ -49,6 +50,7 @@ class StateDirectory:
         self._quarantined = 0
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owners()
             self._lock = self._take_lock()
             try:
                 self._check_space()
@@ -57,6 +59,8 @@ class StateDirectory:
             except BaseException:
                 os.close(self._lock)
                 raise
+        except FileExistsError:
+            raise StartRefused(f"the state directory {path} cannot be used: it is no directory") from None
         except OSError as error:
             raise StartRefused(
                 f"the state directory {path} cannot be used: {error.strerror or error}"
@@ -86,7 +90,7 @@ class StateDirectory:
         readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
         path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
         try:
-            _write_durably(path, content, "xb")
+            write_private(path, content)
         except FileExistsError:
             raise
         except OSError:
@@ -97,8 +101,16 @@ class StateDirectory:
 
     # -- within
 
+    def _check_owners(self) -> None:
+        """Refuse a directory in which another user could give us other promises than our own."""
+        for path in (self.path, self.path / "quarantine"):
+            with contextlib.suppress(FileNotFoundError):
+                fault = directory_fault(path, sticky_is_safe=False)
+                if fault:
+                    raise StartRefused(f"the state directory {self.path} cannot be used: {fault}")
+
     def _take_lock(self) -> int:
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_private(self.path / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,8 +130,9 @@ class StateDirectory:
     def _check_space(self) -> None:
         """Write what a large record would take: a full disk is told now, not at the first promise."""
         probe = self.path / "record.new"
+        probe.unlink(missing_ok=True)
         try:
-            _write_durably(probe, bytes(RECORD_BYTES_SPARE))
+            write_private(probe, bytes(RECORD_BYTES_SPARE))
         finally:
             probe.unlink(missing_ok=True)
 
@@ -127,9 +140,9 @@ class StateDirectory:
         """A number above every earlier one of this node, even where the wall clock was set back."""
         last = 0
         with contextlib.suppress(FileNotFoundError):
-            text = (self.path / "node.json").read_text("utf-8")
+            content = read_private(self.path / "node.json")
             try:
-                kept = json.loads(text)
+                kept = json.loads(content)
                 last, owner = int(kept["incarnation"]), (kept["cluster"], kept["node_id"])
             except (ValueError, KeyError, TypeError):
                 raise StartRefused(f"{self.path / 'node.json'} is damaged") from None
@@ -142,14 +155,14 @@ class StateDirectory:
             raise StartRefused(
                 f"{self.path / 'node.json'} or another node knows the last possible start of this one"
             )
-        content = json.dumps({"cluster": cluster, "node_id": node_id, "incarnation": incarnation})
-        self._replace("node.json", content.encode())
+        kept = {"cluster": cluster, "node_id": node_id, "incarnation": incarnation}
+        self._replace("node.json", json.dumps(kept).encode())
         return incarnation
 
     def _read_record(self) -> bytes:
         # A damaged record is refused, not ignored: a forgotten promise could be given twice.
         try:
-            content = (self.path / "record").read_bytes()
+            content = read_private(self.path / "record")
         except FileNotFoundError:
             return b""
         start = len(_RECORD_MAGIC) + _CHECKSUM_BYTES
@@ -164,7 +177,9 @@ class StateDirectory:
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f"{name}.new"
-        _write_durably(temporary, content)
+        # What a start that failed left; opened as it stands it could be a link to another file.
+        temporary.unlink(missing_ok=True)
+        write_private(temporary, content)
         os.replace(temporary, self.path / name)
         # The rename itself is durable only once the directory is.
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -172,10 +187,3 @@ class StateDirectory:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def _write_durably(path: Path, content: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
-    with open(path, mode) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

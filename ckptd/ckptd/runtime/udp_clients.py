@@ -13,6 +13,7 @@ from ckpt_protocol.greeting import ROLE_CLIENT, Acceptor, Identity, Refused
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.events import ClientReceived
+from ckptd.core.limits import Limits
 from ckptd.runtime.addresses import SocketAddress
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients import Clients
@@ -71,6 +72,9 @@ class UdpLink:
     def read_on(self) -> None:
         self.held_back = False
 
+    def take_large(self) -> None:
+        """A datagram is never large."""
+
     def close(self, reason: str) -> None:
         """Forget the address: its next request is told to greet again."""
         self._clients.lose(self)
@@ -127,6 +131,10 @@ class UdpClients:
             del self._links[link.address]
             self._clients.lose(link.number)
 
+    def limits(self) -> Limits:
+        """Addresses within the first exchange, and the most that there may be."""
+        return {"udp_strangers": (len(self._exchanges), GREETING_MAX)}
+
     def knows(self, address: SocketAddress) -> bool:
         """Whether a client's link is at this address."""
         return address in self._links
@@ -141,7 +149,7 @@ class UdpClients:
                 self.datagrams.send(exchange.welcome, address)
                 return
         if frame.c != ROLE_CLIENT:
-            raise Refused(codes.NOT_SUPPORTED, "peers come over tcp")
+            raise Refused(codes.NOT_SUPPORTED, "over udp come clients alone: use tcp")
         acceptor = Acceptor(self._identity, new_nonce())
         welcome = acceptor.receive(frame)
         if len(welcome) > len(datagram):

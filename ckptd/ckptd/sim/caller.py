@@ -5,7 +5,7 @@ openings. A value says who wrote it and as which of its writes, so that a checke
 any two writes apart.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ckpt_protocol import codes
@@ -242,7 +242,7 @@ class Caller:
             if told.outcome == Outcome.OK:
                 rows, after = told.payload
                 assert after is None, "a page of the simulation's holds everything"
-                told = Told(Outcome.OK, told.code, {row[0]: row[5] for row in rows})
+                told = replace(told, payload={row[0]: row[5] for row in rows})
             self._end(opened, call, told)
 
         self.request(Kind.ITERATE, opened.handle, [5, 0, None, True], ended, call_ns)
@@ -256,5 +256,6 @@ class Caller:
         call.returned_ns = self.world.now_ns
         call.outcome = told.outcome
         call.code, call.index, call.result = told.code, told.index, told.payload
+        call.epoch = told.epoch
         self.world.trace.note(self.world.now_ns, self.client.name, call.describe())
         self.look(opened, told)

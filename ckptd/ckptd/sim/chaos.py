@@ -140,6 +140,8 @@ class Chaos:
                 self._roll()
             case "roll-at-once":
                 faults.roll_at_once({each: self._away_ns(0) for each in self.cluster.hosts})
+            case "burn":
+                faults.burn(node_id)
             case "leave" if node_id in self.cluster.hosts:
                 faults.leave(node_id)
                 faults.end_later(self._long_ns(), lambda: faults.restart(node_id))

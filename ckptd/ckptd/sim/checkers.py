@@ -78,6 +78,20 @@ def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
     ]
 
 
+def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]]) -> list[Call]:
+    """What clients were told that counts, where somebody went on without proof, at a time and with an epoch.
+
+    What the side that was given up still answered since, with a lower epoch, may all be lost: its updates
+    may have been done, and what was read there says nothing.
+    """
+    return [
+        replace(call, outcome=Outcome.PENDING, returned_ns=-1, result=None)
+        if any(0 < call.epoch < epoch and call.returned_ns >= since_ns for since_ns, epoch in outranked)
+        else call
+        for call in calls
+    ]
+
+
 def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) -> None:
     if explained.wrong is not None:
         findings.wrong.append(

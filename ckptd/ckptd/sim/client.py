@@ -5,7 +5,7 @@ so that neither hides a mistake of the other.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ckpt_protocol import codes
@@ -43,6 +43,7 @@ class Told:
     payload: Any = None
     index: int = -1
     text: str = ""
+    epoch: int = 0
 
 
 Done = Callable[[Told], None]
@@ -296,7 +297,14 @@ class SimClient:
             else:
                 self._on_answer(
                     frame.a,
-                    Told(Outcome.OK if code == codes.OK else Outcome.REFUSED, code, payload, index, text),
+                    Told(
+                        Outcome.OK if code == codes.OK else Outcome.REFUSED,
+                        code,
+                        payload,
+                        index,
+                        text,
+                        frame.b,
+                    ),
                 )
 
     def longest_silence_ns(self) -> int:
@@ -341,13 +349,15 @@ class SimClient:
             self._attach()
             return
         if told.code in (codes.TIMEOUT, codes.LIBRARY):
-            told = Told(Outcome.UNKNOWN, told.code, None, told.index, told.text)
+            told = replace(told, outcome=Outcome.UNKNOWN, payload=None)
+        if told.code == codes.NO_MEMORY:  # Who says so has looked whether another copy of it was done.
+            told = replace(told, outcome=Outcome.NOT_DONE, payload=None)
         whole = told.code in _WHOLE or (told.code == codes.NOT_EXIST and told.index < 0)
         if whole:
             # That no replica is active now says nothing of the one that was when the request was passed on.
             doubtful = pending.doubtful or told.code == codes.NOT_EXIST
             outcome = Outcome.UNKNOWN if doubtful else Outcome.NOT_DONE
-            told = Told(outcome, told.code, None, told.index, told.text)
+            told = replace(told, outcome=outcome, payload=None)
         self._finish(number, told)
 
     def _again(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.settings import MILLISECOND_NS
@@ -50,7 +51,7 @@ class ClientLink:
         self.open_there = True
         self.to_client_ns = 0
         self.to_node_ns = 0
-        self.decoder = FrameDecoder()
+        self.decoder = FrameDecoder(FROM_NEW_CLIENT)
         self.held_back: list[bytes] | None = None
 
 
@@ -110,6 +111,12 @@ class ClientLinks:
             link.held_back.append(data)
         elif link.open_there and host.incarnation == link.incarnation:
             host.deliver(ClientReceived(link.number, link.decoder.feed(data)))
+
+    def take_large(self, number: int) -> None:
+        """A session is attached on a link."""
+        link = self.links.get(number)
+        if link is not None:
+            link.decoder.body_limits = FROM_CLIENT
 
     def read(self, number: int, reading: bool) -> None:
         """A node stops to read a link, or reads on."""

@@ -4,10 +4,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame
-from ckpt_protocol.messages import Kind, Verb
-from ckptd.core.events import AskRegister, ClientConnected, ClientLost, ClientReceived, Event
+from ckptd.core.events import AskRegister, Event
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.chaos import Chaos
@@ -18,12 +15,17 @@ from ckptd.sim.host import Host, MakeNode, new_clock
 from ckptd.sim.hostile import Hostile
 from ckptd.sim.impostors import Impostors
 from ckptd.sim.network import Network
+from ckptd.sim.operator import Operator
 from ckptd.sim.options import Options
 from ckptd.sim.register import Register
 from ckptd.sim.trace import Trace
 from ckptd.sim.watch import Watch
 from ckptd.sim.workload import Workload
 from ckptd.sim.world import World
+
+TOGETHER_NS = 50 * MILLISECOND_NS
+LATE_NS = (SECOND_NS // 2, 5 * SECOND_NS // 2)
+"""Nodes are first started within this of each other, those that are late after so long."""
 
 LEFT_FOR_NS = 50 * MILLISECOND_NS
 """A node whose leave ends only after the faults did is started again after this."""
@@ -37,10 +39,6 @@ BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
 
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a hook has cut is switched on again within this."""
-
-
-OPERATOR_LINK = 2**31
-"""The number of the operator's link to whatever node; nobody looks at the answer."""
 
 
 class Cluster:
@@ -80,6 +78,7 @@ class Cluster:
         self.watch.views.unlinked_since = self._may_be_unlinked_since
         self.faults = Faults(self)
         self.chaos = Chaos(self)
+        self.operator = Operator(self)
         self.watch.views.on_decided = self.chaos.on_decided
 
     def _may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
@@ -89,11 +88,21 @@ class Cluster:
 
     def start(self) -> None:
         """Start every node, within a few milliseconds of each other."""
+        late = self._late()
         for node_id in self.machines:
             self.world.after(
-                self.world.between(0, 50 * MILLISECOND_NS),
+                self.world.between(*LATE_NS) if node_id in late else self.world.between(0, TOGETHER_NS),
                 lambda node_id=node_id: self.faults.restart(node_id),  # type: ignore[misc]
             )
+
+    def _late(self) -> list[str]:
+        """The machines that are not there yet when the others are started for the first time."""
+        if not self.options.late:
+            return []
+        late = self.world.random.sample(list(self.machines), self.options.late)
+        for node_id in late:
+            self.machines[node_id].powered = False
+        return late
 
     def start_node(self, node_id: str) -> None:
         """Start one node's process."""
@@ -111,16 +120,10 @@ class Cluster:
         """The cores that run."""
         return [host.node for host in self.hosts.values() if host.node is not None]
 
-    def have_operator_look(self) -> None:
-        """An operator reads what nodes wait for; one that asks for his word is told to go on."""
-        for host in self.hosts.values():
-            if host.node is not None and "the operator" in host.node.membership.describe_wait():
-                self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
-                frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
-                host.deliver(ClientConnected(OPERATOR_LINK))
-                host.deliver(ClientReceived(OPERATOR_LINK, [frame]))
-                host.deliver(ClientLost(OPERATOR_LINK))
-                return
+    def put_off(self, node_id: str) -> dict[int, int]:
+        """The checkpoints of which a node makes no copy now, since there is no memory for one."""
+        node = self.hosts[node_id].node
+        return node.requests.replicas.put_off if node is not None else {}
 
     def break_client_link(self) -> None:
         """Reset one client's connection."""
@@ -166,6 +169,7 @@ class Cluster:
         self.network.close(sender, node_id)
 
     def send_client(self, link: int, data: bytes) -> None:
+        self.operator.answered(link, data)
         self.client_links.send_to_client(link, data)
 
     def close_client(self, link: int) -> None:
@@ -182,6 +186,9 @@ class Cluster:
             self.client_links.read(link, reading)
         else:
             self.network.read(sender, link, reading)
+
+    def take_large(self, link: int) -> None:
+        self.client_links.take_large(link)
 
     def process_ended(self, node_id: str) -> None:
         self.world.say(f"{node_id} has left")

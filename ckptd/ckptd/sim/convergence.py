@@ -77,15 +77,18 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     if entry.active is None and not (attributes.collocated and not attributes.sync):
         return f"{name} has no active replica"
     wanted = min(cluster.options.replicas, len(nodes))
-    if not attributes.collocated and len(entry.replicas) < wanted:
+    full = [node.context.node_id for node in nodes if node.heartbeats.full]
+    without = [node_id for node_id in full if node_id not in entry.replicas]
+    if not attributes.collocated and len(entry.replicas) < min(wanted, len(nodes) - len(without)):
         return f"{name} has replicas on {list(entry.replicas)} only, {wanted} are wanted"
     if entry.active is None:
         return ""
-    if not all(entry.replicas.values()):
+    lacking = [node_id for node_id, in_sync in entry.replicas.items() if not in_sync]
+    if not all(creation_id in cluster.put_off(node_id) for node_id in lacking):
         return f"{name} has replicas that are not in sync: {entry.replicas}"
     versions = []
     for node in nodes:
-        if node.context.node_id not in entry.replicas:
+        if not entry.replicas.get(node.context.node_id):
             continue
         replica = node.replicas.get(creation_id)
         if replica is None or content_of(replica) is None:

@@ -30,6 +30,7 @@ class Faults:
         self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
         self.forgetful: str | None = None
+        self.burnt: list[str] = []
         self.rolling: deque[tuple[str, int, int]] = deque()
         self.away_ns: dict[str, int] = {}
 
@@ -48,6 +49,7 @@ class Faults:
     def heal_all(self) -> None:
         """None of the faults that were is left."""
         self.healed = True
+        self.burnt.clear()
         for number in list(self.open):
             self._undo(number)
         for way in list(self.network.cuts):
@@ -133,9 +135,18 @@ class Faults:
         self.network.machine_gone(node_id)
         self.cluster.client_links.process_gone(node_id, machine_too=True)
 
+    def burn(self, node_id: str) -> None:
+        """A machine burns, with its disk; another one takes its place once all faults are over."""
+        if node_id in self.burnt or not self.may_forget(node_id):
+            return
+        self.lose_disk(node_id)
+        self.power_off(node_id)
+        self.world.say(f"fault: {node_id} has burnt")
+        self.burnt.append(node_id)
+
     def restart(self, node_id: str) -> None:
         """Start a process where none runs, on the disk that is there."""
-        if not self.cluster.machines[node_id].running:
+        if not self.cluster.machines[node_id].running and node_id not in self.burnt:
             self.cluster.start_node(node_id)
 
     def pause(self, node_id: str) -> None:

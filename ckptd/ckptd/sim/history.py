@@ -43,6 +43,8 @@ class Call:
     code: int = 0
     index: int = -1
     result: Any = None
+    epoch: int = 0
+    """Of the node that answered."""
 
     def describe(self) -> str:
         """For people."""

@@ -74,6 +74,9 @@ class Outside(Protocol):
     def read(self, sender: str, link: int | str, reading: bool) -> None:
         """Take from a client's or a peer's link, or leave it there."""
 
+    def take_large(self, link: int) -> None:
+        """Take large frames of a client's link."""
+
     def process_ended(self, node_id: str) -> None:
         """The process ended by itself, having handed over."""
 
@@ -286,6 +289,8 @@ class Host:
                 self.outside.ask_register(self.node_id, effect)
             case events.Fence(node_id):
                 self.outside.fence(self.node_id, node_id)
+            case events.TakeLarge(link):
+                self.outside.take_large(link)
             case events.CloseClient(link, reason):
                 self.world.say(f"{self.node_id}: closes client link {link}: {reason}")
                 self.outside.close_client(link)

@@ -166,13 +166,19 @@ class _Search:
 
     def _must_be_done(self, now: list[Explanation], number: int) -> list[Explanation]:
         done_with: dict[Explanation, None] = {}
+        for state, done, past in self._reached(now, number):
+            if number in done:
+                done_with[state, done - {number}, past] = None
+        return list(done_with)
+
+    def _reached(self, now: list[Explanation], number: int = -1) -> list[Explanation]:
+        """These, and those with more of what is under way; none goes beyond where call `number` is done."""
         known = dict.fromkeys(now)
         stack = list(now)
         while stack:
             state, done, past = stack.pop()
             self.steps += 1
             if number in done:
-                done_with[state, done - {number}, past] = None
                 continue
             for explanation in self._steps(state, done, past):
                 if explanation not in known:
@@ -180,7 +186,7 @@ class _Search:
                     stack.append(explanation)
             if len(known) > EXPLANATIONS_MAX or self.steps > STEPS_MAX:
                 raise _TooMany
-        return list(done_with)
+        return list(known)
 
     def _steps(self, state: State, done: frozenset[int], past: Past | None) -> Iterator[Explanation]:
         """What may come next: one call under way takes effect."""
@@ -203,7 +209,12 @@ class _Search:
         """The active replica was lost: each explanation may go on from any state that it went through.
 
         Many explanations share a past. A way back is followed once for each set of calls that it undoes.
+
+        What leaves a section corrupted may have been done and stay so, told by a part of its batch: it cannot
+        be placed behind the loss then, where it would be refused (seed 7117529).
         """
+        if self.may_corrupt:
+            now = self._reached(now)
         after: dict[Explanation, None] = {}
         followed: set[tuple[Explanation, frozenset[int]]] = set()
         for explanation in now:

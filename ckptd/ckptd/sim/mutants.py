@@ -68,4 +68,4 @@ def switched_off(name: str) -> Iterator[None]:
 
 
 # The tables add themselves.
-from ckptd.sim import mutants_of_replicas, mutants_of_views  # noqa: E402, F401
+from ckptd.sim import mutants_of_limits, mutants_of_replicas, mutants_of_views  # noqa: E402, F401

@@ -254,7 +254,13 @@ def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int
 
 @mutant("opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies")
 def _(patch: Patch) -> None:
+    original = Requests._must_wait
+
+    def must_wait(requests: Any, request: Any, body: bytes) -> bool:
+        return request.kind != Kind.OPEN and original(requests, request, body)
+
     patch(plans, "why_open_waits", lambda entry, node_id: "")
+    patch(Requests, "_must_wait", must_wait)
 
 
 @mutant("retention not re-armed", "whoever takes over re-arms the retentions")

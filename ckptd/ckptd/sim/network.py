@@ -9,6 +9,7 @@ before it takes the link: only what answers there counts.
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
@@ -30,6 +31,9 @@ PROBE_NS: Final = 25 * MILLISECOND_NS
 RETRANSMIT_NS: Final = 200 * MILLISECOND_NS
 TIMEOUT_MIN_NS: Final = 1 * SECOND_NS
 TIMEOUT_MAX_NS: Final = 8 * SECOND_NS
+
+FORGED: Final = 0.7
+"""How often a connection over a way that is cut is refused, where refusals are not trusted."""
 
 Way = tuple[str, str]
 """From one node to another."""
@@ -56,6 +60,18 @@ class PeerLink:
         self.streams = {one: Stream(), other: Stream()}
 
 
+@dataclass(slots=True)
+class Dialing:
+    """One node's tries to reach one peer, one at a time."""
+
+    incarnation: int
+    since_ns: int
+    back_off_ns: int = BACK_OFF_MIN_NS
+    pauses: bool = False
+    number: int = 0
+    """Of the pause."""
+
+
 class Network:
     """`ends[x, y]` is the link to `y` as `x` has it.
 
@@ -75,7 +91,7 @@ class Network:
         self.slowness: dict[Way, int] = {}
         self.extra_loss = 0.0
         self.quiet = False
-        self._dialing: dict[Way, int] = {}
+        self._dialing: dict[Way, Dialing] = {}
 
     def delay_ns(self, way: Way) -> int:
         """How long the next thing on this way takes."""
@@ -283,88 +299,117 @@ class Network:
     def dial(self, node_id: str, peer: str) -> None:
         """Have a node try to reach a peer until it has a link, if it does not try already."""
         host = self.hosts[node_id]
-        if (
-            host.running
-            and (node_id, peer) not in self.ends
-            and self._dialing.get((node_id, peer)) != host.incarnation
-        ):
-            self._dialing[node_id, peer] = host.incarnation
-            self._attempt(node_id, peer, host.incarnation, BACK_OFF_MIN_NS, self.world.now_ns)
+        dialing = self._dialing.get((node_id, peer))
+        tries = dialing is not None and dialing.incarnation == host.incarnation
+        if host.running and (node_id, peer) not in self.ends and not tries:
+            self._dialing[node_id, peer] = dialing = Dialing(host.incarnation, self.world.now_ns)
+            self._attempt(node_id, peer, dialing)
 
-    def _attempt(self, node_id: str, peer: str, incarnation: int, back_off_ns: int, since_ns: int) -> None:
+    def ask_back(self, node_id: str, peer: str) -> None:
+        """A node asks at a peer's address who is there: without a link it dials, and waits no longer."""
+        dialing = self._dialing.get((node_id, peer))
+        if dialing is not None and dialing.pauses and dialing.incarnation == self.hosts[node_id].incarnation:
+            self._attempt(node_id, peer, dialing)
+
+    def _attempt(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """One attempt, or one probe; the next begins a pause after this one has come to its end."""
         host = self.hosts[node_id]
-        if host.incarnation != incarnation:
-            return
-        if not host.running or (node_id, peer) in self.ends:
-            self._dialing.pop((node_id, peer), None)
-            return
-        pause_ns = back_off_ns
-        if node_id > peer:
-            pause_ns = PROBE_NS if self.world.now_ns - since_ns < SECOND_NS else SECOND_NS
         way, back = (node_id, peer), (peer, node_id)
-        if self.is_cut(way) or self.is_cut(back) or not self.hosts[peer].powered:
-            pause_ns = self.world.between(RETRANSMIT_NS, SECOND_NS)
-        elif not host.paused:
-            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, incarnation))
-        next_ns = min(2 * back_off_ns, BACK_OFF_MAX_NS)
+        if self._dialing.get(way) is not dialing:
+            return
+        if not host.running or host.incarnation != dialing.incarnation or way in self.ends:
+            del self._dialing[way]
+            return
+        dialing.pauses = False
+        cut = self.is_cut(way) or self.is_cut(back)
+        if cut and not self.world.options.trust_rst and self.world.chance(FORGED):
+            self.world.after(self.delay_ns(way), lambda: self._refuse_in_its_name(node_id, peer, dialing))
+            return
+        if cut or not self.hosts[peer].powered or host.paused:
+            self._try_later(node_id, peer, dialing)
+        else:
+            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, dialing))
+
+    def _try_later(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """Nothing came back: it takes the node a while to give the attempt up."""
+        self._try_after(self.world.between(RETRANSMIT_NS, SECOND_NS), node_id, peer, dialing)
+
+    def _try_again(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """An attempt is over: the pause before the next one begins."""
+        if node_id < peer:
+            pause_ns, dialing.back_off_ns = dialing.back_off_ns, min(2 * dialing.back_off_ns, BACK_OFF_MAX_NS)
+        else:
+            pause_ns = PROBE_NS if self.world.now_ns - dialing.since_ns < SECOND_NS else SECOND_NS
+        self._try_after(pause_ns, node_id, peer, dialing)
+
+    def _try_after(self, pause_ns: int, node_id: str, peer: str, dialing: Dialing) -> None:
+        dialing.pauses = True
+        dialing.number = number = dialing.number + 1
         self.world.after(
-            pause_ns + 2 * self.delay_ns(way),
-            lambda: self._attempt(node_id, peer, incarnation, next_ns, since_ns),
+            pause_ns,
+            lambda: self._attempt(node_id, peer, dialing) if dialing.number == number else None,
         )
 
-    def _reach(self, node_id: str, peer: str, incarnation: int) -> None:
+    def _reach(self, node_id: str, peer: str, dialing: Dialing) -> None:
         """A connection attempt arrives at the peer's machine."""
-        there = self.hosts[peer]
-        if self.hosts[node_id].incarnation != incarnation or not self.hosts[node_id].running:
-            return
-        back = (peer, node_id)
-        if self.is_cut(back) or not there.powered:
-            return
+        there, way, back = self.hosts[peer], (node_id, peer), (peer, node_id)
         delay_ns = self.delay_ns(back)
-        if not there.running:
+        if self.is_cut(back) or not there.powered or there.paused or there.busy:
+            self._try_later(node_id, peer, dialing)
+        elif not there.running:
             last = there.incarnation
-            self.world.after(delay_ns, lambda: self._refused(node_id, peer, incarnation, last))
-        elif node_id < peer and not there.paused and not there.busy:
-            asks, round_trip_ns = there.incarnation, delay_ns + self.delay_ns((node_id, peer))
-            self.world.after(round_trip_ns, lambda: self._answered(node_id, peer, incarnation, asks))
+            self.world.after(delay_ns, lambda: self._refused(node_id, peer, dialing, last))
+        elif node_id > peer:
+            self.world.after(delay_ns, lambda: self._try_again(node_id, peer, dialing))
+        else:
+            asks = there.incarnation
+            self.world.after(
+                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, asks)
+            )
 
-    def _answered(self, node_id: str, peer: str, incarnation: int, asked: int) -> None:
+    def _answered(self, node_id: str, peer: str, dialing: Dialing, asked: int) -> None:
         """Who was dialled has asked back: it takes the link of the process that answered, and no other."""
         here, there = self.hosts[node_id], self.hosts[peer]
         way, back = (node_id, peer), (peer, node_id)
-        if here.incarnation != incarnation or not here.running or here.paused or here.busy:
+        if here.incarnation != dialing.incarnation or not here.running:
             return
-        if there.incarnation != asked or not there.running or there.paused or there.busy:
+        if there.powered and (there.incarnation != asked or not there.running):
+            self._try_again(node_id, peer, dialing)  # It died, and its machine says so.
             return
-        if self.is_cut(way) or self.is_cut(back):
+        silent = here.paused or here.busy or there.paused or there.busy or not there.powered
+        if silent or self.is_cut(way) or self.is_cut(back):
+            self._try_later(node_id, peer, dialing)
             return
         self.lose(peer, node_id, self.ends.get(back))
         link, delay_ns = PeerLink(node_id, peer), self.delay_ns(back)
         link.streams[peer].last_ns = self.world.now_ns + delay_ns
         self.ends[back] = link
-        self.world.after(delay_ns, lambda: self._connected(node_id, peer, incarnation, link))
-        there.deliver(PeerConnected(node_id, incarnation, (f"sim://{node_id}",)))
+        self.world.after(delay_ns, lambda: self._connected(node_id, peer, dialing, link))
+        there.deliver(PeerConnected(node_id, dialing.incarnation, (f"sim://{node_id}",)))
 
-    def ask_back(self, node_id: str, peer: str) -> None:
-        """A node asks at a peer's address who is there: without a link it dials."""
+    def _refused(self, node_id: str, peer: str, dialing: Dialing, last: int) -> None:
         host = self.hosts[node_id]
-        way = (node_id, peer)
-        if way not in self.ends and node_id < peer and not self.is_cut(way):
-            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, host.incarnation))
-
-    def _refused(self, node_id: str, peer: str, incarnation: int, last: int) -> None:
-        host = self.hosts[node_id]
+        self._try_again(node_id, peer, dialing)
         # Starting takes longer than a refusal is on its way: the first heartbeat comes behind it.
         overtaken = self.hosts[peer].incarnation != last
-        usable = host.incarnation == incarnation and (node_id, peer) not in self.ends and not overtaken
-        if usable and not self.is_cut((peer, node_id)):
+        usable = host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends
+        if usable and not overtaken and not self.is_cut((peer, node_id)):
             host.deliver(PeerRefused(peer))
 
-    def _connected(self, node_id: str, peer: str, incarnation: int, link: PeerLink) -> None:
+    def _refuse_in_its_name(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """Somebody on the way (a firewall, a load balancer) refuses what cannot pass."""
         host = self.hosts[node_id]
-        usable = host.running and host.incarnation == incarnation and (node_id, peer) not in self.ends
+        self._try_again(node_id, peer, dialing)
+        if host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends:
+            host.deliver(PeerRefused(peer))
+
+    def _connected(self, node_id: str, peer: str, dialing: Dialing, link: PeerLink) -> None:
+        host = self.hosts[node_id]
+        usable = host.running and host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends
         if not usable or self.ends.get((peer, node_id)) is not link or self.is_cut((peer, node_id)):
             self._lose_later(peer, node_id, link, 0, RETRANSMIT_NS)
+            self._try_again(node_id, peer, dialing)
             return
         self.ends[node_id, peer] = link
+        del self._dialing[node_id, peer]
         host.deliver(PeerConnected(peer, self.hosts[peer].incarnation, (f"sim://{peer}",)))

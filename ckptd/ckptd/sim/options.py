@@ -5,11 +5,12 @@ network and of the disks, the kinds of faults and how often they come, the sizes
 and chunks all differ. Many seeds follow a profile that presses on one rule (`profiles`).
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
+from ckptd.sim.limits import draw_limits
 from ckptd.sim.profiles import MICROSECOND_NS, PROFILES, short_turns
 from ckptd.sim.shapes import SHAPED_ONE_IN, SHAPES, SPECIAL
 
@@ -47,6 +48,9 @@ FAULT_KINDS: Final = (
     "witness-cut",
 )
 """Every kind of fault, by the name that the time line gives it."""
+
+OPERATED_KINDS: Final = ("burn",)
+"""What there is only where an operator acts."""
 
 SHORT_TURNS: Final = 0.12
 """How many simulations have nodes that do a few frames in one turn, and clients that send many."""
@@ -165,6 +169,14 @@ class Options:
     unanswered_per_link: int = _DEFAULTS.unanswered_per_link
     lane_bytes_max: int = _DEFAULTS.lane_bytes_max
     """With the settings of a daemon nothing that a simulation has to do would ever wait for its turn."""
+    memory_bytes_max: dict[str, int] = field(default_factory=dict)
+    """What the replicas of some nodes may take, by node id."""
+    trust_rst: bool = True
+    """Whether a refused connection proves a node dead; where not, the network forges refusals."""
+    operator: str = ""
+    """What an operator is like who acts while faults come ("sensible", "hasty"); "": there is none."""
+    late: int = 0
+    """How many machines are not there yet when the others are started for the first time."""
     steps_max: int = 0
     """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
 
@@ -205,18 +217,20 @@ class Options:
             work_per_link=self.work_per_link,
             unanswered_per_link=self.unanswered_per_link,
             lane_bytes_max=self.lane_bytes_max,
+            memory_bytes_max=self.memory_bytes_max.get(node_id, 0),
+            trust_rst=self.trust_rst,
         )
 
     def lines(self) -> list[str]:
         """For people: every option by its name."""
         shown = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "fault_weights":
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name == "fault_weights":
                 value = ", ".join(f"{kind} {weight}" for kind, weight in value.items() if weight)
-            elif field.name.endswith("_ns") and value >= 0:
+            elif option.name.endswith("_ns") and value >= 0:
                 value = f"{value / MILLISECOND_NS:g} ms"
-            shown.append(f"{field.name.removesuffix('_ns'):<20} {value}")
+            shown.append(f"{option.name.removesuffix('_ns'):<20} {value}")
         return shown
 
 
@@ -254,8 +268,13 @@ def _draw_voting(random: Random, nodes: int) -> Voting:
     return random.choices([voting for _, voting in possible], weights)[0] if possible else Voting(nodes)
 
 
-def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0, shape: str = "") -> Options:
-    """The simulation of a seed; what is given (a number other than 0, a shape) replaces what was drawn."""
+def draw_options(
+    seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0, shape: str = "", limits: bool = True
+) -> Options:
+    """The simulation of a seed; what is given (a number other than 0, a shape) replaces what was drawn.
+
+    Without `limits`, and where nodes or a shape are given, it has nothing that `sim.limits` draws.
+    """
     random = Random(f"options {seed}")
     voting = _draw_voting(random, nodes)
     drawn = _draw_evenly(seed, random)
@@ -279,6 +298,7 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         hostile=Random(f"hostile {seed}").random() < HOSTILE,
         impostors=Random(f"impostors drawn {seed}").random() < IMPOSTORS,
     )
+    as_drawn = not nodes and not shape
     shape = shape or ("" if nodes else _draw_shape(seed))
     turns = Random(f"turns {seed}")  # (Drawn by itself: the other seeds stay what they were.)
     if shape:
@@ -287,6 +307,8 @@ def draw_options(seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0
         drawn = replace(drawn, clients=clients or drawn.clients)
     elif turns.random() < SHORT_TURNS and not drawn.orderly:
         drawn = short_turns(drawn, turns)
+    if limits and as_drawn and not drawn.orderly:
+        drawn = draw_limits(drawn)
     return _within_promise(drawn)
 
 
@@ -301,6 +323,7 @@ def _within_promise(options: Options) -> Options:
     impossible = {
         "forget-and-swap": options.nodes < 3,
         "disk-lost": voters < 3 and options.nodes == 1,
+        "burn": voters < 3 and options.nodes == 1,
         "register-cut": options.arbiter != "etcd",
         "witness-cut": not options.witnesses,
     }

@@ -63,8 +63,9 @@ def _contents(file: Any) -> Iterator[Any]:
 
 
 def _tell(outcome: Replay, node: Any, entry: Entry) -> None:
-    counts = entry.counts or {}
+    counts, limits = entry.counts or {}, entry.limits or {}
     node.edge_counts = lambda: counts
+    node.edge_limits = lambda: limits
     try:
         effects: list[Effect] = node.handle(entry.event, entry.now_ns)
     except Exception as error:

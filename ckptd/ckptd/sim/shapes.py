@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.limits import forged_refusals, given_up_alive, operated_by_hand, short_of_memory
 from ckptd.sim.profiles import MICROSECOND_NS, PROFILES, take_overs
 
 if TYPE_CHECKING:
@@ -421,8 +422,15 @@ SHAPES: Final[dict[str, Shape]] = {
     "calls run out": calls_run_out,
     "gone on alone": gone_on_alone,
     "impostors": impostors,
+    "short of memory": short_of_memory,
+    "forged refusals": forged_refusals,
+    "operated by hand": operated_by_hand,
+    "given up alive": given_up_alive,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special ones, and every ordinary profile."""
 
-SPECIAL: Final = tuple(name for name in SHAPES if name not in PROFILES and name != "impostors")
+_OF_MUTANTS: Final = ("impostors", "short of memory", "forged refusals", "operated by hand", "given up alive")
+"""What ordinary seeds draw apart from their shapes."""
+
+SPECIAL: Final = tuple(name for name in SHAPES if name not in (*PROFILES, *_OF_MUTANTS))

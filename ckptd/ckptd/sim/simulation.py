@@ -11,7 +11,13 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.checkers import check_all, check_expirations, check_generated, check_not_done
+from ckptd.sim.checkers import (
+    check_all,
+    check_expirations,
+    check_generated,
+    check_not_done,
+    without_outranked,
+)
 from ckptd.sim.clock import PPM, WORLD_BEGAN_WALL_NS
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken, what_is_missing
@@ -90,11 +96,14 @@ def run_phases(cluster: Cluster) -> None:
         cluster.hostile.begin()
     if world.options.impostors:
         cluster.impostors.begin()
+    if world.options.operator:
+        cluster.operator.begin()
     world.run_until(world.options.chaos_ns)
     cluster.be_quiet()
     cluster.chaos.end()
     cluster.hostile.end()
     cluster.impostors.end()
+    cluster.operator.end()
     cluster.faults.heal_all()
     workload.resting = True
     settle(cluster, "convergence")
@@ -115,7 +124,7 @@ def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None
         nonlocal looks_ns
         if world.now_ns >= looks_ns:
             looks_ns += within_ns
-            cluster.have_operator_look()
+            cluster.operator.look_once()
         return what_is_missing(cluster)
 
     wait_until(cluster, missing, what, within_ns)
@@ -213,12 +222,16 @@ def _lose_coordinators(cluster: Cluster) -> None:
     long_ns = cluster.options.session_grace_ns + MARGIN_NS
     world.after(world.between(0, 400 * MILLISECOND_NS), lambda: lose(short_ns))
     options = cluster.options
-    # A pair may wait for its return, and so may others while a witness does not vote yet.
+    # A pair may wait for its return, and so may others while a voter abstains: one that is not yet a witness
+    # of the view, or that lost its disk (seed 7126074).
     pair = options.nodes + options.witnesses == 2 and options.arbiter != "etcd"
     voting = all(
         set(options.witness_ids) <= set(node.view.witnesses) for node in cluster.nodes() if node.view
     )
-    last_ns = long_ns if world.chance(0.3) and not pair and voting else short_ns
+    forgot = any(
+        host.node is not None and host.node.heartbeats.forgetful for host in cluster.machines.values()
+    )
+    last_ns = long_ns if world.chance(0.3) and not pair and voting and not forgot else short_ns
     world.after(world.between(400 * MILLISECOND_NS, 1500 * MILLISECOND_NS), lambda: lose(last_ns))
 
 
@@ -266,6 +279,7 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     wrong: list[str] = []
     for creation_id, calls in cluster.workload.history.calls.items():
         subject = cluster.workload.subjects[creation_id]
+        calls = without_outranked(calls, cluster.watch.views.outranked)
         sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
         subject.losses_ns = cluster.watch.losses_of(creation_id, sync)
         subject.fork_ns = cluster.watch.fork_of(creation_id)

@@ -42,6 +42,9 @@ ODD: Final[tuple[Any, ...]] = (
 """Values that a field of another type, or of another range, would not expect."""
 
 NESTED: Final = (100, 1000, 5000, 400_000)
+GROWN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What copies of a value add to a body, at the most. Where a body is larger only its bytes are changed."""
+
 ROUTES: Final = (0, 25, 48)
 """Bytes that stand before the msgpack of a body: none, FORWARD_ROUTE's, REPLICATE_ROUTE's."""
 
@@ -100,6 +103,8 @@ def nested(depth: int, opens: int = 0x91) -> bytes:
 
 
 def _spoil_content(draw: random.Random, body: bytes) -> bytes:
+    if len(body) > GROWN_BYTES_MAX:
+        return _spoil_bytes(draw, body)
     for route in ROUTES:
         try:
             content = msgpack.unpackb(body[route:], strict_map_key=False)
@@ -137,7 +142,11 @@ def _change(draw: random.Random, content: Any) -> Any:
             other = draw.randrange(len(changed))
             changed[place], changed[other] = changed[other], changed[place]
         case 4:
-            changed += [changed[place]] * draw.choice((1, 50, 5000))
+            changed += [changed[place]] * min(draw.choice((1, 50, 5000)), _copies_max(changed[place]))
         case _:
             changed[place] = _change(draw, changed[place])
     return changed
+
+
+def _copies_max(value: Any) -> int:
+    return max(1, GROWN_BYTES_MAX // len(msgpack.packb(value, use_bin_type=True)))

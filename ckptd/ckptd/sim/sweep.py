@@ -1,5 +1,6 @@
 """Many seeds, in several processes: which of them fail, and how far the sweep is."""
 
+import resource
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -11,12 +12,16 @@ from typing import Final, NamedTuple, TextIO
 from ckptd.sim.mutants import MUTANTS, switched_off
 from ckptd.sim.options import draw_options
 from ckptd.sim.simulation import simulate
+from ckptd.sim.trace import NoTrace
 
 TELL_EVERY_S: Final = 30.0
 """How often a sweep that is not on a terminal says how far it is."""
 
 CHUNK: Final = 4
 """Seeds that a process takes at once: few, so that a sweep that ends early has little to throw away."""
+
+MEMORY_BYTES_MAX: Final = 2 * 1024**3
+"""What a process of a sweep may take. A seed that wanted 25 GB took the machine, and the sweep with it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,7 +51,7 @@ def sweep_seed(asked: Asked) -> Swept:
     seed, nodes, mutant, shape = asked
     try:
         with switched_off(mutant):
-            verdict = simulate(draw_options(seed, nodes, shape=shape))
+            verdict = simulate(draw_options(seed, nodes, shape=shape), NoTrace())
     except Exception as error:
         return Swept(seed, "the simulator failed", repr(error), 0, 0, 0, 0)
     return Swept(
@@ -60,6 +65,19 @@ def sweep_seed(asked: Asked) -> Swept:
     )
 
 
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """The processes of a sweep: a seed that wants more memory than one may have fails alone (Linux)."""
+    return ProcessPoolExecutor(jobs, initializer=_bound_memory)
+
+
+def _bound_memory() -> None:
+    if sys.platform == "linux":
+        now, most = resource.getrlimit(resource.RLIMIT_AS)
+        limits = [limit for limit in (now, most) if limit != resource.RLIM_INFINITY]
+        bound = min([MEMORY_BYTES_MAX, *limits])
+        resource.setrlimit(resource.RLIMIT_AS, (bound, most))
+
+
 def sweep(
     first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = "", shape: str = ""
 ) -> Generator[Swept, None, None]:
@@ -68,7 +86,7 @@ def sweep(
     if jobs <= 1:
         yield from map(sweep_seed, asked)
         return
-    with ProcessPoolExecutor(jobs) as executor:
+    with processes(jobs) as executor:
         try:
             yield from executor.map(sweep_seed, asked, chunksize=CHUNK)
         finally:

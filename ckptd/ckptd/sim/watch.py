@@ -20,9 +20,11 @@ from ckptd.core.invariants import (
 from ckptd.core.node import Node
 from ckptd.core.replica import Replica
 from ckptd.core.section import SectionTable
+from ckptd.core.silence import LOSS_EPOCHS
 from ckptd.core.view import Member
 from ckptd.sim.host import Host
 from ckptd.sim.watch_leaves import LeaveWatch
+from ckptd.sim.watch_memory import MemoryWatch
 from ckptd.sim.watch_views import ViewWatch
 from ckptd.sim.world import Violation, World
 
@@ -37,18 +39,26 @@ class Reign:
     node_id: str
     member: Member
     seq: int
+    epoch: int
 
 
 class Watch:
-    """`losses_ns`: by creation id, when an active replica took over without the old one's word."""
+    """`losses_ns`: by creation id, when an active replica took over without the old one's word.
+
+    `kept_ns`: those of these times at which it had all that the old one was seen to have answered.
+    """
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.views = ViewWatch(world, hosts)
         self.leaves = LeaveWatch(world, hosts)
+        self.memory = MemoryWatch()
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
+        self.kept_ns: dict[int, list[int]] = {}
+        self._epochs: dict[str, int] = {}
+        self._passed_over: dict[str, dict[int, Version]] = {}
         self._ordered: dict[int, int] = {}
         self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
@@ -56,12 +66,16 @@ class Watch:
         self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
 
     def losses_of(self, creation_id: int, sync: bool) -> list[int]:
-        """When a checkpoint may have lost its last updates: a sync one only where somebody accepted that."""
+        """When a checkpoint may have lost its last updates: a sync one only where somebody accepted that.
+
+        And only what was not there. (After two such words nobody can tell: the second side may lie behind.)
+        """
         losses_ns = self.losses_ns.get(creation_id, [])
         if not sync:
             return losses_ns
         accepted_ns = min(self.views.accepted_ns, default=self.world.now_ns)
-        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns]
+        kept_ns = self.kept_ns.get(creation_id, []) if len(self.views.outranked) < 2 else []
+        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns and loss_ns not in kept_ns]
 
     def fork_of(self, creation_id: int) -> int | None:
         """When, after a loss, a node went on without proof: perhaps with what that had taken away."""
@@ -72,7 +86,10 @@ class Watch:
     def process_started(self, node_id: str) -> None:
         """A new process: nothing of its predecessor's is compared with it."""
         self.views.process_started(node_id)
+        self.memory.process_started(node_id)
         self._seen[node_id], self._ruled[node_id], self._kept[node_id] = {}, {}, {}
+        self._epochs.pop(node_id, None)
+        self._passed_over.pop(node_id, None)
 
     def after_event(self, node_id: str) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -81,8 +98,9 @@ class Watch:
         assert node is not None
         self.views.after_event(node_id, node)
         self.leaves.after_event(host, node)
+        self.memory.after_event(host, node)
         self._check_let_go(node)
-        serving = node.serving(host.local_ns)
+        serving = node.serving(host.local_ns) and not self.views.is_outranked(node)
         rivals: list[Clocked] | None = None
         seen = self._seen[node_id]
         for creation_id, replica in node.replicas.items():
@@ -142,7 +160,8 @@ class Watch:
 
     def _check_let_go(self, node: Node) -> None:
         """What a copy held is in what came in its place, or with another node, or in quarantine."""
-        kept = self._kept[node.context.node_id]
+        node_id = node.context.node_id
+        kept, passed_over = self._kept[node_id], self._note_passed_over(node)
         for creation_id, (epoch, seq) in list(kept.items()):
             replica = node.replicas.get(creation_id)
             if replica is not None and (replica.fallback is not None or _follows(replica, epoch, seq)):
@@ -150,11 +169,28 @@ class Watch:
             del kept[creation_id]
             entry = node.directory.checkpoints.get(creation_id)
             went_on = entry is not None and not entry.attributes.sync
-            if went_on or (entry is None and self.views.was_lost_open(creation_id)):
+            was_passed_over = passed_over.pop(creation_id, None) is not None
+            if went_on or was_passed_over or (entry is None and self.views.was_lost_open(creation_id)):
                 self._check_not_lost(node, creation_id, (epoch, seq))
         for creation_id, replica in node.replicas.items():
             if replica.complete and replica.fallback is None and replica.log.seq:
                 kept[creation_id] = replica.log.epoch, replica.log.seq
+
+    def _note_passed_over(self, node: Node) -> dict[int, Version]:
+        """What a node held as it came to a history that went on without it, and has not in sync yet."""
+        view, node_id = node.view, node.context.node_id
+        passed_over = self._passed_over.setdefault(node_id, {})
+        if view is None:
+            return passed_over
+        last_epoch = self._epochs.get(node_id, view.epoch)
+        self._epochs[node_id] = view.epoch
+        if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
+            passed_over.update(self._kept[node_id])
+        for creation_id in list(passed_over):
+            entry = node.directory.checkpoints.get(creation_id)
+            if entry is not None and entry.replicas.get(node_id):
+                del passed_over[creation_id]
+        return passed_over
 
     def _check_not_lost(self, node: Node, creation_id: int, version: Version) -> None:
         node_id = node.context.node_id
@@ -171,7 +207,10 @@ class Watch:
         return [
             (host.node, host.local_ns)
             for host in self.hosts.values()
-            if host.node is not None and host.node_id != node_id and host.node.serving(host.local_ns)
+            if host.node is not None
+            and host.node_id != node_id
+            and host.node.serving(host.local_ns)
+            and not self.views.is_outranked(host.node)
         ]
 
     def _complain_of_two(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
@@ -194,9 +233,9 @@ class Watch:
         member = view.members[host.node_id]
         seq = replica.committed_seq if replica.sync else replica.log.seq
         if last is not None and last.node_id == host.node_id and last.member == member:
-            last.seq = seq
+            last.seq, last.epoch = seq, view.epoch
             return
-        reign = self.reigns[creation_id] = Reign(host.node_id, member, seq)
+        reign = self.reigns[creation_id] = Reign(host.node_id, member, seq, view.epoch)
         if last is None:
             return
         # One that left the view and came back gave its replica up in between, and with it what only it had.
@@ -207,9 +246,16 @@ class Watch:
         )
         if not handed_over:
             self.losses_ns.setdefault(creation_id, []).append(self.world.now_ns)
-            self._count_loss(creation_id, replica, last.seq, view.epoch)
+            lost = self._count_loss(creation_id, replica, last.seq, view.epoch)
+            if not lost:
+                self.kept_ns.setdefault(creation_id, []).append(self.world.now_ns)
+            elif replica.sync and not self._may_lose(last.epoch, view.epoch):
+                raise Violation(
+                    "nothing acknowledged is lost",
+                    f"{lost} updates of sync {creation_id:x} of epoch {last.epoch} are lost in {view.epoch}",
+                )
 
-    def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> None:
+    def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> int:
         """How many updates of the old active replica's the new one began without."""
         log = replica.log
         began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
@@ -224,10 +270,17 @@ class Watch:
             )
         if lost:
             self.world.say(f"{lost} updates of {creation_id:x} are lost, {told} by its own count")
-        if lost and replica.sync and not self.views.history_lost:
-            raise Violation(
-                "nothing acknowledged is lost", f"{lost} updates of sync {creation_id:x} are lost"
-            )
+        return lost
+
+    def _may_lose(self, last_epoch: int, epoch: int) -> bool:
+        """Whether a sync checkpoint may lose updates between two epochs: where a word lies between.
+
+        After two words nobody can tell which of the sides went on.
+        """
+        words = [word for _, word in self.views.outranked]
+        if len(words) != 1:
+            return self.views.history_lost
+        return last_epoch < words[0] <= epoch
 
 
 def _follows(replica: Replica, epoch: int, seq: int) -> bool:

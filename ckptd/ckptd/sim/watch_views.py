@@ -3,8 +3,9 @@
 It may look inside the nodes, and it knows which processes are really dead.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
 
 from ckptd.core.directory import Entry
 from ckptd.core.node import Node
@@ -15,6 +16,9 @@ from ckptd.core.view import View
 from ckptd.sim.clock import PPM
 from ckptd.sim.host import Host
 from ckptd.sim.world import Violation, World
+
+TOLD_HEARTBEATS: Final = 4
+"""Who has held data for so many heartbeats has told of it."""
 
 Place = tuple[int, int]
 """How far a directory is: the epoch of its view, and the seq of its last operation."""
@@ -32,6 +36,15 @@ class Placed:
     retention_ns: int
 
 
+@dataclass(slots=True)
+class GivenUp:
+    """A start that an operator gave up, the newest epoch then, and the nodes that go by that word."""
+
+    incarnation: int
+    epoch: int
+    known_by: dict[str, None] = field(default_factory=dict)
+
+
 class ViewWatch:
     """Watch views and directories.
 
@@ -42,6 +55,10 @@ class ViewWatch:
     `unheld_ns`: since when no process is left that holds a whole copy of a checkpoint.
 
     `accepted_ns`: when a node went on without proof (a fence hook, `promote`), and said so.
+
+    `outranking`: the newest view with which somebody did; `outranked`: when, and in which epochs.
+
+    `given_up`: by node, the last word of an operator's that it is lost.
 
     `on_decided` is called for each view that is decided anew; `unlinked_since` tells whether
     a client may have unlinked a name since a time.
@@ -54,9 +71,15 @@ class ViewWatch:
         self.unheld_ns: dict[int, int] = {}
         self.history_lost = False
         self.accepted_ns: list[int] = []
+        self.outranking: View | None = None
+        self.outranked: list[tuple[int, int]] = []
+        self.given_up: dict[str, GivenUp] = {}
+        self._bootstrapped: dict[int, View] = {}
+        self._holders: dict[str, int] | None = None
+        self._holds_since_ns: dict[str, int] = {}
         self.on_decided: Callable[[View], None] = lambda view: None
         self.unlinked_since: Callable[[bytes, int], bool] = lambda name, since_ns: False
-        self._views: dict[int, tuple[object, str]] = {}
+        self._views: dict[int, tuple[View, str]] = {}
         self._decided: dict[int, View] = {}
         self._installers: dict[int, set[str]] = {}
         self._last_decided: View | None = None
@@ -70,6 +93,7 @@ class ViewWatch:
         """A new process: nothing of its predecessor's is compared with it."""
         self._installed.pop(node_id, None)
         self._placed.pop(node_id, None)
+        self._holds_since_ns.pop(node_id, None)
 
     def process_stopping(self, node_id: str) -> None:
         """A process ends, with all that it holds."""
@@ -85,6 +109,7 @@ class ViewWatch:
 
     def after_event(self, node_id: str, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
+        self._note_given_up(node_id, node)
         self._check_view(node_id, node)
         self._check_directory(node_id, node)
 
@@ -97,25 +122,35 @@ class ViewWatch:
             last = self._last_decided
             if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
                 self.accepted_ns.append(self.world.now_ns)
+                self.outranking = decided
+                self.outranked.append((self.world.now_ns, decided.epoch))
                 self.history_lost = True
                 self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
+            if decided.forced and decided.founded == decided.epoch:
+                self._bootstrapped[decided.epoch] = decided
             if self._last_decided is not None and decided.founded != self._last_decided.founded:
                 self._check_founding(node_id, decided, self._last_decided)
                 self.history_lost = True
             self._last_decided = decided
             self._decided[decided.epoch] = decided
             self.on_decided(decided)
+        elif decided is not None and self._holders is not None and self._last_decided is not None:
+            # Beside one that was bootstrapped others began: one of the two histories will be lost.
+            self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
         view = node.view
         if view is None or self._installed.get(node_id) == view.epoch:
             return
         if view.epoch < self._installed.get(node_id, 0):
             raise Violation("epochs", f"{node_id} went back from {self._installed[node_id]} to {view.epoch}")
         self._installed[node_id] = view.epoch
+        self._holds_since_ns.setdefault(node_id, self.world.now_ns)
+        self._take_back(node_id, view)
         self._installers.setdefault(view.epoch, set()).add(node_id)
-        first, who = self._views.setdefault(view.epoch, (view.fields(), node_id))
-        if first != view.fields():
+        first, who = self._views.setdefault(view.epoch, (view, node_id))
+        if first.fields() != view.fields() and not self._founded_twice(first, view):
             raise Violation(
-                "one view an epoch", f"epoch {view.epoch} is {first} on {who}, {view.fields()} on {node_id}"
+                "one view an epoch",
+                f"epoch {view.epoch} is {first.fields()} on {who}, {view.fields()} on {node_id}",
             )
 
     def _check_founding(self, node_id: str, view: View, last: View) -> None:
@@ -128,6 +163,8 @@ class ViewWatch:
             if node.view.epoch < member.join_epoch:
                 continue  # What it holds is of an earlier stay: others may have gone on from there.
             if self._may_have_gone_on(node_id, node.view.epoch):
+                continue
+            if self._may_be_passed_over(member_id, view):
                 continue
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
@@ -151,6 +188,70 @@ class ViewWatch:
             for node in members
         )
 
+    # -- the operator's word
+
+    def give_up(self, told: str, node_id: str, incarnation: int) -> None:
+        """A node was told that this start of another one is lost: who hears of that waits for it no more."""
+        newest = self._last_decided.epoch if self._last_decided is not None else 0
+        before = self.given_up.get(node_id)
+        known_by = before.known_by if before is not None and before.incarnation == incarnation else {}
+        self.given_up[node_id] = GivenUp(incarnation, newest, known_by | {told: None})
+
+    def _note_given_up(self, node_id: str, node: Node) -> None:
+        """Remember whether a node goes by such a word: it was told, or heard of it (seed 7134958)."""
+        for other, word in self.given_up.items():
+            peer = node.heartbeats.peers.get(other)
+            if peer is not None and peer.given_up >= word.incarnation:
+                word.known_by[node_id] = None
+
+    def bootstrap(self) -> None:
+        """A node was told to make a cold start: only what those hold that it hears is to be kept."""
+        if self._last_decided is not None or self._holders is not None:
+            self.history_lost = True
+        told_ns = self.world.now_ns - TOLD_HEARTBEATS * self.world.options.heartbeat_ns
+        self._holders = {
+            node_id: host.incarnation
+            for node_id, host in self.hosts.items()
+            if host.node is not None and self._holds_since_ns.get(node_id, told_ns) < told_ns
+        }
+
+    def _take_back(self, by: str, view: View) -> None:
+        """A node installs a view, decided since, with a start that it had given up: it counts again there."""
+        for node_id, word in list(self.given_up.items()):
+            member = view.members.get(node_id)
+            if view.epoch > word.epoch and member is not None and member.incarnation <= word.incarnation:
+                word.known_by.pop(by, None)
+
+    def _is_given_up(self, node_id: str, by: Iterable[str]) -> bool:
+        """Whether one of these nodes goes by a word that this one, as it is now, is lost."""
+        word = self.given_up.get(node_id)
+        return (
+            word is not None
+            and self.hosts[node_id].incarnation <= word.incarnation
+            and any(each in word.known_by for each in by)
+        )
+
+    def _may_be_passed_over(self, node_id: str, view: View) -> bool:
+        """Whether a living node's data need not count in a view: given up, or bootstrap did without it."""
+        first, holders = self._bootstrapped.get(view.founded), self._holders or {}
+        held = holders.get(node_id) == self.hosts[node_id].incarnation
+        return self._is_given_up(node_id, view.members) or (
+            first is not None and (node_id not in first.members or not held)
+        )
+
+    def _founded_twice(self, first: View, again: View) -> bool:
+        """Whether a node was bootstrapped alone, lost its disk and was bootstrapped again."""
+        bootstrapped = first.forced and again.forced and first.founded == again.founded == again.epoch
+        alone = list(first.members) == list(again.members) and len(first.members) == 1
+        return bootstrapped and alone and self._is_dead(first)
+
+    def is_outranked(self, node: Node) -> bool:
+        """Whether what a node still serves is worth nothing: others went on without it, beyond its epoch."""
+        view, beyond, context = node.view, self.outranking, node.context
+        if view is None or beyond is None or view.epoch >= beyond.epoch:
+            return False
+        return not beyond.has(context.node_id, context.incarnation)
+
     def _did_nothing(self, epoch: int) -> bool:
         """Whether some member never installed that view: serving takes the echo of every one."""
         view = self._decided.get(epoch)
@@ -171,7 +272,10 @@ class ViewWatch:
         before_place, before = self._placed.get(node_id, ((0, 0), {}))
         if place == before_place or view is None:
             return
-        if place > self._newest:
+        # What an installer finished counts once somebody runs its view: one was held up when it had finished
+        # what had come to it alone, and the others went on without that (seed 7121256).
+        installs = node.context.frozen and place[0] == before_place[0]
+        if place > self._newest and not installs:
             # (A member that is behind in the same epoch has forgotten nothing.)
             if directory.seq < self._newest[1]:
                 self._check_forgotten(node_id)
@@ -234,26 +338,30 @@ class ViewWatch:
             place = (other.directory.installed_epoch, other.directory.seq)
             if place != self._newest or self._did_nothing(place[0]):
                 continue
+            holder, view = other.context.node_id, self.hosts[node_id].node.view  # type: ignore[union-attr]
+            if view is not None and self._may_be_passed_over(holder, view):
+                continue
             if not self._may_have_gone_on(node_id, place[0]):
-                holder = other.context.node_id
                 raise Violation(
                     "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
                 )
 
-    def _living(self, creation_id: int, placed: Placed) -> list[str]:
+    def _living(self, creation_id: int, placed: Placed, by: Iterable[str]) -> list[str]:
         return [
-            holder for holder, incarnation in placed.in_sync if self._holds(holder, incarnation, creation_id)
+            holder
+            for holder, incarnation in placed.in_sync
+            if self._holds(holder, incarnation, creation_id) and not self._is_given_up(holder, by)
         ]
 
     def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
         """A checkpoint is gone with a view, or was given up: if it was open, every replica of it is dead."""
-        living = self._living(creation_id, placed)
+        living = self._living(creation_id, placed, node.view.members if node.view is not None else [node_id])
         still_open = any(
             opened[0] == creation_id
             for session in node.directory.sessions.values()
             for opened in session.opens.values()
         )
-        if living and still_open:
+        if living and still_open and creation_id not in self.lost:
             raise Violation(
                 "nothing is lost while a replica lives",
                 f"{node_id} gave {creation_id:x} up, {living[0]} holds it",
@@ -282,10 +390,15 @@ def _is_whole(copy: Replica | None) -> bool:
 
 
 def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
-    """Whether the other one is to hold a checkpoint of which it has not heard yet, as `node` knows."""
+    """Whether the other one is to hold a new checkpoint, as `node` knows: it has not heard of it yet.
+
+    Or it has, and makes its copy once the view that it installs is on its disk (seed 7013558).
+    """
     entry = node.directory.checkpoints.get(creation_id)
     placed = entry is not None and other.context.node_id in entry.in_sync
-    return placed and other.directory.may_come(creation_id)
+    directory = other.directory
+    heard = creation_id in directory.checkpoints and creation_id not in other.replicas
+    return placed and (heard or directory.may_come(creation_id))
 
 
 def _placed(entry: Entry, view: View) -> Placed:

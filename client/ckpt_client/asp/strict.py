@@ -60,8 +60,9 @@ class StrictTable(AspTable):
         self.autoActivate = autoActivate
 
     def Write(self, key: Any, data: Any = None) -> None:  # type: ignore[override]
-        """Write one section, or a list of (key, data): of sections that exist.
+        """Write one section, or a list of (key, data), which keeps the tail of longer old values.
 
+        A list is of sections that exist.
         Only the first form creates a section. It takes an active replica that is missing for a missing
         section, which it cannot create then, either.
         """

@@ -1,0 +1,86 @@
+"""Files and directories that no other user may prepare, change or read.
+
+Whoever may write to a directory before we do can put a link there in the place of a file that we are about
+to write, and have us overwrite any file that we may write to. It must not know what the files are for.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+PRIVATE_MODE: Final = 0o600
+_NEVER_FOLLOW: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""O_NONBLOCK: the open of a FIFO that nobody reads would wait for ever."""
+
+
+def directory_fault(path: Path, *, sticky_is_safe: bool) -> str:
+    """Why another user could interfere with what we keep in a directory; "" where none can.
+
+    `sticky_is_safe`: whether a directory like /tmp will do, where everybody may add files, and remove none of
+    another user's. Raises: OSError.
+    """
+    link, status = os.lstat(path), os.stat(path)
+    if not _is_trusted(link.st_uid) or not _is_trusted(status.st_uid):
+        return f"{path} belongs to another user"
+    is_safe = sticky_is_safe and status.st_mode & stat.S_ISVTX
+    if status.st_mode & stat.S_IWOTH and not is_safe:
+        return f"everybody may write to {path}"
+    return ""
+
+
+def secret_fault(path: Path, status: os.stat_result) -> str:
+    """Why a file is no place for a secret; "" where it is one. Its group is its owner's choice."""
+    if not _is_trusted(status.st_uid):
+        return "it belongs to another user"
+    if status.st_mode & stat.S_IRWXO:
+        return f"every user may read or change it: chmod o-rwx {path}"
+    return ""
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a regular file of our own, made with mode 0600 where `flags` ask for it; never through a link.
+
+    Raises: OSError.
+    """
+    try:
+        descriptor = os.open(path, flags | _NEVER_FOLLOW, PRIVATE_MODE)
+    except OSError:
+        if path.is_symlink():
+            raise _refused(path, "is a symbolic link") from None
+        raise
+    status = os.fstat(descriptor)
+    fault = ""
+    if not stat.S_ISREG(status.st_mode):
+        fault = "is no regular file"
+    elif not _is_trusted(status.st_uid):
+        fault = "belongs to another user"
+    elif status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):
+        fault = "has a second name (a hard link)"
+    if fault:
+        os.close(descriptor)
+        raise _refused(path, fault)
+    return descriptor
+
+
+def read_private(path: Path) -> bytes:
+    """What a file of our own holds. Raises: OSError, FileNotFoundError among them."""
+    with open(open_private(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file, and return when it is on disk. Raises: OSError, FileExistsError among them."""
+    with open(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_trusted(user_id: int) -> bool:
+    return user_id in (0, os.geteuid())
+
+
+def _refused(path: Path, why: str) -> OSError:
+    return OSError(errno.EPERM, f"{path} {why}")
