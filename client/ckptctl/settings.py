@@ -95,6 +95,7 @@ def resolve(given: Given, timeout: float, environment: Mapping[str, str] = os.en
     address, cluster, key, one_node = given.address, told.cluster, told.key, False
     if address is None and told.address:
         address, one_node = told.address, True
+    key_from: object = KEY_VARIABLE if key is None else given.config
     if given.key_file is not None:
         key = given.key_file.read_bytes().strip()
     by_variable = address is None and bool(environment.get(ADDRESS_VARIABLE, "").strip())
@@ -102,12 +103,13 @@ def resolve(given: Given, timeout: float, environment: Mapping[str, str] = os.en
     lacks_key = key is None and not environment.get(KEY_VARIABLE)
     if lacks_address or lacks_key:
         around = read_environment(environment)
-        key = around.key if lacks_key else key
+        if lacks_key:
+            key, key_from = around.key, "the environment"
         if lacks_address and around.address:
             address, cluster, one_node = around.address, cluster or around.cluster, True
     chosen_key = choose_key(key)
     if chosen_key:
-        _check_key(chosen_key, given.key_file or given.config or "the environment")
+        _check_key(chosen_key, given.key_file or key_from)
     return Access(
         choose_addresses(address),
         cluster,

@@ -28,7 +28,7 @@ def described(node: Any, now_ns: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("used", "is_full"), [(0, False), (79, False), (80, True), (100, True)])
 def test_a_limit_is_nearly_full_from_four_fifths_on(used: int, is_full: bool) -> None:
-    assert full_limits({"x": (used, 100)}) == (["x"] if is_full else [])
+    assert full_limits({"x": (used, 100)}) == ({"x": (used, 100)} if is_full else {})
 
 
 def test_what_is_full_is_told_apart_from_what_nearly_is() -> None:

@@ -213,6 +213,18 @@ def test_hosts_with_other_peers_are_told() -> None:
     assert "peers_differ" not in alarms(cluster, "b"), "it is not there any more"
 
 
+def test_what_a_node_said_before_its_first_heartbeat_is_told_when_that_is_heard() -> None:
+    """It is said once on a link: what was forgotten at the next look was never told."""
+    cluster = three_nodes()
+    cluster.pause("c")
+    cluster.run(1000)
+    nodes_of(cluster, "c", "b", ["a", "b", "c", "d"], [])
+    cluster.run(30)
+    assert "peers_differ" not in alarms(cluster, "b"), "it is not there yet"
+    cluster.resume("c")
+    cluster.until(lambda: "node c has nodes a, b, c, d" in alarms(cluster, "b").get("peers_differ", ""))
+
+
 @pytest.mark.parametrize("lists", [[7, []], [["a"], [7]], [["a"]], ["ab", []]], ids=repr)
 def test_nodes_that_are_no_list_of_names_are_garbage(lists: Any) -> None:
     cluster = three_nodes()

@@ -171,6 +171,15 @@ def test_a_key_that_no_daemon_takes_is_refused(tmp_path: Path) -> None:
     assert "has 15 bytes; a cluster's has 16 or more" in ended.stderr
 
 
+def test_a_key_that_no_daemon_takes_is_blamed_on_where_it_stands(tmp_path: Path) -> None:
+    """With one in CKPTD_KEY, the file of --config was named, which has none."""
+    config = written(tmp_path / "c", 'cluster = "test"')
+    ended = run("--config", str(config), "status", CKPTD_KEY="short")
+    assert "the key in CKPTD_KEY has 5 bytes" in ended.stderr
+    with_key = written(tmp_path / "k", 'key = "short"')
+    assert f"the key in {with_key} has 5 bytes" in run("--config", str(with_key), "status").stderr
+
+
 def test_a_key_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     ended = run("--key-file", str(tmp_path / "none"), "status")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)

@@ -42,8 +42,11 @@ def wait_no_alarm(cluster: LocalCluster, node: str) -> None:
 
 @pytest.mark.parametrize("role", ["coordinator", "standby"])
 def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(role: str, name: str) -> None:
-    """Of three one is dead then, so that its vote is needed. The coordinator is who proposes."""
-    with three_nodes() as (cluster, disks), under_load(cluster, name) as load:
+    """Of three one is dead then, so that its vote is needed. The coordinator is who proposes.
+
+    Until there is room again nobody serves, so calls may fail; what was acknowledged is not lost.
+    """
+    with three_nodes() as (cluster, disks), under_load(cluster, name, failures=True) as load:
         full = node_of(cluster, role, load.register(0))
         dead = next(node for node in cluster.node_ids if node not in (full, coordinator(cluster)))
         (left,) = set(cluster.node_ids) - {full, dead}

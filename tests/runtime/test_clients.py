@@ -30,7 +30,7 @@ from ckptd.core.events import (
 from ckptd.runtime import clients as clients_module
 from ckptd.runtime import descriptors
 from ckptd.runtime import door as door_module
-from ckptd.runtime.clients import OPERATORS_MAX
+from ckptd.runtime.descriptors import OPERATORS_MAX
 from ckptd.runtime.first_exchange import cut_first_frame
 
 MIB = 1024 * 1024
@@ -201,7 +201,7 @@ async def test_an_operator_has_room_beside_the_clients_and_attaches_no_session(t
         assert (await a.node.told(ClientLost)).link == 2
 
 
-async def test_of_too_many_operators_the_oldest_is_closed(tmp_path: Path) -> None:
+async def test_of_too_many_operators_the_oldest_is_cut_off(tmp_path: Path) -> None:
     """Else eight that stay, and say nothing, keep the operator out."""
     async with running(tmp_path, clients_max=1) as a, contextlib.AsyncExitStack() as stack:
         tools = [await stack.enter_async_context(a.client(greet=False)) for _ in range(OPERATORS_MAX + 2)]
@@ -212,6 +212,22 @@ async def test_of_too_many_operators_the_oldest_is_closed(tmp_path: Path) -> Non
             assert await tool.closed()
         assert [(await tool.ping(2)).a for tool in tools[2:]] == [2] * OPERATORS_MAX
         assert [event.link for event in a.node.events if isinstance(event, ClientLost)] == [1, 2]
+
+
+async def test_of_too_many_operators_one_that_reads_nothing_goes_at_once(tmp_path: Path) -> None:
+    """It was closed in order, which took it 10 s: who opened many in that time held as many descriptors."""
+    async with running(tmp_path) as a, contextlib.AsyncExitStack() as stack:
+        tools = [await stack.enter_async_context(a.client(greet=False)) for _ in range(OPERATORS_MAX)]
+        for tool in tools:
+            await tool.greet(a.identity, ROLE_OPERATOR)
+        a.node.on[ClientReceived] = lambda event: [SendClient(event.link, bytes(32 * MIB))]
+        tools[0].writer.transport.pause_reading()
+        tools[0].send(ping(1))
+        await a.node.told(ClientCongested)
+        async with a.client(greet=False) as one_more:
+            await one_more.greet(a.identity, ROLE_OPERATOR)
+            assert a.daemon.counts.clients_cut_off == 1
+            assert a.node.edge_limits()["client_buffer_bytes"][0] == 0
 
 
 async def test_a_client_that_is_closed_and_reads_nothing_goes_all_the_same(

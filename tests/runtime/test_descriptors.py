@@ -91,6 +91,7 @@ async def test_a_daemon_without_room_does_not_start(tmp_path: Path, limit: Limit
 async def test_strangers_leave_room_for_clients(
     tmp_path: Path, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptors, "OWN_DESCRIPTORS", 2)
+    monkeypatch.setattr(descriptors, "OWN_DESCRIPTORS", 0)
+    monkeypatch.setattr(descriptors, "OPERATORS_MAX", 2)
     limit.soft = limit.hard = limit.grants = 32
     assert make_room(10_000, 0) == Room(26, 4)

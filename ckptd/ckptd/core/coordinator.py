@@ -13,19 +13,18 @@ from typing import Any, Final, cast
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
-from ckpt_protocol.requests import parse_open
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory import Directory, Do
 from ckptd.core.log import ANSWERS_BYTES_FREE, FORGOTTEN
 from ckptd.core.parse_directory import check_staged
-from ckptd.core.plans import plan, why_open_waits
+from ckptd.core.plans import plan
 from ckptd.core.refusal import Refusal
 from ckptd.core.refused import Refused
 from ckptd.core.request import Request
-from ckptd.core.stops import MAKES_NO_COPY, number_of
+from ckptd.core.stops import number_of
 from ckptd.core.view import View
 from ckptd.core.work import FRAME_WORK
 
@@ -179,17 +178,6 @@ class DirectoryOrder:
             else:
                 self.context.count("repeats_refused")
 
-    def _check_copy(self, request: Request, node_id: str) -> None:
-        """Refuse an OPEN that would wait for a copy that is not made. Raises: Refusal."""
-        try:
-            entry = self.directory.find(parse_open(request.body).name)
-        except FrameError:
-            return  # It is no OPEN, and is refused as such.
-        if entry is None or entry.holders or not self.context.stops.shuns(entry.creation_id, node_id):
-            return
-        if why_open_waits(entry, node_id):
-            raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
-
     def _order_request(self, request: Request) -> None:
         assert self.view is not None
         directory = self.directory
@@ -219,10 +207,14 @@ class DirectoryOrder:
             return
         origin = self.context.node_id if isinstance(request.origin, int) else request.origin
         try:
-            if request.kind == Kind.OPEN and self.context.stops.by_creation:
-                self._check_copy(request, origin)
             op, answer = plan(
-                directory, self.view, self.context.settings, origin, request, self.context.full_nodes
+                directory,
+                self.view,
+                self.context.settings,
+                origin,
+                request,
+                self.context.full_nodes,
+                self.context.stops.shuns,
             )
         except Refusal as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)

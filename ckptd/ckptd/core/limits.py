@@ -58,14 +58,17 @@ def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits
     return found
 
 
-def full_limits(limits: Limits) -> list[str]:
-    """The names of those that are full or nearly so."""
-    return [name for name, (used, most) in limits.items() if 100 * used >= ALARM_PERCENT * most]
+def full_limits(limits: Limits) -> Limits:
+    """Those that are full or nearly so."""
+    return {name: (used, most) for name, (used, most) in limits.items() if 100 * used >= ALARM_PERCENT * most}
 
 
 def nearly_full(limits: Limits) -> str:
     """What an alarm says of these; "" while there is room everywhere."""
-    rows = {name: limits[name] for name in full_limits(limits)}
+    return _told(full_limits(limits))
+
+
+def _told(rows: Limits) -> str:
     full = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used >= most]
     nearly = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used < most]
     parts = (("full", full), ("nearly full", nearly))
@@ -80,15 +83,15 @@ class FullLimits:
 
     def look(self, limits: Limits, now_ns: int) -> str:
         """What the log is to say: some are nearly full, or full, and were not of late; "" where none is."""
-        full = full_limits(limits)
-        if not full and not self._told_ns:
+        rows = full_limits(limits)
+        if not rows and not self._told_ns:
             return ""
-        found = [(name, False) for name in full]
-        found += [(name, True) for name in full if limits[name][0] >= limits[name][1]]
+        found = [(name, False) for name in rows]
+        found += [(name, True) for name, (used, most) in rows.items() if used >= most]
         news = [state for state in found if state not in self._told_ns]
         self._told_ns.update(dict.fromkeys(found, now_ns))
         self._told_ns = {state: at_ns for state, at_ns in self._told_ns.items() if now_ns - at_ns < REST_NS}
-        return nearly_full(limits) if news else ""
+        return _told(rows) if news else ""
 
     def __bool__(self) -> bool:
         return bool(self._told_ns)

@@ -293,17 +293,12 @@ class Membership:
         """Whether somebody who is heard knows of a newer view than this node's own register does.
 
         What follows from the older one would pass over who served in the newer. Voters know what a majority
-        decided, but not what an operator had one of them go on with. Where that waits for a disk, and is not
-        decided there yet, what follows would have a higher epoch, and outrank it (seed 7162411).
+        decided, but not what an operator had one of them go on with.
         """
         epoch = current.epoch if current is not None else 0
-        of_a_word = epoch + LOSS_EPOCHS // 2
-        newer = of_a_word if self.arbiter.votes else epoch + 1
+        newer = epoch + (LOSS_EPOCHS // 2 if self.arbiter.votes else 1)
         peers = self.heartbeats.peers.values()
-        return any(
-            (peer.decided_epoch >= newer or peer.disk_epoch >= of_a_word) and self.heartbeats.hears(peer)
-            for peer in peers
-        )
+        return any(peer.decided_epoch >= newer and self.heartbeats.hears(peer) for peer in peers)
 
     def _last_epoch(self, current: View | None) -> int:
         """The highest epoch that anybody who is heard knows of, on disk or decided."""
@@ -426,7 +421,8 @@ class Membership:
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
         self.context.frozen = True
         self.arbiter.note(view)
-        self.heartbeats.disk_epoch = self.disk.epoch
+        # (Not the epoch of a word that waits for the disk: others would begin above it, and outrank it.)
+        self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
         self.installation.forget_older(view.epoch)
         self.admit_since_ns = self.fewer_since_ns = -1
         self.candidates.deaf_since_ns.clear()

@@ -4,7 +4,7 @@ Pure: (directory, view, request) to (operation, answer), or a Refusal. The answe
 told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ckpt_protocol import codes
@@ -35,6 +35,7 @@ from ckptd.core.placement import held_by, place_replicas
 from ckptd.core.refusal import Refusal
 from ckptd.core.request import Request
 from ckptd.core.settings import Settings
+from ckptd.core.stops import MAKES_NO_COPY
 from ckptd.core.view import View
 
 Plan = tuple[list[Any], bytes]
@@ -48,10 +49,12 @@ def plan(
     node_id: str,
     request: Request,
     full: Collection[str] = (),
+    shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
 ) -> Plan:
     """Check one request of a session at `node_id`. Raises: Refusal.
 
-    `full`: the nodes whose replicas take all that they may.
+    `full`: the nodes whose replicas take all that they may. `shuns`: whether a node makes no copy of a
+    checkpoint, which stopped it before.
     ADD is ordered for an open that has to wait, whose answer is TRY_AGAIN: the session has nothing of it yet.
     """
     try:
@@ -63,7 +66,7 @@ def plan(
                 session = _session(directory, request)
                 return [Do.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
-                return _open(directory, view, settings, node_id, request, full)
+                return _open(directory, view, settings, node_id, request, full, shuns)
             case Kind.CLOSE:
                 handle = parse_of_handle(request.kind, request.body).handle
                 if handle not in _session(directory, request).opens:
@@ -133,6 +136,7 @@ def _open(
     node_id: str,
     request: Request,
     full: Collection[str],
+    shuns: Callable[[int, str], bool],
 ) -> Plan:
     name, flags, raw_attributes, with_retention = parse_open(request.body)
     session = _session(directory, request)
@@ -165,6 +169,8 @@ def _open(
         text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
         raise Refusal(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
+    if waits and not entry.holders and shuns(entry.creation_id, node_id):
+        raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
     if waits and not entry.holders and node_id not in entry.replicas:
         return [Do.ADD, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
     if waits:

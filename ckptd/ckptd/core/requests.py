@@ -336,7 +336,7 @@ class Requests:
             self.turns.add_unanswered(request, 1)
             key = request.session, request.number
             earlier = self.held.get(key)
-            if earlier is not None and earlier is not request and earlier.weight:
+            if earlier is not None and earlier is not request:
                 self.turns.take_answered(earlier)
             self.held[key] = request
 
@@ -359,7 +359,7 @@ class Requests:
     def _counts_as_tracker(self, request: Request) -> bool:
         """Whether one more TRACK may wait for another node; else it is answered."""
         earlier = self.forwarded.pop((request.session, request.number), None)
-        if earlier is not None and earlier.weight:
+        if earlier is not None:
             self.turns.take_answered(earlier)
         excess = self.turns.add_tracker(request)
         if excess:
@@ -466,7 +466,7 @@ class Requests:
         if session is None or request.kind == Kind.ATTACH or not self._has_left(request, session):
             return False
         self.forwarded.pop((request.session, request.number), None)
-        self._count_no_more(request)
+        self.turns.take_answered(request)
         return True
 
     def on_forward_answer(self, frame: Frame) -> None:
@@ -566,8 +566,7 @@ class Requests:
 
     def refuse_waiting(self, request: Request, body: bytes) -> None:
         """Answer a request that was taken back while it waited."""
-        if request.weight:
-            self.turns.take_answered(request)
+        self.turns.take_answered(request)
         if isinstance(request.origin, int):
             if request.kind == Kind.ATTACH:
                 body = self.on_attach_answered(request, body)
@@ -645,8 +644,7 @@ class Requests:
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
             for request in held.values():
-                if request.weight:  # They go on from their lanes, which they would else keep full.
-                    self.turns.take_answered(request)
+                self.turns.take_answered(request)  # Else they keep the lanes full from which they go on.
             going = [request for request in held.values() if not self._is_over(request)]
             self._go_on(going)
         if self.early_queries and self.context.serving():
@@ -705,12 +703,7 @@ class Requests:
             if isinstance(request.origin, int) and request.origin in self.links:
                 self._hold(request)
             else:
-                self._count_no_more(request)
-
-    def _count_no_more(self, request: Request) -> None:
-        """It is dropped without an answer. TRACKs of links that were gone once counted for ever."""
-        if request.weight:
-            self.turns.take_answered(request)
+                self.turns.take_answered(request)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Say again what a broken link may have swallowed."""
@@ -736,11 +729,11 @@ class Requests:
         for key, request in list(self.held.items()):
             if request.since_ns <= late_ns:
                 del self.held[key]
-                self._count_no_more(request)
+                self.turns.take_answered(request)
         for key, request in list(self.forwarded.items()):
             if request.since_ns <= late_ns and request.origin not in self.links:
                 del self.forwarded[key]
-                self._count_no_more(request)
+                self.turns.take_answered(request)
 
     def _look_at_room(self) -> None:
         self.waiting_bytes = sum(len(request.body) for request in self.held.values())

@@ -153,8 +153,8 @@ class Starts:
             if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_linked(node_id):
                 del self._troubles[node_id]
         for node_id in list(self._nodes):
-            if not heartbeats.hears(heartbeats.peers[node_id]):
-                del self._nodes[node_id]
+            if not heartbeats.peers[node_id].connected:
+                del self._nodes[node_id]  # While there is a link it stands, heard or not: it is said once.
         self._set("superseded", self.superseded)
         self._set(
             "peers",
@@ -165,7 +165,11 @@ class Starts:
             ),
         )
         own = self._own_nodes
-        others = [(node_id, theirs) for node_id, theirs in sorted(self._nodes.items()) if theirs != own]
+        others = [
+            (node_id, theirs)
+            for node_id, theirs in sorted(self._nodes.items())
+            if theirs != own and heartbeats.hears(heartbeats.peers[node_id])
+        ]
         differ = "; ".join(f"node {node_id} has {_names(theirs)}" for node_id, theirs in others)
         text = f"this node has {_names(own)}; {differ}. Give all nodes the same peers and witnesses"
         self._set("peers_differ", text if differ else "")

@@ -84,8 +84,7 @@ class Tracks:
         if earlier is not None:
             self.count -= 1
             request.since_ns = earlier.since_ns  # One that is repeated would wait for ever.
-            if earlier.weight:
-                self.turns().take_answered(earlier)
+            self.turns().take_answered(earlier)
         excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns().add_tracker(request)
         if excess:
             self.answer(request, answer_error(codes.TRY_AGAIN, excess))

@@ -278,7 +278,12 @@ class Turns:
         return ""
 
     def take_answered(self, request: Request) -> None:
-        """Such a request is answered, or is not waited for any more."""
+        """A request is answered, or is dropped: where it was counted, it is not any more.
+
+        TRACKs of links that were gone once counted for ever.
+        """
+        if not request.weight:
+            return
         link = request.origin
         assert type(link) is int
         if request.weight == TRACKER:

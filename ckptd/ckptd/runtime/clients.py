@@ -12,6 +12,7 @@ from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, C
 from ckptd.core.limits import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.counts import Counts
+from ckptd.runtime.descriptors import OPERATORS_MAX
 from ckptd.runtime.driver import ClientOutlet, Driver
 from ckptd.runtime.logs import Seldom
 from ckptd.runtime.process import Process, process_at
@@ -20,12 +21,6 @@ from ckptd.runtime.unread import MEASURE_BYTES, UnreadAnswers
 
 CLIENT_BUFFER_BYTES: Final = 1024 * 1024
 """Unread answers above which we read no more requests of a client."""
-
-
-OPERATORS_MAX: Final = 8
-"""Connections of the operator's tools, beside `clients_max`: where clients take all he can still look.
-
-With one more the oldest is closed: an honest one takes milliseconds, and nobody keeps him out by staying."""
 
 CLOSE_LIMIT_S: Final = 10.0
 """How long a link that is closed may take to be read to its end by the client."""
@@ -51,22 +46,28 @@ class Clients:
         self.unfinished = unfinished
         self._clients_max = clients_max
         self._numbers = itertools.count(1)
-        self._operators: dict[int, None] = {}
+        self._operators: dict[int, ClientLink] = {}
 
-    def connect(self, outlet: ClientOutlet, is_operator: bool = False) -> int:
-        """Give a link its number and tell the core. Raises: Refused when there are too many."""
-        clients, operators = self.driver.clients, self._operators
-        if is_operator and len(operators) >= OPERATORS_MAX:
-            oldest = next(iter(operators))
-            clients[oldest].close(f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
-            self.lose(oldest)
-        if not is_operator and len(clients) - len(operators) >= self._clients_max:
+    def connect(self, outlet: ClientOutlet) -> int:
+        """Give a client's link its number and tell the core. Raises: Refused when there are too many."""
+        if len(self.driver.clients) - len(self._operators) >= self._clients_max:
             text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
             raise Refused(codes.NO_RESOURCES, text)
+        return self._add(outlet)
+
+    def connect_operator(self, link: "ClientLink") -> int:
+        """The same for an operator's tool: there is always room for one more."""
+        if len(self._operators) >= OPERATORS_MAX:
+            oldest, tool = next(iter(self._operators.items()))
+            tool.cut_off("operators", f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
+            self.lose(oldest)
+        number = self._add(link)
+        self._operators[number] = link
+        return number
+
+    def _add(self, outlet: ClientOutlet) -> int:
         number = next(self._numbers)
-        clients[number] = outlet
-        if is_operator:
-            operators[number] = None
+        self.driver.clients[number] = outlet
         self.driver.handle(ClientConnected(number))
         return number
 
@@ -95,7 +96,7 @@ class ClientLink(asyncio.Protocol):
     """A client on a stream, after the first exchange."""
 
     def __init__(self, clients: Clients, transport: asyncio.Transport, is_operator: bool = False) -> None:
-        """Raises: Refused when there are too many clients."""
+        """Raises: Refused when there are too many clients; never for an operator's tool."""
         self._clients = clients
         self._transport = transport
         self._write = transport.write
@@ -108,7 +109,7 @@ class ClientLink(asyncio.Protocol):
         self._held_back = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process: Process | None = process_at(transport.get_extra_info("socket"))
-        self._number = clients.connect(self, is_operator)
+        self._number = clients.connect_operator(self) if is_operator else clients.connect(self)
         transport.set_write_buffer_limits(high=CLIENT_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:

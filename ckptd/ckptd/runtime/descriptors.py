@@ -14,8 +14,13 @@ STRANGERS_MAX: Final = 256
 STRANGERS_SHARE: Final = 8
 """They take an eighth of the descriptors at most, where those are few."""
 
-OWN_DESCRIPTORS: Final = 72
-"""Listeners, files, the event loop, etcd, a fence hook, eight of the operator's tools."""
+OWN_DESCRIPTORS: Final = 64
+"""Listeners, files, the event loop, etcd, a fence hook."""
+
+OPERATORS_MAX: Final = 8
+"""Connections of the operator's tools, beside `clients_max`: where clients take all he can still look.
+
+With one more the oldest is cut off: an honest one takes milliseconds, and nobody keeps him out by staying."""
 
 DESCRIPTORS_OF_PEER: Final = 4
 """Its link, the next one that replaces it, and a question at its address, in both directions."""
@@ -40,7 +45,7 @@ def make_room(clients_max: int, peers: int) -> Room:
 
     Raises: StartRefused where next to nothing is left for clients.
     """
-    others = OWN_DESCRIPTORS + DESCRIPTORS_OF_PEER * peers
+    others = OWN_DESCRIPTORS + OPERATORS_MAX + DESCRIPTORS_OF_PEER * peers
     limit = _raise_limit(clients_max + others + STRANGERS_MAX)
     strangers = min(STRANGERS_MAX, limit // STRANGERS_SHARE)
     clients = min(clients_max, limit - others - strangers)
