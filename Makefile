@@ -21,8 +21,8 @@ TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 help:
 	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
-	@echo 'make test                       the tests, but for those that take minutes'
-	@echo 'make test-slow                  those that take minutes: every node restarted at every delay, …'
+	@echo 'make test                       the tests, but for those that are slow'
+	@echo 'make test-slow                  those that take minutes, or repeat one with other sizes, seeds, transports'
 	@echo 'make test-pythons               protocol, core, client and runtime on every Python from 3.11 on that is here'
 	@echo 'make smoke                      builds what is installed, and uses it in clean environments, on every such Python'
 	@echo 'make check                      ruff, mypy --strict, import-linter'
@@ -86,7 +86,7 @@ bench-time-outs: $(INSTALLED)
 	$(BIN)/python -m bench.time_outs
 
 conformance: $(INSTALLED)
-	$(BIN)/python -m pytest tests/conformance --conformance-table docs/conformance.md
+	$(BIN)/python -m pytest tests/conformance -m "slow or not slow" --conformance-table docs/conformance.md
 
 bench-kill: $(INSTALLED)
 	$(BIN)/python -m bench.kill $(BENCH)

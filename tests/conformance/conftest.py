@@ -1,5 +1,6 @@
 """The worlds that scenarios run in, and the table of what they showed."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         mark = metafunc.definition.get_closest_marker("worlds")
         kinds = USUAL if mark is None else mark.args
         metafunc.parametrize("world_kind", kinds, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in virtual time runs once with real daemons; the rest of that is slow."""
+    kinds: dict[str, list[pytest.Item]] = defaultdict(list)
+    virtual = set()
+    for item in items:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("world_kind")
+        scenario = item.nodeid.partition("[")[0]
+        if kind == VIRTUAL:
+            virtual.add(scenario)
+        elif kind:
+            kinds[scenario].append(item)
+    for scenario in virtual:
+        for item in kinds[scenario][1:]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

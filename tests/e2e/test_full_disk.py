@@ -69,7 +69,7 @@ def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(rol
         cluster.wait_serving()
 
 
-@pytest.mark.parametrize("role", ["coordinator", "standby"])
+@pytest.mark.parametrize("role", ["coordinator", pytest.param("standby", marks=pytest.mark.slow)])
 def test_a_node_that_comes_back_is_not_kept_out_by_the_full_disk_of_another(role: str, name: str) -> None:
     """Seen here first: nobody served, since all waited for the full one to install a view."""
     with three_nodes() as (cluster, disks), under_load(cluster, name) as load:

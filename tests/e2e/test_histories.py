@@ -13,6 +13,7 @@ from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE
 from ckptd.testing import LocalCluster
 
 SIZES = (2, 3, pytest.param(5, marks=pytest.mark.slow))
+MORE_SIZES = (pytest.param(2, marks=pytest.mark.slow), *SIZES[1:])
 ROLES = ("active", "standby", "coordinator")
 SHORT_SECONDS, LONG_SECONDS = 0.3, 1.6
 """Shorter and longer than the lease (0.6 s) and the grace (0.8 s)."""
@@ -40,7 +41,7 @@ def test_sigkill_of_the_active_a_standby_and_the_coordinator_under_load(nodes: i
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(SHORT_SECONDS, marks=pytest.mark.slow), LONG_SECONDS])
-@pytest.mark.parametrize("nodes", SIZES)
+@pytest.mark.parametrize("nodes", MORE_SIZES)
 def test_a_node_that_is_paused_under_load_serves_nothing_stale(nodes: int, seconds: float, name: str) -> None:
     with LocalCluster(nodes) as cluster, under_load(cluster, name) as load:
         for role in ROLES:
@@ -54,7 +55,7 @@ def test_a_node_that_is_paused_under_load_serves_nothing_stale(nodes: int, secon
             load.wait_more(ENTRIES)
 
 
-@pytest.mark.parametrize("nodes", SIZES)
+@pytest.mark.parametrize("nodes", MORE_SIZES)
 def test_nodes_that_are_killed_and_come_back_soon_or_late_lose_nothing(nodes: int, name: str) -> None:
     with LocalCluster(nodes) as cluster, under_load(cluster, name) as load:
         for node, delay in zip(cluster.node_ids, (0, 0.2, 1), strict=False):
@@ -92,7 +93,10 @@ def test_a_rolling_restart_under_load_fails_no_call(nodes: int, name: str) -> No
                 cluster.wait_in_sync(checkpoint, load.replicas)
 
 
-@pytest.mark.parametrize("flags", [SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK])
+@pytest.mark.parametrize(
+    "flags",
+    [SA_CKPT_WR_ACTIVE_REPLICA, pytest.param(SA_CKPT_WR_ACTIVE_REPLICA_WEAK, marks=pytest.mark.slow)],
+)
 def test_an_asynchronous_checkpoint_loses_only_the_end_of_its_order(flags: int, name: str) -> None:
     kills = 3
     with LocalCluster(3) as cluster, under_load(cluster, name, Shape(flags), losses=kills) as load:

@@ -53,7 +53,7 @@ def test_only_one_side_of_a_partition_acknowledges_and_nothing_is_lost_at_heal(
         assert acknowledging(cluster, load, since_ns, until_ns) == goes_on
 
 
-@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("nodes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_cut_in_one_direction_counts_as_a_partition(nodes: int, name: str) -> None:
     """The node that is not heard hears everybody, and must not go on by that."""
     with NetnsCluster(nodes) as cluster, pinned_load(cluster, name) as load:

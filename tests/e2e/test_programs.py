@@ -31,7 +31,8 @@ def test_the_demo_keeps_every_promise_and_leaves_no_daemon() -> None:
 
 def test_the_benchmark_measures_a_case_beside_its_floor(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
-    ended = run("bench", "--only", "1 replica", "--rounds", "1", "--no-scale", "--json", str(written))
+    without = ("--no-scale", "--no-time-outs")
+    ended = run("bench", "--only", "1 replica", "--rounds", "1", *without, "--json", str(written))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     case = json.loads(written.read_text())["cases"][0]
     assert case["case"] == "write, sync, 1 replica"
@@ -39,6 +40,12 @@ def test_the_benchmark_measures_a_case_beside_its_floor(tmp_path: Path) -> None:
         assert case[who]["operations"] > 0
         assert set(case[who]["cpu_us"]) == {"client", "node"}
     assert case["ratio"]["cpu"] > 0
+
+
+@pytest.mark.slow
+def test_the_measurement_of_time_outs_ends() -> None:
+    ended = run("bench.time_outs")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_kill_measurement_reports_a_kill(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_an_open_after_the_only_replica_died_is_not_exist(cluster: LocalCluster,
         assert table.read_all() == {b"k": b"new"}
 
 
-@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+@pytest.mark.parametrize(
+    "scheme", ["unix", *(pytest.param(other, marks=pytest.mark.slow) for other in ("tcp", "udp"))]
+)
 def test_an_unavailable_checkpoint_says_which_node_it_waits_for(
     cluster: LocalCluster, name: str, scheme: str
 ) -> None:

@@ -8,8 +8,8 @@ from tests.fuzz.corpus import Corpus, nothing_missing, record
 from tests.fuzz.fuzzer import Fuzzer
 from tests.fuzz.places import PLACES
 
-SEEDS = 400
-METERED_SEEDS = 60
+SEEDS = 200
+METERED_SEEDS = 30
 
 
 @pytest.fixture(scope="module")
