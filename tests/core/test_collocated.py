@@ -42,6 +42,33 @@ def test_nothing_is_read_or_written_before_an_active_replica_is_set(flags: int) 
     cluster.check()
 
 
+@pytest.mark.parametrize("flags", KINDS)
+def test_an_active_replica_serves_once_the_directory_counts_it(flags: int) -> None:
+    """Seed 7172867: it served at once, and a view that came before was made without what it acknowledged."""
+    cluster = nodes("abcd")
+    first = cluster.client("a").open(flags=flags)
+    second = cluster.client("c").open(flags=flags)
+    assert cluster.in_sync("a") == ["a"], "there is no active replica yet that c could join"
+    call = second.begin(Kind.ACTIVE_SET, False)
+    entry = cluster.node("a").directory.find(b"x")
+    assert entry is not None
+    cluster.until(lambda: entry.active == "c")
+    cluster.hold("c", "a")
+    cluster.run(50)
+    write = second.begin_write(b"k", b"v")
+    cluster.run(50)
+    acknowledged = write.code == OK
+    cluster.kill("d")
+    cluster.run(1000)
+    cluster.release("c", "a")
+    cluster.check()
+    assert call.code == OK
+    if cluster.active() is None:
+        assert first.set_active().code == OK
+    assert (cluster.contents("a") == {b"k": b"v"}) or not acknowledged
+    cluster.check()
+
+
 @pytest.mark.parametrize("flags", [*KINDS, SA_CKPT_WR_ALL_REPLICAS | COLLOCATED])
 def test_replicas_are_only_where_it_was_opened(flags: int) -> None:
     cluster = three_nodes()

@@ -6,12 +6,14 @@ hunt: a scenario of the core shows each of those.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.core import test_carrying, test_joining, test_lifetimes, test_operating
+from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
 
 from ckptd.core import joining, replicas
+from ckptd.core.active import ActiveReplica
 from ckptd.core.log import UpdateLog
 from ckptd.core.majority import MajorityArbiter
 from ckptd.core.upkeep import Upkeep
@@ -87,6 +89,16 @@ def forced_views_void_all(patch: Patch) -> None:
     patch(MajorityArbiter, "note", note)
 
 
+def served_uncounted(patch: Patch) -> None:
+    """Off: an active replica serves once the directory counts it as in sync."""
+    original = ActiveReplica.start
+
+    def start(active: Any, in_sync: list[str], term: int, counted: bool) -> None:
+        original(active, in_sync, term, True)
+
+    patch(ActiveReplica, "start", start)
+
+
 @pytest.mark.parametrize(
     ("switch_off", "scenario"),
     [
@@ -101,6 +113,13 @@ def forced_views_void_all(patch: Patch) -> None:
         (
             forced_views_void_all,
             test_operating.test_a_voter_that_lost_its_disk_after_the_operators_word_abstains_all_the_same,
+        ),
+        (
+            served_uncounted,
+            partial(
+                test_collocated.test_an_active_replica_serves_once_the_directory_counts_it,
+                test_collocated.KINDS[0],
+            ),
         ),
         (orphans_live_on, test_lifetimes.test_a_session_of_a_dead_node_has_its_grace_too),
     ],

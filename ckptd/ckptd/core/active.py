@@ -38,7 +38,7 @@ class ActiveReplica:
     """The active role of one replica in one epoch.
 
     `required` are the nodes whose acknowledgement commits; `streaming` also holds those
-    that are joining. `acked` is how far each has staged. `tenure`: another number wherever what was read
+    that are joining. `caught_up`: it has what they have, and waits to be `counted`. `acked` is how far each has staged. `tenure`: another number wherever what was read
     here, or at the active replica before, may be lost; the same while this one stays (ADR 15).
     """
 
@@ -47,7 +47,9 @@ class ActiveReplica:
         "after_commit",
         "answer",
         "batch",
+        "caught_up",
         "context",
+        "counted",
         "fetching_from",
         "joined",
         "progress_ns",
@@ -77,7 +79,7 @@ class ActiveReplica:
         self.joined: dict[str, None] = {}
         self.fetching_from = ""
         self.ready = False
-        self.resent = False
+        self.resent = self.caught_up = self.counted = False
         self.told_seq = 0
         self.progress_ns = self.context.now_ns
         self.after_commit: list[tuple[int, Request, bytes]] = []
@@ -86,14 +88,18 @@ class ActiveReplica:
 
     # -- becoming ready
 
-    def start(self, in_sync: list[str], term: int) -> None:
-        """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited."""
+    def start(self, in_sync: list[str], term: int, counted: bool) -> None:
+        """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited.
+
+        `counted`: whether the directory counts this replica itself as in sync.
+        """
         self.context.cause = self.replica
         self.replica.fall_back()
         self.term = term
         if not self.tenure or self.replica.of_past:
             self._begin_tenure()
-        self.ready = self.resent = False
+        self.ready = self.resent = self.caught_up = False
+        self.counted = counted
         self.fetching_from = ""
         self.required = list(in_sync)
         self.streaming = list(in_sync)
@@ -131,7 +137,8 @@ class ActiveReplica:
 
         An active replica first catches up with the most advanced one, then brings every
         in-sync one to its own state, and serves nothing before: what it holds might
-        otherwise be answered to a reader and be lost with it (ADR 6).
+        otherwise be answered to a reader and be lost with it (ADR 6). Then the directory has to count it as
+        in sync: a view that came before that was made without what it had acknowledged (seed 7172867).
         """
         replica, log, context = self.replica, self.replica.log, self.context
         if self.ready or self.unreported or replica.creation_id in context.stops.closed:
@@ -151,6 +158,9 @@ class ActiveReplica:
             for node_id in self.required:
                 self.resend(node_id)
         if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.required):
+            return
+        self.caught_up = True
+        if not self.counted:
             return
         self.ready = True
         report_loss(replica)
@@ -172,13 +182,15 @@ class ActiveReplica:
         for update in log.after(acked):
             context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
 
-    def change_replicas(self, replicas: dict[str, bool]) -> None:
+    def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
         """The directory changed who holds replicas (node id to in sync) within the epoch.
 
+        `counted` as in `start`.
         A node that was told JOINED stays required until the directory says so too, since
         it may be asking for that already.
         """
         me = self.context.node_id
+        self.counted = counted
         for node_id, in_sync in replicas.items():
             if not in_sync or node_id == me:
                 continue

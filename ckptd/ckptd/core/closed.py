@@ -37,7 +37,7 @@ class Closed:
                 self.look(replica)
             elif not replica.active.ready:
                 self.kept.pop(creation_id, None)
-                replica.active.start(replicas.others_in_sync(entry), entry.term)
+                replica.active.start(replicas.others_in_sync(entry), entry.term, replicas.counts(entry))
                 replicas.after_progress(replica)
 
     def look(self, replica: Replica) -> None:

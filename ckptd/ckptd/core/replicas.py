@@ -82,7 +82,7 @@ class Replicas:
             elif replica.active is not None and entry.active != self.context.node_id:
                 self._resign(replica)
             elif replica.active is not None:
-                replica.active.start(self.others_in_sync(entry), entry.term)
+                replica.active.start(self.others_in_sync(entry), entry.term, self.counts(entry))
                 self.closed.look(replica)
         self.follow(directory.checkpoints)
 
@@ -128,8 +128,10 @@ class Replicas:
             if replica.active is None:
                 self._activate(replica, entry)
             else:
-                replica.active.change_replicas(entry.replicas)
-                self._count_active(replica)
+                was_ready = replica.active.ready
+                replica.active.change_replicas(entry.replicas, self.counts(entry))
+                if not was_ready:
+                    self.after_progress(replica)
         else:
             if replica.active is not None:
                 self._resign(replica)
@@ -173,12 +175,16 @@ class Replicas:
     def others_in_sync(self, entry: Entry) -> list[str]:
         return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
 
+    def counts(self, entry: Entry) -> bool:
+        """Whether the directory counts this node's replica as in sync, and was not asked to leave it out."""
+        return bool(entry.replicas.get(self.context.node_id)) and entry.creation_id not in self.asks
+
     def _activate(self, replica: Replica, entry: Entry) -> None:
         replica.joining_from = ""
         replica.dropped = False  # Whatever it cannot follow, it catches up with before it serves.
         replica.sources.clear()
         replica.active = ActiveReplica(replica, self.answer, self.watched)
-        replica.active.start(self.others_in_sync(entry), entry.term)
+        replica.active.start(self.others_in_sync(entry), entry.term, self.counts(entry))
         self.closed.look(replica)
         self.after_progress(replica)
 
@@ -310,23 +316,23 @@ class Replicas:
                 self.after_progress(replica)
 
     def after_progress(self, replica: Replica) -> None:
-        """Once an active replica has become ready: serve those that wait for it."""
+        """Once an active replica has caught up: have the directory count it, then serve who waits for it."""
         active = replica.active
         if active is None or not active.ready:
+            if active is not None and active.caught_up:
+                self._count_active(replica)
             return
         for node_id, join in list(replica.waiting_joins.items()):
             del replica.waiting_joins[node_id]
             self._start_source(replica, node_id, join)
-        self._count_active(replica)
         self.again([])
 
     def _count_active(self, replica: Replica) -> None:
-        """An active replica that serves holds everything: have the directory say so.
+        """An active replica that has caught up holds everything: have the directory say so.
 
         It may have left the in-sync set before it was made active, and learn of that only now.
         """
-        entry, active = self.directory.checkpoints[replica.creation_id], replica.active
-        if active is not None and active.ready and not entry.replicas.get(self.context.node_id):
+        if not self.directory.checkpoints[replica.creation_id].replicas.get(self.context.node_id):
             self._ask(Do.IN_SYNC, replica.creation_id)
 
     def _on_join(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
