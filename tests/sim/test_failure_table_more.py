@@ -102,7 +102,7 @@ def test_what_was_not_pushed_yet_is_lost_from_the_end_when_the_active_node_crash
 ) -> None:
     """The writer is where the active replica is: it is answered before anybody else has the update."""
     survived: list[int] = []
-    for seed in range(8):
+    for seed in range(16):
         scenario = make(flags, seed=seed)
         active = scenario.active
         assert active is not None

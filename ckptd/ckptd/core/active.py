@@ -38,7 +38,8 @@ class ActiveReplica:
     """The active role of one replica in one epoch.
 
     `required` are the nodes whose acknowledgement commits; `streaming` also holds those
-    that are joining. `caught_up`: it has what they have, and waits to be `counted`. `acked` is how far each has staged. `tenure`: another number wherever what was read
+    that are joining. `acked` is how far each has staged. `caught_up`: this one has what they have, and serves
+    once it is `counted`. `tenure`: another number wherever what was read
     here, or at the active replica before, may be lost; the same while this one stays (ADR 15).
     """
 
