@@ -231,7 +231,7 @@ class Changes:
         self._tracker = tracker
         self._fail = fail
         self._reopen = reopen
-        self._lost = False
+        self._lost = self._without_place = False
         self._found: set[bytes] = set()
         self._after: bytes | None = None
 
@@ -241,7 +241,8 @@ class Changes:
     async def __anext__(self) -> list[SectionChange]:
         while True:
             try:
-                changes = await (self._resume() if self._lost else self._take())
+                begins_again = self._lost or self._without_place
+                changes = await (self._resume() if begins_again else self._take())
             except SaAisError as error:
                 if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
                     self._lost = True
@@ -262,16 +263,18 @@ class Changes:
         return self._tracker.about(SectionChangeT.ENDED)
 
     async def _resume(self) -> list[SectionChange]:
-        """Go on in a new session."""
-        assert self._reopen is not None, "lost with no way back"
-        await self._reopen()
-        self._lost = False
+        """Continue in a new session.
+
+        The handle is opened again once: where the place is not found yet, the next attempt looks for it with
+        the same handle. It opened another one at each attempt, four in a second while no node served.
+        """
+        if self._lost:
+            assert self._reopen is not None, "lost with no way back"
+            await self._reopen()
+            self._lost, self._without_place = False, True
         self._tracker.lose_place()
-        try:
-            await _find_place(self._ask, self._tracker, TRACK_NS)
-        except BaseException:
-            self._lost = True  # `reopen` has nothing more to do, but this has.
-            raise
+        await _find_place(self._ask, self._tracker, TRACK_NS)
+        self._without_place = False
         self._found, self._after = set(), None
         return [self._tracker.resume()]
 

@@ -260,6 +260,26 @@ async def test_where_no_node_serves_it_waits_and_goes_on(error: SaAisError) -> N
     assert [body for _, body, _ in script.asked][1:5] == [[5, 1]] * 4
 
 
+@pytest.mark.parametrize("later", [error_of(codes.TRY_AGAIN), error_of(codes.UNAVAILABLE), NO_ACTIVE])
+async def test_what_was_lost_is_opened_again_once_however_long_no_node_serves(later: SaAisError) -> None:
+    """Each attempt to find its place left one more open handle behind, until the session had no more."""
+    script = Script(
+        [5, [row(5, WRITTEN, b"k")], 1], DEAD, later, later, later, [9, [], 2], DEAD, later, [11, [], 3]
+    )
+    reopened = 0
+
+    async def reopen() -> None:
+        nonlocal reopened
+        reopened += 1
+
+    changes = Changes(script, Tracker(), reopen=reopen)
+    assert plain(await anext(changes)) == [(5, CREATED, b"k")]
+    assert [change.change for change in await anext(changes)] == [SectionChangeT.RESUMED]
+    assert reopened == 1
+    assert [change.change for change in await anext(changes)] == [SectionChangeT.RESUMED]
+    assert reopened == 2
+
+
 @pytest.mark.parametrize("code", [codes.BAD_HANDLE, codes.ACCESS, LIBRARY, codes.NOT_SUPPORTED])
 async def test_what_will_not_pass_ends_it(code: int) -> None:
     script = Script([1, [row(1, WRITTEN, b"k")], 0], error_of(code), [2, [row(2, WRITTEN, b"k")], 0])
