@@ -260,7 +260,7 @@ async def test_where_no_node_serves_it_waits_and_goes_on(error: SaAisError) -> N
     assert [body for _, body, _ in script.asked][1:5] == [[5, 1]] * 4
 
 
-@pytest.mark.parametrize("later", [error_of(codes.TRY_AGAIN), error_of(codes.UNAVAILABLE), NO_ACTIVE])
+@pytest.mark.parametrize("later", [error_of(codes.TRY_AGAIN), error_of(codes.UNAVAILABLE)])
 async def test_what_was_lost_is_opened_again_once_however_long_no_node_serves(later: SaAisError) -> None:
     """Each attempt to find its place left one more open handle behind, until the session had no more."""
     script = Script(
