@@ -32,7 +32,7 @@ from bench.load.watch import Watch
 from bench.processes import rss_bytes
 from ckpt_client import CheckpointError, Connection, SaAisError, Table
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
-from ckptd.sim.slots import ALL_KINDS
+from ckptd.sim.clients.checkpoints import ALL_KINDS
 from ckptd.testing import ClusterError, LocalCluster
 from ckptd.testing_namespaces import NetnsCluster, why_unavailable
 

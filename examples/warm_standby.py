@@ -15,8 +15,7 @@ gap. And the section expires by the clock of its node: keep the hosts' clocks to
 import sys
 import time
 
-from ckpt_client import CheckpointError, Table
-from ckpt_client.standby import Tracking
+from ckpt_client import CheckpointError, Table, Tracking
 
 ALIVE_NS = 2 * 10**9
 

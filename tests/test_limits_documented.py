@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.core.cluster import nodes
 from tests.runtime.fakes import running
 
-from ckptd.runtime.config import Config
+from ckptd.runtime.config.model import Config
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "limits.md").read_text("utf-8")
 

@@ -15,12 +15,12 @@ from typing import Final
 
 from bench.load.recorded import RecordedAsyncTable, RecordedTable, Recorder
 from ckpt_client import AsyncTable, CheckpointError, Connection, SaAisError, Table
-from ckpt_client.calls import opening_of
+from ckpt_client.session.table_requests import opening_of
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckptd.sim.history import Doing
+from ckptd.sim.checkers.history import Doing
 
 KEYS: Final = (b"k0", b"k1", b"k2")
 VALUE_BYTES: Final = 16

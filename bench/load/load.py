@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from bench.load.callers import Asyncio, Blocking, Bookkeeper, Caller, Place
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
-from ckptd.sim.history import Call, Outcome
+from ckptd.sim.checkers.history import Call, Outcome
 from ckptd.testing import LocalCluster
 
 WRITERS_MAX: Final = 3

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op
-from ckptd.sim.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Doing, Outcome
 
 DATA_CODES: Final = frozenset((codes.NOT_EXIST, codes.EXIST, codes.FAILED_OPERATION))
 """With an index they speak of the sections themselves: an answer like any other."""

@@ -16,8 +16,8 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers import Subject, check_all, check_not_done
-from ckptd.sim.history import Call, Outcome
+from ckptd.sim.checkers.checkers import Subject, check_all, check_not_done
+from ckptd.sim.checkers.history import Call, Outcome
 
 READ_SECONDS: Final = 20.0
 STUCK_SECONDS: Final = 5.0

@@ -7,15 +7,16 @@ the standard library and msgpack, nothing else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ckpt_client.blocking import Connection
-from ckpt_client.calls import SectionDescriptor, Status
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError
+from ckpt_client.io.blocking import Connection
+from ckpt_client.session.table_requests import SectionDescriptor, Status
 from ckpt_client.table import Table
 
 if TYPE_CHECKING:
-    from ckpt_client.aio import AsyncTable
-    from ckpt_client.aio_connection import AsyncConnection
-    from ckpt_client.tracking import SectionChange, SectionChangeT
+    from ckpt_client.async_table import AsyncTable
+    from ckpt_client.checkpoint.tracking import SectionChange, SectionChangeT
+    from ckpt_client.checkpoint.tracking_thread import Tracking
+    from ckpt_client.io.aio_connection import AsyncConnection
 
 __all__ = [
     "AsyncConnection",
@@ -30,14 +31,16 @@ __all__ = [
     "SectionDescriptor",
     "Status",
     "Table",
+    "Tracking",
 ]
 
 # asyncio takes longer to import than all the rest: a program that only blocks need not wait for it.
 _LATE = {
-    "AsyncTable": "ckpt_client.aio",
-    "AsyncConnection": "ckpt_client.aio_connection",
-    "SectionChange": "ckpt_client.tracking",
-    "SectionChangeT": "ckpt_client.tracking",
+    "AsyncTable": "ckpt_client.async_table",
+    "AsyncConnection": "ckpt_client.io.aio_connection",
+    "SectionChange": "ckpt_client.checkpoint.tracking",
+    "SectionChangeT": "ckpt_client.checkpoint.tracking",
+    "Tracking": "ckpt_client.checkpoint.tracking_thread",
 }
 
 

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
-from ckpt_client import calls
-from ckpt_client.blocking import Connection
-from ckpt_client.calls import Attributes, Key, SectionDescriptor, Status, Value
+from ckpt_client.checkpoint.open_table import OpenTable
 from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError
-from ckpt_client.open_table import OpenTable
+from ckpt_client.io.blocking import Connection
+from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Attributes, Key, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
-    from ckpt_client.standby import TrackCallback, Tracking
+    from ckpt_client.checkpoint.tracking_thread import TrackCallback, Tracking
 
 logger = logging.getLogger("aspCheckpoint")
 
@@ -29,8 +29,8 @@ _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 _MILLISECOND_NS: Final = 1_000_000
 _monotonic_ns = time.monotonic_ns
-_put_body = calls.put_body
-_read_one_body = calls.read_one_body
+_put_body = table_requests.put_body
+_read_one_body = table_requests.read_one_body
 
 
 class Table(OpenTable):
@@ -78,18 +78,18 @@ class Table(OpenTable):
         cluster: str = "",
         key: str | bytes | None = None,
         follow_active: bool | None = None,
-        timeout: float | None = calls.TIMEOUT_S,
+        timeout: float | None = table_requests.TIMEOUT_S,
         keep_alive: bool = False,
     ) -> None:
         self.sectionExpiration: int = SA_TIME_END
         self.autoActivate: bool = self._auto_activate
         try:
-            self._timeout_ns = calls.default_timeout_in_ns(timeout)
-            self._opening = calls.opening_of(
+            self._timeout_ns = table_requests.default_timeout_in_ns(timeout)
+            self._opening = table_requests.opening_of(
                 name,
-                calls.either(maxRows, maxSections),
-                calls.either(maxRowSizeBytes, maxSectionSizeBytes),
-                calls.either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
+                table_requests.either(maxRows, maxSections),
+                table_requests.either(maxRowSizeBytes, maxSectionSizeBytes),
+                table_requests.either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
                 flagsp if flags is None else flags,
                 retentionMs,
                 read_only,
@@ -123,7 +123,7 @@ class Table(OpenTable):
     @property
     def retentionMs(self) -> int:
         """How long the checkpoint stays when nobody has it open, in ms; SA_TIME_MAX for ever."""
-        return calls.retention_in_ms(self._attributes.retention_ns)
+        return table_requests.retention_in_ms(self._attributes.retention_ns)
 
     @property
     def maxSections(self) -> int:
@@ -201,7 +201,7 @@ class Table(OpenTable):
             expiration = self.sectionExpiration
         try:
             if data is _ABSENT:
-                body = calls.patch_body(self._attributes, key, expiration)
+                body = table_requests.patch_body(self._attributes, key, expiration)
             else:
                 body = _put_body(self._attributes, key, data, expiration)
             self._ask(_UPDATE, body, timeout)
@@ -221,7 +221,7 @@ class Table(OpenTable):
 
     def _delete(self, key: Key, timeout: float | None) -> None:
         if not self._attributes.single:
-            self._ask(_UPDATE, calls.delete_body(self._attributes, key), timeout)
+            self._ask(_UPDATE, table_requests.delete_body(self._attributes, key), timeout)
         elif self._closed:
             self._refuse_closed()
 
@@ -233,23 +233,23 @@ class Table(OpenTable):
         Source: saCkptCheckpointRead.
         """
         try:
-            if calls.is_single_key(keys):
+            if table_requests.is_single_key(keys):
                 return self._read_one(keys, timeout)
-            return calls.values_or_value(self.read_many(keys, timeout))
+            return table_requests.values_or_value(self.read_many(keys, timeout))
         except SaAisError as error:
             self._fail("read from", error)
 
     def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
         """The values of several keys, all of one moment."""
         try:
-            wanted = calls.key_list(keys)
-            payload = self._ask(_READ, calls.read_body(self._attributes, wanted), timeout)
-            return calls.values_of(payload, len(wanted))
+            wanted = table_requests.key_list(keys)
+            payload = self._ask(_READ, table_requests.read_body(self._attributes, wanted), timeout)
+            return table_requests.values_of(payload, len(wanted))
         except SaAisError as error:
             self._fail("read from", error)
 
     def _read_one(self, key: Key, timeout: float | None) -> bytes:
-        return calls.value_of(self._ask(_READ, _read_one_body(self._attributes, key), timeout))
+        return table_requests.value_of(self._ask(_READ, _read_one_body(self._attributes, key), timeout))
 
     def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
         """Every section, as a dict. See `items` for what writers may do meanwhile."""
@@ -264,7 +264,7 @@ class Table(OpenTable):
         """
         for section in self.sections(True, timeout):
             try:
-                item = calls.item_of(section)
+                item = table_requests.item_of(section)
             except SaAisError as error:
                 self._fail("read from", error)
             yield item
@@ -289,8 +289,8 @@ class Table(OpenTable):
         after: bytes | None = None
         while True:
             try:
-                payload = self._ask(Kind.ITERATE, calls.iterate_body(after, with_values), timeout)
-                page, after = calls.page_of(payload)
+                payload = self._ask(Kind.ITERATE, table_requests.iterate_body(after, with_values), timeout)
+                page, after = table_requests.page_of(payload)
             except SaAisError as error:
                 self._fail("read from", error)
             yield from page
@@ -323,7 +323,7 @@ class Table(OpenTable):
 
     def __contains__(self, key: Key) -> bool:
         try:
-            self._ask(_READ, calls.probe_body(self._attributes, key), None)
+            self._ask(_READ, table_requests.probe_body(self._attributes, key), None)
         except SaAisError as error:
             if error.code == codes.NOT_EXIST and error.index >= 0:
                 return False
@@ -364,7 +364,7 @@ class Table(OpenTable):
             logger.info("checkpoint %r is synchronous: its replicas are the same always", self.ckptName)
             return
         try:
-            self._ask(Kind.SYNCHRONIZE, calls.EMPTY_BODY, timeout)
+            self._ask(Kind.SYNCHRONIZE, table_requests.EMPTY_BODY, timeout)
         except SaAisError as error:
             self._fail("synchronize", error)
 
@@ -372,7 +372,10 @@ class Table(OpenTable):
         """Whether there is an active replica."""
         try:
             return (
-                calls.status_of(self._ask(Kind.STATUS, calls.EMPTY_BODY, timeout, False)).active is not None
+                table_requests.status_of(
+                    self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout, False)
+                ).active
+                is not None
             )
         except SaAisError as error:
             if error.code == codes.NOT_EXIST and not isinstance(error, CheckpointEnded):
@@ -387,7 +390,7 @@ class Table(OpenTable):
     def status(self, timeout: float | None = None) -> Status:
         """The checkpoint's state: sections, memory, replicas, opens. Source: saCkptCheckpointStatusGet."""
         try:
-            return calls.status_of(self._ask(Kind.STATUS, calls.EMPTY_BODY, timeout))
+            return table_requests.status_of(self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout))
         except SaAisError as error:
             self._fail("look at", error)
 
@@ -400,7 +403,9 @@ class Table(OpenTable):
         too. None is missed while the node, or the way to it, changes. If the session ended, RESUMED is told
         and then every section. Where the checkpoint is gone, the callback is told ENDED, and the loop raises.
         """
-        from ckpt_client.standby import Tracking  # It needs asyncio, which takes long to import.
+        from ckpt_client.checkpoint.tracking_thread import (
+            Tracking,  # It needs asyncio, which takes long to import.
+        )
 
         try:
             if not self._handle:
@@ -411,7 +416,7 @@ class Table(OpenTable):
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
                     self._ask(
-                        Kind.STATUS, calls.EMPTY_BODY, None, False
+                        Kind.STATUS, table_requests.EMPTY_BODY, None, False
                     )  # The table may have to be told too.
                 raise
         except SaAisError as error:
@@ -427,10 +432,12 @@ class Table(OpenTable):
         Source: saCkptCheckpointUnlink.
         """
         try:
-            timeout_ns = calls.timeout_in_ns(timeout, self._timeout_ns)
+            timeout_ns = table_requests.timeout_in_ns(timeout, self._timeout_ns)
             if not self._handle:
                 self._reopened_handle(timeout_ns)
-            self._ask(Kind.UNLINK, calls.unlink_body(self._opening.name, self._creation_id), timeout, False)
+            self._ask(
+                Kind.UNLINK, table_requests.unlink_body(self._opening.name, self._creation_id), timeout, False
+            )
         except SaAisError as error:
             self._fail("unlink", error)
 
@@ -459,6 +466,6 @@ class Table(OpenTable):
 def _connection_class(keep_alive: bool) -> type[Connection]:
     if not keep_alive:
         return Connection
-    from ckpt_client.keeping import KeptConnection  # Few programs need it.
+    from ckpt_client.io.keep_alive import KeptConnection  # Few programs need it.
 
     return KeptConnection

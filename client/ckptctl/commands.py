@@ -7,11 +7,11 @@ import typer
 from rich.console import Console
 
 from ckpt_client import Connection, Table
-from ckptctl import operating, show
-from ckptctl.asking import describe, describe_checkpoints
+from ckptctl import operator_verbs, render
 from ckptctl.options import keeps_options, print_json, takes_access
+from ckptctl.queries import describe, describe_checkpoints
 from ckptctl.settings import Access
-from ckptctl.text import parse_bytes, show_bytes, typed_bytes
+from ckptctl.text_format import parse_bytes, show_bytes, typed_bytes
 from ckptctl.version import print_version
 
 app = typer.Typer(
@@ -20,8 +20,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(operating.cluster, name="cluster")
-app.add_typer(operating.node, name="node")
+app.add_typer(operator_verbs.cluster, name="cluster")
+app.add_typer(operator_verbs.node, name="node")
 
 Name = Annotated[str, typer.Argument(help="The checkpoint's name; 0x... for bytes in hexadecimal.")]
 Key = Annotated[str, typer.Argument(help="The section's key; 0x... for bytes in hexadecimal.")]
@@ -84,10 +84,10 @@ def status(
     """The cluster as the node that is asked sees it, also when it serves nothing."""
     cluster: Any = describe(access, "cluster")
     if access.as_json:
-        print_json(show.cluster_json(cluster))
+        print_json(render.cluster_json(cluster))
     else:
-        show.print_cluster(_console(), cluster, counters)
-    health, wrong = show.health_of(cluster)
+        render.print_cluster(_console(), cluster, counters)
+    health, wrong = render.health_of(cluster)
     if check and health:
         print(f"ckptctl: {wrong}", file=sys.stderr)
         raise typer.Exit(health)
@@ -102,9 +102,9 @@ def ls(access: Access) -> None:
     if doubt:
         print(f"ckptctl: this list may be empty or old: {doubt}", file=sys.stderr)
     if access.as_json:
-        print_json(show.checkpoints_json(rows))
+        print_json(render.checkpoints_json(rows))
     else:
-        show.print_checkpoints(_console(), rows)
+        render.print_checkpoints(_console(), rows)
 
 
 @app.command("show")
@@ -115,9 +115,9 @@ def show_checkpoint(access: Access, name: Name) -> None:
     with Table(checkpoint, read_only=True, timeout=access.timeout, **access.of_client) as table:
         table_status, sections = table.status(), list(table.sections())
     if access.as_json:
-        print_json(show.checkpoint_json(shown, table_status, sections))
+        print_json(render.checkpoint_json(shown, table_status, sections))
     else:
-        show.print_checkpoint(_console(), shown, table_status, sections)
+        render.print_checkpoint(_console(), shown, table_status, sections)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def get(access: Access, name: Name, key: Key) -> None:
     with Table(checkpoint, read_only=True, timeout=access.timeout, **access.of_client) as table:
         value = table[section_id]
     if access.as_json:
-        print_json(show.value_json(shown, section_id, value))
+        print_json(render.value_json(shown, section_id, value))
     else:
         sys.stdout.buffer.write(value)
         sys.stdout.buffer.write(b"\n" if sys.stdout.isatty() and not value.endswith(b"\n") else b"")

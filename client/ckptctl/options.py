@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from ckpt_client.errors import SaAisError
+from ckptctl.render import Health
 from ckptctl.settings import Given, SettingsWrong, resolve
-from ckptctl.show import Health
-from ckptctl.text import show_bytes
+from ckptctl.text_format import show_bytes
 
 TIMEOUT_SECONDS: Final = 10.0
 

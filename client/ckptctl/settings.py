@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ckpt_client.address import ADDRESS_VARIABLE, KEY_VARIABLE, Address, choose_addresses, choose_key
 from ckpt_client.errors import SaAisError
+from ckpt_client.session.address import ADDRESS_VARIABLE, KEY_VARIABLE, Address, choose_addresses, choose_key
 from ckpt_protocol.greeting import Identity
 from ckpt_protocol.limits import KEY_BYTES_MIN
 

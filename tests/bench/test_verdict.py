@@ -11,7 +11,7 @@ from ckpt_client import CheckpointError
 from ckpt_client.errors import error_of
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op
-from ckptd.sim.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Doing, Outcome
 
 
 def entry(number: int, *held: bytes, outcome: Outcome = Outcome.OK) -> Entry:

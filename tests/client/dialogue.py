@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ckpt_client.address import parse_addresses
-from ckpt_client.attachment import State
-from ckpt_client.call import MILLISECOND_NS, Call
-from ckpt_client.session import Session
+from ckpt_client.session.address import parse_addresses
+from ckpt_client.session.attachment import State
+from ckpt_client.session.call import MILLISECOND_NS, Call
+from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, decode_datagram

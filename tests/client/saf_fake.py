@@ -20,13 +20,13 @@ from tests.client.fake_service import (
 )
 
 from ckpt_client import SaAisError
+from ckpt_client.io.loop_thread import shared_runner
 from ckpt_client.saf import (
     Checkpoint,
     CheckpointCallbacks,
     CheckpointCreationAttributes,
     CheckpointService,
 )
-from ckpt_client.saf.runner import shared_runner
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT

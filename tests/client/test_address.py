@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ckpt_client import SaAisError
-from ckpt_client.address import (
+from ckpt_client.session.address import (
     UNIX_PATH_BYTES_MAX,
     Address,
     choose_addresses,
@@ -93,7 +93,7 @@ def test_the_argument_goes_before_the_variable_and_that_before_the_default(
 
 
 def test_the_default_is_the_socket_that_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ckpt_client.address._SYSTEM_SOCKET", str(tmp_path / "none.sock"))
+    monkeypatch.setattr("ckpt_client.session.address._SYSTEM_SOCKET", str(tmp_path / "none.sock"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     path = tmp_path / "ckptd" / "ckptd.sock"
     assert default_address() == f"unix://{tmp_path}/none.sock"
@@ -104,7 +104,7 @@ def test_the_default_is_the_socket_that_exists(monkeypatch: pytest.MonkeyPatch, 
     ]
     path.parent.mkdir()
     path.touch()
-    monkeypatch.setattr("ckpt_client.address._is_ours", lambda place: place == str(path))
+    monkeypatch.setattr("ckpt_client.session.address._is_ours", lambda place: place == str(path))
     assert default_address() == f"unix://{path}"
 
 
@@ -113,8 +113,10 @@ def test_a_socket_below_tmp_in_a_folder_of_another_user_is_not_trusted(
 ) -> None:
     """Anyone can make /tmp/ckptd-1000, also as a link to a folder of ours: nothing is told to whoever did."""
     stranger = os.stat_result([0o40755, 0, 0, 1, os.getuid() + 1, 0, 0, 0, 0, 0])
-    monkeypatch.setattr("ckpt_client.address.os.path.exists", lambda path: path.startswith("/tmp/ckptd-"))
-    monkeypatch.setattr("ckpt_client.address.os.lstat", lambda path: stranger)
+    monkeypatch.setattr(
+        "ckpt_client.session.address.os.path.exists", lambda path: path.startswith("/tmp/ckptd-")
+    )
+    monkeypatch.setattr("ckpt_client.session.address.os.lstat", lambda path: stranger)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert default_address() == "unix:///run/ckptd/ckptd.sock"
 

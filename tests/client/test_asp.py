@@ -11,7 +11,7 @@ from tests.client.fake_service import FakeService
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client import Error, Table
-from ckpt_client.asp.modules import make_modules
+from ckpt_client.asp.module_builder import make_modules
 
 __all__ = ["service", "start"]
 

@@ -12,7 +12,7 @@ from tests.client.fake_service import FakeLink, FakeNode
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client import CheckpointError, Table
-from ckpt_client.asp.modules import make_modules
+from ckpt_client.asp.module_builder import make_modules
 from ckpt_client.asp.strict import ATTEMPTS, StrictTable
 from ckpt_client.asp.table import AspTable
 from ckpt_protocol import codes

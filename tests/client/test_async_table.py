@@ -10,7 +10,8 @@ from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.test_blocking import ALL, STREAMS, cut_after, cut_before, once
 
-from ckpt_client import AsyncConnection, AsyncTable, CheckpointError, SaAisError, aio_connection
+from ckpt_client import AsyncConnection, AsyncTable, CheckpointError, SaAisError
+from ckpt_client.io import aio_connection
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.framing import Frame

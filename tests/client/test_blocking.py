@@ -16,8 +16,8 @@ from tests.client.fake_service import FakeLink, FakeNode, FakeService, Misbehavi
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client import CheckpointError, Connection, SaAisError, Table
-from ckpt_client.address import parse_address
-from ckpt_client.connecting import connect_socket
+from ckpt_client.io.connecting import connect_socket
+from ckpt_client.session.address import parse_address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
@@ -142,7 +142,9 @@ def test_no_daemon_is_an_error_that_names_the_address_and_how_to_start_one(addre
 
 def test_no_daemon_at_the_default_socket_names_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CKPTD_ADDRESS", raising=False)
-    monkeypatch.setattr("ckpt_client.address._default_paths", lambda: ["/nowhere/a.sock", "/nowhere/b.sock"])
+    monkeypatch.setattr(
+        "ckpt_client.session.address._default_paths", lambda: ["/nowhere/a.sock", "/nowhere/b.sock"]
+    )
     with pytest.raises(CheckpointError) as caught:
         Table("x", 1, 1, 1)
     assert "/nowhere/a.sock" in str(caught.value) and "/nowhere/b.sock" in str(caught.value)

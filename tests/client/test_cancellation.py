@@ -12,7 +12,7 @@ from tests.client.test_async_table import assert_loop_is_clean
 from tests.client.test_blocking import ALL, cut_after, cut_before, once
 
 from ckpt_client import AsyncTable, CheckpointError
-from ckpt_client.moving import Move
+from ckpt_client.session.migration import Move
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 

@@ -61,7 +61,7 @@ Open = Callable[..., Quiet]
 @pytest.fixture(autouse=True)
 def quiet_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call comes after a long pause."""
-    monkeypatch.setattr("ckpt_client.silence.STALE_NS", 0)
+    monkeypatch.setattr("ckpt_client.session.node_silence.STALE_NS", 0)
 
 
 @pytest.fixture

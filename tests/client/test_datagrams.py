@@ -2,7 +2,7 @@
 
 from tests.client.dialogue import NONCE, SECOND_NS, Dialogue, outcome
 
-from ckpt_client.address import parse_address
+from ckpt_client.session.address import parse_address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import decode_datagram
 from ckpt_protocol.greeting import Acceptor

@@ -112,7 +112,7 @@ def test_a_table_that_was_quiet_for_long_says_goodbye_too(
     """It asked first whether its node was alive, and was gone before the answer."""
     node = start("a", scheme)
     table = Table("x", 9, 100, 9, address=node.url)
-    monkeypatch.setattr("ckpt_client.silence.STALE_NS", 0)
+    monkeypatch.setattr("ckpt_client.session.node_silence.STALE_NS", 0)
     del table
     while service.sessions:
         time.sleep(0.01)

@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_client.address import parse_address, parse_addresses
-from ckpt_client.attachment import State
-from ckpt_client.call import MILLISECOND_NS, Call
-from ckpt_client.moving import Move, Stage
-from ckpt_client.session import Session
+from ckpt_client.session.address import parse_address, parse_addresses
+from ckpt_client.session.attachment import State
+from ckpt_client.session.call import MILLISECOND_NS, Call
+from ckpt_client.session.migration import Move, Stage
+from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, decode_datagram

@@ -19,7 +19,7 @@ from tests.client.test_blocking import ALL, STREAMS, cut_after, forked, once
 
 import ckpt_client
 from ckpt_client import AsyncTable, CheckpointError, Table
-from ckpt_client.moving import Move
+from ckpt_client.session.migration import Move
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind

@@ -11,8 +11,9 @@ from tests.client.fixtures import Start, service, start
 from tests.client.saf_fake import until
 from tests.client.test_blocking import ALL
 
-from ckpt_client import CheckpointError, Table, keeping
+from ckpt_client import CheckpointError, Table
 from ckpt_client.errors import CheckpointEnded
+from ckpt_client.io import keep_alive
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A table is quiet at once, and looked at all the time. The thread ends with the test."""
-    monkeypatch.setattr("ckpt_client.linked.KEEP_UP_NS", 0)
-    monkeypatch.setattr(keeping, "LOOK_S", 0.01)
+    monkeypatch.setattr("ckpt_client.session.linked_session.KEEP_UP_NS", 0)
+    monkeypatch.setattr(keep_alive, "LOOK_S", 0.01)
     yield
-    until(lambda: keeping.keeper._thread is None, "the thread goes on")
+    until(lambda: keep_alive.keeper._thread is None, "the thread goes on")
 
 
 @pytest.mark.parametrize("scheme", ALL)
@@ -106,8 +107,8 @@ def test_a_forked_child_keeps_up_what_it_opens_again(start: Start) -> None:
         table["k"] = b"v"
         child = os.fork()
         if not child:
-            same = table["k"] == b"v" and keeping.keeper._thread is not None
-            os._exit(0 if same and keeping.keeper._thread.is_alive() else 1)
+            same = table["k"] == b"v" and keep_alive.keeper._thread is not None
+            os._exit(0 if same and keep_alive.keeper._thread.is_alive() else 1)
         assert os.waitpid(child, 0)[1] == 0
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ckpt_client import calls
-from ckpt_client.calls import Attributes
 from ckpt_client.errors import SaAisError
-from ckpt_client.saf import ask
+from ckpt_client.saf import saf_requests
+from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes, limits
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.limits import (
@@ -33,11 +33,11 @@ def refused_with(call: Any, *arguments: Any) -> SaAisError:
 
 def test_the_largest_section_with_the_longest_id_is_one_update_of_every_call() -> None:
     for body in (
-        calls.put_body(LARGEST, ID, SECTION, SA_TIME_END),
-        calls.patch_body(LARGEST, {ID: SECTION}, SA_TIME_END),
-        ask.section_create(ID, SA_TIME_END, SECTION, LARGEST.section_bytes_max).body,
-        ask.overwrite(ID, SECTION, LARGEST.section_bytes_max).body,
-        ask.write([(ID, SECTION, 0)], LARGEST.section_bytes_max).body,
+        table_requests.put_body(LARGEST, ID, SECTION, SA_TIME_END),
+        table_requests.patch_body(LARGEST, {ID: SECTION}, SA_TIME_END),
+        saf_requests.section_create(ID, SA_TIME_END, SECTION, LARGEST.section_bytes_max).body,
+        saf_requests.overwrite(ID, SECTION, LARGEST.section_bytes_max).body,
+        saf_requests.write([(ID, SECTION, 0)], LARGEST.section_bytes_max).body,
     ):
         assert len(ID) + len(SECTION) < len(body) <= UPDATE_BODY_BYTES_MAX
         assert len(body) + FORWARD_ROUTE.size + 100 < FRAME_BYTES_MAX
@@ -45,25 +45,25 @@ def test_the_largest_section_with_the_longest_id_is_one_update_of_every_call() -
 
 def test_a_larger_section_than_the_service_keeps_is_refused_here_whatever_the_checkpoint_says() -> None:
     for more in (SECTION + b"x", bytearray(SECTION + b"x")):
-        refused_with(calls.put_body, LARGEST, b"k", more, None)
-        refused_with(calls.patch_body, LARGEST, {b"k": more}, None)
-        refused_with(ask.section_create, b"k", SA_TIME_END, more, LARGEST.section_bytes_max)
-        refused_with(ask.overwrite, b"k", more, LARGEST.section_bytes_max)
-        assert refused_with(ask.write, [(b"k", more, 0)], LARGEST.section_bytes_max).index == 0
+        refused_with(table_requests.put_body, LARGEST, b"k", more, None)
+        refused_with(table_requests.patch_body, LARGEST, {b"k": more}, None)
+        refused_with(saf_requests.section_create, b"k", SA_TIME_END, more, LARGEST.section_bytes_max)
+        refused_with(saf_requests.overwrite, b"k", more, LARGEST.section_bytes_max)
+        assert refused_with(saf_requests.write, [(b"k", more, 0)], LARGEST.section_bytes_max).index == 0
 
 
 def test_what_stands_around_ids_and_data_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiny operations: their ids and data fit a call, their frame would not fit the node."""
     ops = 1_000
-    body_bytes = len(calls.patch_body(LARGEST, [(b"k", b"v")] * ops, SA_TIME_END))
+    body_bytes = len(table_requests.patch_body(LARGEST, [(b"k", b"v")] * ops, SA_TIME_END))
     assert body_bytes > 8 * 2 * ops
-    monkeypatch.setattr(calls, "UPDATE_BODY_BYTES_MAX", body_bytes)
-    calls.patch_body(LARGEST, [(b"k", b"v")] * ops, SA_TIME_END)
-    monkeypatch.setattr(calls, "UPDATE_BODY_BYTES_MAX", body_bytes - 1)
-    refused_with(calls.patch_body, LARGEST, [(b"k", b"v")] * ops, SA_TIME_END)
-    body_bytes = len(ask.write([(b"k", b"v", 0)] * ops, 10).body)
-    monkeypatch.setattr(calls, "UPDATE_BODY_BYTES_MAX", body_bytes - 1)
-    refused_with(ask.write, [(b"k", b"v", 0)] * ops, 10)
+    monkeypatch.setattr(table_requests, "UPDATE_BODY_BYTES_MAX", body_bytes)
+    table_requests.patch_body(LARGEST, [(b"k", b"v")] * ops, SA_TIME_END)
+    monkeypatch.setattr(table_requests, "UPDATE_BODY_BYTES_MAX", body_bytes - 1)
+    refused_with(table_requests.patch_body, LARGEST, [(b"k", b"v")] * ops, SA_TIME_END)
+    body_bytes = len(saf_requests.write([(b"k", b"v", 0)] * ops, 10).body)
+    monkeypatch.setattr(table_requests, "UPDATE_BODY_BYTES_MAX", body_bytes - 1)
+    refused_with(saf_requests.write, [(b"k", b"v", 0)] * ops, 10)
 
 
 def test_the_limits_leave_room_for_each_other() -> None:

@@ -3,10 +3,8 @@
 import pytest
 from tests.client.dialogue import NONCE, SECOND_NS, A, B, C, Dialogue, outcome
 
-from ckpt_client.address import Address, parse_address, parse_addresses
-from ckpt_client.attachment import State
-from ckpt_client.call import Call
-from ckpt_client.following import (
+from ckpt_client.session.address import Address, parse_address, parse_addresses
+from ckpt_client.session.affinity import (
     AVOID_NS,
     FOLLOW_UPDATES,
     OTHER_WEIGHT,
@@ -14,8 +12,10 @@ from ckpt_client.following import (
     Following,
     choose_following,
 )
-from ckpt_client.moving import IDLE_NS, Move, Stage
-from ckpt_client.route import Route
+from ckpt_client.session.attachment import State
+from ckpt_client.session.call import Call
+from ckpt_client.session.endpoints import Route
+from ckpt_client.session.migration import IDLE_NS, Move, Stage
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.framing import Frame, decode_datagram

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.client.saf_fake import ALL_MODES, CREATE, READ, WRITE, attributes, refused
 
-from ckpt_client.saf import ask
+from ckpt_client.saf import saf_requests
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
@@ -34,7 +34,7 @@ class Flags(IntEnum):
 
 def opens(name: Any = NAME, flags: Any = READ, given: Any = None, new: bool = True) -> Any:
     """What an open asks."""
-    return ask.open_body(name, flags, given, new)
+    return saf_requests.open_body(name, flags, given, new)
 
 
 @pytest.mark.parametrize("flags", [0, 8, -1, 15, True, 1.0, "1", None, b"\1"])
@@ -114,51 +114,51 @@ def test_what_an_open_asks() -> None:
 @pytest.mark.parametrize("given", [-1, SIZE_MAX + 1, True, 1.0, "1", None, b"1"])
 def test_numbers_are_whole_and_within_64_bits(given: Any) -> None:
     with refused(INVALID) as caught:
-        ask.as_number(given, "a size", 3)
+        saf_requests.as_number(given, "a size", 3)
     assert caught.value.erroneous_vector_index == 3
 
 
 @pytest.mark.parametrize("given", [-1, SA_TIME_MAX + 1, True, 1.0, "1", None])
 def test_a_timeout_is_a_time(given: Any) -> None:
     with refused(INVALID):
-        ask.as_timeout(given, 5)
+        saf_requests.as_timeout(given, 5)
 
 
 def test_a_timeout_has_a_default_and_may_be_none_at_all() -> None:
-    assert [ask.as_timeout(given, 5) for given in (0, 1, 10**15)] == [5, 1, 10**15]
-    assert ask.as_timeout(SA_TIME_MAX, 5) == ask.NO_LIMIT_NS
-    assert ask.as_timeout(0, SA_TIME_MAX) == ask.NO_LIMIT_NS
+    assert [saf_requests.as_timeout(given, 5) for given in (0, 1, 10**15)] == [5, 1, 10**15]
+    assert saf_requests.as_timeout(SA_TIME_MAX, 5) == saf_requests.NO_LIMIT_NS
+    assert saf_requests.as_timeout(0, SA_TIME_MAX) == saf_requests.NO_LIMIT_NS
 
 
 @pytest.mark.parametrize("given", [-1, 2**64, True, 1.0, "1", None])
 def test_an_invocation_is_an_unsigned_64_bit_number(given: Any) -> None:
-    assert ask.as_invocation(2**64 - 1) == 2**64 - 1
+    assert saf_requests.as_invocation(2**64 - 1) == 2**64 - 1
     with refused(INVALID):
-        ask.as_invocation(given)
+        saf_requests.as_invocation(given)
 
 
 def test_data_is_whatever_holds_bytes() -> None:
     for given in ("é", "é".encode(), bytearray(b"\xc3\xa9"), memoryview(b"-\xc3-\xa9")[1::2]):
-        assert ask.as_bytes(given, "data") == b"\xc3\xa9"
-    assert ask.as_bytes(array("H", [1]), "data") in (b"\1\0", b"\0\1")
+        assert saf_requests.as_bytes(given, "data") == b"\xc3\xa9"
+    assert saf_requests.as_bytes(array("H", [1]), "data") in (b"\1\0", b"\0\1")
 
 
 @pytest.mark.parametrize("given", [5, None, ["x"], object(), "\ud800"])
 def test_data_is_nothing_else(given: Any) -> None:
     with refused(INVALID) as caught:
-        ask.as_bytes(given, "data", 2)
+        saf_requests.as_bytes(given, "data", 2)
     assert caught.value.index == 2
 
 
 # -- sections
 
 SECTION_CALLS: list[tuple[str, Callable[[Any], Any]]] = [
-    ("saCkptSectionCreate", lambda given: ask.section_create(given, SA_TIME_END, b"", SIZE)),
-    ("saCkptSectionDelete", lambda given: ask.section_delete(given)),
-    ("saCkptSectionExpirationTimeSet", lambda given: ask.section_expiration_time_set(given, 1)),
-    ("saCkptSectionOverwrite", lambda given: ask.overwrite(given, b"", SIZE)),
-    ("saCkptCheckpointWrite", lambda given: ask.write([(given, b"", 0)], SIZE)),
-    ("saCkptCheckpointRead", lambda given: ask.read([(given, 1, 0)], SIZE)),
+    ("saCkptSectionCreate", lambda given: saf_requests.section_create(given, SA_TIME_END, b"", SIZE)),
+    ("saCkptSectionDelete", lambda given: saf_requests.section_delete(given)),
+    ("saCkptSectionExpirationTimeSet", lambda given: saf_requests.section_expiration_time_set(given, 1)),
+    ("saCkptSectionOverwrite", lambda given: saf_requests.overwrite(given, b"", SIZE)),
+    ("saCkptCheckpointWrite", lambda given: saf_requests.write([(given, b"", 0)], SIZE)),
+    ("saCkptCheckpointRead", lambda given: saf_requests.read([(given, 1, 0)], SIZE)),
 ]
 
 
@@ -175,9 +175,9 @@ def test_a_section_id_is_text_or_bytes_of_limited_length(call: str, make: Any, g
 @pytest.mark.parametrize(
     ("call", "make"),
     [
-        ("saCkptSectionCreate", lambda data: ask.section_create("k", SA_TIME_END, data, SIZE)),
-        ("saCkptSectionOverwrite", lambda data: ask.overwrite("k", data, SIZE)),
-        ("saCkptCheckpointWrite", lambda data: ask.write([("k", b"", 0), ("k", data, 0)], SIZE)),
+        ("saCkptSectionCreate", lambda data: saf_requests.section_create("k", SA_TIME_END, data, SIZE)),
+        ("saCkptSectionOverwrite", lambda data: saf_requests.overwrite("k", data, SIZE)),
+        ("saCkptCheckpointWrite", lambda data: saf_requests.write([("k", b"", 0), ("k", data, 0)], SIZE)),
     ],
 )
 def test_data_is_no_longer_than_a_section(call: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_data_is_no_longer_than_a_section(call: str, make: Any, monkeypatch: pyt
         with refused(INVALID, call) as caught:
             make(wrong)
         assert caught.value.index == index
-    monkeypatch.setattr(ask, "SECTION_BYTES_MAX", SIZE - 1)
+    monkeypatch.setattr(saf_requests, "SECTION_BYTES_MAX", SIZE - 1)
     with refused(codes.NO_RESOURCES, call) as caught:
         make("x" * SIZE)
     assert caught.value.index == index
@@ -195,14 +195,14 @@ def test_data_is_no_longer_than_a_section(call: str, make: Any, monkeypatch: pyt
 
 def test_what_a_section_is_refused_for_comes_in_order() -> None:
     with refused(INVALID) as caught:
-        ask.section_create(5, -1, 5, SIZE)
+        saf_requests.section_create(5, -1, 5, SIZE)
     assert "section id" in caught.value.text
     with refused(INVALID) as caught:
-        ask.section_create("k", -1, 5, SIZE)
+        saf_requests.section_create("k", -1, 5, SIZE)
     assert "data" in caught.value.text
     for make in (
-        lambda: ask.section_create("k", -1, None, SIZE),
-        lambda: ask.section_expiration_time_set("k", -1),
+        lambda: saf_requests.section_create("k", -1, None, SIZE),
+        lambda: saf_requests.section_expiration_time_set("k", -1),
     ):
         with refused(INVALID) as caught:
             make()
@@ -211,12 +211,12 @@ def test_what_a_section_is_refused_for_comes_in_order() -> None:
 
 def test_what_section_calls_ask() -> None:
     for made, op in (
-        (ask.section_create("k", 5, None, SIZE), [Op.CREATE, b"k", 5, b""]),
-        (ask.section_create("", SA_TIME_END, "v", SIZE), [Op.CREATE, b"", SA_TIME_END, b"v"]),
-        (ask.section_delete("k"), [Op.DELETE, b"k"]),
-        (ask.section_expiration_time_set("k", 0), [Op.EXPIRATION_SET, b"k", 0]),
-        (ask.overwrite("k", "v", SIZE), [Op.OVERWRITE, b"k", b"v"]),
-        (ask.write([("k", "v", 3)], SIZE), [Op.WRITE, b"k", 3, b"v"]),
+        (saf_requests.section_create("k", 5, None, SIZE), [Op.CREATE, b"k", 5, b""]),
+        (saf_requests.section_create("", SA_TIME_END, "v", SIZE), [Op.CREATE, b"", SA_TIME_END, b"v"]),
+        (saf_requests.section_delete("k"), [Op.DELETE, b"k"]),
+        (saf_requests.section_expiration_time_set("k", 0), [Op.EXPIRATION_SET, b"k", 0]),
+        (saf_requests.overwrite("k", "v", SIZE), [Op.OVERWRITE, b"k", b"v"]),
+        (saf_requests.write([("k", "v", 3)], SIZE), [Op.WRITE, b"k", 3, b"v"]),
     ):
         assert (made.kind, unpack_body(made.body), made.timeout_ns) == (Kind.UPDATE, [op], 0)
 
@@ -224,8 +224,8 @@ def test_what_section_calls_ask() -> None:
 # -- io vectors
 
 VECTOR_CALLS: list[tuple[str, Callable[[Any], Any]]] = [
-    ("saCkptCheckpointWrite", lambda vector: ask.write(vector, SIZE)),
-    ("saCkptCheckpointRead", lambda vector: ask.read(vector, SIZE)),
+    ("saCkptCheckpointWrite", lambda vector: saf_requests.write(vector, SIZE)),
+    ("saCkptCheckpointRead", lambda vector: saf_requests.read(vector, SIZE)),
 ]
 
 
@@ -239,7 +239,7 @@ def test_an_io_vector_has_elements_of_three(call: str, make: Any, vector: Any) -
 
 @pytest.mark.parametrize(("call", "make"), VECTOR_CALLS)
 def test_an_io_vector_has_a_most(call: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask, "OPS_PER_UPDATE_MAX", 2)
+    monkeypatch.setattr(saf_requests, "OPS_PER_UPDATE_MAX", 2)
     good = ("k", b"" if "Write" in call else 0, 0)
     make([good, good])
     with refused(codes.NO_RESOURCES, call):
@@ -250,30 +250,30 @@ def test_an_io_vector_has_a_most(call: str, make: Any, monkeypatch: pytest.Monke
 def test_the_lowest_element_at_fault_is_told(offset: Any) -> None:
     good, bad = ("k", b"", 0), ("k", b"", offset)
     with refused(INVALID, "saCkptCheckpointWrite") as caught:
-        ask.write([good, good, bad, (5, 5, 5)], SIZE)
+        saf_requests.write([good, good, bad, (5, 5, 5)], SIZE)
     assert caught.value.erroneous_vector_index == 2
     with refused(INVALID, "saCkptCheckpointRead") as caught:
-        ask.read([("k", None, 0), ("k", 0, offset), (5, 5, 5)], SIZE)
+        saf_requests.read([("k", None, 0), ("k", 0, offset), (5, 5, 5)], SIZE)
     assert caught.value.erroneous_vector_index == 1
 
 
 def test_all_elements_of_a_write_together_have_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask, "CALL_BYTES_MAX", 12)
-    ask.write([("k", b"12345", 0), ("k", b"12345", 0)], SIZE)
+    monkeypatch.setattr(saf_requests, "CALL_BYTES_MAX", 12)
+    saf_requests.write([("k", b"12345", 0), ("k", b"12345", 0)], SIZE)
     with refused(codes.NO_RESOURCES, "saCkptCheckpointWrite") as caught:
-        ask.write([("k", b"12345", 0), ("k", b"123456", 0), (5, 5, 5)], SIZE)
+        saf_requests.write([("k", b"12345", 0), ("k", b"123456", 0), (5, 5, 5)], SIZE)
     assert caught.value.erroneous_vector_index == 1
 
 
 @pytest.mark.parametrize(("size", "offset"), [(11, 0), (10, 1), (0, 11), (-1, 0), (True, 0), ("1", 0)])
 def test_a_read_stays_within_the_largest_section(size: Any, offset: int) -> None:
     with refused(INVALID, "saCkptCheckpointRead") as caught:
-        ask.read([("k", 10, 0), ("k", size, offset)], SIZE)
+        saf_requests.read([("k", 10, 0), ("k", size, offset)], SIZE)
     assert caught.value.erroneous_vector_index == 1
 
 
 def test_what_a_read_asks() -> None:
-    made = ask.read(iter([("k", None, 99), (b"l", 3, 7)]), SIZE)
+    made = saf_requests.read(iter([("k", None, 99), (b"l", 3, 7)]), SIZE)
     assert (made.kind, unpack_body(made.body)) == (Kind.READ, [[b"k", 99, None], [b"l", 7, 3]])
 
 
@@ -283,23 +283,23 @@ def test_what_a_read_asks() -> None:
 @pytest.mark.parametrize("choice", [0, 6, -1, True, None, "5", 1.0])
 def test_a_choice_of_sections_is_one_of_five(choice: Any) -> None:
     with refused(INVALID):
-        ask.check_choice(choice, None)
+        saf_requests.check_choice(choice, None)
 
 
 @pytest.mark.parametrize("choice", [1, 2, 3, 4, 5])
 def test_only_two_choices_need_a_time_and_all_look_at_it(choice: int) -> None:
-    ask.check_choice(choice, 0)
+    saf_requests.check_choice(choice, 0)
     with refused(INVALID):
-        ask.check_choice(choice, -1)
+        saf_requests.check_choice(choice, -1)
     if choice in (2, 3):
         with refused(INVALID):
-            ask.check_choice(choice, None)
+            saf_requests.check_choice(choice, None)
     else:
-        ask.check_choice(choice, None)
+        saf_requests.check_choice(choice, None)
 
 
 def test_what_an_iteration_asks() -> None:
-    made = ask.iterate("call", 5, None, b"k", 1)
+    made = saf_requests.iterate("call", 5, None, b"k", 1)
     assert (made.call, made.kind, unpack_body(made.body)) == ("call", Kind.ITERATE, [5, 0, b"k", False, 1])
 
 
@@ -308,6 +308,6 @@ def test_what_an_iteration_asks() -> None:
 
 def test_the_innermost_name_of_a_call_stays() -> None:
     with refused(INVALID, "inner"):
-        ask.named("outer")(ask.named("inner")(ask.refuse))(INVALID, "why", 4)
+        saf_requests.named("outer")(saf_requests.named("inner")(saf_requests.refuse))(INVALID, "why", 4)
     with refused(INVALID, "saCkptSectionDelete"):
-        ask.named("outer")(ask.section_delete)(5)
+        saf_requests.named("outer")(saf_requests.section_delete)(5)

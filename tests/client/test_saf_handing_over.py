@@ -19,7 +19,7 @@ from tests.client.saf_fake import (
 )
 from tests.client.test_interruptions import Interrupted
 
-from ckpt_client.saf.runner import shared_runner
+from ckpt_client.io.loop_thread import shared_runner
 from ckpt_protocol.messages import Kind
 
 __all__ = ["initialize", "nothing_left", "service", "start"]

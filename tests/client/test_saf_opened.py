@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from tests.client.saf_fake import READ, WRITE, attributes, refused
 
-from ckpt_client.calls import Attributes
 from ckpt_client.errors import error_of
 from ckpt_client.saf import SectionDescriptor
 from ckpt_client.saf.answers import code_of, created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.opened import Iteration, Opened
+from ckpt_client.saf.checkpoint_handle import Iteration, Opened
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate, show
+from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT

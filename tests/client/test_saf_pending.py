@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.client.saf_fake import until
 
-from ckpt_client.saf.pending import PendingCallbacks
+from ckpt_client.saf.callbacks import PendingCallbacks
 
 
 class Owner:

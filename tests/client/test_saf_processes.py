@@ -164,7 +164,7 @@ def test_a_service_that_nobody_can_reach_ends(start: Start, service: SafService)
 
 # -- imports
 
-HEAVY = ["asyncio", "ckpt_client.saf", "ckpt_client.tracking", "concurrent.futures"]
+HEAVY = ["asyncio", "ckpt_client.saf", "ckpt_client.checkpoint.tracking", "concurrent.futures"]
 
 
 def test_the_client_alone_imports_no_asyncio() -> None:

@@ -32,8 +32,8 @@ from tests.client.test_blocking import forked
 from tests.client.test_interruptions import Interrupted, interrupt, on_alarm, signalling
 
 from ckpt_client import SaAisError
+from ckpt_client.io.loop_thread import shared_runner
 from ckpt_client.saf import CheckpointCallbacks, CheckpointService, DispatchFlags
-from ckpt_client.saf.runner import shared_runner
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ckpt_client import SaAisError, tracking
-from ckpt_client.errors import error_of
-from ckpt_client.tracking import (
+from ckpt_client import SaAisError
+from ckpt_client.checkpoint import tracking
+from ckpt_client.checkpoint.tracking import (
     OWN_MAX,
     TRACK_NS,
     Changes,
@@ -18,6 +18,8 @@ from ckpt_client.tracking import (
     Tracker,
     begin,
 )
+from ckpt_client.errors import error_of
+from ckpt_client.session.table_requests import page_of
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
@@ -154,7 +156,7 @@ def test_sequences_never_fall() -> None:
     tracker.take([10, [row(10, WRITTEN, b"k")], 1])
     assert tracker.take([8, None, 2]) == [] and tracker.blind
     assert unpack_body(tracker.body) == [8, 2], "asked is from where the service is"
-    looked = tracker.look(tracking.calls.page_of(page(b"k", b"l"))[0])
+    looked = tracker.look(page_of(page(b"k", b"l"))[0])
     assert plain(looked) == [(10, OVERWRITTEN, b"k"), (10, CREATED, b"l")]
     assert [change.data_size for change in looked] == [3, 3]
     assert plain(tracker.end_look({b"k", b"l"})) == []
@@ -166,7 +168,7 @@ def test_who_looked_at_all_sections_knows_which_are_gone() -> None:
     tracker = Tracker()
     tracker.begin([b"c", b"a", b"b"])
     tracker.take([5, None, 0])
-    tracker.look(tracking.calls.page_of(page(b"b"))[0])
+    tracker.look(page_of(page(b"b"))[0])
     assert tracker.blind
     gone = tracker.end_look({b"b"})
     assert plain(gone) == [(5, DELETED, b"a"), (5, DELETED, b"c")]

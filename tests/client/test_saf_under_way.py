@@ -27,6 +27,7 @@ from tests.client.saf_fake import (
     until,
 )
 
+from ckpt_client.io.loop_thread import shared_runner
 from ckpt_client.saf import (
     CheckpointService,
     DispatchFlags,
@@ -34,7 +35,6 @@ from ckpt_client.saf import (
     SectionChange,
     SectionChangeT,
 )
-from ckpt_client.saf.runner import shared_runner
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error

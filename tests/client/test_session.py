@@ -3,11 +3,11 @@
 import pytest
 from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, outcome
 
-from ckpt_client.address import parse_address
-from ckpt_client.attachment import RESEND_NS, State
-from ckpt_client.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
-from ckpt_client.linking import MOVE_NS
-from ckpt_client.silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SILENT_NS, STALE_NS
+from ckpt_client.session.address import parse_address
+from ckpt_client.session.attachment import RESEND_NS, State
+from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
+from ckpt_client.session.link import MOVE_NS
+from ckpt_client.session.node_silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SILENT_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame

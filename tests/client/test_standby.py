@@ -23,8 +23,8 @@ from tests.client.saf_fake import (
 )
 
 from ckpt_client import CheckpointError, Table
+from ckpt_client.checkpoint.tracking_thread import Tracking
 from ckpt_client.saf import Checkpoint, SectionChangeT
-from ckpt_client.standby import Tracking
 from ckpt_protocol.codes import SaAisErrorT
 
 __all__ = ["initialize", "nothing_left", "service", "start"]

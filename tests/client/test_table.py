@@ -10,7 +10,7 @@ from tests.client.fixtures import Start, service, start
 
 import aspCheckpoint
 from ckpt_client import CheckpointError, Table
-from ckpt_client.calls import Attributes
+from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.messages import Kind

@@ -17,9 +17,9 @@ from tests.client.fixtures import Start, service, start
 from tests.client.test_blocking import ALL, STREAMS, once
 
 from ckpt_client import AsyncTable, CheckpointError, Table
-from ckpt_client.address import parse_address
-from ckpt_client.call import MILLISECOND_NS
-from ckpt_client.connecting import connect_socket
+from ckpt_client.io.connecting import connect_socket
+from ckpt_client.session.address import parse_address
+from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_ok, encode_answer
@@ -165,8 +165,8 @@ def test_a_large_write_that_is_taken_in_slowly_is_no_silence(
     shell: str, scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than a node may be silent; nothing comes back before all of it is there."""
-    monkeypatch.setattr("ckpt_client.linking.SILENT_NS", 300 * MILLISECOND_NS)
-    monkeypatch.setattr("ckpt_client.silence.QUIET_NS", 100 * MILLISECOND_NS)
+    monkeypatch.setattr("ckpt_client.session.link.SILENT_NS", 300 * MILLISECOND_NS)
+    monkeypatch.setattr("ckpt_client.session.node_silence.QUIET_NS", 100 * MILLISECOND_NS)
     node, second = start("a", scheme), start("b", scheme)
     with Asker(shell, [node.url, second.url], size=10_000_000) as asker:
         asker.write("k", "v")
@@ -246,7 +246,7 @@ def test_all_addresses_of_a_name_share_one_time_out(monkeypatch: pytest.MonkeyPa
     with deaf_port() as url:
         port = int(url.rpartition(":")[2])
         found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 1000
-        monkeypatch.setattr("ckpt_client.connecting._resolve", lambda *_: found)
+        monkeypatch.setattr("ckpt_client.io.connecting._resolve", lambda *_: found)
         with pytest.raises(TimeoutError):
             connect_socket(parse_address(url), 0.05)
 

@@ -17,8 +17,10 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_pr
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
-from ckpt_client import aio, aio_connection, aio_links, blocking, open_async_table, open_table
-from ckpt_client.address import Address
+from ckpt_client import async_table
+from ckpt_client.checkpoint import open_async_table, open_table
+from ckpt_client.io import aio_connection, aio_links, blocking
+from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram
 from ckpt_protocol.greeting import Refused
@@ -253,7 +255,7 @@ class FaultyWorld:
             patch.setattr(module, "secrets", secrets)
         for module in (aio_connection, aio_links):
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (aio, open_async_table):
+        for module in (async_table, open_async_table):
             patch.setattr(module, "time", VirtualTime())
         for module in (blocking, open_table):
             patch.setattr(module, "_monotonic_ns", lambda: self.cluster.now_ns)

@@ -17,7 +17,7 @@ from tests.conformance.shorthand import (
 from tests.conformance.world import World
 
 from ckpt_client.saf import Checkpoint, CheckpointService, DispatchFlags
-from ckpt_client.saf.ask import Ask
+from ckpt_client.saf.saf_requests import Ask
 from ckpt_protocol.messages import Kind
 
 OF_A_SERVICE: dict[str, Callable[[CheckpointService, bytes], object]] = {

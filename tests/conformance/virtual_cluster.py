@@ -15,7 +15,7 @@ from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Identity, Refused
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
-from ckptd.runtime.first_exchange import cut_first_frame
+from ckptd.runtime.net.handshake import cut_first_frame
 
 CLUSTER_NAME = "conformance"
 PORT = 7300

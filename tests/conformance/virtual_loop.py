@@ -147,7 +147,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class VirtualRunner:
-    """Drives a virtual loop in the calling thread, as `ckpt_client.saf.runner` drives a real one in its own.
+    """Drives a virtual loop in the calling thread, as `ckpt_client.io.loop_thread` drives a real one.
 
     `process`: the client's process that it runs things for.
     """

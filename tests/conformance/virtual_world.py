@@ -11,10 +11,12 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner
 from tests.conformance.world import NODES, Version, World
 from tests.core.cluster import WALL_OFFSET_NS
 
-from ckpt_client import aio, aio_connection, aio_links, open_async_table
+from ckpt_client import async_table
+from ckpt_client.checkpoint import open_async_table
+from ckpt_client.io import aio_connection, aio_links
 from ckpt_client.saf import CheckpointService
 from ckpt_protocol.requests import Describe
-from ckptd.core.invariants import broken_invariants
+from ckptd.core.checks.invariants import broken_invariants
 
 
 class CountedSecrets:
@@ -55,7 +57,7 @@ class VirtualWorld(World):
         for module in (aio_connection, aio_links):
             patch.setattr(module, "secrets", secrets)
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (aio, open_async_table):
+        for module in (async_table, open_async_table):
             patch.setattr(module, "time", VirtualTime())
         self.cluster: ClientsCluster = settled_cluster("".join(NODES), **settings)
         self.loop = VirtualLoop(self.cluster)

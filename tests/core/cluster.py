@@ -15,6 +15,7 @@ from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
+from ckptd.core.checks.invariants import broken_invariants, two_actives
 from ckptd.core.events import (
     AskBack,
     AskRegister,
@@ -51,12 +52,11 @@ from ckptd.core.events import (
     TakeLarge,
     TurnCame,
 )
-from ckptd.core.invariants import broken_invariants, two_actives
 from ckptd.core.node import Node
-from ckptd.core.replica import Replica
+from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.witness import Witness
-from ckptd.sim.raising import Injected
+from ckptd.sim.mutants.planted_bugs import Injected
 
 DISK_NS = 50_000
 TURN_NS = 10_000

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
-from ckptd.core.choosing import make_arbiter
+from ckptd.core.arbiter.durable_state import NOT_KNOWN, Disk, Record, read_record
+from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
+from ckptd.core.arbiter.make_arbiter import make_arbiter
+from ckptd.core.arbiter.paxos import PROPOSAL_NS, MajorityArbiter
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
-from ckptd.core.heartbeat import Heartbeats
-from ckptd.core.majority import PROPOSAL_NS, MajorityArbiter
-from ckptd.core.record import NOT_KNOWN, Disk, Record, read_record
-from ckptd.core.register import RegisterArbiter
+from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.settings import Settings
 from ckptd.core.view import View, following, founding
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ckpt_protocol import codes
-from ckptd.core.attributes import FIELD_NAMES, Attributes, parse_attributes
-from ckptd.core.refusal import Refusal
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.directory.attributes import FIELD_NAMES, Attributes, parse_attributes
 
 SYNC, ASYNC, WEAK, COLLOCATED = 1, 2, 4, 8
 LEGAL = [1_000, 5, 10, 100, 16]

@@ -21,12 +21,12 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core import log as log_of_updates
-from ckptd.core import weak
-from ckptd.core.attributes import Attributes
-from ckptd.core.directory import Directory, Entry, SessionEntry
-from ckptd.core.directory_transfer import Arriving, pieces_of
-from ckptd.core.log import Answers
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.directory.directory import Directory, Entry, SessionEntry
+from ckptd.core.directory.transfer import Arriving, pieces_of
+from ckptd.core.replication import update_log as log_of_updates
+from ckptd.core.replication import weak_batch
+from ckptd.core.reply_cache import Answers
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
 MiB = 1024 * 1024
@@ -372,7 +372,7 @@ def test_a_node_with_many_checkpoints_describes_them_in_pages() -> None:
 
 def test_a_weak_batch_of_long_ids_fits_into_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first portion names all sections of the batch: it is sent before these are too many bytes."""
-    monkeypatch.setattr(weak, "PORTION_BYTES_MAX", 20_000)
+    monkeypatch.setattr(weak_batch, "PORTION_BYTES_MAX", 20_000)
     cluster = two_nodes(weak_batch_bytes=2_000)
     client = cluster.client("a")
     table = client.open(flags=SA_CKPT_WR_ACTIVE_REPLICA_WEAK, sections_max=10_000, section_id_bytes_max=2_000)

@@ -15,19 +15,13 @@ from ckpt_protocol.codes import LIBRARY, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
-from ckptd.core import (
-    active,
-    clients,
-    coordinator,
-    node,
-    parse_heartbeat,
-    parse_replicas,
-    replica,
-    tracking,
-    witness,
-)
+from ckptd.core import node, witness
+from ckptd.core.directory import replicator
 from ckptd.core.events import HeartbeatReceived, PeerReceived, SendPeer
-from ckptd.core.replica import Replica
+from ckptd.core.liveness import parse_heartbeat
+from ckptd.core.replication import active_replica, parse_replicas, replica
+from ckptd.core.replication.replica import Replica
+from ckptd.core.requests import change_feed, sessions
 
 
 def fails(*arguments: Any, **named: Any) -> Any:
@@ -64,11 +58,11 @@ def test_a_read_that_raises_at_the_active_replica_is_answered_by_way_of_the_clie
     cluster.may_contain = True
     cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA).write(b"k", b"v")
     table = cluster.client("b").open_existing()
-    active = cluster.active() or ""
+    active_replica = cluster.active() or ""
     with monkeypatch.context() as patched:
         patched.setattr(Replica, "read", fails)
         assert table.try_read(b"k").code == LIBRARY
-    assert cluster.node(active).context.counters["contained"] == 1
+    assert cluster.node(active_replica).context.counters["contained"] == 1
     assert table.read(b"k") == b"v"
     cluster.check()
 
@@ -79,7 +73,7 @@ def test_a_plan_that_raises_is_answered_and_orders_nothing(monkeypatch: pytest.M
     table = cluster.client("a").open()
     seq = cluster.node("a").directory.seq
     with monkeypatch.context() as patched:
-        patched.setattr(coordinator, "plan", fails)
+        patched.setattr(replicator, "plan", fails)
         assert table.client.unlink().code == LIBRARY
     assert cluster.node("a").directory.seq == seq
     assert cluster.client("b").unlink().payload is None
@@ -91,7 +85,7 @@ def test_tracking_that_raises_is_answered(monkeypatch: pytest.MonkeyPatch) -> No
     cluster.may_contain = True
     table = cluster.client("a").open()
     with monkeypatch.context() as patched:
-        patched.setattr(tracking, "changes_after", fails)
+        patched.setattr(change_feed, "changes_after", fails)
         assert table.call(Kind.TRACK, None, 0).code == LIBRARY
     cluster.check()
 
@@ -141,7 +135,7 @@ def test_parsing_that_raises_ends_that_connection_and_no_other(
             "parse_attach",
             "parse_operate",
         ):
-            patched.setattr(clients, name, fails)
+            patched.setattr(sessions, name, fails)
         table.client.begin(kind, table.handle, [])
         cluster.run(1)
     closed = [line for line in cluster.lines if "closes client link" in line]
@@ -162,7 +156,7 @@ def test_an_update_whose_parsing_raises_is_answered_and_changes_nothing(
     cluster.client("a").open().write(b"k", b"before")
     table = cluster.client(node_id).open_existing()
     with monkeypatch.context() as patched:
-        patched.setattr(active, "parse_update", fails)
+        patched.setattr(active_replica, "parse_update", fails)
         assert table.try_write(b"k", b"after").code == LIBRARY
     assert sum(node.context.counters.get("contained", 0) for node in cluster.running()) == 1
     if not table.client.link or node_id == cluster.active():
@@ -239,10 +233,10 @@ def test_what_raises_after_parsing_stops_the_node(monkeypatch: pytest.MonkeyPatc
     table.write(b"k", b"before")
     leading = cluster.node(cluster.active() or "")
 
-    def on_ack(one: active.ActiveReplica, node_id: str, seq: int) -> None:
+    def on_ack(one: active_replica.ActiveReplica, node_id: str, seq: int) -> None:
         raise TypeError("half done")
 
-    monkeypatch.setattr(active.ActiveReplica, "on_ack", on_ack)
+    monkeypatch.setattr(active_replica.ActiveReplica, "on_ack", on_ack)
     table.begin_write(b"k", b"v")
     with pytest.raises(TypeError, match="half done"):
         cluster.run(10)

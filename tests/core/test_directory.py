@@ -6,8 +6,8 @@ import pytest
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
-from ckptd.core.directory import EPOCH_SHIFT, RETENTION_AT_ONCE_NS, Directory, Do, Entry
-from ckptd.core.parse_directory import read_snapshot
+from ckptd.core.directory.directory import EPOCH_SHIFT, RETENTION_AT_ONCE_NS, Directory, Do, Entry
+from ckptd.core.directory.parse_directory import read_snapshot
 from ckptd.core.view import View, following, founding
 
 SYNC, ASYNC, SYNC_COLLOCATED, ASYNC_COLLOCATED, WEAK_COLLOCATED = 1, 2, 9, 10, 12

@@ -222,7 +222,7 @@ def test_a_corrupted_weak_section_stays_so_everywhere_when_its_expiration_change
 def test_a_weak_batch_names_no_more_sections_than_one_update_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first portion marks all that the others bring: of two bulk loads in one batch that was an update
     longer than any replica takes, which ended the links to them again and again."""
-    monkeypatch.setattr("ckptd.core.weak.BATCH_SECTIONS_MAX", 10)
+    monkeypatch.setattr("ckptd.core.replication.weak_batch.BATCH_SECTIONS_MAX", 10)
     cluster = three_nodes(weak_batch_bytes=1000)
     writer, _ = opened(cluster, WEAK)
     updates = [

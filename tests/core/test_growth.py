@@ -13,11 +13,11 @@ from ckpt_protocol.codes import NO_MEMORY, NO_RESOURCES, NO_SPACE, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK, SA_TIME_END
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckptd.core import section
-from ckptd.core.attributes import Attributes
-from ckptd.core.growth import growth_bound, growth_of
-from ckptd.core.refusal import Refusal
-from ckptd.core.section import SECTION_BYTES, SectionTable
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.replication import sections as sections_module
+from ckptd.core.replication.growth import growth_bound, growth_of
+from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
 
 MIB = 1 << 20
 FAR = BUILT_BYTES_MAX - 1
@@ -122,7 +122,7 @@ def test_generated_ids_are_found_without_looking_at_all_before_them(monkeypatch:
     sections = table()
     looked = 0
 
-    class Counting(dict[bytes, section.Section]):
+    class Counting(dict[bytes, sections_module.Section]):
         def __contains__(self, key: object) -> bool:
             nonlocal looked
             looked += 1
@@ -146,7 +146,7 @@ def test_ids_that_a_client_took_in_advance_are_passed_over_once() -> None:
 def test_a_search_for_a_free_id_ends_and_the_next_one_goes_on_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(section, "GENERATED_TRIES_MAX", 10)
+    monkeypatch.setattr(sections_module, "GENERATED_TRIES_MAX", 10)
     sections = table()
     taken = [[Op.CREATE, number.to_bytes(8, "big"), SA_TIME_END, b""] for number in range(3, 18)]
     sections.apply(taken, 5, 2, {})
@@ -164,8 +164,8 @@ def test_a_search_for_a_free_id_ends_and_the_next_one_goes_on_behind_it(
 def test_sections_that_expire_together_are_deleted_in_updates_of_bounded_length(
     flags: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(section.SectionTable.expired, "__defaults__", (10,))
-    monkeypatch.setattr("ckptd.core.weak.BATCH_SECTIONS_MAX", 25)
+    monkeypatch.setattr(sections_module.SectionTable.expired, "__defaults__", (10,))
+    monkeypatch.setattr("ckptd.core.replication.weak_batch.BATCH_SECTIONS_MAX", 25)
     cluster = three_nodes()
     opened = cluster.client("a").open(flags=flags, sections_max=1000)
     at_ns = cluster.hosts["a"].node.context.wall_ns + 500_000_000  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ from ckpt_protocol.framing import Frame, FrameError, decode_datagram
 from ckpt_protocol.limits import EPOCH_MAX
 from ckptd.core.context import Context
 from ckptd.core.events import AskBack, SendHeartbeat
-from ckptd.core.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
+from ckptd.core.liveness.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
 from ckptd.core.settings import MILLISECOND_NS, Settings
 from ckptd.core.view import View, founding
 

@@ -15,7 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import decode_datagram
 from ckpt_protocol.messages import Kind, Verb
-from ckptd.core.directory import Directory
+from ckptd.core.directory.directory import Directory
 from ckptd.core.events import HeartbeatReceived, PeerLost, SendHeartbeat
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)

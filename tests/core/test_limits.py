@@ -10,7 +10,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClientConnected, ClientReceived, SendClient
-from ckptd.core.limits import full_limits, nearly_full
+from ckptd.core.operations.resource_usage import full_limits, nearly_full
 from ckptd.core.settings import Settings
 from ckptd.core.witness import Witness
 

@@ -4,8 +4,9 @@ import pytest
 
 from ckpt_protocol import codes
 from ckpt_protocol.limits import ANSWERS_MAX
-from ckptd.core.log import FORGOTTEN, HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
-from ckptd.core.refusal import Refusal
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.replication.update_log import HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
+from ckptd.core.reply_cache import FORGOTTEN
 
 SESSION = 11
 

@@ -1,6 +1,6 @@
 """Which core a node gets by its settings."""
 
-from ckptd.core.making import make_core
+from ckptd.core.make_core import make_core
 from ckptd.core.node import Node
 from ckptd.core.settings import Settings
 from ckptd.core.witness import Witness

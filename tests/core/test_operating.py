@@ -4,7 +4,7 @@ import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.codes import BAD_OPERATION, INVALID_PARAM, NOT_EXIST, OK
-from ckptd.core.silence import LOSS_EPOCHS
+from ckptd.core.view import LOSS_EPOCHS
 
 
 def blocked_pair() -> Cluster:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptd.core import ordered
-from ckptd.core.ordered import OrderedIds
+from ckptd.core.replication import ordered_ids
+from ckptd.core.replication.ordered_ids import OrderedIds
 
 IDS = st.binary(max_size=2)
 
@@ -15,7 +15,7 @@ IDS = st.binary(max_size=2)
 def test_it_holds_what_a_sorted_list_would(
     bucket_max: int, before: set[bytes], changes: list[tuple[str, bytes]], after: bytes
 ) -> None:
-    kept, ordered.BUCKET_MAX = ordered.BUCKET_MAX, bucket_max  # type: ignore[misc]
+    kept, ordered_ids.BUCKET_MAX = ordered_ids.BUCKET_MAX, bucket_max  # type: ignore[misc]
     try:
         held = dict.fromkeys(before)
         ids = OrderedIds(held)
@@ -33,7 +33,7 @@ def test_it_holds_what_a_sorted_list_would(
         assert list(ids.after(None)) == sorted(held)
         assert list(ids.after(after)) == [i for i in sorted(held) if i > after]
     finally:
-        ordered.BUCKET_MAX = kept  # type: ignore[misc]
+        ordered_ids.BUCKET_MAX = kept  # type: ignore[misc]
 
 
 def test_ids_are_taken_in_by_portions() -> None:

@@ -9,11 +9,11 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_MAX
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.refusal import Refusal
 from ckpt_protocol.requests import check_name
-from ckptd.core.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry
-from ckptd.core.plans import plan
-from ckptd.core.refusal import Refusal
-from ckptd.core.request import Request
+from ckptd.core.client_request import Request
+from ckptd.core.directory.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry
+from ckptd.core.directory.validation import plan
 from ckptd.core.settings import Settings
 from ckptd.core.view import founding
 

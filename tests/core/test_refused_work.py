@@ -18,10 +18,10 @@ from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.events import ClientReceived, SendClient
-from ckptd.core.replica import LOOKED_UP_MAX
-from ckptd.core.section import EXPIRATIONS_FREE
+from ckptd.core.replication.replica import LOOKED_UP_MAX
+from ckptd.core.replication.sections import EXPIRATIONS_FREE
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.work import ELEMENT_WORK, FRAME_WORK, KIB_SHIFT, OP_WORK, PASSED_SHIFT, REFUSED_SHIFT
+from ckptd.core.work_units import ELEMENT_WORK, FRAME_WORK, KIB_SHIFT, OP_WORK, PASSED_SHIFT, REFUSED_SHIFT
 
 MIB = 1024 * 1024
 MANY_ARRAYS = b"\xdc\x1f\x40" + (b"\x9f" + b"\x90" * 15) * 8_000

@@ -2,9 +2,9 @@
 
 from tests.core.cluster import Cluster, nodes
 
+from ckptd.core.arbiter.durable_state import Record
+from ckptd.core.arbiter.etcd import RegisterArbiter
 from ckptd.core.events import AskRegister
-from ckptd.core.record import Record
-from ckptd.core.register import RegisterArbiter
 from ckptd.core.view import View, founding
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ckptd.core.attributes import Attributes
-from ckptd.core.directory import Directory, Do
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.directory.directory import Directory, Do
 from ckptd.core.settings import SECOND_NS
 
 ATTRIBUTES = Attributes(1, 1000, SECOND_NS, 10, 100, 10)

@@ -11,10 +11,10 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
+from ckpt_protocol.refusal import Refusal
 from ckpt_protocol.updates import parse_replicated, parse_update
-from ckptd.core.attributes import Attributes
-from ckptd.core.refusal import Refusal
-from ckptd.core.section import CORRUPTED, VALID, Before, SectionTable
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.replication.sections import CORRUPTED, VALID, Before, SectionTable
 
 NOW_NS = 1_000
 SEQ = 7

@@ -15,9 +15,8 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.messages import Kind
-from ckptd.core.directory import Directory, Do
-from ckptd.core.log import ANSWERS_BYTES_FREE
-from ckptd.core.refused import REFUSED_BYTES_MAX, Refused
+from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, REFUSED_BYTES_MAX, Refused
 
 CREATE = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ
 ATTRIBUTES = [SA_CKPT_WR_ALL_REPLICAS, 4096, SA_TIME_END, 1, 4096, 8]

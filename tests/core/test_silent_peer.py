@@ -4,7 +4,8 @@ import pytest
 from tests.core.cluster import Cluster, two_nodes
 
 from ckpt_protocol.codes import TRY_AGAIN
-from ckptd.core.silence import FENCE_AGAIN_NS, LOSS_EPOCHS
+from ckptd.core.membership.pair_policy import FENCE_AGAIN_NS
+from ckptd.core.view import LOSS_EPOCHS
 
 
 def written_pair(**settings: object) -> Cluster:

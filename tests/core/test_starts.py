@@ -11,8 +11,8 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClosePeer, HeartbeatReceived, Outranked, PeerReceived, PeerTrouble
+from ckptd.core.liveness.incarnations import STRANGERS_MAX, TROUBLE_NS
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.core.starts import STRANGERS_MAX, TROUBLE_NS
 
 OTHER = "node 'b' is expected at host-b:7301, and another start of node 'b' answers there"
 

@@ -20,14 +20,14 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.active import ActiveReplica
-from ckptd.core.clients import Clients
-from ckptd.core.directory import Directory, Do
+from ckptd.core.arbiter.durable_state import read_record
+from ckptd.core.directory.directory import Directory, Do
 from ckptd.core.events import PeerReceived
-from ckptd.core.record import read_record
-from ckptd.core.requests import Requests
+from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.requests.router import Requests
+from ckptd.core.requests.sessions import Clients
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
-from ckptd.sim.raising import Injected, apply_raises_on, commit_raises_on, copying_raises_on
+from ckptd.sim.mutants.planted_bugs import Injected, apply_raises_on, commit_raises_on, copying_raises_on
 
 POISON = b"poison"
 KINDS = [SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA]

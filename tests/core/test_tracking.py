@@ -19,8 +19,8 @@ from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
 from ckptd.core.events import ClientReceived, PeerReceived
+from ckptd.core.requests.change_feed import EXACT_ROWS_MAX, TRACK_WAIT_NS
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.tracking import EXACT_ROWS_MAX, TRACK_WAIT_NS
 
 SYNC, ASYNC, WEAK, ASYNC_COLLOCATED = 1, 2, 4, 10
 CREATED, WRITTEN, OVERWRITTEN, DELETED, EXPIRED = 1, 2, 3, 4, 5
@@ -551,7 +551,7 @@ def test_the_changes_have_the_numbers_of_the_protocol() -> None:
 @pytest.mark.parametrize("at", ["a", "b"])
 def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 TRACKs of one client were all looked at with each heartbeat, until the node missed its own."""
-    for module in ("tracking", "turns", "limits"):
+    for module in ("requests.change_feed", "requests.turns", "operations.resource_usage"):
         monkeypatch.setattr(f"ckptd.core.{module}.TRACKS_MAX", 20)
     cluster = three_nodes(share_of_limits=1)
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -574,7 +574,7 @@ def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("at", ["a", "b"])
 def test_one_client_has_its_share_of_the_trackers(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others find room, and so does it once its own were answered, repeated or given up."""
-    for module in ("tracking", "turns", "limits"):
+    for module in ("requests.change_feed", "requests.turns", "operations.resource_usage"):
         monkeypatch.setattr(f"ckptd.core.{module}.TRACKS_MAX", 20)
     cluster = three_nodes()
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -650,7 +650,7 @@ def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() 
 
 def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It had gone there from those that waited, since many did; each cost its client one of its share."""
-    monkeypatch.setattr("ckptd.core.requests.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
     cluster = nodes("a")
     table = cluster.client("a").open()
     sequence, _, tenure = table.call(Kind.TRACK, None, 0).payload
@@ -672,7 +672,7 @@ def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: 
 
 
 def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckptd.core.tracking.ANSWERED_AT_ONCE", 5)
+    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERED_AT_ONCE", 5)
     cluster = nodes("a")
     tracker = cluster.client("a").open()
     sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload

@@ -4,7 +4,7 @@ from tests.core.cluster import Cluster, nodes
 
 from ckpt_protocol.codes import OK, UNAVAILABLE
 from ckpt_protocol.messages import Kind
-from ckptd.core.record import UNKNOWN_EPOCH, Record
+from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH, Record
 from ckptd.core.witness import Witness
 
 

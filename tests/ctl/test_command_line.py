@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import pytest
 
-from ckpt_client import CheckpointError, SaAisError, Table, blocking
-from ckptctl import asking
+from ckpt_client import CheckpointError, SaAisError, Table
+from ckpt_client.io import blocking
+from ckptctl import queries
 from ckptctl.settings import Given, resolve
 
 
@@ -59,10 +60,10 @@ def test_who_may_not_connect_is_not_told_to_start_a_daemon(
     monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
 ) -> None:
     """Permission denied ended in the advice to start a daemon, which ran already."""
-    monkeypatch.setattr(asking, "connect_socket", refusing(error))
+    monkeypatch.setattr(queries, "connect_socket", refusing(error))
     access = resolve(Given(address="unix:///s"), 1.0)
     with pytest.raises(SaAisError) as failed:
-        asking.describe(access, "cluster")
+        queries.describe(access, "cluster")
     assert said in str(failed.value)
     assert "ckptd --node-id" not in str(failed.value)
 

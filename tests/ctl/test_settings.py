@@ -13,7 +13,7 @@ from tests.client.fixtures import Start, service, start
 from ckpt_client.errors import SaAisError
 from ckpt_protocol.greeting import Identity
 from ckptctl.settings import CLUSTER, LISTEN, Access, Given, SettingsWrong, resolve
-from ckptd.runtime.config import Config
+from ckptd.runtime.config.model import Config
 
 __all__ = ["service", "start"]
 

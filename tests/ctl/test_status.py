@@ -13,8 +13,8 @@ from tests.client.fixtures import Start, service, start
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
-from ckptctl import show
-from ckptctl.show import Health, health_of
+from ckptctl import render
+from ckptctl.render import Health, health_of
 
 __all__ = ["service", "start"]
 
@@ -38,7 +38,7 @@ CLUSTER: dict[str, Any] = {
 
 def shown(cluster: dict[str, Any], counters: bool = False) -> str:
     console = Console(file=StringIO(), width=200)
-    show.print_cluster(console, cluster, counters)
+    render.print_cluster(console, cluster, counters)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -77,7 +77,7 @@ def test_counters_are_shown_when_they_are_asked_for() -> None:
 def test_limits_are_shown_with_the_counters_and_as_json() -> None:
     assert "sessions" not in shown(CLUSTER)
     assert row(shown(CLUSTER, True), "sessions") == ["sessions", "81", "100"]
-    assert show.cluster_json(CLUSTER)["limits"] == [
+    assert render.cluster_json(CLUSTER)["limits"] == [
         {"name": "sessions", "used": 81, "most": 100},
         {"name": "opens", "used": 3, "most": 1000},
     ]
@@ -88,7 +88,7 @@ def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None
     cluster = {name: value for name, value in CLUSTER.items() if name != key}
     cluster["what-comes-later"] = {"deep": [1, b"\xff"]}
     assert "node" in shown(cluster, True)
-    assert show.cluster_json(cluster)["what-comes-later"]
+    assert render.cluster_json(cluster)["what-comes-later"]
     assert "node" in shown({}, True)
 
 
@@ -96,7 +96,7 @@ def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None
 @pytest.mark.parametrize("key", CLUSTER)
 def test_what_a_newer_daemon_says_otherwise_does_not_break_anything(key: str, value: Any) -> None:
     assert "node" in shown(CLUSTER | {key: value}, True)
-    show.cluster_json(CLUSTER | {key: value})
+    render.cluster_json(CLUSTER | {key: value})
     health_of(CLUSTER | {key: value})
 
 
@@ -177,13 +177,13 @@ def test_a_checkpoint_that_waits_for_its_holders_says_for_whom() -> None:
         [b"here", 1, attributes, "a", [["a", True]], 1, False, []],
         [b"far", 2, attributes, None, [], 1, False, ["d", "e"]],
     ]
-    show.print_checkpoints(console, rows)
+    render.print_checkpoints(console, rows)
     assert isinstance(console.file, StringIO)
     text = console.file.getvalue()
     assert "unavailable: waits for d e" in next(line for line in text.splitlines() if line.startswith("far"))
     assert "a*" in next(line for line in text.splitlines() if line.startswith("here"))
-    assert [one["waiting_for"] for one in show.checkpoints_json(rows)] == [[], ["d", "e"]]
-    assert show.checkpoints_json([row[:7] for row in rows])[1]["waiting_for"] == []
+    assert [one["waiting_for"] for one in render.checkpoints_json(rows)] == [[], ["d", "e"]]
+    assert render.checkpoints_json([row[:7] for row in rows])[1]["waiting_for"] == []
 
 
 ROW = [b"orders", 5, [1, 6144, 0, 64, 96, 8], "b", [["b", True]], 1, False, []]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_MAX
-from ckptctl.text import (
+from ckptctl.text_format import (
     json_bytes,
     parse_bytes,
     show_bytes,

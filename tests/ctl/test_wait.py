@@ -13,10 +13,10 @@ from ckpt_client import SaAisError
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_ok
-from ckptctl import operating
-from ckptctl.operating import wait_for
+from ckptctl import operator_verbs
+from ckptctl.operator_verbs import wait_for
+from ckptctl.render import Health
 from ckptctl.settings import Access, Given, resolve
-from ckptctl.show import Health
 
 __all__ = ["service", "start"]
 
@@ -115,7 +115,7 @@ def test_a_wrong_key_is_not_waited_for(start: Start) -> None:
 def test_the_command_tells_people_and_programs(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     node = start("a")
     Becoming(node, ALONE)
-    operating.print_wait(access(node.url), wait_for(access(node.url), Health.DEGRADED))
+    operator_verbs.print_wait(access(node.url), wait_for(access(node.url), Health.DEGRADED))
     assert capsys.readouterr().out == "node a: absent: b\n"
-    operating.print_wait(access(node.url, as_json=True), wait_for(access(node.url), Health.DEGRADED))
+    operator_verbs.print_wait(access(node.url, as_json=True), wait_for(access(node.url), Health.DEGRADED))
     assert json.loads(capsys.readouterr().out) == {"node": "a", "health": "degraded", "text": "absent: b"}

@@ -7,7 +7,7 @@ from bench.load.load import Load, Shape
 from bench.load.verdict import Verdict, judge
 from bench.load.watch import Watch
 
-from ckptd.sim.history import Outcome
+from ckptd.sim.checkers.history import Outcome
 from ckptd.testing import LocalCluster
 
 SYNC = Shape()

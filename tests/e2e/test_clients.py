@@ -8,7 +8,7 @@ import pytest
 from tests.client.cancelling import cancel_everywhere, run_clean
 
 from ckpt_client import AsyncTable, CheckpointError, Table
-from ckpt_client.following import FOLLOW_UPDATES
+from ckpt_client.session.affinity import FOLLOW_UPDATES
 from ckpt_protocol import codes
 from ckptd.testing import LocalCluster
 

@@ -17,7 +17,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
-from ckptd.sim.spoiling import spoil
+from ckptd.sim.faults.spoiling import spoil
 from ckptd.testing import LocalCluster
 
 ATTRIBUTES: Final = [1, 4000, 10_000_000, 4, 1000, 16]

@@ -33,7 +33,7 @@ from ckptd.core.events import (
     SendHeartbeat,
     SendPeer,
 )
-from ckptd.sim.spoiling import spoil
+from ckptd.sim.faults.spoiling import spoil
 
 _LIMITS: Final = {
     CLIENT: FROM_CLIENT,

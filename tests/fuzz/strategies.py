@@ -9,7 +9,7 @@ from tests.protocol.representative import REPRESENTATIVES
 from ckpt_protocol.bounds import BOUNDS, Bounds
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind
-from ckptd.sim.spoiling import NUMBERS, nested
+from ckptd.sim.faults.spoiling import NUMBERS, nested
 
 AT_BOUNDS_BYTES_MAX: Final = 300_000
 """Bodies that fill a bound are drawn up to this size: a longer one shows nothing more, and takes long."""

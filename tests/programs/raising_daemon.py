@@ -7,7 +7,7 @@ hook for this: its core is patched here, in the process that then runs it.
 import runpy
 import sys
 
-from ckptd.sim.raising import apply_raises_on, commit_raises_on
+from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on
 
 _, bug, value, where, *arguments = sys.argv
 places = {

@@ -20,7 +20,7 @@ from ckptd.core.events import (
     TimeCame,
 )
 from ckptd.core.settings import Settings
-from ckptd.runtime.config import Config
+from ckptd.runtime.config.model import Config
 from ckptd.runtime.daemon import Daemon
 from ckptd.testing import HeldPort
 

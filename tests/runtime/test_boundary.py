@@ -20,10 +20,12 @@ from ckptd.core.events import (
     WallClockRead,
 )
 from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime import process, recorder, udp_clients
-from ckptd.runtime.etcd import EtcdRegister, _Answer, _Unknown
-from ckptd.runtime.fence import FenceHook
-from ckptd.runtime.state import StateDirectory
+from ckptd.runtime import event_log_writer
+from ckptd.runtime.clients import udp_clients
+from ckptd.runtime.etcd.gateway import EtcdRegister, _Answer, _Unknown
+from ckptd.runtime.host import process
+from ckptd.runtime.host.fence import FenceHook
+from ckptd.runtime.host.state_directory import StateDirectory
 
 
 def fails(*arguments: Any, **named: Any) -> Any:
@@ -142,7 +144,7 @@ async def test_a_recording_that_raises_stops_and_the_node_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: str
 ) -> None:
     async with running(tmp_path, record_events=tmp_path / "events") as a, a.client() as client:
-        monkeypatch.setattr(recorder, function, fails)
+        monkeypatch.setattr(event_log_writer, function, fails)
         assert (await client.ping()).a == 1
         assert (await client.ping(2)).a == 2
         assert "recording stops" in caplog.text

@@ -27,11 +27,11 @@ from ckptd.core.events import (
     CloseClient,
     SendClient,
 )
-from ckptd.runtime import clients as clients_module
-from ckptd.runtime import descriptors
-from ckptd.runtime import door as door_module
-from ckptd.runtime.descriptors import OPERATORS_MAX
-from ckptd.runtime.first_exchange import cut_first_frame
+from ckptd.runtime.clients import acceptor as door_module
+from ckptd.runtime.clients import clients as clients_module
+from ckptd.runtime.host import descriptors
+from ckptd.runtime.host.descriptors import OPERATORS_MAX
+from ckptd.runtime.net.handshake import cut_first_frame
 
 MIB = 1024 * 1024
 

@@ -17,7 +17,7 @@ import ckpt_protocol
 import ckptd
 from ckptd import __version__
 from ckptd.runtime.command import IGNORED_SIGNALS
-from ckptd.runtime.notify import watchdog_s
+from ckptd.runtime.host.systemd import watchdog_s
 
 PATHS = os.pathsep.join(str(Path(package.__path__[0]).parent) for package in (ckpt_protocol, ckptd))
 

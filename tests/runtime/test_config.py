@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from ckpt_client.address import parse_address
+from ckpt_client.session.address import parse_address
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckptd.core.settings import TURN_SETTINGS, Settings
-from ckptd.runtime.addresses import HostPort, default_socket_path, default_state_directory
-from ckptd.runtime.config import Config
-from ckptd.runtime.config_sources import (
+from ckptd.runtime.config.addresses import HostPort, default_socket_path, default_state_directory
+from ckptd.runtime.config.model import Config
+from ckptd.runtime.config.sources import (
     check_etcd_certificate_key,
     flag_name,
     flag_parser,
@@ -400,7 +400,7 @@ def test_a_host_name_that_is_no_node_id_is_refused_like_any_other(monkeypatch: p
 
 
 def test_default_places_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ckptd.runtime.addresses.RUN_DIRECTORY", tmp_path / "missing")
+    monkeypatch.setattr("ckptd.runtime.config.addresses.RUN_DIRECTORY", tmp_path / "missing")
     monkeypatch.setattr("os.getuid", lambda: 1000)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
@@ -409,5 +409,5 @@ def test_default_places_follow_the_environment(monkeypatch: pytest.MonkeyPatch, 
     assert default_state_directory("c", "a") == Path("/home/u/state/ckptd/c-a")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert default_socket_path() == Path("/tmp/ckptd-1000/ckptd.sock")
-    monkeypatch.setattr("ckptd.runtime.addresses.RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr("ckptd.runtime.config.addresses.RUN_DIRECTORY", tmp_path)
     assert default_socket_path() == tmp_path / "ckptd.sock"

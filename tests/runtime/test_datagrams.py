@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ckptd.runtime import lanes as lanes_module
-from ckptd.runtime.counts import Counts
-from ckptd.runtime.datagrams import Datagrams
-from ckptd.runtime.lanes import Lane
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.net import datagram_lanes as lanes_module
+from ckptd.runtime.net.datagram_lanes import Lane
+from ckptd.runtime.net.datagrams import Datagrams
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.runtime.test_command import PATHS, command, first_line
 
-from ckptd.core.leaving import HAND_OVER_SHARES
-from ckptd.runtime.config import Config
-from ckptd.runtime.config_sources import load_config
+from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES
+from ckptd.runtime.config.model import Config
+from ckptd.runtime.config.sources import load_config
 from ckptd.runtime.daemon import END_LIMIT_S, LEAVE_MARGIN_S
 from ckptd.runtime.errors import EXIT_LAST_COPY
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tests.runtime.fakes import running
 
-from ckptd.runtime import descriptors
-from ckptd.runtime.descriptors import ASKED_ON_MACOS, CLIENTS_MIN, STRANGERS_MAX, Room, make_room
 from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.host import descriptors
+from ckptd.runtime.host.descriptors import ASKED_ON_MACOS, CLIENTS_MIN, STRANGERS_MAX, Room, make_room
 
 
 class Limit:

@@ -8,12 +8,12 @@ from tests.runtime.conftest import Lines
 from tests.runtime.fakes import ping, running
 
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
-from ckptd.core.limits import REST_NS
+from ckptd.core.operations.resource_usage import REST_NS
 from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime.descriptors import STRANGERS_MAX
+from ckptd.runtime.clients.udp_clients import GREETING_MAX
 from ckptd.runtime.edge_limits import Edge
-from ckptd.runtime.lanes import WAITING_MAX, Lane
-from ckptd.runtime.udp_clients import GREETING_MAX
+from ckptd.runtime.host.descriptors import STRANGERS_MAX
+from ckptd.runtime.net.datagram_lanes import WAITING_MAX, Lane
 
 MIB = 1024 * 1024
 

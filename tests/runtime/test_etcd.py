@@ -11,9 +11,9 @@ from tests.etcd_server import ETCD_MISSING, EtcdCluster
 from tests.runtime.fakes import free_port
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
-from ckptd.runtime import etcd as etcd_module
 from ckptd.runtime.errors import ConfigRefused
-from ckptd.runtime.etcd import EtcdAccess, EtcdRegister
+from ckptd.runtime.etcd import gateway as etcd_module
+from ckptd.runtime.etcd.gateway import EtcdAccess, EtcdRegister
 
 real = pytest.mark.skipif(bool(ETCD_MISSING), reason=ETCD_MISSING)
 PASSWORD = "Tr0ub4dor"

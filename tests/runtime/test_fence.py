@@ -11,7 +11,7 @@ from tests.runtime.fakes import running
 
 from ckptd.core.events import Fence, FenceEnded, WallClockRead
 from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.fence import OUTPUT_BYTES_MAX, FenceHook
+from ckptd.runtime.host.fence import OUTPUT_BYTES_MAX, FenceHook
 
 
 def hook(directory: Path, script: str, limit_s: float = 10.0, arguments: str = "") -> FenceHook:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ckptd.runtime import lanes as lanes_module
-from ckptd.runtime.counts import Counts
-from ckptd.runtime.lanes import (
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.net import datagram_lanes as lanes_module
+from ckptd.runtime.net.datagram_lanes import (
     HEARTBEATS_PER_S,
     SENDER_WAITING_MAX,
     SOURCE_PER_S,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.runtime.fakes import RawClient, running
 
-from ckptd.runtime.addresses import HostPort
-from ckptd.runtime.counts import Counts
+from ckptd.runtime.config.addresses import HostPort
+from ckptd.runtime.counters import Counts
 from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.listening import UnixSocket, bind_port
+from ckptd.runtime.net.listening import UnixSocket, bind_port
 
 LOOPBACK = HostPort("127.0.0.1", 0)
 
@@ -130,7 +130,7 @@ async def test_a_second_daemon_goes_on_without_the_default_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("ckptd.runtime.config.default_socket_path", lambda: tmp_path / "s")
+    monkeypatch.setattr("ckptd.runtime.config.model.default_socket_path", lambda: tmp_path / "s")
     async with running(tmp_path, socket="") as a, running(tmp_path, node_id="b", socket="") as b:
         assert len(a.daemon.addresses) == 3
         assert len(b.daemon.addresses) == 2

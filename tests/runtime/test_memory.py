@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptd.runtime.memory import memory_for_replicas
+from ckptd.runtime.host.memory import memory_for_replicas
 
 RAM = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 MiB = 1024 * 1024

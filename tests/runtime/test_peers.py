@@ -32,10 +32,10 @@ from ckptd.core.events import (
     SendPeer,
     WallClockRead,
 )
-from ckptd.runtime.connecting import connect_stream
 from ckptd.runtime.errors import BegunAgain
-from ckptd.runtime.peering import ASK_PAUSE_S, STEADY_NS
-from ckptd.runtime.state import StateDirectory
+from ckptd.runtime.host.state_directory import StateDirectory
+from ckptd.runtime.net.connecting import connect_stream
+from ckptd.runtime.peers.peer_connector import ASK_PAUSE_S, STEADY_NS
 
 
 @contextlib.asynccontextmanager
@@ -305,7 +305,7 @@ async def test_a_name_that_has_no_address_yet_is_looked_up_again(
 
     async with at_address("a") as a:
         with monkeypatch.context() as patch:
-            patch.setattr("ckptd.runtime.names.socket.getaddrinfo", look_up)
+            patch.setattr("ckptd.runtime.net.name_lookup.socket.getaddrinfo", look_up)
             async with running(tmp_path, node_id="b", peers={"a": f"node-a:{a.port}"}) as b:
                 async with b.client(greet=False) as peer:
                     await greet_as_peer(peer)

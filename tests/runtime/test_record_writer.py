@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from ckptd.core.events import Event, Persisted, PersistFailed
-from ckptd.runtime.counts import Counts
-from ckptd.runtime.record_writer import RecordWriter
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.host.state_writer import RecordWriter
 
 
 class Disk:

@@ -12,12 +12,12 @@ from tests.runtime.fakes import FakeNode, running
 from ckpt_client import Table
 from ckpt_protocol.framing import Frame
 from ckptd.core import events
+from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, pack_event, read_entry
 from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
 from ckptd.core.node import Node
-from ckptd.core.recording import RecordingError, digest_of, pack_entry, pack_event, read_entry
 from ckptd.core.settings import Settings
 from ckptd.runtime.errors import NodeFailed, StartRefused
-from ckptd.runtime.recorder import RecordedNode, Recorder
+from ckptd.runtime.event_log_writer import RecordedNode, Recorder
 from ckptd.sim import __main__ as command
 from ckptd.sim.replay import replay
 from ckptd.testing import LocalCluster

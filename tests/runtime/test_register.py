@@ -8,9 +8,9 @@ import pytest
 from tests.runtime.fakes import free_port, running
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed, WallClockRead
-from ckptd.runtime.config import Config
+from ckptd.runtime.config.model import Config
 from ckptd.runtime.errors import ConfigRefused
-from ckptd.runtime.register import make_register
+from ckptd.runtime.etcd.make_register import make_register
 
 
 async def test_the_core_is_told_that_nobody_answered_and_that_is_counted(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ async def test_a_question_under_way_ends_with_the_daemon(tmp_path: Path) -> None
 
 def test_without_its_library_etcd_refuses_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "ckptd.runtime.etcd", raising=False)
+    monkeypatch.delitem(sys.modules, "ckptd.runtime.etcd.gateway", raising=False)
     with pytest.raises(ConfigRefused, match=r"arbiter etcd needs httpx: pip install 'ckptd\[etcd\]'"):
         make_register(Config(node_id="a", arbiter="etcd", etcd_endpoints="http://h:1"))
 

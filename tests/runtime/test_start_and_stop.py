@@ -24,7 +24,7 @@ from ckptd.core.events import (
 )
 from ckptd.runtime import daemon as daemon_module
 from ckptd.runtime.errors import NodeFailed, StartRefused
-from ckptd.runtime.state import StateDirectory
+from ckptd.runtime.host.state_directory import StateDirectory
 
 
 async def test_the_core_starts_with_its_record_and_a_greater_incarnation(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.state import RECORD_BYTES_SPARE, QuarantineFull, StateDirectory
+from ckptd.runtime.host.state_directory import RECORD_BYTES_SPARE, QuarantineFull, StateDirectory
 
 
 def opened(path: Path, cluster: str = "ckptd", node_id: str = "a") -> StateDirectory:

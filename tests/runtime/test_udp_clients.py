@@ -21,8 +21,8 @@ from ckptd.core.events import (
     PeerConnected,
     SendClient,
 )
-from ckptd.runtime import udp_clients as udp_module
-from ckptd.runtime.lanes import SOURCE_PER_S, STRANGERS_PER_S
+from ckptd.runtime.clients import udp_clients as udp_module
+from ckptd.runtime.net.datagram_lanes import SOURCE_PER_S, STRANGERS_PER_S
 
 
 class UdpClient:

@@ -13,8 +13,8 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClientLost
 from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime.clients import ClientLink
-from ckptd.runtime.unfinished import PROGRESS_BYTES_MIN, UnfinishedFrames
+from ckptd.runtime.clients.clients import ClientLink
+from ckptd.runtime.clients.unfinished_frames import PROGRESS_BYTES_MIN, UnfinishedFrames
 
 MIB = 1024 * 1024
 SECOND_NS = 1_000_000_000

@@ -8,8 +8,8 @@ from tests.runtime.fakes import RawClient, ping, running
 
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckptd.core.events import ClientLost, ClientReceived, SendClient
-from ckptd.runtime.clients import ClientLink
-from ckptd.runtime.unread import MEASURE_BYTES, UnreadAnswers
+from ckptd.runtime.clients.clients import ClientLink
+from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers
 
 MIB = 1024 * 1024
 

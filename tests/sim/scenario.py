@@ -8,16 +8,16 @@ from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_AL
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.caller import Opened
-from ckptd.sim.checkers import check_all, check_generated, check_not_done
-from ckptd.sim.client import Told
+from ckptd.sim.checkers.checkers import check_all, check_generated, check_not_done
+from ckptd.sim.checkers.history import Call, Outcome
+from ckptd.sim.clients.caller import Opened
+from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.history import Call, Outcome
-from ckptd.sim.options import Options, draw_options
+from ckptd.sim.draw.options import Options, draw_options
 from ckptd.sim.simulation import last_look, settle
-from ckptd.sim.slots import Slot
-from ckptd.sim.worker import Worker
 
 NAME = b"table"
 

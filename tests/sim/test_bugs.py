@@ -17,13 +17,13 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.messages import Op
-from ckptd.core.joining import JoinSource
+from ckptd.core.replication.resync import JoinSource
 from ckptd.core.stops import CLOSES_AFTER, Stops
-from ckptd.sim.history import Outcome
-from ckptd.sim.options import draw_options
-from ckptd.sim.raising import apply_raises_on, commit_raises_on, copying_raises_on
+from ckptd.sim.checkers.history import Outcome
+from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.draw.options import draw_options
+from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.simulation import simulate
-from ckptd.sim.slots import Slot
 
 POISON = b"poison"
 SYNC = SA_CKPT_WR_ALL_REPLICAS

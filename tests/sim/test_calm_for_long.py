@@ -7,8 +7,8 @@ from tests.sim.scenario import Scenario, calm, three_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS
 from ckptd.core.settings import SECOND_NS
-from ckptd.sim.chaos import STALL_MAX_NS, STALL_MIN_NS
-from ckptd.sim.history import Outcome
+from ckptd.sim.checkers.history import Outcome
+from ckptd.sim.faults.chaos import STALL_MAX_NS, STALL_MIN_NS
 
 MINUTE_S = 60
 EVERY_S = 2

@@ -14,7 +14,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers import (
+from ckptd.sim.checkers.checkers import (
     Subject,
     check_all,
     check_expirations,
@@ -23,10 +23,10 @@ from ckptd.sim.checkers import (
     explain_by_brute_force,
     project,
 )
-from ckptd.sim.history import Call, Doing, Outcome
-from ckptd.sim.linearizability import explain
-from ckptd.sim.model import State, follow
-from ckptd.sim.weak_order import check_weak_order
+from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.linearizability import explain
+from ckptd.sim.checkers.model import State, follow
+from ckptd.sim.checkers.weak_order import check_weak_order
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 IDS = (b"x", b"y")

@@ -19,8 +19,8 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.history import Outcome
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 ASYNC = (SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)

@@ -21,11 +21,11 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers.history import Call, Outcome
+from ckptd.sim.clients.checkpoints import Slot
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.history import Call, Outcome
 from ckptd.sim.simulation import settle
-from ckptd.sim.slots import Slot
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 WEAK = SA_CKPT_WR_ACTIVE_REPLICA_WEAK

@@ -5,10 +5,10 @@ from tests.sim.scenario import Scenario, calm, three_nodes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.client import Told
+from ckptd.sim.checkers.history import Outcome
+from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.sim_client import Told
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.history import Outcome
-from ckptd.sim.slots import Slot
 
 
 def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
 
-from ckptd.core import joining, replicas
-from ckptd.core.active import ActiveReplica
-from ckptd.core.log import UpdateLog
-from ckptd.core.majority import MajorityArbiter
-from ckptd.core.upkeep import Upkeep
-from ckptd.sim.mutants import MUTANTS, Patch, switched_off
+from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.replication import local_replicas, resync
+from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.replication.update_log import UpdateLog
+from ckptd.sim.mutants.mutants import MUTANTS, Patch, switched_off
 from ckptd.sim.sweep import Asked, hunt, sweep_seed
 
 SEEDS = 60
@@ -59,13 +59,13 @@ def test_a_mutant_can_be_made_and_unmade(name: str) -> None:
 
 def answers_do_not_travel(patch: Patch) -> None:
     """Off: the memory of answers travels with every join."""
-    original = joining.take_chunk
+    original = resync.take_chunk
 
     def take_chunk(replica: Any, chunk: Any, source: str) -> None:
         original(replica, chunk, source)
         replica.log.answers = {}
 
-    patch(replicas, "take_chunk", take_chunk)
+    patch(local_replicas, "take_chunk", take_chunk)
 
 
 def orphans_live_on(patch: Patch) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ckptd.sim.options import FAULT_KINDS, draw_options
-from ckptd.sim.profiles import PROFILES
-from ckptd.sim.shapes import SHAPES
+from ckptd.sim.draw.options import FAULT_KINDS, draw_options
+from ckptd.sim.draw.profiles import PROFILES
+from ckptd.sim.draw.shapes import SHAPES
 from ckptd.sim.simulation import simulate
 from ckptd.sim.sweep import MEMORY_BYTES_MAX, processes, repeat, sweep
 from ckptd.sim.trace import Trace

@@ -15,9 +15,9 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error
 from ckpt_protocol.parsing import ParseFailed
+from ckptd.core.client_request import Request
 from ckptd.core.context import Context
 from ckptd.core.events import CloseClient, ClosePeer
-from ckptd.core.request import Request
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.stops import Stop
 

@@ -8,14 +8,14 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
 from ckpt_protocol.requests import Describe
-from ckptd.core.alarms import Alarms
-from ckptd.core.choosing import make_arbiter
-from ckptd.core.clients import Clients
+from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.containment import close_peer, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.coordinator import DirectoryOrder
-from ckptd.core.describing import EdgeCounts, describe_checkpoints, describe_cluster
-from ckptd.core.directory import Directory
+from ckptd.core.directory.directory import Directory
+from ckptd.core.directory.parse_directory import parse_ask
+from ckptd.core.directory.replicator import DirectoryOrder
 from ckptd.core.events import (
     ClientCongested,
     ClientConnected,
@@ -43,26 +43,26 @@ from ckptd.core.events import (
     TurnCame,
     WallClockRead,
 )
-from ckptd.core.heartbeat import Heartbeats
-from ckptd.core.installation import OF_INSTALLATION
-from ckptd.core.joining import quarantine_all
-from ckptd.core.leaving import Leaving
-from ckptd.core.limits import EARLY_FRAMES_MAX, EdgeLimits, Limits, limits_of
-from ckptd.core.losses import note_unacknowledged, unacknowledged
-from ckptd.core.membership import Membership
-from ckptd.core.operating import Operating
-from ckptd.core.parse_directory import parse_ask
-from ckptd.core.record import Disk
-from ckptd.core.register import RegisterArbiter
-from ckptd.core.replica import Replica
-from ckptd.core.replicas import Replicas
-from ckptd.core.requests import Requests
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.view_change import OF_INSTALLATION
+from ckptd.core.operations.alarms import Alarms
+from ckptd.core.operations.graceful_leave import Leaving
+from ckptd.core.operations.last_words import Stopping
+from ckptd.core.operations.operator_commands import Operating
+from ckptd.core.operations.resource_usage import EARLY_FRAMES_MAX, EdgeLimits, Limits, limits_of
+from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
+from ckptd.core.replication.data_loss import note_unacknowledged, unacknowledged
+from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.resync import quarantine_all
+from ckptd.core.requests.router import Requests
+from ckptd.core.requests.sessions import Clients
+from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
-from ckptd.core.stopping import Stopping
-from ckptd.core.turns import Turns
-from ckptd.core.upkeep import Upkeep
 from ckptd.core.view import View
-from ckptd.core.work import KIB_SHIFT, PASSED_SHIFT, PEER_WORK
+from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT, PEER_WORK
 
 REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK

@@ -5,7 +5,7 @@ name what it was at: a client's request, an update, an operation of the director
 that hears of it
 
 * refuses a repeat of that request (ERR_LIBRARY), unless it was done elsewhere and has its answer;
-* does not apply that update: its copy takes the sections instead (`joining`);
+* does not apply that update: its copy takes the sections instead (`resync`);
 * closes a checkpoint whose active replica stopped on `CLOSES_AFTER` nodes: it is not served, its
   name stays, and its content goes to quarantine, since what was acknowledged is never dropped;
 * leaves a checkpoint alone whose copy stopped this very node.
@@ -14,9 +14,9 @@ A stop is forgotten when the session has ended and the checkpoint is gone, and w
 says `retry`. Before, a client's repeats of one write ended two of three nodes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 from zlib import crc32
 
 from ckpt_protocol.bounds import BOUNDS
@@ -26,8 +26,21 @@ from ckpt_protocol.limits import FAULTS_MAX
 from ckpt_protocol.messages import Kind
 from ckpt_protocol.parsing import parser
 
-if TYPE_CHECKING:
-    from ckptd.core.directory import Directory
+
+class WhatThereIs(Protocol):
+    """What of the directory tells whether a stop still matters."""
+
+    @property
+    def checkpoints(self) -> Container[int]:
+        """Creation ids."""
+
+    @property
+    def sessions(self) -> Container[int]:
+        """Their ids."""
+
+    def may_come(self, creation_id: int) -> bool:
+        """Whether such a checkpoint may still be created."""
+
 
 STOPS_MAX: Final = FAULTS_MAX
 """Stops that a node remembers; the oldest goes first. (Each is a crash: there are few.)"""
@@ -117,7 +130,7 @@ def number_of(op: list[Any]) -> int:
     return crc32(pack_body(op)) + 1
 
 
-def _is_over(stop: Stop, directory: "Directory") -> bool:
+def _is_over(stop: Stop, directory: WhatThereIs) -> bool:
     if stop.creation_id in directory.checkpoints or directory.may_come(stop.creation_id):
         return False
     if stop.session:
@@ -190,7 +203,7 @@ class Stops:
             self._index()
         return bool(stops)
 
-    def prune(self, directory: "Directory") -> bool:
+    def prune(self, directory: WhatThereIs) -> bool:
         """Forget what no session can repeat and no checkpoint can meet; whether that was any."""
         over = [stop for stop in self.known if _is_over(stop, directory)]
         for stop in over:

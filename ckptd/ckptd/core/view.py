@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+LOSS_EPOCHS: Final = 1_000
+"""How far the epoch goes up at least where a loss is accepted: whatever the lost side decides meanwhile is
+lower. And so many epochs a node has for itself with each such word: see `pair_policy.epoch_of_word`."""
+
 DEPARTURES_PER_NODE_MAX: Final = 8
 """How many of a node's past stays in views are remembered, beside those since the last installed view."""
 

@@ -9,11 +9,12 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
+from ckpt_protocol.refusal import Refusal
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
-from ckptd.core.candidates import Candidates
+from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.paxos import MajorityArbiter
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.describing import EdgeCounts, describe_cluster
 from ckptd.core.events import (
     ClientReceived,
     Effect,
@@ -31,14 +32,13 @@ from ckptd.core.events import (
     PersistFailed,
     TimeCame,
 )
-from ckptd.core.heartbeat import Heartbeats
-from ckptd.core.limits import EdgeLimits
-from ckptd.core.majority import MajorityArbiter
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.incarnations import Starts
+from ckptd.core.membership.proposal import Candidates
+from ckptd.core.operations.resource_usage import EdgeLimits
+from ckptd.core.operations.status import EdgeCounts, describe_cluster
 from ckptd.core.parse_views import parse_decided
-from ckptd.core.record import Disk
-from ckptd.core.refusal import Refusal
 from ckptd.core.settings import Settings
-from ckptd.core.starts import Starts
 from ckptd.core.view import View
 
 VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)

@@ -6,7 +6,7 @@ that one connection or errand. The core's own exceptions end the node: see `driv
 """
 
 from ckptd.core.containment import where
-from ckptd.runtime.counts import Counts
+from ckptd.runtime.counters import Counts
 from ckptd.runtime.logs import Seldom
 
 

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ckptd.core.making import make_core
-from ckptd.runtime.config import Config
-from ckptd.runtime.config_sources import load_config, read_key
+from ckptd.core.make_core import make_core
+from ckptd.runtime.config.model import Config
+from ckptd.runtime.config.sources import load_config, read_key
 from ckptd.runtime.daemon import Daemon
 from ckptd.runtime.errors import EXIT_FAILURE, EXIT_LAST_COPY, BegunAgain, ConfigRefused, NodeFailed, Refusal
+from ckptd.runtime.host.memory import settle_garbage_collector
 from ckptd.runtime.logs import logger, set_up_logging
-from ckptd.runtime.memory import settle_garbage_collector
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """The thread that writes records asks for the interpreter a few times a record: with the default of

@@ -10,36 +10,36 @@ from ckpt_protocol.greeting import Identity, unseal
 from ckpt_protocol.messages import Kind
 from ckptd import __version__
 from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
-from ckptd.core.leaving import HAND_OVER_SHARES
+from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES
 from ckptd.core.settings import Settings
-from ckptd.runtime.addresses import HostPort, SocketAddress
 from ckptd.runtime.boundary import contained
-from ckptd.runtime.clients import Clients
+from ckptd.runtime.clients.acceptor import Door
+from ckptd.runtime.clients.clients import Clients
+from ckptd.runtime.clients.udp_clients import UdpClients
+from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
+from ckptd.runtime.clients.unread_answers import UnreadAnswers
 from ckptd.runtime.clock import WallClock, now_ns
-from ckptd.runtime.config import Config
-from ckptd.runtime.counts import Counts
-from ckptd.runtime.datagrams import Datagrams
-from ckptd.runtime.descriptors import Room, make_room
-from ckptd.runtime.door import Door
+from ckptd.runtime.config.addresses import HostPort, SocketAddress
+from ckptd.runtime.config.model import Config
+from ckptd.runtime.counters import Counts
 from ckptd.runtime.driver import CoreNode, Driver
 from ckptd.runtime.edge_limits import Edge
+from ckptd.runtime.effects import CoreHost
 from ckptd.runtime.errors import BegunAgain, NodeFailed, StartRefused
-from ckptd.runtime.fence import FenceHook
-from ckptd.runtime.host import CoreHost
-from ckptd.runtime.lanes import Lane
-from ckptd.runtime.listening import UnixSocket, bind_port
+from ckptd.runtime.etcd.make_register import make_register
+from ckptd.runtime.event_log_writer import RecordedNode, Recorder
+from ckptd.runtime.host.descriptors import Room, make_room
+from ckptd.runtime.host.fence import FenceHook
+from ckptd.runtime.host.state_directory import StateDirectory
+from ckptd.runtime.host.state_writer import RecordWriter
+from ckptd.runtime.host.systemd import notify_systemd, watchdog_s
 from ckptd.runtime.logs import Seldom, logger
-from ckptd.runtime.notify import notify_systemd, watchdog_s
-from ckptd.runtime.peering import Surroundings
-from ckptd.runtime.peers import Peers
-from ckptd.runtime.record_writer import RecordWriter
-from ckptd.runtime.recorder import RecordedNode, Recorder
-from ckptd.runtime.register import make_register
-from ckptd.runtime.start_check import check_cluster, check_own_address
-from ckptd.runtime.state import StateDirectory
-from ckptd.runtime.udp_clients import UdpClients
-from ckptd.runtime.unfinished import UnfinishedFrames
-from ckptd.runtime.unread import UnreadAnswers
+from ckptd.runtime.net.datagram_lanes import Lane
+from ckptd.runtime.net.datagrams import Datagrams
+from ckptd.runtime.net.listening import UnixSocket, bind_port
+from ckptd.runtime.peers.cluster_check import check_cluster, check_own_address
+from ckptd.runtime.peers.peer_connector import Surroundings
+from ckptd.runtime.peers.peers import Peers
 
 MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
 """settings, incarnation, record, now_ns, wall_offset_ns -> the core."""

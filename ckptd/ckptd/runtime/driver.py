@@ -33,7 +33,7 @@ from ckptd.core.events import (
     TimeCame,
     TurnCame,
 )
-from ckptd.core.limits import EdgeLimits
+from ckptd.core.operations.resource_usage import EdgeLimits
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.errors import BegunAgain
 from ckptd.runtime.logs import LEVELS, logger

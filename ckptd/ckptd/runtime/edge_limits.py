@@ -4,7 +4,7 @@ The core joins these rows to its own for who asks (`core.limits`). It is not tol
 the runtime itself looks once a second, and logs the alarm.
 """
 
-from ckptd.core.limits import EdgeLimits, FullLimits, Limits
+from ckptd.core.operations.resource_usage import EdgeLimits, FullLimits, Limits
 from ckptd.runtime.logs import logger
 
 

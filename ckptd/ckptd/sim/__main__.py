@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ckptd.core.recording import RecordingError
-from ckptd.sim.mutants import MUTANTS, switched_off
-from ckptd.sim.options import draw_options
+from ckptd.core.checks.event_log import RecordingError
+from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.shapes import SHAPES
+from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.replay import replay
-from ckptd.sim.shapes import SHAPES
 from ckptd.sim.simulation import Verdict, simulate
 from ckptd.sim.sweep import hunt_and_tell, sweep_and_tell
 from ckptd.sim.trace import Trace

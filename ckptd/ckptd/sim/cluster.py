@@ -7,21 +7,21 @@ from typing import Any
 from ckptd.core.events import AskRegister, Event
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.chaos import Chaos
-from ckptd.sim.client_links import ClientLinks
-from ckptd.sim.faults import Faults
-from ckptd.sim.fencing import Fencing
-from ckptd.sim.host import Host, MakeNode, new_clock
-from ckptd.sim.hostile import Hostile
-from ckptd.sim.impostors import Impostors
-from ckptd.sim.network import Network
-from ckptd.sim.operator import Operator
-from ckptd.sim.options import Options
-from ckptd.sim.register import Register
+from ckptd.sim.clients.workload import Workload
+from ckptd.sim.draw.options import Options
+from ckptd.sim.faults.chaos import Chaos
+from ckptd.sim.faults.faults import Faults
+from ckptd.sim.faults.hostile_client import Hostile
+from ckptd.sim.faults.impostors import Impostors
+from ckptd.sim.faults.operator import Operator
 from ckptd.sim.trace import Trace
-from ckptd.sim.watch import Watch
-from ckptd.sim.workload import Workload
-from ckptd.sim.world import World
+from ckptd.sim.watch.watch import Watch
+from ckptd.sim.world.client_links import ClientLinks
+from ckptd.sim.world.fake_etcd import Register
+from ckptd.sim.world.fencing import Fencing
+from ckptd.sim.world.host import Host, MakeNode, new_clock
+from ckptd.sim.world.network import Network
+from ckptd.sim.world.world import World
 
 TOGETHER_NS = 50 * MILLISECOND_NS
 LATE_NS = (SECOND_NS // 2, 5 * SECOND_NS // 2)

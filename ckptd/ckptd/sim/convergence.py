@@ -1,6 +1,6 @@
 """What must be true of the whole cluster once faults have stopped."""
 
-from ckptd.core.invariants import broken_invariants, content_of, version_of
+from ckptd.core.checks.invariants import broken_invariants, content_of, version_of
 from ckptd.core.node import Node
 from ckptd.sim.cluster import Cluster
 

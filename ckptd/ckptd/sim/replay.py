@@ -8,9 +8,9 @@ from typing import Any
 
 import msgpack
 
+from ckptd.core.checks.event_log import Entry, RecordingError, Start, digest_of, read_entry, read_start
 from ckptd.core.events import Effect, Log
-from ckptd.core.making import make_core
-from ckptd.core.recording import Entry, RecordingError, Start, digest_of, read_entry, read_start
+from ckptd.core.make_core import make_core
 from ckptd.sim.trace import describe_effect, describe_event
 
 

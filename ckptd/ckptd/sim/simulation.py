@@ -11,22 +11,22 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.checkers import (
+from ckptd.sim.checkers.checkers import (
     check_all,
     check_expirations,
     check_generated,
     check_not_done,
     without_outranked,
 )
-from ckptd.sim.clock import PPM, WORLD_BEGAN_WALL_NS
+from ckptd.sim.checkers.open_close import check_openings
+from ckptd.sim.checkers.weak_order import check_weak_order
+from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken, what_is_missing
-from ckptd.sim.openings import check_openings
-from ckptd.sim.options import Options
+from ckptd.sim.draw.options import Options
 from ckptd.sim.trace import Trace
-from ckptd.sim.weak_order import check_weak_order
-from ckptd.sim.worker import Worker
-from ckptd.sim.world import StepsSpent, Violation
+from ckptd.sim.world.clock import PPM, WORLD_BEGAN_WALL_NS
+from ckptd.sim.world.world import StepsSpent, Violation
 
 CONVERGENCE_NS: Final = 30 * SECOND_NS
 """Healed clusters converge within this, whatever came before."""

@@ -10,7 +10,7 @@ its own folder first on the path, as if it had been started by itself. A program
 import sys
 from collections.abc import Sequence
 
-from ckpt_client.porting import run_program
+from ckpt_client.module_shim import run_program
 
 _installed: dict[str, object] = {}
 
@@ -22,7 +22,7 @@ def install(strict: bool = False) -> None:
     as that was no crash, what ASP's own did. Calling it again changes between the two.
     """
     import aspCheckpoint
-    from ckpt_client.asp.modules import make_modules
+    from ckpt_client.asp.module_builder import make_modules
 
     for name, module in make_modules(strict).items():
         if sys.modules.get(name) is _installed.get(name):

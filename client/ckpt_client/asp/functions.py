@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ckpt_client.asp.handles import Handles
-from ckpt_client.asp.shapes import Checkpoint, Iteration, Service
+from ckpt_client.asp.protocols import Checkpoint, Iteration, Service
 from ckpt_client.asp.structures import (
     SaCkptSectionDescriptorT,
     SaCkptSectionIdT,
@@ -22,8 +22,8 @@ from ckpt_client.asp.structures import (
     set_version,
     version_of,
 )
-from ckpt_client.calls import Key, Value
 from ckpt_client.errors import SaAisErrVersion, error_of
+from ckpt_client.session.table_requests import Key, Value
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_MAX
 

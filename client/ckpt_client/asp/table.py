@@ -8,10 +8,10 @@ are held weakly: a table that is dropped goes as it would otherwise.
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ckpt_client import calls
 from ckpt_client.asp.functions import checkpoints, iterations, services
-from ckpt_client.blocking import Connection
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
+from ckpt_client.io.blocking import Connection
+from ckpt_client.session import table_requests
 from ckpt_client.table import Table
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END
@@ -19,9 +19,9 @@ from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
     from ckpt_client.saf import CheckpointService
-    from ckpt_client.saf.ask import Ask
-    from ckpt_client.saf.opened import Iteration, Opened
-    from ckpt_client.saf.values import CheckpointDescriptor, SectionDescriptor
+    from ckpt_client.saf.checkpoint_handle import Iteration, Opened
+    from ckpt_client.saf.saf_requests import Ask
+    from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
 
 ASP_VERSION = ("B", 1, 1)
 """The version of the interface that ASP's `Table` asked for."""
@@ -78,7 +78,7 @@ class AspTable(Table):
         self._closed = True
         self._numbers = self._numbers[0], 0
         if handle:
-            self._call_service(Kind.CLOSE, handle, calls.EMPTY_BODY, self._timeout_ns)
+            self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, self._timeout_ns)
 
     @property
     def connection(self) -> Connection:
@@ -116,7 +116,7 @@ def _forget(service: int) -> None:
 class TableCheckpoint:
     """A table's open checkpoint with the SAF's calls; see `saf.Checkpoint`. Raises: SaAisError."""
 
-    def __init__(self, table: AspTable, opening: calls.Opening) -> None:
+    def __init__(self, table: AspTable, opening: table_requests.Opening) -> None:
         self._table = weakref.ref(table)
         self._opening = opening
         self._attributes = table.attributes
@@ -133,7 +133,7 @@ class TableCheckpoint:
     @property
     def _opened(self) -> "Opened":
         if self._opened_once is None:
-            from ckpt_client.saf.opened import Opened
+            from ckpt_client.saf.checkpoint_handle import Opened
 
             name, open_flags, _ = self._opening
             self._opened_once = Opened(name, open_flags, 0, self._attributes, False)
@@ -161,7 +161,10 @@ class TableCheckpoint:
         return descriptor_of(self._ask(self._opened.status_get()))
 
     def section_create(
-        self, section_id: calls.Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
+        self,
+        section_id: table_requests.Key,
+        expiration_time: int = SA_TIME_END,
+        initial_data: table_requests.Value = b"",
     ) -> bytes:
         """See saCkptSectionCreate."""
         from ckpt_client.saf.answers import created_id
@@ -169,11 +172,11 @@ class TableCheckpoint:
         payload = self._ask(self._opened.section_create(section_id, expiration_time, initial_data))
         return created_id(section_id, payload)
 
-    def section_delete(self, section_id: calls.Key) -> None:
+    def section_delete(self, section_id: table_requests.Key) -> None:
         """See saCkptSectionDelete."""
         self._ask(self._opened.section_delete(section_id))
 
-    def section_expiration_time_set(self, section_id: calls.Key, expiration_time: int) -> None:
+    def section_expiration_time_set(self, section_id: table_requests.Key, expiration_time: int) -> None:
         """See saCkptSectionExpirationTimeSet."""
         self._ask(self._opened.section_expiration_time_set(section_id, expiration_time))
 
@@ -181,7 +184,7 @@ class TableCheckpoint:
         self, sections_chosen: int, expiration_time: int | None = None
     ) -> "TableIteration":
         """See saCkptSectionIterationInitialize."""
-        from ckpt_client.saf.opened import Iteration
+        from ckpt_client.saf.checkpoint_handle import Iteration
 
         call = "saCkptSectionIterationInitialize"
         self._opened.begin_iteration(call, sections_chosen, expiration_time)
@@ -192,7 +195,7 @@ class TableCheckpoint:
         """See saCkptCheckpointWrite."""
         self._ask(self._opened.write(io_vector))
 
-    def overwrite(self, section_id: calls.Key, data: calls.Value) -> None:
+    def overwrite(self, section_id: table_requests.Key, data: table_requests.Value) -> None:
         """See saCkptSectionOverwrite."""
         self._ask(self._opened.overwrite(section_id, data))
 
@@ -273,18 +276,18 @@ class TableService:
             made.finalize()
 
     def checkpoint_open(
-        self, name: calls.Key, open_flags: int, creation_attributes: Any, *, timeout_ns: int
+        self, name: table_requests.Key, open_flags: int, creation_attributes: Any, *, timeout_ns: int
     ) -> Any:
         """See saCkptCheckpointOpen."""
         return self._service().checkpoint_open(name, open_flags, creation_attributes, timeout_ns=timeout_ns)
 
     def checkpoint_open_async(
-        self, invocation: int, name: calls.Key, open_flags: int, creation_attributes: Any
+        self, invocation: int, name: table_requests.Key, open_flags: int, creation_attributes: Any
     ) -> None:
         """See saCkptCheckpointOpenAsync. Raises: SaAisError INIT: a table has no callbacks."""
         self._service().checkpoint_open_async(invocation, name, open_flags, creation_attributes)
 
-    def checkpoint_unlink(self, name: calls.Key) -> None:
+    def checkpoint_unlink(self, name: table_requests.Key) -> None:
         """See saCkptCheckpointUnlink."""
         table = self._live()
         table.connection.unlink(name, table.timeout_ns / 1e9)

@@ -7,7 +7,7 @@ one's own calls `install()`. See docs/pyosaf.md.
 import sys
 from collections.abc import Sequence
 
-from ckpt_client.porting import run_program
+from ckpt_client.module_shim import run_program
 
 
 def install() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from ckpt_client.errors import error_of
 from ckpt_client.pyosaf.memory import Allocations
 from ckpt_client.saf import Checkpoint, CheckpointService, SectionChange, SectionIteration
-from ckpt_client.saf.values import Version
+from ckpt_client.saf.types import Version
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
 

@@ -4,7 +4,7 @@ import ctypes
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from ckpt_client.porting import make_module
+from ckpt_client.module_shim import make_module
 from ckpt_client.pyosaf import checkpoints, contents, enumerations, library, sections, structures, types
 
 CTYPES: Final[dict[str, Any]] = {

@@ -20,7 +20,7 @@ from ckpt_client.pyosaf.handles import Library, Open
 from ckpt_client.pyosaf.structures import SaCkptIOVectorElementT, SaCkptSectionIdT
 from ckpt_client.pyosaf.types import SaUint8T
 from ckpt_client.saf import SectionChange, SectionChangeT
-from ckpt_client.saf.values import Version
+from ckpt_client.saf.types import Version
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_DISPATCH_ONE
 

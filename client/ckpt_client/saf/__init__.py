@@ -13,7 +13,7 @@ from ckpt_client.errors import ERROR_CLASSES, SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
 from ckpt_client.saf.checkpoint import Checkpoint, SectionIteration
 from ckpt_client.saf.service import CheckpointService
-from ckpt_client.saf.values import (
+from ckpt_client.saf.types import (
     DEFAULT,
     CheckpointCallbacks,
     CheckpointCreationAttributes,

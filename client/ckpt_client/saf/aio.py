@@ -7,14 +7,13 @@ object and no dispatch here.
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NoReturn, Self
 
-from ckpt_client import calls
-from ckpt_client.aio_connection import AsyncConnection
-from ckpt_client.calls import Key
+from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.ask import Ask, as_timeout, iterate, named, named_error, open_body
-from ckpt_client.saf.opened import READ, Iteration, Opened
-from ckpt_client.saf.values import (
+from ckpt_client.saf.checkpoint_handle import READ, Iteration, Opened
+from ckpt_client.saf.saf_requests import Ask, as_timeout, iterate, named, named_error, open_body
+from ckpt_client.saf.types import (
     DEFAULT,
     TIMEOUT_NS,
     CheckpointCreationAttributes,
@@ -24,7 +23,8 @@ from ckpt_client.saf.values import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
-from ckpt_client.tracking import Changes, OneByOne, OwnUpdates, track
+from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Key
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
@@ -126,7 +126,7 @@ class AsyncCheckpointService:
     async def open_planned(self, plan: tuple[bytes, int, Ask]) -> "AsyncCheckpoint":
         """Do what `plan_open` made."""
         name, flags, ask = plan
-        handle, attributes = calls.opened_of(await self.ask(ask))
+        handle, attributes = table_requests.opened_of(await self.ask(ask))
         if self.finalized:
             raise self.translated(error_of(codes.BAD_HANDLE, "the service is finalized"), ask.call)
         opened = self._opened[handle] = Opened(name, flags, handle, attributes, self._new)
@@ -140,7 +140,7 @@ class AsyncCheckpointService:
         """What an unlink asks."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
-        return Ask(call, Kind.UNLINK, pack_body([named(call)(calls.checkpoint_name)(name)]))
+        return Ask(call, Kind.UNLINK, pack_body([named(call)(table_requests.checkpoint_name)(name)]))
 
     # -- for the checkpoints
 
@@ -229,7 +229,7 @@ class AsyncCheckpoint:
         return descriptor_of(await self.ask(self.opened.status_get()))
 
     async def section_create(
-        self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
+        self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
     ) -> bytes:
         """The new section's id: the one given, or one made up for an empty one.
 
@@ -287,11 +287,11 @@ class AsyncCheckpoint:
         await self.ask(self.opened.status_get(call))  # Whether there is an active replica (R48).
         return AsyncSectionIteration(self, Iteration(self.opened, sections_chosen, expiration_time))
 
-    async def write(self, io_vector: Iterable[tuple[Key, calls.Value, int]]) -> None:
+    async def write(self, io_vector: Iterable[tuple[Key, table_requests.Value, int]]) -> None:
         """Write elements (section_id, data, data_offset), all or none. Source: saCkptCheckpointWrite."""
         await self.ask(self.opened.write(io_vector))
 
-    async def overwrite(self, section_id: Key, data: calls.Value) -> None:
+    async def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
         """Give a section this content and size. Source: saCkptSectionOverwrite."""
         await self.ask(self.opened.overwrite(section_id, data))
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from ckpt_client import calls
-from ckpt_client.saf.ask import as_bytes
-from ckpt_client.saf.values import CheckpointCreationAttributes, CheckpointDescriptor, SectionDescriptor
+from ckpt_client.saf.saf_requests import as_bytes
+from ckpt_client.saf.types import CheckpointCreationAttributes, CheckpointDescriptor, SectionDescriptor
+from ckpt_client.session import table_requests
 from ckpt_protocol import codes
 
 
 def descriptor_of(payload: Any) -> CheckpointDescriptor:
     """STATUS's answer."""
-    status = calls.status_of(payload)
+    status = table_requests.status_of(payload)
     attributes = CheckpointCreationAttributes(*status.attributes)
     return CheckpointDescriptor(attributes, status.sections, status.memory_used_bytes)
 
@@ -24,12 +24,12 @@ def created_id(section_id: Any, payload: Any) -> bytes:
 
 def values_of(payload: Any) -> list[bytes]:
     """READ's answer."""
-    return calls.values_of(payload, len(payload) if type(payload) is list else 0)
+    return table_requests.values_of(payload, len(payload) if type(payload) is list else 0)
 
 
 def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
     """ITERATE's answer: the sections, and where the next page begins (None: there is none)."""
-    page, after = calls.page_of(payload)
+    page, after = table_requests.page_of(payload)
     return [SectionDescriptor(*section[:5]) for section in page], after
 
 

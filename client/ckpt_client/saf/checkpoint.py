@@ -5,15 +5,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ckpt_client import calls
-from ckpt_client.calls import Key
+from ckpt_client.checkpoint.tracking import Changes
 from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of, created_id, descriptor_of, values_of
-from ckpt_client.saf.ask import Ask, as_invocation, named, named_error
-from ckpt_client.saf.opened import Opened
-from ckpt_client.saf.values import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
-from ckpt_client.tracking import Changes
+from ckpt_client.saf.checkpoint_handle import Opened
+from ckpt_client.saf.saf_requests import Ask, as_invocation, named, named_error
+from ckpt_client.saf.types import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
+from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Key
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_READ,
@@ -91,7 +91,7 @@ class Checkpoint:
         return descriptor_of(self._ask(self._begin("saCkptCheckpointStatusGet").status_get()))
 
     def section_create(
-        self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: calls.Value = b""
+        self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
     ) -> bytes:
         """The new section's id. Source: saCkptSectionCreate (R88 to R102)."""
         opened = self._begin("saCkptSectionCreate")
@@ -141,11 +141,11 @@ class Checkpoint:
         inner = self.service.run(self._inner.section_iteration_initialize(sections_chosen, expiration_time))
         return SectionIteration(self.service, inner)
 
-    def write(self, io_vector: Iterable[tuple[Key, calls.Value, int]]) -> None:
+    def write(self, io_vector: Iterable[tuple[Key, table_requests.Value, int]]) -> None:
         """Write elements (section_id, data, data_offset), all or none. Source: saCkptCheckpointWrite."""
         self._ask(self._begin("saCkptCheckpointWrite").write(io_vector))
 
-    def overwrite(self, section_id: Key, data: calls.Value) -> None:
+    def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
         """Give a section this content and size. Source: saCkptSectionOverwrite."""
         self._ask(self._begin("saCkptSectionOverwrite").overwrite(section_id, data))
 

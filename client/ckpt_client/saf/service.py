@@ -11,15 +11,14 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self
 
-from ckpt_client.calls import Key
 from ckpt_client.errors import SaAisError
+from ckpt_client.io.loop_thread import Cancellable, Runner, finalize_at_exit, shared_runner
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
-from ckpt_client.saf.ask import Ask, as_invocation, named, named_error
+from ckpt_client.saf.callbacks import PendingCallbacks
 from ckpt_client.saf.checkpoint import Checkpoint
-from ckpt_client.saf.pending import PendingCallbacks
-from ckpt_client.saf.runner import Cancellable, Runner, finalize_at_exit, shared_runner
-from ckpt_client.saf.values import (
+from ckpt_client.saf.saf_requests import Ask, as_invocation, named, named_error
+from ckpt_client.saf.types import (
     DEFAULT,
     CheckpointCallbacks,
     CheckpointCreationAttributes,
@@ -27,6 +26,7 @@ from ckpt_client.saf.values import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST
+from ckpt_client.session.table_requests import Key
 from ckpt_protocol import codes
 
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ckpt_client.errors import error_of
-from ckpt_client.saf.values import Version
+from ckpt_client.saf.types import Version
 from ckpt_protocol import codes
 
 RELEASE: Final = "B"

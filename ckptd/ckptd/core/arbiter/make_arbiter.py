@@ -1,0 +1,19 @@
+"""Which arbiter a node goes by."""
+
+from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.local import Arbiter, LocalArbiter
+from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.context import Context
+from ckptd.core.liveness.heartbeat import Heartbeats
+
+
+def make_arbiter(context: Context, disk: Disk, heartbeats: Heartbeats) -> Arbiter:
+    """The arbiter that the settings name."""
+    match context.settings.arbiter_name:
+        case "majority":
+            return MajorityArbiter(context, disk, heartbeats)
+        case "etcd":
+            return RegisterArbiter(context, disk)
+        case _:
+            return LocalArbiter(context, disk)

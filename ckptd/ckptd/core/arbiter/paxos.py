@@ -1,0 +1,259 @@
+"""The arbiter `majority`: one Paxos register over the configured voters, of which this node is one.
+
+A ballot is promised, then the value that follows the highest accepted one is accepted; no
+log (Rystsov, *CASPaxos: Replicated State Machines without Logs*, 2018). More than half of
+the voters, data nodes and witnesses, decide.
+"""
+
+from typing import Any, Final
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk
+from ckptd.core.arbiter.local import Arbiter, Rule
+from ckptd.core.context import Context
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.parse_views import Ballot, parse_vote
+from ckptd.core.view import View
+
+PROPOSAL_NS: Final = 200_000_000
+"""A proposal that has no majority after this long is given up and tried again."""
+
+PREPARED_NS: Final = 2_000_000_000
+"""Promises that were asked for ahead are of use for so long."""
+
+FORCED_ROUNDS: Final = 1_000
+"""How far the operator's word goes beyond every ballot that this node knows."""
+
+Promise = tuple[Ballot, Ballot, View | None]
+"""What a voter promised, what it accepted last, and that view."""
+
+
+class MajorityArbiter(Arbiter):
+    """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`.
+
+    `prepared`: the promises of the ballot were asked for ahead of any proposal; the next one
+    uses them, and takes one round instead of two.
+    """
+
+    votes = True
+
+    def __init__(self, context: Context, disk: Disk, heartbeats: Heartbeats) -> None:
+        super().__init__(context, disk)
+        self.heartbeats = heartbeats
+        self.voters = context.settings.voters
+        self.quorum = len(self.voters) // 2 + 1
+        self.ballot: Ballot = NO_BALLOT
+        self.rule: Rule = lambda view: None
+        self.proposal: View | None = None
+        self.prepared = False
+        self.promises: dict[str, tuple[Ballot, View | None]] = {}
+        self.acceptances: dict[str, None] = {}
+        self.since_ns = 0
+        self.highest_round = disk.record.promised[0]
+
+    # -- proposing
+
+    def propose(self, rule: Rule) -> None:
+        context = self.context
+        if self.busy or context.now_ns < self.not_before_ns:
+            context.wake_at(self.not_before_ns)
+            return
+        self.busy = True
+        self.rule = rule
+        if not self._holds_promises():
+            self._begin_ballot()
+            return
+        self.prepared = False
+        self.since_ns = context.now_ns
+        context.wake_at(context.now_ns + PROPOSAL_NS)
+        if len(self.promises) >= self.quorum:
+            self._propose_next()
+
+    def prepare(self) -> None:
+        if not self.busy and not self._holds_promises() and self.context.now_ns >= self.not_before_ns:
+            self._begin_ballot()
+            self.prepared = True
+
+    def _holds_promises(self) -> bool:
+        """Whether promises were asked for ahead, lately, and this voter has promised nothing higher since."""
+        return (
+            self.prepared
+            and self.disk.record.promised <= self.ballot
+            and self.context.now_ns - self.since_ns < PREPARED_NS
+        )
+
+    def _begin_ballot(self) -> None:
+        context = self.context
+        self.prepared = False
+        self.proposal = None
+        self.promises, self.acceptances = {}, {}
+        self.since_ns = context.now_ns
+        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + 1
+        self.ballot = ballot = (self.highest_round, context.node_id)
+        context.wake_at(context.now_ns + PROPOSAL_NS)
+        self._send_voters(encode_frame(Kind.PREPARE, ballot[0], context.epoch, 0, pack_body([ballot[1]])))
+        self._vote_promise(context.node_id, ballot)
+
+    def _send_voters(self, frame: bytes) -> None:
+        for node_id in self.voters:
+            if node_id != self.context.node_id:
+                self.context.send_peer(node_id, frame)
+
+    def _on_promise(self, voter: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
+        if not (self.busy or self.prepared) or ballot != self.ballot or self.proposal is not None:
+            return
+        promised, accepted, view = promise
+        if not granted:
+            self._lose(promised)
+            return
+        self.promises[voter] = (accepted, view)
+        if self.busy and len(self.promises) >= self.quorum:
+            self._propose_next()
+
+    def _propose_next(self) -> None:
+        ballot = self.ballot
+        _, current = max(self.promises.values(), key=lambda kept: kept[0])
+        proposal = self.rule(current)
+        if proposal is None:
+            self.busy = False
+            self._back_off()
+            return
+        self.proposal = proposal
+        body = pack_body([ballot[1], proposal.fields()])
+        self._send_voters(encode_frame(Kind.ACCEPT, ballot[0], self.context.epoch, 0, body))
+        self._vote_accept(self.context.node_id, ballot, proposal)
+
+    def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
+        if not self.busy or ballot != self.ballot or self.proposal is None:
+            return
+        if not granted:
+            self._lose(promised)
+            return
+        self.acceptances[voter] = None
+        if len(self.acceptances) >= self.quorum:
+            self.busy = False
+            self.failures = 0
+            self.decided(self.proposal)
+
+    def _lose(self, promised: Ballot) -> None:
+        self.prepared = False
+        self.highest_round = max(self.highest_round, promised[0])
+        self.busy = False
+        self._back_off()
+
+    def _back_off(self) -> None:
+        self.back_off(self.voters.index(self.context.node_id) + 1, len(self.voters), self.ballot[0])
+
+    def on_time(self) -> None:
+        if self.busy and self.context.now_ns - self.since_ns >= PROPOSAL_NS:
+            self.busy = False
+            self._back_off()
+        elif self.busy:
+            self.context.wake_at(self.since_ns + PROPOSAL_NS)
+
+    def force(self, view: View) -> None:
+        record = self.disk.record
+        self.busy = self.prepared = False
+        self.highest_round = max(self.highest_round, record.promised[0]) + FORCED_ROUNDS
+        record.promised = record.accepted = (self.highest_round, self.context.node_id)
+        super().force(view)
+
+    def watch(self, reachable: int) -> None:
+        if reachable < self.quorum and self.context.epoch:
+            text = f"{reachable} of {len(self.voters)} voters are here: no view can be changed"
+            self.context.raise_alarm("arbiter", text)
+        else:
+            self.context.clear_alarm("arbiter")
+
+    # -- voting
+
+    def _may_vote(self) -> bool:
+        """Whether this voter knows what it promised.
+
+        One whose state directory was lost does not. It abstains until a decided view names
+        this very start of it: that was decided without its vote, by a majority that meets
+        every other one in somebody who remembers. (Or until the operator forced a view: what was
+        promised before is void. But not where that view names an earlier start, which may have
+        promised since and forgotten it.) That it was named is on its disk then, for its next starts: a
+        witness may never have had anything else to keep. Where most voters are here with empty
+        directories, and nobody knows of a view, it is a first start: there was nothing to promise.
+        """
+        if not self.disk.forgetful:
+            return True
+        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
+        empty = 1 + sum(peer.forgetful for peer in here)
+        if empty < self.quorum or any(peer.has_history for peer in self.heartbeats.peers.values()):
+            return False
+        self.disk.forgetful = False  # Others are told on until there is a view: they may need to count us.
+        self.disk.record.installed = 0
+        return True
+
+    def note(self, view: View) -> None:
+        me, incarnation = self.context.node_id, self.context.incarnation
+        named = view.has(me, incarnation) or view.witnesses.get(me) == incarnation
+        void = view.forced and me not in view.members and me not in view.witnesses
+        if self.heartbeats.forgetful and (named or void):
+            self.disk.forgetful = False
+            self.disk.save(self._remembered)
+
+    def _remembered(self) -> None:
+        self.heartbeats.forgetful = False
+
+    def _vote_promise(self, proposer: str, ballot: Ballot) -> None:
+        record = self.disk.record
+        if not self._may_vote():
+            return
+        if ballot > record.promised:
+            record.promised = ballot
+            promise = (ballot, record.accepted, record.view)
+            self.disk.save(lambda: self._tell_promise(proposer, ballot, True, promise))
+        else:
+            self._tell_promise(proposer, ballot, False, (record.promised, record.accepted, record.view))
+
+    def _tell_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
+        if proposer == self.context.node_id:
+            self._on_promise(proposer, ballot, granted, promise)
+            return
+        promised, accepted, view = promise
+        body = [ballot[1], promised, accepted, view.fields() if view else None]
+        self._reply(proposer, Kind.PROMISE, ballot, granted, body)
+
+    def _vote_accept(self, proposer: str, ballot: Ballot, view: View) -> None:
+        record = self.disk.record
+        if not self._may_vote():
+            return
+        if ballot >= record.promised:
+            record.promised = record.accepted = ballot
+            record.view = view
+            self.disk.save(lambda: self._tell_accepted(proposer, ballot, True, ballot))
+        else:
+            self._tell_accepted(proposer, ballot, False, record.promised)
+
+    def _tell_accepted(self, proposer: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
+        if proposer == self.context.node_id:
+            self._on_accepted(proposer, ballot, granted, promised)
+        else:
+            self._reply(proposer, Kind.ACCEPTED, ballot, granted, [ballot[1], promised])
+
+    def receive(self, node_id: str, frame: Frame) -> None:
+        if node_id not in self.voters:
+            raise FrameError("a vote of no voter")
+        ballot, promised, accepted, view = parse_vote(frame)
+        match frame.kind:
+            case Kind.PREPARE:
+                self._vote_promise(node_id, ballot)
+            case Kind.ACCEPT:
+                assert view is not None
+                self._vote_accept(node_id, ballot, view)
+            case Kind.PROMISE:
+                assert promised is not None and accepted is not None
+                self._on_promise(node_id, ballot, bool(frame.c), (promised, accepted, view))
+            case Kind.ACCEPTED:
+                assert promised is not None
+                self._on_accepted(node_id, ballot, bool(frame.c), promised)
+
+    def _reply(self, node_id: str, kind: int, ballot: Ballot, granted: bool, body: list[Any]) -> None:
+        frame = encode_frame(kind, ballot[0], self.context.epoch, int(granted), pack_body(body))
+        self.context.send_peer(node_id, frame)

@@ -1,0 +1,128 @@
+"""What must always hold inside a cluster (docs/rules.md, 8), as pure functions over its cores.
+
+The simulator calls them after every event, for what that event's node touched; scenario
+tests call `broken_invariants` at their end. Each returns the contradiction as text, ""
+for none. They know no simulator and change nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ckpt_protocol.codec import pack_body
+from ckptd.core.directory.directory import Entry
+from ckptd.core.replication.replica import Replica
+from ckptd.core.view import View
+
+if TYPE_CHECKING:
+    from ckptd.core.node import Node
+
+Clocked = tuple["Node", int]
+"""A node and what its own clock shows."""
+
+Version = tuple[int, int]
+
+
+def version_of(replica: Replica) -> Version:
+    """The epoch and the seq of the last update that a replica holds."""
+    return replica.log.epoch, replica.log.seq
+
+
+def content_of(replica: Replica) -> bytes | None:
+    """All that a replica holds, as bytes to compare; None while its version does not say what it holds.
+
+    That is so in the middle of a join, and while changes of a weak checkpoint gather for
+    their batch at its active replica.
+    """
+    if not replica.complete or (replica.active is not None and replica.active.batch):
+        return None
+    return pack_body(
+        [
+            [section_id, section.content, section.expiration_ns, section.state]
+            for section_id, section in replica.sections.visible()
+        ]
+    )
+
+
+def two_actives(creation_id: int, nodes: Iterable[Clocked]) -> str:
+    """No two nodes serve as active replica of one checkpoint at one time."""
+    serving = [node.context.node_id for node, now_ns in nodes if node.active_for(creation_id, now_ns)]
+    return f"{' and '.join(serving)} serve {creation_id:x} as active replicas" if len(serving) > 1 else ""
+
+
+def beyond_limits(replica: Replica) -> str:
+    """Sections, section sizes and id sizes stay within the creation attributes."""
+    attributes = replica.attributes
+    sections = replica.sections.sections
+    if len(sections) > attributes.sections_max:
+        return f"{replica.name!r} has {len(sections)} sections, {attributes.sections_max} are allowed"
+    content_bytes = 0
+    for section_id, section in sections.items():
+        content_bytes += len(section.content)
+        if len(section.content) > attributes.section_bytes_max:
+            return f"{replica.name!r}: section {section_id!r} has {len(section.content)} bytes"
+        if len(section_id) > attributes.section_id_bytes_max:
+            return f"{replica.name!r}: section id {section_id!r} is too long"
+    if content_bytes != replica.sections.content_bytes:
+        return f"{replica.name!r} counts {replica.sections.content_bytes} bytes and holds {content_bytes}"
+    return ""
+
+
+def uncommitted_promise(replica: Replica, entry: Entry, view: View, nodes: Iterable["Node"]) -> str:
+    """What the active replica of a sync checkpoint calls committed, every in-sync replica holds."""
+    for node in nodes:
+        context = node.context
+        if not entry.replicas.get(context.node_id) or not view.has(context.node_id, context.incarnation):
+            continue
+        other = node.replicas.get(entry.creation_id)
+        if other is None or other.dropped or other.last_seq >= replica.committed_seq:
+            continue
+        return (
+            f"{entry.name!r}: {replica.context.node_id} calls {replica.committed_seq} committed,"
+            f" {context.node_id} holds {other.last_seq}"
+        )
+    return ""
+
+
+def differing_views(nodes: Iterable["Node"]) -> str:
+    """One epoch is one view, wherever it is installed."""
+    by_epoch: dict[int, View] = {}
+    for node in nodes:
+        view = node.view
+        if view is not None and by_epoch.setdefault(view.epoch, view).members != view.members:
+            return f"epoch {view.epoch} is {by_epoch[view.epoch].members} and {view.members}"
+    return ""
+
+
+def differing_replicas(nodes: Sequence["Node"]) -> str:
+    """Replicas that hold the same version hold identical sections."""
+    seen: dict[tuple[int, Version], tuple[bytes, str]] = {}
+    for node in nodes:
+        for creation_id, replica in node.replicas.items():
+            content = content_of(replica)
+            if content is None:
+                continue
+            node_id = node.context.node_id
+            first, first_id = seen.setdefault((creation_id, version_of(replica)), (content, node_id))
+            if first != content:
+                return f"{replica.name!r} at {version_of(replica)} differs on {first_id} and {node_id}"
+    return ""
+
+
+def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
+    """All of them over the whole cluster: for the end of a test."""
+    cores = [node for node, _ in nodes]
+    broken = [differing_views(cores), differing_replicas(cores)]
+    creation_ids = dict.fromkeys(creation_id for node in cores for creation_id in node.replicas)
+    broken.extend(two_actives(creation_id, nodes) for creation_id in creation_ids)
+    for node, now_ns in nodes:
+        for creation_id, replica in node.replicas.items():
+            broken.append(beyond_limits(replica))
+            entry = node.directory.checkpoints.get(creation_id)
+            if (
+                replica.sync
+                and entry is not None
+                and node.view is not None
+                and node.active_for(creation_id, now_ns)
+            ):
+                broken.append(uncommitted_promise(replica, entry, node.view, cores))
+    return [text for text in broken if text]

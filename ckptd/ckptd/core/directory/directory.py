@@ -1,0 +1,445 @@
+"""The directory: every checkpoint, who holds and has opened it, and every session.
+
+Each member holds all of it. It changes only by ordered operations (`apply`), and at a
+view's installation by the same rule at every member. Retention and grace are kept as
+the local time at which they began, and travel as what has passed of them.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ckpt_protocol.constants import SA_TIME_END
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.reply_cache import ANSWER_IN_MEMORY, Answers
+from ckptd.core.view import View, last_epoch_of_stay
+
+RETENTION_AT_ONCE_NS: Final = 1_000_000
+"""A retention below a millisecond is over when its close is answered (R73)."""
+
+EPOCH_SHIFT: Final = 40
+"""A creation id is the epoch and the directory's seq that created it: never the same twice."""
+
+
+CHECKPOINT_MEMORY_BYTES: Final = 900
+"""About what a checkpoint takes in memory beside its name and its open handles."""
+
+SESSION_MEMORY_BYTES: Final = 400
+"""About what a session takes beside its open handles and its answers."""
+
+HANDLE_MEMORY_BYTES: Final = 250
+"""About what an open handle takes."""
+
+OPENED_AT_B01: Final = 8
+"""Beside a handle's open flags: its program speaks B.01, in which iterating and RetentionDurationSet need no
+access mode (R76, R110)."""
+
+
+class Do:
+    """The directory's operations: `[number, ...]`. Numbers are on the wire: append only."""
+
+    ATTACH: Final = 1  # session, generation, node_id
+    END: Final = 2  # session, generation: unless it was attached elsewhere since
+    OPEN: Final = 3  # session, handle, creation_id, flags
+    CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active, ns since 1970
+    CLOSE: Final = 5  # session, handle
+    UNLINK: Final = 6  # name
+    RETENTION_SET: Final = 7  # creation_id, retention_ns
+    ACTIVE_SET: Final = 8  # creation_id, node_id
+    IN_SYNC: Final = 9  # creation_id, node_id
+    OUT: Final = 10  # creation_id, node_id
+    ADD: Final = 11  # creation_id, node_id
+    EXPIRE: Final = 12  # creation_id, retention_seq: unless its retention began anew since
+    NOTHING: Final = 13  # keeps an answer only
+    LOST: Final = 14  # node_id, incarnation: that start of the node is dead, what it alone holds is lost
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one checkpoint. `replicas`: node id to whether it is in sync.
+
+    `holders`: while no member is in sync, the nodes (and their starts) that were last.
+    """
+
+    creation_id: int
+    name: bytes
+    attributes: Attributes
+    retention_ns: int
+    replicas: dict[str, bool]
+    active: str | None
+    term: int = 0
+    """The directory's seq when the active replica was last placed: reports say which placing they are for."""
+    opens: dict[tuple[int, int], int] = field(default_factory=dict)
+    unlinked: bool = False
+    closed_ns: int = 0
+    created_ns: int = 0
+    """When it was created (ns since 1970): its default section's first update."""
+    retention_seq: int = 0
+    """The directory's seq when the retention that runs began: an open or a new duration ends it."""
+    holders: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_sync(self) -> list[str]:
+        """The nodes whose replicas are in sync, sorted."""
+        return sorted(node_id for node_id, in_sync in self.replicas.items() if in_sync)
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """A client's session: where it is attached, what it has open, its answers.
+
+    `opens`: handle to creation id and open flags. `moved_seq`: the directory's seq when it last came from
+    another node, as far as this epoch knows.
+    """
+
+    node_id: str
+    generation: int
+    moved_seq: int = field(default=0, compare=False)
+    opens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
+
+
+class Directory:
+    """`members` are those of the view that it is installed in, each with its start.
+
+    `changed` collects the checkpoints that operations touched, `attached` and `ended` the sessions that they
+    tied to a node or ended, `created` the checkpoints that they made and for which session: for the node to
+    act upon. `lost`: checkpoints that went with their last in-sync replica in this view. `held_bytes`: about
+    what all of it takes in memory.
+    """
+
+    def __init__(self) -> None:
+        self.installed_epoch = 0
+        self.seq = 0
+        self.checkpoints: dict[int, Entry] = {}
+        self.names: dict[bytes, int] = {}
+        self.sessions: dict[int, SessionEntry] = {}
+        self.members: dict[str, int] = {}
+        self.open_handles = 0
+        self.held_bytes = 0
+        self.changed: dict[int, None] = {}
+        self.lost: dict[int, None] = {}
+        self.attached: list[int] = []
+        self.created: list[tuple[int, int]] = []
+        self.ended: list[int] = []
+
+    def count(self) -> None:
+        """Count what a directory that came from elsewhere holds."""
+        self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
+        answers = sum(entry.answers.bytes for entry in self.sessions.values())
+        self.held_bytes = (
+            sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
+            + SESSION_MEMORY_BYTES * len(self.sessions)
+            + HANDLE_MEMORY_BYTES * self.open_handles
+            + ANSWER_IN_MEMORY * answers
+        )
+
+    def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
+        """Forget the answers that a session's client has."""
+        self.held_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
+
+    def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
+        """Remember a session's answer to one request."""
+        self.held_bytes += ANSWER_IN_MEMORY * entry.answers.keep(number, self.seq, answer)
+
+    def find(self, name: bytes) -> Entry | None:
+        """The checkpoint that a name means now."""
+        creation_id = self.names.get(name)
+        return None if creation_id is None else self.checkpoints[creation_id]
+
+    def may_come(self, creation_id: int) -> bool:
+        """Whether a checkpoint of this creation id may yet be created in this epoch."""
+        return creation_id > (self.installed_epoch << EPOCH_SHIFT) + self.seq
+
+    # -- operations
+
+    def apply(self, op: list[Any], seq: int, now_ns: int) -> None:
+        """Do one ordered operation. It was checked when it was ordered; what it names may be gone since."""
+        self.seq = seq
+        match op:
+            case [Do.ATTACH, session, generation, node_id]:
+                if session not in self.sessions:
+                    self.sessions[session] = SessionEntry(node_id, generation)
+                    self.held_bytes += SESSION_MEMORY_BYTES
+                entry = self.sessions[session]
+                moved = entry.node_id != node_id
+                entry.node_id, entry.generation = node_id, generation
+                self.attached.append(session)
+                if moved:
+                    entry.moved_seq = seq
+                    self._follow_session(entry)
+            case [Do.END, session, generation]:
+                if session in self.sessions and self.sessions[session].generation == generation:
+                    self._end(session, now_ns)
+            case [Do.OPEN, session, handle, creation_id, flags]:
+                self._open(session, handle, creation_id, flags)
+            case [Do.CREATE, session, handle, flags, name, attributes, replicas, active, *created]:
+                creation_id = (self.installed_epoch << EPOCH_SHIFT) + seq
+                parsed = Attributes(*attributes)
+                holders = dict.fromkeys(replicas, True)
+                self.checkpoints[creation_id] = Entry(
+                    creation_id, name, parsed, parsed.retention_ns, holders, active
+                )
+                self.names[name] = creation_id
+                self.held_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
+                self.created.append((session, creation_id))
+                self.checkpoints[creation_id].term = seq
+                self.checkpoints[creation_id].created_ns = created[0] if created else 0
+                self._open(session, handle, creation_id, flags)
+            case [Do.CLOSE, session, handle]:
+                self._close(session, handle, now_ns)
+            case [Do.UNLINK, name]:
+                self._unlink(name)
+            case [Do.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
+                self.checkpoints[creation_id].retention_ns = retention_ns
+                self.checkpoints[creation_id].retention_seq = seq
+                self.changed[creation_id] = None
+            case [Do.EXPIRE, creation_id, retention_seq] if creation_id in self.checkpoints:
+                expiring = self.checkpoints[creation_id]
+                if not expiring.opens and expiring.retention_seq == retention_seq:
+                    self._remove(creation_id)
+            case [Do.LOST, node_id, incarnation]:
+                self._lose(node_id, incarnation, now_ns)
+            case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
+                self._place(number, creation_id, node_id)
+
+    def _place(self, number: int, creation_id: int, node_id: str) -> None:
+        entry = self.checkpoints.get(creation_id)
+        if entry is None:
+            return
+        self.changed[creation_id] = None
+        if number == Do.ACTIVE_SET:
+            entry.active = node_id
+            entry.term = self.seq
+        elif number == Do.ADD:
+            entry.replicas.setdefault(node_id, False)
+        elif node_id in entry.replicas:
+            entry.replicas[node_id] = number == Do.IN_SYNC
+
+    def _lose(self, node_id: str, incarnation: int, now_ns: int) -> None:
+        """A holder of checkpoints that wait for it is dead: the others go on with what they have."""
+        for entry in list(self.checkpoints.values()):
+            if not 0 < entry.holders.get(node_id, 0) <= incarnation:
+                continue
+            del entry.holders[node_id]
+            self._adopt(entry, now_ns)
+            if entry.in_sync or entry.holders:
+                self.changed[entry.creation_id] = None
+                self._choose_active(entry)
+            else:
+                self._remove_lost(entry)
+
+    def _remove_lost(self, entry: Entry) -> None:
+        """Every replica that was in sync is dead: nobody ended this checkpoint, and it is gone."""
+        self.lost[entry.creation_id] = None
+        self._remove(entry.creation_id)
+
+    def forget_losses(self, held: Container[int]) -> None:
+        """Keep only losses of which this node still has a copy.
+
+        They are not forgotten when a view is installed: a loss that a coordinator finished on the way to a
+        view was, and the copy went without quarantine (seed 204).
+        """
+        self.lost = {creation_id: None for creation_id in self.lost if creation_id in held}
+
+    def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
+        session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
+        if session_entry is None or entry is None:
+            return
+        if handle not in session_entry.opens:
+            self.open_handles += 1
+            self.held_bytes += HANDLE_MEMORY_BYTES
+        session_entry.opens[handle] = (creation_id, flags)
+        entry.opens[session, handle] = flags
+        self.changed[creation_id] = None
+        if entry.attributes.collocated:
+            entry.replicas.setdefault(session_entry.node_id, False)
+
+    def _follow_session(self, session_entry: SessionEntry) -> None:
+        """A client is at another node now: its collocated checkpoints have a replica there too."""
+        for creation_id, _ in session_entry.opens.values():
+            entry = self.checkpoints.get(creation_id)
+            if entry is not None and entry.attributes.collocated:
+                entry.replicas.setdefault(session_entry.node_id, False)
+                self.changed[creation_id] = None
+
+    def _close(self, session: int, handle: int, now_ns: int) -> None:
+        session_entry = self.sessions.get(session)
+        opened = session_entry.opens.pop(handle, None) if session_entry else None
+        if opened is None:
+            return
+        self.open_handles -= 1
+        self.held_bytes -= HANDLE_MEMORY_BYTES
+        entry = self.checkpoints.get(opened[0])
+        if entry is None:
+            return  # It was lost with all its replicas.
+        entry.opens.pop((session, handle), None)
+        self.changed[entry.creation_id] = None
+        if not entry.opens:
+            entry.closed_ns = now_ns
+            entry.retention_seq = self.seq
+            if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
+                self._remove(entry.creation_id)
+
+    def _end(self, session: int, now_ns: int) -> None:
+        for handle in list(self.sessions[session].opens):
+            self._close(session, handle, now_ns)
+        self.held_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
+        del self.sessions[session]
+        self.ended.append(session)
+
+    def _unlink(self, name: bytes) -> None:
+        creation_id = self.names.pop(name, None)
+        if creation_id is None:
+            return
+        entry = self.checkpoints[creation_id]
+        entry.unlinked = True
+        self.changed[creation_id] = None
+        if not entry.opens:
+            self._remove(creation_id)
+
+    def _remove(self, creation_id: int) -> None:
+        entry = self.checkpoints.pop(creation_id)
+        self.held_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
+        if self.names.get(entry.name) == creation_id:
+            del self.names[entry.name]
+        self.changed[creation_id] = None
+
+    # -- what time brings
+
+    def expires_ns(self, entry: Entry) -> int | None:
+        """When a checkpoint's retention ends, by this node's clock; None while it is open, or for ever.
+
+        None also while it is unavailable: nobody can open it then. It begins anew when it is back.
+        """
+        if entry.opens or entry.holders or entry.retention_ns == SA_TIME_END:
+            return None
+        return entry.closed_ns + entry.retention_ns
+
+    # -- a view's installation
+
+    def install(self, view: View, stayed: list[str], now_ns: int, served: bool = True) -> None:
+        """Take this directory into a view: drop replicas that left, adopt those that may be, place actives.
+
+        A replica counts as in sync only if its node is among those that `stayed`: members
+        ever since this directory's epoch, or since nobody served without them (R2). With
+        none left the checkpoint is unavailable: it keeps its name and waits for its
+        holders, and is lost when all of them are dead. `served`: views in between may have
+        served, so that who stayed longer may have gone on.
+        """
+        base_epoch = self.installed_epoch
+        self.installed_epoch = view.epoch
+        self.members = view.starts
+        for entry in list(self.checkpoints.values()):
+            if not entry.holders:
+                self._keep_members(entry, view, base_epoch, stayed, served)
+            if entry.holders:
+                self._adopt(entry, now_ns)
+            if not entry.in_sync and not entry.holders:
+                self._remove_lost(entry)
+                continue
+            self._choose_active(entry)
+
+    def _keep_members(
+        self, entry: Entry, view: View, base_epoch: int, stayed: list[str], served: bool
+    ) -> None:
+        kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
+        if not any(kept.values()):
+            self._suspend(entry, view, base_epoch, served)
+        entry.replicas = kept
+
+    def _suspend(self, entry: Entry, view: View, base_epoch: int, served: bool) -> None:
+        """No in-sync replica stayed: remember those that may have gone on alone, who stayed longest.
+
+        Where nobody served in between, nobody went on: then it is all of them (seed 91).
+        """
+        stays: dict[str, tuple[int, int]] = {}
+        for node_id in entry.in_sync:
+            for incarnation in self._starts_at(view, node_id, base_epoch):
+                last = last_epoch_of_stay(view, node_id, incarnation, base_epoch) if served else base_epoch
+                stays[node_id] = (last, incarnation)
+        longest = max((last for last, _ in stays.values()), default=0)
+        entry.holders = {
+            node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
+        }
+
+    def _starts_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
+        member = view.members.get(node_id)
+        if member is not None and member.join_epoch <= base_epoch:
+            return [member.incarnation]
+        return [
+            departure.incarnation
+            for departure in view.departures
+            if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
+        ]
+
+    def _adopt(self, entry: Entry, now_ns: int) -> None:
+        """Take holders back, once every one of them is here or dead; nothing was ordered without them.
+
+        Where some of them went on from an earlier adoption, the active replica catches up with
+        the most advanced before it serves.
+        """
+        alive = {
+            node_id: incarnation
+            for node_id, incarnation in entry.holders.items()
+            if self.members.get(node_id, incarnation) == incarnation
+        }
+        entry.holders = alive
+        entry.active = None
+        if any(node_id not in self.members for node_id in alive):
+            return
+        entry.holders = {}
+        entry.replicas = dict.fromkeys(alive, True)
+        entry.closed_ns = now_ns
+
+    def _choose_active(self, entry: Entry) -> None:
+        in_sync = entry.in_sync
+        entry.term = self.seq
+        if entry.active in in_sync:
+            return
+        if not in_sync or (entry.attributes.collocated and not entry.attributes.sync):
+            entry.active = None
+        else:
+            entry.active = in_sync[entry.creation_id % len(in_sync)]
+
+    # -- travelling
+
+    def snapshot(self, now_ns: int) -> list[Any]:
+        """All of it, with the times that have passed since the last closes."""
+        return [
+            self.installed_epoch,
+            self.seq,
+            [fields_of(entry, now_ns, with_opens=True) for entry in self.checkpoints.values()],
+            [
+                [
+                    session,
+                    entry.node_id,
+                    entry.generation,
+                    [[handle, *opened] for handle, opened in entry.opens.items()],
+                    entry.answers.lowest,
+                    [[request, *answer] for request, answer in entry.answers.by_request.items()],
+                ]
+                for session, entry in self.sessions.items()
+            ],
+            list(self.members.items()),
+        ]
+
+
+def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
+    """A checkpoint as it travels; without its opens where those travel with their sessions."""
+    opens = entry.opens.items() if with_opens else ()
+    return [
+        entry.creation_id,
+        entry.name,
+        entry.attributes.fields(),
+        entry.retention_ns,
+        list(entry.replicas.items()),
+        entry.active,
+        [[session, handle, flags] for (session, handle), flags in opens],
+        entry.unlinked,
+        now_ns - entry.closed_ns,
+        list(entry.holders.items()),
+        entry.term,
+        entry.retention_seq,
+        entry.created_ns,
+    ]

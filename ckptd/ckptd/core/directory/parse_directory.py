@@ -1,0 +1,219 @@
+"""The directory's operations, and a directory that travels, checked. Raises FrameError for all that is
+wrong."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array
+from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import NAME_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX, SIZE_MAX
+from ckpt_protocol.messages import Kind, Row
+from ckpt_protocol.parsing import parser
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.directory.attributes import Attributes, parse_attributes
+from ckptd.core.directory.directory import Directory, Do, Entry, SessionEntry
+from ckptd.core.parse_views import epoch_of, start_of
+
+_ROWS_MAX: Final = 10_000_000
+"""Rows of one array in a directory: the body's bounds are closer."""
+
+Check = Callable[[object], object]
+
+
+def _number(value: object) -> int:
+    return whole(value, "a number of an operation", U64_MAX)
+
+
+def _node(value: object) -> str:
+    return node_id(value, "a node's id")
+
+
+def _name(value: object) -> bytes:
+    return octets(value, "a checkpoint's name", NAME_BYTES_MAX)
+
+
+def _time(value: object) -> int:
+    return whole(value, "a time", SIZE_MAX, -SIZE_MAX)
+
+
+def _nodes(value: object) -> list[str]:
+    return [_node(named) for named in array(value, "nodes", NODES_MAX)]
+
+
+def _active(value: object) -> str | None:
+    return None if value is None else _node(value)
+
+
+def _attributes(value: object) -> Attributes:
+    try:
+        return parse_attributes(value)
+    except Refusal as refusal:
+        raise FrameError(refusal.text) from None
+
+
+_OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
+    Do.ATTACH: (_number, _number, _node),
+    Do.END: (_number, _number),
+    Do.OPEN: (_number, _number, _number, _number),
+    Do.CREATE: (_number, _number, _number, _name, _attributes, _nodes, _active),
+    Do.CLOSE: (_number, _number),
+    Do.UNLINK: (_name,),
+    Do.RETENTION_SET: (_number, _time),
+    Do.ACTIVE_SET: (_number, _node),
+    Do.IN_SYNC: (_number, _node),
+    Do.OUT: (_number, _node),
+    Do.ADD: (_number, _node),
+    Do.EXPIRE: (_number, _number),
+    Do.NOTHING: (),
+    Do.LOST: (_node, _number),
+}
+"""The checks of each operation's fields. An operation that is not here does nothing."""
+
+
+def check_operation(value: object) -> list[Any]:
+    """An operation of the directory."""
+    op = row(value, "an operation", 1)
+    checks = _OPERATIONS.get(whole(op[0], "an operation's number", U64_MAX), ())
+    if len(op) < 1 + len(checks):
+        raise FrameError(f"operation {op[0]} of the directory has missing fields")
+    for check, field in zip(checks, op[1:], strict=False):
+        check(field)
+    if op[0] == Do.CREATE and len(op) > 1 + len(checks):
+        _time(op[1 + len(checks)])
+    return op
+
+
+@parser
+def check_staged(body: bytes) -> bytes:
+    """The body of a REPLICATE of the directory: the operation, and the request that it answers."""
+    op, session, request, lowest, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
+    check_operation(op)
+    for number in (session, request, lowest):
+        _number(number)
+    octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
+    return body
+
+
+@parser
+def parse_ask(body: bytes) -> list[Any]:
+    """ASK: the operation that a member wishes."""
+    return check_operation(bounded_array(body, BOUNDS[Kind.ASK], 1))
+
+
+# -- a directory that travels
+
+
+def entry_of(value: object, now_ns: int) -> Entry:
+    """A checkpoint as it travelled."""
+    fields = row(value, "a checkpoint", 13)
+    creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns = fields[:9]
+    holders, term, retention_seq, created_ns = fields[9:13]
+    entry = Entry(
+        _number(creation_id),
+        _name(name),
+        _attributes(attributes),
+        _time(retention_ns),
+        dict(_replica(replica) for replica in array(replicas, "replicas", NODES_MAX)),
+        _active(active),
+    )
+    entry.opens = dict(_open(opened) for opened in array(opens, "opens", _ROWS_MAX))
+    entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
+    entry.closed_ns = now_ns - _time(passed_ns)
+    entry.holders = dict(start_of(holder) for holder in array(holders, "holders", NODES_MAX))
+    entry.term = _number(term)
+    entry.retention_seq = _number(retention_seq)
+    entry.created_ns = _time(created_ns)
+    return entry
+
+
+def _replica(value: object) -> tuple[str, bool]:
+    replica = row(value, "a replica", 2)
+    return _node(replica[0]), boolean(replica[1], "whether a replica is in sync")
+
+
+def _open(value: object) -> tuple[tuple[int, int], int]:
+    session, handle, flags = row(value, "an open", 3)[:3]
+    return (_number(session), _number(handle)), _number(flags)
+
+
+def _opens_of_session(value: object) -> dict[int, tuple[int, int]]:
+    opens: dict[int, tuple[int, int]] = {}
+    for opened in array(value, "opens", _ROWS_MAX):
+        handle, creation_id, flags = row(opened, "an open", 3)[:3]
+        opens[_number(handle)] = _number(creation_id), _number(flags)
+    return opens
+
+
+@parser
+def read_snapshot(value: object, now_ns: int) -> Directory:
+    """A directory that another member sent."""
+    directory = Directory()
+    epoch, seq, checkpoints, sessions, members = row(value, "a directory", 5)[:5]
+    directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
+    directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+    for fields in array(checkpoints, "checkpoints", _ROWS_MAX):
+        _add_checkpoint(directory, fields, now_ns)
+    for fields in array(sessions, "sessions", _ROWS_MAX):
+        session, node, generation, opens, lowest, answers = row(fields, "a session", 6)[:6]
+        session_entry = SessionEntry(_node(node), _number(generation))
+        session_entry.opens = _opens_of_session(opens)
+        session_entry.answers.lowest = _number(lowest)
+        for answered in array(answers, "answers", _ROWS_MAX):
+            session_entry.answers.keep(*_answer(row(answered, "an answer", 3)))
+        directory.sessions[_number(session)] = session_entry
+    directory.count()
+    return directory
+
+
+def _add_checkpoint(directory: Directory, fields: object, now_ns: int) -> None:
+    entry = entry_of(fields, now_ns)
+    directory.checkpoints[entry.creation_id] = entry
+    if not entry.unlinked:
+        directory.names[entry.name] = entry.creation_id
+
+
+def _answer(fields: list[Any]) -> tuple[int, int, bytes]:
+    request, seq, answer = fields[:3]
+    return _number(request), _number(seq), octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
+
+
+def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
+    """Add a piece of a directory (rows of `messages.Row`) to what has come before."""
+    for fields in bounded_array(body, BOUNDS[Kind.DIRECTORY], 0):
+        number, *rest = row(fields, "a row of a directory", 2)
+        match whole(number, "a row's number", U64_MAX):
+            case Row.HEAD:
+                epoch, seq, members = row(rest, "a head", 3)[:3]
+                directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
+                directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+            case Row.CHECKPOINT:
+                _add_checkpoint(directory, rest, now_ns)
+            case Row.SESSION:
+                session, node, generation, lowest = row(rest, "a session", 4)[:4]
+                entry = directory.sessions[_number(session)] = SessionEntry(_node(node), _number(generation))
+                entry.answers.lowest = _number(lowest)
+            case Row.OPENS:
+                _add_opens(directory, rest)
+            case Row.ANSWER:
+                answered = row(rest, "an answer", 4)
+                _session(directory, answered[0]).answers.keep(*_answer(answered[1:]))
+            case _:
+                raise FrameError("a row of a directory that is none")
+
+
+def _session(directory: Directory, value: object) -> SessionEntry:
+    session = directory.sessions.get(_number(value))
+    if session is None:
+        raise FrameError("a row of a directory about a session that is not there")
+    return session
+
+
+def _add_opens(directory: Directory, fields: list[Any]) -> None:
+    number, opens = row(fields, "opens", 2)[:2]
+    session = _session(directory, number)
+    for handle, (creation_id, flags) in _opens_of_session(opens).items():
+        session.opens[handle] = creation_id, flags
+        if creation_id in directory.checkpoints:
+            directory.checkpoints[creation_id].opens[number, handle] = flags

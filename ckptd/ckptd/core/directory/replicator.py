@@ -1,0 +1,337 @@
+"""The directory's order: one operation at a time, held by every member before it is answered.
+
+Every member runs this. The coordinator plans requests, orders and sends them; the others
+stage and acknowledge; a commit applies. One is pending at a time, so each is checked
+against a directory in which nothing is open (ADR 5).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, cast
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.client_request import Request
+from ckptd.core.containment import contain_request, refuse_repeat
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.directory.parse_directory import check_staged
+from ckptd.core.directory.validation import plan
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, Refused
+from ckptd.core.stops import number_of
+from ckptd.core.view import View
+from ckptd.core.work_units import FRAME_WORK
+
+OWN_AT_ONCE: Final = 16
+"""Operations of the service's own that wait at one time, of one kind. Clients' requests wait behind them:
+when a program with 10,000 sessions had gone, the end of each was ordered before anybody's open."""
+
+Applied = Callable[[], None]
+
+_OF_CHECKPOINTS: Final = (Do.EXPIRE, Do.RETENTION_SET, Do.ACTIVE_SET, Do.IN_SYNC, Do.OUT, Do.ADD)
+
+
+@dataclass(slots=True, frozen=True)
+class Operation:
+    """One that is being applied. `first`: the coordinator has answered nobody for it yet."""
+
+    seq: int
+    creation_id: int
+    session: int
+    request: int
+    first: bool
+
+
+class DirectoryOrder:
+    """`staged` is the one operation that this member holds and does not know to be committed."""
+
+    def __init__(
+        self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]
+    ) -> None:
+        self.context = context
+        self.directory = directory
+        self.answer = answer
+        self.on_applied: Applied = lambda: None
+        self.view: View | None = None
+        self.queue: deque[Request | list[Any]] = deque()
+        self.staged: bytes | None = None
+        self.staged_kind = 0
+        self.asked: Request | None = None
+        self.unacked: list[str] = []
+        self.since_ns = 0
+        self.refused = Refused()
+
+    @property
+    def coordinates(self) -> bool:
+        """Whether this node is the coordinator of the installed view."""
+        return self.view is not None and self.view.coordinator == self.context.node_id
+
+    def start(self, view: View) -> None:
+        """A view is installed: whatever was staged was finished or superseded by it."""
+        self.view = view
+        self.queue.clear()
+        self.staged = None
+        self.asked = None
+        self.unacked = []
+        self.refused.clear()
+
+    def unanswered(self) -> list[Request]:
+        """Requests that nobody has answered, for whoever coordinates next."""
+        queued = [item for item in self.queue if isinstance(item, Request)]
+        if self.asked is not None:
+            self.asked.maybe_done = True  # It was staged, and whoever installs the next view finishes it.
+            queued.insert(0, self.asked)
+        return queued
+
+    # -- the coordinator's side
+
+    def submit(self, item: Request | list[Any]) -> None:
+        """Take a request of a client, or an operation of the service's own, in its turn."""
+        if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
+            text = "too many requests wait for the coordinator (requests_waiting_max)"
+            self.answer(item, answer_error(codes.TRY_AGAIN, text))
+            return
+        self.queue.append(item)
+        self.advance()
+
+    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+        """Take a request out of the queue, every copy of it; None where it is not there, or may be done."""
+        entry = self.directory.sessions.get(session)
+        asked = self.asked
+        if (asked is not None and (asked.session, asked.number) == (session, number)) or (
+            entry is not None and number in entry.answers.by_request
+        ):
+            return None
+        found = None
+        for item in list(islice(self.queue, looked_at_max)):
+            if isinstance(item, Request) and (item.session, item.number) == (session, number):
+                if item.in_doubt:
+                    return None
+                self.queue.remove(item)
+                found = item
+        return found
+
+    def take_late(self, late_ns: int, looked_at_max: int) -> list[Request]:
+        """Take out of the queue what came before `late_ns` and was not done, every copy of it.
+
+        The queue is gone through once: to look for each of 1,000 anew took 100 ms, at each heartbeat.
+        """
+        if not self.queue:
+            return []
+        looked_at = [self.queue.popleft() for _ in range(min(looked_at_max, len(self.queue)))]
+        requests = [item for item in looked_at if isinstance(item, Request)]
+        late = {(item.session, item.number): item for item in requests if item.since_ns <= late_ns}
+        for item in requests:
+            if item.in_doubt:
+                late.pop((item.session, item.number), None)
+        if self.asked is not None:
+            late.pop((self.asked.session, self.asked.number), None)
+        sessions = self.directory.sessions
+        for session, number in list(late):
+            entry = sessions.get(session)
+            if entry is not None and number in entry.answers.by_request:
+                del late[session, number]
+        self.queue.extendleft(
+            item
+            for item in reversed(looked_at)
+            if not (isinstance(item, Request) and (item.session, item.number) in late)
+        )
+        return list(late.values())
+
+    @property
+    def turn_due(self) -> bool:
+        """Whether something waits that can be ordered now: its turn was over."""
+        return bool(self.queue) and self.staged is None and self.coordinates and self.context.serving()
+
+    def count_own(self, *kinds: int) -> int:
+        """How many of these operations wait here, or are under way."""
+        waiting = sum(type(item) is list and item[0] in kinds for item in self.queue)
+        return waiting + (self.staged is not None and self.staged_kind in kinds)
+
+    def waiting(self) -> Iterator[Request]:
+        """The requests that are neither done nor refused."""
+        if self.asked is not None:
+            yield self.asked
+        for item in self.queue:
+            if isinstance(item, Request):
+                yield item
+
+    def advance(self) -> None:
+        """Order what waits, while nothing is pending, and as much as a turn allows.
+
+        (What is refused leaves nothing pending: 25,000 that waited for one member were refused in one event.)
+        """
+        context = self.context
+        while self.turn_due and context.work < 2 * context.settings.work_per_turn:
+            context.work += FRAME_WORK
+            item = self.queue.popleft()
+            if isinstance(item, Request):
+                self._order_request(item)
+            elif not self.context.stops.known or (0, number_of(item)) not in self.context.stops.requests:
+                self._order(item, 0, 0, 0, b"", None)
+            else:
+                self.context.count("repeats_refused")
+
+    def _order_request(self, request: Request) -> None:
+        assert self.view is not None
+        directory = self.directory
+        session = directory.sessions.get(request.session)
+        if session is not None and request.kind != Kind.ATTACH:
+            answers = session.answers
+            directory.trim_answers(session, request.lowest)
+            known = answers.by_request.get(request.number)
+            if known is not None:
+                self.answer(request, known[1])
+                return
+            if request.number < answers.lowest:
+                self.answer(request, FORGOTTEN)
+                return
+            excess = answers.excess or self._lacks_room_for_answer(request, answers.bytes)
+            if excess:
+                self.answer(request, answer_error(codes.NO_RESOURCES, excess))
+                return
+        number = 0 if request.kind == Kind.ATTACH else request.number
+        stop = self.context.stops.requests.get((request.session, number))
+        if stop is not None:
+            self.answer(request, refuse_repeat(self.context, stop))
+            return
+        refused = self.refused.find(request.session, request.number, request.lowest)
+        if refused is not None and request.kind != Kind.ATTACH:
+            self.answer(request, refused[1])
+            return
+        origin = self.context.node_id if isinstance(request.origin, int) else request.origin
+        try:
+            op, answer = plan(
+                directory,
+                self.view,
+                self.context.settings,
+                origin,
+                request,
+                self.context.full_nodes,
+                self.context.stops.shuns,
+            )
+        except Refusal as refusal:
+            error = answer_error(refusal.code, refusal.text, refusal.index)
+            if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
+                self.refused.keep(request.session, request.number, request.lowest, directory.seq, error)
+            self.answer(request, error)
+            return
+        except Exception as error:  # A plan changes nothing.
+            self.answer(request, contain_request(self.context, request, error))
+            return
+        if op and op[0] == Do.ADD:
+            self._order(op, 0, 0, 0, answer, request)  # It is no answer to remember: nothing was opened.
+        elif op:
+            if op[0] == Do.CREATE:
+                op = [*op, self.context.wall_ns]
+            self._order(op, request.session, request.number, request.lowest, answer, request)
+        else:
+            self.answer(request, answer)
+
+    def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
+        """Why no more answers of a session are kept, where the directory is full and it has many; or ""."""
+        limit = self.context.settings.directory_bytes_max
+        full = self.directory.held_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
+        if not full or request.kind == Kind.DETACH:
+            return ""
+        return f"the directory has no room (directory_bytes_max, {limit}), and this session trims no answers"
+
+    def _order(
+        self, op: list[Any], session: int, number: int, lowest: int, answer: bytes, asked: Request | None
+    ) -> None:
+        assert self.view is not None
+        self.staged_kind = op[0]
+        self.staged = pack_body([op, session, number, lowest, answer])
+        self.asked = asked
+        self.since_ns = self.context.now_ns
+        self.unacked = [node_id for node_id in self.view.members if node_id != self.context.node_id]
+        for node_id in self.unacked:
+            self._send_staged(node_id)
+        self._commit_if_held()
+
+    def _send_staged(self, node_id: str) -> None:
+        if self.staged is not None:
+            seq = self.directory.seq + 1
+            frame = encode_frame(Kind.REPLICATE, DIRECTORY_ID, self.context.epoch, seq, self.staged)
+            self.context.send_peer(node_id, frame)
+
+    def on_ack(self, node_id: str, seq: int) -> None:
+        if self.coordinates and seq == self.directory.seq + 1 and node_id in self.unacked:
+            self.unacked.remove(node_id)
+            self._commit_if_held()
+            self.advance()
+
+    def _commit_if_held(self) -> None:
+        if self.staged is None or self.unacked or self.view is None:
+            return
+        asked, self.asked = self.asked, None
+        answer = self.finish(first=True)
+        frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
+        for node_id in self.view.members:
+            if node_id != self.context.node_id:
+                self.context.send_peer(node_id, frame)
+        if asked is not None:
+            self.answer(asked, answer)
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """Say again what a broken link may have swallowed."""
+        if self.coordinates and self.view is not None and node_id in self.view.members:
+            frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
+            self.context.send_peer(node_id, frame)
+            if node_id in self.unacked:
+                self._send_staged(node_id)
+
+    def laggards(self) -> list[str]:
+        """Members that have not acknowledged the pending operation for longer than `replica_timeout`."""
+        if self.staged is None or not self.coordinates:
+            return []
+        late = self.context.now_ns - self.since_ns >= self.context.settings.replica_timeout_ns
+        return list(self.unacked) if late else []
+
+    # -- every member's side
+
+    def stage(self, sender: str, seq: int, body: bytes) -> None:
+        """Take the coordinator's next operation. That it comes says that the one before is committed."""
+        if seq == self.directory.seq + 2 and self.staged is not None:
+            self.finish()
+        if seq == self.directory.seq + 1:
+            self.staged = check_staged(body)
+        if seq <= self.directory.seq + 1:
+            self.context.acks[sender, DIRECTORY_ID] = seq
+
+    def on_commit(self, seq: int) -> None:
+        if seq == self.directory.seq + 1 and self.staged is not None:
+            self.finish()
+
+    def staged_operation(self, first: bool) -> Operation:
+        """What is staged, as the last words name it."""
+        assert self.staged is not None
+        op, session, number = unpack_body(self.staged)[:3]
+        creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
+        seq = self.directory.seq + 1
+        if op[0] == Do.ATTACH:
+            number = 0
+        return Operation(seq, creation_id, session, number if session else number_of(op), first)
+
+    def finish(self, first: bool = False) -> bytes:
+        """Apply what is staged; return its answer. `first`: nobody was answered before this."""
+        assert self.staged is not None
+        op, session, number, lowest, answer = unpack_body(self.staged)[:5]
+        before, self.context.cause = self.context.cause, self.staged_operation(first)
+        self.staged = None
+        directory = self.directory
+        directory.apply(op, directory.seq + 1, self.context.now_ns)
+        if directory.ended:
+            self.refused.forget(directory.ended[-1])
+        entry = directory.sessions.get(session)
+        if entry is not None and number:
+            directory.trim_answers(entry, lowest)
+            directory.keep_answer(entry, number, answer)
+        self.on_applied()
+        self.context.cause = before
+        return cast(bytes, answer)

@@ -1,0 +1,174 @@
+"""A directory on its way to another node, in pieces: whatever it holds, no frame is too long.
+
+A directory of 100,000 checkpoints with names of 2,048 bytes is larger than a frame may be. So it travels as
+rows, about `directory_piece_bytes` of them in each piece. The receiver acknowledges each piece, and few are
+under way at once. A small directory travels as a whole in COLLECTED or INSTALL, without a round trip.
+
+The sender is frozen between two views, so that its directory does not change meanwhile.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.limits import ANSWER_BYTES
+from ckpt_protocol.messages import Kind, Row
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory, fields_of
+from ckptd.core.directory.parse_directory import take_piece
+
+PIECES_IN_FLIGHT: Final = 2
+"""Pieces that may be unacknowledged: one is read while the next is on its way."""
+
+OPENS_PER_ROW_MAX: Final = 1_000
+"""Open handles in one row: 30 KB."""
+
+CHECKPOINT_BYTES: Final = 300
+"""About what a checkpoint takes on the wire beside its name."""
+
+SESSION_BYTES: Final = 40
+OPEN_BYTES: Final = 30
+
+
+def size_of(directory: Directory) -> int:
+    """About how many bytes a directory takes as a whole."""
+    size = sum(CHECKPOINT_BYTES + len(entry.name) for entry in directory.checkpoints.values())
+    for session in directory.sessions.values():
+        size += SESSION_BYTES + 2 * OPEN_BYTES * len(session.opens) + session.answers.bytes
+    return size
+
+
+def rows_of(directory: Directory, now_ns: int) -> Iterator[tuple[list[Any], int]]:
+    """Everything in a directory as rows, each with about its size. What a row names stands before it."""
+    yield [Row.HEAD, directory.installed_epoch, directory.seq, list(directory.members.items())], SESSION_BYTES
+    for entry in list(directory.checkpoints.values()):
+        yield (
+            [Row.CHECKPOINT, *fields_of(entry, now_ns, with_opens=False)],
+            CHECKPOINT_BYTES + len(entry.name),
+        )
+    for number, session in list(directory.sessions.items()):
+        yield (
+            [Row.SESSION, number, session.node_id, session.generation, session.answers.lowest],
+            SESSION_BYTES,
+        )
+        opens = [[handle, *opened] for handle, opened in session.opens.items()]
+        for first in range(0, len(opens), OPENS_PER_ROW_MAX):
+            some = opens[first : first + OPENS_PER_ROW_MAX]
+            yield [Row.OPENS, number, some], OPEN_BYTES * len(some)
+        for request, answer in list(session.answers.by_request.items()):
+            yield [Row.ANSWER, number, request, *answer], ANSWER_BYTES + len(answer[1])
+
+
+def pieces_of(directory: Directory, now_ns: int, piece_bytes: int) -> Iterator[bytes]:
+    """The bodies of the DIRECTORY frames, in order."""
+    rows: list[list[Any]] = []
+    size = 0
+    for row, row_bytes in rows_of(directory, now_ns):
+        rows.append(row)
+        size += row_bytes
+        if size >= piece_bytes:
+            yield pack_body(rows)
+            rows, size = [], 0
+    if rows:
+        yield pack_body(rows)
+
+
+class Arriving:
+    """A directory of which some pieces have come; `pieces`: how many."""
+
+    __slots__ = ("directory", "epoch", "pieces")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.pieces = 0
+        self.directory = Directory()
+
+    def take(self, body: bytes, now_ns: int) -> None:
+        """Add the next piece. Raises: FrameError."""
+        self.pieces += 1
+        take_piece(self.directory, body, now_ns)
+
+
+class Transfer:
+    """A directory that is being sent; `then` is told how many pieces it took, once all are acknowledged."""
+
+    __slots__ = ("acked", "ended", "epoch", "pieces", "sent", "then")
+
+    def __init__(self, epoch: int, pieces: Iterator[bytes], then: Callable[[int], None]) -> None:
+        self.epoch = epoch
+        self.pieces = pieces
+        self.then = then
+        self.sent = 0
+        self.acked = 0
+        self.ended = False
+
+
+class Transfers:
+    """The directories that this node sends and is sent, by the other node.
+
+    One that has come whole stays, also when the link breaks, until a view is installed: the word that it is
+    whole (INSTALL, COLLECTED) may have to be said again.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.outgoing: dict[str, Transfer] = {}
+        self.incoming: dict[str, Arriving] = {}
+
+    def send(self, node_id: str, epoch: int, directory: Directory, then: Callable[[int], None]) -> None:
+        """Begin (again) to send a directory for the view of this epoch."""
+        piece_bytes = self.context.settings.directory_piece_bytes
+        pieces = pieces_of(directory, self.context.now_ns, piece_bytes)
+        transfer = self.outgoing[node_id] = Transfer(epoch, pieces, then)
+        self._send_pieces(node_id, transfer)
+
+    def _send_pieces(self, node_id: str, transfer: Transfer) -> None:
+        while not transfer.ended and transfer.sent - transfer.acked < PIECES_IN_FLIGHT:
+            body = next(transfer.pieces, None)
+            if body is None:
+                transfer.ended = True
+            else:
+                transfer.sent += 1
+                frame = encode_frame(Kind.DIRECTORY, transfer.sent, transfer.epoch, 0, body)
+                self.context.send_peer(node_id, frame)
+
+    def on_ack(self, node_id: str, frame: Frame) -> bool:
+        """A piece has come. Answers whether that was news."""
+        transfer = self.outgoing.get(node_id)
+        if transfer is None or frame.b != transfer.epoch or not transfer.acked < frame.a <= transfer.sent:
+            return False
+        transfer.acked = frame.a
+        self._send_pieces(node_id, transfer)
+        if transfer.ended and transfer.acked == transfer.sent:
+            del self.outgoing[node_id]
+            transfer.then(transfer.sent)
+        return True
+
+    def on_piece(self, node_id: str, frame: Frame) -> bool:
+        """A piece came; the first begins anew. Answers whether it was the next. Raises: FrameError."""
+        if frame.a == 1:
+            self.incoming[node_id] = Arriving(frame.b)
+        arriving = self.incoming.get(node_id)
+        if arriving is None or frame.b != arriving.epoch or frame.a != arriving.pieces + 1:
+            return False
+        arriving.take(frame.body, self.context.now_ns)
+        self.context.send_peer(node_id, encode_frame(Kind.DIRECTORY_ACK, frame.a, frame.b, 0))
+        return True
+
+    def take(self, node_id: str, epoch: int, pieces: Any) -> Directory | None:
+        """The directory that came in so many pieces; None where not all of them have."""
+        arriving = self.incoming.get(node_id)
+        if arriving is None or (arriving.epoch, arriving.pieces) != (epoch, pieces):
+            return None
+        arriving.directory.count()
+        return arriving.directory
+
+    def forget_older(self, epoch: int) -> None:
+        """A view of this epoch was decided: what travels for an older one is of no use."""
+        self.outgoing = {n: each for n, each in self.outgoing.items() if each.epoch >= epoch}
+        self.incoming = {n: each for n, each in self.incoming.items() if each.epoch >= epoch}
+
+    def forget_all(self) -> None:
+        """A view is installed."""
+        self.outgoing, self.incoming = {}, {}

@@ -1,0 +1,237 @@
+"""What each directory request becomes: checked against the directory, one operation and one answer.
+
+Pure: (directory, view, request) to (operation, answer), or a Refusal. The answers are
+told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.messages import Kind, answer_error, answer_ok
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.requests import (
+    OfHandle,
+    parse_nothing,
+    parse_of_handle,
+    parse_open,
+    parse_routed_attach,
+    parse_unlink,
+)
+from ckptd.core.client_request import Request
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.directory.directory import (
+    CHECKPOINT_MEMORY_BYTES,
+    EPOCH_SHIFT,
+    HANDLE_MEMORY_BYTES,
+    OPENED_AT_B01,
+    SESSION_MEMORY_BYTES,
+    Directory,
+    Do,
+    Entry,
+    SessionEntry,
+)
+from ckptd.core.directory.placement import held_by, place_replicas
+from ckptd.core.settings import Settings
+from ckptd.core.stops import MAKES_NO_COPY
+from ckptd.core.view import View
+
+Plan = tuple[list[Any], bytes]
+"""The operation to order (empty: none is needed) and the answer."""
+
+
+def plan(
+    directory: Directory,
+    view: View,
+    settings: Settings,
+    node_id: str,
+    request: Request,
+    full: Collection[str] = (),
+    shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
+) -> Plan:
+    """Check one request of a session at `node_id`. Raises: Refusal.
+
+    `full`: the nodes whose replicas take all that they may. `shuns`: whether a node makes no copy of a
+    checkpoint, which stopped it before.
+    ADD is ordered for an open that has to wait, whose answer is TRY_AGAIN: the session has nothing of it yet.
+    """
+    try:
+        match request.kind:
+            case Kind.ATTACH:
+                return _attach(directory, settings, node_id, request)
+            case Kind.DETACH:
+                parse_nothing(request.kind, request.body)
+                session = _session(directory, request)
+                return [Do.END, request.session, session.generation], answer_ok()
+            case Kind.OPEN:
+                return _open(directory, view, settings, node_id, request, full, shuns)
+            case Kind.CLOSE:
+                handle = parse_of_handle(request.kind, request.body).handle
+                if handle not in _session(directory, request).opens:
+                    raise Refusal(codes.BAD_HANDLE, "this handle is not open")
+                return [Do.CLOSE, request.session, handle], answer_ok()
+            case Kind.UNLINK:
+                return _unlink(directory, request)
+            case Kind.RETENTION_SET:
+                return _set_retention(directory, request, parse_of_handle(request.kind, request.body))
+            case Kind.ACTIVE_SET:
+                return _set_active(directory, node_id, request, parse_of_handle(request.kind, request.body))
+    except FrameError as error:
+        raise Refusal(codes.INVALID_PARAM, str(error)) from None
+    raise Refusal(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
+
+
+def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
+    """Refuse what the directory has no room for. Raises: Refusal."""
+    if directory.held_bytes + more_bytes > settings.directory_bytes_max:
+        text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
+        raise Refusal(codes.NO_RESOURCES, text)
+
+
+def _show(name: bytes) -> str:
+    return repr(name[:64].decode(errors="replace"))
+
+
+def _session(directory: Directory, request: Request) -> SessionEntry:
+    session = directory.sessions.get(request.session)
+    if session is None:
+        raise Refusal(codes.BAD_HANDLE, "this session has ended")
+    return session
+
+
+def _opened(directory: Directory, request: Request, handle: int) -> tuple[Entry, int]:
+    opened = _session(directory, request).opens.get(handle)
+    entry = directory.checkpoints.get(opened[0]) if opened is not None else None
+    if opened is None or entry is None:
+        raise Refusal(codes.BAD_HANDLE, "this handle is not open")
+    return entry, opened[1]
+
+
+def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> Plan:
+    generation, fresh = parse_routed_attach(request.body)
+    if not 0 < request.session < 2**63:
+        raise Refusal(codes.INVALID_PARAM, "a session is 1 to 2^63-1")
+    session = directory.sessions.get(request.session)
+    if session is None and not fresh:
+        raise Refusal(codes.BAD_HANDLE, "this session has ended: its grace time is over")
+    if session is None and len(directory.sessions) >= settings.sessions_max:
+        raise Refusal(
+            codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already (sessions_max)"
+        )
+    if session is None:
+        _check_room(directory, settings, SESSION_MEMORY_BYTES)
+    if session is not None and generation < session.generation:
+        raise Refusal(codes.BAD_HANDLE, "this session was attached elsewhere since")
+    if session is not None and (generation, node_id) == (session.generation, session.node_id):
+        return [], answer_ok()
+    return [Do.ATTACH, request.session, generation, node_id], answer_ok()
+
+
+def _open(
+    directory: Directory,
+    view: View,
+    settings: Settings,
+    node_id: str,
+    request: Request,
+    full: Collection[str],
+    shuns: Callable[[int, str], bool],
+) -> Plan:
+    name, flags, raw_attributes, with_retention = parse_open(request.body)
+    session = _session(directory, request)
+    if with_retention:
+        flags |= OPENED_AT_B01
+    if len(session.opens) >= settings.opens_per_session_max:
+        text = f"a session has at most {settings.opens_per_session_max} open handles (opens_per_session_max)"
+        raise Refusal(codes.NO_RESOURCES, text)
+    if directory.open_handles >= settings.opens_max:
+        raise Refusal(codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)")
+    wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
+    entry = directory.find(name)
+    handle = request.number
+    if entry is None:
+        if wanted is None:
+            raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+        if len(directory.checkpoints) >= settings.checkpoints_max:
+            text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
+            raise Refusal(codes.NO_RESOURCES, text)
+        _check_room(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
+        creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
+        replicas = [node_id]
+        if not wanted.collocated:
+            replicas = place_replicas(held_by(directory, view), node_id, settings.replicas, full)
+        active = None if wanted.collocated and not wanted.sync else replicas[0]
+        op = [Do.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
+        return op, answer_ok([handle, creation_id, wanted.fields()])
+    differences = entry.attributes.differences(wanted, with_retention) if wanted is not None else ""
+    if differences:
+        text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
+        raise Refusal(codes.EXIST, text)
+    waits = why_open_waits(entry, node_id)
+    if waits and not entry.holders and shuns(entry.creation_id, node_id):
+        raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
+    if waits and not entry.holders and node_id not in entry.replicas:
+        return [Do.ADD, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
+    if waits:
+        raise Refusal(codes.TRY_AGAIN, waits)
+    _check_room(directory, settings, HANDLE_MEMORY_BYTES)
+    in_force = entry.attributes.fields()
+    in_force[2] = entry.retention_ns
+    answer = answer_ok([handle, entry.creation_id, in_force])
+    return [Do.OPEN, request.session, handle, entry.creation_id, flags], answer
+
+
+def _unlink(directory: Directory, request: Request) -> Plan:
+    """Free a name. With a creation id, only while the name means that checkpoint and no successor of it."""
+    name, creation_id = parse_unlink(request.body)
+    entry = directory.find(name)
+    if entry is None:
+        raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+    if creation_id and entry.creation_id != creation_id:
+        raise Refusal(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
+    return [Do.UNLINK, name], answer_ok()
+
+
+def why_open_waits(entry: Entry, node_id: str) -> str:
+    """Why a checkpoint cannot be opened at a node yet; "" where it can.
+
+    An open ends when the replica that it makes is like the others (R41), and where nobody is there who has
+    one it would end in nothing: those that are waited for may be dead. Until then nothing is open.
+    """
+    if entry.holders:
+        return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
+    makes_one = entry.attributes.collocated and node_id not in entry.replicas
+    if entry.active is not None and (makes_one or entry.replicas.get(node_id) is False):
+        return f"the checkpoint's replica on {node_id} is being made"
+    return ""
+
+
+def _set_retention(directory: Directory, request: Request, asked: OfHandle) -> Plan:
+    handle, retention_ns = asked
+    entry, flags = _opened(directory, request, handle)
+    if not flags & (SA_CKPT_CHECKPOINT_WRITE | OPENED_AT_B01):
+        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+    if entry.unlinked:
+        raise Refusal(codes.BAD_OPERATION, "the checkpoint is unlinked")
+    return [Do.RETENTION_SET, entry.creation_id, retention_ns], answer_ok()
+
+
+def _set_active(directory: Directory, node_id: str, request: Request, asked: OfHandle) -> Plan:
+    handle, only_if_none = asked
+    entry, flags = _opened(directory, request, handle)
+    if not flags & SA_CKPT_CHECKPOINT_WRITE:
+        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+    if entry.attributes.sync or not entry.attributes.collocated:
+        raise Refusal(
+            codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set"
+        )
+    if entry.holders:
+        raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
+    if entry.active is not None and not entry.replicas.get(entry.active):
+        raise Refusal(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
+    if entry.active == node_id or (only_if_none and entry.active is not None):
+        return [], answer_ok()
+    if node_id not in entry.replicas:
+        raise Refusal(codes.TRY_AGAIN, "this node has no replica yet")
+    return [Do.ACTIVE_SET, entry.creation_id, node_id], answer_ok()

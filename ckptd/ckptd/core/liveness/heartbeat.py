@@ -1,0 +1,445 @@
+"""Heartbeats: who is heard, the lease that their echoes give, and what proves a node dead.
+
+Every heartbeat carries the sender's stamp and echoes the receiver's last one. An echo in
+the same epoch acknowledges the lease from when that stamp was *sent*. Silence proves
+nothing; a newer incarnation proves that the older is dead, and so does a refused
+connection when the last heartbeats were fresh. Heartbeats themselves make no incarnation
+known, since anybody can send one (ADR 17). It knows nothing of checkpoints.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.events import AskBack, SendHeartbeat
+from ckptd.core.liveness.parse_heartbeat import Heartbeat, parse_heartbeat
+from ckptd.core.settings import SECOND_NS
+from ckptd.core.view import View
+
+LONG_AGO_NS: Final = -(2**62)
+
+Unacknowledged = list[tuple[int, int]]
+"""Creation ids of asynchronous checkpoints, and how far their active replica has ordered."""
+
+CLOCK_SKEW: Final = 50
+"""Clocks of two nodes run at most one part in so many apart."""
+
+ASK_BACK_NS: Final = SECOND_NS
+"""How often heartbeats of an unknown incarnation make a node ask at the peer's address, at most.
+
+A second daemon with the peer's node id sends 40 of them a second, a hostile sender as many as it likes.
+"""
+
+ALONE_LEASE_NS: Final = NEVER_NS
+"""A node alone in its view needs nobody's acknowledgement."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of another node. Times are our clock's, stamps the clock of who made them."""
+
+    node_id: str
+    is_witness: bool = False
+    incarnation: int = 0
+    heard_ns: int = LONG_AGO_NS
+    """When its last heartbeat came."""
+    excused_ns: int = 0
+    """How long of its silence since then this process was held up itself, and could not hear it."""
+    asked_back_ns: int = LONG_AGO_NS
+    """When a heartbeat of an unknown incarnation last made us ask at its address."""
+    echo_given_ns: int = LONG_AGO_NS
+    """When the newest heartbeat came that we echoed while we served."""
+    epoch: int = 0
+    decided_epoch: int = 0
+    stamp_ns: int = 0
+    """The newest stamp of its own, to be echoed."""
+    stamped_ns: int = 0
+    """The last stamp of ours that it was sent."""
+    echoed_ns: int = LONG_AGO_NS
+    """The newest stamp of ours that it echoed in our epoch."""
+    echo_epoch: int = 0
+    dead_incarnation: int = 0
+    """Every start of this node up to this one is proved dead."""
+    given_up: int = 0
+    """Every start of it up to this one counts as dead, by a fence hook or the operator, until it is heard."""
+    connected: bool = False
+    fresh: tuple[int, int] = (0, 0)
+    """The last start of it whose echoes were fresh when it was proved dead, and in which epoch (R1)."""
+    member: bool = False
+    leaving: bool = False
+    left: bool = False
+    forgetful: bool = False
+    """It started with an empty state directory."""
+    full: bool = False
+    """Its replicas take all the memory that they may."""
+    disk_fails: bool = False
+    """It cannot write its record: it votes for nothing, and installs nothing new."""
+    holds_data: bool = False
+    """It has installed a view, and holds its directory."""
+    disk_epoch: int = 0
+    answered_epoch: int = 0
+    """The epoch whose first heartbeat from it we have answered."""
+    seen_leaving: bool = False
+    hears: dict[str, int] = field(default_factory=dict)
+    linked: dict[str, int] = field(default_factory=dict)
+    """Those among them that it has a link to."""
+    knows_us: int = 0
+    """The incarnation of ours that it has met; 0: none."""
+    unlinked_ns: int = NEVER_NS
+    """Since when it says that it has no link to us, while we believe in one."""
+    complaints: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    said: bytes = b""
+    """The body of its last heartbeat."""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it knows of a view."""
+        return bool(self.decided_epoch or self.disk_epoch)
+
+
+class Heartbeats:
+    """The failure detector of one node."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        settings = context.settings
+        self.peers = {
+            node_id: Peer(node_id, node_id in settings.witnesses)
+            for node_id in sorted((*settings.peers, *settings.witnesses))
+        }
+        self.next_ns = context.now_ns
+        self.complaints: tuple[str, ...] = ()
+        self.complained_ns = context.now_ns
+        self.leaving = False
+        self.left = False
+        self.member = False
+        self.forgetful = False
+        self.full = False
+        self.disk_fails = False
+        self.disk_epoch = 0
+        self.decided_epoch = 0
+        self.unacknowledged: Callable[[str], Unacknowledged] = lambda node_id: []
+        self.on_unacknowledged: Callable[[Unacknowledged], None] = lambda ordered: None
+        self.known: dict[bytes, Heartbeat] = {}
+        """Each peer's last heartbeat, by its body: most say the same again, and are not parsed again."""
+
+    # -- sending
+
+    def send_all(self) -> None:
+        """One heartbeat to every configured peer."""
+        for peer in self.peers.values():
+            self.send(peer)
+
+    def send(self, peer: Peer) -> None:
+        context = self.context
+        # A frozen node echoes nothing: its echo would prolong a lease of an epoch that is over.
+        echo_ns = 0 if context.frozen else peer.stamp_ns
+        if echo_ns:
+            peer.echo_given_ns = peer.heard_ns
+        standing = (
+            self.leaving,
+            self.left,
+            self.member,
+            self.forgetful,
+            self.full,
+            self.disk_fails,
+            context.epoch > 0,
+        )
+        flags = sum(1 << place for place, holds in enumerate(standing) if holds)
+        body = pack_body(
+            [
+                context.node_id,
+                context.incarnation,
+                self.decided_epoch,
+                self.disk_epoch,
+                flags,
+                [
+                    [other.node_id, other.incarnation, other.connected]
+                    for other in self.peers.values()
+                    if self.hears(other)
+                ],
+                list(self.complaints),
+                peer.incarnation,
+                context.settings.cluster,
+                [[other.node_id, other.given_up] for other in self.peers.values() if other.given_up],
+                [] if context.frozen else self.unacknowledged(peer.node_id),
+            ]
+        )
+        epoch = 0 if context.frozen else context.epoch
+        # Two of one moment have two stamps: the later would else be taken for a copy, or for the earlier.
+        peer.stamped_ns = stamp_ns = max(context.now_ns, peer.stamped_ns + 1)
+        frame = encode_frame(Kind.HEARTBEAT, stamp_ns & (2**64 - 1), epoch, echo_ns, body)
+        context.effects.append(SendHeartbeat(peer.node_id, frame))
+
+    # -- receiving
+
+    def receive(self, frame: Frame, sealed: bool = True) -> Peer | None:
+        """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError.
+
+        One that is not sealed only makes us ask who is there. Else one forged datagram with a huge stamp
+        would make every later heartbeat of that start an old one.
+        """
+        beat = parse_heartbeat(frame, self.known)
+        peer = self.peers.get(beat.node_id)
+        context = self.context
+        if peer is None or beat.cluster != context.settings.cluster:
+            return None
+        incarnation = beat.incarnation
+        if incarnation != peer.incarnation:
+            self._note_unknown_start(peer)
+            return None
+        if not sealed:
+            context.count("heartbeats_unsealed")
+            return None
+        if incarnation <= peer.dead_incarnation or frame.a <= peer.stamp_ns:
+            return None
+        if frame.body != peer.said:
+            self.known.pop(peer.said, None)
+            self.known[frame.body], peer.said = beat, frame.body
+        peer.hears, peer.linked, peer.complaints = beat.hears, beat.linked, beat.complaints
+        peer.heard_ns = context.now_ns
+        peer.excused_ns = 0
+        if peer.given_up >= incarnation:
+            self.take_back(peer)
+        peer.epoch = frame.b
+        peer.decided_epoch = beat.decided_epoch
+        peer.disk_epoch = beat.disk_epoch
+        peer.stamp_ns = frame.a
+        peer.knows_us = beat.of_incarnation
+        for node_id, given_up in beat.given_up.items():
+            other = self.peers.get(node_id)
+            if other is not None and not self.hears(other):
+                other.given_up = max(other.given_up, given_up)
+        if beat.unacknowledged and frame.b == context.epoch:
+            self.on_unacknowledged(beat.unacknowledged)
+        peer.leaving = bool(beat.flags & 1)
+        peer.left = bool(beat.flags & 2)
+        peer.member = bool(beat.flags & 4)
+        peer.forgetful = bool(beat.flags & 8)
+        peer.full = bool(beat.flags & 16)
+        peer.disk_fails = bool(beat.flags & 32)
+        peer.holds_data = bool(beat.flags & 64)
+        if (
+            beat.of_incarnation == context.incarnation
+            and frame.c
+            and frame.b == context.epoch
+            and not context.frozen
+        ):
+            if peer.echo_epoch != frame.b:
+                peer.echo_epoch, peer.echoed_ns = frame.b, LONG_AGO_NS
+            peer.echoed_ns = max(peer.echoed_ns, frame.c)
+        return peer
+
+    def _note_unknown_start(self, peer: Peer) -> None:
+        """A heartbeat names a start of a peer that we have not met: no reason to believe it, but to ask.
+
+        One forged datagram with a huge incarnation once shut a healthy node out for good.
+        """
+        context = self.context
+        context.count("heartbeats_of_unknown_start")
+        if context.now_ns - peer.asked_back_ns >= ASK_BACK_NS:
+            peer.asked_back_ns = context.now_ns
+            context.effects.append(AskBack(peer.node_id))
+
+    def met(self, peer: Peer, incarnation: int) -> bool:
+        """This start of a peer answered at the peer's address; False where we know of a later start."""
+        if incarnation < peer.incarnation:
+            return False
+        if incarnation > peer.incarnation:
+            self.meet(peer, incarnation)
+        elif incarnation <= peer.dead_incarnation:
+            peer.dead_incarnation = incarnation - 1
+            self.context.log(f"node {peer.node_id} was taken for dead, and is alive", "warning")
+        return True
+
+    def take_earlier(self, peer: Peer, incarnation: int) -> None:
+        """A start answers that is below one that we knew, and the newest view names it: it counts."""
+        self.meet(peer, incarnation)
+        peer.dead_incarnation = incarnation - 1
+        peer.given_up = min(peer.given_up, peer.dead_incarnation)
+
+    def meet(self, peer: Peer, incarnation: int) -> None:
+        """A newer start of a node: every older one is dead."""
+        if peer.incarnation > peer.dead_incarnation:
+            self._note_freshness(peer)
+        peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
+        peer.incarnation = incarnation
+        peer.stamp_ns = 0
+        peer.heard_ns = LONG_AGO_NS
+        peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
+        peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
+        peer.leaving = peer.left = peer.member = peer.forgetful = peer.full = peer.disk_fails = False
+        peer.holds_data = False
+        peer.excused_ns = 0
+        peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
+
+    def refused(self, node_id: str) -> bool:
+        """A connection was refused; True when that proves the node's last start dead.
+
+        Only if it was heard just before, where the network does not forge refusals: an old
+        silence may be a host that is cut off and answers through another one.
+        """
+        peer = self.peers.get(node_id)
+        context = self.context
+        if peer is None or not peer.incarnation or peer.incarnation <= peer.dead_incarnation:
+            return False
+        lease_ns = context.settings.lease_ns
+        if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= lease_ns:
+            return False
+        if peer.connected:
+            # This dial may have begun before that start of the node listened at all.
+            return False
+        peer.dead_incarnation = peer.incarnation
+        self._note_freshness(peer)
+        return True
+
+    def _note_freshness(self, peer: Peer) -> None:
+        """It is proved dead: had it gone on without us, our lease would have had to end first."""
+        if self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns:
+            peer.fresh = (peer.incarnation, peer.echo_epoch)
+
+    def died_waiting(self, view: View) -> bool:
+        """Whether the coordinator of a view that leaves this node out died before it can have installed it.
+
+        It would have waited out our lease first, and its echo was fresh when it died.
+        """
+        peer = self.peers.get(view.coordinator)
+        epoch = self.context.epoch
+        died = (view.members[view.coordinator].incarnation, epoch)
+        return peer is not None and 0 < epoch < view.epoch and peer.fresh == died
+
+    def give_up(self, node_id: str, incarnation: int) -> None:
+        """A fence hook or the operator says that a silent node is dead, and that what only it has is lost."""
+        peer = self.peers[node_id]
+        peer.given_up = max(peer.given_up, incarnation)
+
+    def take_back(self, peer: Peer) -> None:
+        """A node that was given up is heard again: it is not dead, and comes back by joining."""
+        peer.given_up = 0
+        self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
+
+    def is_half_open(self, peer: Peer) -> bool:
+        """Whether only this end believes in the link to a peer: it is to be ended, and made anew.
+
+        After a cut one end may have given the connection up, and the other, with nothing to
+        send, never learns it: each then waited for the other to dial. Who never met this start of
+        ours has no link to it either.
+        """
+        context = self.context
+        me, us = context.node_id, context.incarnation
+        says_so = peer.knows_us != us or (peer.hears.get(me) == us and not peer.left)
+        if not peer.connected or not says_so or peer.linked.get(me) == us:
+            peer.unlinked_ns = NEVER_NS
+        elif peer.unlinked_ns == NEVER_NS:
+            peer.unlinked_ns = context.now_ns
+        elif context.now_ns - peer.unlinked_ns >= context.settings.grace_ns:
+            peer.unlinked_ns = NEVER_NS
+            return True
+        return False
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up for so long: nobody's silence in that time counts against him.
+
+        What they sent still waits to be read. A collector's stall of ours once cost the others their place.
+        """
+        for peer in self.peers.values():
+            peer.excused_ns += lag_ns
+
+    # -- judging
+
+    def hears(self, peer: Peer) -> bool:
+        """Whether the peer was heard within the grace and is not known to be dead."""
+        if peer.incarnation <= peer.dead_incarnation or peer.left:
+            return False
+        return self.silent_ns(peer) < self.context.settings.grace_ns
+
+    def who_holds_data(self) -> str:
+        """Another member that is heard and holds its view's data; "" for none."""
+        holders = (p for p in self.peers.values() if p.holds_data and p.member and not p.is_witness)
+        return next((peer.node_id for peer in holders if self.hears(peer)), "")
+
+    def silent_ns(self, peer: Peer) -> int:
+        """For how long it was not heard, without the time in which this process was held up itself."""
+        return self.context.now_ns - peer.heard_ns - peer.excused_ns
+
+    def alive(self, node_id: str, incarnation: int) -> bool:
+        """Whether this start of a node is heard (ourselves always)."""
+        if node_id == self.context.node_id:
+            return incarnation == self.context.incarnation and not self.left
+        peer = self.peers.get(node_id)
+        return peer is not None and peer.incarnation == incarnation and self.hears(peer)
+
+    def proved_dead(self, node_id: str, incarnation: int) -> bool:
+        """Whether this start of a node can do nothing any more."""
+        if node_id == self.context.node_id:
+            return incarnation != self.context.incarnation
+        peer = self.peers.get(node_id)
+        return peer is not None and incarnation <= peer.dead_incarnation
+
+    def counts_as_dead(self, node_id: str, incarnation: int) -> bool:
+        """Whether it is proved dead, or was given up by a fence hook or the operator."""
+        if self.proved_dead(node_id, incarnation):
+            return True
+        peer = self.peers.get(node_id)
+        return peer is not None and incarnation <= peer.given_up
+
+    def gave_up(self, node_id: str, incarnation: int, epoch: int) -> bool:
+        """Whether it said itself that it serves no more (a planned leave), and went no further than `epoch`.
+
+        A coordinator that had gone on alone, and then left, is not succeeded by the older
+        data of the node that it had left behind (seed 30879).
+        """
+        peer = self.peers.get(node_id)
+        return (
+            peer is not None and peer.incarnation == incarnation and peer.left and peer.decided_epoch <= epoch
+        )
+
+    def renew_lease(self, view: View) -> None:
+        """Work out until when this node may serve: every other member's echo, each from when it was sent."""
+        context = self.context
+        until_ns = ALONE_LEASE_NS
+        for node_id in view.members:
+            if node_id == context.node_id:
+                continue
+            peer = self.peers.get(node_id)
+            if (
+                peer is None
+                or peer.echo_epoch != view.epoch
+                or peer.incarnation != view.members[node_id].incarnation
+            ):
+                until_ns = LONG_AGO_NS
+                break
+            until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
+        context.lease_until_ns = until_ns
+        if until_ns > context.now_ns:
+            context.confirmed_epoch = view.epoch
+
+    def without_echo(self, view: View) -> list[str]:
+        """The other members that are heard, and whose echoes give this node no lease."""
+        oldest_ns = self.context.now_ns - self.context.settings.lease_ns
+        others = (self.peers[node_id] for node_id in view.members if node_id in self.peers)
+        return [
+            peer.node_id
+            for peer in others
+            if self.hears(peer) and (peer.echo_epoch != view.epoch or peer.echoed_ns <= oldest_ns)
+        ]
+
+    @property
+    def longest_lease_ns(self) -> int:
+        """How long a lease may last by our clock, where its holder's runs slower."""
+        lease_ns = self.context.settings.lease_ns
+        return lease_ns + lease_ns // CLOCK_SKEW
+
+    def lease_left_behind_ns(self, node_id: str) -> int:
+        """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
+
+        We echo a stamp only after it came, so its lease from us ends one lease after the last
+        that we echoed was heard.
+        """
+        peer = self.peers.get(node_id)
+        return self.context.now_ns if peer is None else peer.echo_given_ns + self.longest_lease_ns

@@ -1,0 +1,149 @@
+"""What the coordinator sees to by itself: retention, lost replicas and nodes' sessions, members' wishes."""
+
+from typing import Any
+
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.directory.directory import Do
+from ckptd.core.directory.placement import missing_replicas
+from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryOrder
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership.proposal import keepers
+from ckptd.core.view import View
+
+
+class Upkeep:
+    """Runs at every member; acts only at the coordinator. All its operations are ordered like anybody's."""
+
+    def __init__(self, context: Context, order: DirectoryOrder, heartbeats: Heartbeats) -> None:
+        self.context = context
+        self.order = order
+        self.heartbeats = heartbeats
+        self.view: View | None = None
+        self.next_expiry_ns = NEVER_NS
+        self.placement_due = False
+        self.unavailable: list[int] = []
+        self.orphans_ns: dict[tuple[int, int], int] = {}
+        self.served_ns = context.now_ns
+
+    def on_installed(self, view: View) -> None:
+        """Re-arm everything: the timers of the last coordinator are gone with it."""
+        self._put_orphans_off()
+        self.view = view
+        self.next_expiry_ns = self.context.now_ns
+        self.placement_due = True
+        self.context.wake_at(self.context.now_ns)
+        until_ns = self.context.now_ns + self.context.settings.session_grace_ns
+        orphans = [
+            (session, entry.generation)
+            for session, entry in self.order.directory.sessions.items()
+            if entry.node_id not in view.members
+        ]
+        checkpoints = self.order.directory.checkpoints
+        self.unavailable = [entry.creation_id for entry in checkpoints.values() if entry.holders]
+        self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
+
+    def on_directory_changed(self, creation_ids: list[int]) -> None:
+        """A retention may have begun."""
+        for creation_id in creation_ids:
+            entry = self.order.directory.checkpoints.get(creation_id)
+            expires_ns = self.order.directory.expires_ns(entry) if entry is not None else None
+            if expires_ns is not None and expires_ns < self.next_expiry_ns:
+                self.next_expiry_ns = expires_ns
+                self.context.wake_at(expires_ns)
+
+    def _put_orphans_off(self) -> None:
+        """While nobody served no client could attach anywhere: that time is not of its grace."""
+        now_ns = self.context.now_ns
+        away_ns, self.served_ns = now_ns - self.served_ns, now_ns
+        if away_ns >= self.context.settings.lease_ns:
+            self.orphans_ns = {orphan: until_ns + away_ns for orphan, until_ns in self.orphans_ns.items()}
+
+    def on_time(self) -> None:
+        if not self.context.serving() or self.view is None:
+            return
+        self._put_orphans_off()
+        if not self.order.coordinates:
+            return
+        now_ns = self.context.now_ns
+        if now_ns >= self.next_expiry_ns:
+            self._expire(now_ns)
+        if self.unavailable:
+            self._look_for_lost_holders()
+        # (Not: while nothing waits. Clients that open and close without a pause would leave no such moment.)
+        if self.placement_due and not self.order.count_own(Do.ADD, Do.LOST):
+            self.placement_due = False
+            for creation_id, node_id in self._missing():
+                self.order.submit([Do.ADD, creation_id, node_id])
+        room = OWN_AT_ONCE - self.order.count_own(Do.END) if self.orphans_ns else 0
+        for (session, generation), until_ns in list(self.orphans_ns.items()):
+            if until_ns <= now_ns and room > 0:
+                room -= 1
+                del self.orphans_ns[session, generation]
+                self.order.submit([Do.END, session, generation])
+
+    def _look_for_lost_holders(self) -> None:
+        """A checkpoint waits for its holders until they are back, proved dead or given up."""
+        checkpoints = self.order.directory.checkpoints
+        waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
+        self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
+        if self.order.count_own(Do.ADD, Do.LOST):
+            return
+        lost = {
+            (node_id, incarnation)
+            for entry in waiting
+            for node_id, incarnation in entry.holders.items()
+            if self.heartbeats.counts_as_dead(node_id, incarnation)
+        }
+        for node_id, incarnation in sorted(lost):
+            self.context.log(f"what only node {node_id} held is lost", "warning")
+            self.context.count("holders_lost")
+            self.order.submit([Do.LOST, node_id, incarnation])
+            self.placement_due = True  # What goes on without them lacks replicas.
+
+    def next_ns(self) -> int:
+        """When something may be due, at the coordinator."""
+        if not self.order.coordinates:
+            return NEVER_NS
+        return min(self.next_expiry_ns, min(self.orphans_ns.values(), default=NEVER_NS))
+
+    def _missing(self) -> list[tuple[int, str]]:
+        assert self.view is not None
+        staying = keepers(self.view, self.heartbeats)
+        leaving = [node_id for node_id in self.view.members if node_id not in staying]
+        full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
+        if self.heartbeats.full:
+            full.append(self.context.node_id)
+        replicas = self.context.settings.replicas
+        return missing_replicas(self.order.directory, self.view, replicas, leaving, full)
+
+    def _expire(self, now_ns: int) -> None:
+        """Order the end of checkpoints whose retention is over; ordered, as one may be opened meanwhile."""
+        if self.order.count_own(Do.EXPIRE):
+            return  # It is due still: the next ones come when these are done.
+        self.next_expiry_ns = NEVER_NS
+        room = OWN_AT_ONCE
+        for entry in list(self.order.directory.checkpoints.values()):
+            expires_ns = self.order.directory.expires_ns(entry)
+            if expires_ns is None:
+                continue
+            if expires_ns <= now_ns and room > 0:
+                room -= 1
+                self.order.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
+            elif expires_ns < self.next_expiry_ns:
+                self.next_expiry_ns = expires_ns
+        if self.next_expiry_ns > now_ns:
+            self.context.wake_at(self.next_expiry_ns)
+
+    def on_ask(self, node_id: str, op: list[Any]) -> None:
+        """A member wishes an operation. It may have been granted, or be out of date, by now."""
+        match op:
+            case [Do.END, int(session), int(generation)]:
+                entry = self.order.directory.sessions.get(session)
+                if entry is not None and entry.generation == generation:
+                    self.order.submit([Do.END, session, generation])
+            case [Do.IN_SYNC | Do.OUT as number, int(creation_id), str(of_node)] if of_node == node_id:
+                checkpoint = self.order.directory.checkpoints.get(creation_id)
+                if checkpoint is None or node_id not in checkpoint.replicas:
+                    return
+                if checkpoint.replicas[node_id] != (number == Do.IN_SYNC):
+                    self.order.submit([number, creation_id, node_id])

@@ -1,0 +1,150 @@
+"""What a `pair` does when one of both is silent, as `on_silent_peer` says.
+
+`keep-active`: the coordinator goes on alone, the other waits for proof that it is dead.
+`block`: neither goes on without proof. `fence`: as `keep-active`, and the other has the
+coordinator's host fenced. `promote`: the other goes on after its grace, with no proof.
+
+Silence is proof of nothing: a coordinator that is cut off may have gone on alone, and what
+it acknowledged then the other does not have. Whoever goes on without proof accepts that
+loss, and says so (R1).
+"""
+
+from typing import Final
+
+from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.context import Context
+from ckptd.core.events import Fence
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.settings import Settings
+from ckptd.core.view import LOSS_EPOCHS, View
+
+TAKE_OVER_EPOCHS: Final = 100
+"""How far where the coordinator is proved dead: it may have decided to go on alone, and died before it did.
+
+That takes it a lease, in which it decides once a heartbeat at most.
+"""
+
+FENCE_AGAIN_NS: Final = 5_000_000_000
+"""A fence hook that failed is run again after this long."""
+
+
+def epoch_of_word(settings: Settings, last_epoch: int) -> int:
+    """The epoch with which this node goes on by a word; `last_epoch` is the newest that it knows of.
+
+    No other node's word gives the same one, nor the next `LOSS_EPOCHS`. Two nodes that were bootstrapped, or
+    forced, while they were cut off from each other once both began with epoch 1000: when they met each took
+    the other's view, and checkpoints of one number, for its own.
+    """
+    voters = settings.voters
+    place, step = voters.index(settings.node_id) * LOSS_EPOCHS, len(voters) * LOSS_EPOCHS
+    least = last_epoch + 1 + LOSS_EPOCHS
+    return least + (place - least) % step
+
+
+class SilentPeer:
+    """May this node decide the view that follows? `waiting_for` says why not."""
+
+    def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.disk = disk
+        self.policy = context.settings.on_silent_peer
+        self.waiting_for = ""
+        self.fence_again_ns = 0
+
+    def may_follow(self, current: View, wanted: dict[str, int]) -> bool:
+        """Whether a view without the silent one may follow `current`."""
+        if current.coordinator == self.context.node_id:
+            return self._may_go_on(current, wanted)
+        return self._may_take_over(current)
+
+    def next_epoch(self, current: View, last_epoch: int) -> int:
+        """The epoch of a successor's view: beyond all that the lost coordinator may have decided alone."""
+        coordinator = current.coordinator
+        left = self.heartbeats.gave_up(coordinator, current.members[coordinator].incarnation, current.epoch)
+        if coordinator == self.context.node_id or left:
+            return last_epoch + 1
+        if self.accepts_loss(current):
+            return epoch_of_word(self.context.settings, last_epoch)
+        return last_epoch + 1 + TAKE_OVER_EPOCHS
+
+    def accepts_loss(self, current: View) -> bool:
+        """Whether going on gives up what a coordinator may have acknowledged alone."""
+        coordinator = current.coordinator
+        return coordinator != self.context.node_id and not self._proved(current, coordinator)
+
+    def _may_go_on(self, current: View, wanted: dict[str, int]) -> bool:
+        """The coordinator's side: alone it goes on, unless the policy is to block."""
+        if self.policy != "block":
+            return True
+        for node_id, member in current.members.items():
+            if wanted.get(node_id) == member.incarnation or self._is_over(current, node_id):
+                continue
+            self.waiting_for = f"proof that {node_id} is dead, or its return (on_silent_peer is block)"
+            return False
+        return True
+
+    def _is_over(self, current: View, node_id: str) -> bool:
+        incarnation = current.members[node_id].incarnation
+        return self.heartbeats.gave_up(node_id, incarnation, current.epoch) or (
+            self.heartbeats.counts_as_dead(node_id, incarnation)
+        )
+
+    def _may_take_over(self, current: View) -> bool:
+        coordinator = current.coordinator
+        incarnation = current.members[coordinator].incarnation
+        if self._proved(current, coordinator) or incarnation <= self.heartbeats.peers[coordinator].given_up:
+            return True
+        if not self.heartbeats.alive(coordinator, incarnation):
+            if self.policy == "promote" and not self.heartbeats.proved_dead(coordinator, incarnation):
+                return True
+            if self.policy == "fence":
+                self._fence(coordinator)
+        self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
+        if self.heartbeats.proved_dead(coordinator, incarnation):
+            self.waiting_for = (
+                f"the operator: coordinator {coordinator} is dead, and may have gone on alone before "
+                "(force-active goes on with what is here)"
+            )
+        return False
+
+    def _proved(self, current: View, coordinator: str) -> bool:
+        """Whether the coordinator can have served nothing that this node does not have."""
+        heartbeats = self.heartbeats
+        incarnation = current.members[coordinator].incarnation
+        if heartbeats.gave_up(coordinator, incarnation, current.epoch):
+            return True
+        if not heartbeats.proved_dead(coordinator, incarnation):
+            return False
+        peer = heartbeats.peers[coordinator]
+        if peer.fresh == (incarnation, current.epoch) or not self.context.epoch:
+            return True  # (A node that never served has no older data to put in the place of newer.)
+        # Else its disk tells, if it is back: but not one that was lost.
+        restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
+        return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
+
+    # -- fencing
+
+    def _fence(self, coordinator: str) -> None:
+        context = self.context
+        if context.now_ns < self.fence_again_ns:
+            context.wake_at(self.fence_again_ns)
+            return
+        self.fence_again_ns = context.now_ns + FENCE_AGAIN_NS
+        context.log(f"coordinator {coordinator} is silent: its fence hook is run", "warning")
+        context.effects.append(Fence(coordinator))
+
+    def on_fenced(self, node_id: str, fenced: bool, text: str) -> None:
+        """The fence hook ended. One that comes too late fences nobody: the node was heard since."""
+        peer = self.heartbeats.peers.get(node_id)
+        if peer is None:
+            return
+        if not fenced:
+            self.context.log(f"node {node_id} could not be fenced: {text}", "warning")
+            return
+        self.fence_again_ns = 0
+        self.context.count("fenced")
+        self.context.log(f"node {node_id} was fenced: {text}", "warning")
+        if not self.heartbeats.hears(peer):
+            self.context.count("losses_accepted")
+            self.heartbeats.give_up(node_id, peer.incarnation)

@@ -1,0 +1,443 @@
+"""How views follow each other: who proposes one, whom it holds, and who must be waited for.
+
+A would-be coordinator has the arbiter decide the next view, *then* has it collected and
+installed (`view_change`). Whoever learns of a decided view refuses every older epoch, and
+a collector's answer freezes the node's old epoch.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.limits import EPOCH_MAX
+from ckpt_protocol.messages import Kind
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
+from ckptd.core.arbiter.local import Arbiter
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory
+from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.incarnations import Starts, starts_in
+from ckptd.core.membership.pair_policy import SilentPeer, epoch_of_word
+from ckptd.core.membership.proposal import Candidates
+from ckptd.core.membership.view_change import Installation
+from ckptd.core.parse_views import parse_decided
+from ckptd.core.view import LOSS_EPOCHS, View, following, founding
+
+UNSERVED_GRACES: Final = 3
+"""A view that is installed and not served is given up after so many graces: a slow disk is no reason."""
+
+
+class Membership:
+    """`view` is the installed view, `decided` the newest that is known to be decided.
+
+    `waiting_for` says, for the operator, what a view that is due waits for.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        heartbeats: Heartbeats,
+        arbiter: Arbiter,
+        order: DirectoryOrder,
+        on_installed: Callable[[View], None],
+    ) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.arbiter = arbiter
+        self.disk = arbiter.disk
+        self.candidates = Candidates(context, heartbeats)
+        self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
+        self.installation = Installation(context, heartbeats, order, self.learn, arbiter.disk, on_installed)
+        self.starts = Starts(context, heartbeats, lambda: (self.decided, self.disk.record.view))
+        self.order = order
+        self.decided: View | None = None
+        self.waiting_for = "the other nodes"
+        self.admit_since_ns = -1
+        self.fewer_since_ns = -1
+        self.unserved_ns = context.now_ns
+        arbiter.decided = self._on_decided
+        heartbeats.disk_epoch = self.disk.epoch
+        if arbiter.votes:
+            heartbeats.forgetful = self.disk.forgetful
+        else:
+            # Nobody is named here: what a lost disk knew stays unknown until a view is installed.
+            heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
+            self.decided = self.disk.record.view
+            heartbeats.decided_epoch = self.disk.epoch
+
+    @property
+    def view(self) -> View | None:
+        return self.installation.view
+
+    @property
+    def directory(self) -> Directory:
+        return self.order.directory
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up: nobody kept it waiting in that time."""
+        self.candidates.note_lag(lag_ns)
+        self.unserved_ns += lag_ns
+        if self.installation.collection is not None:
+            self.installation.collection.note_lag(lag_ns)
+
+    def late_members(self) -> list[str]:
+        """Members that keep a view from being served: no answer to its collector, or no lease."""
+        since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
+        collection = self.installation.collection
+        if collection is not None:
+            return collection.late(since_ns)
+        view, context = self.view, self.context
+        if view is None or context.frozen or context.serving():
+            self.unserved_ns = context.now_ns
+            return []
+        late = context.now_ns - self.unserved_ns >= UNSERVED_GRACES * context.settings.grace_ns
+        return self.heartbeats.without_echo(view) if late else []
+
+    def describe_wait(self) -> str:
+        """What this node waits for before it serves; "" when it does."""
+        if self.settled and self.context.serving():
+            return ""
+        return self.starts.waits_for(self.installation.waiting_for or self.waiting_for)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the newest decided view is installed and nothing is under way."""
+        if self.view is None or self.decided is None or self.installation.busy or self.arbiter.busy:
+            return False
+        return self.view.epoch == self.decided.epoch
+
+    # -- deciding
+
+    def consider(self) -> None:
+        """Propose, collect or install, if it is this node's turn."""
+        self.arbiter.on_time()
+        self.arbiter.watch(self.candidates.reachable_voters())
+        base = self.decided
+        context = self.context
+        self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
+        if context.settings.arbiter_name == "pair" and self.starts.superseded:
+            return  # To the other one another daemon is this node: alone it would make a second history.
+        if base is None or not self.heartbeats.member:
+            self._consider_outside()
+            return
+        if self.candidates.succeeds_leaver(base):
+            self.arbiter.prepare()
+        first = self.candidates.first_alive(base)
+        if first != context.node_id:
+            self.installation.collection = None
+            self.waiting_for = f"node {first}, whose turn it is to change the view"
+            return
+        wanted = self.candidates.wanted_members(base)
+        if wanted != base.starts or self.candidates.forgetful_witness(base):
+            if self._may_change(base, wanted):
+                self._propose()
+            return
+        if self.view is not None and self.view.epoch >= base.epoch:
+            self.waiting_for = "the acknowledgement of every other member"
+            return
+        if base.coordinator != context.node_id or self.installation.lost_epoch == base.epoch:
+            self._propose()
+        elif not self.installation.is_for(base.epoch):
+            self.installation.collect(base)
+        else:
+            self.installation.install_when_complete()
+
+    def _may_change(self, base: View, wanted: dict[str, int]) -> bool:
+        """Whether to ask for a change now: losses at once; who joins alone waits a heartbeat for others."""
+        context = self.context
+        losses = any(wanted.get(node_id) != member.incarnation for node_id, member in base.members.items())
+        if losses or self.view is None or self.view.epoch < base.epoch:
+            self.admit_since_ns = -1
+            return bool(wanted) and self._outnumbers(base, wanted)
+        if self.admit_since_ns < 0:
+            self.admit_since_ns = context.now_ns
+            context.wake_at(context.now_ns + 2 * context.settings.heartbeat_ns)
+            return False
+        return context.now_ns - self.admit_since_ns >= 2 * context.settings.heartbeat_ns
+
+    def _outnumbers(self, base: View, wanted: dict[str, int]) -> bool:
+        """Whether so few may propose: the smaller side lets others go first.
+
+        Whoever is first goes on, and a single node that happened to be would stop all others.
+        """
+        context = self.context
+        kept, living = 0, 0
+        for node_id, member in base.members.items():
+            kept += wanted.get(node_id) == member.incarnation
+            living += not self.heartbeats.counts_as_dead(node_id, member.incarnation)
+        if not self.arbiter.votes or 2 * kept >= living:
+            self.fewer_since_ns = -1
+            return True
+        if self.fewer_since_ns < 0:
+            self.fewer_since_ns = context.now_ns
+        return context.now_ns - self.fewer_since_ns >= context.settings.grace_ns // 2
+
+    def _consider_outside(self) -> None:
+        """Not a member: wait to be admitted, or make a cold start when nobody is left who could admit us."""
+        context = self.context
+        heard = self.candidates.newcomers()
+        if any(peer.member for peer in heard):
+            self.waiting_for = "admission by the cluster's members"
+            return
+        needed = f"{self._needed()} of {len(context.settings.voters)}"
+        if not self._enough(len(heard) + 1):
+            self.waiting_for = f"{needed} nodes for a cold start"
+            return
+        if self.waiting_for == f"{needed} nodes for a cold start":
+            # They are here. (One with an empty state directory has no vote while another remembers a view.)
+            self.waiting_for = f"{needed} votes for a cold start"
+        if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
+            self._propose()
+
+    def _needed(self) -> int:
+        """How many nodes a cold start takes: both of a pair, more than half of the voters, or the one."""
+        pair = self.context.settings.arbiter_name == "pair"
+        return len(self.context.settings.voters) if pair else self.arbiter.quorum
+
+    def _enough(self, nodes: int) -> bool:
+        """Whether so many data nodes, with the witnesses that are here, can make a cold start."""
+        return nodes + len(self.candidates.witnesses()) >= self._needed()
+
+    def _propose(self) -> None:
+        if not self.arbiter.busy and not self.heartbeats.left:
+            if "arbiter" in self.context.alarms:
+                self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
+            self.arbiter.propose(self._next_view)
+
+    def _next_view(self, current: View | None) -> View | None:
+        """The rule that the arbiter applies to the view that it holds."""
+        if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
+            current = self.decided  # The operator had it decided.
+        elif (
+            current is not None
+            and self.arbiter.votes
+            and (self.decided is None or current.epoch > self.decided.epoch)
+        ):
+            # A view that we did not know of may be decided already: it is decided again, as it stands.
+            return current
+        if current is not None and current.has(self.context.node_id, self.context.incarnation):
+            return self._view_after(current)
+        return self._first_view(current)
+
+    def _view_after(self, current: View) -> View | None:
+        """The view that follows one of which this node is a member."""
+        wanted = self.candidates.wanted_members(current)
+        if not wanted or self.candidates.first_alive(current) != self.context.node_id:
+            return None  # (Nobody is left: this node left, alone, while the register was read.)
+        if self._needs_no_change(current, wanted):
+            return None  # Who was to join has fallen silent meanwhile.
+        if self._is_behind(current):
+            self.waiting_for = "word of a newer view, which a node knows"
+            return None
+        epoch = self._last_epoch(current) + 1
+        if self.context.settings.arbiter_name == "pair":
+            if not self.silent_peer.may_follow(current, wanted):
+                self.waiting_for = self.silent_peer.waiting_for
+                return None
+            epoch = self.silent_peer.next_epoch(current, epoch - 1)
+            if self.silent_peer.accepts_loss(current):
+                self._say_loss(current)
+        if not self._keeps_data(current, wanted):
+            self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
+            return None
+        if self.installation.lost_epoch == current.epoch:
+            return founding(epoch, wanted, self.candidates.witnesses())
+        return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
+
+    def _needs_no_change(self, current: View, wanted: dict[str, int]) -> bool:
+        installed = self.view is not None and self.view.epoch >= current.epoch
+        return installed and wanted == current.starts and not self.candidates.forgetful_witness(current)
+
+    def _say_loss(self, current: View) -> None:
+        text = (
+            f"this node goes on without proof that coordinator {current.coordinator} is dead: what that "
+            "acknowledged alone since is not here; it goes to quarantine if the node comes back"
+        )
+        incarnation = current.members[current.coordinator].incarnation
+        if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
+            self.context.count("losses_accepted")  # (Others' words were counted as they came.)
+        self.context.log(text, "warning")
+
+    def _first_view(self, current: View | None) -> View | None:
+        """The view of a cold start, where nobody of the last view is left."""
+        heartbeats = self.heartbeats
+        if self._is_behind(current):
+            self.waiting_for = "word of a newer view, which a node knows"
+            return None
+        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        if not self._enough(len(members)):
+            return None
+        members_before = current.members.items() if current is not None else ()
+        missing = [n for n, member in members_before if not heartbeats.counts_as_dead(n, member.incarnation)]
+        if missing:
+            names = ", ".join(missing)
+            self.waiting_for = f"the members of the last view, or proof of their death: {names}"
+            return None
+        epoch, witnesses = self._last_epoch(current) + 1, self.candidates.witnesses()
+        if current is None or all(
+            heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
+            for departure in current.departures
+        ):
+            return founding(epoch, members, witnesses)
+        # Somebody who left before may hold all there is, if the last view never served: that is seen
+        # when the members' disks are collected (seed 20235).
+        idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
+        return following(current, epoch, members, witnesses, self.context.epoch, idle)
+
+    def _is_behind(self, current: View | None) -> bool:
+        """Whether somebody who is heard knows of a newer view than this node's own register does.
+
+        What follows from the older one would pass over who served in the newer. Voters know what a majority
+        decided, but not what an operator had one of them go on with.
+        """
+        epoch = current.epoch if current is not None else 0
+        newer = epoch + (LOSS_EPOCHS // 2 if self.arbiter.votes else 1)
+        peers = self.heartbeats.peers.values()
+        return any(peer.decided_epoch >= newer and self.heartbeats.hears(peer) for peer in peers)
+
+    def _last_epoch(self, current: View | None) -> int:
+        """The highest epoch that anybody who is heard knows of, on disk or decided."""
+        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
+        known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
+        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.disk.epoch)
+        return max(*own, *known)
+
+    def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
+        """Whether the next view keeps somebody who may hold the directory.
+
+        A member that joined and installed nothing since must not leave the older members
+        behind: what they hold could never count again (seed 56).
+        """
+        joined = current.members[self.context.node_id].join_epoch
+        if self.directory.installed_epoch >= joined:
+            return True
+        older = {n: member for n, member in current.members.items() if member.join_epoch < joined}
+        return any(wanted.get(n) == member.incarnation for n, member in older.items()) or all(
+            self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
+        )
+
+    # -- the operator's word
+
+    def bootstrap(self) -> str:
+        """Make a cold start with the nodes that are here; what was done and can be lost. Raises: Refusal."""
+        self._check_blocked()
+        if self.view is not None:
+            raise Refusal(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
+        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        holder = self.heartbeats.who_holds_data()
+        if holder:
+            text = (
+                f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
+            )
+            raise Refusal(codes.BAD_OPERATION, text)
+        epoch = self._epoch_of_word(self.decided)
+        view = founding(epoch, members, self.candidates.witnesses())
+        self.arbiter.force(replace(view, forced=True))
+        return (
+            f"a new history is founded in epoch {epoch} with {', '.join(members)}; what nodes that are "
+            "missing still hold is lost, and goes to quarantine where they come back"
+        )
+
+    def force_active(self) -> str:
+        """Go on with the members that are heard, whatever the arbiter says. Raises: Refusal."""
+        self._check_blocked()
+        base = self.decided
+        if self.view is None or base is None or not base.has(self.context.node_id, self.context.incarnation):
+            raise Refusal(
+                codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
+            )
+        wanted = self.candidates.wanted_members(base)
+        left = [node_id for node_id in base.members if node_id not in wanted]
+        for node_id in left:
+            self.give_up(node_id)
+        epoch = self._epoch_of_word(base)
+        view = following(base, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
+        self.arbiter.force(replace(view, forced=True))
+        return (
+            f"{', '.join(wanted)} go on in epoch {epoch} without {', '.join(left) or 'anybody else'}; where "
+            "others still serve, both sides write, and what one side acknowledges goes to quarantine when "
+            "they meet again"
+        )
+
+    def _epoch_of_word(self, current: View | None) -> int:
+        epoch = epoch_of_word(self.context.settings, self._last_epoch(current))
+        if epoch + LOSS_EPOCHS > EPOCH_MAX:
+            raise Refusal(codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word")
+        return epoch
+
+    def give_up(self, node_id: str) -> None:
+        """Every start of a silent node that is known of counts as dead."""
+        named = starts_in(node_id, (self.decided, self.disk.record.view))
+        self.heartbeats.give_up(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
+
+    def _check_blocked(self) -> None:
+        if self.settled and self.context.serving():
+            raise Refusal(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+        if self.heartbeats.leaving:
+            raise Refusal(codes.BAD_OPERATION, "this node is about to leave")
+
+    # -- what was decided
+
+    def _on_decided(self, view: View) -> None:
+        if not self.learn(view):
+            return  # It waited for a slow disk while a newer one was decided (seed 7122780).
+        self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
+        if view.coordinator != self.context.node_id:
+            for node_id in view.members:
+                self.send_decided(node_id)
+        for peer in self.heartbeats.peers.values():
+            if peer.leaving and peer.node_id not in view.members:
+                self.send_decided(peer.node_id)  # It waits for this, and its clients wait for it.
+        if view.coordinator == self.context.node_id and view.has(
+            self.context.node_id, self.context.incarnation
+        ):
+            # (Not one of an earlier start of this node, decided again as it stood: it has no data for it.)
+            # Whether it is the right view still is considered with the next heartbeat, not at once: two
+            # views that each follow from the other would have no end (seed 50084).
+            self.installation.collect(view)
+
+    def send_decided(self, node_id: str) -> None:
+        """Tell a node of the newest decided view, when it shows that it does not know it."""
+        if self.decided is not None and node_id != self.context.node_id:
+            body = pack_body([self.decided.fields()])
+            self.context.send_peer(node_id, encode_frame(Kind.DECIDED, 0, self.decided.epoch, 0, body))
+
+    def learn(self, view: View) -> bool:
+        """A view was decided: no older epoch is served or acknowledged from now on.
+
+        Answers whether it is the newest that is known.
+        """
+        if self.decided is not None and view.epoch <= self.decided.epoch:
+            return view.epoch == self.decided.epoch
+        if self.decided is not None:
+            self.candidates.note_put_out(self.decided, view)
+        self.decided = view
+        self.heartbeats.member = view.has(self.context.node_id, self.context.incarnation)
+        self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
+        self.context.frozen = True
+        self.arbiter.note(view)
+        # (Not the epoch of a word that waits for the disk: others would begin above it, and outrank it.)
+        self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
+        self.installation.forget_older(view.epoch)
+        self.admit_since_ns = self.fewer_since_ns = -1
+        self.candidates.deaf_since_ns.clear()
+        return True
+
+    def on_decided_elsewhere(self, frame: Frame) -> None:
+        """A node tells of a decided view. Raises: FrameError."""
+        view = parse_decided(frame.body)
+        if self.decided is None or view.epoch > self.decided.epoch:
+            self.learn(view)
+            self.consider()
+
+    def on_heartbeat(self, node_id: str, epoch: int, decided_epoch: int) -> None:
+        """Who runs the installed view needs its INSTALL no more; one that lags is told what was decided."""
+        if self.view is not None and epoch == self.view.epoch:
+            self.installation.installs.pop(node_id, None)
+        if self.decided is not None and decided_epoch < self.decided.epoch:
+            self.send_decided(node_id)

@@ -1,0 +1,125 @@
+"""What an operator is to know without asking: copies that are missing, a node that does not serve.
+
+Every member looks for itself. The checkpoints that lack something are kept up to date with
+each change of the directory, so that looking costs nothing while nothing is wrong. A
+change takes some milliseconds in which copies are rebuilt or leases begin: only what
+lasts for a lease is an alarm. Who asks is told at once of what a change of the members took: a script that
+restarts one node after the other must not see a node as whole before it has its replicas.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory, Entry
+from ckptd.core.operations.resource_usage import FullLimits, Limits
+
+NAMES_MAX: Final = 3
+"""So many checkpoints are named in an alarm's text."""
+
+
+class Alarms:
+    """Creation ids of checkpoints with fewer in-sync replicas than they should have, and with none here."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        settings = context.settings
+        self.wanted = min(settings.replicas, 1 + len(settings.peers))
+        self.degraded: dict[int, None] = {}
+        self.unavailable: dict[int, None] = {}
+        self._lost_with_view: dict[int, None] = {}
+        """Those of `degraded` that were so when the view was installed: not new ones on their way."""
+        self._since_ns: dict[str, int] = {}
+        self._full = FullLimits()
+
+    def on_installed(self, directory: Directory) -> None:
+        """A view: everything may have changed."""
+        self.degraded.clear()
+        self.unavailable.clear()
+        self.on_changed(directory, directory.checkpoints)
+        self._lost_with_view = dict(self.degraded)
+
+    def on_changed(self, directory: Directory, creation_ids: Iterable[int]) -> None:
+        """The directory says something new of these."""
+        for creation_id in creation_ids:
+            entry = directory.checkpoints.get(creation_id)
+            _mark(self.unavailable, creation_id, entry is not None and bool(entry.holders))
+            degraded = entry is not None and not entry.holders and self._is_degraded(entry)
+            _mark(self.degraded, creation_id, degraded)
+            if not degraded:
+                self._lost_with_view.pop(creation_id, None)
+
+    def _is_degraded(self, entry: Entry) -> bool:
+        if entry.attributes.collocated:
+            return not all(entry.replicas.values())
+        return len(entry.in_sync) < self.wanted
+
+    def on_serving(self) -> None:
+        """This node serves."""
+        self._set("not_serving", "")
+
+    def look(self, directory: Directory, waiting_for: str, limits: Limits) -> None:
+        """With each heartbeat: raise or clear. `waiting_for`: what a node that does not serve waits for."""
+        news = self._full.look(limits, self.context.now_ns)
+        if news:
+            self.context.raise_alarm("limits", news, again=True)
+        elif not self._full:
+            self.context.clear_alarm("limits")
+        if not self.context.serving():
+            self._set("not_serving", f"this node serves nothing; it waits for {waiting_for}")
+            return
+        self._set("replicas_degraded", self._lacking(directory) if self.degraded else "")
+        self._set("unavailable", self._waiting(directory) if self.unavailable else "")
+        closed = {each: None for each in self.context.stops.closed if each in directory.checkpoints}
+        self._set("closed", self._closed(directory, closed) if closed else "")
+
+    def told(self, directory: Directory) -> dict[str, str]:
+        """The alarms, and what is one unless it ends within a lease: for who asks whether all is well."""
+        told = dict(self.context.alarms)
+        if self.context.serving():
+            if self._lost_with_view:
+                told.setdefault("replicas_degraded", self._lacking(directory))
+            if self.unavailable:
+                told.setdefault("unavailable", self._waiting(directory))
+        return told
+
+    def _lacking(self, directory: Directory) -> str:
+        return f"fewer than {self.wanted} replicas in sync: {names_of(directory, self.degraded)}"
+
+    def _waiting(self, directory: Directory) -> str:
+        first = directory.checkpoints[next(iter(self.unavailable))]
+        holders, names = ", ".join(sorted(first.holders)), names_of(directory, self.unavailable)
+        return f"no replica in sync is here, and node {holders} is waited for: {names}"
+
+    def _closed(self, directory: Directory, closed: dict[int, None]) -> str:
+        why = self.context.stops.closed[next(iter(closed))]
+        return f"not served, since {why}: {names_of(directory, closed)}; unlink it, or have it tried again"
+
+    def _set(self, name: str, text: str) -> None:
+        context = self.context
+        if not text:
+            self._since_ns.pop(name, None)
+            context.clear_alarm(name)
+            return
+        since_ns = self._since_ns.setdefault(name, context.now_ns)
+        if context.now_ns - since_ns >= context.settings.lease_ns:
+            context.raise_alarm(name, text)
+
+
+def _mark(marked: dict[int, None], creation_id: int, holds: bool) -> None:
+    if holds:
+        marked[creation_id] = None
+    else:
+        marked.pop(creation_id, None)
+
+
+def names_of(directory: Directory, creation_ids: dict[int, None]) -> str:
+    """Some names of these checkpoints of the directory, and how many more there are."""
+    return show_names((directory.checkpoints[each].name for each in creation_ids), len(creation_ids))
+
+
+def show_names(names: Iterable[bytes], count: int) -> str:
+    """Some of these `count` names, and how many more there are."""
+    shown = ", ".join(repr(name.decode(errors="replace")) for name in islice(names, NAMES_MAX))
+    return f"{shown} and {count - NAMES_MAX} more" if count > NAMES_MAX else shown

@@ -1,0 +1,155 @@
+"""A node's last words, and what the others make of them: see `stops` for the rules.
+
+The last words leave by the links to the peers and by the record on disk. Both are best effort:
+whatever is lost costs one node more, and that one is named again.
+"""
+
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.client_request import Request
+from ckptd.core.containment import describe
+from ckptd.core.context import Context
+from ckptd.core.directory.replicator import DirectoryOrder, Operation
+from ckptd.core.events import Effect, Log, Persist, SendPeer
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.replica import Replica
+from ckptd.core.requests.router import Requests
+from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, read_stopped
+
+_OF_COPIES: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
+
+
+class Stopping:
+    """Keeps `context.stops` in line with the peers, the disk and the directory."""
+
+    def __init__(
+        self,
+        context: Context,
+        heartbeats: Heartbeats,
+        disk: Disk,
+        order: DirectoryOrder,
+        replicas: Replicas,
+        requests: Requests,
+    ) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.disk = disk
+        self.order = order
+        self.replicas = replicas
+        self.requests = requests
+        context.stops.learn(disk.record.stops)
+
+    # -- before this node ends
+
+    def last_words(self) -> list[Effect]:
+        """What is still to be done after an exception out of the core."""
+        context = self.context
+        stop = self._stop()
+        if stop is None:
+            return []
+        context.stops.learn([stop])
+        frame = context.stops.frame(context.epoch)
+        text = f"this node stops: {stop.describe()}"
+        if isinstance(context.cause, Request | Frame):
+            text += f"; {describe(context.cause.kind, context.cause.body)}"
+        effects: list[Effect] = [Log("critical", text)]
+        peers = [peer.node_id for peer in self.heartbeats.peers.values() if peer.connected]
+        effects += [SendPeer(node_id, frame) for node_id in peers]
+        self._note()
+        effects.append(Persist(self.disk.record.pack(), self.disk.number + 1))
+        return effects
+
+    def _stop(self) -> Stop | None:
+        """What this node was at; None where there is nothing that others could leave alone."""
+        cause = self.context.cause
+        match cause:
+            case Request():
+                creation_id = cause.creation_id
+                replica = self.replicas.held.get(creation_id)
+                phase, seq = (Phase.PASS if creation_id else Phase.PLAN), 0
+                if replica is not None and replica.active is not None:
+                    phase, seq = Phase.ORDER, replica.log.seq + 1
+                number = 0 if cause.kind == Kind.ATTACH else cause.number
+                return self._made(phase, creation_id, self.context.epoch, seq, cause.session, number)
+            case Replica():
+                phase = Phase.LEAD if cause.active is not None else Phase.COPY
+                return self._made(phase, cause.creation_id, cause.log.epoch, cause.log.seq)
+            case Operation(seq, creation_id, session, request, first):
+                phase = Phase.COORDINATE if first else Phase.FOLLOW
+                return self._made(phase, creation_id, self.context.epoch, seq, session, request)
+            case Frame(Kind.FORWARD_ANSWER | Kind.FORWARD_REFUSED, number, epoch, session):
+                return self._made(Phase.PASS, 0, epoch, 0, session, number)
+            case Frame(kind, creation_id, epoch, seq, body) if kind in _OF_COPIES and creation_id:
+                if kind == Kind.REPLICATE:
+                    session, request, _, _, _, ordered = REPLICATE_ROUTE.unpack_from(body)
+                    return self._made(Phase.STAGE, creation_id, ordered, seq, session, request)
+                replica = self.replicas.held.get(creation_id)
+                active = replica is not None and replica.active is not None
+                return self._made(Phase.LEAD if active else Phase.COPY, creation_id, epoch, seq)
+        return None
+
+    def _made(
+        self, phase: int, creation_id: int, epoch: int, seq: int, session: int = 0, request: int = 0
+    ) -> Stop:
+        context = self.context
+        return Stop(context.node_id, context.incarnation, phase, creation_id, epoch, seq, session, request)
+
+    # -- what the others tell
+
+    def on_stopped(self, node_id: str, frame: Frame) -> None:
+        """A node tells what it knows. What is new goes on to everybody. Raises: FrameError."""
+        stops, forgotten = read_stopped(frame)
+        context = self.context
+        new = context.stops.learn(stops)
+        again = [creation_id for creation_id in forgotten if context.stops.forget(creation_id)]
+        for stop in new:
+            context.count("stops_heard_of")
+            context.log(f"a node stopped by its own fault: {stop.describe()}", "error")
+        if new or again:
+            self._tell(again, node_id)
+            self._act({*(stop.creation_id for stop in new), *again})
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """It may have been away, or may have started since."""
+        if self.context.stops.known:
+            self.context.send_peer(node_id, self.context.stops.frame(self.context.epoch))
+
+    def prune(self) -> None:
+        """Sessions ended, or checkpoints are gone."""
+        if self.context.stops.known and self.context.stops.prune(self.order.directory):
+            self._note()
+
+    def retry(self, name: Any) -> str:
+        """An operator says that a checkpoint is to be tried again. Raises: Refusal."""
+        entry = self.order.directory.find(name.encode()) if type(name) is str else None
+        if entry is None:
+            raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {name!r}")
+        if not self.context.stops.forget(entry.creation_id):
+            raise Refusal(codes.BAD_OPERATION, f"checkpoint {name!r} stopped no node that this one knows of")
+        self._tell([entry.creation_id], "")
+        self._act({entry.creation_id})
+        return f"checkpoint {name!r} is tried again; what stopped a node before may stop the next one"
+
+    def _tell(self, forgotten: list[int], but: str) -> None:
+        frame = self.context.stops.frame(self.context.epoch, forgotten)
+        for peer in self.heartbeats.peers.values():
+            if peer.connected and peer.node_id != but and not peer.is_witness:
+                self.context.send_peer(peer.node_id, frame)
+
+    def _note(self) -> None:
+        """The record is written with the next one."""
+        self.disk.record.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
+
+    def _act(self, creation_ids: set[int]) -> None:
+        self._note()
+        if self.context.frozen:
+            return  # A view's installation follows, and looks at everything.
+        changed = sorted(creation_ids)
+        self.replicas.closed.on_stops(changed)
+        self.requests.on_stops(changed)

@@ -1,0 +1,81 @@
+"""The operator's word: what OPERATE asks of this node, each with what it can lose."""
+
+from collections.abc import Callable
+
+from ckpt_protocol import codes
+from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.requests import Operate
+from ckptd.core.context import Context
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership.reconfiguration import Membership
+
+
+class Operating:
+    """`drains` are those who wait until this node has handed over: links and request numbers."""
+
+    def __init__(
+        self,
+        context: Context,
+        heartbeats: Heartbeats,
+        membership: Membership,
+        leave: Callable[[], None],
+        stop_all: Callable[[], None],
+    ) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.membership = membership
+        self.leave = leave
+        self.stop_all = stop_all
+        self.drains: list[tuple[int, int]] = []
+        self.retry: Callable[[str], str] = lambda name: ""
+
+    def operate(self, link: int, number: int, operate: Operate) -> None:
+        """Do what an operator asks, or say why not."""
+        try:
+            match operate.verb:
+                case Verb.DRAIN:
+                    self.drains.append((link, number))
+                    self.leave()
+                    return
+                case Verb.STOP:
+                    self.drains.append((link, number))
+                    self.stop_all()
+                    return
+                case Verb.BOOTSTRAP:
+                    text = self.membership.bootstrap()
+                case Verb.FORCE_ACTIVE:
+                    text = self.membership.force_active()
+                case Verb.RETRY:
+                    text = self.retry(operate.name)
+                case _:
+                    text = self._accept_loss(operate.name)
+        except Refusal as refusal:
+            self._answer(link, number, answer_error(refusal.code, refusal.text))
+            return
+        if operate.verb != Verb.RETRY:
+            self.context.count("losses_accepted")
+        self.context.log(f"the operator said {operate.verb}: {text}", "warning")
+        self._answer(link, number, answer_ok(text))
+
+    def _answer(self, link: int, number: int, body: bytes) -> None:
+        self.context.send_client(link, encode_answer(number, self.context.epoch, 0, body))
+
+    def _accept_loss(self, node_id: str) -> str:
+        """A silent node is dead: neither views nor checkpoints wait for it any more. Raises: Refusal."""
+        peer = self.heartbeats.peers.get(node_id)
+        if peer is None:
+            raise Refusal(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
+        if self.heartbeats.hears(peer):
+            raise Refusal(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
+        self.membership.give_up(node_id)
+        return (
+            f"node {node_id} counts as dead: what only it acknowledged is lost, and goes to quarantine if it "
+            "comes back"
+        )
+
+    def tell_drained(self, text: str) -> None:
+        """This node ends; `text` says what that costs."""
+        for link, number in self.drains:
+            self._answer(link, number, answer_ok(text))
+        self.drains.clear()

@@ -1,0 +1,97 @@
+"""How full a node is: what outside input can make grow, what it takes now, and how much it may.
+
+`status` shows these beside those of the runtime, and one that is nearly full is an alarm: an operator
+learns of it before a client is refused. What stands here is shared by many; what is bounded for one alone, by
+a limit in `ckpt_protocol.limits` or by `share_of_limits`, is not.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from ckptd.core.context import Context
+from ckptd.core.reply_cache import REFUSED_BYTES_MAX
+from ckptd.core.requests.router import Requests
+from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
+from ckptd.core.settings import SECOND_NS
+
+ALARM_PERCENT: Final = 80
+"""From here on a limit is an alarm."""
+
+REST_NS: Final = 10 * SECOND_NS
+"""The alarm is over when nothing was nearly full for so long."""
+
+EARLY_FRAMES_MAX: Final = 10_000
+"""Frames of a view that this node does not run yet, and as many of checkpoints that it has not heard of yet.
+
+Further ones are dropped: the first are sent anew in that view, and for the others a replica is not in sync in
+time, and joins again.
+"""
+
+Limits = dict[str, tuple[int, int]]
+"""By name what it takes now, and how much it may. The name is the setting's, without `_max`."""
+
+EdgeLimits = Callable[[], Limits]
+"""Asks for the runtime's."""
+
+
+def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits:
+    """What a node's core holds of what others can make grow.
+
+    `early_frames`: of the two kinds of them (see `EARLY_FRAMES_MAX`), those of which there are more.
+    """
+    settings, directory, turns = context.settings, requests.order.directory, requests.turns
+    waiting = len(requests.held) + len(requests.forwarded) + len(requests.queries)
+    found = {
+        "checkpoints": (len(directory.checkpoints), settings.checkpoints_max),
+        "sessions": (len(directory.sessions), settings.sessions_max),
+        "opens": (directory.open_handles, settings.opens_max),
+        "directory_bytes": (directory.held_bytes, settings.directory_bytes_max),
+        "refusals_bytes": (requests.order.refused.bytes, REFUSED_BYTES_MAX),
+        "requests_waiting": (max(waiting, len(requests.order.queue)), settings.requests_waiting_max),
+        "requests_waiting_bytes": (requests.waiting_bytes, settings.requests_waiting_bytes_max),
+        "lanes_bytes": (turns.held_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
+        "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),
+        "early_frames": (early_frames, EARLY_FRAMES_MAX),
+    }
+    if settings.memory_bytes_max:
+        found["memory_bytes"] = context.held_bytes, settings.memory_bytes_max
+    return found
+
+
+def full_limits(limits: Limits) -> Limits:
+    """Those that are full or nearly so."""
+    return {name: (used, most) for name, (used, most) in limits.items() if 100 * used >= ALARM_PERCENT * most}
+
+
+def nearly_full(limits: Limits) -> str:
+    """What an alarm says of these; "" while there is room everywhere."""
+    return _told(full_limits(limits))
+
+
+def _told(rows: Limits) -> str:
+    full = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used >= most]
+    nearly = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used < most]
+    parts = (("full", full), ("nearly full", nearly))
+    return "; ".join(f"{how}: {', '.join(found)}" for how, found in parts if found)
+
+
+class FullLimits:
+    """Which limits were nearly full, or full, of late: one line for each, though its figure swings."""
+
+    def __init__(self) -> None:
+        self._told_ns: dict[tuple[str, bool], int] = {}
+
+    def look(self, limits: Limits, now_ns: int) -> str:
+        """What the log is to say: some are nearly full, or full, and were not of late; "" where none is."""
+        rows = full_limits(limits)
+        if not rows and not self._told_ns:
+            return ""
+        found = [(name, False) for name in rows]
+        found += [(name, True) for name, (used, most) in rows.items() if used >= most]
+        news = [state for state in found if state not in self._told_ns]
+        self._told_ns.update(dict.fromkeys(found, now_ns))
+        self._told_ns = {state: at_ns for state, at_ns in self._told_ns.items() if now_ns - at_ns < REST_NS}
+        return _told(rows) if news else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._told_ns)

@@ -1,0 +1,116 @@
+"""What a node answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.limits import PAGE_BYTES_MAX
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory, Entry
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.operations.resource_usage import Limits, nearly_full
+from ckptd.core.view import View
+
+EdgeCounts = Callable[[], dict[str, int]]
+"""What the runtime counts, by name."""
+
+
+ROW_BYTES: Final = 300
+"""About what a checkpoint's description takes beside its name."""
+
+DESCRIBED_BYTES_MAX: Final = 16 * PAGE_BYTES_MAX
+"""The most that is described in one answer to who asks for no pages."""
+
+
+def describe_cluster(
+    context: Context,
+    heartbeats: Heartbeats,
+    view: View | None,
+    urls: tuple[str, ...],
+    waiting_for: str,
+    alarms: Mapping[str, str],
+    edge_counts: EdgeCounts,
+    limits: Limits,
+) -> dict[str, Any]:
+    """The answer to `cluster`, by name. `urls` are this node's own.
+
+    `limits`: those of the core and of the runtime. The core itself has no alarm of the runtime's.
+    """
+    settings = context.settings
+    full = nearly_full(limits)
+    # As things stand now, while the log's alarm outlasts a figure that swings.
+    alarms = {name: text for name, text in alarms.items() if name != "limits"}
+    if full:
+        alarms["limits"] = full
+
+    def urls_of(node_id: str) -> list[str]:
+        peer = heartbeats.peers.get(node_id)
+        return list(urls if node_id == context.node_id else peer.urls if peer is not None else ())
+
+    def votes(witness: str) -> bool:
+        if witness == context.node_id:
+            return not heartbeats.forgetful
+        peer = heartbeats.peers[witness]
+        return peer.connected and heartbeats.hears(peer) and not peer.forgetful
+
+    members = view.members.items() if view else ()
+    return {
+        "node_id": context.node_id,
+        "epoch": context.epoch,
+        "coordinator": view.coordinator if view else "",
+        "arbiter": settings.arbiter_name,
+        "on_silent_peer": settings.on_silent_peer if settings.arbiter_name == "pair" else "",
+        "members": [[n, member.incarnation, member.join_epoch, urls_of(n)] for n, member in members],
+        "configured": [n for n in settings.voters if n not in settings.all_witnesses],
+        "voters": list(settings.voters),
+        "witnesses": list(settings.all_witnesses),
+        "voting_witnesses": [node_id for node_id in settings.all_witnesses if votes(node_id)],
+        "serving": context.serving(),
+        "waiting_for": waiting_for,
+        "alarms": [[name, text] for name, text in sorted(alarms.items())],
+        "limits": [[name, used, most] for name, (used, most) in limits.items()],
+        "counters": {**edge_counts(), **dict(sorted(context.counters.items()))},
+        "memory_bytes": context.held_bytes,
+    }
+
+
+def describe_checkpoints(directory: Directory, closed: dict[int, str], after: int | None) -> list[Any]:
+    """The answer to `checkpoints`. `closed`: why some are not served.
+
+    A page holds those behind the creation id `after`, in the order of their ids; an empty one is the last.
+    Without `after` it is all of them. Raises: Refusal TOO_BIG where those are too many for one answer.
+    """
+    if after is not None:
+        return _page(directory, closed, after)
+    size = sum(ROW_BYTES + len(entry.name) for entry in directory.checkpoints.values())
+    if size > DESCRIBED_BYTES_MAX:
+        text = f"{len(directory.checkpoints)} checkpoints are too many for one answer: ask for pages"
+        raise Refusal(codes.TOO_BIG, text)
+    return [_row(entry, closed) for entry in directory.checkpoints.values()]
+
+
+def _page(directory: Directory, closed: dict[int, str], after: int) -> list[Any]:
+    rows: list[Any] = []
+    size = 0
+    for creation_id in sorted(each for each in directory.checkpoints if each > after):
+        entry = directory.checkpoints[creation_id]
+        rows.append(_row(entry, closed))
+        size += ROW_BYTES + len(entry.name)
+        if size >= PAGE_BYTES_MAX:
+            break
+    return rows
+
+
+def _row(entry: Entry, closed: dict[int, str]) -> list[Any]:
+    return [
+        entry.name,
+        entry.creation_id,
+        entry.attributes.fields(),
+        entry.active,
+        [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
+        len(entry.opens),
+        entry.unlinked,
+        sorted(entry.holders),
+        closed.get(entry.creation_id, ""),
+    ]

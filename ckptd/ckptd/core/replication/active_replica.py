@@ -1,0 +1,571 @@
+"""The active replica: it checks, orders and sends every update of one checkpoint.
+
+It serves only once every in-sync replica has reported what it holds and has been sent
+what it lacks. Then: check the whole update against the staged sections, give it the next
+version, send it; commit when every required replica has acknowledged (sync), or answer
+at once and stream (async). It knows the nodes that hold replicas, not views.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
+from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.updates import Ops, parse_update
+from ckptd.core.client_request import Request
+from ckptd.core.containment import contain_request, refuse_repeat
+from ckptd.core.replication.capacity import check_room
+from ckptd.core.replication.data_loss import report_loss
+from ckptd.core.replication.growth import growth_bound
+from ckptd.core.replication.sections import SECTION_BYTES, SEQ_BITS, Before
+from ckptd.core.replication.update_log import Update
+from ckptd.core.replication.weak_batch import WeakBatch
+from ckptd.core.reply_cache import Refused
+from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
+
+if TYPE_CHECKING:
+    from ckptd.core.replication.replica import Replica
+
+Answer = Callable[[Request, bytes], None]
+"""Gives a request the body of its one answer."""
+
+
+class ActiveReplica:
+    """The active role of one replica in one epoch.
+
+    `required` are the nodes whose acknowledgement commits; `streaming` also holds those
+    that are joining. `acked` is how far each has staged. `caught_up`: this one has what they have, and serves
+    once it is `counted`. `tenure`: another number wherever what was read
+    here, or at the active replica before, may be lost; the same while this one stays (ADR 15).
+    """
+
+    __slots__ = (
+        "acked",
+        "after_commit",
+        "answer",
+        "batch",
+        "caught_up",
+        "context",
+        "counted",
+        "fetching_from",
+        "joined",
+        "progress_ns",
+        "ready",
+        "refused",
+        "replica",
+        "required",
+        "resent",
+        "streaming",
+        "tenure",
+        "term",
+        "told_seq",
+        "unreported",
+        "watched",
+    )
+
+    def __init__(self, replica: "Replica", answer: Answer, watched: "dict[int, ActiveReplica]") -> None:
+        self.replica = replica
+        self.context = replica.context
+        self.answer = answer
+        self.watched = watched
+        self.required: list[str] = []
+        self.streaming: list[str] = []
+        self.acked: dict[str, int] = {}
+        self.unreported: list[str] = []
+        self.term = self.tenure = 0
+        self.joined: dict[str, None] = {}
+        self.fetching_from = ""
+        self.ready = False
+        self.resent = self.caught_up = self.counted = False
+        self.told_seq = 0
+        self.progress_ns = self.context.now_ns
+        self.after_commit: list[tuple[int, Request, bytes]] = []
+        self.batch = WeakBatch()
+        self.refused = Refused()
+
+    # -- becoming ready
+
+    def start(self, in_sync: list[str], term: int, counted: bool) -> None:
+        """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited.
+
+        `counted`: whether the directory counts this replica itself as in sync.
+        """
+        self.context.cause = self.replica
+        self.replica.fall_back()
+        self.term = term
+        if not self.tenure or self.replica.of_past:
+            self._begin_tenure()
+        self.ready = self.resent = self.caught_up = False
+        self.counted = counted
+        self.fetching_from = ""
+        self.required = list(in_sync)
+        self.streaming = list(in_sync)
+        self.acked, self.joined = {}, {}
+        self.unreported = list(in_sync)
+        self.progress_ns = self.context.now_ns
+        self.watched[self.replica.creation_id] = self
+        self._take_reports()
+        self.advance_start()
+
+    def _begin_tenure(self) -> None:
+        # The epoch too: no directory operation need come between two losses.
+        self.tenure = (self.context.epoch << SEQ_BITS) + self.term
+
+    def _take_reports(self) -> None:
+        for node_id in list(self.unreported):
+            term, seq, _ = self.replica.reports.get(node_id, (-1, 0, 0))
+            if term == self.term:
+                self.on_report(node_id, seq)
+
+    def on_report(self, node_id: str, seq: int) -> None:
+        """A replica said what it holds, for this term."""
+        if node_id not in self.unreported:
+            return
+        self.unreported.remove(node_id)
+        self.acked[node_id] = seq
+        if self.ready:
+            self.resend(node_id)
+            self.advance()
+        else:
+            self.advance_start()
+
+    def advance_start(self) -> None:
+        """Go on towards `ready`, as far as the reports allow.
+
+        An active replica first catches up with the most advanced one, then brings every
+        in-sync one to its own state, and serves nothing before: what it holds might
+        otherwise be answered to a reader and be lost with it (ADR 6). Then the directory has to count it as
+        in sync: a view that came before that was made without what it had acknowledged (seed 7172867).
+        """
+        replica, log, context = self.replica, self.replica.log, self.context
+        if self.ready or self.unreported or replica.creation_id in context.stops.closed:
+            return
+        context.cause = replica
+        ahead = max(self.required, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
+        if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
+            if self.fetching_from != ahead:
+                self.fetching_from = ahead
+                self._begin_tenure()
+                replica.send_join(ahead)
+            return
+        if not replica.complete:
+            return
+        if not self.resent:
+            self.resent = True
+            for node_id in self.required:
+                self.resend(node_id)
+        if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.required):
+            return
+        self.caught_up = True
+        if not self.counted:
+            return
+        self.ready = True
+        report_loss(replica)
+        self.told_seq = log.committed_seq
+        replica.sections.rearm()
+        self._arm_expiration()
+        self.watched[replica.creation_id] = self
+        self.advance()
+
+    def resend(self, node_id: str) -> None:
+        """Send a replica every staged update that it has not acknowledged."""
+        replica, log, context = self.replica, self.replica.log, self.context
+        acked = self.acked.get(node_id, 0)
+        if not log.reaches_back_to(acked):
+            # It lacks more than is still held: a COMMIT beyond its end tells it to drop its copy and join.
+            frame = encode_frame(Kind.COMMIT, replica.creation_id, context.epoch, log.seq)
+            context.send_peer(node_id, frame)
+            return
+        for update in log.after(acked):
+            context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
+
+    def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
+        """The directory changed who holds replicas (node id to in sync) within the epoch.
+
+        `counted` as in `start`.
+        A node that was told JOINED stays required until the directory says so too, since
+        it may be asking for that already.
+        """
+        me = self.context.node_id
+        self.counted = counted
+        for node_id, in_sync in replicas.items():
+            if not in_sync or node_id == me:
+                continue
+            self.joined.pop(node_id, None)
+            if node_id not in self.required:
+                self.required.append(node_id)
+                self.unreported.append(node_id)
+                self.progress_ns = self.context.now_ns
+            if node_id not in self.streaming:
+                self.streaming.append(node_id)
+        for node_id in self.required:
+            if not replicas.get(node_id) and node_id not in self.joined:
+                self.replica.reports.pop(node_id, None)
+        self.required = [n for n in self.required if replicas.get(n) or n in self.joined]
+        self.streaming = [n for n in self.streaming if n in replicas]
+        self.unreported = [n for n in self.unreported if n in self.required]
+        self._take_reports()
+        self.advance()
+        self.advance_start()
+
+    def forget_joiner(self, node_id: str) -> None:
+        """The join of a node that the directory does not count begins again, or its link broke."""
+        self.replica.reports.pop(node_id, None)
+        self.joined.pop(node_id, None)
+        self.acked.pop(node_id, None)
+        self.required = [n for n in self.required if n != node_id]
+        self.streaming = [n for n in self.streaming if n != node_id]
+        self.advance()
+
+    # -- ordering
+
+    def order(self, request: Request) -> None:
+        """Take one UPDATE request: refuse it, recognise a retry, or give it the next version."""
+        replica, log, context = self.replica, self.replica.log, self.context
+        session, number, lowest, body = request.session, request.number, request.lowest, request.body
+        try:
+            known = log.find_answer(session, number, lowest)
+            if known is not None:
+                self._answer_again(known, request)
+                return
+            if context.stops.requests:
+                stop = context.stops.requests.get((session, number))
+                if stop is not None:
+                    self.answer_when_committed(request, refuse_repeat(context, stop))
+                    return
+            if self.refused:
+                refused = self.refused.find(session, number, lowest)
+                if refused is not None:
+                    self.answer_when_committed(request, refused[1])
+                    return
+            if len(body) > UPDATE_BODY_BYTES_MAX:
+                text = f"{len(body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
+                raise Refusal(codes.NO_RESOURCES, text)
+        except Refusal as refusal:
+            self.answer(request, answer_error(refusal.code, refusal.text))
+            return
+        settings = context.settings
+        if log.entry_bytes > settings.pending_bytes_max and log.committed_seq < log.seq:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
+            return
+        try:
+            ops = parse_update(body)
+        except Refusal as refusal:
+            context.work += len(body) >> REFUSED_SHIFT
+            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
+            return
+        except FrameError as garbage:
+            context.work += len(body) >> REFUSED_SHIFT
+            self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
+            return
+        except Exception as raised:
+            self.answer(request, contain_request(context, request, raised))
+            return
+        seq = log.seq + 1
+        time_ns = context.now_ns + context.wall_offset_ns
+        before: Before = {}
+        sections = replica.sections
+        sections.epoch = context.epoch
+        held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
+        work = sections.work
+        # Also where it is refused: 10,000 operations, of which the last cannot be done, once counted as none.
+        context.work += OP_WORK * len(ops) + (len(body) >> KIB_SHIFT)
+        try:
+            bound = growth_bound(ops, len(body), sections)
+            limit = settings.memory_bytes_max
+            if context.full_nodes or (limit and context.held_bytes + bound > limit):
+                check_room(replica, session, self.streaming, ops)
+            if replica.weak and not self.batch.has_room(ops):
+                self.flush_batch()
+                seq = log.seq + 1
+            generated = sections.apply(ops, time_ns, seq, before)
+            context.work += sections.work - work
+            grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
+            if grown > 0:
+                context.held_bytes += grown
+        except Refusal as refusal:
+            context.work += sections.work - work
+            error = answer_error(refusal.code, refusal.text, refusal.index)
+            self.refused.keep(session, number, lowest, log.seq, error)
+            self.answer_when_committed(request, error)
+            return
+        if generated:
+            body = pack_body(ops)
+        answer = answer_ok(generated)
+        if replica.weak:
+            log.keep_answer(session, number, lowest, seq, answer)
+            self.batch.add(before, [session, number, lowest, answer], context.now_ns)
+            self.answer(request, answer)
+            self._watch_batch()
+        else:
+            update = Update(context.epoch, seq, time_ns, session, number, lowest, body)
+            update.answer = answer
+            update.asked = request
+            log.keep_answer(session, number, lowest, seq, answer)
+            self._send(update, before)
+        if replica.sections.expirations:
+            self.watched[replica.creation_id] = self
+            self._arm_expiration()
+
+    def order_own(self, ops: Ops, time_ns: int) -> None:
+        """Order an update of the service's own: the deletion of expired sections."""
+        replica, log = self.replica, self.replica.log
+        before: Before = {}
+        if replica.weak and not self.batch.has_room(ops):
+            self.flush_batch()
+        replica.sections.apply(ops, time_ns, log.seq + 1, before)
+        if replica.weak:
+            self.batch.add(before, None, self.context.now_ns)
+            self._watch_batch()
+            return
+        body = pack_body([ops, []])
+        self._send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
+
+    def _send(self, update: Update, before: Before) -> None:
+        """Stage an update and send it to every replica; answer it now where no commit is owed."""
+        replica, log = self.replica, self.replica.log
+        if log.committed_seq == log.seq:
+            self.progress_ns = self.context.now_ns
+        log.append(update)
+        if replica.tracked:
+            self.context.moved[replica.creation_id] = None
+        if self.streaming:
+            frame = update.frame(replica.creation_id, self.context.epoch, log.committed_seq)
+            self.told_seq = log.committed_seq
+            send_peer = self.context.send_peer
+            for node_id in self.streaming:
+                send_peer(node_id, frame)
+            self.watched[replica.creation_id] = self
+            self.context.wake_at(self.context.now_ns + self.context.settings.commit_notice_ns)
+        if replica.sync and self.required:
+            update.before = before
+            log.pending.append(update)
+            return
+        if update.asked is not None:
+            self.answer(update.asked, update.answer)
+            update.asked = None
+        if not self.required:
+            self._commit(update.seq)
+
+    def _answer_again(self, known: tuple[int, bytes], request: Request) -> None:
+        seq, answer = known
+        if self.replica.sync and seq > self.replica.log.committed_seq:
+            for update in self.replica.log.pending:
+                if update.seq == seq:
+                    update.asked = request  # Copies by ways that the session has left do not come so far.
+            return
+        self.answer(request, answer)
+
+    def answer_when_committed(self, request: Request, body: bytes) -> None:
+        """Answer once all that is pending now has committed, since the answer may depend on it."""
+        log = self.replica.log
+        if not self.replica.sync or not log.pending:
+            self.answer(request, body)
+        elif not self._is_crowded(request):
+            self.after_commit.append((log.seq, request, body))
+
+    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+        """Take back what waits for a commit, and was not done itself."""
+        for place, (_, request, _) in enumerate(self.after_commit[:looked_at_max]):
+            if (request.session, request.number) == (session, number):
+                del self.after_commit[place]
+                return request
+        return None
+
+    def _is_crowded(self, request: Request) -> bool:
+        """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
+        crowded = len(self.after_commit) >= self.context.settings.requests_waiting_max
+        if crowded:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
+        return crowded
+
+    # -- committing
+
+    def on_ack(self, node_id: str, seq: int) -> None:
+        """A replica has staged everything up to `seq`."""
+        if self.unreported and node_id in self.unreported:
+            return
+        acked = self.acked
+        if seq <= acked.get(node_id, -1):
+            return
+        acked[node_id] = seq
+        if self.ready:
+            self.advance()
+        else:
+            self.advance_start()
+
+    def advance(self) -> None:
+        """Commit what every required replica holds.
+
+        Not before every member runs the view: where one never did it counts as a view in
+        which nobody was answered, and whoever is left goes on from the one before (ADR 9).
+        """
+        log, acked, context = self.replica.log, self.acked, self.context
+        committed_seq, before_seq = log.seq, log.committed_seq
+        if committed_seq == before_seq or not self.ready or context.confirmed_epoch != context.epoch:
+            return
+        for node_id in self.required:
+            seq = acked.get(node_id, 0)
+            if seq <= before_seq:
+                return  # One that has not acknowledged anything new holds all the others.
+            if seq < committed_seq:
+                committed_seq = seq
+        self._commit(committed_seq)
+
+    def _commit(self, committed_seq: int) -> None:
+        replica, log = self.replica, self.replica.log
+        self.progress_ns = self.context.now_ns
+        pending = log.pending
+        while pending and pending[0].seq <= committed_seq:
+            update = pending.popleft()
+            update.before = None
+            if update.asked is not None:
+                self.answer(update.asked, update.answer)
+                update.asked = None
+        log.committed_seq = committed_seq
+        if replica.tracked:
+            self.context.moved[replica.creation_id] = None
+        if log.entry_bytes > log.trim_above_bytes:
+            log.trim(replica.sections.content_bytes)
+        while self.after_commit and self.after_commit[0][0] <= committed_seq:
+            _, request, body = self.after_commit.pop(0)
+            self.answer(request, body)
+        if replica.sources:
+            for source in list(replica.sources.values()):
+                source.on_commit(committed_seq)
+
+    def synchronize(self, request: Request) -> None:
+        """Answer once every in-sync replica has all that is here now (R134)."""
+        self.flush_batch()
+        log = self.replica.log
+        if log.committed_seq >= log.seq:
+            self.answer(request, answer_ok())
+        elif not self._is_crowded(request):
+            self.after_commit.append((log.seq, request, answer_ok()))
+
+    # -- what time brings
+
+    def watch(self) -> bool:
+        """Do what is due; True while there is something to come back for."""
+        context, log, settings = self.context, self.replica.log, self.context.settings
+        busy = not self.ready
+        if self.replica.creation_id in context.stops.closed:
+            return False
+        context.cause = self.replica
+        if self.batch:
+            due_ns = self.batch.since_ns + settings.weak_batch_ns
+            if due_ns <= context.now_ns:
+                self.flush_batch()
+            else:
+                context.wake_at(due_ns)
+                busy = True
+        if log.committed_seq < log.seq:
+            busy = True
+            if self.progress_ns + settings.replica_timeout_ns > context.now_ns:
+                context.wake_at(self.progress_ns + settings.replica_timeout_ns)
+        if self.ready and self.streaming and self.told_seq < log.committed_seq:
+            due_ns = self.progress_ns + settings.commit_notice_ns
+            if due_ns <= context.now_ns:
+                self.tell_committed()
+            else:
+                busy = True
+                context.wake_at(due_ns)
+        if self.replica.sections.expirations:
+            busy = True
+            self._expire()
+        return busy
+
+    def tell_committed(self) -> None:
+        """Say what is committed to all replicas, with no update to carry it."""
+        log = self.replica.log
+        self.told_seq = log.committed_seq
+        frame = encode_frame(Kind.COMMIT, self.replica.creation_id, self.context.epoch, log.committed_seq)
+        for node_id in self.streaming:
+            self.context.send_peer(node_id, frame)
+
+    def laggards(self) -> list[str]:
+        """Nodes that have not acknowledged for longer than `replica_timeout`."""
+        log, context = self.replica.log, self.context
+        if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns or not context.confirmed:
+            return []
+        if self.replica.creation_id in context.stops.closed:
+            return []
+        if self.unreported or log.committed_seq >= log.seq:
+            return list(self.unreported)
+        wanted = log.committed_seq + 1
+        return [node_id for node_id in self.required if self.acked.get(node_id, 0) < wanted]
+
+    def _arm_expiration(self) -> None:
+        expiration_ns = self.replica.sections.next_expiration_ns()
+        if expiration_ns is not None:
+            self.context.wake_at(max(expiration_ns - self.context.wall_offset_ns, self.context.now_ns))
+
+    def _expire(self) -> None:
+        context = self.context
+        if not self.ready or not context.serving():
+            return
+        wall_ns = context.wall_ns
+        expired = self.replica.sections.expired(wall_ns)
+        if expired:
+            if self.replica.weak and not self.batch.has_room(expired):
+                self.flush_batch()
+            for start in range(0, len(expired), OPS_PER_UPDATE_MAX):
+                portion = expired[start : start + OPS_PER_UPDATE_MAX]
+                self.order_own(Ops([[Op.REMOVE, section_id] for section_id in portion]), wall_ns)
+        self._arm_expiration()
+
+    def _watch_batch(self) -> None:
+        self.watched[self.replica.creation_id] = self
+        self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
+
+    def flush_batch(self) -> None:
+        """Send what gathered in a weak checkpoint, as one update or several."""
+        batch, replica, log = self.batch, self.replica, self.replica.log
+        if not batch:
+            return
+        portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes)
+        answered = batch.answered
+        batch.clear()
+        time_ns = self.context.wall_ns
+        for ops, whole in portions:
+            # With the first: what a part of the batch shows as done is not to be done again.
+            body = pack_body([ops, answered])
+            answered = []
+            update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
+            for section_id in whole:
+                section = replica.sections.sections.get(section_id)
+                if section is not None:
+                    section.seq = update.seq
+            self._send(update, {})
+
+    def close(self) -> list[Request]:
+        """Serve no more: this stopped nodes. Returns the requests that were not answered."""
+        self.ready = False
+        self.watched.pop(self.replica.creation_id, None)
+        return self._take_unanswered()
+
+    def resign(self) -> list[Request]:
+        """Give the role up; returns the requests that were not answered.
+
+        A weak checkpoint's changes are put in order first, so that its version says what it holds.
+        """
+        if self.replica.creation_id in self.context.stops.closed:
+            return self.close()  # To order what gathered may be what stopped nodes.
+        self.replica.fall_back()
+        self.flush_batch()
+        self.ready = False
+        self.watched.pop(self.replica.creation_id, None)
+        return self._take_unanswered()
+
+    def _take_unanswered(self) -> list[Request]:
+        unanswered = [request for _, request, _ in self.after_commit]
+        self.after_commit = []
+        for update in self.replica.log.pending:
+            if update.asked is not None:
+                unanswered.append(update.asked)
+                update.asked = None
+        return unanswered

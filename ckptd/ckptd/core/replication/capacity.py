@@ -1,0 +1,91 @@
+"""What a node's replicas may take: counted as they grow, and anew once a second.
+
+An update that would take a node beyond its limit is refused by the active replica
+(NO_MEMORY), here or wherever a replica is. A node that is full says so in its heartbeats,
+and gets no further replicas.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.updates import Ops
+from ckptd.core.context import Context
+from ckptd.core.replication.growth import growth_of
+from ckptd.core.replication.parse_replicas import Chunk
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.sections import SECTION_BYTES
+from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ANSWERS_BYTES_FREE
+from ckptd.core.settings import SECOND_NS
+
+COUNT_AGAIN_NS: Final = SECOND_NS
+
+COPY_SLACK: Final = 4
+"""A copy that is being made may go beyond the limit by one part in so many: updates stop before it does."""
+
+
+class Memory:
+    """`context.held_bytes` is kept here, but for what updates add to it."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.count_again_ns = 0
+
+    def is_full(self, replicas: Collection[Replica]) -> bool:
+        """Whether these, all of this node's, take all that they may."""
+        context, limit = self.context, self.context.settings.memory_bytes_max
+        if context.now_ns >= self.count_again_ns:
+            self.count_again_ns = context.now_ns + COUNT_AGAIN_NS
+            context.held_bytes = _count(replicas)
+            if limit and context.held_bytes >= limit:
+                for replica in replicas:
+                    replica.log.trim(0)  # What is kept for replicas that come back goes first.
+                context.held_bytes = _count(replicas)
+        full = bool(limit) and context.held_bytes >= limit
+        if full:
+            text = f"this node's replicas take {context.held_bytes} of {limit} bytes (memory_bytes_max)"
+            context.raise_alarm("memory", text)
+        else:
+            context.clear_alarm("memory")
+        return full
+
+    def has_room_for(self, chunk: Chunk, body_bytes: int) -> bool:
+        """Whether a copy that is being made may take what a chunk of it brings.
+
+        Small sections take more than their bytes: a limit of 400 KB once let a copy of 600 KB in.
+        """
+        brought = sum(section is not None for _, section in chunk.sections)
+        self.context.held_bytes += body_bytes + SECTION_BYTES * brought
+        limit = self.context.settings.memory_bytes_max
+        return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
+
+
+def check_room(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
+    """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal.
+
+    Every update's answer is kept for a while. That is no growth, but where the session trims none.
+    """
+    grown = growth_of(ops, replica.sections)
+    answers = replica.log.answers.get(session)
+    if answers is not None and answers.bytes >= ANSWERS_BYTES_FREE:
+        grown += ANSWERS_BYTES_FREE
+    if grown <= 0:
+        return
+    context, limit = replica.context, replica.context.settings.memory_bytes_max
+    full = [node_id for node_id in context.full_nodes if node_id in streaming]
+    if limit and context.held_bytes + grown > limit:
+        full.append(context.node_id)
+    if full:
+        text = f"the replicas of node {full[0]} take all that they may (memory_bytes_max)"
+        raise Refusal(codes.NO_MEMORY, text)
+
+
+def _count(replicas: Collection[Replica]) -> int:
+    return sum(
+        replica.sections.held_bytes
+        + replica.log.entry_bytes
+        + ANSWER_IN_MEMORY * replica.log.answer_bytes
+        + (replica.active.refused.bytes if replica.active is not None else 0)
+        for replica in replicas
+    )

@@ -1,0 +1,56 @@
+"""Checkpoints that are not served, since what they were asked to do stopped nodes: see `stops`.
+
+Their names, copies and opens stay as they are. The node that would hold the active replica writes
+what it has to quarantine, and does not begin to serve; all other checkpoints are served.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ckptd.core.containment import where
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.resync import quarantine
+
+if TYPE_CHECKING:
+    from ckptd.core.replication.local_replicas import Replicas
+
+
+class Closed:
+    """`kept`: creation ids of those whose content went to quarantine."""
+
+    def __init__(self, replicas: "Replicas") -> None:
+        self.replicas = replicas
+        self.context = replicas.context
+        self.kept: dict[int, None] = {}
+
+    def on_stops(self, creation_ids: Iterable[int]) -> None:
+        """Close those that may not be tried any more, and begin again with those that may."""
+        replicas = self.replicas
+        for creation_id in creation_ids:
+            replica, entry = replicas.held.get(creation_id), replicas.directory.checkpoints.get(creation_id)
+            if entry is None:
+                continue
+            if replica is None or replica.active is None:
+                replicas.follow([creation_id])  # (It may have been left alone here.)
+            elif creation_id in self.context.stops.closed:
+                replicas.again(replica.active.close())
+                self.look(replica)
+            elif not replica.active.ready:
+                self.kept.pop(creation_id, None)
+                replica.active.start(replicas.others_in_sync(entry), entry.term, replicas.counts(entry))
+                replicas.after_progress(replica)
+
+    def look(self, replica: Replica) -> None:
+        """Its node is to hold the active replica: if the checkpoint is closed, write down what there is."""
+        why = self.context.stops.closed.get(replica.creation_id)
+        if why is None or replica.creation_id in self.kept:
+            return
+        self.kept[replica.creation_id] = None
+        self.context.count("checkpoints_closed")
+        name = replica.name.decode(errors="replace")
+        self.context.log(f"checkpoint {name!r} is not served: {why}", "error")
+        try:
+            quarantine(replica)
+        except Exception as error:  # It only looks; and what it looks at has stopped nodes.
+            text = f"checkpoint {name!r} could not be put into quarantine: {where(error)}"
+            self.context.log(text, "error")

@@ -1,0 +1,79 @@
+"""How much an update will build and hold, computed before anything of it is built.
+
+A WRITE or PATCH names an offset: 15 bytes of it can ask for a section of 64 MiB, and a hundred of them for
+6.4 GB. So the active replica adds up here what an update asks for, and refuses what is too much while
+nothing has been allocated. Operations that their checkpoint does not allow are passed over: `sections.apply`
+refuses them, with their place.
+"""
+
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
+from ckpt_protocol.messages import Op
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.updates import Ops
+from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
+
+_PATCHES: Final = (Op.WRITE, Op.PATCH)
+_ABSENT: Final = -SECTION_BYTES
+"""The size of a section that is not there: one that comes takes `SECTION_BYTES` beside its content."""
+
+
+def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
+    """The most that this update, whose body has `body_bytes`, can add to what the replica holds.
+
+    Raises: Refusal NO_RESOURCES where it has too many operations or builds too many bytes.
+    """
+    count = len(ops)
+    if count > OPS_PER_UPDATE_MAX:
+        raise Refusal(codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update")
+    built = count * table.section_bytes_cap
+    if built > BUILT_BYTES_MAX:  # Else whatever it writes into is small enough: the common case.
+        built = 0
+        for op in ops:
+            if op[0] in _PATCHES:
+                built = _walk(ops, table)[1]
+                break
+    return body_bytes + count * SECTION_BYTES + built
+
+
+def growth_of(ops: Ops, table: SectionTable) -> int:
+    """What this update will add to what the replica holds, in bytes; negative where it frees."""
+    return _walk(ops, table)[0]
+
+
+def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
+    """(bytes added, bytes of the sections that WRITE and PATCH build). Raises: Refusal."""
+    held, cap = table.sections, table.section_bytes_cap
+    sizes: dict[bytes, int] = {}
+    added = built = 0
+    for index, op in enumerate(ops):
+        kind, section_id = op[0], op[1]
+        size = sizes.get(section_id)
+        if size is None:
+            section = held.get(section_id)
+            size = _ABSENT if section is None else len(section.content)
+        if kind in _PATCHES:
+            content_bytes = len(op[3])
+            new = max(size, 0)
+            if content_bytes:
+                new = max(new, op[2] + content_bytes)
+            if new > cap:
+                continue  # Refused by itself: more than a section may have.
+            built += new
+        elif kind in (Op.OVERWRITE, Op.PUT):
+            new = len(op[2])
+        elif kind == Op.CREATE:
+            new = len(op[3])
+        elif kind == Op.DELETE:
+            new = _ABSENT
+        else:
+            continue
+        added += new - size
+        if section_id or kind != Op.CREATE:  # (Each CREATE without an id makes a section of its own.)
+            sizes[section_id] = new
+        if built > BUILT_BYTES_MAX:
+            text = f"the sections that this update writes into exceed {BUILT_BYTES_MAX} bytes together"
+            raise Refusal(codes.NO_RESOURCES, text, index)
+    return added, built

@@ -1,0 +1,505 @@
+"""All replicas of this node: made and dropped as the directory says, and the messages between them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.client_request import Request
+from ckptd.core.containment import close_peer
+from ckptd.core.context import Context
+from ckptd.core.directory.directory import Directory, Do, Entry
+from ckptd.core.replication.active_replica import ActiveReplica, Answer
+from ckptd.core.replication.capacity import Memory
+from ckptd.core.replication.closed_checkpoints import Closed
+from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.resync import JoinSource, may_be_alone, quarantine, take_chunk, take_joined
+from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.view import LOSS_EPOCHS, View
+
+_REPLICATE: Final = Kind.REPLICATE
+EARLY_FRAMES_MAX = 10_000
+ASK_AGAIN_NS = 250 * MILLISECOND_NS
+JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
+
+
+class Replicas:
+    """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet.
+
+    `put_off`: creation ids of joins that found no memory, and when they are tried again.
+    `lossy`: somebody went on without proof since this node is up.
+    """
+
+    def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
+        self.context = context
+        self.answer = answer
+        self.again = again
+        self.directory = Directory()
+        self.view: View | None = None
+        self.held: dict[int, Replica] = {}
+        self.watched: dict[int, ActiveReplica] = {}
+        self.asks: dict[int, int] = {}
+        self.ask_again_ns = 0
+        self.memory = Memory(context)
+        self.put_off: dict[int, int] = {}
+        self.closed = Closed(self)
+        self.lossy = False
+        self.early: dict[int, list[tuple[str, Frame]]] = {}
+        self.early_frames = 0
+        self.ask: Callable[[list[object]], None] = lambda op: None
+
+    # -- following the directory
+
+    def on_installed(self, view: View, directory: Directory) -> None:
+        """Everything begins again in the new epoch: reports, joins, actives."""
+        last_epoch = self.view.epoch if self.view is not None else 0
+        # What a node that was away since holds may be of the past, and so may what one holds that never ran a
+        # view in between: nobody told it what was lost there (seed 7013035).
+        was_away = view.members[self.context.node_id].join_epoch > last_epoch or view.epoch > last_epoch + 1
+        self.lossy = self.lossy or view.epoch - last_epoch >= LOSS_EPOCHS // 2
+        self.view = view
+        self.directory = directory
+        self.asks.clear()
+        self.early.clear()
+        self.early_frames = 0
+        for creation_id, replica in list(self.held.items()):
+            self.context.cause = replica
+            replica.reports.clear()
+            replica.sources.clear()
+            replica.waiting_joins.clear()
+            replica.joining_from = ""
+            replica.fall_back()
+            if replica.heard_epoch != last_epoch:
+                replica.heard_seq = 0
+            replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
+            entry = directory.checkpoints.get(creation_id)
+            replica.of_past = replica.of_past or was_away
+            if entry is None:
+                self._remove(creation_id)
+            elif replica.active is not None and entry.active != self.context.node_id:
+                self._resign(replica)
+            elif replica.active is not None:
+                replica.active.start(self.others_in_sync(entry), entry.term, self.counts(entry))
+                self.closed.look(replica)
+        self.follow(directory.checkpoints)
+
+    def on_serving(self) -> None:
+        """Every member runs the view: what waited for that is committed."""
+        for replica in self.held.values():
+            if replica.active is not None:
+                self.context.cause = replica
+                replica.active.progress_ns = max(replica.active.progress_ns, self.context.now_ns)
+                replica.active.advance()
+
+    def follow(self, creation_ids: Iterable[int]) -> None:
+        """Bring this node's copies in line with what the directory says of these checkpoints."""
+        for creation_id in list(creation_ids):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None:
+                self._remove(creation_id)
+            else:
+                self._follow(entry)
+
+    def _follow(self, entry: Entry) -> None:
+        me = self.context.node_id
+        in_sync = entry.replicas.get(me)
+        replica = self.held.get(entry.creation_id)
+        if self.context.stops.shuns(entry.creation_id, me):
+            return  # It stopped this node before.
+        if in_sync is None:
+            return  # Perhaps not yet: its node came back, and is to take a replica. Else it is retired later.
+        made = replica is None
+        if replica is not None:
+            self.context.cause = replica
+            if in_sync:
+                replica.of_past = False
+        if replica is None:
+            made_ns = entry.created_ns
+            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, made_ns)
+            self.held[entry.creation_id] = replica
+        if self.asks.get(entry.creation_id) == (Do.IN_SYNC if in_sync else Do.OUT):
+            del self.asks[entry.creation_id]
+            if not in_sync:
+                replica.joining_from = ""  # It reported so far; now it joins (seed 40035).
+        if entry.active == me:
+            if replica.active is None:
+                self._activate(replica, entry)
+            else:
+                was_ready = replica.active.ready
+                replica.active.change_replicas(entry.replicas, self.counts(entry))
+                if not was_ready:
+                    self.after_progress(replica)
+        else:
+            if replica.active is not None:
+                self._resign(replica)
+            self._follow_active(replica, entry, in_sync)
+        for node_id, join in list(replica.waiting_joins.items()):
+            if node_id in entry.replicas:
+                del replica.waiting_joins[node_id]
+                self._on_join(replica, node_id, join)
+        if made:
+            self._take_early(entry.creation_id)
+
+    def _follow_active(self, replica: Replica, entry: Entry, in_sync: bool) -> None:
+        """Report to the active replica's node, or join it."""
+        if entry.active is None:
+            replica.joining_from = ""
+            replica.reports.clear()
+            return
+        put_off = entry.creation_id in self.put_off and not in_sync
+        if replica.joining_from == entry.active or put_off:
+            return
+        replica.reports.clear()
+        replica.sources.clear()
+        replica.joining_from = entry.active
+        if in_sync or entry.creation_id in self.asks:
+            self._report(replica, entry.active)
+        else:
+            replica.dropped = False
+            replica.send_join(entry.active)
+
+    def _report(self, replica: Replica, active: str) -> None:
+        term = self.directory.checkpoints[replica.creation_id].term
+        frame = encode_frame(
+            Kind.ACK,
+            replica.creation_id,
+            self.context.epoch,
+            replica.log.seq,
+            pack_body([term, replica.heard_seq]),
+        )
+        self.context.send_peer(active, frame)
+
+    def others_in_sync(self, entry: Entry) -> list[str]:
+        return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
+
+    def counts(self, entry: Entry) -> bool:
+        """Whether the directory counts this node's replica as in sync, and was not asked to leave it out."""
+        return bool(entry.replicas.get(self.context.node_id)) and entry.creation_id not in self.asks
+
+    def _activate(self, replica: Replica, entry: Entry) -> None:
+        replica.joining_from = ""
+        replica.dropped = False  # Whatever it cannot follow, it catches up with before it serves.
+        replica.sources.clear()
+        replica.active = ActiveReplica(replica, self.answer, self.watched)
+        replica.active.start(self.others_in_sync(entry), entry.term, self.counts(entry))
+        self.closed.look(replica)
+        self.after_progress(replica)
+
+    def _resign(self, replica: Replica) -> None:
+        assert replica.active is not None
+        unanswered = replica.active.resign()
+        replica.active = None
+        replica.joining_from = ""
+        replica.reports.clear()
+        replica.waiting_joins.clear()
+        self.again(unanswered)
+
+    def _remove(self, creation_id: int) -> None:
+        """Let a copy go: to quarantine if nobody else may have what it holds."""
+        replica = self.held.pop(creation_id, None)
+        self.asks.pop(creation_id, None)
+        self.watched.pop(creation_id, None)
+        if replica is not None and may_be_alone(replica, self.directory, self.lossy):
+            quarantine(replica)
+        if replica is not None and replica.active is not None:
+            self.again(replica.active.resign())
+            replica.active = None
+            self.watched.pop(creation_id, None)
+
+    def forget_retired(self) -> None:
+        """Drop copies that no replica of the directory is, long after the view was installed."""
+        for creation_id in list(self.held):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None or (self.context.node_id not in entry.replicas and not entry.holders):
+                self._remove(creation_id)
+
+    def forget_sessions(self, sessions: list[int]) -> None:
+        """Sessions that ended are refused by the directory: their answers are of no use."""
+        for replica in self.held.values():
+            for session in sessions:
+                replica.log.answers.pop(session, None)
+                if replica.active is not None:
+                    replica.active.refused.forget(session)
+
+    # -- messages
+
+    def receive(self, node_id: str, frame: Frame) -> None:
+        """A frame between replicas, of this epoch. Raises: FrameError."""
+        replica = self.held.get(frame.a)
+        if replica is None:
+            self._keep_early(node_id, frame)
+            return
+        match frame.kind:
+            case Kind.REPLICATE | Kind.ACK:
+                self.receive_update(replica, node_id, frame)
+            case Kind.COMMIT:
+                if replica.active is not None or replica.dropped:
+                    return
+                if frame.c > replica.log.seq and replica.complete:
+                    self._drop_unless_joining(replica)
+                elif frame.c > replica.log.committed_seq:
+                    replica.commit(frame.c)
+            case Kind.JOIN:
+                self._on_join(replica, node_id, parse_join(frame))
+            case Kind.CHUNK:
+                if node_id != self._source_of(replica):
+                    return
+                chunk = parse_chunk(frame)
+                if replica.active is None and not self.memory.has_room_for(chunk, len(frame.body)):
+                    self._put_join_off(replica)
+                else:
+                    take_chunk(replica, chunk, node_id)
+            case Kind.CHUNK_ACK:
+                if node_id in replica.sources:
+                    replica.sources[node_id].on_chunk_ack(frame.c)
+            case Kind.JOINED:
+                if node_id == self._source_of(replica):
+                    self._on_joined(replica, frame.c)
+
+    def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
+        """REPLICATE or ACK, of this epoch. Raises: FrameError."""
+        active = replica.active
+        if frame.kind == _REPLICATE:
+            if replica.dropped or (active is not None and node_id != active.fetching_from):
+                return
+            if not replica.stage(node_id, frame.c, frame.body):
+                self._drop_unless_joining(replica)
+        elif frame.body:
+            term, heard_seq = parse_report(frame.body)
+            self._on_report(replica, node_id, term, frame.c, heard_seq)
+        elif active is not None:
+            if active.ready:
+                active.on_ack(node_id, frame.c)
+            else:
+                self._on_ack(active, node_id, frame.c)
+
+    def _source_of(self, replica: Replica) -> str:
+        return replica.active.fetching_from if replica.active is not None else replica.joining_from
+
+    def _keep_early(self, node_id: str, frame: Frame) -> None:
+        """What overtook the directory's news of a new checkpoint waits for it."""
+        if frame.kind not in (Kind.REPLICATE, Kind.COMMIT, Kind.ACK, Kind.JOIN):
+            return
+        if self.early_frames < EARLY_FRAMES_MAX and self.directory.may_come(frame.a):
+            self.early_frames += 1
+            self.early.setdefault(frame.a, []).append((node_id, frame))
+
+    def _take_early(self, creation_id: int) -> None:
+        for node_id, frame in self.early.pop(creation_id, []):
+            self.early_frames -= 1
+            try:
+                self.receive(node_id, frame)
+            except FrameError as error:  # Its link ends, and not that of whoever told of the checkpoint.
+                close_peer(self.context, node_id, frame, error)
+
+    def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
+        was_ready = active.ready
+        active.on_ack(node_id, seq)
+        if not was_ready:
+            self.after_progress(active.replica)
+
+    def _on_report(self, replica: Replica, node_id: str, term: int, seq: int, heard_seq: int) -> None:
+        """A replica says what it holds, and that it takes updates from nobody else in this term.
+
+        An acknowledgement alone does not say that: one that was under way when a node gave
+        the role up and took it again let it serve beside the other (seed 33).
+        """
+        replica.reports[node_id] = (term, seq, heard_seq)
+        replica.waiting_joins.pop(node_id, None)  # It asked before this, and wants it no more (seed 30895).
+        if replica.active is not None and replica.active.term == term:
+            was_ready = replica.active.ready
+            replica.active.on_report(node_id, seq)
+            if not was_ready:
+                self.after_progress(replica)
+
+    def after_progress(self, replica: Replica) -> None:
+        """Once an active replica has caught up: have the directory count it, then serve who waits for it."""
+        active = replica.active
+        if active is None or not active.ready:
+            if active is not None and active.caught_up:
+                self._count_active(replica)
+            return
+        for node_id, join in list(replica.waiting_joins.items()):
+            del replica.waiting_joins[node_id]
+            self._start_source(replica, node_id, join)
+        self.again([])
+
+    def _count_active(self, replica: Replica) -> None:
+        """An active replica that has caught up holds everything: have the directory say so.
+
+        It may have left the in-sync set before it was made active, and learn of that only now.
+        """
+        if not self.directory.checkpoints[replica.creation_id].replicas.get(self.context.node_id):
+            self._ask(Do.IN_SYNC, replica.creation_id)
+
+    def _on_join(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        if entry is None or node_id not in entry.replicas:
+            replica.waiting_joins[node_id] = join
+        elif (replica.active is not None and replica.active.ready) or (
+            replica.active is None and entry.active == node_id and replica.complete
+        ):
+            self._start_source(replica, node_id, join)
+        else:
+            replica.waiting_joins[node_id] = join
+
+    def _start_source(self, replica: Replica, node_id: str, join: tuple[int, int, bool]) -> None:
+        entry = self.directory.checkpoints[replica.creation_id]
+        if replica.active is not None:
+            if entry.replicas.get(node_id):
+                # It joins since it left the in-sync set: the directory's news of that is still to come.
+                replica.waiting_joins[node_id] = join
+                return
+            replica.active.forget_joiner(node_id)
+        replica.sources[node_id] = JoinSource(replica, node_id)
+        replica.sources[node_id].start(*join)
+
+    def _on_joined(self, replica: Replica, done_seq: int) -> None:
+        if replica.log.seq < done_seq:
+            return  # It ends a join that this copy has begun anew since.
+        take_joined(replica)
+        if replica.active is not None:
+            replica.active.fetching_from = ""
+            replica.active.advance_start()
+            self.after_progress(replica)
+        else:
+            self._ask(Do.IN_SYNC, replica.creation_id)
+
+    def _drop_unless_joining(self, replica: Replica) -> None:
+        """An update, or a commit, lies beyond this copy's end, or was refused.
+
+        Where a join is under way it was sent before the join's answer, which follows in
+        order: a second join beside the first would be told to keep what the first replaced.
+        """
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        in_sync = entry is not None and entry.replicas.get(self.context.node_id)
+        if in_sync or replica.diverged:
+            self._drop(replica)
+
+    def _drop(self, replica: Replica) -> None:
+        """This copy cannot follow: it leaves the in-sync set by its own word, then joins again.
+
+        A copy that only lags is kept until the join replaces it: when those that were ahead
+        die before, it is all that there is.
+        """
+        self.context.log(
+            f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
+        )
+        if replica.diverged:
+            quarantine(replica)
+            replica.drop()
+        replica.dropped = True
+        entry = self.directory.checkpoints.get(replica.creation_id)
+        if entry is not None and entry.replicas.get(self.context.node_id):
+            self._ask(Do.OUT, replica.creation_id)
+        else:
+            self.asks.pop(replica.creation_id, None)
+            replica.joining_from = ""
+            if entry is not None:
+                self._follow(entry)
+
+    def _ask(self, number: int, creation_id: int) -> None:
+        self.asks[creation_id] = number
+        if number == Do.OUT:
+            self.held[creation_id].joining_from = ""
+        self.ask([number, creation_id, self.context.node_id])
+
+    def ask_again(self) -> None:
+        """Repeat wishes that a broken link may have swallowed."""
+        if self.asks and self.context.now_ns >= self.ask_again_ns:
+            self.ask_again_ns = self.context.now_ns + ASK_AGAIN_NS
+            for creation_id, number in list(self.asks.items()):
+                self.ask([number, creation_id, self.context.node_id])
+
+    # -- links
+
+    def on_peer_lost(self, node_id: str) -> None:
+        """What was under way to or from that node may not have come through."""
+        for replica in self.held.values():
+            self.context.cause = replica
+            replica.sources.pop(node_id, None)
+            replica.waiting_joins.pop(node_id, None)
+            replica.reports.pop(node_id, None)
+            active = replica.active
+            if replica.joining_from == node_id:
+                replica.joining_from = ""
+            if active is not None:
+                if active.fetching_from == node_id:
+                    active.fetching_from = ""
+                if node_id not in active.required:
+                    active.forget_joiner(node_id)
+
+    def on_peer_connected(self, node_id: str) -> None:
+        """Say again what it may lack, and tell it what we hold."""
+        for replica in list(self.held.values()):
+            entry = self.directory.checkpoints.get(replica.creation_id)
+            if entry is None:
+                continue
+            self.context.cause = replica
+            active = replica.active
+            if active is not None:
+                if node_id in active.required and node_id not in active.unreported:
+                    active.resend(node_id)
+                active.advance_start()
+            elif entry.active == node_id and self.context.node_id in entry.replicas:
+                # Whatever was sent on the last link, or when there was none, may be lost.
+                replica.joining_from = ""
+                self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
+
+    # -- memory
+
+    def is_full(self) -> bool:
+        """Whether this node's replicas take all that they may."""
+        return self.memory.is_full(self.held.values())
+
+    def _put_join_off(self, replica: Replica) -> None:
+        """There is no room for this copy: give back what it took, and try again later."""
+        name = replica.name.decode(errors="replace")
+        self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
+        self.context.count("joins_without_memory")
+        replica.fall_back()
+        if replica.of_past:
+            quarantine(replica)
+        replica.drop()
+        replica.joining_from = ""
+        self.memory.count_again_ns = 0
+        self.put_off[replica.creation_id] = self.context.now_ns + JOIN_AGAIN_NS
+
+    def join_again(self) -> None:
+        """Begin again the joins that found no room, once they may and there is."""
+        for creation_id, at_ns in list(self.put_off.items()):
+            entry = self.directory.checkpoints.get(creation_id)
+            if entry is None or creation_id not in self.held:
+                del self.put_off[creation_id]
+            elif at_ns <= self.context.now_ns and not self.is_full():
+                del self.put_off[creation_id]
+                self._follow(entry)
+
+    # -- what time brings
+
+    def note_lag(self, lag_ns: int) -> None:
+        """This process was held up: acknowledgements that it did not read meanwhile are not overdue."""
+        for active in self.watched.values():
+            active.progress_ns = min(active.progress_ns + lag_ns, self.context.now_ns)
+
+    def watch(self) -> None:
+        """Let every active replica that has something open do what is due."""
+        for creation_id, active in list(self.watched.items()):
+            if not active.watch():
+                self.watched.pop(creation_id, None)
+
+    def unanswered(self) -> Iterator[Request]:
+        """Requests whose updates wait for other replicas."""
+        for active in self.watched.values():
+            for update in active.replica.log.pending:
+                if update.asked is not None:
+                    yield update.asked
+
+    def laggards(self) -> list[str]:
+        """Nodes whose acknowledgements are overdue."""
+        late: dict[str, None] = {}
+        for active in self.watched.values():
+            late.update(dict.fromkeys(active.laggards()))
+        return sorted(late)

@@ -1,0 +1,125 @@
+"""What replicas say to each other, but for updates (`ckpt_protocol.updates`), checked. Raises FrameError."""
+
+from typing import Any, Final, NamedTuple
+
+from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.codec import bounded_array
+from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
+from ckpt_protocol.fields import U64_MAX, array, boolean, octets, row, whole
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.limits import (
+    CHUNK_SECTIONS_MAX,
+    PEER_FRAME_BYTES_MAX,
+    SECTION_BYTES_MAX,
+    SECTION_ID_BYTES_MAX,
+    SEQ_MAX,
+    SIZE_MAX,
+)
+from ckpt_protocol.messages import Kind
+from ckpt_protocol.parsing import parser
+from ckptd.core.replication.sections import Section
+
+_ROWS_MAX: Final = 10_000_000
+_HISTORY_MAX: Final = 1_000
+"""Epochs whose last seq another replica tells of. (It keeps 64: `log.HISTORY_EPOCHS`.)"""
+
+KeptAnswers = list[tuple[int, int, list[tuple[int, int, bytes]]]]
+"""Session, its lowest unanswered request, and (request, seq, answer) of each that is remembered."""
+
+
+@parser
+def parse_report(body: bytes) -> tuple[int, int]:
+    """ACK as a report: the term, and how far heartbeats said that the active replica had ordered."""
+    term, heard_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
+    return whole(term, "a term", U64_MAX), whole(heard_seq, "a seq", SEQ_MAX)
+
+
+@parser
+def parse_join(frame: Frame) -> tuple[int, int, bool]:
+    """JOIN: the version that the joining replica holds (epoch, seq), and whether that is whole."""
+    epoch, complete = bounded_array(frame.body, BOUNDS[Kind.JOIN], 2)[:2]
+    whole(frame.c, "a seq", SEQ_MAX)
+    return whole(epoch, "an epoch", U64_MAX), frame.c, boolean(complete, "whether a copy is whole")
+
+
+class Opening(NamedTuple):
+    """What the first chunk of a join says of the source's log. `keeps`: the sections held are a beginning."""
+
+    epoch: int
+    history: list[tuple[int, int]]
+    answers: KeptAnswers
+    keeps: bool
+
+
+class Chunk(NamedTuple):
+    """CHUNK. A section is None where the receiver keeps the one that it has."""
+
+    number: int
+    sections: list[tuple[bytes, Section | None]]
+    opening: Opening | None
+    answers: KeptAnswers
+    seq: int
+
+
+@parser
+def parse_chunk(frame: Frame) -> Chunk:
+    """CHUNK."""
+    number, listed, opening, *more = bounded_array(frame.body, BOUNDS[Kind.CHUNK], 3)
+    numbered = whole(number, "a chunk's number", U64_MAX, 1)
+    return Chunk(
+        numbered,
+        [_section(fields) for fields in array(listed, "sections", CHUNK_SECTIONS_MAX)],
+        _opening(opening) if numbered == 1 else None,
+        _kept_answers(more[0]) if more else [],
+        whole(frame.c, "a seq", SEQ_MAX),
+    )
+
+
+def _section(value: object) -> tuple[bytes, Section | None]:
+    fields = row(value, "a section", 1)
+    section_id = octets(fields[0], "a section's id", SECTION_ID_BYTES_MAX)
+    if len(fields) == 1:
+        return section_id, None
+    content, expiration_ns, last_update_ns, seq, state = row(fields, "a section", 6)[1:6]
+    section = Section(
+        octets(content, "a section's content", SECTION_BYTES_MAX),
+        whole(expiration_ns, "an expiration time"),
+        whole(last_update_ns, "a time", SIZE_MAX, -SIZE_MAX),
+        whole(seq, "a seq", SEQ_MAX),
+        whole(state, "a section's state", SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID),
+    )
+    return section_id, section
+
+
+def _opening(value: object) -> Opening:
+    epoch, history, answers, keeps = row(value, "the opening of a join", 4)[:4]
+    return Opening(
+        whole(epoch, "an epoch", U64_MAX),
+        [_past(past) for past in array(history, "past epochs", _HISTORY_MAX)],
+        _kept_answers(answers),
+        boolean(keeps, "whether sections are kept"),
+    )
+
+
+def _past(value: object) -> tuple[int, int]:
+    past = row(value, "a past epoch", 2)
+    return whole(past[0], "an epoch", U64_MAX), whole(past[1], "a seq", SEQ_MAX)
+
+
+def _kept_answers(value: object) -> KeptAnswers:
+    return [_of_session(fields) for fields in array(value, "answers", _ROWS_MAX)]
+
+
+def _of_session(value: object) -> tuple[int, int, list[tuple[int, int, bytes]]]:
+    session, lowest, kept = row(value, "a session's answers", 3)[:3]
+    answers = [_kept(row(fields, "an answer", 3)) for fields in array(kept, "answers", _ROWS_MAX)]
+    return whole(session, "a session", U64_MAX), whole(lowest, "a lowest number", U64_MAX), answers
+
+
+def _kept(fields: list[Any]) -> tuple[int, int, bytes]:
+    request, seq, answer = fields[:3]
+    return (
+        whole(request, "a request", U64_MAX),
+        whole(seq, "a seq", SEQ_MAX),
+        octets(answer, "an answer", PEER_FRAME_BYTES_MAX),
+    )

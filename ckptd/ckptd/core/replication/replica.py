@@ -1,0 +1,383 @@
+"""One node's copy of a checkpoint: staging what the active replica orders, and reading.
+
+Updates are applied when they are staged, since nothing staged is ever rolled back; each
+pending one remembers what stood before, and that is what readers see until it commits.
+The active replica's own part is in `active_replica`, joining in `resync`.
+"""
+
+from collections.abc import Callable
+from heapq import merge
+from typing import TYPE_CHECKING, Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import (
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_SECTIONS_CORRUPTED,
+    SA_CKPT_SECTIONS_FOREVER,
+    SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME,
+    SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
+    SA_TIME_END,
+)
+from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
+from ckpt_protocol.parsing import ParseFailed
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.requests import Elements, Iterate
+from ckpt_protocol.updates import Answered, Ops, parse_replicated
+from ckptd.core.context import Context
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.replication.sections import CORRUPTED, Before, Section, SectionTable
+from ckptd.core.replication.update_log import Update, UpdateLog
+from ckptd.core.work_units import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
+
+if TYPE_CHECKING:
+    from ckptd.core.replication.active_replica import ActiveReplica
+    from ckptd.core.replication.resync import JoinSource
+
+_ROUTE_BYTES = REPLICATE_ROUTE.size
+_unpack_route = REPLICATE_ROUTE.unpack_from
+_DESCRIPTOR_BYTES = 40
+
+LOOKED_UP_MAX: Final = 64
+"""Sections that are looked up in each pending update; for more all that is pending is laid together first."""
+
+EXAMINED_MAX: Final = 1_000
+"""Sections that an ITERATE looks at, or puts in order, before others have their turn: some 2 ms."""
+
+
+class Replica:
+    """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join).
+
+    `heard_seq`: how far its active replica said in `heard_epoch` that it had ordered. `losses`:
+    (seq it went on from, updates lost at least), each time that it took over.
+
+    `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
+    `of_past`: its node was away since, if only from one view, and nobody has said yet whether others went on
+    from it.
+    `tracked`: somebody wants, or wanted, to hear of its changes.
+    """
+
+    __slots__ = (
+        "active",
+        "attributes",
+        "complete",
+        "context",
+        "created_ns",
+        "creation_id",
+        "diverged",
+        "dropped",
+        "fallback",
+        "heard_epoch",
+        "heard_seq",
+        "joining_from",
+        "log",
+        "losses",
+        "name",
+        "of_past",
+        "reports",
+        "sections",
+        "sources",
+        "stale",
+        "sync",
+        "tracked",
+        "waiting_joins",
+        "weak",
+    )
+
+    def __init__(
+        self, context: Context, creation_id: int, name: bytes, attributes: Attributes, created_ns: int = 0
+    ) -> None:
+        self.context = context
+        self.creation_id = creation_id
+        self.name = name
+        self.attributes = attributes
+        self.sync = attributes.sync
+        self.weak = attributes.weak
+        self.created_ns = created_ns
+        self.sections = SectionTable(attributes, created_ns)
+        self.log = UpdateLog(self.context.settings.log_bytes_max)
+        self.complete = True
+        self.diverged = False
+        self.dropped = False
+        self.of_past = False
+        self.tracked = False
+        self.active: ActiveReplica | None = None
+        self.reports: dict[str, tuple[int, int, int]] = {}
+        self.heard_seq = 0
+        self.heard_epoch = 0
+        self.losses: list[tuple[int, int]] = []
+        self.sources: dict[str, JoinSource] = {}
+        self.joining_from = ""
+        self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
+        self.stale: dict[bytes, Section] = {}
+        self.fallback: tuple[SectionTable, UpdateLog, bool] | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last staged update."""
+        return self.log.seq
+
+    @property
+    def committed_seq(self) -> int:
+        """How far every in-sync replica is known to be."""
+        return self.log.committed_seq
+
+    # -- staging
+
+    def stage(self, sender: str, seq: int, body: bytes) -> bool:
+        """Take one REPLICATE. False: it does not follow what is held, and this copy is of no use.
+
+        Raises: FrameError when the peer sent garbage.
+        """
+        if len(body) < _ROUTE_BYTES:
+            raise FrameError("an update shorter than its route")
+        session, request, lowest, time_ns, committed_seq, epoch = _unpack_route(body)
+        log = self.log
+        if seq > log.seq:
+            if seq != log.seq + 1:
+                return False
+            stops = self.context.stops
+            if stops.by_creation and stops.named_update(self.creation_id, epoch, seq):
+                self.context.count("repeats_refused")
+                return False  # It stopped a node: this copy takes what came of it, by joining.
+            if epoch > self.context.epoch:
+                raise FrameError("an update of an epoch that is still to come")
+            update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
+            try:
+                ops, answered = parse_replicated(update.body, session)
+            except FrameError:
+                raise
+            except Exception as error:
+                raise ParseFailed(error) from error
+            held_bytes = self.sections.held_bytes
+            if not self._apply(update, ops, answered):
+                return False
+            self.context.held_bytes += self.sections.held_bytes - held_bytes
+            log.append(update)
+            if self.sync:
+                log.pending.append(update)
+        if committed_seq > log.committed_seq and self.active is None:
+            self.commit(committed_seq)
+        self.context.acks[sender, self.creation_id] = log.seq
+        return True
+
+    def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
+        before: Before = {}
+        self.context.work += OP_WORK * len(ops)
+        if not self.complete:
+            self.sections.apply_leniently(ops, update.time_ns, update.seq, before)
+            generated = _generated_ids(ops)
+        else:
+            try:
+                generated = self.sections.apply(ops, update.time_ns, update.seq, before)
+            except Refusal:
+                self.diverged = True
+                return False
+        if self.sync:
+            update.before = before
+        log = self.log
+        if answered is None:
+            update.answer = answer_ok(generated)
+            log.keep_answer(update.session, update.request, update.lowest, update.seq, update.answer)
+        else:
+            for session, request, lowest, answer in answered:
+                log.keep_answer(session, request, lowest, update.seq, answer)
+        return True
+
+    def send_join(self, node_id: str) -> None:
+        """Ask the replica there for what it has beyond this one. A join that broke off begins again."""
+        self.fall_back()
+        log, context = self.log, self.context
+        body = pack_body([log.epoch, self.complete])
+        context.send_peer(node_id, encode_frame(Kind.JOIN, self.creation_id, context.epoch, log.seq, body))
+
+    def commit(self, committed_seq: int) -> None:
+        """Every in-sync replica holds what is staged up to here."""
+        log = self.log
+        if committed_seq > log.seq:
+            committed_seq = log.seq
+        log.committed_seq = committed_seq
+        if self.tracked:
+            self.context.moved[self.creation_id] = None
+        pending = log.pending
+        while pending and pending[0].seq <= committed_seq:
+            pending.popleft().before = None
+        if log.entry_bytes > log.trim_above_bytes:
+            log.trim(self.sections.content_bytes)
+
+    def drop(self) -> None:
+        """Forget what the copy holds: an update was refused here that the active replica applied."""
+        self.sections = SectionTable(self.attributes, self.created_ns)
+        self.log = UpdateLog(self.context.settings.log_bytes_max)
+        self.complete = True
+        self.diverged = False
+        self.stale = {}
+        self.fallback = None
+
+    def set_aside(self) -> None:
+        """Begin an empty copy, and keep the one that there is until the new one is whole.
+
+        Where the source dies in the middle of its chunks, the old copy is all that there is: an active
+        replica that was catching up serves it, and any other node joins again from it or puts it into
+        quarantine (seed 91302013). Half a copy, of a join that broke off, is of no use to anybody.
+        """
+        if self.fallback is None and self.complete:
+            self.fallback = self.sections, self.log, self.of_past
+            self.sections = SectionTable(self.attributes, self.created_ns)
+            self.log = UpdateLog(self.context.settings.log_bytes_max)
+
+    def fall_back(self) -> None:
+        """The source is gone before the new copy is whole: take back the copy that was set aside."""
+        if self.fallback is not None:
+            self.sections, self.log, self.of_past = self.fallback
+            self.fallback = None
+            self.complete = True
+            self.stale = {}
+
+    # -- reading: always the committed state
+
+    def pending_touches(self, section_ids: list[bytes]) -> bool:
+        """Whether an update that is not known to be committed touches one of these."""
+        if len(section_ids) > LOOKED_UP_MAX:
+            overlay = self.overlay()
+            return any(section_id in overlay for section_id in section_ids)
+        self.context.work += len(section_ids) * len(self.log.pending) >> PENDING_SHIFT
+        for update in self.log.pending:
+            before = update.before
+            if before and any(section_id in before for section_id in section_ids):
+                return True
+        return False
+
+    def committed_section(self, section_id: bytes) -> Section | None:
+        """The section as the committed updates left it."""
+        for update in self.log.pending:
+            if update.before and section_id in update.before:
+                return update.before[section_id]
+        return self.sections.sections.get(section_id)
+
+    def _committed(self, count: int) -> Callable[[bytes], Section | None]:
+        """How so many sections are looked up as the committed updates left them."""
+        if count <= LOOKED_UP_MAX:
+            self.context.work += count * len(self.log.pending) >> PENDING_SHIFT
+            return self.committed_section
+        overlay, held = self.overlay(), self.sections.sections
+        return lambda section_id: overlay[section_id] if section_id in overlay else held.get(section_id)
+
+    def overlay(self) -> Before:
+        """What stood, before everything that is pending, under the ids that it touches."""
+        overlay: Before = {}
+        for update in self.log.pending:
+            self.context.work += ELEMENT_WORK * len(update.before or ())
+            for section_id, section in (update.before or {}).items():
+                overlay.setdefault(section_id, section)
+        return overlay
+
+    def read(self, elements: Elements) -> bytes:
+        """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
+        self.context.work += ELEMENT_WORK * len(elements)
+        get: Callable[[bytes], Section | None] = self.sections.sections.get
+        if self.log.pending:
+            get = self._committed(len(elements))
+        limit = self.attributes.section_bytes_max
+        values: list[bytes] = []
+        total, in_parts = 0, False
+        for index, (section_id, offset, size) in enumerate(elements):
+            if size is not None and offset + size > limit:
+                raise Refusal(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
+            section = get(section_id)
+            if section is None:
+                raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)
+            if section.state == CORRUPTED:
+                text = f"section {section_id[:32]!r} is corrupted: overwrite or delete it"
+                raise Refusal(codes.FAILED_OPERATION, text, index)
+            content = section.content
+            if offset > len(content):
+                raise Refusal(codes.INVALID_PARAM, f"offset {offset} lies behind the section's end", index)
+            values.append(content)
+            if offset or size is not None:
+                in_parts = True
+                total += len(content) - offset if size is None else min(size, len(content) - offset)
+            else:
+                total += len(content)
+            if total > CALL_BYTES_MAX:
+                raise Refusal(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
+        if in_parts:  # Not before all is known to be well: a READ of 31 bytes took 60 ms to be refused.
+            values = [
+                content[offset : len(content) if size is None else offset + size]
+                for content, (_, offset, size) in zip(values, elements, strict=True)
+            ]
+        return answer_ok(values)
+
+    def count_and_bytes(self) -> tuple[int, int]:
+        """Number of sections and bytes of content, as committed (R84, R85)."""
+        sections = self.sections.sections
+        count, content_bytes = len(sections), self.sections.content_bytes
+        for section_id, old in self.overlay().items():
+            new = sections.get(section_id)
+            count += (old is not None) - (new is not None)
+            content_bytes += len(old.content) if old else 0
+            content_bytes -= len(new.content) if new else 0
+        return count, content_bytes
+
+    def iterate(self, asked: Iterate) -> bytes | Iterate:
+        """The answer to ITERATE: a page of descriptors in byte order (R107 to R114).
+
+        Or what is left of the request, where so many sections were looked at that others have their turn.
+        """
+        chosen, expiration_ns, after, with_values, limit = asked
+        held, context = self.sections.sections, self.context
+        overlay = self.overlay()
+        context.work += ELEMENT_WORK * EXAMINED_MAX
+        ordered = self.sections.ordered(EXAMINED_MAX)
+        if ordered is None:
+            return asked
+        ids = ordered.after(after)
+        gone = sorted(i for i in overlay if i not in held and (after is None or i > after))
+        if gone:
+            ids = merge(ids, gone)
+        page: list[list[Any]] = []
+        page_bytes = examined = 0
+        last: bytes | None = None
+        for section_id in ids:
+            if examined == EXAMINED_MAX:
+                if not page:
+                    return asked._replace(after=last)
+                return answer_ok([page, last])
+            examined += 1
+            section = overlay[section_id] if section_id in overlay else held[section_id]
+            if section is None or not _is_chosen(section, chosen, expiration_ns):
+                last = section_id
+                continue
+            if page_bytes >= PAGE_BYTES_MAX or len(page) == limit:
+                break
+            last = section_id
+            value = section.content if with_values and section.state != CORRUPTED else None
+            size = len(section.content)
+            page.append(
+                [section_id, section.expiration_ns, size, section.state, section.last_update_ns, value]
+            )
+            page_bytes += _DESCRIPTOR_BYTES + len(section_id) + (size if value is not None else 0)
+        else:
+            last = None
+        context.work -= ELEMENT_WORK * (EXAMINED_MAX - examined)
+        return answer_ok([page, last])
+
+
+def _is_chosen(section: Section, chosen: int, expiration_ns: int) -> bool:
+    if chosen == SA_CKPT_SECTIONS_ANY:
+        return True
+    if chosen == SA_CKPT_SECTIONS_FOREVER:
+        return section.expiration_ns == SA_TIME_END
+    if chosen == SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME:
+        return section.expiration_ns <= expiration_ns
+    if chosen == SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME:
+        return section.expiration_ns >= expiration_ns
+    assert chosen == SA_CKPT_SECTIONS_CORRUPTED, chosen
+    return section.state == CORRUPTED
+
+
+def _generated_ids(ops: Ops) -> list[bytes] | None:
+    generated = [op[1] for op in ops if len(op) > 4 and op[0] == 1]
+    return generated or None

@@ -1,0 +1,294 @@
+"""Bringing a replica up to date while writes go on.
+
+The one that joins says what it holds. Where that is a beginning of the source's history
+and the source still has the updates behind it, those are sent; else the sections, in
+bounded chunks: those that the joining one may lack with their content, the others by id
+alone, and what is not named was deleted. Every update since the start is streamed as
+well, in order with the chunks, so that a section is right from its chunk on.
+
+The answers that are remembered travel in the same chunks, before the sections. They once were a part of
+the first chunk, whatever their size: a client that trimmed none made that larger than a frame may be, the
+receiver ended the link, and so again and again.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.limits import ANSWER_BYTES
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import Quarantine
+from ckptd.core.replication.parse_replicas import Chunk, KeptAnswers
+from ckptd.core.reply_cache import Answers
+
+if TYPE_CHECKING:
+    from ckptd.core.directory.directory import Directory
+    from ckptd.core.replication.replica import Replica
+
+_SECTION_BYTES = 64
+
+
+class JoinSource:
+    """The sending side, at the active replica (or at a more advanced one that it catches up from)."""
+
+    __slots__ = (
+        "acked_chunk",
+        "answers",
+        "base_seq",
+        "chunk",
+        "done_seq",
+        "ids",
+        "node_id",
+        "replica",
+        "unacked",
+    )
+
+    def __init__(self, replica: "Replica", node_id: str) -> None:
+        self.replica = replica
+        self.node_id = node_id
+        self.base_seq = -1
+        self.chunk = 0
+        self.acked_chunk = 0
+        self.done_seq = -1
+        self.ids: Iterator[bytes] = iter(())
+        self.answers: Iterator[tuple[int, Answers, int]] = iter(())
+        self.unacked: deque[int] = deque()
+
+    @property
+    def by_content(self) -> bool:
+        """Where an update stopped a node, no node is sent it to be applied: it gets what came of it."""
+        return self.replica.creation_id in self.replica.context.stops.by_creation
+
+    def start(self, epoch: int, seq: int, complete: bool) -> None:
+        """Answer a JOIN."""
+        replica, log = self.replica, self.replica.log
+        if replica.active is not None:
+            replica.active.flush_batch()
+        is_prefix = complete and log.is_prefix(epoch, seq)
+        if is_prefix and log.reaches_back_to(seq) and not self.by_content:
+            context = replica.context
+            for update in log.after(seq):
+                frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)
+                context.send_peer(self.node_id, frame)
+            self.done_seq = log.seq
+        else:
+            self.base_seq = seq if is_prefix else -1
+            self.ids = iter(list(replica.sections.sections))
+            self.answers = _each_answer(log.answers)
+            self.send_chunks()
+        self.stream()
+        self.on_commit(log.committed_seq)
+
+    def stream(self) -> None:
+        """From now on the joining replica gets every update."""
+        active = self.replica.active
+        if active is not None and self.node_id not in active.streaming:
+            active.streaming.append(self.node_id)
+
+    def send_chunks(self) -> None:
+        """Send as many chunks, and bytes, as may be under way at once. (One section may be longer.)"""
+        settings = self.replica.context.settings
+        bytes_max = settings.chunks_in_flight * settings.chunk_bytes
+        while (
+            self.done_seq < 0
+            and len(self.unacked) < settings.chunks_in_flight
+            and sum(self.unacked) < bytes_max
+        ):
+            self._send_chunk()
+
+    def _send_chunk(self) -> None:
+        replica, log, context = self.replica, self.replica.log, self.replica.context
+        if replica.active is not None:
+            replica.active.flush_batch()  # So that the chunk shows what its seq says.
+        listed: list[list[Any]] = []
+        answers, size = self._some_answers(context.settings.chunk_bytes)
+        for section_id in self.ids if size < context.settings.chunk_bytes else ():
+            section = replica.sections.sections.get(section_id)
+            if section is None:
+                continue
+            if section.seq <= self.base_seq:
+                listed.append([section_id])
+                size += _SECTION_BYTES + len(section_id)
+            else:
+                listed.append(
+                    [
+                        section_id,
+                        section.content,
+                        section.expiration_ns,
+                        section.last_update_ns,
+                        section.seq,
+                        section.state,
+                    ]
+                )
+                size += _SECTION_BYTES + len(section_id) + len(section.content)
+            if size >= context.settings.chunk_bytes:
+                break
+        else:
+            if size < context.settings.chunk_bytes:
+                self.done_seq = log.seq
+        self.chunk += 1
+        self.unacked.append(size)
+        fields: list[Any] = [self.chunk, listed, None]
+        if self.chunk == 1:
+            fields[2] = [log.epoch, log.history, answers, self.base_seq >= 0]
+        elif answers:
+            fields.append(answers)
+        body = pack_body(fields)
+        context.send_peer(
+            self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body)
+        )
+
+    def _some_answers(self, bytes_max: int) -> tuple[list[list[Any]], int]:
+        """The next remembered answers, by session, and about what they take."""
+        rows: list[list[Any]] = []
+        size = 0
+        for session, kept, request in self.answers:
+            if not rows or rows[-1][0] != session:
+                rows.append([session, kept.lowest, []])
+                size += ANSWER_BYTES
+            answer = kept.by_request.get(request)
+            if answer is not None:  # (It may have been trimmed since the join began.)
+                rows[-1][2].append([request, *answer])
+                size += ANSWER_BYTES + len(answer[1])
+            if size >= bytes_max:
+                break
+        return rows, size
+
+    def on_chunk_ack(self, chunk: int) -> None:
+        while self.acked_chunk < min(chunk, self.chunk):
+            self.acked_chunk += 1
+            self.unacked.popleft()
+        self.send_chunks()
+        self.on_commit(self.replica.log.committed_seq)
+
+    def on_commit(self, committed_seq: int) -> None:
+        """Say JOINED once all that the chunks showed is committed; from then on every commit needs this node.
+
+        It is told only then because a reader at the new replica must not see what is pending, and
+        once it has taken every chunk: one that had no room for the last made all writes wait.
+        """
+        replica = self.replica
+        if (
+            self.done_seq < 0
+            or self.unacked
+            or (replica.active is not None and replica.sync and committed_seq < self.done_seq)
+        ):
+            return
+        del replica.sources[self.node_id]
+        active = replica.active
+        if active is not None and self.node_id not in active.required:
+            active.required.append(self.node_id)
+            active.joined[self.node_id] = None
+            # (It may have acknowledged more already: nobody says that again.)
+            active.acked[self.node_id] = max(active.acked.get(self.node_id, 0), replica.log.committed_seq)
+        frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.done_seq)
+        replica.context.send_peer(self.node_id, frame)
+
+
+def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers, int]]:
+    """Every remembered answer by session and request number; 0 for the number of a session that has none."""
+    for session, kept in list(by_session.items()):
+        yield session, kept, 0
+        for request in list(kept.by_request):
+            yield session, kept, request
+
+
+def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
+    """The receiving side of CHUNK. Raises: FrameError when the peer sent garbage."""
+    _check_kept(replica, chunk)
+    sections = replica.sections
+    if chunk.opening is not None:
+        epoch, history, answers, keeps = chunk.opening
+        held = dict(sections.sections)
+        if not keeps:
+            quarantine(replica)
+        if keeps or replica.active is not None:
+            replica.set_aside()
+            sections = replica.sections
+        replica.of_past = False
+        for section_id in list(sections.sections):
+            sections.place(section_id, None)
+        replica.stale = held if keeps else {}
+        replica.complete = False
+        replica.log.restart(epoch, chunk.seq, history)
+        replica.log.answers = {}
+        _take_answers(replica, answers)
+    elif replica.complete:
+        return
+    _take_answers(replica, chunk.answers)
+    for section_id, section in chunk.sections:
+        sections.place(section_id, section if section is not None else replica.stale.pop(section_id))
+    context = replica.context
+    context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
+
+
+def _check_kept(replica: "Replica", chunk: Chunk) -> None:
+    """Whether every section that a chunk keeps is held, before anything changes. Raises: FrameError."""
+    held = replica.stale
+    if chunk.opening is not None:
+        held = replica.sections.sections if chunk.opening.keeps else {}
+    elif replica.complete:
+        return  # It is of a join that is over, and does nothing.
+    kept = [section_id for section_id, section in chunk.sections if section is None]
+    if len(set(kept)) < len(kept) or not held.keys() >= set(kept):
+        raise FrameError("a chunk keeps a section that is not held")
+
+
+def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
+    """Remember what the source did, beside what the stream has brought already."""
+    for session, lowest, kept in rows:
+        mine = replica.log.answers.setdefault(session, Answers())
+        mine.trim(lowest)
+        for request, seq, answer in kept:
+            if request >= mine.lowest and request not in mine.by_request:
+                mine.keep(request, seq, answer)
+
+
+def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:
+    """Return whether a copy that is let go holds, or held before a join that broke off, what nobody else has.
+
+    It may where every replica that was in sync is lost. It also may where its node was away, since the
+    others may have continued without it. (They have all that a synchronous one held and that was
+    acknowledged, unless the view went on without proof: `lossy`.)
+    """
+    replica.fall_back()
+    if replica.creation_id in directory.lost:
+        return True
+    known = replica.creation_id in directory.checkpoints
+    return replica.of_past and (not known or not replica.sync or lossy)
+
+
+def quarantine(replica: "Replica") -> None:
+    """Keep what a copy held that is no beginning of the cluster's history: nothing is lost in silence.
+
+    One in the middle of a join holds nothing of its own, nor does an empty one.
+    """
+    if not replica.complete or not replica.log.seq:
+        return
+    sections = [
+        [section_id, section.content, section.expiration_ns, section.last_update_ns]
+        for section_id, section in replica.sections.visible()
+    ]
+    content = pack_body([replica.name, replica.creation_id, replica.log.epoch, replica.log.seq, sections])
+    name = f"{replica.creation_id:x}-{replica.log.epoch}-{replica.log.seq}"
+    replica.context.effects.append(Quarantine(name, content))
+    shown = replica.name.decode(errors="replace")
+    replica.context.log(
+        f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning"
+    )
+
+
+def quarantine_all(replicas: Iterable["Replica"]) -> None:
+    """Keep what every copy held: this start of the node ends, and what is here alone would go with it."""
+    for replica in replicas:
+        quarantine(replica)
+
+
+def take_joined(replica: "Replica") -> None:
+    """The receiving side of JOINED: the copy is whole."""
+    replica.complete = True
+    replica.of_past = False
+    replica.stale = {}
+    replica.fallback = None

@@ -1,0 +1,445 @@
+"""Sections, and the rules by which operations change them (SAF 3.6, 3.7; R88 to R133).
+
+The table holds the newest *staged* contents. `apply` is all or nothing and keeps, for
+every id it touched, what stood there before: that undoes a refused update, and it is
+what a read is answered from while an update is pending. Operations come checked
+(`ckpt_protocol.updates`): only what depends on the checkpoint is checked here. It knows no replicas
+and no clients.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
+from ckpt_protocol.limits import SIZE_MAX
+from ckpt_protocol.messages import Op
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.updates import Ops
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.replication.ordered_ids import OrderedIds
+from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT
+
+SECTION_BYTES: Final = 300
+"""About what a section costs beside its content and its id."""
+
+VALID: Final = SA_CKPT_SECTION_VALID
+CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
+SEQ_BITS: Final = 40
+"""Of a generated id of eight bytes; the rest is the epoch's."""
+
+EXPIRATIONS_FREE: Final = 1_000
+"""Expiration times that count no more and are kept, beside as many as there are sections."""
+
+EXPIRED_MAX: Final = 1_000
+"""Expired sections that one update deletes: the rest is due at once, and others have their turn before."""
+
+GENERATED_TRIES_MAX: Final = 65_536
+"""Numbers that are tried for one generated id: all that an id of two bytes can have, some 10 ms of work."""
+
+_PIECEWISE_BYTES: Final = 4096
+"""A section of more is built from views, in one copy."""
+
+_FIELDS_OF_CREATE: Final = 4  # A fifth, true, marks an id that was generated.
+DEFAULT_ID: Final = b""
+
+
+class Section:
+    """One section. It is replaced, never changed, so that a reader's copy stays as it was.
+
+    `seq` is that of the update which last changed it; times are ns since 1970.
+    """
+
+    __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state")
+
+    def __init__(
+        self, content: bytes, expiration_ns: int, last_update_ns: int, seq: int, state: int = VALID
+    ) -> None:
+        self.content = content
+        self.expiration_ns = expiration_ns
+        self.last_update_ns = last_update_ns
+        self.seq = seq
+        self.state = state
+
+
+Before = dict[bytes, Section | None]
+"""What stood under each id that an update touched; None: nothing."""
+
+
+class SectionTable:
+    """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated.
+
+    `work` is what operations took beyond `OP_WORK`, kept or undone: contents built, and ids tried.
+    """
+
+    __slots__ = (
+        "_generated",
+        "_ordered",
+        "attributes",
+        "content_bytes",
+        "epoch",
+        "expirations",
+        "section_bytes_cap",
+        "sections",
+        "work",
+    )
+
+    def __init__(self, attributes: Attributes, created_ns: int = 0) -> None:
+        self.attributes = attributes
+        self.sections: dict[bytes, Section] = {}
+        self.content_bytes = 0
+        self.epoch = 0
+        self.expirations: list[tuple[int, bytes]] = []
+        self._ordered: OrderedIds | None = None
+        self.section_bytes_cap = attributes.section_bytes_cap
+        self._generated = 0
+        self.work = 0
+        if attributes.sections_max == 1:
+            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
+
+    # -- changing
+
+    def apply(self, ops: Ops, time_ns: int, seq: int, before: Before) -> list[bytes] | None:
+        """Do every operation or none. Returns the ids that were generated, None for none.
+
+        A CREATE without an id is given one *in place*, so that `ops` then says the same
+        to every replica. Raises: Refusal, with the index of the operation at fault.
+        """
+        handlers = _HANDLERS
+        generated: list[bytes] | None = None
+        index = 0
+        try:
+            for index, op in enumerate(ops):  # noqa: B007 (the handlers below need it)
+                made = handlers[op[0]](self, op, time_ns, seq, before)
+                if made is not None:
+                    if generated is None:
+                        generated = []
+                    generated.append(made)
+        except Refusal as refusal:
+            self.undo(before)
+            refusal.index = index
+            raise
+        return generated
+
+    def apply_leniently(self, ops: Ops, time_ns: int, seq: int, before: Before) -> None:
+        """What a joining replica does: operations on sections that it has not received yet fall away."""
+        for op in ops:
+            touched: Before = {}
+            try:
+                self.apply(Ops([op]), time_ns, seq, touched)
+            except Refusal:
+                continue
+            for section_id, section in touched.items():
+                before.setdefault(section_id, section)
+
+    def undo(self, before: Before) -> None:
+        """Put back what stood before."""
+        for section_id, section in before.items():
+            self.place(section_id, section)
+        before.clear()
+
+    def place(self, section_id: bytes, section: Section | None) -> None:
+        """Put a section under an id, whatever stood there; None removes."""
+        sections = self.sections
+        old = sections.get(section_id)
+        if old is not None:
+            self.content_bytes -= len(old.content)
+        elif section is not None and self._ordered is not None:
+            self._ordered.add(section_id)
+        if section is None:
+            if old is not None:
+                del sections[section_id]
+                if self._ordered is not None:
+                    self._ordered.discard(section_id)
+            return
+        sections[section_id] = section
+        self.content_bytes += len(section.content)
+        if section.expiration_ns != SA_TIME_END:
+            heapq.heappush(self.expirations, (section.expiration_ns, section_id))
+            if len(self.expirations) > EXPIRATIONS_FREE + 2 * len(sections):
+                self.rearm()  # What was pushed before counts no more, and would stay until its time came.
+
+    def _replace(self, section_id: bytes, old: Section | None, section: Section, before: Before) -> None:
+        if section_id not in before:
+            before[section_id] = old
+        if old is None or section.expiration_ns != SA_TIME_END:
+            self.place(section_id, section)
+            return
+        self.content_bytes += len(section.content) - len(old.content)
+        self.sections[section_id] = section
+
+    def _get(self, section_id: bytes) -> Section:
+        section = self.sections.get(section_id)
+        if section is None:
+            raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}")
+        return section
+
+    def _check_content(self, content: bytes) -> None:
+        size = len(content)
+        if size <= self.section_bytes_cap:
+            return
+        if size > self.attributes.section_bytes_max:
+            limit = self.attributes.section_bytes_max
+            raise Refusal(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
+        raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
+
+    def _check_expiration(self, expiration_ns: int, time_ns: int) -> None:
+        if not time_ns < expiration_ns <= SIZE_MAX:
+            raise Refusal(codes.INVALID_PARAM, "the expiration time has passed or is no time")
+
+    def _check_new_id(self, section_id: bytes) -> None:
+        limit = self.attributes.section_id_bytes_max
+        if len(section_id) > limit:
+            raise Refusal(codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}")
+        if not section_id:
+            raise Refusal(codes.INVALID_PARAM, "a section needs an id here")
+        if len(self.sections) >= self.attributes.sections_max:
+            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+
+    def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> bytes | None:
+        _, section_id, expiration_ns, content, *_ = op
+        self._check_content(content)
+        self._check_expiration(expiration_ns, time_ns)
+        if self.attributes.sections_max == 1 or section_id in self.sections:
+            raise Refusal(codes.EXIST, f"section {section_id[:32]!r} exists")
+        if not section_id:
+            section_id = self._generate_id(seq)
+            op[:] = [op[0], section_id, expiration_ns, content, True]
+        self._check_new_id(section_id)
+        self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), before)
+        return section_id if len(op) > _FIELDS_OF_CREATE else None
+
+    def _generate_id(self, seq: int) -> bytes:
+        """An id that is free: epoch and seq of the update in up to eight bytes, counted on while it is taken.
+
+        The epoch, since a seq is given again where an asynchronous checkpoint lost its last updates:
+        an id that one client was told would name another's section. It counts on from the last one, over the
+        updates: a client that takes the next ids by their names would have each search begin at the first.
+        """
+        if len(self.sections) >= self.attributes.sections_max:
+            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+        width = min(self.attributes.section_id_bytes_max, 8)
+        space = 256**width
+        first = max((self.epoch << SEQ_BITS) + seq, self._generated)
+        number = first
+        for number in range(first, first + min(space, len(self.sections) + 1, GENERATED_TRIES_MAX)):
+            section_id: bytes = (number % space).to_bytes(width, "big")
+            if section_id not in self.sections:
+                self.work += (number - first) >> PASSED_SHIFT
+                self._generated = number + 1
+                return section_id
+        self.work += (number - first) >> PASSED_SHIFT
+        self._generated = number + 1  # (The next request looks further.)
+        text = (
+            f"all ids of {width} bytes are in use"
+            if width <= 2
+            else f"{GENERATED_TRIES_MAX} ids in a row are in use"
+        )
+        raise Refusal(codes.NO_SPACE, text)
+
+    def _delete(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        section_id = op[1]
+        if section_id == DEFAULT_ID:
+            raise Refusal(codes.INVALID_PARAM, "the default section cannot be deleted")
+        old = self._get(section_id)
+        if section_id not in before:
+            before[section_id] = old
+        self.place(section_id, None)
+
+    def _overwrite(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, content = op
+        old = self._get(section_id)
+        self._check_content(content)
+        self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), before)
+
+    def _write(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, offset, content = op
+        old = self._get(section_id)
+        self._splice(section_id, old, offset, content, old.expiration_ns, time_ns, seq, before)
+
+    def _splice(
+        self,
+        section_id: bytes,
+        old: Section | None,
+        offset: int,
+        content: bytes,
+        expiration_ns: int,
+        time_ns: int,
+        seq: int,
+        before: Before,
+    ) -> None:
+        """Write at an offset: never shortens; a gap behind the old end reads as zeros (R116)."""
+        self._check_content(content)
+        if offset + len(content) > self.section_bytes_cap:
+            raise Refusal(
+                codes.NO_RESOURCES,
+                f"offset {offset} and {len(content)} bytes exceed {self.section_bytes_cap}",
+            )
+        if old is not None:
+            if old.state == CORRUPTED:
+                raise Refusal(
+                    codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it"
+                )
+            held = old.content
+            if not content:
+                content = held
+            elif offset or len(content) < len(held):
+                content = _spliced(held, offset, content)
+        elif offset and content:
+            content = bytes(offset) + content
+        self.work += len(content) >> KIB_SHIFT
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+
+    def _set_expiration(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, expiration_ns = op
+        if section_id == DEFAULT_ID:
+            raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+        old = self._get(section_id)
+        self._check_expiration(expiration_ns, time_ns)
+        section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
+        self._replace(section_id, old, section, before)
+
+    def _find_or_allow(
+        self, section_id: bytes, expiration_ns: int | None, time_ns: int
+    ) -> tuple[Section | None, int]:
+        """For operations that create what is missing: the section if there, and the expiration to set."""
+        old = self.sections.get(section_id)
+        if expiration_ns is not None:
+            self._check_expiration(expiration_ns, time_ns)
+            if section_id == DEFAULT_ID and expiration_ns != SA_TIME_END:
+                raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+        if old is None:
+            self._check_new_id(section_id)
+            return None, SA_TIME_END if expiration_ns is None else expiration_ns
+        return old, old.expiration_ns if expiration_ns is None else expiration_ns
+
+    def _put(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, content, expiration_ns = op
+        old = self.sections.get(section_id)
+        if (
+            old is not None
+            and len(content) <= self.section_bytes_cap
+            and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
+        ):  # The common case, with what the general one below checks and does.
+            if section_id not in before:
+                before[section_id] = old
+            self.content_bytes += len(content) - len(old.content)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            return
+        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        self._check_content(content)
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+
+    def _patch(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        _, section_id, offset, content, expiration_ns = op
+        old = self.sections.get(section_id)
+        if (
+            old is not None
+            and not offset
+            and len(old.content) <= len(content) <= self.section_bytes_cap
+            and old.state == VALID
+            and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
+        ):  # The common case, as in _put.
+            if section_id not in before:
+                before[section_id] = old
+            self.content_bytes += len(content) - len(old.content)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            return
+        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, before)
+
+    def _remove(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        if op[1] in self.sections:
+            self._delete(op, time_ns, seq, before)
+
+    def _piece(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+        """A part of a weak section: it is CORRUPTED until the piece that ends it has come."""
+        _, section_id, total, offset, content, expiration_ns, last_update_ns = op
+        old = self.sections.get(section_id)
+        held = old.content[:offset] if old is not None and offset else b""
+        whole = held + content
+        state = VALID if len(whole) == total else CORRUPTED
+        self._replace(section_id, old, Section(whole, expiration_ns, last_update_ns, seq, state), before)
+
+    # -- looking
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all this takes."""
+        return self.content_bytes + SECTION_BYTES * len(self.sections)
+
+    def next_expiration_ns(self) -> int | None:
+        """When the next section's time comes (ns since 1970), None for never."""
+        heap = self.expirations
+        while heap:
+            expiration_ns, section_id = heap[0]
+            section = self.sections.get(section_id)
+            if section is not None and section.expiration_ns == expiration_ns:
+                return expiration_ns
+            heapq.heappop(heap)
+        return None
+
+    def expired(self, wall_ns: int, count_max: int = EXPIRED_MAX) -> list[bytes]:
+        """Ids of at most `count_max` sections whose time has passed; the caller deletes them."""
+        due: dict[bytes, None] = {}
+        heap = self.expirations
+        while heap and heap[0][0] <= wall_ns and len(due) < count_max:
+            expiration_ns, section_id = heapq.heappop(heap)
+            section = self.sections.get(section_id)
+            if section is not None and section.expiration_ns == expiration_ns:
+                due[section_id] = None
+        return list(due)
+
+    def rearm(self) -> None:
+        """Make every expiration due again, and each once: for who takes over as the active replica, say."""
+        self.expirations = [
+            (section.expiration_ns, section_id)
+            for section_id, section in self.sections.items()
+            if section.expiration_ns != SA_TIME_END
+        ]
+        heapq.heapify(self.expirations)
+
+    def ordered(self, count_max: int) -> OrderedIds | None:
+        """All ids in byte order, once they are; at most `count_max` more are put in order by each call.
+
+        Nobody pays for the order of a checkpoint that is never iterated.
+        """
+        if self._ordered is None:
+            self._ordered = OrderedIds(self.sections)
+        return self._ordered if self._ordered.take_in(self.sections, count_max) else None
+
+    def sorted_ids(self) -> list[bytes]:
+        """All ids in byte order."""
+        return sorted(self.sections)
+
+    def visible(self) -> Iterator[tuple[bytes, Section]]:
+        """Every section as it is staged, in byte order."""
+        for section_id in self.sorted_ids():
+            yield section_id, self.sections[section_id]
+
+
+def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
+    """`held` with `content` written at `offset`; a gap between them reads as zeros."""
+    end = offset + len(content)
+    if len(held) <= _PIECEWISE_BYTES:
+        return held[:offset].ljust(offset, b"\0") + content + held[end:]
+    with memoryview(held) as view:
+        return b"".join((view[:offset], bytes(max(0, offset - len(held))), content, view[end:]))
+
+
+Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
+"""Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
+
+# Not in each table: bound methods would make a cycle of it, and the daemon leaves cycles uncollected.
+_HANDLERS: Final[dict[int, Handler]] = {
+    Op.CREATE: SectionTable._create,
+    Op.DELETE: SectionTable._delete,
+    Op.OVERWRITE: SectionTable._overwrite,
+    Op.WRITE: SectionTable._write,
+    Op.EXPIRATION_SET: SectionTable._set_expiration,
+    Op.PUT: SectionTable._put,
+    Op.PATCH: SectionTable._patch,
+    Op.REMOVE: SectionTable._remove,
+    Op.PIECE: SectionTable._piece,
+}

@@ -1,0 +1,211 @@
+"""The order of updates of one replica: what is staged, what is pending, what was answered.
+
+It knows neither sections nor nodes. `seq` is that of the last staged update and grows
+over the epochs; `committed_seq` is how far every in-sync replica is known to be (for
+async kinds too, where it only says what may be forgotten).
+"""
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import HEADER, LENGTH_BYTES
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.client_request import Request
+from ckptd.core.replication.sections import Before
+from ckptd.core.reply_cache import FORGOTTEN, Answers
+
+_ENTRY_BYTES: Final = 300
+"""About what an update costs beside its body."""
+
+_REPLICATE_HEAD: Final = struct.Struct(HEADER.format + REPLICATE_ROUTE.format.lstrip(">"))
+_REPLICATE_AFTER_LENGTH: Final = _REPLICATE_HEAD.size - LENGTH_BYTES
+_REPLICATE: Final = Kind.REPLICATE
+_pack_replicate = _REPLICATE_HEAD.pack
+
+LOG_BYTES_MIN: Final = 64 * 1024
+"""Kept for replicas that come back, however little the checkpoint holds."""
+
+HISTORY_EPOCHS: Final = 64
+"""Epochs whose last seq is kept; a replica from before them is rebuilt whole."""
+
+
+class Update:
+    """One atomic list of section operations with its version and the request that asked for it."""
+
+    __slots__ = (
+        "answer",
+        "asked",
+        "before",
+        "body",
+        "epoch",
+        "lowest",
+        "request",
+        "seq",
+        "session",
+        "time_ns",
+    )
+
+    def __init__(
+        self,
+        epoch: int,
+        seq: int,
+        time_ns: int,
+        session: int,
+        request: int,
+        lowest: int,
+        body: bytes,
+    ) -> None:
+        self.epoch = epoch
+        self.seq = seq
+        self.time_ns = time_ns
+        self.session = session
+        self.request = request
+        self.lowest = lowest
+        self.body = body
+        self.before: Before | None = None
+        self.answer = b""
+        self.asked: Request | None = None
+
+    def frame(self, creation_id: int, epoch: int, committed_seq: int) -> bytes:
+        """The REPLICATE frame that carries it in `epoch`."""
+        body = self.body
+        return (
+            _pack_replicate(
+                _REPLICATE_AFTER_LENGTH + len(body),
+                _REPLICATE,
+                creation_id,
+                epoch,
+                self.seq,
+                self.session,
+                self.request,
+                self.lowest,
+                self.time_ns,
+                committed_seq,
+                self.epoch,
+            )
+            + body
+        )
+
+
+class UpdateLog:
+    """Staged updates in order, the pending ones among them, the epochs' last seqs, and the answers."""
+
+    __slots__ = (
+        "answers",
+        "bytes_max",
+        "committed_seq",
+        "entries",
+        "entry_bytes",
+        "epoch",
+        "history",
+        "pending",
+        "seq",
+        "trim_above_bytes",
+    )
+
+    def __init__(self, bytes_max: int = LOG_BYTES_MIN) -> None:
+        self.bytes_max = bytes_max
+        self.trim_above_bytes = min(LOG_BYTES_MIN, bytes_max)
+        self.seq = 0
+        self.epoch = 0
+        self.committed_seq = 0
+        self.entries: deque[Update] = deque()
+        self.entry_bytes = 0
+        self.pending: deque[Update] = deque()
+        self.history: list[tuple[int, int]] = []
+        self.answers: dict[int, Answers] = {}
+
+    def append(self, update: Update) -> None:
+        """Stage an update behind the last one."""
+        if update.epoch != self.epoch:
+            if self.epoch:
+                self.history.append((self.epoch, self.seq))
+                del self.history[:-HISTORY_EPOCHS]
+            self.epoch = update.epoch
+        self.seq = update.seq
+        self.entries.append(update)
+        self.entry_bytes += len(update.body) + _ENTRY_BYTES
+
+    def trim(self, content_bytes: int) -> None:
+        """Forget committed updates, once more is kept than sending the whole content would cost.
+
+        The newest stays where it brought the whole content: whoever tracks has still to be told of it.
+        """
+        keep = min(max(LOG_BYTES_MIN, content_bytes), self.bytes_max)
+        newest_max = min(2 * content_bytes, self.bytes_max)
+        entries = self.entries
+        committed_seq = self.committed_seq
+        while self.entry_bytes > keep and entries and entries[0].seq <= committed_seq:
+            if len(entries) == 1 and self.entry_bytes <= newest_max:
+                break
+            self.entry_bytes -= len(entries.popleft().body) + _ENTRY_BYTES
+
+    def after(self, seq: int) -> Iterator[Update]:
+        """The staged updates behind `seq`, oldest first."""
+        if seq >= self.seq or not self.entries:
+            return
+        first = self.entries[0].seq
+        yield from islice(self.entries, max(0, seq + 1 - first), None)
+
+    def reaches_back_to(self, seq: int) -> bool:
+        """Whether every update behind `seq` is still held."""
+        if seq == self.seq:
+            return True
+        return bool(self.entries) and self.entries[0].seq - 1 <= seq < self.seq
+
+    def is_prefix(self, epoch: int, seq: int) -> bool:
+        """Whether a log that ends at (epoch, seq) is a beginning of this one.
+
+        The order of versions alone is not ancestry: (2, 5) lies behind (1, 9) and yet may
+        not contain it. Each epoch's last seq tells.
+        """
+        if seq == 0:
+            return True
+        if epoch == self.epoch:
+            return seq <= self.seq
+        return any(past == epoch and seq <= last for past, last in self.history)
+
+    def restart(self, epoch: int, seq: int, history: list[tuple[int, int]]) -> None:
+        """Take another replica's place in the order, after its content was taken."""
+        self.epoch, self.seq, self.committed_seq = epoch, seq, seq
+        self.history = history
+        self.entries.clear()
+        self.pending.clear()
+        self.entry_bytes = 0
+
+    def find_answer(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
+        """(seq, answer) of a request that was applied before; trims the session's answers.
+
+        A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
+        Raises: Refusal NO_RESOURCES when a client lets answers pile up.
+        """
+        answers = self.answers.get(session)
+        if answers is None:
+            return None
+        if request < answers.lowest:
+            return 0, FORGOTTEN
+        if lowest > answers.lowest:
+            answers.trim(lowest)
+        known = answers.by_request.get(request)
+        if known is None and answers.excess:
+            raise Refusal(codes.NO_RESOURCES, answers.excess)
+        return known
+
+    @property
+    def answer_bytes(self) -> int:
+        """What the answers of all sessions take, about."""
+        return sum(answers.bytes for answers in self.answers.values())
+
+    def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
+        """Remember the answer that a request got, for its retries."""
+        answers = self.answers.get(session)
+        if answers is None:
+            answers = self.answers[session] = Answers()
+        if lowest > answers.lowest:
+            answers.trim(lowest)
+        answers.keep(request, seq, answer)

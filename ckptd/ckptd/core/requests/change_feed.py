@@ -1,0 +1,223 @@
+"""Tracking: reads that wait until a checkpoint changes, and what they are told.
+
+Nothing is queued for whoever tracks. A TRACK names the last update that its client knows of; what came
+behind that is found in the updates that the replica still holds, and so is as good at another node, after a
+fail-over. Where they do not reach back that far, or an asynchronous checkpoint has another active replica
+since, the client is told so and looks at all sections (ADR 15).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.limits import PAGE_BYTES_MAX
+from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
+from ckpt_protocol.requests import parse_track
+from ckptd.core.client_request import Request
+from ckptd.core.containment import contain_request
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.sections import SEQ_BITS
+from ckptd.core.replication.update_log import Update, UpdateLog
+from ckptd.core.requests.turns import TOO_MANY_TRACKS, TRACKS_MAX, Turns
+from ckptd.core.settings import SECOND_NS
+from ckptd.core.work_units import KIB_SHIFT, ROW_WORK
+
+TRACK_WAIT_NS: Final = 10 * SECOND_NS
+"""A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
+
+ANSWERED_AT_ONCE: Final = 512
+"""TRACKs that are answered in one event because their time is over; the rest with the next heartbeat."""
+
+ROWS_MAX: Final = 1_000
+"""Changes in one answer, but that an update is never split. The client asks again for the rest."""
+
+EXACT_ROWS_MAX: Final = 128
+"""So many are told one by one. Of more, only what became of each section in the end."""
+
+_ROW_BYTES: Final = 32
+_SEQ_MASK: Final = (1 << SEQ_BITS) - 1
+
+Row = list[Any]
+"""[sequence, change, section id, offset, size, the tracker's own request that did it or 0]"""
+
+
+class Tracks:
+    """The TRACK requests that wait here: by checkpoint, then by session and number, so that a repeated one is
+    the same."""
+
+    def __init__(
+        self,
+        context: Context,
+        answer: Callable[[Request, bytes], None],
+        go_on: Callable[[list[Request]], None],
+        turns: Callable[[], Turns],
+    ) -> None:
+        self.context = context
+        self.answer = answer
+        self.go_on = go_on
+        self.turns = turns
+        self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
+        self.count = 0
+        self.due_ns = NEVER_NS
+
+    def serve(self, request: Request, replica: Replica) -> None:
+        """Answer with what changed; where nothing did the request waits."""
+        after, tenure = parse_track(request.body)
+        if after is None and replica.active is not None:
+            replica.active.flush_batch()  # What was done before is no news.
+        try:
+            body = changes_after(replica, request.session, after, tenure)
+        except Exception as error:  # Looking changes nothing.
+            body = contain_request(self.context, request, error)
+        if body is not None:
+            self.answer(request, body)
+            return
+        replica.tracked = True
+        self.wait(request)
+
+    def wait(self, request: Request) -> None:
+        """Keep a request until something happens to its checkpoint."""
+        place = request.session, request.number
+        earlier = self.waiting.get(request.creation_id, {}).pop(place, None)
+        if earlier is not None:
+            self.count -= 1
+            request.since_ns = earlier.since_ns  # One that is repeated would wait for ever.
+            self.turns().take_answered(earlier)
+        excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns().add_tracker(request)
+        if excess:
+            self.answer(request, answer_error(codes.TRY_AGAIN, excess))
+            return
+        self.count += 1
+        self.waiting.setdefault(request.creation_id, {})[place] = request
+        self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
+
+    def look(self, creation_ids: Iterable[int]) -> None:
+        """Something happened to these checkpoints, or to who serves them."""
+        if not self.count:
+            return
+        for creation_id in creation_ids:
+            waiting = self.waiting.pop(creation_id, {})
+            self.count -= len(waiting)
+            self.go_on(list(waiting.values()))
+
+    def take_all(self) -> list[Request]:
+        """Every request that waits: a new view begins."""
+        taken = [request for waiting in self.waiting.values() for request in waiting.values()]
+        self.waiting, self.count = {}, 0
+        return taken
+
+    def on_time(self) -> None:
+        """Answer what has waited long enough."""
+        if self.context.now_ns < self.due_ns:
+            return
+        over_ns = self.context.now_ns - TRACK_WAIT_NS
+        room = ANSWERED_AT_ONCE
+        self.due_ns = NEVER_NS
+        for creation_id, waiting in list(self.waiting.items()):
+            for place, request in list(waiting.items()):
+                if request.since_ns <= over_ns and room:
+                    room -= 1
+                    del waiting[place]
+                    self.count -= 1
+                    after, tenure = parse_track(request.body)
+                    self.answer(request, answer_ok([after, [], tenure]))
+                else:
+                    self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
+            if not waiting:
+                del self.waiting[creation_id]
+
+
+def tenure_of(replica: Replica) -> int:
+    """What an asynchronous checkpoint lost with its last active replica had been read, told or not."""
+    return replica.active.tenure if replica.active is not None and not replica.sync else 0
+
+
+def changes_after(replica: Replica, session: int, after: int | None, tenure: int) -> bytes | None:
+    """TRACK's answer: `[sequence, rows, tenure]`, nil for the rows where all sections are to be looked at.
+
+    None where nothing came behind `after`.
+    """
+    log = replica.log
+    end = log.committed_seq if replica.sync else log.seq
+    now = (_epoch_at(log, end) << SEQ_BITS) + end
+    ours = tenure_of(replica)
+    if after is None:
+        return answer_ok([now, [], ours])
+    epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
+    if not log.is_prefix(epoch, seq) or tenure != ours:
+        return answer_ok([now, None, ours])
+    if seq >= end:
+        return None  # (Beyond it: told at another node, before this one knows that it is committed.)
+    if not log.reaches_back_to(seq):
+        return answer_ok([now, None, ours])
+    rows: list[Row] = []
+    rows_bytes = 0
+    for update in log.after(seq):
+        if update.seq > end or len(rows) >= ROWS_MAX or rows_bytes >= PAGE_BYTES_MAX:
+            break
+        now = (update.epoch << SEQ_BITS) + update.seq
+        made = _rows(update, now, session, replica.weak)
+        replica.context.work += ROW_WORK * len(made) + (len(update.body) >> KIB_SHIFT)
+        rows += made
+        rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
+    if len(rows) > EXACT_ROWS_MAX:
+        rows = _coalesced(rows, replica)
+    return answer_ok([now, rows, ours])
+
+
+def _epoch_at(log: UpdateLog, seq: int) -> int:
+    for epoch, last in log.history:
+        if seq <= last:
+            return epoch
+    return log.epoch if seq else 0
+
+
+def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
+    ops = unpack_body(update.body)
+    own = 0
+    removed = Change.DELETED
+    if update.session:
+        own = update.request if update.session == session else 0
+    else:
+        ops, answered = ops
+        # A batch of one request is that request's; more than one cannot be told apart.
+        if len(answered) == 1 and answered[0][0] == session:
+            own = answered[0][1]
+        removed = Change.DELETED if weak else Change.EXPIRED
+    rows = []
+    for op in ops:
+        offset, size = 0, 0
+        match op[0]:
+            case Op.CREATE:
+                kind, size = Change.CREATED, len(op[3])
+            case Op.OVERWRITE | Op.PUT:
+                kind, size = Change.OVERWRITTEN, len(op[2])
+            case Op.WRITE | Op.PATCH:
+                kind, offset, size = Change.WRITTEN, op[2], len(op[3])
+            case Op.DELETE:
+                kind = Change.DELETED
+            case Op.REMOVE:
+                kind = Change.EXPIRED if len(op) > 2 else removed
+            case Op.PIECE if op[3] + len(op[4]) >= op[2]:  # Its last piece tells of the section.
+                kind, size = Change.OVERWRITTEN, op[2]
+            case _:
+                continue  # (A new expiration time changes no data, a piece before the last nothing yet.)
+        # (An expiration is nobody's, also where it shares its batch with one request.)
+        rows.append([sequence, kind, op[1], offset, size, own if kind != Change.EXPIRED else 0])
+    return rows
+
+
+def _coalesced(rows: list[Row], replica: Replica) -> list[Row]:
+    """Of each section what became of it in the end, in the order of that."""
+    last: dict[bytes, Row] = {}
+    for row in rows:
+        before = last.pop(row[2], None)
+        if before is not None and row[1] not in (Change.DELETED, Change.EXPIRED):
+            section = replica.committed_section(row[2])
+            size = len(section.content) if section is not None else 0
+            own = row[5] if before[5] else 0
+            row = [row[0], Change.OVERWRITTEN, row[2], 0, size, own]
+        last[row[2]] = row
+    return list(last.values())

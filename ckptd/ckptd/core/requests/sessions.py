@@ -1,0 +1,368 @@
+"""Clients' links and sessions at this node: frames in, requests out."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
+from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
+from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.requests import (
+    Describe,
+    Operate,
+    parse_active_set,
+    parse_attach,
+    parse_describe,
+    parse_nothing,
+    parse_open,
+    parse_operate,
+    parse_ping,
+    parse_retention_set,
+    parse_track,
+    parse_unlink,
+)
+from ckptd.core.client_request import Request
+from ckptd.core.containment import close_client, contain_client
+from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.directory.directory import OPENED_AT_B01, Do
+from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryOrder
+from ckptd.core.events import TakeLarge
+from ckptd.core.requests.router import Requests
+from ckptd.core.stops import MAKES_NO_COPY
+from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
+
+_OF_HANDLE = {
+    Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
+    Kind.READ: SA_CKPT_CHECKPOINT_READ,
+    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_AT_B01,
+    Kind.STATUS: 0,
+    Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
+    Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
+}
+"""Requests about one checkpoint's sections, and the open flag that each needs."""
+
+_CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
+_OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
+
+ONE_SESSION: Final = "a connection has one session, and this one has another"
+
+
+class Ping(NamedTuple):
+    """A PING, with the numbers of the requests that it names."""
+
+    withdrawn: tuple[int, ...]
+
+
+class Clients:
+    """`links` (shared with `Requests`): link to session, 0 before ATTACH.
+
+    `attaching`: the session that a link asks to be tied to, and the requests that ask for it. `grace`: the
+    sessions without a link, and until when they are kept. `ending`: those among them whose end was asked for.
+    `creators`: the checkpoints that clients of this node made, each with its link, and `created` how many of
+    them a link has.
+    """
+
+    def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
+        self.context = context
+        self.order = order
+        self.requests = requests
+        self.links = requests.links
+        self.by_session: dict[int, int] = {}
+        self.attaching: dict[int, tuple[int, set[int]]] = {}
+        self.creators: dict[int, int] = {}
+        self.created: Counter[int] = Counter()
+        self.grace: dict[int, int] = {}
+        self.ending: dict[int, None] = {}
+        self.describe: Callable[[Describe], Any] = lambda asked: None
+        self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
+        self.ask: Callable[[list[object]], None] = lambda op: None
+        requests.on_attach_answered = self._on_attach_answered
+
+    def on_connected(self, link: int) -> None:
+        self.links[link] = 0
+
+    def on_lost(self, link: int, process_dead: bool) -> None:
+        """The link is gone: the session has its grace time, unless its process is known to be dead."""
+        self.attaching.pop(link, None)
+        self.created.pop(link, None)
+        session = self.links.pop(link, 0)
+        if not session or self.by_session.get(session) != link:
+            return
+        del self.by_session[session]
+        grace_ns = 0 if process_dead else self.context.settings.session_grace_ns
+        self.grace[session] = self.context.now_ns + grace_ns
+        self.context.wake_at(self.grace[session])
+
+    def receive(self, link: int, frames: Iterable[Frame]) -> bool:
+        """Take a client's frames, in order, as many as its turn allows; False: its link ends instead."""
+        context = self.context
+        for frame in frames:
+            context.cause = frame
+            context.work += FRAME_WORK + (len(frame.body) >> KIB_SHIFT)
+            try:
+                checked = self._check(link, frame)
+            except Refusal as refusal:
+                self._refuse(link, frame.a, refusal.code, refusal.text)
+            except FrameError as error:
+                context.effects.append(close_client(link, frame, error))
+                return False
+            except Exception as error:
+                contain_client(context, link, frame, error)
+                return False
+            else:  # Parsing and checking are over: what raises from here on is our own fault.
+                if isinstance(checked, Request):
+                    self.requests.dispatch(checked)
+                elif isinstance(checked, Ping):
+                    self._answer_ping(link, frame.a, checked)
+                elif checked is not None:
+                    self.operate(link, frame.a, checked)
+            if context.work >= context.work_until:
+                break
+        return link not in context.closing
+
+    def _check(self, link: int, frame: Frame) -> Request | Operate | Ping | None:
+        """What is to be done; None for what needs an answer at most. Raises: Refusal; FrameError."""
+        session = self.links.get(link)
+        if session is None:
+            return None
+        kind, number, handle, lowest, body = frame
+        needed = _OF_HANDLE.get(kind)
+        if needed is None:
+            return self._check_other(link, session, frame)
+        context = self.context
+        entry = self.order.directory.sessions.get(session)
+        if entry is not None and entry.node_id != context.node_id:
+            return None  # The session has left this link: it asks again where it is now.
+        opened = entry.opens.get(handle) if entry is not None else None
+        if opened is None:
+            raise Refusal(codes.BAD_HANDLE, self._why_bad(session))
+        if needed and not opened[1] & needed:
+            mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
+            raise Refusal(codes.ACCESS, f"the handle was not opened for {mode}")
+        if kind in _CHECKED_HERE:  # Where the request is served its body is parsed anyway.
+            self._check_rare(kind, body, opened[0])
+        return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
+
+    def _check_rare(self, kind: int, body: bytes, creation_id: int) -> None:
+        if kind == Kind.TRACK:
+            parse_track(body)
+            return
+        parse_nothing(kind, body)
+        if kind == Kind.SYNCHRONIZE and self._is_sync(creation_id):
+            raise Refusal(codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising")
+
+    def _is_sync(self, creation_id: int) -> bool:
+        entry = self.order.directory.checkpoints.get(creation_id)
+        return entry is not None and entry.attributes.sync
+
+    def _why_bad(self, session: int) -> str:
+        if not session:
+            return "no session is attached on this connection"
+        if session not in self.order.directory.sessions:
+            return "this session has ended"
+        return "this handle is not open"
+
+    def _refuse(self, link: int, number: int, code: int, text: str) -> None:
+        self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_error(code, text)))
+
+    def _check_other(self, link: int, session: int, frame: Frame) -> Request | Operate | Ping | None:
+        kind, number, handle, lowest, body = frame
+        now_ns = self.context.now_ns
+        if kind == Kind.PING:
+            return Ping(tuple(parse_ping(body)))
+        if kind == Kind.DESCRIBE:
+            answer = answer_ok(self.describe(parse_describe(body)))
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
+            return None
+        if kind == Kind.OPERATE:
+            return parse_operate(body)
+        if kind == Kind.ATTACH:
+            body = pack_body([lowest, parse_attach(body)])
+            self._check_attach(link, session, handle, number)
+            return Request(link, handle, number, 0, kind, 0, body, now_ns)
+        if kind not in _OF_DIRECTORY:
+            raise FrameError(f"a frame of kind {kind} from a client")
+        if not session:
+            raise Refusal(codes.BAD_HANDLE, "no session is attached on this connection")
+        directory = self.order.directory
+        entry = directory.sessions.get(session)
+        if entry is not None and entry.node_id != self.context.node_id:
+            return None
+        if kind == Kind.OPEN:
+            self._check_share(link, body)
+        elif kind == Kind.ACTIVE_SET and entry is not None and handle in entry.opens:
+            self._check_has_copies(entry.opens[handle][0])
+        return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
+
+    def _check_attach(self, link: int, session: int, asked: int, number: int) -> None:
+        """Refuse a second session on a link: one client took all 100,000 in 3.4 s. Raises: Refusal.
+
+        A link asks until each of its requests is answered. One that asked twice, and whose first request was
+        refused, had two sessions, of which one never ended.
+        """
+        attached = session if self.by_session.get(session) == link else 0
+        asks_for, numbers = self.attaching.get(link, (0, set()))
+        for other in (attached, asks_for):
+            if other not in (0, asked):
+                raise Refusal(codes.NO_RESOURCES, ONE_SESSION)
+        numbers.add(number)
+        self.attaching[link] = asked, numbers
+
+    def _check_share(self, link: int, body: bytes) -> None:
+        """Refuse to make a checkpoint for a link that made its share of them. Raises: Refusal, FrameError."""
+        settings = self.context.settings
+        most = max(1, settings.checkpoints_max // settings.share_of_limits)
+        if self.created[link] < most:
+            return
+        asked = parse_open(body)
+        if asked.attributes is None or self.order.directory.find(asked.name) is not None:
+            return  # It makes none.
+        text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
+        raise Refusal(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
+
+    def _check_has_copies(self, creation_id: int) -> None:
+        """Refuse to make this node active where it makes no copy. Raises: Refusal."""
+        if self.context.stops.shuns(creation_id, self.context.node_id):
+            raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
+
+    def on_created(self, created: Iterable[tuple[int, int]]) -> None:
+        """Sessions made checkpoints: count those of each link here."""
+        for session, creation_id in created:
+            link = self.by_session.get(session)
+            if link is not None:
+                self.creators[creation_id] = link
+                self.created[link] += 1
+
+    def on_changed(self, creation_ids: Iterable[int]) -> None:
+        """Take those that are gone from their links' counts."""
+        for creation_id in creation_ids:
+            if creation_id in self.creators and creation_id not in self.order.directory.checkpoints:
+                link = self.creators.pop(creation_id)
+                if link in self.created:
+                    self.created[link] -= 1
+
+    def _answer_ping(self, link: int, number: int, ping: Ping) -> None:
+        """Give a sign of life, and give up what the PING names if it only waits.
+
+        A client whose update waits here, on the wrong side of a cut, must learn that others serve it: it got
+        no answer, found the node alive at each PING, and stayed until its time-out was over.
+        """
+        session = self.links.get(link, 0)
+        entry = self.order.directory.sessions.get(session)
+        if ping.withdrawn and entry is not None and entry.node_id == self.context.node_id:
+            self.requests.withdrawals.withdraw(link, session, ping.withdrawn)
+        if self.context.serving():
+            self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_ok()))
+        else:
+            self._refuse(link, number, codes.TRY_AGAIN, self.requests.withdrawals.why_not_serving())
+
+    def _on_attach_answered(self, request: Request, body: bytes) -> bytes:
+        """The directory ties the session to this node, or does not: tie it to the link that asked."""
+        link, session = request.origin, request.session
+        if isinstance(link, int):
+            self._is_answered(link, session, request.number)
+        if body != answer_ok():
+            return body
+        if isinstance(link, int) and link in self.links:
+            before = self.links[link]
+            if before != session and self.by_session.get(before) == link:
+                # It asked twice under one number, was answered, and asked for this one.
+                self.look_after([session])
+                return answer_error(codes.NO_RESOURCES, ONE_SESSION)
+            self.links[link] = session
+            self.by_session[session] = link
+            self.context.effects.append(TakeLarge(link))
+            self.grace.pop(session, None)
+        elif session not in self.by_session:
+            self._start_grace(session)
+        view = self.requests.view
+        members = [[node_id, list(self.urls(node_id))] for node_id in (view.members if view else ())]
+        return answer_ok([self.context.node_id, members])
+
+    def _is_answered(self, link: int, session: int, number: int) -> None:
+        asks_for, numbers = self.attaching.get(link, (0, set()))
+        if asks_for == session:
+            numbers.discard(number)
+            if not numbers:
+                self.attaching.pop(link, None)
+
+    urls: Callable[[str], tuple[str, ...]] = staticmethod(lambda node_id: ())
+
+    # -- sessions without a link
+
+    def _start_grace(self, session: int) -> None:
+        self.grace[session] = self.context.now_ns + self.context.settings.session_grace_ns
+        self.context.wake_at(self.grace[session])
+
+    def on_installed(self) -> None:
+        """A directory came, perhaps with sessions that this node has not heard of."""
+        self.on_changed(list(self.creators))
+        self.look_after(self.order.directory.sessions)
+
+    def look_after(self, sessions: Iterable[int]) -> None:
+        """Have each of these sessions that is attached here have a link, or its grace run.
+
+        The answer to ATTACH ties it to a link. A client that sent two of one number had the answer to one
+        taken for the other's, and its session never ended (seed 7016104).
+        """
+        for session in sessions:
+            entry = self.order.directory.sessions.get(session)
+            attached_here = entry is not None and entry.node_id == self.context.node_id
+            if attached_here and session not in self.by_session and session not in self.grace:
+                self._start_grace(session)
+
+    def on_serving_again(self) -> None:
+        """While this node did not serve nobody could attach here: the grace begins anew."""
+        for session in self.grace:
+            self._start_grace(session)
+
+    def on_ended(self, sessions: list[int]) -> None:
+        """Sessions that ended have no link any more."""
+        for session in sessions:
+            self.grace.pop(session, None)
+            link = self.by_session.pop(session, None)
+            if link is not None and self.links.get(link) == session:
+                self.links[link] = 0
+
+    def on_time(self) -> None:
+        """Ask for the end of the sessions whose grace is over."""
+        if not self.grace or self.context.now_ns < min(self.grace.values()):
+            return
+        self.ending = {session: None for session in self.ending if session in self.grace}
+        for session, until_ns in list(self.grace.items()):
+            entry = self.order.directory.sessions.get(session)
+            if entry is None or entry.node_id != self.context.node_id:
+                del self.grace[session]
+            elif until_ns <= self.context.now_ns and self.context.serving():
+                if session not in self.ending:
+                    if len(self.ending) >= OWN_AT_ONCE:
+                        continue  # Once others have ended. All at once kept everybody's opens waiting.
+                    self.ending[session] = None
+                self.ask([Do.END, session, entry.generation])
+                self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
+
+    def next_ns(self) -> int:
+        return min(self.grace.values(), default=NEVER_NS)
+
+
+def _routed(kind: int, handle: int, body: bytes) -> bytes:
+    """A directory request as it travels to the coordinator, checked here first: it comes from this client
+    alone."""
+    match kind:
+        case Kind.OPEN:
+            parse_open(body)
+        case Kind.UNLINK:
+            parse_unlink(body)
+        case Kind.RETENTION_SET:
+            return pack_body([handle, parse_retention_set(body)])
+        case Kind.ACTIVE_SET:
+            return pack_body([handle, parse_active_set(body)])
+        case Kind.CLOSE:
+            parse_nothing(kind, body)
+            return pack_body([handle])
+        case _:
+            parse_nothing(kind, body)
+    return body

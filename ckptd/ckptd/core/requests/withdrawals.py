@@ -1,0 +1,145 @@
+"""Requests that nobody can serve in time: answered TRY_AGAIN with what they wait for, where nothing was done.
+
+Shortly before a caller's time is over its client names the request in a PING. If the request only waits,
+here or at the node that it was passed on to, it is taken back and will not be done any more. One that may
+have been done is left alone: the client ends it as TIMEOUT. So TRY_AGAIN means "not done", and says why.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.messages import Kind, answer_error, encode_answer
+from ckptd.core.client_request import CHANGE_NOTHING, Request
+
+if TYPE_CHECKING:
+    from ckptd.core.replication.active_replica import ActiveReplica
+    from ckptd.core.requests.router import Requests
+
+LOOKED_AT_MAX: Final = 1_000
+"""How many entries of each queue are looked at for a withdrawal. A request further back is not found."""
+
+
+class Withdrawals:
+    """Takes requests back that wait. `describe_wait`: what this node waits for when it does not serve."""
+
+    def __init__(self, requests: "Requests") -> None:
+        self.requests = requests
+        self.context = requests.context
+        self.describe_wait: Callable[[], str] = lambda: ""
+
+    def withdraw(self, link: int, session: int, numbers: Iterable[int]) -> None:
+        """A client's last word on requests whose time is nearly over."""
+        for number in numbers:
+            waiting = self.requests.turns.take_back(link, number, LOOKED_AT_MAX)
+            if waiting is not None:
+                error = answer_error(codes.TRY_AGAIN, "this node has not had the time for it")
+                if isinstance(waiting, Request):
+                    self.requests.refuse_waiting(waiting, error)
+                else:
+                    self.context.send_client(link, encode_answer(number, self.context.epoch, 0, error))
+                continue
+            forwarded = self.requests.forwarded.get((session, number))
+            if forwarded is not None and forwarded.kind not in CHANGE_NOTHING:
+                # Where it was passed on before, in an earlier view say, nobody can tell whether it was done.
+                if not forwarded.maybe_done:
+                    forwarded.withdrawn = True
+                    frame = encode_frame(Kind.WITHDRAW, number, self.context.epoch, session)
+                    self.context.send_peer(forwarded.to, frame)
+                continue
+            self._withdraw(session, number)
+
+    def on_withdraw(self, frame: Frame) -> None:
+        """The node of a request's client wants it back: it goes there again, with an answer."""
+        self._withdraw(frame.c, frame.a)
+
+    def _withdraw(self, session: int, number: int) -> None:
+        request, why = self._find(session, number)
+        if request is not None:
+            self.requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, why))
+
+    def _find(self, session: int, number: int) -> tuple[Request | None, str]:
+        """A request that waits and was not done, taken out of where it waits, and what it waited for."""
+        requests, key = self.requests, (session, number)
+        held = requests.held.get(key)
+        if held is not None:
+            if held.in_doubt:
+                return None, ""
+            del requests.held[key]
+            return held, self.why_held(held)
+        forwarded = requests.forwarded.pop(key, None)
+        if forwarded is not None:
+            return forwarded, f"node {forwarded.to} does not answer"
+        for token, asked in islice(requests.queries.items(), LOOKED_AT_MAX):
+            if (asked.session, asked.number) == key:
+                del requests.queries[token]
+                return asked, "the active replica does not say what is committed"
+        queued = requests.order.take_back(session, number, LOOKED_AT_MAX)
+        if queued is not None:
+            return queued, self._why_queued()
+        for active in islice(requests.replicas.watched.values(), LOOKED_AT_MAX):
+            waiting = active.take_back(session, number, LOOKED_AT_MAX)
+            if waiting is not None:
+                return waiting, _why_uncommitted(active)
+        return None, ""
+
+    def on_time(self) -> None:
+        """Tell those that have waited long, and for whom nothing was done, to try again."""
+        requests, settings = self.requests, self.context.settings
+        late_ns = self.context.now_ns - settings.hold_ns
+        late = [
+            (key, request)
+            for key, request in requests.held.items()
+            if request.since_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
+        ]
+        for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes some 4 us.
+            del requests.held[key]
+            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
+        for request in requests.order.take_late(late_ns, LOOKED_AT_MAX):
+            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
+
+    def why_not_serving(self) -> str:
+        """What keeps this node from serving, in words."""
+        waits = self.describe_wait()
+        return (
+            f"this node does not serve now; it waits for {waits}" if waits else "this node does not serve now"
+        )
+
+    def _why_queued(self) -> str:
+        order = self.requests.order
+        if not self.context.serving():
+            return self.why_not_serving()
+        if order.unacked:
+            return f"{_listed(order.unacked)} must acknowledge an earlier change of the directory"
+        return "earlier changes of the directory come first"
+
+    def why_held(self, request: Request) -> str:
+        """What a held request waits for, in words."""
+        if not self.context.serving():
+            return self.why_not_serving()
+        if self.requests.draining:
+            return "this node is leaving"
+        if request.put_off:
+            return self.requests.why_open_waits_here(request) or "the checkpoint is being opened"
+        entry = self.requests.order.directory.checkpoints.get(request.creation_id)
+        if entry is not None and entry.creation_id in self.context.stops.closed:
+            return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
+        if entry is not None and entry.holders:
+            return f"the checkpoint waits for its replicas on {_listed(entry.holders)}"
+        replica = self.requests.replicas.held.get(request.creation_id)
+        if replica is not None and replica.active is not None and replica.active.unreported:
+            unreported = _listed(replica.active.unreported)
+            return f"the active replica of this checkpoint waits for its replicas on {unreported}"
+        return "the active replica of this checkpoint is not ready yet"
+
+
+def _why_uncommitted(active: "ActiveReplica") -> str:
+    log = active.replica.log
+    late = [node_id for node_id in active.required if active.acked.get(node_id, 0) < log.seq]
+    return f"the replicas on {_listed(late)} have not acknowledged earlier updates"
+
+
+def _listed(node_ids: Iterable[str]) -> str:
+    return ", ".join(node_ids)

@@ -1,0 +1,225 @@
+"""Links to clients over streams (unix socket, TCP), and how many clients a node takes."""
+
+import asyncio
+import itertools
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
+from ckpt_protocol.framing import BodyTooLong, FrameDecoder, FrameError
+from ckpt_protocol.greeting import Refused
+from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
+from ckptd.core.operations.resource_usage import Limits
+from ckptd.runtime.boundary import contained
+from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
+from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.driver import ClientOutlet, Driver
+from ckptd.runtime.host.descriptors import OPERATORS_MAX
+from ckptd.runtime.host.process import Process, process_at
+from ckptd.runtime.logs import Seldom
+
+CLIENT_BUFFER_BYTES: Final = 1024 * 1024
+"""Unread answers above which we read no more requests of a client."""
+
+CLOSE_LIMIT_S: Final = 10.0
+"""How long a link that is closed may take to be read to its end by the client."""
+
+
+class Clients:
+    """Every client of this node, by link: a number that is never used again. `_operators`: of these, the
+    operator's tools."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        counts: Counts,
+        seldom: Seldom,
+        clients_max: int,
+        unread: UnreadAnswers,
+        unfinished: UnfinishedFrames,
+    ) -> None:
+        self.driver = driver
+        self.counts = counts
+        self.seldom = seldom
+        self.unread = unread
+        self.unfinished = unfinished
+        self._clients_max = clients_max
+        self._numbers = itertools.count(1)
+        self._operators: dict[int, ClientLink] = {}
+
+    def connect(self, outlet: ClientOutlet) -> int:
+        """Give a client's link its number and tell the core. Raises: Refused when there are too many."""
+        if len(self.driver.clients) - len(self._operators) >= self._clients_max:
+            text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
+            raise Refused(codes.NO_RESOURCES, text)
+        return self._add(outlet)
+
+    def connect_operator(self, link: "ClientLink") -> int:
+        """The same for an operator's tool: there is always room for one more."""
+        if len(self._operators) >= OPERATORS_MAX:
+            oldest, tool = next(iter(self._operators.items()))
+            tool.cut_off("operators", f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
+            self.lose(oldest)
+        number = self._add(link)
+        self._operators[number] = link
+        return number
+
+    def _add(self, outlet: ClientOutlet) -> int:
+        number = next(self._numbers)
+        self.driver.clients[number] = outlet
+        self.driver.handle(ClientConnected(number))
+        return number
+
+    def limits(self) -> Limits:
+        """What clients take, and the most that they may."""
+        return {
+            "clients": (len(self.driver.clients) - len(self._operators), self._clients_max),
+            "client_buffer_bytes": (self.unread.measure(), self.unread.bytes_max),
+            "client_frames_bytes": (self.unfinished.held_bytes, self.unfinished.bytes_max),
+        }
+
+    def close(self) -> list[asyncio.Future[None]]:
+        """End every link; each future is set when what was written has gone out."""
+        return [
+            outlet.end() for outlet in list(self.driver.clients.values()) if isinstance(outlet, ClientLink)
+        ]
+
+    def lose(self, number: int, process_dead: bool = False) -> None:
+        """Forget a link and tell the core."""
+        self._operators.pop(number, None)
+        if self.driver.clients.pop(number, None) is not None:
+            self.driver.handle(ClientLost(number, process_dead))
+
+
+class ClientLink(asyncio.Protocol):
+    """A client on a stream, after the first exchange."""
+
+    def __init__(self, clients: Clients, transport: asyncio.Transport, is_operator: bool = False) -> None:
+        """Raises: Refused when there are too many clients; never for an operator's tool."""
+        self._clients = clients
+        self._transport = transport
+        self._write = transport.write
+        self._decoder = FrameDecoder(FROM_OPERATOR if is_operator else FROM_NEW_CLIENT)
+        self._feed = self._decoder.feed
+        self._unfinished = False
+        self._unmeasured_bytes = 0
+        self._handle = clients.driver.handle
+        self._congested = False
+        self._held_back = False
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._process: Process | None = process_at(transport.get_extra_info("socket"))
+        self._number = clients.connect_operator(self) if is_operator else clients.connect(self)
+        transport.set_write_buffer_limits(high=CLIENT_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._feed(data)
+        except FrameError as error:
+            self._clients.counts.garbage_streams += 1
+            self._clients.seldom.warn("client garbage", f"{self._name()} was cut off: {self._why(error)}")
+            self._transport.abort()
+            return
+        except Exception as error:
+            contained(self._clients.counts, self._clients.seldom, "a client's stream", error)
+            self._transport.abort()
+            return
+        held_bytes = self._decoder.held_bytes
+        if held_bytes or self._unfinished:
+            self._unfinished = held_bytes > 0
+            self._clients.unfinished.note(self, held_bytes, begins=bool(frames))
+        if frames:
+            self._handle(ClientReceived(self._number, frames))
+
+    def _why(self, error: FrameError) -> str:
+        if isinstance(error, BodyTooLong) and self._decoder.body_limits is FROM_NEW_CLIENT:
+            return f"{error}, which is all that is taken before its session is attached"
+        return f"it sent garbage: {error}"
+
+    def _name(self) -> str:
+        """Which client this is, as an operator can find it."""
+        if self._process is not None:
+            return f"client {self._number} (process {self._process.pid})"
+        at = self._transport.get_extra_info("peername")
+        return f"client {self._number}" + (f" ({at[0]}:{at[1]})" if isinstance(at, tuple) else "")
+
+    def take_large(self) -> None:
+        self._decoder.body_limits = FROM_CLIENT
+
+    def send(self, data: bytes) -> None:
+        self._write(data)
+        self._unmeasured_bytes += len(data)
+        if self._unmeasured_bytes > MEASURE_BYTES or self._congested:
+            self._measure()
+
+    @property
+    def unread_bytes(self) -> int:
+        """Answers that wait to be sent."""
+        return self._transport.get_write_buffer_size()
+
+    def _measure(self) -> None:
+        self._unmeasured_bytes = 0
+        self._clients.unread.note(self, self.unread_bytes)
+
+    def close(self, reason: str) -> None:
+        self._clients.counts.garbage_streams += 1
+        self._clients.seldom.warn("client closed", f"{self._name()} was cut off: {reason}")
+        self._write = _drop  # uvloop before 0.23 sends what is written after `close`.
+        self._transport.close()
+        asyncio.get_running_loop().call_later(CLOSE_LIMIT_S, self._transport.abort)
+
+    def end(self) -> asyncio.Future[None]:
+        """End the link because this node stops."""
+        self._transport.close()
+        return self._closed
+
+    def stop_reading(self) -> None:
+        """What it asked waits for its turn here: let it wait at the other end."""
+        self._held_back = True
+        self._look_at_reading()
+
+    def read_on(self) -> None:
+        self._held_back = False
+        self._look_at_reading()
+
+    def pause_writing(self) -> None:
+        # A client that does not read its answers is not asked for more, nor served what it asked already.
+        self._congested = True
+        self._look_at_reading()
+        self._handle(ClientCongested(self._number))
+        self._measure()
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._look_at_reading()
+        self._measure()
+        self._handle(ClientDrained(self._number))
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether we take what the client sends."""
+        return not (self._congested or self._held_back)
+
+    def _look_at_reading(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self.is_reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._clients.unread.note(self, 0)
+        self._clients.unfinished.note(self, 0)
+        process_dead = self._process is not None and self._process.is_dead()
+        self._clients.lose(self._number, process_dead)
+        self._closed.set_result(None)
+
+    def cut_off(self, limit: str, why: str) -> None:
+        self._clients.counts.clients_cut_off += 1
+        self._clients.seldom.warn(limit, f"{self._name()} was cut off: {why}")
+        self._transport.abort()
+
+
+def _drop(data: bytes | bytearray | memoryview) -> None:
+    """Write nothing."""

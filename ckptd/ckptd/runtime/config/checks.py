@@ -1,0 +1,101 @@
+"""Settings against each other: each rule returns what is wrong, "" where nothing is."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ckptd.runtime.config.types import key_fault
+
+if TYPE_CHECKING:
+    from ckptd.runtime.config.model import Config
+
+
+def _times(config: "Config") -> str:
+    if config.heartbeat_ms < config.lease_ms < config.grace_ms:
+        return ""
+    return (
+        "heartbeat_ms < lease_ms < grace_ms must hold, so that a lease ends before a take-over: "
+        f"they are {config.heartbeat_ms:g}, {config.lease_ms:g} and {config.grace_ms:g}"
+    )
+
+
+def _key(config: "Config") -> str:
+    if config.key and config.key_file:
+        return "key and key_file are both set"
+    # Only this host reaches a node that listens on loopback: there any key will do, as none does.
+    fault = "" if config.listen.is_loopback or not config.key else key_fault(config.key.encode())
+    return f"key: {fault}" if fault else ""
+
+
+def _addresses(config: "Config") -> str:
+    """Who answers at a peer's address is that peer: two of them at one address, or at ours, would be none."""
+    taken = {str(config.listen): "this node itself (listen)"} if config.listen.port else {}
+    if config.advertise is not None and config.advertise.port:
+        taken[str(config.advertise)] = "this node itself (advertise)"
+    for node_id, address in config.other_nodes.items():
+        other = taken.get(str(address))
+        if other is not None:
+            return f"peers gives node {node_id!r} the address {address}, which is that of {other}"
+        taken[str(address)] = f"node {node_id!r}"
+    return ""
+
+
+def _witnesses(config: "Config") -> str:
+    known = {config.node_id, *config.peers}
+    unknown = [node_id for node_id in config.witnesses if node_id not in known]
+    if unknown:
+        return f"witnesses names {unknown[0]!r}, which is none of the peers"
+    if not config.data_nodes:
+        return "peers lists no node that holds data: all are witnesses"
+    if (config.is_witness or config.other_witnesses) and config.arbiter_name != "majority":
+        return (
+            f"a witness votes under arbiter majority, and this is {config.arbiter_name} "
+            f"with {len(config.other_nodes) + 1} voters"
+        )
+    return ""
+
+
+def _arbiter(config: "Config") -> str:
+    others, data_nodes = len(config.other_nodes), len(config.data_nodes)
+    match config.arbiter:
+        case "single" if others:
+            return "arbiter single is for a node without peers"
+        case "pair" if data_nodes != 2:
+            return f"arbiter pair needs exactly two data nodes, one peer and this one, not {data_nodes}"
+        case "majority" if not others:
+            return "arbiter majority needs peers"
+    return ""
+
+
+def _silent_peer(config: "Config") -> str:
+    answer = config.on_silent_peer
+    if answer != "keep-active" and config.arbiter_name != "pair":
+        return f"on_silent_peer {answer} is for arbiter pair, and this is {config.arbiter_name}"
+    if answer == "fence" and not config.fence_hook:
+        return "on_silent_peer fence needs a fence_hook"
+    return ""
+
+
+def _etcd(config: "Config") -> str:
+    if config.arbiter != "etcd":
+        return "etcd_endpoints is for arbiter etcd" if config.etcd_endpoints else ""
+    if not config.etcd_endpoints:
+        return "arbiter etcd needs etcd_endpoints"
+    if bool(config.etcd_user) != bool(config.etcd_password_file):
+        return "etcd_user and etcd_password_file go together"
+    if config.etcd_cert_key_file and not config.etcd_cert_file:
+        return "etcd_cert_key_file needs its etcd_cert_file"
+    plain = [url for url in config.etcd_endpoints if not url.startswith("https://")]
+    if plain and (config.etcd_ca_file or config.etcd_cert_file):
+        return f"etcd_ca_file and etcd_cert_file are for https, and {plain[0]} is not"
+    return ""
+
+
+RULES: Final[tuple[Callable[["Config"], str], ...]] = (
+    _times,
+    _key,
+    _addresses,
+    _arbiter,
+    _witnesses,
+    _silent_peer,
+    _etcd,
+)

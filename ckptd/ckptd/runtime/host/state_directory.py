@@ -1,0 +1,189 @@
+"""What must outlive a node's process: its record, its incarnation, and its quarantine.
+
+A state directory belongs to one node of one cluster and to one process at a time. It
+must not know what a record says.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import urllib.parse
+import zlib
+from pathlib import Path
+from typing import Final
+
+from ckpt_protocol.limits import INCARNATION_MAX
+from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.host.private_files import directory_fault, open_private, read_private, write_private
+
+_RECORD_MAGIC: Final = b"ckptd record 1\n"
+_CHECKSUM_BYTES: Final = 4
+_QUARANTINE_NAME_CHARS_MAX: Final = 80
+
+RECORD_BYTES_SPARE: Final = 64 * 1024
+"""What must be free at the start: a record of the largest cluster stays below it."""
+
+
+class QuarantineFull(Exception):
+    """Keeping one more file would go over the limit."""
+
+
+class StateDirectory:
+    """An open, locked state directory. Close it when the node has ended."""
+
+    def __init__(
+        self,
+        path: Path,
+        cluster: str,
+        node_id: str,
+        quarantine_bytes_max: int = 2**30,
+        later_than: int = 0,
+    ) -> None:
+        """Create the directory where it is missing, lock it, and begin an incarnation above `later_than`.
+
+        Raises: StartRefused.
+        """
+        self.path = path
+        self.quarantine_bytes_max = quarantine_bytes_max
+        self._quarantined = 0
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owners()
+            self._lock = self._take_lock()
+            try:
+                self._check_space()
+                self.incarnation = self._begin_incarnation(cluster, node_id, later_than)
+                self.record = self._read_record()
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except FileExistsError:
+            raise StartRefused(f"the state directory {path} cannot be used: it is no directory") from None
+        except OSError as error:
+            raise StartRefused(
+                f"the state directory {path} cannot be used: {error.strerror or error}"
+            ) from None
+
+    def close(self) -> None:
+        """Give the directory back."""
+        os.close(self._lock)
+
+    def write_record(self, record: bytes) -> None:
+        """Make `record` durable in place of the last one. Returns when it is on disk."""
+        checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
+        self._replace("record", _RECORD_MAGIC + checksum + record)
+        self.record = record
+
+    def quarantine(self, name: str, content: bytes) -> Path:
+        """Keep what a losing side had; the file is named after the checkpoint.
+
+        Raises: QuarantineFull; OSError.
+        """
+        directory = self.path / "quarantine"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        held_bytes = sum(entry.stat().st_size for entry in os.scandir(directory))
+        if held_bytes + len(content) > self.quarantine_bytes_max:
+            raise QuarantineFull(f"{directory} holds {held_bytes} bytes already")
+        self._quarantined += 1
+        readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
+        path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
+        try:
+            write_private(path, content)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A part of it would look like the whole, and keep a full disk full.
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    # -- within
+
+    def _check_owners(self) -> None:
+        """Refuse a directory in which another user could give us other promises than our own."""
+        for path in (self.path, self.path / "quarantine"):
+            with contextlib.suppress(FileNotFoundError):
+                fault = directory_fault(path, sticky_is_safe=False)
+                if fault:
+                    raise StartRefused(f"the state directory {self.path} cannot be used: {fault}")
+
+    def _take_lock(self) -> int:
+        lock = open_private(self.path / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise StartRefused(
+                f"another ckptd (process {holder}) uses the state directory {self.path}"
+            ) from None
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _check_space(self) -> None:
+        """Write what a large record would take: a full disk is told now, not at the first promise."""
+        probe = self.path / "record.new"
+        probe.unlink(missing_ok=True)
+        try:
+            write_private(probe, bytes(RECORD_BYTES_SPARE))
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _begin_incarnation(self, cluster: str, node_id: str, later_than: int) -> int:
+        """A number above every earlier one of this node, even where the wall clock was set back."""
+        last = 0
+        with contextlib.suppress(FileNotFoundError):
+            content = read_private(self.path / "node.json")
+            try:
+                kept = json.loads(content)
+                last, owner = int(kept["incarnation"]), (kept["cluster"], kept["node_id"])
+            except (ValueError, KeyError, TypeError):
+                raise StartRefused(f"{self.path / 'node.json'} is damaged") from None
+            if owner != (cluster, node_id):
+                raise StartRefused(
+                    f"the state directory {self.path} is that of node {owner[1]!r} of cluster {owner[0]!r}"
+                )
+        incarnation = max(last, later_than, time.time_ns() - 1) + 1
+        if incarnation > INCARNATION_MAX:
+            raise StartRefused(
+                f"{self.path / 'node.json'} or another node knows the last possible start of this one"
+            )
+        kept = {"cluster": cluster, "node_id": node_id, "incarnation": incarnation}
+        self._replace("node.json", json.dumps(kept).encode())
+        return incarnation
+
+    def _read_record(self) -> bytes:
+        # A damaged record is refused, not ignored: a forgotten promise could be given twice.
+        try:
+            content = read_private(self.path / "record")
+        except FileNotFoundError:
+            return b""
+        start = len(_RECORD_MAGIC) + _CHECKSUM_BYTES
+        record = content[start:]
+        checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
+        if content[:start] != _RECORD_MAGIC + checksum:
+            raise StartRefused(
+                f"{self.path / 'record'} is damaged; the node's promises are unknown. "
+                "Remove it only while every other node is up"
+            )
+        return record
+
+    def _replace(self, name: str, content: bytes) -> None:
+        temporary = self.path / f"{name}.new"
+        # What a start that failed left; opened as it stands it could be a link to another file.
+        temporary.unlink(missing_ok=True)
+        write_private(temporary, content)
+        os.replace(temporary, self.path / name)
+        # The rename itself is durable only once the directory is.
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,1 @@
+"""Sockets, the handshake, and datagrams: what clients and peers have in common."""

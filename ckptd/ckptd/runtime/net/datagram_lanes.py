@@ -1,0 +1,147 @@
+"""Received datagrams in lanes: a flood from strangers fills the strangers' lane, and no other.
+
+Heartbeats from peers' addresses go first. Each sender has its share of a lane, and strangers
+are let in at a bounded rate: they are dropped before anything of theirs is read.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final
+
+from ckptd.core.operations.resource_usage import Limits
+from ckptd.runtime.clock import now_ns
+from ckptd.runtime.config.addresses import SocketAddress
+from ckptd.runtime.counters import Counts
+
+STRANGERS_PER_S: Final = 2000
+"""Datagrams per second of all senders that have not proved themselves; what is beyond is dropped unread.
+
+Each costs about 50 us, and may be answered: a tenth of a core."""
+
+SOURCE_PER_S: Final = 200
+"""Of either, from one host: as many clients can greet at once, and a daemon sends 40 heartbeats a second."""
+
+HEARTBEATS_PER_S: Final = 2600
+"""Heartbeats per second from addresses that are no peer's. `NODES_MAX` nodes with another address than their
+configured one send 2,560; a flood of forged ones took a node's whole time."""
+
+SOURCES_MAX: Final = 1024
+"""Hosts whose rates are remembered; then all begin anew."""
+
+
+class Lane(IntEnum):
+    """Who sent a datagram, as far as its address and its first bytes tell."""
+
+    PEER = 0
+    """A heartbeat from a peer's address."""
+    CLIENT = 1
+    """From a client's address."""
+    HEARTBEAT = 2
+    """A heartbeat from another address: a peer with several, or a stranger."""
+    STRANGER = 3
+
+
+WAITING_MAX: Final = {Lane.PEER: 2048, Lane.CLIENT: 4096, Lane.HEARTBEAT: 256, Lane.STRANGER: 512}
+"""Datagrams that wait in a lane; then its oldest goes, since the newest heartbeat says most."""
+
+_NAMES: Final = {
+    Lane.PEER: "peers",
+    Lane.CLIENT: "clients",
+    Lane.HEARTBEAT: "heartbeats",
+    Lane.STRANGER: "strangers",
+}
+
+SENDER_WAITING_MAX: Final = {Lane.PEER: 256, Lane.CLIENT: 512, Lane.HEARTBEAT: 64, Lane.STRANGER: 32}
+"""Of these, from one address: then its next is dropped."""
+
+
+class Rate:
+    """At most so many a second on average, and as many at once."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._left: float = per_s
+        self._at_ns = now_ns()
+
+    def allows(self) -> bool:
+        """Whether one more may be, now."""
+        at_ns = now_ns()
+        self._left = min(self._per_s, self._left + (at_ns - self._at_ns) * self._per_s / 1e9)
+        self._at_ns = at_ns
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Lanes:
+    """What waits to be handled. `lane` says where a datagram belongs."""
+
+    def __init__(self, counts: Counts) -> None:
+        self.lane: Callable[[bytes, SocketAddress], Lane] = lambda datagram, address: Lane.STRANGER
+        self._counts = counts
+        self._waiting: tuple[deque[tuple[bytes, SocketAddress]], ...] = tuple(deque() for _ in Lane)
+        self._senders: tuple[dict[SocketAddress, int], ...] = tuple({} for _ in Lane)
+        self._ends: list[Any] = []
+        self._next = Lane.CLIENT
+        self._rate = {Lane.STRANGER: Rate(STRANGERS_PER_S), Lane.HEARTBEAT: Rate(HEARTBEATS_PER_S)}
+        self._rates: dict[Lane, dict[str, Rate]] = {Lane.STRANGER: {}, Lane.HEARTBEAT: {}}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting)) + len(self._ends)
+
+    def limits(self) -> Limits:
+        """How many datagrams wait in each lane, and how many may."""
+        return {
+            f"datagrams_{name}": (len(self._waiting[lane]), WAITING_MAX[lane])
+            for lane, name in _NAMES.items()
+        }
+
+    def put(self, item: Any) -> None:
+        """A datagram came."""
+        datagram, address = item
+        if datagram is None:
+            self._ends.append(item)
+            return
+        lane = self.lane(datagram, address)
+        if lane in self._rate and not self._lets_in(lane, address[0]):
+            self._counts.strangers_dropped += 1
+            return
+        senders = self._senders[lane]
+        if senders.get(address, 0) >= SENDER_WAITING_MAX[lane]:
+            self._counts.datagrams_dropped += 1
+            return
+        waiting = self._waiting[lane]
+        if len(waiting) >= WAITING_MAX[lane]:
+            self._take(lane)
+            self._counts.datagrams_dropped += 1
+        waiting.append(item)
+        senders[address] = senders.get(address, 0) + 1
+
+    def get(self) -> Any:
+        """The next: peers' heartbeats first, then one of each other lane in turn."""
+        if self._waiting[Lane.PEER]:
+            return self._take(Lane.PEER)
+        for _ in range(len(Lane) - 1):
+            lane, self._next = self._next, Lane(self._next % (len(Lane) - 1) + 1)
+            if self._waiting[lane]:
+                return self._take(lane)
+        return self._ends.pop()
+
+    def _take(self, lane: Lane) -> tuple[bytes, SocketAddress]:
+        item = self._waiting[lane].popleft()
+        senders, address = self._senders[lane], item[1]
+        senders[address] -= 1
+        if not senders[address]:
+            del senders[address]
+        return item
+
+    def _lets_in(self, lane: Lane, host: str) -> bool:
+        rates = self._rates[lane]
+        rate = rates.get(host)
+        if rate is None:
+            if len(rates) >= SOURCES_MAX:
+                rates.clear()
+            rate = rates[host] = Rate(SOURCE_PER_S)
+        return rate.allows() and self._rate[lane].allows()

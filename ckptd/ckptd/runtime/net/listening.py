@@ -1,0 +1,117 @@
+"""The sockets that a daemon listens on: one port for TCP and UDP, and a unix socket."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+from ckptd.runtime.config.addresses import HostPort
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.host.private_files import directory_fault
+from ckptd.runtime.net.datagrams import Datagrams
+
+BACKLOG: Final = 1024
+_PORT_ATTEMPTS: Final = 20
+_UNIX_PATH_BYTES_MAX: Final = 103
+"""`sun_path` of macOS with its final NUL; Linux takes four more."""
+
+
+async def bind_port(listen: HostPort, counts: Counts) -> tuple[socket.socket, Datagrams]:
+    """A TCP socket (not listening yet) and a UDP socket on the same port.
+
+    Raises: StartRefused.
+    """
+    try:
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartRefused(f"cannot listen on {listen}: {error.strerror}") from None
+    # Clients and peers that are told a name such as localhost mostly try IPv4.
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    for attempt in range(_PORT_ATTEMPTS):
+        stream = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            stream.setblocking(False)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stream.bind(address)
+            # A second daemon can bind too, until one of both listens.
+            stream.listen(BACKLOG)
+            return stream, await Datagrams.bind(family, stream.getsockname(), counts)
+        except OSError as error:
+            stream.close()
+            # With port 0 the TCP port that was free need not be free for UDP.
+            if listen.port or attempt == _PORT_ATTEMPTS - 1:
+                raise StartRefused(f"cannot listen on {listen}: {error.strerror}") from None
+    raise AssertionError("not reached")
+
+
+class UnixSocket:
+    """A listening unix socket whose path is ours while we live."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        """Replaces what a daemon that died left at `path`. Raises: StartRefused."""
+        self.path = path
+        if len(os.fsencode(path)) > _UNIX_PATH_BYTES_MAX:
+            raise StartRefused(f"the unix socket's path {path} is longer than {_UNIX_PATH_BYTES_MAX} bytes")
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            fault = directory_fault(path.parent, sticky_is_safe=True)
+            if fault:
+                raise StartRefused(f"cannot listen on unix socket {path}: {fault}")
+            self._lock = self._take_lock()
+            try:
+                self._remove_stale()
+                self.socket = self._bind(mode)
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise StartRefused(f"cannot listen on unix socket {path}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Remove the path. The socket belongs to the server that listens on it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        # Daemons that start at one time would else take each other's fresh socket for a stale one.
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise StartRefused(f"another ckptd listens on unix socket {self.path}") from None
+        return lock
+
+    def _remove_stale(self) -> None:
+        try:
+            if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
+                raise StartRefused(f"{self.path} exists and is no socket")
+        except FileNotFoundError:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(os.fspath(self.path))
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                return
+        raise StartRefused(f"another process listens on unix socket {self.path}")
+
+    def _bind(self, mode: int) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The mode must hold from the first moment, not from a chmod after it.
+        umask = os.umask(0o777 & ~mode)
+        try:
+            sock.setblocking(False)
+            sock.bind(os.fspath(self.path))
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            os.umask(umask)
+        return sock

@@ -1,0 +1,70 @@
+"""What a peer's name stands for now: looked up again and again, and never in the way of anything else.
+
+A lookup may take as long as the name server likes, so each runs in a thread of its own
+that nobody waits for at the end of the process, at most one for each name.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any, Final
+
+from ckptd.runtime.config.addresses import HostPort, SocketAddress, address_query
+
+LOOK_UP_LIMIT_S: Final = 2.0
+"""After so long a name counts as having no address just now; a later answer still serves the next caller."""
+
+_under_way: dict[tuple[HostPort, int], "asyncio.Future[SocketAddress]"] = {}
+
+
+async def look_up(host_port: HostPort, family: int) -> SocketAddress:
+    """An address of a peer that a socket of `family` can use. Raises: OSError."""
+    if host_port.ip is not None:
+        return _ask(host_port, family, socket.AI_NUMERICHOST)
+    key = (host_port, family)
+    found = _under_way.get(key)
+    if found is None or found.get_loop() is not asyncio.get_running_loop():
+        found = _under_way[key] = asyncio.get_running_loop().create_future()
+        found.add_done_callback(lambda future: _forget(key, future))
+        threading.Thread(target=_look_up, args=(key, found), name=f"look up {host_port}", daemon=True).start()
+    try:
+        async with asyncio.timeout(LOOK_UP_LIMIT_S):
+            return await asyncio.shield(found)
+    except TimeoutError:
+        raise OSError(f"the lookup of {host_port.host} takes longer than {LOOK_UP_LIMIT_S:g} s") from None
+
+
+def _ask(host_port: HostPort, family: int, flags: int = 0) -> SocketAddress:
+    query: dict[str, Any] = address_query(host_port, family)
+    query["flags"] |= flags
+    address: SocketAddress = socket.getaddrinfo(**query)[0][4]
+    return address
+
+
+def _look_up(key: tuple[HostPort, int], found: "asyncio.Future[SocketAddress]") -> None:
+    address: SocketAddress | OSError
+    try:
+        address = _ask(*key)
+    except OSError as error:
+        address = error
+    except Exception as error:  # (UnicodeError, say: a name that no name server can be asked for.)
+        address = OSError(str(error) or type(error).__name__)
+    with contextlib.suppress(RuntimeError):  # The loop may have ended meanwhile: nobody waits for it.
+        found.get_loop().call_soon_threadsafe(_tell, found, address)
+
+
+def _tell(found: "asyncio.Future[SocketAddress]", address: SocketAddress | OSError) -> None:
+    if found.done():
+        return
+    if isinstance(address, OSError):
+        found.set_exception(address)
+    else:
+        found.set_result(address)
+
+
+def _forget(key: tuple[HostPort, int], found: "asyncio.Future[SocketAddress]") -> None:
+    if _under_way.get(key) is found:
+        del _under_way[key]
+    if not found.cancelled():
+        found.exception()  # Whoever waited for it may have gone: it is no error that nobody saw.

@@ -1,0 +1,87 @@
+"""Asks the peers, before this node joins them, whether they are of the same cluster."""
+
+import asyncio
+import socket
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.greeting import Identity, Refused
+from ckptd.runtime.config.addresses import HostPort
+from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.logs import logger
+from ckptd.runtime.net.name_lookup import look_up
+from ckptd.runtime.peers.address_check import ask_who
+
+ANSWER_LIMIT_S: Final = 0.3
+"""A peer that does not answer in this time may be down, and we must start all the same."""
+
+
+async def check_own_address(node_id: str, peers: dict[str, HostPort], stream: socket.socket) -> None:
+    """No peer's address may be the one that this node listens at.
+
+    One file serves every node of a cluster; with a node id that is not in it, a node would be one more
+    voter, and the one that it stands for would never come. Raises: StartRefused.
+    """
+    ours = stream.getsockname()
+
+    async def is_ours(host_port: HostPort) -> bool:
+        if host_port.port != ours[1]:
+            return False
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                address = await look_up(host_port, stream.family)
+        except OSError:
+            return False
+        if not HostPort(str(ours[0]), 0).is_wildcard:
+            return bool(address[0] == ours[0])
+        with socket.socket(stream.family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address[0], 0, *address[2:]))  # Only an address of this host can be bound.
+            except OSError:
+                return False
+        return True
+
+    answers = await asyncio.gather(*(is_ours(address) for address in peers.values()))
+    for (peer, address), found in zip(peers.items(), answers, strict=True):
+        if found:
+            raise StartRefused(
+                f"peers gives node {peer!r} the address {address}, which is this node's own, and this is "
+                f"node {node_id!r}: correct the node id, or the address"
+            )
+
+
+async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: int) -> None:
+    """Greet every peer that is up.
+
+    Where some disagree and some do not, it is they who are wrong, and that is logged.
+    Raises: StartRefused where all that answered say that we are of another cluster, hold
+    another key or speak another protocol.
+    """
+    asked = Identity(identity.cluster, identity.key)
+    answers = await asyncio.gather(*(_ask(asked, address, family) for address in peers.values()))
+    refusals = [
+        f"node {node_id} at {address} is not in our cluster: {answer}"
+        for (node_id, address), answer in zip(peers.items(), answers, strict=True)
+        if answer
+    ]
+    if refusals and "" not in answers:
+        raise StartRefused("; ".join(refusals))
+    for refusal in refusals:
+        logger.warning("%s", refusal)
+
+
+async def _ask(identity: Identity, address: HostPort, family: int) -> str | None:
+    """ "" where the peer agrees, why where it does not, None where it does not answer."""
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await ask_who(identity, await look_up(address, family), family)
+    except Refused as error:
+        return error.text if error.code in (codes.ACCESS, codes.VERSION) else None
+    except FrameError:
+        return "it is no ckptd"
+    except Exception as error:
+        # Most are OSErrors: nobody is there. Anything else is for the peering to say, again and again.
+        logger.debug("asking %s: %s", address, error)
+        return None
+    return ""

@@ -1,0 +1,401 @@
+"""One peer: the one link to it, and what we do to get it back.
+
+The node with the smaller node id dials. The other one waits, and while the link is lost
+it probes: it connects only to learn whether that is refused, since a refused connection
+can prove that the peer's process is dead. Fail-over hinges on this: SIGKILL ends a link
+within milliseconds, and the probe that follows *at once* takes less than one more.
+
+Nobody is taken for the peer because it says so: what answers at the peer's configured
+address is the peer (`address_check`, ADR 17). Its name is looked up again for every question.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.bounds import FROM_PEER, FROM_WITNESS
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
+from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
+from ckptd.runtime.boundary import contained
+from ckptd.runtime.clock import now_ns
+from ckptd.runtime.config.addresses import HostPort, SocketAddress
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.logs import Seldom, logger
+from ckptd.runtime.net.connecting import connect_stream
+from ckptd.runtime.net.handshake import FIRST_EXCHANGE_LIMIT_S, Greeter, new_nonce
+from ckptd.runtime.net.name_lookup import look_up
+from ckptd.runtime.net.seals import Seals
+from ckptd.runtime.peers.address_check import Claim, Claims, Untaken, ask_who, explain
+from ckptd.runtime.peers.peer_link import PeerLink
+
+TAKEN_LIMIT_S: Final = 6.0
+"""How long a peer may take to ask back: a lookup, a connection and an answer."""
+
+REFUSED_BACK_OFF_S: Final = 1.0
+"""How often a peer that refuses us is dialled: what it refuses is seldom mended sooner."""
+
+BACK_OFF_MIN_S: Final = 0.005
+BACK_OFF_MAX_S: Final = 0.25
+PROBE_BACK_OFF_S: Final = 1.0
+"""How often a waiting node probes once the link is lost for longer than this."""
+
+STEADY_NS: Final = 200_000_000
+"""A link that lived for so long is dialled again at once; one that fails at birth is not. At a second a node
+that died soon after its start was proved dead up to 250 ms late, by the back-off of the outage before."""
+
+KEEP_AGAIN_S: Final = 1.0
+"""After an exception that nobody expected."""
+
+ASK_PAUSE_S: Final = 0.02
+"""Between two questions at a peer's address: strangers that claim to be it make us ask no more often."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What all peerings of a node share."""
+
+    identity: Identity
+    driver: Driver
+    counts: Counts
+    seldom: Seldom
+    heartbeat_s: float
+    buffer_bytes_max: int
+    family: int
+    """Of our own sockets, AF_INET or AF_INET6."""
+
+    witnesses: frozenset[str] = frozenset()
+    """Which of the peers vote and hold no data."""
+
+    opened: dict[bytes, None] = field(default_factory=dict)
+    """The nonces of the exchanges with peers that we opened and hold to: for a peer that asks back."""
+
+
+class Peering:
+    """Our tie to one peer. `keep` runs as long as the daemon."""
+
+    def __init__(self, node_id: str, address: HostPort, surroundings: Surroundings) -> None:
+        self.node_id = node_id
+        self.address = address
+        self.dials = surroundings.identity.node_id < node_id
+        self.link: PeerLink | None = None
+        self.resolved: SocketAddress | None = None
+        self.seals = Seals(surroundings.identity.key)
+        self._surroundings = surroundings
+        self._identity = surroundings.identity
+        self._driver = surroundings.driver
+        self._seldom = surroundings.seldom
+        self._family = surroundings.family
+        self._met_at: SocketAddress | None = None
+        """Where the start of it that we know answered: a refusal elsewhere proves nothing about it."""
+        self._nonce = b""
+        self._was_refused = False
+        self._claims = Claims()
+        self._doubted = False
+        self._asked = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._since_ns = now_ns()
+        """When the link came up, or went."""
+        self._lived_ns = STEADY_NS
+
+    # -- the link
+
+    def claim(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+        """Somebody connected and says that it is this peer: hold it, and ask at the peer's address."""
+        self._claims.add(Claim(transport, greeted, rest))
+        self._asked.set()
+
+    def look_again(self) -> None:
+        """Somebody speaks of another start of this peer: ask at its address who is there."""
+        self._doubted = True
+        self._asked.set()
+
+    def _connect(
+        self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
+    ) -> None:
+        """Take a new connection to who answered at `address`; it replaces the one there is."""
+        self._drop()
+        self.resolved = self._met_at = address
+        self.seals.agree(greeted.secret)
+        around = self._surroundings
+        link = PeerLink(
+            transport,
+            greeted,
+            FROM_WITNESS if self.node_id in around.witnesses else FROM_PEER,
+            self._driver,
+            around.counts,
+            self._seldom,
+            around.buffer_bytes_max,
+            self._lost,
+            self._on_refused,
+        )
+        transport.set_protocol(link)
+        self.link = link
+        self._since_ns = now_ns()
+        self._driver.peers[self.node_id] = link
+        self._changed.set()
+        logger.debug("the link to node %s is up", self.node_id)
+        self._driver.handle(PeerConnected(self.node_id, greeted.incarnation, greeted.urls))
+        if rest:
+            link.data_received(rest)
+
+    def refuse(self, incarnation: int) -> None:
+        """End the link: we know a later start of this peer, and tell it which."""
+        link = self.link
+        if link is not None:
+            link.send(
+                Refused(
+                    codes.TRY_AGAIN, f"a later start of node {self.node_id!r} is known", incarnation
+                ).frame()
+            )
+            self._unlink()
+            link.end()
+
+    def _drop(self) -> None:
+        """End the link, if there is one: another takes its place."""
+        if self.link is not None:
+            self.link.replace()
+            self._unlink()
+
+    def _unlink(self) -> None:
+        self.link = None
+        at_ns = now_ns()
+        self._lived_ns, self._since_ns = at_ns - self._since_ns, at_ns
+        self._driver.peers.pop(self.node_id, None)
+        self._changed.set()
+        logger.debug("the link to node %s is lost", self.node_id)
+        self._driver.handle(PeerLost(self.node_id))
+
+    def _lost(self, link: PeerLink) -> None:
+        if link is self.link:
+            self._unlink()
+
+    def close(self) -> list[asyncio.Future[None]]:
+        """End the link; the future is set when what was written has gone out."""
+        self._claims.close()
+        link, self.link = self.link, None
+        return [] if link is None else [link.end()]
+
+    # -- getting it back
+
+    async def keep(self) -> None:
+        """Dial or probe whenever the link is lost, and ask who is there whenever somebody claims to be."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again_and_again(self._keep_link))
+            tasks.create_task(self._again_and_again(self._answer_doubts))
+
+    async def _again_and_again(self, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except Exception as error:  # (A name that cannot be encoded, say.)
+                contained(self._surroundings.counts, self._seldom, f"the tie to node {self.node_id}", error)
+                await asyncio.sleep(KEEP_AGAIN_S)
+
+    async def _keep_link(self) -> None:
+        back_off_s = BACK_OFF_MIN_S
+        while True:
+            self._changed.clear()
+            if self.link is not None:
+                await self._changed.wait()
+                if self._lived_ns >= STEADY_NS:
+                    back_off_s = BACK_OFF_MIN_S
+                elif self.link is None and self.dials:
+                    await asyncio.sleep(back_off_s)
+                    back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
+                continue
+            reached = await self._attempt()
+            if self.link is not None:
+                continue
+            if not self.dials:
+                await self._pause(
+                    PROBE_BACK_OFF_S if self._is_long_lost() else self._surroundings.heartbeat_s
+                )
+            elif self._was_refused:
+                await self._pause(REFUSED_BACK_OFF_S)
+            elif not reached:
+                await self._pause(back_off_s)
+                back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the link changes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def _is_long_lost(self) -> bool:
+        return now_ns() - self._since_ns >= PROBE_BACK_OFF_S * 1e9
+
+    async def _attempt(self) -> bool:
+        """Dial or probe once; whether the peer (or something in its place) was reached.
+
+        Who waits for the peer to dial only probes at first: a refusal has to be seen at once. Later it
+        says who it is, too, and hears why the peer does not dial.
+        """
+        self._was_refused = False
+        address = self.resolved
+        try:
+            if address is None:
+                address = self.resolved = await look_up(self.address, self._family)
+            sock = await connect_stream(address, self._family)
+        except ConnectionRefusedError:
+            self._note_refused(address)
+        except OSError as error:
+            logger.debug("node %s at %s cannot be reached: %s", self.node_id, self.address, error)
+        else:
+            if not self.dials and not self._is_long_lost():
+                # A reset leaves no connection in TIME_WAIT behind for each probe.
+                with contextlib.closing(sock), contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                return True
+            return await self._greet(sock, address)
+        if self.address.ip is None and self.link is None:
+            # A name may stand for another address after a restart, but the last one was asked first.
+            self.resolved = await self._resolve_again()
+        return False
+
+    def _note_refused(self, address: SocketAddress | None) -> None:
+        """Nothing listens at that address of the peer's, which matters if we met the peer there."""
+        if self.link is None and self._met_at in (None, address):
+            self._driver.handle(PeerRefused(self.node_id))
+
+    async def _resolve_again(self) -> SocketAddress | None:
+        try:
+            return await look_up(self.address, self._family)
+        except OSError as error:
+            text = f"{self.address.host} has no address: {error.strerror or error}"
+            self._tell_trouble(codes.TRY_AGAIN, text)
+            self._seldom.warn(f"name of {self.node_id}", f"node {self.node_id}: {text}")
+            return self.resolved
+
+    def _tell_trouble(self, code: int, text: str) -> None:
+        self._driver.handle(PeerTrouble(self.node_id, code, text))
+
+    def _on_refused(self, refused: Refused) -> None:
+        """The peer, or what is at its address, does not take this node for what it says it is."""
+        if refused.incarnation:
+            self._driver.handle(Outranked(self.node_id, refused.incarnation))
+        elif refused.code != codes.BAD_OPERATION:  # (It dials us, not the other way round.)
+            self._was_refused = refused.code != codes.TRY_AGAIN
+            self._tell_trouble(refused.code, refused.text)
+            self._seldom.warn(
+                f"refused by {self.node_id}",
+                f"node {self.node_id} at {self.address} refused us: {refused.text}",
+            )
+
+    async def _greet(self, sock: socket.socket, address: SocketAddress) -> bool:
+        opened = self._surroundings.opened
+        opened.pop(self._nonce, None)
+        self._nonce = new_nonce()
+        opened[self._nonce] = None
+
+        held: list[Untaken] = []
+        greeter = Greeter(
+            self._identity,
+            ROLE_PEER,
+            lambda *connection: held.append(Untaken(*connection)),
+            nonce=self._nonce,
+        )
+        try:
+            async with asyncio.timeout(FIRST_EXCHANGE_LIMIT_S):
+                await asyncio.get_running_loop().create_connection(lambda: greeter, sock=sock)
+                greeted = await greeter.outcome
+            if greeted.node_id != self.node_id:
+                raise Refused(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
+            self.seals.offer(greeted.secret)
+            async with asyncio.timeout(TAKEN_LIMIT_S):
+                await held[0].outcome
+            self._connect(held[0].transport, greeted, held[0].rest, address)
+        except Refused as error:
+            self._on_refused(error)
+        except FrameError as error:
+            self._on_refused(Refused(codes.ACCESS, f"it is no ckptd: {error}"))
+        except OSError as error:
+            logger.debug("node %s at %s: %s", self.node_id, self.address, error)
+        finally:
+            greeter.give_up()
+            if held and self.link is None:
+                held[0].transport.abort()
+        return self.link is not None
+
+    # -- who is there
+
+    async def _answer_doubts(self) -> None:
+        """Judge those that say that they are the peer, one question at a time."""
+        while True:
+            await self._asked.wait()
+            claim = self._claims.take()
+            if claim is not None:
+                await self._judge(claim)
+            elif self._doubted:
+                self._doubted = False
+                await self._look_again()
+            else:
+                self._asked.clear()
+                continue
+            await asyncio.sleep(ASK_PAUSE_S)
+
+    async def _judge(self, claim: Claim) -> None:
+        """Take a connection, or refuse it, by what answers at the peer's address."""
+        address, found = await self._ask_there(claim.greeted.nonce)
+        if claim.transport.is_closing():
+            return
+        refused = explain(self.node_id, self.address, claim.greeted, found)
+        if refused is not None or address is None:
+            refused = refused or Refused(codes.TRY_AGAIN, f"{self.address.host} has no address")
+            self._surroundings.counts.refused += 1
+            self._seldom.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
+            self._tell_trouble(
+                codes.ACCESS,
+                f"a connection of a daemon that calls itself {self.node_id!r} was refused: {refused.text}",
+            )
+            claim.refuse(refused)
+        elif self.dials:
+            self._be_called(claim)
+        else:
+            claim.take()
+            self._connect(claim.transport, claim.greeted, claim.rest, address)
+            claim.transport.resume_reading()
+
+    def _be_called(self, claim: Claim) -> None:
+        """The peer waits for us to dial, and has no link: then ours, if we believe in one, leads nowhere."""
+        me = self._identity.node_id
+        claim.refuse(
+            Refused(codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round")
+        )
+        if self.link is not None and now_ns() - self._since_ns >= STEADY_NS:
+            logger.warning("the link to node %s is half open, and made anew", self.node_id)
+            self._drop()
+        self._changed.set()
+
+    async def _look_again(self) -> None:
+        if self.link is None:
+            self._changed.set()  # Dial at once; who does not dial waits for the peer, which does.
+            return
+        link = self.link
+        _, found = await self._ask_there()
+        other = isinstance(found, Greeted) and found.node_id == self.node_id
+        if other and found.incarnation != link.greeted.incarnation and self.link is link:  # type: ignore[union-attr]
+            logger.warning("another start of node %s answers at %s", self.node_id, self.address)
+            self.resolved = None
+            self._drop()
+
+    async def _ask_there(self, about: bytes = b"") -> tuple[SocketAddress | None, Greeted | Exception]:
+        """Who answers at the peer's address as it is now, and where that is."""
+        address = None
+        try:
+            address = await look_up(self.address, self._family)
+            return address, await ask_who(self._identity, address, self._family, about)
+        except ConnectionRefusedError as error:
+            self._note_refused(address)
+            return address, error
+        except (Refused, FrameError, OSError) as error:
+            return address, error

@@ -1,0 +1,110 @@
+"""The link to a peer, after the first exchange."""
+
+import asyncio
+from collections.abc import Callable
+
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.greeting import Greeted, Refused, parse_refused
+from ckpt_protocol.messages import Kind
+from ckptd.core.events import PeerReceived
+from ckptd.runtime.boundary import contained
+from ckptd.runtime.counters import Counts
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.logs import Seldom
+from ckptd.runtime.net.stream_options import prepare_stream
+
+
+class PeerLink(asyncio.Protocol):
+    """Frames to and from one peer. `lost` is called once, when the connection is gone.
+
+    `body_limits`: what it may send, by kind (see `ckpt_protocol.bounds`).
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        greeted: Greeted,
+        body_limits: tuple[int, ...],
+        driver: Driver,
+        counts: Counts,
+        seldom: Seldom,
+        buffer_bytes_max: int,
+        lost: Callable[["PeerLink"], None],
+        on_refused: Callable[[Refused], None],
+    ) -> None:
+        self.greeted = greeted
+        self._node_id = greeted.node_id
+        self._transport = transport
+        self._handle = driver.handle
+        self._feed = FrameDecoder(body_limits).feed
+        self._counts = counts
+        self._seldom = seldom
+        self._lost = lost
+        self._on_refused = on_refused
+        self._silent = False
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.send = transport.write
+        prepare_stream(transport, is_peer=True)
+        transport.set_write_buffer_limits(high=buffer_bytes_max)
+
+    def data_received(self, data: bytes) -> None:
+        if self._silent:
+            return
+        try:
+            frames = self._feed(data)
+            if frames and frames[0].kind == Kind.REFUSED:
+                self._refused(frames[0])
+                return
+        except FrameError as error:
+            self.close(f"it sent garbage: {error}")
+            return
+        except Exception as error:
+            self.close(contained(self._counts, self._seldom, "a peer's stream", error))
+            return
+        if frames:
+            self._handle(PeerReceived(self._node_id, frames))
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be sent to it; the kernel holds none of that."""
+        return self._transport.get_write_buffer_size()
+
+    def close(self, reason: str) -> None:
+        """Cut the peer off; it may connect again."""
+        self._counts.garbage_streams += 1
+        self._seldom.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
+        self._transport.abort()
+
+    def stop_reading(self) -> None:
+        """What it sent waits for its turn here: let it wait at the other end."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def replace(self) -> None:
+        """End the link in silence: there is a newer one."""
+        self._silent = True
+        self._transport.abort()
+
+    def end(self) -> asyncio.Future[None]:
+        """End the link because this node stops; set when what was written has gone out."""
+        self._silent = True
+        self._transport.close()
+        return self._closed
+
+    def pause_writing(self) -> None:
+        # The limit of the write buffer is the most that we hold for a peer at all.
+        self._seldom.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(self)
+        self._closed.set_result(None)
+
+    def _refused(self, frame: Frame) -> None:
+        """It took our link and thought better of it: it knows a later start of ours."""
+        self._on_refused(parse_refused(frame))
+        self._transport.abort()

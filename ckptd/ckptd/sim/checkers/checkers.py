@@ -1,0 +1,249 @@
+"""The checkers: they look at the history from outside and say what no correct service could have done.
+
+Each returns the contradictions that it found, as text. What they may know beyond the
+calls is only when an asynchronous checkpoint lost its active replica.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import Final
+
+from ckpt_protocol.constants import (
+    SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
+    SA_CKPT_WR_ALL_REPLICAS,
+)
+from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.linearizability import Explained, explain
+from ckptd.sim.checkers.model import ELSEWHERE, State, follow, initial_state
+
+EXPIRING_ID: Final = b"x"
+"""How the ids of expiring sections begin."""
+
+
+@dataclass(slots=True)
+class Subject:
+    """One checkpoint as the checkers see it: its flags, the modelled ids, when it may have lost its tail."""
+
+    name: bytes
+    creation_id: int
+    flags: int
+    section_ids: tuple[bytes, ...]
+    single: bool = False
+    losses_ns: list[int] = field(default_factory=list)
+    fork_ns: int | None = None
+    """When somebody went on without proof from where an earlier loss had left this checkpoint behind."""
+
+    pieces: bool = False
+    """Weak, with batches so small that they travel in portions, of which some may be lost."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What all checkers said together."""
+
+    wrong: list[str] = field(default_factory=list)
+    histories: int = 0
+    undecided: int = 0
+    calls: int = 0
+
+
+def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
+    """Every checker that applies to this kind of checkpoint."""
+    findings = Findings(calls=len(calls))
+    modelled = [_modelled(call, subject.section_ids) for call in calls]
+    relevant = [call for call in modelled if call is not None]
+    start = initial_state(subject.single)
+    sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
+    if subject.fork_ns is not None and not sync:
+        relevant = _before(relevant, subject.fork_ns)
+    if sync:
+        _add(findings, subject, "linearizability", explain(relevant, start, subject.losses_ns))
+    elif subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK:
+        for section_id in subject.section_ids:
+            part = [p for p in (project(call, section_id) for call in relevant) if p is not None]
+            told = explain(part, start, subject.losses_ns, subject.pieces)
+            _add(findings, subject, f"order of section {section_id!r}", told)
+    else:
+        _add(findings, subject, "order, lost only from its end", explain(relevant, start, subject.losses_ns))
+    return findings
+
+
+def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
+    """What was done up to a fork: behind it what a loss took away may come back (seed 21530)."""
+    return [
+        call if 0 <= call.returned_ns < fork_ns else replace(call, outcome=Outcome.PENDING, returned_ns=-1)
+        for call in calls
+        if call.invoked_ns < fork_ns
+    ]
+
+
+def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]]) -> list[Call]:
+    """What clients were told that counts, where somebody went on without proof, at a time and with an epoch.
+
+    What the side that was given up still answered since, with a lower epoch, may all be lost: its updates
+    may have been done, and what was read there says nothing.
+    """
+    return [
+        replace(call, outcome=Outcome.PENDING, returned_ns=-1, result=None)
+        if any(0 < call.epoch < epoch and call.returned_ns >= since_ns for since_ns, epoch in outranked)
+        else call
+        for call in calls
+    ]
+
+
+def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) -> None:
+    if explained.wrong is not None:
+        findings.wrong.append(
+            f"{rule} of {subject.name.decode()} ({subject.creation_id:x}): {explained.wrong.describe()}"
+        )
+    findings.histories += 1
+    findings.undecided += explained.undecided
+
+
+def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
+    """The call if it names modelled ids only: the others are generated, or expire."""
+    if call.doing == Doing.ITERATE:
+        if call.outcome != Outcome.OK:
+            return None
+        return replace(call, result={key: value for key, value in call.result.items() if key in section_ids})
+    ids = [element[1] if call.doing == Doing.UPDATE else element for element in call.asked]
+    return call if all(section_id in section_ids for section_id in ids) else None
+
+
+def project(call: Call, section_id: bytes) -> Call | None:
+    """What a call says of one section alone; None where it says nothing."""
+    if call.doing == Doing.ITERATE:
+        held = {key: value for key, value in call.result.items() if key == section_id}
+        return replace(call, result=held)
+    if call.doing == Doing.READ:
+        if section_id not in call.asked or (call.outcome == Outcome.REFUSED and len(call.asked) > 1):
+            return None
+        if call.outcome != Outcome.OK:
+            return replace(call, asked=[section_id])
+        return replace(call, asked=[section_id], result=[call.result[call.asked.index(section_id)]])
+    ops = [op for op in call.asked if op[1] == section_id]
+    if not ops:
+        return None
+    if call.outcome == Outcome.REFUSED and len(call.asked) > 1:
+        return replace(call, asked=ops, index=ELSEWHERE)
+    return replace(call, asked=ops)
+
+
+def _shown_and_lost(update: Call, reader: Call, losses_ns: Sequence[int]) -> bool:
+    """Whether a reader may have seen before a loss what an update did that then ended with TRY_AGAIN."""
+    return any(update.invoked_ns < ns < update.returned_ns and reader.invoked_ns <= ns for ns in losses_ns)
+
+
+def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
+    """Each CREATE with a generated id was done once, under the id that was told."""
+    wrong: list[str] = []
+    made = {
+        call.asked[0][3]: call
+        for call in calls
+        if call.doing == Doing.UPDATE and call.asked[0][:2] == [1, b""]
+    }
+    for call in calls:
+        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+            continue
+        by_value: dict[bytes, bytes] = {}
+        for section_id, value in call.result.items():
+            if value not in made:
+                continue
+            if value in by_value:
+                wrong.append(
+                    f"created twice, {by_value[value]!r} and {section_id!r}: {made[value].describe()}"
+                )
+            by_value[value] = section_id
+        for value, create in made.items():
+            if create.outcome == Outcome.OK and create.returned_ns < call.invoked_ns and not losses_ns:
+                if by_value.get(value) != create.result[0]:
+                    wrong.append(
+                        f"not there under the id that was told: {create.describe()}; {call.describe()}"
+                    )
+            elif (
+                create.outcome == Outcome.NOT_DONE
+                and value in by_value
+                and not _shown_and_lost(create, call, losses_ns)
+            ):
+                wrong.append(f"done, after TRY_AGAIN said that it was not: {create.describe()}")
+    return wrong
+
+
+def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
+    """A call that ended with TRY_AGAIN was not done: nobody ever reads what it would have written."""
+    refused: dict[bytes, Call] = {}
+    for call in calls:
+        if call.doing == Doing.UPDATE and call.outcome == Outcome.NOT_DONE:
+            for op in call.asked:
+                if op[0] in (1, 3, 6):
+                    refused[op[3] if op[0] == 1 else op[2]] = call
+    wrong: list[str] = []
+    for call in calls:
+        if call.outcome == Outcome.OK and call.result and call.doing != Doing.UPDATE:
+            values = call.result.values() if type(call.result) is dict else call.result
+            wrong.extend(
+                f"read, after it was said not to be done: {refused[value].describe()}; {call.describe()}"
+                for value in values
+                if value in refused and not _shown_and_lost(refused[value], call, losses_ns)
+            )
+    return wrong
+
+
+def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tolerance_ns: int) -> list[str]:
+    """Where nothing was lost an expiring section is there, as it was last written, until its time has come.
+
+    Only one client writes each such section; iterations that overlap one of its writes, or
+    follow one with an unknown outcome, say nothing. `wall_ns` makes a wall clock's time of
+    the world's.
+    """
+    wrong: list[str] = []
+    writes: dict[bytes, list[Call]] = {}
+    for call in calls:
+        if call.doing == Doing.UPDATE and call.asked[0][1].startswith(EXPIRING_ID):
+            writes.setdefault(call.asked[0][1], []).append(call)
+    for call in calls:
+        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+            continue
+        for section_id, ours in writes.items():
+            before = [write for write in ours if write.invoked_ns <= call.returned_ns]
+            sure = all(
+                write.outcome == Outcome.OK and write.returned_ns < call.invoked_ns for write in before
+            )
+            if not before or not sure or (len(before) > 1 and before[-2].returned_ns > before[-1].invoked_ns):
+                continue
+            content, until_ns = before[-1].asked[0][2:4]
+            found = call.result.get(section_id)
+            if found is None and wall_ns(call.returned_ns) + tolerance_ns < until_ns:
+                wrong.append(f"expired too early: {before[-1].describe()}; {call.describe()}")
+            elif found is not None and found != content:
+                wrong.append(f"not as it was written: {before[-1].describe()}; {call.describe()}")
+    return wrong
+
+
+def explain_by_brute_force(calls: Sequence[Call], start: State) -> bool:
+    """The dumb second checker, for small histories without losses: try every order of all calls."""
+    certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
+    doubtful = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
+    for bits in range(2 ** len(doubtful)):
+        chosen = certain + [call for place, call in enumerate(doubtful) if bits >> place & 1]
+        if any(_fits(order, start) for order in permutations(chosen)):
+            return True
+    return False
+
+
+def _fits(order: Sequence[Call], start: State) -> bool:
+    for place, call in enumerate(order):
+        if any(0 <= later.returned_ns < call.invoked_ns for later in order[place + 1 :] if _ended(later)):
+            return False
+    state = start
+    for call in order:
+        after = follow(call, state)
+        if after is None:
+            return False
+        state = after
+    return True
+
+
+def _ended(call: Call) -> bool:
+    return call.outcome in (Outcome.OK, Outcome.REFUSED)

@@ -1,0 +1,245 @@
+"""Whether a history of calls can be explained by one order of them.
+
+Calls are put into the order just in time: only when one returns must it have taken
+effect, together with whatever concurrent ones have to come before it (Lowe, "Testing for
+linearizability", 2017, after Wing and Gong). All explanations are followed at once.
+Calls that change nothing are placed as soon as a state fits them: that never closes a
+door. Where the active replica of an asynchronous checkpoint was lost, the state may fall
+back to any earlier point of the order: what was lost is a suffix, and never a part of a
+call.
+
+A call that was under way at such a loss may have been done before it, lost with it, and
+done again behind it, with another outcome: it may be refused then, or end with TRY_AGAIN
+(seed 77414280). Until the loss readers may see what it did. Its number is kept inverted
+(`~number`) while its effect must still be lost.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.model import CORRUPTED, State, follow, observes
+
+EXPLANATIONS_MAX: Final = 8_000
+"""More explanations at once than this are not followed: the history stays undecided."""
+
+STEPS_MAX: Final = 150_000
+"""Nor is one that takes more steps than this in all: most take a few hundred."""
+
+
+class Past:
+    """A state that an explanation went through, the call that ended it, what was before. One object each."""
+
+    __slots__ = ("before", "number", "state")
+
+    def __init__(self, state: State, number: int, before: "Past | None") -> None:
+        self.state = state
+        self.number = number
+        self.before = before
+
+
+Explanation = tuple[State, frozenset[int], Past | None]
+"""The state, which calls under way have taken effect, and the way here (a loss may lead back)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Explained:
+    """The verdict. `wrong` is the first call that no order explains; `undecided`: too much to follow."""
+
+    wrong: Call | None = None
+    undecided: bool = False
+
+    @property
+    def good(self) -> bool:
+        """No contradiction was found."""
+        return self.wrong is None
+
+
+class _TooMany(Exception):
+    pass
+
+
+def explain(
+    calls: Sequence[Call], start: State, losses_ns: Sequence[int] = (), may_corrupt: bool = False
+) -> Explained:
+    """Look for an order of `calls` from state `start`, in which the state may fall back at `losses_ns`."""
+    relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE or _last_loss(call, losses_ns)]
+    # Calls with an unknown outcome multiply the explanations: most histories do without those nobody saw.
+    seen = _seen_values(relevant)
+    likely = [call for call in relevant if _decided(call) or any(value in seen for value in _values(call))]
+    try:
+        if len(likely) < len(relevant) and _Search(likely, losses_ns, may_corrupt).run(start) is None:
+            return Explained()
+        return Explained(_Search(relevant, losses_ns, may_corrupt).run(start))
+    except _TooMany:
+        return Explained(undecided=True)
+
+
+def _decided(call: Call) -> bool:
+    return call.outcome in (Outcome.OK, Outcome.REFUSED)
+
+
+def _last_loss(call: Call, losses_ns: Sequence[int]) -> int:
+    """When the last loss was while an update was under way that says it changed nothing; 0 for none."""
+    if call.doing != Doing.UPDATE or call.outcome not in (Outcome.REFUSED, Outcome.NOT_DONE):
+        return 0
+    return max((ns for ns in losses_ns if call.invoked_ns < ns < call.returned_ns), default=0)
+
+
+def _values(call: Call) -> Iterator[bytes]:
+    for op in call.asked:
+        if type(op) is list:
+            yield op[3] if op[0] in (1, 4, 7) else op[2] if len(op) > 2 else b""
+
+
+def _seen_values(calls: Sequence[Call]) -> frozenset[bytes]:
+    """Every value that was read; a spliced one counts for all whose bytes are in it, so by its parts."""
+    read: list[bytes] = []
+    for call in calls:
+        if call.outcome == Outcome.OK and call.result is not None:
+            values = call.result.values() if type(call.result) is dict else call.result
+            read.extend(value for value in values if value is not CORRUPTED)
+    text = b"\1".join(dict.fromkeys(read))
+    return frozenset(value for call in calls for value in _values(call) if value and value in text)
+
+
+class _Search:
+    def __init__(self, calls: Sequence[Call], losses_ns: Sequence[int], may_corrupt: bool) -> None:
+        self.calls = calls
+        self.may_corrupt = may_corrupt
+        self.keeps_past = bool(losses_ns)
+        points: list[tuple[int, int, int]] = []
+        self.undone: dict[int, Call] = {}
+        for number, call in enumerate(calls):
+            points.append((call.invoked_ns, 0, number))
+            last_loss_ns = _last_loss(call, losses_ns)
+            if _decided(call) or last_loss_ns:
+                points.append((call.returned_ns, 2, number))
+            if last_loss_ns:
+                points.append((last_loss_ns, 1, number))
+                self.undone[number] = replace(call, outcome=Outcome.UNKNOWN, index=-1)
+        points.extend((loss_ns, 1, -1) for loss_ns in losses_ns)
+        self.points = sorted(points)  # (At one time first the loss, then the calls that it may undo.)
+        self.steps = 0
+        self.under_way: dict[int, Call] = {}
+        self.pasts: dict[tuple[State, int, Past | None], Past] = {}
+
+    def run(self, start: State) -> Call | None:
+        """The first call that nothing explains, or None."""
+        now: list[Explanation] = [(start, frozenset(), None)]
+        for _, what, number in self.points:
+            if what == 0:
+                self.under_way[number] = self.calls[number]
+                now = list(dict.fromkeys(self._absorb(explanation) for explanation in now))
+            elif what == 1 and number < 0:
+                now = self._fall_back(now)
+            elif what == 1:
+                del self.undone[number]
+                now = list(dict.fromkeys(self._absorb(each) for each in now if ~number not in each[1]))
+            else:
+                now = self._must_be_done(now, number)
+                if not now:
+                    return self.calls[number]
+                del self.under_way[number]
+        return None
+
+    def _absorb(self, explanation: Explanation) -> Explanation:
+        state, done, past = explanation
+        fitting = [
+            number
+            for number, call in self.under_way.items()
+            if number not in done
+            and number not in self.undone
+            and observes(call)
+            and follow(call, state) is not None
+        ]
+        return (state, done.union(fitting), past) if fitting else explanation
+
+    def _past(self, state: State, number: int, before: Past | None) -> Past | None:
+        if not self.keeps_past:
+            return None
+        key = (state, number, before)
+        if key not in self.pasts:
+            self.pasts[key] = Past(state, number, before)
+        return self.pasts[key]
+
+    def _must_be_done(self, now: list[Explanation], number: int) -> list[Explanation]:
+        done_with: dict[Explanation, None] = {}
+        for state, done, past in self._reached(now, number):
+            if number in done:
+                done_with[state, done - {number}, past] = None
+        return list(done_with)
+
+    def _reached(self, now: list[Explanation], number: int = -1) -> list[Explanation]:
+        """These, and those with more of what is under way; none goes beyond where call `number` is done."""
+        known = dict.fromkeys(now)
+        stack = list(now)
+        while stack:
+            state, done, past = stack.pop()
+            self.steps += 1
+            if number in done:
+                continue
+            for explanation in self._steps(state, done, past):
+                if explanation not in known:
+                    known[explanation] = None
+                    stack.append(explanation)
+            if len(known) > EXPLANATIONS_MAX or self.steps > STEPS_MAX:
+                raise _TooMany
+        return list(known)
+
+    def _steps(self, state: State, done: frozenset[int], past: Past | None) -> Iterator[Explanation]:
+        """What may come next: one call under way takes effect."""
+        for other, call in self.under_way.items():
+            if other in done or ~other in done:
+                continue
+            undone = self.undone.get(other)
+            if undone is not None:
+                after = follow(undone, state)
+                if after is not None and after != state:
+                    yield self._absorb((after, done | {~other}, self._past(state, ~other, past)))
+            after = follow(call, state)
+            if observes(call):
+                if undone is not None and after is not None:
+                    yield self._absorb((state, done | {other}, past))
+            elif after is not None and (after != state or _decided(call)):
+                yield self._absorb((after, done | {other}, self._past(state, other, past)))
+
+    def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
+        """The active replica was lost: each explanation may go on from any state that it went through.
+
+        Many explanations share a past. A way back is followed once for each set of calls that it undoes.
+
+        What leaves a section corrupted may have been done and stay so, told by a part of its batch: it cannot
+        be placed behind the loss then, where it would be refused (seed 7117529).
+        """
+        if self.may_corrupt:
+            now = self._reached(now)
+        after: dict[Explanation, None] = {}
+        followed: set[tuple[Explanation, frozenset[int]]] = set()
+        for explanation in now:
+            state, done, past = explanation
+            undone: frozenset[int] = frozenset()
+            while ((state, done, past), undone) not in followed:
+                followed.add(((state, done, past), undone))
+                for redone in _subsets(undone):
+                    after[self._absorb((state, done - redone, past))] = None
+                    if self.may_corrupt:
+                        corrupted = tuple((section_id, CORRUPTED) for section_id, _ in state)
+                        after[self._absorb((corrupted, done - redone, past))] = None
+                if past is None:
+                    break
+                state, number, past = past.state, past.number, past.before
+                if number < 0:
+                    done = done - {number}
+                elif number in done:
+                    undone = undone | {number}
+            if len(after) > EXPLANATIONS_MAX:
+                raise _TooMany
+        return list(after)
+
+
+def _subsets(chosen: frozenset[int]) -> Iterator[frozenset[int]]:
+    numbers = sorted(chosen)
+    for bits in range(2 ** len(numbers)):
+        yield frozenset(number for place, number in enumerate(numbers) if bits >> place & 1)

@@ -1,0 +1,99 @@
+"""A dumb checkpoint: what a call must answer in a given state, and what state it leaves.
+
+It shares nothing with the core, so that a mistake there is not repeated here. A state
+is a tuple of (id, value) in order; the value CORRUPTED is one that cannot be read.
+"""
+
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.messages import Op
+from ckptd.sim.checkers.history import Call, Doing, Outcome
+
+CORRUPTED: Final = None
+
+ELSEWHERE: Final = -2
+"""The index of a refusal for what a call asked of other sections: it says nothing of this one."""
+
+State = tuple[tuple[bytes, bytes | None], ...]
+
+
+def initial_state(single: bool) -> State:
+    """A new checkpoint: empty, or with its default section where it has room for one only."""
+    return ((b"", b""),) if single else ()
+
+
+def follow(call: Call, state: State) -> State | None:
+    """The state after `call`; None if it cannot have been answered as it was in `state`.
+
+    A call with no known outcome fits everywhere.
+    """
+    if call.doing == Doing.READ:
+        return state if _read_fits(call, dict(state)) else None
+    if call.doing == Doing.ITERATE:
+        return state if call.outcome != Outcome.OK or call.result == dict(state) else None
+    if call.outcome == Outcome.NOT_DONE or call.index == ELSEWHERE:
+        return state
+    sections = dict(state)
+    for index, op in enumerate(call.asked):
+        code = _change(sections, op)
+        if code != codes.OK:
+            refused = call.outcome == Outcome.REFUSED and (call.code, call.index) == (code, index)
+            return state if refused or _unknown(call) else None
+    if call.outcome == Outcome.REFUSED:
+        return None
+    return tuple(sorted(sections.items()))
+
+
+def observes(call: Call) -> bool:
+    """Whether the call surely changes nothing."""
+    return call.doing != Doing.UPDATE or call.outcome in (Outcome.REFUSED, Outcome.NOT_DONE)
+
+
+def _unknown(call: Call) -> bool:
+    return call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)
+
+
+def _read_fits(call: Call, sections: dict[bytes, bytes | None]) -> bool:
+    if _unknown(call):
+        return True
+    for index, section_id in enumerate(call.asked):
+        if section_id not in sections:
+            return (call.outcome, call.code, call.index) == (Outcome.REFUSED, codes.NOT_EXIST, index)
+        if sections[section_id] is CORRUPTED:
+            return (call.outcome, call.code, call.index) == (Outcome.REFUSED, codes.FAILED_OPERATION, index)
+    return call.outcome == Outcome.OK and call.result == [sections[section_id] for section_id in call.asked]
+
+
+def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
+    section_id = op[1]
+    there = section_id in sections
+    match op[0]:
+        case Op.CREATE:
+            if there:
+                return codes.EXIST
+            sections[section_id] = op[3]
+        case Op.DELETE:
+            if not there:
+                return codes.NOT_EXIST
+            del sections[section_id]
+        case Op.OVERWRITE:
+            if not there:
+                return codes.NOT_EXIST
+            sections[section_id] = op[2]
+        case Op.PUT:
+            sections[section_id] = op[2]
+        case Op.WRITE | Op.PATCH:
+            if not there and op[0] == Op.WRITE:
+                return codes.NOT_EXIST
+            held = sections.get(section_id, b"")
+            if held is CORRUPTED:
+                return codes.FAILED_OPERATION
+            offset, content = op[2], op[3]
+            if content:
+                held = held.ljust(offset, b"\0")
+                held = held[:offset] + content + held[offset + len(content) :]
+            sections[section_id] = held
+        case _:
+            raise AssertionError(f"the model knows no operation {op[0]}")
+    return codes.OK

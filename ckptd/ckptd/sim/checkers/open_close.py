@@ -1,0 +1,208 @@
+"""What clients were told by the directory: opens, closes and unlinks; what no correct one could have said.
+
+It looks from outside only: each call with its times and its outcome. `Openings` also
+knows which handles may be open at the end.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ckpt_protocol import codes
+from ckptd.sim.checkers.history import Outcome
+
+Handle = tuple[int, int]
+"""A session and the number of its OPEN."""
+
+
+@dataclass(slots=True)
+class DirectoryCall:
+    """One OPEN (`creation_id` is the answer's) or UNLINK of a name. Times are the world's."""
+
+    name: bytes
+    invoked_ns: int
+    returned_ns: int = -1
+    outcome: Outcome = Outcome.PENDING
+    code: int = 0
+    creation_id: int = 0
+
+    def end(self, now_ns: int, outcome: Outcome, code: int, creation_id: int = 0) -> None:
+        """The caller was told."""
+        self.returned_ns, self.outcome, self.code, self.creation_id = now_ns, outcome, code, creation_id
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether it took effect, or may have, or may yet."""
+        return self.outcome in (Outcome.OK, Outcome.PENDING, Outcome.UNKNOWN)
+
+
+@dataclass(slots=True)
+class HeldHandle:
+    """What is known of a handle. `sure`: it is open; else it may be. `let_go_ns`: since when not surely."""
+
+    name: bytes
+    opened_ns: int
+    creation_id: int = 0
+    sure: bool = False
+    let_go_ns: int = -1
+    retention_ns: int = 0
+
+
+@dataclass(slots=True)
+class Openings:
+    """All opens and unlinks, and every handle that was ever open, or may have been."""
+
+    opens: list[DirectoryCall] = field(default_factory=list)
+    unlinks: list[DirectoryCall] = field(default_factory=list)
+    handles: dict[Handle, HeldHandle] = field(default_factory=dict)
+    closed: list[HeldHandle] = field(default_factory=list)
+
+    def unlinked_since(self, name: bytes, since_ns: int) -> bool:
+        """Whether an UNLINK of the name may have been done behind that time."""
+        return any(
+            call.name == name
+            and call.may_be_done
+            and (call.outcome != Outcome.OK or call.returned_ns >= since_ns)
+            for call in self.unlinks
+        )
+
+    def begin_open(self, handle: Handle, name: bytes, retention_ns: int, now_ns: int) -> DirectoryCall:
+        """An OPEN is sent: it may be done from now on."""
+        call = DirectoryCall(name, now_ns)
+        self.opens.append(call)
+        self.handles[handle] = HeldHandle(name, now_ns, retention_ns=retention_ns)
+        return call
+
+    def opened(self, handle: Handle, creation_id: int) -> None:
+        """It was answered."""
+        held = self.handles.get(handle)
+        if held is not None:
+            held.creation_id, held.sure = creation_id, True
+
+    def let_go(self, handle: Handle, now_ns: int) -> None:
+        """A CLOSE is sent, or its client has died: from now on it may be closed."""
+        held = self.handles.get(handle)
+        if held is not None and held.let_go_ns < 0:
+            held.sure, held.let_go_ns = False, now_ns
+
+    def gone(self, handle: Handle) -> None:
+        """It is surely not open any more."""
+        held = self.handles.pop(handle, None)
+        if held is not None:
+            self.closed.append(held)
+
+    def session_over(self, session: int, since_ns: int, ended: bool) -> None:
+        """All of a session's handles may be closed since then; `ended`: they surely are."""
+        for handle in [handle for handle in self.handles if handle[0] == session]:
+            self.let_go(handle, since_ns)
+            if ended:
+                self.gone(handle)
+
+    def doubtful(self, session: int) -> list[int]:
+        """The numbers of a session's handles that are perhaps open."""
+        return [number for (of, number), held in self.handles.items() if of == session and not held.sure]
+
+    def count(self, name: bytes, creation_id: int) -> tuple[int, int]:
+        """How often a checkpoint is open at least and at most."""
+        of_it = [h for h in self.handles.values() if h.creation_id == creation_id]
+        unanswered = [h for h in self.handles.values() if not h.creation_id and h.name == name]
+        return sum(held.sure for held in of_it), len(of_it) + len(unanswered)
+
+
+def check_openings(
+    openings: Openings, is_lost: Callable[[int], bool], skew: float, tolerance_ns: int
+) -> list[str]:
+    """Names mean one checkpoint at a time, unlinked ones stay away, retentions are not cut short."""
+    wrong: list[str] = []
+    names = dict.fromkeys(call.name for call in openings.opens)
+    for name in names:
+        opens = [c for c in openings.opens if c.name == name and c.outcome == Outcome.OK]
+        unlinks = [c for c in openings.unlinks if c.name == name]
+        wrong.extend(_out_of_order(opens))
+        wrong.extend(_back_again(opens, unlinks))
+        wrong.extend(_unlinked_twice(opens, unlinks, is_lost))
+        wrong.extend(_expired_early(openings, opens, unlinks, is_lost, skew, tolerance_ns))
+    return wrong
+
+
+def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
+    """Creation ids grow: an older checkpoint is not found again once a newer has its name."""
+    newest_before = 0
+    ends = sorted(opens, key=lambda call: call.returned_ns)
+    place = 0
+    for call in sorted(opens, key=lambda call: call.invoked_ns):
+        while place < len(ends) and ends[place].returned_ns < call.invoked_ns:
+            newest_before = max(newest_before, ends[place].creation_id)
+            place += 1
+        if call.creation_id < newest_before:
+            yield (
+                f"{call.name!r} was {newest_before:x}, then {call.creation_id:x} again,"
+                f" at {call.returned_ns / 1e6:.3f} ms"
+            )
+
+
+def _back_again(opens: list[DirectoryCall], unlinks: list[DirectoryCall]) -> Iterator[str]:
+    """What was opened before an UNLINK began is not what the name means after it ended."""
+    for unlink in unlinks:
+        if unlink.outcome != Outcome.OK:
+            continue
+        before = max((c.creation_id for c in opens if c.returned_ns < unlink.invoked_ns), default=0)
+        for call in opens:
+            if call.invoked_ns > unlink.returned_ns and call.creation_id <= before:
+                yield (
+                    f"{call.name!r} ({call.creation_id:x}) was unlinked at {unlink.returned_ns / 1e6:.3f} ms"
+                    f" and opened again at {call.returned_ns / 1e6:.3f} ms"
+                )
+
+
+def _unlinked_twice(
+    opens: list[DirectoryCall], unlinks: list[DirectoryCall], is_lost: Callable[[int], bool]
+) -> Iterator[str]:
+    """An UNLINK by somebody who has the name open finds it, unless another UNLINK came in between."""
+    for unlink in unlinks:
+        if unlink.outcome != Outcome.REFUSED or unlink.code != codes.NOT_EXIST or not unlink.creation_id:
+            continue
+        opened = [c for c in opens if c.creation_id == unlink.creation_id]
+        since_ns = min((call.invoked_ns for call in opened), default=unlink.invoked_ns)
+        others = [
+            c
+            for c in unlinks
+            if c is not unlink
+            and c.may_be_done
+            and c.invoked_ns < unlink.returned_ns
+            and (c.outcome != Outcome.OK or c.returned_ns > since_ns)
+        ]
+        if not others and not is_lost(unlink.creation_id):
+            yield f"{unlink.name!r} was open and could not be unlinked at {unlink.returned_ns / 1e6:.3f} ms"
+
+
+def _expired_early(
+    openings: Openings,
+    opens: list[DirectoryCall],
+    unlinks: list[DirectoryCall],
+    is_lost: Callable[[int], bool],
+    skew: float,
+    tolerance_ns: int,
+) -> Iterator[str]:
+    """A checkpoint is not created anew while the one of that name is open, or within its retention."""
+    first: dict[int, DirectoryCall] = {}
+    for call in sorted(opens, key=lambda call: call.returned_ns):
+        first.setdefault(call.creation_id, call)
+    held = [*openings.handles.values(), *openings.closed]
+    for newer in first.values():
+        for h in held:
+            older = h.creation_id
+            if not older or h.name != newer.name or older >= newer.creation_id or is_lost(older):
+                continue
+            if any(
+                c.may_be_done
+                and c.invoked_ns < newer.returned_ns
+                and (c.outcome != Outcome.OK or c.returned_ns > h.opened_ns)
+                for c in unlinks
+            ):
+                continue
+            kept_until_ns = h.let_go_ns + int(h.retention_ns * (1 - skew)) - tolerance_ns
+            if h.let_go_ns < 0 or newer.returned_ns < kept_until_ns:
+                yield (
+                    f"{newer.name!r} was created anew ({newer.creation_id:x}) at"
+                    f" {newer.returned_ns / 1e6:.3f} ms, within the retention of {older:x}"
+                )

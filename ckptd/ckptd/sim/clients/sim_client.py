@@ -1,0 +1,366 @@
+"""A simulated client's session: request numbers, retries, fail-over, time-outs, as the protocol asks.
+
+It is written from the protocol's words alone and shares nothing with the client library,
+so that neither hides a mistake of the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.settings import MILLISECOND_NS
+from ckptd.sim.checkers.history import Outcome
+from ckptd.sim.world.client_links import ClientLink, ClientLinks
+from ckptd.sim.world.world import World
+
+PAUSE_MIN_NS: Final = 2 * MILLISECOND_NS
+PAUSE_MAX_NS: Final = 60 * MILLISECOND_NS
+WITHDRAW_NS: Final = 20 * MILLISECOND_NS
+"""How long before the end of its time a request is named in a PING."""
+
+_WHOLE: Final = (
+    codes.BAD_HANDLE,
+    codes.TRY_AGAIN,
+    codes.ACCESS,
+    codes.NO_SPACE,
+    codes.NO_RESOURCES,
+    codes.INVALID_PARAM,
+)
+"""Refusals that say nothing of a copy of the request that went another way."""
+
+
+@dataclass(slots=True, frozen=True)
+class Told:
+    """How a request ended."""
+
+    outcome: Outcome
+    code: int = 0
+    payload: Any = None
+    index: int = -1
+    text: str = ""
+    epoch: int = 0
+
+
+Done = Callable[[Told], None]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request without its end. `doubtful`: a copy went where no answer can come from any more.
+
+    `doubted`: it was answered BAD_HANDLE, and is asked again once the session has been attached anew.
+    `withdrawn`: a PING named it; TRY_AGAIN is its end then.
+    """
+
+    number: int
+    kind: int
+    handle: int
+    body: bytes
+    done: Done
+    deadline_ns: int
+    sent_ns: int = -1
+    on_the_way: bool = False
+    doubtful: bool = False
+    doubted: bool = False
+    withdrawn: bool = False
+
+
+class SimClient:
+    """One session. `ended` is called when the service says that the session is over."""
+
+    def __init__(
+        self, world: World, links: ClientLinks, name: str, home: int, ended: Callable[[], None]
+    ) -> None:
+        self.world = world
+        self.links = links
+        self.name = name
+        self.ended = ended
+        self.session = world.random.getrandbits(62) + 1
+        self.generation = 0
+        self.fresh = True
+        self.pending: dict[int, Pending] = {}
+        self.link: ClientLink | None = None
+        self.attached = False
+        self.over = False
+        self.contact_ns = world.now_ns
+        """When the service last did something for this session.
+
+        An answer of an earlier epoch does not count. A node that was left out of the view since may pass
+        it on much later, while those in the view count the session's grace (seed 91303363).
+        """
+        self.silence_ns = 0
+        """The longest that it did nothing: a session may end after its grace."""
+        self._node_ids = world.options.node_ids
+        self._at = home
+        self._next_number = 1
+        self._attempt = 0
+        self._attach_number = 0
+        self._probe_number = 0
+        self.asleep = False
+        self._slept = False
+
+    # -- calls
+
+    @property
+    def busy(self) -> bool:
+        """Whether it waits for an answer that is due."""
+        return any(call.kind != Kind.TRACK for call in self.pending.values())
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next request gets."""
+        return self._next_number
+
+    def request(self, kind: int, handle: int, body: list[Any], done: Done, call_ns: int = 0) -> int:
+        """Begin a call; `done` is told its end. Returns the request's number."""
+        number = self._next_number
+        self._next_number += 1
+        deadline_ns = self.world.now_ns + (call_ns or self.world.options.call_ns)
+        self.pending[number] = Pending(number, kind, handle, pack_body(body), done, deadline_ns)
+        self.world.at(deadline_ns, lambda: self._time_out(number))
+        if kind != Kind.TRACK:
+            self.world.at(deadline_ns - WITHDRAW_NS, lambda: self._withdraw(number))
+        self._send(self.pending[number])
+        return number
+
+    def cancel(self, number: int) -> None:
+        """The caller wants the answer no more."""
+        self._finish(number, Told(Outcome.UNKNOWN))
+
+    def _finish(self, number: int, told: Told) -> None:
+        pending = self.pending.pop(number, None)
+        if pending is not None:
+            pending.done(told)
+
+    def _withdraw(self, number: int) -> None:
+        """Ask the node to give a request up if it only waits: that is TRY_AGAIN then."""
+        pending = self.pending.get(number)
+        if pending is None or not pending.on_the_way or self.link is None:
+            return
+        pending.withdrawn = True
+        ping = self._next_number
+        self._next_number += 1
+        lowest = min((n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=ping)
+        self.links.send_to_node(self.link, encode_frame(Kind.PING, ping, 0, lowest, pack_body([number])))
+
+    def _time_out(self, number: int) -> None:
+        pending = self.pending.get(number)
+        if pending is not None:
+            sure = not pending.on_the_way and not pending.doubtful
+            self._finish(number, Told(Outcome.NOT_DONE if sure else Outcome.UNKNOWN, codes.TRY_AGAIN))
+
+    def _send(self, pending: Pending) -> None:
+        if not self.attached or self.link is None:
+            return
+        lowest = min(
+            (n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=pending.number
+        )
+        pending.on_the_way = True
+        pending.sent_ns = self.world.now_ns
+        frame = encode_frame(pending.kind, pending.number, pending.handle, lowest, pending.body)
+        self.links.send_to_node(self.link, frame)
+        if pending.kind == Kind.TRACK:
+            return  # It waits for a change, not for the node.
+        number, link = pending.number, self.link
+        self.world.after(self.world.options.patience_ns, lambda: self._lose_patience(number, link))
+
+    def _lose_patience(self, number: int, link: ClientLink) -> None:
+        pending = self.pending.get(number)
+        if pending is None or not pending.on_the_way or self.link is not link:
+            return
+        if self.world.now_ns - pending.sent_ns >= self.world.options.patience_ns:
+            self.leave_link()
+            self.connect()
+
+    # -- the connection
+
+    def connect(self) -> None:
+        """Connect to the next node, if there is no link."""
+        if self.over or self.asleep or self.link is not None:
+            return
+        self._attempt += 1
+        attempt = self._attempt
+        node_id = self._node_ids[self._at % len(self._node_ids)]
+        self._at += 1
+        self.links.connect(self, node_id)
+        self.world.after(self.world.options.patience_ns, lambda: self._attempt_over(attempt))
+
+    def _attempt_over(self, attempt: int) -> None:
+        if attempt == self._attempt and not self.attached and not self.over:
+            self.leave_link()
+            self.connect()
+
+    def on_connected(self, link: ClientLink) -> None:
+        if self.over or self.link is not None:
+            self.links.close_by_client(link)
+            return
+        self.link = link
+        self._attach()
+
+    def _attach(self) -> None:
+        assert self.link is not None
+        self.generation += 1
+        self._attach_number = self._next_number
+        self._next_number += 1
+        body = pack_body([self.fresh])
+        frame = encode_frame(Kind.ATTACH, self._attach_number, self.session, self.generation, body)
+        self.links.send_to_node(self.link, frame)
+
+    def on_lost(self, link: ClientLink | None) -> None:
+        if (
+            self.over
+            or (link is None and self.link is not None)
+            or (link is not None and link is not self.link)
+        ):
+            return
+        self._forget_link()
+        self._attempt += 1
+        self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
+
+    def sleep(self) -> None:
+        """Nobody asks anything or looks at the link: as with a blocking program between its calls."""
+        self.asleep = self._slept = True
+
+    def wake(self) -> None:
+        """Go on. The node has to answer a PING first: what is asked of one that has gone is in doubt."""
+        self.asleep = False
+        if self.over:
+            return
+        if self.link is None:
+            self.connect()
+            return
+        self.attached = False
+        self._probe_number = self._next_number
+        self._next_number += 1
+        frame = encode_frame(Kind.PING, self._probe_number, 0, self._probe_number, pack_body([]))
+        self.links.send_to_node(self.link, frame)
+        self._attempt += 1
+        attempt = self._attempt
+        self.world.after(self.world.options.patience_ns, lambda: self._attempt_over(attempt))
+
+    def _on_probe_answer(self, code: int) -> None:
+        if code == codes.OK:
+            self._go_on()
+        else:
+            self.leave_link()
+            self.connect()
+
+    def _go_on(self) -> None:
+        self.attached = True
+        for pending in list(self.pending.values()):
+            self._send(pending)
+
+    def leave_link(self) -> None:
+        """Give the link up."""
+        if self.link is not None:
+            self.links.close_by_client(self.link)
+        self._forget_link()
+
+    def _forget_link(self) -> None:
+        self.link = None
+        self.attached = False
+        for pending in self.pending.values():
+            if pending.on_the_way:
+                pending.on_the_way = False
+                pending.doubtful = True
+
+    def crash(self, seen_dead: bool) -> None:
+        """The process ends; nothing of it comes back."""
+        if self.link is not None:
+            self.links.close_by_client(self.link, seen_dead)
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._forget_link()
+        for number in list(self.pending):
+            self._finish(number, Told(Outcome.UNKNOWN))
+
+    # -- answers
+
+    def on_frames(self, link: ClientLink, frames: list[Frame]) -> None:
+        for frame in frames:
+            if self.over or link is not self.link:
+                return
+            code, payload, index, text = decode_answer(frame.body)
+            if code not in (codes.TRY_AGAIN, codes.BAD_HANDLE) and frame.b >= self.links.newest_epoch():
+                self._heard()
+            if frame.a == self._attach_number:
+                self._on_attach_answer(code)
+            elif frame.a == self._probe_number:
+                self._on_probe_answer(code)
+            else:
+                self._on_answer(
+                    frame.a,
+                    Told(
+                        Outcome.OK if code == codes.OK else Outcome.REFUSED,
+                        code,
+                        payload,
+                        index,
+                        text,
+                        frame.b,
+                    ),
+                )
+
+    def longest_silence_ns(self) -> int:
+        """For how long the service did nothing for this session, at the worst."""
+        return max(self.silence_ns, self.world.now_ns - self.contact_ns)
+
+    def _heard(self) -> None:
+        self.silence_ns = self.longest_silence_ns()
+        self.contact_ns = self.world.now_ns
+
+    def _on_attach_answer(self, code: int) -> None:
+        if code == codes.OK:
+            self.fresh = False
+            self._go_on()
+        elif code == codes.BAD_HANDLE:
+            self._end()
+            self.ended()
+        else:
+            self.leave_link()
+            self._attempt += 1
+            self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
+
+    def _on_answer(self, number: int, told: Told) -> None:
+        pending = self.pending.get(number)
+        if pending is None:
+            return
+        if told.code == codes.TRY_AGAIN:
+            pending.on_the_way = False
+            pause_ns = self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS)
+            if pending.withdrawn:
+                self._time_out(number)
+            elif self.world.now_ns + pause_ns < pending.deadline_ns:
+                self.world.after(pause_ns, lambda: self._again(number))
+            if self.world.chance(0.2):
+                self.leave_link()
+                self.connect()
+            return
+        if told.code == codes.BAD_HANDLE and self._slept and not pending.doubted:
+            # The session may have ended while its link stood.
+            pending.doubted, pending.on_the_way = True, False
+            self.attached = False
+            self._attach()
+            return
+        if told.code in (codes.TIMEOUT, codes.LIBRARY):
+            told = replace(told, outcome=Outcome.UNKNOWN, payload=None)
+        if told.code == codes.NO_MEMORY:  # Who says so has looked whether another copy of it was done.
+            told = replace(told, outcome=Outcome.NOT_DONE, payload=None)
+        whole = told.code in _WHOLE or (told.code == codes.NOT_EXIST and told.index < 0)
+        if whole:
+            # That no replica is active now says nothing of the one that was when the request was passed on.
+            doubtful = pending.doubtful or told.code == codes.NOT_EXIST
+            outcome = Outcome.UNKNOWN if doubtful else Outcome.NOT_DONE
+            told = replace(told, outcome=outcome, payload=None)
+        self._finish(number, told)
+
+    def _again(self, number: int) -> None:
+        pending = self.pending.get(number)
+        if pending is not None and not pending.on_the_way:
+            self._send(pending)

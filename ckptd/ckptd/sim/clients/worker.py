@@ -1,0 +1,177 @@
+"""One simulated client at work: what it does next, and when."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
+from ckpt_protocol.messages import Kind, Op
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers.checkers import EXPIRING_ID
+from ckptd.sim.clients.caller import Caller, Opened
+from ckptd.sim.clients.sim_client import SimClient
+
+if TYPE_CHECKING:
+    from ckptd.sim.clients.workload import Workload
+
+NAP: Final = 0.03
+"""How often a client that has nothing under way begins a pause, where a simulation has them."""
+
+GENERATED_MAX: Final = 6
+"""Sections with generated ids that one client makes in one checkpoint."""
+
+EMPHASIZED: Final = 15
+"""The weight of the action that a seed's clients prefer."""
+
+ACTIONS: Final = (
+    ("put", 12),
+    ("read", 12),
+    ("put-many", 6),
+    ("read-many", 6),
+    ("patch", 4),
+    ("create", 2),
+    ("delete", 3),
+    ("overwrite", 3),
+    ("mixed", 4),
+    ("iterate", 5),
+    ("generate", 2),
+    ("expiring", 2),
+    ("status", 1),
+    ("synchronize", 1),
+    ("activate", 1),
+    ("close", 1),
+    ("unlink", 0.3),
+    ("retention", 0.5),
+    ("cancel", 1),
+)
+
+
+class Worker(Caller):
+    """It thinks, does one of its actions, and thinks again, while the workload does not rest."""
+
+    def __init__(self, workload: "Workload", number: int) -> None:
+        super().__init__(workload, number)
+        emphasis = self.world.options.emphasis
+        self._actions = [action for action, _ in ACTIONS]
+        self._weights = [EMPHASIZED if action == emphasis else weight for action, weight in ACTIONS]
+        self._think()
+
+    def _think(self) -> None:
+        self.world.after(self.world.about(self.world.options.think_ns), self._act)
+
+    def _act(self) -> None:
+        if self.workload.resting:
+            self._wake(self.client)
+            return
+        self._think()
+        if self._naps or self.client.over or self.under_way >= self.world.options.pipeline:
+            return
+        quiet = self.world.options.napping and self.client.attached and not self.client.pending
+        if quiet and self.world.chance(NAP):
+            self._nap()
+            return
+        slot = self.random.choice(self.workload.slots)
+        opened = self.opened.get(slot.name)
+        if opened is None:
+            self.open(slot)
+            return
+        self.act(self.random.choices(self._actions, self._weights)[0], opened)
+
+    # -- pauses
+
+    def _nap(self) -> None:
+        """Ask nothing for a while, perhaps for longer than a session without a node is kept.
+
+        Some programs do not look at their link meanwhile; others have their node show that it lives.
+        """
+        client, grace_ns = self.client, self.world.options.session_grace_ns
+        self._naps = True
+        pause_ns = self.world.between(0, grace_ns * 3 // 2)
+        self.world.after(pause_ns, lambda: self._wake(client))
+        sleeps = self.world.chance(0.5)
+        how = "sleeps" if sleeps else "is kept up"
+        self.world.say(f"{client.name}: {how} for {pause_ns // MILLISECOND_NS} ms")
+        if sleeps:
+            client.sleep()
+        else:
+            self._keep_up(client)
+
+    def _keep_up(self, client: SimClient) -> None:
+        if self._naps and client is self.client and not client.over:
+            self.request(Kind.PING, 0, [], lambda told: None)
+            self.world.after(self.world.options.session_grace_ns // 4, lambda: self._keep_up(client))
+
+    def _wake(self, client: SimClient) -> None:
+        """The pause is over, or the client with it."""
+        if client is self.client:
+            self._naps = False
+        if client.asleep:
+            client.wake()
+
+    def begin(self) -> None:
+        """A new session, while the workload is open."""
+        self._naps = False
+        super().begin()
+
+    def act(self, action: str, opened: Opened) -> None:
+        """Do one named action on an open checkpoint, where it makes sense for its kind."""
+        ids = opened.slot.section_ids
+        one = ids[0] if self.random.random() < 0.4 else self.random.choice(ids)
+        some = self.random.sample(ids, self.random.randint(1, len(ids)))
+        single, sync = opened.slot.single, bool(opened.slot.flags & SA_CKPT_WR_ALL_REPLICAS)
+        match action:
+            case "put":
+                self.update(opened, [[Op.PUT, one, self.value(), None]])
+            case "put-many":
+                self.update(opened, [[Op.PUT, section_id, self.value(), None] for section_id in some])
+            case "patch":
+                self.update(opened, [[Op.PATCH, one, self.random.randint(0, 20), self.value(), None]])
+            case "overwrite":
+                self.update(opened, [[Op.OVERWRITE, one, self.value()]])
+            case "create" if not single:
+                self.update(opened, [[Op.CREATE, one, SA_TIME_END, self.value()]])
+            case "delete" if not single:
+                self.update(opened, [[Op.DELETE, one]])
+            case "mixed" if not single:
+                self.update(opened, [self._any_op(section_id) for section_id in some])
+            case "generate" if not single and opened.generated < GENERATED_MAX:
+                opened.generated += 1
+                self.update(opened, [[Op.CREATE, b"", SA_TIME_END, self.value()]])
+            case "expiring" if not single:
+                until_ns = self.wall_ns() + self.world.between(50 * MILLISECOND_NS, 3 * SECOND_NS)
+                self.update(opened, [[Op.PUT, EXPIRING_ID + b"%d" % self.number, self.value(), until_ns]])
+            case "read":
+                self.read(opened, [one])
+            case "read-many":
+                self.read(opened, some)
+            case "iterate":
+                self.iterate(opened)
+            case "status":
+                self.status(opened)
+            case "synchronize" if not sync:
+                self.request(Kind.SYNCHRONIZE, opened.handle, [], lambda told: self.look(opened, told))
+            case "activate" if opened.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not sync:
+                self.request(Kind.ACTIVE_SET, opened.handle, [False], lambda told: self.look(opened, told))
+            case "close":
+                self.close(opened)
+            case "unlink":
+                self.unlink(opened)
+            case "retention":
+                self.request(
+                    Kind.RETENTION_SET,
+                    opened.handle,
+                    [opened.slot.retention_ns],
+                    lambda told: self.look(opened, told),
+                )
+            case "cancel" if self.client.pending:
+                self.client.cancel(self.random.choice(list(self.client.pending)))
+
+    def _any_op(self, section_id: bytes) -> list[Any]:
+        """An operation that may be refused, so that an update can fail in its middle."""
+        match self.random.randint(0, 3):
+            case 0:
+                return [Op.CREATE, section_id, SA_TIME_END, self.value()]
+            case 1:
+                return [Op.DELETE, section_id]
+            case 2:
+                return [Op.OVERWRITE, section_id, self.value()]
+            case _:
+                return [Op.PUT, section_id, self.value(), None]

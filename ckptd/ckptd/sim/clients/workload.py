@@ -1,0 +1,69 @@
+"""All simulated clients of one cluster, the checkpoints that they share, and the history of their calls."""
+
+from collections.abc import Callable
+
+from ckpt_protocol.constants import SA_TIME_END
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.checkers.checkers import Subject
+from ckptd.sim.checkers.history import History
+from ckptd.sim.checkers.open_close import Openings
+from ckptd.sim.clients.checkpoints import KINDS, Slot
+from ckptd.sim.clients.worker import Worker
+from ckptd.sim.world.client_links import ClientLinks
+from ckptd.sim.world.world import World
+
+BATCH_BYTES = 10_000
+"""More than all sections of a checkpoint take here."""
+
+
+class Workload:
+    """All clients, all checkpoints, and the history.
+
+    While `resting` no client begins a new call by itself; once `closed` none begins a new session.
+    """
+
+    def __init__(self, world: World, links: ClientLinks) -> None:
+        self.world = world
+        self.links = links
+        self.history = History()
+        self.openings = Openings()
+        self.subjects: dict[int, Subject] = {}
+        self.resting = False
+        self.closed = False
+        kinds = list(KINDS[world.options.kinds])
+        world.random.shuffle(kinds)
+        self.slots = [
+            self._slot(number, kinds[number % len(kinds)]) for number in range(world.options.checkpoints)
+        ]
+        self.workers: list[Worker] = []
+        self.is_lost_inside: Callable[[int], bool] = lambda creation_id: False
+        self.history_lost: Callable[[], bool] = lambda: False
+        self.unheld_ns: dict[int, int] = {}
+
+    def start(self) -> None:
+        """Let the clients come."""
+        self.workers = [Worker(self, number) for number in range(self.world.options.clients)]
+
+    def _slot(self, number: int, flags: int) -> Slot:
+        random = self.world.random
+        retention_ns = random.choice(
+            (0, 50 * MILLISECOND_NS, SECOND_NS, 3 * SECOND_NS, SA_TIME_END, SA_TIME_END)
+        )
+        return Slot(b"t%d" % number, flags, retention_ns, random.random() < 0.15)
+
+    def subject(self, slot: Slot, creation_id: int) -> Subject:
+        """What the checkers need to know of a checkpoint."""
+        if creation_id not in self.subjects:
+            pieces = self.world.options.weak_batch_bytes < BATCH_BYTES
+            self.subjects[creation_id] = Subject(
+                slot.name, creation_id, slot.flags, slot.section_ids, slot.single, pieces=pieces
+            )
+        return self.subjects[creation_id]
+
+    def is_lost(self, creation_id: int) -> bool:
+        """Whether every replica of a checkpoint died."""
+        return self.is_lost_inside(creation_id) or self.history_lost()
+
+    def was_gone(self, creation_id: int, since_ns: int) -> bool:
+        """Whether every copy of a checkpoint had died before that time."""
+        return not self.history_lost() and self.unheld_ns.get(creation_id, since_ns) < since_ns

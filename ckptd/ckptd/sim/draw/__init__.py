@@ -1,0 +1,1 @@
+"""What a seed draws: the cluster, the mix of faults and work, and the limits of its nodes."""

@@ -1,0 +1,1 @@
+"""Everything that can go wrong: faults, hostile clients, impostors, and an operator in a hurry."""

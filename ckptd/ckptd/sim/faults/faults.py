@@ -1,0 +1,362 @@
+"""Faults: what can go wrong, and how each is put right again. When and where is drawn in `chaos`."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ckpt_protocol.framing import FrameDecoder
+from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter.durable_state import read_record
+from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.world.host import new_clock
+from ckptd.sim.world.network import Way
+
+if TYPE_CHECKING:
+    from ckptd.sim.cluster import Cluster
+
+LEAVE_LIMIT_NS = 15 * SECOND_NS
+"""A node that was asked to leave and has not after so long is killed, as a service manager does."""
+
+
+class Faults:
+    """What can be done to a cluster, and undone: the verbs of scenario tests, too."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.network = cluster.network
+        self.healed = False
+        self.open: dict[int, Callable[[], None]] = {}
+        self._last = 0
+        self.forgetful: str | None = None
+        self.burnt: list[str] = []
+        self.rolling: deque[tuple[str, int, int]] = deque()
+        self.away_ns: dict[str, int] = {}
+
+    def end_later(self, delay_ns: int, undo: Callable[[], None]) -> None:
+        """Undo a fault after so long, or when everything is healed."""
+        self._last += 1
+        number = self._last
+        self.open[number] = undo
+        self.world.after(delay_ns, lambda: self._undo(number))
+
+    def _undo(self, number: int) -> None:
+        undo = self.open.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def heal_all(self) -> None:
+        """None of the faults that were is left."""
+        self.healed = True
+        self.burnt.clear()
+        for number in list(self.open):
+            self._undo(number)
+        for way in list(self.network.cuts):
+            while self.network.is_cut(way):
+                self.network.heal(way)
+        for way in list(self.network.stuck):
+            while self.network.stuck[way]:
+                self.network.unstick(way)
+        self.network.slowness.clear()
+        self.network.extra_loss = 0.0
+        self.cluster.register.cuts.clear()
+        for node_id, host in self.cluster.machines.items():
+            host.crash_after = None
+            host.disk.full = False
+            self.resume(node_id)
+            self.restart(node_id)
+        self.world.say("all faults are over")
+
+    # -- processes and machines
+
+    def crash(self, node_id: str) -> None:
+        """SIGKILL: the process is gone, its machine refuses connections."""
+        host = self.cluster.machines[node_id]
+        if not host.running:
+            return
+        self.world.say(f"fault: {node_id} crashes (incarnation {host.incarnation})")
+        self.away_ns.pop(node_id, None)
+        self.cluster.watch.leaves.note_crash()
+        host.stop()
+        self.network.process_gone(node_id, orderly=False)
+        self.cluster.client_links.process_gone(node_id, machine_too=False)
+
+    def crash_amid_effects(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone at its next event, with only a part of what that asked for done.
+
+        It is back after `away_ns`; -1: not by itself.
+        """
+        random = self.world.random
+        self._crash_within(node_id, lambda effects: random.randint(0, len(effects)), away_ns)
+
+    def crash_on_answer(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone as soon as it has answered a client; what else it sent may not arrive."""
+
+        def after(effects: list[Effect]) -> int:
+            return len(effects) if any(type(effect) is SendClient for effect in effects) else -1
+
+        self._crash_within(node_id, after, away_ns)
+
+    def crash_amid_batch(self, node_id: str, away_ns: int = -1) -> None:
+        """The process is gone between two updates that one event has it send: a peer gets a part of them."""
+        random = self.world.random
+
+        def after(effects: list[Effect]) -> int:
+            places = [place for place, effect in enumerate(effects) if _is_update(effect)]
+            return random.randint(places[0] + 1, places[-1]) if len(places) > 1 else -1
+
+        self._crash_within(node_id, after, away_ns)
+
+    def _crash_within(self, node_id: str, after: Callable[[list[Effect]], int], away_ns: int) -> None:
+        host = self.cluster.machines[node_id]
+        if not host.running or host.paused:
+            return
+
+        def crash() -> None:
+            self.crash(node_id)
+            if away_ns >= 0:
+                self.end_later(away_ns, lambda: self.restart(node_id))
+
+        host.on_crash_amid = crash
+        host.crash_after = after
+
+    def power_off(self, node_id: str) -> None:
+        """The machine is gone without a word."""
+        host = self.cluster.machines[node_id]
+        if not host.powered:
+            return
+        self.world.say(f"fault: {node_id} loses power (incarnation {host.incarnation})")
+        self.away_ns.pop(node_id, None)
+        self.cluster.watch.leaves.note_crash()
+        host.stop()
+        host.powered = False
+        host.clock = new_clock(self.world)
+        self.network.machine_gone(node_id)
+        self.cluster.client_links.process_gone(node_id, machine_too=True)
+
+    def burn(self, node_id: str) -> None:
+        """A machine burns, with its disk; another one takes its place once all faults are over."""
+        if node_id in self.burnt or not self.may_forget(node_id):
+            return
+        self.lose_disk(node_id)
+        self.power_off(node_id)
+        self.world.say(f"fault: {node_id} has burnt")
+        self.burnt.append(node_id)
+
+    def restart(self, node_id: str) -> None:
+        """Start a process where none runs, on the disk that is there."""
+        if not self.cluster.machines[node_id].running and node_id not in self.burnt:
+            self.cluster.start_node(node_id)
+
+    def pause(self, node_id: str) -> None:
+        """SIGSTOP."""
+        host = self.cluster.machines[node_id]
+        if host.running and not host.paused:
+            self.world.say(f"fault: {node_id} is paused")
+            host.pause()
+
+    def resume(self, node_id: str) -> None:
+        """SIGCONT."""
+        host = self.cluster.machines[node_id]
+        if host.running and host.paused:
+            self.world.say(f"{node_id} goes on")
+            host.resume()
+
+    def stall(self, node_id: str, stall_ns: int) -> None:
+        """The process handles nothing for a while, as in a garbage collection; then its timer comes first."""
+        host = self.cluster.machines[node_id]
+        if not host.running or host.paused:
+            return
+        self.world.say(f"fault: {node_id} stalls for {stall_ns / MILLISECOND_NS:.0f} ms")
+        incarnation = host.incarnation
+        host.pause()
+
+        def go_on() -> None:
+            if host.running and host.paused and host.incarnation == incarnation:
+                host.resume(timer_first=True)
+
+        self.world.after(stall_ns, go_on)
+
+    def leave(self, node_id: str) -> None:
+        """SIGTERM: it hands over and leaves; killed if that takes too long."""
+        host = self.cluster.machines[node_id]
+        if not host.running:
+            return
+        self.world.say(f"fault: {node_id} is asked to leave")
+        incarnation = host.incarnation
+        host.deliver(LeaveAsked())
+
+        def kill() -> None:
+            if host.running and host.incarnation == incarnation:
+                self.world.say(f"{node_id} took too long to leave")
+                self.crash(node_id)
+                self.restart(node_id)
+
+        self.world.after(LEAVE_LIMIT_NS, kill)
+
+    # -- orderly restarts
+
+    def roll(self, steps: list[tuple[str, int, int]]) -> None:
+        """Restart nodes one after the other: a pause after the last one has ended, and so long away.
+
+        Nobody looks in between whether the one before is back.
+        """
+        if not self.rolling and not self.away_ns:
+            self.rolling = deque(steps)
+            self._roll_next()
+
+    def _roll_next(self) -> None:
+        if self.rolling:
+            node_id, pause_ns, away_ns = self.rolling.popleft()
+            self.world.after(pause_ns, lambda: self._roll_one(node_id, away_ns))
+
+    def _roll_one(self, node_id: str, away_ns: int) -> None:
+        if self.healed or not self.cluster.machines[node_id].running:
+            self.rolling.clear()
+            return
+        self.away_ns[node_id] = away_ns
+        self.leave(node_id)
+
+    def roll_at_once(self, away_ns: dict[str, int]) -> None:
+        """Tell all of these nodes to leave at one time; each is started again so long after it has ended."""
+        if self.rolling or self.away_ns or not all(self.cluster.machines[n].running for n in away_ns):
+            return
+        self.away_ns = dict(away_ns)
+        for node_id in away_ns:
+            self.leave(node_id)
+
+    def on_left(self, node_id: str) -> None:
+        """A node that was told to leave has ended."""
+        away_ns = self.away_ns.pop(node_id, -1)
+        if away_ns >= 0:
+            self.world.after(away_ns, lambda: self.restart(node_id))
+            self._roll_next()
+
+    # -- disks and the register
+
+    def fill_disk(self, node_id: str) -> None:
+        """Nothing can be written there any more."""
+        self.world.say(f"fault: the disk of {node_id} is full")
+        self.cluster.machines[node_id].disk.full = True
+
+    def free_disk(self, node_id: str) -> None:
+        """There is room again."""
+        self.world.say(f"the disk of {node_id} has room again")
+        self.cluster.machines[node_id].disk.full = False
+
+    def lose_disk(self, node_id: str) -> None:
+        """The process ends, and its state directory is gone with it."""
+        host = self.cluster.machines[node_id]
+        self.crash(node_id)
+        if not host.running:
+            self.world.say(f"fault: {node_id} lost its disk")
+            host.disk.record = b""
+            host.kept_incarnation = 0
+            self.forgetful = node_id
+
+    def may_forget(self, node_id: str) -> bool:
+        """Whether a node may lose its disk: one at a time, while the others know what it knows.
+
+        Not while another's disk tells of no view: it knows as little as one that was lost. Not
+        before the last one that lost it is a member again; and of a pair, only while both are
+        in one view: a node that went on alone is the only one that knows of it.
+        """
+        witnesses = self.world.options.witness_ids
+        machines = self.cluster.machines.items()
+        if not all(_remembers(machine.disk.record, name in witnesses) for name, machine in machines):
+            return False
+        members = [self._member_of(each) for each in self.cluster.hosts]
+        if self.world.options.nodes == 2 and (0 in members or len(set(members)) > 1):
+            return False
+        return self.forgetful in (None, node_id) or self._member_of(self.forgetful or "") > 0
+
+    def _member_of(self, node_id: str) -> int:
+        """The epoch of the view that a node has installed as a member; 0 for none."""
+        node = self.cluster.hosts[node_id].node
+        if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
+            return 0
+        return node.view.epoch
+
+    def cut_register(self, node_ids: list[str]) -> None:
+        """These nodes do not reach the register outside."""
+        self.world.say(f"fault: {', '.join(node_ids)} cut from the register")
+        for node_id in node_ids:
+            self.cluster.register.cut(node_id)
+
+    def heal_register(self, node_ids: list[str]) -> None:
+        """They reach it again."""
+        self.world.say(f"{', '.join(node_ids)} reach the register again")
+        for node_id in node_ids:
+            self.cluster.register.heal(node_id)
+
+    # -- the network
+
+    def ways_around(self, node_id: str) -> list[Way]:
+        """All ways from and to one host."""
+        return self.ways_between([node_id], list(self.network.peers_of(node_id)))
+
+    def ways_between(self, side: list[str], rest: list[str]) -> list[Way]:
+        """All ways from one side to the other and back."""
+        return [way for one in side for other in rest for way in ((one, other), (other, one))]
+
+    def cut(self, ways: list[Way]) -> None:
+        """Nothing passes on these ways."""
+        self.world.say("fault: cut " + " ".join(f"{sender}>{node_id}" for sender, node_id in ways))
+        for way in ways:
+            self.network.cut(way)
+
+    def heal(self, ways: list[Way]) -> None:
+        """These ways are open again."""
+        self.world.say("healed " + " ".join(f"{sender}>{node_id}" for sender, node_id in ways))
+        for way in ways:
+            self.network.heal(way)
+
+    def cut_for(self, delay_ns: int, ways: list[Way]) -> None:
+        """Cut for a while."""
+        self.cut(ways)
+        self.end_later(delay_ns, lambda: self.heal(ways))
+
+    def stick(self, delay_ns: int, way: Way) -> None:
+        """One direction of a link stands still for a while; heartbeats pass."""
+        self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
+        self.network.stick(way)
+        self.end_later(delay_ns, lambda: self._unstick(way))
+
+    def _unstick(self, way: Way) -> None:
+        self.world.say(f"the link goes on {way[0]}>{way[1]}")
+        self.network.unstick(way)
+
+    def break_link(self, node_id: str, peer: str) -> None:
+        """The connection between two nodes is reset."""
+        self.world.say(f"fault: the link {node_id}-{peer} is reset")
+        self.network.break_link(node_id, peer)
+
+    def slow(self, ways: list[Way], factor: int) -> None:
+        """Everything on these ways takes `factor` times as long; 1 undoes it."""
+        self.world.say(f"fault: {factor} times slower " + " ".join(f"{one}>{other}" for one, other in ways))
+        for way in ways:
+            self.network.slowness[way] = factor
+
+    def slow_for(self, delay_ns: int, ways: list[Way]) -> None:
+        """Slow for a while, by a factor that is drawn."""
+        self.slow(ways, self.world.random.choice((10, 100)))
+        self.end_later(delay_ns, lambda: self.slow(ways, 1))
+
+    def lossy(self, loss: float) -> None:
+        """So many more datagrams are lost everywhere."""
+        self.world.say(f"fault: {loss:.0%} more of all datagrams are lost")
+        self.network.extra_loss = loss
+
+
+def _is_update(effect: Effect) -> bool:
+    return type(effect) is SendPeer and FrameDecoder().feed(effect.data)[0].kind == Kind.REPLICATE
+
+
+def _remembers(packed: bytes, witness: bool) -> bool:
+    """Whether a disk tells of a view that its node was in, or at a witness of any.
+
+    A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).
+    """
+    record = read_record(packed)
+    return record.installed > 0 or (witness and record.view is not None)

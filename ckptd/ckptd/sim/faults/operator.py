@@ -1,0 +1,184 @@
+"""The operator: looks at the nodes now and then, and says a word to one that waits.
+
+A sensible one waits until a node has waited for long. He has a cluster begin without machines that are late
+only while no process holds anything, and gives up only machines that burnt and do not come back. A hasty one
+does either wherever a node takes his word. What he may be told is checked here, what follows by the watch.
+
+After the faults he looks once, whatever he is like, and says `force-active` where a node asks for that.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameDecoder
+from ckpt_protocol.messages import Kind, Verb
+from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
+from ckptd.core.node import Node
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.draw.limits import HASTY
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.world import Violation
+
+if TYPE_CHECKING:
+    from ckptd.sim.cluster import Cluster
+
+LINK: Final = 2**31
+"""The number of the operator's link at the end, to whatever node; those of his words before lie above it."""
+
+LOOKS_EVERY_NS: Final = 150 * MILLISECOND_NS
+PATIENCE_GRACES: Final = 2
+"""A sensible operator acts on what has lasted for so many graces."""
+
+ANSWER_NS: Final = 2 * SECOND_NS
+"""He reads answers for so long."""
+
+
+class Operator:
+    """`counts`: what he said, and what came of it. `_founders`: the nodes that he bootstrapped."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.on = False
+        self.counts: Counter[str] = Counter()
+        self._waits: dict[str, tuple[int, int]] = {}
+        self._words: dict[int, tuple[Host, int, str, str]] = {}
+        self._last_link = LINK
+        self._founders: set[str] = set()
+
+    def begin(self) -> None:
+        """Act from now on."""
+        self.on = True
+        self._next()
+
+    def end(self) -> None:
+        """Act no more."""
+        self.on = False
+
+    def _next(self) -> None:
+        self.world.after(self.world.about(LOOKS_EVERY_NS), self._look)
+
+    def _look(self) -> None:
+        if not self.on:
+            return
+        self._next()
+        for host in self.cluster.hosts.values():
+            self._note_wait(host)
+        hosts = [host for host in self.cluster.hosts.values() if host.node is not None and not host.paused]
+        if not hosts:
+            return
+        host = self.world.random.choice(hosts)
+        assert host.node is not None
+        if self.world.options.operator == HASTY:
+            self._act_in_haste(host, host.node)
+        else:
+            self._act_with_care(host, host.node)
+
+    def _note_wait(self, host: Host) -> None:
+        node, waits = host.node, self._waits.get(host.node_id)
+        if node is None or not (node.membership.describe_wait() or self._unavailable(node)):
+            self._waits.pop(host.node_id, None)
+        elif waits is None or waits[0] != host.incarnation:
+            self._waits[host.node_id] = (host.incarnation, self.world.now_ns)
+
+    def _act_in_haste(self, host: Host, node: Node) -> None:
+        others = [node_id for node_id in self.cluster.machines if node_id != host.node_id]
+        if node.view is None and self.world.chance(0.5):
+            if self._may_found(host):
+                self.say(host, Verb.BOOTSTRAP)
+        elif others:
+            self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(others))
+
+    def _act_with_care(self, host: Host, node: Node) -> None:
+        waits = self._waits.get(host.node_id)
+        patience_ns = PATIENCE_GRACES * self.world.options.grace_ns
+        if waits is None or self.world.now_ns - waits[1] < patience_ns:
+            return
+        burnt = [node_id for node_id in self.cluster.faults.burnt if node_id != host.node_id]
+        if "for a cold start" in node.membership.describe_wait():
+            if all(other.view is None for other in self.cluster.nodes()) and self._may_found(host):
+                self.say(host, Verb.BOOTSTRAP)
+        elif burnt:
+            self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(burnt))
+
+    def _may_found(self, host: Host) -> bool:
+        """Not by a node that was bootstrapped and forgot it: it would take the same epoch again (ADR 12)."""
+        assert host.node is not None
+        return not (host.node.heartbeats.forgetful and host.node_id in self._founders)
+
+    def _unavailable(self, node: Node) -> bool:
+        return any(entry.holders for entry in node.directory.checkpoints.values())
+
+    # -- words and answers
+
+    def say(self, host: Host, verb: str, name: str = "") -> None:
+        """One word to one node."""
+        self.world.say(f"the operator says {verb} {name} to {host.node_id}")
+        self._last_link += 1
+        link, incarnation = self._last_link, host.incarnation
+        self._words[link] = (host, incarnation, verb, name)
+        frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([verb, name] if name else [verb]))
+        host.deliver(ClientConnected(link))
+        host.deliver(ClientReceived(link, [frame]))
+        self.world.after(ANSWER_NS, lambda: self._go(link))
+
+    def _go(self, link: int) -> None:
+        host, incarnation, *_ = self._words.pop(link)
+        if host.node is not None and host.incarnation == incarnation:
+            host.deliver(ClientLost(link))
+
+    def answered(self, link: int, data: bytes) -> None:
+        """A node's answer. Raises: Violation."""
+        if link not in self._words:
+            return
+        host, incarnation, verb, name = self._words[link]
+        for frame in FrameDecoder().feed(data):
+            code, payload, _, text = decode_answer(frame.body)
+            self.world.say(f"{host.node_id} answers {verb}: {payload if code == codes.OK else text}")
+            self.counts[f"{verb} {'done' if code == codes.OK else 'refused'}"] += 1
+            if code == codes.OK and host.node is not None and host.incarnation == incarnation:
+                self._take(host, host.node, verb, name)
+
+    def _take(self, host: Host, node: Node, verb: str, name: str) -> None:
+        if verb == Verb.ACCEPT_LOSS:
+            peer = node.heartbeats.peers[name]
+            silent_ns = host.local_ns - peer.heard_ns - peer.excused_ns
+            if (
+                silent_ns < host.settings.grace_ns
+                and peer.incarnation > peer.dead_incarnation
+                and not peer.left
+            ):
+                raise Violation(
+                    "who is heard is not lost",
+                    f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
+                )
+            self.cluster.watch.views.give_up(host.node_id, name, peer.given_up)
+        elif verb == Verb.BOOTSTRAP:
+            self._founders.add(host.node_id)
+            self.cluster.watch.views.bootstrap()
+
+    # -- after the faults
+
+    def look_once(self) -> None:
+        """He reads what nodes wait for; one that asks for his word is told to go on."""
+        for host in self.cluster.hosts.values():
+            if host.node is not None and "the operator" in host.node.membership.describe_wait():
+                self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
+                frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
+                host.deliver(ClientConnected(LINK))
+                host.deliver(ClientReceived(LINK, [frame]))
+                host.deliver(ClientLost(LINK))
+                return
+        if self.world.options.operator and all(node.view is None for node in self.cluster.nodes()):
+            self._have_begun()
+
+    def _have_begun(self) -> None:
+        """Nobody holds anything, and too few vote for a cold start: one of them makes it."""
+        for host in self.cluster.hosts.values():
+            waits = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
+            if waits and self._may_found(host):
+                self.say(host, Verb.BOOTSTRAP)
+                return

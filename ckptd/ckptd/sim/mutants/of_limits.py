@@ -1,0 +1,89 @@
+"""Mutants of the rules about memory limits, refused connections and the operator's word."""
+
+from dataclasses import replace
+from typing import Any
+
+from ckpt_protocol.refusal import Refusal
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership import pair_policy, reconfiguration
+from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.operations.operator_commands import Operating
+from ckptd.core.replication import active_replica
+from ckptd.core.replication.capacity import check_room
+from ckptd.core.view import LOSS_EPOCHS
+from ckptd.sim.mutants.mutants import Patch, mutant
+
+
+@mutant("growth on full nodes", "what grows is refused where a node holds all that it may", "short of memory")
+def _(patch: Patch) -> None:
+    patch(active_replica, "check_room", lambda replica, session, streaming, ops: None)
+
+
+@mutant("refused though done", "what there is no room for is refused before it is applied", "short of memory")
+def _(patch: Patch) -> None:
+    def apply_and_check(replica: Any, session: int, streaming: Any, ops: Any) -> None:
+        try:
+            check_room(replica, session, streaming, ops)
+        except Refusal:
+            replica.sections.apply(ops, replica.context.now_ns, replica.log.seq + 1, {})
+            raise
+
+    patch(active_replica, "check_room", apply_and_check)
+
+
+@mutant("refusals believed", "without trust_rst a refused connection proves nothing", "forged refusals")
+def _(patch: Patch) -> None:
+    original = Heartbeats.refused
+
+    def refused(heartbeats: Any, node_id: str) -> bool:
+        settings = heartbeats.context.settings
+        heartbeats.context.settings = replace(settings, trust_rst=True)
+        try:
+            return original(heartbeats, node_id)
+        finally:
+            heartbeats.context.settings = settings
+
+    patch(Heartbeats, "refused", refused)
+
+
+@mutant("the living given up", "a loss is accepted only of a node that is not heard", "operated by hand")
+def _(patch: Patch) -> None:
+    original = Operating._accept_loss
+
+    def accept_loss(operating: Any, node_id: str) -> str:
+        inner = Patch()
+        inner(Heartbeats, "hears", lambda heartbeats, peer: False)
+        try:
+            return original(operating, node_id)
+        finally:
+            inner.take_back()
+
+    patch(Operating, "_accept_loss", accept_loss)
+
+
+@mutant(
+    "bootstrap over data", "no node is bootstrapped while it hears a member with data", "operated by hand"
+)
+def _(patch: Patch) -> None:
+    patch(Heartbeats, "who_holds_data", lambda heartbeats: "")
+
+
+@mutant("words of one epoch", "no two nodes go on by a word with one epoch", "operated by hand")
+def _(patch: Patch) -> None:
+    def epoch_of_word(settings: Any, last_epoch: int) -> int:
+        return last_epoch + 1 + LOSS_EPOCHS
+
+    patch(reconfiguration, "epoch_of_word", epoch_of_word)
+    patch(pair_policy, "epoch_of_word", epoch_of_word)
+
+
+# Not here: "a voter that forgot what it promised since a word abstains". It takes a disk that is lost, a side
+# that missed the last view, and a forced view as the newest that this side knows: 100 seeds had none such. A
+# scenario of the core shows it (tests/sim/test_rules_switched_off.py).
+
+
+@mutant(
+    "outranked go on", "who was given up takes in nobody that knows of a view beyond it", "given up alive"
+)
+def _(patch: Patch) -> None:
+    patch(Membership, "_is_behind", lambda membership, current: False)

@@ -1,0 +1,318 @@
+"""Mutants of the rules about views, leases, the register, sessions and the directory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
+
+from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.messages import Kind, answer_ok
+from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, Record
+from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.client_request import Request
+from ckptd.core.context import NEVER_NS
+from ckptd.core.directory import directory, replicator, transfer, validation
+from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.incarnations import Starts
+from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.view_change import Installation
+from ckptd.core.operations.graceful_leave import Leaving
+from ckptd.core.requests.router import READS, Requests
+from ckptd.core.requests.sessions import Clients
+from ckptd.sim.mutants.mutants import Patch, mutant
+
+# -- proof, votes, stays
+
+
+@mutant(
+    "heartbeats make starts known",
+    "a start is known once it answered at its node's address",
+    "impostors",
+)
+def _(patch: Patch) -> None:
+    original = Heartbeats.receive
+
+    def receive(heartbeats: Any, frame: Any, sealed: bool) -> Any:
+        node_id, incarnation = unpack_body(frame.body)[:2]
+        peer = heartbeats.peers.get(node_id)
+        if peer is not None and incarnation > peer.incarnation:
+            heartbeats.meet(peer, incarnation)
+        return original(heartbeats, frame, sealed)
+
+    patch(Heartbeats, "receive", receive)
+
+
+@mutant(
+    "no later start is told",
+    "a start below one that is known begins again above it",
+    "impostors",
+)
+def _(patch: Patch) -> None:
+    def outranked(starts: Any, node_id: str, incarnation: int) -> None:
+        pass
+
+    patch(Starts, "outranked", outranked)
+
+
+@mutant(
+    "stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh", "gone on alone"
+)
+def _(patch: Patch) -> None:
+    def note_freshness(heartbeats: Any, peer: Any) -> None:
+        peer.fresh = (peer.incarnation, heartbeats.context.epoch)
+
+    patch(Heartbeats, "_note_freshness", note_freshness)
+
+
+@mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
+def _(patch: Patch) -> None:
+    original = Directory.install
+
+    def install(directory: Any, view: Any, stayed: list[str], *served: bool) -> None:
+        original(directory, view, list(view.members), *served)
+
+    patch(Directory, "install", install)
+
+
+@mutant(
+    "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
+)
+def _(patch: Patch) -> None:
+    def save(disk: Any, then: Any = None) -> None:
+        disk._write()
+        if then is not None:
+            then()
+
+    patch(Disk, "save", save)
+
+
+@mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
+def _(patch: Patch) -> None:
+    patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
+
+
+@mutant("installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone")
+def _(patch: Patch) -> None:
+    patch(Record, "pack", _packed_without(installed=0))
+
+
+def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
+    original = Record.pack
+    return lambda record: original(replace(record, **forgotten))
+
+
+@mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
+def _(patch: Patch) -> None:
+    original = Disk.__init__
+
+    def start(disk: Any, context: Any, packed: bytes) -> None:
+        original(disk, context, packed)
+        disk.forgetful = False
+        disk.installed_before = disk.record.installed
+
+    patch(Disk, "__init__", start)
+
+
+@mutant(
+    "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
+)
+def _(patch: Patch) -> None:
+    patch(MajorityArbiter, "_may_vote", lambda arbiter: True)
+
+
+# -- leases
+
+
+@mutant("lease never ends", "ordering and reading take the view's lease")
+def _(patch: Patch) -> None:
+    def renew(heartbeats: Any, view: Any) -> None:
+        heartbeats.context.lease_until_ns = 2**63
+
+    patch(Heartbeats, "renew_lease", renew)
+
+
+@mutant("reads without lease", "a read takes the view's lease", "sync splits")
+def _(patch: Patch) -> None:
+    original = Requests.dispatch
+
+    def dispatch(requests: Any, request: Any) -> None:
+        context = requests.context
+        lease_until_ns = context.lease_until_ns
+        if request.kind in READS:
+            context.lease_until_ns = NEVER_NS
+        original(requests, request)
+        context.lease_until_ns = lease_until_ns
+
+    patch(Requests, "dispatch", dispatch)
+
+
+@mutant(
+    "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
+)
+def _(patch: Patch) -> None:
+    patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
+
+
+@mutant("no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses")
+def _(patch: Patch) -> None:
+    original = Membership.learn
+
+    def learn(membership: Any, view: Any) -> bool:
+        frozen = membership.context.frozen
+        newest = original(membership, view)
+        membership.context.frozen = frozen
+        return newest
+
+    patch(Membership, "learn", learn)
+
+
+# -- the directory
+
+
+@mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
+def _(patch: Patch) -> None:
+    original = DirectoryOrder._order_request
+
+    def order_request(order: Any, request: Any) -> None:
+        session = order.directory.sessions.get(request.session)
+        if session is not None and request.kind in (Kind.OPEN, Kind.CLOSE, Kind.UNLINK):
+            session.answers.by_request.clear()
+        original(order, request)
+
+    patch(DirectoryOrder, "_order_request", order_request)
+
+
+@mutant("directory held by some", "a change of the directory is answered when every member holds it")
+def _(patch: Patch) -> None:
+    original = DirectoryOrder._commit_if_held
+
+    def commit_if_held(order: Any) -> None:
+        order.unacked = []
+        original(order)
+
+    patch(DirectoryOrder, "_commit_if_held", commit_if_held)
+
+
+@mutant(
+    "staged operation dropped", "a new coordinator finishes the operation that was staged", "last answers"
+)
+def _(patch: Patch) -> None:
+    original = Installation._install_collected
+
+    def install_collected(installation: Any, collection: Any) -> None:
+        installation.order.staged = None
+        for reply in collection.replies.values():
+            reply.staged = None
+        original(installation, collection)
+
+    patch(Installation, "_install_collected", install_collected)
+
+
+@mutant("names as creation ids", "messages name a checkpoint by its creation id")
+def _(patch: Patch) -> None:
+    original_apply, original_plan = Directory.apply, validation.plan
+
+    def named(name: bytes) -> int:
+        return 2**62 + crc32(name)
+
+    def apply(directory: Any, op: list[Any], seq: int, now_ns: int) -> None:
+        original_apply(directory, op, seq, now_ns)
+        if op[0] == Do.CREATE and op[1] in directory.sessions:
+            entry = directory.checkpoints.pop(directory.names[op[4]])
+            directory.changed.pop(entry.creation_id, None)
+            entry.creation_id = directory.names[op[4]] = named(op[4])
+            directory.checkpoints[entry.creation_id] = entry
+            directory.sessions[op[1]].opens[op[2]] = (entry.creation_id, op[3])
+            directory.changed[entry.creation_id] = None
+
+    def plan(*asked: Any) -> Any:
+        op, answer = original_plan(*asked)
+        if op and op[0] == Do.CREATE:
+            answer = answer_ok([op[2], named(op[4]), op[5]])
+        return op, answer
+
+    patch(Directory, "apply", apply)
+    patch(replicator, "plan", plan)
+
+
+# -- timers
+
+
+@mutant("withdrawn though done", "what may have been done is not told to be tried again", "calls run out")
+def _(patch: Patch) -> None:
+    patch(Request, "in_doubt", False)
+    patch(DirectoryOrder, "take_back", _take_back_blindly)
+
+
+def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
+    asked = order.asked
+    return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
+
+
+@mutant("opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies")
+def _(patch: Patch) -> None:
+    original = Requests._must_wait
+
+    def must_wait(requests: Any, request: Any, body: bytes) -> bool:
+        return request.kind != Kind.OPEN and original(requests, request, body)
+
+    patch(validation, "why_open_waits", lambda entry, node_id: "")
+    patch(Requests, "_must_wait", must_wait)
+
+
+@mutant("retention not re-armed", "whoever takes over re-arms the retentions")
+def _(patch: Patch) -> None:
+    original = Upkeep.on_installed
+
+    def on_installed(upkeep: Any, view: Any) -> None:
+        original(upkeep, view)
+        upkeep.next_expiry_ns = NEVER_NS
+
+    patch(Upkeep, "on_installed", on_installed)
+
+
+@mutant("retention never ends", "a checkpoint goes when its retention is over")
+def _(patch: Patch) -> None:
+    patch(Directory, "expires_ns", lambda directory, entry: None)
+
+
+@mutant(
+    "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
+)
+def _(patch: Patch) -> None:
+    patch(Leaving, "_is_expected", lambda leaving, entry, staying: False)
+
+
+@mutant("retention ends early", "retention travels as passed time", "closed over restarts")
+def _(patch: Patch) -> None:
+    original = directory.fields_of
+
+    def fields_of(entry: Any, now_ns: int, with_opens: bool) -> list[Any]:
+        return original(entry, now_ns + 2**50, with_opens)
+
+    patch(directory, "fields_of", fields_of)
+    patch(transfer, "fields_of", fields_of)
+
+
+@mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
+def _(patch: Patch) -> None:
+    patch(Clients, "on_installed", lambda clients: None)
+
+
+# Not here: "the sessions of a node that left end after their grace". At the end of a simulation every node is
+# back, and ends those sessions itself: no checker can see that nobody else would have. A scenario of the
+# core shows it (tests/sim/test_rules_switched_off.py).
+
+
+@mutant("sessions never end", "a session without a connection ends after its grace")
+def _(patch: Patch) -> None:
+    patch(Clients, "on_time", lambda clients: None)
+
+
+@mutant("sessions have no grace", "a session outlives a lost connection for its grace")
+def _(patch: Patch) -> None:
+    original = Clients.on_lost
+    patch(Clients, "on_lost", lambda clients, link, process_dead: original(clients, link, True))

@@ -1,0 +1,110 @@
+"""A bug of our own, on purpose: the core raises at one value, after it has changed its state.
+
+A patch of the core, like a mutant; the simulator's hosts and the scenario tests let a node that
+raised `Injected` speak its last words and end, as the daemon does.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ckptd.core.node import Node
+from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.replication.sections import SectionTable
+from ckptd.sim.mutants.mutants import Patch
+from ckptd.sim.world.host import Injected
+
+At = Callable[[str, bool], bool]
+"""Whether to raise at this node; true: as the checkpoint's active replica."""
+
+
+class Bug:
+    """`stopped`: the nodes that it stopped, in order."""
+
+    def __init__(self, value: bytes, at: At) -> None:
+        self.value = value
+        self.at = at
+        self.node_id = ""
+        self.as_active = False
+        self.stopped: list[str] = []
+
+    def strike(self, content: object) -> None:
+        """Raises: Injected, where the content holds the value and the place is the right one."""
+        if repr(self.value)[2:-1] in repr(content) and self.at(self.node_id, self.as_active):
+            self.stopped.append(self.node_id)
+            raise Injected(f"at {self.value!r} on node {self.node_id}")
+
+
+@contextmanager
+def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+    """Applying an update with `value` in it raises, when half of it is done."""
+    bug, patch = Bug(value, at), Patch()
+    handle, order, apply = Node.handle, ActiveReplica.order, SectionTable.apply
+
+    def handled(node: Any, *event: Any) -> Any:
+        bug.node_id, bug.as_active = node.context.node_id, False
+        return handle(node, *event)
+
+    def ordered(active: Any, *request: Any) -> Any:
+        bug.as_active = True
+        try:
+            return order(active, *request)
+        finally:
+            bug.as_active = False
+
+    def applied(table: Any, ops: Any, *more: Any, **named: Any) -> Any:
+        generated = apply(table, ops, *more, **named)
+        bug.strike(ops)
+        return generated
+
+    patch(Node, "handle", handled)
+    patch(ActiveReplica, "order", ordered)
+    patch(SectionTable, "apply", applied)
+    try:
+        yield bug
+    finally:
+        patch.take_back()
+
+
+@contextmanager
+def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+    """The active replica raises when it commits a state that holds `value`: what it lacks is not told."""
+    bug, patch = Bug(value, at), Patch()
+    handle, commit = Node.handle, ActiveReplica._commit
+
+    def handled(node: Any, *event: Any) -> Any:
+        bug.node_id, bug.as_active = node.context.node_id, True
+        return handle(node, *event)
+
+    def committed(active: Any, seq: int) -> Any:
+        commit(active, seq)
+        bug.strike([update.body for update in active.replica.log.entries])
+
+    patch(Node, "handle", handled)
+    patch(ActiveReplica, "_commit", committed)
+    try:
+        yield bug
+    finally:
+        patch.take_back()
+
+
+@contextmanager
+def copying_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+    """A replica raises when a section with `value` is put into its copy."""
+    bug, patch = Bug(value, at), Patch()
+    handle, place = Node.handle, SectionTable.place
+
+    def handled(node: Any, *event: Any) -> Any:
+        bug.node_id, bug.as_active = node.context.node_id, False
+        return handle(node, *event)
+
+    def placed(table: Any, section_id: bytes, section: Any) -> Any:
+        place(table, section_id, section)
+        bug.strike(section.content if section is not None else b"")
+
+    patch(Node, "handle", handled)
+    patch(SectionTable, "place", placed)
+    try:
+        yield bug
+    finally:
+        patch.take_back()

@@ -1,0 +1,76 @@
+"""The watch over nodes that leave: nothing is lost that SIGTERM could save.
+
+It looks at the moment at which a node says that it serves no more. What that node does not name as lost must
+be with another node that runs and stays. Where nodes only leave in order, and come back in time
+(`Options.orderly`), no node may name anything.
+"""
+
+from typing import Final
+
+from ckptd.core.directory.directory import Entry
+from ckptd.core.node import Node
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.world import Violation, World
+
+RULE: Final = "nothing is lost that SIGTERM could save"
+
+
+class LeaveWatch:
+    """`crashed_ns`: when a process died last in another way; a node that leaves may not know of it yet.
+
+    `_told_ns`: when a node that left said last that its copy of a checkpoint was the last one.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.crashed_ns = -(2**62)
+        self._left: set[tuple[str, int]] = set()
+        self._told_ns: dict[int, int] = {}
+
+    def note_crash(self) -> None:
+        """A process died without having been told to leave."""
+        self.crashed_ns = self.world.now_ns
+
+    def after_event(self, host: Host, node: Node) -> None:
+        """Check a node that has just said that it has left. Raises: Violation."""
+        start = (host.node_id, host.incarnation)
+        if not node.heartbeats.left or start in self._left:
+            return
+        self._left.add(start)
+        leaving = node.leaving
+        taken = [*leaving.last_copy, *leaving.alone]
+        if self.world.options.orderly and len(self.hosts) > 1:
+            self._check_takes_nothing(node, taken)
+        self._told_ns.update(dict.fromkeys(taken, self.world.now_ns))
+        options = self.world.options
+        if self.world.now_ns - self.crashed_ns < options.grace_ns + 2 * options.lease_ns:
+            return
+        for entry in node.directory.checkpoints.values():
+            if entry.creation_id not in taken and entry.replicas.get(host.node_id):
+                self._check_held_elsewhere(node, entry)
+
+    def _check_takes_nothing(self, node: Node, taken: list[int]) -> None:
+        for creation_id in taken:
+            entry = node.directory.checkpoints[creation_id]
+            if not entry.attributes.collocated:
+                text = f"{node.context.node_id} takes {entry.name!r} with it, though the others come back"
+                raise Violation(RULE, text)
+
+    def _check_held_elsewhere(self, node: Node, entry: Entry) -> None:
+        mine = node.replicas.get(entry.creation_id)
+        if mine is None or not mine.log.seq:
+            return  # Nothing was written yet, and another node may not know yet that it was created.
+        if mine.log.committed_seq < mine.log.seq:
+            return  # Its time was over before all was acknowledged.
+        for other in self.hosts.values():
+            if other.node is None or other.node is node or other.node.heartbeats.left:
+                continue
+            its = other.node.replicas.get(entry.creation_id)
+            if its is not None and its.complete and its.log.is_prefix(mine.log.epoch, mine.log.seq):
+                return
+        told_ns = self._told_ns.get(entry.creation_id, -(2**62))
+        if self.world.now_ns - told_ns < self.world.options.lease_ns:
+            return  # Two left at once, and the other one said what goes with them (seed 7126653).
+        me, name = node.context.node_id, f"{entry.name!r} ({entry.creation_id:x})"
+        raise Violation(RULE, f"{me} leaves, and nobody else holds {name}")

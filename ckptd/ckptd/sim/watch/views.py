@@ -1,0 +1,408 @@
+"""The watch over views and directories: what they become from one event to the next.
+
+It may look inside the nodes, and it knows which processes are really dead.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ckptd.core.directory.directory import Entry
+from ckptd.core.node import Node
+from ckptd.core.replication.replica import Replica
+from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.view import LOSS_EPOCHS, View
+from ckptd.sim.world.clock import PPM
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.world import Violation, World
+
+TOLD_HEARTBEATS: Final = 4
+"""Who has held data for so many heartbeats has told of it."""
+
+Place = tuple[int, int]
+"""How far a directory is: the epoch of its view, and the seq of its last operation."""
+
+
+@dataclass(slots=True, frozen=True)
+class Placed:
+    """What a node's directory last said of a checkpoint: who held it in sync, and whether it was open."""
+
+    name: bytes
+    in_sync: tuple[tuple[str, int], ...]
+    is_open: bool
+    unlinked: bool
+    suspended: bool
+    retention_ns: int
+
+
+@dataclass(slots=True)
+class GivenUp:
+    """A start that an operator gave up, the newest epoch then, and the nodes that go by that word."""
+
+    incarnation: int
+    epoch: int
+    known_by: dict[str, None] = field(default_factory=dict)
+
+
+class ViewWatch:
+    """Watch views and directories.
+
+    `lost`: checkpoints whose every replica died, and whether somebody had them open.
+
+    `history_lost`: whatever was ordered is gone.
+
+    `unheld_ns`: since when no process is left that holds a whole copy of a checkpoint.
+
+    `accepted_ns`: when a node went on without proof (a fence hook, `promote`), and said so.
+
+    `outranking`: the newest view with which somebody did; `outranked`: when, and in which epochs.
+
+    `given_up`: by node, the last word of an operator's that it is lost.
+
+    `on_decided` is called for each view that is decided anew; `unlinked_since` tells whether
+    a client may have unlinked a name since a time.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.lost: dict[int, bool] = {}
+        self.unheld_ns: dict[int, int] = {}
+        self.history_lost = False
+        self.accepted_ns: list[int] = []
+        self.outranking: View | None = None
+        self.outranked: list[tuple[int, int]] = []
+        self.given_up: dict[str, GivenUp] = {}
+        self._bootstrapped: dict[int, View] = {}
+        self._holders: dict[str, int] | None = None
+        self._holds_since_ns: dict[str, int] = {}
+        self.on_decided: Callable[[View], None] = lambda view: None
+        self.unlinked_since: Callable[[bytes, int], bool] = lambda name, since_ns: False
+        self._views: dict[int, tuple[View, str]] = {}
+        self._decided: dict[int, View] = {}
+        self._installers: dict[int, set[str]] = {}
+        self._last_decided: View | None = None
+        self._newest: Place = (0, 0)
+        self._installed: dict[str, int] = {}
+        self._placed: dict[str, tuple[Place, dict[int, Placed]]] = {}
+        self._last_placed: dict[int, tuple[Place, Placed]] = {}
+        self._closed: dict[int, tuple[Place, int]] = {}
+
+    def process_started(self, node_id: str) -> None:
+        """A new process: nothing of its predecessor's is compared with it."""
+        self._installed.pop(node_id, None)
+        self._placed.pop(node_id, None)
+        self._holds_since_ns.pop(node_id, None)
+
+    def process_stopping(self, node_id: str) -> None:
+        """A process ends, with all that it holds."""
+        node = self.hosts[node_id].node
+        if node is None:
+            return
+        others = [other for other in self._nodes() if other is not node]
+        for creation_id, replica in node.replicas.items():
+            if not _is_whole(replica) or any(_is_whole(other.replicas.get(creation_id)) for other in others):
+                continue
+            if not any(_has_to_make(other, node, creation_id) for other in others):
+                self.unheld_ns[creation_id] = self.world.now_ns
+
+    def after_event(self, node_id: str, node: Node) -> None:
+        """Check what one node may have changed. Raises: Violation."""
+        self._note_given_up(node_id, node)
+        self._check_view(node_id, node)
+        self._check_directory(node_id, node)
+
+    # -- views
+
+    def _check_view(self, node_id: str, node: Node) -> None:
+        decided = node.membership.decided
+        if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
+            # Half of it, since the side that is given up may have gone some epochs further meanwhile.
+            last = self._last_decided
+            if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
+                self.accepted_ns.append(self.world.now_ns)
+                self.outranking = decided
+                self.outranked.append((self.world.now_ns, decided.epoch))
+                self.history_lost = True
+                self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
+            if decided.forced and decided.founded == decided.epoch:
+                self._bootstrapped[decided.epoch] = decided
+            if self._last_decided is not None and decided.founded != self._last_decided.founded:
+                self._check_founding(node_id, decided, self._last_decided)
+                self.history_lost = True
+            self._last_decided = decided
+            self._decided[decided.epoch] = decided
+            self.on_decided(decided)
+        elif decided is not None and self._holders is not None and self._last_decided is not None:
+            # Beside one that was bootstrapped others began: one of the two histories will be lost.
+            self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
+        view = node.view
+        if view is None or self._installed.get(node_id) == view.epoch:
+            return
+        if view.epoch < self._installed.get(node_id, 0):
+            raise Violation("epochs", f"{node_id} went back from {self._installed[node_id]} to {view.epoch}")
+        self._installed[node_id] = view.epoch
+        self._holds_since_ns.setdefault(node_id, self.world.now_ns)
+        self._take_back(node_id, view)
+        self._installers.setdefault(view.epoch, set()).add(node_id)
+        first, who = self._views.setdefault(view.epoch, (view, node_id))
+        if first.fields() != view.fields() and not self._founded_twice(first, view):
+            raise Violation(
+                "one view an epoch",
+                f"epoch {view.epoch} is {first.fields()} on {who}, {view.fields()} on {node_id}",
+            )
+
+    def _check_founding(self, node_id: str, view: View, last: View) -> None:
+        """A new history begins: right only if every member of the old one's last view is really dead."""
+        for member_id, member in last.members.items():
+            host = self.hosts[member_id]
+            node = host.node
+            if node is None or host.incarnation != member.incarnation or node.view is None:
+                continue
+            if node.view.epoch < member.join_epoch:
+                continue  # What it holds is of an earlier stay: others may have gone on from there.
+            if self._may_have_gone_on(node_id, node.view.epoch):
+                continue
+            if self._may_be_passed_over(member_id, view):
+                continue
+            if node.directory.checkpoints or node.directory.sessions:
+                raise Violation(
+                    "no history is abandoned",
+                    f"{node_id} founded epoch {view.epoch} while {member_id} of {last.epoch} lives",
+                )
+
+    def _may_have_gone_on(self, node_id: str, epoch: int) -> bool:
+        """Whether somebody may have served behind that epoch who is dead by now.
+
+        A whole view was decided, and is dead: nobody can tell whether it served. Or some member's
+        disk says so of an earlier start. (It may have died while it wrote that; or its disk is
+        lost, and says nothing.)
+        """
+        if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
+            return True
+        view = self.hosts[node_id].node.membership.decided  # type: ignore[union-attr]
+        members = [self.hosts[member_id].node for member_id in view.members] if view is not None else []
+        return any(
+            node is not None and node.context.incarnation > 1 and node.disk.installed_before > epoch
+            for node in members
+        )
+
+    # -- the operator's word
+
+    def give_up(self, told: str, node_id: str, incarnation: int) -> None:
+        """A node was told that this start of another one is lost: who hears of that waits for it no more."""
+        newest = self._last_decided.epoch if self._last_decided is not None else 0
+        before = self.given_up.get(node_id)
+        known_by = before.known_by if before is not None and before.incarnation == incarnation else {}
+        self.given_up[node_id] = GivenUp(incarnation, newest, known_by | {told: None})
+
+    def _note_given_up(self, node_id: str, node: Node) -> None:
+        """Remember whether a node goes by such a word: it was told, or heard of it (seed 7134958)."""
+        for other, word in self.given_up.items():
+            peer = node.heartbeats.peers.get(other)
+            if peer is not None and peer.given_up >= word.incarnation:
+                word.known_by[node_id] = None
+
+    def bootstrap(self) -> None:
+        """A node was told to make a cold start: only what those hold that it hears is to be kept."""
+        if self._last_decided is not None or self._holders is not None:
+            self.history_lost = True
+        told_ns = self.world.now_ns - TOLD_HEARTBEATS * self.world.options.heartbeat_ns
+        self._holders = {
+            node_id: host.incarnation
+            for node_id, host in self.hosts.items()
+            if host.node is not None and self._holds_since_ns.get(node_id, told_ns) < told_ns
+        }
+
+    def _take_back(self, by: str, view: View) -> None:
+        """A node installs a view, decided since, with a start that it had given up: it counts again there."""
+        for node_id, word in list(self.given_up.items()):
+            member = view.members.get(node_id)
+            if view.epoch > word.epoch and member is not None and member.incarnation <= word.incarnation:
+                word.known_by.pop(by, None)
+
+    def _is_given_up(self, node_id: str, by: Iterable[str]) -> bool:
+        """Whether one of these nodes goes by a word that this one, as it is now, is lost."""
+        word = self.given_up.get(node_id)
+        return (
+            word is not None
+            and self.hosts[node_id].incarnation <= word.incarnation
+            and any(each in word.known_by for each in by)
+        )
+
+    def _may_be_passed_over(self, node_id: str, view: View) -> bool:
+        """Whether a living node's data need not count in a view: given up, or bootstrap did without it."""
+        first, holders = self._bootstrapped.get(view.founded), self._holders or {}
+        held = holders.get(node_id) == self.hosts[node_id].incarnation
+        return self._is_given_up(node_id, view.members) or (
+            first is not None and (node_id not in first.members or not held)
+        )
+
+    def _founded_twice(self, first: View, again: View) -> bool:
+        """Whether a node was bootstrapped alone, lost its disk and was bootstrapped again."""
+        bootstrapped = first.forced and again.forced and first.founded == again.founded == again.epoch
+        alone = list(first.members) == list(again.members) and len(first.members) == 1
+        return bootstrapped and alone and self._is_dead(first)
+
+    def is_outranked(self, node: Node) -> bool:
+        """Whether what a node still serves is worth nothing: others went on without it, beyond its epoch."""
+        view, beyond, context = node.view, self.outranking, node.context
+        if view is None or beyond is None or view.epoch >= beyond.epoch:
+            return False
+        return not beyond.has(context.node_id, context.incarnation)
+
+    def _did_nothing(self, epoch: int) -> bool:
+        """Whether some member never installed that view: serving takes the echo of every one."""
+        view = self._decided.get(epoch)
+        return view is not None and not set(view.members) <= self._installers.get(epoch, set())
+
+    def _is_dead(self, view: View) -> bool:
+        hosts = ((self.hosts[node_id], member.incarnation) for node_id, member in view.members.items())
+        return all(host.node is None or host.incarnation != incarnation for host, incarnation in hosts)
+
+    def _nodes(self) -> list[Node]:
+        return [host.node for host in self.hosts.values() if host.node is not None]
+
+    # -- the directory
+
+    def _check_directory(self, node_id: str, node: Node) -> None:
+        directory, view = node.directory, node.view
+        place = (directory.installed_epoch, directory.seq)
+        before_place, before = self._placed.get(node_id, ((0, 0), {}))
+        if place == before_place or view is None:
+            return
+        # What an installer finished counts once somebody runs its view: one was held up when it had finished
+        # what had come to it alone, and the others went on without that (seed 7121256).
+        installs = node.context.frozen and place[0] == before_place[0]
+        if place > self._newest and not installs:
+            # (A member that is behind in the same epoch has forgotten nothing.)
+            if directory.seq < self._newest[1]:
+                self._check_forgotten(node_id)
+            self._newest = place
+        now: dict[int, Placed] = {}
+        for creation_id, entry in directory.checkpoints.items():
+            placed = now[creation_id] = _placed(entry, view)
+            if place >= self._last_placed.get(creation_id, (place, placed))[0]:
+                self._last_placed[creation_id] = place, placed
+            self._note_open(creation_id, place, bool(entry.opens))
+        for creation_id, placed in before.items():
+            if creation_id in now:
+                continue
+            last = self._last_placed[creation_id][1]
+            held_here = (node_id, node.context.incarnation) in last.in_sync and not self.history_lost
+            same_view = place[0] == before_place[0] and not placed.suspended
+            if (same_view or held_here) and creation_id in self._closed:
+                self._check_expired(node_id, creation_id, placed)
+            elif not same_view:
+                self._check_loss(node_id, node, creation_id, last)
+        self._placed[node_id] = (place, now)
+        if place[0] != before_place[0]:
+            self._look_for_unnoticed(node_id, node, place, now)
+
+    def _look_for_unnoticed(self, node_id: str, node: Node, place: Place, now: dict[int, Placed]) -> None:
+        """What went while nobody was left who had known it: the first view without it says so."""
+        for creation_id, (known_place, placed) in list(self._last_placed.items()):
+            if known_place < place and creation_id not in now and creation_id not in self.lost:
+                self._check_loss(node_id, node, creation_id, placed)
+
+    def _note_open(self, creation_id: int, place: Place, is_open: bool) -> None:
+        """Remember since when a checkpoint is closed, by the newest directory that says so."""
+        if is_open:
+            if creation_id in self._closed and place > self._closed[creation_id][0]:
+                del self._closed[creation_id]
+        elif creation_id not in self._closed:
+            self._closed[creation_id] = (place, self.world.now_ns)
+
+    def _check_expired(self, node_id: str, creation_id: int, placed: Placed) -> None:
+        """A checkpoint went, and not with its replicas: it was unlinked, or its retention is over."""
+        if placed.unlinked:
+            return
+        closed_ns = self._closed[creation_id][1]
+        kept_ns = self.world.now_ns - closed_ns
+        least_ns = placed.retention_ns * (PPM - self.world.options.skew_ppm) // PPM
+        if kept_ns + MILLISECOND_NS < least_ns and not self.unlinked_since(placed.name, closed_ns):
+            kept, retention = f"{kept_ns / MILLISECOND_NS:.0f} ms", f"{least_ns / MILLISECOND_NS:.0f} ms"
+            raise Violation(
+                "retention is kept",
+                f"{node_id} let {creation_id:x} go {kept} after its close, not {retention}",
+            )
+
+    def _check_forgotten(self, node_id: str) -> None:
+        """A view began with an older directory: right only if nobody is left who held the newest."""
+        self.history_lost = True
+        self.world.say(
+            f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
+        )
+        for other in self._nodes():
+            place = (other.directory.installed_epoch, other.directory.seq)
+            if place != self._newest or self._did_nothing(place[0]):
+                continue
+            holder, view = other.context.node_id, self.hosts[node_id].node.view  # type: ignore[union-attr]
+            if view is not None and self._may_be_passed_over(holder, view):
+                continue
+            if not self._may_have_gone_on(node_id, place[0]):
+                raise Violation(
+                    "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
+                )
+
+    def _living(self, creation_id: int, placed: Placed, by: Iterable[str]) -> list[str]:
+        return [
+            holder
+            for holder, incarnation in placed.in_sync
+            if self._holds(holder, incarnation, creation_id) and not self._is_given_up(holder, by)
+        ]
+
+    def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
+        """A checkpoint is gone with a view, or was given up: if it was open, every replica of it is dead."""
+        living = self._living(creation_id, placed, node.view.members if node.view is not None else [node_id])
+        still_open = any(
+            opened[0] == creation_id
+            for session in node.directory.sessions.values()
+            for opened in session.opens.values()
+        )
+        if living and still_open and creation_id not in self.lost:
+            raise Violation(
+                "nothing is lost while a replica lives",
+                f"{node_id} gave {creation_id:x} up, {living[0]} holds it",
+            )
+        if not living:
+            self._note_lost(creation_id, still_open)
+
+    def was_lost_open(self, creation_id: int) -> bool:
+        """Whether a checkpoint went with its replicas while somebody had it open: nobody wanted its end."""
+        return self.lost.get(creation_id, False) and not self.history_lost
+
+    def _note_lost(self, creation_id: int, still_open: bool) -> None:
+        if creation_id not in self.lost:
+            self.lost[creation_id] = still_open
+            self.world.say(f"checkpoint {creation_id:x} is lost: no replica of it is left")
+
+    def _holds(self, node_id: str, incarnation: int, creation_id: int) -> bool:
+        host = self.hosts[node_id]
+        replica = host.node.replicas.get(creation_id) if host.node is not None else None
+        return host.incarnation == incarnation and replica is not None and replica.complete
+
+
+def _is_whole(copy: Replica | None) -> bool:
+    """Whether somebody may yet go on from this copy, or from the one that its join set aside."""
+    return copy is not None and (copy.complete or copy.fallback is not None)
+
+
+def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
+    """Whether the other one is to hold a new checkpoint, as `node` knows: it has not heard of it yet.
+
+    Or it has, and makes its copy once the view that it installs is on its disk (seed 7013558).
+    """
+    entry = node.directory.checkpoints.get(creation_id)
+    placed = entry is not None and other.context.node_id in entry.in_sync
+    directory = other.directory
+    heard = creation_id in directory.checkpoints and creation_id not in other.replicas
+    return placed and (heard or directory.may_come(creation_id))
+
+
+def _placed(entry: Entry, view: View) -> Placed:
+    holders = tuple(entry.holders.items())
+    members = tuple((n, view.members[n].incarnation) for n in entry.in_sync if n in view.members)
+    return Placed(
+        entry.name, holders or members, bool(entry.opens), entry.unlinked, bool(holders), entry.retention_ns
+    )

@@ -1,0 +1,294 @@
+"""The watch over the nodes: after every event it checks, cheaply, what the event's node may have broken.
+
+It remembers what the pure invariants cannot see at one moment: every version that any
+replica ever held, who was active when, and (`views`) every view and directory. It
+may look inside the nodes, and it knows which processes are really dead.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from ckptd.core.checks.invariants import (
+    Clocked,
+    Version,
+    beyond_limits,
+    content_of,
+    two_actives,
+    uncommitted_promise,
+    version_of,
+)
+from ckptd.core.node import Node
+from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.sections import SectionTable
+from ckptd.core.view import LOSS_EPOCHS, Member
+from ckptd.sim.watch.leaves import LeaveWatch
+from ckptd.sim.watch.memory import MemoryWatch
+from ckptd.sim.watch.views import ViewWatch
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.world import Violation, World
+
+
+@dataclass(slots=True)
+class Reign:
+    """Who is (or was last) the active replica of a checkpoint: a node, and which stay of it in the view.
+
+    `seq` is that of the last update which it was seen to have answered.
+    """
+
+    node_id: str
+    member: Member
+    seq: int
+    epoch: int
+
+
+class Watch:
+    """`losses_ns`: by creation id, when an active replica took over without the old one's word.
+
+    `kept_ns`: those of these times at which it had all that the old one was seen to have answered.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.views = ViewWatch(world, hosts)
+        self.leaves = LeaveWatch(world, hosts)
+        self.memory = MemoryWatch()
+        self.reigns: dict[int, Reign] = {}
+        self.losses_ns: dict[int, list[int]] = {}
+        self.kept_ns: dict[int, list[int]] = {}
+        self._epochs: dict[str, int] = {}
+        self._passed_over: dict[str, dict[int, Version]] = {}
+        self._ordered: dict[int, int] = {}
+        self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
+        self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
+        self._kept: dict[str, dict[int, Version]] = {node_id: {} for node_id in hosts}
+        self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
+
+    def losses_of(self, creation_id: int, sync: bool) -> list[int]:
+        """When a checkpoint may have lost its last updates: a sync one only where somebody accepted that.
+
+        And only what was not there. (After two such words nobody can tell: the second side may lie behind.)
+        """
+        losses_ns = self.losses_ns.get(creation_id, [])
+        if not sync:
+            return losses_ns
+        accepted_ns = min(self.views.accepted_ns, default=self.world.now_ns)
+        kept_ns = self.kept_ns.get(creation_id, []) if len(self.views.outranked) < 2 else []
+        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns and loss_ns not in kept_ns]
+
+    def fork_of(self, creation_id: int) -> int | None:
+        """When, after a loss, a node went on without proof: perhaps with what that had taken away."""
+        losses_ns = self.losses_ns.get(creation_id, [])
+        forks = (ns for ns in self.views.accepted_ns if any(loss_ns < ns for loss_ns in losses_ns))
+        return next(forks, None)
+
+    def process_started(self, node_id: str) -> None:
+        """A new process: nothing of its predecessor's is compared with it."""
+        self.views.process_started(node_id)
+        self.memory.process_started(node_id)
+        self._seen[node_id], self._ruled[node_id], self._kept[node_id] = {}, {}, {}
+        self._epochs.pop(node_id, None)
+        self._passed_over.pop(node_id, None)
+
+    def after_event(self, node_id: str) -> None:
+        """Check what one node may have changed. Raises: Violation."""
+        host = self.hosts[node_id]
+        node = host.node
+        assert node is not None
+        self.views.after_event(node_id, node)
+        self.leaves.after_event(host, node)
+        self.memory.after_event(host, node)
+        self._check_let_go(node)
+        serving = node.serving(host.local_ns) and not self.views.is_outranked(node)
+        rivals: list[Clocked] | None = None
+        seen = self._seen[node_id]
+        for creation_id, replica in node.replicas.items():
+            active, log = replica.active, replica.log
+            last = seen.get(creation_id)
+            if (
+                last is None
+                or last[1] != log.seq
+                or last[0] != log.epoch
+                or last[2] is not replica.sections
+                or not replica.complete
+                or (active is not None and active.batch)
+            ):
+                self._check_replica(node_id, creation_id, replica)
+            if serving and active is not None and active.ready:
+                if rivals is None:
+                    rivals = self._serving_others(node_id)
+                for rival, _ in rivals:
+                    other = rival.replicas.get(creation_id)
+                    if other is not None and other.active is not None and other.active.ready:
+                        self._complain_of_two(host, node, creation_id, rivals)
+                mark = (node.context.epoch, node.directory.seq, log.seq, log.committed_seq)
+                if self._ruled[node_id].get(creation_id) != mark:
+                    self._ruled[node_id][creation_id] = mark
+                    self._check_active(host, node, creation_id, replica)
+
+    def _nodes(self) -> list[Node]:
+        return [host.node for host in self.hosts.values() if host.node is not None]
+
+    # -- replicas
+
+    def _check_replica(self, node_id: str, creation_id: int, replica: Replica) -> None:
+        version = version_of(replica)
+        if replica.active is not None:
+            self._ordered[creation_id] = max(self._ordered.get(creation_id, 0), replica.log.seq)
+        over = beyond_limits(replica)
+        if over:
+            raise Violation("limits", f"{node_id}: {over}")
+        content = content_of(replica)
+        if content is None:
+            self._seen[node_id].pop(creation_id, None)
+            return
+        self._seen[node_id][creation_id] = (*version, replica.sections)
+        digest = blake2b(content, digest_size=16).digest()
+        first, who = self._versions.setdefault((creation_id, version), (digest, node_id))
+        if first != digest:
+            raise Violation(
+                "same version, same sections",
+                f"{replica.name!r} ({creation_id:x}) at {version} is not on {node_id} what it was on {who}:"
+                f" {_show(replica)}{self._show_other(who, creation_id, version)}",
+            )
+
+    def _show_other(self, who: str, creation_id: int, version: Version) -> str:
+        node = self.hosts[who].node
+        other = node.replicas.get(creation_id) if node is not None else None
+        return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
+
+    def _check_let_go(self, node: Node) -> None:
+        """What a copy held is in what came in its place, or with another node, or in quarantine."""
+        node_id = node.context.node_id
+        kept, passed_over = self._kept[node_id], self._note_passed_over(node)
+        for creation_id, (epoch, seq) in list(kept.items()):
+            replica = node.replicas.get(creation_id)
+            if replica is not None and (replica.fallback is not None or _follows(replica, epoch, seq)):
+                continue
+            del kept[creation_id]
+            entry = node.directory.checkpoints.get(creation_id)
+            went_on = entry is not None and not entry.attributes.sync
+            was_passed_over = passed_over.pop(creation_id, None) is not None
+            if went_on or was_passed_over or (entry is None and self.views.was_lost_open(creation_id)):
+                self._check_not_lost(node, creation_id, (epoch, seq))
+        for creation_id, replica in node.replicas.items():
+            if replica.complete and replica.fallback is None and replica.log.seq:
+                kept[creation_id] = replica.log.epoch, replica.log.seq
+
+    def _note_passed_over(self, node: Node) -> dict[int, Version]:
+        """What a node held as it came to a history that went on without it, and has not in sync yet."""
+        view, node_id = node.view, node.context.node_id
+        passed_over = self._passed_over.setdefault(node_id, {})
+        if view is None:
+            return passed_over
+        last_epoch = self._epochs.get(node_id, view.epoch)
+        self._epochs[node_id] = view.epoch
+        if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
+            passed_over.update(self._kept[node_id])
+        for creation_id in list(passed_over):
+            entry = node.directory.checkpoints.get(creation_id)
+            if entry is not None and entry.replicas.get(node_id):
+                del passed_over[creation_id]
+        return passed_over
+
+    def _check_not_lost(self, node: Node, creation_id: int, version: Version) -> None:
+        node_id = node.context.node_id
+        others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
+        if any(other is not None and _follows(other, *version) for other in others):
+            return
+        if f"{creation_id:x}-{version[0]}-{version[1]}" not in self.hosts[node_id].quarantined:
+            raise Violation(
+                "nothing is lost in silence",
+                f"{node_id} let its copy of {creation_id:x} at {version} go, which nobody else has",
+            )
+
+    def _serving_others(self, node_id: str) -> list[Clocked]:
+        return [
+            (host.node, host.local_ns)
+            for host in self.hosts.values()
+            if host.node is not None
+            and host.node_id != node_id
+            and host.node.serving(host.local_ns)
+            and not self.views.is_outranked(host.node)
+        ]
+
+    def _complain_of_two(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
+        two = two_actives(creation_id, [(node, host.local_ns), *rivals])
+        if two:
+            raise Violation("one active replica", two)
+
+    def _check_active(self, host: Host, node: Node, creation_id: int, replica: Replica) -> None:
+        entry, view = node.directory.checkpoints.get(creation_id), node.view
+        assert view is not None, host.node_id
+        if entry is None:
+            raise Violation(
+                "directory", f"{host.node_id} is active for {creation_id:x}, which it does not know"
+            )
+        if replica.sync:
+            broken = uncommitted_promise(replica, entry, view, self._nodes())
+            if broken:
+                raise Violation("committed is held by all", broken)
+        last = self.reigns.get(creation_id)
+        member = view.members[host.node_id]
+        seq = replica.committed_seq if replica.sync else replica.log.seq
+        if last is not None and last.node_id == host.node_id and last.member == member:
+            last.seq, last.epoch = seq, view.epoch
+            return
+        reign = self.reigns[creation_id] = Reign(host.node_id, member, seq, view.epoch)
+        if last is None:
+            return
+        # One that left the view and came back gave its replica up in between, and with it what only it had.
+        handed_over = view.members.get(last.node_id) == last.member
+        self.world.say(
+            f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {reign.node_id}"
+            + ("" if handed_over else ", the old one is gone")
+        )
+        if not handed_over:
+            self.losses_ns.setdefault(creation_id, []).append(self.world.now_ns)
+            lost = self._count_loss(creation_id, replica, last.seq, view.epoch)
+            if not lost:
+                self.kept_ns.setdefault(creation_id, []).append(self.world.now_ns)
+            elif replica.sync and not self._may_lose(last.epoch, view.epoch):
+                raise Violation(
+                    "nothing acknowledged is lost",
+                    f"{lost} updates of sync {creation_id:x} of epoch {last.epoch} are lost in {view.epoch}",
+                )
+
+    def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> int:
+        """How many updates of the old active replica's the new one began without."""
+        log = replica.log
+        began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
+        lost = max(0, ordered_seq - began_seq)
+        told = replica.losses[-1][1] if replica.losses and replica.losses[-1][0] == began_seq else 0
+        # One that has lost its lease may still have put in order what it had answered before (a weak batch).
+        if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
+            raise Violation(
+                "losses are counted right",
+                f"{replica.context.node_id} says that at least {told} updates of {creation_id:x} are lost,"
+                f" {lost} are",
+            )
+        if lost:
+            self.world.say(f"{lost} updates of {creation_id:x} are lost, {told} by its own count")
+        return lost
+
+    def _may_lose(self, last_epoch: int, epoch: int) -> bool:
+        """Whether a sync checkpoint may lose updates between two epochs: where a word lies between.
+
+        After two words nobody can tell which of the sides went on.
+        """
+        words = [word for _, word in self.views.outranked]
+        if len(words) != 1:
+            return self.views.history_lost
+        return last_epoch < words[0] <= epoch
+
+
+def _follows(replica: Replica, epoch: int, seq: int) -> bool:
+    """Whether what a copy holds is, or went on from, what another held at that version."""
+    return replica.complete and replica.log.is_prefix(epoch, seq)
+
+
+def _show(replica: Replica) -> str:
+    return " ".join(
+        f"{section_id!r}={section.content!r},{section.expiration_ns},{section.state}"
+        for section_id, section in replica.sections.visible()
+    )

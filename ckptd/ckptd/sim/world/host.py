@@ -1,0 +1,348 @@
+"""A host in the world: one node's process with its clock, its disk and its standing (up, paused, down).
+
+It gives the core its events, carries out the effects, and can stop between any two of
+them: what comes behind the point of a crash never happens.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ckptd.core import events
+from ckptd.core.events import AskRegister, Effect, Event, TimeCame, TurnCame, WallClockRead
+from ckptd.core.node import Node
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
+from ckptd.sim.world.clock import Clock
+from ckptd.sim.world.disk import Disk
+from ckptd.sim.world.world import Violation, World
+
+MakeNode = Callable[[Settings, int, bytes, int, int], Node]
+
+IDLE_WAKES_MAX: Final = 500
+"""A core that asks so often in a row to be woken at once, with nothing else happening, spins."""
+
+WALL_CLOCK_NS: Final = SECOND_NS
+"""How often a process looks at the wall clock."""
+
+TIMER_LATE_NS: Final = MILLISECOND_NS
+"""A timer fires up to this much late, as the daemon's does."""
+
+
+class Injected(Exception):
+    """A bug that a scenario put into the core (see `planted_bugs`)."""
+
+
+TURN_MIN_NS: Final = 1000
+TURN_MAX_NS: Final = 200_000
+"""How long a core that has work left waits for its next turn: what other sockets brought comes between."""
+
+
+class Outside(Protocol):
+    """Where effects go: the rest of the world, as a host sees it."""
+
+    def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
+        """Whole frames for a peer."""
+
+    def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
+        """A datagram for a peer."""
+
+    def ask_back(self, sender: str, node_id: str) -> None:
+        """Ask at a peer's address who is there."""
+
+    def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
+        """End the link to a peer, and tell it of its later start."""
+
+    def begin_again(self, node_id: str, incarnation: int) -> None:
+        """The process ends by itself and starts again above this incarnation."""
+
+    def close_peer(self, sender: str, node_id: str) -> None:
+        """End the link to a peer."""
+
+    def send_client(self, link: int, data: bytes) -> None:
+        """Whole frames for a client."""
+
+    def close_client(self, link: int) -> None:
+        """End a client's link."""
+
+    def ask_register(self, sender: str, asked: AskRegister) -> None:
+        """A request to the register outside."""
+
+    def fence(self, sender: str, node_id: str) -> None:
+        """Run the fence hook for a peer."""
+
+    def read(self, sender: str, link: int | str, reading: bool) -> None:
+        """Take from a client's or a peer's link, or leave it there."""
+
+    def take_large(self, link: int) -> None:
+        """Take large frames of a client's link."""
+
+    def process_ended(self, node_id: str) -> None:
+        """The process ended by itself, having handed over."""
+
+    def process_failed(self, node_id: str) -> None:
+        """The process ended by itself, by its own fault, after its last words."""
+
+    def handled(self, node_id: str, event: Event) -> None:
+        """A node took an event, and all that it asked for was done."""
+
+
+class Host:
+    """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections.
+
+    `crash_after` says how many of an event's effects are still carried out before the process
+    is gone; -1: it is not yet. `quarantined`: the names of what went to quarantine.
+    """
+
+    def __init__(
+        self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeNode
+    ) -> None:
+        self.world = world
+        self.settings = settings
+        self.node_id = settings.node_id
+        self.clock = clock
+        self.outside = outside
+        self.make = make
+        self.node: Node | None = None
+        self.powered = True
+        self.paused = False
+        self.incarnation = 0
+        self.starts = 0
+        self.clock_ahead: Callable[[], int] = lambda: 0
+        self.kept_incarnation = 0
+        """The last incarnation, as the state directory has it."""
+        self.disk = Disk(world, self.deliver)
+        self.crash_after: Callable[[list[Effect]], int] | None = None
+        self.on_crash_amid: Callable[[], None] = lambda: None
+        self.on_stopping: Callable[[], None] = lambda: None
+        self.quarantined: set[str] = set()
+        self._inbox: deque[Event] = deque()
+        self._armed = 0
+        self._armed_ns = -1
+        self._idle_wakes = 0
+        self._turn_asked = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a process runs here, paused or not."""
+        return self.node is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether what came during a pause still waits to be handled."""
+        return bool(self._inbox)
+
+    @property
+    def local_ns(self) -> int:
+        """What the node's clock shows now."""
+        return self.clock.read(self.world.now_ns)
+
+    # -- its process
+
+    def start(self) -> None:
+        """Start the process: a new incarnation, with what is on the disk."""
+        assert self.node is None, self.node_id
+        self.powered = True
+        self.paused = False
+        self.starts += 1
+        # No two starts have one incarnation; one whose disk was lost may have a lower one than before.
+        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.clock_ahead()
+        self.kept_incarnation = self.incarnation
+        self.crash_after = None
+        self._inbox.clear()
+        self._idle_wakes = 0
+        self._turn_asked = False
+        wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
+        self.node = self.make(
+            self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
+        )
+        self._arm()
+
+    def _read_wall_clock(self, incarnation: int) -> None:
+        """A monotonic clock drifts from the wall's: the core is told again and again where it stands."""
+        if self.incarnation == incarnation and self.node is not None:
+            self.deliver(WallClockRead(self.clock.wall_offset(self.world.now_ns)))
+            self.world.after(WALL_CLOCK_NS, lambda: self._read_wall_clock(incarnation))
+
+    def stop(self) -> None:
+        """The process is gone, at once."""
+        if self.node is not None:
+            self.on_stopping()
+        self.node = None
+        self.paused = False
+        self.crash_after = None
+        self.disk.process_gone()
+        self._inbox.clear()
+        self._armed += 1
+        self._armed_ns = -1
+
+    def pause(self) -> None:
+        """SIGSTOP: what comes from now on waits."""
+        self.paused = True
+
+    def resume(self, timer_first: bool = False) -> None:
+        """SIGCONT: what waited is handled in order, by a clock that went on.
+
+        `timer_first`: the timer that is overdue comes before all that, as behind a stall.
+        """
+        self.paused = False
+        if timer_first and self.node is not None and self.node.deadline_ns <= self.local_ns:
+            self._handle(TimeCame())
+        self._resume_next(self.incarnation)
+
+    def _resume_next(self, incarnation: int) -> None:
+        if self.paused or self.node is None or self.incarnation != incarnation:
+            return
+        if self.node.deadline_ns <= self.local_ns and self.world.chance(0.5):
+            self._handle(TimeCame())
+        elif self._inbox:
+            self._handle(self._inbox.popleft())
+        if self._inbox:
+            self.world.after(self.world.between(1000, 20_000), lambda: self._resume_next(incarnation))
+        elif self.node is not None:
+            self._arm()
+
+    def deliver(self, event: Event) -> None:
+        """Something happened at this host."""
+        if self.node is None:
+            return
+        if self.paused or self._inbox:
+            self._inbox.append(event)
+        else:
+            self._handle(event)
+
+    def _take_turn(self, incarnation: int) -> None:
+        if self.incarnation == incarnation and self.node is not None:
+            self._turn_asked = False
+            self.deliver(TurnCame())
+
+    # -- its core
+
+    def _handle(self, event: Event) -> None:
+        assert self.node is not None
+        node = self.node
+        try:
+            effects = node.handle(event, self.local_ns)
+        except Injected as error:
+            self._stop_by_fault(node, error)
+            return
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+            raise Violation(
+                "the core raised", f"node {self.node_id} on {type(event).__name__}: {error!r}\n{where}"
+            ) from error
+        if "contained" in node.context.counters:
+            raise Violation("the core raised", f"node {self.node_id}: {effects}")
+        self._watch_for_spinning(event)
+        self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
+        last = -1 if self.crash_after is None or not effects else self.crash_after(effects)
+        for effect in effects if last < 0 else effects[:last]:
+            self._carry_out(effect)
+        if last >= 0:
+            # It did what it did, and may have told of it: the watch has to know (seeds 4461, 487).
+            if self.node is node:
+                self.outside.handled(self.node_id, event)
+            self.crash_after = None
+            self.on_crash_amid()
+        if self.node is node:
+            self._arm()
+            if node.turn_due and not self._turn_asked:
+                self._turn_asked = True
+                incarnation = self.incarnation
+                delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
+                self.world.after(delay_ns, lambda: self._take_turn(incarnation))
+            self.outside.handled(self.node_id, event)
+
+    def _stop_by_fault(self, node: Node, error: Injected) -> None:
+        """The core raised: as the daemon does, carry out its last words and end."""
+        self.world.say(f"{self.node_id} stops by its own fault: {error}")
+        for effect in node.last_words(self.local_ns):
+            self._carry_out(effect)
+        self.outside.process_failed(self.node_id)
+
+    def _watch_for_spinning(self, event: Event) -> None:
+        assert self.node is not None
+        if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
+            self._idle_wakes += 1
+            if self._idle_wakes > IDLE_WAKES_MAX:
+                raise Violation("progress", f"node {self.node_id} asks without end to be woken at once")
+        else:
+            self._idle_wakes = 0
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case events.SendPeer(node_id, data):
+                self.outside.send_peer(self.node_id, node_id, data)
+            case events.SendHeartbeat(node_id, data):
+                self.outside.send_heartbeat(self.node_id, node_id, data)
+            case events.RefusePeer(node_id, incarnation):
+                self.outside.refuse_peer(self.node_id, node_id, incarnation)
+            case events.BeginAgain(incarnation):
+                self.outside.begin_again(self.node_id, incarnation)
+            case events.AskBack(node_id):
+                self.outside.ask_back(self.node_id, node_id)
+            case events.SendClient(link, data):
+                self.outside.send_client(link, data)
+            case events.Persist(record, number):
+                self.disk.persist(record, number)
+            case events.AskRegister():
+                self.outside.ask_register(self.node_id, effect)
+            case events.Fence(node_id):
+                self.outside.fence(self.node_id, node_id)
+            case events.TakeLarge(link):
+                self.outside.take_large(link)
+            case events.CloseClient(link, reason):
+                self.world.say(f"{self.node_id}: closes client link {link}: {reason}")
+                self.outside.close_client(link)
+            case events.ClosePeer(node_id, reason):
+                self.world.say(f"{self.node_id}: closes the link to {node_id}: {reason}")
+                self.outside.close_peer(self.node_id, node_id)
+            case events.StopReading(link):
+                self.outside.read(self.node_id, link, False)
+            case events.ReadOn(link):
+                self.outside.read(self.node_id, link, True)
+            case events.Log(level, text):
+                self.world.say(
+                    f"{self.node_id}: {text}" if level == "info" else f"{self.node_id}: {level}: {text}"
+                )
+            case events.Quarantine(name, content):
+                self.quarantined.add(name)
+                self.world.say(f"{self.node_id}: {len(content)} bytes of {name!r} to quarantine")
+            case events.Leave():
+                self.outside.process_ended(self.node_id)
+
+    # -- its timer
+
+    def _arm(self) -> None:
+        assert self.node is not None
+        deadline_ns = self.node.deadline_ns
+        if deadline_ns >= 2**62:
+            return
+        due_ns = max(self.clock.world_ns_at(deadline_ns), self.world.now_ns)
+        if self._armed_ns >= 0 and self._armed_ns <= due_ns:
+            return
+        self._armed += 1
+        self._armed_ns = due_ns
+        armed = self._armed
+        self.world.at(due_ns + self.world.between(1000, TIMER_LATE_NS), lambda: self._wake(armed))
+
+    def _wake(self, armed: int) -> None:
+        if armed != self._armed or self.node is None:
+            return
+        self._armed_ns = -1
+        if self.paused or self._inbox:
+            return
+        if self.node.deadline_ns <= self.local_ns:
+            self._handle(TimeCame())
+        else:
+            self._arm()
+
+
+def new_clock(world: World) -> Clock:
+    """A clock as a host has it after it was switched on."""
+    options = world.options
+    return Clock(
+        world.between(0, 1000 * SECOND_NS),
+        world.between(-options.skew_ppm, options.skew_ppm),
+        world.between(-options.wall_error_ns, options.wall_error_ns),
+    )

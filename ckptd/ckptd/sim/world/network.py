@@ -1,0 +1,415 @@
+"""The network between the nodes: links, datagrams, cuts, and what a dead process looks like from afar.
+
+A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link
+times out; a process that dies sends the end of the stream behind a part of what was
+under way; a machine that loses power sends nothing. The node with the smaller id dials,
+the other one probes, as the daemon does. Who is dialled asks back at the dialler's address
+before it takes the link: only what answers there counts.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ckpt_protocol.framing import FrameDecoder, decode_datagram
+from ckptd.core.events import (
+    HeartbeatReceived,
+    Outranked,
+    PeerConnected,
+    PeerLost,
+    PeerReceived,
+    PeerRefused,
+)
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.world import World
+
+BACK_OFF_MIN_NS: Final = 5 * MILLISECOND_NS
+BACK_OFF_MAX_NS: Final = 250 * MILLISECOND_NS
+PROBE_NS: Final = 25 * MILLISECOND_NS
+RETRANSMIT_NS: Final = 200 * MILLISECOND_NS
+TIMEOUT_MIN_NS: Final = 1 * SECOND_NS
+TIMEOUT_MAX_NS: Final = 8 * SECOND_NS
+
+FORGED: Final = 0.7
+"""How often a connection over a way that is cut is refused, where refusals are not trusted."""
+
+Way = tuple[str, str]
+"""From one node to another."""
+
+
+class Stream:
+    """One direction of a link: what is under way, by when it arrives; None is the end of the stream."""
+
+    __slots__ = ("decoder", "last_ns", "queue", "scheduled")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[int, bytes | None]] = deque()
+        self.last_ns = 0
+        self.scheduled = False
+        self.decoder = FrameDecoder()
+
+
+class PeerLink:
+    """A connection between two nodes' processes; `streams` by the node that sends."""
+
+    __slots__ = ("streams",)
+
+    def __init__(self, one: str, other: str) -> None:
+        self.streams = {one: Stream(), other: Stream()}
+
+
+@dataclass(slots=True)
+class Dialing:
+    """One node's tries to reach one peer, one at a time."""
+
+    incarnation: int
+    since_ns: int
+    back_off_ns: int = BACK_OFF_MIN_NS
+    pauses: bool = False
+    number: int = 0
+    """Of the pause."""
+
+
+class Network:
+    """`ends[x, y]` is the link to `y` as `x` has it.
+
+    `cuts` counts what blocks a way, `stuck` what blocks its links and lets datagrams pass;
+    `slowness` multiplies its delay. `unread`: the links that the receiver does not read just now.
+
+    While `quiet` no datagram is lost or doubled.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.ends: dict[Way, PeerLink] = {}
+        self.cuts: dict[Way, int] = {}
+        self.stuck: dict[Way, int] = {}
+        self.unread: dict[Way, PeerLink] = {}
+        self.slowness: dict[Way, int] = {}
+        self.extra_loss = 0.0
+        self.quiet = False
+        self._dialing: dict[Way, Dialing] = {}
+
+    def delay_ns(self, way: Way) -> int:
+        """How long the next thing on this way takes."""
+        options = self.world.options
+        return self.world.between(options.delay_min_ns, options.delay_max_ns) * self.slowness.get(way, 1)
+
+    def is_cut(self, way: Way) -> bool:
+        """Whether nothing passes on this way."""
+        return self.cuts.get(way, 0) > 0
+
+    def peers_of(self, node_id: str) -> Iterator[str]:
+        """All other nodes."""
+        return (peer for peer in self.hosts if peer != node_id)
+
+    # -- datagrams
+
+    def send_datagram(self, sender: str, node_id: str, data: bytes) -> None:
+        """A heartbeat: it may be lost, doubled, late, or overtaken."""
+        world, options = self.world, self.world.options
+        way = (sender, node_id)
+        loss, doubled = (0.0, 0.0) if self.quiet else (options.datagram_loss, options.datagram_doubled)
+        if self.is_cut(way) or world.chance(loss + self.extra_loss):
+            return
+        frame = decode_datagram(data)
+        copies = 2 if world.chance(doubled) else 1
+        for _ in range(copies):
+            world.after(self.delay_ns(way), lambda: self.hosts[node_id].deliver(HeartbeatReceived(frame)))
+
+    # -- frames
+
+    def send(self, sender: str, node_id: str, data: bytes | None) -> None:
+        """Bytes on the link, if there is one; None ends the stream."""
+        link = self.ends.get((sender, node_id))
+        if link is not None:
+            self._push(link, (sender, node_id), data)
+
+    def _push(self, link: PeerLink, way: Way, data: bytes | None) -> None:
+        stream = link.streams[way[0]]
+        stream.last_ns = max(stream.last_ns, self.world.now_ns + self.delay_ns(way))
+        stream.queue.append((stream.last_ns, data))
+        self._schedule(link, way)
+
+    def _schedule(self, link: PeerLink, way: Way) -> None:
+        stream = link.streams[way[0]]
+        if stream.queue and not stream.scheduled:
+            stream.scheduled = True
+            self.world.at(stream.queue[0][0], lambda: self._arrive(link, way))
+
+    def _arrive(self, link: PeerLink, way: Way) -> None:
+        sender, node_id = way
+        stream = link.streams[sender]
+        stream.scheduled = False
+        if self._holds_back(way):
+            return
+        if self.ends.get((node_id, sender)) is not link:
+            stream.queue.clear()
+            return
+        arrived: list[bytes] = []
+        ended = False
+        while stream.queue and stream.queue[0][0] <= self.world.now_ns and not ended:
+            data = stream.queue.popleft()[1]
+            if data is None:
+                ended = True
+            else:
+                arrived.append(data)
+        if arrived:
+            frames = stream.decoder.feed(b"".join(arrived))
+            self.hosts[node_id].deliver(PeerReceived(sender, frames))
+        if ended:
+            self.lose(node_id, sender, link)
+        else:
+            self._schedule(link, way)
+
+    # -- ends of links
+
+    def lose(self, node_id: str, peer: str, link: PeerLink | None) -> None:
+        """A node learns that this link to the peer is gone, and begins to dial or to probe."""
+        if link is None or self.ends.get((node_id, peer)) is not link:
+            return
+        del self.ends[node_id, peer]
+        self.hosts[node_id].deliver(PeerLost(peer))
+        self.dial(node_id, peer)
+
+    def break_link(self, one: str, other: str) -> None:
+        """The connection is reset: both ends learn of it, each in its time; what is under way is lost."""
+        for node_id, peer in ((one, other), (other, one)):
+            link = self.ends.get((node_id, peer))
+            if link is not None:
+                link.streams[peer].queue.clear()
+                self._lose_later(node_id, peer, link, 0, 5 * MILLISECOND_NS)
+
+    def close(self, node_id: str, peer: str) -> None:
+        """A node ends its link to a peer."""
+        link = self.ends.get((node_id, peer))
+        if link is not None:
+            self._push(link, (node_id, peer), None)
+            self.lose(node_id, peer, link)
+
+    def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
+        """A node ends its link to a peer, and its last word is that it knows a later start of that."""
+        link = self.ends.get((node_id, peer))
+        if link is not None:
+            asked = self.hosts[peer].incarnation
+
+            def told() -> None:
+                if self.hosts[peer].incarnation == asked and not self.is_cut((node_id, peer)):
+                    self.hosts[peer].deliver(Outranked(node_id, incarnation))
+
+            self.world.after(self.delay_ns((node_id, peer)), told)
+            self.close(node_id, peer)
+
+    def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
+        self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
+
+    def process_gone(self, node_id: str, orderly: bool) -> None:
+        """The process ended, its machine lives: peers see the end of the stream, perhaps not all before."""
+        for peer in self.peers_of(node_id):
+            link = self.ends.get((node_id, peer))
+            if link is None:
+                continue
+            queue = link.streams[node_id].queue
+            if not orderly:
+                kept = self.world.random.randint(0, len(queue))
+                while len(queue) > kept:
+                    queue.pop()
+            self._push(link, (node_id, peer), None)
+            del self.ends[node_id, peer]
+
+    def machine_gone(self, node_id: str) -> None:
+        """The power is off: the peers' ends stay as they are, until they time out."""
+        for peer in self.peers_of(node_id):
+            self.ends.pop((node_id, peer), None)
+            other = self.ends.get((peer, node_id))
+            if other is not None:
+                self._lose_later(peer, node_id, other, TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)
+
+    def process_started(self, node_id: str) -> None:
+        """A process is up: it dials and probes; old links to this host are reset when they are used."""
+        for peer in self.peers_of(node_id):
+            self.dial(node_id, peer)
+            self.dial(peer, node_id)
+            other = self.ends.get((peer, node_id))
+            if other is not None:
+                self._lose_later(peer, node_id, other, MILLISECOND_NS, RETRANSMIT_NS)
+
+    # -- cuts
+
+    def _holds_back(self, way: Way) -> bool:
+        """Whether what is on a link waits."""
+        if self.is_cut(way) or self.stuck.get(way, 0) > 0:
+            return True
+        link = self.unread.get(way)
+        return link is not None and self.ends.get((way[1], way[0])) is link
+
+    def read(self, node_id: str, peer: str, reading: bool) -> None:
+        """A node stops to read what a peer sends, or reads on."""
+        way, link = (peer, node_id), self.ends.get((node_id, peer))
+        if not reading and link is not None:
+            self.unread[way] = link
+        elif self.unread.pop(way, None) is not None and link is not None:
+            self._schedule(link, way)
+
+    def cut(self, way: Way) -> None:
+        """Nothing passes on this way any more; a link that is cut for long times out at either end."""
+        self._block(self.cuts, way)
+
+    def stick(self, way: Way) -> None:
+        """What is on a link waits on this way, though datagrams pass; it times out as if it were cut."""
+        self._block(self.stuck, way)
+
+    def _block(self, blocks: dict[Way, int], way: Way) -> None:
+        blocks[way] = number = blocks.get(way, 0) + 1
+        for node_id, peer in (way, way[::-1]):
+            link = self.ends.get((node_id, peer))
+            if link is not None:
+                self.world.after(
+                    self.world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS),
+                    lambda n=node_id, p=peer, held=link: self._time_out(n, p, held, blocks, way, number),  # type: ignore[misc]
+                )
+
+    def _time_out(
+        self, node_id: str, peer: str, link: PeerLink, blocks: dict[Way, int], way: Way, number: int
+    ) -> None:
+        if blocks.get(way, 0) >= number and self.ends.get((node_id, peer)) is link:
+            self.close(node_id, peer)
+
+    def heal(self, way: Way) -> None:
+        """One cut of this way is over: what was held back comes through, in order."""
+        self._unblock(self.cuts, way)
+
+    def unstick(self, way: Way) -> None:
+        """What waited on its link comes through."""
+        self._unblock(self.stuck, way)
+
+    def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
+        blocks[way] = max(0, blocks.get(way, 0) - 1)
+        if not self._holds_back(way):
+            link = self.ends.get((way[1], way[0]))
+            if link is not None and not link.streams[way[0]].scheduled:
+                link.streams[way[0]].scheduled = True
+                self.world.after(self.world.between(0, RETRANSMIT_NS), lambda: self._arrive(link, way))
+
+    # -- dialling
+
+    def dial(self, node_id: str, peer: str) -> None:
+        """Have a node try to reach a peer until it has a link, if it does not try already."""
+        host = self.hosts[node_id]
+        dialing = self._dialing.get((node_id, peer))
+        tries = dialing is not None and dialing.incarnation == host.incarnation
+        if host.running and (node_id, peer) not in self.ends and not tries:
+            self._dialing[node_id, peer] = dialing = Dialing(host.incarnation, self.world.now_ns)
+            self._attempt(node_id, peer, dialing)
+
+    def ask_back(self, node_id: str, peer: str) -> None:
+        """A node asks at a peer's address who is there: without a link it dials, and waits no longer."""
+        dialing = self._dialing.get((node_id, peer))
+        if dialing is not None and dialing.pauses and dialing.incarnation == self.hosts[node_id].incarnation:
+            self._attempt(node_id, peer, dialing)
+
+    def _attempt(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """One attempt, or one probe; the next begins a pause after this one has come to its end."""
+        host = self.hosts[node_id]
+        way, back = (node_id, peer), (peer, node_id)
+        if self._dialing.get(way) is not dialing:
+            return
+        if not host.running or host.incarnation != dialing.incarnation or way in self.ends:
+            del self._dialing[way]
+            return
+        dialing.pauses = False
+        cut = self.is_cut(way) or self.is_cut(back)
+        if cut and not self.world.options.trust_rst and self.world.chance(FORGED):
+            self.world.after(self.delay_ns(way), lambda: self._refuse_in_its_name(node_id, peer, dialing))
+            return
+        if cut or not self.hosts[peer].powered or host.paused:
+            self._try_later(node_id, peer, dialing)
+        else:
+            self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, dialing))
+
+    def _try_later(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """Nothing came back: it takes the node a while to give the attempt up."""
+        self._try_after(self.world.between(RETRANSMIT_NS, SECOND_NS), node_id, peer, dialing)
+
+    def _try_again(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """An attempt is over: the pause before the next one begins."""
+        if node_id < peer:
+            pause_ns, dialing.back_off_ns = dialing.back_off_ns, min(2 * dialing.back_off_ns, BACK_OFF_MAX_NS)
+        else:
+            pause_ns = PROBE_NS if self.world.now_ns - dialing.since_ns < SECOND_NS else SECOND_NS
+        self._try_after(pause_ns, node_id, peer, dialing)
+
+    def _try_after(self, pause_ns: int, node_id: str, peer: str, dialing: Dialing) -> None:
+        dialing.pauses = True
+        dialing.number = number = dialing.number + 1
+        self.world.after(
+            pause_ns,
+            lambda: self._attempt(node_id, peer, dialing) if dialing.number == number else None,
+        )
+
+    def _reach(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """A connection attempt arrives at the peer's machine."""
+        there, way, back = self.hosts[peer], (node_id, peer), (peer, node_id)
+        delay_ns = self.delay_ns(back)
+        if self.is_cut(back) or not there.powered or there.paused or there.busy:
+            self._try_later(node_id, peer, dialing)
+        elif not there.running:
+            last = there.incarnation
+            self.world.after(delay_ns, lambda: self._refused(node_id, peer, dialing, last))
+        elif node_id > peer:
+            self.world.after(delay_ns, lambda: self._try_again(node_id, peer, dialing))
+        else:
+            asks = there.incarnation
+            self.world.after(
+                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, asks)
+            )
+
+    def _answered(self, node_id: str, peer: str, dialing: Dialing, asked: int) -> None:
+        """Who was dialled has asked back: it takes the link of the process that answered, and no other."""
+        here, there = self.hosts[node_id], self.hosts[peer]
+        way, back = (node_id, peer), (peer, node_id)
+        if here.incarnation != dialing.incarnation or not here.running:
+            return
+        if there.powered and (there.incarnation != asked or not there.running):
+            self._try_again(node_id, peer, dialing)  # It died, and its machine says so.
+            return
+        silent = here.paused or here.busy or there.paused or there.busy or not there.powered
+        if silent or self.is_cut(way) or self.is_cut(back):
+            self._try_later(node_id, peer, dialing)
+            return
+        self.lose(peer, node_id, self.ends.get(back))
+        link, delay_ns = PeerLink(node_id, peer), self.delay_ns(back)
+        link.streams[peer].last_ns = self.world.now_ns + delay_ns
+        self.ends[back] = link
+        self.world.after(delay_ns, lambda: self._connected(node_id, peer, dialing, link))
+        there.deliver(PeerConnected(node_id, dialing.incarnation, (f"sim://{node_id}",)))
+
+    def _refused(self, node_id: str, peer: str, dialing: Dialing, last: int) -> None:
+        host = self.hosts[node_id]
+        self._try_again(node_id, peer, dialing)
+        # Starting takes longer than a refusal is on its way: the first heartbeat comes behind it.
+        overtaken = self.hosts[peer].incarnation != last
+        usable = host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends
+        if usable and not overtaken and not self.is_cut((peer, node_id)):
+            host.deliver(PeerRefused(peer))
+
+    def _refuse_in_its_name(self, node_id: str, peer: str, dialing: Dialing) -> None:
+        """Somebody on the way (a firewall, a load balancer) refuses what cannot pass."""
+        host = self.hosts[node_id]
+        self._try_again(node_id, peer, dialing)
+        if host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends:
+            host.deliver(PeerRefused(peer))
+
+    def _connected(self, node_id: str, peer: str, dialing: Dialing, link: PeerLink) -> None:
+        host = self.hosts[node_id]
+        usable = host.running and host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends
+        if not usable or self.ends.get((peer, node_id)) is not link or self.is_cut((peer, node_id)):
+            self._lose_later(peer, node_id, link, 0, RETRANSMIT_NS)
+            self._try_again(node_id, peer, dialing)
+            return
+        self.ends[node_id, peer] = link
+        del self._dialing[node_id, peer]
+        host.deliver(PeerConnected(peer, self.hosts[peer].incarnation, (f"sim://{peer}",)))

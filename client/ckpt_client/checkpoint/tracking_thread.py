@@ -1,0 +1,204 @@
+"""Tracking for `Table`: changes come to a callback, in a thread that does nothing else, or to a loop.
+
+A table's own connection is for one call at a time. So a tracking opens the checkpoint a second time, for
+reading, on a connection of its own; that counts as one more user, as the tracking does not end before it is
+stopped.
+
+Whoever tracks is told when the tracking resumed in a new session (RESUMED, then every section), and when it
+has ended (ENDED, and the reason). A standby that waits for changes must not wait for ever with an old copy.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+from ckpt_client.checkpoint.tracking import Changes, SectionChange, SectionChangeT, track
+from ckpt_client.errors import CheckpointError, SaAisError, error_of
+from ckpt_client.io.aio_connection import AsyncConnection
+from ckpt_client.io.loop_thread import finalize_at_exit, shared_runner
+from ckpt_client.session import table_requests
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
+from ckpt_protocol.messages import Kind
+
+TrackCallback = Callable[[list[SectionChange]], object]
+
+Where = tuple[str | Iterable[str] | None, str, str | bytes | None, bool | None]
+"""address, cluster, key and follow_active, as `Table` takes them."""
+
+HAND_OVER_S: Final = 0.1
+"""How often a loop over a tracking, and the thread behind it, look whether it was stopped."""
+
+JOIN_S: Final = 10.0
+"""How long `stop` waits for a callback that is still running."""
+
+logger = logging.getLogger("aspCheckpoint")
+
+
+class Tracking:
+    """What `Table.track` returns: `stop` it, or leave its `with` block.
+
+    Without a callback it is iterated over: it gives one change after the other, ends when it is stopped, and
+    raises the CheckpointError when the tracking has ended by itself.
+
+    `error`: why it ended by itself, None while it goes on and where it was stopped.
+    """
+
+    def __init__(
+        self,
+        name: bytes,
+        creation_id: int,
+        callback: TrackCallback | None,
+        where: Where,
+        timeout_ns: int,
+    ) -> None:
+        """Begin to track. Raises: SaAisError NOT_EXIST: the name is unlinked; what an open may raise."""
+        self.error: SaAisError | None = None
+        self._name = name
+        self._creation_id = creation_id
+        self._handle = 0
+        self._callback = callback or self._hand_over
+        self._handed: queue.Queue[list[SectionChange]] = queue.Queue(1)
+        self._pid = os.getpid()
+        self._stopped = threading.Event()
+        self._runner = shared_runner()
+        self._connection: AsyncConnection
+        self._lists = self._runner.run(self._begin(where, timeout_ns))
+        finalize_at_exit(self)
+        thread_name = f"track {name.decode()}"
+        self._thread = threading.Thread(target=self._follow, name=thread_name, daemon=True)
+        self._thread.start()
+
+    async def _begin(self, where: Where, timeout_ns: int) -> Changes:
+        connection = self._connection = AsyncConnection.own(*where)
+
+        async def ask(kind: int, body: bytes, limit_ns: int) -> Any:
+            return await connection.call(kind, self._handle, body, limit_ns)
+
+        async def reopen() -> None:
+            connection.renew()
+            try:
+                await self._open(timeout_ns)
+            except SaAisError as error:
+                if error.code == codes.NOT_EXIST:
+                    raise table_requests.ended("its name is free, or that of a newer checkpoint") from None
+                if error.code == codes.BAD_HANDLE and not self._stopped.is_set():
+                    raise error_of(codes.TRY_AGAIN, error.text) from None
+                raise
+            logger.warning("checkpoint %r is tracked again, in a new session", self._name.decode())
+
+        try:
+            await self._open(timeout_ns)
+            return await track(ask, timeout_ns, reopen=reopen)
+        except BaseException:
+            connection.leave()
+            raise
+
+    async def _open(self, timeout_ns: int) -> None:
+        """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST: it is another one."""
+        body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
+        payload = await self._connection.call(Kind.OPEN, 0, body, timeout_ns)
+        handle, _ = table_requests.opened_of(payload)
+        if payload[1] != self._creation_id:
+            await self._connection.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, timeout_ns)
+            raise error_of(codes.NOT_EXIST, "another checkpoint has this name now")
+        self._handle = handle
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                changes = self._runner.run(self._lists.__anext__())
+            except SaAisError as error:
+                self._end(error)
+                return
+            except BaseException as error:
+                text = f"the client's loop ended: {error!r}"
+                self._end(error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, text))
+                return
+            self._tell(changes)
+
+    def _tell(self, changes: list[SectionChange]) -> None:
+        """Call the callback. What it raises is logged, and it is called again, whatever that was.
+
+        A SystemExit ended the thread, and with it the tracking, without a word to anybody.
+        """
+        try:
+            self._callback(changes)
+        except BaseException:
+            logger.exception("the callback for changes of checkpoint %r failed", self._name.decode())
+
+    def _end(self, error: SaAisError) -> None:
+        """The tracking has ended by itself."""
+        if self._stopped.is_set():
+            return
+        logger.warning("checkpoint %r is tracked no more: %s", self._name.decode(), error)
+        self.error = error
+        self._tell([self._lists.ended()])
+
+    # -- without a callback
+
+    def _hand_over(self, changes: list[SectionChange]) -> None:
+        """Wait until the loop over this tracking takes them: what changes meanwhile is told together."""
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._handed.put(changes, timeout=HAND_OVER_S)
+                return
+
+    def __iter__(self) -> Iterator[SectionChange]:
+        """Raises: CheckpointError when the tracking has ended by itself."""
+        while not self._stopped.is_set():
+            if self._pid != os.getpid():
+                raise self._failure(error_of(codes.BAD_HANDLE, "it is the parent process that tracks"))
+            try:
+                changes = self._handed.get(timeout=HAND_OVER_S)
+            except queue.Empty:
+                if self.error is None or self._thread.is_alive():
+                    continue
+                raise self._failure(self.error) from None
+            for change in changes:
+                if change.change is SectionChangeT.ENDED and self.error is not None:
+                    raise self._failure(self.error)
+                yield change
+
+    def _failure(self, error: SaAisError) -> CheckpointError:
+        text = f"checkpoint {self._name.decode()!r} is tracked no more: {error.text}"
+        return CheckpointError(error, text)
+
+    def stop(self) -> None:
+        """Have no more changes told; from any thread, also in the callback. Stopping again does nothing, nor
+        does a forked child's word: it is its parent that tracks."""
+        if self._stopped.is_set() or self._pid != os.getpid():
+            return
+        self._stopped.set()
+        self._runner.call(self._connection.leave)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(JOIN_S)
+
+    @property
+    def finalized(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.is_set()
+
+    async def finalize(self) -> None:
+        """Stop, on the loop: when the process ends."""
+        self._stopped.set()
+        await self._connection.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended. False after `timeout` seconds (None: no limit)."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

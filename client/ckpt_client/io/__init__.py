@@ -1,0 +1,1 @@
+"""The only sockets, event loops and threads of the client."""

@@ -1,0 +1,502 @@
+"""A session over one asyncio link, shared by all tables of a loop that name the same addresses.
+
+Requests of many tasks travel together: what is asked in one turn of the loop is written at once. A task that
+is cancelled leaves the link as it was.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.io.aio_links import MovingConnection, PresentLink, SecondLink
+from ckpt_client.io.aio_transports import open_transport
+from ckpt_client.io.blocking import DETACH_NS
+from ckpt_client.io.connecting import LARGE_BYTES, failure_of, untaken_bytes
+from ckpt_client.session import goodbyes, table_requests
+from ckpt_client.session.address import Address
+from ckpt_client.session.affinity import place_of
+from ckpt_client.session.attachment import State
+from ckpt_client.session.call import NEVER_NS, Call
+from ckpt_client.session.node_silence import QUIET_NS
+from ckpt_client.session.notices import Notices
+from ckpt_client.session.session import Session
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.greeting import NONCE_BYTES, Identity
+from ckpt_protocol.messages import Kind
+
+_SECOND_NS: Final = 1_000_000_000
+_TIMER_SLACK_S: Final = 0.001
+"""Timers of a loop may ring a little early; an early one would only be set again."""
+
+_monotonic_ns = time.monotonic_ns
+
+
+class AsyncConnection(MovingConnection):
+    """A session with the service on the running loop. Arguments as `Connection`'s; made by
+    `AsyncConnection.shared`.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+
+    def __init__(self, addresses: tuple[Address, ...], identity: Identity, follows: bool = False) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._users = 0
+        self._closing = False
+        self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
+        self._session.keeps_up = True
+        self._waiters: dict[int, Callable[[Call], None]] = {}
+        self._link: PresentLink | None = None
+        self._transport: asyncio.Transport | asyncio.DatagramTransport | None = None
+        self._connector: asyncio.Task[None] | None = None
+        self._mover: asyncio.Task[None] | None = None
+        self._second: SecondLink | None = None
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = NEVER_NS
+        self._untaken = 0
+        self.notices = Notices()
+
+    @classmethod
+    def shared(
+        cls,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+        follow_active: bool | None = None,
+    ) -> "AsyncConnection":
+        """The running loop's connection to these addresses; each call is to be matched by a `release`.
+
+        Raises: SaAisError INVALID_PARAM.
+        """
+        addresses, identity, follows = place_of(address, cluster, key, follow_active)
+        for loop in [loop for loop in _connections if loop.is_closed()]:
+            del _connections[loop]
+        connections = _connections.setdefault(asyncio.get_running_loop(), {})
+        place = (addresses, identity.cluster, identity.key, follows)
+        connection = connections.get(place)
+        if connection is None:
+            connection = connections[place] = cls(addresses, identity, follows)
+        connection._users += 1
+        connection.renew()
+        return connection
+
+    @classmethod
+    def own(
+        cls,
+        address: str | Iterable[str] | None = None,
+        cluster: str = "",
+        key: str | bytes | None = None,
+        follow_active: bool | None = None,
+    ) -> "AsyncConnection":
+        """A connection that nobody shares; one `release` (or `leave`) ends it.
+
+        Raises: SaAisError INVALID_PARAM.
+        """
+        connection = cls(*place_of(address, cluster, key, follow_active))
+        connection._users = 1
+        _unshared.add(connection)
+        return connection
+
+    def renew(self) -> None:
+        """Begin another session in the place of one that has ended; what it had open is not open any more."""
+        if self._session.state is State.ENDED and self._users and not self._closing:
+            self._session = self._session.successor(secrets.randbits(62) + 1)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be used on the running loop, and is not closed."""
+        return bool(self._users) and asyncio.get_running_loop() is self._loop
+
+    @property
+    def moved(self) -> int:
+        """How often the session went to another node, or came back to one."""
+        return self._session.moved
+
+    @property
+    def ended(self) -> bool:
+        """Whether the service has let the session go, with everything that it had open."""
+        return self._session.state is State.ENDED
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next request will have."""
+        return self._session.next_number
+
+    @property
+    def session_id(self) -> int:
+        """The session's number."""
+        return self._session.session_id
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one table uses it, so that the session outlives this one."""
+        return self._users > 1
+
+    @property
+    def node_id(self) -> str:
+        """The node we are, or were last, connected to; "" before the first call."""
+        return self._session.node_id
+
+    # -- calls
+
+    async def describe(self, what: str, timeout: float | None = None) -> Any:
+        """What the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+        return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
+
+    async def unlink(self, name: table_requests.Key, timeout: float | None = None) -> None:
+        """Free a checkpoint's name, whichever checkpoint has it now. Raises: SaAisError."""
+        await self.call(Kind.UNLINK, 0, table_requests.unlink_body(name), self._timeout_ns(timeout))
+
+    async def status(self, handle: int, timeout: float | None = None) -> table_requests.Status:
+        """The state of an open checkpoint. Raises: SaAisError."""
+        return table_requests.status_of(
+            await self.call(Kind.STATUS, handle, table_requests.EMPTY_BODY, self._timeout_ns(timeout))
+        )
+
+    def _timeout_ns(self, timeout: float | None) -> int:
+        return table_requests.timeout_in_ns(timeout, int(table_requests.TIMEOUT_S * _SECOND_NS))
+
+    async def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+        """Ask, wait, and return the answer's payload. Cancelling it gives up the answer, and nothing else.
+
+        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise error_of(codes.BAD_HANDLE, "the connection belongs to another event loop: open it here")
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def wake(_: Call) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        call = self.start(kind, handle, body, timeout_ns, wake)
+        if not call.done:
+            try:
+                await future
+            except BaseException:
+                # Cancelled, or closed as a coroutine that nobody runs any more.
+                self.give_up(call)
+                raise
+        if call.code != codes.OK:
+            raise error_of(call.code, call.text, call.index)
+        return call.payload
+
+    def start(
+        self, kind: int, handle: int, body: bytes, timeout_ns: int, done: Callable[[Call], None]
+    ) -> Call:
+        """Ask something; `done` is called with the call at its end, unless it has ended already here.
+
+        In the loop's thread only. Raises: SaAisError BAD_HANDLE once the connection is closed.
+        """
+        if not self._users:
+            raise error_of(codes.BAD_HANDLE, "the connection is closed")
+        session = self._session
+        call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
+        if call.done:
+            self._settle()
+            return call
+        self._waiters[call.number] = done
+        if (
+            session.attached
+            and session.outgoing
+            and not self._flush_due
+            and session.wake_ns >= self._timer_ns
+        ):
+            # The usual case: nothing to do but to write, together with what else is asked in this turn.
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        else:
+            self._settle()
+        return call
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for a call's end any more."""
+        self._waiters.pop(call.number, None)
+        self._session.abandon(call, _monotonic_ns())
+        if not self._loop.is_closed():
+            self._settle()
+
+    # -- the link's events
+
+    def _link_received(self, link: PresentLink, data: bytes) -> None:
+        if link is self._link:
+            self._session.receive(data, _monotonic_ns())
+        elif isinstance(link, SecondLink) and link is self._second:
+            link.move.receive(data)
+            self._go_on_moving(link)
+        else:
+            return
+        self._settle()
+
+    def _link_lost(self, link: PresentLink, error: Exception | None) -> None:
+        why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
+        if isinstance(link, SecondLink) and link is self._second:
+            link.move.fail(why)
+            self._go_on_moving(link)
+        if link is not self._link:
+            return
+        self._drop_transport()
+        self._session.lose_link(_monotonic_ns(), why, final)
+        self._settle()
+
+    def _drop_transport(self) -> None:
+        transport, self._transport, self._link = self._transport, None, None
+        if transport is not None:
+            transport.abort()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        frames = self._session.outgoing
+        transport = self._transport
+        if not frames or transport is None:
+            return
+        if self._session.address.datagram:
+            for frame in frames:
+                cast(asyncio.DatagramTransport, transport).sendto(frame)
+        else:
+            stream = cast(asyncio.Transport, transport)
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            stream.write(data)
+            if len(data) > LARGE_BYTES:
+                self._untaken = self._untaken_bytes()
+                self._watch_untaken()
+        frames.clear()
+
+    # -- after every step of the session
+
+    def _settle(self) -> None:
+        """Carry out what the session wants now: wake who waits, write, connect, and be called in time."""
+        session = self._session
+        finished = session.finished
+        if finished:
+            waiters = self._waiters
+            ended = finished.copy()
+            finished.clear()
+            for call in ended:
+                done = waiters.pop(call.number, None)
+                if done is not None:
+                    done(call)
+        if session.notices:
+            self.notices.tell_all(session.notices)
+        if session.state in (State.UNLINKED, State.ENDED):
+            self._drop_transport()
+            if session.state is State.UNLINKED and self._connector is None and self._wants_link():
+                self._connector = self._loop.create_task(self._connect())
+        elif session.outgoing and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        if session.move is not None:
+            if self._mover is None and self._transport is not None:
+                self._mover = self._loop.create_task(self._make_move(session.move))
+            elif self._second is not None and self._second.move is session.move:
+                self._go_on_moving(self._second)
+        if session.wake_ns < self._timer_ns:
+            self._set_timer(session.wake_ns)
+        self._watch_untaken()
+
+    def _watch_untaken(self) -> None:
+        """A large request may be on its way for longer than a node may be silent: look at it meanwhile."""
+        if self._untaken and self._timer_ns > (due_ns := _monotonic_ns() + QUIET_NS):
+            self._set_timer(due_ns)
+
+    def _wants_link(self) -> bool:
+        """A session with open tables is kept up also while nobody asks anything: its grace time is short."""
+        return bool(self._session.calls) or (not self._closing and self._session.was_attached)
+
+    def _set_timer(self, wake_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = wake_ns
+        delay_s = max(wake_ns - _monotonic_ns(), 0) / _SECOND_NS + _TIMER_SLACK_S
+        self._timer = self._loop.call_later(delay_s, self._time_came)
+
+    def _time_came(self) -> None:
+        self._timer = None
+        self._timer_ns = NEVER_NS
+        now_ns = _monotonic_ns()
+        if self._untaken:
+            before, self._untaken = self._untaken, self._untaken_bytes()
+            if self._untaken < before:
+                self._session.drained(now_ns)
+        self._session.advance(now_ns)
+        self._settle()
+
+    def _untaken_bytes(self) -> int:
+        """How much waits for the node to take it in; 0 where that is too little to mean anything."""
+        if self._transport is None or self._session.address.datagram:
+            return 0
+        transport = cast(asyncio.Transport, self._transport)
+        sock = transport.get_extra_info("socket")
+        untaken = transport.get_write_buffer_size() + (untaken_bytes(sock) if sock is not None else 0)
+        return untaken if untaken > LARGE_BYTES else 0
+
+    async def _connect(self) -> None:
+        """Try one address after the other until there is a link, or nobody wants one."""
+        session = self._session
+        try:
+            while session.state is State.UNLINKED and self._wants_link():
+                pause_ns = session.connect_ns - _monotonic_ns()
+                if pause_ns > 0:
+                    await asyncio.sleep(pause_ns / _SECOND_NS)
+                    continue
+                link = PresentLink(self)
+                try:
+                    async with asyncio.timeout(session.connect_limit_ns / _SECOND_NS):
+                        transport = await open_transport(self._loop, session.address, link)
+                except TimeoutError:
+                    session.lose_link(_monotonic_ns(), "no connection in time")
+                except (OSError, ValueError) as error:
+                    why, final = failure_of(error)
+                    session.lose_link(_monotonic_ns(), why, final)
+                else:
+                    self._link, self._transport = link, transport
+                    self._untaken = 0
+                    session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
+                    return
+                self._settle()
+        finally:
+            self._connector = None
+            self._settle()
+
+    # -- the end
+
+    async def close_handle(self, handle: int) -> None:
+        """Have the service close a handle. Raises: SaAisError.
+
+        It waits for DETACH_NS at most, and not at all while no node has the session: many tables that are
+        closed one after the other wait once. The session goes on with what was not answered.
+        """
+        if self._session.state is State.ATTACHED:
+            await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS)
+        else:
+            self.give_up(
+                self.start(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS, lambda call: None)
+            )
+
+    async def release(self) -> None:
+        """One table less uses the connection; with the last the session ends."""
+        if self._users > 1:
+            self._users -= 1
+            return
+        self._part()
+        if asyncio.get_running_loop() is not self._loop:
+            # Of a loop that was left nothing can be touched: its selector may be gone, or another thread's.
+            self._users = 0
+            return
+        address = self._session.address
+        if not goodbyes.is_worth_waiting(address, _monotonic_ns()):
+            self.leave()
+        try:
+            if self._users and self._session.state is State.ATTACHED:
+                await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, DETACH_NS)
+        except SaAisError as error:
+            # The session's grace time ends what the service did not hear of.
+            if error.code == codes.TIMEOUT:
+                goodbyes.note_unanswered(address, _monotonic_ns())
+        except BaseException:
+            self.leave()
+            raise
+        tasks = self._end()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def leave(self) -> None:
+        """As `release`, without waiting for anybody: for a task that is cancelled."""
+        if self._users > 1:
+            self._users -= 1
+            return
+        self._part()
+        session, transport = self._session, self._transport
+        if self._users and session.attached and transport is not None:
+            session.outgoing[:] = session.goodbye()
+            self._flush()
+            # Unlike `abort`, it lets go what was written.
+            transport.close()
+            self._transport = self._link = None
+        self._end()
+
+    def leave_at_exit(self) -> None:
+        """Say goodbye for a program that ends without closing its tables.
+
+        Its loop is closed, and its socket will be before its process has ended, so that the service could
+        not know that it is dead: all that it has open would stay open for the session's grace time.
+        """
+        session, transport = self._session, self._transport
+        if not self._users or not session.attached or transport is None or self._loop.is_running():
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.is_closing():
+            return
+        if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+            return  # The end of a frame is missing: nobody would understand what follows.
+        self._users = 0
+        with contextlib.suppress(OSError):
+            os.write(sock.fileno(), b"".join(session.goodbye()))
+
+    def _part(self) -> None:
+        """From here on nobody can come to share what is about to end."""
+        self._closing = True
+        connections = _connections.get(self._loop, {})
+        for place in [place for place, connection in connections.items() if connection is self]:
+            del connections[place]
+
+    def _end(self) -> list[asyncio.Task[None]]:
+        """End session, link, timer and tasks; return the tasks that are still to notice it."""
+        self._users = 0
+        self._session.end("the connection was closed")
+        self._settle()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        tasks = [task for task in (self._connector, self._mover) if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    def _after_fork(self) -> None:
+        """In the child: loop, link and session are the parent's, and not ours to touch or to close."""
+        self._users = 0
+        self._session.state = State.ENDED
+        _parents.append((self._transport, self._second, self._connector, self._mover))
+        self._transport = self._link = self._second = self._connector = self._mover = None
+
+
+_parents: list[Any] = []
+"""What a parent process goes on using: not to be finalised in its child, whose loops share its selector."""
+
+_connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncConnection]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+_unshared: "weakref.WeakSet[AsyncConnection]" = weakref.WeakSet()
+
+
+def _forget_parents() -> None:
+    for connections in list(_connections.values()):
+        for connection in connections.values():
+            connection._after_fork()
+    for connection in list(_unshared):
+        connection._after_fork()
+    _connections.clear()
+    _unshared.clear()
+
+
+def _leave_all() -> None:
+    for connections in list(_connections.values()):
+        for connection in list(connections.values()):
+            connection.leave_at_exit()
+    for connection in list(_unshared):
+        connection.leave_at_exit()
+
+
+os.register_at_fork(after_in_child=_forget_parents)
+atexit.register(_leave_all)

@@ -1,0 +1,114 @@
+"""The links of an asyncio session: the present one, and the second one of a move to another node."""
+
+import asyncio
+import secrets
+import time
+from typing import Any, Final, cast
+
+from ckpt_client.io.aio_transports import Link, open_transport
+from ckpt_client.io.connecting import failure_of
+from ckpt_client.session.migration import MOVE_TIME_NS, Move
+from ckpt_client.session.session import Session
+from ckpt_protocol.greeting import NONCE_BYTES
+
+_SECOND_NS: Final = 1_000_000_000
+_monotonic_ns = time.monotonic_ns
+
+
+class PresentLink(Link):
+    """One transport's events, passed on while it is the connection's present link."""
+
+    def __init__(self, connection: "MovingConnection") -> None:
+        self._connection = connection
+
+    def data_received(self, data: bytes) -> None:
+        self._connection._link_received(self, data)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._connection._link_received(self, data)
+
+    def error_received(self, exc: Exception) -> None:
+        self._connection._link_lost(self, exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection._link_lost(self, exc)
+
+
+class SecondLink(PresentLink):
+    """The link of a move, beside the present one. `ended`: the move is no longer under way."""
+
+    def __init__(self, connection: "MovingConnection", move: Move) -> None:
+        super().__init__(connection)
+        self.move = move
+        self.transport: asyncio.Transport | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class MovingConnection:
+    """The part of `AsyncConnection` that carries out what its session wants of links."""
+
+    _loop: asyncio.AbstractEventLoop
+    _session: Session
+    _link: PresentLink | None
+    _transport: asyncio.Transport | asyncio.DatagramTransport | None
+    _mover: asyncio.Task[None] | None
+    _second: SecondLink | None
+    _untaken: int
+
+    # -- a move to another node, or to a stream
+
+    async def _make_move(self, move: Move) -> None:
+        """Open the second link that the session wants, and see the move to its end."""
+        second = self._second = SecondLink(self, move)
+        try:
+            async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
+                transport = await open_transport(self._loop, move.address, second)
+                second.transport = cast(asyncio.Transport, transport)
+                move.open(secrets.token_bytes(NONCE_BYTES))
+                self._go_on_moving(second)
+                await second.ended
+        except TimeoutError:
+            move.fail("it does not take the session in time")
+        except (OSError, ValueError) as error:
+            move.fail(failure_of(error)[0])
+        finally:
+            move.fail("given up")
+            self._go_on_moving(second)
+            self._mover = None
+            self._settle()
+
+    def _go_on_moving(self, second: SecondLink) -> None:
+        """Send what the move wants to send; when it has ended, take its link or drop it."""
+        move, transport = second.move, second.transport
+        if move is self._session.move:
+            self._session.go_on_moving(_monotonic_ns())
+        if move.under_way:
+            if transport is not None and move.outgoing:
+                transport.write(b"".join(move.outgoing))
+                move.outgoing.clear()
+            return
+        if second is not self._second:
+            return
+        self._second = None
+        if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
+            self._drop_transport()
+            self._link, self._transport = second, transport
+            self._untaken = 0
+        elif transport is not None:
+            transport.abort()
+        if not second.ended.done():
+            second.ended.set_result(None)
+
+    # -- what the connection does
+
+    def _link_received(self, link: PresentLink, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _link_lost(self, link: PresentLink, error: Exception | None) -> None:
+        raise NotImplementedError
+
+    def _drop_transport(self) -> None:
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        raise NotImplementedError

@@ -1,0 +1,56 @@
+"""Transports of an event loop to an address; a host's name is looked up in a thread that nobody waits for."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from ckpt_client.io.connecting import look_up
+from ckpt_client.session.address import Address
+
+
+class Link(asyncio.Protocol, asyncio.DatagramProtocol):
+    """What hears of a stream's events, or of datagrams."""
+
+
+async def open_transport(
+    loop: asyncio.AbstractEventLoop, address: Address, link: Link
+) -> asyncio.Transport | asyncio.DatagramTransport:
+    """A transport that is connected to an address, for udp one that hears nobody else.
+
+    Raises: OSError, ValueError for a host's name that is none.
+    """
+    if address.scheme == "unix":
+        transport, _ = await loop.create_unix_connection(lambda: link, address.host)
+        return transport
+    failure: OSError = ConnectionError("the host has no address")
+    for family, _, protocol, _, where in await _resolve(loop, address):
+        named: dict[str, Any] = {"family": family, "proto": protocol}
+        try:
+            if address.datagram:
+                datagrams = loop.create_datagram_endpoint(lambda: link, remote_addr=where[:2], **named)
+                return (await datagrams)[0]
+            return (await loop.create_connection(lambda: link, where[0], where[1], **named))[0]
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, address: Address) -> list[Any]:
+    """What a host's name stands for. The loop's own way ties up its threads, and its end."""
+    future: asyncio.Future[list[Any]] = loop.create_future()
+
+    def settle(found: list[Any] | Exception) -> None:
+        if future.done():
+            return
+        if isinstance(found, Exception):
+            future.set_exception(found)
+        else:
+            future.set_result(found)
+
+    def then(found: list[Any] | Exception) -> None:
+        # The loop may be closed by then.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found)
+
+    look_up(address, then)
+    return await future

@@ -1,0 +1,122 @@
+"""Blocking connections to an address, made within a time, and what it means when they are not."""
+
+import fcntl
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ckpt_client.session.address import Address
+from ckpt_client.session.endpoints import NOBODY_LISTENS
+
+LARGE_BYTES: Final = 65_536
+"""What is under way of a request in a socket is looked at where it was more than this.
+
+Anything smaller fits into the buffers of a node that does not run any more.
+"""
+
+_TIOCOUTQ: Final = 0x5411
+_SO_NWRITE: Final = 0x1024
+"""Linux's and macOS's question for the bytes that the other side has not taken in.
+
+Source: tcp(7) SIOCOUTQ, unix(7); <sys/socket.h> of macOS.
+"""
+
+
+def untaken_bytes(sock: socket.socket) -> int:
+    """How much of what was sent still waits for the other side; 0 where the system does not tell."""
+    try:
+        if sys.platform == "darwin":
+            return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), _TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
+
+
+def connect_socket(address: Address, timeout_s: float) -> socket.socket:
+    """A connected socket without a time-out of its own (for udp: one that sends there and hears nobody else).
+
+    Raises: OSError (TimeoutError after `timeout_s`), ValueError for a host's name that is none.
+    """
+    until_s = time.monotonic() + timeout_s
+    if address.scheme == "unix":
+        return _connect(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.host, timeout_s)
+    failure: OSError = ConnectionError("the host has no address")
+    # A name may have several addresses: together they have no more time than one.
+    for family, kind, protocol, _, where in _resolve(address, timeout_s):
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no connection in time")
+        try:
+            sock = _connect(family, kind, protocol, where, left_s)
+        except OSError as error:
+            failure = error
+            continue
+        if not address.datagram:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    raise failure
+
+
+def _connect(family: int, kind: int, protocol: int, where: Any, timeout_s: float) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(where)
+        sock.settimeout(None)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def look_up(address: Address, then: Callable[[list[Any] | Exception], None]) -> None:
+    """Tell `then` what a host's name stands for, as `getaddrinfo` does: at once or from another thread.
+
+    A look-up has no time-out, and may take many seconds. Its thread is one that nobody waits for, not even at
+    the program's end.
+    """
+    kind = socket.SOCK_DGRAM if address.datagram else socket.SOCK_STREAM
+
+    def ask(flags: int = 0) -> None:
+        try:
+            found: list[Any] | Exception = list(
+                socket.getaddrinfo(address.host, address.port, type=kind, flags=flags)
+            )
+        except (OSError, ValueError) as error:
+            found = error
+        if not flags or not isinstance(found, socket.gaierror):
+            then(found)
+        else:
+            threading.Thread(target=ask, name=f"look up {address.host}", daemon=True).start()
+
+    ask(socket.AI_NUMERICHOST)
+
+
+def _resolve(address: Address, timeout_s: float) -> list[Any]:
+    """What a host's name stands for. Raises: OSError (TimeoutError after `timeout_s`), ValueError."""
+    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+    look_up(address, answers.put)
+    try:
+        found = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise TimeoutError("the host's name is not resolved in time") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def failure_of(error: Exception) -> tuple[str, bool]:
+    """(what went wrong with a connection, whether a first one would go so again).
+
+    A ValueError says that the host's name is none.
+    """
+    why = getattr(error, "strerror", "") or str(error) or type(error).__name__
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return f"{NOBODY_LISTENS} ({why})", True
+    if isinstance(error, PermissionError):
+        why = f"this user may not connect ({why})"
+    return why, isinstance(error, PermissionError | socket.gaierror | ValueError)

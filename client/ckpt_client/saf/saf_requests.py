@@ -1,0 +1,249 @@
+"""What each SAF call asks the daemon: arguments checked, one request made. Pure.
+
+A wrong argument is refused here with its code, in the order of R7: the handle, the access mode, then what is
+wrong with the rest. The blocking and the asyncio service share all of it.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from operator import index as as_integer
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.saf.types import CheckpointCreationAttributes
+from ckpt_client.session.table_requests import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import (
+    OPEN_FLAGS_ALL,
+    SA_CKPT_CHECKPOINT_CREATE,
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_SECTIONS_FOREVER,
+    SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME,
+    SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
+    SA_TIME_MAX,
+)
+from ckpt_protocol.creation import fault_of
+from ckpt_protocol.limits import (
+    CALL_BYTES_MAX,
+    OPS_PER_UPDATE_MAX,
+    SECTION_BYTES_MAX,
+    SECTION_ID_BYTES_MAX,
+    SIZE_MAX,
+)
+from ckpt_protocol.messages import Kind, Op
+
+NAME_PREFIX: Final = b"safCkpt="
+"""A checkpoint's name is a distinguished name of this kind, for programs of B.02 (R33)."""
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Ask(NamedTuple):
+    """One request: the SAF call that it is for, and what travels."""
+
+    call: str
+    kind: int
+    body: bytes = EMPTY_BODY
+    timeout_ns: int = 0
+
+
+def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Write the SAF call's name on every error that the function raises."""
+
+    def wrap(function: Callable[Given, Result]) -> Callable[Given, Result]:
+        @wraps(function)
+        def inner(*given: Given.args, **more: Given.kwargs) -> Result:
+            try:
+                return function(*given, **more)
+            except SaAisError as error:
+                error.call = error.call or call
+                raise
+
+        return inner
+
+    return wrap
+
+
+def named_error(call: str, code: int, text: str) -> SaAisError:
+    """The error of a code, with the SAF call's name."""
+    error = error_of(code, text)
+    error.call = call
+    return error
+
+
+# -- arguments
+
+
+def as_bytes(given: Any, what: str, index: int = -1) -> bytes:
+    """Data, or a section id. Raises: SaAisError INVALID_PARAM."""
+    if type(given) is bytes:
+        return given
+    try:
+        return given.encode() if isinstance(given, str) else memoryview(given).tobytes()
+    except (TypeError, ValueError):
+        refuse(codes.INVALID_PARAM, f"{what} is text or bytes, not a {type(given).__name__}", index)
+
+
+def as_section_id(given: Any, index: int = -1) -> bytes:
+    """A section id. Raises: SaAisError INVALID_PARAM."""
+    section_id = as_bytes(given, "a section id", index)
+    if len(section_id) > SECTION_ID_BYTES_MAX:
+        text = f"a section id of {len(section_id)} bytes exceeds {SECTION_ID_BYTES_MAX}"
+        refuse(codes.INVALID_PARAM, text, index)
+    return section_id
+
+
+def as_number(given: Any, what: str, index: int = -1) -> int:
+    """A size, an offset or a time: 0 to 2^63-1. Raises: SaAisError INVALID_PARAM."""
+    if type(given) is not int or not 0 <= given <= SIZE_MAX:
+        refuse(codes.INVALID_PARAM, f"{what} is an integer from 0 to 2^63-1, not {given!r}", index)
+    return given
+
+
+def as_timeout(given: Any, default_ns: int) -> int:
+    """A call's time-out: 0 is the default, SA_TIME_MAX no limit (R35, R139).
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    if type(given) is not int or not 0 <= given <= SA_TIME_MAX:
+        refuse(codes.INVALID_PARAM, f"a time-out is 0 to SA_TIME_MAX nanoseconds, not {given!r}")
+    return min(given or default_ns, NO_LIMIT_NS)
+
+
+def as_invocation(given: Any) -> int:
+    """A SaInvocationT: any unsigned 64-bit number (R38). Raises: SaAisError INVALID_PARAM."""
+    if type(given) is not int or not 0 <= given < 2**64:
+        refuse(codes.INVALID_PARAM, f"an invocation is an unsigned 64-bit number, not {given!r}")
+    return given
+
+
+# -- calls of the service
+
+
+def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[bytes, int, bytes]:
+    """(name, open flags, OPEN's body); `new`: the rules of B.02. Raises: SaAisError.
+
+    The flags come first (R27), then whether attributes are due (R23), then what they say (R24 to R26).
+    """
+    if type(open_flags) is bool or not isinstance(open_flags, int) or not 0 < open_flags <= OPEN_FLAGS_ALL:
+        refuse(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+    encoded = checkpoint_name(name)
+    if new and not encoded.startswith(NAME_PREFIX):
+        refuse(
+            codes.INVALID_PARAM, f"a checkpoint's name begins with {NAME_PREFIX.decode()}, at B.02 and later"
+        )
+    create = bool(open_flags & SA_CKPT_CHECKPOINT_CREATE)
+    if create != (attributes is not None):
+        refuse(codes.INVALID_PARAM, "creation attributes belong to CREATE, and CREATE needs them")
+    fields = None
+    if attributes is not None:
+        try:
+            fields = [as_integer(field) for field in CheckpointCreationAttributes(*attributes)]
+        except TypeError:
+            refuse(codes.INVALID_PARAM, f"creation attributes are six integers, not {attributes!r}")
+        fault = fault_of(fields)
+        if fault:
+            refuse(codes.INVALID_PARAM, fault)
+    return encoded, int(open_flags), pack_body([encoded, int(open_flags), fields, not new])
+
+
+# -- calls of a checkpoint; ids and data against the limits only the daemon can check all of
+
+
+@named("saCkptSectionCreate")
+def section_create(section_id: Any, expiration_time: Any, initial_data: Any, size_max: int) -> Ask:
+    """SectionCreate: an empty id asks for one that is made up."""
+    call = "saCkptSectionCreate"
+    encoded = as_section_id(section_id)
+    data = b"" if initial_data is None else _content(initial_data, size_max)
+    expiration = as_number(expiration_time, "an expiration time")
+    return Ask(call, Kind.UPDATE, pack_body([[Op.CREATE, encoded, expiration, data]]))
+
+
+@named("saCkptSectionDelete")
+def section_delete(section_id: Any) -> Ask:
+    """SectionDelete."""
+    return Ask("saCkptSectionDelete", Kind.UPDATE, pack_body([[Op.DELETE, as_section_id(section_id)]]))
+
+
+@named("saCkptSectionExpirationTimeSet")
+def section_expiration_time_set(section_id: Any, expiration_time: Any) -> Ask:
+    """SectionExpirationTimeSet: a time of day in ns since 1970, SA_TIME_END for never."""
+    op = [Op.EXPIRATION_SET, as_section_id(section_id), as_number(expiration_time, "an expiration time")]
+    return Ask("saCkptSectionExpirationTimeSet", Kind.UPDATE, pack_body([op]))
+
+
+@named("saCkptSectionOverwrite")
+def overwrite(section_id: Any, data: Any, size_max: int) -> Ask:
+    """SectionOverwrite: content and size of a section that exists."""
+    op = [Op.OVERWRITE, as_section_id(section_id), _content(data, size_max)]
+    return Ask("saCkptSectionOverwrite", Kind.UPDATE, pack_body([op]))
+
+
+@named("saCkptCheckpointWrite")
+def write(io_vector: Any, size_max: int) -> Ask:
+    """CheckpointWrite of elements (section_id, data, data_offset), as one atomic update (R115 to R123)."""
+    ops: list[list[Any]] = []
+    total = 0
+    for index, (section_id, data, offset) in enumerate(_elements(io_vector)):
+        encoded = as_section_id(section_id, index)
+        content = _content(data, size_max, index)
+        ops.append([Op.WRITE, encoded, as_number(offset, "an offset", index), content])
+        total += len(encoded) + len(content)
+        if total > CALL_BYTES_MAX:
+            refuse(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one call", index)
+    return Ask("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
+
+
+@named("saCkptCheckpointRead")
+def read(io_vector: Any, size_max: int) -> Ask:
+    """CheckpointRead of elements (section_id, data_size, data_offset); no size: to the end (R126 to R131)."""
+    elements: list[list[Any]] = []
+    for index, (section_id, size, offset) in enumerate(_elements(io_vector)):
+        encoded = as_section_id(section_id, index)
+        first = as_number(offset, "an offset", index)
+        if size is not None and first + as_number(size, "a size", index) > size_max:
+            refuse(codes.INVALID_PARAM, f"offset and size exceed maxSectionSize {size_max}", index)
+        elements.append([encoded, first, size])
+    return Ask("saCkptCheckpointRead", Kind.READ, pack_body(elements))
+
+
+def iterate(
+    call: str, sections_chosen: Any, expiration_time: Any, after: bytes | None, limit: int | None
+) -> Ask:
+    """A page of sections behind `after`; `limit`: how many at most."""
+    body = pack_body([sections_chosen, expiration_time or 0, after, False, limit])
+    return Ask(call, Kind.ITERATE, body)
+
+
+def check_choice(sections_chosen: Any, expiration_time: Any) -> None:
+    """The arguments of SectionIterationInitialize (R107, R109). Raises: SaAisError INVALID_PARAM."""
+    known = isinstance(sections_chosen, int) and not isinstance(sections_chosen, bool)
+    if not known or not SA_CKPT_SECTIONS_FOREVER <= sections_chosen <= SA_CKPT_SECTIONS_ANY:
+        refuse(codes.INVALID_PARAM, f"{sections_chosen!r} is no choice of sections")
+    timed = (SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME, SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME)
+    if expiration_time is not None or sections_chosen in timed:
+        as_number(expiration_time, "an expiration time")
+
+
+def _elements(io_vector: Any) -> list[tuple[Any, Any, Any]]:
+    try:
+        elements = [(section_id, data, offset) for section_id, data, offset in io_vector]
+    except (TypeError, ValueError):
+        refuse(codes.INVALID_PARAM, "an io vector has elements of a section id, data or size, and an offset")
+    if not elements:
+        refuse(codes.INVALID_PARAM, "an io vector has at least one element")
+    if len(elements) > OPS_PER_UPDATE_MAX:
+        refuse(codes.NO_RESOURCES, f"{len(elements)} elements in one call exceed {OPS_PER_UPDATE_MAX}")
+    return elements
+
+
+def _content(given: Any, size_max: int, index: int = -1) -> bytes:
+    content = as_bytes(given, "data", index)
+    if len(content) > size_max:
+        refuse(codes.INVALID_PARAM, f"{len(content)} bytes exceed maxSectionSize {size_max}", index)
+    if len(content) > SECTION_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"{len(content)} bytes exceed {SECTION_BYTES_MAX} in one section", index)
+    return content

@@ -1,0 +1,93 @@
+"""The SA Forum's structures and enumerations as Python values. Times in ns, sizes in bytes.
+
+Pure. What a call takes and gives, without the pointers that C needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ckpt_client.checkpoint.tracking import SectionChange, SectionChangeT
+from ckpt_protocol.codes import SaAisErrorT
+from ckpt_protocol.constants import SA_CKPT_SECTION_VALID, SA_TIME_END
+
+if TYPE_CHECKING:
+    from ckpt_client.saf.checkpoint import Checkpoint
+
+__all__ = [
+    "DEFAULT",
+    "TIMEOUT_NS",
+    "CheckpointCallbacks",
+    "CheckpointCreationAttributes",
+    "CheckpointDescriptor",
+    "DispatchFlags",
+    "SectionChange",
+    "SectionChangeT",
+    "SectionDescriptor",
+    "Version",
+]
+
+DEFAULT: Final = 0
+"""A time-out: the service's own (`initialize`'s `timeout_ns`). (R35, R139)"""
+
+TIMEOUT_NS: Final = 10_000_000_000
+"""A call's time-out unless `initialize` was given another."""
+
+Version = tuple[str, int, int]
+"""releaseCode, majorVersion, minorVersion."""
+
+
+class DispatchFlags(IntEnum):
+    """How much `dispatch` does. Source: SaDispatchFlagsT."""
+
+    ONE = 1
+    ALL = 2
+    BLOCKING = 3
+
+
+class CheckpointCreationAttributes(NamedTuple):
+    """How a checkpoint is made. Source: SaCkptCheckpointCreationAttributesT."""
+
+    creation_flags: int
+    checkpoint_size: int
+    retention_duration: int
+    max_sections: int
+    max_section_size: int
+    max_section_id_size: int
+
+
+class CheckpointDescriptor(NamedTuple):
+    """A checkpoint's state; the attributes' retention duration is the one now in force.
+
+    `memory_used`: the sum of the sections' sizes. Source: SaCkptCheckpointDescriptorT (R83 to R85).
+    """
+
+    creation_attributes: CheckpointCreationAttributes
+    number_of_sections: int
+    memory_used: int
+
+
+class SectionDescriptor(NamedTuple):
+    """A section's state. Times since 1970; SA_TIME_END: never. Source: SaCkptSectionDescriptorT."""
+
+    section_id: bytes
+    expiration_time: int = SA_TIME_END
+    section_size: int = 0
+    section_state: int = SA_CKPT_SECTION_VALID
+    last_update: int = 0
+
+
+@dataclass(slots=True)
+class CheckpointCallbacks:
+    """What `dispatch` calls. Each may be left out: only the call that needs it is then ERR_INIT (R14).
+
+    `checkpoint_open(invocation, checkpoint, error)`: the checkpoint is None unless the error is SA_AIS_OK.
+    `checkpoint_synchronize(invocation, error)`. `checkpoint_track(checkpoint, changes)`.
+
+    Source: SaCkptCallbacksT; the third is OpenSAF's and ours.
+    """
+
+    checkpoint_open: "Callable[[int, Checkpoint | None, SaAisErrorT], object] | None" = None
+    checkpoint_synchronize: Callable[[int, SaAisErrorT], object] | None = None
+    checkpoint_track: "Callable[[Checkpoint, list[SectionChange]], object] | None" = None

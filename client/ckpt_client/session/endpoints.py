@@ -1,0 +1,171 @@
+"""Which address a session tries next, when, and why the others failed.
+
+Pure: it is told what happened and what time it is.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ckpt_client.errors import SaAisError
+from ckpt_client.session.address import ADDRESSES_MAX, Address, parse_address
+from ckpt_protocol.limits import NODES_MAX
+
+PAUSE_MIN_NS: Final = 10_000_000
+PAUSE_MAX_NS: Final = 250_000_000
+"""Between two rounds over all addresses; it doubles from the one to the other."""
+
+ALL_WITNESSES: Final = "every address is that of a witness, which votes and holds no data: name another node"
+NOBODY_LISTENS: Final = "no daemon listens"
+HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301"
+
+
+def advice_on(failures: Iterable[str]) -> str:
+    """What to do where every address failed as these say; "" where a person has to look.
+
+    A daemon that this user may not connect to, or whose host's name is not found, is not one to be started.
+    """
+    return HOW_TO_START if all(why.startswith(NOBODY_LISTENS) for why in failures) else ""
+
+
+class Route:
+    """The addresses in the order they are tried: those given, then those the service told of."""
+
+    def __init__(self, addresses: tuple[Address, ...]) -> None:
+        if not addresses:
+            raise AssertionError("a route without addresses")
+        self._given = addresses
+        self._addresses = addresses
+        self._place = 0
+        self._failures = 0
+        self._pause_ns = PAUSE_MIN_NS
+        self._reasons: dict[Address, tuple[int, str]] = {}
+        self._witnesses: set[Address] = set()
+        self._nodes: dict[Address, str] = {}
+        self._members: dict[str, tuple[Address, ...]] = {}
+        self.connect_ns = 0
+        """When `current` may be tried."""
+
+    @property
+    def current(self) -> Address:
+        """The address in use, or the one to try next."""
+        return self._addresses[self._place]
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All of them, in the order that they are tried."""
+        return self._addresses
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is anywhere else to go."""
+        return len(self._addresses) > 1
+
+    @property
+    def first_round(self) -> bool:
+        """Whether there are addresses that have not failed since a node served us."""
+        return self._failures < len(self._addresses) - 1
+
+    def succeeded(self, node_id: str) -> None:
+        """The current address serves us, as the node `node_id`: earlier failures are history."""
+        self.remember(self.current, node_id)
+        self._failures = 0
+        self._pause_ns = PAUSE_MIN_NS
+        self._reasons.clear()
+
+    def failed(self, now_ns: int, why: str, final_code: int = 0) -> None:
+        """The current address failed: the next one is to be tried, after a pause once all have been.
+
+        `final_code` is the SAF code where waiting will not help, 0 where it may.
+        """
+        self._reasons[self.current] = (final_code, why)
+        self._failures += 1
+        self._place = (self._place + 1) % len(self._addresses)
+        if self._failures < len(self._addresses):
+            self.connect_ns = now_ns
+            return
+        self.connect_ns = now_ns + self._pause_ns
+        self._pause_ns = min(2 * self._pause_ns, PAUSE_MAX_NS)
+
+    def verdict(self) -> int:
+        """The code to fail with when every address failed for good, 0 while there is hope.
+
+        A refusal by a daemon says more than that nothing listens elsewhere, so its code goes first.
+        """
+        codes = [self._reasons.get(address, (0, ""))[0] for address in self._addresses]
+        return min(codes)
+
+    def start_again(self, now_ns: int) -> None:
+        """Forget a verdict: somebody asks anew."""
+        self._witnesses.clear()
+        self._failures = 0
+        self._reasons.clear()
+        self.connect_ns = now_ns
+
+    def learn(self, members: Mapping[str, Iterable[str]]) -> None:
+        """Take the members' TCP addresses that the service told of as further places to go.
+
+        Paths of unix sockets mean something else on each host, so they are not taken.
+        """
+        self._members = {node_id: _tcp_addresses(urls) for node_id, urls in members.items()}
+        told = [address for addresses in self._members.values() for address in addresses]
+        learned = [address for address in told if address not in self._given]
+        # The current address may be one that the service no longer tells of: keep it, we are on it.
+        self._take((*self._given, *learned[: 2 * NODES_MAX]), self.current)
+
+    def go(self, address: Address) -> None:
+        """The session is at `address` now."""
+        self._take(self._addresses, address)
+
+    def _take(self, addresses: tuple[Address, ...], current: Address) -> None:
+        self._addresses = tuple(dict.fromkeys((*addresses, current)))
+        self._place = self._addresses.index(current)
+
+    def remember(self, address: Address, node_id: str) -> None:
+        """Which node greeted at an address."""
+        if address in self._nodes or len(self._nodes) < ADDRESSES_MAX:
+            self._nodes[address] = node_id
+
+    def addresses_of(self, node_id: str) -> tuple[Address, ...]:
+        """Where a node may be reached over a stream, the best first.
+
+        Given addresses that are known to be its own, those that the service told of, then given ones of which
+        nothing is known.
+        """
+        streams = [address for address in self._given if not address.datagram]
+        known = [address for address in streams if self._nodes.get(address) == node_id]
+        told = [
+            address
+            for address in self._members.get(node_id, ())
+            if self._nodes.get(address, node_id) == node_id
+        ]
+        unknown = [address for address in streams if address not in self._nodes]
+        return tuple(dict.fromkeys((*known, *told, *unknown)))
+
+    def note_witness(self) -> None:
+        """At the current address is a node that takes no sessions."""
+        self._witnesses.add(self.current)
+
+    @property
+    def hint(self) -> str:
+        """What to do where no address serves; "" where the failures say all."""
+        if self._witnesses.issuperset(self._addresses):
+            return ALL_WITNESSES
+        return advice_on(why for _, why in self._reasons.values())
+
+    def why(self) -> str:
+        """What is wrong with each address that failed, for a person to read."""
+        if not self._reasons:
+            return f"{self.current} was not reached"
+        return "; ".join(f"{address}: {why}" for address, (_, why) in self._reasons.items())
+
+
+def _tcp_addresses(urls: Iterable[str]) -> tuple[Address, ...]:
+    found = []
+    for url in urls:
+        try:
+            address = parse_address(url)
+        except SaAisError:
+            continue
+        if address.scheme == "tcp":
+            found.append(address)
+    return tuple(found)

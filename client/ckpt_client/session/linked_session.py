@@ -1,0 +1,419 @@
+"""A session over one link at a time: what a client asked, what is still unanswered, and where to ask next.
+
+Pure: no socket, no clock, no randomness. `session` adds the moves that a session makes without need.
+
+That an update is never applied twice hinges on three things kept here: a request's number and body are never
+used for another; what is unanswered goes, as it was, to the next node; and `lowest` in each request tells the
+service which answers it may forget.
+"""
+
+from typing import Any, Final
+
+from ckpt_client.session.attachment import RESEND_NS, State
+from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
+from ckpt_client.session.link import Linking
+from ckpt_client.session.node_silence import KEEP_UP_NS, QUIET_NS, SILENT_NS
+from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY
+from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import (
+    HEADER,
+    HEADER_BYTES,
+    LENGTH_BYTES,
+    Frame,
+    FrameError,
+    decode_datagram,
+    encode_frame,
+)
+from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
+from ckpt_protocol.messages import Kind, answer_ok
+
+# TRACK waits for a change. What closes something is to be done also when its caller waits no more. A
+# SYNCHRONIZE whose time is over is TIMEOUT (SAF 3.7.4): what it waits for goes on.
+_NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE))
+
+_HURRIED_NS: Final = 4 * WITHDRAW_NS
+"""A call with less time may have to be withdrawn before its node counts as quiet."""
+
+AGAIN_NS: Final = 250 * MILLISECOND_NS
+AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
+"""The pauses after which what was asked on an earlier link too is asked again: the first, and the longest."""
+
+AGAIN_BYTES_MAX: Final = 65_536
+"""A larger request is not: it may take as long to arrive."""
+
+_OK_BODY: Final = answer_ok()
+_EMPTY_BODY: Final = pack_body([])
+_unpack_header = HEADER.unpack_from
+
+_GREETED: Final = frozenset((State.GREETED, State.ATTACHING, State.ATTACHED))
+
+
+class LinkedSession(Linking):
+    """One session with the service, over one link at a time."""
+
+    # -- calls
+
+    def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
+        """Ask something.
+
+        The call is `done` when it is answered or has failed, after `timeout_ns` at the latest.
+        """
+        number = self._number = self._number + 1
+        call = Call(number, kind, handle, body, now_ns + timeout_ns)
+        hurried = timeout_ns < _HURRIED_NS
+        if kind not in _NOT_WITHDRAWN:
+            call.withdraw_ns = call.deadline_ns - (timeout_ns // 4 if hurried else WITHDRAW_NS)
+        if self.state is State.ENDED:
+            self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")
+            return call
+        calls = self.calls
+        if not calls:
+            if self._silence.unanswered:
+                self._silence.excuse(now_ns)
+                self.wake_ns = now_ns
+            elif self._silence.begin(now_ns) and self.attached:
+                self._probe(now_ns)
+            if self.state is State.UNLINKED and self._route.verdict():
+                self._route.start_again(now_ns)
+        calls[number] = call
+        wake_ns = now_ns + QUIET_NS
+        if hurried:
+            wake_ns = min(wake_ns, call.withdraw_ns, call.deadline_ns)
+        if wake_ns < self.wake_ns:
+            self.wake_ns = wake_ns
+        if self.attached or (self.state in _GREETED and call.needs_no_session):
+            self._send(call, now_ns)
+        elif self.state is State.GREETED:
+            self._attach(now_ns)
+        return call
+
+    def ask_for_life(self, now_ns: int) -> bool:
+        """Nobody asks anything: have the node show that it lives. Return True if it owes an answer."""
+        if not self.calls and not self._silence.unanswered:
+            if now_ns - self._silence.since_ns < KEEP_UP_NS:
+                return False
+            self._silence.begin(now_ns)
+            self._ping(now_ns)
+            self._silence.unanswered = True
+        return True
+
+    def abandon(self, call: Call, now_ns: int) -> None:
+        """The caller no longer waits. What may have been done stays so, but what an OPEN opens is closed."""
+        if self.calls.get(call.number) is not call:
+            # Its answer was there already when the caller gave up.
+            if call.kind == Kind.OPEN and call.code == codes.OK:
+                self._close_orphan(call.payload, now_ns)
+            return
+        self._let_go(call, now_ns)
+        call.done = True
+        call.code, call.text = codes.TIMEOUT, "the caller gave up"
+
+    def end(self, why: str) -> None:
+        """The session is over, for the service or for the program: whoever still waits is told so."""
+        self.state = State.ENDED
+        self.attached = False
+        self.outgoing.clear()
+        self._fail_all(codes.BAD_HANDLE, why)
+
+    def _probe(self, now_ns: int) -> None:
+        """Nothing came for a long while: new requests wait until the node has answered a PING."""
+        self.attached = False
+        self._probing = True
+        self._ping(now_ns)
+
+    def _send(self, call: Call, now_ns: int) -> None:
+        frame = encode_frame(call.kind, call.number, call.handle, self._lowest, call.body)
+        if self._datagram:
+            if len(frame) > DATAGRAM_BYTES_MAX:
+                self._does_not_fit(call, f"a request of {len(frame)} bytes does not fit a datagram", now_ns)
+                return
+            call.maybe_done = call.maybe_done or call.in_flight
+            call.resend_ns = min(2 * call.resend_ns or RESEND_NS, SILENT_NS)
+            call.retry_ns = now_ns + call.resend_ns
+            self.wake_ns = min(self.wake_ns, call.retry_ns)
+        elif len(frame) > FRAME_BYTES_MAX:
+            text = f"a request of {len(frame)} bytes exceeds {FRAME_BYTES_MAX}"
+            self._finish(call, codes.NO_RESOURCES, text)
+            return
+        elif call.maybe_done and len(frame) <= AGAIN_BYTES_MAX:
+            # Asked on two links, its answer may have taken the one that is gone.
+            call.resend_ns = min(2 * call.resend_ns or AGAIN_NS, AGAIN_MAX_NS)
+            call.retry_ns = now_ns + call.resend_ns
+            self.wake_ns = min(self.wake_ns, call.retry_ns)
+        else:
+            call.retry_ns = NEVER_NS
+        call.in_flight = True
+        call.sends += 1
+        self.outgoing.append(frame)
+
+    # -- receiving
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """Take what came on the link: a piece of the stream, or one datagram."""
+        if self._datagram:
+            self._receive_datagram(data, now_ns)
+            return
+        self._silence.heard(now_ns)
+        try:
+            if self.attached and len(data) >= HEADER_BYTES and not self._decoder.held_bytes:
+                # One whole answer is by far the most frequent, and needs no decoder.
+                length, kind, number, epoch, active = _unpack_header(data)
+                if kind == Kind.ANSWER and length + LENGTH_BYTES == len(data):
+                    self._take_answer(number, epoch, active, data[HEADER_BYTES:], now_ns)
+                    return
+            for frame in self._decoder.feed(data):
+                self._take(frame, now_ns)
+        except FrameError as error:
+            self._take_garbage(error, now_ns)
+
+    def _receive_datagram(self, data: bytes, now_ns: int) -> None:
+        """Garbage may come from anywhere, so it is dropped; it is no sign of life either."""
+        before = self._silence.kept()
+        self._silence.heard(now_ns)
+        try:
+            self._take(decode_datagram(data), now_ns)
+        except FrameError:
+            self.ignored += 1
+            self._silence.restore(before)
+
+    def receive_frame(self, frame: Frame, now_ns: int) -> None:
+        """Take one whole frame that the shell has cut out itself."""
+        self._silence.heard(now_ns)
+        try:
+            self._take(frame, now_ns)
+        except FrameError as error:
+            self._take_garbage(error, now_ns)
+
+    def _take(self, frame: Frame, now_ns: int) -> None:
+        if self.state is State.GREETING:
+            self._take_welcome(frame, now_ns)
+        elif self.state not in _GREETED:
+            return  # The rest of what came before the link was dropped.
+        elif frame.kind == Kind.ANSWER:
+            self._take_answer(frame.a, frame.b, frame.c, frame.body, now_ns)
+        elif frame.kind == Kind.REFUSED:
+            self._take_refusal(frame, now_ns)
+        elif not self._datagram:
+            raise FrameError(f"a frame of kind {frame.kind} where an answer was due")
+
+    def _take_answer(self, number: int, epoch: int, active: int, body: bytes, now_ns: int) -> None:
+        call = self.calls.get(number)
+        if call is None or not call.in_flight:
+            if not 0 < number <= self._number:
+                raise FrameError("an answer to a request that was never made")
+            if self.state is State.ATTACHING and number == self._attachment.number:
+                self._take_attached(epoch, body, now_ns)
+            elif number == self._ping_number or self._probing:
+                self._take_pong(body, now_ns)
+            else:
+                self._take_unasked(number, body)
+            return
+        self.epoch = epoch
+        if self._follows and call.kind == Kind.UPDATE:
+            self._note_active(epoch, active, now_ns)
+        if body == _OK_BODY:
+            self._refused_since_ns = NEVER_NS
+            self._finish(call, codes.OK)
+            return
+        code, payload, index, text = decode_answer(body)
+        if code == codes.TRY_AGAIN:
+            self._pause(call, text, now_ns)
+            return
+        self._refused_since_ns = NEVER_NS
+        if code == codes.TOO_BIG and self._datagram:
+            call.in_flight, call.maybe_done = False, True
+            self._does_not_fit(call, text, now_ns)
+            return
+        if code == codes.BAD_HANDLE:
+            if not call.doubted:
+                self._doubt(call, now_ns)
+                return
+            if call.maybe_done and call.kind not in READ_ONLY:
+                code = codes.TIMEOUT
+        call.payload = payload
+        self._finish(call, code, text, index)
+        if call.orphan and code == codes.OK:
+            self._close_orphan(payload, now_ns)
+
+    def _pause(self, call: Call, text: str, now_ns: int) -> None:
+        """Nothing was done: ask the same again in a while.
+
+        But where datagrams come twice this may be the answer to an earlier copy, and the last be done yet.
+        """
+        call.in_flight = False
+        call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
+        call.resend_ns = 0
+        call.pause_ns = pause_after(call.pause_ns, self.pause_max_ns)
+        call.retry_ns = now_ns + call.pause_ns
+        call.text = text
+        self.wake_ns = min(self.wake_ns, call.retry_ns)
+        # To make the *local* replica active would mean something else at another node.
+        if call.kind != Kind.ACTIVE_SET:
+            self._note_refused(text, now_ns)
+        if call.withdrawn and (not call.maybe_done or call.kind in READ_ONLY):
+            self._finish(call, codes.TRY_AGAIN, text)
+
+    def _doubt(self, call: Call, now_ns: int) -> None:
+        """BAD_HANDLE: see whether the session has ended, then ask again.
+
+        It may have ended while this link stood: its node was frozen for longer than the grace, and is back.
+        """
+        call.doubted = True
+        call.in_flight = False
+        call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
+        call.retry_ns = NEVER_NS
+        if self.state is State.ATTACHED:
+            self._attach(now_ns)
+
+    def _take_pong(self, body: bytes, now_ns: int) -> None:
+        """The node is alive. One that does not serve, cut off from the others say, is not waited for long."""
+        code, _, _, text = decode_answer(body)
+        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        if self._probing:
+            self._probing = False
+            if code == codes.TRY_AGAIN and self._route.has_others:
+                # What waits has not been sent: another node can have it for the first time.
+                self._drop_link(now_ns, f"the node does not serve: {text}")
+                return
+            if not self._holds_calls:
+                self._resume(now_ns)
+        if code != codes.TRY_AGAIN:
+            self._refused_since_ns = NEVER_NS
+        elif not self.calls:
+            # A quiet session is kept up: see whether the node serves again soon, else go elsewhere.
+            self._silence.unanswered = True
+            self._note_refused(text, now_ns)
+        elif any(call.kind != Kind.ACTIVE_SET for call in self.calls.values()):
+            self._note_refused(text, now_ns)
+
+    def _close_orphan(self, payload: Any, now_ns: int) -> None:
+        if type(payload) is list and payload and type(payload[0]) is int:
+            self.begin(Kind.CLOSE, payload[0], _EMPTY_BODY, now_ns, ORPHAN_NS).orphan = True
+
+    def _go_on(self, now_ns: int) -> bool:
+        """WELCOME has come: send what needs no session. Return True if something waits for the session."""
+        waits = False
+        for call in tuple(self.calls.values()):
+            if call.needs_no_session:
+                self._send(call, now_ns)
+            else:
+                waits = True
+        return waits
+
+    def _resume(self, now_ns: int) -> None:
+        """Send what waited until the session is attached."""
+        self.attached = True
+        for call in tuple(self.calls.values()):
+            if not call.in_flight:
+                self._send(call, now_ns)
+
+    # -- what `session` makes more of
+
+    _holds_calls = False
+    """Whether calls wait for something else than this link."""
+
+    def _take_unasked(self, number: int, body: bytes) -> None:
+        """An answer that no caller waits for."""
+        self.ignored += 1
+
+    def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
+        """The answer to an update named the active replica's place among the members."""
+
+    def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
+        """A request, or its answer, is larger than a datagram."""
+        self._finish(call, codes.TOO_BIG, f"{text}: use a tcp:// address")
+
+    # -- time
+
+    def advance(self, now_ns: int) -> None:
+        """Do what is due: time-outs, repetitions, and leaving a node that is silent or cannot serve."""
+        if now_ns < self.wake_ns:
+            return
+        withdrawn: list[int] = []
+        for call in tuple(self.calls.values()):
+            if call.deadline_ns <= now_ns:
+                self._expire(call, now_ns)
+                continue
+            if call.withdraw_ns <= now_ns:
+                call.withdraw_ns, call.withdrawn = NEVER_NS, True
+                if call.in_flight:
+                    withdrawn.append(call.number)
+                elif call.text:
+                    call.retry_ns = NEVER_NS  # It was refused, and is not asked again: TRY_AGAIN says why.
+            if call.retry_ns <= now_ns:
+                if call.in_flight or self.attached or self.state is not State.ATTACHED:
+                    self._send(call, now_ns)
+                else:
+                    call.retry_ns = NEVER_NS  # `_resume` sends it.
+        if withdrawn and self.attached:
+            self._ping(now_ns, withdrawn[:WITHDRAWN_MAX])
+        if self.state not in (State.UNLINKED, State.ENDED):
+            self._watch_link(now_ns)
+        self.wake_ns = self._next_wake_ns()
+
+    def _watch_link(self, now_ns: int) -> None:
+        awaiting = self._awaits_answer
+        quiet_ns = now_ns - self._silence.since_ns
+        if awaiting and quiet_ns >= self._patience_ns:
+            self._drop_link(now_ns, "the node does not answer")
+        elif now_ns - self._refused_since_ns >= self._refusals_ns and self._route.has_others:
+            self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
+        elif awaiting and self.state in _GREETED and now_ns >= self._silence.next_ping_ns:
+            self._ping(now_ns)
+        elif self.keeps_up and not awaiting and self.state is State.ATTACHED:
+            self.ask_for_life(now_ns)
+        elif now_ns >= self._attachment.retry_ns:
+            again = (
+                self._attachment.hello_again
+                if self.state is State.GREETING
+                else self._attachment.attach_again
+            )
+            self.outgoing.append(again(now_ns))
+
+    @property
+    def _awaits_answer(self) -> bool:
+        return bool(self.calls) or self._silence.unanswered or self.state in (State.GREETING, State.ATTACHING)
+
+    def _next_wake_ns(self) -> int:
+        calls = self.calls.values()
+        wake_ns = min((min(call.deadline_ns, call.withdraw_ns) for call in calls), default=NEVER_NS)
+        if self.state in (State.UNLINKED, State.ENDED):
+            return wake_ns
+        wake_ns = min(wake_ns, min((call.retry_ns for call in calls), default=NEVER_NS))
+        if self._awaits_answer:
+            wake_ns = min(wake_ns, self._silence.since_ns + self._patience_ns)
+            if self.state in _GREETED:
+                wake_ns = min(wake_ns, self._silence.next_ping_ns)
+        elif self.keeps_up and self.state is State.ATTACHED:
+            wake_ns = min(wake_ns, self._silence.since_ns + KEEP_UP_NS)
+        if self._route.has_others:
+            wake_ns = min(wake_ns, self._refused_since_ns + self._refusals_ns)
+        return min(wake_ns, self._attachment.retry_ns)
+
+    def _expire(self, call: Call, now_ns: int) -> None:
+        """The call's time is over.
+
+        TRY_AGAIN and UNAVAILABLE promise that nothing was done, TIMEOUT does not.
+        """
+        sent = call.maybe_applied and not (call.text and call.kind in READ_ONLY)
+        code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"
+        if self.state is State.ATTACHED and not sent:
+            code, text = codes.TRY_AGAIN, call.text or "the service cannot do it now"
+        elif self.state is State.ATTACHED and call.text:
+            text += f"; the node had said: {call.text}"
+        elif self.state is not State.ATTACHED:
+            refused = self.state is State.ATTACHING and self._refused_since_ns != NEVER_NS
+            trouble = f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._route.why()
+            text = f"no node serves within the time-out ({trouble})"
+            if not self._attachment.fresh:
+                text += "; if all nodes that held the checkpoint are lost, its data is gone with them"
+            if not sent:
+                code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE
+        self._let_go(call, now_ns)
+        self._end(call, code, text)
+
+    def _let_go(self, call: Call, now_ns: int) -> None:
+        self._silence.unanswered = self._silence.unanswered or call.in_flight
+        super()._let_go(call, now_ns)

@@ -1,0 +1,125 @@
+"""A session's way to another node while its present link still serves: a second link, greeted and attached.
+
+Pure. Nothing of the present link is touched before the other node has confirmed the session, so that a move
+that fails costs no call its answer.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from ckpt_client.session.address import Address
+from ckpt_client.session.attachment import members_of
+from ckpt_client.session.call import MILLISECOND_NS
+from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.framing import FrameDecoder, FrameError
+from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener, Refused
+from ckpt_protocol.messages import Kind
+
+MOVE_TIME_NS: Final = 1_000 * MILLISECOND_NS
+"""A node that has not taken the session by then is not gone to."""
+
+IDLE_NS: Final = 100 * MILLISECOND_NS
+"""New calls wait so long at most for those under way, so that the session can go between them."""
+
+
+class Stage(Enum):
+    """How far a move is."""
+
+    OPENING = 0
+    GREETING = 1
+    GREETED = 2
+    ATTACHING = 3
+    DONE = 4
+    FAILED = 5
+
+
+class Move:
+    """One move. The shell connects to `address`, calls `open`, sends `outgoing` and calls `receive` while the
+    move is `under_way`, within MOVE_TIME_NS; `fail` when its transport does. Then it tells the session. Once
+    GREETED it goes on when the session lets it, by `attach`.
+
+    `node_id`: the node that is to be there, "" for any. `urgent`: a call waits for it. `attach` gives the
+    number and the frame of an ATTACH of the next generation.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        node_id: str,
+        identity: Identity,
+        attach: Callable[[], tuple[int, bytes]],
+        urgent: bool = False,
+    ) -> None:
+        self.address = address
+        self.node_id = node_id
+        self.urgent = urgent
+        self.stage = Stage.OPENING
+        self.outgoing: list[bytes] = []
+        self.why = ""
+        self.found = ""
+        """The node that greeted us."""
+        self.asked = False
+        """Whether ATTACH went out, so that the service may have tied the session to that node."""
+        self.epoch = 0
+        self.members: dict[str, list[str]] = {}
+        self._identity = identity
+        self._attach = attach
+        self._number = 0
+        self._decoder = FrameDecoder()
+        self._opener = Opener(identity, ROLE_CLIENT, b"")
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has neither come to its end nor failed."""
+        return self.stage not in (Stage.DONE, Stage.FAILED)
+
+    def open(self, nonce: bytes) -> None:
+        """The transport is up. `nonce`: 16 random bytes."""
+        self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
+        self.stage = Stage.GREETING
+        self.outgoing.append(self._opener.hello())
+
+    def receive(self, data: bytes) -> None:
+        """Take what came on the second link."""
+        try:
+            for frame in self._decoder.feed(data):
+                if self.stage is Stage.GREETING:
+                    greeted, proof = self._opener.receive(frame)
+                    self._take_welcome(greeted.node_id, proof)
+                elif self.stage is Stage.ATTACHING and frame.kind == Kind.ANSWER and frame.a == self._number:
+                    self._take_attached(frame.b, frame.body)
+        except FrameError as error:
+            self.fail(f"what answers there is no ckptd ({error})")
+        except Refused as refused:
+            self.fail(f"refused: {refused.text}")
+
+    def fail(self, why: str) -> None:
+        """It cannot be: the session stays where it is."""
+        if self.under_way:
+            self.stage, self.why = Stage.FAILED, why
+
+    def _take_welcome(self, node_id: str, proof: bytes) -> None:
+        self.found = node_id
+        if self.node_id and node_id != self.node_id:
+            self.fail(f"node {node_id!r} is there, not {self.node_id!r}")
+            return
+        if proof:
+            self.outgoing.append(proof)
+        self.stage = Stage.GREETED
+
+    def attach(self) -> None:
+        """Nothing is under way on the present link: take the session along."""
+        self._number, frame = self._attach()
+        self.asked = True
+        self.outgoing.append(frame)
+        self.stage = Stage.ATTACHING
+
+    def _take_attached(self, epoch: int, body: bytes) -> None:
+        code, payload, _, text = decode_answer(body)
+        if code != codes.OK:
+            self.fail(text or codes.code_name(code))
+            return
+        self.epoch, self.members = epoch, members_of(payload)
+        self.stage = Stage.DONE

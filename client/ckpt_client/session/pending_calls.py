@@ -1,0 +1,75 @@
+"""The requests of a session that are unanswered, their numbers, and how they end.
+
+Pure. A number is never used for another request, and the lowest that is unanswered tells the service which
+answers it may forget: both decide whether a repetition is recognised.
+"""
+
+from typing import Final
+
+from ckpt_client.session.call import MILLISECOND_NS, Call
+from ckpt_protocol import codes
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import Kind
+
+ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
+"""How long a session goes on with an OPEN or a CLOSE that its caller gave up."""
+
+READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
+"""Repeating these changes nothing, so that their outcome is never in doubt."""
+
+
+class Unanswered:
+    """`calls`: by number, which is also their order. Calls that end are appended to `finished`."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, Call] = {}
+        self.finished: list[Call] = []
+        self._number = 0
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next request will have."""
+        return self._number + 1
+
+    @property
+    def _lowest(self) -> int:
+        """The lowest unanswered request that the service keeps something for.
+
+        Not a TRACK: it is unanswered for as long as nothing changes.
+        """
+        for number, call in self.calls.items():
+            if call.kind != Kind.TRACK:
+                return number
+        return self._number
+
+    def _own_request(self, kind: int, body: bytes) -> tuple[int, bytes]:
+        """The number and the frame of a request that the session makes for itself."""
+        self._number += 1
+        return self._number, encode_frame(kind, self._number, 0, self._lowest, body)
+
+    def _finish(self, call: Call, code: int, text: str = "", index: int = -1) -> None:
+        del self.calls[call.number]
+        self._end(call, code, text, index)
+
+    def _end(self, call: Call, code: int, text: str, index: int = -1) -> None:
+        call.done = True
+        call.code, call.text, call.index = code, text, index
+        if not call.orphan:
+            self.finished.append(call)
+
+    def _fail_all(self, code: int, text: str) -> None:
+        """End every call. A change that may have been made is TIMEOUT, whatever made us give up."""
+        for call in tuple(self.calls.values()):
+            unknown = call.maybe_applied and call.kind not in READ_ONLY
+            self._finish(call, codes.TIMEOUT if unknown else code, text)
+
+    def _let_go(self, call: Call, now_ns: int) -> None:
+        """The caller waits no longer. An OPEN that may succeed is to be closed then, and a CLOSE to be done.
+
+        Otherwise the checkpoint stays open, and never expires, as long as the session lives.
+        """
+        opens = call.kind == Kind.OPEN and call.maybe_applied
+        if not call.orphan and (opens or call.kind == Kind.CLOSE):
+            self.calls[call.number] = call.orphaned(now_ns + ORPHAN_NS)
+        else:
+            del self.calls[call.number]

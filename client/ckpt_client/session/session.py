@@ -1,0 +1,225 @@
+"""A session as the shells drive it: over one link at a time, and on its way to a better one.
+
+Pure: no socket, no clock, no randomness. A shell (`blocking`, `aio_connection`) opens the link that the
+session wants, hands it what it received and the time, and sends what `outgoing` holds.
+
+The work is split in two. `linked_session` does what a lost link makes necessary: it repeats requests, tries
+the next node, and keeps to deadlines. This module adds what is only better: the session moves to the node
+whose replica orders its updates, and from datagrams to a stream where something does not fit.
+"""
+
+from typing import Final
+
+from ckpt_client.session.address import Address
+from ckpt_client.session.affinity import Following
+from ckpt_client.session.attachment import State, described_members
+from ckpt_client.session.call import NEVER_NS, Call
+from ckpt_client.session.linked_session import LinkedSession
+from ckpt_client.session.migration import IDLE_NS, Move, Stage
+from ckpt_client.session.node_silence import QUIET_NS
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import FrameDecoder
+from ckpt_protocol.greeting import Identity
+from ckpt_protocol.messages import Kind
+
+_DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
+
+
+class Session(LinkedSession):
+    """One session with the service.
+
+    The shell's duties: while `state` is UNLINKED and a link is wanted, connect to `address`, not before
+    `connect_ns`, then call `open_link` or `lose_link`; send and clear `outgoing`; call `receive` with what
+    comes; call `advance` when `wake_ns` has come; drop its transport when `state` has become UNLINKED or
+    ENDED. Calls that end are appended to `finished`. Where there is a `move`, open it a link of its own
+    beside the present one, and call `finish_move` when it is no longer under way.
+
+    `follows`: go to the node whose replica orders the session's updates (see `affinity`).
+    """
+
+    def __init__(
+        self, session_id: int, addresses: tuple[Address, ...], identity: Identity, follows: bool = False
+    ) -> None:
+        super().__init__(session_id, addresses, identity)
+        self.move: Move | None = None
+        self._follows = self._wanted_to_follow = follows
+        self._following = Following()
+        self._identity = identity
+        self._members_asked = 0
+        self._hold_until_ns = NEVER_NS
+        self._no_stream_here = False
+
+    def successor(self, session_id: int) -> "Session":
+        """A new session in the place of this one, which has ended."""
+        session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow)
+        session.keeps_up = self.keeps_up
+        session.succeed(self)
+        return session
+
+    def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
+        """Ask something.
+
+        The call is `done` when it is answered or has failed, after `timeout_ns` at the latest.
+        """
+        if kind == Kind.ACTIVE_SET:
+            # It makes the *local* replica the active one: from now on it matters which node we are at.
+            self._follows = False
+            if self.move is not None and not self.move.urgent:
+                self.move.fail("the session stays where it makes its replica active")
+        return super().begin(kind, handle, body, now_ns, timeout_ns)
+
+    def goodbye(self) -> list[bytes]:
+        """What an attached session's shell sends last where it waits for no answer.
+
+        It goes at once: a node that was silent for long, and may have gone, is not asked first.
+        """
+        before = [] if self._datagram else self.outgoing
+        return [*before, self._own_request(Kind.DETACH, pack_body([]))[1]]
+
+    def end(self, why: str) -> None:
+        """The session is over, for the service or for the program: whoever still waits is told so."""
+        self.move = None
+        super().end(why)
+
+    def go_on_moving(self, now_ns: int) -> None:
+        """Let a move that has greeted its node go on, between calls.
+
+        The shell calls it after every step while there is a `move`. New calls wait until what is under way
+        has been answered. Were it asked on both links at once, its answer might take the one that is dropped.
+        """
+        move = self.move
+        if move is None or move.stage is not Stage.GREETED or self.state is not State.ATTACHED:
+            return
+        if self.attached:
+            self.attached = False
+            self._hold_until_ns = now_ns + IDLE_NS
+            self.wake_ns = min(self.wake_ns, self._hold_until_ns)
+        if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
+            move.attach()
+        elif now_ns >= self._hold_until_ns:
+            move.fail("calls are under way all the time")
+
+    def finish_move(self, move: Move, now_ns: int) -> bool:
+        """A move is no longer under way. True: its transport is the link's from now on.
+
+        The old one can be dropped then: what it owed an answer for is asked again, with the same numbers.
+        """
+        if self.move is not move:
+            return False
+        self.move = None
+        if move.found:
+            self._route.remember(move.address, move.found)
+        if move.stage is Stage.DONE:
+            self._take_over(move, now_ns)
+            return True
+        if move.stage is Stage.FAILED and self._hold_until_ns <= now_ns and not move.asked:
+            self._following.rest(now_ns)
+        else:
+            self._following.avoid(move.address, now_ns)
+        waiting = [call for call in self.calls.values() if call.awaits_stream]
+        if waiting and self._other_streams(now_ns):
+            # The node itself may be lost, not its stream alone.
+            self._drop_link(now_ns, f"{move.address}: {move.why}")
+            return False
+        for call in waiting:
+            super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
+        if move.asked:
+            # The service may have tied the session to the other node: tie it to this one again.
+            self._attach(now_ns)
+        else:
+            self._resume(now_ns)
+        return False
+
+    def _take_over(self, move: Move, now_ns: int) -> None:
+        self._datagram = False
+        self._decoder = FrameDecoder()
+        self._silence.heard(now_ns)
+        self.outgoing.clear()
+        for call in self.calls.values():
+            call.lose_link()
+        left = self.node_id
+        self._attachment.node_id = move.found
+        self._route.go(move.address)
+        why = "a message fits no datagram" if move.urgent else "to be at its active replica"
+        self._note_move(f"{left} ({why})")
+        self._left = ""
+        if not move.urgent:
+            self._following.rest(now_ns)
+        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        self._attached(move.epoch, move.members, now_ns)
+
+    @property
+    def _holds_calls(self) -> bool:  # type: ignore[override]
+        return self.move is not None and self.move.stage in (Stage.GREETED, Stage.ATTACHING)
+
+    def _next_attach(self) -> tuple[int, bytes]:
+        self._number += 1
+        return self._number, self._attachment.next_attach(self._number)
+
+    # -- what happens on the link
+
+    def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
+        self._following.learn(epoch, tuple(members))
+        self._members_asked = 0
+        super()._attached(epoch, members, now_ns)
+
+    def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
+        if self.state is State.ATTACHED:
+            self._following.avoid(self.node_id, now_ns)
+        self.move = None
+        self._no_stream_here = False
+        super()._drop_link(now_ns, why, final_code)
+
+    def _next_wake_ns(self) -> int:
+        greeted = self.move is not None and self.move.stage is Stage.GREETED
+        return min(super()._next_wake_ns(), self._hold_until_ns if greeted else NEVER_NS)
+
+    def _take_unasked(self, number: int, body: bytes) -> None:
+        if number != self._members_asked:
+            super()._take_unasked(number, body)
+            return
+        self._members_asked = 0
+        epoch, members = described_members(decode_answer(body)[1])
+        self._following.learn(epoch, tuple(members))
+        if members:
+            self._route.learn(members)
+
+    def _other_streams(self, now_ns: int) -> bool:
+        """Whether an address is left at which a stream has not just failed."""
+        streams = [Address("tcp", place.host, place.port) for place in self._route.addresses if place.port]
+        return any(not self._following.avoids(stream, now_ns) for stream in streams)
+
+    def _watch_link(self, now_ns: int) -> None:
+        if self._no_stream_here:
+            self._drop_link(now_ns, "what does not fit a datagram finds no stream there")
+        else:
+            super()._watch_link(now_ns)
+
+    def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
+        following = self._following
+        if not following.note(epoch, active):
+            return
+        if self._datagram or not self.attached:
+            following.forget()
+        elif following.knows_members:
+            chosen = following.choose(self._route, self.node_id, now_ns)
+            if chosen is not None and self.move is None:
+                node_id, address = chosen
+                self.move = Move(address, node_id, self._identity, self._next_attach)
+        elif not self._members_asked:
+            self._members_asked, frame = self._own_request(Kind.DESCRIBE, _DESCRIBE_CLUSTER)
+            self.outgoing.append(frame)
+
+    def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
+        """Go on over TCP, at the same host and port, if anything listens there."""
+        address = Address("tcp", self.address.host, self.address.port)
+        avoided = self._following.avoids(address, now_ns)
+        if self.state is not State.ATTACHED or (avoided and not self._other_streams(now_ns)):
+            super()._does_not_fit(call, text, now_ns)
+            return
+        call.awaits_stream, call.text, call.retry_ns = True, text, NEVER_NS
+        if avoided:
+            self._no_stream_here, self.wake_ns = True, now_ns
+        elif self.move is None:
+            self.move = Move(address, "", self._identity, self._next_attach, urgent=True)

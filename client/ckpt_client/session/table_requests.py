@@ -1,0 +1,443 @@
+"""What a table asks, and how it reads the answer: pure functions that `Table` and `AsyncTable` share.
+
+A wrong argument is refused here with its SAF code, so that the daemon need not be asked. What depends on
+the checkpoint's present state only the daemon can check.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, NoReturn
+
+from ckpt_client.errors import CheckpointEnded, error_of
+from ckpt_client.session.call import NEVER_NS
+from ckpt_protocol import codes
+from ckpt_protocol.answers import SectionDescriptor as SectionDescriptor
+from ckpt_protocol.answers import parse_opened, parse_page, parse_status, parse_values
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_CHECKPOINT_CREATE,
+    SA_CKPT_CHECKPOINT_READ,
+    SA_CKPT_CHECKPOINT_WRITE,
+    SA_CKPT_DEFAULT_SECTION_ID,
+    SA_CKPT_SECTIONS_ANY,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+    SA_TIME_MAX,
+    SA_TIME_ONE_MILLISECOND,
+)
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.limits import (
+    CALL_BYTES_MAX,
+    NAME_BYTES_MAX,
+    OPS_PER_UPDATE_MAX,
+    SECTION_BYTES_MAX,
+    SECTION_ID_BYTES_MAX,
+    SIZE_MAX,
+    UPDATE_BODY_BYTES_MAX,
+)
+from ckpt_protocol.messages import Op
+
+Bytes = bytes | bytearray | memoryview
+Key = str | Bytes
+"""A section id: text stands for its UTF-8 bytes."""
+
+Value = str | Bytes
+
+TIMEOUT_S: Final = 10.0
+"""A call's time-out unless another is given."""
+
+_SECOND_NS: Final = 1_000_000_000
+
+NO_LIMIT_NS: Final = NEVER_NS // 4
+"""The time-out of a call that waits for as long as it takes (73 years). Longer ones are cut to it."""
+
+EMPTY_BODY: Final = pack_body([])
+
+
+class Attributes(NamedTuple):
+    """A checkpoint's creation attributes, in the order of the SAF structure. Sizes in bytes."""
+
+    flags: int
+    checkpoint_size: int
+    retention_ns: int
+    sections_max: int
+    section_bytes_max: int
+    section_id_bytes_max: int
+
+    @property
+    def sync(self) -> bool:
+        """Whether a write returns when every in-sync replica holds it."""
+        return bool(self.flags & SA_CKPT_WR_ALL_REPLICAS)
+
+    @property
+    def may_lack_active(self) -> bool:
+        """Whether the service never makes a replica active by itself (asynchronous and collocated)."""
+        return bool(self.flags & SA_CKPT_CHECKPOINT_COLLOCATED) and not self.sync
+
+    @property
+    def single(self) -> bool:
+        """Whether there is but the default section, which every key names."""
+        return self.sections_max == 1
+
+
+class Opening(NamedTuple):
+    """Everything needed to open a checkpoint, and to open it again after a fork."""
+
+    name: bytes
+    open_flags: int
+    attributes: Attributes | None
+
+    @property
+    def writable(self) -> bool:
+        """Whether the checkpoint is opened for writing."""
+        return bool(self.open_flags & SA_CKPT_CHECKPOINT_WRITE)
+
+    @property
+    def body(self) -> bytes:
+        """The body of OPEN. Retention is compared: `Table` speaks version B.1.1 of the interface."""
+        wanted = None if self.attributes is None else list(self.attributes)
+        return pack_body([self.name, self.open_flags, wanted, True])
+
+    @property
+    def again(self) -> bytes:
+        """The body of an OPEN that creates nothing: of a checkpoint that was open before."""
+        return pack_body([self.name, self.open_flags & ~SA_CKPT_CHECKPOINT_CREATE, None, True])
+
+
+class Status(NamedTuple):
+    """A checkpoint's state: `active` is the active replica's node, `replicas` (node_id, in_sync) pairs."""
+
+    attributes: Attributes
+    sections: int
+    memory_used_bytes: int
+    active: str | None
+    replicas: tuple[tuple[str, bool], ...]
+    opens: int
+    unlinked: bool
+
+
+def refuse(code: int, text: str, index: int = -1) -> NoReturn:
+    """Raise the error of a code; `index`: the element at fault in a call on several sections."""
+    raise error_of(code, text, index)
+
+
+# -- arguments
+
+
+def either(first: int | None, second: int | None) -> int | None:
+    """What was given under one of two names. Raises: SaAisError INVALID_PARAM."""
+    if first is not None and second is not None:
+        refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
+    return second if first is None else first
+
+
+def checkpoint_name(name: Key) -> bytes:
+    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL. Raises: SaAisError INVALID_PARAM, TOO_BIG."""
+    try:
+        encoded = name.encode() if isinstance(name, str) else memoryview(name).tobytes()
+        encoded.decode()
+    except (TypeError, ValueError):  # a UnicodeError is a ValueError
+        refuse(codes.INVALID_PARAM, f"a checkpoint's name is UTF-8, not {name!r}")
+    if not encoded or b"\0" in encoded:
+        refuse(codes.INVALID_PARAM, "a checkpoint's name has at least one byte and no NUL")
+    if len(encoded) > NAME_BYTES_MAX:
+        refuse(codes.TOO_BIG, f"a checkpoint's name of {len(encoded)} bytes exceeds {NAME_BYTES_MAX}")
+    return encoded
+
+
+def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
+    """A call's time-out (seconds; None: the table's) in ns. Raises: SaAisError INVALID_PARAM."""
+    if timeout is None:
+        return default_ns
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        refuse(codes.INVALID_PARAM, f"a time-out is a positive number of seconds, not {timeout!r}")
+    return int(timeout * _SECOND_NS) if timeout < NO_LIMIT_NS // _SECOND_NS else NO_LIMIT_NS
+
+
+def default_timeout_in_ns(timeout: float | None) -> int:
+    """The time-out that a table gives its calls (seconds; None: no limit) in ns.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
+    return timeout_in_ns(timeout, NO_LIMIT_NS)
+
+
+def retention_in_ns(retention_ms: int) -> int:
+    """A retention time in ms as ns; SA_TIME_MAX means for ever. Raises: SaAisError INVALID_PARAM."""
+    if type(retention_ms) is not int or retention_ms < 0:
+        refuse(
+            codes.INVALID_PARAM, f"a retention time is not negative and in milliseconds, not {retention_ms!r}"
+        )
+    if retention_ms == SA_TIME_MAX:
+        return SA_TIME_MAX
+    if retention_ms > SA_TIME_MAX // SA_TIME_ONE_MILLISECOND:
+        refuse(codes.INVALID_PARAM, f"a retention time of {retention_ms} ms is beyond SA_TIME_MAX")
+    return retention_ms * SA_TIME_ONE_MILLISECOND
+
+
+def retention_in_ms(retention_ns: int) -> int:
+    """A retention time in ns as `Table` shows it: ms, SA_TIME_MAX for ever."""
+    return SA_TIME_MAX if retention_ns == SA_TIME_MAX else retention_ns // SA_TIME_ONE_MILLISECOND
+
+
+def opening_of(
+    name: Key,
+    sections_max: int | None,
+    section_bytes_max: int | None,
+    section_id_bytes_max: int | None,
+    flags: int,
+    retention_ms: int,
+    read_only: bool,
+) -> Opening:
+    """How to open a checkpoint: with all three limits it is created where missing, with none it must exist.
+
+    Raises: SaAisError INVALID_PARAM, TOO_BIG.
+    """
+    encoded = checkpoint_name(name)
+    limits = (sections_max, section_bytes_max, section_id_bytes_max)
+    if limits == (None, None, None):
+        open_flags = SA_CKPT_CHECKPOINT_READ | (0 if read_only else SA_CKPT_CHECKPOINT_WRITE)
+        return Opening(encoded, open_flags, None)
+    if read_only:
+        refuse(codes.INVALID_PARAM, "a read-only table creates nothing: leave the limits out")
+    if sections_max is None or section_bytes_max is None or section_id_bytes_max is None:
+        refuse(codes.INVALID_PARAM, "give all three limits (to create the checkpoint) or none (to open it)")
+    for limit in (*limits, flags):
+        if type(limit) is not int or not 0 <= limit <= SIZE_MAX:
+            refuse(codes.INVALID_PARAM, f"limits and flags are integers from 0 to 2^63-1, not {limit!r}")
+    checkpoint_size = sections_max * section_bytes_max
+    if checkpoint_size > SIZE_MAX:
+        refuse(codes.INVALID_PARAM, "the product of the number and the size of sections is beyond 2^63-1")
+    retention_ns = retention_in_ns(retention_ms)
+    attributes = Attributes(
+        flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max
+    )
+    open_flags = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
+    return Opening(encoded, open_flags, attributes)
+
+
+def section_id(attributes: Attributes, key: Key) -> bytes:
+    """The id that a key stands for. Raises: SaAisError INVALID_PARAM."""
+    if attributes.sections_max == 1:
+        return SA_CKPT_DEFAULT_SECTION_ID
+    try:
+        encoded = key.encode() if isinstance(key, str) else memoryview(key).tobytes()
+    except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
+        refuse(codes.INVALID_PARAM, f"a key is text or bytes, not {key!r}")
+    if len(encoded) > SECTION_ID_BYTES_MAX:
+        refuse(codes.INVALID_PARAM, f"a key of {len(encoded)} bytes exceeds {SECTION_ID_BYTES_MAX}")
+    return encoded
+
+
+def _content(attributes: Attributes, value: Value) -> Bytes:
+    content: Bytes
+    if type(value) is bytes:
+        content = value
+    else:
+        try:
+            content = value.encode() if isinstance(value, str) else memoryview(value).tobytes()
+        except (TypeError, ValueError):
+            refuse(codes.INVALID_PARAM, f"a value is text or bytes, not a {type(value).__name__}")
+    if len(content) > attributes.section_bytes_max:
+        limit = attributes.section_bytes_max
+        refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
+    if len(content) > SECTION_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX}")
+    return content
+
+
+def _check_expiration(expiration_ns: int | None) -> None:
+    if expiration_ns is not None and (
+        type(expiration_ns) is not int or not 0 <= expiration_ns <= SA_TIME_END
+    ):
+        refuse(codes.INVALID_PARAM, f"an expiration is a time in ns since 1970, not {expiration_ns!r}")
+
+
+# -- bodies
+
+
+def unlink_body(name: Key, creation_id: int = 0) -> bytes:
+    """UNLINK: free a name, whatever it means now or, with a creation id, only while it means that checkpoint.
+
+    Raises: SaAisError INVALID_PARAM, TOO_BIG.
+    """
+    return pack_body([checkpoint_name(name), creation_id] if creation_id else [checkpoint_name(name)])
+
+
+def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int | None) -> bytes:
+    """UPDATE: set one section's content and size, creating it where missing."""
+    if type(key) is not bytes or attributes.sections_max == 1 or len(key) > SECTION_ID_BYTES_MAX:
+        key = section_id(attributes, key)
+    if type(value) is not bytes or len(value) > min(attributes.section_bytes_max, SECTION_BYTES_MAX):
+        value = _content(attributes, value)
+    if expiration_ns is not None:
+        _check_expiration(expiration_ns)
+    return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id fits an update always.
+
+
+def update_body(ops: list[list[Any]], index: int = -1) -> bytes:
+    """UPDATE: several operations. Raises: SaAisError NO_RESOURCES for more than one update carries."""
+    body = pack_body(ops)
+    if len(body) > UPDATE_BODY_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"{len(body)} bytes in one update exceed {UPDATE_BODY_BYTES_MAX}", index)
+    return body
+
+
+def _check_call_bytes(total_bytes: int) -> None:
+    if total_bytes > CALL_BYTES_MAX:
+        refuse(codes.NO_RESOURCES, f"{total_bytes} bytes in one call exceed {CALL_BYTES_MAX}")
+
+
+def patch_body(
+    attributes: Attributes,
+    values: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
+    expiration_ns: int | None,
+) -> bytes:
+    """UPDATE: write at the beginning of several sections, creating those missing, as one atomic update."""
+    _check_expiration(expiration_ns)
+    try:
+        pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
+    except (TypeError, ValueError):
+        refuse(codes.INVALID_PARAM, "several sections are a mapping or (key, value) pairs")
+    _check_count(len(pairs))
+    ops: list[list[Any]] = []
+    total_bytes = 0
+    for key, value in pairs:
+        name, content = section_id(attributes, key), _content(attributes, value)
+        total_bytes += len(name) + len(content)
+        ops.append([Op.PATCH, name, 0, content, expiration_ns])
+    _check_call_bytes(total_bytes)
+    return update_body(ops)
+
+
+def _check_count(count: int) -> None:
+    if not count:
+        refuse(codes.INVALID_PARAM, "no section is named")
+    if count > OPS_PER_UPDATE_MAX:
+        refuse(codes.NO_RESOURCES, f"{count} sections in one call exceed {OPS_PER_UPDATE_MAX}")
+
+
+def delete_body(attributes: Attributes, key: Key) -> bytes:
+    """UPDATE: delete one section."""
+    return pack_body([[Op.DELETE, section_id(attributes, key)]])
+
+
+def key_list(keys: Iterable[Key]) -> list[Key]:
+    """Several keys, as a list of at least one. Raises: SaAisError INVALID_PARAM."""
+    try:
+        wanted = list(keys)
+    except TypeError:
+        refuse(codes.INVALID_PARAM, f"several keys are a list, not {keys!r}")
+    _check_count(len(wanted))
+    return wanted
+
+
+def read_body(attributes: Attributes, keys: list[Key]) -> bytes:
+    """READ: several sections as a whole, from one state of the checkpoint."""
+    return pack_body([[section_id(attributes, key), 0, None] for key in keys])
+
+
+def read_one_body(attributes: Attributes, key: Key) -> bytes:
+    """READ: one section as a whole."""
+    if type(key) is not bytes or attributes.sections_max == 1:
+        key = section_id(attributes, key)
+    return pack_body([[key, 0, None]])
+
+
+def probe_body(attributes: Attributes, key: Key) -> bytes:
+    """READ: nothing of a section, to learn whether it is there."""
+    return pack_body([[section_id(attributes, key), 0, 0]])
+
+
+def iterate_body(after: bytes | None, with_values: bool) -> bytes:
+    """ITERATE: the page of sections behind `after`."""
+    return pack_body([SA_CKPT_SECTIONS_ANY, 0, after, with_values])
+
+
+def is_single_key(keys: object) -> bool:
+    """Whether what was given to `Read` is one key rather than several."""
+    return isinstance(keys, str | bytes | bytearray | memoryview)
+
+
+# -- opening again
+
+
+def ended(why: str) -> CheckpointEnded:
+    """The error of a table that comes back, and whose checkpoint is gone."""
+    text = f"the checkpoint ended while this table had no session ({why}); the next call opens it anew"
+    return CheckpointEnded(codes.NOT_EXIST, text)
+
+
+def reopened_text(name: bytes, node_id: str) -> str:
+    """The line of log of a table that came back."""
+    return f"checkpoint {name.decode()!r} is open again, in a new session at node {node_id}"
+
+
+# -- answers
+
+
+def misread(what: str) -> NoReturn:
+    """An answer that no daemon gives."""
+    raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
+
+
+def opened_of(payload: Any) -> tuple[int, Attributes]:
+    """(handle, attributes in force) of an OPEN's answer."""
+    try:
+        opened = parse_opened(payload)
+    except FrameError:
+        misread("OPEN")
+    return opened.handle, Attributes(*opened.attributes)
+
+
+def values_of(payload: Any, count: int) -> list[bytes]:
+    """The values of a READ's answer."""
+    try:
+        values = parse_values(payload)
+    except FrameError:
+        misread("READ")
+    if len(values) != count:
+        misread("READ")
+    return values
+
+
+def value_of(payload: Any) -> bytes:
+    """The one value of a READ's answer."""
+    if type(payload) is not list or len(payload) != 1 or type(payload[0]) is not bytes:
+        misread("READ")
+    return payload[0]
+
+
+def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
+    """(sections, where the next page begins or None) of an ITERATE's answer."""
+    try:
+        return parse_page(payload)
+    except FrameError:
+        misread("ITERATE")
+
+
+def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
+    """(key, value).
+
+    Raises: SaAisError FAILED_OPERATION for a corrupted section: its value is never served.
+    """
+    if section.value is None:
+        refuse(
+            codes.FAILED_OPERATION,
+            f"section {section.section_id[:32]!r} is corrupted until it is overwritten",
+        )
+    return section.section_id, section.value
+
+
+def status_of(payload: Any) -> Status:
+    """A STATUS's answer."""
+    try:
+        status = parse_status(payload)
+    except FrameError:
+        misread("STATUS")
+    return Status(Attributes(*status.attributes), *status[1:])
+
+
+def values_or_value(values: list[bytes]) -> list[bytes] | bytes:
+    """As `Read` of a list returns them: several as a list, one as itself."""
+    return values if len(values) != 1 else values[0]

@@ -1,0 +1,302 @@
+"""The operator's word: commands that act on one node, or wait for it.
+
+One that may cost data says first what it can lose, and asks.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import typer
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.io.connecting import failure_of
+from ckpt_client.session.address import Address
+from ckpt_protocol import codes
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.messages import Kind, Verb
+from ckptctl.options import keeps_options, print_json, takes_access
+from ckptctl.queries import Asked, ask, ask_one
+from ckptctl.render import OF_ROOM, Health, health_of
+from ckptctl.settings import Access
+from ckptctl.text_format import typed_bytes
+
+POLL_SECONDS: Final = 0.05
+"""How often a node that leaves is looked for."""
+
+ASK_SECONDS: Final = 1.0
+"""A node that is looked for and says nothing for so long is still there."""
+
+DRAIN_SECONDS: Final = 60.0
+"""A drain may have to copy what only this node holds."""
+
+WHAT_IT_COSTS: Final = {
+    Verb.BOOTSTRAP: "founds a new history with the nodes that are here; what nodes that are missing still "
+    "hold goes to their quarantine when they come back",
+    Verb.FORCE_ACTIVE: "this node goes on with the nodes it hears, without the arbiter; if the others still "
+    "serve, both sides write, and what one side acknowledged goes to quarantine when they meet",
+    Verb.ACCEPT_LOSS: "{} counts as dead: what only it acknowledged is lost (it goes to quarantine if the "
+    "node comes back)",
+    Verb.RETRY: "checkpoint {} is served again; what it was asked to do may stop this node and the next one, "
+    "and each takes along what only it holds",
+    Verb.DRAIN: "nothing is lost while another node is there, or comes back within leave_ms: what only this "
+    "node holds is handed over first; collocated replicas of this node go",
+    Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
+}
+
+DRAIN_ALONE: Final = "it is the only node: what it holds is in its memory alone, and is gone"
+
+cluster = typer.Typer(no_args_is_help=True)
+node = typer.Typer(no_args_is_help=True)
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@cluster.callback()
+@keeps_options
+def decide() -> None:
+    """Decide what the cluster may not decide by itself, or end it."""
+
+
+@node.callback()
+@keeps_options
+def maintain() -> None:
+    """Wait for one node, or take it out of service."""
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """The one node that is asked, the start of its daemon that was met, and what that said of itself.
+
+    `voters`: every node of its cluster, with those that hold no data.
+    """
+
+    access: Access
+    address: Address
+    node_id: str
+    incarnation: int
+    state: str
+    voters: tuple[str, ...] = ()
+
+
+def one_address(access: Access) -> Address:
+    """The address of the node that is to act. Raises: typer.BadParameter for those of several nodes."""
+    if access.named and not access.one_node and len(access.addresses) > 1:
+        raise typer.BadParameter(
+            f"exactly one node carries this out, and {len(access.addresses)} addresses are given "
+            "(in --address or CKPTD_ADDRESS): choose one with --address"
+        )
+    return access.addresses[0]
+
+
+def meet(access: Access) -> Target:
+    """Ask the one node that is to act who it is. Raises: SaAisError; typer.BadParameter."""
+    address = one_address(access)
+    met = ask(access, [address], Kind.DESCRIBE, ["cluster"])
+    described = met.payload if isinstance(met.payload, dict) else {}
+    waits = f"not serving: {described.get('waiting_for') or 'no view yet'}"
+    state = "serving" if described.get("serving") else waits
+    voters = tuple(str(node_id) for node_id in described.get("voters") or ())
+    return Target(access, address, met.node_id, met.incarnation, state, voters)
+
+
+def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
+    """Say what the command can cost, and ask whether to go on; exit code 2 where nobody can be asked."""
+    print(f"{verb} at node {target.node_id} ({target.address}), {target.state}:", file=sys.stderr)
+    costs = WHAT_IT_COSTS[verb]
+    if verb == Verb.DRAIN and target.voters == (target.node_id,):
+        costs = DRAIN_ALONE
+    print(f"  {costs.format(subject)}.", file=sys.stderr)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        print("ckptctl: nobody is here to be asked; --yes goes on without asking", file=sys.stderr)
+        raise typer.Exit(2)
+    if not typer.confirm("Go on?", err=True):
+        print("Nothing was done.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def operate(target: Target, fields: list[Any]) -> Asked:
+    """Say the operator's word to a node.
+
+    Raises: SaAisError TIMEOUT where its answer did not come, so that it may have been done; else with the
+    code of the refusal.
+    """
+    try:
+        return ask_one(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
+    except (OSError, FrameError) as error:
+        why = failure_of(error)[0] if isinstance(error, OSError) else str(error)
+        raise error_of(
+            codes.TIMEOUT, f"{target.address}: no answer ({why}): whether it was done is not known"
+        ) from None
+
+
+def has_gone(target: Target) -> bool:
+    """Whether the daemon that was met has ended: nothing listens, or another start of it does."""
+    try:
+        found = ask_one(target.access, target.address, Kind.DESCRIBE, ["cluster"], ASK_SECONDS)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except (OSError, FrameError, SaAisError):
+        return False
+    return found.incarnation != target.incarnation
+
+
+def _act(access: Access, verb: str, subject: str, yes: bool) -> None:
+    subject = typed_bytes(subject).decode(errors="replace")
+    target = meet(access)
+    confirm(target, verb, subject, yes)
+    answer = operate(target, [verb, subject] if subject else [verb])
+    _report(target, verb, answer.payload)
+
+
+def _report(target: Target, verb: str, text: Any, **more: object) -> None:
+    said = text if isinstance(text, str) else ""
+    if target.access.as_json:
+        print_json({"node": target.node_id, "verb": verb, "done": said, **more})
+    else:
+        print(said or "done")
+
+
+@cluster.command()
+@takes_access()
+def bootstrap(
+    access: Access,
+    yes: Yes = False,
+) -> None:
+    """Make a cold start with the nodes that are here, where others that were members are missing."""
+    _act(access, Verb.BOOTSTRAP, "", yes)
+
+
+@cluster.command("force-active")
+@takes_access()
+def force_active(
+    access: Access,
+    yes: Yes = False,
+) -> None:
+    """Let a node that waits go on with the nodes that it hears, whatever the arbiter says."""
+    _act(access, Verb.FORCE_ACTIVE, "", yes)
+
+
+@cluster.command("accept-loss")
+@takes_access()
+def accept_loss(
+    access: Access,
+    lost: Annotated[str, typer.Argument(metavar="NODE", help="The node that is dead.")],
+    yes: Yes = False,
+) -> None:
+    """Tell a node that another one is dead, and that what only that one had is lost."""
+    if not lost:
+        raise typer.BadParameter("a node's name is not empty")
+    _act(access, Verb.ACCEPT_LOSS, lost, yes)
+
+
+@cluster.command()
+@takes_access()
+def retry(
+    access: Access,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint that stopped nodes.")],
+    yes: Yes = False,
+) -> None:
+    """Serve a checkpoint again that is closed since it stopped nodes (by a version without that bug)."""
+    if not name:
+        raise typer.BadParameter("a checkpoint's name is not empty")
+    _act(access, Verb.RETRY, name, yes)
+
+
+@node.command()
+@takes_access(DRAIN_SECONDS)
+def drain(
+    access: Access,
+    yes: Yes = False,
+) -> None:
+    """Hand over what a node holds, and end its daemon; waits until that has gone."""
+    target = meet(access)
+    confirm(target, Verb.DRAIN, "", yes)
+    _end(target, Verb.DRAIN)
+
+
+@cluster.command()
+@takes_access(DRAIN_SECONDS)
+def stop(
+    access: Access,
+    yes: Yes = False,
+) -> None:
+    """End every node of the cluster. Nobody is waited for, and all that the cluster holds is gone."""
+    target = meet(access)
+    confirm(target, Verb.STOP, ", ".join(target.voters) or "all that are configured", yes)
+    _end(target, Verb.STOP)
+
+
+@dataclass(slots=True, frozen=True)
+class Waited:
+    """The node that was waited for, and how it is; `text`: what is wrong."""
+
+    node_id: str
+    health: Health
+    text: str
+
+
+@node.command()
+@takes_access(DRAIN_SECONDS)
+def wait(
+    access: Access,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Only until it serves, though nodes or replicas may be missing.")
+    ] = False,
+) -> None:
+    """Wait until a node serves, no configured node is missing and all replicas are in sync.
+
+    A node that does not answer yet is waited for as well, and the end of alarms of what is full (limits,
+    memory) is not. Exit code 1 when the time is over.
+    """
+    print_wait(access, wait_for(access, Health.DEGRADED if serving else Health.GOOD))
+
+
+def wait_for(access: Access, enough: Health) -> Waited:
+    """Ask the one node that is meant again and again until it is as well as that.
+
+    Raises: SaAisError TIMEOUT when the time is over, else with the code of a refusal; typer.BadParameter.
+    """
+    until_s = time.monotonic() + access.timeout
+    while True:
+        address = one_address(access)
+        left_s = until_s - time.monotonic()
+        limit_s = min(ASK_SECONDS, max(left_s, POLL_SECONDS))
+        try:
+            asked = ask_one(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
+        except (OSError, FrameError) as error:
+            wrong = failure_of(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
+        else:
+            health, wrong = health_of(asked.payload if isinstance(asked.payload, dict) else {}, OF_ROOM)
+            if health <= enough:
+                return Waited(asked.node_id, health, wrong)
+        if left_s <= 0:
+            raise error_of(codes.TIMEOUT, f"{address}, after {access.timeout:g} s: {wrong}")
+        time.sleep(min(POLL_SECONDS, left_s))
+
+
+def print_wait(access: Access, waited: Waited) -> None:
+    """Say how a node is that was waited for."""
+    if access.as_json:
+        health = waited.health.name.lower()
+        print_json({"node": waited.node_id, "health": health, "text": waited.text})
+    else:
+        print(f"node {waited.node_id}: {waited.text or 'serving, and nothing is missing'}")
+
+
+def _end(target: Target, verb: str) -> None:
+    """Say a word that ends the node's daemon, and wait until that has gone."""
+    begun_s, timeout = time.monotonic(), target.access.timeout
+    answer = operate(target, [verb])
+    while not has_gone(target):
+        if time.monotonic() - begun_s > timeout:
+            text = f"node {target.node_id} has answered, and still runs after {timeout:g} s"
+            raise error_of(codes.TIMEOUT, text)
+        time.sleep(POLL_SECONDS)
+    seconds = round(time.monotonic() - begun_s, 3)
+    _report(target, verb, answer.payload, gone=True, seconds=seconds)
+    if not target.access.as_json:
+        print(f"node {target.node_id} has gone, after {seconds:g} s")

@@ -1,0 +1,141 @@
+"""DESCRIBE and OPERATE: what a node answers without a session.
+
+So it does also when it serves nothing yet, and says what it waits for.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.io.connecting import connect_socket, failure_of
+from ckpt_client.session.address import Address
+from ckpt_client.session.endpoints import advice_on
+from ckpt_protocol import codes
+from ckpt_protocol.answers import decode_answer
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, Opener, Refused, parse_refused
+from ckpt_protocol.messages import Kind
+from ckptctl.settings import Access
+
+RECEIVE_BYTES = 65536
+
+
+class Asked(NamedTuple):
+    """A good answer, and who gave it. An incarnation is one start of a daemon."""
+
+    node_id: str
+    incarnation: int
+    payload: Any
+
+
+def describe(access: Access, what: str) -> Any:
+    """What the first of the addresses that answers says of the "cluster" or its "checkpoints".
+
+    Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
+    """
+    return ask(access, access.addresses, Kind.DESCRIBE, [what]).payload
+
+
+def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
+    """The checkpoints as the first node knows them that serves; else those of the first that answers.
+
+    The text is "" where the node serves; else it says what that node waits for. The rows are asked page by
+    page, since all together may be more than one answer holds.
+
+    Raises: SaAisError UNAVAILABLE when none answers, else with the code of the refusal.
+    """
+    addresses, doubt = access.addresses, ""
+    for one in addresses:
+        try:
+            told = ask(access, [one], Kind.DESCRIBE, ["cluster"]).payload
+        except SaAisError:
+            continue
+        if told.get("serving"):
+            addresses, doubt = (one,), ""
+            break
+        waits = told.get("waiting_for") or "no view yet"
+        doubt = doubt or f"node {told.get('node_id', '?')} serves nothing; it waits for {waits}"
+    rows: list[Any] = []
+    after = 0
+    while True:
+        page = ask(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
+        # (A daemon that knows no pages says all of them each time.)
+        page = [row for row in page if row[1] > after]
+        if not page:
+            return rows, doubt
+        rows += page
+        after = max(row[1] for row in page)
+
+
+def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> Asked:
+    """What the first of the addresses that answers says to a request without a session.
+
+    Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
+    """
+    failures: dict[Address, str] = {}
+    for one in addresses:
+        try:
+            return ask_one(access, one, kind, fields, access.timeout)
+        except OSError as error:
+            failures[one] = failure_of(error)[0]
+        except FrameError as error:
+            failures[one] = f"this is no ckptd ({error})"
+    texts = [f"{one}: {why}" for one, why in failures.items()]
+    raise error_of(codes.UNAVAILABLE, "; ".join(filter(None, (*texts, advice_on(failures.values())))))
+
+
+def ask_one(access: Access, address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
+    """What the node at an address says; over TCP where that is one for UDP, which has no end.
+
+    Raises: SaAisError with the code of a refusal; OSError, FrameError where nobody answers, or no ckptd.
+    """
+    until_s = time.monotonic() + timeout_s
+    if address.datagram:
+        address = Address("tcp", address.host, address.port)
+    with connect_socket(address, timeout_s) as connection:
+        receiver = _Receiver(connection, until_s)
+        opener = Opener(access.identity, ROLE_OPERATOR, secrets.token_bytes(NONCE_BYTES))
+        connection.settimeout(timeout_s)
+        connection.sendall(opener.hello())
+        try:
+            greeted, proof = opener.receive(receiver.frame())
+        except Refused as refused:
+            raise error_of(refused.code, f"{address}: {refused.text}") from None
+        if proof:
+            connection.sendall(proof)
+        connection.sendall(encode_frame(kind, 1, 0, 1, pack_body(fields)))
+        answer = receiver.frame()
+    if answer.kind == Kind.REFUSED:
+        # The proof of a wrong key is answered with it, and so is one client too many.
+        raise error_of(answer.a, f"{address}: the node refused us: {parse_refused(answer).text}")
+    code, payload, index, text = decode_answer(answer.body)
+    if code != codes.OK:
+        raise error_of(code, f"{address}: {text}", index)
+    return Asked(greeted.node_id, greeted.incarnation, payload)
+
+
+class _Receiver:
+    """Frames from a stream, one after the other, until a time on the monotonic clock."""
+
+    def __init__(self, connection: socket.socket, until_s: float) -> None:
+        self._connection = connection
+        self._until_s = until_s
+        self._decoder = FrameDecoder()
+        self._frames: list[Frame] = []
+
+    def frame(self) -> Frame:
+        """The next frame. Raises: OSError, FrameError."""
+        while not self._frames:
+            left_s = self._until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("no answer within the time-out")
+            self._connection.settimeout(left_s)
+            received = self._connection.recv(RECEIVE_BYTES)
+            if not received:
+                raise ConnectionResetError("the connection was closed")
+            self._frames += self._decoder.feed(received)
+        return self._frames.pop(0)
