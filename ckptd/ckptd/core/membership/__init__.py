@@ -1,5 +1,5 @@
-"""How views follow each other.
+"""Changes of the view: who is in the next one, who proposes it, and how it is installed.
 
-`proposal` says who belongs in the next view, `reconfiguration` when it is proposed and by whom, and
-`view_change` how it is installed.
+`proposal` computes who belongs in the next view, `reconfiguration` decides when it is proposed and by whom,
+and `view_change` installs it.
 """

@@ -1,4 +1,4 @@
-"""What the coordinator sees to by itself: retention, lost replicas and nodes' sessions, members' wishes."""
+"""The coordinator's background work: retention, lost replicas, lost nodes' sessions, members' proposals."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ckptd.core.view import View
 
 
 class Upkeep:
-    """Runs at every member; acts only at the coordinator. All its operations are ordered like anybody's."""
+    """Runs at every member, but acts only at the coordinator. Its operations are ordered like all others."""
 
     def __init__(self, context: Context, order: DirectoryOrder, heartbeats: Heartbeats) -> None:
         self.context = context
@@ -22,11 +22,14 @@ class Upkeep:
         self.next_expiry_ns = NEVER_NS
         self.placement_due = False
         self.unavailable: list[int] = []
+        """Creation ids of checkpoints of which no in-sync replica is in the view."""
         self.orphans_ns: dict[tuple[int, int], int] = {}
+        """When to end the sessions whose node is not in the view, by session and generation."""
         self.served_ns = context.now_ns
+        """When this node last served, as far as this class noticed, or installed a view."""
 
     def on_installed(self, view: View) -> None:
-        """Re-arm everything: the timers of the last coordinator are gone with it."""
+        """Start all timers again: those of the last coordinator are lost with it."""
         self._put_orphans_off()
         self.view = view
         self.next_expiry_ns = self.context.now_ns
@@ -43,7 +46,7 @@ class Upkeep:
         self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
-        """A retention may have begun."""
+        """Note the retention times that have started on these checkpoints."""
         for creation_id in creation_ids:
             entry = self.order.directory.checkpoints.get(creation_id)
             expires_ns = self.order.directory.expires_ns(entry) if entry is not None else None
@@ -52,7 +55,10 @@ class Upkeep:
                 self.context.wake_at(expires_ns)
 
     def _put_orphans_off(self) -> None:
-        """While nobody served no client could attach anywhere: that time is not of its grace."""
+        """Extend the grace of orphaned sessions by the time in which this node did not serve.
+
+        Clients could attach nowhere in that time, so it does not count towards their grace.
+        """
         now_ns = self.context.now_ns
         away_ns, self.served_ns = now_ns - self.served_ns, now_ns
         if away_ns >= self.context.settings.lease_ns:
@@ -69,7 +75,7 @@ class Upkeep:
             self._expire(now_ns)
         if self.unavailable:
             self._look_for_lost_holders()
-        # (Not: while nothing waits. Clients that open and close without a pause would leave no such moment.)
+        # Do not wait for an empty queue: clients that open and close without a pause would prevent it.
         if self.placement_due and not self.order.count_own(Do.ADD, Do.LOST):
             self.placement_due = False
             for creation_id, node_id in self._missing():
@@ -82,7 +88,10 @@ class Upkeep:
                 self.order.submit([Do.END, session, generation])
 
     def _look_for_lost_holders(self) -> None:
-        """A checkpoint waits for its holders until they are back, proved dead or given up."""
+        """Order LOST for holders of unavailable checkpoints that count as dead.
+
+        A checkpoint waits for its holders until they are back, proved dead or given up.
+        """
         checkpoints = self.order.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
         self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
@@ -98,10 +107,10 @@ class Upkeep:
             self.context.log(f"what only node {node_id} held is lost", "warning")
             self.context.count("holders_lost")
             self.order.submit([Do.LOST, node_id, incarnation])
-            self.placement_due = True  # What goes on without them lacks replicas.
+            self.placement_due = True  # Checkpoints that continue without them lack replicas.
 
     def next_ns(self) -> int:
-        """When something may be due, at the coordinator."""
+        """When the coordinator next has something to do; NEVER_NS at other members."""
         if not self.order.coordinates:
             return NEVER_NS
         return min(self.next_expiry_ns, min(self.orphans_ns.values(), default=NEVER_NS))
@@ -117,9 +126,12 @@ class Upkeep:
         return missing_replicas(self.order.directory, self.view, replicas, leaving, full)
 
     def _expire(self, now_ns: int) -> None:
-        """Order the end of checkpoints whose retention is over; ordered, as one may be opened meanwhile."""
+        """Order EXPIRE for the checkpoints whose retention is over.
+
+        It has to be ordered, since a client may open one of them at the same time.
+        """
         if self.order.count_own(Do.EXPIRE):
-            return  # It is due still: the next ones come when these are done.
+            return  # `next_expiry_ns` stays due: the next ones follow when these are done.
         self.next_expiry_ns = NEVER_NS
         room = OWN_AT_ONCE
         for entry in list(self.order.directory.checkpoints.values()):
@@ -135,7 +147,7 @@ class Upkeep:
             self.context.wake_at(self.next_expiry_ns)
 
     def on_ask(self, node_id: str, op: list[Any]) -> None:
-        """A member wishes an operation. It may have been granted, or be out of date, by now."""
+        """Order an operation that a member proposes, unless it is already done or out of date."""
         match op:
             case [Do.END, int(session), int(generation)]:
                 entry = self.order.directory.sessions.get(session)

@@ -1,12 +1,12 @@
-"""What a `pair` does when one of both is silent, as `on_silent_peer` says.
+"""What a `pair` does when one of its nodes is silent: the setting `on_silent_peer`.
 
-`keep-active`: the coordinator goes on alone, the other waits for proof that it is dead.
-`block`: neither goes on without proof. `fence`: as `keep-active`, and the other has the
-coordinator's host fenced. `promote`: the other goes on after its grace, with no proof.
+* `keep-active`: the coordinator continues alone; the other node waits for proof that it is dead.
+* `block`: neither node continues without proof.
+* `fence`: as `keep-active`, and the other node has the coordinator's host fenced.
+* `promote`: the other node continues after its grace, without proof.
 
-Silence is proof of nothing: a coordinator that is cut off may have gone on alone, and what
-it acknowledged then the other does not have. Whoever goes on without proof accepts that
-loss, and says so (R1).
+Silence proves nothing. A coordinator that is cut off may have continued alone, and the other node does not
+have what it acknowledged then. A node that continues without proof accepts that loss, and reports it (R1).
 """
 
 from typing import Final
@@ -19,21 +19,23 @@ from ckptd.core.settings import Settings
 from ckptd.core.view import LOSS_EPOCHS, View
 
 TAKE_OVER_EPOCHS: Final = 100
-"""How far where the coordinator is proved dead: it may have decided to go on alone, and died before it did.
+"""How far the epoch rises when the coordinator is proved dead.
 
-That takes it a lease, in which it decides once a heartbeat at most.
+The coordinator may have decided to continue alone just before it died. Before it can serve alone a lease
+has to end, and in that time it decides at most one view per heartbeat.
 """
 
 FENCE_AGAIN_NS: Final = 5_000_000_000
-"""A fence hook that failed is run again after this long."""
+"""How long after a fence hook was started it may be run again, in case it failed."""
 
 
 def epoch_of_word(settings: Settings, last_epoch: int) -> int:
-    """The epoch with which this node goes on by a word; `last_epoch` is the newest that it knows of.
+    """Return the epoch in which this node continues after an operator command or a promotion.
 
-    No other node's word gives the same one, nor the next `LOSS_EPOCHS`. Two nodes that were bootstrapped, or
-    forced, while they were cut off from each other once both began with epoch 1000: when they met each took
-    the other's view, and checkpoints of one number, for its own.
+    `last_epoch` is the newest epoch that this node knows of. No other node's command gives the same epoch,
+    nor one of the next `LOSS_EPOCHS`. Two nodes that were bootstrapped, or forced, while they were cut off
+    from each other once both began with epoch 1000. When they met, each mistook the other's view, and
+    checkpoints with the same number, for its own.
     """
     voters = settings.voters
     place, step = voters.index(settings.node_id) * LOSS_EPOCHS, len(voters) * LOSS_EPOCHS
@@ -42,7 +44,7 @@ def epoch_of_word(settings: Settings, last_epoch: int) -> int:
 
 
 class SilentPeer:
-    """May this node decide the view that follows? `waiting_for` says why not."""
+    """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:
         self.context = context
@@ -53,13 +55,13 @@ class SilentPeer:
         self.fence_again_ns = 0
 
     def may_follow(self, current: View, wanted: dict[str, int]) -> bool:
-        """Whether a view without the silent one may follow `current`."""
+        """Return True if a view without the silent node may follow `current`."""
         if current.coordinator == self.context.node_id:
             return self._may_go_on(current, wanted)
         return self._may_take_over(current)
 
     def next_epoch(self, current: View, last_epoch: int) -> int:
-        """The epoch of a successor's view: beyond all that the lost coordinator may have decided alone."""
+        """Return the next view's epoch: above all that the lost coordinator may have decided alone."""
         coordinator = current.coordinator
         left = self.heartbeats.gave_up(coordinator, current.members[coordinator].incarnation, current.epoch)
         if coordinator == self.context.node_id or left:
@@ -69,12 +71,12 @@ class SilentPeer:
         return last_epoch + 1 + TAKE_OVER_EPOCHS
 
     def accepts_loss(self, current: View) -> bool:
-        """Whether going on gives up what a coordinator may have acknowledged alone."""
+        """Return True if continuing abandons what the coordinator may have acknowledged alone."""
         coordinator = current.coordinator
         return coordinator != self.context.node_id and not self._proved(current, coordinator)
 
     def _may_go_on(self, current: View, wanted: dict[str, int]) -> bool:
-        """The coordinator's side: alone it goes on, unless the policy is to block."""
+        """Return True if this coordinator may continue: always, except under `block` without proof."""
         if self.policy != "block":
             return True
         for node_id, member in current.members.items():
@@ -109,7 +111,7 @@ class SilentPeer:
         return False
 
     def _proved(self, current: View, coordinator: str) -> bool:
-        """Whether the coordinator can have served nothing that this node does not have."""
+        """Return True if the coordinator cannot have served anything that this node lacks."""
         heartbeats = self.heartbeats
         incarnation = current.members[coordinator].incarnation
         if heartbeats.gave_up(coordinator, incarnation, current.epoch):
@@ -118,8 +120,8 @@ class SilentPeer:
             return False
         peer = heartbeats.peers[coordinator]
         if peer.fresh == (incarnation, current.epoch) or not self.context.epoch:
-            return True  # (A node that never served has no older data to put in the place of newer.)
-        # Else its disk tells, if it is back: but not one that was lost.
+            return True  # (A node that never served has no older data that could replace newer data.)
+        # Otherwise the coordinator's disk tells, if it has restarted and its disk was not lost.
         restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
         return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
 
@@ -135,7 +137,10 @@ class SilentPeer:
         context.effects.append(Fence(coordinator))
 
     def on_fenced(self, node_id: str, fenced: bool, text: str) -> None:
-        """The fence hook ended. One that comes too late fences nobody: the node was heard since."""
+        """Take the result of the fence hook; give the node up if it was fenced.
+
+        A result that comes too late has no effect: the node has been heard again.
+        """
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
             return

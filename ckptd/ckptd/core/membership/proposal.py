@@ -1,6 +1,6 @@
-"""Who should be in the next view: the members that are alive and hear each other, and who may join them.
+"""Who belongs in the next view: the members that are alive and hear each other, and the nodes that may join.
 
-It only looks, at what heartbeats say; it decides nothing.
+This module only evaluates heartbeats; it decides nothing.
 """
 
 from typing import Final
@@ -11,24 +11,24 @@ from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View, succession
 
 DEAF_HEARTBEATS: Final = 4
-"""So many heartbeats long a member must fail to hear another before it is left out for that.
+"""How many heartbeat intervals a member must miss another's heartbeats before it is excluded for that.
 
-A node that wants to join must have been heard within as many.
+A node that wants to join must have been heard within the same time.
 """
 
 READMIT_NS: Final = SECOND_NS
-"""A member that was put out though it lives is kept out so long; each further time twice as long."""
+"""How long a member that was evicted while alive stays out. The time doubles with each further eviction."""
 
 READMIT_MAX_NS: Final = 8 * SECOND_NS
 FORGIVEN_NS: Final = 60 * SECOND_NS
-"""Who has not been put out for so long begins anew."""
+"""A member that was not evicted for this long starts again with `READMIT_NS`."""
 
 
 def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
-    """The members that a node which leaves can hand over to: those that stay.
+    """Return the members that a leaving node can hand over to: those that stay.
 
-    Where all of them leave it is the one that joined last. The others hand over to that one and go, and it
-    waits for one of them to come back: all that go at once would come back to nothing.
+    If all members leave, that is the one that joined last. The others hand over to it and go, and it waits
+    until one of them comes back. If all left at once, they would come back to nothing.
     """
     me, peers = heartbeats.context.node_id, heartbeats.peers
     leaving = [n for n in view.members if (heartbeats.leaving if n == me else peers[n].leaving)]
@@ -37,17 +37,22 @@ def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
 
 
 class Candidates:
-    """The failure detector's findings, as membership asks for them."""
+    """What membership asks of the failure detector: who is alive, who hears whom, who may join."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.deaf_since_ns: dict[tuple[str, ...], int] = {}
+        """Since when a member and these others have not heard each other."""
         self.put_out: dict[tuple[str, int], tuple[int, int]] = {}
-        """By node and start: when it was put out last, and how long it is kept out."""
+        """By node and incarnation: when it was last evicted, and how long it stays out."""
 
     def note_put_out(self, view: View, next_view: View) -> None:
-        """A view follows another: who lives and is put out would keep all waiting each time it is back."""
+        """Note the members that live and are not in `next_view`.
+
+        Such a node would block all others each time it came back, so it is re-admitted only after a
+        back-off.
+        """
         now_ns = self.context.now_ns
         for node_id, member in view.members.items():
             start = (node_id, member.incarnation)
@@ -65,30 +70,29 @@ class Candidates:
         return self.context.now_ns - since_ns < kept_ns
 
     def _is_quiet(self, peer: Peer) -> bool:
-        """Whether it may have fallen silent just now: then whoever admits it waits for it in vain."""
+        """Return True if this peer may just have fallen silent: admitting it would mean waiting in vain."""
         deaf_ns = DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
         return self.heartbeats.silent_ns(peer) >= deaf_ns
 
     def note_lag(self, lag_ns: int) -> None:
-        """This process was held up: what it did not read meanwhile counts against nobody."""
+        """Move the times on by a pause: what this process did not read then counts against no member."""
         for key in self.deaf_since_ns:
             self.deaf_since_ns[key] += lag_ns
 
     def reachable_voters(self) -> int:
-        """How many of all voters are heard and linked, this node included."""
+        """Return how many of all voters are heard and linked, this node included."""
         return 1 + len([peer for peer in self.heartbeats.peers.values() if self._is_here(peer)])
 
     def newcomers(self) -> list[Peer]:
-        """The data nodes that are heard and linked."""
         return [p for p in self.heartbeats.peers.values() if self._is_here(p) and not p.is_witness]
 
     def witnesses(self) -> dict[str, int]:
-        """The witnesses that are heard and linked, each with its start."""
+        """Return the witnesses that are heard and linked, each with its incarnation."""
         peers = self.heartbeats.peers.values()
         return {peer.node_id: peer.incarnation for peer in peers if peer.is_witness and self._is_here(peer)}
 
     def forgetful_witness(self, view: View) -> bool:
-        """Whether a witness waits for a view that names it, because it lost its state directory."""
+        """Return True if a witness that lost its state directory waits for a view that names it."""
         peers = self.heartbeats.peers
         return any(
             peers[node_id].forgetful and view.witnesses.get(node_id) != incarnation
@@ -99,7 +103,10 @@ class Candidates:
         return peer.connected and self.heartbeats.hears(peer)
 
     def first_alive(self, base: View) -> str:
-        """Who acts: the first in succession that is alive, hears this node and does not leave."""
+        """Return the node that acts: the first in succession that is fit to, or this node.
+
+        It is alive, hears this node, is not accused, and its disk lets it install the view.
+        """
         accused = self._accused(base)
         alive = [
             node_id
@@ -112,7 +119,7 @@ class Candidates:
         return alive[0] if alive else self.context.node_id
 
     def succeeds_leaver(self, base: View) -> bool:
-        """Whether a member is about to leave, and this node is first among those that stay."""
+        """Return True if a member is about to leave and this node is first among those that stay."""
         leaving = [node_id for node_id in base.members if self._is_leaving(node_id)]
         staying = (
             node_id
@@ -127,15 +134,19 @@ class Candidates:
         return self.heartbeats.peers[node_id].leaving
 
     def _hears_us(self, node_id: str) -> bool:
-        """Whether a node can act for us: one that is deaf, and heard by all, would be waited for for ever."""
+        """Return True if this node's heartbeats reach `node_id`.
+
+        A node that hears nobody but is heard by all would otherwise be waited for forever.
+        """
         me = self.context.node_id
         return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
 
     def _cannot_install(self, base: View, node_id: str) -> bool:
-        """Whether a member does not run this view, and cannot, since its disk fails (R3).
+        """Return True if a member does not run this view, and cannot since its disk fails (R3).
 
-        All would wait for its acknowledgement: one full disk, and another node that came
-        back, once stopped a whole cluster. It goes on in a view that it has installed.
+        All others would wait for its acknowledgement: one full disk, together with another node that came
+        back, once stopped a whole cluster. A member whose disk fails may continue in a view that it has
+        already installed.
         """
         if node_id == self.context.node_id:
             return self.heartbeats.disk_fails and self.context.epoch < base.epoch
@@ -143,7 +154,11 @@ class Candidates:
         return peer.disk_fails and peer.epoch < base.epoch
 
     def wanted_members(self, base: View) -> dict[str, int]:
-        """The members of the next view: those alive that hear each other, in succession, then who joins."""
+        """Return the members of the next view.
+
+        These are the living members that hear each other, in order of succession, and the nodes that may
+        join them.
+        """
         heartbeats, me = self.heartbeats, self.context.node_id
         accused = self._accused(base)
         wanted: dict[str, int] = {}
@@ -164,7 +179,7 @@ class Candidates:
         return peer.incarnation if peer is not None else self.context.incarnation
 
     def with_joiners(self, wanted: dict[str, int], not_now: list[str]) -> dict[str, int]:
-        """These, and who may join them: a node that all of them hear and have links to, and it them."""
+        """Add the nodes that may join: all of `wanted` hear the node and have links to it, and vice versa."""
         joined = dict(wanted)
         for peer in self.newcomers():
             if peer.node_id in not_now or peer.node_id in joined or peer.disk_fails:
@@ -177,10 +192,10 @@ class Candidates:
         return joined
 
     def _accused(self, base: View) -> list[str]:
-        """Members whose acknowledgements some member waits for in vain.
+        """Return the members whose acknowledgements some member has waited for too long.
 
-        What one says that is accused itself does not count: it waits for all the others. A
-        pair's coordinator that is accused accuses the other: nobody else can go on.
+        Complaints of a member that is itself accused do not count, since it waits for all the others. In a
+        pair, a coordinator that is accused accuses the other node: no other node can continue.
         """
         me = self.context.node_id
         accused = list(self.heartbeats.complaints)
@@ -195,10 +210,10 @@ class Candidates:
         return accused
 
     def _is_deaf(self, node_id: str, others: dict[str, int]) -> bool:
-        """Whether a member and one of these have not heard each other for some heartbeats.
+        """Return True if this member and one of `others` have missed each other's heartbeats for a while.
 
-        Not at once: it may know already that the other one is dead, which we learn next; to
-        leave it out for that cost a lease's wait in three of forty kills.
+        We wait for `DEAF_HEARTBEATS` intervals because the member may simply know, earlier than we do, that
+        the other one has died. Excluding it at once cost a full lease of waiting in 3 of 40 kills.
         """
         context = self.context
         key = (node_id, *others)

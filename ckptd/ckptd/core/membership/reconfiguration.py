@@ -1,8 +1,8 @@
-"""How views follow each other: who proposes one, whom it holds, and who must be waited for.
+"""The first half of a view change: who proposes the next view, which nodes it contains, who is waited for.
 
-A would-be coordinator has the arbiter decide the next view, *then* has it collected and
-installed (`view_change`). Whoever learns of a decided view refuses every older epoch, and
-a collector's answer freezes the node's old epoch.
+A would-be coordinator has the arbiter decide the next view, and *then* has it collected and installed
+(`view_change`). A node that learns of a decided view refuses every older epoch; a node that answers a
+collector seals its old epoch.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,14 @@ from ckptd.core.parse_views import parse_decided
 from ckptd.core.view import LOSS_EPOCHS, View, following, founding
 
 UNSERVED_GRACES: Final = 3
-"""A view that is installed and not served is given up after so many graces: a slow disk is no reason."""
+"""How many graces an installed view may go unserved before it is abandoned. A slow disk is no reason."""
 
 
 class Membership:
-    """`view` is the installed view, `decided` the newest that is known to be decided.
+    """Decides when this node proposes a view, and follows what was decided.
 
-    `waiting_for` says, for the operator, what a view that is due waits for.
+    `view` is the installed view, `decided` the newest view that is known to be decided. `waiting_for` tells
+    the operator what a view change that is due is waiting for.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Membership:
         if arbiter.votes:
             heartbeats.forgetful = self.disk.forgetful
         else:
-            # Nobody is named here: what a lost disk knew stays unknown until a view is installed.
+            # No view names this node here: what a lost disk knew stays unknown until a view is installed.
             heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
             self.decided = self.disk.record.view
             heartbeats.decided_epoch = self.disk.epoch
@@ -79,14 +80,14 @@ class Membership:
         return self.order.directory
 
     def note_lag(self, lag_ns: int) -> None:
-        """This process was held up: nobody kept it waiting in that time."""
+        """Move the times on by a pause of this process: no member kept it waiting then."""
         self.candidates.note_lag(lag_ns)
         self.unserved_ns += lag_ns
         if self.installation.collection is not None:
             self.installation.collection.note_lag(lag_ns)
 
     def late_members(self) -> list[str]:
-        """Members that keep a view from being served: no answer to its collector, or no lease."""
+        """Return members that keep a view from being served: no answer to its collector, or no lease."""
         since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
         collection = self.installation.collection
         if collection is not None:
@@ -99,14 +100,14 @@ class Membership:
         return self.heartbeats.without_echo(view) if late else []
 
     def describe_wait(self) -> str:
-        """What this node waits for before it serves; "" when it does."""
+        """Return what this node waits for before it serves; "" when it serves."""
         if self.settled and self.context.serving():
             return ""
         return self.starts.waits_for(self.installation.waiting_for or self.waiting_for)
 
     @property
     def settled(self) -> bool:
-        """Whether the newest decided view is installed and nothing is under way."""
+        """Return True if the newest decided view is installed and nothing is in progress."""
         if self.view is None or self.decided is None or self.installation.busy or self.arbiter.busy:
             return False
         return self.view.epoch == self.decided.epoch
@@ -121,7 +122,9 @@ class Membership:
         context = self.context
         self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
         if context.settings.arbiter_name == "pair" and self.starts.superseded:
-            return  # To the other one another daemon is this node: alone it would make a second history.
+            # For the other node a different daemon has our node id: alone, this one would start a second
+            # history.
+            return
         if base is None or not self.heartbeats.member:
             self._consider_outside()
             return
@@ -148,7 +151,11 @@ class Membership:
             self.installation.install_when_complete()
 
     def _may_change(self, base: View, wanted: dict[str, int]) -> bool:
-        """Whether to ask for a change now: losses at once; who joins alone waits a heartbeat for others."""
+        """Return True if a change may be proposed now.
+
+        A loss is proposed at once. When nodes only join, this node waits two heartbeats for others to join
+        with them.
+        """
         context = self.context
         losses = any(wanted.get(node_id) != member.incarnation for node_id, member in base.members.items())
         if losses or self.view is None or self.view.epoch < base.epoch:
@@ -161,9 +168,10 @@ class Membership:
         return context.now_ns - self.admit_since_ns >= 2 * context.settings.heartbeat_ns
 
     def _outnumbers(self, base: View, wanted: dict[str, int]) -> bool:
-        """Whether so few may propose: the smaller side lets others go first.
+        """Return True if this side is large enough to propose, or let the others go first for long enough.
 
-        Whoever is first goes on, and a single node that happened to be would stop all others.
+        The first proposer wins. Without the wait, a single node that happened to be first would stop all
+        others.
         """
         context = self.context
         kept, living = 0, 0
@@ -178,7 +186,7 @@ class Membership:
         return context.now_ns - self.fewer_since_ns >= context.settings.grace_ns // 2
 
     def _consider_outside(self) -> None:
-        """Not a member: wait to be admitted, or make a cold start when nobody is left who could admit us."""
+        """Wait for admission, or propose a cold start when no member is left that could admit us."""
         context = self.context
         heard = self.candidates.newcomers()
         if any(peer.member for peer in heard):
@@ -189,18 +197,19 @@ class Membership:
             self.waiting_for = f"{needed} nodes for a cold start"
             return
         if self.waiting_for == f"{needed} nodes for a cold start":
-            # They are here. (One with an empty state directory has no vote while another remembers a view.)
+            # The nodes are here. (One with an empty state directory has no vote while another remembers a
+            # view.)
             self.waiting_for = f"{needed} votes for a cold start"
         if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
             self._propose()
 
     def _needed(self) -> int:
-        """How many nodes a cold start takes: both of a pair, more than half of the voters, or the one."""
+        """Return how many nodes a cold start needs: both of a `pair`, most of the voters, or the only one."""
         pair = self.context.settings.arbiter_name == "pair"
         return len(self.context.settings.voters) if pair else self.arbiter.quorum
 
     def _enough(self, nodes: int) -> bool:
-        """Whether so many data nodes, with the witnesses that are here, can make a cold start."""
+        """Return True if so many data nodes, with the witnesses that are here, can make a cold start."""
         return nodes + len(self.candidates.witnesses()) >= self._needed()
 
     def _propose(self) -> None:
@@ -210,27 +219,27 @@ class Membership:
             self.arbiter.propose(self._next_view)
 
     def _next_view(self, current: View | None) -> View | None:
-        """The rule that the arbiter applies to the view that it holds."""
+        """Return the view to follow `current`, the arbiter's last; None if none may. The arbiter's `Rule`."""
         if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
-            current = self.decided  # The operator had it decided.
+            current = self.decided  # By an operator command, past the arbiter.
         elif (
             current is not None
             and self.arbiter.votes
             and (self.decided is None or current.epoch > self.decided.epoch)
         ):
-            # A view that we did not know of may be decided already: it is decided again, as it stands.
+            # A view that we did not know of may already be decided: it is decided again, unchanged.
             return current
         if current is not None and current.has(self.context.node_id, self.context.incarnation):
             return self._view_after(current)
         return self._first_view(current)
 
     def _view_after(self, current: View) -> View | None:
-        """The view that follows one of which this node is a member."""
+        """Return the view to follow `current`, of which this node is a member; None if none may."""
         wanted = self.candidates.wanted_members(current)
         if not wanted or self.candidates.first_alive(current) != self.context.node_id:
-            return None  # (Nobody is left: this node left, alone, while the register was read.)
+            return None  # (No member is left: this node, the only one, left while the register was read.)
         if self._needs_no_change(current, wanted):
-            return None  # Who was to join has fallen silent meanwhile.
+            return None  # The node that was to join has fallen silent in the meantime.
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
@@ -260,11 +269,12 @@ class Membership:
         )
         incarnation = current.members[current.coordinator].incarnation
         if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
-            self.context.count("losses_accepted")  # (Others' words were counted as they came.)
+            # (Operator commands and fence hooks were counted when they came.)
+            self.context.count("losses_accepted")
         self.context.log(text, "warning")
 
     def _first_view(self, current: View | None) -> View | None:
-        """The view of a cold start, where nobody of the last view is left."""
+        """Return the view of a cold start, when no member of the last view is left; None if none may be."""
         heartbeats = self.heartbeats
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
@@ -284,16 +294,16 @@ class Membership:
             for departure in current.departures
         ):
             return founding(epoch, members, witnesses)
-        # Somebody who left before may hold all there is, if the last view never served: that is seen
-        # when the members' disks are collected (seed 20235).
+        # A node that left earlier may hold all the data, if the last view never served. That is known once
+        # the members' disks are collected (seed 20235).
         idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
         return following(current, epoch, members, witnesses, self.context.epoch, idle)
 
     def _is_behind(self, current: View | None) -> bool:
-        """Whether somebody who is heard knows of a newer view than this node's own register does.
+        """Return True if a node that is heard knows of a newer view than this node's own register does.
 
-        What follows from the older one would pass over who served in the newer. Voters know what a majority
-        decided, but not what an operator had one of them go on with.
+        A view that follows the older one would ignore what was served in the newer. Voters know what a
+        majority decided, but not the view that an operator forced on one of them.
         """
         epoch = current.epoch if current is not None else 0
         newer = epoch + (LOSS_EPOCHS // 2 if self.arbiter.votes else 1)
@@ -301,17 +311,17 @@ class Membership:
         return any(peer.decided_epoch >= newer and self.heartbeats.hears(peer) for peer in peers)
 
     def _last_epoch(self, current: View | None) -> int:
-        """The highest epoch that anybody who is heard knows of, on disk or decided."""
+        """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
         peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
         own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.disk.epoch)
         return max(*own, *known)
 
     def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
-        """Whether the next view keeps somebody who may hold the directory.
+        """Return True if the next view keeps a member that may hold the directory.
 
-        A member that joined and installed nothing since must not leave the older members
-        behind: what they hold could never count again (seed 56).
+        A member that joined and has installed nothing since must not exclude the older members: what they
+        hold could never count again (seed 56).
         """
         joined = current.members[self.context.node_id].join_epoch
         if self.directory.installed_epoch >= joined:
@@ -321,10 +331,13 @@ class Membership:
             self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
         )
 
-    # -- the operator's word
+    # -- operator commands
 
     def bootstrap(self) -> str:
-        """Make a cold start with the nodes that are here; what was done and can be lost. Raises: Refusal."""
+        """Make a cold start with the nodes that are here.
+
+        Return what was done and can be lost. Raises: Refusal.
+        """
         self._check_blocked()
         if self.view is not None:
             raise Refusal(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
@@ -344,7 +357,10 @@ class Membership:
         )
 
     def force_active(self) -> str:
-        """Go on with the members that are heard, whatever the arbiter says. Raises: Refusal."""
+        """Continue with the members that are heard, whatever the arbiter says.
+
+        Return what was done and can be lost. Raises: Refusal.
+        """
         self._check_blocked()
         base = self.decided
         if self.view is None or base is None or not base.has(self.context.node_id, self.context.incarnation):
@@ -371,7 +387,7 @@ class Membership:
         return epoch
 
     def give_up(self, node_id: str) -> None:
-        """Every start of a silent node that is known of counts as dead."""
+        """Let every known incarnation of a silent node count as dead."""
         named = starts_in(node_id, (self.decided, self.disk.record.view))
         self.heartbeats.give_up(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
@@ -381,36 +397,37 @@ class Membership:
         if self.heartbeats.leaving:
             raise Refusal(codes.BAD_OPERATION, "this node is about to leave")
 
-    # -- what was decided
+    # -- decided views
 
     def _on_decided(self, view: View) -> None:
         if not self.learn(view):
-            return  # It waited for a slow disk while a newer one was decided (seed 7122780).
+            return  # It waited for a slow disk while a newer view was decided (seed 7122780).
         self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
                 self.send_decided(node_id)
         for peer in self.heartbeats.peers.values():
             if peer.leaving and peer.node_id not in view.members:
-                self.send_decided(peer.node_id)  # It waits for this, and its clients wait for it.
+                # The leaving node waits for this, and its clients wait for that node.
+                self.send_decided(peer.node_id)
         if view.coordinator == self.context.node_id and view.has(
             self.context.node_id, self.context.incarnation
         ):
-            # (Not one of an earlier start of this node, decided again as it stood: it has no data for it.)
-            # Whether it is the right view still is considered with the next heartbeat, not at once: two
-            # views that each follow from the other would have no end (seed 50084).
+            # (Not a view of an earlier incarnation of this node, decided again unchanged: it has no data
+            # for it.) Whether it is still the right view is considered with the next heartbeat, not at
+            # once: two views that each follow from the other would never end (seed 50084).
             self.installation.collect(view)
 
     def send_decided(self, node_id: str) -> None:
-        """Tell a node of the newest decided view, when it shows that it does not know it."""
+        """Send a node the newest decided view, when its heartbeat shows that it does not know it."""
         if self.decided is not None and node_id != self.context.node_id:
             body = pack_body([self.decided.fields()])
             self.context.send_peer(node_id, encode_frame(Kind.DECIDED, 0, self.decided.epoch, 0, body))
 
     def learn(self, view: View) -> bool:
-        """A view was decided: no older epoch is served or acknowledged from now on.
+        """Take note of a decided view: from now on no older epoch is served or acknowledged.
 
-        Answers whether it is the newest that is known.
+        Return True if it is the newest that is known.
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
@@ -421,7 +438,8 @@ class Membership:
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
         self.context.frozen = True
         self.arbiter.note(view)
-        # (Not the epoch of a word that waits for the disk: others would begin above it, and outrank it.)
+        # (Not the epoch of an operator command that waits for the disk: others would begin above it, and
+        # outrank it.)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
         self.installation.forget_older(view.epoch)
         self.admit_since_ns = self.fewer_since_ns = -1
@@ -429,14 +447,14 @@ class Membership:
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:
-        """A node tells of a decided view. Raises: FrameError."""
+        """Take DECIDED from a node. Raises: FrameError."""
         view = parse_decided(frame.body)
         if self.decided is None or view.epoch > self.decided.epoch:
             self.learn(view)
             self.consider()
 
     def on_heartbeat(self, node_id: str, epoch: int, decided_epoch: int) -> None:
-        """Who runs the installed view needs its INSTALL no more; one that lags is told what was decided."""
+        """Drop the INSTALL of a member that runs the view; send what was decided to a node that lags."""
         if self.view is not None and epoch == self.view.epoch:
             self.installation.installs.pop(node_id, None)
         if self.decided is not None and decided_epoch < self.decided.epoch:

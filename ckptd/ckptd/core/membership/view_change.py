@@ -1,8 +1,12 @@
-"""Collecting from a decided view's members, and installing it.
+"""The second half of a view change: collect the members' state, then install the view.
 
-The coordinator gathers how far each member's directory is, waits until no lease of those
-left behind can hold, and sends everybody the view with the directory that it goes on
-from. It does not know who decides views, or why.
+Once a view has been decided, its coordinator
+
+1. asks every member how far its directory is (COLLECT); a member that answers stops serving the old epoch;
+2. waits until no excluded node can still hold a lease, since until then that node may be serving clients;
+3. sends every member the view and the most advanced directory (INSTALL).
+
+How a view is decided, and when, is not this module's business: see `reconfiguration` and the arbiters.
 """
 
 from collections.abc import Callable
@@ -32,7 +36,7 @@ OF_INSTALLATION: Final = (
 
 
 class Collection:
-    """What a coordinator has gathered for a decided view, since when."""
+    """What a coordinator has collected for a decided view, and since when."""
 
     __slots__ = ("agreed", "complete_ns", "progress_ns", "replies", "since_ns", "view")
 
@@ -41,28 +45,27 @@ class Collection:
         self.since_ns = since_ns
         self.replies: dict[str, Collected] = {}
         self.complete_ns = -1
+        """When all members had answered; -1 before."""
         self.agreed: Agreed | None = None
         self.progress_ns: dict[str, int] = {}
+        """When a member last sent or acknowledged a piece of the directory."""
 
     def late(self, before_ns: int) -> list[str]:
-        """The members that this waits for, and of which nothing has come or been taken since a time."""
+        """Return the members that are waited for and have made no progress since `before_ns`."""
         missing = [node_id for node_id in self.view.members if node_id not in self.replies]
         if self.agreed is not None:
             missing = [node_id for node_id in self.agreed.lacking if node_id not in self.agreed.pieces]
         return [n for n in missing if max(self.since_ns, self.progress_ns.get(n, 0)) <= before_ns]
 
     def note_lag(self, lag_ns: int) -> None:
-        """This process was held up: nobody kept it waiting in that time."""
+        """Move the times on by a pause of this process: no member kept it waiting then."""
         self.since_ns += lag_ns
         for node_id in self.progress_ns:
             self.progress_ns[node_id] += lag_ns
 
 
 class Agreed:
-    """What the members of a collected view are to install, once those that lack the directory have it.
-
-    `lacking` are those; `pieces`: in how many pieces each of them got it, -1 for as a whole.
-    """
+    """What the members of a collected view install once those that lack the directory have it."""
 
     __slots__ = ("base_epoch", "lacking", "pieces", "served", "stayed")
 
@@ -71,12 +74,13 @@ class Agreed:
         self.stayed = stayed
         self.served = served
         self.lacking = lacking
+        """The members that lack the directory."""
         self.pieces: dict[str, int] = {}
+        """In how many pieces each of them got it; -1: as a whole, within INSTALL."""
 
 
 class Collected:
-    """One member's answer: how far its directory is; the directory, where the coordinator's lies behind;
-    the last epoch that earlier starts of it installed."""
+    """One member's answer to COLLECT: how far its directory is."""
 
     __slots__ = ("committed_seq", "directory", "installed_before", "installed_epoch", "staged")
 
@@ -90,24 +94,22 @@ class Collected:
     ) -> None:
         self.installed_epoch = installed_epoch
         self.installed_before = installed_before
+        """The last epoch that earlier incarnations of the member installed."""
         self.committed_seq = committed_seq
         self.staged = staged
         self.directory = directory
+        """Only where the coordinator's directory lags behind this member's."""
 
     @property
     def place(self) -> tuple[int, int]:
-        """How advanced it is."""
+        """How advanced the member's directory is: epoch and seq, with what it has staged."""
         return self.installed_epoch, self.committed_seq + (self.staged is not None)
 
 
 class Installation:
-    """`view` is the installed view; `installs` are the INSTALL frames that members may still lack.
+    """Collects and installs the views that are decided.
 
-    `saving` is one that will be when the disk says so: before a node serves in a view, its
-    disk tells that it may have. `lost_epoch` is that of a view whose members cannot have
-    what the last one served.
-
-    `learn` tells the membership of a decided view, and answers whether that is the newest.
+    `learn` reports a decided view to the membership, and returns True if it is the newest.
     """
 
     def __init__(
@@ -126,10 +128,14 @@ class Installation:
         self.disk = disk
         self.on_installed = on_installed
         self.view: View | None = None
+        """The installed view."""
         self.saving: View | None = None
+        """The view to install once the disk has recorded that this node may have served in it."""
         self.collection: Collection | None = None
         self.installs: dict[str, bytes] = {}
+        """INSTALL frames that members may still lack."""
         self.lost_epoch = 0
+        """The epoch of a view whose members cannot have what the last view served."""
         self.waiting_for = ""
         self.transfers = Transfers(context)
 
@@ -139,16 +145,16 @@ class Installation:
 
     @property
     def busy(self) -> bool:
-        """Whether an installation is under way here."""
+        """Return True if an installation is in progress here."""
         return self.collection is not None or self.saving is not None
 
     def is_for(self, epoch: int) -> bool:
-        """Whether the view of this epoch is being collected or installed."""
+        """Return True if the view of this epoch is being collected or installed."""
         under_way = self.collection.view if self.collection is not None else self.saving
         return under_way is not None and under_way.epoch == epoch
 
     def forget_older(self, epoch: int) -> None:
-        """A view of this epoch was decided: what was collected for an older one is of no use."""
+        """Discard what was collected for views older than `epoch`, which was decided."""
         self.installs.clear()
         self.transfers.forget_older(epoch)
         if self.collection is not None and self.collection.view.epoch < epoch:
@@ -157,7 +163,7 @@ class Installation:
             self.saving = None
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        """One of `OF_INSTALLATION`. Raises: FrameError."""
+        """Take a frame of one of the kinds `OF_INSTALLATION`. Raises: FrameError."""
         match frame.kind:
             case Kind.COLLECT:
                 self.on_collect(node_id, frame)
@@ -175,7 +181,7 @@ class Installation:
     # -- collecting
 
     def collect(self, view: View) -> None:
-        """Begin to collect for a decided view that this node coordinates."""
+        """Start collecting for a decided view that this node coordinates."""
         self.collection = Collection(view, self.context.now_ns)
         self.collection.replies[self.context.node_id] = self._collected_here()
         for node_id in view.members:
@@ -188,7 +194,8 @@ class Installation:
         view = self.collection.view
         installed_epoch, seq = self.collection.replies[self.context.node_id].place
         if installed_epoch < view.members[self.context.node_id].join_epoch:
-            installed_epoch, seq = 0, 0  # Ours may not count: have theirs sent, whatever it is.
+            # Our directory may not count: have the members send theirs, whatever it is.
+            installed_epoch, seq = 0, 0
         body = pack_body([view.fields(), installed_epoch])
         frame = encode_frame(Kind.COLLECT, 0, view.epoch, seq, body)
         self.context.send_peer(node_id, frame)
@@ -198,7 +205,7 @@ class Installation:
         return Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
-        """Freeze, and tell the coordinator how far this member's directory is. Raises: FrameError."""
+        """Seal the old epoch, and answer how far this member's directory is. Raises: FrameError."""
         view, installed_epoch, seq = parse_collect(frame)
         if self.view is not None and self.view.epoch >= view.epoch:
             return
@@ -218,7 +225,7 @@ class Installation:
             )
 
     def _is_small(self) -> bool:
-        """Whether the directory travels as a whole."""
+        """Return True if the directory is sent as a whole, not in pieces."""
         return size_of(self.directory) <= self.context.settings.directory_piece_bytes
 
     def _send_collected(self, node_id: str, epoch: int, collected: Collected, directory: Any) -> None:
@@ -233,12 +240,12 @@ class Installation:
         self.context.send_peer(node_id, reply)
 
     def on_collected(self, node_id: str, frame: Frame) -> None:
-        """A member's answer. Raises: FrameError."""
+        """Take a member's answer to COLLECT. Raises: FrameError."""
         collection = self.collection
         if collection is None or frame.b != collection.view.epoch or node_id not in collection.view.members:
             return
         if collection.agreed is not None:
-            return  # It says again what it said.
+            return  # A repeated answer.
         installed_epoch, seq, staged, sent, before = parse_collected(frame.body)
         if staged is not None:
             check_staged(staged)
@@ -253,12 +260,12 @@ class Installation:
         self.install_when_complete()
 
     def _note_progress(self, node_id: str, epoch: int) -> None:
-        """A large directory takes longer than a member may be silent."""
+        """Note progress: a large directory takes longer than a member may be silent."""
         if self.collection is not None and self.collection.view.epoch == epoch:
             self.collection.progress_ns[node_id] = self.context.now_ns
 
     def install_when_complete(self) -> None:
-        """Install, once all members have answered and no lease of others can hold."""
+        """Install, once all members have answered and no lease of an excluded node can hold."""
         collection = self.collection
         if self.saving is not None:
             self.waiting_for = "its disk"
@@ -279,11 +286,11 @@ class Installation:
         self._install_collected(collection)
 
     def _leases_end_ns(self, collection: Collection) -> int:
-        """When the last lease of a node that this view leaves behind has surely ended.
+        """Return when the last lease of a node that this view excludes has surely ended.
 
-        Who left before the newest view that a member has installed was waited for then. A
-        lease needs every member's echo: a coordinator that was a member itself goes by its
-        own last one, any other by when all members had answered the collector.
+        Nodes that left before the newest view that a member has installed were waited for at that time. A
+        lease needs every member's echo. So a coordinator that was a member itself goes by its own last
+        echo; any other goes by the time when all members had answered the collector.
         """
         context, heartbeats, view = self.context, self.heartbeats, collection.view
         installed_epoch = max(reply.installed_epoch for reply in collection.replies.values())
@@ -298,7 +305,7 @@ class Installation:
             ):
                 continue
             if view.has(node_id, incarnation):
-                continue  # It is back, and froze when it answered the collector.
+                continue  # It is back, and sealed its old epoch when it answered the collector.
             if was_member:
                 end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
             else:
@@ -347,9 +354,9 @@ class Installation:
             self._send_directory(node_id, collection)
 
     def _send_directory(self, node_id: str, collection: Collection) -> None:
-        """Send a member what it is to install.
+        """Send a member the directory that it is to install.
 
-        All of them install it when the last one has it. In a view that is installed and not served each of
+        All members install it once the last one has it. In a view that is installed and not served, each of
         them would accuse the one that still lacks something.
         """
 
@@ -380,10 +387,11 @@ class Installation:
         self._save_and_install(view, agreed.stayed, agreed.served)
 
     def _finish_staged(self) -> None:
-        """What the last coordinator had staged comes before anything else.
+        """Finish the operation that the last coordinator had staged, before anything else.
 
-        But not what stopped that coordinator when it applied it. Its answer was lost with it, and
-        nobody else had committed it (or it would not be staged): each coordinator would stop in turn.
+        The exception is an operation that stopped that coordinator when it applied it: each coordinator
+        would stop in turn. Its answer was lost with that coordinator, and no other member had committed it
+        (or it would not be staged).
         """
         operation = self.order.staged_operation(first=True)
         if self.context.stops.never_applied(operation.seq, operation.session, operation.request):
@@ -393,13 +401,15 @@ class Installation:
             self.order.finish()
 
     def _give_history_up(self, view: View, served_epoch: int) -> None:
-        """No member holds a directory that counts: wait for who does, or have a new history founded.
+        """No member holds a directory that counts: wait for a node that does, or prepare a new history.
 
-        (A founder that never installed would have had to acknowledge every change: with one
-        among the members there was none.) When everybody that may have gone on is dead,
-        what they held is gone with them. A member that left and came back holds what others
-        may have gone on from: that counts for nothing, and goes to quarantine; and so does
-        what those hold that left before `served_epoch`, which a restarted member had installed.
+        A member of the history's first view that never installed it would have had to acknowledge every
+        change, so with one among the members there was no change.
+
+        When every node that may have continued is dead, what it held is lost with it. A member that left
+        and came back holds data from which others may have continued: that data counts for nothing, and
+        goes to quarantine. The same applies to the data of nodes that left before `served_epoch`, which a
+        restarted member had installed.
         """
         if self._somebody_may_tell(view):
             self.waiting_for = "a restarted node, whose disk may tell that nobody served since"
@@ -416,7 +426,7 @@ class Installation:
             self.context.log("every node that held the directory is dead: a new history begins", "warning")
 
     def _somebody_may_tell(self, view: View) -> bool:
-        """Whether a node that was restarted is here and about to be admitted: its disk comes first."""
+        """Return True if a restarted node is here and about to be admitted: its disk is looked at first."""
         left = {departure.node_id for departure in view.departures} - set(view.members)
         peers = (self.heartbeats.peers.get(node_id) for node_id in sorted(left))
         return any(
@@ -428,7 +438,7 @@ class Installation:
         )
 
     def on_install(self, node_id: str, frame: Frame) -> None:
-        """The coordinator's word. Raises: FrameError."""
+        """Take INSTALL from the coordinator. Raises: FrameError."""
         view, base_epoch, sent, stayed, served, seq = parse_install(frame)
         whole_directory = read_snapshot(sent, self.context.now_ns) if type(sent) is list else None
         if not view.has(self.context.node_id, self.context.incarnation):
@@ -436,7 +446,7 @@ class Installation:
         if (self.view is not None and view.epoch <= self.view.epoch) or not self.learn(view):
             return
         if self.saving is not None:
-            return  # It came before, and is being installed.
+            return  # A repeated INSTALL: the view is being installed.
         if type(sent) is int:
             directory = self.transfers.take(node_id, frame.b, sent)
             if directory is None:
@@ -461,7 +471,7 @@ class Installation:
         self.saving = None
         if (
             not self.heartbeats.left
-        ):  # Others count on it that a node that gave up serves no more (seed 1657).
+        ):  # A node that gave up must not serve any more: others rely on that (seed 1657).
             self._install(view, stayed, served)
 
     def _install(self, view: View, stayed: list[str], served: bool) -> None:
@@ -481,7 +491,7 @@ class Installation:
         self.heartbeats.send_all()
 
     def on_peer_connected(self, node_id: str) -> None:
-        """Say again what a broken link may have swallowed."""
+        """Repeat what a broken link may have lost."""
         collection = self.collection
         if collection is not None and collection.agreed is not None:
             if node_id in collection.agreed.lacking and node_id not in collection.agreed.pieces:
