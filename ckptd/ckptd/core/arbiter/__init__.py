@@ -1,5 +1,5 @@
-"""What decides whether one view may follow another: one compare-and-swap register of the last view.
+"""Arbiters: decide whether one view may follow another, by one compare-and-swap register of the last view.
 
-`local` serves `single` and `pair`, `paxos` serves `majority`, and `etcd` uses a key outside.
-`durable_state` is what a node must not forget when it restarts.
+`local` serves `single` and `pair`, `paxos` serves `majority`, and `etcd` keeps the register in etcd.
+`durable_state` holds what a node must not forget when it restarts.
 """

@@ -1,8 +1,8 @@
-"""What a node keeps on disk, and what has to wait until it is there.
+"""The record that a node keeps on disk, and the actions that wait until it is there.
 
-A promise that is told before it is on disk can be forgotten by a crash and given twice;
-so is a view that is served before. Whatever depends on the record is handed to `save` as
-what comes `then`, and happens once the record, or a later one, is durable (ADR 10).
+A promise that is sent before it is on disk can be forgotten in a crash and given twice; the same goes for a
+view that is served before it is on disk. Actions that depend on the record are passed to `save` as `then`,
+and run once this record, or a later one, is durable (ADR 10).
 """
 
 from collections import deque
@@ -23,20 +23,23 @@ from ckptd.core.view import View
 NO_BALLOT: Final[Ballot] = (0, "")
 
 NOT_KNOWN: Final = -1
-"""As `installed`: since the disk was empty no view was installed, and before that any may have been."""
+"""Value of `installed` after a start with an empty disk, until a view is installed.
+
+Before the disk was lost, any view may have been installed.
+"""
 
 UNKNOWN_EPOCH: Final = 2**62
-"""What an empty disk says of earlier starts: they may have installed any view."""
+"""What an empty disk reports for earlier incarnations: they may have installed any view."""
 
 WAITING_MAX: Final = 1_000
-"""What may wait for a disk that does not answer; then the oldest is dropped, as a lost message is."""
+"""How many actions may wait for a slow disk; beyond it the oldest is dropped, like a lost message."""
 
 Then = Callable[[], None]
 
 
 @dataclass(slots=True)
 class Record:
-    """A node's register, the epoch of the last view that it installed, and what made nodes stop."""
+    """A node's register, the epoch of the last view that it installed, and the stops that it knows of."""
 
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
@@ -51,7 +54,7 @@ class Record:
 
 
 def read_record(packed: bytes) -> Record:
-    """A record as `Persist` wrote it; b"" is that of an empty disk. Raises: FrameError."""
+    """Unpack a record as `Persist` wrote it; b"" is an empty disk. Raises: FrameError."""
     if not packed:
         return Record(installed=NOT_KNOWN)
     promised, accepted, view, installed, *more = bounded_array(packed, VIEW_BOUNDS, 4)
@@ -65,30 +68,32 @@ def read_record(packed: bytes) -> Record:
 
 
 class Disk:
-    """The record of one node. `forgetful`: it was empty when this node started.
-
-    That is so at a node's very first start, and where its state directory was lost: then
-    it does not know what it promised, nor what it served.
-    """
+    """The record of one node, and what waits until it is durable."""
 
     def __init__(self, context: Context, packed: bytes) -> None:
         self.context = context
         self.record = read_record(packed)
         self.forgetful = not packed
+        """The disk was empty when this node started.
+
+        That is so at a node's very first start, and when its state directory was lost. Then the node does
+        not know what it promised, nor what it served.
+        """
         installed = self.record.installed
         self.installed_before = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
+        """The last epoch that earlier incarnations of this node installed."""
         self.failing = False
         self.number = 0
         self._waiting: deque[tuple[int, Then]] = deque()
 
     @property
     def epoch(self) -> int:
-        """The highest epoch that the record tells of."""
+        """The highest epoch in the record."""
         view = self.record.view
         return max(view.epoch if view else 0, self.record.installed)
 
     def save(self, then: Then | None = None) -> None:
-        """Have the record as it is now made durable; `then` follows."""
+        """Make the current record durable, then call `then`."""
         if then is not None:
             if len(self._waiting) >= WAITING_MAX:
                 self._waiting.popleft()
@@ -100,7 +105,7 @@ class Disk:
         self.context.effects.append(Persist(self.record.pack(), self.number))
 
     def on_persisted(self, number: int) -> None:
-        """What waited for this record, or for an older one, may happen."""
+        """Run the actions that waited for this record or an older one."""
         if self.failing:
             self.failing = False
             self.context.clear_alarm("disk")
@@ -109,11 +114,11 @@ class Disk:
             waiting.popleft()[1]()
 
     def on_failed(self, text: str) -> None:
-        """The record could not be written: nothing that waits for it happens; it is tried again."""
+        """Note a failed write: nothing that waits for the record happens, and it is tried again."""
         self.failing = True
         self.context.raise_alarm("disk", f"the state directory cannot be written: {text}")
 
     def on_time(self) -> None:
-        """Try again what failed."""
+        """Write the record again if that failed."""
         if self.failing:
             self._write()

@@ -1,7 +1,7 @@
-"""The arbiter `etcd`: the register is a key outside, swapped by its revision.
+"""The arbiter `etcd`: the register is a key in etcd, swapped only if its revision is still the expected one.
 
-What stands in the register is decided. A swap whose outcome is not known may have been
-done, or be done yet: nothing is guessed, the register is read again (R5).
+The view in the register is decided. A swap whose outcome is unknown may have been done, or may still be
+done: this module does not guess, it reads the register again (R5).
 """
 
 from typing import Final
@@ -17,11 +17,11 @@ from ckptd.core.parse_views import parse_view
 from ckptd.core.view import View
 
 ANSWER_NS: Final = 30_000_000_000
-"""An answer that has not come after this long (the runtime's own limit is far below) comes no more."""
+"""After this long an answer is no longer expected (the runtime's own time-out is far shorter)."""
 
 
 class RegisterArbiter(Arbiter):
-    """Reads, applies the rule, swaps. `number` is that of the question under way, 0 for none."""
+    """Reads the register, applies the rule, swaps."""
 
     votes = True
 
@@ -32,6 +32,7 @@ class RegisterArbiter(Arbiter):
         self.rule: Rule | None = None
         self.proposal: View | None = None
         self.number = 0
+        """The number of the `AskRegister` that is not answered yet, 0 for none."""
         self._last_number = 0
         self._asked_ns = context.now_ns - context.settings.register_probe_ns
 
@@ -53,7 +54,7 @@ class RegisterArbiter(Arbiter):
         self.context.effects.append(AskRegister(self.number, revision, value))
 
     def on_answered(self, number: int, swapped: bool, revision: int, value: bytes | None) -> None:
-        """The register's answer."""
+        """Take the register's answer to a read or a swap."""
         if number != self.number:
             return
         self.number = 0
@@ -70,7 +71,7 @@ class RegisterArbiter(Arbiter):
             self._fail()
             return
         if held is not None and (held.epoch > self.disk.epoch or self.disk.record.view is None):
-            self._settle(held)  # Somebody decided it, perhaps we ourselves and the answer was lost.
+            self._settle(held)  # Another node decided it, or we did and the answer was lost.
             return
         rule, lost = self.rule, self.proposal is not None
         if rule is None or lost:
@@ -86,14 +87,14 @@ class RegisterArbiter(Arbiter):
             self._ask(revision, proposal)
 
     def _settle(self, view: View) -> None:
-        """A view is in the register: it is decided."""
+        """Report the view in the register as decided."""
         self.busy = False
         self.rule = self.proposal = None
         self.note(view)
         self.decided(view)
 
     def on_failed(self, number: int, text: str) -> None:
-        """No answer: the outcome is not known."""
+        """Note that the register did not answer: the outcome is unknown."""
         if number != self.number:
             return
         self.number = 0

@@ -1,12 +1,12 @@
-"""Arbiters: what decides whether a view may follow another.
+"""The base class of all arbiters, and the one for `single` and `pair`.
 
-Each is one compare-and-swap register that holds the last decided view. `propose` takes
-the rule that makes the next view of the current one; `decided` is called when one is
-decided, and a proposal that fails is made again at a later time. What a register
-promises is on disk before it is said (`record.Disk`).
+An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
+last decided view. `propose` takes the rule that computes the next view from the current one. When a view
+has been decided, the arbiter calls `decided`; a proposal that fails is made again later. What a register
+promises is on disk before it is sent (`durable_state.Disk`).
 
-Here are what all have in common, and the register on a node's own disk that `single` and
-`pair` go by. `paxos` and `etcd` hold the two others.
+`LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
+two others.
 """
 
 from collections.abc import Callable
@@ -18,55 +18,57 @@ from ckptd.core.context import Context
 from ckptd.core.view import View
 
 Rule = Callable[[View | None], View | None]
-"""The view that is to follow the current one, None when none may."""
+"""Computes the view to follow the current one; None when none may."""
 
 BACK_OFF_STEP_NS: Final = 3_000_000
 FAILURES_MAX: Final = 6
-"""The back-off grows with so many failures in a row."""
+"""The back-off grows with each failure in a row, up to this many."""
 
 
 class Arbiter:
-    """The part common to all. `busy` while a proposal is under way; `quorum` voters are needed."""
+    """What all arbiters have in common."""
 
     votes = False
-    """Whether what is on a node's own disk may be undecided, or not the last."""
+    """True if the view on a node's own disk may be undecided, or may not be the last one."""
 
     def __init__(self, context: Context, disk: Disk) -> None:
         self.context = context
         self.disk = disk
         self.quorum = 1
+        """How many voters are needed."""
         self.busy = False
+        """A proposal is in progress."""
         self.not_before_ns = context.now_ns
         self.failures = 0
         self.decided: Callable[[View], None] = lambda view: None
 
     def propose(self, rule: Rule) -> None:
-        """Try to have the rule's view decided."""
+        """Try to have the view decided that the rule computes."""
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """A proposal is to be expected (a member leaves): do ahead what does not depend on it."""
+        """Do ahead what does not depend on the proposal: one is expected, since a member leaves."""
 
     def note(self, view: View) -> None:
-        """A view was decided elsewhere, or by the operator."""
+        """Take note of a view that was decided elsewhere, or by the operator."""
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        """A voter's message. Raises: FrameError."""
+        """Take a message of a voter. Raises: FrameError."""
 
     def on_time(self) -> None:
-        """Look at the clock."""
+        """Act on the time: a proposal may have timed out."""
 
     def watch(self, reachable: int) -> None:
-        """Raise or clear the alarm `arbiter`; `reachable`: how many of the voters are, this node included."""
+        """Raise or clear the alarm `arbiter`; `reachable` counts the reachable voters, this node included."""
 
     def force(self, view: View) -> None:
-        """Have a view decided because the operator says so."""
+        """Decide a view by operator command."""
         record = self.disk.record
         record.view = view
         self.disk.save(lambda: self.decided(view))
 
     def back_off(self, place: int, places: int, salt: int) -> None:
-        """Rivals wait differently long, by their place among all, and longer with every failure."""
+        """Wait before the next proposal: rivals wait for different times, and longer after every failure."""
         self.failures = min(self.failures + 1, FAILURES_MAX)
         spread = (place * 7 + salt * 5) % (4 * places) + 1
         self.not_before_ns = self.context.now_ns + BACK_OFF_STEP_NS * spread * self.failures
@@ -74,7 +76,10 @@ class Arbiter:
 
 
 class LocalArbiter(Arbiter):
-    """`single` and `pair`: whoever may propose (the rule knows) decides alone, on its own disk first."""
+    """The arbiter for `single` and `pair`.
+
+    A node that may propose (the rule knows) decides alone, and writes the view to its own disk first.
+    """
 
     def propose(self, rule: Rule) -> None:
         record = self.disk.record

@@ -1,4 +1,4 @@
-"""Which arbiter a node goes by."""
+"""Makes the arbiter of a node."""
 
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.etcd import RegisterArbiter
@@ -9,7 +9,7 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 
 
 def make_arbiter(context: Context, disk: Disk, heartbeats: Heartbeats) -> Arbiter:
-    """The arbiter that the settings name."""
+    """Return the arbiter that the settings name."""
     match context.settings.arbiter_name:
         case "majority":
             return MajorityArbiter(context, disk, heartbeats)

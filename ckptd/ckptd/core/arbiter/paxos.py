@@ -1,8 +1,8 @@
 """The arbiter `majority`: one Paxos register over the configured voters, of which this node is one.
 
-A ballot is promised, then the value that follows the highest accepted one is accepted; no
-log (Rystsov, *CASPaxos: Replicated State Machines without Logs*, 2018). More than half of
-the voters, data nodes and witnesses, decide.
+A proposer has the voters promise a ballot, takes the view accepted with the highest ballot, and has the
+view that follows it accepted. There is no log (Rystsov, *CASPaxos: Replicated State Machines without Logs*,
+2018). More than half of the voters, data nodes and witnesses, decide.
 """
 
 from typing import Any, Final
@@ -18,24 +18,20 @@ from ckptd.core.parse_views import Ballot, parse_vote
 from ckptd.core.view import View
 
 PROPOSAL_NS: Final = 200_000_000
-"""A proposal that has no majority after this long is given up and tried again."""
+"""A proposal that has no majority after this long is abandoned and tried again."""
 
 PREPARED_NS: Final = 2_000_000_000
-"""Promises that were asked for ahead are of use for so long."""
+"""How long promises that were requested ahead of a proposal can be used."""
 
 FORCED_ROUNDS: Final = 1_000
-"""How far the operator's word goes beyond every ballot that this node knows."""
+"""How many rounds an operator command goes beyond every ballot that this node knows."""
 
 Promise = tuple[Ballot, Ballot, View | None]
-"""What a voter promised, what it accepted last, and that view."""
+"""The ballot that a voter promised, the one that it accepted last, and the view accepted with that."""
 
 
 class MajorityArbiter(Arbiter):
-    """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`.
-
-    `prepared`: the promises of the ballot were asked for ahead of any proposal; the next one
-    uses them, and takes one round instead of two.
-    """
+    """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`."""
 
     votes = True
 
@@ -48,6 +44,7 @@ class MajorityArbiter(Arbiter):
         self.rule: Rule = lambda view: None
         self.proposal: View | None = None
         self.prepared = False
+        """The promises for the ballot were requested ahead: the next proposal takes one round instead of two."""
         self.promises: dict[str, tuple[Ballot, View | None]] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0
@@ -77,7 +74,7 @@ class MajorityArbiter(Arbiter):
             self.prepared = True
 
     def _holds_promises(self) -> bool:
-        """Whether promises were asked for ahead, lately, and this voter has promised nothing higher since."""
+        """Return True if promises were requested ahead, lately, and this voter promised no higher one."""
         return (
             self.prepared
             and self.disk.record.promised <= self.ballot
@@ -170,15 +167,19 @@ class MajorityArbiter(Arbiter):
     # -- voting
 
     def _may_vote(self) -> bool:
-        """Whether this voter knows what it promised.
+        """Return True if this voter knows what it has promised.
 
-        One whose state directory was lost does not. It abstains until a decided view names
-        this very start of it: that was decided without its vote, by a majority that meets
-        every other one in somebody who remembers. (Or until the operator forced a view: what was
-        promised before is void. But not where that view names an earlier start, which may have
-        promised since and forgotten it.) That it was named is on its disk then, for its next starts: a
-        witness may never have had anything else to keep. Where most voters are here with empty
-        directories, and nobody knows of a view, it is a first start: there was nothing to promise.
+        A voter that lost its state directory does not know. It abstains until a decided view names this
+        very incarnation. That view was decided without its vote, by a majority, and every other majority
+        shares with that one a voter that remembers. A view that the operator forced ends the abstention
+        too, since what was promised before is discarded; but not if that view names an earlier incarnation,
+        which may have promised since and forgotten it.
+
+        That it was named is then recorded on its disk, for its next starts: a witness may never have had
+        anything else to record.
+
+        Where most voters are here with empty directories, and no voter knows of a view, it is a first
+        start: there was nothing to promise.
         """
         if not self.disk.forgetful:
             return True
@@ -186,7 +187,8 @@ class MajorityArbiter(Arbiter):
         empty = 1 + sum(peer.forgetful for peer in here)
         if empty < self.quorum or any(peer.has_history for peer in self.heartbeats.peers.values()):
             return False
-        self.disk.forgetful = False  # Others are told on until there is a view: they may need to count us.
+        # Our heartbeats say `forgetful` until there is a view: others may need to count us.
+        self.disk.forgetful = False
         self.disk.record.installed = 0
         return True
 

@@ -1,1 +1,1 @@
-"""What must be true of a node's state, and the log of its events that a replay reads."""
+"""The invariants of a node's state, and the log of its events that a replay reads."""

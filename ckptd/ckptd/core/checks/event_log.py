@@ -1,10 +1,9 @@
-"""What a node was told, in a form that can be told to it again.
+"""The recording of a node's events, in a form that can be replayed.
 
-A recording is a header (`pack_start`) and then one entry for each event: the time, the
-event, a digest of the effects it had, and the counts and limits the core asked its surroundings
-for meanwhile. The core is deterministic, so the same events have the same effects; a
-recording of a daemon in the field replays on a desk. Generic over the event types: a new
-one needs nothing here.
+A recording is a header (`pack_start`) and one entry per event: the time, the event, a digest of its
+effects, and the counts and limits that the core asked of its context meanwhile. The core is deterministic,
+so the same events have the same effects: a recording of a daemon in the field can be replayed on a desk.
+The code is generic over the event types: a new type needs no change here.
 """
 
 import dataclasses
@@ -24,12 +23,12 @@ FORMAT: Final = 1
 
 
 class RecordingError(Exception):
-    """A recording that is none, or one of events that this version does not know."""
+    """A file that is no recording, or has events that this version does not know."""
 
 
 @dataclass(slots=True, frozen=True)
 class Start:
-    """What a core was made with, and by which version of `ckptd`."""
+    """The arguments that a core was made with, and the version of `ckptd`."""
 
     version: str
     settings: Settings
@@ -42,12 +41,14 @@ class Start:
 
 @dataclass(slots=True, frozen=True)
 class Entry:
-    """One event. `digest` is None where the core raised; `counts` and `limits` where it asked for none."""
+    """One event, and what came of it."""
 
     now_ns: int
     event: Event
     digest: int | None
+    """None if the core raised."""
     counts: dict[str, int] | None
+    """None if the core did not ask for them; so are `limits`."""
     limits: Limits | None = None
 
 
@@ -55,12 +56,12 @@ class Entry:
 
 
 def pack_start(start: Start) -> bytes:
-    """The header."""
+    """Pack the header."""
     return pack_body({"format": FORMAT, **dataclasses.asdict(start)})
 
 
 def pack_event(event: Event) -> bytes:
-    """An event's share of its entry; to be taken before the core has it."""
+    """Pack the event of an entry; call this before the core handles the event."""
     kind = type(event)
     return pack_body([kind.__name__, [getattr(event, name) for name in _names_of(kind)]])
 
@@ -68,12 +69,12 @@ def pack_event(event: Event) -> bytes:
 def pack_entry(
     now_ns: int, event: bytes, digest: int | None, counts: dict[str, int] | None, limits: Limits | None = None
 ) -> bytes:
-    """An entry, of an event that `pack_event` packed."""
+    """Pack an entry; `event` was packed by `pack_event`."""
     return pack_body([now_ns, event, digest, counts, limits])
 
 
 def digest_of(effects: list[Effect]) -> int:
-    """Of everything that the effects say, in order."""
+    """Return a checksum of all effects and their content, in order."""
     checksum = 0
     for effect in effects:
         kind = type(effect)
@@ -100,7 +101,7 @@ def _names_of(kind: type) -> tuple[str, ...]:
 
 
 def read_start(content: Any) -> Start:
-    """The header, unpacked. Settings that this version does not have are left out. Raises: RecordingError."""
+    """Read the unpacked header, without settings that this version lacks. Raises: RecordingError."""
     try:
         if content["format"] != FORMAT:
             raise RecordingError(f"a recording of format {content['format']}, not {FORMAT}")
@@ -117,7 +118,7 @@ def read_start(content: Any) -> Start:
 
 
 def read_entry(content: Any, unpack: Callable[[bytes], Any]) -> Entry:
-    """An entry, unpacked but for its event. Raises: RecordingError."""
+    """Read an entry whose event is still packed. Raises: RecordingError."""
     try:
         now_ns, packed, digest, counts, *later = content
         name, values = unpack(packed)
@@ -135,7 +136,7 @@ _KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in typing.get_args
 
 
 def _as(hint: Any, value: Any) -> Any:
-    """A value as the event has it: msgpack knows neither tuples nor frames."""
+    """Return a value in the type that the event has: msgpack knows neither tuples nor frames."""
     if hint is Frame:
         return Frame(*value)
     if typing.get_origin(hint) is list:

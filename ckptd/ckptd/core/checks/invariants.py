@@ -1,8 +1,8 @@
-"""What must always hold inside a cluster (docs/rules.md, 8), as pure functions over its cores.
+"""The invariants inside a cluster (docs/rules.md, 8), as pure functions over its cores.
 
-The simulator calls them after every event, for what that event's node touched; scenario
-tests call `broken_invariants` at their end. Each returns the contradiction as text, ""
-for none. They know no simulator and change nothing.
+The simulator calls them after every event, for what that event's node touched; scenario tests call
+`broken_invariants` at their end. Each function returns the contradiction as text, "" for none. They know no
+simulator and change nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from ckptd.core.node import Node
 
 Clocked = tuple["Node", int]
-"""A node and what its own clock shows."""
+"""A node, and the time on its own clock."""
 
 Version = tuple[int, int]
 
 
 def version_of(replica: Replica) -> Version:
-    """The epoch and the seq of the last update that a replica holds."""
+    """Return the epoch and seq of the last update that a replica holds."""
     return replica.log.epoch, replica.log.seq
 
 
 def content_of(replica: Replica) -> bytes | None:
-    """All that a replica holds, as bytes to compare; None while its version does not say what it holds.
+    """Return all that a replica holds, as bytes to compare; None while its version does not determine that.
 
-    That is so in the middle of a join, and while changes of a weak checkpoint gather for
-    their batch at its active replica.
+    That is so in the middle of a resync, and while changes of a weak checkpoint gather for their batch at
+    its active replica.
     """
     if not replica.complete or (replica.active is not None and replica.active.batch):
         return None
@@ -44,7 +44,7 @@ def content_of(replica: Replica) -> bytes | None:
 
 
 def two_actives(creation_id: int, nodes: Iterable[Clocked]) -> str:
-    """No two nodes serve as active replica of one checkpoint at one time."""
+    """No two nodes serve as the active replica of one checkpoint at the same time."""
     serving = [node.context.node_id for node, now_ns in nodes if node.active_for(creation_id, now_ns)]
     return f"{' and '.join(serving)} serve {creation_id:x} as active replicas" if len(serving) > 1 else ""
 
@@ -68,7 +68,7 @@ def beyond_limits(replica: Replica) -> str:
 
 
 def uncommitted_promise(replica: Replica, entry: Entry, view: View, nodes: Iterable["Node"]) -> str:
-    """What the active replica of a sync checkpoint calls committed, every in-sync replica holds."""
+    """Every in-sync replica holds what the active replica of a sync checkpoint calls committed."""
     for node in nodes:
         context = node.context
         if not entry.replicas.get(context.node_id) or not view.has(context.node_id, context.incarnation):
@@ -84,7 +84,7 @@ def uncommitted_promise(replica: Replica, entry: Entry, view: View, nodes: Itera
 
 
 def differing_views(nodes: Iterable["Node"]) -> str:
-    """One epoch is one view, wherever it is installed."""
+    """One epoch is one view, in every node that has installed it."""
     by_epoch: dict[int, View] = {}
     for node in nodes:
         view = node.view
@@ -109,7 +109,7 @@ def differing_replicas(nodes: Sequence["Node"]) -> str:
 
 
 def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
-    """All of them over the whole cluster: for the end of a test."""
+    """Return all broken invariants of the whole cluster: for the end of a test."""
     cores = [node for node, _ in nodes]
     broken = [differing_views(cores), differing_replicas(cores)]
     creation_ids = dict.fromkeys(creation_id for node in cores for creation_id in node.replicas)

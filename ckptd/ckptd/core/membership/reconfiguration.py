@@ -66,7 +66,8 @@ class Membership:
         if arbiter.votes:
             heartbeats.forgetful = self.disk.forgetful
         else:
-            # No view names this node here: what a lost disk knew stays unknown until a view is installed.
+            # There are no votes here that a view could give back by naming this node: what a lost disk knew
+            # stays unknown until a view is installed.
             heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
             self.decided = self.disk.record.view
             heartbeats.decided_epoch = self.disk.epoch
