@@ -47,7 +47,7 @@ class Arbiter:
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """Do ahead what does not depend on the proposal: one is expected, since a member leaves."""
+        """Prepare for a proposal that is expected soon (a member leaves): do what does not depend on it."""
 
     def note(self, view: View) -> None:
         """Take note of a view that was decided elsewhere, or by the operator."""

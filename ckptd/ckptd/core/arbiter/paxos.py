@@ -44,7 +44,7 @@ class MajorityArbiter(Arbiter):
         self.rule: Rule = lambda view: None
         self.proposal: View | None = None
         self.prepared = False
-        """The promises for the ballot were requested ahead: the next proposal takes one round instead of two."""
+        """Promises were requested ahead: the next proposal takes one round instead of two."""
         self.promises: dict[str, tuple[Ballot, View | None]] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0

@@ -1,1 +1,1 @@
-"""Which nodes live, which incarnation of each counts, and until when this node may serve."""
+"""Liveness: which nodes live, which incarnation of each counts, and until when this node may serve."""

@@ -1,10 +1,13 @@
-"""Heartbeats: who is heard, the lease that their echoes give, and what proves a node dead.
+"""Heartbeats: which nodes are heard, the lease that their echoes give, and what proves a node dead.
 
-Every heartbeat carries the sender's stamp and echoes the receiver's last one. An echo in
-the same epoch acknowledges the lease from when that stamp was *sent*. Silence proves
-nothing; a newer incarnation proves that the older is dead, and so does a refused
-connection when the last heartbeats were fresh. Heartbeats themselves make no incarnation
-known, since anybody can send one (ADR 17). It knows nothing of checkpoints.
+Every heartbeat carries the sender's stamp and echoes the receiver's last one. An echo in the same epoch
+acknowledges the lease, counted from when that stamp was *sent*.
+
+Silence proves nothing. A newer incarnation proves that the older one is dead, and so does a refused
+connection if the last heartbeats were fresh. A heartbeat alone makes no incarnation known, since anybody
+can send one (ADR 17).
+
+This module knows nothing of checkpoints.
 """
 
 from collections.abc import Callable
@@ -26,21 +29,21 @@ Unacknowledged = list[tuple[int, int]]
 """Creation ids of asynchronous checkpoints, and how far their active replica has ordered."""
 
 CLOCK_SKEW: Final = 50
-"""Clocks of two nodes run at most one part in so many apart."""
+"""The clocks of two nodes differ in speed by at most one part in this many."""
 
 ASK_BACK_NS: Final = SECOND_NS
-"""How often heartbeats of an unknown incarnation make a node ask at the peer's address, at most.
+"""How often, at most, heartbeats of an unknown incarnation make a node ask at the peer's address.
 
-A second daemon with the peer's node id sends 40 of them a second, a hostile sender as many as it likes.
+A second daemon with the peer's node id sends 40 of them per second, a hostile sender as many as it likes.
 """
 
 ALONE_LEASE_NS: Final = NEVER_NS
-"""A node alone in its view needs nobody's acknowledgement."""
+"""The lease of the only member of a view: it needs no acknowledgement."""
 
 
 @dataclass(slots=True)
 class Peer:
-    """What is known of another node. Times are our clock's, stamps the clock of who made them."""
+    """What this node knows of another node. Times are on our clock, stamps on their sender's."""
 
     node_id: str
     is_witness: bool = False
@@ -48,49 +51,50 @@ class Peer:
     heard_ns: int = LONG_AGO_NS
     """When its last heartbeat came."""
     excused_ns: int = 0
-    """How long of its silence since then this process was held up itself, and could not hear it."""
+    """For how much of the time since then this process was paused and could not receive."""
     asked_back_ns: int = LONG_AGO_NS
     """When a heartbeat of an unknown incarnation last made us ask at its address."""
     echo_given_ns: int = LONG_AGO_NS
-    """When the newest heartbeat came that we echoed while we served."""
+    """When the newest of its heartbeats arrived that we echoed while serving."""
     epoch: int = 0
     decided_epoch: int = 0
     stamp_ns: int = 0
-    """The newest stamp of its own, to be echoed."""
+    """The newest stamp that it sent, to be echoed."""
     stamped_ns: int = 0
-    """The last stamp of ours that it was sent."""
+    """The last stamp that we sent to it."""
     echoed_ns: int = LONG_AGO_NS
     """The newest stamp of ours that it echoed in our epoch."""
     echo_epoch: int = 0
     dead_incarnation: int = 0
-    """Every start of this node up to this one is proved dead."""
+    """Every incarnation of this node up to this one is proved dead."""
     given_up: int = 0
-    """Every start of it up to this one counts as dead, by a fence hook or the operator, until it is heard."""
+    """Every incarnation up to this one counts as dead, by a fence hook or the operator, until it is heard."""
     connected: bool = False
     fresh: tuple[int, int] = (0, 0)
-    """The last start of it whose echoes were fresh when it was proved dead, and in which epoch (R1)."""
+    """The last incarnation whose echoes were fresh when it was proved dead, and in which epoch (R1)."""
     member: bool = False
     leaving: bool = False
     left: bool = False
     forgetful: bool = False
     """It started with an empty state directory."""
     full: bool = False
-    """Its replicas take all the memory that they may."""
+    """Its replicas use all the memory that they may."""
     disk_fails: bool = False
-    """It cannot write its record: it votes for nothing, and installs nothing new."""
+    """It cannot write its record: it does not vote, and installs no new view."""
     holds_data: bool = False
-    """It has installed a view, and holds its directory."""
+    """It has installed a view, and holds that view's directory."""
     disk_epoch: int = 0
     answered_epoch: int = 0
     """The epoch whose first heartbeat from it we have answered."""
     seen_leaving: bool = False
     hears: dict[str, int] = field(default_factory=dict)
+    """The nodes that it hears, each with its incarnation."""
     linked: dict[str, int] = field(default_factory=dict)
-    """Those among them that it has a link to."""
+    """Those of them that it has a link to."""
     knows_us: int = 0
-    """The incarnation of ours that it has met; 0: none."""
+    """Our incarnation that it has met; 0: none."""
     unlinked_ns: int = NEVER_NS
-    """Since when it says that it has no link to us, while we believe in one."""
+    """Since when it reports no link to us, while we believe that there is one."""
     complaints: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     said: bytes = b""
@@ -98,7 +102,7 @@ class Peer:
 
     @property
     def has_history(self) -> bool:
-        """Whether it knows of a view."""
+        """Return True if it knows of a view."""
         return bool(self.decided_epoch or self.disk_epoch)
 
 
@@ -126,18 +130,18 @@ class Heartbeats:
         self.unacknowledged: Callable[[str], Unacknowledged] = lambda node_id: []
         self.on_unacknowledged: Callable[[Unacknowledged], None] = lambda ordered: None
         self.known: dict[bytes, Heartbeat] = {}
-        """Each peer's last heartbeat, by its body: most say the same again, and are not parsed again."""
+        """Each peer's last heartbeat, by its body: most repeat the last one and need not be parsed again."""
 
     # -- sending
 
     def send_all(self) -> None:
-        """One heartbeat to every configured peer."""
+        """Send one heartbeat to every configured peer."""
         for peer in self.peers.values():
             self.send(peer)
 
     def send(self, peer: Peer) -> None:
         context = self.context
-        # A frozen node echoes nothing: its echo would prolong a lease of an epoch that is over.
+        # A sealed node echoes nothing: its echo would prolong a lease of an epoch that is over.
         echo_ns = 0 if context.frozen else peer.stamp_ns
         if echo_ns:
             peer.echo_given_ns = peer.heard_ns
@@ -171,7 +175,8 @@ class Heartbeats:
             ]
         )
         epoch = 0 if context.frozen else context.epoch
-        # Two of one moment have two stamps: the later would else be taken for a copy, or for the earlier.
+        # Two heartbeats of the same moment get different stamps: otherwise the later would be taken for a
+        # duplicate, or for the earlier one.
         peer.stamped_ns = stamp_ns = max(context.now_ns, peer.stamped_ns + 1)
         frame = encode_frame(Kind.HEARTBEAT, stamp_ns & (2**64 - 1), epoch, echo_ns, body)
         context.effects.append(SendHeartbeat(peer.node_id, frame))
@@ -179,10 +184,11 @@ class Heartbeats:
     # -- receiving
 
     def receive(self, frame: Frame, sealed: bool = True) -> Peer | None:
-        """Take a heartbeat; None when it is stale or of a stranger. Raises: FrameError.
+        """Take a heartbeat; None if it is stale or from a node that we do not know. Raises: FrameError.
 
-        One that is not sealed only makes us ask who is there. Else one forged datagram with a huge stamp
-        would make every later heartbeat of that start an old one.
+        A heartbeat that is not `sealed` (signed) only makes us ask at the peer's address who is there.
+        Otherwise one forged datagram with a huge stamp would make every later heartbeat of that incarnation
+        look old.
         """
         beat = parse_heartbeat(frame, self.known)
         peer = self.peers.get(beat.node_id)
@@ -236,9 +242,9 @@ class Heartbeats:
         return peer
 
     def _note_unknown_start(self, peer: Peer) -> None:
-        """A heartbeat names a start of a peer that we have not met: no reason to believe it, but to ask.
+        """Note a heartbeat of an incarnation that we have not met: do not believe it, but ask the peer.
 
-        One forged datagram with a huge incarnation once shut a healthy node out for good.
+        One forged datagram with a huge incarnation once excluded a healthy node permanently.
         """
         context = self.context
         context.count("heartbeats_of_unknown_start")
@@ -247,7 +253,7 @@ class Heartbeats:
             context.effects.append(AskBack(peer.node_id))
 
     def met(self, peer: Peer, incarnation: int) -> bool:
-        """This start of a peer answered at the peer's address; False where we know of a later start."""
+        """Note that this incarnation answered at the peer's address; False if we know of a later one."""
         if incarnation < peer.incarnation:
             return False
         if incarnation > peer.incarnation:
@@ -258,13 +264,13 @@ class Heartbeats:
         return True
 
     def take_earlier(self, peer: Peer, incarnation: int) -> None:
-        """A start answers that is below one that we knew, and the newest view names it: it counts."""
+        """Accept an incarnation below the one that we knew: it answers, and the newest view names it."""
         self.meet(peer, incarnation)
         peer.dead_incarnation = incarnation - 1
         peer.given_up = min(peer.given_up, peer.dead_incarnation)
 
     def meet(self, peer: Peer, incarnation: int) -> None:
-        """A newer start of a node: every older one is dead."""
+        """Note a newer incarnation of a node: every older one is dead."""
         if peer.incarnation > peer.dead_incarnation:
             self._note_freshness(peer)
         peer.dead_incarnation = max(peer.dead_incarnation, incarnation - 1)
@@ -279,10 +285,10 @@ class Heartbeats:
         peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
 
     def refused(self, node_id: str) -> bool:
-        """A connection was refused; True when that proves the node's last start dead.
+        """Note a refused connection; return True if that proves the node's last incarnation dead.
 
-        Only if it was heard just before, where the network does not forge refusals: an old
-        silence may be a host that is cut off and answers through another one.
+        It does if that was heard just before, and if the network does not forge refusals. After a longer
+        silence the host may be cut off, with another host answering for it.
         """
         peer = self.peers.get(node_id)
         context = self.context
@@ -292,21 +298,24 @@ class Heartbeats:
         if not context.settings.trust_rst or context.now_ns - peer.heard_ns >= lease_ns:
             return False
         if peer.connected:
-            # This dial may have begun before that start of the node listened at all.
+            # This connection attempt may have begun before that incarnation listened at all.
             return False
         peer.dead_incarnation = peer.incarnation
         self._note_freshness(peer)
         return True
 
     def _note_freshness(self, peer: Peer) -> None:
-        """It is proved dead: had it gone on without us, our lease would have had to end first."""
+        """Note that this peer was proved dead while its echo was fresh.
+
+        To continue without us, it would have had to wait until our lease ended.
+        """
         if self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns:
             peer.fresh = (peer.incarnation, peer.echo_epoch)
 
     def died_waiting(self, view: View) -> bool:
-        """Whether the coordinator of a view that leaves this node out died before it can have installed it.
+        """Return True if the coordinator of a view that excludes us died before it can have installed it.
 
-        It would have waited out our lease first, and its echo was fresh when it died.
+        It would have waited for our lease to end first, and its echo was fresh when it died.
         """
         peer = self.peers.get(view.coordinator)
         epoch = self.context.epoch
@@ -314,21 +323,21 @@ class Heartbeats:
         return peer is not None and 0 < epoch < view.epoch and peer.fresh == died
 
     def give_up(self, node_id: str, incarnation: int) -> None:
-        """A fence hook or the operator says that a silent node is dead, and that what only it has is lost."""
+        """Give a silent node up: a fence hook or the operator says that it is dead, and its data is lost."""
         peer = self.peers[node_id]
         peer.given_up = max(peer.given_up, incarnation)
 
     def take_back(self, peer: Peer) -> None:
-        """A node that was given up is heard again: it is not dead, and comes back by joining."""
+        """Note that a node that was given up is heard again: it is not dead, and comes back by joining."""
         peer.given_up = 0
         self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
 
     def is_half_open(self, peer: Peer) -> bool:
-        """Whether only this end believes in the link to a peer: it is to be ended, and made anew.
+        """Return True if only this end believes in the link to a peer: it is to be closed and made again.
 
-        After a cut one end may have given the connection up, and the other, with nothing to
-        send, never learns it: each then waited for the other to dial. Who never met this start of
-        ours has no link to it either.
+        After a cut one end may have given the connection up while the other, which has nothing to send,
+        never learns of it: each then waited for the other to connect. A peer that has not met our current
+        incarnation has no link to it either.
         """
         context = self.context
         me, us = context.node_id, context.incarnation
@@ -343,9 +352,10 @@ class Heartbeats:
         return False
 
     def note_lag(self, lag_ns: int) -> None:
-        """This process was held up for so long: nobody's silence in that time counts against him.
+        """Move the times on by a pause of this process: no node's silence in that time counts against it.
 
-        What they sent still waits to be read. A collector's stall of ours once cost the others their place.
+        What the others sent is still waiting to be read. A pause of ours for garbage collection once cost
+        the others their membership.
         """
         for peer in self.peers.values():
             peer.excused_ns += lag_ns
@@ -353,46 +363,48 @@ class Heartbeats:
     # -- judging
 
     def hears(self, peer: Peer) -> bool:
-        """Whether the peer was heard within the grace and is not known to be dead."""
+        """Return True if the peer was heard within the grace, has not left and is not proved dead."""
         if peer.incarnation <= peer.dead_incarnation or peer.left:
             return False
         return self.silent_ns(peer) < self.context.settings.grace_ns
 
     def who_holds_data(self) -> str:
-        """Another member that is heard and holds its view's data; "" for none."""
+        """Return another member that is heard and holds its view's data; "" for none."""
         holders = (p for p in self.peers.values() if p.holds_data and p.member and not p.is_witness)
         return next((peer.node_id for peer in holders if self.hears(peer)), "")
 
     def silent_ns(self, peer: Peer) -> int:
-        """For how long it was not heard, without the time in which this process was held up itself."""
+        """Return for how long the peer was not heard, not counting pauses of this process."""
         return self.context.now_ns - peer.heard_ns - peer.excused_ns
 
     def alive(self, node_id: str, incarnation: int) -> bool:
-        """Whether this start of a node is heard (ourselves always)."""
+        """Return True if this incarnation is heard; for ourselves, if it is ours and has not left."""
         if node_id == self.context.node_id:
             return incarnation == self.context.incarnation and not self.left
         peer = self.peers.get(node_id)
         return peer is not None and peer.incarnation == incarnation and self.hears(peer)
 
     def proved_dead(self, node_id: str, incarnation: int) -> bool:
-        """Whether this start of a node can do nothing any more."""
+        """Return True if it is proved that this incarnation of a node can do nothing any more."""
         if node_id == self.context.node_id:
             return incarnation != self.context.incarnation
         peer = self.peers.get(node_id)
         return peer is not None and incarnation <= peer.dead_incarnation
 
     def counts_as_dead(self, node_id: str, incarnation: int) -> bool:
-        """Whether it is proved dead, or was given up by a fence hook or the operator."""
+        """Return True if the node is proved dead, or was given up by a fence hook or the operator."""
         if self.proved_dead(node_id, incarnation):
             return True
         peer = self.peers.get(node_id)
         return peer is not None and incarnation <= peer.given_up
 
     def gave_up(self, node_id: str, incarnation: int, epoch: int) -> bool:
-        """Whether it said itself that it serves no more (a planned leave), and went no further than `epoch`.
+        """Return True if the node reported that it serves no more, and knows no view later than `epoch`.
 
-        A coordinator that had gone on alone, and then left, is not succeeded by the older
-        data of the node that it had left behind (seed 30879).
+        It reports that when it leaves as planned.
+
+        A coordinator that had continued alone, and then left, must not be succeeded by the older data of
+        the node that it had excluded (seed 30879).
         """
         peer = self.peers.get(node_id)
         return (
@@ -400,7 +412,11 @@ class Heartbeats:
         )
 
     def renew_lease(self, view: View) -> None:
-        """Work out until when this node may serve: every other member's echo, each from when it was sent."""
+        """Compute until when this node may serve.
+
+        Every other member's echo gives a lease that counts from when the echoed stamp was sent; the first
+        to end decides.
+        """
         context = self.context
         until_ns = ALONE_LEASE_NS
         for node_id in view.members:
@@ -420,7 +436,7 @@ class Heartbeats:
             context.confirmed_epoch = view.epoch
 
     def without_echo(self, view: View) -> list[str]:
-        """The other members that are heard, and whose echoes give this node no lease."""
+        """Return the other members that are heard, but whose echoes give this node no lease."""
         oldest_ns = self.context.now_ns - self.context.settings.lease_ns
         others = (self.peers[node_id] for node_id in view.members if node_id in self.peers)
         return [
@@ -431,15 +447,15 @@ class Heartbeats:
 
     @property
     def longest_lease_ns(self) -> int:
-        """How long a lease may last by our clock, where its holder's runs slower."""
+        """How long a lease may last on our clock if its holder's clock runs slower."""
         lease_ns = self.context.settings.lease_ns
         return lease_ns + lease_ns // CLOCK_SKEW
 
     def lease_left_behind_ns(self, node_id: str) -> int:
-        """Until when a node that was left behind may believe in a lease, as far as our own echoes go.
+        """Return until when an excluded node may believe in its lease, as far as our own echoes go.
 
-        We echo a stamp only after it came, so its lease from us ends one lease after the last
-        that we echoed was heard.
+        We echo a stamp only after it arrived. So its lease from us ends one lease after we received the
+        last stamp that we echoed.
         """
         peer = self.peers.get(node_id)
         return self.context.now_ns if peer is None else peer.echo_given_ns + self.longest_lease_ns

@@ -1,12 +1,12 @@
-"""Which start of each node counts, and what keeps this node apart from the others.
+"""Which incarnation of each node counts, and what keeps this node apart from the others.
 
-A start of a peer is known once it answered at the peer's configured address (ADR 17). Starts
-of one node are ordered by their incarnations, since views and directories compare them. A
-node that lost its state directory while its clock stood ahead begins with a lower one than
-before: whoever still knows the higher one says so, and the node begins again above it.
+An incarnation of a peer is known once it has answered at the peer's configured address (ADR 17). The
+incarnations of one node are ordered, since views and directories compare them. A node that lost its state
+directory while its clock was ahead starts with a lower incarnation than before. A peer that still knows the
+higher one reports it, and the node starts again above it.
 
-Nothing here outlives its cause: what a peer said stands for `TROUBLE_NS` after it said it
-last. It does not know who should be in a view.
+Nothing here outlives its cause: a peer's report is valid for `TROUBLE_NS` after it was last repeated. This
+module does not know which nodes should be in a view.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,10 +27,13 @@ from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
 TROUBLE_NS: Final = 5 * SECOND_NS
-"""What keeps a peer apart is told again within this, for as long as it does: each try takes at most 4 s."""
+"""How long a report of trouble is valid.
+
+It is repeated for as long as the trouble lasts, and each try takes at most 4 s.
+"""
 
 STRANGERS_MAX: Final = 8
-"""Node ids that are not configured here and are remembered for the operator."""
+"""How many node ids that are not configured here are remembered for the operator."""
 
 Nodes = tuple[tuple[str, ...], tuple[str, ...]]
 """The data nodes and the witnesses that a node is configured with, itself included."""
@@ -44,7 +47,7 @@ class _Trouble:
 
 
 class Starts:
-    """`views` are the views that this node knows of: they name starts, too."""
+    """The incarnations that count. `views` returns all views known here: they name incarnations, too."""
 
     def __init__(
         self, context: Context, heartbeats: Heartbeats, views: Callable[[], tuple[View | None, ...]]
@@ -53,17 +56,17 @@ class Starts:
         self.heartbeats = heartbeats
         self.views = views
         self.before_end: Callable[[], None] = lambda: None
-        """What is still to be done before this start ends."""
+        """Called before this incarnation ends by `BeginAgain`."""
         self._troubles: dict[str, _Trouble] = {}
         self._nodes: dict[str, Nodes] = {}
         settings = context.settings
         data_nodes = (node_id for node_id in settings.voters if node_id not in settings.all_witnesses)
         self._own_nodes: Nodes = tuple(data_nodes), tuple(sorted(settings.all_witnesses))
 
-    # -- starts of others
+    # -- incarnations of others
 
     def connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> Peer | None:
-        """This start of a peer answered at its address, and there is a link; None: it does not count."""
+        """Note the link to an incarnation that answered at its address; None if that does not count."""
         peer, context = self.heartbeats.peers.get(node_id), self.context
         if peer is None:
             return None
@@ -82,7 +85,7 @@ class Starts:
         return peer
 
     def lost(self, node_id: str) -> bool:
-        """The link to a peer is gone; False where it is none of ours, or did not count."""
+        """Note that the link to a peer is lost; False if it did not count, or is no peer's."""
         peer = self.heartbeats.peers.get(node_id)
         if peer is None or not peer.connected:
             return False
@@ -90,10 +93,10 @@ class Starts:
         self.context.log(f"node {node_id} is not connected any more", "warning")
         return True
 
-    # -- what others say of this one
+    # -- what others report about this node
 
     def outranked(self, node_id: str, incarnation: int) -> None:
-        """A peer knows of a later start of this node: begin again above it, unless this one serves."""
+        """Start again above a later incarnation of this node that a peer knows, unless this one serves."""
         context = self.context
         if incarnation <= context.incarnation or self.heartbeats.leaving:
             return
@@ -107,7 +110,7 @@ class Starts:
         context.effects.append(BeginAgain(incarnation))
 
     def trouble(self, event: PeerTrouble) -> None:
-        """What keeps a peer and this node apart, in words for the operator."""
+        """Remember what keeps a peer and this node apart, for the operator."""
         known = event.node_id in self.heartbeats.peers
         if not known and event.node_id not in self._troubles and self._strangers() >= STRANGERS_MAX:
             return
@@ -118,7 +121,7 @@ class Starts:
 
     @property
     def superseded(self) -> str:
-        """Why this node is not the node of its id to the others, and what helps; "" where it is."""
+        """Why the others take another daemon for the node with this id, and what to do; "" if they do not."""
         by_text: dict[str, list[str]] = {}
         for node_id, trouble in sorted(self._troubles.items()):
             if trouble.code == codes.EXIST and not self._is_linked(node_id):
@@ -139,22 +142,23 @@ class Starts:
     # -- the nodes of the cluster
 
     def on_nodes(self, node_id: str, frame: Frame) -> None:
-        """A peer says which nodes it is configured with. Raises: FrameError."""
+        """Take a peer's list of the nodes that it is configured with. Raises: FrameError."""
         told = bounded_array(frame.body, BOUNDS[Kind.NODES], 2)[:2]
         data_nodes, witnesses = (texts(names, "a node's id", NODES_MAX, NODE_ID_BYTES_MAX) for names in told)
         self._nodes[node_id] = (tuple(sorted(data_nodes)), tuple(sorted(witnesses)))
 
-    # -- telling the operator
+    # -- reporting to the operator
 
     def look(self) -> None:
-        """With each heartbeat: forget what is over, and raise or clear the alarms."""
+        """Discard what is over, and raise or clear the alarms; called with each heartbeat."""
         heartbeats, now_ns = self.heartbeats, self.context.now_ns
         for node_id, trouble in list(self._troubles.items()):
             if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_linked(node_id):
                 del self._troubles[node_id]
         for node_id in list(self._nodes):
             if not heartbeats.peers[node_id].connected:
-                del self._nodes[node_id]  # While there is a link it stands, heard or not: it is said once.
+                # It is sent once per link, so it is valid as long as the link, heartbeats or not.
+                del self._nodes[node_id]
         self._set("superseded", self.superseded)
         self._set(
             "peers",
@@ -175,7 +179,7 @@ class Starts:
         self._set("peers_differ", text if differ else "")
 
     def waits_for(self, otherwise: str) -> str:
-        """What this node waits for: `otherwise`, unless what keeps it apart from all others says more."""
+        """Return what this node waits for: `otherwise`, or what keeps it apart from all others."""
         if not otherwise:
             return ""
         if self.superseded:
@@ -198,7 +202,7 @@ def _names(nodes: Nodes) -> str:
 
 
 def starts_in(node_id: str, views: Iterable[View | None]) -> list[int]:
-    """Every start of a node that these views name, also as one that left."""
+    """Return every incarnation of a node that these views name, also of departures and witnesses."""
     found: list[int] = []
     for view in views:
         if view is not None:

@@ -1,6 +1,6 @@
-"""HEARTBEAT, checked: whoever can reach the UDP port can send one where no key is set.
+"""Parses and checks HEARTBEAT: anyone who can reach the UDP port can send one if no key is set.
 
-Nothing of a heartbeat is used before all of it was checked, so that one that is half good changes nothing.
+A heartbeat is used only after all of it was checked, so one that is half valid changes nothing.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ckpt_protocol.parsing import parser
 
 
 class Heartbeat(NamedTuple):
-    """What one says. `hears`: node id to its start; `linked`: those of them that the sender has a link to."""
+    """The content of a heartbeat."""
 
     node_id: str
     incarnation: int
@@ -24,7 +24,9 @@ class Heartbeat(NamedTuple):
     disk_epoch: int
     flags: int
     hears: dict[str, int]
+    """The nodes that the sender hears, each with its incarnation."""
     linked: dict[str, int]
+    """Those of them that the sender has a link to."""
     complaints: tuple[str, ...]
     of_incarnation: int
     cluster: str
@@ -34,7 +36,7 @@ class Heartbeat(NamedTuple):
 
 @parser
 def parse_heartbeat(frame: Frame, known: Mapping[bytes, Heartbeat]) -> Heartbeat:
-    """`known`: what was parsed before, by its body. Raises: FrameError."""
+    """Parse a heartbeat; `known` holds earlier ones by their bodies. Raises: FrameError."""
     whole(frame.b, "an epoch", EPOCH_MAX)
     return known.get(frame.body) or _parse(frame.body)
 
