@@ -1,4 +1,4 @@
-"""A client's request on its way to whoever answers it."""
+"""A client's request on its way to the node that answers it."""
 
 from typing import Final
 
@@ -6,25 +6,15 @@ from ckpt_protocol.messages import Kind
 from ckpt_protocol.requests import Elements
 
 Origin = int | str
-"""Who waits for the answer: a client's link at this node, or the node that forwarded."""
+"""Where the answer goes: a client's link at this node, or the node that forwarded the request."""
 
 
 CHANGE_NOTHING: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.SYNCHRONIZE)
-"""Requests of which nothing is done, whatever became of them."""
+"""Requests that change nothing, whatever became of them."""
 
 
 class Request:
-    """Who asked (`origin`: a client's link here, or the node that forwarded), and what.
-
-    `creation_id` is 0 for the directory's requests. `maybe_done`: a copy of it, beside the one that is
-    under way, may have been done. `since_ns`: when it came to this node. `put_off`: an OPEN of which the
-    coordinator said that it has to wait. `withdrawn`: its client's time is over, and the node `to` was asked
-    to give it back.
-    `elements`: what a READ asks, once its body was parsed here.
-    `sent_seq`: the directory's seq at the node of its client when it was passed on.
-    `weight`: what it counts for among the unanswered ones of its link, 0 while it does not; `turns.TRACKER`
-    while it is counted among the trackers.
-    """
+    """A client's request: where it came from, and what it asks for."""
 
     __slots__ = (
         "body",
@@ -61,15 +51,29 @@ class Request:
         self.lowest = lowest
         self.kind = kind
         self.creation_id = creation_id
+        """0 for requests to the directory."""
         self.body = body
         self.since_ns = since_ns
+        """When it arrived at this node."""
         self.elements: Elements | None = None
+        """What a READ asks for, once its body was parsed here."""
         self.maybe_done = False
+        """A duplicate of it, next to the one in progress, may already have been carried out."""
         self.put_off = self.withdrawn = False
+        """`put_off`: the coordinator answered that this OPEN has to wait.
+
+        `withdrawn`: the client's time is over, and the node `to` was asked to give the request back.
+        """
         self.to = ""
         self.weight = self.sent_seq = 0
+        """`weight`: what it counts for among the unanswered requests of its link, 0 while it is not counted.
+
+        It is `turns.TRACKER` while the request is counted among the trackers.
+
+        `sent_seq`: the directory's seq, at the node of its client, when the request was forwarded.
+        """
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it may have been done, so that TRY_AGAIN would be a lie."""
+        """Return True if it may have been carried out, so that TRY_AGAIN would be wrong."""
         return self.maybe_done and self.kind not in CHANGE_NOTHING

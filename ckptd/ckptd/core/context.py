@@ -1,6 +1,6 @@
-"""What every part of one node's core shares: who it is, what time it is, what it asks for.
+"""What all parts of one node's core share: its identity, the time, and the effects that it asks for.
 
-It must not know checkpoints, views or clients: those know it.
+This module must not know checkpoints, views or clients: those know it.
 """
 
 from typing import Final
@@ -15,24 +15,13 @@ from ckptd.core.work_units import KIB_SHIFT
 _ACK: Final = Kind.ACK
 
 NEVER_NS: Final = 2**63
-"""A deadline that does not come."""
+"""A deadline that never comes."""
 
 
 class Context:
-    """Time and effects of the event that is being handled, and the node's standing in its view.
+    """Time and effects of the event that is being handled, and the node's status in its view.
 
-    `alarms`: what an operator should see to, by name. `counters` only grow. `held_bytes`:
-    about what this node's replicas take; `full_nodes`: those that may take no more.
-
-    `lease_until_ns` and `frozen` decide whether this node may order updates and serve
-    reads: a node that answered a collector is frozen until the next view is installed.
-
-    `work` is what was done in this turn, counted; `work_until`: where the link that is served must stop.
-
-    `moved`: tracked checkpoints of which this event made something visible. `closing`: links of
-    clients that end with this event, and why. `cause`: what is being handled (a frame, a request,
-    a replica, an operation), for the last words of a node that stops; `stops`: those that this
-    node knows of. `contained_line_ns`: when `containment` may log again.
+    `lease_until_ns` and `frozen` decide whether this node may order updates and serve reads.
     """
 
     __slots__ = (
@@ -69,22 +58,34 @@ class Context:
         self.wall_offset_ns = wall_offset_ns
         self.epoch = 0
         self.frozen = True
+        """Sealed: no view is installed yet, or this node knows a newer one, or it answered a collector."""
         self.lease_until_ns = 0
         self.confirmed_epoch = 0
         self.effects: list[Effect] = []
         self.cause: object = None
+        """What is being handled (a frame, a request, a replica, an operation), for the node's last words."""
         self.stops = Stops()
+        """The stops of nodes that this node knows of."""
         self.acks: dict[tuple[str, int], int] = {}
         self.moved: dict[int, None] = {}
+        """Tracked checkpoints in which this event made something visible."""
         self.deadline_ns = now_ns
         self.contained_line_ns = now_ns
+        """When `containment` may log again."""
         self.closing: dict[int, str] = {}
+        """Links of clients that are closed after this event, and why."""
         self.alarms: dict[str, str] = {}
+        """What an operator should see to, by name."""
         self.counters: dict[str, int] = {}
+        """Counts of events; they only grow."""
         self.held_bytes = 0
+        """About how much memory this node's replicas use."""
         self.full_nodes: tuple[str, ...] = ()
+        """Nodes whose replicas may use no more memory."""
         self.work = 0
+        """The work done in this turn, in work units."""
         self.work_until = 0
+        """The link that is served must stop when `work` reaches this."""
 
     @property
     def wall_ns(self) -> int:
@@ -92,16 +93,16 @@ class Context:
         return self.now_ns + self.wall_offset_ns
 
     def serving(self) -> bool:
-        """Whether this node holds its view's lease now and has answered no collector since."""
+        """Return True if this node holds its view's lease now and its epoch is not sealed."""
         return self.now_ns < self.lease_until_ns and not self.frozen
 
     @property
     def confirmed(self) -> bool:
-        """Whether every member has shown that it runs the view: only from then on did anybody serve in it."""
+        """Return True if every member has shown that it runs the view: no member served in it before that."""
         return self.confirmed_epoch == self.epoch
 
     def wake_at(self, at_ns: int) -> None:
-        """Have `TimeCame` no later than this."""
+        """Ask for `TimeCame` no later than this."""
         if at_ns < self.deadline_ns:
             self.deadline_ns = at_ns
 
@@ -116,26 +117,26 @@ class Context:
         self.effects.append(Log(level, text))
 
     def count(self, counter: str, number: int = 1) -> None:
-        """Count an event of the service's, for whoever watches."""
+        """Add to a counter, for monitoring."""
         self.counters[counter] = self.counters.get(counter, 0) + number
 
     def raise_alarm(self, name: str, text: str, again: bool = False) -> None:
-        """Something is wrong until `clear_alarm`: one line when it begins, and `ckptctl status` shows it.
+        """Raise an alarm, which lasts until `clear_alarm`: `ckptctl status` shows it, and one line is logged.
 
-        `again`: one more line, though it was wrong before.
+        With `again` a line is logged even if the alarm was raised before.
         """
         if again or name not in self.alarms:
             self.log(f"alarm {name}: {text}", "warning")
         self.alarms[name] = text
 
     def clear_alarm(self, name: str) -> None:
-        """It is right again."""
+        """Clear an alarm, and log that it is over."""
         if name in self.alarms:
             del self.alarms[name]
             self.log(f"alarm {name} is over")
 
     def flush_acks(self) -> None:
-        """Acknowledge what was staged: once for all that one event brought, since ACK is cumulative."""
+        """Acknowledge what this event staged: one ACK per checkpoint and node, since ACK is cumulative."""
         for (node_id, creation_id), seq in self.acks.items():
             self.effects.append(SendPeer(node_id, encode_frame(_ACK, creation_id, self.epoch, seq)))
         self.acks.clear()

@@ -1,4 +1,4 @@
-"""Which core a node gets: one that holds data, or one that only votes."""
+"""Makes the core of a node: one that holds data, or one that only votes."""
 
 from ckptd.core.node import Node
 from ckptd.core.settings import Settings
@@ -8,6 +8,6 @@ from ckptd.core.witness import Witness
 def make_core(
     settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
 ) -> Node | Witness:
-    """The core of a node with these settings; what the arguments are stands at `Node`."""
+    """Return the core of a node with these settings; the arguments are described at `Node`."""
     kind = Witness if settings.witness else Node
     return kind(settings, incarnation, record, now_ns, wall_offset_ns)

@@ -1,7 +1,7 @@
-"""A witness: it votes on views, and holds no data.
+"""The core of a witness: a node that votes on views and holds no data.
 
-It is one more voter of `majority`, for a pair with any third box. It is a member of no
-view, serves no client, and knows of checkpoints nothing.
+It is one more voter of `majority`, for a pair that has a third machine of any kind. It is never a member of
+a view, serves no client, and knows nothing of checkpoints.
 """
 
 from typing import Final
@@ -47,7 +47,7 @@ _DRAINED: Final = answer_ok("a witness hands nothing over")
 
 
 class Witness:
-    """The core of `ckptd --witness`: `handle` and `deadline_ns` as a `Node` has them."""
+    """The core of `ckptd --witness`; `handle` and `deadline_ns` are those of a `Node`."""
 
     def __init__(
         self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
@@ -71,11 +71,11 @@ class Witness:
         return self.context.deadline_ns
 
     def serving(self, now_ns: int) -> bool:
-        """A witness never serves."""
+        """Return False: a witness never serves."""
         return False
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
-        """Take one event; return what is to be done, in order."""
+        """Take one event; return the effects to carry out, in order."""
         context = self.context
         context.now_ns = now_ns
         effects: list[Effect] = []
@@ -108,11 +108,13 @@ class Witness:
             case LeaveAsked():
                 self._leave()
             case _:
-                pass  # Clients come and go, and the wall clock moves: a witness does not mind.
+                # Clients connect and disconnect, and the wall clock is read: none of it matters to a
+                # witness.
+                pass
         return effects
 
     def last_words(self, now_ns: int) -> list[Effect]:
-        """A witness has nothing that others could leave alone."""
+        """Return no effects: a witness does nothing that others should avoid repeating."""
         return []
 
     def _on_time(self) -> None:
@@ -138,7 +140,7 @@ class Witness:
 
     @property
     def turn_due(self) -> bool:
-        """A witness has no more to do than votes."""
+        """Return False: a witness never has work left."""
         return False
 
     # -- votes

@@ -305,9 +305,10 @@ class Heartbeats:
         return True
 
     def _note_freshness(self, peer: Peer) -> None:
-        """Note that this peer was proved dead while its echo was fresh.
+        """Note whether the echo of this peer, which is proved dead now, was fresh when it died.
 
-        To continue without us, it would have had to wait until our lease ended.
+        If it was, the peer cannot have continued without us: it would have had to wait until our lease
+        ended.
         """
         if self.context.now_ns - peer.echoed_ns < self.context.settings.lease_ns:
             peer.fresh = (peer.incarnation, peer.echo_epoch)
