@@ -1,7 +1,7 @@
-"""What the core is told (events, past tense) and what it asks for (effects, imperative).
+"""Events, which the core is given (past tense), and effects, which it asks for (imperative).
 
-The daemon's runtime and the simulator are the only ones that make events and carry out
-effects. Times are int nanoseconds of a monotonic clock.
+Only the daemon's runtime and the simulator create events and carry out effects. Times are int nanoseconds
+of a monotonic clock.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from ckpt_protocol.framing import Frame
 
 @dataclass(slots=True)
 class ClientConnected:
-    """A client finished the first exchange on a new `link` (a number never used again)."""
+    """A client completed the handshake on a new `link` (a number that is never used again)."""
 
     link: int
 
 
 @dataclass(slots=True)
 class ClientReceived:
-    """Whole frames came from a client, in order."""
+    """Complete frames arrived from a client, in order."""
 
     link: int
     frames: list[Frame]
@@ -42,7 +42,7 @@ class ClientDrained:
 
 @dataclass(slots=True)
 class ClientLost:
-    """A client's link is gone. `process_dead`: its process is known to have ended."""
+    """A client's link is closed. `process_dead`: its process is known to have ended."""
 
     link: int
     process_dead: bool = False
@@ -52,8 +52,8 @@ class ClientLost:
 class PeerConnected:
     """The one link to a peer is up, and this incarnation answered at the peer's configured address.
 
-    Either this node opened the first exchange to that address, or, where the peer opened it, this
-    node asked back there before it believed (ADR 17). Earlier frames may be lost.
+    Either this node started the handshake at that address; or the peer started it, and this node asked back
+    at that address before it believed the peer (ADR 17). Earlier frames may be lost.
     """
 
     node_id: str
@@ -63,7 +63,7 @@ class PeerConnected:
 
 @dataclass(slots=True)
 class PeerReceived:
-    """Whole frames came from the peer that is connected, in order."""
+    """Complete frames arrived from the connected peer, in order."""
 
     node_id: str
     frames: list[Frame]
@@ -71,24 +71,24 @@ class PeerReceived:
 
 @dataclass(slots=True)
 class PeerLost:
-    """The link to a peer is gone; what was sent and not answered may or may not have come through."""
+    """The link to a peer is closed; what was sent and not answered may or may not have arrived."""
 
     node_id: str
 
 
 @dataclass(slots=True)
 class PeerRefused:
-    """A connection to the peer's address was refused: nothing listens there just now."""
+    """A connection to the peer's address was refused: no process listens there at the moment."""
 
     node_id: str
 
 
 @dataclass(slots=True)
 class PeerTrouble:
-    """Something keeps a peer and this node apart; told again and again for as long as it does.
+    """Something keeps a peer and this node apart; reported repeatedly for as long as it does.
 
-    `code` EXIST: the peer found another daemon at the address that it has for this node's id.
-    `node_id` may be of a node that is not configured here.
+    With `code` EXIST the peer found another daemon at the address that it has for this node's id. `node_id`
+    may be one that is not configured here.
     """
 
     node_id: str
@@ -98,7 +98,7 @@ class PeerTrouble:
 
 @dataclass(slots=True)
 class Outranked:
-    """A peer, asked at its configured address, knows a later start of this node than this one."""
+    """A peer, asked at its configured address, knows a later incarnation of this node than this one."""
 
     node_id: str
     incarnation: int
@@ -106,9 +106,10 @@ class Outranked:
 
 @dataclass(slots=True)
 class HeartbeatReceived:
-    """A HEARTBEAT datagram came. It may be late, doubled or out of order.
+    """A HEARTBEAT datagram arrived. It may be late, duplicated or out of order.
 
-    `sealed`: with the secret of a first exchange between the two nodes; else anybody may have sent it.
+    `sealed`: it is signed with the secret of a handshake between the two nodes; otherwise anybody may have
+    sent it.
     """
 
     frame: Frame
@@ -117,7 +118,7 @@ class HeartbeatReceived:
 
 @dataclass(slots=True)
 class WallClockRead:
-    """The wall clock stands `offset_ns` ahead of the core's clock (ns since 1970 minus now)."""
+    """The wall clock is `offset_ns` ahead of the core's clock (ns since 1970 minus `now_ns`)."""
 
     offset_ns: int
 
@@ -131,7 +132,7 @@ class Persisted:
 
 @dataclass(slots=True)
 class PersistFailed:
-    """The record of `Persist(number)` could not be written (disk full, read-only): the last one stands."""
+    """The record of `Persist(number)` could not be written (disk full, read-only); the last one stays."""
 
     number: int
     text: str
@@ -139,10 +140,10 @@ class PersistFailed:
 
 @dataclass(slots=True)
 class RegisterAnswered:
-    """The register outside answered `AskRegister(number)`.
+    """The register in etcd answered `AskRegister(number)`.
 
-    `swapped`: it holds what was asked for now. Else nothing was changed, and it holds
-    `value` (None: nothing was ever put there). `revision` goes with what it holds now.
+    If `swapped`, it now holds the proposed value. Otherwise nothing was changed, and it holds `value`
+    (None: it was never written). `revision` belongs to what it holds now.
     """
 
     number: int
@@ -153,7 +154,7 @@ class RegisterAnswered:
 
 @dataclass(slots=True)
 class RegisterFailed:
-    """No answer to `AskRegister(number)`: a swap may have been done, or not, or be done yet."""
+    """`AskRegister(number)` got no answer: a swap may have been done, or not, or may still be done."""
 
     number: int
     text: str
@@ -170,12 +171,12 @@ class FenceEnded:
 
 @dataclass(slots=True)
 class LeaveAsked:
-    """The node is to hand over and leave the cluster (SIGTERM); `Leave` follows when it has."""
+    """The node is asked to hand over and leave the cluster (SIGTERM); `Leave` follows when it has."""
 
 
 @dataclass(slots=True)
 class TurnCame:
-    """Other events had their turn since the core was left with work (`turn_due`): it goes on."""
+    """Other events had their turn since the core was left with work (`turn_due`): it may continue."""
 
 
 @dataclass(slots=True)
@@ -212,7 +213,7 @@ Event = (
 
 @dataclass(slots=True)
 class SendClient:
-    """Send bytes (whole frames) on a client's link; dropped when the link is gone."""
+    """Send bytes (complete frames) on a client's link; dropped if the link is closed."""
 
     link: int
     data: bytes
@@ -220,7 +221,7 @@ class SendClient:
 
 @dataclass(slots=True)
 class SendPeer:
-    """Send bytes (whole frames) on the link to a peer; dropped when there is none."""
+    """Send bytes (complete frames) on the link to a peer; dropped if there is none."""
 
     node_id: str
     data: bytes
@@ -228,7 +229,7 @@ class SendPeer:
 
 @dataclass(slots=True)
 class SendHeartbeat:
-    """Send one datagram to a peer, sealed; it may be lost."""
+    """Send one datagram to a peer, signed; it may be lost."""
 
     node_id: str
     data: bytes
@@ -236,10 +237,10 @@ class SendHeartbeat:
 
 @dataclass(slots=True)
 class AskBack:
-    """Ask at a peer's configured address which start of it is there: somebody speaks of an unknown one.
+    """Ask at a peer's configured address which incarnation is there: a heartbeat named an unknown one.
 
-    Where it is another one than the link's, the link is ended and made anew. Where nobody
-    answers, nothing changes.
+    If it is not the link's incarnation, the link is closed and made again. If there is no answer, nothing
+    changes.
     """
 
     node_id: str
@@ -247,7 +248,7 @@ class AskBack:
 
 @dataclass(slots=True)
 class RefusePeer:
-    """End the link to a peer, and tell it that this node knows a later start of it (`Outranked` there)."""
+    """Close the link to a peer, and report a later incarnation of it that we know (`Outranked` there)."""
 
     node_id: str
     incarnation: int
@@ -262,11 +263,11 @@ class BeginAgain:
 
 @dataclass(slots=True)
 class Persist:
-    """Make `record` durable in place of the last one, then tell `Persisted` (else `PersistFailed`).
+    """Make `record` durable in place of the last one; `Persisted` or `PersistFailed` follows.
 
-    Nothing waits for it but what the core keeps back until then (ADR 10): a promise that
-    is sent before it is on disk can be forgotten by a crash and given twice. `number`
-    grows; where several wait, only the newest need be written.
+    The core continues meanwhile; it holds back only what depends on the record (ADR 10): a promise that is
+    sent before it is on disk can be forgotten in a crash and given twice. `number` grows; if several
+    records wait, only the newest has to be written.
     """
 
     record: bytes
@@ -275,10 +276,10 @@ class Persist:
 
 @dataclass(slots=True)
 class AskRegister:
-    """Read the register outside (`value` None), or swap it if its revision still is `revision`.
+    """Read the register in etcd (`value` None), or swap it if its revision is still `revision`.
 
-    Revision 0: if nothing was ever put there. The answer is `RegisterAnswered` or
-    `RegisterFailed`, in bounded time.
+    Revision 0 means: if it was never written. `RegisterAnswered` or `RegisterFailed` follows, in bounded
+    time.
     """
 
     number: int
@@ -288,17 +289,17 @@ class AskRegister:
 
 @dataclass(slots=True)
 class Fence:
-    """Run the fence hook for a node, unless it runs for it already; `FenceEnded` follows, in bounded time."""
+    """Run a node's fence hook, unless it is running already; `FenceEnded` follows, in bounded time."""
 
     node_id: str
 
 
 @dataclass(slots=True)
 class TakeLarge:
-    """A client's session is attached on this link: take frames of any legal size on it from now on.
+    """Take frames of any legal size on this link from now on: a client's session is attached on it.
 
-    It comes before the answer to ATTACH, so that it is done when the client knows of it. Until then
-    nothing longer than `UNATTACHED_BODY_BYTES_MAX` is taken.
+    This comes before the answer to ATTACH, so that it is in force when the client learns of the session.
+    Until then, nothing longer than `UNATTACHED_BODY_BYTES_MAX` is taken.
     """
 
     link: int
@@ -306,7 +307,7 @@ class TakeLarge:
 
 @dataclass(slots=True)
 class CloseClient:
-    """End a client's link: it broke the protocol."""
+    """Close a client's link: it broke the protocol, or its message made our code raise."""
 
     link: int
     reason: str
@@ -314,7 +315,7 @@ class CloseClient:
 
 @dataclass(slots=True)
 class ClosePeer:
-    """End the link to a peer (it sent garbage); it may connect again."""
+    """Close the link to a peer (it sent garbage, or has no link to us); it may connect again."""
 
     node_id: str
     reason: str
@@ -322,21 +323,21 @@ class ClosePeer:
 
 @dataclass(slots=True)
 class StopReading:
-    """Read nothing more of a link (a client's, or a peer's by its node id) until `ReadOn`."""
+    """Stop reading from a link (a client's, or a peer's by its node id) until `ReadOn`."""
 
     link: int | str
 
 
 @dataclass(slots=True)
 class ReadOn:
-    """Read a link again."""
+    """Read from a link again."""
 
     link: int | str
 
 
 @dataclass(slots=True)
 class Log:
-    """One line for the operator: a change of a member or a checkpoint, never payload."""
+    """Log one line for the operator: a change of a member or a checkpoint, never payload."""
 
     level: str
     text: str
@@ -344,7 +345,7 @@ class Log:
 
 @dataclass(slots=True)
 class Quarantine:
-    """Keep what a losing side had, as a file named after the checkpoint: nothing is lost in silence."""
+    """Save what a losing side had, in a file named after the checkpoint: nothing is lost silently."""
 
     name: str
     content: bytes
@@ -352,7 +353,7 @@ class Quarantine:
 
 @dataclass(slots=True)
 class Leave:
-    """The node has handed over, or its time for that is over; the process may end.
+    """End the process: the node has handed over, or its time for that is over.
 
     `last_copy`: it takes data with it that no other node is known to hold.
     """

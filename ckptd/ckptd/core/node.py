@@ -79,15 +79,15 @@ _OF_REQUESTS = (
     Kind.ASK,
 )
 RETIRED_NS = 10_000_000_000
-"""How long after a view's installation copies that are no replicas any more are kept for a join."""
+"""How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
 
 
 class Node:
     """The core of one `ckptd`.
 
-    `handle(event, now_ns)` returns effects to be carried out in order; `deadline_ns` is
-    when `TimeCame` is due next. `record` is what the last `Persist` wrote (b"": nothing
-    yet), `wall_offset_ns` what the wall clock (ns since 1970) is ahead of `now_ns`.
+    `handle(event, now_ns)` returns the effects to carry out, in order; `deadline_ns` is when it next wants
+    `TimeCame`. `record` is what the last `Persist` wrote (b"": nothing yet). `wall_offset_ns` is how far
+    the wall clock (ns since 1970) is ahead of `now_ns`.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Node:
 
     @property
     def turn_due(self) -> bool:
-        """Whether work is left: `TurnCame` is due once others had their turn."""
+        """Return True if work is left: `TurnCame` is due once other events had their turn."""
         return bool(self.turns.round) or (bool(self.order.queue) and self.order.turn_due)
 
     @property
@@ -162,11 +162,11 @@ class Node:
         return self._replicas.held
 
     def serving(self, now_ns: int) -> bool:
-        """Whether this node may order updates and serve reads at that time."""
+        """Return True if this node may order updates and serve reads at that time."""
         return now_ns < self.context.lease_until_ns and not self.context.frozen
 
     def active_for(self, creation_id: int, now_ns: int) -> bool:
-        """Whether this node would order an update of the checkpoint at that time."""
+        """Return True if this node would order an update of the checkpoint at that time."""
         replica = self._replicas.held.get(creation_id)
         return (
             self.serving(now_ns)
@@ -178,13 +178,13 @@ class Node:
     # -- events
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
-        """Take one event; return what is to be done, in order."""
+        """Take one event; return the effects to carry out, in order."""
         context = self.context
         context.now_ns = now_ns
         effects: list[Effect] = []
         context.effects = effects
         turns = self.turns
-        # Where nothing waits, and the budget is not spent, a single frame has its turn at once.
+        # If nothing waits and the budget is not used up, a single frame is handled at once.
         free = not turns.lanes and context.work < turns.work_max
         context.work_until = context.work + turns.quantum
         kind = type(event)
@@ -216,11 +216,11 @@ class Node:
             for link in closing:
                 self.turns.drop_frames(link)
             effects.extend(CloseClient(link, reason) for link, reason in closing.items())
-        context.cause = None  # It would keep a body in memory while the next one comes.
+        context.cause = None  # Otherwise it would keep a body in memory until the next event.
         return effects
 
     def last_words(self, now_ns: int) -> list[Effect]:
-        """`handle` raised, and this node ends: what is still to be done, in order."""
+        """Return the last effects to carry out, in order, after `handle` raised: this node ends."""
         self.context.now_ns = now_ns
         return self.stopping.last_words()
 
@@ -275,7 +275,7 @@ class Node:
                 assert_never(event)
 
     def _on_link(self, event: Event) -> None:
-        """Something happened to a link, and all that it brought before is done."""
+        """Handle an event of a link, after all that the link brought before it is done."""
         match event:
             case ClientLost(link, process_dead):
                 self.turns.forget(link)
@@ -291,7 +291,7 @@ class Node:
                     self.membership.consider()
 
     def _note_lag(self, late_ns: int) -> None:
-        """The tick is overdue: this process was held up (a pause, a collector). That is nobody's silence."""
+        """Note that this process was paused (its tick is late): no other node was silent because of that."""
         self.heartbeats.next_ns = self.context.now_ns
         self.heartbeats.note_lag(late_ns)
         self.membership.note_lag(late_ns)
@@ -301,7 +301,7 @@ class Node:
     # -- peers
 
     def _receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
-        """Take a peer's frames, in order, as many as its turn allows; False: its link ends instead."""
+        """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
         context, held = self.context, self._replicas.held
         witness = node_id in self.settings.witnesses
         try:
@@ -313,13 +313,13 @@ class Node:
                 context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
                 replica = held.get(creation_id) if kind in _BULK else None
                 if replica is not None and epoch == context.epoch and not context.frozen:
-                    active = replica.active  # The bulk of all frames goes the short way.
+                    active = replica.active  # Most frames take this short path.
                     if active is not None and active.ready and kind == ACK and not body:
                         active.on_ack(node_id, seq)
                     else:
                         self._replicas.receive_update(replica, node_id, frame)
                 elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
-                    # The epoch is looked at per message: a resumed node has stale ones queued.
+                    # The epoch is checked for each message: a node that was paused has stale ones queued.
                     if epoch == context.epoch and not context.frozen:
                         self._receive_in_epoch(node_id, frame)
                     elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
@@ -379,7 +379,7 @@ class Node:
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
         if self.membership.starts.connected(node_id, incarnation, urls) is None:
             return
-        self.stopping.on_peer_connected(node_id)  # Before anything that it might join by.
+        self.stopping.on_peer_connected(node_id)  # Before anything with which it might join.
         self.membership.installation.on_peer_connected(node_id)
         self.order.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
@@ -407,12 +407,14 @@ class Node:
         if view is not None and not self.context.frozen:
             self.heartbeats.renew_lease(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
-                # The first heartbeat of an epoch is answered at once: the sender's lease begins with it.
+                # The first heartbeat of an epoch is answered at once: the sender's lease begins with the
+                # answer.
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
             self._notice_serving()
         if peer.leaving and not peer.seen_leaving:
-            self.heartbeats.send(peer)  # It counts on who stays, and has to know that.
+            # The leaving node relies on members that stay, and has to know that we have heard it.
+            self.heartbeats.send(peer)
         if peer.left or peer.leaving != peer.seen_leaving:
             peer.seen_leaving = peer.leaving
             self.upkeep.placement_due = True
@@ -447,7 +449,7 @@ class Node:
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.order.directory)
-        self.stopping.prune()  # (Not before copies that go had to know of it.)
+        self.stopping.prune()  # (Not earlier: replicas that go had to know of the stops.)
         self.clients.on_installed()
         self.upkeep.on_installed(view)
         self.alarms.on_installed(self.order.directory)
@@ -459,7 +461,8 @@ class Node:
             if frame.b == view.epoch:
                 try:
                     self._receive_in_epoch(node_id, frame)
-                except FrameError as error:  # Its link ends, and not that of whoever sends the view.
+                # The sender's link is closed, not that of the node that sends the view.
+                except FrameError as error:
                     close_peer(self.context, node_id, frame, error)
             elif frame.b > view.epoch:
                 self.early.append((node_id, frame))
@@ -475,7 +478,7 @@ class Node:
         created = directory.created
         directory.changed, directory.attached, directory.created, directory.ended = {}, [], [], []
         if self.context.frozen:
-            return  # A view's installation follows, and looks at everything.
+            return  # A view's installation follows, and checks everything.
         if attached:
             self.clients.look_after(attached)
         if created:
@@ -492,7 +495,7 @@ class Node:
         self.requests.again([])
 
     def _ask(self, op: list[object]) -> None:
-        """Have the coordinator order an operation, if it agrees."""
+        """Propose an operation to the coordinator, which orders it if it agrees."""
         view = self.membership.view
         if view is None or self.context.frozen:
             return
@@ -515,7 +518,7 @@ class Node:
             self._notice_serving()
         self._replicas.watch()
         if now_ns < heartbeats.next_ns and self.membership.settled:
-            # Only a commit notice or a batch was due: the rest keeps the heartbeats' time.
+            # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
             if now_ns < self.next_ns and self.leaving.since_ns < 0:
                 return
@@ -539,15 +542,16 @@ class Node:
             self.retired_ns = NEVER_NS
             self._replicas.forget_retired()
         self.next_ns = min(self.retired_ns, self.clients.next_ns(), self.upkeep.next_ns())
-        if self.next_ns <= now_ns:  # It is due, and cannot be done now: look again with the next heartbeat.
+        if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
 
     def _complain(self) -> None:
-        """Say whose acknowledgements are overdue.
+        """Report the nodes whose acknowledgements are overdue.
 
-        A node that is frozen waits for none any more. What it complained of stands while the next
-        view is made, and no longer: it once kept all others out for ever (seed 2238).
+        A sealed node waits for no acknowledgements of updates, and reports only members that are late with
+        the next view. Its last report stays valid while that view is made, but for one grace at most: a
+        stale report once kept every other node out forever (seed 2238).
         """
         context, heartbeats = self.context, self.heartbeats
         late = self.membership.late_members()
@@ -561,7 +565,10 @@ class Node:
             heartbeats.complaints = ()
 
     def _look_at_memory(self) -> None:
-        """Whose replicas take all that they may: they get no new ones, and nothing that makes them grow."""
+        """Find the nodes whose replicas use all the memory that they may.
+
+        They get no new replicas, and no updates that make theirs grow.
+        """
         heartbeats = self.heartbeats
         heartbeats.full = self._replicas.is_full()
         full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
@@ -595,5 +602,5 @@ class Node:
                 {**self._limits(), **self.edge_limits()},
             )
         closed, directory = self.context.stops.closed, self.order.directory
-        self.context.work += len(directory.checkpoints) >> PASSED_SHIFT  # A page of none looks at them all.
+        self.context.work += len(directory.checkpoints) >> PASSED_SHIFT  # Even an empty page scans them all.
         return describe_checkpoints(directory, closed, asked.after)

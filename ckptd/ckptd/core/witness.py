@@ -108,8 +108,7 @@ class Witness:
             case LeaveAsked():
                 self._leave()
             case _:
-                # Clients connect and disconnect, and the wall clock is read: none of it matters to a
-                # witness.
+                # Clients come and go and the wall clock is read: that is nothing to a witness.
                 pass
         return effects
 
