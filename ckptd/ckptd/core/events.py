@@ -353,7 +353,7 @@ class Quarantine:
 
 @dataclass(slots=True)
 class Leave:
-    """End the process: the node has handed over, or its time for that is over.
+    """Let the process end: the node has handed over, or its time for that is over.
 
     `last_copy`: it takes data with it that no other node is known to hold.
     """

@@ -407,8 +407,7 @@ class Node:
         if view is not None and not self.context.frozen:
             self.heartbeats.renew_lease(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
-                # The first heartbeat of an epoch is answered at once: the sender's lease begins with the
-                # answer.
+                # The first heartbeat of an epoch is answered at once: that begins the sender's lease.
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
             self._notice_serving()
@@ -461,8 +460,7 @@ class Node:
             if frame.b == view.epoch:
                 try:
                     self._receive_in_epoch(node_id, frame)
-                # The sender's link is closed, not that of the node that sends the view.
-                except FrameError as error:
+                except FrameError as error:  # Its sender's link is closed, not that of the view's sender.
                     close_peer(self.context, node_id, frame, error)
             elif frame.b > view.epoch:
                 self.early.append((node_id, frame))

@@ -1,4 +1,4 @@
-"""Views, votes and the frames of an installation, checked. Raises FrameError for all that is wrong."""
+"""Parses and checks views, votes and the frames of a view change. Raises FrameError for any mistake."""
 
 from typing import Any, Final, NamedTuple
 
@@ -12,10 +12,10 @@ from ckpt_protocol.parsing import parser
 from ckptd.core.view import DEPARTURES_MAX, Departure, Member, View
 
 ROUND_MAX: Final = 2**62
-"""A ballot's round. Each grows by one: the rest is room for what follows."""
+"""The highest round of a ballot. A round grows by one at a time, so there is room above for what follows."""
 
 EARLIER_EPOCH_MAX: Final = 2**62
-"""What a lost disk says of earlier starts (`record.UNKNOWN_EPOCH`)."""
+"""What a lost disk reports for earlier incarnations (`durable_state.UNKNOWN_EPOCH`)."""
 
 _DEPARTURES_MAX: Final = NODES_MAX * (DEPARTURES_MAX + 1)
 
@@ -23,13 +23,13 @@ Ballot = tuple[int, str]
 
 
 def epoch_of(value: object) -> int:
-    """An epoch."""
+    """Check an epoch."""
     return whole(value, "an epoch", EPOCH_MAX)
 
 
 @parser
 def parse_view(value: object) -> View:
-    """A view as it travelled, with at least one member."""
+    """Parse a view, as `View.fields` sends it, with at least one member."""
     fields = row(value, "a view", 4)
     epoch, members, departures, founded = fields[:4]
     witnesses, forced = fields[4:6] if len(fields) > 5 else ([], False)
@@ -60,19 +60,19 @@ def _departure(value: object) -> Departure:
 
 
 def start_of(value: object) -> tuple[str, int]:
-    """A node with one of its starts."""
+    """Parse a node's id and incarnation."""
     start = row(value, "a start of a node", 2)
     return node_id(start[0], "a node's id"), whole(start[1], "an incarnation")
 
 
 def parse_ballot(value: object) -> Ballot:
-    """A ballot: the round, and who proposed ("" in none)."""
+    """Parse a ballot: the round and the proposer ("" if there is none)."""
     ballot = row(value, "a ballot", 2)
     return whole(ballot[0], "a round", ROUND_MAX), text(ballot[1], "a proposer", NODE_ID_BYTES_MAX)
 
 
 class Vote(NamedTuple):
-    """PREPARE, PROMISE, ACCEPT or ACCEPTED; what a kind does not have is None."""
+    """PREPARE, PROMISE, ACCEPT or ACCEPTED; a field that a kind does not have is None."""
 
     ballot: Ballot
     promised: Ballot | None
@@ -82,7 +82,7 @@ class Vote(NamedTuple):
 
 @parser
 def parse_vote(frame: Frame) -> Vote:
-    """One of the four kinds of votes."""
+    """Parse a frame of one of the four kinds of votes."""
     least = {Kind.PREPARE: 1, Kind.ACCEPT: 2, Kind.PROMISE: 4, Kind.ACCEPTED: 2}[frame.kind]
     fields = bounded_array(frame.body, BOUNDS[frame.kind], least)
     ballot = whole(frame.a, "a round", ROUND_MAX), text(fields[0], "a proposer", NODE_ID_BYTES_MAX)
@@ -100,31 +100,34 @@ def parse_vote(frame: Frame) -> Vote:
 
 @parser
 def parse_decided(body: bytes) -> View:
-    """DECIDED."""
+    """Parse DECIDED."""
     return parse_view(bounded_array(body, BOUNDS[Kind.DECIDED], 1)[0])
 
 
 @parser
 def parse_collect(frame: Frame) -> tuple[View, int, int]:
-    """COLLECT: the view, and how far the coordinator's directory is: the epoch it is installed in, and its
-    seq."""
+    """Parse COLLECT: the view, and how far the coordinator's directory is.
+
+    That is the epoch that the directory is installed in, and its seq.
+    """
     view, installed_epoch = bounded_array(frame.body, BOUNDS[Kind.COLLECT], 2)[:2]
     return parse_view(view), epoch_of(installed_epoch), whole(frame.c, "a seq", SEQ_MAX)
 
 
 class CollectedFields(NamedTuple):
-    """COLLECTED. `directory`: None, the number of pieces that it came in, or its fields (not checked)."""
+    """The fields of COLLECTED."""
 
     installed_epoch: int
     committed_seq: int
     staged: bytes | None
     directory: int | list[Any] | None
+    """None, the number of pieces that it was sent in, or its fields (not checked)."""
     installed_before: int
 
 
 @parser
 def parse_collected(body: bytes) -> CollectedFields:
-    """COLLECTED."""
+    """Parse COLLECTED."""
     epoch, seq, staged, directory, before = bounded_array(body, BOUNDS[Kind.COLLECTED], 5)[:5]
     return CollectedFields(
         epoch_of(epoch),
@@ -136,11 +139,12 @@ def parse_collected(body: bytes) -> CollectedFields:
 
 
 class Install(NamedTuple):
-    """INSTALL. `directory`: None, the number of pieces that it came in, or its fields (not checked)."""
+    """The fields of INSTALL."""
 
     view: View
     base_epoch: int
     directory: int | list[Any] | None
+    """None, the number of pieces that it was sent in, or its fields (not checked)."""
     stayed: list[str]
     served: bool
     seq: int
@@ -148,7 +152,7 @@ class Install(NamedTuple):
 
 @parser
 def parse_install(frame: Frame) -> Install:
-    """INSTALL, and the directory within it."""
+    """Parse INSTALL, and unpack the directory in it."""
     view, base_epoch, directory, stayed, served = bounded_array(frame.body, BOUNDS[Kind.INSTALL], 5)[:5]
     fields: int | list[Any] | None = None
     if type(directory) is bytes:

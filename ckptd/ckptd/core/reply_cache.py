@@ -1,9 +1,11 @@
-"""Replies that are kept, so that a request that comes again is answered and not done again.
+"""Replies that are kept, so that a repeated request is answered and not done again.
 
-`Answers` are those of one session, at every replica and in the directory. `Refused` are refusals: they reach
-no other node, but a second copy of the request may still be under way and come when it would be done. The
-caller was told that nothing happened, and something did (seed 100257). So a refusal is kept where it was
-given, and trimmed by the client's lowest unanswered request, as answers are.
+`Answers` are the answers of one session, kept at every replica and in the directory.
+
+`Refused` are refusals, which reach no other node. A duplicate of a refused request may still be in transit,
+and arrive at a time when it would be carried out: then the caller was told that nothing happened, and
+something did (seed 100257). So the node that gave a refusal keeps it, and trims it by the client's lowest
+unanswered request, like answers.
 """
 
 from typing import Final
@@ -13,39 +15,44 @@ from ckpt_protocol.limits import ANSWER_BYTES, ANSWERS_BYTES_MAX, ANSWERS_MAX
 from ckpt_protocol.messages import answer_error
 
 ANSWER_IN_MEMORY: Final = 2
-"""How many times more an ordinary answer takes in memory than `ANSWER_BYTES` says."""
+"""How many times more memory an ordinary answer takes than `ANSWER_BYTES`."""
 
 ANSWERS_BYTES_FREE: Final = 64 * 1024
-"""Remembered answers that a session may have at a checkpoint, or in the directory, where no room is left."""
+"""Bytes of answers that a session may have kept, at a checkpoint or in the directory, with no room left."""
 
 REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What all sessions' refusals may take at one checkpoint, or in the directory.
+"""Bytes that the refusals of all sessions may take at one checkpoint, or in the directory.
 
-Beyond it a session has no more than `ANSWERS_BYTES_FREE` of them kept."""
+Beyond it, a session has at most `ANSWERS_BYTES_FREE` of them kept.
+"""
 
 
 FORGOTTEN: Final = answer_error(codes.TIMEOUT, "this request lies below the lowest unanswered one")
-"""The answer to a stale request. Its client waits for none, but its node may: a copy that was dropped counted
-for ever as unanswered, and its link's lane was held up (seed 7003105)."""
+"""The answer to a stale request.
+
+Its client does not wait for it, but its node may: a duplicate that was dropped counted as unanswered
+forever, and stalled its link's lane (seed 7003105).
+"""
 
 
 class Answers:
-    """The answers of one session, so that a retry is answered and not applied (ADR 8).
+    """The answers of one session, so that a retry is answered and not applied again (ADR 8).
 
-    The client trims them by its lowest unanswered request; below that a request is stale, and its outcome is
-    not known any more. `bytes`: what they take, about.
+    The client trims them by its lowest unanswered request. A request below that is stale, and its outcome
+    is no longer known.
     """
 
     __slots__ = ("by_request", "bytes", "last", "lowest")
 
     def __init__(self) -> None:
         self.bytes = 0
+        """About how much memory the answers take."""
         self.lowest = 0
         self.last = 0
         self.by_request: dict[int, tuple[int, bytes]] = {}
 
     def keep(self, request: int, seq: int, answer: bytes) -> int:
-        """Remember an answer; return how many bytes more all take."""
+        """Remember an answer; return how many more bytes all answers now take."""
         by_request, before = self.by_request, self.bytes
         if request > self.last:
             self.last = request
@@ -60,7 +67,7 @@ class Answers:
 
     @property
     def excess(self) -> str:
-        """Why no further answer may be kept; "" while one may."""
+        """Why no more answers may be kept; "" while they may."""
         if len(self.by_request) >= ANSWERS_MAX:
             return f"{ANSWERS_MAX} answers of this session are kept already: none has been trimmed"
         if self.bytes >= ANSWERS_BYTES_MAX:
@@ -68,7 +75,7 @@ class Answers:
         return ""
 
     def trim(self, lowest: int) -> int:
-        """Forget what lies below the client's lowest unanswered request; return how many bytes that frees."""
+        """Discard the answers below the client's lowest unanswered request; return the bytes freed."""
         if lowest <= self.lowest:
             return 0
         self.lowest = lowest
@@ -83,22 +90,20 @@ class Answers:
 
 
 class Refused:
-    """By session and request number: the seq that stood when it was given, and its body.
-
-    `bytes`: what they take, about.
-    """
+    """Refusals by session and request number: the seq at the time of the refusal, and the answer's body."""
 
     __slots__ = ("_sessions", "bytes")
 
     def __init__(self) -> None:
         self._sessions: dict[int, Answers] = {}
         self.bytes = 0
+        """About how much memory they take."""
 
     def __bool__(self) -> bool:
         return bool(self._sessions)
 
     def find(self, session: int, number: int, lowest: int) -> tuple[int, bytes] | None:
-        """The refusal that a request got before; trims the session's."""
+        """Return the refusal that a request got before; trim those of its session."""
         answers = self._sessions.get(session)
         if answers is None:
             return None
@@ -109,7 +114,7 @@ class Refused:
         return answers.by_request.get(number)
 
     def keep(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
-        """Remember one. A client that lets more pile up than are kept of answers is on its own."""
+        """Remember a refusal, unless the client has let more of them pile up than are kept of answers."""
         answers = self._sessions.setdefault(session, Answers())
         self.bytes -= answers.trim(lowest)
         has_room = self.bytes < REFUSED_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
@@ -117,12 +122,12 @@ class Refused:
             self.bytes += answers.keep(number, seq, body)
 
     def forget(self, session: int) -> None:
-        """The session has ended."""
+        """Discard the refusals of a session that has ended."""
         answers = self._sessions.pop(session, None)
         if answers is not None:
             self.bytes -= answers.bytes
 
     def clear(self) -> None:
-        """Whoever asks from now on was told nothing."""
+        """Discard all refusals: they are not needed for requests that come from now on."""
         self._sessions.clear()
         self.bytes = 0

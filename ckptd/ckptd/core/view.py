@@ -1,26 +1,29 @@
-"""Views: the agreed membership, and which view may follow another. Pure data and rules."""
+"""Views: the agreed membership, and how one view follows another. Pure data and rules."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 LOSS_EPOCHS: Final = 1_000
-"""How far the epoch goes up at least where a loss is accepted: whatever the lost side decides meanwhile is
-lower. And so many epochs a node has for itself with each such word: see `pair_policy.epoch_of_word`."""
+"""By how much the epoch rises, at least, when a loss is accepted.
+
+All that the lost side decides in the meantime has lower epochs. A node also has this many epochs to itself
+after each such command: see `pair_policy.epoch_of_word`.
+"""
 
 DEPARTURES_PER_NODE_MAX: Final = 8
-"""How many of a node's past stays in views are remembered, beside those since the last installed view."""
+"""How many past memberships of a node are kept, beyond those since the last installed view."""
 
 DEPARTURES_MAX: Final = 500
-"""How many in any case: so often a node may come and go while no view at all is installed."""
+"""How many are kept in any case: how often a node may come and go while no view at all is installed."""
 
 DEPARTURES_IN_ALL_MAX: Final = 8_000
-"""Of all nodes together: a view with as many, at most 94 bytes each, fits into `VIEW_BYTES_MAX`."""
+"""How many of all nodes together: that many, at most 94 bytes each, fit into `VIEW_BYTES_MAX`."""
 
 
 @dataclass(slots=True, frozen=True)
 class Member:
-    """A node's stay in the view: which start of it, since which epoch."""
+    """A node's membership of the view: which incarnation, and since which epoch."""
 
     incarnation: int
     join_epoch: int
@@ -28,7 +31,7 @@ class Member:
 
 @dataclass(slots=True, frozen=True)
 class Departure:
-    """A stay that ended: the node was a member from `join_epoch` to `last_epoch`."""
+    """A membership that ended: the node was a member from `join_epoch` to `last_epoch`."""
 
     node_id: str
     incarnation: int
@@ -38,21 +41,22 @@ class Departure:
 
 @dataclass(slots=True, frozen=True)
 class View:
-    """One epoch's members by node id (sorted), and the stays of those that left.
-
-    `founded` is the epoch of the cold start that this history began with. `witnesses` are
-    those that were heard, by node id, with the start of each. `forced`: the operator had
-    it decided. `idle`: past epochs in which nobody served, as whoever proposed this view could
-    tell: their coordinator died before it can have installed them.
-    """
+    """The members of one epoch by node id (sorted), and the memberships that have ended."""
 
     epoch: int
     members: dict[str, Member]
     departures: tuple[Departure, ...] = field(default=())
     founded: int = 0
+    """The epoch of the cold start that this history began with."""
     witnesses: dict[str, int] = field(default_factory=dict)
+    """The witnesses that were heard, by node id, each with its incarnation."""
     forced: bool = False
+    """The operator had it decided."""
     idle: tuple[int, ...] = ()
+    """Past epochs in which no node served, as far as this view's proposer could tell.
+
+    Their coordinator died before it can have installed them.
+    """
 
     @property
     def coordinator(self) -> str:
@@ -61,20 +65,20 @@ class View:
 
     @property
     def starts(self) -> dict[str, int]:
-        """The members by node id, with the start of each."""
+        """The members by node id, each with its incarnation."""
         return {node_id: member.incarnation for node_id, member in self.members.items()}
 
     def has(self, node_id: str, incarnation: int) -> bool:
-        """Whether this very start of the node is a member."""
+        """Return True if this incarnation of the node is a member."""
         member = self.members.get(node_id)
         return member is not None and member.incarnation == incarnation
 
     def ordinal(self, node_id: str | None) -> int:
-        """A member's place among the sorted node ids, from 1; 0 for none."""
+        """Return a member's position among the sorted node ids, from 1; 0 if it is not a member."""
         return list(self.members).index(node_id) + 1 if node_id in self.members else 0
 
     def fields(self) -> list[Any]:
-        """As it travels."""
+        """Return the view as it is sent."""
         return [
             self.epoch,
             [[node_id, member.incarnation, member.join_epoch] for node_id, member in self.members.items()],
@@ -87,12 +91,12 @@ class View:
 
 
 def succession(view: View) -> list[str]:
-    """All members, each the coordinator when those before it are gone."""
+    """Return all members in order: each is the coordinator when those before it are gone."""
     return sorted(view.members, key=lambda node_id: (view.members[node_id].join_epoch, node_id))
 
 
 def founding(epoch: int, members: dict[str, int], witnesses: dict[str, int] | None = None) -> View:
-    """The first view of a history: everybody joins, nobody has data."""
+    """Return the first view of a history: all members join, and none has data."""
     joined = {node_id: Member(members[node_id], epoch) for node_id in sorted(members)}
     return View(epoch, joined, (), epoch, witnesses or {})
 
@@ -105,11 +109,11 @@ def following(
     installed_epoch: int = 0,
     idle: tuple[int, ...] = (),
 ) -> View:
-    """The view of `epoch` with these members (node id to incarnation), as it follows `view`.
+    """Return the view of `epoch` with these members (node id to incarnation), to follow `view`.
 
-    Who was a member, and is the same start of its node, keeps its join epoch; anybody
-    else joins now: a restarted node has no data (R2, R4). `installed_epoch` is the last that
-    the proposer has installed: stays that ended since are all remembered, and `idle` epochs.
+    A member that stays, with the same incarnation, keeps its join epoch. Any other joins now, also a
+    restarted node, since it has no data (R2, R4). `installed_epoch` is the last that the proposer has
+    installed: all memberships that ended since then are kept, and so are the `idle` epochs.
     """
     new: dict[str, Member] = {}
     for node_id in sorted(members):
@@ -140,7 +144,7 @@ def _recent(departures: list[Departure], installed_epoch: int) -> Iterable[Depar
 
 
 def was_member(view: View, node_id: str, epoch: int) -> bool:
-    """Whether this start of a member was a member in that earlier epoch too, as far as is remembered."""
+    """Return True if this incarnation of a member was one at `epoch` too, as far as is remembered."""
     member = view.members[node_id]
     return member.join_epoch <= epoch or any(
         (departure.node_id, departure.incarnation) == (node_id, member.incarnation)
@@ -150,11 +154,11 @@ def was_member(view: View, node_id: str, epoch: int) -> bool:
 
 
 def served_between(view: View, installed: dict[str, int], before: dict[str, int]) -> bool:
-    """Whether anybody may have served in a view behind the newest that a member has installed.
+    """Return True if any node may have served in a view after the newest that a member has installed.
 
-    `installed` are the epochs that the members have installed, `before` those that earlier
-    starts of theirs had, by their disks. Serving takes a lease, and a lease takes every
-    member's echo: a view that one of its members never installed did nothing.
+    `installed` are the epochs that the members have installed, `before` those that their earlier
+    incarnations had, according to their disks. Serving takes a lease, and a lease takes every member's
+    echo: a view that one of its members never installed did nothing.
     """
     first = max(installed.values()) + 1
     return not all(
@@ -166,9 +170,10 @@ def served_between(view: View, installed: dict[str, int], before: dict[str, int]
 def _where_it_may_change(
     view: View, installed: dict[str, int], before: dict[str, int], first: int
 ) -> list[int]:
-    """The epochs from `first` to the view's at which the answer may differ from that one epoch earlier.
+    """Return the epochs, from `first` up to the view's, at which the answer may differ from the epoch before.
 
-    A peer says how far apart the two are. Going through all epochs between them once took for ever.
+    A peer's message determines how far apart the two are. Going through all epochs between them once took
+    forever.
     """
     told = [*view.idle, *installed.values(), *before.values()]
     told += [member.join_epoch for member in view.members.values()]
@@ -190,10 +195,10 @@ def _did_nothing(view: View, epoch: int, installed: dict[str, int], before: dict
 
 
 def served_by_earlier_starts(view: View, before: dict[str, int]) -> int:
-    """The newest epoch in which an earlier start of a member may have served, by its disk; 0 for none.
+    """Return the newest epoch in which an earlier incarnation of a member may have served; 0 for none.
 
-    A disk that was lost says nothing (`before` is beyond any epoch), but a start served in no
-    view that it was not a member of.
+    The members' disks tell. A disk that was lost tells nothing (`before` is beyond any epoch), but an
+    incarnation did not serve in a view that it was not a member of.
     """
     return max(
         (
@@ -207,7 +212,10 @@ def served_by_earlier_starts(view: View, before: dict[str, int]) -> int:
 
 
 def last_epoch_of_stay(view: View, node_id: str, incarnation: int, base_epoch: int) -> int:
-    """The last epoch of a node that was a member at `base_epoch`: the view's own if it never left, else 0."""
+    """Return the last epoch of the membership that a node had at `base_epoch`; 0 if it had none.
+
+    It is the view's own epoch if the node never left.
+    """
     member = view.members.get(node_id)
     if member is not None and member.incarnation == incarnation and member.join_epoch <= base_epoch:
         return view.epoch

@@ -108,8 +108,7 @@ class Witness:
             case LeaveAsked():
                 self._leave()
             case _:
-                # Clients come and go and the wall clock is read: that is nothing to a witness.
-                pass
+                pass  # Clients come and go, and the wall clock is read: a witness does nothing about it.
         return effects
 
     def last_words(self, now_ns: int) -> list[Effect]:
