@@ -18,7 +18,7 @@ ANSWER_IN_MEMORY: Final = 2
 """How many times more memory an ordinary answer takes than `ANSWER_BYTES`."""
 
 ANSWERS_BYTES_FREE: Final = 64 * 1024
-"""Bytes of answers that a session may have kept, at a checkpoint or in the directory, with no room left."""
+"""Bytes of answers that a session may keep, at a checkpoint or in the directory, even at full capacity."""
 
 REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that the refusals of all sessions may take at one checkpoint, or in the directory.
@@ -114,7 +114,7 @@ class Refused:
         return answers.by_request.get(number)
 
     def keep(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
-        """Remember a refusal, unless the client has let more of them pile up than are kept of answers."""
+        """Remember a refusal, unless the capacity is used up, or its client has let too many pile up."""
         answers = self._sessions.setdefault(session, Answers())
         self.bytes -= answers.trim(lowest)
         has_room = self.bytes < REFUSED_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
@@ -128,6 +128,6 @@ class Refused:
             self.bytes -= answers.bytes
 
     def clear(self) -> None:
-        """Discard all refusals: they are not needed for requests that come from now on."""
+        """Discard all refusals: no request that comes from now on was refused before."""
         self._sessions.clear()
         self.bytes = 0

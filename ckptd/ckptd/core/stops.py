@@ -11,7 +11,7 @@ receives them
 * makes no replica of a checkpoint whose replica stopped this very node.
 
 A stop is forgotten when its session has ended and its checkpoint is gone, or when an operator commands
-`retry`. Without this, a client's repeats of one write ended two of three nodes.
+`retry`. Before stops were shared, a client's repeats of one write ended two of three nodes.
 """
 
 from collections.abc import Container, Iterable
@@ -134,7 +134,7 @@ def _is_over(stop: Stop, directory: WhatThereIs) -> bool:
     if stop.creation_id in directory.checkpoints or directory.may_come(stop.creation_id):
         return False
     if stop.session:
-        # A session that never began, since its ATTACH stopped a node, may try that at any later time.
+        # A session that never began, since its ATTACH stopped a node, may try again at any time.
         return stop.request > 0 and stop.session not in directory.sessions
     return stop.creation_id > 0
 

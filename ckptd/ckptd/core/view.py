@@ -197,7 +197,7 @@ def _did_nothing(view: View, epoch: int, installed: dict[str, int], before: dict
 def served_by_earlier_starts(view: View, before: dict[str, int]) -> int:
     """Return the newest epoch in which an earlier incarnation of a member may have served; 0 for none.
 
-    The members' disks tell. A disk that was lost tells nothing (`before` is beyond any epoch), but an
+    Their disks hold that. A disk that was lost says nothing (`before` is beyond any epoch), but an
     incarnation did not serve in a view that it was not a member of.
     """
     return max(

@@ -1,9 +1,9 @@
 """The recording of a node's events, in a form that can be replayed.
 
 A recording is a header (`pack_start`) and one entry per event: the time, the event, a digest of its
-effects, and the counts and limits that the core asked the runtime for meanwhile. The core is deterministic,
-so the same events have the same effects: a recording of a daemon in the field can be replayed on a desk.
-The code is generic over the event types: a new type needs no change here.
+effects, and the counts and limits that the core asked the runtime for during the event. The core is
+deterministic, so the same events have the same effects: a recording of a daemon in the field can be
+replayed on a desk. The code is generic over the event types: a new type needs no change here.
 """
 
 import dataclasses

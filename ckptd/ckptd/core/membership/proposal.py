@@ -70,7 +70,7 @@ class Candidates:
         return self.context.now_ns - since_ns < kept_ns
 
     def _is_quiet(self, peer: Peer) -> bool:
-        """Return True if this peer may just have fallen silent: admitting it would mean waiting in vain."""
+        """Return True if this peer may just have fallen silent: admitting it would only mean waiting."""
         deaf_ns = DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
         return self.heartbeats.silent_ns(peer) >= deaf_ns
 
@@ -136,7 +136,7 @@ class Candidates:
     def _hears_us(self, node_id: str) -> bool:
         """Return True if this node's heartbeats reach `node_id`.
 
-        A node that hears nobody but is heard by all would otherwise be waited for forever.
+        A node that hears no other node but is heard by all would otherwise be waited for forever.
         """
         me = self.context.node_id
         return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
