@@ -265,9 +265,9 @@ class BeginAgain:
 class Persist:
     """Make `record` durable in place of the last one; `Persisted` or `PersistFailed` follows.
 
-    The core continues in the meantime; it holds back only what depends on the record (ADR 10): a promise that is
-    sent before it is on disk can be forgotten in a crash and given twice. `number` grows; if several
-    records wait, only the newest has to be written.
+    The core continues in the meantime; it holds back only what depends on the record (ADR 10): a promise
+    that is sent before it is on disk can be forgotten in a crash and given twice. `number` grows; if
+    several records wait, only the newest has to be written.
     """
 
     record: bytes
