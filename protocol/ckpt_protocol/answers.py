@@ -1,6 +1,7 @@
-"""The bodies of answers, checked: what a client takes from a node, one function for each kind of request.
+"""Parsers for the bodies of answers, for clients: one function for each kind of request.
 
-All raise FrameError: an answer that makes no sense says that the other end is no node, or not of our version.
+All raise FrameError: an answer that makes no sense means that the other end is not a node, or is a node of
+another version.
 """
 
 from typing import Any, Final, NamedTuple
@@ -26,13 +27,16 @@ from ckpt_protocol.messages import Kind, answer_ok
 _OK_BODY: Final = answer_ok()
 
 _OK_ONE_VALUE: Final = frozenset((b"\x92\x01\x91\xc4", b"\x92\x01\x91\xc5", b"\x92\x01\x91\xc6"))
-"""How `[OK, [value]]` begins, the answer to most READs. Nothing follows that value, so it needs no count."""
+"""The first bytes of `[OK, [value]]`, the answer to most READs.
+
+Nothing follows that value, so there is nothing to count.
+"""
 
 
 def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
-    """(code, payload, index, text) of an answer's body. The payload is within its bounds, and not checked.
+    """Return (code, payload, index, text) of an answer's body.
 
-    Raises: FrameError.
+    The payload is within its bounds, but not checked. Raises: FrameError.
     """
     if body == _OK_BODY:
         return OK, None, -1, ""
@@ -51,7 +55,7 @@ def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
 
 
 class Opened(NamedTuple):
-    """OPEN. `attributes` are the six that are in force."""
+    """OPEN's answer. `attributes` are the six that are in force."""
 
     handle: int
     creation_id: int
@@ -59,7 +63,10 @@ class Opened(NamedTuple):
 
 
 class SectionDescriptor(NamedTuple):
-    """One section. Times are ns since 1970; `value` is None where not asked for, or corrupted."""
+    """One section. Times are ns since 1970.
+
+    `value` is None if the client did not ask for it, or if the section is corrupted.
+    """
 
     section_id: bytes
     expiration_ns: int
@@ -70,7 +77,7 @@ class SectionDescriptor(NamedTuple):
 
 
 class Status(NamedTuple):
-    """STATUS. `replicas`: node id, and whether the replica is in sync."""
+    """STATUS's answer. `replicas`: for each, the node id, and True if it is in sync."""
 
     attributes: tuple[int, ...]
     sections: int
@@ -82,7 +89,7 @@ class Status(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A row of TRACK's answer. `change` is a number of `messages.Change`, or one of a later version."""
+    """One row of TRACK's answer. `change` is a number of `messages.Change`, or of a later version."""
 
     sequence: int
     change: int
@@ -124,7 +131,7 @@ _DESCRIPTORS: Final = (
 
 
 def parse_page(payload: object) -> tuple[list[SectionDescriptor], bytes | None]:
-    """ITERATE's answer: the sections, and where the next page begins (None: there is none)."""
+    """ITERATE's answer: the sections, and the id after which the next page begins (None: no next page)."""
     rows, after = row(payload, "an answer to ITERATE", 2)[:2]
     if after is not None:
         octets(after, "a section's id", SECTION_ID_BYTES_MAX)
@@ -159,7 +166,7 @@ def _replica(value: object) -> tuple[str, bool]:
 
 
 def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:
-    """TRACK's answer: the place, what changed (None: all sections are to be looked at), and the tenure."""
+    """TRACK's answer: the position, the changes (None: look at all sections), and the tenure."""
     sequence, rows, tenure = row(payload, "an answer to TRACK", 3)[:3]
     changes = None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)]
     return whole(sequence, "a place", U64_MAX), changes, whole(tenure, "a tenure", U64_MAX, -SIZE_MAX)

@@ -4,7 +4,7 @@
 body is held. `codec.unpack_bounded` counts depth and objects before anything is built. `docs/protocol.md`
 shows the same table, and a test compares the two.
 
-An array counts one object and one level, and so does a map. Each limit leaves room for the fields that a
+An array counts as one object and one level, and so does a map. Each limit leaves room for the fields that a
 later version adds (`LATER_OBJECTS`, `LATER_DEPTH`).
 """
 
@@ -37,19 +37,19 @@ from ckpt_protocol.limits import (
 from ckpt_protocol.messages import Kind
 
 LATER_OBJECTS: Final = 32
-"""Objects in fields that a later version may add to a body."""
+"""Spare objects, for the fields that a later version may add to a body."""
 
 LATER_DEPTH: Final = 2
-"""Levels that such fields may nest deeper than what is known now."""
+"""How many levels deeper such fields may nest than what is known now."""
 
 DIRECTORY_OBJECTS_MAX: Final = 20_000_000
-"""Objects of a whole directory: checkpoints, sessions, open handles and remembered answers."""
+"""Objects in a whole directory: checkpoints, sessions, open handles and remembered answers."""
 
 ANSWER_OBJECTS_MAX: Final = 4_000_000
-"""Objects of an answer: a READ of `READ_ELEMENTS_MAX` values, a description of all checkpoints."""
+"""Objects in an answer: a READ of `READ_ELEMENTS_MAX` values, a description of all checkpoints."""
 
 OP_OBJECTS: Final = 8
-"""A section operation: its array and at most seven fields."""
+"""Objects in a section operation: its array and at most seven fields."""
 
 _ELEMENT_OBJECTS: Final = 4
 _SECTION_OBJECTS: Final = 7
@@ -60,7 +60,10 @@ _PEER_BODY_BYTES: Final = PEER_FRAME_BYTES_MAX - HEADER_BYTES
 
 
 class Sender(IntFlag):
-    """Who speaks. A datagram of a STRANGER is whatever came to the UDP port and is no known client's."""
+    """Who sends a frame.
+
+    STRANGER is the sender of any datagram to the UDP port that comes from no known client.
+    """
 
     CLIENT = 1
     PEER = 2
@@ -70,31 +73,32 @@ class Sender(IntFlag):
     """The node that a client, or an opener of the first exchange, is connected to."""
 
     OPERATOR = 32
-    """A tool of the operator's, over a stream: a client that attaches no session."""
+    """An operator's tool, over a stream: a client that attaches no session."""
 
 
 class State(IntFlag):
-    """How far a connection is.
+    """How far a connection has come.
 
-    A request that needs a session and comes while the connection is only GREETED is answered ERR_BAD_HANDLE:
-    the client's session may have ended meanwhile. Every other frame out of its state ends the connection.
+    A request that needs a session but comes while the connection is only GREETED is answered ERR_BAD_HANDLE:
+    the client's session may have ended in the meantime. Every other frame in a wrong state ends the
+    connection.
     """
 
     NONE = 8
     """A datagram that belongs to no connection."""
 
     FIRST = 1
-    """Within the first exchange."""
+    """In the first exchange."""
 
     GREETED = 2
-    """The first exchange is done: it is known who speaks."""
+    """The first exchange is done: both sides know who the other one is."""
 
     ATTACHED = 4
     """A client's session is attached."""
 
 
 class Bounds(NamedTuple):
-    """The limits of one kind. A body without msgpack (PROOF) has depth and objects 0."""
+    """The limits of one kind. A body that is not msgpack (PROOF), or none at all, has depth and objects 0."""
 
     body_bytes_max: int
     depth_max: int
@@ -112,24 +116,24 @@ _GREETED: Final = State.GREETED | State.ATTACHED
 def _of(
     body_bytes: int, depth: int, objects: int, senders: Sender, states: State, later: bool = True
 ) -> Bounds:
-    """Bounds with room for what a later version adds."""
+    """Return bounds with spare room for what a later version adds."""
     if later:
         depth, objects = depth + LATER_DEPTH, objects + LATER_OBJECTS
     return Bounds(body_bytes, depth, objects, senders, states)
 
 
 def _small(fields: int, states: State = State.ATTACHED, body_bytes: int = SMALL_REQUEST_BYTES_MAX) -> Bounds:
-    """A client's request that is one flat array."""
+    """Return the bounds of a client's request that is one flat array."""
     return _of(body_bytes, 1, 1 + fields, Sender.CLIENT, states)
 
 
 def _sessionless(fields: int) -> Bounds:
-    """One that needs no session, and that an operator's tool may send as well."""
+    """Return those of a request that needs no session and that an operator's tool may send as well."""
     return _of(SMALL_REQUEST_BYTES_MAX, 1, 1 + fields, Sender.CLIENT | Sender.OPERATOR, _GREETED)
 
 
 def _between(body_bytes: int, depth: int, objects: int, senders: Sender = Sender.PEER) -> Bounds:
-    """A frame between nodes, after the first exchange."""
+    """Return the bounds of a frame between nodes, after the first exchange."""
     return _of(body_bytes, depth, objects, senders, State.GREETED)
 
 
@@ -139,7 +143,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.HELLO: _of(_FIRST_BYTES, 2, 8 + URLS_PER_NODE_MAX, _OPENERS, State.FIRST),
     Kind.WELCOME: _of(_FIRST_BYTES, 2, 6 + URLS_PER_NODE_MAX, Sender.NODE, State.FIRST),
     Kind.PROOF: Bounds(_FIRST_BYTES, 0, 0, _OPENERS, State.FIRST),
-    # A node refuses within the first exchange; where the proof was wrong, after it for the one who sent that.
+    # A node refuses in the first exchange. For an opener whose proof was wrong, the exchange is over by then.
     Kind.REFUSED: _of(_FIRST_BYTES, 1, 2, Sender.NODE | _NODES, State.FIRST | _GREETED),
     Kind.TAKEN: Bounds(0, 0, 0, _NODES, State.FIRST),
     Kind.ATTACH: _small(1, _GREETED),
@@ -166,7 +170,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
         _NODES | Sender.STRANGER,
         State.NONE,
     ),
-    # The body behind a route is bounded by the request's own kind.
+    # The body after the route has the bounds of the request's own kind.
     Kind.FORWARD: Bounds(_PEER_BODY_BYTES, 0, 0, Sender.PEER, State.GREETED),
     Kind.FORWARD_REFUSED: Bounds(SMALL_REQUEST_BYTES_MAX, 0, 0, Sender.PEER, State.GREETED),
     Kind.FORWARD_ANSWER: _between(_PEER_BODY_BYTES, 6, ANSWER_OBJECTS_MAX),
@@ -197,21 +201,23 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.INSTALL: _between(_PEER_BODY_BYTES, 4, 6 + _VIEW_OBJECTS + NODES_MAX),
     Kind.DECIDED: _between(VIEW_BYTES_MAX, 4, 1 + _VIEW_OBJECTS),
 }
-"""Every kind of frame. A kind that is not here ends the connection that it came on."""
+"""The bounds of every kind of frame. A kind that is not here ends the connection that it came on."""
 
 DIRECTORY_BOUNDS: Final = _between(_PEER_BODY_BYTES, 5, DIRECTORY_OBJECTS_MAX)
-"""Of the directory that INSTALL carries as bytes."""
+"""Bounds of the directory that INSTALL carries as bytes."""
 
 VIEW_BOUNDS: Final = _between(VIEW_BYTES_MAX, 5, 8 + _VIEW_OBJECTS)
-"""Of what a node keeps on disk, or in the register outside: a view and two ballots."""
+"""Bounds of what a node keeps on disk, or in the external register: a view and two ballots."""
 
 NOT_ALLOWED: Final = -1
 """In `body_limits`: a frame of this kind may not come."""
 
 
 def body_limits(senders: Sender, states: State) -> tuple[int, ...]:
-    """By kind (0 to 255): the longest body from one of these senders in one of these states, or
-    NOT_ALLOWED."""
+    """Return, by kind (0 to 255), the longest body from one of these senders in one of these states.
+
+    The limit of a kind that may not come is NOT_ALLOWED.
+    """
     limits = [NOT_ALLOWED] * 256
     for kind, bounds in BOUNDS.items():
         if bounds.senders & senders and bounds.states & states:
@@ -220,14 +226,14 @@ def body_limits(senders: Sender, states: State) -> tuple[int, ...]:
 
 
 FROM_CLIENT: Final = body_limits(Sender.CLIENT, _GREETED)
-"""What a node takes from a client over a stream once its session has been attached on it."""
+"""What a node accepts from a client over a stream once its session has been attached on it."""
 
 FROM_NEW_CLIENT: Final = tuple(min(limit, UNATTACHED_BODY_BYTES_MAX) for limit in FROM_CLIENT)
-"""And until then: every kind, since it is answered that a session is missing, but nothing large."""
+"""What a node accepts until then: every kind, to answer that a session is missing, but nothing large."""
 
 FROM_OPERATOR: Final = body_limits(Sender.OPERATOR, State.GREETED)
 FROM_PEER: Final = body_limits(Sender.PEER, State.GREETED)
 FROM_WITNESS: Final = body_limits(Sender.WITNESS, State.GREETED)
 
 FROM_NODE: Final = body_limits(Sender.NODE, State.FIRST | _GREETED)
-"""What a client takes from the node that it is connected to."""
+"""What a client accepts from the node that it is connected to."""

@@ -1,12 +1,14 @@
-"""Bodies: msgpack, bounded before anything is built.
+"""Bodies in msgpack. Their bounds are checked before anything is built.
 
 A body is an array (a map only in `DESCRIBE` answers). Text is msgpack str; names, ids and values are msgpack
 bin. Extension types are refused.
 
-`unpack_bounded` parses every body that came from outside. It walks over the body first and counts levels and
-objects, so that nothing of a body beyond its kind's bounds is ever built. `unpack_rows` is the faster way for
-the two kinds that carry most of the load. `unpack_body` is for bodies that this process packed itself, or has
-checked before.
+There are three ways to read one:
+
+* `unpack_bounded` parses every body that comes from outside. It first walks over the body and counts levels
+  and objects, so nothing of a body beyond its kind's bounds is ever built.
+* `unpack_rows` is faster. It parses the two kinds that carry most of the load.
+* `unpack_body` is for bodies that this process packed itself or has already checked.
 """
 
 from collections.abc import Callable
@@ -22,11 +24,16 @@ if TYPE_CHECKING:
     from ckpt_protocol.bounds import Bounds
 
 AT_ONCE_BYTES: Final = 128 * 1024
-"""A body up to this size is built before it is checked: it can take 9 MB at the most, 72 bytes for each empty
-array."""
+"""A body up to this size is built before it is checked.
+
+It can take at most 9 MB: 72 bytes for each empty array.
+"""
 
 _FEW: Final = 128
-"""Elements of an array in such a body. 3 KB of headers that each claimed 10,000 took 82 MB for a moment."""
+"""The most elements that an array in such a body may have to be built at once.
+
+Without this limit, 3 KB of headers that each claimed 10,000 elements took 82 MB for a moment.
+"""
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
@@ -34,7 +41,7 @@ def _refuse_extension(code: int, content: bytes) -> Any:
 
 
 PACKER_BYTES_MAX: Final = 256 * 1024
-"""A packer keeps the memory that its longest body took: after a longer one than this it is made anew."""
+"""A packer keeps the memory that its longest body took. After a body longer than this it is replaced."""
 
 _new_packer: Final = partial(msgpack.Packer, use_bin_type=True, autoreset=True)
 _pack = _new_packer().pack
@@ -42,11 +49,11 @@ _unpack: Final = msgpack.unpackb
 _BROKEN: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 
 _UNREADABLE: Final = (*_BROKEN, FrameError, LookupError)
-"""What reading a body raises, and what taking what it yields for something else does."""
+"""What reading a body can raise, and what using the result as the wrong type can raise."""
 
 
 def pack_body(content: Any) -> bytes:
-    """A body as bytes. Raises: FrameError when it nests too deep to be packed."""
+    """Return a body as bytes. Raises: FrameError if it nests too deep to be packed."""
     global _pack
     try:
         packed: bytes = _pack(content)
@@ -58,7 +65,7 @@ def pack_body(content: Any) -> bytes:
 
 
 def unpack_bounded(body: bytes, bounds: "Bounds") -> Any:
-    """What a body holds, within the bounds of its kind.
+    """Return the content of a body, if it is within the bounds of its kind.
 
     Raises: FrameError for anything but one whole msgpack object within the bounds.
     """
@@ -69,7 +76,10 @@ def unpack_bounded(body: bytes, bounds: "Bounds") -> Any:
 
 
 def unpack_body(body: bytes) -> Any:
-    """What a body holds that was packed here, or is known to be within its bounds. Raises: FrameError."""
+    """Return the content of a body that was packed here or is known to be within its bounds.
+
+    Raises: FrameError.
+    """
     try:
         return _unpack(body, ext_hook=_refuse_extension, strict_map_key=False)
     except FrameError:
@@ -79,21 +89,23 @@ def unpack_body(body: bytes) -> Any:
 
 
 def bounded_array(body: bytes, bounds: "Bounds", fields_min: int) -> list[Any]:
-    """A body that is an array of at least `fields_min` fields; further ones are ignored. Raises:
-    FrameError."""
+    """Return the content of a body that is an array of at least `fields_min` fields.
+
+    Callers ignore further fields. Raises: FrameError.
+    """
     content = unpack_bounded(body, bounds)
     if type(content) is not list or len(content) < fields_min:
         raise FrameError(f"a body is not an array of {fields_min} fields")
     return content
 
 
-# -- what a body would become
+# -- counting before building
 
 _ARRAY, _MAP, _BYTES_1, _BYTES_2, _BYTES_4, _EXTENSION, _EXTENSION_N, _NEVER = range(-8, 0)
 
 
 def _token(byte: int) -> int:
-    """The whole size of a scalar that begins with this byte, or what else begins with it."""
+    """Return the whole size of a scalar that begins with this byte, or a constant for anything else."""
     if byte < 0x80 or byte >= 0xE0 or byte in (0xC0, 0xC2, 0xC3):
         return 1
     if byte in (0xDE, 0xDF) or byte <= 0x8F:
@@ -112,9 +124,9 @@ _COUNT_BYTES: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 
 
 def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
-    """Walk over one whole msgpack object and count, without building anything; return the number of objects.
+    """Walk over one whole msgpack object without building anything; return the number of objects in it.
 
-    Raises: FrameError where it nests deeper, has more objects, uses an extension type, or is not whole.
+    Raises: FrameError if it nests deeper, has more objects, uses an extension type, or is not whole.
     """
     tokens, size = _TOKENS, len(body)
     at, left, objects = 0, 1, 1
@@ -157,8 +169,7 @@ def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
 
 
 def array_length(body: bytes) -> int:
-    """How many elements the array says that it has which the body begins with; 0 where it begins with
-    none."""
+    """Return how many elements the array at the start of the body claims; 0 if there is no array."""
     if not body or _TOKENS[body[0]] != _ARRAY:
         return 0
     wide = _COUNT_BYTES.get(body[0], 0)
@@ -173,13 +184,15 @@ Row = list[Any]
 def unpack_rows(
     body: bytes, rows_max: int, check: Callable[[Row], Row], check_all: Callable[[list[Row]], bool]
 ) -> list[Row] | None:
-    """An array of short arrays, each passed by `check`; None where it is not one.
+    """Return an array of short arrays, each passed by `check`; None if the body is anything else.
 
-    `check` raises ValueError for a row that it does not take, and takes none that holds an array.
-    `check_all` may say at once that it would take all of some rows. What is built for a hostile body stays
-    small: arrays of few elements are built at once, long rows are counted first, and short ones read with few
-    fields each; where there are very many each is checked before the next one is built. None says only that
-    the body is to be looked at in the slow way, which tells what is wrong.
+    `check` raises ValueError for a row that it refuses; it must refuse every row that holds an array.
+    `check_all` is a short cut: True means that `check` would pass all of these rows. None says only that the
+    body must be examined the slow way, which finds out what is wrong.
+
+    A hostile body cannot make us build much. Arrays of few elements are built at once. Long rows are counted
+    first. Short rows are read with a limit on the fields of each; if there are very many, each is checked
+    before the next one is built.
     """
     rows = _unpack_few(body) if len(body) <= AT_ONCE_BYTES else None
     try:
@@ -194,7 +207,7 @@ def unpack_rows(
 
 
 def _unpack_few(body: bytes) -> Any:
-    """What a body holds whose arrays have few elements, as most have; None for any other, or a broken one."""
+    """Return the content if all arrays have few elements, as in most bodies; else, or if broken, None."""
     try:
         return _unpack(body, ext_hook=_refuse_extension, max_array_len=_FEW, max_map_len=0)
     except _UNREADABLE:
@@ -217,9 +230,9 @@ def _unpack_many(body: bytes, rows_max: int, check: Callable[[Row], Row]) -> lis
 
 
 def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> list[Any]:
-    """The rows of a body, each with few fields; `check` looks at each before the next one is built.
+    """Return the rows of a body, each with few fields. `check` looks at each before the next one is built.
 
-    Raises: ValueError; what a broken body does.
+    Raises: ValueError, or whatever a broken body raises.
     """
     wide = _COUNT_BYTES.get(body[0], 0)
     unpacker = msgpack.Unpacker(
@@ -228,7 +241,7 @@ def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> l
         max_array_len=_ROW_FIELDS_MAX,
         max_map_len=0,
         max_buffer_size=0,
-        read_size=len(body),  # Its buffer: a megabyte, unless it is told.
+        read_size=len(body),  # The size of its buffer; a megabyte by default.
     )
     unpacker.feed(memoryview(body)[1 + wide :])
     rows = list(islice(unpacker, count))
@@ -238,10 +251,10 @@ def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> l
 
 
 _MANY_ROWS: Final = 8
-"""From so many on `check_all` is faster than `check`."""
+"""From this many rows on, `check_all` is faster than `check`."""
 
 _LONG_ROW_BYTES: Final = 2048
-"""Rows of so many bytes on average are counted in less time than it takes to copy them once more."""
+"""Rows that are this long on average are counted in less time than it takes to copy them once more."""
 
 _ROWS_DEPTH: Final = 2
 _ROW_FIELDS_MAX: Final = 16

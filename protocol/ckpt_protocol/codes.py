@@ -53,7 +53,7 @@ class SaAisErrorT(IntEnum):
     SA_AIS_ERR_DEPLOYMENT = 40
 
 
-# Plain integers for the paths on which an enum's attribute look-up would be felt.
+# Plain integers, for the hot paths: looking up an attribute of an enum would slow them down.
 OK: Final = 1
 LIBRARY: Final = 2
 VERSION: Final = 3
@@ -77,7 +77,7 @@ UNAVAILABLE: Final = 31
 
 
 def code_name(code: int) -> str:
-    """The name of a return code, `UNKNOWN_ERROR_CODE` for a number that is none."""
+    """Return the name of a return code, or `UNKNOWN_ERROR_CODE` if the number is not one."""
     try:
         return SaAisErrorT(code).name
     except ValueError:

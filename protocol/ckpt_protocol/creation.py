@@ -11,7 +11,7 @@ from ckpt_protocol.limits import SECTION_ID_BYTES_MAX, SECTIONS_MAX, SIZE_MAX
 
 
 def fault_of(fields: Any) -> str:
-    """What is wrong with creation attributes (INVALID_PARAM), in words; "" for nothing."""
+    """Return what is wrong with creation attributes (INVALID_PARAM), in words; "" if nothing is."""
     if type(fields) is not list or len(fields) < 6 or any(type(field) is not int for field in fields[:6]):
         return "the creation attributes are not six integers"
     flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max = fields[:6]

@@ -3,12 +3,12 @@
     length  uint32   bytes that follow this field: 25 + the body's
     kind    uint8    what the frame is (`messages.Kind`)
     a       uint64   \
-    b       uint64    > three numbers whose meaning each kind names
+    b       uint64    > three numbers whose meaning depends on the kind
     c       uint64   /
     body    bytes
 
-All integers are big-endian. Request number, epoch and seq travel in the header, so
-that a body is encoded once, by the client, and forwarded as it is (ADR 2).
+All integers are big-endian. Request number, epoch and seq travel in the header. So the
+client encodes a body once, and every node forwards it unchanged (ADR 2).
 """
 
 import struct
@@ -19,11 +19,11 @@ from ckpt_protocol.limits import FRAME_BYTES_MAX
 
 
 class FrameError(Exception):
-    """The peer sent what is no frame: its connection ends, and nobody else is harmed."""
+    """The peer sent something that is not a frame. Its connection ends, and no other is affected."""
 
 
 class BodyTooLong(FrameError):
-    """A frame announces more than its kind may have from this sender, now."""
+    """A frame announces a longer body than its kind may have from this sender at this moment."""
 
 
 class Frame(NamedTuple):
@@ -42,18 +42,18 @@ LENGTH_BYTES: Final = 4
 _AFTER_LENGTH: Final = HEADER_BYTES - LENGTH_BYTES
 _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
-_new_frame: Final = tuple.__new__  # What `Frame` itself calls, behind a function in Python.
+_new_frame: Final = tuple.__new__  # `Frame(...)` calls this, too, but through a Python function.
 
 
 def encode_frame(kind: int, a: int, b: int, c: int, body: bytes = b"") -> bytes:
-    """One frame as bytes. The caller keeps `body` within `FRAME_BYTES_MAX`."""
+    """Return one frame as bytes. The caller keeps `body` within `FRAME_BYTES_MAX`."""
     return _pack_header(_AFTER_LENGTH + len(body), kind, a, b, c) + body
 
 
 def decode_datagram(datagram: bytes) -> Frame:
-    """The one frame that a datagram holds.
+    """Return the one frame that a datagram holds.
 
-    Raises: FrameError when it is short, long or its length field disagrees.
+    Raises: FrameError if the datagram is shorter than a header, or its length field disagrees with its size.
     """
     if len(datagram) < HEADER_BYTES:
         raise FrameError(f"a datagram of {len(datagram)} bytes is shorter than a header")
@@ -64,7 +64,7 @@ def decode_datagram(datagram: bytes) -> Frame:
 
 
 def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> None:
-    """Check a frame before its body is held. `body_limits`: by kind, see `bounds.body_limits`.
+    """Check a frame before its body is held. `body_limits`: the limit of each kind, see `bounds.body_limits`.
 
     Raises: FrameError for a kind that may not come; BodyTooLong for a body that is too long for its kind.
     """
@@ -81,9 +81,9 @@ _ANY: Final = (FRAME_BYTES_MAX - HEADER_BYTES,) * 256
 class FrameDecoder:
     """Cuts a byte stream into frames.
 
-    `feed` returns the frames that are complete, in order. `body_limits` says by kind how long a body may be,
-    and which kinds may come at all; it may be replaced between two calls. A frame beyond that raises before
-    its body is held. After an error the decoder cannot be used any more.
+    `feed` returns the frames that are complete, in order. `body_limits` holds, by kind, how long a body may
+    be and whether the kind may come at all; it may be replaced between two calls. A frame beyond these limits
+    raises an error before its body is held. After an error the decoder cannot be used any more.
     """
 
     __slots__ = ("_buffer", "_need", "body_limits")
@@ -95,20 +95,20 @@ class FrameDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the frame that is still incomplete."""
+        """The bytes received so far of the frame that is still incomplete."""
         return len(self._buffer)
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Add what was received; return the frames that are now complete.
 
-        Raises: FrameError when the stream is not one of frames, or a frame is not allowed here.
+        Raises: FrameError if the stream does not consist of frames, or a frame is not allowed here.
         """
         buffer, body_limits = self._buffer, self.body_limits
         size = len(chunk)
         if size >= HEADER_BYTES and not buffer:
             length, kind, a, b, c = _unpack_header(chunk)
             if length + LENGTH_BYTES == size and length - _AFTER_LENGTH <= body_limits[kind]:
-                # One whole frame is by far the most frequent.
+                # A chunk is exactly one frame: by far the most frequent case.
                 return [_new_frame(Frame, (kind, a, b, c, chunk[HEADER_BYTES:]))]
         source: bytes | bytearray = chunk
         if buffer:

@@ -3,15 +3,17 @@
     opener                                        acceptor
     HELLO   versions, role, cluster, nonce   ->
                                              <-   WELCOME version, node, nonce, proof   or REFUSED
-    PROOF   (only where WELCOME asks)        ->
+    PROOF   (only if WELCOME asks for it)    ->
 
-The opener may send requests right behind its PROOF. A node that was connected to by somebody
-who says that it is a peer asks back: it opens an exchange to that peer's configured address,
-`about` the nonce of the other one, and is refused where the peer did not open that.
+The opener may send requests right after its PROOF.
 
-A proof is HMAC-SHA256 under the cluster's key of who proves, both nonces, the roles and
-the cluster's name, so that neither side's can be replayed as the other's. Two peers derive
-a secret from the same nonces, with which they seal their heartbeats.
+When an opener says that it is a peer, the acceptor asks back. It opens an exchange to that
+peer's configured address, `about` the nonce of the first exchange. The peer refuses it if it
+did not open that first exchange.
+
+A proof is the HMAC-SHA256, under the cluster's key, of who proves, the opener's role, the
+cluster's name and both nonces. So neither side's proof can be replayed as the other's. Two
+peers derive a secret from the same nonces and seal their heartbeats with it.
 """
 
 import hmac
@@ -43,17 +45,17 @@ PROOF_BYTES: Final = 32
 ROLE_CLIENT: Final = 1
 ROLE_PEER: Final = 2
 ROLE_OPERATOR: Final = 3
-"""Asks what a node is and says the operator's words (DESCRIBE, OPERATE, PING), and attaches no session."""
+"""An operator's tool: it sends DESCRIBE, OPERATE and PING, and attaches no session."""
 
 
 TEXT_HEAD_BYTES: Final = 6
-"""What msgpack needs at most around the text of a REFUSED."""
+"""The most that msgpack needs around the text of a REFUSED."""
 
 
 class Refused(Exception):
     """The first exchange failed: `code` is a SAF code, the text says why.
 
-    `incarnation`: a later start of the peer that is refused is known, and this one; 0: that is not why.
+    `incarnation`: that of a later start of the refused peer that is known; 0 if the reason is another one.
     """
 
     def __init__(self, code: int, why: str, incarnation: int = 0) -> None:
@@ -63,7 +65,10 @@ class Refused(Exception):
         self.incarnation = incarnation
 
     def frame(self, bytes_max: int = TEXT_BYTES_MAX) -> bytes:
-        """The REFUSED frame that tells the other side; where it is to be short it says less."""
+        """Return the REFUSED frame for the other side.
+
+        If it would exceed `bytes_max`, the text is cut and the incarnation left out.
+        """
         body = pack_body([self.text, self.incarnation] if self.incarnation else [self.text])
         room = bytes_max - HEADER_BYTES
         if len(body) > room:
@@ -74,7 +79,7 @@ class Refused(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Identity:
-    """Who speaks: a node (`node_id` a name, `incarnation` new at every start) or a client ("" and 0)."""
+    """Who one side is: a node (`node_id` a name, `incarnation` new at every start) or a client ("" and 0)."""
 
     cluster: str
     key: bytes = field(default=b"", repr=False)
@@ -85,7 +90,7 @@ class Identity:
 
 @dataclass(slots=True, frozen=True)
 class Greeted:
-    """What is known of the other side once the exchange is through."""
+    """What is known about the other side after the exchange."""
 
     version: int
     role: int
@@ -93,11 +98,11 @@ class Greeted:
     incarnation: int
     urls: tuple[str, ...]
     nonce: bytes = field(default=b"", repr=False, compare=False)
-    """The opener's: it names this exchange."""
+    """The opener's nonce. It identifies this exchange."""
     about: bytes = field(default=b"", repr=False, compare=False)
-    """The nonce of the exchange that the opener asked about; b"": it asked about none."""
+    """The nonce of the exchange that the opener asks back about; b"" if it asks about none."""
     secret: bytes = field(default=b"", repr=False, compare=False)
-    """Between peers: what only the two ends of this exchange know. It seals their heartbeats."""
+    """Between peers: known only to the two ends of this exchange. It seals their heartbeats."""
 
 
 def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
@@ -112,7 +117,7 @@ def _secret(key: bytes, role: int, cluster: str, opener: bytes, acceptor: bytes)
 
 
 class Opener:
-    """The side that connected. Send `hello`, give `receive` each frame until it returns."""
+    """The side that connected. Send `hello()`, then pass the frame that comes back to `receive`."""
 
     def __init__(self, identity: Identity, role: int, nonce: bytes, about: bytes = b"") -> None:
         self.identity = identity
@@ -121,7 +126,7 @@ class Opener:
         self.about = about
 
     def hello(self, datagram: bool = False) -> bytes:
-        """The frame to send first; as a datagram it is padded, so that WELCOME is not longer."""
+        """Return the frame to send first. As a datagram it is padded, so that WELCOME is not longer."""
         me = self.identity
         fields = [MAGIC, me.cluster, self.nonce, me.node_id, me.incarnation, list(me.urls)]
         if self.about or datagram:
@@ -133,9 +138,9 @@ class Opener:
         return encode_frame(Kind.HELLO, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, self.role, body)
 
     def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
-        """Take WELCOME; return who answered and what to send now (perhaps nothing).
+        """Take WELCOME; return who answered and what to send now (possibly nothing).
 
-        Raises: Refused when the other side refused or cannot prove itself; FrameError.
+        Raises: Refused if the other side refused or cannot prove itself; FrameError.
         """
         if frame.kind == Kind.REFUSED:
             raise parse_refused(frame)
@@ -167,9 +172,9 @@ class Opener:
 
 
 class Acceptor:
-    """The side that was connected to. Give `receive` each frame until `greeted` is set.
+    """The side that was connected to. Pass each frame to `receive` until `greeted` is set.
 
-    `opened`: the nonces of the exchanges that this side opened itself, for who asks back.
+    `opened`: the nonces of the exchanges that this side opened itself, for peers that ask back about one.
     """
 
     def __init__(self, identity: Identity, nonce: bytes, opened: Container[bytes] = ()) -> None:
@@ -246,7 +251,7 @@ def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]
 
 
 def parse_refused(frame: Frame) -> Refused:
-    """What a REFUSED says, as the exception to raise. Raises: FrameError."""
+    """Return what a REFUSED says, as the exception to raise. Raises: FrameError."""
     if not frame.body:
         return Refused(frame.a, "it did not say why")
     why, *more = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)
@@ -259,7 +264,7 @@ SEAL_BYTES: Final = 16
 
 @lru_cache(maxsize=4 * NODES_MAX)
 def _begun(key: bytes) -> hmac.HMAC:
-    """The HMAC of a key before any datagram. To begin one costs twice what the rest of it does."""
+    """Return the HMAC of a key before any data. Starting one costs twice what the rest of it does."""
     return hmac.new(key, digestmod="sha256")
 
 
@@ -270,12 +275,12 @@ def _mark(key: bytes, datagram: bytes) -> bytes:
 
 
 def seal(key: bytes, datagram: bytes) -> bytes:
-    """A datagram between daemons with its authentication behind it; without a key it stays as it is."""
+    """Return a datagram between daemons with its authentication appended; unchanged if there is no key."""
     return datagram + _mark(key, datagram) if key else datagram
 
 
 def unseal(key: bytes, sealed: bytes) -> bytes:
-    """The datagram within. Raises: FrameError where its authentication is missing or wrong."""
+    """Return the datagram inside. Raises: FrameError if its authentication is missing or wrong."""
     if not key:
         return sealed
     datagram, mark = sealed[:-SEAL_BYTES], sealed[-SEAL_BYTES:]

@@ -1,8 +1,8 @@
 """Every kind of frame: its number, its three header numbers and its body.
 
-Append only: a number is never used again for something else, a body only gains fields
-at its end, and readers ignore fields that they do not know. `docs/protocol.md` tells
-the same to authors of clients in other languages.
+Append only: a number is never reused for something else, a body only gains fields at its end, and readers
+ignore fields that they do not know. `docs/protocol.md` says the same to authors of clients in other
+languages.
 """
 
 import struct
@@ -18,18 +18,18 @@ PROTOCOL_VERSION_MAX: Final = 1
 
 
 class Kind:
-    """The kinds of frames. After each: what a, b and c are; then the body."""
+    """The kinds of frames. The comment after each says what a, b and c are, then what the body is."""
 
     # -- the first exchange, on every connection (see `greeting`)
     HELLO: Final = 1  # version min, version max, role; [magic, cluster, nonce, node_id, incarnation, urls]
     WELCOME: Final = 2  # version, proof asked, incarnation; [cluster, nonce, node_id, proof, urls]
     PROOF: Final = 3  # 0, 0, 0; the proof's bytes
     REFUSED: Final = 4  # code, version min, version max; [text]
-    TAKEN: Final = 5  # 0, 0, 0; none: peers only, who was connected to has asked back, and takes the link
+    TAKEN: Final = 5  # 0, 0, 0; none: peers only, the acceptor has asked back and takes the link
 
     # -- from clients: request number, handle (0: none), the lowest request still unanswered
     ATTACH: Final = 10  # request, session, generation; [fresh]
-    DETACH: Final = 11  # request, 0, lowest; []: the session ends, everything it opened is closed
+    DETACH: Final = 11  # request, 0, lowest; []: end the session, close everything that it opened
     OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention]
     CLOSE: Final = 13  # request, handle, lowest; []
     UNLINK: Final = 14  # request, 0, lowest; [name, creation id or 0: any]
@@ -41,8 +41,8 @@ class Kind:
     ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values, limit]
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
-    PING: Final = 23  # request, 0, lowest; [request, ...]: those are given up if they only wait
-    OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: the operator's word (class Verb)
+    PING: Final = 23  # request, 0, lowest; [request, ...]: give those up if they only wait
+    OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: an operator command (class Verb)
     TRACK: Final = 25  # request, handle, lowest; [sequence or nil, tenure]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
@@ -59,7 +59,7 @@ class Kind:
     CHUNK: Final = 58  # creation_id, epoch, seq it shows; [number, [section, ...], first chunk: opening]
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
     JOINED: Final = 60  # creation_id, epoch, seq; []
-    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's wish to the coordinator (core.directory.Do)
+    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (core.directory.Do)
     WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
     FORWARD_REFUSED: Final = 63  # request, epoch, session; FORWARD_REFUSED_ROUTE then the ANSWER's body
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
@@ -72,7 +72,7 @@ class Kind:
     )
     INSTALL: Final = 76  # 0, epoch, directory seq; [view, base's epoch, directory or nil, stayed, served]
     DECIDED: Final = 77  # 0, epoch, 0; [view]
-    STOP: Final = 78  # 0, epoch, 0; none: the operator stops the whole cluster
+    STOP: Final = 78  # 0, epoch, 0; none: an operator stops the whole cluster
     FAULTS: Final = 79  # 0, epoch, 0; [[what made a node stop, ...], [creation_id to be tried again, ...]]
     DIRECTORY: Final = 80  # piece's number, the view's epoch, 0; [row, ...] (class Row)
     DIRECTORY_ACK: Final = 81  # piece's number, the view's epoch, 0; none
@@ -90,37 +90,38 @@ class Row:
 
 
 class Change:
-    """What became of a section, in the answer to TRACK: `[sequence, [row, ...] or nil, tenure]`.
+    """What happened to a section, in the answer to TRACK: `[sequence, [row, ...] or nil, tenure]`.
 
     A row is `[sequence, change, section id, offset, size, the session's own request or 0]`.
     """
 
     CREATED: Final = 1
     WRITTEN: Final = 2  # `size` bytes from `offset` on
-    OVERWRITTEN: Final = 3  # its content and its size; it may have been created by that
+    OVERWRITTEN: Final = 3  # content and size are replaced; this may also have created it
     DELETED: Final = 4
     EXPIRED: Final = 5
 
 
 class Verb:
-    """What an operator may say, the first field of OPERATE. What follows it stands behind each.
+    """The operator commands: the first field of OPERATE. A comment names the field that follows, if there is
+    one.
 
-    The answer's payload is a text that says what was done and what it can lose.
+    The answer's payload is a text: what was done and what it can lose.
     """
 
-    DRAIN: Final = "drain"  # hand over and leave; answered when it has handed over
-    STOP: Final = "stop"  # every node ends, and nobody is waited for; answered when this one does
+    DRAIN: Final = "drain"  # hand over and leave; answered when the node has handed over
+    STOP: Final = "stop"  # end every node, wait for none to come back; answered when this node ends
     BOOTSTRAP: Final = "bootstrap"  # make a cold start with the nodes that are here
-    FORCE_ACTIVE: Final = "force-active"  # go on with who is here, whatever the arbiter says
-    ACCEPT_LOSS: Final = "accept-loss"  # node_id: that node is dead, and what only it had is lost
-    RETRY: Final = "retry"  # name: try a checkpoint again that stopped nodes
+    FORCE_ACTIVE: Final = "force-active"  # continue with the nodes that are here, whatever the arbiter says
+    ACCEPT_LOSS: Final = "accept-loss"  # node_id: take that node for dead, and what only it had for lost
+    RETRY: Final = "retry"  # name: serve a checkpoint again that has stopped nodes
 
 
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    Those a client may send stand first. `id` and `content` are bin, times are
-    nanoseconds since 1970 (`SA_TIME_END`: never), offsets are bytes.
+    Those that a client may send come first. `id` and `content` are bin, times are nanoseconds since 1970
+    (`SA_TIME_END`: never), offsets are bytes.
     """
 
     CREATE: Final = 1  # id (empty: generate one), expiration, content
@@ -128,10 +129,10 @@ class Op:
     OVERWRITE: Final = 3  # id, content: replaces content and size
     WRITE: Final = 4  # id, offset, content: never shortens
     EXPIRATION_SET: Final = 5  # id, expiration
-    PUT: Final = 6  # id, content, expiration or nil (as it is): OVERWRITE, created where missing
-    PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created where missing
+    PUT: Final = 6  # id, content, expiration or nil (unchanged): OVERWRITE, created if missing
+    PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created if missing
     CLIENT_MAX: Final = 7
-    REMOVE: Final = 8  # id, true if it expired: DELETE where present
+    REMOVE: Final = 8  # id, true if it expired: DELETE if present
     PIECE: Final = (
         9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
     )
@@ -141,20 +142,21 @@ FORWARD_ROUTE: Final = struct.Struct(">BQQQ")
 """kind, creation_id (0: the directory), lowest unanswered request, the sender's directory seq."""
 
 FORWARD_REFUSED_ROUTE: Final = struct.Struct(">Q")
-"""The directory's seq when the active replica that refused an update was placed."""
+"""The directory's seq at the time the active replica that refused an update was placed."""
 
 REPLICATE_ROUTE: Final = struct.Struct(">QQQqQQ")
 """session, request, lowest, time_ns (since 1970), committed seq, epoch the update was ordered in.
 
-Session 0: a weak batch (or the service's own update); the body is then
-`[ops, [[session, request, lowest, answer], ...]]` with all requests that it swallowed."""
+Session 0 means a weak batch, or an update of the service's own. The body then also holds all requests that it
+combines: `[ops, [[session, request, lowest, answer], ...]]`.
+"""
 
 DIRECTORY_ID: Final = 0
 """The creation id under which the directory's own updates travel."""
 
 
 def answer_ok(payload: Any = None) -> bytes:
-    """The body of a good answer."""
+    """Return the body of an OK answer."""
     return _OK if payload is None else pack_body([OK, payload])
 
 
@@ -162,7 +164,7 @@ _OK: Final = pack_body([OK])
 
 
 def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
-    """The body of a refusal; `index` is the lowest element at fault, -1 for none.
+    """Return the body of a refusal; `index` is the lowest element at fault, -1 for none.
 
     A text longer than `REFUSAL_CHARS_MAX` is cut: FORWARD_REFUSED has room for no more.
     """
@@ -170,10 +172,13 @@ def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
 
 
 def is_ok(answer: bytes) -> bool:
-    """Whether this is the body of a good answer, by its first bytes: nothing is unpacked."""
+    """Return True if this is the body of an OK answer. Looks at its first bytes and unpacks nothing."""
     return answer[1:2] == _OK[1:]
 
 
 def encode_answer(request: int, epoch: int, active: int, body: bytes) -> bytes:
-    """An ANSWER frame; `active` is the active replica's place (from 1) in the sorted members, 0 for none."""
+    """Return an ANSWER frame.
+
+    `active` is the position of the active replica's node among the sorted members, from 1; 0 for none.
+    """
     return encode_frame(Kind.ANSWER, request, epoch, active, body)

@@ -1,4 +1,7 @@
-"""Parsers change nothing, so whatever one raises ends no more than where its bytes came from."""
+"""Marks the parsers: functions that change nothing.
+
+So an exception in a parser, whatever it is, ends no more than the connection that the bytes came from.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +15,10 @@ _Parsed = TypeVar("_Parsed")
 
 
 class ParseFailed(FrameError):
-    """Our own parser raised something else than FrameError or Refusal (`raised`): a bug, and no harm done."""
+    """Our own parser raised something other than FrameError or Refusal (`raised`).
+
+    That is a bug, but it did no harm.
+    """
 
     def __init__(self, raised: Exception) -> None:
         super().__init__(f"our own parser raised {type(raised).__name__}")
@@ -20,7 +26,7 @@ class ParseFailed(FrameError):
 
 
 def parser(function: Callable[_Arguments, _Parsed]) -> Callable[_Arguments, _Parsed]:
-    """Mark a function that only parses: it must change nothing but what it returns."""
+    """Mark a function that only parses. It must change nothing but what it returns."""
 
     @wraps(function)
     def parse(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Parsed:

@@ -1,8 +1,11 @@
-"""A caller's mistake, or a state that does not allow what was asked: one code and one text."""
+"""Refusals, each with one code and one text: the caller made a mistake, or the state forbids the request."""
 
 
 class Refusal(Exception):
-    """Nothing was done. `code` is the SAF code; `index` the lowest element at fault, -1 for none."""
+    """The request was refused and nothing was done.
+
+    `code` is the SAF code; `index` the lowest element at fault, -1 for none.
+    """
 
     def __init__(self, code: int, text: str = "", index: int = -1) -> None:
         super().__init__(text)

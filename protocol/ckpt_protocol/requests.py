@@ -1,7 +1,7 @@
-"""The bodies of clients' requests, checked: one function for each kind, and what it yields.
+"""Parsers for the bodies of clients' requests: one function for each kind.
 
-All raise FrameError for what is no msgpack or beyond its kind's bounds (that ends the connection), and
-Refusal for a field that is wrong (that is the answer to the request). UPDATE is in `updates`.
+They raise FrameError for a body that is not msgpack or beyond its kind's bounds (that ends the connection),
+and Refusal for a wrong field (that is the answer to the request). UPDATE is in `updates`.
 """
 
 from typing import Any, Final, NamedTuple, NewType
@@ -29,8 +29,10 @@ from ckpt_protocol.messages import Kind, Verb
 from ckpt_protocol.refusal import Refusal
 
 Elements = NewType("Elements", list[list[Any]])
-"""What READ asks, checked: `[section id, offset, size or None]` each, offset and size from 0 to
-`SIZE_MAX`."""
+"""The checked elements of a READ, each `[section id, offset, size or None]`.
+
+Offset and size are from 0 to `SIZE_MAX`.
+"""
 
 
 class Open(NamedTuple):
@@ -53,7 +55,7 @@ class Iterate(NamedTuple):
 
 
 class Track(NamedTuple):
-    """TRACK. `after` None: which place in the order of updates is the present?"""
+    """TRACK. `after` None: the client asks for the current position in the order of updates."""
 
     after: int | None
     tenure: int
@@ -67,7 +69,7 @@ class Operate(NamedTuple):
 
 
 def wrong(message: str, index: int = -1) -> Refusal:
-    """The refusal of a field."""
+    """Return the refusal of a wrong field."""
     return Refusal(codes.INVALID_PARAM, message, index)
 
 
@@ -79,20 +81,20 @@ _NO_FIELDS: Final = b"\x90"
 
 
 def parse_nothing(kind: int, body: bytes) -> None:
-    """CLOSE, DETACH, STATUS, SYNCHRONIZE: no field is known."""
+    """CLOSE, DETACH, STATUS, SYNCHRONIZE: they have no fields yet."""
     if body != _NO_FIELDS:
         _fields(kind, body, 0)
 
 
 def parse_ping(body: bytes) -> list[int]:
-    """PING: the numbers of the requests that the node is to give up if they only wait."""
+    """PING: the numbers of the requests that the node should give up if they only wait."""
     if body == _NO_FIELDS:
         return []
     return [_number(number, "a request's number") for number in _fields(Kind.PING, body, 0)[:WITHDRAWN_MAX]]
 
 
 def parse_attach(body: bytes) -> bool:
-    """ATTACH: whether the session is new."""
+    """ATTACH: True if the session is new."""
     fresh = _fields(Kind.ATTACH, body, 1)[0]
     if type(fresh) is not bool:
         raise wrong("whether a session is new is true or false")
@@ -118,7 +120,7 @@ def parse_open(body: bytes) -> Open:
 
 
 def parse_unlink(body: bytes) -> tuple[bytes, int]:
-    """UNLINK: the name, and the creation id of the checkpoint that is meant (0: whichever has the name)."""
+    """UNLINK: the name, and the creation id of the checkpoint meant (0: whichever has the name)."""
     name, *more = _fields(Kind.UNLINK, body, 1)
     return check_name(name), _number(more[0], "a creation id") if more else 0
 
@@ -148,7 +150,7 @@ def _retention(retention_ns: object) -> int:
 
 
 def parse_active_set(body: bytes) -> bool:
-    """ACTIVE_SET: only where there is no active replica?"""
+    """ACTIVE_SET: True if it should do nothing where there is an active replica already."""
     return _only_if_none(_fields(Kind.ACTIVE_SET, body, 1)[0])
 
 
@@ -171,7 +173,7 @@ def _one_by_one(elements: list[Row]) -> bool:
 
 
 def parse_read(body: bytes) -> Elements:
-    """READ. Its refusals have the index of the element at fault."""
+    """READ. The refusal of a wrong element has its index; too many elements are NO_RESOURCES."""
     elements = unpack_rows(body, READ_ELEMENTS_MAX, _element, _one_by_one)
     if elements:
         return Elements(elements)
@@ -221,14 +223,14 @@ def parse_track(body: bytes) -> Track:
 
 
 class Describe(NamedTuple):
-    """DESCRIBE. `after`: the creation id behind which a page of checkpoints begins, None for all of them."""
+    """DESCRIBE. `after`: a page begins after this creation id; None: all checkpoints."""
 
     what: str
     after: int | None
 
 
 def parse_describe(body: bytes) -> Describe:
-    """DESCRIBE: "cluster" or "checkpoints", and where a page of these begins."""
+    """DESCRIBE: "cluster" or "checkpoints", and where a page of checkpoints begins."""
     what, *more = _fields(Kind.DESCRIBE, body, 1)
     if type(what) is not str or what not in ("cluster", "checkpoints"):
         raise wrong("only `cluster` and `checkpoints` can be described")
@@ -242,7 +244,7 @@ _VERBS: Final = (Verb.DRAIN, Verb.STOP, Verb.BOOTSTRAP, Verb.FORCE_ACTIVE)
 
 
 def parse_operate(body: bytes) -> Operate:
-    """OPERATE: one of the words in `Verb`."""
+    """OPERATE: one of the commands in `Verb`."""
     fields = _fields(Kind.OPERATE, body, 1)
     verb = fields[0]
     if type(verb) is str and len(fields) == 1 and verb in _VERBS:
@@ -257,19 +259,21 @@ def parse_operate(body: bytes) -> Operate:
     raise wrong("an operator says drain, stop, bootstrap, force-active, accept-loss or retry")
 
 
-# -- as they travel between nodes: with what the header said in front
+# -- forwarded between nodes: what was in the client's header comes first in the body
 
 
 class OfHandle(NamedTuple):
-    """CLOSE, RETENTION_SET (`argument`: ns) and ACTIVE_SET (`argument`: only where there is none) of a
-    handle."""
+    """CLOSE, RETENTION_SET or ACTIVE_SET of a handle.
+
+    `argument`: ns for RETENTION_SET, `only_if_none` for ACTIVE_SET, 0 for CLOSE.
+    """
 
     handle: int
     argument: int
 
 
 def parse_routed_attach(body: bytes) -> tuple[int, bool]:
-    """ATTACH as it is forwarded: `[generation, fresh]`."""
+    """A forwarded ATTACH: `[generation, fresh]`."""
     generation, fresh = _fields(Kind.ATTACH, body, 2)[:2]
     if type(fresh) is not bool:
         raise wrong("whether a session is new is true or false")
@@ -277,7 +281,7 @@ def parse_routed_attach(body: bytes) -> tuple[int, bool]:
 
 
 def parse_of_handle(kind: int, body: bytes) -> OfHandle:
-    """CLOSE, RETENTION_SET or ACTIVE_SET as it is forwarded: with the handle in front."""
+    """A forwarded CLOSE, RETENTION_SET or ACTIVE_SET: the handle comes first."""
     fields = _fields(kind, body, 1 if kind == Kind.CLOSE else 2)
     handle = _number(fields[0], "a handle")
     if kind == Kind.CLOSE:

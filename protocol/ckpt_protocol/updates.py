@@ -1,7 +1,7 @@
-"""Section operations: the bodies of UPDATE and REPLICATE, checked.
+"""Parsers for section operations: the bodies of UPDATE and REPLICATE.
 
-The number of an operation and the types of all its fields are looked up together in a table of shapes: one
-look-up an operation, whatever it is. This is on the way of every write, at every replica.
+A table of shapes checks an operation's number and the types of all its fields with a single look-up, whatever
+the operation is. Every write passes through here, at every replica.
 """
 
 from collections.abc import Callable
@@ -22,21 +22,22 @@ from ckpt_protocol.messages import Kind, Op
 from ckpt_protocol.refusal import Refusal
 
 Ops = NewType("Ops", list[list[Any]])
-"""Operations that were checked: each has a number that is known, and its fields are of their types and
-ranges.
+"""Checked operations: each has a known number, and its fields have the right types and ranges.
 
 What depends on the checkpoint (its limits, what exists, what time it is) is not checked here.
 """
 
 Answered = tuple[int, int, int, bytes]
-"""A request that a weak batch answers: session, request number, lowest unanswered number, the answer's
-body."""
+"""A request that a weak batch answers.
+
+It holds the session, the request number, the lowest unanswered number and the answer's body.
+"""
 
 _WRONG: Final = "an operation is unknown, or has missing or wrong fields"
 _NOT_A_LIST: Final = "an update without operations"
 
 Shapes = dict[tuple[Any, ...], int]
-"""By an operation's number and the types of all its fields: the place of its offset (0: it has none)."""
+"""The index of the offset field (0: none), by an operation's number and the types of all its fields."""
 
 _NIL: Final = type(None)
 
@@ -74,8 +75,10 @@ def _taker(shapes: Shapes) -> Callable[[Row], Row]:
 
 
 def _taker_of_all(shapes: Shapes) -> Callable[[list[Row]], bool]:
-    """Takes operations that all have one shape, most often: column by column, which is faster than one by
-    one."""
+    """Return a check that accepts a list of operations if all have the same field types, as most updates do.
+
+    It goes column by column, which is faster than one operation at a time.
+    """
     find = shapes.get
 
     def check_all(ops: list[Row]) -> bool:
@@ -105,10 +108,10 @@ _check_all_of_replica: Final = _taker_of_all(_OF_REPLICAS)
 
 
 def parse_update(body: bytes) -> Ops:
-    """A client's UPDATE.
+    """Parse a client's UPDATE.
 
-    Raises: FrameError for what is no msgpack, or beyond the kind's bounds; Refusal INVALID_PARAM, with the
-    index of the operation at fault.
+    Raises: FrameError for a body that is not msgpack, or beyond the kind's bounds; Refusal INVALID_PARAM with
+    the index of the operation at fault; Refusal NO_RESOURCES for too many operations.
     """
     ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client, _check_all_of_client)
     if ops:
@@ -134,7 +137,7 @@ def _checked(content: list[Any], check: Any) -> list[Row]:
 
 
 def parse_replicated(body: bytes, session: int) -> tuple[Ops, list[Answered] | None]:
-    """What stands behind REPLICATE's route: the operations, and what a batch answers (None: it is no batch).
+    """Parse what follows REPLICATE's route: the operations, and what a batch answers (None: not a batch).
 
     Raises: FrameError.
     """
