@@ -59,7 +59,7 @@ class Kind:
     CHUNK: Final = 58  # creation_id, epoch, seq it shows; [number, [section, ...], first chunk: opening]
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
     JOINED: Final = 60  # creation_id, epoch, seq; []
-    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (core.directory.Do)
+    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (directory.Do)
     WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
     FORWARD_REFUSED: Final = 63  # request, epoch, session; FORWARD_REFUSED_ROUTE then the ANSWER's body
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
@@ -103,8 +103,7 @@ class Change:
 
 
 class Verb:
-    """The operator commands: the first field of OPERATE. A comment names the field that follows, if there is
-    one.
+    """The operator commands: the first field of OPERATE. A comment names the field that follows, if any.
 
     The answer's payload is a text: what was done and what it can lose.
     """

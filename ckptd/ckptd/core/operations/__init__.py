@@ -1,1 +1,1 @@
-"""What an operator asks of a node and is told of it: commands, alarms, status, a graceful leave."""
+"""What an operator asks of a node and learns from it: commands, alarms, status, a graceful leave."""

@@ -1,10 +1,11 @@
-"""What an operator is to know without asking: copies that are missing, a node that does not serve.
+"""Alarms: what an operator should know without asking, for example that replicas are missing.
 
-Every member looks for itself. The checkpoints that lack something are kept up to date with
-each change of the directory, so that looking costs nothing while nothing is wrong. A
-change takes some milliseconds in which copies are rebuilt or leases begin: only what
-lasts for a lease is an alarm. Who asks is told at once of what a change of the members took: a script that
-restarts one node after the other must not see a node as whole before it has its replicas.
+Every member checks for itself. The sets of checkpoints that lack something are updated with each change of
+the directory, so checking costs nothing while nothing is wrong.
+
+After a change of the members it takes some milliseconds to rebuild replicas or to begin leases. So only what
+lasts for a lease becomes an alarm. A client that asks (DESCRIBE) is told at once what a change of the members
+took: a script that restarts one node after the other must not see a node as whole before it has its replicas.
 """
 
 from collections.abc import Iterable
@@ -16,32 +17,38 @@ from ckptd.core.directory.directory import Directory, Entry
 from ckptd.core.operations.resource_usage import FullLimits, Limits
 
 NAMES_MAX: Final = 3
-"""So many checkpoints are named in an alarm's text."""
+"""An alarm's text names at most this many checkpoints."""
 
 
 class Alarms:
-    """Creation ids of checkpoints with fewer in-sync replicas than they should have, and with none here."""
+    """The alarms of one node, and the checkpoints that they are about."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         settings = context.settings
         self.wanted = min(settings.replicas, 1 + len(settings.peers))
+        """How many in-sync replicas a checkpoint should have, unless it is collocated."""
         self.degraded: dict[int, None] = {}
+        """Creation ids of checkpoints with fewer in-sync replicas than they should have."""
         self.unavailable: dict[int, None] = {}
+        """Creation ids of checkpoints with no in-sync replica in the view."""
         self._lost_with_view: dict[int, None] = {}
-        """Those of `degraded` that were so when the view was installed: not new ones on their way."""
+        """The part of `degraded` that was so when the view was installed.
+
+        It does not hold new checkpoints, whose replicas are still being made.
+        """
         self._since_ns: dict[str, int] = {}
         self._full = FullLimits()
 
     def on_installed(self, directory: Directory) -> None:
-        """A view: everything may have changed."""
+        """Look at every checkpoint again: a new view may have changed any of them."""
         self.degraded.clear()
         self.unavailable.clear()
         self.on_changed(directory, directory.checkpoints)
         self._lost_with_view = dict(self.degraded)
 
     def on_changed(self, directory: Directory, creation_ids: Iterable[int]) -> None:
-        """The directory says something new of these."""
+        """Look again at these checkpoints: their entries in the directory changed."""
         for creation_id in creation_ids:
             entry = directory.checkpoints.get(creation_id)
             _mark(self.unavailable, creation_id, entry is not None and bool(entry.holders))
@@ -56,11 +63,14 @@ class Alarms:
         return len(entry.in_sync) < self.wanted
 
     def on_serving(self) -> None:
-        """This node serves."""
+        """Clear the alarm `not_serving`: this node serves."""
         self._set("not_serving", "")
 
     def look(self, directory: Directory, waiting_for: str, limits: Limits) -> None:
-        """With each heartbeat: raise or clear. `waiting_for`: what a node that does not serve waits for."""
+        """Raise or clear alarms; called with each heartbeat.
+
+        `waiting_for`: what a node that does not serve waits for.
+        """
         news = self._full.look(limits, self.context.now_ns)
         if news:
             self.context.raise_alarm("limits", news, again=True)
@@ -75,7 +85,10 @@ class Alarms:
         self._set("closed", self._closed(directory, closed) if closed else "")
 
     def told(self, directory: Directory) -> dict[str, str]:
-        """The alarms, and what is one unless it ends within a lease: for who asks whether all is well."""
+        """Return the alarms, together with what becomes one unless it ends within a lease.
+
+        This is the answer to a client that asks if all is well.
+        """
         told = dict(self.context.alarms)
         if self.context.serving():
             if self._lost_with_view:
@@ -115,11 +128,11 @@ def _mark(marked: dict[int, None], creation_id: int, holds: bool) -> None:
 
 
 def names_of(directory: Directory, creation_ids: dict[int, None]) -> str:
-    """Some names of these checkpoints of the directory, and how many more there are."""
+    """Return some names of these checkpoints of the directory, and how many more there are."""
     return show_names((directory.checkpoints[each].name for each in creation_ids), len(creation_ids))
 
 
 def show_names(names: Iterable[bytes], count: int) -> str:
-    """Some of these `count` names, and how many more there are."""
+    """Return some of these `count` names, and how many more there are."""
     shown = ", ".join(repr(name.decode(errors="replace")) for name in islice(names, NAMES_MAX))
     return f"{shown} and {count - NAMES_MAX} more" if count > NAMES_MAX else shown

@@ -1,15 +1,15 @@
 """A planned leave: hand over first, so that no call fails and nothing is lost.
 
-A node that was told to leave goes on serving until every checkpoint that it holds is in sync at a
-member that stays. Then it orders nothing more, waits until all is acknowledged, and says that it has
-left: whoever succeeds need not wait for its lease.
+A node that is to leave keeps serving until every checkpoint that it holds is in sync at a member that stays.
+Then it orders no more updates, waits until all of them are acknowledged, and announces that it has left. So
+its successor need not wait for its lease to end.
 
-The last node waits, too. Three restarts in quick succession once lost everything, each with exit
-code 0: the last holder found nobody to hand over to and went. Now it waits for a configured peer to
-come back. Where none does in time it says what it takes with it (`Leave.last_copy`).
+The last node waits, too. Three restarts in quick succession once lost everything, each with exit code 0: the
+last holder found no node to hand over to and left. Now it waits for a configured peer to come back. If none
+does in time, it reports what it takes with it (`Leave.last_copy`).
 
-Nobody is waited for where nobody is expected: a node without peers, a collocated checkpoint that no
-member that stays has open, a cluster that the operator stops as a whole.
+It waits for no other node where none is expected: if it has no peers, if no member that stays has a
+collocated checkpoint open, or if an operator stops the whole cluster.
 """
 
 from collections.abc import Callable
@@ -30,23 +30,26 @@ from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import View
 
 LINGER_NS: Final = SECOND_NS
-"""How long a node that gave up waits to see the view without it; one that stops with all, for the others."""
+"""How long a node that has given up its role waits to see a view without it.
+
+When the whole cluster stops, this is how long a node waits for the others.
+"""
 
 STEP_NS: Final = MILLISECOND_NS
+"""How often a node that is leaving looks at how far it is."""
 
 ANSWER_HEARTBEATS: Final = 4
-"""How long it waits for the others' answers to its word that it leaves; who is silent is not counted on."""
+"""For how many heartbeats a node waits until the others have answered its announcement that it leaves.
+
+It does not count on a node that has not answered by then.
+"""
 
 HAND_OVER_SHARES: Final = 2
-"""A leave takes so many times `leave_ns` at most: one to wait for a peer, one to hand over to it."""
+"""A leave takes at most this many times `leave_ns`: one to wait for a peer, one to hand over to it."""
 
 
 class Leaving:
-    """The leave of this node. `since_ns` is when it was asked for (-1: not yet), `left_ns` when it gave up.
-
-    `stopping`: the operator stops the whole cluster. `last_copy`: what this node takes with it though a peer
-    could have come for it, names by creation id; `alone`: what no other node was to have.
-    """
+    """The leave of this node."""
 
     def __init__(
         self,
@@ -62,18 +65,24 @@ class Leaving:
         self.replicas = replicas
         self.requests = requests
         self.since_ns = -1
+        """When the leave was asked for; -1: not yet."""
         self.left_ns = -1
+        """When this node gave up its role; -1: not yet."""
         self.stopping = False
+        """An operator stops the whole cluster."""
         self.gone = False
         self.last_copy: dict[int, bytes] = {}
+        """What this node takes with it although a peer could have come for it: names by creation id."""
         self.alone: dict[int, bytes] = {}
+        """What no other node was expected to have: names by creation id."""
         self.on_gone: Callable[[str], None] = lambda text: None
         self._said: dict[str, int] = {}
+        """By peer, the stamp of the heartbeat that announced the leave."""
         self._sorted_at: object = None
         self._waits = False
 
     def start(self) -> None:
-        """Begin, once."""
+        """Begin the leave; a second call does nothing."""
         if self.since_ns < 0:
             self.since_ns = self.context.now_ns
             self.heartbeats.leaving = True
@@ -82,7 +91,7 @@ class Leaving:
             self._said = {peer.node_id: peer.stamped_ns for peer in self.heartbeats.peers.values()}
 
     def stop_all(self) -> None:
-        """The operator stops the whole cluster: tell every peer, and wait for nobody's return."""
+        """Stop the whole cluster, as an operator asks: tell every peer, and wait for none to come back."""
         if not self.stopping:
             self.stopping = True
             self.context.log("the operator stops the whole cluster", "warning")
@@ -91,7 +100,7 @@ class Leaving:
         self.start()
 
     def on_peer_connected(self, node_id: str) -> None:
-        """Say again what a broken link may have swallowed."""
+        """Send STOP again: a broken link may have lost it."""
         if self.stopping:
             self._tell_stop(node_id)
 
@@ -109,12 +118,12 @@ class Leaving:
             self._go()
 
     def _look(self) -> None:
-        """Give up once everything is handed over and acknowledged, or when the time for that is over."""
+        """Give up the role once everything is handed over and acknowledged, or the time for that is over."""
         view, passed_ns = self.membership.view, self.context.now_ns - self.since_ns
         waits = self._waits_for_others(view)
         late = passed_ns >= (LINGER_NS if self.stopping else self._limit_ns())
         if waits and not late:
-            self._drain(False)  # Again, perhaps: one that held the rest is lost since.
+            self._drain(False)  # This may resume: a node that held the rest may be lost since.
             self._say_wait()
         else:
             self._drain(True)
@@ -122,13 +131,13 @@ class Leaving:
                 self._give_up()
 
     def _limit_ns(self) -> int:
-        """How long to try: `leave_ns`, and as long again where a peer is here that can take over."""
+        """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
         leave_ns = self.context.settings.leave_ns
         here = any(not peer.leaving for peer in self.membership.candidates.newcomers())
         return HAND_OVER_SHARES * leave_ns if here else leave_ns
 
     def _waits_for_others(self, view: View | None) -> bool:
-        """Whether somebody has still to take what only this node holds, or to say that he stays."""
+        """Return True if another node has yet to take what only this one holds, or to say that it stays."""
         if view is None:
             return False
         if self.stopping:
@@ -146,21 +155,22 @@ class Leaving:
         return bool(self.last_copy)
 
     def _counts_on(self, node_id: str, view: View) -> bool:
-        """Whether a member knows that this node leaves, and has said since that it does not leave before it.
+        """Return True if a member knows that this node leaves, and has answered since that it will not leave
+        before it.
 
-        What it said earlier counts for nothing: two that were told to leave at one moment once counted on
-        each other.
+        What it sent earlier does not count: two nodes that were told to leave at the same moment once counted
+        on each other.
         """
         peer = self.heartbeats.peers[node_id]
         knows = peer.echo_epoch == view.epoch and peer.echoed_ns >= self._said[node_id]
         return knows and not peer.left and self.heartbeats.hears(peer)
 
     def _sort_copies(self, view: View, staying: list[str]) -> None:
-        """Find what nobody that stays has: `last_copy` where somebody could come to have it, else `alone`."""
+        """Find what no staying node has: `last_copy` if another node could come to get it, else `alone`."""
         directory = self.membership.directory
         looked_at = (directory.installed_epoch, directory.seq, staying, self.stopping)
         if looked_at == self._sorted_at:
-            return  # (A directory may hold 100,000 checkpoints, and this is asked every millisecond.)
+            return  # (A directory may hold 100,000 checkpoints, and this runs every millisecond.)
         self._sorted_at = looked_at
         self.last_copy, self.alone = {}, {}
         for entry in directory.checkpoints.values():
@@ -172,18 +182,27 @@ class Leaving:
                 self.alone[entry.creation_id] = entry.name
 
     def _holds(self, entry: Entry) -> bool:
-        """Whether this node's copy counts: it is in sync, or an unavailable checkpoint waits for it."""
+        """Return True if this node's replica counts.
+
+        It counts if it is in sync, or if an unavailable checkpoint waits for it.
+        """
         me = self.context.node_id
         return entry.replicas.get(me, False) or entry.holders.get(me) == self.context.incarnation
 
     def _is_expected(self, entry: Entry, staying: list[str]) -> bool:
-        """Whether some other node may get a copy: of a collocated one only who has it open."""
+        """Return True if some other node may get a replica.
+
+        Of a collocated checkpoint, only a node that has it open may get one.
+        """
         if self.stopping or not self.context.settings.peers:
             return False
         return not entry.attributes.collocated or any(node_id in staying for node_id in entry.replicas)
 
     def _say_wait(self) -> None:
-        """One line, and what `ckptctl status` shows, once this node is the last that holds something."""
+        """Report once that this node waits because it is the last to hold something.
+
+        The report is one line in the log, and a text that `ckptctl status` shows.
+        """
         peers = ", ".join(self.context.settings.peers)
         if self.last_copy and not self._waits and not self.stopping:
             self._waits = True
@@ -220,7 +239,7 @@ class Leaving:
         self.context.effects.append(Leave(bool(self.last_copy)))
 
     def _outcome(self) -> str:
-        """What the operator is told who asked for this."""
+        """Return the text for the operator who asked for this leave."""
         taken = self.last_copy | self.alone
         names = _show(taken) if taken else ""
         if not self.stopping:
@@ -238,7 +257,7 @@ class Leaving:
         return peer.left or 0 < peer.incarnation <= peer.dead_incarnation
 
     def _succeeded(self) -> bool:
-        """Whether nobody is left to take over, or somebody has."""
+        """Return True if another node has taken over, or none is left to do so."""
         view, decided = self.membership.view, self.membership.decided
         if view is None or self.stopping or (len(view.members) == 1 and self.membership.settled):
             return True

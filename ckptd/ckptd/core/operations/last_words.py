@@ -1,7 +1,7 @@
-"""A node's last words, and what the others make of them: see `stops` for the rules.
+"""A node's last words, and what the others do when they receive them: see `stops` for the rules.
 
-The last words leave by the links to the peers and by the record on disk. Both are best effort:
-whatever is lost costs one node more, and that one is named again.
+A node that stops by its own fault sends its last words over the links to the peers, and writes them to its
+record on disk. Both are best effort: if they are lost, one more node stops, and reports the same again.
 """
 
 from typing import Any, Final
@@ -48,7 +48,7 @@ class Stopping:
     # -- before this node ends
 
     def last_words(self) -> list[Effect]:
-        """What is still to be done after an exception out of the core."""
+        """Return the effects that remain to be carried out after the core raised an exception."""
         context = self.context
         stop = self._stop()
         if stop is None:
@@ -66,7 +66,7 @@ class Stopping:
         return effects
 
     def _stop(self) -> Stop | None:
-        """What this node was at; None where there is nothing that others could leave alone."""
+        """Return what this node was doing; None if there is nothing that the others could avoid."""
         cause = self.context.cause
         match cause:
             case Request():
@@ -100,10 +100,10 @@ class Stopping:
         context = self.context
         return Stop(context.node_id, context.incarnation, phase, creation_id, epoch, seq, session, request)
 
-    # -- what the others tell
+    # -- what the others report
 
     def on_stopped(self, node_id: str, frame: Frame) -> None:
-        """A node tells what it knows. What is new goes on to everybody. Raises: FrameError."""
+        """Learn the stops that a node reports, and pass on what is new to all peers. Raises: FrameError."""
         stops, forgotten = read_stopped(frame)
         context = self.context
         new = context.stops.learn(stops)
@@ -116,17 +116,17 @@ class Stopping:
             self._act({*(stop.creation_id for stop in new), *again})
 
     def on_peer_connected(self, node_id: str) -> None:
-        """It may have been away, or may have started since."""
+        """Send a peer what this node knows: it may have been away, or may have just started."""
         if self.context.stops.known:
             self.context.send_peer(node_id, self.context.stops.frame(self.context.epoch))
 
     def prune(self) -> None:
-        """Sessions ended, or checkpoints are gone."""
+        """Forget the stops that no longer matter: sessions have ended, or checkpoints are gone."""
         if self.context.stops.known and self.context.stops.prune(self.order.directory):
             self._note()
 
     def retry(self, name: Any) -> str:
-        """An operator says that a checkpoint is to be tried again. Raises: Refusal."""
+        """Serve a checkpoint again, as an operator asks. Raises: Refusal."""
         entry = self.order.directory.find(name.encode()) if type(name) is str else None
         if entry is None:
             raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {name!r}")
@@ -143,13 +143,13 @@ class Stopping:
                 self.context.send_peer(peer.node_id, frame)
 
     def _note(self) -> None:
-        """The record is written with the next one."""
+        """Put the stops into the record. It is written with the next change of it."""
         self.disk.record.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
 
     def _act(self, creation_ids: set[int]) -> None:
         self._note()
         if self.context.frozen:
-            return  # A view's installation follows, and looks at everything.
+            return  # The installation of the next view looks at everything.
         changed = sorted(creation_ids)
         self.replicas.closed.on_stops(changed)
         self.requests.on_stops(changed)

@@ -1,4 +1,4 @@
-"""The operator's word: what OPERATE asks of this node, each with what it can lose."""
+"""Operator commands: what OPERATE asks of this node, each with what it can lose."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from ckptd.core.membership.reconfiguration import Membership
 
 
 class Operating:
-    """`drains` are those who wait until this node has handed over: links and request numbers."""
+    """Carries out the operator commands."""
 
     def __init__(
         self,
@@ -28,10 +28,11 @@ class Operating:
         self.leave = leave
         self.stop_all = stop_all
         self.drains: list[tuple[int, int]] = []
+        """Links and request numbers of those who wait until this node has handed over."""
         self.retry: Callable[[str], str] = lambda name: ""
 
     def operate(self, link: int, number: int, operate: Operate) -> None:
-        """Do what an operator asks, or say why not."""
+        """Do what an operator asks, or answer why not."""
         try:
             match operate.verb:
                 case Verb.DRAIN:
@@ -62,7 +63,10 @@ class Operating:
         self.context.send_client(link, encode_answer(number, self.context.epoch, 0, body))
 
     def _accept_loss(self, node_id: str) -> str:
-        """A silent node is dead: neither views nor checkpoints wait for it any more. Raises: Refusal."""
+        """Take a silent node for dead: neither views nor checkpoints wait for it any more.
+
+        Raises: Refusal.
+        """
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
             raise Refusal(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
@@ -75,7 +79,7 @@ class Operating:
         )
 
     def tell_drained(self, text: str) -> None:
-        """This node ends; `text` says what that costs."""
+        """Answer the operators who wait: this node ends. `text` says what that costs."""
         for link, number in self.drains:
             self._answer(link, number, answer_ok(text))
         self.drains.clear()

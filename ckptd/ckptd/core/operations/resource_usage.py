@@ -1,8 +1,8 @@
-"""How full a node is: what outside input can make grow, what it takes now, and how much it may.
+"""How full a node is: what outside input can make grow, how much there is now, and how much there may be.
 
-`status` shows these beside those of the runtime, and one that is nearly full is an alarm: an operator
-learns of it before a client is refused. What stands here is shared by many; what is bounded for one alone, by
-a limit in `ckpt_protocol.limits` or by `share_of_limits`, is not.
+`status` shows these limits together with those of the runtime, and one that is nearly full raises an alarm.
+So an operator learns of it before a client is refused. Only what many clients share is listed here. What is
+bounded for each one alone, by a limit in `ckpt_protocol.limits` or by `share_of_limits`, is not.
 """
 
 from collections.abc import Callable
@@ -15,29 +15,29 @@ from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
 from ckptd.core.settings import SECOND_NS
 
 ALARM_PERCENT: Final = 80
-"""From here on a limit is an alarm."""
+"""A limit that is used to this percentage raises an alarm."""
 
 REST_NS: Final = 10 * SECOND_NS
-"""The alarm is over when nothing was nearly full for so long."""
+"""The alarm ends when nothing has been nearly full for this long."""
 
 EARLY_FRAMES_MAX: Final = 10_000
-"""Frames of a view that this node does not run yet, and as many of checkpoints that it has not heard of yet.
+"""Frames of a view that this node does not run yet, and as many of checkpoints that it does not know of yet.
 
-Further ones are dropped: the first are sent anew in that view, and for the others a replica is not in sync in
-time, and joins again.
+Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
+in sync in time, and joins again.
 """
 
 Limits = dict[str, tuple[int, int]]
-"""By name what it takes now, and how much it may. The name is the setting's, without `_max`."""
+"""By name, how much there is now and how much there may be. The name is the setting's, without `_max`."""
 
 EdgeLimits = Callable[[], Limits]
-"""Asks for the runtime's."""
+"""Returns the limits of the runtime."""
 
 
 def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits:
-    """What a node's core holds of what others can make grow.
+    """Return the limits of a node's core: what it holds of everything that others can make grow.
 
-    `early_frames`: of the two kinds of them (see `EARLY_FRAMES_MAX`), those of which there are more.
+    `early_frames`: the larger of the two counts (see `EARLY_FRAMES_MAX`).
     """
     settings, directory, turns = context.settings, requests.order.directory, requests.turns
     waiting = len(requests.held) + len(requests.forwarded) + len(requests.queries)
@@ -59,12 +59,12 @@ def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits
 
 
 def full_limits(limits: Limits) -> Limits:
-    """Those that are full or nearly so."""
+    """Return the limits that are full or nearly so."""
     return {name: (used, most) for name, (used, most) in limits.items() if 100 * used >= ALARM_PERCENT * most}
 
 
 def nearly_full(limits: Limits) -> str:
-    """What an alarm says of these; "" while there is room everywhere."""
+    """Return the text of the alarm; "" while no limit is nearly full."""
     return _told(full_limits(limits))
 
 
@@ -76,13 +76,19 @@ def _told(rows: Limits) -> str:
 
 
 class FullLimits:
-    """Which limits were nearly full, or full, of late: one line for each, though its figure swings."""
+    """Which limits have been nearly full, or full, recently.
+
+    So the log has one line for each, even if its figure swings.
+    """
 
     def __init__(self) -> None:
         self._told_ns: dict[tuple[str, bool], int] = {}
 
     def look(self, limits: Limits, now_ns: int) -> str:
-        """What the log is to say: some are nearly full, or full, and were not of late; "" where none is."""
+        """Return what to log, if a limit is newly nearly full, or newly full; "" otherwise.
+
+        A limit that was so within the last `REST_NS` is not new.
+        """
         rows = full_limits(limits)
         if not rows and not self._told_ns:
             return ""

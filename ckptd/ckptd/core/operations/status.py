@@ -1,4 +1,4 @@
-"""What a node answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
+"""A node's answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,14 +13,14 @@ from ckptd.core.operations.resource_usage import Limits, nearly_full
 from ckptd.core.view import View
 
 EdgeCounts = Callable[[], dict[str, int]]
-"""What the runtime counts, by name."""
+"""Returns the runtime's counters, by name."""
 
 
 ROW_BYTES: Final = 300
-"""About what a checkpoint's description takes beside its name."""
+"""About how much a checkpoint's description takes in addition to its name."""
 
 DESCRIBED_BYTES_MAX: Final = 16 * PAGE_BYTES_MAX
-"""The most that is described in one answer to who asks for no pages."""
+"""The most that one answer describes to a client that does not ask for pages."""
 
 
 def describe_cluster(
@@ -33,13 +33,13 @@ def describe_cluster(
     edge_counts: EdgeCounts,
     limits: Limits,
 ) -> dict[str, Any]:
-    """The answer to `cluster`, by name. `urls` are this node's own.
+    """Return the answer to `cluster`, by name. `urls` are this node's own.
 
-    `limits`: those of the core and of the runtime. The core itself has no alarm of the runtime's.
+    `limits`: those of the core and of the runtime. The core's own alarm does not cover the runtime's.
     """
     settings = context.settings
     full = nearly_full(limits)
-    # As things stand now, while the log's alarm outlasts a figure that swings.
+    # This shows the current state; the alarm in the log outlasts a figure that swings.
     alarms = {name: text for name, text in alarms.items() if name != "limits"}
     if full:
         alarms["limits"] = full
@@ -76,10 +76,11 @@ def describe_cluster(
 
 
 def describe_checkpoints(directory: Directory, closed: dict[int, str], after: int | None) -> list[Any]:
-    """The answer to `checkpoints`. `closed`: why some are not served.
+    """Return the answer to `checkpoints`. `closed`: why some of them are not served.
 
-    A page holds those behind the creation id `after`, in the order of their ids; an empty one is the last.
-    Without `after` it is all of them. Raises: Refusal TOO_BIG where those are too many for one answer.
+    With `after` it is a page: the checkpoints with a higher creation id, in the order of their ids. An empty
+    page is the last. Without `after` it is all of them. Raises: Refusal TOO_BIG if those are too many for one
+    answer.
     """
     if after is not None:
         return _page(directory, closed, after)
