@@ -229,7 +229,7 @@ FROM_CLIENT: Final = body_limits(Sender.CLIENT, _GREETED)
 """What a node accepts from a client over a stream once its session has been attached on it."""
 
 FROM_NEW_CLIENT: Final = tuple(min(limit, UNATTACHED_BODY_BYTES_MAX) for limit in FROM_CLIENT)
-"""What a node accepts until then: every kind, to answer that a session is missing, but nothing large."""
+"""Until then it accepts every kind, to answer that a session is missing, but nothing large."""
 
 FROM_OPERATOR: Final = body_limits(Sender.OPERATOR, State.GREETED)
 FROM_PEER: Final = body_limits(Sender.PEER, State.GREETED)

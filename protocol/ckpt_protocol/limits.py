@@ -1,6 +1,6 @@
 """Every limit of the protocol, by name. Sizes are in bytes, counts are counts.
 
-Whoever exceeds one gets an answer with an error code. Nothing grows silently.
+A caller that exceeds one gets an answer with an error code. Nothing grows silently.
 """
 
 from typing import Final
@@ -169,7 +169,7 @@ ANSWERS_MAX: Final = 65_536
 """Answers of one session that are remembered. A client that never trims them gets NO_RESOURCES."""
 
 ANSWERS_BYTES_MAX: Final = 4 * 1024 * 1024
-"""What the remembered answers of one session may take at one checkpoint; beyond it, too, comes NO_RESOURCES.
+"""What the remembered answers of one session may take at one checkpoint; more is NO_RESOURCES as well.
 
 Each answer counts as its body plus `ANSWER_BYTES`. An ordinary one has a body of two bytes, so `ANSWERS_MAX`
 is reached first. One that lists 10,000 generated ids has 100 KB. Without this limit, a client that never

@@ -155,11 +155,10 @@ class Leaving:
         return bool(self.last_copy)
 
     def _counts_on(self, node_id: str, view: View) -> bool:
-        """Return True if a member knows that this node leaves, and has answered since that it will not leave
-        before it.
+        """Return True if a member knows that this node leaves, and will not leave before it.
 
-        What it sent earlier does not count: two nodes that were told to leave at the same moment once counted
-        on each other.
+        Only what it has sent since it knows counts. Two nodes that were told to leave at the same moment once
+        counted on each other.
         """
         peer = self.heartbeats.peers[node_id]
         knows = peer.echo_epoch == view.epoch and peer.echoed_ns >= self._said[node_id]

@@ -1,9 +1,9 @@
-"""Tracking: reads that wait until a checkpoint changes, and what they are told.
+"""Tracking: reads (TRACK) that wait until a checkpoint changes, and the changes that they are answered with.
 
-Nothing is queued for whoever tracks. A TRACK names the last update that its client knows of; what came
-behind that is found in the updates that the replica still holds, and so is as good at another node, after a
-fail-over. Where they do not reach back that far, or an asynchronous checkpoint has another active replica
-since, the client is told so and looks at all sections (ADR 15).
+Nothing is queued for a tracker. A TRACK names the last update that its client knows of. The replica finds the
+changes after that in the updates that it still holds, so this works equally on another node, after a
+fail-over. If those updates do not reach back that far, or an asynchronous checkpoint has had another active
+replica since, the answer says so, and the client looks at all sections (ADR 15).
 """
 
 from collections.abc import Callable, Iterable
@@ -25,27 +25,35 @@ from ckptd.core.settings import SECOND_NS
 from ckptd.core.work_units import KIB_SHIFT, ROW_WORK
 
 TRACK_WAIT_NS: Final = 10 * SECOND_NS
-"""A TRACK is answered by then, also if nothing changed: whatever went wrong on its way is over with that."""
+"""A TRACK is answered after this time at the latest, even if nothing changed.
+
+So whatever went wrong with it on its way ends with that.
+"""
 
 ANSWERED_AT_ONCE: Final = 512
-"""TRACKs that are answered in one event because their time is over; the rest with the next heartbeat."""
+"""TRACKs that one event answers because their time is over. The rest follow with the next heartbeat."""
 
 ROWS_MAX: Final = 1_000
-"""Changes in one answer, but that an update is never split. The client asks again for the rest."""
+"""Changes in one answer, except that an update is never split.
+
+The client asks again for the rest.
+"""
 
 EXACT_ROWS_MAX: Final = 128
-"""So many are told one by one. Of more, only what became of each section in the end."""
+"""Up to this many changes are reported one by one.
+
+If there are more, only what finally became of each section is reported.
+"""
 
 _ROW_BYTES: Final = 32
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 
 Row = list[Any]
-"""[sequence, change, section id, offset, size, the tracker's own request that did it or 0]"""
+"""[sequence, change, section id, offset, size, the tracker's own request that made the change or 0]"""
 
 
 class Tracks:
-    """The TRACK requests that wait here: by checkpoint, then by session and number, so that a repeated one is
-    the same."""
+    """The TRACK requests that wait here."""
 
     def __init__(
         self,
@@ -59,17 +67,19 @@ class Tracks:
         self.go_on = go_on
         self.turns = turns
         self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
+        """By creation id, then by session and request number: a repeated request replaces the earlier one."""
         self.count = 0
         self.due_ns = NEVER_NS
+        """No waiting request has to be answered before this time."""
 
     def serve(self, request: Request, replica: Replica) -> None:
-        """Answer with what changed; where nothing did the request waits."""
+        """Answer with what changed; if nothing did, let the request wait."""
         after, tenure = parse_track(request.body)
         if after is None and replica.active is not None:
-            replica.active.flush_batch()  # What was done before is no news.
+            replica.active.flush_batch()  # What was written before is not a change to report.
         try:
             body = changes_after(replica, request.session, after, tenure)
-        except Exception as error:  # Looking changes nothing.
+        except Exception as error:  # Reading the log changes nothing.
             body = contain_request(self.context, request, error)
         if body is not None:
             self.answer(request, body)
@@ -83,7 +93,7 @@ class Tracks:
         earlier = self.waiting.get(request.creation_id, {}).pop(place, None)
         if earlier is not None:
             self.count -= 1
-            request.since_ns = earlier.since_ns  # One that is repeated would wait for ever.
+            request.since_ns = earlier.since_ns  # Otherwise one that is repeated would wait for ever.
             self.turns().take_answered(earlier)
         excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns().add_tracker(request)
         if excess:
@@ -94,7 +104,7 @@ class Tracks:
         self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
 
     def look(self, creation_ids: Iterable[int]) -> None:
-        """Something happened to these checkpoints, or to who serves them."""
+        """Try the TRACKs of these checkpoints again: something happened to them, or to who serves them."""
         if not self.count:
             return
         for creation_id in creation_ids:
@@ -103,13 +113,13 @@ class Tracks:
             self.go_on(list(waiting.values()))
 
     def take_all(self) -> list[Request]:
-        """Every request that waits: a new view begins."""
+        """Remove and return every request that waits: a new view begins."""
         taken = [request for waiting in self.waiting.values() for request in waiting.values()]
         self.waiting, self.count = {}, 0
         return taken
 
     def on_time(self) -> None:
-        """Answer what has waited long enough."""
+        """Answer the requests that have waited for `TRACK_WAIT_NS`."""
         if self.context.now_ns < self.due_ns:
             return
         over_ns = self.context.now_ns - TRACK_WAIT_NS
@@ -130,14 +140,18 @@ class Tracks:
 
 
 def tenure_of(replica: Replica) -> int:
-    """What an asynchronous checkpoint lost with its last active replica had been read, told or not."""
+    """Return the tenure of an asynchronous checkpoint's active replica; 0 for other kinds and other replicas.
+
+    A new tenure means that updates may be lost that were already read, whether or not trackers were told of
+    them.
+    """
     return replica.active.tenure if replica.active is not None and not replica.sync else 0
 
 
 def changes_after(replica: Replica, session: int, after: int | None, tenure: int) -> bytes | None:
-    """TRACK's answer: `[sequence, rows, tenure]`, nil for the rows where all sections are to be looked at.
+    """Return TRACK's answer, `[sequence, rows, tenure]`; None if there is nothing after `after`.
 
-    None where nothing came behind `after`.
+    The rows are nil if the client must look at all sections.
     """
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
@@ -149,7 +163,7 @@ def changes_after(replica: Replica, session: int, after: int | None, tenure: int
     if not log.is_prefix(epoch, seq) or tenure != ours:
         return answer_ok([now, None, ours])
     if seq >= end:
-        return None  # (Beyond it: told at another node, before this one knows that it is committed.)
+        return None  # (Beyond it: another node has reported it, before this one knows that it is committed.)
     if not log.reaches_back_to(seq):
         return answer_ok([now, None, ours])
     rows: list[Row] = []
@@ -182,7 +196,7 @@ def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
         own = update.request if update.session == session else 0
     else:
         ops, answered = ops
-        # A batch of one request is that request's; more than one cannot be told apart.
+        # A batch of one request is that request's; those of several cannot be told apart.
         if len(answered) == 1 and answered[0][0] == session:
             own = answered[0][1]
         removed = Change.DELETED if weak else Change.EXPIRED
@@ -200,17 +214,17 @@ def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
                 kind = Change.DELETED
             case Op.REMOVE:
                 kind = Change.EXPIRED if len(op) > 2 else removed
-            case Op.PIECE if op[3] + len(op[4]) >= op[2]:  # Its last piece tells of the section.
+            case Op.PIECE if op[3] + len(op[4]) >= op[2]:  # Only the last piece is reported.
                 kind, size = Change.OVERWRITTEN, op[2]
             case _:
-                continue  # (A new expiration time changes no data, a piece before the last nothing yet.)
-        # (An expiration is nobody's, also where it shares its batch with one request.)
+                continue  # (A new expiration time changes no data; a piece before the last, nothing yet.)
+        # (An expiration is no client's own change, even if it shares its batch with one request.)
         rows.append([sequence, kind, op[1], offset, size, own if kind != Change.EXPIRED else 0])
     return rows
 
 
 def _coalesced(rows: list[Row], replica: Replica) -> list[Row]:
-    """Of each section what became of it in the end, in the order of that."""
+    """Return what finally became of each section, in the order of the sections' last changes."""
     last: dict[bytes, Row] = {}
     for row in rows:
         before = last.pop(row[2], None)

@@ -1,8 +1,8 @@
-"""The way of every request: to this node's replica, to the active replica's node, or to the coordinator.
+"""Routes every request: to this node's replica, to the active replica's node, or to the coordinator.
 
-A request that cannot be served now is held until something changes; one that was
-forwarded is sent again when the view, the directory or the link changes, since nobody
-applies it twice. Each is answered once.
+A request that cannot be served now is held until something changes. One that was forwarded is sent again when
+the view, the directory or the link changes; this is safe, since no node applies it twice. Each request is
+answered once.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,59 +49,63 @@ from ckptd.core.stops import Phase
 from ckptd.core.view import View
 from ckptd.core.work_units import ELEMENT_WORK, REFUSED_SHIFT
 
-# A name of this module is found in a fifth of the time that an attribute of a class takes.
+# Looking up a name of this module takes a fifth of the time that an attribute of a class takes.
 _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 _ANSWER: Final = Kind.ANSWER
 
 AGAIN_AT_ONCE_MAX = 16
-"""Held requests that are tried again in the event that lets them go on; with more they have their turns."""
+"""Up to this many held requests are tried again in the event that lets them continue.
+
+If there are more, they wait for their turns.
+"""
 
 WEIGHT_SHIFT = 15
 """A forwarded read counts as one more request for each 32 KiB that its answer may have."""
 
 OPS_WEIGHT_SHIFT = 7
-"""An update counts as one more request for each 128 operations: two of the largest are under way at once."""
+"""An update counts as one more request for each 128 operations.
+
+So two of the largest can be under way at once.
+"""
 
 SMALL_UPDATE_BYTES = 1024
-"""One of no more counts as one request."""
+"""An update with a body up to this size counts as one request."""
 
 DIRECTORY_WEIGHT = 8
-"""A request of the directory counts as so many. They are done one at a time, for all clients: more than 16 of
-one link under way would gain it nothing, and cost the others a second."""
+"""A directory request counts as this many.
+
+Directory requests are done one at a time, for all clients. More than 16 of one link under way would gain that
+link nothing, and would cost the others a second.
+"""
 
 LOOK_EVERY_NS = 10_000
 """How long a node waits, for each request that waits, before it looks at all of them again.
 
-To look at one takes about a tenth of that."""
+Looking at one takes about a tenth of that.
+"""
 
 FORGET_NS = 60 * SECOND_NS
-"""A request that nobody can have waited for so long is forgotten."""
+"""A request is forgotten after this time: no client can have waited for it so long."""
 
 READS = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK)
 Key = tuple[int, int]
 
 
 def _elements(request: Request) -> Elements:
-    """What a READ asks, parsed once. Raises: FrameError, Refusal."""
+    """Return what a READ asks for. It is parsed once. Raises: FrameError, Refusal."""
     if request.elements is None:
         request.elements = parse_read(request.body)
     return request.elements
 
 
 def _weight_of_update(body: bytes) -> int:
-    """What an update counts for until it is answered: it takes its turn at every replica."""
+    """Return what an update counts for until it is answered: it takes its turn at every replica."""
     return 1 if len(body) <= SMALL_UPDATE_BYTES else 1 + (array_length(body) >> OPS_WEIGHT_SHIFT)
 
 
 class Requests:
-    """`held` wait here, `forwarded` for a node, `queries` for what is committed, `deferred` for a replica.
-
-    `crowded`: so much waits that a client's next one is answered TRY_AGAIN (nothing was done for it);
-    `waiting_bytes`: how much, when this node last looked.
-
-    `early_queries` of other nodes wait until this node's active replica serves.
-    """
+    """All requests that are on their way at this node."""
 
     def __init__(self, context: Context, order: DirectoryOrder) -> None:
         self.context = context
@@ -109,23 +113,33 @@ class Requests:
         self.replicas: Replicas
         self.view: View | None = None
         self.ordinals: dict[str | None, int] = {}
+        """By node, its position among the members, from 1."""
         self.links: dict[int, int] = {}
         self.held: dict[Key, Request] = {}
+        """Requests that wait here."""
         self.forwarded: dict[Key, Request] = {}
+        """Requests that were forwarded and wait for another node."""
         self.queries: dict[int, Request] = {}
+        """By token, reads that wait until the active replica says what is committed."""
         self.early_queries: list[tuple[str, Frame]] = []
+        """QUERYs of other nodes that wait until this node's active replica serves."""
         self.deferred: dict[Key, tuple[Request, bytes]] = {}
+        """Requests with their answers, which wait for a replica."""
         self.token = 0
         self.draining = False
+        """This node is leaving: it holds every request."""
         self.crowded = False
+        """So much waits that a client's next request is answered TRY_AGAIN; nothing was done for it."""
         self.waiting_bytes = 0
+        """How much was waiting when this node last looked."""
         self.look_ns = 0
+        """When this node looks at the waiting requests again."""
         self.turns: Turns
         self.tracks = Tracks(context, self.answer, self._go_on, lambda: self.turns)
         self.withdrawals = Withdrawals(self)
         self.on_attach_answered: Callable[[Request, bytes], bytes] = lambda request, body: body
 
-    # -- going
+    # -- dispatching
 
     def dispatch(self, request: Request) -> None:
         """Send a request where it belongs, or hold it."""
@@ -152,7 +166,7 @@ class Requests:
             replica = self.replicas.held.get(creation_id)
             active = replica.active if replica is not None else None
             if type(request.origin) is str and request.sent_seq < entry.term:
-                return  # Its node has sent it to who was active before, and sends it here again.
+                return  # Its node sent it to the previous active replica, and will send it here again.
             if active is not None and active.ready:
                 if active.required and active.replica.sync:
                     self.turns.add_unanswered(request, _weight_of_update(request.body))
@@ -169,7 +183,10 @@ class Requests:
             self._forward(request, entry.active)
 
     def _refuse_handle(self, request: Request, why: str) -> None:
-        """What its handle stands for is no more. Of an update that may have been done that says too much."""
+        """Answer that what the request's handle stands for is gone.
+
+        For an update that may have been done BAD_HANDLE would say too much: the answer is TIMEOUT.
+        """
         if request.in_doubt:
             text = f"{why}, and this update may have been done before"
             self.answer(request, answer_error(codes.TIMEOUT, text))
@@ -177,9 +194,11 @@ class Requests:
             self.answer(request, answer_error(codes.BAD_HANDLE, why))
 
     def _stopped_here(self, request: Request) -> bool:
-        """Refuse what stopped the node that a client had it passed on by, and a read that stopped any.
+        """Refuse a request that has stopped a node, if this node can decide that; return True if it did.
 
-        Of all else only the active replica, or the coordinator, knows whether it was done.
+        It can decide it for a read that stopped any node, and for a request that stopped its client's node
+        while that passed it on. In all other cases only the active replica, or the coordinator, knows if the
+        request was done.
         """
         stop = self.context.stops.requests.get((request.session, request.number))
         decided_here = request.creation_id and request.kind != Kind.UPDATE
@@ -192,14 +211,14 @@ class Requests:
         if request.put_off and self.why_open_waits_here(request):
             self._hold(request)
         elif self.order.coordinates:
-            # One link with 60,000 OPENs under way once kept all others out of the directory for a minute.
+            # One link with 60,000 OPENs under way once blocked the directory for all others for a minute.
             self.turns.add_unanswered(request, DIRECTORY_WEIGHT)
             self.order.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
 
     def why_open_waits_here(self, request: Request) -> str:
-        """Why an OPEN that was put off still has to wait, here where its client is."""
+        """Return why an OPEN that was put off still has to wait, as its client's node sees it; "" if not."""
         entry = self.order.directory.find(parse_open(request.body).name)
         me = self.context.node_id
         if entry is None or not (entry.holders or me in entry.replicas):
@@ -212,8 +231,9 @@ class Requests:
         replica = self.replicas.held.get(entry.creation_id)
         waits = entry.holders or entry.attributes.sync or not entry.attributes.collocated
         if request.kind == Kind.UPDATE and replica is not None and not waits:
-            # It may have been applied before the active replica was lost, and be here already. (Not
-            # where holders are waited for: a copy here is of the past, and what it staged alone is void.)
+            # It may have been applied before the active replica was lost, and have reached this replica.
+            # (Not if the checkpoint waits for holders. Then the replica here is of the past, and what it
+            # alone has staged is discarded.)
             answers = replica.log.answers.get(request.session)
             known = answers.by_request.get(request.number) if answers is not None else None
             if known is not None and known[1]:
@@ -244,7 +264,11 @@ class Requests:
             )
 
     def _read_here(self, request: Request, entry: Entry, replica: Replica | None) -> None:
-        """Read the local copy of a sync checkpoint; the active replica knows what is committed."""
+        """Read the local replica of a sync checkpoint.
+
+        If a pending update touches what is asked for, ask the active replica first, which knows what is
+        committed.
+        """
         if replica is None or replica.dropped or not replica.complete:
             self._hold(request)
             return
@@ -265,14 +289,14 @@ class Requests:
         self._serve_read(request, entry, replica)
 
     def _touches_pending(self, request: Request, replica: Replica) -> bool:
-        if request.kind == Kind.TRACK:  # Where it begins; later it tells only what is known to be committed.
+        if request.kind == Kind.TRACK:  # A first one does; later ones report only committed changes.
             return parse_track(request.body).after is None
         if request.kind != Kind.READ:
             return True
         try:
             return replica.pending_touches([element[0] for element in _elements(request)])
         except (FrameError, Refusal):
-            return False  # It is answered with what is wrong.
+            return False  # Its answer will say what is wrong.
 
     def _serve_read(self, request: Request, entry: Entry, replica: Replica) -> None:
         if request.kind == Kind.TRACK:
@@ -284,7 +308,7 @@ class Requests:
             elif request.kind == Kind.ITERATE:
                 page = replica.iterate(parse_iterate(request.body))
                 if isinstance(page, Iterate):
-                    request.body = pack_body(list(page))  # The rest of it, once others had their turn.
+                    request.body = pack_body(list(page))  # Do the rest after others have had their turn.
                     self.turns.put_back([request])
                     return
                 body = page
@@ -311,20 +335,26 @@ class Requests:
         )
 
     def _has_room(self, request: Request) -> bool:
-        """Whether one more may wait; else it is answered. One that may have been done must wait."""
+        """Return True if one more request may wait; otherwise answer it.
+
+        A request that may have been done, or that another node forwarded, must wait in any case.
+        """
         waiting = len(self.held) + len(self.forwarded) + len(self.queries)
         if not self.crowded and waiting < self.context.settings.requests_waiting_max:
             return True
         if request.in_doubt or type(request.origin) is str:
             return True
-        # (Not by `answer`: it keeps an OPEN that is to try again, for which there is no room here.)
+        # (Not by `answer`: that would hold an OPEN which is to try again, and there is no space for it.)
         limit = "requests_waiting_bytes_max" if self.crowded else "requests_waiting_max"
         text = f"too many requests wait at this node ({limit})"
         self.refuse_waiting(request, answer_error(codes.TRY_AGAIN, text))
         return False
 
     def _put_off(self, request: Request) -> None:
-        """Its checkpoint is closed, which does not end by itself: say so at once, where nothing was done."""
+        """Answer at once, if nothing was done, a request whose checkpoint is closed.
+
+        It makes no sense to hold it: a closed checkpoint does not open again on its own.
+        """
         if request.in_doubt or type(request.origin) is str:
             self._hold(request)
         else:
@@ -332,7 +362,7 @@ class Requests:
 
     def _hold(self, request: Request) -> None:
         if self._has_room(request):
-            # 90,000 that one link had held took 120 ms to look at, at each heartbeat.
+            # 90,000 held requests of one link took 120 ms to look at, at each heartbeat.
             self.turns.add_unanswered(request, 1)
             key = request.session, request.number
             earlier = self.held.get(key)
@@ -341,10 +371,11 @@ class Requests:
             self.held[key] = request
 
     def _forward(self, request: Request, node_id: str) -> None:
-        """Pass a request on to who can serve it.
+        """Forward a request to the node that can serve it.
 
-        Not one that was passed on already: its own node learns who can, and sends it there. A
-        copy that was kept here was done, behind its refusal, when this node became active (seed 23895).
+        A request that another node forwarded to us is dropped: its client's node learns who can serve it, and
+        sends it there. A duplicate that was kept here was once done, after it had been refused, when this
+        node became active (seed 23895).
         """
         if type(request.origin) is str or not self._has_room(request) or self._is_malformed(request):
             return
@@ -357,7 +388,7 @@ class Requests:
         self._send_forward(request)
 
     def _counts_as_tracker(self, request: Request) -> bool:
-        """Whether one more TRACK may wait for another node; else it is answered."""
+        """Return True if one more TRACK may wait for another node; otherwise answer it."""
         earlier = self.forwarded.pop((request.session, request.number), None)
         if earlier is not None:
             self.turns.take_answered(earlier)
@@ -367,10 +398,11 @@ class Requests:
         return not excess
 
     def _is_malformed(self, request: Request) -> bool:
-        """Answer what nobody can do here, where its client is.
+        """Answer a request that no node can do, here at its client's node; return True if it was one.
 
-        60 bodies that take long to be refused once kept what their node acknowledged waiting for 580 ms at
-        the node of the active replica, behind them on one link, and so everybody's writes.
+        60 bodies that take long to refuse were once forwarded over one link to the active replica's node. The
+        acknowledgements of the client's node were behind them on that link. They waited for 580 ms, and with
+        them all clients' writes.
         """
         try:
             if request.kind == _UPDATE:
@@ -384,14 +416,17 @@ class Requests:
             body = answer_error(refusal.code, refusal.text, refusal.index)
         except FrameError as error:
             body = answer_error(codes.INVALID_PARAM, str(error))
-        except Exception as error:  # Looking changes nothing.
+        except Exception as error:  # Parsing changes nothing.
             body = contain_request(self.context, request, error)
         self.context.work += len(request.body) >> REFUSED_SHIFT
         self.answer(request, body)
         return True
 
     def _weight_of(self, request: Request) -> int:
-        """What a forwarded request counts for until it is answered: by the size that its answer may have."""
+        """Return what a forwarded request counts for until it is answered.
+
+        That depends on the size that its answer may have.
+        """
         if not request.creation_id:
             return DIRECTORY_WEIGHT
         if request.kind == Kind.ITERATE:
@@ -411,10 +446,10 @@ class Requests:
         )
         self.context.send_peer(request.to, frame)
 
-    # -- coming
+    # -- from other nodes
 
     def on_forward(self, node_id: str, frame: Frame) -> None:
-        """A request that another node passes on. Raises: FrameError."""
+        """Take a request that another node forwards. Raises: FrameError."""
         if len(frame.body) < FORWARD_ROUTE.size:
             raise FrameError("a forwarded request shorter than its route")
         kind, creation_id, lowest, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
@@ -427,17 +462,17 @@ class Requests:
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
         request.sent_seq = directory_seq
         if directory_seq > self.order.directory.seq:
-            # The sender knows more of the directory than has come to us: of this session, or this checkpoint.
+            # The sender's directory is ahead of ours: it may know a session or checkpoint that we do not.
             self._hold(request)
             return
         if not self._is_over(request):
             self.dispatch(request)
 
     def _is_over(self, request: Request) -> bool:
-        """Whether its session has ended, or has left the node that it came by.
+        """Return True if the request's session has ended, or has left the node that the request came through.
 
-        The client asks again where it is now, and may have been told the outcome there: a copy
-        that comes by the old way, from a node that was paused say, must do nothing any more.
+        The client asks again where its session is now, and may have been told the outcome there. A duplicate
+        that comes the old way, for example from a node that was paused, must have no effect any more.
         """
         session = self.order.directory.sessions.get(request.session)
         if request.kind == Kind.ATTACH:
@@ -449,16 +484,20 @@ class Requests:
         return self._has_left(request, session)
 
     def _has_left(self, request: Request, session: SessionEntry) -> bool:
-        """Whether a session has left the node that a request came by, also where it is back there since."""
+        """Return True if a session has left the node that a request came through.
+
+        If it has left that node and is back there since, this is True as well.
+        """
         came_by = request.origin if type(request.origin) is str else self.context.node_id
         back = request.kind not in CHANGE_NOTHING and 0 < request.sent_seq < session.moved_seq
         return back or session.node_id != came_by
 
     def _forget_if_left(self, request: Request) -> bool:
-        """Forget what was passed on for a session that left since, instead of sending it again.
+        """Forget a forwarded request whose session has left since, instead of sending it again.
 
-        A client was refused elsewhere and came back, and the old copy was passed on to who was active then.
-        (Not a TRACK: its client may only have tried another node, and comes back to the link where it waits.)
+        Return True if it was forgotten. A client was once refused elsewhere and came back, and the old
+        duplicate was forwarded to the node that was active then. (A TRACK is not forgotten: its client may
+        only have tried another node, and comes back to the link where the TRACK waits.)
         """
         if request.kind in CHANGE_NOTHING:
             return False
@@ -470,10 +509,10 @@ class Requests:
         return True
 
     def on_forward_answer(self, frame: Frame) -> None:
-        """Take another node's answer.
+        """Take another node's answer to a forwarded request. Raises: FrameError.
 
-        A client that uses a number twice is given what the coordinator remembers of the first request. It is
-        no garbage of the coordinator's, and the link stays (seed 7128983). Raises: FrameError.
+        A client that uses a number twice gets the answer that the coordinator remembers for the first
+        request. That is not the coordinator's fault, so the link to it stays up (seed 7128983).
         """
         request = self.forwarded.get((frame.c, frame.a))
         if request is None:
@@ -488,11 +527,11 @@ class Requests:
         self.answer(request, body)
 
     def on_forward_refused(self, node_id: str, frame: Frame) -> None:
-        """Another node refused an update: take its word while it speaks for the active replica.
+        """Take another node's refusal of an update, if that node still speaks for the active replica.
 
-        That an update was done is known wherever the role goes, and true of whoever says it. That it was not
-        done is known to who refused it alone: who became active since may do it (seed 7100408).
-        Raises: FrameError.
+        That an update was done is known wherever the role moves, so it is true no matter which node reports
+        it. That it was not done is known only to the node that refused it: one that has become active since
+        may do it (seed 7100408). Raises: FrameError.
         """
         if len(frame.body) < FORWARD_REFUSED_ROUTE.size:
             raise FrameError("a refused update shorter than its route")
@@ -503,13 +542,13 @@ class Requests:
         if request is None or request.to != node_id or request.kind != _UPDATE:
             return
         entry = self.order.directory.checkpoints.get(request.creation_id)
-        # One that nobody else was asked for, and that was to be given back, waited at a node that is behind.
+        # A withdrawn request that went to no other node waited there: that node's directory lags behind.
         given_back = request.withdrawn and not request.maybe_done
         if entry is None or entry.term == term or given_back:
             self.answer(request, body)
 
     def on_query(self, node_id: str, frame: Frame) -> None:
-        """Tell a replica what is committed now; it answers a reader by that."""
+        """Tell a replica what is committed now, so that it can answer a reader."""
         replica = self.replicas.held.get(frame.a)
         if replica is None or replica.active is None:
             return
@@ -537,7 +576,7 @@ class Requests:
     # -- answering
 
     def answer(self, request: Request, body: bytes) -> None:
-        """Give a request its one answer, unless that waits for this node's replica."""
+        """Give a request its one answer, unless the answer has to wait for a replica."""
         if request.weight:
             self.turns.take_answered(request)
         if request.to:
@@ -575,7 +614,7 @@ class Requests:
             self.answer(request, body)
 
     def _tell(self, request: Request, body: bytes) -> None:
-        """Answer a client of this node."""
+        """Send an answer to a client of this node."""
         ordinal = 0
         if request.creation_id:
             entry = self.order.directory.checkpoints.get(request.creation_id)
@@ -586,9 +625,9 @@ class Requests:
         )
 
     def _puts_off(self, request: Request, body: bytes) -> bool:
-        """Keep an OPEN that the coordinator had to put off until it can be done."""
+        """Hold an OPEN that the coordinator had to put off until it can be done; return True if held."""
         if decode_answer(body)[0] == codes.TRY_AGAIN:
-            # The coordinator knows every copy of it: none was done, and none of the past will be.
+            # The coordinator knows every duplicate of it: none was done, and no earlier one will be.
             request.maybe_done, request.put_off, request.to = False, True, ""
             if not request.withdrawn and self.why_open_waits_here(request):
                 self._hold(request)
@@ -596,10 +635,10 @@ class Requests:
         return False
 
     def _of_what_is_there(self, body: bytes) -> bytes:
-        """An OPEN's answer, unless the checkpoint was lost on the way.
+        """Return an OPEN's answer, or a refusal if the checkpoint was lost meanwhile.
 
-        One that was ordered before a view change is finished after it, in a view without the last node that
-        had a replica (seed 70027).
+        An OPEN that was ordered before a view change is finished after it, perhaps in a view without the last
+        node that had a replica (seed 70027).
         """
         code, payload, *_ = decode_answer(body)
         directory = self.order.directory
@@ -611,7 +650,11 @@ class Requests:
         return answer_error(codes.NOT_EXIST, text)
 
     def _must_wait(self, request: Request, body: bytes) -> bool:
-        """ActiveReplicaSet ends when this node's replica serves (SAF 3.1.7.1), an open when there is one."""
+        """Return True if an answer has to wait for a replica.
+
+        ActiveReplicaSet ends when this node's replica serves (SAF 3.1.7.1). An OPEN ends when an in-sync
+        replica is there.
+        """
         code, payload, *_ = decode_answer(body)
         if code != codes.OK:
             return False
@@ -631,7 +674,7 @@ class Requests:
     # -- when something changes
 
     def again(self, unanswered: list[Request]) -> None:
-        """Something changed: try what is held, and requests whose replica lost its role."""
+        """Try again what is held, and requests whose replica lost its role: something changed."""
         for request in unanswered:
             request.maybe_done = True
             if isinstance(request.origin, int):
@@ -644,7 +687,7 @@ class Requests:
         if self.held and self.context.serving() and not self.draining:
             held, self.held = self.held, {}
             for request in held.values():
-                self.turns.take_answered(request)  # Else they keep the lanes full from which they go on.
+                self.turns.take_answered(request)  # Else they keep the lanes full that they continue in.
             going = [request for request in held.values() if not self._is_over(request)]
             self._go_on(going)
         if self.early_queries and self.context.serving():
@@ -653,7 +696,7 @@ class Requests:
                 self.on_query(node_id, frame)
 
     def on_stops(self, creation_ids: list[int]) -> None:
-        """These may be closed now, or open again: what waits for them elsewhere is looked at anew."""
+        """Look again at what waits elsewhere for these checkpoints: they may be closed now, or open again."""
         for key, request in list(self.forwarded.items()):
             if request.creation_id in creation_ids and not self._forget_if_left(request):
                 del self.forwarded[key]
@@ -664,7 +707,7 @@ class Requests:
         self.again([])
 
     def _go_on(self, requests: list[Request]) -> None:
-        """Try requests again that waited: now, or where they are many in their turns."""
+        """Try requests again that have waited: at once if they are few, otherwise in their turns."""
         if len(requests) > AGAIN_AT_ONCE_MAX:
             self.turns.put_back(requests)
         else:
@@ -672,7 +715,7 @@ class Requests:
                 self.dispatch(request)
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
-        """Who is active may have changed: send what was forwarded for these to who is active now."""
+        """Send what was forwarded for these checkpoints to the nodes that are active now."""
         checkpoints = self.order.directory.checkpoints
         for request in list(self.forwarded.values()):
             if request.creation_id in creation_ids:
@@ -689,7 +732,10 @@ class Requests:
         self.tracks.look(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
-        """A new epoch: what waited for another node is sent anew; others send anew what they sent here."""
+        """Hold what waited, to send it again in the new epoch.
+
+        Requests that other nodes sent here are dropped: those nodes send them again.
+        """
         self.view = view
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         for request in self.forwarded.values():
@@ -706,7 +752,7 @@ class Requests:
                 self.turns.take_answered(request)
 
     def on_peer_connected(self, node_id: str) -> None:
-        """Say again what a broken link may have swallowed."""
+        """Send again what a broken link may have lost."""
         for request in list(self.forwarded.values()):
             if request.to == node_id and not self._forget_if_left(request):
                 self._send_forward(request)
@@ -717,7 +763,7 @@ class Requests:
                 self.dispatch(request)
 
     def on_time(self) -> None:
-        """Answer, or forget, what has waited for long."""
+        """Answer or forget what has waited for a long time."""
         self.tracks.on_time()
         if self.context.now_ns < self.look_ns:
             return
@@ -741,10 +787,10 @@ class Requests:
         self.crowded = self.waiting_bytes > self.context.settings.requests_waiting_bytes_max
 
     def _unanswered(self) -> Iterator[Request]:
-        """Every request that waits here, or for other nodes.
+        """Yield every request that waits here, or for other nodes.
 
-        Not what was passed on for a session that has left this node: such copies come to nothing, and have no
-        answer.
+        What was forwarded for a session that has left this node is not included: such duplicates have no
+        effect and get no answer.
         """
         sessions, me = self.order.directory.sessions, self.context.node_id
         for request in self.forwarded.values():

@@ -1,4 +1,4 @@
-"""Clients' links and sessions at this node: frames in, requests out."""
+"""Clients' links (connections) and sessions at this node: frames in, requests out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ _OF_HANDLE = {
     Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
     Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
 }
-"""Requests about one checkpoint's sections, and the open flag that each needs."""
+"""Requests about one checkpoint through a handle, and the open flag that each needs."""
 
 _CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
 _OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
@@ -51,31 +51,32 @@ ONE_SESSION: Final = "a connection has one session, and this one has another"
 
 
 class Ping(NamedTuple):
-    """A PING, with the numbers of the requests that it names."""
+    """A PING, with the numbers of the requests that it withdraws."""
 
     withdrawn: tuple[int, ...]
 
 
 class Clients:
-    """`links` (shared with `Requests`): link to session, 0 before ATTACH.
-
-    `attaching`: the session that a link asks to be tied to, and the requests that ask for it. `grace`: the
-    sessions without a link, and until when they are kept. `ending`: those among them whose end was asked for.
-    `creators`: the checkpoints that clients of this node made, each with its link, and `created` how many of
-    them a link has.
-    """
+    """The clients of this node: their links and their sessions."""
 
     def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
         self.context = context
         self.order = order
         self.requests = requests
         self.links = requests.links
+        """Link to session, 0 before ATTACH. Shared with `Requests`."""
         self.by_session: dict[int, int] = {}
+        """Session to link."""
         self.attaching: dict[int, tuple[int, set[int]]] = {}
+        """By link, the session that it asks to attach, and the numbers of its requests for that."""
         self.creators: dict[int, int] = {}
+        """Creation id to link, for the checkpoints that clients of this node created."""
         self.created: Counter[int] = Counter()
+        """By link, how many checkpoints in `creators` are its own."""
         self.grace: dict[int, int] = {}
+        """The sessions without a link, and the time in ns until which each is kept."""
         self.ending: dict[int, None] = {}
+        """The sessions in `grace` whose end has been asked for."""
         self.describe: Callable[[Describe], Any] = lambda asked: None
         self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
         self.ask: Callable[[list[object]], None] = lambda op: None
@@ -85,7 +86,10 @@ class Clients:
         self.links[link] = 0
 
     def on_lost(self, link: int, process_dead: bool) -> None:
-        """The link is gone: the session has its grace time, unless its process is known to be dead."""
+        """Start the grace time of a lost link's session.
+
+        The grace is 0 if the client's process is known to be dead.
+        """
         self.attaching.pop(link, None)
         self.created.pop(link, None)
         session = self.links.pop(link, 0)
@@ -97,7 +101,7 @@ class Clients:
         self.context.wake_at(self.grace[session])
 
     def receive(self, link: int, frames: Iterable[Frame]) -> bool:
-        """Take a client's frames, in order, as many as its turn allows; False: its link ends instead."""
+        """Take a client's frames in order, as many as its turn allows. Return False if its link ends."""
         context = self.context
         for frame in frames:
             context.cause = frame
@@ -112,7 +116,7 @@ class Clients:
             except Exception as error:
                 contain_client(context, link, frame, error)
                 return False
-            else:  # Parsing and checking are over: what raises from here on is our own fault.
+            else:  # Parsing and checking are over: an exception from here on is our own fault.
                 if isinstance(checked, Request):
                     self.requests.dispatch(checked)
                 elif isinstance(checked, Ping):
@@ -124,7 +128,10 @@ class Clients:
         return link not in context.closing
 
     def _check(self, link: int, frame: Frame) -> Request | Operate | Ping | None:
-        """What is to be done; None for what needs an answer at most. Raises: Refusal; FrameError."""
+        """Return what is to be done; None if no more than an answer was needed.
+
+        Raises: Refusal; FrameError.
+        """
         session = self.links.get(link)
         if session is None:
             return None
@@ -135,14 +142,14 @@ class Clients:
         context = self.context
         entry = self.order.directory.sessions.get(session)
         if entry is not None and entry.node_id != context.node_id:
-            return None  # The session has left this link: it asks again where it is now.
+            return None  # The session has moved to another node: its client asks again there.
         opened = entry.opens.get(handle) if entry is not None else None
         if opened is None:
             raise Refusal(codes.BAD_HANDLE, self._why_bad(session))
         if needed and not opened[1] & needed:
             mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
             raise Refusal(codes.ACCESS, f"the handle was not opened for {mode}")
-        if kind in _CHECKED_HERE:  # Where the request is served its body is parsed anyway.
+        if kind in _CHECKED_HERE:  # The bodies of the others are parsed where they are served.
             self._check_rare(kind, body, opened[0])
         return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
 
@@ -198,10 +205,11 @@ class Clients:
         return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
 
     def _check_attach(self, link: int, session: int, asked: int, number: int) -> None:
-        """Refuse a second session on a link: one client took all 100,000 in 3.4 s. Raises: Refusal.
+        """Refuse a second session on a link. Raises: Refusal.
 
-        A link asks until each of its requests is answered. One that asked twice, and whose first request was
-        refused, had two sessions, of which one never ended.
+        Without this rule one client took all 100,000 sessions in 3.4 s. A link counts as asking for a session
+        until each of its requests for it is answered. A link that asked twice, and whose first request was
+        refused, once had two sessions, of which one never ended.
         """
         attached = session if self.by_session.get(session) == link else 0
         asks_for, numbers = self.attaching.get(link, (0, set()))
@@ -212,24 +220,27 @@ class Clients:
         self.attaching[link] = asked, numbers
 
     def _check_share(self, link: int, body: bytes) -> None:
-        """Refuse to make a checkpoint for a link that made its share of them. Raises: Refusal, FrameError."""
+        """Refuse to create a checkpoint for a link that has created its share of them.
+
+        Raises: Refusal, FrameError.
+        """
         settings = self.context.settings
         most = max(1, settings.checkpoints_max // settings.share_of_limits)
         if self.created[link] < most:
             return
         asked = parse_open(body)
         if asked.attributes is None or self.order.directory.find(asked.name) is not None:
-            return  # It makes none.
+            return  # It creates none.
         text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
         raise Refusal(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
 
     def _check_has_copies(self, creation_id: int) -> None:
-        """Refuse to make this node active where it makes no copy. Raises: Refusal."""
+        """Refuse to make this node active for a checkpoint of which it makes no replica. Raises: Refusal."""
         if self.context.stops.shuns(creation_id, self.context.node_id):
             raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
 
     def on_created(self, created: Iterable[tuple[int, int]]) -> None:
-        """Sessions made checkpoints: count those of each link here."""
+        """Count the checkpoints that sessions created, by the links of this node."""
         for session, creation_id in created:
             link = self.by_session.get(session)
             if link is not None:
@@ -237,7 +248,7 @@ class Clients:
                 self.created[link] += 1
 
     def on_changed(self, creation_ids: Iterable[int]) -> None:
-        """Take those that are gone from their links' counts."""
+        """Take the checkpoints that are gone from the counts of their links."""
         for creation_id in creation_ids:
             if creation_id in self.creators and creation_id not in self.order.directory.checkpoints:
                 link = self.creators.pop(creation_id)
@@ -245,10 +256,11 @@ class Clients:
                     self.created[link] -= 1
 
     def _answer_ping(self, link: int, number: int, ping: Ping) -> None:
-        """Give a sign of life, and give up what the PING names if it only waits.
+        """Answer a PING, and withdraw the requests that it names, if they only wait.
 
-        A client whose update waits here, on the wrong side of a cut, must learn that others serve it: it got
-        no answer, found the node alive at each PING, and stayed until its time-out was over.
+        A client whose update waits here, on the wrong side of a network partition, must learn that others
+        serve it. Before this rule it got no answer, found the node alive at each PING, and stayed until its
+        time-out was over.
         """
         session = self.links.get(link, 0)
         entry = self.order.directory.sessions.get(session)
@@ -260,7 +272,10 @@ class Clients:
             self._refuse(link, number, codes.TRY_AGAIN, self.requests.withdrawals.why_not_serving())
 
     def _on_attach_answered(self, request: Request, body: bytes) -> bytes:
-        """The directory ties the session to this node, or does not: tie it to the link that asked."""
+        """Attach the session to the link that asked, if the directory has attached it to this node.
+
+        Return the body of the answer for the client.
+        """
         link, session = request.origin, request.session
         if isinstance(link, int):
             self._is_answered(link, session, request.number)
@@ -269,7 +284,7 @@ class Clients:
         if isinstance(link, int) and link in self.links:
             before = self.links[link]
             if before != session and self.by_session.get(before) == link:
-                # It asked twice under one number, was answered, and asked for this one.
+                # It asked twice with one number, was answered, and then asked for this session.
                 self.look_after([session])
                 return answer_error(codes.NO_RESOURCES, ONE_SESSION)
             self.links[link] = session
@@ -298,15 +313,16 @@ class Clients:
         self.context.wake_at(self.grace[session])
 
     def on_installed(self) -> None:
-        """A directory came, perhaps with sessions that this node has not heard of."""
+        """Check all sessions: a directory came, perhaps with some that this node did not know."""
         self.on_changed(list(self.creators))
         self.look_after(self.order.directory.sessions)
 
     def look_after(self, sessions: Iterable[int]) -> None:
-        """Have each of these sessions that is attached here have a link, or its grace run.
+        """Make sure that each of these sessions, if attached to this node, has a link or a running grace.
 
-        The answer to ATTACH ties it to a link. A client that sent two of one number had the answer to one
-        taken for the other's, and its session never ended (seed 7016104).
+        The answer to ATTACH attaches a session to a link. A client once sent two ATTACHes with the same
+        number. The answer to one was taken for the answer to the other, and its session never ended (seed
+        7016104).
         """
         for session in sessions:
             entry = self.order.directory.sessions.get(session)
@@ -315,12 +331,12 @@ class Clients:
                 self._start_grace(session)
 
     def on_serving_again(self) -> None:
-        """While this node did not serve nobody could attach here: the grace begins anew."""
+        """Start every grace again: while this node did not serve, no client could attach here."""
         for session in self.grace:
             self._start_grace(session)
 
     def on_ended(self, sessions: list[int]) -> None:
-        """Sessions that ended have no link any more."""
+        """Detach the links of sessions that have ended."""
         for session in sessions:
             self.grace.pop(session, None)
             link = self.by_session.pop(session, None)
@@ -339,7 +355,7 @@ class Clients:
             elif until_ns <= self.context.now_ns and self.context.serving():
                 if session not in self.ending:
                     if len(self.ending) >= OWN_AT_ONCE:
-                        continue  # Once others have ended. All at once kept everybody's opens waiting.
+                        continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
                 self.ask([Do.END, session, entry.generation])
                 self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
@@ -349,8 +365,10 @@ class Clients:
 
 
 def _routed(kind: int, handle: int, body: bytes) -> bytes:
-    """A directory request as it travels to the coordinator, checked here first: it comes from this client
-    alone."""
+    """Return the body with which a directory request is forwarded to the coordinator.
+
+    It is checked first, since here a wrong body can only come from this one client.
+    """
     match kind:
         case Kind.OPEN:
             parse_open(body)

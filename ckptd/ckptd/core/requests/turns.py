@@ -1,17 +1,18 @@
-"""Whose turn it is: a bounded amount of counted work in one event, and the rest in later ones.
+"""Turns: a bounded amount of counted work in one event, and the rest in later ones.
 
-An event may bring far more work than the node can do before its next heartbeat is due: 108 KB of READs in one
-connection once kept everybody else out for 16 s. So work is counted as it is done (`context.work`, in the
-units of `work_units`). What comes when the budget of a turn is spent waits in the *lane* of its link, and is
+An event may bring far more work than the node can do before its next heartbeat is due: 108 KB of READs on one
+connection once blocked all other clients for 16 s. So work is counted as it is done (`context.work`, in the
+units of `work_units`). Once the budget of a turn is spent, what comes waits in the *lane* of its link. It is
 served in the turns that follow, round robin over the lanes and a little of each at a time. Between two turns
-the runtime looks at its other sockets, so that heartbeats never wait for clients.
+the runtime looks at its other sockets, so heartbeats never wait for clients.
 
-* Each lane is a FIFO: what one link sent is served in order, and that it was lost waits behind that.
+* Each lane is a FIFO. What one link sent is served in order; that the link was lost comes after that.
 * While nothing waits, a frame is served at once.
-* A client that does not read its answers, or that waits for many of them already, is not served until that
-  changes. Only PING is: a client that gets no answer to it looks for another node.
-* A link whose lane is full is not read until there is room. So a lane is bounded, and TCP slows its sender.
-* A peer's lane always goes on: two nodes that each waited for the other to read would wait for ever.
+* A client that does not read its answers, or that already waits for many of them, is not served until that
+  changes. Its PINGs are answered even while it waits for many answers: a client that gets no answer to a PING
+  looks for another node.
+* A link whose lane is full is not read until there is space. So a lane is bounded, and TCP slows its sender.
+* A peer's lane is always served: two nodes that each waited for the other to read would wait for ever.
 
 No clock is read here: the same events make the same turns, in the simulator and in a replay.
 """
@@ -37,33 +38,37 @@ _Rest = ClientLost | PeerConnected | PeerLost | PeerRefused
 _READS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
 
 READS_OF_PEERS: Final = ""
-"""The lane of reads that peers passed on and that go on in turns: their links' lanes do not wait for them."""
+"""The lane of the reads that peers forwarded and that continue in turns.
+
+So the lanes of the peers' links do not wait for them.
+"""
 
 LANES_FULL_MAX: Final = 32
-"""When all lanes together hold what so many may hold, each may hold `CROWDED_PART` of it."""
+"""The lanes are crowded when all together hold as much as this many full ones.
+
+Each may then hold only 1 / `CROWDED_PART` of its limit.
+"""
 
 CROWDED_PART: Final = 64
 
 TRACKS_MAX: Final = 16_384
 """TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN.
 
-They wait for long, so all of them are looked at again and again: 100,000 kept a node from its heartbeats. One
-client has its share of them (`share_of_limits`)."""
+TRACKs wait for a long time, so the node looks at all of them again and again: 100,000 kept a node from its
+heartbeats. One client has only its share of them (`share_of_limits`).
+"""
 
 TRACKER: Final = -1
-"""The weight of a TRACK that waits: it is counted by itself."""
+"""The weight of a TRACK that waits: TRACKs are counted separately."""
 
 TOO_MANY_TRACKS: Final = f"{TRACKS_MAX} trackers wait at this node already"
 
 _ITEM_BYTES: Final = 256
-"""About what one frame takes beside its body."""
+"""About how much one frame takes in addition to its body."""
 
 
 class Lane:
-    """What waits of one link. `congested`: its answers are not read; `full`: it waits for many answers.
-
-    `listed`: it is in the round. `stopped`: its link is not read. `lost`: its client is gone.
-    """
+    """What waits of one link."""
 
     __slots__ = ("congested", "full", "held_bytes", "items", "listed", "lost", "stopped")
 
@@ -71,18 +76,19 @@ class Lane:
         self.items: deque[Frame | Request | _Rest] = deque()
         self.held_bytes = 0
         self.congested = False
+        """The client does not read its answers."""
         self.full = False
+        """The client already waits for many answers."""
         self.listed = False
+        """The lane is in `Turns.round`."""
         self.lost = False
+        """The client is gone."""
         self.stopped = False
+        """The link is not read."""
 
 
 class Turns:
-    """`lanes` of links of which something waits, or that must wait; `round`: those to be served, in order.
-
-    `unanswered`: what each client's link waits for elsewhere, in units of `Request.weight`; `trackers`: how
-    many of its TRACKs wait.
-    """
+    """The lanes of all links, and the order in which they are served."""
 
     def __init__(
         self,
@@ -103,17 +109,21 @@ class Turns:
         self.unanswered_max = settings.unanswered_per_link
         self.lane_bytes_max = settings.lane_bytes_max
         self.lanes: dict[Key, Lane] = {}
+        """The lanes of the links of which something waits, or that must wait themselves."""
         self.round: deque[Key] = deque()
+        """The lanes that are to be served, in order."""
         self.unanswered: dict[int, int] = {}
+        """By client's link, the sum of `Request.weight` over its unanswered requests."""
         self.trackers: dict[int, int] = {}
+        """By client's link, how many of its TRACKs wait."""
         self.tracker_count = 0
         self.tracks_max = max(1, TRACKS_MAX // settings.share_of_limits)
         self.held_bytes = 0
 
-    # -- what comes
+    # -- frames and events that arrive
 
     def take_client(self, link: int, frames: list[Frame]) -> None:
-        """Frames of a client: serve them now, or keep them for a later turn."""
+        """Serve frames of a client now, or keep them for a later turn."""
         context = self.context
         if self.round or link in self.lanes or context.work >= self.work_max:
             self._keep(link, frames)
@@ -126,9 +136,9 @@ class Turns:
                 self._keep(link, rest)
 
     def take_peer(self, node_id: str, frames: list[Frame]) -> None:
-        """Frames of a peer: serve them now, or keep them for a later turn."""
+        """Serve frames of a peer now, or keep them for a later turn."""
         context = self.context
-        # (Twice the budget: an acknowledgement that waits for a turn of clients holds a write up.)
+        # (Twice the budget: a write is delayed if its acknowledgement waits for a turn of clients.)
         if node_id in self.lanes or context.work >= 2 * self.work_max:
             self._keep(node_id, frames)
             return
@@ -140,7 +150,7 @@ class Turns:
                 self._keep(node_id, rest)
 
     def waits(self, key: Key, event: _Rest) -> bool:
-        """Whether an event has to wait behind what its link brought; it is kept then."""
+        """Keep an event that must wait for what its link brought before it; return False if it need not."""
         lane = self.lanes.get(key)
         if lane is None:
             return False
@@ -148,12 +158,12 @@ class Turns:
             self.forget(key)
             return False
         if type(event) is ClientLost:
-            # Nobody reads what it asked for, and nothing more comes: only what changes something is done.
+            # No client reads the answers any more, so only requests that change something are carried out.
             lane.items = deque(i for i in lane.items if type(i) is Request or i[0] not in _READS)  # type: ignore[index]
             lane.congested = lane.full = False
-            lane.lost = True  # It is never full again: its session's end would wait for every answer.
+            lane.lost = True  # Never full again: otherwise its session's end would wait for every answer.
         elif type(event) is PeerConnected:
-            lane.stopped = False  # It is another connection, and is read.
+            lane.stopped = False  # This is a new connection, and it is read.
         lane.items.append(event)
         self._list(key, lane)
         return True
@@ -162,7 +172,7 @@ class Turns:
         lane = self.lanes.get(key)
         if type(key) is int and not (lane is not None and lane.congested):
             frames = self._answer_pings(key, frames)
-            lane = self.lanes.get(key)  # A PING may have taken back all that the lane waited for.
+            lane = self.lanes.get(key)  # A PING may have withdrawn all that the lane waited for.
         if lane is None:
             lane = self.lanes[key] = Lane()
         lane.items.extend(frames)
@@ -178,7 +188,7 @@ class Turns:
         self.held_bytes += more_bytes
 
     def _lane_bytes(self) -> int:
-        """What one lane may hold: little where many lanes together hold much."""
+        """Return how much one lane may hold: little if all lanes together hold much."""
         crowded = self.held_bytes > LANES_FULL_MAX * self.lane_bytes_max
         return self.lane_bytes_max // CROWDED_PART if crowded else self.lane_bytes_max
 
@@ -192,9 +202,9 @@ class Turns:
         return [*waiting, *(frame for frame in frames if frame.kind != Kind.PING)]
 
     def put_back(self, requests: Iterable[Request]) -> None:
-        """Requests that may go on now, before whatever their links brought since."""
+        """Keep requests that may continue now, ahead of everything that their links brought since."""
         self.context.work_until = (
-            0  # The link that is served may be one of theirs: the rest stays behind them.
+            0  # The link that is served now may be one of theirs: its other frames stay after them.
         )
         by_origin: dict[Key, list[Request]] = {}
         for request in requests:
@@ -209,9 +219,9 @@ class Turns:
             self._list(key, lane)
 
     def take_back(self, link: int, number: int, looked_at_max: int) -> Frame | Request | None:
-        """Take a client's request out of its lane, where it is not in doubt.
+        """Take a client's request out of its lane, unless it is in doubt.
 
-        PING overtakes what waits in a lane, so it may name what stands there.
+        A PING overtakes what waits in a lane, so it may name a request that is still there.
         """
         lane = self.lanes.get(link)
         if lane is None:
@@ -232,7 +242,7 @@ class Turns:
     # -- who has to wait
 
     def congest(self, link: int) -> None:
-        """A client does not read its answers: what it asks waits until it does."""
+        """Let a client's requests wait until it reads its answers."""
         lane = self.lanes.get(link)
         if lane is None:
             lane = self.lanes[link] = Lane()
@@ -240,14 +250,14 @@ class Turns:
         self.context.count("links_congested")
 
     def drain(self, link: int) -> None:
-        """It has read them."""
+        """Serve a client again: it has read its answers."""
         lane = self.lanes.get(link)
         if lane is not None:
             lane.congested = False
             self._list(link, lane)
 
     def add_unanswered(self, request: Request, weight: int) -> None:
-        """A request of a client's waits from now on, here or for other nodes."""
+        """Count a client's request that waits from now on, here or for other nodes."""
         link = request.origin
         if type(link) is not int or request.weight:
             return
@@ -263,7 +273,7 @@ class Turns:
             self.context.work_until = 0  # Its turn is over.
 
     def add_tracker(self, request: Request) -> str:
-        """A TRACK waits from now on; returns why it may not, or ""."""
+        """Count a TRACK that waits from now on; return why it may not wait, or ""."""
         link = request.origin
         if type(link) is not int or request.weight:
             return ""
@@ -278,7 +288,7 @@ class Turns:
         return ""
 
     def take_answered(self, request: Request) -> None:
-        """A request is answered, or is dropped: where it was counted, it is not any more.
+        """Count a request no more, if it was counted: it is answered or dropped.
 
         TRACKs of links that were gone once counted for ever.
         """
@@ -289,7 +299,7 @@ class Turns:
         if request.weight == TRACKER:
             request.weight = 0
             trackers = self.trackers.pop(link, 0)
-            if trackers:  # (Else the link is gone, and they with it.)
+            if trackers:  # (Otherwise the link is gone, and its trackers with it.)
                 self.tracker_count -= 1
             if trackers > 1:
                 self.trackers[link] = trackers - 1
@@ -307,9 +317,10 @@ class Turns:
                 self._list(link, lane)
 
     def count_again(self, waiting: Iterable[Request]) -> None:
-        """Put right what was not taken back: `waiting` are all requests that wait for other nodes.
+        """Correct the counts of unanswered requests. `waiting` are all requests that do wait.
 
-        A copy that is dropped without an answer would count for ever, and its client would not be served.
+        Otherwise a duplicate that is dropped without an answer would count for ever, and its client would not
+        be served.
         """
         if not any(lane.full for lane in self.lanes.values()):
             return
@@ -324,7 +335,10 @@ class Turns:
                 self._list(key, lane)
 
     def drop_frames(self, key: Key) -> None:
-        """A link is cut off: what it brought is not looked at. (What happened to it since still counts.)"""
+        """Drop what a link brought: it is cut off.
+
+        Events about the link that follow (it was lost, for example) stay.
+        """
         lane = self.lanes.get(key)
         if lane is not None:
             while lane.items and type(lane.items[0]) in (Frame, Request):
@@ -332,7 +346,7 @@ class Turns:
             self._list(key, lane)
 
     def forget(self, key: Key) -> None:
-        """A link is gone, with all that it brought."""
+        """Drop the lane of a link that is gone, with everything in it."""
         lane = self.lanes.pop(key, None)
         if lane is not None:
             self.held_bytes -= lane.held_bytes
@@ -343,7 +357,7 @@ class Turns:
     # -- turns
 
     def _list(self, key: Key, lane: Lane) -> None:
-        """Give a lane its place in the round, or let it go where it has nothing to wait for."""
+        """Add a lane to the round if it can be served, or delete it if it has nothing to wait for."""
         if lane.congested or lane.full:
             return
         if not lane.items:
@@ -357,7 +371,7 @@ class Turns:
             self.round.append(key)
 
     def go_on(self) -> None:
-        """One turn: serve the lanes in their order, a little of each at a time, within the budget."""
+        """Run one turn: serve the lanes in order, a little of each at a time, within the budget."""
         context, lanes, order = self.context, self.lanes, self.round
         context.work = 0
         while order and context.work < self.work_max:
@@ -367,7 +381,7 @@ class Turns:
                 continue
             lane.listed = False
             if lane.congested:
-                continue  # It was told since the lane was listed; `drain` lists it again.
+                continue  # It became so after the lane was listed; `drain` lists it again.
             context.work_until = min(context.work + self.quantum, self.work_max)
             self._serve(key, lane)
             if lanes.get(key) is lane:

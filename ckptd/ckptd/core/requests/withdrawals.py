@@ -1,8 +1,9 @@
-"""Requests that nobody can serve in time: answered TRY_AGAIN with what they wait for, where nothing was done.
+"""Withdrawals: requests that cannot be served in time are answered TRY_AGAIN, if nothing was done for them.
 
-Shortly before a caller's time is over its client names the request in a PING. If the request only waits,
-here or at the node that it was passed on to, it is taken back and will not be done any more. One that may
-have been done is left alone: the client ends it as TIMEOUT. So TRY_AGAIN means "not done", and says why.
+Shortly before a caller's time is over, its client names the request in a PING. If the request only waits,
+here or at the node that it was forwarded to, it is taken back and will not be done any more. The answer says
+what it waited for. A request that may have been done is left alone, and its client reports TIMEOUT. So
+TRY_AGAIN means "not done", and says why.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
     from ckptd.core.requests.router import Requests
 
 LOOKED_AT_MAX: Final = 1_000
-"""How many entries of each queue are looked at for a withdrawal. A request further back is not found."""
+"""Entries of each queue that are searched for a withdrawn request. One further back is not found."""
 
 
 class Withdrawals:
-    """Takes requests back that wait. `describe_wait`: what this node waits for when it does not serve."""
+    """Takes back requests that wait."""
 
     def __init__(self, requests: "Requests") -> None:
         self.requests = requests
         self.context = requests.context
         self.describe_wait: Callable[[], str] = lambda: ""
+        """Returns what this node waits for when it does not serve."""
 
     def withdraw(self, link: int, session: int, numbers: Iterable[int]) -> None:
-        """A client's last word on requests whose time is nearly over."""
+        """Withdraw the requests that a client names because their time is nearly over."""
         for number in numbers:
             waiting = self.requests.turns.take_back(link, number, LOOKED_AT_MAX)
             if waiting is not None:
@@ -43,7 +45,7 @@ class Withdrawals:
                 continue
             forwarded = self.requests.forwarded.get((session, number))
             if forwarded is not None and forwarded.kind not in CHANGE_NOTHING:
-                # Where it was passed on before, in an earlier view say, nobody can tell whether it was done.
+                # If it was forwarded before, for example in an earlier view, no node can tell if it was done.
                 if not forwarded.maybe_done:
                     forwarded.withdrawn = True
                     frame = encode_frame(Kind.WITHDRAW, number, self.context.epoch, session)
@@ -52,7 +54,10 @@ class Withdrawals:
             self._withdraw(session, number)
 
     def on_withdraw(self, frame: Frame) -> None:
-        """The node of a request's client wants it back: it goes there again, with an answer."""
+        """Take back a forwarded request that its client's node asks for.
+
+        The answer goes back to that node.
+        """
         self._withdraw(frame.c, frame.a)
 
     def _withdraw(self, session: int, number: int) -> None:
@@ -61,7 +66,7 @@ class Withdrawals:
             self.requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, why))
 
     def _find(self, session: int, number: int) -> tuple[Request | None, str]:
-        """A request that waits and was not done, taken out of where it waits, and what it waited for."""
+        """Take a request that waits and was not done out of its queue. Return it, and what it waited for."""
         requests, key = self.requests, (session, number)
         held = requests.held.get(key)
         if held is not None:
@@ -86,7 +91,7 @@ class Withdrawals:
         return None, ""
 
     def on_time(self) -> None:
-        """Tell those that have waited long, and for whom nothing was done, to try again."""
+        """Answer TRY_AGAIN to requests that have waited for `hold_ns`, if nothing was done for them."""
         requests, settings = self.requests, self.context.settings
         late_ns = self.context.now_ns - settings.hold_ns
         late = [
@@ -94,14 +99,14 @@ class Withdrawals:
             for key, request in requests.held.items()
             if request.since_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
         ]
-        for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes some 4 us.
+        for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes about 4 us.
             del requests.held[key]
             requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
         for request in requests.order.take_late(late_ns, LOOKED_AT_MAX):
             requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
 
     def why_not_serving(self) -> str:
-        """What keeps this node from serving, in words."""
+        """Return what keeps this node from serving, in words."""
         waits = self.describe_wait()
         return (
             f"this node does not serve now; it waits for {waits}" if waits else "this node does not serve now"
@@ -116,7 +121,7 @@ class Withdrawals:
         return "earlier changes of the directory come first"
 
     def why_held(self, request: Request) -> str:
-        """What a held request waits for, in words."""
+        """Return what a held request waits for, in words."""
         if not self.context.serving():
             return self.why_not_serving()
         if self.requests.draining:
