@@ -1,4 +1,4 @@
-"""The only asyncio: one node's core over real sockets, clocks and disks.
+"""Runs one node's core over real sockets, clocks and disks. The daemon uses asyncio only in this package.
 
-Every rule lives in `ckptd.core`; what is here carries bytes to it and from it.
+Every rule is in `ckptd.core`; the runtime carries bytes to it and from it.
 """

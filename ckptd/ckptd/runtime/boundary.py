@@ -1,8 +1,8 @@
-"""What the runtime does about an exception that it did not expect, outside of the core.
+"""Contains unexpected exceptions that the runtime raises outside the core.
 
-A protocol's callback, a task or an errand handles what comes from outside: a stranger's bytes,
-a register's answer, a hook's output. What raises there has not touched the core, so it ends
-that one connection or errand. The core's own exceptions end the node: see `driver`.
+Protocol callbacks and background tasks handle input from outside: the bytes of a stranger, the answer of
+the register, the output of the fence hook. An exception there has not touched the core, so it ends only
+that one connection or task. An exception in the core ends the node: see `driver`.
 """
 
 from ckptd.core.containment import where
@@ -11,7 +11,7 @@ from ckptd.runtime.logs import Seldom
 
 
 def contained(counts: Counts, seldom: Seldom, what: str, error: BaseException) -> str:
-    """Count and log an exception that ends `what` and nothing else; returns the text."""
+    """Count and log an exception that ends `what` and nothing else. Returns the logged description."""
     counts.contained_io += 1
     text = f"{what} raised {where(error)}"
     seldom.warn("contained", f"{text}; the node goes on. Please report this")

@@ -20,31 +20,31 @@ from ckptd.runtime.host.memory import settle_garbage_collector
 from ckptd.runtime.logs import logger, set_up_logging
 
 SWITCH_INTERVAL_S: Final = 0.0005
-"""The thread that writes records asks for the interpreter a few times a record: with the default of
-5 ms each, a busy loop made a promise, and so a fail-over, wait for tens of milliseconds."""
+"""The thread that writes records needs the interpreter a few times per record. With Python's default of 5 ms
+for each switch, a busy event loop delayed a promise, and so a fail-over, by tens of milliseconds."""
 
 STDIN: Final = 0
 STDIN_BYTES: Final = 4096
 
 IGNORED_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""What log rotation, `systemctl reload` or a terminal that closes may send to a daemon. By default each of
-them ends a process at once, which is a crash of the node: without a hand-over."""
+"""Signals that log rotation, `systemctl reload` or a closing terminal may send to a daemon. By default each
+ends the process at once, without a hand-over; for the node that is a crash."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a daemon until it is told to stop.
+    """Run a daemon until it is asked to stop.
 
-    Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 3 stopped and took the last copy of
-    something with it, 70 our own failure.
+    Returns the exit code: 0 stopped, 1 not started, 2 wrong settings, 3 stopped while it held data that no
+    other node is known to hold, 70 our own bug.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A node's name that this locale has no characters for is no reason to fail (stderr does so anyway).
+        # Do not fail on a node name that this locale cannot encode (stderr escapes it by default).
         sys.stdout.reconfigure(errors="backslashreplace")
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        # Where the watchdog ends a process (SIGABRT) the log shows what it did. Not where stderr is no file.
+        # If the watchdog ends the process (SIGABRT), the log shows what it did. Fails if stderr is no file.
         faulthandler.enable()
     for number in IGNORED_SIGNALS:
-        # Before the event loop takes them, and after it has closed, they are no reason to end either.
+        # Also ignore them before the event loop handles them and after it has closed.
         signal.signal(number, signal.SIG_IGN)
     try:
         config = load_config(sys.argv[1:] if arguments is None else arguments)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_on(runner: asyncio.Runner, config: Config, key: bytes) -> bool:
-    """Run the daemon, and begin again where the other nodes ask for a later start of it."""
+    """Run the daemon. Start it again whenever the other nodes know a higher incarnation of this node."""
     later_than = 0
     while True:
         try:
@@ -79,7 +79,7 @@ def _run_on(runner: asyncio.Runner, config: Config, key: bytes) -> bool:
 
 
 async def _run(daemon: Daemon) -> bool:
-    """Whether the node has handed over all that another one was to have."""
+    """Run the daemon until it ends. Return True if it took no data with it that only it held."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -102,7 +102,7 @@ def _ignore(number: signal.Signals) -> None:
 
 
 def _check_stdin() -> None:
-    """Refuse a standard input whose end does not show: an event loop cannot wait for a file's."""
+    """Refuse a standard input that is no pipe or socket: an event loop cannot wait for the end of a file."""
     try:
         mode = os.fstat(STDIN).st_mode
     except OSError:
@@ -120,7 +120,7 @@ def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
     loop.remove_reader(STDIN)
     logger.info("standard input has ended: the program that started this node is gone")
     daemon.stop()
-    # At once: the other nodes of that program end with it, and there is nobody to hand over to.
+    # The second call stops at once: the program's other nodes end too, so no node can take over.
     daemon.stop()
 
 
@@ -130,7 +130,7 @@ async def _settle_when_started(daemon: Daemon) -> None:
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is wanted and installed; None is asyncio's own loop."""
+    """Return uvloop's factory if it is wanted and installed; None for asyncio's own loop."""
     if config.uvloop == "off":
         return None
     try:

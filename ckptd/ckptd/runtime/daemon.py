@@ -1,4 +1,4 @@
-"""One daemon: puts sockets, disk and core together, runs until it is told to stop, takes them apart."""
+"""One daemon: assembles sockets, disk and core, runs until it is asked to stop, and closes them in order."""
 
 import asyncio
 import contextlib
@@ -42,43 +42,45 @@ from ckptd.runtime.peers.peer_connector import Surroundings
 from ckptd.runtime.peers.peers import Peers
 
 MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
-"""settings, incarnation, record, now_ns, wall_offset_ns -> the core."""
+"""Makes the core from settings, incarnation, record, now_ns and wall_offset_ns."""
 
 TICK_S: Final = 1.0
 WATCHDOG_SHARE: Final = 3
-"""systemd hears of a process at least three times in the time after which it is killed."""
+"""We notify systemd's watchdog at least three times within the time after which it kills the process."""
 
 LEAVE_MARGIN_S: Final = 2.0
-"""Beyond the core's own limit for handing over; then the daemon ends all the same."""
+"""How much longer than the core's own limit the hand-over may take; then the daemon ends all the same."""
 
 DRAIN_LIMIT_S: Final = 1.0
-"""For the last answers to reach their clients."""
+"""How long the last answers may take to reach their clients."""
 
 RECORD_LIMIT_S: Final = 2.0
-"""For a record that is being written when the daemon ends."""
+"""How long a record that is being written when the daemon ends may take."""
 
 END_LIMIT_S: Final = DRAIN_LIMIT_S + RECORD_LIMIT_S
-"""What systemd is asked for beyond the hand-over, so that it does not kill a node that waits for a peer."""
+"""The time that we ask systemd for in addition to the hand-over, so that it does not kill a node that waits
+for a peer."""
 
 LAG_WARNING_SHARE: Final = 4
-"""A loop that was late by a quarter of the lease is worth a line: a whole one costs the lease."""
+"""A delay of the event loop by a quarter of the lease is logged; one by the whole lease would lose it."""
 
 _KIND_AT: Final = LENGTH_BYTES
 
 
 class Daemon:
-    """`run` it once. `started` is set, with every address bound, before `run` serves.
-
-    `handed_over`: it has ended, and took nothing with it that another node was to have.
-    """
+    """One daemon. `run` it once."""
 
     def __init__(self, config: Config, key: bytes, make_node: MakeNode, later_than: int = 0) -> None:
-        """`later_than`: the incarnation that this start's has to be above."""
+        """`later_than`: the new incarnation has to be higher than this one."""
         self.config = config
         self._later_than = later_than
         self.counts = Counts()
         self.started = asyncio.Event()
+        """Set once every address is bound, just before `run` starts to serve."""
+
         self.handed_over = False
+        """True once the node has ended and took no data with it that no other node is known to hold."""
+
         self.addresses: tuple[str, ...] = ()
         self._key = key
         self._make_node = make_node
@@ -98,7 +100,7 @@ class Daemon:
         self._recorder: Recorder | None = None
 
     def stop(self) -> None:
-        """Hand over and end; the second call ends at once."""
+        """Hand over and end. The second call ends the daemon without waiting for the hand-over."""
         if self._stop_asked.is_set():
             self._abandoned.set()
         self._stop_asked.set()
@@ -151,8 +153,8 @@ class Daemon:
                     failure = await self._until_ended()
                 finally:
                     notify_systemd("STOPPING=1")
-                    # First serve no more, then let peers and clients see it, listeners last: a
-                    # refused connection is what proves us dead, so it must not come early.
+                    # Stop serving first, then close the links, then the listeners. A refused
+                    # connection proves us dead, so it must not happen while we still serve.
                     self._driver.stop()
                     for task in running:
                         task.cancel()
@@ -169,12 +171,12 @@ class Daemon:
     # -- start
 
     async def _make_host(self, closing: contextlib.AsyncExitStack) -> CoreHost:
-        """What the core's effects need beyond sockets. Raises: Refusal."""
+        """Make what the core's effects need in addition to sockets. Raises: Refusal."""
         config, state = self.config, self._state
         records = RecordWriter(state.write_record, self.counts)
 
         async def close_records() -> None:
-            # A write that hangs may still replace the record: the lock then stays until the process has gone.
+            # A write that hangs may still replace the record, so we keep the lock until the process is gone.
             if await records.close(RECORD_LIMIT_S):
                 state.close()
             else:
@@ -214,7 +216,7 @@ class Daemon:
         except StartRefused as error:
             if self.config.socket:
                 raise
-            # The first of several daemons on one host has the default path; the others need none.
+            # Of several daemons on one host, the first has the default path; the others do without a socket.
             logger.info("no unix socket: %s", error)
             return None
 
@@ -273,7 +275,7 @@ class Daemon:
         if unix is not None:
             self.addresses += (f"unix://{unix.path}",)
         line = f"ckptd {__version__} node {config.node_id} of cluster {config.cluster}: listening on "
-        # Whoever started us may have stopped reading; that is no reason to fail.
+        # Do not fail if the process that started us has closed our stdout.
         with contextlib.suppress(OSError):
             print(line + ", ".join((listening, *self.addresses[2:])), flush=True)
         if not self._key and not config.listen.is_loopback:
@@ -284,7 +286,7 @@ class Daemon:
     # -- while it runs
 
     async def _until_ended(self) -> BaseException | None:
-        """Return when the node has handed over, or had no more time for it, or failed (why)."""
+        """Wait until the node has handed over, ran out of time for it, or failed; return the failure."""
         ended = self._driver.ended
         stop_asked = asyncio.ensure_future(self._stop_asked.wait())
         abandoned = asyncio.ensure_future(self._abandoned.wait())
@@ -307,9 +309,10 @@ class Daemon:
             abandoned.cancel()
 
     async def _tick(self) -> None:
-        """Once a second: how late is the loop, has the wall clock moved, which clients are silent or slow.
+        """Check once a second if the loop is late, if the wall clock moved and which clients are idle or slow.
 
-        systemd's watchdog hears of it: a loop that stands still is not worth keeping.
+        It also notifies systemd's watchdog (more often if systemd wants that), because a process whose event
+        loop hangs should be killed.
         """
         watchdog = watchdog_s()
         tick_s = min(TICK_S, watchdog / WATCHDOG_SHARE) if watchdog else TICK_S
@@ -347,7 +350,7 @@ class Daemon:
             frame = decode_datagram(heartbeat if heartbeat is not None else unseal(self._key, datagram))
         except FrameError as error:
             self.counts.garbage_datagrams += 1
-            if self._peers.at(address) is None:  # (A peer's may belong to a link that is not up here yet.)
+            if self._peers.at(address) is None:  # (A peer's may belong to a link not up here yet.)
                 self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
         except Exception as error:
             contained(self.counts, self._seldom, "a heartbeat", error)
@@ -357,7 +360,7 @@ class Daemon:
     # -- end
 
     async def _close_links(self) -> None:
-        """Flush and close every link, for a bounded time."""
+        """Flush and close every link, within `DRAIN_LIMIT_S`."""
         closed = self._clients.close() + self._peers.close()
         if closed and not self._abandoned.is_set():
             await asyncio.wait(closed, timeout=DRAIN_LIMIT_S)

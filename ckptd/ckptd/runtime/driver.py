@@ -1,9 +1,10 @@
-"""The one place that owns the core: events in, effects out, one timer.
+"""The driver owns the core: it passes events in, carries out the effects, and keeps one timer.
 
-This is the hot path. What one event asks to be sent to one destination leaves in one
-write. An exception out of the core came after a change of state (`core.containment` stops
-the others): it is our own bug, and a node that has one must not go on (fail-stop). Its last
-words name what it was at (`core.stops`).
+This is the hot path. Everything that one event sends to one destination leaves in one write.
+
+An exception that leaves the core was raised after a change of state; those raised before are contained in
+the core (`core.containment`). It is our own bug, and the node must not continue (fail-stop). Its last words
+tell the other nodes what it was working on (`core.stops`).
 """
 
 import asyncio
@@ -43,63 +44,63 @@ MILLISECOND_NS: Final = 1_000_000
 
 
 class CoreNode(Protocol):
-    """The core, as far as the runtime knows it."""
+    """The part of the core's interface that the runtime uses."""
 
     urls: tuple[str, ...]
-    """Where clients reach this node; known only once its port is bound."""
+    """URLs by which clients reach this node. They are known only once its port is bound."""
 
     edge_counts: Callable[[], dict[str, int]]
-    """What the runtime counted, for whoever asks the node how it is."""
+    """Returns the runtime's counts, for the answer to DESCRIBE."""
 
     edge_limits: EdgeLimits
-    """How full the runtime's limits are, for the same."""
+    """Returns how full the runtime's limits are, also for DESCRIBE."""
 
     @property
     def deadline_ns(self) -> int:
-        """When `TimeCame` is due next."""
+        """The time at which `TimeCame` is due next."""
 
     @property
     def turn_due(self) -> bool:
-        """Whether work is left, for `TurnCame` once other sockets were looked at."""
+        """True if work is left. Send `TurnCame` once the event loop has looked at its other sockets."""
 
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
-        """Take an event; return what to do, in order."""
+        """Handle an event; return the effects to carry out, in order."""
 
     def last_words(self, now_ns: int, /) -> list[Effect]:
-        """`handle` raised: what is still to be done before the node ends."""
+        """Return the effects to carry out before the node ends, after `handle` has raised."""
 
 
 class Outlet(Protocol):
-    """Where bytes for a client or a peer go."""
+    """The link to a client or a peer, as the driver uses it."""
 
     def send(self, data: bytes) -> None:
         """Send whole frames."""
 
     def close(self, reason: str) -> None:
-        """End the link because of what came on it."""
+        """End the link because of what was received on it."""
 
     def stop_reading(self) -> None:
-        """Take nothing more from the link, so that its sender has to wait."""
+        """Stop reading from the link, so that its sender has to wait."""
 
     def read_on(self) -> None:
-        """Take from it again."""
+        """Read from the link again."""
 
 
 class ClientOutlet(Outlet, Protocol):
-    """The same for a client."""
+    """The link to a client."""
 
     def take_large(self) -> None:
-        """Take frames of any legal size from now on."""
+        """Accept frames of any legal size from now on."""
 
 
 class Host(Protocol):
-    """What the core's rarer effects need of a daemon. None of it waits for anything."""
+    """The daemon's part in carrying out the core's rarer effects. No method waits for anything."""
 
     def persist(self, record: bytes, number: int) -> None:
         """Make a record durable; `Persisted` or `PersistFailed` follows."""
 
     def ask_register(self, question: AskRegister) -> None:
-        """Ask the register outside; `RegisterAnswered` or `RegisterFailed` follows."""
+        """Ask the external register; `RegisterAnswered` or `RegisterFailed` follows."""
 
     def fence(self, node_id: str) -> None:
         """Run the fence hook for a node; `FenceEnded` follows."""
@@ -108,20 +109,17 @@ class Host(Protocol):
         """Send a datagram to a peer."""
 
     def refuse_peer(self, node_id: str, incarnation: int) -> None:
-        """End the link to a peer, and tell it that a later start of it is known."""
+        """End the link to a peer, and tell the peer that we know a higher incarnation of it."""
 
     def ask_back(self, node_id: str) -> None:
-        """Ask at a peer's address who is there; a link to another start of it is made anew."""
+        """Ask at a peer's address which incarnation is there; replace a link to another incarnation."""
 
     def quarantine(self, name: str, content: bytes) -> None:
-        """Keep a file; need not be done on return."""
+        """Start writing a file to quarantine; it may be finished after the return."""
 
 
 class Driver:
-    """Runs one node. `ended` is set by `Leave`, and raises what made the node fail.
-
-    Its result says whether the node took data with it that no other node is known to hold.
-    """
+    """Runs the core of one node."""
 
     def __init__(self, node: CoreNode, host: Host) -> None:
         self.clients: dict[int, ClientOutlet] = {}
@@ -130,6 +128,9 @@ class Driver:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bool] = self._loop.create_future()
+        """Set by `Leave`: True if the node ends with data that no other node is known to hold. If the node
+        fails or has to start again, it raises the reason."""
+
         self._stopped = False
         self._turn_asked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -137,7 +138,7 @@ class Driver:
         self._arm(node.deadline_ns)
 
     def handle(self, event: Event) -> None:
-        """Tell the core, and do at once all that it asks for."""
+        """Pass an event to the core, and carry out its effects at once."""
         if self._stopped:
             return
         try:
@@ -155,20 +156,20 @@ class Driver:
             self.fail(type(event).__name__, error)
 
     def stop(self) -> None:
-        """Serve no more: events that still come are dropped."""
+        """Stop serving: later events are dropped."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
 
     def _take_turn(self) -> None:
-        # Since this was asked for the loop looked at its sockets and timers: heartbeats never wait for more.
+        # The loop has looked at its sockets and timers since `handle`: heartbeats wait for one turn at most.
         self._turn_asked = False
         self.handle(TurnCame())
 
     # -- effects
 
     def _carry_out(self, effects: list[Effect]) -> None:
-        if len(effects) == 1:  # An answer or an acknowledgement, most often: nothing is to be gathered.
+        if len(effects) == 1:  # Mostly an answer or an acknowledgement: nothing to gather.
             effect = effects[0]
             if type(effect) is SendPeer:
                 only = self.peers.get(effect.node_id)
@@ -258,7 +259,7 @@ class Driver:
     # -- time
 
     def check_time(self) -> None:
-        """Tell the core if its deadline has passed: the loop's clock may have slept while ours went on."""
+        """Send `TimeCame` if the deadline has passed. A suspend may stop the loop's clock, but not ours."""
         if now_ns() >= self._node.deadline_ns:
             self.handle(TimeCame())
 
@@ -269,7 +270,7 @@ class Driver:
         self._armed_ns = deadline_ns
         if deadline_ns >= NEVER_NS:
             return
-        # Whole milliseconds, rounded up: a loop that rounds down would wake early and spin.
+        # Round up to whole milliseconds: a loop that rounds down would wake too early and spin.
         wait_ms = max(0, -((now_ns() - deadline_ns) // MILLISECOND_NS))
         self._timer = self._loop.call_later(min(wait_ms / 1000, 3600.0), self._wake)
 
@@ -284,14 +285,14 @@ class Driver:
     # -- failure
 
     def _speak_last_words(self) -> None:
-        """Tell the peers, and the disk, what the node was at. It may be as broken as the rest."""
+        """Tell the peers, and the disk, what the node was working on. This code may fail as well."""
         try:
             self._carry_out(self._node.last_words(now_ns()))
         except Exception as error:
             logger.critical("the node ends without its last words", exc_info=error)
 
     def fail(self, where: str, error: Exception) -> None:
-        """Our own bug: the node stops, and `ended` raises it."""
+        """Stop the node because of our own bug; `ended` raises `error`."""
         logger.critical("the node failed on %s and stops", where, exc_info=error)
         self.stop()
         if not self.ended.done():

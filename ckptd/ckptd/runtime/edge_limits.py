@@ -1,7 +1,7 @@
-"""How full the runtime's limits are: rows for who asks the node, and a line in the log.
+"""How full the runtime's own limits are: reported when the node is asked, and logged when nearly full.
 
-The core joins these rows to its own for who asks (`core.limits`). It is not told of them otherwise, so that
-the runtime itself looks once a second, and logs the alarm.
+When the node is asked, the core adds these rows to its own (`core.operations.resource_usage`). The core does
+not see them otherwise, so the runtime checks them itself once a second and logs the alarm.
 """
 
 from ckptd.core.operations.resource_usage import EdgeLimits, FullLimits, Limits
@@ -9,18 +9,18 @@ from ckptd.runtime.logs import logger
 
 
 class Edge:
-    """The rows of all parts of the runtime. `sources` gives them."""
+    """The limits of all parts of the runtime, as reported by the functions in `sources`."""
 
     def __init__(self) -> None:
         self.sources: list[EdgeLimits] = []
         self._full = FullLimits()
 
     def rows(self) -> Limits:
-        """What is used and the most that may be, by name, now."""
+        """Return, for each limit by name, how much is used now and how much may be."""
         return {name: row for source in self.sources for name, row in source().items()}
 
     def look(self, now_ns: int) -> None:
-        """Log it where something is nearly full, and where that is over."""
+        """Log a limit that has become nearly full, and the end of such a time."""
         was_full = bool(self._full)
         news = self._full.look(self.rows(), now_ns)
         if news:

@@ -1,4 +1,4 @@
-"""Carries out what the core asks for beyond frames: disk, datagrams, the register outside, the fence hook."""
+"""Carries out the core's effects other than frames: disk, datagrams, external register, fence hook."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from ckptd.runtime.peers.peers import Peers
 
 
 class CoreHost:
-    """The driver's `Host` in a daemon. `serve` ties it to its driver before the first event."""
+    """The driver's `Host` in a daemon. Call `serve` to connect it to the driver before the first event."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class CoreHost:
         self._tell: Callable[[Event], None]
 
     def send_with(self, datagrams: Datagrams, peers: Peers) -> None:
-        """Have heartbeats go out, and questions about peers be asked."""
+        """Set what sends heartbeats and asks at peers' addresses."""
         self._datagrams, self._peers = datagrams, peers
 
     def serve(self, driver: Driver) -> None:
-        """Tell this driver's core how everything ended."""
+        """Report all results, and our own bugs, to this driver."""
         self._tell = self._records.tell = driver.handle
         self._records.fail = self.errands.fail = driver.fail
 
@@ -79,13 +79,13 @@ class CoreHost:
             self._fencing[node_id] = None
             self.errands.start(self._fence(self._fence_hook, node_id))
 
-    # -- errands
+    # -- background tasks
 
     async def _write_quarantine(self, name: str, content: bytes) -> None:
         counts = self._counts
         try:
             path = await asyncio.to_thread(self._state.quarantine, name, content)
-        except Exception as error:  # (OSError or QuarantineFull; nothing else is worth a node either.)
+        except Exception as error:  # OSError or QuarantineFull. No other is worth a node either.
             counts.quarantine_failures += 1
             logger.error(
                 "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
@@ -100,7 +100,7 @@ class CoreHost:
         try:
             answer = await register.ask(question)
         except Exception as error:
-            # What a register answers comes from outside; whether it swapped is not known.
+            # The answer comes from outside, so the exception is contained; whether it swapped is unknown.
             answer = RegisterFailed(
                 question.number, contained(self._counts, self._seldom, "asking the register", error)
             )

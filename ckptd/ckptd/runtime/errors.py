@@ -1,12 +1,12 @@
-"""Why a daemon does not start, each with the exit code it ends with.
+"""The exceptions that keep a daemon from starting or end it, with their exit codes.
 
 Refusal
 ├── ConfigRefused   the settings are wrong                      exit code 2
-└── StartRefused    the surroundings do not let it start        exit code 1
+└── StartRefused    the host or the peers do not let it start   exit code 1
 NodeFailed          an exception out of the core: our own bug   exit code 70
-BegunAgain          the node is to start again, at once         none: it does
+BegunAgain          the node has to start again at once         none: it does so
 
-A daemon that stops as it was told ends with 0, or with `EXIT_LAST_COPY`.
+A daemon that is asked to stop ends with 0 or with `EXIT_LAST_COPY`.
 """
 
 from typing import Final
@@ -15,12 +15,12 @@ EXIT_FAILURE: Final = 70
 """Our own bug: sysexits' EX_SOFTWARE."""
 
 EXIT_LAST_COPY: Final = 3
-"""Stopped as it was told, with data that no other node is known to hold: nobody came to take it over in
-time, or a second signal allowed no time."""
+"""The node stopped as requested while it held data that no other node is known to hold: no node took the data
+over in time, or a second signal cut the hand-over short."""
 
 
 class Refusal(Exception):
-    """One clear line for the operator, and no traceback."""
+    """The daemon does not start. Shown to the operator as one clear line, without a traceback."""
 
     exit_code = 1
 
@@ -32,11 +32,11 @@ class ConfigRefused(Refusal):
 
 
 class NodeFailed(Exception):
-    """The core raised; its traceback is logged already."""
+    """The core raised an exception, whose traceback is logged already."""
 
 
 class BegunAgain(Exception):
-    """The others know a later start of this node: it begins again with an incarnation above that."""
+    """The peers know a higher incarnation of this node, so it starts again with one above that."""
 
     def __init__(self, incarnation: int) -> None:
         super().__init__(f"a start above incarnation {incarnation} is due")

@@ -1,7 +1,7 @@
-"""Writes down what the core is told, so that a fault seen in the field can be replayed.
+"""Records the core's events, so that a fault seen in the field can be replayed.
 
-A daemon that records wraps its core; one that does not has nothing of this in its way.
-Recordings hold payload: they are readable by their owner alone.
+A daemon that records wraps its core in `RecordedNode`; a daemon that does not record pays nothing for this.
+Recordings contain payload, so only their owner can read them.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from ckptd.runtime.logs import logger
 
 SUFFIX: Final = ".events"
 BUFFER_BYTES: Final = 64 * 1024
-"""Lost where the process is killed; `flush` once a second keeps that short."""
+"""What is in the buffer is lost if the process is killed. The daemon flushes it once a second."""
 
 
 class Recorder:
-    """One start's recording: `NODE-INCARNATION.events` in the directory of the setting `record_events`."""
+    """The recording of one incarnation: `NODE-INCARNATION.events` in the directory `record_events`."""
 
     def __init__(self, directory: Path, bytes_max: int, node_id: str, incarnation: int) -> None:
-        """`bytes_max` is for all recordings in the directory. Raises: StartRefused."""
+        """`bytes_max` limits all recordings in the directory together. Raises: StartRefused."""
         self.path = directory / f"{node_id}-{incarnation}{SUFFIX}"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ class Recorder:
         self._left_bytes = bytes_max - held_bytes
 
     def write(self, content: bytes) -> None:
-        """Append, unless recording has stopped; a full or broken disk stops it, and nothing else."""
+        """Append to the recording unless it has stopped. A full or broken disk only stops the recording."""
         if self._file is None:
             return
         self._left_bytes -= len(content)
@@ -56,7 +56,7 @@ class Recorder:
         self._try(self._file.write, content)
 
     def pack(self, pack: Callable[..., bytes], *arguments: object) -> bytes:
-        """What `pack` makes; where it raises recording stops, since a recording is not worth a node."""
+        """Return what `pack` makes. If it raises, recording stops: a recording is not worth losing a node."""
         if self._file is None:
             return b""
         try:
@@ -67,12 +67,12 @@ class Recorder:
             return b""
 
     def flush(self) -> None:
-        """Hand what was written to the kernel."""
+        """Hand the buffered content to the kernel."""
         if self._file is not None:
             self._try(self._file.flush)
 
     def close(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         file, self._file = self._file, None
         if file is not None:
             self._try(file.close)
@@ -84,13 +84,13 @@ class Recorder:
             logger.error("recording stops: %s: %s", self.path, error.strerror or error)
             file, self._file = self._file, None
             if file is not None:
-                # Left open, it is tried once more when its object goes: an error that Python 3.13 prints.
+                # Otherwise Python closes it again when the object is freed, and Python 3.13 prints the error.
                 with contextlib.suppress(OSError):
                     file.close()
 
 
 class RecordedNode:
-    """A core, and a recorder that hears all it hears."""
+    """A core whose events are all recorded."""
 
     def __init__(self, node: CoreNode, recorder: Recorder) -> None:
         self._node = node
@@ -106,23 +106,23 @@ class RecordedNode:
     def begin(
         self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
     ) -> None:
-        """Write the header: what the core was made with."""
+        """Write the header: the arguments that the core was made with."""
         start = Start(__version__, settings, incarnation, record, now_ns, wall_offset_ns, self.urls)
         self._recorder.write(pack_start(start))
         self._recorder.flush()
 
     @property
     def deadline_ns(self) -> int:
-        """The core's."""
+        """When the core is next due for `TimeCame`."""
         return self._node.deadline_ns
 
     @property
     def turn_due(self) -> bool:
-        """The core's."""
+        """True if the core has work left."""
         return self._node.turn_due
 
     def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
-        """The core's; what it raises is written down as well."""
+        """Pass an event to the core and record it, also if the core raises."""
         packed = self._recorder.pack(pack_event, event)
         self._counts = self._limits = None
         try:
@@ -135,7 +135,7 @@ class RecordedNode:
         return effects
 
     def last_words(self, now_ns: int, /) -> list[Effect]:
-        """The core's."""
+        """Pass on the core's last words, unrecorded."""
         return self._node.last_words(now_ns)
 
     def _write(self, now_ns: int, packed: bytes, effects: list[Effect] | None) -> None:
@@ -146,7 +146,7 @@ class RecordedNode:
         self._recorder.write(self._recorder.pack(pack))
 
     def _ask_counts(self) -> dict[str, int]:
-        # What comes from outside is no part of the core's state, so a replay needs it told.
+        # The counts are no part of the core's state, so a replay needs them in the recording.
         self._counts = self._count()
         return self._counts
 

@@ -1,4 +1,4 @@
-"""Lines for operators: one per change, on stderr, never payload."""
+"""The log for operators: one line per change, on stderr, never with payload."""
 
 import logging
 import sys
@@ -18,11 +18,11 @@ LEVELS: Final = {
 }
 
 SELDOM_NS: Final = 10 * 1_000_000_000
-"""A stranger can cause one line of a kind in this time, however much garbage it sends."""
+"""At most one line of a kind is logged in this time, however much garbage a stranger sends."""
 
 
 def set_up_logging(level: str) -> None:
-    """Send lines of `level` and above to stderr, stamped in UTC."""
+    """Log lines of `level` and above to stderr, with time stamps in UTC."""
     handler = logging.StreamHandler(sys.stderr)
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
@@ -33,9 +33,9 @@ def set_up_logging(level: str) -> None:
 
 
 class Seldom:
-    """Logs one line of a kind at a time and says how many it kept back.
+    """Logs at most one line of a kind per `SELDOM_NS`, with the number of lines left out since the last one.
 
-    `kinds` are few and fixed: they never come from outside.
+    Kinds are few and fixed; they never come from outside.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Seldom:
         self._kept_back: dict[str, int] = {}
 
     def warn(self, kind: str, text: str) -> None:
-        """Log `text`, unless a line of this kind was logged just now."""
+        """Log `text`, unless a line of this kind was logged within the last `SELDOM_NS`."""
         at_ns = now_ns()
         last_ns = self._last_ns.get(kind)
         if last_ns is not None and at_ns - last_ns < SELDOM_NS:

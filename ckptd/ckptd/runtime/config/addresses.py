@@ -1,4 +1,4 @@
-"""Addresses as operators write them: `host:port`, and where the unix socket is by default."""
+"""Addresses as operators write them (`host:port`), and the default paths of socket and state directory."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from typing import Any, Final
 from ckptd.runtime.errors import ConfigRefused
 
 SocketAddress = tuple[Any, ...]
-"""What `socket.connect` takes: (ip, port) or (ip, port, flow, scope)."""
+"""An address as `socket.connect` takes it: (ip, port) or (ip, port, flow, scope)."""
 
 RUN_DIRECTORY: Final = Path("/run/ckptd")
 
@@ -24,7 +24,7 @@ class HostPort:
 
     @classmethod
     def parse(cls, text: str) -> "HostPort":
-        """Raises: ValueError that says what was expected."""
+        """Parse `host:port`. Raises: ValueError, whose text says what was expected."""
         host, colon, port = text.strip().rpartition(":")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
@@ -39,7 +39,7 @@ class HostPort:
 
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """The host as an IP address, None where it is a name."""
+        """The host as an IP address; None if it is a name."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -47,17 +47,17 @@ class HostPort:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it stands for every address of the host."""
+        """True if the host is the wildcard address (0.0.0.0 or ::)."""
         return self.ip is not None and self.ip.is_unspecified
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this host can reach it."""
+        """True if only processes on the same host can reach the address."""
         return self.host == "localhost" or (self.ip is not None and self.ip.is_loopback)
 
 
 def address_query(host_port: HostPort, family: int) -> dict[str, Any]:
-    """Keyword arguments of `getaddrinfo` that give an address a socket of `family` can send to."""
+    """Return keyword arguments for `getaddrinfo` so that a socket of `family` can send to its results."""
     flags = socket.AI_V4MAPPED if family == socket.AF_INET6 else 0
     return {
         "host": host_port.host,
@@ -69,7 +69,7 @@ def address_query(host_port: HostPort, family: int) -> dict[str, Any]:
 
 
 def default_socket_path() -> Path:
-    """Where local clients look for the daemon: keep it in step with `ckpt_client.session.address`."""
+    """Return where local clients look for the daemon. Keep in step with `ckpt_client.session.address`."""
     if os.access(RUN_DIRECTORY, os.W_OK):
         return RUN_DIRECTORY / "ckptd.sock"
     runtime_directory = os.environ.get("XDG_RUNTIME_DIR")
@@ -79,9 +79,9 @@ def default_socket_path() -> Path:
 
 
 def default_state_directory(cluster: str, node_id: str) -> Path:
-    """Where a node keeps what must outlive it, unless it is told otherwise.
+    """Return the directory for a node's durable state if `state_dir` is not set.
 
-    Raises: ConfigRefused where this user has no home directory.
+    Raises: ConfigRefused if this user has no home directory.
     """
     name = f"{cluster}-{node_id}"
     system = Path("/var/lib")
@@ -92,5 +92,5 @@ def default_state_directory(cluster: str, node_id: str) -> Path:
         return Path(kept) / "ckptd" / name
     try:
         return Path.home() / ".local" / "state" / "ckptd" / name
-    except RuntimeError:  # Containers run under user ids that no passwd entry has, and without HOME.
+    except RuntimeError:  # In a container: no HOME, and no passwd entry for the user id.
         raise ConfigRefused(f"user {os.getuid()} has no home directory: set state_dir") from None

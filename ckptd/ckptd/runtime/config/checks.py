@@ -1,4 +1,4 @@
-"""Settings against each other: each rule returns what is wrong, "" where nothing is."""
+"""Rules about several settings together. Each returns what is wrong, "" if nothing is."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -21,13 +21,16 @@ def _times(config: "Config") -> str:
 def _key(config: "Config") -> str:
     if config.key and config.key_file:
         return "key and key_file are both set"
-    # Only this host reaches a node that listens on loopback: there any key will do, as none does.
+    # Only this host can reach a node that listens on loopback. There any key is accepted, and so is none.
     fault = "" if config.listen.is_loopback or not config.key else key_fault(config.key.encode())
     return f"key: {fault}" if fault else ""
 
 
 def _addresses(config: "Config") -> str:
-    """Who answers at a peer's address is that peer: two of them at one address, or at ours, would be none."""
+    """Every node needs an address of its own, because the node that answers at a peer's address is that peer.
+
+    (See ADR 17.)
+    """
     taken = {str(config.listen): "this node itself (listen)"} if config.listen.port else {}
     if config.advertise is not None and config.advertise.port:
         taken[str(config.advertise)] = "this node itself (advertise)"

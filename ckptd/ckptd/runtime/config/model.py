@@ -1,6 +1,6 @@
 """Every setting of a daemon: its name, what it means, its default and its bounds.
 
-The model knows nothing of where a value comes from: see `sources`.
+Where a value comes from is not the model's business: see `sources`.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from ckptd.runtime.host.memory import memory_for_replicas
 
 
 class Config(BaseModel):
-    """One daemon's settings, checked. Times are milliseconds, sizes bytes."""
+    """One daemon's settings, checked. Times are in milliseconds, sizes in bytes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -182,7 +182,7 @@ class Config(BaseModel):
         "for a program that starts a node and wants none left behind",
     )
 
-    # -- one setting by itself
+    # -- checks of one setting
 
     @field_validator("node_id")
     @classmethod
@@ -251,14 +251,14 @@ class Config(BaseModel):
     @classmethod
     def _endpoints_are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
-            # Not told in full: it might hold a password.
+            # Do not quote the URL: it might contain a password.
             url = urllib.parse.urlsplit(text)
             if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
                 raise ValueError("an endpoint is a URL such as https://host:2379, without a user")
             _ = url.port  # Raises: ValueError.
         return tuple(text.rstrip("/") for text in value)
 
-    # -- settings against each other
+    # -- checks of several settings together
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -268,16 +268,16 @@ class Config(BaseModel):
                 raise ValueError(wrong)
         return self
 
-    # -- what follows from them
+    # -- values derived from the settings
 
     @property
     def other_nodes(self) -> dict[str, HostPort]:
-        """The peers without this node itself: one file may serve every node of a cluster."""
+        """The peers without this node itself. `peers` may list it, as all nodes may use the same file."""
         return {node_id: self.peers[node_id] for node_id in sorted(self.peers) if node_id != self.node_id}
 
     @property
     def is_witness(self) -> bool:
-        """Whether this node votes and holds no data: one file may serve witnesses too."""
+        """True if this node votes and holds no data: set by `witness`, or by `witnesses` in a shared file."""
         return self.witness or self.node_id in self.witnesses
 
     @property
@@ -287,43 +287,43 @@ class Config(BaseModel):
 
     @property
     def data_nodes(self) -> tuple[str, ...]:
-        """The nodes that hold data, this one among them unless it is a witness."""
+        """The nodes that hold data, including this one unless it is a witness."""
         others = (node_id for node_id in self.other_nodes if node_id not in self.witnesses)
         return tuple(sorted((*others, *(() if self.is_witness else (self.node_id,)))))
 
     @property
     def arbiter_name(self) -> str:
-        """The arbiter in force."""
+        """The arbiter in use: the configured one, or the default for the number of voters."""
         others = tuple(self.other_nodes)
         return Settings(self.node_id, peers=others, arbiter=self.arbiter).arbiter_name
 
     @property
     def etcd_register_name(self) -> str:
-        """The key of etcd that holds the view."""
+        """The etcd key that holds the view."""
         return self.etcd_register or f"/ckptd/{self.cluster}/view"
 
     @property
     def socket_path(self) -> Path | None:
-        """Where the unix socket goes, None for none."""
+        """The path of the unix socket; None if the node has none."""
         if self.socket == "none":
             return None
-        # Absolute, since clients are told it as a URL, and have another working directory.
+        # Absolute, because clients receive it as a URL and have another working directory.
         return Path(self.socket).absolute() if self.socket else default_socket_path()
 
     @property
     def state_path(self) -> Path:
-        """Where the state directory is."""
+        """The path of the state directory."""
         return self.state_dir or default_state_directory(self.cluster, self.node_id)
 
     def advertised(self, port: int) -> HostPort:
-        """What clients elsewhere are told; `port` is the one that is bound."""
+        """Return the address that clients on other hosts are given. `port` is the port that is bound."""
         said = self.advertise or self.peers.get(self.node_id)
         if said is not None:
             return HostPort(said.host, said.port or port)
         return HostPort(socket.gethostname() if self.listen.is_wildcard else self.listen.host, port)
 
     def settings(self) -> Settings:
-        """The core's share."""
+        """Return the settings of the core."""
         values: dict[str, Any] = {}
         for name in (field.name for field in dataclasses.fields(Settings)):
             if name == "peers":

@@ -1,6 +1,7 @@
-"""Where settings come from: flags, environment, a TOML file, defaults, in this order.
+"""Reads settings from flags, environment variables and a TOML file; a flag wins over a variable, both over
+the file, and defaults come last.
 
-Flags and variables are made from the model, so that every setting has all three.
+The names of flags and variables are derived from the model, so every setting can be given in all three ways.
 """
 
 import argparse
@@ -23,24 +24,24 @@ ENVIRONMENT_PREFIX: Final = "CKPTD_DAEMON_"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses in one line, as every other source does."""
+    """Reports an error as ConfigRefused, in one line, as the other sources do."""
 
     def error(self, message: str) -> Any:
         raise ConfigRefused(message)
 
 
 def flag_name(key: str) -> str:
-    """The flag of a setting: `--lease-ms`."""
+    """Return the flag of a setting: `--lease-ms`."""
     return "--" + key.replace("_", "-")
 
 
 def variable_name(key: str) -> str:
-    """The environment variable of a setting: `CKPTD_DAEMON_LEASE_MS`."""
+    """Return the environment variable of a setting: `CKPTD_DAEMON_LEASE_MS`."""
     return ENVIRONMENT_PREFIX + key.upper()
 
 
 def flag_parser() -> argparse.ArgumentParser:
-    """The command line of `ckptd`."""
+    """Return the parser of the command line of `ckptd`."""
     parser = _Parser(
         prog="ckptd",
         description="One node of the checkpoint service. Every setting is a flag, "
@@ -68,7 +69,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def load_config(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Config:
-    """The settings of a daemon that is started with these arguments.
+    """Return the settings of a daemon that is started with these arguments.
 
     Raises: ConfigRefused, with one line that says what is wrong and where it was set.
     """
@@ -92,7 +93,7 @@ def load_config(arguments: Sequence[str], environment: Mapping[str, str] = os.en
 
 
 def read_key(config: Config) -> bytes:
-    """The cluster's key, b"" where none is set. Raises: ConfigRefused."""
+    """Return the cluster's key, b"" if none is set. Raises: ConfigRefused."""
     if config.key_file is None:
         return config.key.encode()
     key = _read_secret("key_file", config.key_file)
@@ -103,7 +104,7 @@ def read_key(config: Config) -> bytes:
 
 
 def read_etcd_password(config: Config) -> str:
-    """The password for etcd, "" where none is set. Raises: ConfigRefused."""
+    """Return the password for etcd, "" if none is set. Raises: ConfigRefused."""
     if config.etcd_password_file is None:
         return ""
     try:
@@ -135,7 +136,7 @@ def _read_secret(name: str, path: Path) -> bytes:
 
 
 def _as_utf8(text: str) -> str:
-    """The UTF-8 that was meant, where the locale has no such characters; a path of other bytes as it is."""
+    """Decode text as UTF-8 even if the locale cannot; return text with other bytes (a path) unchanged."""
     try:
         return text.encode("utf-8", "surrogateescape").decode()
     except UnicodeError:

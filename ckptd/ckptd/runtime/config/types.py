@@ -1,4 +1,4 @@
-"""How the values of settings are written, in a flag, a variable or a TOML file, and their bounds."""
+"""The types of settings: how a value is written in a flag, a variable or a TOML file, and its bounds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def _parse_host_port(value: object) -> object:
 
 
 def _parse_peers(value: object) -> object:
-    """`b=host:port,c=host:port`, or the same as a TOML table."""
+    """Parse `b=host:port,c=host:port`; a TOML table is returned unchanged."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, str):
@@ -34,7 +34,7 @@ def _parse_peers(value: object) -> object:
 
 
 def _parse_list(value: object) -> object:
-    """`w,x`, or the same as a TOML array."""
+    """Parse `w,x`, or a TOML array."""
     if isinstance(value, str):
         return tuple(filter(None, (part.strip() for part in value.split(","))))
     return tuple(value) if isinstance(value, list) else value
@@ -54,7 +54,7 @@ def _parse_optional(value: object) -> object:
 
 
 def check_node_id(value: str) -> str:
-    """Return a node id as it is. Raises: ValueError where it is none."""
+    """Return a node id unchanged. Raises: ValueError if it is not a valid one."""
     if not value or len(value.encode()) > NODE_ID_BYTES_MAX:
         raise ValueError(f"a node id has 1 to {NODE_ID_BYTES_MAX} bytes")
     if not value.isprintable() or any(character in " ,=/" for character in value):
@@ -63,7 +63,7 @@ def check_node_id(value: str) -> str:
 
 
 def key_fault(key: bytes) -> str:
-    """Why something is no key for a cluster; "" where it is one."""
+    """Return why `key` cannot be a cluster's key; "" if it can."""
     if len(key) >= KEY_BYTES_MIN:
         return ""
     return f"a cluster's key has {KEY_BYTES_MIN} bytes or more: head -c 32 /dev/urandom | base64 makes one"

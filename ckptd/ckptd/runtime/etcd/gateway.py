@@ -1,11 +1,10 @@
-"""The register outside: one key of an etcd cluster, through the JSON gateway of its v3 API.
+"""The external register: one key of an etcd cluster, accessed by the JSON gateway of etcd's v3 API.
 
-A swap is a transaction on the key's `mod_revision`, and both kinds of question are
-linearizable. **An outcome that is not known is told as unknown**: a swap that may have
-reached one member is not sent to another, since it could be done twice or overtake what
-follows it. Whoever asked reads the register, and knows.
+A swap is a transaction on the key's `mod_revision`; reads and swaps are both linearizable. **An unknown
+outcome is reported as unknown**: a swap that may have reached one member is not sent to another one,
+because it could then be done twice, or after a later request. The caller reads the register to find out.
 
-It must not know what a view is. Source: etcd's API reference (v3), "gRPC gateway".
+This module must not know what a view is. Source: etcd's API reference (v3), "gRPC gateway".
 """
 
 import asyncio
@@ -23,30 +22,33 @@ from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
 from ckptd.runtime.errors import ConfigRefused
 
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Of one answer; etcd itself takes no request above 1.5 MiB."""
+"""The largest answer that we read. etcd itself accepts no request above 1.5 MiB."""
 
 KEEP_ALIVE_S: Final = 60.0
-"""Longer than between two probes: a fail-over does not pay for a new connection."""
+"""How long an idle connection is kept. It is longer than the time between two probes, so that a fail-over
+need not wait for a new connection."""
 
 REFUSAL_CHARS_MAX: Final = 200
-"""Of an error's text that is passed on."""
+"""The longest part of etcd's error text that we pass on."""
 
 CONNECT_SHARE: Final = 2
-"""Half of the time limit is for connecting, so that a request that was not sent is known not to be."""
+"""Connecting may take half of the time limit. If it takes longer, we know that the request was not sent."""
 
 _REFUSALS: Final = (400, 401, 403)
-"""HTTP codes with which nothing was done: wrong arguments, no token, no rights."""
+"""HTTP codes that prove that nothing was done: wrong arguments, no token, no permission."""
 
 _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old")
 
 
 @dataclass(slots=True, frozen=True)
 class EtcdAccess:
-    """Where the register is and how we may reach it. `timeout_s`: for one request to one member."""
+    """Where the register is, and how to access it."""
 
     endpoints: tuple[str, ...]
     key: str
     timeout_s: float
+    """For one request to one member."""
+
     user: str = ""
     password: str = field(default="", repr=False)
     ca_file: Path | None = None
@@ -55,22 +57,22 @@ class EtcdAccess:
 
 
 class _NotDone(Exception):
-    """Nothing was done, and another member may be asked."""
+    """Nothing was done; another member may be asked."""
 
 
 class _Unknown(Exception):
-    """The member may have done it, or may do it yet."""
+    """The member may have done it, or may still do it."""
 
 
 class _Refused(Exception):
-    """The member answered that it does not do it."""
+    """The member answered that it will not do it."""
 
 
 class EtcdRegister:
-    """Asks for one key. Close it at the end."""
+    """Reads and swaps one etcd key. Close it at the end."""
 
     def __init__(self, access: EtcdAccess) -> None:
-        """Raises: ConfigRefused where the certificates cannot be used."""
+        """Load the certificates. Raises: ConfigRefused if they cannot be used."""
         self._access = access
         self._key = _encode(access.key.encode())
         self._preferred = 0
@@ -79,7 +81,7 @@ class EtcdRegister:
             verify=_tls_context(access),
             timeout=httpx.Timeout(access.timeout_s, connect=access.timeout_s / CONNECT_SHARE),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
-            # Neither a proxy nor a .netrc of whoever started us stands between a node and its arbiter.
+            # Use no proxy and no .netrc from the environment of the user who started us.
             trust_env=False,
         )
 
@@ -88,7 +90,11 @@ class EtcdRegister:
         await self._client.aclose()
 
     async def ask(self, question: AskRegister) -> RegisterAnswered | RegisterFailed:
-        """Read or swap, in at most the time limit for each member (and as much again with a password)."""
+        """Read or swap, in at most the time limit for each member.
+
+        With a password up to three requests to a member have a limit each: the one with an old token, the
+        one for a new token, and the repeated one.
+        """
         number = question.number
         try:
             if question.value is None:
@@ -99,7 +105,7 @@ class EtcdRegister:
         except (_NotDone, _Unknown, _Refused) as error:
             return RegisterFailed(number, str(error))
 
-    # -- the two questions
+    # -- read and swap
 
     async def _read(self) -> tuple[int, bytes | None]:
         answer = await self._ask_any("/v3/kv/range", {"key": self._key}, may_repeat=True)
@@ -147,14 +153,14 @@ class EtcdRegister:
             try:
                 return await self._post(endpoint, path, question, self._token)
             except _Refused as error:
-                # A token that etcd does not know (any more) is refused before anything is done.
+                # etcd refuses an unknown or expired token before it does anything, so we may ask again.
                 if not any(text in str(error) for text in _STALE_TOKEN):
                     raise
         self._token = await self._authenticate(endpoint)
         return await self._post(endpoint, path, question, self._token)
 
     async def _authenticate(self, endpoint: str) -> str:
-        """A new token. Raises: _NotDone; _Refused."""
+        """Request a new token. Raises: _NotDone; _Refused."""
         who = {"name": self._access.user, "password": self._access.password}
         try:
             answer = await self._post(endpoint, "/v3/auth/authenticate", who)
@@ -163,7 +169,7 @@ class EtcdRegister:
             raise _NotDone(f"no token: {error}") from None
 
     async def _post(self, endpoint: str, path: str, question: dict[str, Any], token: str = "") -> "_Answer":
-        """One request to one member. Raises: _NotDone; _Unknown; _Refused."""
+        """Send one request to one member. Raises: _NotDone; _Unknown; _Refused."""
         headers = {"Authorization": token} if token else {}
         try:
             async with (
@@ -190,7 +196,7 @@ class EtcdRegister:
 
 
 class _Answer:
-    """What a member answered; everything that reads it raises _Unknown where it is no answer of etcd."""
+    """A member's answer. Every method that reads it raises _Unknown if it is not an answer of etcd's."""
 
     def __init__(self, content: bytes) -> None:
         try:
@@ -199,29 +205,29 @@ class _Answer:
             raise _Unknown(f"an answer that is no JSON: {content[:40]!r}") from None
 
     def check(self) -> None:
-        """Every answer about keys says at which revision it was true."""
+        """Check that the answer has a revision, as every answer about keys has."""
         self.revision()
 
     def revision(self) -> int:
-        """Of the whole store, and of what was put by the same request."""
+        """Return the revision of the whole store, which is also that of a value put by the same request."""
         try:
             return int(self._fields["header"]["revision"])
-        except (LookupError, TypeError, ValueError, OverflowError):  # JSON of Python's knows Infinity.
+        except (LookupError, TypeError, ValueError, OverflowError):  # (Python's json accepts Infinity.)
             raise _Unknown("an answer without a revision") from None
 
     def succeeded(self) -> bool:
-        """Whether the condition held; the gateway leaves out what is false."""
+        """Return True if the condition held. The gateway omits fields that are false."""
         return self._fields.get("succeeded", False) is True
 
     def token(self) -> str:
-        """What `authenticate` gave."""
+        """Return the token in an answer to `authenticate`."""
         try:
             return str(self._fields["token"])
         except (LookupError, TypeError):
             raise _Unknown("an answer without a token") from None
 
     def held(self, *path: str | int) -> tuple[int, bytes | None]:
-        """Revision and value of the one key in a list of keys; (0, None) where there is none."""
+        """Return revision and value of the first key in the list at `path`; (0, None) if there is no key."""
         found = self._fields
         try:
             for step in path[:-1]:
@@ -239,7 +245,7 @@ def _encode(content: bytes) -> str:
 
 
 def _refusal(content: bytes) -> str:
-    """etcd's own words, where there are any."""
+    """Return etcd's own error text if it has one, otherwise the beginning of the answer."""
     try:
         fields = json.loads(content)
         text = str(fields.get("message") or fields.get("error") or fields)

@@ -1,4 +1,4 @@
-"""The register outside, as the daemon knows it, and how one is made from the settings."""
+"""The interface of the external register, and the function that makes one from the settings."""
 
 from typing import Protocol
 
@@ -9,21 +9,21 @@ from ckptd.runtime.errors import ConfigRefused
 
 
 class Register(Protocol):
-    """One value that only a compare-and-swap changes."""
+    """One value, changed only by compare-and-swap."""
 
     async def ask(self, question: AskRegister) -> RegisterAnswered | RegisterFailed:
-        """Read it or swap it, in bounded time."""
+        """Read or swap the value, in bounded time."""
 
     async def close(self) -> None:
-        """Give up what it holds."""
+        """Release all resources."""
 
 
 def make_register(config: Config) -> Register | None:
-    """The register that the arbiter needs, None where it needs none. Raises: ConfigRefused."""
+    """Return the register that the arbiter needs; None if it needs none. Raises: ConfigRefused."""
     if config.arbiter != "etcd":
         return None
     try:
-        # Half of a daemon's start, and needed by few.
+        # Imported here because it takes half of a daemon's start-up time, and few daemons need it.
         from ckptd.runtime.etcd.gateway import EtcdAccess, EtcdRegister
     except ModuleNotFoundError as error:
         raise ConfigRefused(f"arbiter etcd needs {error.name}: pip install 'ckptd[etcd]'") from None

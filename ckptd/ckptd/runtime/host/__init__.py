@@ -1,1 +1,1 @@
-"""The host under the daemon: its disk, its processes, its memory, its service manager."""
+"""The host that the daemon runs on: its disk, processes, memory and service manager."""

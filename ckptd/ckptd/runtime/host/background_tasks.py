@@ -1,4 +1,4 @@
-"""Tasks for the core's rarer effects, each with an owner: none outlives the daemon."""
+"""Background tasks for the core's rarer effects. Each has an owner, so that none outlives the daemon."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,16 +6,16 @@ from typing import Any
 
 
 class Errands:
-    """Runs what an effect asks for beside the loop of events."""
+    """Runs background tasks that carry out effects."""
 
     def __init__(self) -> None:
         self.fail: Callable[[str, Exception], None] = lambda where, error: None
-        """Takes what an errand raised: errands handle what may go wrong outside, so it is our own bug."""
+        """Called if a task raises. Tasks handle all faults from outside, so the exception is our own bug."""
 
         self._running: dict[asyncio.Task[None], bool] = {}
 
     def start(self, errand: Coroutine[Any, Any, None], *, to_its_end: bool = False) -> None:
-        """Run `errand`. `to_its_end`: the daemon waits for it at its end, and does not cancel it."""
+        """Run `errand`. `to_its_end`: at its end the daemon waits for this task instead of cancelling it."""
         task = asyncio.get_running_loop().create_task(errand)
         self._running[task] = to_its_end
         task.add_done_callback(self._done)
@@ -29,7 +29,7 @@ class Errands:
             self.fail(task.get_name(), error)
 
     async def close(self) -> None:
-        """Cancel those that may be, and return when all have ended."""
+        """Cancel the tasks that may be cancelled; return when all have ended."""
         for task, to_its_end in self._running.items():
             if not to_its_end:
                 task.cancel()

@@ -1,4 +1,4 @@
-"""File descriptors: how many this process may have, and how many clients that leaves room for."""
+"""File descriptors: how many this process may have, and how many clients that allows."""
 
 import contextlib
 import resource
@@ -9,41 +9,43 @@ from ckptd.runtime.errors import StartRefused
 from ckptd.runtime.logs import logger
 
 STRANGERS_MAX: Final = 256
-"""Connections within the first exchange; then the oldest goes, since an honest one takes milliseconds."""
+"""Connections in the handshake. With one more the oldest is closed, as an honest one takes milliseconds."""
 
 STRANGERS_SHARE: Final = 8
-"""They take an eighth of the descriptors at most, where those are few."""
+"""Where descriptors are few, strangers get an eighth of them at most."""
 
 OWN_DESCRIPTORS: Final = 64
-"""Listeners, files, the event loop, etcd, a fence hook."""
+"""Reserved for listeners, files, the event loop, etcd and a fence hook."""
 
 OPERATORS_MAX: Final = 8
-"""Connections of the operator's tools, beside `clients_max`: where clients take all he can still look.
+"""Connections of operators' tools. They do not count against `clients_max`, so an operator can still look
+at a node whose clients use all of that.
 
-With one more the oldest is cut off: an honest one takes milliseconds, and nobody keeps him out by staying."""
+With one more the oldest is cut off. An honest one takes milliseconds, and connections that stay open cannot
+keep the operator out."""
 
 DESCRIPTORS_OF_PEER: Final = 4
-"""Its link, the next one that replaces it, and a question at its address, in both directions."""
+"""For each peer: its link, the link that replaces it, and a question at its address in either direction."""
 
 CLIENTS_MIN: Final = 16
-"""A node with room for fewer does not start: an operator with ckptctl would be refused as well."""
+"""A node that could take fewer clients does not start: it would refuse an operator with ckptctl as well."""
 
 ASKED_ON_MACOS: Final = 10_240
-"""OPEN_MAX: macOS says "unlimited" and grants no more than this."""
+"""OPEN_MAX: macOS reports "unlimited" but grants no more than this."""
 
 
 @dataclass(slots=True, frozen=True)
 class Room:
-    """How many connections of each kind a node takes."""
+    """How many connections of each kind a node accepts."""
 
     clients: int
     strangers: int
 
 
 def make_room(clients_max: int, peers: int) -> Room:
-    """Raise this process's limit as far as is needed and allowed, and share it out.
+    """Raise this process's limit as far as needed and allowed, and divide it among clients and strangers.
 
-    Raises: StartRefused where next to nothing is left for clients.
+    Raises: StartRefused if fewer than `CLIENTS_MIN` descriptors are left for clients.
     """
     others = OWN_DESCRIPTORS + OPERATORS_MAX + DESCRIPTORS_OF_PEER * peers
     limit = _raise_limit(clients_max + others + STRANGERS_MAX)
@@ -67,7 +69,7 @@ def make_room(clients_max: int, peers: int) -> Room:
 
 
 def _raise_limit(needed: int) -> int:
-    """Have the limit at `needed`, or as near as it is allowed; what it is then."""
+    """Raise the limit to `needed`, or as close to it as allowed; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (needed, ASKED_ON_MACOS):
         if hard != resource.RLIM_INFINITY:

@@ -1,7 +1,8 @@
-"""Runs the operator's program that switches a silent node off: the only proof of death but a refusal.
+"""Runs the operator's fence hook, a program that switches off a node whose heartbeats have stopped.
 
-The program gets the node id as its last argument. Exit code 0 says that the node is off,
-and will not come back by itself before it is told to; anything else proves nothing.
+Apart from a refused connection, only its success proves such a node dead. The program gets the node id as its
+last argument. Exit code 0 means that the node is off and will not come back on its own; any other outcome
+proves nothing.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ from ckptd.runtime.errors import StartRefused
 from ckptd.runtime.logs import logger
 
 OUTPUT_BYTES_MAX: Final = 4096
-"""What of a hook's output is logged; the rest is read and dropped."""
+"""How much of a hook's output is logged; the rest is read and dropped."""
 
 KILL_LIMIT_S: Final = 1.0
 OUTPUT_LIMIT_S: Final = 0.1
-"""For the last of the output: a child that the hook left running may hold the pipe open for ever."""
+"""How long we wait for the last of the output: a child that the hook left running may keep the pipe open for
+ever."""
 
 _OWN_VARIABLES: Final = "CKPTD_DAEMON_"
 
@@ -30,7 +32,7 @@ class FenceHook:
     """The program of the setting `fence_hook`, with its time limit."""
 
     def __init__(self, command: str, node_id: str, limit_s: float) -> None:
-        """Raises: StartRefused where there is no such program."""
+        """Raises: StartRefused if there is no such program."""
         self._command = shlex.split(command)
         self._node_id = node_id
         self._limit_s = limit_s
@@ -38,7 +40,7 @@ class FenceHook:
             raise StartRefused(f"fence_hook: {self._command[0]} is no program that can be run")
 
     async def run(self, node_id: str) -> FenceEnded:
-        """Run it for a node and return how it ended, within the limit."""
+        """Run the hook for a node, within the time limit; return how it ended."""
         logger.warning("the fence hook is run for node %s", node_id)
         fenced, text, output = await self._run(node_id)
         if output:
@@ -87,19 +89,19 @@ class FenceHook:
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End a hook and all that it started. Not once it is reaped: its number may be another's then."""
+    """Kill a hook and all that it started. Call it before the hook is reaped: later its pid may be reused."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    # One that is stuck in the kernel does not end even then, and we do not wait for it.
+    # A process that is stuck in the kernel does not end even then; do not wait for it.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KILL_LIMIT_S):
             await process.wait()
 
 
 class _Output(asyncio.Protocol):
-    """The first bytes of what comes out of a pipe.
+    """The first bytes of a hook's output, read from a pipe.
 
-    A pipe of our own, since asyncio's own would have us wait for whoever inherited it.
+    We use a pipe of our own. With asyncio's we would wait for every process that inherited the pipe.
     """
 
     def __init__(self) -> None:
@@ -108,7 +110,7 @@ class _Output(asyncio.Protocol):
         self._ended = asyncio.Event()
 
     async def open(self, descriptor: int) -> None:
-        """Read from a descriptor, and close it in the end."""
+        """Read from a descriptor, and close it at the end."""
         self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: self, os.fdopen(descriptor, "rb", buffering=0)
         )
@@ -117,20 +119,20 @@ class _Output(asyncio.Protocol):
         self._kept += data[: OUTPUT_BYTES_MAX - len(self._kept)]
 
     def text(self) -> str:
-        """What was said, in one line."""
+        """Return the output in one line."""
         return " | ".join(self._kept.decode("utf-8", "replace").split("\n")).strip(" |")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended.set()
 
     async def end(self) -> None:
-        """Read what is there, and then no more."""
+        """Read the rest of the output for at most `OUTPUT_LIMIT_S`, then stop reading."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OUTPUT_LIMIT_S):
                 await self._ended.wait()
         self.close()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._transport is not None:
             self._transport.close()

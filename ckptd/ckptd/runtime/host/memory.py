@@ -1,4 +1,4 @@
-"""How much memory replicas may take, where nobody said, and when Python looks for garbage."""
+"""The default for the memory that replicas may take, and the tuning of Python's garbage collector."""
 
 import gc
 import os
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Final
 
 SHARE: Final = 2
-"""Replicas get one half. The rest is for what is under way: logs, buffers, a join's chunks, Python."""
+"""Replicas get one half. The other half is for logs, buffers, the chunks of a resync, and Python itself."""
 
 UNLIMITED: Final = 2**60
-"""Above this a number is a kernel's way to say that there is no limit (cgroup v1: 2**63 less a page)."""
+"""A limit above this means that the kernel sets none (cgroup v1 shows 2**63 less a page)."""
 
 _V2: Final = "0::"
 
 
 def memory_for_replicas(root: Path = Path("/")) -> int:
-    """Half of the least of RAM, the control group's limit and RLIMIT_AS, in bytes; `root` is where / is."""
+    """Return half of the least of RAM, control group limit and RLIMIT_AS, in bytes. `root`: where / is."""
     limits = [_physical_bytes(), *_control_group_limits(root)]
     address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
     limits.append(address_space)
@@ -24,10 +24,10 @@ def memory_for_replicas(root: Path = Path("/")) -> int:
 
 
 def settle_garbage_collector() -> None:
-    """Keep full collections off the loop: with millions of sections one takes half a second.
+    """Keep full garbage collections off the event loop: with millions of sections one takes 0.5 s.
 
-    Sections are free of cycles, so that reference counts free them; only the young
-    generations are still searched. Call it after start.
+    Sections have no reference cycles, so reference counting frees them, and it is enough to search the young
+    generations. Call this after the start.
     """
     gc.collect()
     gc.freeze()
@@ -39,7 +39,7 @@ def _physical_bytes() -> int:
 
 
 def _control_group_limits(root: Path) -> list[int]:
-    """Of this process's control group and all above it: the least one counts."""
+    """Return the limits of this process's control group and of all groups above it."""
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:
@@ -57,7 +57,7 @@ def _control_group_limits(root: Path) -> list[int]:
 
 
 def _limits_up(mount: Path, path: str, name: str) -> list[int]:
-    # A container sees its own group at the mount itself, though its path is told as the host sees it.
+    # In a container its own group is the mount itself, although the path is given as the host sees it.
     group = mount / path.lstrip("/")
     limits: list[int] = []
     while True:

@@ -1,7 +1,8 @@
 """Files and directories that no other user may prepare, change or read.
 
-Whoever may write to a directory before we do can put a link there in the place of a file that we are about
-to write, and have us overwrite any file that we may write to. It must not know what the files are for.
+A user who may write to a directory before we do can place a link there under the name of a file that we are
+about to write, and so make us overwrite any file that we may write to. This module must not know what the
+files are for.
 """
 
 import errno
@@ -12,14 +13,14 @@ from typing import Final
 
 PRIVATE_MODE: Final = 0o600
 _NEVER_FOLLOW: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""O_NONBLOCK: the open of a FIFO that nobody reads would wait for ever."""
+"""O_NONBLOCK because opening a FIFO that no process reads would wait for ever."""
 
 
 def directory_fault(path: Path, *, sticky_is_safe: bool) -> str:
-    """Why another user could interfere with what we keep in a directory; "" where none can.
+    """Return why another user could interfere with files that we keep in a directory; "" if none can.
 
-    `sticky_is_safe`: whether a directory like /tmp will do, where everybody may add files, and remove none of
-    another user's. Raises: OSError.
+    `sticky_is_safe`: accept a directory like /tmp, where every user may add files but not remove those of
+    another user. Raises: OSError.
     """
     link, status = os.lstat(path), os.stat(path)
     if not _is_trusted(link.st_uid) or not _is_trusted(status.st_uid):
@@ -31,7 +32,7 @@ def directory_fault(path: Path, *, sticky_is_safe: bool) -> str:
 
 
 def secret_fault(path: Path, status: os.stat_result) -> str:
-    """Why a file is no place for a secret; "" where it is one. Its group is its owner's choice."""
+    """Return why a file is not safe for a secret; "" if it is. Access by its group is the owner's choice."""
     if not _is_trusted(status.st_uid):
         return "it belongs to another user"
     if status.st_mode & stat.S_IRWXO:
@@ -40,7 +41,7 @@ def secret_fault(path: Path, status: os.stat_result) -> str:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a regular file of our own, made with mode 0600 where `flags` ask for it; never through a link.
+    """Open a regular file of our own, never through a link. `flags` may create it, with mode 0600.
 
     Raises: OSError.
     """
@@ -65,13 +66,13 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path) -> bytes:
-    """What a file of our own holds. Raises: OSError, FileNotFoundError among them."""
+    """Return the content of a file of our own. Raises: OSError, including FileNotFoundError."""
     with open(open_private(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file, and return when it is on disk. Raises: OSError, FileExistsError among them."""
+    """Write a new file; return when it is on disk. Raises: OSError, including FileExistsError."""
     with open(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
         file.flush()

@@ -1,4 +1,4 @@
-"""Whether the process at the other end of a unix socket still lives."""
+"""Finds out if the process at the other end of a unix socket is still alive."""
 
 import socket
 import struct
@@ -8,19 +8,19 @@ from typing import Final
 
 _UCRED: Final = struct.Struct("iII")
 _EXITING: Final = 0x4
-"""PF_EXITING of the kernel's task flags: set before a dying process's sockets close."""
+"""PF_EXITING of the kernel's task flags. It is set before the sockets of a dying process close."""
 
 
 @dataclass(slots=True, frozen=True)
 class Process:
-    """A process, told from a later one with the same pid by when it started."""
+    """A process. Its start time distinguishes it from a later one with the same pid."""
 
     pid: int
     started: str
 
     def is_dead(self) -> bool:
-        """Whether it is known to have ended (or to be ending)."""
-        # Its socket closes while it exits, before its pid is gone: the pid alone would say "alive".
+        """Return True if the process is known to have ended or to be ending."""
+        # Its socket closes while it exits, before its pid is gone, so the pid alone would say "alive".
         try:
             stat = _stat(self.pid)
         except OSError:
@@ -32,13 +32,13 @@ class Process:
 
 
 def process_at(sock: socket.socket | None) -> Process | None:
-    """The process that connected a unix socket; None where the system does not say."""
+    """Return the process that connected a unix socket; None if the system does not tell."""
     if sock is None or sock.family != socket.AF_UNIX or not sys.platform.startswith("linux"):
         return None
     try:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid = int(_UCRED.unpack(credentials)[0])
-        # 0: a process of another pid namespace (a container), which we cannot see.
+        # Pid 0 means a process in another pid namespace (a container), which we cannot see.
         stat = _stat(pid) if pid else None
     except OSError:
         return None
@@ -46,9 +46,9 @@ def process_at(sock: socket.socket | None) -> Process | None:
 
 
 def _stat(pid: int) -> tuple[str, int, str] | None:
-    """State, flags and start time of a process; None when there is none.
+    """Return state, flags and start time of a process; None if it does not exist.
 
-    Raises: OSError where we may not look.
+    Raises: OSError if we may not look.
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

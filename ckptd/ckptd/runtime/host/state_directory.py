@@ -1,7 +1,7 @@
-"""What must outlive a node's process: its record, its incarnation, and its quarantine.
+"""The state directory: a node's record, incarnation and quarantine, which must outlive its process.
 
-A state directory belongs to one node of one cluster and to one process at a time. It
-must not know what a record says.
+A state directory belongs to one node of one cluster, and to one process at a time. This module must not know
+what a record means.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _CHECKSUM_BYTES: Final = 4
 _QUARANTINE_NAME_CHARS_MAX: Final = 80
 
 RECORD_BYTES_SPARE: Final = 64 * 1024
-"""What must be free at the start: a record of the largest cluster stays below it."""
+"""Space on the disk that must be free at the start. The record of the largest cluster is smaller."""
 
 
 class QuarantineFull(Exception):
-    """Keeping one more file would go over the limit."""
+    """One more file would exceed the limit of the quarantine."""
 
 
 class StateDirectory:
@@ -41,7 +41,7 @@ class StateDirectory:
         quarantine_bytes_max: int = 2**30,
         later_than: int = 0,
     ) -> None:
-        """Create the directory where it is missing, lock it, and begin an incarnation above `later_than`.
+        """Create the directory if it is missing, lock it, and begin an incarnation above `later_than`.
 
         Raises: StartRefused.
         """
@@ -67,17 +67,17 @@ class StateDirectory:
             ) from None
 
     def close(self) -> None:
-        """Give the directory back."""
+        """Release the lock on the directory."""
         os.close(self._lock)
 
     def write_record(self, record: bytes) -> None:
-        """Make `record` durable in place of the last one. Returns when it is on disk."""
+        """Replace the last record by `record`. Returns when it is on disk."""
         checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
         self._replace("record", _RECORD_MAGIC + checksum + record)
         self.record = record
 
     def quarantine(self, name: str, content: bytes) -> Path:
-        """Keep what a losing side had; the file is named after the checkpoint.
+        """Write a file with the data that a losing side had, named after the checkpoint; return its path.
 
         Raises: QuarantineFull; OSError.
         """
@@ -94,15 +94,15 @@ class StateDirectory:
         except FileExistsError:
             raise
         except OSError:
-            # A part of it would look like the whole, and keep a full disk full.
+            # A partial file would look like a whole one, and would keep a full disk full.
             path.unlink(missing_ok=True)
             raise
         return path
 
-    # -- within
+    # -- internals
 
     def _check_owners(self) -> None:
-        """Refuse a directory in which another user could give us other promises than our own."""
+        """Refuse a directory in which another user could replace our promises."""
         for path in (self.path, self.path / "quarantine"):
             with contextlib.suppress(FileNotFoundError):
                 fault = directory_fault(path, sticky_is_safe=False)
@@ -128,7 +128,7 @@ class StateDirectory:
         return lock
 
     def _check_space(self) -> None:
-        """Write what a large record would take: a full disk is told now, not at the first promise."""
+        """Write as much as a large record takes, so that a full disk shows now and not at the first promise."""
         probe = self.path / "record.new"
         probe.unlink(missing_ok=True)
         try:
@@ -137,7 +137,7 @@ class StateDirectory:
             probe.unlink(missing_ok=True)
 
     def _begin_incarnation(self, cluster: str, node_id: str, later_than: int) -> int:
-        """A number above every earlier one of this node, even where the wall clock was set back."""
+        """Store and return an incarnation above every earlier one, even if the wall clock was set back."""
         last = 0
         with contextlib.suppress(FileNotFoundError):
             content = read_private(self.path / "node.json")
@@ -160,7 +160,7 @@ class StateDirectory:
         return incarnation
 
     def _read_record(self) -> bytes:
-        # A damaged record is refused, not ignored: a forgotten promise could be given twice.
+        # Refuse a damaged record instead of ignoring it: a forgotten promise could be given twice.
         try:
             content = read_private(self.path / "record")
         except FileNotFoundError:
@@ -177,11 +177,11 @@ class StateDirectory:
 
     def _replace(self, name: str, content: bytes) -> None:
         temporary = self.path / f"{name}.new"
-        # What a start that failed left; opened as it stands it could be a link to another file.
+        # Remove what a failed start left. If we opened it, it could be a link to another file.
         temporary.unlink(missing_ok=True)
         write_private(temporary, content)
         os.replace(temporary, self.path / name)
-        # The rename itself is durable only once the directory is.
+        # The rename is durable only once the directory is synced.
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)

@@ -1,8 +1,8 @@
-"""Writes the core's records in a thread of its own: a disk that is slow must not stop heartbeats.
+"""Writes the core's records in a thread of its own, so that a slow disk does not stop heartbeats.
 
-A `write` that stands still for seconds (a busy disk, a hung NFS server) once cost a node
-its lease, and every client that waited at it. The core keeps back what has to wait for a
-record, and goes on with the rest.
+A `write` that hung for seconds (a busy disk, a hung NFS server) once cost a node its lease, and made every
+client that waited at that node fail. The core keeps back what has to wait for a record, and continues with
+the rest.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from ckptd.runtime.counters import Counts
 
 
 class RecordWriter:
-    """One thread that writes the newest record that waits. Close it before the state directory."""
+    """A thread that writes the newest waiting record. Close it before the state directory."""
 
     def __init__(self, write: Callable[[bytes], None], counts: Counts) -> None:
-        """`write` returns when the record is on disk. Raises: OSError where it is not."""
+        """`write` returns when the record is on disk, and raises OSError if it cannot be written."""
         self.tell: Callable[[Event], None] = lambda event: None
-        """Takes `Persisted` and `PersistFailed`, on the loop."""
+        """Called with `Persisted` and `PersistFailed`, on the event loop."""
 
         self.fail: Callable[[str, Exception], None] = lambda where, error: None
-        """Takes what `write` raised beyond an OSError: our own bug."""
+        """Called if `write` raised anything but an OSError, which is our own bug."""
 
         self._write = write
         self._counts = counts
@@ -32,18 +32,18 @@ class RecordWriter:
         self._changed = threading.Condition()
         self._waiting: tuple[bytes, int] | None = None
         self._closing = False
-        # A daemon: a disk that never answers must not keep a process that was told to end.
+        # A daemon thread: a disk that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="ckptd-records", daemon=True)
         self._thread.start()
 
     def persist(self, record: bytes, number: int) -> None:
-        """Have a record written in place of all that still wait. Returns at once."""
+        """Queue a record in place of any that still waits. Returns at once."""
         with self._changed:
             self._waiting = (record, number)
             self._changed.notify()
 
     async def close(self, limit_s: float) -> bool:
-        """Write what still waits; whether that was done within the time."""
+        """Write the record that still waits. Return True if that was done within `limit_s`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -71,7 +71,7 @@ class RecordWriter:
         self._call(self._ended.set)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        # The loop is closed where the disk took longer than the daemon waited at its end.
+        # The loop is closed if the disk took longer than the daemon waited for it at its end.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 

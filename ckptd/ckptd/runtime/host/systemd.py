@@ -1,4 +1,4 @@
-"""Telling systemd how far we are (`Type=notify`); silent everywhere else."""
+"""Notifies systemd of the daemon's state (`Type=notify`); does nothing where there is no systemd."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def watchdog_s() -> float:
-    """Within what time systemd wants to hear of this process each time (`WatchdogSec=`); 0 for never."""
+    """Return the seconds within which systemd wants each notification (`WatchdogSec=`); 0 for none."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     text = os.environ.get("WATCHDOG_USEC", "")
@@ -14,11 +14,11 @@ def watchdog_s() -> float:
 
 
 def notify_systemd(state: str) -> None:
-    """Send a state such as `READY=1` to the socket that NOTIFY_SOCKET names, if it does."""
+    """Send a state such as `READY=1` to the socket in NOTIFY_SOCKET, if that is set."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    # A service manager that went away is no reason for a daemon to stop.
+    # Do not stop because the service manager is gone.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(state.encode(), address)

@@ -1,1 +1,1 @@
-"""Sockets, the handshake, and datagrams: what clients and peers have in common."""
+"""Sockets, the handshake and datagrams: what links to clients and links to peers share."""

@@ -1,4 +1,4 @@
-"""TCP connections to peers, as this node opens them."""
+"""Opens TCP connections to peers."""
 
 import asyncio
 import socket
@@ -7,17 +7,18 @@ from typing import Final
 from ckptd.runtime.config.addresses import SocketAddress
 
 CONNECT_LIMIT_S: Final = 1.0
-"""A SYN that is lost is sent again after a second anyway; a cut that heals is noticed within this."""
+"""The kernel repeats a lost SYN only after a second, so waiting longer gains little. It also bounds how long
+we take to notice that a network cut has healed."""
 
 
 async def connect_stream(address: SocketAddress, family: int) -> socket.socket:
-    """A connected TCP socket. Raises: ConnectionRefusedError; OSError; TimeoutError."""
+    """Return a connected TCP socket. Raises: ConnectionRefusedError; OSError; TimeoutError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         async with asyncio.timeout(CONNECT_LIMIT_S):
             await asyncio.get_running_loop().sock_connect(sock, address)
-        # A port of the ephemeral range can connect to itself when nobody listens there.
+        # A socket can connect to itself if the port is in the ephemeral range and nothing listens there.
         if sock.getsockname() == sock.getpeername():
             raise ConnectionRefusedError(f"only we ourselves are at {address}")
     except BaseException:

@@ -1,7 +1,8 @@
-"""Received datagrams in lanes: a flood from strangers fills the strangers' lane, and no other.
+"""Queues received datagrams in lanes, so that a flood from strangers fills only the strangers' lane.
 
-Heartbeats from peers' addresses go first. Each sender has its share of a lane, and strangers
-are let in at a bounded rate: they are dropped before anything of theirs is read.
+Heartbeats from peers' addresses are handled first. Each sender may use a limited share of its lane.
+Datagrams from strangers (senders that have not authenticated themselves) are admitted at a bounded rate;
+those above it are dropped before anything reads them.
 """
 
 from collections import deque
@@ -15,35 +16,39 @@ from ckptd.runtime.config.addresses import SocketAddress
 from ckptd.runtime.counters import Counts
 
 STRANGERS_PER_S: Final = 2000
-"""Datagrams per second of all senders that have not proved themselves; what is beyond is dropped unread.
+"""Datagrams per second from all strangers together; more are dropped unread.
 
-Each costs about 50 us, and may be answered: a tenth of a core."""
+Each costs about 50 us and may need an answer, so this many take a tenth of a core."""
 
 SOURCE_PER_S: Final = 200
-"""Of either, from one host: as many clients can greet at once, and a daemon sends 40 heartbeats a second."""
+"""Datagrams per second from one host, in each of the lanes STRANGER and HEARTBEAT. It lets 200 clients greet
+at once, and a daemon sends only 40 heartbeats a second."""
 
 HEARTBEATS_PER_S: Final = 2600
-"""Heartbeats per second from addresses that are no peer's. `NODES_MAX` nodes with another address than their
-configured one send 2,560; a flood of forged ones took a node's whole time."""
+"""Heartbeats per second from addresses that are no peer's. `NODES_MAX` nodes that all send from another
+address than their configured one send 2,560. Without a limit, a flood of forged heartbeats took all of a
+node's time."""
 
 SOURCES_MAX: Final = 1024
-"""Hosts whose rates are remembered; then all begin anew."""
+"""Hosts whose rates are remembered. When there are more, all are forgotten and start afresh."""
 
 
 class Lane(IntEnum):
-    """Who sent a datagram, as far as its address and its first bytes tell."""
+    """The kind of sender of a datagram, judged by its address and its first bytes only."""
 
     PEER = 0
     """A heartbeat from a peer's address."""
     CLIENT = 1
-    """From a client's address."""
+    """Any other datagram from a client's address."""
     HEARTBEAT = 2
-    """A heartbeat from another address: a peer with several, or a stranger."""
+    """A heartbeat from any other address: from a peer with several addresses, or from a stranger."""
     STRANGER = 3
+    """Anything else."""
 
 
 WAITING_MAX: Final = {Lane.PEER: 2048, Lane.CLIENT: 4096, Lane.HEARTBEAT: 256, Lane.STRANGER: 512}
-"""Datagrams that wait in a lane; then its oldest goes, since the newest heartbeat says most."""
+"""Datagrams that may wait in a lane. In a full lane the oldest is dropped, since the newest heartbeat is the
+most useful one."""
 
 _NAMES: Final = {
     Lane.PEER: "peers",
@@ -53,11 +58,11 @@ _NAMES: Final = {
 }
 
 SENDER_WAITING_MAX: Final = {Lane.PEER: 256, Lane.CLIENT: 512, Lane.HEARTBEAT: 64, Lane.STRANGER: 32}
-"""Of these, from one address: then its next is dropped."""
+"""How many of these may come from one address; more of its datagrams are dropped."""
 
 
 class Rate:
-    """At most so many a second on average, and as many at once."""
+    """A token bucket: at most `per_s` a second on average, and at most that many at once."""
 
     def __init__(self, per_s: int) -> None:
         self._per_s = per_s
@@ -65,7 +70,7 @@ class Rate:
         self._at_ns = now_ns()
 
     def allows(self) -> bool:
-        """Whether one more may be, now."""
+        """Return True, and count one, if one more is allowed now."""
         at_ns = now_ns()
         self._left = min(self._per_s, self._left + (at_ns - self._at_ns) * self._per_s / 1e9)
         self._at_ns = at_ns
@@ -76,7 +81,7 @@ class Rate:
 
 
 class Lanes:
-    """What waits to be handled. `lane` says where a datagram belongs."""
+    """The datagrams that wait to be handled. `lane` decides which lane a datagram belongs to."""
 
     def __init__(self, counts: Counts) -> None:
         self.lane: Callable[[bytes, SocketAddress], Lane] = lambda datagram, address: Lane.STRANGER
@@ -92,14 +97,14 @@ class Lanes:
         return sum(map(len, self._waiting)) + len(self._ends)
 
     def limits(self) -> Limits:
-        """How many datagrams wait in each lane, and how many may."""
+        """Return how many datagrams wait in each lane, and how many may."""
         return {
             f"datagrams_{name}": (len(self._waiting[lane]), WAITING_MAX[lane])
             for lane, name in _NAMES.items()
         }
 
     def put(self, item: Any) -> None:
-        """A datagram came."""
+        """Queue a received datagram in its lane, or drop it if its sender or lane is over its limit."""
         datagram, address = item
         if datagram is None:
             self._ends.append(item)
@@ -120,7 +125,7 @@ class Lanes:
         senders[address] = senders.get(address, 0) + 1
 
     def get(self) -> Any:
-        """The next: peers' heartbeats first, then one of each other lane in turn."""
+        """Return the next datagram: peers' heartbeats first, then one from each other lane in turn."""
         if self._waiting[Lane.PEER]:
             return self._take(Lane.PEER)
         for _ in range(len(Lane) - 1):

@@ -1,14 +1,16 @@
-"""One UDP socket, its receiving side through asyncio-dgram, with that one's traps closed.
+"""One UDP socket. It receives through asyncio-dgram, with two defects of that package worked around.
 
-asyncio-dgram 3.0 queues what it receives without a bound, and hands the error of one send
-to the next send or receive, which is then lost. Here the queues are ours: the one of
-datagrams has a lane for each kind of sender (`datagram_lanes`), the one of errors only counts. These
-are private parts of that package, which is why its version is pinned.
+asyncio-dgram 3.0 queues received datagrams without a bound, and it reports the error of one send to the
+next send or receive, whose datagram is then lost. So we pass in queues of our own. The queue of datagrams
+has a lane for each kind of sender (`datagram_lanes`); the queue of errors only counts them. Both are
+private parts of asyncio-dgram, which is why its version is pinned.
 
-Datagrams are sent by the socket itself. What the kernel has no room for is dropped, so no queue
-is wanted, and that of asyncio can stay full for ever: in Python 3.13.0 each datagram that was
-queued there counts for 8 bytes even after it was sent (cpython issue 135444), and after some
-8,000 of them nothing was sent any more. This module must not know what a datagram holds.
+We send directly on the socket and drop what the kernel has no space for. Asyncio's send queue is not used
+because it can stay full for ever: in Python 3.13.0 every datagram that was queued there keeps counting
+8 bytes even after it was sent (cpython issue 135444), and after about 8,000 of them nothing is sent any
+more.
+
+This module must not know what a datagram contains.
 """
 
 import asyncio
@@ -23,24 +25,28 @@ from ckptd.runtime.counters import Counts
 from ckptd.runtime.net.datagram_lanes import Lanes
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
-"""The default holds about 90 datagrams of 1 KiB: a burst of heartbeats after a pause would be lost."""
+"""The system's default holds about 90 datagrams of 1 KiB, so a burst of heartbeats after a pause would be
+lost."""
 
 
 class _Received:
-    """What asyncio-dgram puts: (datagram, address) pairs; (None, None) ends them. One task takes them."""
+    """The queue that asyncio-dgram fills with (datagram, address) pairs; (None, None) marks the end.
+
+    Only one task may read from it.
+    """
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
         self._waiter: asyncio.Future[None] | None = None
 
     def put_nowait(self, item: Any) -> None:
-        """A datagram came."""
+        """Queue a received datagram and wake the reader."""
         self.lanes.put(item)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def get(self) -> Any:
-        """The next one, once there is one."""
+        """Wait for the next datagram and return it."""
         while not self.lanes:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -48,18 +54,18 @@ class _Received:
 
 
 class _Errors:
-    """Nobody waits for an error of a datagram that is lost already."""
+    """Counts the errors that asyncio-dgram reports. The datagram is lost already, so nothing else is done."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
 
     def put_nowait(self, item: Any) -> None:
-        """A datagram is lost."""
+        """Count one error."""
         self._counts.datagram_errors += 1
 
 
 class Datagrams:
-    """A bound UDP socket: `send` never waits, `receive_all` runs until `close`."""
+    """A bound UDP socket. `send` never waits; `receive_all` runs until `close`."""
 
     def __init__(self, server: Any, sock: socket.socket, counts: Counts, received: _Received) -> None:
         self.lanes = received.lanes
@@ -72,8 +78,8 @@ class Datagrams:
 
     @classmethod
     async def bind(cls, family: int, address: SocketAddress, counts: Counts) -> "Datagrams":
-        """Raises: OSError where the address is taken or not ours."""
-        # Bound here and not by the loop: uvloop's error would not say why.
+        """Open a socket on `address`. Raises: OSError if the address is taken or is none of this host's."""
+        # We bind the socket ourselves: if uvloop did it, its error would not say why it failed.
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
@@ -91,7 +97,7 @@ class Datagrams:
         return cls(make_server(transport, received, errors, drained), sock, counts, received)
 
     def send(self, datagram: bytes, address: SocketAddress) -> None:
-        """Hand a datagram to the kernel, or drop it where that cannot take it."""
+        """Hand a datagram to the kernel; drop and count it if the kernel cannot take it."""
         if self._closed:
             self._counts.datagram_errors += 1
             return
@@ -103,7 +109,7 @@ class Datagrams:
             self._counts.datagram_errors += 1
 
     async def receive_all(self, receive: Callable[[bytes, SocketAddress], None]) -> None:
-        """Give each datagram to `receive`, until the socket is closed."""
+        """Pass each datagram to `receive` until the socket is closed."""
         while True:
             datagram, address = await self._received.get()
             if datagram is None:
@@ -111,6 +117,6 @@ class Datagrams:
             receive(datagram, address)
 
     def close(self) -> None:
-        """End `receive_all`."""
+        """Close the socket, which ends `receive_all`."""
         self._closed = True
         self._server.close()

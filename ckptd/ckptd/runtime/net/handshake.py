@@ -1,7 +1,7 @@
-"""The first exchange over a stream, from both ends; then the connection changes hands.
+"""The handshake (first exchange) over a stream, for both ends; then the connection is handed over.
 
-Until a stranger is known it can make us hold one small frame, for a short time. It must
-not know what a client or a peer says later.
+An unauthenticated connection can make us hold one small frame at most, and only for a short time. This
+module must not know what a client or a peer sends after the handshake.
 """
 
 import asyncio
@@ -14,17 +14,18 @@ from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, Identity, Ope
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
 
 FIRST_EXCHANGE_LIMIT_S: Final = 5.0
-"""How long a stranger may hold a socket."""
+"""How long a connection may take for the handshake before it is closed."""
 
 Taken = Callable[[asyncio.Transport, Greeted, bytes], None]
-"""Takes a connection over: the transport, who is at its other end, and what came behind the exchange."""
+"""Takes over a connection: its transport, who is at the other end, and the bytes received after the
+handshake."""
 
 
 def cut_first_frame(held: bytes) -> tuple[Frame | None, bytes]:
-    """The first frame in `held`, None while it is incomplete, and what follows it.
+    """Return the first frame in `held` and the bytes after it; the frame is None while it is incomplete.
 
-    One at a time, because what follows a PROOF in the same segment may be as large as
-    any request, while a frame of the exchange may not. Raises: FrameError.
+    Frames are cut one at a time because a request after a PROOF, in the same segment, may be as large as
+    any request, while a frame of the handshake must be small. Raises: FrameError.
     """
     if len(held) < LENGTH_BYTES:
         return None, held
@@ -37,12 +38,12 @@ def cut_first_frame(held: bytes) -> tuple[Frame | None, bytes]:
 
 
 def new_nonce() -> bytes:
-    """A nonce for one exchange."""
+    """Return a random nonce for one handshake."""
     return secrets.token_bytes(NONCE_BYTES)
 
 
 class Stranger(asyncio.Protocol):
-    """A connection that came to us and has not said who it is."""
+    """An accepted connection whose other end has not yet proved who it is."""
 
     def __init__(
         self,
@@ -52,9 +53,10 @@ class Stranger(asyncio.Protocol):
         taken: Taken,
         opened: Container[bytes] = (),
     ) -> None:
-        """`gone` is called once it is a stranger no more: known, refused (why) or just away.
+        """`came` is called when the connection is made, and `gone` once when it is no longer a stranger:
+        with None if it is authenticated or was lost, otherwise with the reason for closing it.
 
-        `opened`: the nonces of the exchanges that this node opened, for a peer that asks back.
+        `opened`: the nonces of the handshakes that this node opened, for a peer that asks back (ADR 17).
         """
         self._acceptor = Acceptor(identity, new_nonce(), opened)
         self._came = came
@@ -65,7 +67,7 @@ class Stranger(asyncio.Protocol):
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Of a stream, though uvloop's are no instances of the class.
+        # It is a stream's transport, but uvloop's classes do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._came(self)
 
@@ -85,7 +87,7 @@ class Stranger(asyncio.Protocol):
         except Refused as error:
             transport.write(error.frame())
             self.end(error)
-        except Exception as error:  # A FrameError, else our own bug: nobody is known yet, nothing changed.
+        except Exception as error:  # FrameError or our own bug; no state has changed yet.
             self.end(error)
         else:
             rest, self._held, self._transport = self._held, b"", None
@@ -98,7 +100,7 @@ class Stranger(asyncio.Protocol):
             self._gone(self, None)
 
     def end(self, reason: Exception) -> None:
-        """Close the connection (what was written still goes out)."""
+        """Close the connection; bytes already written are still sent."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -108,8 +110,8 @@ class Stranger(asyncio.Protocol):
 class Greeter(asyncio.Protocol):
     """A connection that we opened; `outcome` is set once we know who is at its other end.
 
-    `outcome` raises Refused, FrameError, or ConnectionError where it ended first; anything else is our
-    own bug.
+    `outcome` raises Refused, FrameError, or ConnectionError if the connection ended first. Any other
+    exception is our own bug.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class Greeter(asyncio.Protocol):
             if frame is None:
                 return
             greeted, reply = self._opener.receive(frame)
-        except Exception as error:  # Refused or FrameError, else our own bug: it ends this connection.
+        except Exception as error:  # Refused, FrameError or our own bug: end only this connection.
             self._transport = None
             transport.abort()
             self._settle(error)
@@ -152,7 +154,7 @@ class Greeter(asyncio.Protocol):
         self._settle(exc or ConnectionResetError("the connection ended within the first exchange"))
 
     def give_up(self) -> None:
-        """End the connection where it was not handed over; nobody waits for the outcome any more."""
+        """Cancel `outcome`, and end the connection unless it was handed over already."""
         self.outcome.cancel()
         if self._transport is not None:
             self._transport.abort()

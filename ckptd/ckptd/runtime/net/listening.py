@@ -17,11 +17,11 @@ from ckptd.runtime.net.datagrams import Datagrams
 BACKLOG: Final = 1024
 _PORT_ATTEMPTS: Final = 20
 _UNIX_PATH_BYTES_MAX: Final = 103
-"""`sun_path` of macOS with its final NUL; Linux takes four more."""
+"""The limit of macOS: `sun_path` less its final NUL. Linux allows four bytes more."""
 
 
 async def bind_port(listen: HostPort, counts: Counts) -> tuple[socket.socket, Datagrams]:
-    """A TCP socket (not listening yet) and a UDP socket on the same port.
+    """Bind a TCP and a UDP socket to the same port, and listen on the TCP socket.
 
     Raises: StartRefused.
     """
@@ -29,7 +29,7 @@ async def bind_port(listen: HostPort, counts: Counts) -> tuple[socket.socket, Da
         found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise StartRefused(f"cannot listen on {listen}: {error.strerror}") from None
-    # Clients and peers that are told a name such as localhost mostly try IPv4.
+    # Prefer IPv4: clients and peers that are given a name such as localhost mostly try IPv4 first.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     for attempt in range(_PORT_ATTEMPTS):
         stream = socket.socket(family, socket.SOCK_STREAM)
@@ -37,22 +37,22 @@ async def bind_port(listen: HostPort, counts: Counts) -> tuple[socket.socket, Da
             stream.setblocking(False)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             stream.bind(address)
-            # A second daemon can bind too, until one of both listens.
+            # Listen now: until one of them listens, a second daemon could bind the same port.
             stream.listen(BACKLOG)
             return stream, await Datagrams.bind(family, stream.getsockname(), counts)
         except OSError as error:
             stream.close()
-            # With port 0 the TCP port that was free need not be free for UDP.
+            # With port 0, the port that the kernel chose for TCP may be taken for UDP: try another one.
             if listen.port or attempt == _PORT_ATTEMPTS - 1:
                 raise StartRefused(f"cannot listen on {listen}: {error.strerror}") from None
     raise AssertionError("not reached")
 
 
 class UnixSocket:
-    """A listening unix socket whose path is ours while we live."""
+    """A listening unix socket. A lock keeps its path ours until `close`."""
 
     def __init__(self, path: Path, mode: int) -> None:
-        """Replaces what a daemon that died left at `path`. Raises: StartRefused."""
+        """Listen at `path`, replacing the socket that a dead daemon left there. Raises: StartRefused."""
         self.path = path
         if len(os.fsencode(path)) > _UNIX_PATH_BYTES_MAX:
             raise StartRefused(f"the unix socket's path {path} is longer than {_UNIX_PATH_BYTES_MAX} bytes")
@@ -72,13 +72,13 @@ class UnixSocket:
             raise StartRefused(f"cannot listen on unix socket {path}: {error.strerror or error}") from None
 
     def close(self) -> None:
-        """Remove the path. The socket belongs to the server that listens on it."""
+        """Remove the path and release the lock. The server that listens on the socket closes the socket."""
         with contextlib.suppress(OSError):
             self.path.unlink()
         os.close(self._lock)
 
     def _take_lock(self) -> int:
-        # Daemons that start at one time would else take each other's fresh socket for a stale one.
+        # Without it, daemons that start at the same time could take each other's new socket for a stale one.
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +103,7 @@ class UnixSocket:
 
     def _bind(self, mode: int) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # The mode must hold from the first moment, not from a chmod after it.
+        # The umask makes the mode hold from the first moment; a chmod would come too late.
         umask = os.umask(0o777 & ~mode)
         try:
             sock.setblocking(False)

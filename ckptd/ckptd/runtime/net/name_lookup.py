@@ -1,7 +1,8 @@
-"""What a peer's name stands for now: looked up again and again, and never in the way of anything else.
+"""Look up the current address of a peer's name without blocking anything else.
 
-A lookup may take as long as the name server likes, so each runs in a thread of its own
-that nobody waits for at the end of the process, at most one for each name.
+A name is looked up again each time it is needed. Since a lookup takes as long as the name server likes,
+it runs in a daemon thread of its own, which the process does not wait for when it ends. At most one
+lookup per name is under way at a time.
 """
 
 import asyncio
@@ -13,13 +14,13 @@ from typing import Any, Final
 from ckptd.runtime.config.addresses import HostPort, SocketAddress, address_query
 
 LOOK_UP_LIMIT_S: Final = 2.0
-"""After so long a name counts as having no address just now; a later answer still serves the next caller."""
+"""After this time `look_up` fails for its caller; an answer that comes later still serves the next caller."""
 
 _under_way: dict[tuple[HostPort, int], "asyncio.Future[SocketAddress]"] = {}
 
 
 async def look_up(host_port: HostPort, family: int) -> SocketAddress:
-    """An address of a peer that a socket of `family` can use. Raises: OSError."""
+    """Return an address of a peer that a socket of `family` can use. Raises: OSError."""
     if host_port.ip is not None:
         return _ask(host_port, family, socket.AI_NUMERICHOST)
     key = (host_port, family)
@@ -48,9 +49,9 @@ def _look_up(key: tuple[HostPort, int], found: "asyncio.Future[SocketAddress]") 
         address = _ask(*key)
     except OSError as error:
         address = error
-    except Exception as error:  # (UnicodeError, say: a name that no name server can be asked for.)
+    except Exception as error:  # (For example UnicodeError: the name cannot be encoded for a query.)
         address = OSError(str(error) or type(error).__name__)
-    with contextlib.suppress(RuntimeError):  # The loop may have ended meanwhile: nobody waits for it.
+    with contextlib.suppress(RuntimeError):  # The loop may be closed by now; then no caller waits.
         found.get_loop().call_soon_threadsafe(_tell, found, address)
 
 
@@ -67,4 +68,4 @@ def _forget(key: tuple[HostPort, int], found: "asyncio.Future[SocketAddress]") -
     if _under_way.get(key) is found:
         del _under_way[key]
     if not found.cancelled():
-        found.exception()  # Whoever waited for it may have gone: it is no error that nobody saw.
+        found.exception()  # Mark it as retrieved: the caller may be gone.

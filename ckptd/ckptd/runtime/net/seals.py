@@ -1,8 +1,8 @@
-"""Seals of heartbeats: a secret that only the two ends of a first exchange know (ADR 23).
+"""Seals (authenticates) heartbeats with a secret that only the two ends of a handshake know (ADR 23).
 
-A heartbeat is a datagram, and anybody can send one that says that it is a peer's. So each is sealed with the
-secret of the last exchange between its two nodes. Without a cluster key the secret comes from the two nonces
-alone, which is enough against everybody who cannot read the connection.
+A heartbeat is a datagram, so any host can send one and claim to be a peer. Each heartbeat is therefore
+sealed with the secret of the last handshake between the two nodes. Without a cluster key that secret is
+derived from the two nonces alone, which protects against anyone who cannot read the connection.
 """
 
 from collections import deque
@@ -12,14 +12,16 @@ from ckpt_protocol.framing import FrameError
 from ckpt_protocol.greeting import seal, unseal
 
 AGREED_MAX: Final = 2
-"""Secrets of links: the present one's and the one before, as a link comes up at one end first."""
+"""Secrets of links that we keep: the current link's and the previous one's. A new link comes up at one end
+first, and until then the other end still seals with the previous secret."""
 
 OFFERED_MAX: Final = 2
-"""Secrets of exchanges that we opened and that the peer may have taken for a link already."""
+"""Secrets of handshakes that we opened and that are no link here yet; the peer may have accepted them as the
+link already."""
 
 
 class Seals:
-    """The secrets shared with one peer. `cluster_key` seals what goes out before there was any link."""
+    """The secrets shared with one peer. Until the first link is up, `cluster_key` seals what we send."""
 
     def __init__(self, cluster_key: bytes) -> None:
         self._cluster_key = cluster_key
@@ -27,19 +29,22 @@ class Seals:
         self._offered: deque[bytes] = deque(maxlen=OFFERED_MAX)
 
     def offer(self, secret: bytes) -> None:
-        """An exchange is through that we opened to the peer's address; whether it becomes a link is open."""
+        """Accept heartbeats sealed with the secret of a handshake that we opened to the peer's address.
+
+        It is not yet certain that this connection becomes the link.
+        """
         self._offered.append(secret)
 
     def agree(self, secret: bytes) -> None:
-        """A link is up: from now on its secret seals what we send."""
+        """Use the secret of a link that has come up: it seals what we send from now on."""
         self._agreed.append(secret)
 
     def seal(self, datagram: bytes) -> bytes:
-        """A heartbeat as it goes out."""
+        """Return a heartbeat with its seal."""
         return seal(self._agreed[-1] if self._agreed else self._cluster_key, datagram)
 
     def open(self, sealed: bytes) -> bytes | None:
-        """The heartbeat within; None where no secret that is shared with this peer sealed it."""
+        """Return the heartbeat without its seal; None if no secret shared with this peer sealed it."""
         for secret in (*reversed(self._agreed), *reversed(self._offered)):
             try:
                 return unseal(secret, sealed)

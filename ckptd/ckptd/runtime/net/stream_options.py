@@ -1,4 +1,4 @@
-"""Socket options of our streams."""
+"""Socket options for TCP connections."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ _PEER_UNACKNOWLEDGED_MS: Final = 5000
 
 
 def prepare_stream(transport: asyncio.Transport, is_peer: bool = False) -> None:
-    """Send small frames at once, and notice a host that went away in silence.
+    """Have small frames sent at once, and a host that vanishes without a word noticed.
 
-    Between peers in seconds: the link to a host that lost power would otherwise seem up
-    until TCP gives in, and nobody would dial the host when it is back.
+    Between peers this takes seconds. Otherwise the link to a host that lost power would look up until
+    TCP gives up, and no node would dial that host when it is back.
     """
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -29,11 +29,11 @@ def prepare_stream(transport: asyncio.Transport, is_peer: bool = False) -> None:
     }
     if is_peer:
         tcp_options["TCP_USER_TIMEOUT"] = _PEER_UNACKNOWLEDGED_MS
-    # The other side may have gone already, which macOS reports here; its loss is told elsewhere.
+    # macOS reports here that the other side is gone already; `connection_lost` handles that.
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in tcp_options.items():
-            # What a system lacks it goes without.
+            # Skip the options that this system does not have.
             option = getattr(socket, name, None)
             if option is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
