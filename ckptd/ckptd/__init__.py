@@ -1,7 +1,7 @@
 """ckptd: the SA Forum AIS Checkpoint Service as a distributed daemon.
 
-`core` holds every rule and does no I/O; `runtime` runs it over sockets, `sim` in
-virtual time. See docs/ARCHITECTURE.md.
+`core` contains every rule and does no I/O. `runtime` runs it over sockets, `sim` in virtual time. See
+docs/ARCHITECTURE.md.
 """
 
 __version__ = "0.1.0"

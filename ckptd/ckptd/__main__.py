@@ -1,4 +1,4 @@
-"""`ckptd`, `python -m ckptd`."""
+"""The entry point of `ckptd` and `python -m ckptd`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from ckptd import __version__
 
 
 def main() -> int:
-    """Run a daemon; see `ckptd.runtime.command`. The version is said without importing one."""
+    """Run a daemon; see `ckptd.runtime.command`. `--version` is answered without importing the daemon."""
     if sys.argv[1:] == ["--version"]:
         print(f"ckptd {__version__}")
         return 0

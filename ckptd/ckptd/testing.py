@@ -1,4 +1,4 @@
-"""A cluster of real `ckptd` processes on loopback, for tests and programs that need one for a while.
+"""A cluster of real `ckptd` processes on loopback, for tests and other programs that need one temporarily.
 
     from ckpt_client import Table
     from ckptd.testing import LocalCluster
@@ -9,10 +9,10 @@
         cluster.kill(cluster.active_node("state"))
         assert table.Read(["k"]) == b"v"
 
-Entering waits until the nodes serve as one cluster, leaving stops every process and
-removes its directory. The daemons end, too, when this process ends in any other way.
-Nothing here knows the client library: it asks the daemons with DESCRIBE, as any program
-may.
+Entering the block waits until the nodes serve as one cluster. Leaving it kills every process and removes the
+cluster's directory. The daemons also end when this process ends in any other way.
+
+This module does not use the client library; it asks the daemons with DESCRIBE, as any program may.
 """
 
 import atexit
@@ -39,9 +39,8 @@ from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
 from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, Identity, Opener, Refused
 from ckpt_protocol.messages import Kind
 
-# A port below Linux's ephemeral range (from 32768): one inside it may be taken by
-# somebody's outgoing connection while its node is down, and a peer that dials it may
-# even connect to itself.
+# Ports below Linux's ephemeral range (from 32768). While its node is down, a port in that range may be taken
+# by the outgoing connection of another process, and a peer that dials it may even connect to itself.
 PORT_MIN: Final = 15_000
 PORT_MAX: Final = 32_000
 PORT_ATTEMPTS: Final = 1_000
@@ -50,41 +49,40 @@ ASK_SECONDS: Final = 1.0
 DIRECTORY_PREFIX: Final = "ckptd-"
 SHORT_DIRECTORY: Final = "/tmp"
 SOCKET_PATH_BYTES_MAX: Final = 103
-"""What macOS takes; Linux takes four more."""
+"""The limit of macOS; Linux allows four bytes more."""
 
 SOCKET_NAME_BYTES_MAX: Final = 24
-"""Room in a cluster's directory for the names of sockets, a test's own among them."""
+"""The longest name of a socket in a cluster's directory, including sockets that a test makes itself."""
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
-"""A node that leaves waits for a peer, and for the hand-over to it, for `leave_ms` each."""
+"""A leaving node waits up to `leave_ms` for a peer, and as long again for the hand-over to it."""
 
 LOG_TAIL_BYTES: Final = 2_000
 
 LETTERS_OF_NODES: Final = 22
-"""The rest of the alphabet is for witnesses; in a larger cluster nodes have numbers."""
+"""The letters after these are for witnesses. In a larger cluster, nodes have numbers instead."""
 
 WITNESS_IDS: Final = "wxyz"
 
 
 class ClusterError(Exception):
-    """The cluster did not become what was asked within the time; the text says what it is instead."""
+    """The cluster did not get into the requested state in time; the text describes its state."""
 
 
 class NodeEnded(ClusterError):
-    """A daemon that should run has ended by itself; the text is the end of its log."""
+    """A daemon that should be running has ended on its own; the text contains the end of its log."""
 
 
 class HeldPort:
-    """A port of 127.0.0.1, for TCP and UDP, that nobody else who draws one gets until `close()`.
+    """A port of 127.0.0.1, for TCP and UDP, that no other `HeldPort` gets until `close()`.
 
-    Its `number` is odd. The even port below it is bound as long as it is held, by a socket
-    that nothing is done with: so the kernel keeps two processes from drawing one port, also
-    while no daemon listens on it.
+    Its `number` is odd. While it is held, an otherwise unused socket stays bound to the even port below it.
+    So the kernel keeps two processes from getting the same port, even while no daemon listens on it.
     """
 
     def __init__(self) -> None:
-        """Raises: ClusterError where there is none."""
+        """Hold a random free port. Raises: ClusterError if none is free."""
         for _ in range(PORT_ATTEMPTS):
             guarding = random.randrange(PORT_MIN, PORT_MAX, 2)
             guard = socket.socket()
@@ -106,7 +104,7 @@ class HeldPort:
 
 
 def _choose_directory() -> Path:
-    """A name for a cluster's directory; in /tmp where the sockets' paths in TMPDIR would be too long."""
+    """Return a path for a cluster's directory: in TMPDIR, or in /tmp if socket paths would be too long."""
     name = DIRECTORY_PREFIX + secrets.token_hex(4)
     directory = Path(tempfile.gettempdir(), name)
     too_long = len(os.fsencode(directory)) + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX
@@ -114,9 +112,9 @@ def _choose_directory() -> Path:
 
 
 def describe(path: str | Path, what: str, cluster: str = "", key: str = "") -> Any:
-    """What the daemon behind a unix socket answers to DESCRIBE: `what` is "cluster" or "checkpoints".
+    """Ask the daemon at a unix socket to DESCRIBE `what`, "cluster" or "checkpoints"; return its answer.
 
-    Raises: OSError when nobody answers, ClusterError when the answer is a refusal.
+    Raises: OSError if no daemon answers, ClusterError if it refuses.
     """
     identity = Identity(cluster=cluster, key=key.encode())
     opener = Opener(identity, ROLE_OPERATOR, os.urandom(NONCE_BYTES))
@@ -149,11 +147,15 @@ def _receive(connection: socket.socket, decoder: FrameDecoder) -> Frame:
 class LocalCluster:
     """Nodes `a`, `b`, `c`, …, each a `ckptd` process on 127.0.0.1 with a unix socket of its own.
 
-    `nodes`: how many hold data. `witnesses`: how many more vote only; they are called `w`, `x`, `y`, `z`.
-    `arbiter`: its name where it is not to go by the number of voters. `flags`: further flags of
-    every daemon (`("--replicas", "2")`, or what an arbiter needs: `("--etcd-endpoints", url)`,
-    `("--on-silent-peer", "block")`). `key`: the cluster's key. `cores`: the cores that the nodes
-    are pinned to, in turn. A method's `node` is a node's index or its name, a witness's is its name.
+    * `nodes`: how many nodes hold data.
+    * `witnesses`: how many more nodes only vote; they are called `w`, `x`, `y`, `z`.
+    * `arbiter`: the arbiter's name; by default it depends on the number of voters.
+    * `flags`: more flags for every daemon: `("--replicas", "2")`, or what an arbiter needs, such as
+      `("--etcd-endpoints", url)` or `("--on-silent-peer", "block")`.
+    * `key`: the cluster's key.
+    * `cores`: the CPU cores that the nodes are pinned to, in turn.
+
+    The argument `node` of a method is the index or the name of a node, or the name of a witness.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class LocalCluster:
     ) -> None:
         letters = nodes <= LETTERS_OF_NODES
         self.node_ids: Final = tuple(chr(ord("a") + i) if letters else f"n{i}" for i in range(nodes))
-        """Those that hold data."""
+        """The nodes that hold data."""
 
         self.witness_ids: Final = tuple(WITNESS_IDS[:witnesses])
         if len(self.witness_ids) != witnesses:
@@ -184,8 +186,8 @@ class LocalCluster:
         self._ports = {node_id: HeldPort() for node_id in self.all_ids}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._lifeline: tuple[int, int] | None = None
-        """A pipe. Its end that is read is every daemon's standard input, the other one is held here alone:
-        the daemons see its end when this process ends, by whatever signal."""
+        """A pipe. Its read end is every daemon's standard input, and only this process has its write end. So
+        the daemons see end of file when this process ends, whatever the signal."""
 
     def __enter__(self) -> Self:
         self._entered = True
@@ -201,7 +203,7 @@ class LocalCluster:
 
     @property
     def directory(self) -> Path:
-        """It is there from its first use, or from entering, until leaving."""
+        """The cluster's directory. It exists from its first use, or from entering, until leaving."""
         if not self._closed:
             self._prepare()
         return self._directory
@@ -219,7 +221,7 @@ class LocalCluster:
         self.close()
 
     def close(self) -> None:
-        """Kill what still runs, all at once; remove the directory, give back the ports. Again: no harm."""
+        """Kill all processes at once, remove the directory and release the ports. May be repeated."""
         for process in self._processes.values():
             process.kill()
         for process in self._processes.values():
@@ -237,7 +239,7 @@ class LocalCluster:
     # -- addresses
 
     def node_id(self, node: int | str) -> str:
-        """A node's name. Raises: ClusterError where there is no such node."""
+        """Return a node's name. Raises: ClusterError if there is no such node."""
         if isinstance(node, int) and -len(self.node_ids) <= node < len(self.node_ids):
             return self.node_ids[node]
         if node in self.all_ids:
@@ -246,29 +248,29 @@ class LocalCluster:
 
     @property
     def all_ids(self) -> tuple[str, ...]:
-        """Those that hold data, then the witnesses."""
+        """The nodes that hold data, then the witnesses."""
         return (*self.node_ids, *self.witness_ids)
 
     def socket_path(self, node: int | str = 0) -> Path:
-        """A node's unix socket."""
+        """Return the path of a node's unix socket."""
         return self.directory / f"{self.node_id(node)}.sock"
 
     def address(self, node: int | str = 0, scheme: str = "unix") -> str:
-        """A node's URL for clients: of its unix socket, or with `scheme` "tcp" or "udp"."""
+        """Return a node's URL for clients: of its unix socket, or with `scheme` "tcp" or "udp"."""
         if scheme == "unix":
             return f"unix://{self.socket_path(node)}"
         return f"{scheme}://{self.listens_at(node)}"
 
     def state_path(self, node: int | str) -> Path:
-        """A node's state directory."""
+        """Return a node's state directory."""
         return self.directory / f"{self.node_id(node)}.state"
 
     def listens_at(self, node: int | str) -> str:
-        """Where a node listens for the others, as host:port."""
+        """Return where a node listens for the others, as host:port."""
         return f"127.0.0.1:{self._ports[self.node_id(node)].number}"
 
     def addresses(self, first: int | str = 0) -> str:
-        """The URLs of all nodes with data from `first` on, for a client that survives a node's loss."""
+        """Return the URLs of all nodes with data, `first` first, for a client that survives a node's loss."""
         node_id = self.node_id(first)
         if node_id in self.witness_ids:
             raise ClusterError(f"{node_id} is a witness: it serves no clients")
@@ -279,19 +281,19 @@ class LocalCluster:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """The nodes with data whose processes run (or are paused)."""
+        """The nodes with data whose processes are running (or paused)."""
         return tuple(n for n in self.node_ids if self._runs(n))
 
     @property
     def running_witnesses(self) -> tuple[str, ...]:
-        """The witnesses whose processes run (or are paused)."""
+        """The witnesses whose processes are running (or paused)."""
         return tuple(n for n in self.witness_ids if self._runs(n))
 
     def _runs(self, node_id: str) -> bool:
         return node_id in self._processes and self._processes[node_id].poll() is None
 
     def pid(self, node: int | str) -> int:
-        """The process id of a node that was started."""
+        """Return the process id of a node that was started."""
         return self._process(node).pid
 
     def _process(self, node: int | str) -> subprocess.Popen[bytes]:
@@ -301,7 +303,7 @@ class LocalCluster:
         return self._processes[node_id]
 
     def command(self, node: int | str) -> list[str]:
-        """The command that starts a node."""
+        """Return the command that starts a node."""
         node_id = self.node_id(node)
         peers = ",".join(f"{n}={self.listens_at(n)}" for n in self.all_ids if n != node_id)
         command = [sys.executable, "-m", "ckptd", "--node-id", node_id, "--cluster", self.name]
@@ -315,16 +317,16 @@ class LocalCluster:
         return [*command, *self._flags]
 
     def start(self, node: int | str, *flags: str) -> None:
-        """Start a node that does not run, with further `flags`; `wait_serving` waits until it has joined."""
+        """Start a node that is not running, with more `flags`. `wait_serving` waits until it has joined."""
         node_id = self.node_id(node)
         if self._runs(node_id):
             raise ClusterError(f"node {node_id} runs already")
         if not self._entered or self._lifeline is None:
             raise ClusterError("the cluster is not entered: its nodes start with the block")
-        # Settings of a daemon that the surrounding shell has are not meant for these.
+        # Settings for a daemon in our own environment are not meant for these daemons.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CKPTD_DAEMON_")}
         if self._key:
-            # By environment: a command line is for everybody to read.
+            # In the environment, because every user can read a command line.
             environment["CKPTD_DAEMON_KEY"] = self._key
         with self.log_path(node_id).open("ab") as log:
             process = subprocess.Popen(
@@ -333,8 +335,8 @@ class LocalCluster:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                # Linux wakes a stopped group of processes when the last parent outside of it is gone:
-                # a node that was paused then sees the end of the pipe, too.
+                # Linux resumes a stopped process group when its last parent outside the group is gone.
+                # So a paused node sees the end of the pipe as well.
                 process_group=0,
             )
         self._processes[node_id] = process
@@ -343,63 +345,63 @@ class LocalCluster:
             os.sched_setaffinity(process.pid, {core})
 
     def kill(self, node: int | str) -> None:
-        """SIGKILL: the process ends at once, as in a crash."""
+        """Send SIGKILL: the process ends at once, as in a crash."""
         process = self._process(node)
         process.kill()
         process.wait()
 
     def leave(self, node: int | str) -> int:
-        """SIGTERM: the node hands over, leaves and ends; returns its exit status.
+        """Send SIGTERM: the node hands over, leaves and ends. Returns its exit status.
 
-        The last node that holds something waits for a peer to come back: start one meanwhile.
+        The last node that holds data waits for a peer to come back; start one while it waits.
         """
         self.begin_leave(node)
         return self.wait_ended(node)
 
     def begin_leave(self, node: int | str) -> subprocess.Popen[bytes]:
-        """SIGTERM, without waiting for the end of the process that is returned."""
+        """Send SIGTERM, and return the process without waiting for its end."""
         process = self._process(node)
         process.terminate()
         return process
 
     def wait_ended(self, node: int | str) -> int:
-        """Wait until a node that was told to leave has ended; its exit status."""
+        """Wait until a node that was asked to leave has ended; return its exit status."""
         try:
             return self._process(node).wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"node {self.node_id(node)} did not leave: {self.log_tail(node)}") from None
 
     def pause(self, node: int | str) -> None:
-        """SIGSTOP: the process stands still, as a frozen virtual machine does; it does when this returns."""
+        """Send SIGSTOP, and return once the process is stopped, as in a frozen virtual machine."""
         pid = self.pid(node)
         os.kill(pid, signal.SIGSTOP)
         if hasattr(os, "waitid"):  # (Not in every Python on macOS.)
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self, node: int | str) -> None:
-        """SIGCONT: a paused process goes on."""
+        """Send SIGCONT: a paused process continues."""
         os.kill(self.pid(node), signal.SIGCONT)
 
     def log_path(self, node: int | str) -> Path:
-        """Where what a node says goes, over all its starts."""
+        """Return the file with a node's output, over all its starts."""
         return self.directory / f"{self.node_id(node)}.log"
 
     def log_tail(self, node: int | str) -> str:
-        """The end of what a node has said."""
+        """Return the end of a node's output."""
         self._process(node)
         return self.log_path(node).read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
 
-    # -- what the nodes say
+    # -- asking the nodes
 
     def describe(self, what: str = "cluster", node: int | str = 0, cluster: str | None = None) -> Any:
-        """A node's answer to DESCRIBE, `cluster` being its cluster's name. Raises: OSError, ClusterError."""
+        """Return a node's answer to DESCRIBE. `cluster`: its cluster's name. Raises: OSError, ClusterError."""
         return describe(self.socket_path(node), what, self.name if cluster is None else cluster, self._key)
 
     def checkpoint(self, name: str, node: int | str | None = None) -> list[Any]:
-        """What a node (the first that runs and knows it) says of a checkpoint.
+        """Return a node's description of a checkpoint, by default of the first running node that knows it.
 
         [name, creation id, attributes, active or nil, [[node, in sync], …], opens, unlinked].
-        Raises: ClusterError when there is none of that name; OSError when nobody answers.
+        Raises: ClusterError if there is no checkpoint of that name; OSError if no node answers.
         """
         fault: OSError | ClusterError = ClusterError("no node runs")
         for asked in self.running if node is None else (node,):
@@ -413,21 +415,22 @@ class LocalCluster:
         raise fault
 
     def active_node(self, name: str) -> str | None:
-        """The node that holds a checkpoint's active replica."""
+        """Return the node with a checkpoint's active replica; None if there is none."""
         active = self.checkpoint(name)[3]
         return None if active is None else str(active)
 
     def in_sync_nodes(self, name: str) -> tuple[str, ...]:
-        """The nodes that hold an in-sync replica of a checkpoint: those that serve, and say so themselves.
+        """Return the nodes that serve and report themselves that their replica of a checkpoint is in sync.
 
-        For a while the others say it of a node that was killed, also after it has been started again.
+        The others' reports are not enough: for a while they still list a node that was killed, even after it
+        was started again.
         """
         told = (node for node, in_sync in self.checkpoint(name)[4] if in_sync and self._runs(node))
         return tuple(sorted(node for node in told if self._says_in_sync(node, name)))
 
     def _says_in_sync(self, node_id: str, name: str) -> bool:
         try:
-            # In this order: whoever serves has the directory of the view that its start belongs to.
+            # In this order: a node that serves has the directory of the view that its incarnation is in.
             serving = self.describe("cluster", node_id)["serving"]
             return bool(serving) and [node_id, True] in self.checkpoint(name, node_id)[4]
         except (OSError, ClusterError):
@@ -436,7 +439,7 @@ class LocalCluster:
     # -- waiting
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-        """Ask again and again until `condition` holds; nobody answering counts as not yet.
+        """Call `condition` repeatedly until it holds. Raising OSError or ClusterError counts as not yet.
 
         Raises: ClusterError after `seconds`; NodeEnded at once.
         """
@@ -454,10 +457,10 @@ class LocalCluster:
         raise ClusterError(f"not within {seconds:g} s: {what} ({reason})")
 
     def wait_serving(self, seconds: float = START_SECONDS) -> None:
-        """Until every running node with data is in one view with exactly the others that run, and serves.
+        """Wait until all running nodes with data serve, in one view of exactly these nodes.
 
-        And until each sees that every running witness votes: one that started on an empty
-        disk does not before a view names it.
+        Each also has to report that every running witness votes; a witness that started on an empty disk does
+        not vote before a view names it.
         """
         expected, witnesses = self.running, self.running_witnesses
 
@@ -479,9 +482,9 @@ class LocalCluster:
         self.wait_until(serving, f"nodes {', '.join(expected)} serve as one cluster", seconds)
 
     def wait_in_sync(self, name: str, nodes: Sequence[str] | int, seconds: float = START_SECONDS) -> None:
-        """Until a checkpoint has in-sync replicas on `nodes` (all of them, or that many).
+        """Wait until a checkpoint has in-sync replicas on all of `nodes`, or on that many nodes.
 
-        What a node held before it was killed does not count once it is started again.
+        The replica that a node had before it was killed does not count once the node is started again.
         """
         if not isinstance(nodes, int):
             nodes = [self.node_id(node) for node in nodes]

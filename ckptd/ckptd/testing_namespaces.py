@@ -1,4 +1,4 @@
-"""A cluster of real `ckptd` processes, each with a network of its own that can be cut.
+"""A cluster of real `ckptd` processes, each in a network namespace of its own, whose network can be cut.
 
     with NetnsCluster(nodes=3) as cluster:
         table = Table("state", 100, 1024, 32, address=cluster.addresses())
@@ -6,9 +6,9 @@
         table.Write("k", "v")
         cluster.heal()
 
-Each node runs in a network namespace, joined with the others by a bridge that stands in
-one more namespace: nothing of the machine's own network is touched. Clients come by the
-nodes' unix sockets, since the file system is shared. Linux, root, `ip` and `iptables`.
+A bridge in one more namespace connects the nodes, so the machine's own network is not touched. Clients
+connect by the nodes' unix sockets, which work because the file system is shared. It needs Linux, root, `ip`
+and `iptables`.
 """
 
 import atexit
@@ -24,7 +24,7 @@ from typing import Final, Self
 from ckptd.testing import ClusterError, LocalCluster
 
 PORT: Final = 7300
-"""The same for every node: each has an address of its own."""
+"""The port of every node. All use the same one, as each has an address of its own."""
 
 COMMAND_SECONDS: Final = 20.0
 LINES_OF_BRIDGE: Final = ("link add br0 type bridge forward_delay 0", "link set br0 up")
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 
 def why_unavailable() -> str:
-    """Why network namespaces cannot be had here; "" when they can."""
+    """Return why network namespaces cannot be used here; "" if they can."""
     missing = [program for program in ("ip", "iptables", "iptables-restore") if shutil.which(program) is None]
     if missing:
         return f"network namespaces need {', '.join(missing)}"
@@ -63,7 +63,7 @@ def _run(command: Sequence[str], given: str = "") -> None:
 
 
 def _rules(rules: Iterable[str]) -> str:
-    """A whole filter table as `iptables-restore` reads it: it replaces what there was, at once."""
+    """Return a whole filter table for `iptables-restore`, which replaces the previous one atomically."""
     return "\n".join(("*filter", ":INPUT ACCEPT", ":OUTPUT ACCEPT", *rules, "COMMIT", ""))
 
 
@@ -73,10 +73,10 @@ def _loss(share: float, protocol: str) -> list[str]:
 
 
 class NetnsCluster(LocalCluster):
-    """`LocalCluster` with verbs for the network between the nodes.
+    """A `LocalCluster` with methods that cut the network between the nodes.
 
-    Cuts add up until `heal`. A cut drops packets without a word, as a pulled cable does.
-    Only `unix` addresses reach the nodes from outside.
+    Cuts add up until `heal`. A cut drops packets silently, as a pulled cable does. From outside, only `unix`
+    addresses reach the nodes.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class NetnsCluster(LocalCluster):
         self._prefix = f"ckptd-{os.getpid()}-{next(_numbers)}"
         self._made: list[str] = []
         self._deaf: set[tuple[str, str]] = set()
-        """(who hears nothing, of whom)."""
+        """Cuts, as pairs (receiver, sender): the receiver gets no packets from the sender."""
 
         self._loss: list[str] = []
 
@@ -123,23 +123,23 @@ class NetnsCluster(LocalCluster):
     # -- the network
 
     def namespace(self, node: int | str) -> str:
-        """The name of a node's network namespace."""
+        """Return the name of a node's network namespace."""
         return f"{self._prefix}-{self.node_id(node)}"
 
     def has_namespace(self, name: str) -> bool:
-        """Whether there is a namespace of that name."""
+        """Return True if a network namespace of that name exists."""
         return Path("/run/netns", name).exists()
 
     def ip(self, node: int | str) -> str:
-        """A node's address, which only the other nodes reach."""
+        """Return a node's IP address. Only the other nodes can reach it."""
         return f"10.73.0.{self.all_ids.index(self.node_id(node)) + 1}"
 
     def listens_at(self, node: int | str) -> str:
-        """Where a node listens for the others, as host:port."""
+        """Return where a node listens for the others, as host:port."""
         return f"{self.ip(node)}:{PORT}"
 
     def command(self, node: int | str) -> list[str]:
-        """The command that starts a node, in its namespace; `ip` becomes the daemon."""
+        """Return the command that starts a node in its namespace; the process of `ip` becomes the daemon."""
         return ["ip", "netns", "exec", self.namespace(node), *super().command(node)]
 
     def _make_network(self) -> None:
@@ -167,30 +167,30 @@ class NetnsCluster(LocalCluster):
     # -- faults
 
     def cut_one_way(self, sender: int | str, receiver: int | str) -> None:
-        """`receiver` hears nothing more of `sender`, who still hears `receiver`."""
+        """Drop all packets from `sender` to `receiver`, but none in the other direction."""
         self._deafen([(self.node_id(receiver), self.node_id(sender))])
 
     def cut(self, one: int | str, other: int | str) -> None:
-        """Neither hears anything more of the other."""
+        """Drop all packets between two nodes, in both directions."""
         first, second = self.node_id(one), self.node_id(other)
         self._deafen([(first, second), (second, first)])
 
     def partition(self, side: Iterable[int | str]) -> None:
-        """The nodes of `side` and all others hear nothing more of each other."""
+        """Drop all packets between the nodes of `side` and all other nodes."""
         ours = {self.node_id(node) for node in side}
         self._deafen([(a, b) for a in self.all_ids for b in self.all_ids if (a in ours) != (b in ours)])
 
     def isolate(self, node: int | str) -> None:
-        """A node hears nobody and is heard by nobody, as a host that lost its power or its cable."""
+        """Cut a node off from all others, as a host that has lost its power or its cable."""
         self.partition([node])
 
     def lossy(self, share: float, protocol: str = "all") -> None:
-        """Every node loses this share of the packets that come, of "udp", "tcp" or "all"."""
+        """Have every node lose this share of the packets that arrive. `protocol`: "udp", "tcp" or "all"."""
         self._loss = _loss(share, protocol) if share else []
         self._apply(self.all_ids)
 
     def heal(self) -> None:
-        """Every packet arrives again."""
+        """End all cuts and losses: every packet arrives again."""
         self._loss = []
         self._deaf.clear()
         self._apply(self.all_ids)

@@ -309,7 +309,7 @@ class Daemon:
             abandoned.cancel()
 
     async def _tick(self) -> None:
-        """Check once a second if the loop is late, if the wall clock moved and which clients are idle or slow.
+        """Check once a second if the loop is late, if the wall clock moved, and for idle or slow clients.
 
         It also notifies systemd's watchdog (more often if systemd wants that), because a process whose event
         loop hangs should be killed.

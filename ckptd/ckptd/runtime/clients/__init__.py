@@ -1,1 +1,1 @@
-"""Connections from clients, by stream and by datagram, and what they may take of the node."""
+"""Connections from clients, over streams and datagrams, and limits on what they may take of the node."""

@@ -1,4 +1,4 @@
-"""Who comes in: accepts streams, lets the first exchange run, hands clients and peers on."""
+"""Accepts stream connections, runs the handshake, and hands the connections to clients or peers."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from ckptd.runtime.peers.peers import Peers
 
 
 class Door:
-    """Makes a protocol for each connection that is accepted."""
+    """Makes the protocol for each accepted connection."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class Door:
         self._closed = False
 
     def accept(self) -> Stranger:
-        """The protocol factory of every listening socket."""
+        """Return a protocol for a new connection: the factory of every listening socket."""
         return Stranger(self._identity, self._came, self._gone, self._taken, self._peers.opened)
 
     def limits(self) -> Limits:
-        """Connections within the first exchange, and the most that there may be."""
+        """Return how many connections are in the handshake, and how many may be."""
         return {"strangers": (len(self._strangers), self._strangers_max)}
 
     def close(self) -> None:
-        """Take nobody in any more: who still comes is closed at once."""
+        """Accept no more connections: end those in the handshake, and close new ones at once."""
         self._closed = True
         for stranger in list(self._strangers):
             stranger.end(ConnectionAbortedError("this node stops"))
@@ -82,7 +82,7 @@ class Door:
     def _taken(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         try:
             if greeted.about:
-                transport.close()  # It asked who is here, and knows now.
+                transport.close()  # It only asked who is here, and has its answer.
             elif greeted.role in (ROLE_CLIENT, ROLE_OPERATOR):
                 prepare_stream(transport)
                 link = ClientLink(self._clients, transport, is_operator=greeted.role == ROLE_OPERATOR)

@@ -1,4 +1,4 @@
-"""Links to clients over streams (unix socket, TCP), and how many clients a node takes."""
+"""Links to clients over streams (unix socket, TCP), and the limit on the number of clients."""
 
 import asyncio
 import itertools
@@ -20,15 +20,14 @@ from ckptd.runtime.host.process import Process, process_at
 from ckptd.runtime.logs import Seldom
 
 CLIENT_BUFFER_BYTES: Final = 1024 * 1024
-"""Unread answers above which we read no more requests of a client."""
+"""Unread answers above which we stop reading a client's requests."""
 
 CLOSE_LIMIT_S: Final = 10.0
-"""How long a link that is closed may take to be read to its end by the client."""
+"""How long the client may take to read the rest after we have closed its link."""
 
 
 class Clients:
-    """Every client of this node, by link: a number that is never used again. `_operators`: of these, the
-    operator's tools."""
+    """All clients of this node. Each link has a number, which is never used again."""
 
     def __init__(
         self,
@@ -47,16 +46,17 @@ class Clients:
         self._clients_max = clients_max
         self._numbers = itertools.count(1)
         self._operators: dict[int, ClientLink] = {}
+        """The operators' tools among the clients."""
 
     def connect(self, outlet: ClientOutlet) -> int:
-        """Give a client's link its number and tell the core. Raises: Refused when there are too many."""
+        """Number a client's link and report it to the core. Raises: Refused if there are too many clients."""
         if len(self.driver.clients) - len(self._operators) >= self._clients_max:
             text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
             raise Refused(codes.NO_RESOURCES, text)
         return self._add(outlet)
 
     def connect_operator(self, link: "ClientLink") -> int:
-        """The same for an operator's tool: there is always room for one more."""
+        """Number an operator's tool and report it to the core. If there are too many, cut off the oldest."""
         if len(self._operators) >= OPERATORS_MAX:
             oldest, tool = next(iter(self._operators.items()))
             tool.cut_off("operators", f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
@@ -72,7 +72,7 @@ class Clients:
         return number
 
     def limits(self) -> Limits:
-        """What clients take, and the most that they may."""
+        """Return how much clients use, and how much they may."""
         return {
             "clients": (len(self.driver.clients) - len(self._operators), self._clients_max),
             "client_buffer_bytes": (self.unread.measure(), self.unread.bytes_max),
@@ -80,23 +80,23 @@ class Clients:
         }
 
     def close(self) -> list[asyncio.Future[None]]:
-        """End every link; each future is set when what was written has gone out."""
+        """End every link; each future is set when the bytes already written are sent."""
         return [
             outlet.end() for outlet in list(self.driver.clients.values()) if isinstance(outlet, ClientLink)
         ]
 
     def lose(self, number: int, process_dead: bool = False) -> None:
-        """Forget a link and tell the core."""
+        """Forget a link and report its loss to the core."""
         self._operators.pop(number, None)
         if self.driver.clients.pop(number, None) is not None:
             self.driver.handle(ClientLost(number, process_dead))
 
 
 class ClientLink(asyncio.Protocol):
-    """A client on a stream, after the first exchange."""
+    """The link to a client over a stream, after the handshake."""
 
     def __init__(self, clients: Clients, transport: asyncio.Transport, is_operator: bool = False) -> None:
-        """Raises: Refused when there are too many clients; never for an operator's tool."""
+        """Raises: Refused if there are too many clients; never for an operator's tool."""
         self._clients = clients
         self._transport = transport
         self._write = transport.write
@@ -137,7 +137,7 @@ class ClientLink(asyncio.Protocol):
         return f"it sent garbage: {error}"
 
     def _name(self) -> str:
-        """Which client this is, as an operator can find it."""
+        """Return a description by which an operator can find the client."""
         if self._process is not None:
             return f"client {self._number} (process {self._process.pid})"
         at = self._transport.get_extra_info("peername")
@@ -154,7 +154,7 @@ class ClientLink(asyncio.Protocol):
 
     @property
     def unread_bytes(self) -> int:
-        """Answers that wait to be sent."""
+        """Bytes of answers that wait to be sent, without those in the kernel's buffer."""
         return self._transport.get_write_buffer_size()
 
     def _measure(self) -> None:
@@ -164,17 +164,17 @@ class ClientLink(asyncio.Protocol):
     def close(self, reason: str) -> None:
         self._clients.counts.garbage_streams += 1
         self._clients.seldom.warn("client closed", f"{self._name()} was cut off: {reason}")
-        self._write = _drop  # uvloop before 0.23 sends what is written after `close`.
+        self._write = _drop  # uvloop before 0.23 sends bytes written after `close`.
         self._transport.close()
         asyncio.get_running_loop().call_later(CLOSE_LIMIT_S, self._transport.abort)
 
     def end(self) -> asyncio.Future[None]:
-        """End the link because this node stops."""
+        """End the link because this node stops; bytes already written are still sent."""
         self._transport.close()
         return self._closed
 
     def stop_reading(self) -> None:
-        """What it asked waits for its turn here: let it wait at the other end."""
+        """Stop reading: the client's requests still wait for their turn here, so more have to wait there."""
         self._held_back = True
         self._look_at_reading()
 
@@ -183,7 +183,7 @@ class ClientLink(asyncio.Protocol):
         self._look_at_reading()
 
     def pause_writing(self) -> None:
-        # A client that does not read its answers is not asked for more, nor served what it asked already.
+        # Neither read more requests of a client that does not read its answers, nor serve those we have.
         self._congested = True
         self._look_at_reading()
         self._handle(ClientCongested(self._number))
@@ -197,7 +197,7 @@ class ClientLink(asyncio.Protocol):
 
     @property
     def is_reading(self) -> bool:
-        """Whether we take what the client sends."""
+        """True if we read what the client sends."""
         return not (self._congested or self._held_back)
 
     def _look_at_reading(self) -> None:
@@ -222,4 +222,4 @@ class ClientLink(asyncio.Protocol):
 
 
 def _drop(data: bytes | bytearray | memoryview) -> None:
-    """Write nothing."""
+    """Discard the data."""

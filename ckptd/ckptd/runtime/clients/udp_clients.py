@@ -1,7 +1,7 @@
-"""Clients over UDP: an address that did the first exchange is a link, until it falls silent.
+"""Clients over UDP. An address that has finished the handshake is a link, until it sends nothing for a while.
 
-Datagrams may come twice, late or from a forged address: the exchange is idempotent, and
-garbage is dropped, never the reason to end a link.
+Datagrams may come twice, late or from a forged address. The handshake is therefore idempotent, and garbage is
+dropped; it never ends a link.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from ckptd.runtime.net.datagrams import Datagrams
 from ckptd.runtime.net.handshake import FIRST_EXCHANGE_LIMIT_S, new_nonce
 
 IDLE_NS: Final = 60 * 1_000_000_000
-"""A UDP client that sends nothing for so long is lost."""
+"""A UDP client that sends nothing for this long counts as lost."""
 
 GREETING_MAX: Final = 1024
-"""Exchanges under way; then the oldest goes."""
+"""Handshakes under way. With one more the oldest is dropped."""
 
 _FIRST_EXCHANGE_NS: Final = int(FIRST_EXCHANGE_LIMIT_S * 1e9)
 _REQUESTS: Final = range(Kind.ATTACH, Kind.ANSWER)
@@ -33,7 +33,7 @@ _REQUESTS: Final = range(Kind.ATTACH, Kind.ANSWER)
 
 @dataclass(slots=True)
 class _Exchange:
-    """A first exchange with an address, kept to answer a repeated HELLO as the first time."""
+    """A handshake with an address. We keep it so that a repeated HELLO gets the same answer."""
 
     acceptor: Acceptor
     hello: bytes
@@ -42,7 +42,7 @@ class _Exchange:
 
 
 class UdpLink:
-    """One client's address."""
+    """The link to one client, that is one address."""
 
     def __init__(self, clients: "UdpClients", address: SocketAddress, exchange: _Exchange) -> None:
         self.address = address
@@ -53,7 +53,7 @@ class UdpLink:
         self._clients = clients
 
     def send(self, data: bytes) -> None:
-        """Send whole frames, one a datagram."""
+        """Send whole frames, one per datagram."""
         start = 0
         while start < len(data):
             length, _, request, epoch, active = HEADER.unpack_from(data, start)
@@ -66,22 +66,22 @@ class UdpLink:
             start = end
 
     def stop_reading(self) -> None:
-        """What it asked waits for its turn: what comes meanwhile is dropped, and its client asks again."""
+        """Drop what the client sends, because its requests wait for their turn here. It will ask again."""
         self.held_back = True
 
     def read_on(self) -> None:
         self.held_back = False
 
     def take_large(self) -> None:
-        """A datagram is never large."""
+        """Do nothing: a datagram is never large."""
 
     def close(self, reason: str) -> None:
-        """Forget the address: its next request is told to greet again."""
+        """Forget the address. The answer to its next request asks the client to repeat the handshake."""
         self._clients.lose(self)
 
 
 class UdpClients:
-    """Every UDP client, by address."""
+    """All UDP clients, by address."""
 
     def __init__(self, identity: Identity, datagrams: Datagrams, clients: Clients) -> None:
         self.datagrams = datagrams
@@ -91,7 +91,7 @@ class UdpClients:
         self._exchanges: dict[SocketAddress, _Exchange] = {}
 
     def receive(self, datagram: bytes, address: SocketAddress) -> None:
-        """Take a datagram that is no heartbeat."""
+        """Handle a datagram that is no heartbeat."""
         try:
             frame = decode_datagram(datagram)
             if frame.kind == Kind.HELLO:
@@ -101,7 +101,7 @@ class UdpClients:
             elif frame.kind in _REQUESTS:
                 self._request(frame, address)
             else:
-                # Answering it could make two daemons talk to each other for ever.
+                # Do not answer: two daemons could then answer each other for ever.
                 raise FrameError(f"a datagram of kind {frame.kind}")
         except Refused as error:
             self._clients.counts.refused += 1
@@ -114,7 +114,7 @@ class UdpClients:
             contained(self._clients.counts, self._clients.seldom, "a datagram", error)
 
     def forget_silent(self) -> None:
-        """Forget links and exchanges that nothing was heard of."""
+        """Forget links that have been idle for `IDLE_NS`, and handshakes that take too long."""
         at_ns = now_ns()
         for link in [link for link in self._links.values() if at_ns - link.heard_ns > IDLE_NS]:
             self.lose(link)
@@ -126,20 +126,20 @@ class UdpClients:
             del self._exchanges[address]
 
     def lose(self, link: UdpLink) -> None:
-        """Forget a link and tell the core."""
+        """Forget a link and report its loss to the core."""
         if self._links.get(link.address) is link:
             del self._links[link.address]
             self._clients.lose(link.number)
 
     def limits(self) -> Limits:
-        """Addresses within the first exchange, and the most that there may be."""
+        """Return how many addresses are in the handshake, and how many may be."""
         return {"udp_strangers": (len(self._exchanges), GREETING_MAX)}
 
     def knows(self, address: SocketAddress) -> bool:
-        """Whether a client's link is at this address."""
+        """Return True if a client's link has this address."""
         return address in self._links
 
-    # -- within
+    # -- internals
 
     def _hello(self, frame: Frame, datagram: bytes, address: SocketAddress) -> None:
         link = self._links.get(address)
@@ -153,13 +153,13 @@ class UdpClients:
         acceptor = Acceptor(self._identity, new_nonce())
         welcome = acceptor.receive(frame)
         if len(welcome) > len(datagram):
-            # Its sender's address may be forged: nothing longer than what came goes there.
+            # The sender's address may be forged, so never send it more bytes than we received.
             raise Refused(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
         exchange = _Exchange(acceptor, datagram, welcome, now_ns())
         if acceptor.greeted is not None:
             self._connect(address, exchange)
         else:
-            # The old link stays until the newcomer has proved itself.
+            # Keep the old link until the new client at this address has proved itself.
             while len(self._exchanges) >= GREETING_MAX:
                 del self._exchanges[next(iter(self._exchanges))]
             self._exchanges[address] = exchange

@@ -1,47 +1,47 @@
-"""Frames of clients that have begun and are not whole: how much they take together, and which stand still.
+"""Limits the memory for incomplete frames of clients, and cuts off clients that send a frame too slowly.
 
-A frame counts with the bytes of it that are here, whatever its header announces. It must not know what a
-frame says.
+A frame counts with the bytes received so far, whatever length its header announces. This module must not know
+what a frame means.
 """
 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 PROGRESS_BYTES_MIN: Final = 256 * 1024
-"""A frame that is not whole after `frame_timeout_ms` has grown by so much meanwhile, and so on.
+"""An incomplete frame has to grow by at least this much in every `frame_timeout_ms`.
 
-26 KB/s with the default of 10 s. Less than that is a sender that wants to hold memory, or a dead one."""
+With the default of 10 s that is 26 KB/s. A slower sender is dead, or wants to occupy memory."""
 
 
 NEW_NS: Final = 1_000_000_000
-"""Of frames younger than this the largest counts as the worst; of older ones the age counts, too."""
+"""Among frames younger than this, the largest counts as the worst; for older ones the age counts as well."""
 
 
 class Reading(Protocol):
-    """A link, as far as this module knows it."""
+    """The part of a link's interface that this module uses."""
 
     @property
     def is_reading(self) -> bool:
-        """Whether the node takes what comes on the link: where it does not, the sender has to wait."""
+        """True if the node reads from the link. If it does not, the sender has to wait."""
 
     def cut_off(self, limit: str, why: str) -> None:
-        """End the link at once: it takes more than it may of what all clients share."""
+        """End the link at once, because it uses too much of a limit that all clients share."""
 
 
 @dataclass(slots=True)
 class _Unfinished:
-    """Times are of reading: while the node itself does not read, none passes."""
+    """One incomplete frame. Only time in which the node reads from the link counts."""
 
     held_bytes: int
     age_ns: int = 0
     waited_ns: int = 0
-    """Since `mark_bytes` were here."""
+    """Time since `mark_bytes` of the frame had been received."""
 
     mark_bytes: int = 0
 
 
 class UnfinishedFrames:
-    """At most one of each link. `held_bytes`: what all of them take."""
+    """The incomplete frames of all links, at most one for each; together they take `held_bytes`."""
 
     def __init__(self, bytes_max: int, timeout_ns: int) -> None:
         self.bytes_max = bytes_max
@@ -50,10 +50,12 @@ class UnfinishedFrames:
         self._frames: dict[Reading, _Unfinished] = {}
 
     def note(self, link: Reading, held_bytes: int, begins: bool = False) -> None:
-        """So much of a frame is here; 0: it is whole. `begins`: the one before it is whole.
+        """Note how many bytes of an incomplete frame were received; 0 if the link has none. `begins`: it is a
+        new frame, because the previous one is complete.
 
-        Where all take more than they may, the worst is cut off: the one that has held most for longest. By
-        size alone it would be an honest one that has almost arrived, beside many that hold a little less.
+        While all frames together take too much, cut off the worst link: the one that has held most for
+        longest. By size alone, that would be an honest one whose frame has almost arrived, next to many that
+        hold a little less.
         """
         frame = self._frames.get(link)
         self.held_bytes += held_bytes - (frame.held_bytes if frame is not None else 0)
@@ -79,9 +81,10 @@ class UnfinishedFrames:
         return frame.held_bytes * (frame.age_ns + NEW_NS)
 
     def pass_time(self, passed_ns: int) -> None:
-        """Cut off who sends a frame too slowly. Called once in a while; `passed_ns`: no more than that while.
+        """Cut off links that send a frame too slowly. Call it at a regular interval: that is `passed_ns`.
 
-        After a pause of this process bytes may have come that it has not read: the pause is not the clients'.
+        Do not pass more after a pause of this process: bytes may have arrived that it has not read yet, and
+        the clients are not to blame for the pause.
         """
         overdue: list[Reading] = []
         for link, frame in self._frames.items():

@@ -1,6 +1,6 @@
-"""Answers that clients have not read: how much they take together, and who is cut off where that is too much.
+"""Limits the answers that clients have not read yet, and cuts off clients when there are too many.
 
-What the kernel holds is not counted. It must not know what an answer says.
+Bytes in the kernel's buffers are not counted. This module must not know what an answer means.
 """
 
 from typing import Final, Protocol
@@ -8,34 +8,35 @@ from typing import Final, Protocol
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 
 MEASURE_BYTES: Final = 16 * 1024
-"""After so many bytes written to a link it is measured again: the account of a link is wrong by no more."""
+"""A link is measured again after this many bytes were written to it, so its figure is wrong by no more."""
 
 
 class Writing(Protocol):
-    """A link, as far as this module knows it."""
+    """The part of a link's interface that this module uses."""
 
     @property
     def unread_bytes(self) -> int:
-        """What waits to be sent on it, now."""
+        """Bytes that wait to be sent on the link now."""
 
     def cut_off(self, limit: str, why: str) -> None:
-        """End the link at once: it takes more than it may of what all clients share."""
+        """End the link at once, because it uses too much of a limit that all clients share."""
 
 
 class UnreadAnswers:
-    """What waits of each link that was measured; nothing tells of a link that went on reading since.
-
-    `link_bytes_max`: what one link may have. One answer of the largest size has room, whatever the total is.
-    """
+    """The unread bytes of each link, as last measured. A link that has read since then is not noticed here,
+    so all are measured again before one is cut off for the total."""
 
     def __init__(self, bytes_max: int, share_of_limits: int) -> None:
         self.bytes_max = bytes_max
         self.link_bytes_max = max(bytes_max // share_of_limits, FRAME_BYTES_MAX)
+        """What one link may have. One answer of the largest size always fits, whatever the total limit is."""
+
         self.held_bytes = 0
         self._held: dict[Writing, int] = {}
 
     def note(self, link: Writing, unread_bytes: int) -> None:
-        """A link was measured. Who has too much is cut off; where all have, the one that has most."""
+        """Note the unread bytes of a link. Cut it off if it has too many; while all links together have too
+        many, cut off the one with most."""
         self._put(link, unread_bytes)
         if unread_bytes > self.link_bytes_max:
             self._put(link, 0)
@@ -57,7 +58,7 @@ class UnreadAnswers:
             )
 
     def measure(self) -> int:
-        """Measure every link anew; return what all have."""
+        """Measure every link again; return the total."""
         for link in tuple(self._held):
             self._put(link, link.unread_bytes)
         return self.held_bytes

@@ -128,7 +128,7 @@ class StateDirectory:
         return lock
 
     def _check_space(self) -> None:
-        """Write as much as a large record takes, so that a full disk shows now and not at the first promise."""
+        """Write as much as a large record takes: a full disk shows now, not at the first promise."""
         probe = self.path / "record.new"
         probe.unlink(missing_ok=True)
         try:

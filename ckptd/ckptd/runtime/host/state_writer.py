@@ -1,8 +1,7 @@
 """Writes the core's records in a thread of its own, so that a slow disk does not stop heartbeats.
 
-A `write` that hung for seconds (a busy disk, a hung NFS server) once cost a node its lease, and made every
-client that waited at that node fail. The core keeps back what has to wait for a record, and continues with
-the rest.
+A `write` that hung for seconds (a busy disk, a hung NFS server) once cost a node its lease, and with it every
+client that was waiting there. The core keeps back what has to wait for a record, and continues with the rest.
 """
 
 import asyncio

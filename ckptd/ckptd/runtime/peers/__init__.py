@@ -1,1 +1,1 @@
-"""The links to the other nodes: who is at an address, who dials, and how a link comes back."""
+"""The links to the other nodes: who is at an address, which node dials, and how a lost link is restored."""

@@ -1,8 +1,8 @@
-"""Who is at a peer's configured address? Asked before a connection is taken for that peer's.
+"""Asks who is at a peer's configured address, before a connection is accepted as that peer's (ADR 17).
 
-Anybody can open a connection and call itself node b. So the node that was connected to
-holds the connection, opens an exchange of its own to b's address, and asks whether b
-opened the other one. It must not know what a peer says later.
+Any process can open a connection and call itself node b. So the node that accepted the connection holds it,
+opens a handshake of its own to b's address, and asks if b opened the other one. This module must not know
+what a peer sends later.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from ckptd.runtime.net.connecting import connect_stream
 from ckptd.runtime.net.handshake import Greeter, cut_first_frame
 
 ANSWER_LIMIT_S: Final = 1.0
-"""How long a node may take to say who it is: longer than a collector's stall."""
+"""How long a node may take to say who it is. It is longer than a pause for garbage collection."""
 
 CLAIMS_MAX: Final = 8
-"""Connections that wait for the answer, by where they come from; then the oldest is refused."""
+"""Connections that may wait for the check, one for each host. With one more the oldest is refused."""
 
 
 async def ask_who(identity: Identity, address: SocketAddress, family: int, about: bytes = b"") -> Greeted:
-    """Who answers at an address, and, with `about`, whether it opened that exchange.
+    """Return who answers at an address. `about` is the nonce of a handshake that it must have opened.
 
     Raises: Refused; FrameError; OSError.
     """
@@ -39,7 +39,7 @@ async def ask_who(identity: Identity, address: SocketAddress, family: int, about
 
 
 class Claim(asyncio.Protocol):
-    """A connection whose other end says that it is a peer. Nothing more is read before that is known."""
+    """A connection whose other end claims to be a peer. We read nothing more until that is checked."""
 
     def __init__(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
         self.transport = transport
@@ -50,7 +50,7 @@ class Claim(asyncio.Protocol):
 
     @property
     def origin(self) -> str:
-        """The host that it comes from."""
+        """The host that the connection comes from."""
         name = self.transport.get_extra_info("peername")
         return str(name[0]) if name else ""
 
@@ -58,20 +58,20 @@ class Claim(asyncio.Protocol):
         self.rest += data
 
     def take(self) -> None:
-        """Tell the other end that the link is made."""
+        """Tell the other end that we accept the connection as the link."""
         self.transport.write(encode_frame(Kind.TAKEN, 0, 0, 0))
 
     def refuse(self, refused: Refused) -> None:
-        """Say why, and end the connection."""
+        """Send the reason, and end the connection."""
         self.transport.write(refused.frame())
         self.transport.close()
 
 
 class Untaken(asyncio.Protocol):
-    """A connection that we opened to a peer, which asks back before it takes it.
+    """A connection that we opened to a peer, which asks back before it accepts the connection.
 
-    `outcome` is set when it does; it raises Refused, FrameError, or ConnectionError where the
-    connection ended first. `rest`: what came behind.
+    `outcome` is set when the peer accepts. It raises Refused, FrameError, or ConnectionError if the
+    connection ended first. `rest`: the bytes received after that.
     """
 
     def __init__(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
@@ -107,7 +107,7 @@ class Untaken(asyncio.Protocol):
 
 
 class Claims:
-    """The connections that wait, oldest first, one for each host that they come from."""
+    """The claims that wait to be checked, oldest first, at most one for each host."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Claim] = {}
@@ -116,7 +116,7 @@ class Claims:
         return len(self._waiting)
 
     def add(self, claim: Claim) -> None:
-        """Have it wait; an earlier one of the same host has been given up by whoever opened it."""
+        """Queue a claim. It replaces an earlier one of the same host, which its opener has given up."""
         earlier = self._waiting.pop(claim.origin, None)
         if earlier is not None:
             earlier.transport.abort()
@@ -126,7 +126,7 @@ class Claims:
         self._waiting[claim.origin] = claim
 
     def take(self) -> Claim | None:
-        """The oldest that is still open."""
+        """Remove and return the oldest claim whose connection is still open; None if there is none."""
         while self._waiting:
             claim = self._waiting.pop(next(iter(self._waiting)))
             if not claim.transport.is_closing():
@@ -134,14 +134,14 @@ class Claims:
         return None
 
     def close(self) -> None:
-        """End all that wait."""
+        """End the connections of all claims that wait."""
         for claim in self._waiting.values():
             claim.transport.abort()
         self._waiting.clear()
 
 
 def explain(node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | Exception) -> Refused | None:
-    """Why a connection is not taken for that node's, by what was found at its address; None: it is taken."""
+    """Return why a claim to be `node_id` is refused, given what was found at its address; None to accept."""
     match found:
         case Greeted() if found.node_id != node_id:
             why = f"node {found.node_id!r} answers there, and not node {node_id!r}"

@@ -1,4 +1,4 @@
-"""Asks the peers, before this node joins them, whether they are of the same cluster."""
+"""Asks the peers, before this node joins them, if they are in the same cluster."""
 
 import asyncio
 import socket
@@ -14,14 +14,14 @@ from ckptd.runtime.net.name_lookup import look_up
 from ckptd.runtime.peers.address_check import ask_who
 
 ANSWER_LIMIT_S: Final = 0.3
-"""A peer that does not answer in this time may be down, and we must start all the same."""
+"""We do not wait longer for a peer, as it may be down and this node must start all the same."""
 
 
 async def check_own_address(node_id: str, peers: dict[str, HostPort], stream: socket.socket) -> None:
-    """No peer's address may be the one that this node listens at.
+    """Refuse to start if a peer's address is the one that this node listens on.
 
-    One file serves every node of a cluster; with a node id that is not in it, a node would be one more
-    voter, and the one that it stands for would never come. Raises: StartRefused.
+    All nodes of a cluster may use the same file. A node with a wrong node id that is not in the file would
+    count as one more voter, and the node that it should be would never come up. Raises: StartRefused.
     """
     ours = stream.getsockname()
 
@@ -52,11 +52,10 @@ async def check_own_address(node_id: str, peers: dict[str, HostPort], stream: so
 
 
 async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: int) -> None:
-    """Greet every peer that is up.
+    """Do a handshake with every peer that is up.
 
-    Where some disagree and some do not, it is they who are wrong, and that is logged.
-    Raises: StartRefused where all that answered say that we are of another cluster, hold
-    another key or speak another protocol.
+    If only some of them refuse us, we take them to be wrong, and log it. Raises: StartRefused if every peer
+    that answered says that we are in another cluster, have another key or speak another protocol.
     """
     asked = Identity(identity.cluster, identity.key)
     answers = await asyncio.gather(*(_ask(asked, address, family) for address in peers.values()))
@@ -72,7 +71,7 @@ async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: 
 
 
 async def _ask(identity: Identity, address: HostPort, family: int) -> str | None:
-    """ "" where the peer agrees, why where it does not, None where it does not answer."""
+    """Return "" if the peer agrees, the reason if it does not, None if it does not answer."""
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             await ask_who(identity, await look_up(address, family), family)
@@ -81,7 +80,7 @@ async def _ask(identity: Identity, address: HostPort, family: int) -> str | None
     except FrameError:
         return "it is no ckptd"
     except Exception as error:
-        # Most are OSErrors: nobody is there. Anything else is for the peering to say, again and again.
+        # Mostly an OSError: no peer is there. The peering will report anything else repeatedly.
         logger.debug("asking %s: %s", address, error)
         return None
     return ""

@@ -1,12 +1,12 @@
-"""One peer: the one link to it, and what we do to get it back.
+"""Keeps the one link to a peer: dials or waits, and restores the link when it is lost.
 
-The node with the smaller node id dials. The other one waits, and while the link is lost
-it probes: it connects only to learn whether that is refused, since a refused connection
-can prove that the peer's process is dead. Fail-over hinges on this: SIGKILL ends a link
-within milliseconds, and the probe that follows *at once* takes less than one more.
+The node with the smaller node id dials. The other one waits for that, and probes while the link is lost: it
+connects only to see if the connection is refused, because that can prove that the peer's process is dead.
+Fail-over depends on this: SIGKILL ends a link within milliseconds, and the probe, which follows *at once*,
+takes less than one more.
 
-Nobody is taken for the peer because it says so: what answers at the peer's configured
-address is the peer (`address_check`, ADR 17). Its name is looked up again for every question.
+We do not believe a connection that claims to be the peer. The peer is the daemon that answers at the peer's
+configured address (`address_check`, ADR 17), and its name is looked up again for every such question.
 """
 
 import asyncio
@@ -36,32 +36,34 @@ from ckptd.runtime.peers.address_check import Claim, Claims, Untaken, ask_who, e
 from ckptd.runtime.peers.peer_link import PeerLink
 
 TAKEN_LIMIT_S: Final = 6.0
-"""How long a peer may take to ask back: a lookup, a connection and an answer."""
+"""How long the peer may take to ask back before it takes our link: a lookup, a connection and an answer."""
 
 REFUSED_BACK_OFF_S: Final = 1.0
-"""How often a peer that refuses us is dialled: what it refuses is seldom mended sooner."""
+"""The pause before we dial a peer that refuses us again. The reason for a refusal rarely goes away sooner."""
 
 BACK_OFF_MIN_S: Final = 0.005
 BACK_OFF_MAX_S: Final = 0.25
 PROBE_BACK_OFF_S: Final = 1.0
-"""How often a waiting node probes once the link is lost for longer than this."""
+"""The pause between the probes of a waiting node, once the link has been lost for longer than this."""
 
 STEADY_NS: Final = 200_000_000
-"""A link that lived for so long is dialled again at once; one that fails at birth is not. At a second a node
-that died soon after its start was proved dead up to 250 ms late, by the back-off of the outage before."""
+"""A lost link is dialled again at once if it had lived for at least this long, but not if it failed right
+after it came up. With a limit of one second, a node that died soon after its start was proved dead up to
+250 ms late, because the back-off of the previous outage still applied."""
 
 KEEP_AGAIN_S: Final = 1.0
-"""After an exception that nobody expected."""
+"""The pause after an unexpected exception."""
 
 ASK_PAUSE_S: Final = 0.02
-"""Between two questions at a peer's address: strangers that claim to be it make us ask no more often."""
+"""The pause between two questions at a peer's address. It bounds how often strangers that claim to be the
+peer can make us ask."""
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True, frozen=True)
 class Surroundings:
-    """What all peerings of a node share."""
+    """The context that all peerings of a node share."""
 
     identity: Identity
     driver: Driver
@@ -70,17 +72,17 @@ class Surroundings:
     heartbeat_s: float
     buffer_bytes_max: int
     family: int
-    """Of our own sockets, AF_INET or AF_INET6."""
+    """The address family of our own sockets, AF_INET or AF_INET6."""
 
     witnesses: frozenset[str] = frozenset()
-    """Which of the peers vote and hold no data."""
+    """The peers that vote and hold no data."""
 
     opened: dict[bytes, None] = field(default_factory=dict)
-    """The nonces of the exchanges with peers that we opened and hold to: for a peer that asks back."""
+    """The nonces of our current handshakes with peers. When a peer asks back, we confirm these only."""
 
 
 class Peering:
-    """Our tie to one peer. `keep` runs as long as the daemon."""
+    """The link to one peer and what keeps it up. `keep` runs as long as the daemon."""
 
     def __init__(self, node_id: str, address: HostPort, surroundings: Surroundings) -> None:
         self.node_id = node_id
@@ -95,7 +97,9 @@ class Peering:
         self._seldom = surroundings.seldom
         self._family = surroundings.family
         self._met_at: SocketAddress | None = None
-        """Where the start of it that we know answered: a refusal elsewhere proves nothing about it."""
+        """The address at which the peer's known incarnation answered. A refusal at another address proves
+        nothing about it."""
+
         self._nonce = b""
         self._was_refused = False
         self._claims = Claims()
@@ -103,25 +107,26 @@ class Peering:
         self._asked = asyncio.Event()
         self._changed = asyncio.Event()
         self._since_ns = now_ns()
-        """When the link came up, or went."""
+        """The time when the link came up, or when it was lost."""
+
         self._lived_ns = STEADY_NS
 
     # -- the link
 
     def claim(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-        """Somebody connected and says that it is this peer: hold it, and ask at the peer's address."""
+        """Hold a connection that claims to be this peer's, and have the peer's address asked."""
         self._claims.add(Claim(transport, greeted, rest))
         self._asked.set()
 
     def look_again(self) -> None:
-        """Somebody speaks of another start of this peer: ask at its address who is there."""
+        """Have the peer's address asked, because a message names an unknown incarnation of the peer."""
         self._doubted = True
         self._asked.set()
 
     def _connect(
         self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
     ) -> None:
-        """Take a new connection to who answered at `address`; it replaces the one there is."""
+        """Make a new connection to the peer at `address` the link, in place of the present one."""
         self._drop()
         self.resolved = self._met_at = address
         self.seals.agree(greeted.secret)
@@ -148,7 +153,7 @@ class Peering:
             link.data_received(rest)
 
     def refuse(self, incarnation: int) -> None:
-        """End the link: we know a later start of this peer, and tell it which."""
+        """End the link because we know a higher incarnation of this peer, and tell the peer which."""
         link = self.link
         if link is not None:
             link.send(
@@ -160,7 +165,7 @@ class Peering:
             link.end()
 
     def _drop(self) -> None:
-        """End the link, if there is one: another takes its place."""
+        """End the link, if there is one, because another one replaces it."""
         if self.link is not None:
             self.link.replace()
             self._unlink()
@@ -179,15 +184,15 @@ class Peering:
             self._unlink()
 
     def close(self) -> list[asyncio.Future[None]]:
-        """End the link; the future is set when what was written has gone out."""
+        """End the link; the future is set when the bytes already written are sent."""
         self._claims.close()
         link, self.link = self.link, None
         return [] if link is None else [link.end()]
 
-    # -- getting it back
+    # -- restoring the link
 
     async def keep(self) -> None:
-        """Dial or probe whenever the link is lost, and ask who is there whenever somebody claims to be."""
+        """Dial or probe while the link is lost, and check connections that claim to be the peer's."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._again_and_again(self._keep_link))
             tasks.create_task(self._again_and_again(self._answer_doubts))
@@ -196,7 +201,7 @@ class Peering:
         while True:
             try:
                 await run()
-            except Exception as error:  # (A name that cannot be encoded, say.)
+            except Exception as error:  # (For example, a name that cannot be encoded.)
                 contained(self._surroundings.counts, self._seldom, f"the tie to node {self.node_id}", error)
                 await asyncio.sleep(KEEP_AGAIN_S)
 
@@ -226,7 +231,7 @@ class Peering:
                 back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the link changes."""
+        """Wait for `seconds`, or until the link changes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -235,10 +240,11 @@ class Peering:
         return now_ns() - self._since_ns >= PROBE_BACK_OFF_S * 1e9
 
     async def _attempt(self) -> bool:
-        """Dial or probe once; whether the peer (or something in its place) was reached.
+        """Dial or probe once. Return True if a probe reached the peer's address, or if the link is up.
 
-        Who waits for the peer to dial only probes at first: a refusal has to be seen at once. Later it
-        says who it is, too, and hears why the peer does not dial.
+        A node that waits for the peer to dial only probes at first, because it must see a refusal at once.
+        Once the link has been lost for long it does the handshake too, and so learns why the peer does not
+        dial.
         """
         self._was_refused = False
         address = self.resolved
@@ -252,18 +258,18 @@ class Peering:
             logger.debug("node %s at %s cannot be reached: %s", self.node_id, self.address, error)
         else:
             if not self.dials and not self._is_long_lost():
-                # A reset leaves no connection in TIME_WAIT behind for each probe.
+                # Close with a reset, so that probes leave no connections in TIME_WAIT.
                 with contextlib.closing(sock), contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 return True
             return await self._greet(sock, address)
         if self.address.ip is None and self.link is None:
-            # A name may stand for another address after a restart, but the last one was asked first.
+            # After a restart the name may have another address. We tried the last known one first.
             self.resolved = await self._resolve_again()
         return False
 
     def _note_refused(self, address: SocketAddress | None) -> None:
-        """Nothing listens at that address of the peer's, which matters if we met the peer there."""
+        """Report a refused connection, unless the link is up or we met the peer at another address."""
         if self.link is None and self._met_at in (None, address):
             self._driver.handle(PeerRefused(self.node_id))
 
@@ -280,10 +286,10 @@ class Peering:
         self._driver.handle(PeerTrouble(self.node_id, code, text))
 
     def _on_refused(self, refused: Refused) -> None:
-        """The peer, or what is at its address, does not take this node for what it says it is."""
+        """Handle a refusal by the peer, or by what answers at its address."""
         if refused.incarnation:
             self._driver.handle(Outranked(self.node_id, refused.incarnation))
-        elif refused.code != codes.BAD_OPERATION:  # (It dials us, not the other way round.)
+        elif refused.code != codes.BAD_OPERATION:  # (BAD_OPERATION only says that it is the peer that dials.)
             self._was_refused = refused.code != codes.TRY_AGAIN
             self._tell_trouble(refused.code, refused.text)
             self._seldom.warn(
@@ -326,10 +332,10 @@ class Peering:
                 held[0].transport.abort()
         return self.link is not None
 
-    # -- who is there
+    # -- checking who is at the address
 
     async def _answer_doubts(self) -> None:
-        """Judge those that say that they are the peer, one question at a time."""
+        """Check the connections that claim to be the peer's, one question at a time."""
         while True:
             await self._asked.wait()
             claim = self._claims.take()
@@ -344,7 +350,7 @@ class Peering:
             await asyncio.sleep(ASK_PAUSE_S)
 
     async def _judge(self, claim: Claim) -> None:
-        """Take a connection, or refuse it, by what answers at the peer's address."""
+        """Take or refuse a connection, depending on what answers at the peer's address."""
         address, found = await self._ask_there(claim.greeted.nonce)
         if claim.transport.is_closing():
             return
@@ -366,7 +372,7 @@ class Peering:
             claim.transport.resume_reading()
 
     def _be_called(self, claim: Claim) -> None:
-        """The peer waits for us to dial, and has no link: then ours, if we believe in one, leads nowhere."""
+        """Handle a claim of a peer that we dial. It has no link, so ours, unless new, is half open."""
         me = self._identity.node_id
         claim.refuse(
             Refused(codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round")
@@ -378,7 +384,7 @@ class Peering:
 
     async def _look_again(self) -> None:
         if self.link is None:
-            self._changed.set()  # Dial at once; who does not dial waits for the peer, which does.
+            self._changed.set()  # Dial at once, or wait if it is the peer that dials.
             return
         link = self.link
         _, found = await self._ask_there()
@@ -389,7 +395,7 @@ class Peering:
             self._drop()
 
     async def _ask_there(self, about: bytes = b"") -> tuple[SocketAddress | None, Greeted | Exception]:
-        """Who answers at the peer's address as it is now, and where that is."""
+        """Look up the peer's address and ask who is there; return the address and the answer or error."""
         address = None
         try:
             address = await look_up(self.address, self._family)

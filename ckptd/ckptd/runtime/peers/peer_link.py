@@ -1,4 +1,4 @@
-"""The link to a peer, after the first exchange."""
+"""The link to a peer, after the handshake."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from ckptd.runtime.net.stream_options import prepare_stream
 
 
 class PeerLink(asyncio.Protocol):
-    """Frames to and from one peer. `lost` is called once, when the connection is gone.
+    """Carries frames to and from one peer. `lost` is called once, when the connection is gone.
 
-    `body_limits`: what it may send, by kind (see `ckpt_protocol.bounds`).
+    `body_limits`: how large a body the peer may send, by kind of frame (see `ckpt_protocol.bounds`).
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class PeerLink(asyncio.Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits to be sent to it; the kernel holds none of that."""
+        """Bytes that wait in our buffer to be sent to the peer, without those in the kernel's."""
         return self._transport.get_write_buffer_size()
 
     def close(self, reason: str) -> None:
-        """Cut the peer off; it may connect again."""
+        """Cut the link because of what the peer sent; the peer may connect again."""
         self._counts.garbage_streams += 1
         self._seldom.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
         self._transport.abort()
 
     def stop_reading(self) -> None:
-        """What it sent waits for its turn here: let it wait at the other end."""
+        """Stop reading: what the peer sent still waits for its turn here, so more has to wait at the peer."""
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -85,18 +85,21 @@ class PeerLink(asyncio.Protocol):
             self._transport.resume_reading()
 
     def replace(self) -> None:
-        """End the link in silence: there is a newer one."""
+        """End the link without reporting anything, because a newer one replaces it."""
         self._silent = True
         self._transport.abort()
 
     def end(self) -> asyncio.Future[None]:
-        """End the link because this node stops; set when what was written has gone out."""
+        """End the link because this node stops, or refuses the peer.
+
+        Bytes already written are still sent; then the future is set.
+        """
         self._silent = True
         self._transport.close()
         return self._closed
 
     def pause_writing(self) -> None:
-        # The limit of the write buffer is the most that we hold for a peer at all.
+        # The write buffer has reached its limit, which is the most that we buffer for a peer.
         self._seldom.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
         self._transport.abort()
 
@@ -105,6 +108,6 @@ class PeerLink(asyncio.Protocol):
         self._closed.set_result(None)
 
     def _refused(self, frame: Frame) -> None:
-        """It took our link and thought better of it: it knows a later start of ours."""
+        """The peer ends the link after it had accepted it: it knows a higher incarnation of this node."""
         self._on_refused(parse_refused(frame))
         self._transport.abort()

@@ -1,4 +1,4 @@
-"""Every configured peer: which links are up, where each one is, and who may come as a peer."""
+"""All configured peers: their links and addresses, and which connections may claim to be a peer's."""
 
 import asyncio
 
@@ -19,13 +19,14 @@ class Peers:
         }
         self.opened = surroundings.opened
         self._at: dict[SocketAddress | None, Peering] = {}
-        """By address, as far as those have not changed since."""
+        """A cache by address; `at` rebuilds it when an address has changed."""
+
         self._node_id = surroundings.identity.node_id
         self._tell = surroundings.driver.handle
         self._buffer_bytes_max = surroundings.buffer_bytes_max
 
     def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-        """Take a connection that claims to be a peer's; it counts once that is known. Raises: Refused."""
+        """Take a connection that claims to be a peer's; the peering checks that claim. Raises: Refused."""
         me, node_id = self._node_id, greeted.node_id
         peering = self.peerings.get(node_id)
         if peering is None:
@@ -36,22 +37,22 @@ class Peers:
         peering.claim(transport, greeted, rest)
 
     def limits(self) -> Limits:
-        """What waits to be sent to the peer for which most does, and how much may."""
+        """Return the largest number of unsent bytes for one peer, and how many there may be."""
         links = (peering.link for peering in self.peerings.values())
         unsent = max((link.unsent_bytes for link in links if link is not None), default=0)
         return {"peer_buffer_bytes": (unsent, self._buffer_bytes_max)}
 
     def datagram_address(self, node_id: str) -> SocketAddress | None:
-        """Where a peer's heartbeats go; None while its name has no address."""
+        """Return the address to send a peer's heartbeats to; None while its name has no address."""
         peering = self.peerings.get(node_id)
         return None if peering is None else peering.resolved
 
     def seal(self, node_id: str, heartbeat: bytes) -> bytes:
-        """A heartbeat for a peer, with its seal."""
+        """Return a heartbeat for a peer with its seal."""
         return self.peerings[node_id].seals.seal(heartbeat)
 
     def unseal(self, datagram: bytes, address: SocketAddress) -> bytes | None:
-        """The heartbeat within; None where no peer that we have met sealed it for us."""
+        """Return the heartbeat without its seal; None if it has no seal that we share with a peer."""
         likely = self.at(address)
         heartbeat = likely.seals.open(datagram) if likely is not None else None
         if heartbeat is None:
@@ -60,7 +61,7 @@ class Peers:
         return heartbeat
 
     def at(self, address: SocketAddress) -> Peering | None:
-        """The peer whose heartbeats come from this address."""
+        """Return the peer whose heartbeats come from this address; None if there is none."""
         peering = self._at.get(address)
         if peering is None or peering.resolved != address:
             self._at = {each.resolved: each for each in self.peerings.values()}
@@ -68,5 +69,5 @@ class Peers:
         return peering
 
     def close(self) -> list[asyncio.Future[None]]:
-        """End every link; each future is set when what was written has gone out."""
+        """End every link; each future is set when the bytes already written are sent."""
         return [closed for peering in self.peerings.values() for closed in peering.close()]
