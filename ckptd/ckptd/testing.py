@@ -394,7 +394,7 @@ class LocalCluster:
     # -- asking the nodes
 
     def describe(self, what: str = "cluster", node: int | str = 0, cluster: str | None = None) -> Any:
-        """Return a node's answer to DESCRIBE. `cluster`: its cluster's name. Raises: OSError, ClusterError."""
+        """Return a node's answer to DESCRIBE. `cluster` is its cluster. Raises: OSError; ClusterError."""
         return describe(self.socket_path(node), what, self.name if cluster is None else cluster, self._key)
 
     def checkpoint(self, name: str, node: int | str | None = None) -> list[Any]:
