@@ -1,7 +1,8 @@
-"""`python -m ckptd.sim SEED`, `--sweep N` for many seeds, `--mutants` for what the sweep would find,
-`--replay FILE` for what a daemon recorded.
+"""The command `python -m ckptd.sim`.
 
-Exit code 1 where a rule was broken, a mutant was not found, or a replay was not the same.
+`SEED` runs one seed, `--sweep N` runs many, `--mutants` checks what the sweep would find, and `--replay FILE`
+replays what a daemon recorded. The exit code is 1 if a rule was broken, a mutant was not found, or a replay
+differed.
 """
 
 import argparse

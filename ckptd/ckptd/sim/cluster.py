@@ -24,27 +24,29 @@ from ckptd.sim.world.network import Network
 from ckptd.sim.world.world import World
 
 TOGETHER_NS = 50 * MILLISECOND_NS
+"""All nodes are first started within this time of each other, unless they are late."""
+
 LATE_NS = (SECOND_NS // 2, 5 * SECOND_NS // 2)
-"""Nodes are first started within this of each other, those that are late after so long."""
+"""How long after the beginning a late node is first started: at least, at most."""
 
 LEFT_FOR_NS = 50 * MILLISECOND_NS
-"""A node whose leave ends only after the faults did is started again after this."""
+"""If a leave ends only after the faults have ended, the node is started again after this time."""
 
 
 RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
-"""A supervisor starts a process again that ended by its own fault."""
+"""A supervisor restarts a process that ended by its own fault after this time."""
 
 BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
-"""A node that begins again by itself is back after about this."""
+"""A node that restarts on its own is back after about this time."""
 
 FENCED_FOR_NS = 3 * SECOND_NS
-"""A machine whose power a hook has cut is switched on again within this."""
+"""A machine whose power a fence hook has cut is switched on again within this time."""
 
 
 class Cluster:
-    """Everything that one simulation is about. `settle` in `simulation` and the scenario tests drive it.
+    """Everything in one simulation. `settle` in `simulation` and the scenario tests drive it.
 
-    `hosts` are those of the data nodes; `machines` are they and the witnesses'.
+    `hosts` are those of the data nodes; `machines` are these and the hosts of the witnesses.
     """
 
     def __init__(self, options: Options, trace: Trace | None = None, make: MakeNode = Node) -> None:
@@ -82,7 +84,7 @@ class Cluster:
         self.watch.views.on_decided = self.chaos.on_decided
 
     def _may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
-        """Whether a client may have freed a name since then; a hostile client's names are never safe."""
+        """Return True if a client may have unlinked `name` since then; a hostile client may at any time."""
         of_workload = any(slot.name == name for slot in self.workload.slots)
         return not of_workload or self.workload.openings.unlinked_since(name, since_ns)
 
@@ -96,7 +98,7 @@ class Cluster:
             )
 
     def _late(self) -> list[str]:
-        """The machines that are not there yet when the others are started for the first time."""
+        """Choose the machines that are still missing when the others are started for the first time."""
         if not self.options.late:
             return []
         late = self.world.random.sample(list(self.machines), self.options.late)
@@ -113,7 +115,7 @@ class Cluster:
         self.network.process_started(node_id)
 
     def be_quiet(self) -> None:
-        """From now on nothing is lost or late by chance."""
+        """From now on the network, the register and the fence hooks lose and delay nothing by chance."""
         self.network.quiet = self.register.quiet = self.fencing.quiet = True
 
     def nodes(self) -> list[Node]:
@@ -121,7 +123,7 @@ class Cluster:
         return [host.node for host in self.hosts.values() if host.node is not None]
 
     def put_off(self, node_id: str) -> dict[int, int]:
-        """The checkpoints of which a node makes no copy now, since there is no memory for one."""
+        """Return the checkpoints for which a node makes no replica now, because it has no memory for one."""
         node = self.hosts[node_id].node
         return node.requests.replicas.put_off if node is not None else {}
 
@@ -135,14 +137,14 @@ class Cluster:
             self.client_links.reset(client.link)
 
     def crash_client(self) -> None:
-        """One client's process dies."""
+        """Crash one client's process."""
         workers = [worker for worker in self.workload.workers if not worker.client.over]
         if workers:
             worker = self.world.random.choice(workers)
             self.world.say(f"fault: {worker.client.name} crashes")
             worker.crash()
 
-    # -- where the hosts' effects go (host.Outside)
+    # -- where the effects of the hosts go (host.Outside)
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
         self.network.send(sender, node_id, data)
@@ -200,7 +202,7 @@ class Cluster:
             self.world.after(LEFT_FOR_NS, lambda: self.faults.restart(node_id))
 
     def process_failed(self, node_id: str) -> None:
-        """A supervisor (systemd) starts it again."""
+        """Stop the process; a supervisor (systemd) starts it again."""
         self.machines[node_id].stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
@@ -212,7 +214,7 @@ class Cluster:
             self.watch.after_event(node_id)
 
     def _fence(self, node_id: str) -> None:
-        """A hook cuts a machine's power; somebody switches it on again."""
+        """The hook cuts a machine's power; later the machine is switched on again."""
         self.faults.power_off(node_id)
         away_ns = self.world.between(LEFT_FOR_NS, LEFT_FOR_NS if self.faults.healed else FENCED_FOR_NS)
         self.world.after(away_ns, lambda: self.faults.restart(node_id))

@@ -6,7 +6,7 @@ from ckptd.sim.cluster import Cluster
 
 
 def what_is_missing(cluster: Cluster) -> str:
-    """Why the cluster has not converged yet; "" when it has."""
+    """Return why the cluster has not converged yet; "" if it has."""
     nodes = cluster.nodes()
     return (
         _nodes_differ(cluster, nodes)
@@ -49,9 +49,10 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
 
 
 def _shape(node: Node) -> object:
-    """All of a directory but its times."""
+    """Return all of a directory except its times."""
     _, _, checkpoints, sessions, _ = node.directory.snapshot(0)
-    # (The order of a checkpoint's opens is not that of their sessions, where a directory came in pieces.)
+    # (If a directory arrived in pieces, the order of a checkpoint's opens is not the order of their
+    # sessions.)
     shown = [[*row[:6], sorted(row[6]), row[7]] for row in checkpoints]
     return sorted(shown), sorted(row[:4] for row in sessions)
 
@@ -100,7 +101,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
 
 
 def what_is_broken(cluster: Cluster) -> list[str]:
-    """The invariants over all nodes at this moment."""
+    """Return the invariants that are broken over all nodes at this moment."""
     return broken_invariants(
         [(host.node, host.local_ns) for host in cluster.hosts.values() if host.node is not None]
     )

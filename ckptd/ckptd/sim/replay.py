@@ -1,4 +1,4 @@
-"""Tells a fresh core what a daemon's core was told, and compares what it does: `--replay FILE`."""
+"""Replay a daemon's recording on a fresh core, and compare the effects: `--replay FILE`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,24 +16,24 @@ from ckptd.sim.trace import describe_effect, describe_event
 
 @dataclass(slots=True)
 class Replay:
-    """What came of one. `difference` is "" where all was the same."""
+    """The outcome of a replay. `difference` is "" if everything was the same."""
 
     start: Start
     events: int = 0
     difference: str = ""
     failure: str = ""
-    """What the core raised, here as there."""
+    """What the core raised, both in the replay and in the daemon."""
 
     time_line: list[str] = field(default_factory=list)
 
     @property
     def same(self) -> bool:
-        """Whether the core did what it had done."""
+        """True if the core did the same as in the daemon."""
         return not self.difference
 
 
 def replay(path: Path) -> Replay:
-    """Replay a recording up to its end, which may be cut off, or the first difference.
+    """Replay a recording up to the first difference or to its end, which may be cut off.
 
     Raises: RecordingError; OSError.
     """

@@ -1,4 +1,4 @@
-"""One simulation from seed to verdict: faults first (safety), then healing and convergence (liveness)."""
+"""One simulation from seed to verdict: first faults (safety), then healing and convergence (liveness)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ from ckptd.sim.world.clock import PPM, WORLD_BEGAN_WALL_NS
 from ckptd.sim.world.world import StepsSpent, Violation
 
 CONVERGENCE_NS: Final = 30 * SECOND_NS
-"""Healed clusters converge within this, whatever came before."""
+"""A healed cluster must converge within this time, whatever happened before."""
 
 OPERATOR_NS: Final = 10 * SECOND_NS
-"""After so long without convergence an operator sees what nodes wait for."""
+"""If the cluster has not converged after this time, an operator looks at what the nodes wait for."""
 
 LOOK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
@@ -40,12 +40,12 @@ MARGIN_NS: Final = 5 * SECOND_NS
 
 CLOCK_TOLERANCE_NS: Final = 20 * MILLISECOND_NS
 CLOCK_READ_NS: Final = 10 * SECOND_NS
-"""A node's idea of the wall clock is that old at most; meanwhile its own clock drifts."""
+"""A node's reading of the wall clock is at most this old; since then its own clock has drifted."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What came of a simulation. `rule` is "" when nothing was broken."""
+    """The outcome of a simulation. `rule` is "" if no rule was broken."""
 
     options: Options
     rule: str = ""
@@ -61,12 +61,12 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Nothing was broken."""
+        """True if no rule was broken."""
         return not self.rule
 
 
 def simulate(options: Options, trace: Trace | None = None) -> Verdict:
-    """Run the simulation of these options to its end or to the first rule that is broken."""
+    """Run the simulation of these options to its end or to the first broken rule."""
     trace = trace or Trace()
     cluster = Cluster(options, trace)
     verdict = Verdict(options)
@@ -87,7 +87,13 @@ def simulate(options: Options, trace: Trace | None = None) -> Verdict:
 
 
 def run_phases(cluster: Cluster) -> None:
-    """Faults and work; healing; a last look by every client; the end of all sessions. Raises: Violation."""
+    """Run all phases. Raises: Violation.
+
+    1. Faults come while clients work.
+    2. Everything heals, and the cluster converges.
+    3. Every client takes a last look, and the cluster converges again.
+    4. All sessions end.
+    """
     world, workload = cluster.world, cluster.workload
     cluster.start()
     workload.start()
@@ -116,7 +122,7 @@ def run_phases(cluster: Cluster) -> None:
 
 
 def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
-    """Let time pass until all is as it should be; an operator looks once. Raises: Violation."""
+    """Let time pass until the cluster has converged. An operator looks once. Raises: Violation."""
     world = cluster.world
     looks_ns = world.now_ns + OPERATOR_NS
 
@@ -133,7 +139,7 @@ def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None
 def wait_until(
     cluster: Cluster, missing: Callable[[], str], what: str, within_ns: int = CONVERGENCE_NS
 ) -> None:
-    """Let time pass until nothing is missing. Raises: Violation, with what still is."""
+    """Let time pass until nothing is missing. Raises: Violation, with what is still missing."""
     until_ns = cluster.world.now_ns + within_ns
     while cluster.world.now_ns < until_ns:
         cluster.world.run_until(cluster.world.now_ns + LOOK_EVERY_NS)
@@ -144,7 +150,7 @@ def wait_until(
 
 
 def last_look(cluster: Cluster) -> None:
-    """Every client reads all that it has open: what was acknowledged must be there. Raises: Violation."""
+    """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
     for worker in cluster.workload.workers:
         for opened in list(worker.opened.values()):
             worker.iterate(opened, FINAL_CALL_NS)
@@ -173,7 +179,7 @@ def _clients_busy(cluster: Cluster) -> str:
 
 
 def _end_sessions(cluster: Cluster) -> None:
-    """Half of the clients, or all, detach, the others vanish: nothing is left in time but what is kept."""
+    """Half of the clients, or all, detach, the others vanish. In time only what must be kept may be left."""
     options = cluster.options
     cluster.workload.closed = True
     all_detach = cluster.world.chance(0.4)
@@ -205,9 +211,9 @@ def _end_sessions(cluster: Cluster) -> None:
 
 
 def _lose_coordinators(cluster: Cluster) -> None:
-    """Two coordinators, one after the other, die while retentions and graces run: others see to those.
+    """Kill two coordinators in turn while retentions and graces run: their successors must complete those.
 
-    One may stay away until those are over.
+    One of them may stay away until those are over.
     """
     world, faults = cluster.world, cluster.faults
 
@@ -222,8 +228,8 @@ def _lose_coordinators(cluster: Cluster) -> None:
     long_ns = cluster.options.session_grace_ns + MARGIN_NS
     world.after(world.between(0, 400 * MILLISECOND_NS), lambda: lose(short_ns))
     options = cluster.options
-    # A pair may wait for its return, and so may others while a voter abstains: one that is not yet a witness
-    # of the view, or that lost its disk (seed 7126074).
+    # A pair may have to wait until the lost node returns. So may other clusters while a voter abstains: a
+    # witness that is not yet in the view, or a voter that lost its disk (seed 7126074).
     pair = options.nodes + options.witnesses == 2 and options.arbiter != "etcd"
     voting = all(
         set(options.witness_ids) <= set(node.view.witnesses) for node in cluster.nodes() if node.view
@@ -256,28 +262,29 @@ def _wall_ns(world_ns: int) -> int:
 
 
 def _clock_tolerance_ns(options: Options) -> int:
-    """How far a node's idea of the time may be from the true one."""
+    """Return how far a node's reading of the time may be from the true time."""
     drift_ns = CLOCK_READ_NS * options.skew_ppm // PPM
     return options.wall_error_ns + CLOCK_TOLERANCE_NS + drift_ns
 
 
 def _check_expired(cluster: Cluster) -> None:
-    """Some seconds after everything has settled no section is left whose time has passed.
+    """Some seconds after everything has settled, no section may be left whose expiration time has passed.
 
-    Whoever took over just now, after two coordinators were lost, has a second for it (seed 7184919).
+    An active replica that took over just now, after two coordinators were lost, gets a second for it
+    (seed 7184919).
     """
     if _expired(cluster):
         wait_until(cluster, lambda: _expired(cluster), "expiration", SECOND_NS)
 
 
 def _expired(cluster: Cluster) -> str:
-    """A section whose time passed a second ago."""
+    """Describe a section that expired more than a second ago; "" if there is none."""
     tolerance_ns = _clock_tolerance_ns(cluster.options)
     for node in cluster.nodes():
         for replica in node.replicas.values():
             entry = node.directory.checkpoints.get(replica.creation_id)
             if entry is None or entry.active is None or node.context.node_id not in entry.replicas:
-                continue  # (The last: a copy that is about to be retired.)
+                continue  # (The last condition: a replica that is about to be retired.)
             for section_id, section in replica.sections.visible():
                 if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
                     where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"

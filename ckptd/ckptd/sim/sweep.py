@@ -1,4 +1,4 @@
-"""Many seeds, in several processes: which of them fail, and how far the sweep is."""
+"""Run many seeds in several processes, and report which of them fail and how far the sweep is."""
 
 import resource
 import sys
@@ -15,18 +15,20 @@ from ckptd.sim.simulation import simulate
 from ckptd.sim.trace import NoTrace
 
 TELL_EVERY_S: Final = 30.0
-"""How often a sweep that is not on a terminal says how far it is."""
+"""How often a sweep that does not write to a terminal reports its progress."""
 
 CHUNK: Final = 4
-"""Seeds that a process takes at once: few, so that a sweep that ends early has little to throw away."""
+"""How many seeds a process takes at once. They are few, so that a sweep that ends early throws little work
+away."""
 
 MEMORY_BYTES_MAX: Final = 2 * 1024**3
-"""What a process of a sweep may take. A seed that wanted 25 GB took the machine, and the sweep with it."""
+"""How much memory a process of a sweep may take. A seed that wanted 25 GB once took down the machine, and
+the sweep with it."""
 
 
 @dataclass(slots=True, frozen=True)
 class Swept:
-    """One seed's outcome, small enough to travel between processes."""
+    """The outcome of one seed, small enough to travel between processes."""
 
     seed: int
     rule: str
@@ -38,7 +40,7 @@ class Swept:
 
 
 class Asked(NamedTuple):
-    """One seed to run; `nodes` 0, `mutant` "" and `shape` "": as drawn, with every rule."""
+    """One seed to run. With the defaults it runs as drawn and with every rule switched on."""
 
     seed: int
     nodes: int = 0
@@ -66,7 +68,10 @@ def sweep_seed(asked: Asked) -> Swept:
 
 
 def processes(jobs: int) -> ProcessPoolExecutor:
-    """The processes of a sweep: a seed that wants more memory than one may have fails alone (Linux)."""
+    """Make the processes of a sweep.
+
+    On Linux the memory of each process is bounded, so that a seed that wants more fails alone.
+    """
     return ProcessPoolExecutor(jobs, initializer=_bound_memory)
 
 
@@ -81,7 +86,7 @@ def _bound_memory() -> None:
 def sweep(
     first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = "", shape: str = ""
 ) -> Generator[Swept, None, None]:
-    """The outcomes of `seeds` seeds from `first` on, in order. Whoever has seen enough closes it."""
+    """Yield the outcomes of `seeds` seeds from `first` on, in order. Close the generator to stop early."""
     asked = [Asked(seed, nodes, mutant, shape) for seed in range(first, first + seeds)]
     if jobs <= 1:
         yield from map(sweep_seed, asked)
@@ -95,7 +100,7 @@ def sweep(
 
 @dataclass(slots=True)
 class Progress:
-    """How far a sweep is: the same line over and over on a terminal, one now and then elsewhere."""
+    """How far a sweep is: one line that is overwritten on a terminal, a line now and then elsewhere."""
 
     seeds: int
     out: TextIO
@@ -105,7 +110,7 @@ class Progress:
     told_s: float = field(default_factory=monotonic)
 
     def count(self, one: Swept) -> None:
-        """One more seed is done."""
+        """Count one more seed as done."""
         self.done += 1
         self.failed += bool(one.rule)
         if self.out.isatty():
@@ -115,7 +120,7 @@ class Progress:
             print(self.line(), file=self.out, flush=True)
 
     def line(self) -> str:
-        """Seeds done, seeds a second, seconds to go, seeds that failed."""
+        """Return one line: seeds done, seeds per second, seconds left, seeds that failed."""
         passed_s = max(monotonic() - self.began_s, 1e-3)
         left_s = (self.seeds - self.done) * passed_s / max(self.done, 1)
         return (
@@ -124,19 +129,19 @@ class Progress:
         )
 
     def end(self) -> None:
-        """Leave the terminal's line."""
+        """Move past the progress line of a terminal."""
         if self.out.isatty():
             print(file=self.out)
 
 
 def repeat(seed: int, nodes: int = 0, mutant: str = "") -> str:
-    """The command that shows one seed again."""
+    """Return the command that runs one seed again."""
     switched = f" --mutant {mutant!r}" if mutant else ""
     return f"python -m ckptd.sim {seed}" + (f" --nodes {nodes}" if nodes else "") + switched
 
 
 def sweep_and_tell(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[Swept]:
-    """Sweep, print what fails as it comes and how far it is, and sum up."""
+    """Sweep, print each failure as it comes and the progress, and sum up at the end."""
     swept: list[Swept] = []
     progress = Progress(seeds, sys.stderr)
     for one in sweep(first, seeds, jobs, nodes):
@@ -155,7 +160,7 @@ def sweep_and_tell(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[Sw
 
 
 def summary(swept: list[Swept]) -> str:
-    """One line about all of them."""
+    """Sum all outcomes up in one line."""
     failed = [one for one in swept if one.rule]
     rules = ", ".join(f"{rule} {count}" for rule, count in Counter(one.rule for one in failed).most_common())
     events, calls = sum(one.events for one in swept), sum(one.calls for one in swept)
@@ -169,7 +174,7 @@ def summary(swept: list[Swept]) -> str:
 
 @dataclass(slots=True, frozen=True)
 class Hunted:
-    """What became of one mutant: the first seed that shows it (None: no seed does), by which rule."""
+    """The result for one mutant: the first seed that shows it (None if none does), with the broken rule."""
 
     name: str
     found: Swept | None
@@ -177,7 +182,7 @@ class Hunted:
 
 
 def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
-    """Sweep with one rule switched off, up to the first seed that fails, and does not with the rule.
+    """Sweep with one rule switched off, up to the first seed that fails and passes with the rule switched on.
 
     The seeds have the mutant's shape, if it has one.
     """
@@ -193,7 +198,7 @@ def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
 
 
 def hunt_and_tell(names: list[str], first: int, seeds: int, jobs: int) -> list[Hunted]:
-    """Hunt for each, and print the table."""
+    """Hunt for each mutant, and print the table."""
     began_s = monotonic()
     print(f"{'mutant':<28} {'seed':>9}  {'found by':<38} {'s':>5}  rule switched off", flush=True)
     hunted: list[Hunted] = []

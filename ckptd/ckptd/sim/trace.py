@@ -1,7 +1,7 @@
-"""The trace: every event that a node took and a digest of every effect that it asked for.
+"""The trace: every event that a node handled, with a digest of the effects that it asked for.
 
-Two runs of one seed must give the same trace, byte for byte, in any process and under
-any hash seed; the digest of all lines is what is compared.
+Two runs of one seed must give the same trace, byte for byte, in any process and under any hash seed. They are
+compared by the digest of all lines.
 """
 
 from hashlib import blake2b
@@ -17,7 +17,7 @@ KIND_NAMES = {number: name for name, number in vars(Kind).items() if name.isuppe
 
 
 class Trace:
-    """Digests every line; writes the lines as well where a file is given."""
+    """Digests every line, and writes the lines too if it has a file."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._digest = blake2b(digest_size=16)
@@ -26,11 +26,11 @@ class Trace:
 
     @property
     def digest(self) -> str:
-        """Of everything so far."""
+        """The digest of all lines so far."""
         return self._digest.hexdigest()
 
     def note(self, now_ns: int, who: str, text: str) -> None:
-        """One line."""
+        """Add one line."""
         self.lines += 1
         line = f"{now_ns} {who} {text}\n"
         self._digest.update(line.encode())
@@ -38,7 +38,7 @@ class Trace:
             self._file.write(line)
 
     def handled(self, now_ns: int, node_id: str, event: Event, effects: list[Effect]) -> None:
-        """One event and what it asked for."""
+        """Add one event and the effects that it asked for."""
         checksum = 0
         for effect in effects:
             checksum = crc32(_essence(effect), checksum)
@@ -50,17 +50,17 @@ class Trace:
 
 
 class NoTrace(Trace):
-    """Digests nothing: in a sweep nobody looks at it, and it takes a tenth of the time."""
+    """A trace that digests nothing. A sweep does not use the digest, which takes a tenth of the time."""
 
     def note(self, now_ns: int, who: str, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def handled(self, now_ns: int, node_id: str, event: Event, effects: list[Effect]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def describe_event(event: Event) -> str:
-    """An event in one line: its frames by kind and numbers, their bodies by checksum."""
+    """Describe an event in one line: its frames by kind and numbers, their bodies by checksum."""
     match event:
         case events.ClientReceived(link, frames):
             return f"ClientReceived {link} {describe_frames(frames)}"
@@ -74,7 +74,7 @@ def describe_event(event: Event) -> str:
 
 
 def describe_frames(frames: list[Frame]) -> str:
-    """Frames by kind, numbers and the checksum of the body."""
+    """Describe frames by kind, numbers and the checksum of the body."""
     return " ".join(
         f"{KIND_NAMES.get(kind, kind)}({a:x},{b:x},{c:x},{len(body)}:{crc32(body):08x})"
         for kind, a, b, c, body in frames
@@ -82,7 +82,7 @@ def describe_frames(frames: list[Frame]) -> str:
 
 
 def describe_effect(effect: Effect) -> str:
-    """An effect in one line."""
+    """Describe an effect in one line."""
     match effect:
         case events.SendClient(link, data):
             return f"SendClient {link} {_describe_data(data)}"

@@ -1,6 +1,6 @@
-"""What a seed may have beside its mix: memory limits, refusals that prove nothing, an operator who acts.
+"""Draw what a seed adds to its mix: memory limits, forged connection refusals, an operator who acts.
 
-Drawn apart from all else, so that the seeds that have none of it stay what they are.
+All of it is drawn with a generator of its own, so seeds that draw none of it keep their old behaviour.
 """
 
 from dataclasses import replace
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 SENSIBLE: Final = "sensible"
 HASTY: Final = "hasty"
-"""What operators are like: see `sim.operator`."""
+"""The two characters of an operator: see `sim.faults.operator`."""
 
 MEMORY: Final = 0.12
-"""How many simulations have nodes whose replicas may take no more than so many bytes."""
+"""The share of simulations in which the replicas of some nodes may take only a limited number of bytes."""
 
 UNTRUSTED: Final = 0.12
-"""How many have a network that forges refusals, and nodes that trust none."""
+"""The share of simulations whose network forges refusals and whose nodes do not trust any refusal."""
 
 CHECKPOINT_BYTES: Final = (300, 600, 1200, 3000)
-"""What a node may hold of each checkpoint: three sections take 900 bytes, and what is remembered of updates
-as much again."""
+"""The choices for a node's memory limit, in bytes per checkpoint. Three sections take 900 bytes, and the
+remembered updates take as much again."""
 
 
 OPERATED: Final = 0.12
-"""How many have an operator who acts while faults come."""
+"""The share of simulations with an operator who acts while faults come."""
 
 
 def draw_limits(options: "Options") -> "Options":
-    """The options of a seed with what it draws of all this."""
+    """Return the options of a seed with everything that this module draws for it."""
     random = Random(f"{options.seed}/limits")
     memory, untrusted = random.random() < MEMORY, random.random() < UNTRUSTED
     operated = random.random() < OPERATED
@@ -46,7 +46,7 @@ def draw_limits(options: "Options") -> "Options":
 
 
 def operated_by_hand(options: "Options", random: Random) -> "Options":
-    """Machines that are late at first, or burn later, and an operator who does something about it."""
+    """Some machines start late or burn down later, and an operator reacts to it."""
     machines = options.nodes + options.witnesses
     weights = {**options.fault_weights, "burn": random.randint(1, 4), "crash-all": random.randint(1, 3)}
     return replace(
@@ -59,14 +59,14 @@ def operated_by_hand(options: "Options", random: Random) -> "Options":
 
 
 def short_of_memory(options: "Options", random: Random) -> "Options":
-    """Some nodes, or all, may take hardly what there is to hold."""
+    """Some nodes, or all, have hardly enough memory for what they have to hold."""
     small = sorted(random.sample(options.node_ids, random.randint(1, options.nodes)))
     limits = {node_id: random.choice(CHECKPOINT_BYTES) * options.checkpoints for node_id in small}
     return replace(options, memory_bytes_max=limits)
 
 
 def forged_refusals(options: "Options", random: Random) -> "Options":
-    """Nodes that are cut off from each other, where the way between them refuses in their name."""
+    """Nodes are cut off from each other, and the network between them refuses connections in their name."""
     return replace(
         options,
         trust_rst=False,
@@ -84,7 +84,7 @@ def forged_refusals(options: "Options", random: Random) -> "Options":
 
 
 def given_up_alive(options: "Options", random: Random) -> "Options":
-    """Pairs that are cut for a while: one serves alone, and is given up by a word to the other."""
+    """A pair is cut for a while: one node serves alone, and the operator has the other one give it up."""
     return replace(
         options,
         operator=HASTY,

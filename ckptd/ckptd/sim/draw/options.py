@@ -1,8 +1,8 @@
-"""What one simulation is like: drawn from its seed alone, so that the seed says everything.
+"""What one simulation is like. Everything is drawn from its seed, so the seed describes it completely.
 
-Some seeds are gentle, some brutal; the number of nodes and their arbiter, the speed of the
-network and of the disks, the kinds of faults and how often they come, the sizes of batches
-and chunks all differ. Many seeds follow a profile that presses on one rule (`profiles`).
+Some seeds are gentle, some brutal. They differ in the number of nodes and their arbiter, the speed of the
+network and of the disks, the kinds of faults and how often they come, and the sizes of batches and chunks.
+Many seeds follow a profile that presses on one rule (`profiles`).
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -47,31 +47,33 @@ FAULT_KINDS: Final = (
     "register-cut",
     "witness-cut",
 )
-"""Every kind of fault, by the name that the time line gives it."""
+"""Every kind of fault, by the name that the time line uses."""
 
 OPERATED_KINDS: Final = ("burn",)
-"""What there is only where an operator acts."""
+"""The fault kinds that come only where an operator acts."""
 
 SHORT_TURNS: Final = 0.12
-"""How many simulations have nodes that do a few frames in one turn, and clients that send many."""
+"""The share of simulations whose nodes handle only a few frames per turn and whose clients send many."""
 
 TRACKING: Final = 0.3
-"""How many simulations have standbys that track."""
+"""The share of simulations with standbys that track checkpoints."""
 
 NAPPING: Final = 0.15
-"""How many simulations have clients that ask nothing for long, perhaps until their session has ended."""
+"""The share of simulations whose clients send nothing for long times, perhaps until their session has
+ended."""
 
 HOSTILE: Final = 0.2
-"""How many simulations have a hostile client beside the others."""
+"""The share of simulations with a hostile client next to the others."""
 
 ROLLING: Final = 0.05
-"""How many simulations have nothing but orderly restarts."""
+"""The share of simulations in which nothing but orderly restarts happens."""
 
 ORDERLY_KINDS: Final = ("roll", "roll-at-once")
-"""What there is only in those."""
+"""The fault kinds that come only in simulations with orderly restarts."""
 
 EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
-"""The actions that a seed's clients may prefer: each is rare enough else to hide what it would show."""
+"""The actions that the clients of a seed may prefer. Without that each is so rare that it would hide its
+bugs."""
 
 ONE_SIDED: Final = (
     "crash-process",
@@ -87,19 +89,20 @@ ONE_SIDED: Final = (
     "disk-full",
     "disk-lost",
 )
-"""The faults that cannot make two sides of living nodes: all that `promote` is meant for."""
+"""The faults that cannot split the living nodes in two sides. `promote` is meant for nothing else."""
 
 
 _DEFAULTS: Final = Settings("")
 
 
 IMPOSTORS: Final = 0.3
-"""How many simulations have a stranger that forges heartbeats, and second daemons under a node's id."""
+"""The share of simulations with an impostor that forges heartbeats and with second daemons under a node's
+id."""
 
 
 @dataclass(slots=True, frozen=True)
 class Options:
-    """One simulation. Times are ns; chances are of 1.0; `fault_weights` are by kind, others do not come."""
+    """One simulation. Times are in ns, chances out of 1.0; faults not in `fault_weights` do not occur."""
 
     seed: int
     nodes: int
@@ -108,7 +111,7 @@ class Options:
     chaos_ns: int
     """How long clients work while faults come."""
     fault_every_ns: int
-    """Mean time between faults; 0: none come."""
+    """The mean time between faults; 0 if none come."""
     faults_overlap: bool
     fault_weights: dict[str, int]
     delay_min_ns: int
@@ -118,13 +121,13 @@ class Options:
     skew_ppm: int
     wall_error_ns: int
     think_ns: int
-    """Mean pause of a client between two calls."""
+    """The mean pause of a client between two calls."""
     pipeline: int
-    """Calls that one client has under way at once."""
+    """How many calls one client has under way at once."""
     call_ns: int
-    """A call's time-out."""
+    """The time-out of a call."""
     patience_ns: int
-    """Silence after which a client tries another node."""
+    """How long a client waits for a silent node before it tries another one."""
     replicas: int
     heartbeat_ns: int
     lease_ns: int
@@ -147,51 +150,53 @@ class Options:
     on_silent_peer: str = "keep-active"
     witnesses: int = 0
     disk_slow: float = 0.0
-    """How often a write to disk takes long."""
+    """How often (out of 1.0) a write to disk takes long."""
     pause_min_ns: int = 0
     pause_max_ns: int = 0
     """How long pauses last; 0: as long as other faults."""
     restart_max_ns: int = -1
-    """How long a process that died is away at most; -1: as long as other faults."""
+    """How long a process that died stays away at most; -1: as long as other faults."""
     slow_factor: int = 1
-    """How many times slower one node's links are while faults come."""
+    """How many times slower the links of one node are while faults come."""
     orderly: bool = False
-    """Whether nodes only leave in order and come back in time: then nothing at all may be lost by it."""
+    """True if nodes only leave cleanly and come back in time. Then nothing at all may be lost."""
     tracking: bool = False
-    """Whether standbys track what clients have open."""
+    """True if standbys track what clients have open."""
     napping: bool = False
-    """Whether clients ask nothing for long at times."""
+    """True if clients send nothing for long times now and then."""
     hostile: bool = False
+    """True if one client sends whatever may hurt a node."""
+
     impostors: bool = False
-    """Whether a client sends whatever may hurt a node."""
+    """True if an impostor forges heartbeats and second daemons run under a node's id."""
     work_per_turn: int = _DEFAULTS.work_per_turn
     work_per_link: int = _DEFAULTS.work_per_link
     unanswered_per_link: int = _DEFAULTS.unanswered_per_link
     lane_bytes_max: int = _DEFAULTS.lane_bytes_max
-    """With the settings of a daemon nothing that a simulation has to do would ever wait for its turn."""
+    """With a daemon's settings for these four, no work of a simulation would ever wait for its turn."""
     memory_bytes_max: dict[str, int] = field(default_factory=dict)
-    """What the replicas of some nodes may take, by node id."""
+    """How many bytes the replicas of some nodes may take, by node id."""
     trust_rst: bool = True
-    """Whether a refused connection proves a node dead; where not, the network forges refusals."""
+    """True if a refused connection proves a node dead. If False, the network forges refusals."""
     operator: str = ""
-    """What an operator is like who acts while faults come ("sensible", "hasty"); "": there is none."""
+    """The character of the operator who acts while faults come ("sensible", "hasty"); "" if there is none."""
     late: int = 0
-    """How many machines are not there yet when the others are started for the first time."""
+    """How many machines are still missing when the others are started for the first time."""
     steps_max: int = 0
-    """Events after which the simulation stops without a verdict on convergence; 0: no limit."""
+    """The number of steps after which the simulation stops, without a verdict on convergence; 0: no limit."""
 
     @property
     def node_ids(self) -> tuple[str, ...]:
-        """The configured nodes."""
+        """The ids of the configured nodes."""
         return NODE_IDS[: self.nodes]
 
     @property
     def witness_ids(self) -> tuple[str, ...]:
-        """The configured witnesses."""
+        """The ids of the configured witnesses."""
         return WITNESS_IDS[: self.witnesses]
 
     def settings(self, node_id: str) -> Settings:
-        """What a node is started with."""
+        """Return the settings that a node is started with."""
         return Settings(
             node_id=node_id,
             peers=tuple(peer for peer in self.node_ids if peer != node_id),
@@ -222,7 +227,7 @@ class Options:
         )
 
     def lines(self) -> list[str]:
-        """For people: every option by its name."""
+        """Return every option with its name, for people."""
         shown = []
         for option in fields(self):
             value = getattr(self, option.name)
@@ -236,7 +241,7 @@ class Options:
 
 @dataclass(slots=True, frozen=True)
 class Voting:
-    """How many nodes and witnesses there are, and what decides views among them."""
+    """How many nodes and witnesses there are, and how their views are decided."""
 
     nodes: int
     arbiter: str = ""
@@ -259,7 +264,7 @@ VOTINGS: Final = (
     (8, Voting(3, "etcd")),
     (2, Voting(5, "etcd")),
 )
-"""By how often each is drawn."""
+"""Each with its weight: how often it is drawn."""
 
 
 def _draw_voting(random: Random, nodes: int) -> Voting:
@@ -271,9 +276,9 @@ def _draw_voting(random: Random, nodes: int) -> Voting:
 def draw_options(
     seed: int, nodes: int = 0, steps_max: int = 0, clients: int = 0, shape: str = "", limits: bool = True
 ) -> Options:
-    """The simulation of a seed; what is given (a number other than 0, a shape) replaces what was drawn.
+    """Draw the simulation of a seed. A number other than 0 or a shape that you pass replaces what was drawn.
 
-    Without `limits`, and where nodes or a shape are given, it has nothing that `sim.draw.limits` draws.
+    With `limits` False, or if you pass nodes or a shape, the result has nothing that `sim.draw.limits` draws.
     """
     random = Random(f"options {seed}")
     voting = _draw_voting(random, nodes)
@@ -300,7 +305,8 @@ def draw_options(
     )
     as_drawn = not nodes and not shape
     shape = shape or ("" if nodes else _draw_shape(seed))
-    turns = Random(f"turns {seed}")  # (Drawn by itself: the other seeds stay what they were.)
+    # (Drawn with its own generator, so that the other seeds stay as they were.)
+    turns = Random(f"turns {seed}")
     if shape:
         shaped = SHAPES[shape](replace(drawn, orderly=False), Random(f"shaped {seed}"))
         drawn = replace(shaped, profile=shape)
@@ -318,7 +324,7 @@ def _draw_shape(seed: int) -> str:
 
 
 def _within_promise(options: Options) -> Options:
-    """Only faults that there can be here, and against which the arbiter promises anything."""
+    """Keep only faults that are possible here and against which the arbiter promises something."""
     voters = options.nodes + options.witnesses
     impossible = {
         "forget-and-swap": options.nodes < 3,
@@ -331,7 +337,7 @@ def _within_promise(options: Options) -> Options:
     if options.on_silent_peer == "promote":
         one_sided = (*ONE_SIDED, *ORDERLY_KINDS)
         weights = {kind: w for kind, w in weights.items() if kind in one_sided} or {"crash-process": 1}
-        # Leases that are short beside a loss of many datagrams would make two sides as well.
+        # Short leases together with a loss of many datagrams would also split the nodes in two sides.
         options = replace(options, slow_factor=1, datagram_loss=min(options.datagram_loss, 0.02))
     return replace(options, fault_weights=weights or {"crash-process": 1})
 

@@ -1,8 +1,8 @@
-"""Mixes of faults and work that differ from each other as much as possible; a seed draws one.
+"""Mixes of faults and work that differ from each other as much as possible. Each seed draws one.
 
-A fixed gentle mix hid a hole for 4,000 seeds that harsh ones showed in 15 of 2,500. So
-beside the mix that is drawn evenly from everything ("any") there are those that press on
-one rule: each is a change of options that were drawn before.
+A fixed gentle mix hid a bug for 4,000 seeds that harsh mixes showed in 15 of 2,500. So there is one mix that
+is drawn evenly from everything ("any"), and there are others that each press on one rule. A profile changes
+options that were drawn before.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 MICROSECOND_NS: Final = 1000
 
 SKEW_PPM_MAX: Final = 9_800
-"""Two clocks so far off, one fast and one slow, stay within the core's bound of one part in fifty."""
+"""The largest skew of a clock. Two clocks that are this far off, one fast and one slow, stay within the
+core's bound of one part in fifty."""
 
 Profile = Callable[["Options", Random], "Options"]
 
 
 def any_mix(options: "Options", random: Random) -> "Options":
-    """As drawn."""
+    """Keep the options as drawn."""
     return options
 
 
 def contended(options: "Options", random: Random) -> "Options":
-    """Clients that call without a pause, beside links between nodes that are now and then slow."""
+    """Clients call without a pause, and links between nodes are slow now and then."""
     return replace(
         options,
         clients=4,
@@ -46,7 +47,7 @@ def contended(options: "Options", random: Random) -> "Options":
 
 
 def broken_links(options: "Options", random: Random) -> "Options":
-    """Connections that are reset all the time, so that everything is said again, and calls elsewhere."""
+    """Connections are reset all the time: everything is sent again, and calls move to other nodes."""
     weights = {"break-link": 4, "break-client": 4, "crash-process": random.choice((0, 1, 3))}
     return replace(
         options,
@@ -61,7 +62,7 @@ def broken_links(options: "Options", random: Random) -> "Options":
 
 
 def short_pauses(options: "Options", random: Random) -> "Options":
-    """Nodes that stand still for longer than the replica time-out, some also longer than the lease."""
+    """Nodes pause for longer than the replica time-out, some also for longer than the lease."""
     lease_ns = random.choice((300, 600)) * MILLISECOND_NS
     return replace(
         options,
@@ -80,7 +81,7 @@ def short_pauses(options: "Options", random: Random) -> "Options":
 
 
 def restarts(options: "Options", random: Random) -> "Options":
-    """Processes that die and are back at once, some before anybody noticed."""
+    """Processes die and are back at once, some before any node has noticed."""
     return replace(
         options,
         fault_every_ns=random.choice((40, 120, 300)) * MILLISECOND_NS,
@@ -100,7 +101,7 @@ def restarts(options: "Options", random: Random) -> "Options":
 
 
 def installers_cut(options: "Options", random: Random) -> "Options":
-    """Whoever collects for a view is cut off, or dies, in the middle of it."""
+    """The coordinator that collects for a view is cut off, or dies, in the middle of it."""
     return replace(
         options,
         fault_every_ns=random.choice((100, 300)) * MILLISECOND_NS,
@@ -117,7 +118,7 @@ def installers_cut(options: "Options", random: Random) -> "Options":
 
 
 def many_checkpoints(options: "Options", random: Random) -> "Options":
-    """Some thirty checkpoints, so that take-overs, joins and placement go on side by side."""
+    """About thirty checkpoints, so that take-overs, joins and placement happen at the same time."""
     return replace(
         options,
         clients=random.choice((2, 3)),
@@ -128,7 +129,7 @@ def many_checkpoints(options: "Options", random: Random) -> "Options":
 
 
 def stalls(options: "Options", random: Random) -> "Options":
-    """Nodes that handle nothing for a while, as in a garbage collection, then their timer first."""
+    """Nodes handle nothing for a while, as in a garbage collection, and then handle their timer first."""
     return replace(
         options,
         fault_every_ns=random.choice((50, 150)) * MILLISECOND_NS,
@@ -142,7 +143,7 @@ def stalls(options: "Options", random: Random) -> "Options":
 
 
 def skewed_clocks(options: "Options", random: Random) -> "Options":
-    """Clocks that run as differently as the core allows, and faults that make leases end."""
+    """Clocks run as differently as the core allows, and faults make leases end."""
     return replace(
         options,
         skew_ppm=SKEW_PPM_MAX,
@@ -162,7 +163,7 @@ def one_slow_node(options: "Options", random: Random) -> "Options":
 
 
 def take_overs(options: "Options", random: Random) -> "Options":
-    """Active replicas that die under load, beside replicas that hear of everything later than others."""
+    """Active replicas die under load, while some replicas learn of everything later than others."""
     return replace(
         options,
         clients=random.choice((2, 4)),
@@ -193,7 +194,7 @@ def take_overs(options: "Options", random: Random) -> "Options":
 
 
 def rivals(options: "Options", random: Random) -> "Options":
-    """Several that propose views at once, over slow links, and voters that are restarted meanwhile."""
+    """Several nodes propose views at once over slow links, while voters are restarted."""
     return replace(
         options,
         clients=1,
@@ -221,7 +222,7 @@ def rivals(options: "Options", random: Random) -> "Options":
 
 
 def split(options: "Options", random: Random) -> "Options":
-    """Cuts of every shape, one after the other, and processes that die beside them."""
+    """Cuts of every shape come one after the other, and processes die at the same time."""
     return replace(
         options,
         chaos_ns=random.choice((3, 4)) * SECOND_NS,
@@ -250,7 +251,7 @@ def split(options: "Options", random: Random) -> "Options":
 
 
 def stuck_links(options: "Options", random: Random) -> "Options":
-    """Links of which one direction stands still while heartbeats pass, and processes that die meanwhile."""
+    """Links are stuck in one direction while heartbeats pass, and processes die meanwhile."""
     return replace(
         options,
         fault_every_ns=random.choice((150, 400, 900)) * MILLISECOND_NS,
@@ -269,7 +270,7 @@ def stuck_links(options: "Options", random: Random) -> "Options":
 
 
 def short_turns(options: "Options", random: Random) -> "Options":
-    """Nodes that do a few frames in one turn, and clients with many calls under way: everything waits."""
+    """Nodes handle a few frames per turn, and clients have many calls under way: everything has to wait."""
     work = random.choice((20, 60, 200))
     return replace(
         options,
@@ -284,7 +285,7 @@ def short_turns(options: "Options", random: Random) -> "Options":
 
 
 def rolling(options: "Options", random: Random) -> "Options":
-    """Nodes that are restarted in order, one by one or all at once; each is back within `leave_ns`."""
+    """Nodes are restarted cleanly, one by one or all at once. Each is back within `leave_ns`."""
     return replace(
         options,
         orderly=True,
@@ -313,6 +314,6 @@ PROFILES: Final[dict[str, tuple[int, Profile]]] = {
     "rivals": (3, rivals),
     "split": (6, split),
     "stuck links": (4, stuck_links),
-    "rolling": (0, rolling),  # Drawn beside the others, so that their seeds stay what they are.
+    "rolling": (0, rolling),  # Drawn apart from the others, so that their seeds stay as they were.
 }
-"""By name: how often it is drawn, and what it changes."""
+"""By name: how often the profile is drawn, and the function that changes the options."""

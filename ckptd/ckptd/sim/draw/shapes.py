@@ -1,7 +1,8 @@
-"""Profiles that press on one rule each, where what a mistake there shows is too rare in the ordinary mixes.
+"""Profiles that each press on one rule, where the ordinary mixes show a mistake in that rule too rarely.
 
 The hunt for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
-`SHAPED_ONE_IN` has a shape too, drawn apart from all else, so that the other seeds stay what they are.
+`SHAPED_ONE_IN` has a shape too. The shape is drawn with its own generator, so that the other seeds stay as
+they are.
 """
 
 from collections.abc import Callable
@@ -24,8 +25,8 @@ Shape = Callable[["Options", Random], "Options"]
 def torn_batches(options: "Options", random: Random) -> "Options":
     """The active replica of a weak checkpoint dies while the portions of a batch are under way.
 
-    There is one replica beside it, so nobody else has the rest. Clients write now one section and now
-    another, and look at several at once.
+    There is only one other replica, so no node has the rest of the batch. Clients write different sections in
+    turn and read several at once.
     """
     return replace(
         options,
@@ -55,9 +56,9 @@ def torn_batches(options: "Options", random: Random) -> "Options":
 
 
 def joins_beside_pending(options: "Options", random: Random) -> "Options":
-    """A replica joins while an update that its chunks show waits for another one, whose link stands still.
+    """A replica joins while an update in its chunks still waits for another replica, whose link is stuck.
 
-    Five nodes, so that the directory's changes need not pass on that link.
+    There are five nodes, so that the directory's changes do not have to pass over that link.
     """
     return replace(
         options,
@@ -87,7 +88,7 @@ def joins_beside_pending(options: "Options", random: Random) -> "Options":
 
 
 def roles_to_and_fro(options: "Options", random: Random) -> "Options":
-    """The active role goes to and fro between nodes, while reports to one of them stand still for a while."""
+    """The active role moves back and forth between nodes, while reports to one of them are stuck at times."""
     return replace(
         options,
         nodes=random.choice((3, 4)),
@@ -114,7 +115,7 @@ def roles_to_and_fro(options: "Options", random: Random) -> "Options":
 
 
 def sync_take_overs(options: "Options", random: Random) -> "Options":
-    """Take-overs of one checkpoint with `WR_ALL_REPLICAS`, with calls that conflict and calls that look."""
+    """One checkpoint with `WR_ALL_REPLICAS` is taken over, while some calls conflict and some calls read."""
     return replace(
         take_overs(options, random),
         nodes=random.choice((3, 5)),
@@ -130,9 +131,9 @@ def sync_take_overs(options: "Options", random: Random) -> "Options":
 
 
 def async_take_overs(options: "Options", random: Random) -> "Options":
-    """Asynchronous checkpoints lose their tails beside standbys that track, shortly before all work ends.
+    """Asynchronous checkpoints lose their tails while standbys track them, shortly before all work ends.
 
-    What a standby read of a lost tail is in its copy until somebody writes that section again.
+    What a standby has read of a lost tail stays in its copy until a client writes that section again.
     """
     return replace(
         take_overs(options, random),
@@ -153,7 +154,7 @@ def async_take_overs(options: "Options", random: Random) -> "Options":
 
 
 def async_splits(options: "Options", random: Random) -> "Options":
-    """Nodes that are cut off while their clients write on: what they order is no part of what follows."""
+    """Nodes are cut off while their clients keep writing. What they order is not part of what follows."""
     return replace(
         options,
         nodes=3,
@@ -179,7 +180,7 @@ def async_splits(options: "Options", random: Random) -> "Options":
 
 
 def sync_splits(options: "Options", random: Random) -> "Options":
-    """Nodes that are cut off while clients go on reading there, and others go on writing elsewhere."""
+    """Nodes are cut off while clients keep reading there, and other clients keep writing elsewhere."""
     return replace(
         async_splits(options, random),
         kinds="sync",
@@ -191,7 +192,7 @@ def sync_splits(options: "Options", random: Random) -> "Options":
 
 
 def forgetful_voters(options: "Options", random: Random) -> "Options":
-    """Of those that went on without a node one loses its disk; then another one is cut off in its place."""
+    """A node is cut off, one that continued loses its disk; then another is cut off instead of the first."""
     return replace(
         options,
         nodes=3,
@@ -212,9 +213,9 @@ def forgetful_voters(options: "Options", random: Random) -> "Options":
 
 
 def joins_and_retries(options: "Options", random: Random) -> "Options":
-    """A replica joins while answers of the active one stand still, takes over, and is asked again.
+    """A replica joins while the active one's answers are stuck, then takes over and receives the retries.
 
-    Of five nodes two hold replicas, so that a third one joins when one of them is lost.
+    Two of the five nodes hold replicas, so that a third one joins when one of them is lost.
     """
     return replace(
         options,
@@ -272,9 +273,9 @@ def only_copies(options: "Options", random: Random) -> "Options":
 
 
 def closed_over_restarts(options: "Options", random: Random) -> "Options":
-    """Every node is restarted now and then, so that one that was sent the directory coordinates.
+    """Every node is restarted now and then, so a node that received the directory becomes coordinator.
 
-    The clients are few and close much: there are checkpoints that nobody has open.
+    There are few clients and they close much, so there are checkpoints that no client has open.
     """
     return replace(
         options,
@@ -303,7 +304,7 @@ def closed_over_restarts(options: "Options", random: Random) -> "Options":
 
 
 def last_answers(options: "Options", random: Random) -> "Options":
-    """A coordinator answers an OPEN, a CLOSE or an UNLINK and dies before others hear that it is done."""
+    """A coordinator answers an OPEN, a CLOSE or an UNLINK and dies before others learn that it is done."""
     return replace(
         options,
         nodes=3,
@@ -332,7 +333,7 @@ def last_answers(options: "Options", random: Random) -> "Options":
 
 
 def calls_run_out(options: "Options", random: Random) -> "Options":
-    """Calls whose time ends while nobody can tell whether they are done: their answers stand still."""
+    """Calls time out while no node can tell whether they are done, because their answers are stuck."""
     return replace(
         options,
         nodes=5,
@@ -361,7 +362,7 @@ def calls_run_out(options: "Options", random: Random) -> "Options":
 
 
 def gone_on_alone(options: "Options", random: Random) -> "Options":
-    """Some go on without a node that is cut off, and die as soon as it hears them again."""
+    """The others continue without a node that is cut off, and die as soon as it receives from them again."""
     return replace(
         options,
         nodes=random.choice((2, 3)),
@@ -384,7 +385,7 @@ def gone_on_alone(options: "Options", random: Random) -> "Options":
 
 
 def impostors(options: "Options", random: Random) -> "Options":
-    """A stranger forges heartbeats, and nodes lose their disks, some after a start whose clock was ahead."""
+    """An impostor forges heartbeats. Nodes lose their disks, some after a start whose clock was ahead."""
     return replace(
         options,
         nodes=3,
@@ -428,9 +429,9 @@ SHAPES: Final[dict[str, Shape]] = {
     "given up alive": given_up_alive,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
-"""By name: the special ones, and every ordinary profile."""
+"""By name: the special shapes, and every ordinary profile."""
 
 _OF_MUTANTS: Final = ("impostors", "short of memory", "forged refusals", "operated by hand", "given up alive")
-"""What ordinary seeds draw apart from their shapes."""
+"""The shapes that ordinary seeds do not draw as a shape: they draw these things separately."""
 
 SPECIAL: Final = tuple(name for name in SHAPES if name not in (*PROFILES, *_OF_MUTANTS))
