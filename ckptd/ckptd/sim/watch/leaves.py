@@ -1,8 +1,8 @@
 """The watch over nodes that leave: nothing is lost that SIGTERM could save.
 
-It looks at the moment at which a node says that it serves no more. What that node does not name as lost must
-be with another node that runs and stays. Where nodes only leave in order, and come back in time
-(`Options.orderly`), no node may name anything.
+It looks when a node says that it no longer serves. What that node does not name as lost must be held by
+another node that runs and stays. Where nodes only leave cleanly and come back in time (`Options.orderly`), no
+node may name anything.
 """
 
 from typing import Final
@@ -16,24 +16,24 @@ RULE: Final = "nothing is lost that SIGTERM could save"
 
 
 class LeaveWatch:
-    """`crashed_ns`: when a process died last in another way; a node that leaves may not know of it yet.
-
-    `_told_ns`: when a node that left said last that its copy of a checkpoint was the last one.
-    """
+    """Checks each node once, when it has left."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.crashed_ns = -(2**62)
+        """When a process last died in another way. A node that leaves may not know of that yet."""
+
         self._left: set[tuple[str, int]] = set()
         self._told_ns: dict[int, int] = {}
+        """By checkpoint, when a node that left last reported that its replica was the last one."""
 
     def note_crash(self) -> None:
-        """A process died without having been told to leave."""
+        """Note that a process died without being asked to leave."""
         self.crashed_ns = self.world.now_ns
 
     def after_event(self, host: Host, node: Node) -> None:
-        """Check a node that has just said that it has left. Raises: Violation."""
+        """Check a node that has just reported that it has left. Raises: Violation."""
         start = (host.node_id, host.incarnation)
         if not node.heartbeats.left or start in self._left:
             return
@@ -62,7 +62,7 @@ class LeaveWatch:
         if mine is None or not mine.log.seq:
             return  # Nothing was written yet, and another node may not know yet that it was created.
         if mine.log.committed_seq < mine.log.seq:
-            return  # Its time was over before all was acknowledged.
+            return  # The time of its leave was over before everything was acknowledged.
         for other in self.hosts.values():
             if other.node is None or other.node is node or other.node.heartbeats.left:
                 continue
@@ -71,6 +71,6 @@ class LeaveWatch:
                 return
         told_ns = self._told_ns.get(entry.creation_id, -(2**62))
         if self.world.now_ns - told_ns < self.world.options.lease_ns:
-            return  # Two left at once, and the other one said what goes with them (seed 7126653).
+            return  # Two left at once, and the other one reported what is lost with them (seed 7126653).
         me, name = node.context.node_id, f"{entry.name!r} ({entry.creation_id:x})"
         raise Violation(RULE, f"{me} leaves, and nobody else holds {name}")

@@ -1,7 +1,8 @@
-"""The watch over nodes whose replicas may take no more than so many bytes.
+"""The watch over nodes whose replicas may take only a limited number of bytes.
 
-It counts by itself what the sections take. A node that holds as much as it may, and has counted since, lets
-nothing grow that it orders itself. What others order, and a copy that is being made, may still come.
+It counts on its own what the sections take. If a node is at its limit and has counted since, the checkpoints
+that it orders itself must not grow. What other nodes order, and a replica that is being built, may still
+grow.
 """
 
 from dataclasses import dataclass, field
@@ -14,25 +15,28 @@ from ckptd.sim.world.world import Violation
 
 @dataclass(slots=True)
 class _Held:
-    """What a node held after its last event: in all, and for each checkpoint that it orders.
-
-    `least`: the least that it held since it counted last, at `counted_ns`.
-    """
+    """What a node held after its last event: in total, and for each checkpoint that it orders."""
 
     counted_ns: int = -1
+    """When the node last counted."""
+
     least: int = 0
+    """The least that the node held since then."""
+
     ordered: dict[int, tuple[SectionTable, int]] = field(default_factory=dict)
 
 
 class MemoryWatch:
-    """`full` counts the events at which some node was found to hold all that it may."""
+    """Checks the nodes that have a memory limit."""
 
     def __init__(self) -> None:
         self.full = 0
+        """How many events left a node at its limit."""
+
         self._held: dict[str, _Held] = {}
 
     def process_started(self, node_id: str) -> None:
-        """A new process: it holds nothing."""
+        """Forget the node's predecessor: a new process holds nothing."""
         self._held.pop(node_id, None)
 
     def after_event(self, host: Host, node: Node) -> None:

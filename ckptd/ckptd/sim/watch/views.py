@@ -1,4 +1,4 @@
-"""The watch over views and directories: what they become from one event to the next.
+"""The watch over views and directories: how they change from one event to the next.
 
 It may look inside the nodes, and it knows which processes are really dead.
 """
@@ -17,7 +17,7 @@ from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
 TOLD_HEARTBEATS: Final = 4
-"""Who has held data for so many heartbeats has told of it."""
+"""A node that has held data for this many heartbeats has reported it."""
 
 Place = tuple[int, int]
 """How far a directory is: the epoch of its view, and the seq of its last operation."""
@@ -25,7 +25,7 @@ Place = tuple[int, int]
 
 @dataclass(slots=True, frozen=True)
 class Placed:
-    """What a node's directory last said of a checkpoint: who held it in sync, and whether it was open."""
+    """What a node's directory last said about a checkpoint: who held it in sync, and whether it was open."""
 
     name: bytes
     in_sync: tuple[tuple[str, int], ...]
@@ -37,7 +37,7 @@ class Placed:
 
 @dataclass(slots=True)
 class GivenUp:
-    """A start that an operator gave up, the newest epoch then, and the nodes that go by that word."""
+    """A start of a node that an operator gave up, the newest epoch then, and the nodes that act on it."""
 
     incarnation: int
     epoch: int
@@ -45,39 +45,41 @@ class GivenUp:
 
 
 class ViewWatch:
-    """Watch views and directories.
-
-    `lost`: checkpoints whose every replica died, and whether somebody had them open.
-
-    `history_lost`: whatever was ordered is gone.
-
-    `unheld_ns`: since when no process is left that holds a whole copy of a checkpoint.
-
-    `accepted_ns`: when a node went on without proof (a fence hook, `promote`), and said so.
-
-    `outranking`: the newest view with which somebody did; `outranked`: when, and in which epochs.
-
-    `given_up`: by node, the last word of an operator's that it is lost.
-
-    `on_decided` is called for each view that is decided anew; `unlinked_since` tells whether
-    a client may have unlinked a name since a time.
-    """
+    """Checks views and directories."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.lost: dict[int, bool] = {}
+        """Checkpoints of which every replica died, each with True if a client had it open."""
+
         self.unheld_ns: dict[int, int] = {}
+        """Since when no process with a whole replica of a checkpoint is left."""
+
         self.history_lost = False
+        """True once anything that was ordered may be gone."""
+
         self.accepted_ns: list[int] = []
+        """When a node continued without proof (a fence hook, `promote`) and reported it."""
+
         self.outranking: View | None = None
+        """The newest view with which a node did that."""
+
         self.outranked: list[tuple[int, int]] = []
+        """When that happened, and in which epochs."""
+
         self.given_up: dict[str, GivenUp] = {}
+        """By node, the operator's last command that says that it is lost."""
+
         self._bootstrapped: dict[int, View] = {}
         self._holders: dict[str, int] | None = None
         self._holds_since_ns: dict[str, int] = {}
         self.on_decided: Callable[[View], None] = lambda view: None
+        """Called for each new view that is decided."""
+
         self.unlinked_since: Callable[[bytes, int], bool] = lambda name, since_ns: False
+        """Returns True if a client may have unlinked a name since a time."""
+
         self._views: dict[int, tuple[View, str]] = {}
         self._decided: dict[int, View] = {}
         self._installers: dict[int, set[str]] = {}
@@ -89,13 +91,13 @@ class ViewWatch:
         self._closed: dict[int, tuple[Place, int]] = {}
 
     def process_started(self, node_id: str) -> None:
-        """A new process: nothing of its predecessor's is compared with it."""
+        """Forget the node's predecessor: the new process is not compared with it."""
         self._installed.pop(node_id, None)
         self._placed.pop(node_id, None)
         self._holds_since_ns.pop(node_id, None)
 
     def process_stopping(self, node_id: str) -> None:
-        """A process ends, with all that it holds."""
+        """A process ends, with everything that it holds."""
         node = self.hosts[node_id].node
         if node is None:
             return
@@ -134,7 +136,7 @@ class ViewWatch:
             self._decided[decided.epoch] = decided
             self.on_decided(decided)
         elif decided is not None and self._holders is not None and self._last_decided is not None:
-            # Beside one that was bootstrapped others began: one of the two histories will be lost.
+            # Other nodes began a history next to a bootstrapped one: one of the two will be lost.
             self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
         view = node.view
         if view is None or self._installed.get(node_id) == view.epoch:
@@ -160,7 +162,7 @@ class ViewWatch:
             if node is None or host.incarnation != member.incarnation or node.view is None:
                 continue
             if node.view.epoch < member.join_epoch:
-                continue  # What it holds is of an earlier stay: others may have gone on from there.
+                continue  # What it holds is from an earlier membership: others may have continued from there.
             if self._may_have_gone_on(node_id, node.view.epoch):
                 continue
             if self._may_be_passed_over(member_id, view):
@@ -172,11 +174,11 @@ class ViewWatch:
                 )
 
     def _may_have_gone_on(self, node_id: str, epoch: int) -> bool:
-        """Whether somebody may have served behind that epoch who is dead by now.
+        """Return True if nodes that are dead by now may have served after that epoch.
 
-        A whole view was decided, and is dead: nobody can tell whether it served. Or some member's
-        disk says so of an earlier start. (It may have died while it wrote that; or its disk is
-        lost, and says nothing.)
+        That is so if a whole view was decided and is dead, since nobody can tell whether it served, or if the
+        disk of some member says so of an earlier start. (The member may have died while it wrote that, or its
+        disk is lost and says nothing.)
         """
         if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
             return True
@@ -187,24 +189,24 @@ class ViewWatch:
             for node in members
         )
 
-    # -- the operator's word
+    # -- the operator's commands
 
     def give_up(self, told: str, node_id: str, incarnation: int) -> None:
-        """A node was told that this start of another one is lost: who hears of that waits for it no more."""
+        """A node was told that this start of another is lost. A node that learns it stops waiting for it."""
         newest = self._last_decided.epoch if self._last_decided is not None else 0
         before = self.given_up.get(node_id)
         known_by = before.known_by if before is not None and before.incarnation == incarnation else {}
         self.given_up[node_id] = GivenUp(incarnation, newest, known_by | {told: None})
 
     def _note_given_up(self, node_id: str, node: Node) -> None:
-        """Remember whether a node goes by such a word: it was told, or heard of it (seed 7134958)."""
+        """Note whether a node acts on such a command: it got it, or learned of it (seed 7134958)."""
         for other, word in self.given_up.items():
             peer = node.heartbeats.peers.get(other)
             if peer is not None and peer.given_up >= word.incarnation:
                 word.known_by[node_id] = None
 
     def bootstrap(self) -> None:
-        """A node was told to make a cold start: only what those hold that it hears is to be kept."""
+        """Note a cold start: only the data of nodes that the bootstrapped node hears is to be kept."""
         if self._last_decided is not None or self._holders is not None:
             self.history_lost = True
         told_ns = self.world.now_ns - TOLD_HEARTBEATS * self.world.options.heartbeat_ns
@@ -215,14 +217,14 @@ class ViewWatch:
         }
 
     def _take_back(self, by: str, view: View) -> None:
-        """A node installs a view, decided since, with a start that it had given up: it counts again there."""
+        """A node installs a later view with a start that it had given up: that start counts again there."""
         for node_id, word in list(self.given_up.items()):
             member = view.members.get(node_id)
             if view.epoch > word.epoch and member is not None and member.incarnation <= word.incarnation:
                 word.known_by.pop(by, None)
 
     def _is_given_up(self, node_id: str, by: Iterable[str]) -> bool:
-        """Whether one of these nodes goes by a word that this one, as it is now, is lost."""
+        """Return True if one of the nodes `by` acts on a command that this start of a node is lost."""
         word = self.given_up.get(node_id)
         return (
             word is not None
@@ -231,7 +233,7 @@ class ViewWatch:
         )
 
     def _may_be_passed_over(self, node_id: str, view: View) -> bool:
-        """Whether a living node's data need not count in a view: given up, or bootstrap did without it."""
+        """Return True if a view may ignore a living node's data: given up, or not in a bootstrap."""
         first, holders = self._bootstrapped.get(view.founded), self._holders or {}
         held = holders.get(node_id) == self.hosts[node_id].incarnation
         return self._is_given_up(node_id, view.members) or (
@@ -239,20 +241,20 @@ class ViewWatch:
         )
 
     def _founded_twice(self, first: View, again: View) -> bool:
-        """Whether a node was bootstrapped alone, lost its disk and was bootstrapped again."""
+        """Return True if a node was bootstrapped alone, lost its disk and was bootstrapped again."""
         bootstrapped = first.forced and again.forced and first.founded == again.founded == again.epoch
         alone = list(first.members) == list(again.members) and len(first.members) == 1
         return bootstrapped and alone and self._is_dead(first)
 
     def is_outranked(self, node: Node) -> bool:
-        """Whether what a node still serves is worth nothing: others went on without it, beyond its epoch."""
+        """Return True if what a node serves no longer counts: others continued beyond its epoch."""
         view, beyond, context = node.view, self.outranking, node.context
         if view is None or beyond is None or view.epoch >= beyond.epoch:
             return False
         return not beyond.has(context.node_id, context.incarnation)
 
     def _did_nothing(self, epoch: int) -> bool:
-        """Whether some member never installed that view: serving takes the echo of every one."""
+        """Return True if a member never installed that view: serving needs the echo of every member."""
         view = self._decided.get(epoch)
         return view is not None and not set(view.members) <= self._installers.get(epoch, set())
 
@@ -271,8 +273,8 @@ class ViewWatch:
         before_place, before = self._placed.get(node_id, ((0, 0), {}))
         if place == before_place or view is None:
             return
-        # What an installer finished counts once somebody runs its view: one was held up when it had finished
-        # what had come to it alone, and the others went on without that (seed 7121256).
+        # What an installer completed counts once a node runs its view. One was paused when it had completed
+        # what had reached it alone, and the others continued without that (seed 7121256).
         installs = node.context.frozen and place[0] == before_place[0]
         if place > self._newest and not installs:
             # (A member that is behind in the same epoch has forgotten nothing.)
@@ -300,13 +302,13 @@ class ViewWatch:
             self._look_for_unnoticed(node_id, node, place, now)
 
     def _look_for_unnoticed(self, node_id: str, node: Node, place: Place, now: dict[int, Placed]) -> None:
-        """What went while nobody was left who had known it: the first view without it says so."""
+        """Check what disappeared with every node that knew it: the first view without it shows that."""
         for creation_id, (known_place, placed) in list(self._last_placed.items()):
             if known_place < place and creation_id not in now and creation_id not in self.lost:
                 self._check_loss(node_id, node, creation_id, placed)
 
     def _note_open(self, creation_id: int, place: Place, is_open: bool) -> None:
-        """Remember since when a checkpoint is closed, by the newest directory that says so."""
+        """Remember since when a checkpoint is closed, according to the newest directory that says so."""
         if is_open:
             if creation_id in self._closed and place > self._closed[creation_id][0]:
                 del self._closed[creation_id]
@@ -314,7 +316,7 @@ class ViewWatch:
             self._closed[creation_id] = (place, self.world.now_ns)
 
     def _check_expired(self, node_id: str, creation_id: int, placed: Placed) -> None:
-        """A checkpoint went, and not with its replicas: it was unlinked, or its retention is over."""
+        """A checkpoint went, not with its replicas: it was unlinked, or its retention must be over."""
         if placed.unlinked:
             return
         closed_ns = self._closed[creation_id][1]
@@ -328,7 +330,7 @@ class ViewWatch:
             )
 
     def _check_forgotten(self, node_id: str) -> None:
-        """A view began with an older directory: right only if nobody is left who held the newest."""
+        """A view began with an older directory. That is right only if no node with the newest one is left."""
         self.history_lost = True
         self.world.say(
             f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
@@ -353,7 +355,7 @@ class ViewWatch:
         ]
 
     def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
-        """A checkpoint is gone with a view, or was given up: if it was open, every replica of it is dead."""
+        """A checkpoint is gone or was given up: if it was open, every replica of it must be dead."""
         living = self._living(creation_id, placed, node.view.members if node.view is not None else [node_id])
         still_open = any(
             opened[0] == creation_id
@@ -369,7 +371,7 @@ class ViewWatch:
             self._note_lost(creation_id, still_open)
 
     def was_lost_open(self, creation_id: int) -> bool:
-        """Whether a checkpoint went with its replicas while somebody had it open: nobody wanted its end."""
+        """Return True if a checkpoint was lost with its replicas while a client had it open."""
         return self.lost.get(creation_id, False) and not self.history_lost
 
     def _note_lost(self, creation_id: int, still_open: bool) -> None:
@@ -384,14 +386,15 @@ class ViewWatch:
 
 
 def _is_whole(copy: Replica | None) -> bool:
-    """Whether somebody may yet go on from this copy, or from the one that its join set aside."""
+    """Return True if a node may yet continue from this replica, or from the one that its join set aside."""
     return copy is not None and (copy.complete or copy.fallback is not None)
 
 
 def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
-    """Whether the other one is to hold a new checkpoint, as `node` knows: it has not heard of it yet.
+    """Return True if, as `node` knows, the other one is to hold a new checkpoint and has not heard of it yet.
 
-    Or it has, and makes its copy once the view that it installs is on its disk (seed 7013558).
+    Also True if it has heard, and makes its replica once the view that it installs is on its disk (seed
+    7013558).
     """
     entry = node.directory.checkpoints.get(creation_id)
     placed = entry is not None and other.context.node_id in entry.in_sync

@@ -1,8 +1,8 @@
 """The watch over the nodes: after every event it checks, cheaply, what the event's node may have broken.
 
-It remembers what the pure invariants cannot see at one moment: every version that any
-replica ever held, who was active when, and (`views`) every view and directory. It
-may look inside the nodes, and it knows which processes are really dead.
+It remembers what the pure invariants cannot see at one moment: every version that any replica ever held, who
+was active when, and (`views`) every view and directory. It may look inside the nodes, and it knows which
+processes are really dead.
 """
 
 from dataclasses import dataclass
@@ -30,22 +30,18 @@ from ckptd.sim.world.world import Violation, World
 
 @dataclass(slots=True)
 class Reign:
-    """Who is (or was last) the active replica of a checkpoint: a node, and which stay of it in the view.
-
-    `seq` is that of the last update which it was seen to have answered.
-    """
+    """The current or last active replica of a checkpoint: its node, and which membership of that node."""
 
     node_id: str
     member: Member
     seq: int
+    """The seq of the last update that it was seen to have answered."""
+
     epoch: int
 
 
 class Watch:
-    """`losses_ns`: by creation id, when an active replica took over without the old one's word.
-
-    `kept_ns`: those of these times at which it had all that the old one was seen to have answered.
-    """
+    """Checks one node after each of its events."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
@@ -55,7 +51,11 @@ class Watch:
         self.memory = MemoryWatch()
         self.reigns: dict[int, Reign] = {}
         self.losses_ns: dict[int, list[int]] = {}
+        """By creation id, when an active replica took over and the old one had not handed over."""
+
         self.kept_ns: dict[int, list[int]] = {}
+        """Those of these times at which the new one had all that the old one was seen to have answered."""
+
         self._epochs: dict[str, int] = {}
         self._passed_over: dict[str, dict[int, Version]] = {}
         self._ordered: dict[int, int] = {}
@@ -65,9 +65,12 @@ class Watch:
         self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
 
     def losses_of(self, creation_id: int, sync: bool) -> list[int]:
-        """When a checkpoint may have lost its last updates: a sync one only where somebody accepted that.
+        """Return when a checkpoint may have lost its last updates.
 
-        And only what was not there. (After two such words nobody can tell: the second side may lie behind.)
+        A sync checkpoint may lose some only where a loss was accepted.
+
+        Times at which nothing was missing are left out. (After two accepted losses nobody can tell: the
+        second side may have less.)
         """
         losses_ns = self.losses_ns.get(creation_id, [])
         if not sync:
@@ -77,13 +80,13 @@ class Watch:
         return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns and loss_ns not in kept_ns]
 
     def fork_of(self, creation_id: int) -> int | None:
-        """When, after a loss, a node went on without proof: perhaps with what that had taken away."""
+        """Return when, after a loss, a node continued without proof, perhaps with what was lost."""
         losses_ns = self.losses_ns.get(creation_id, [])
         forks = (ns for ns in self.views.accepted_ns if any(loss_ns < ns for loss_ns in losses_ns))
         return next(forks, None)
 
     def process_started(self, node_id: str) -> None:
-        """A new process: nothing of its predecessor's is compared with it."""
+        """Forget the node's predecessor: the new process is not compared with it."""
         self.views.process_started(node_id)
         self.memory.process_started(node_id)
         self._seen[node_id], self._ruled[node_id], self._kept[node_id] = {}, {}, {}
@@ -158,7 +161,7 @@ class Watch:
         return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
 
     def _check_let_go(self, node: Node) -> None:
-        """What a copy held is in what came in its place, or with another node, or in quarantine."""
+        """Check that what a replica held is in its replacement, on another node, or in quarantine."""
         node_id = node.context.node_id
         kept, passed_over = self._kept[node_id], self._note_passed_over(node)
         for creation_id, (epoch, seq) in list(kept.items()):
@@ -176,7 +179,10 @@ class Watch:
                 kept[creation_id] = replica.log.epoch, replica.log.seq
 
     def _note_passed_over(self, node: Node) -> dict[int, Version]:
-        """What a node held as it came to a history that went on without it, and has not in sync yet."""
+        """Return what a node held when it joined a history that continued without it.
+
+        A checkpoint is left out once the node has it in sync again.
+        """
         view, node_id = node.view, node.context.node_id
         passed_over = self._passed_over.setdefault(node_id, {})
         if view is None:
@@ -237,7 +243,8 @@ class Watch:
         reign = self.reigns[creation_id] = Reign(host.node_id, member, seq, view.epoch)
         if last is None:
             return
-        # One that left the view and came back gave its replica up in between, and with it what only it had.
+        # A node that left the view and came back gave up its replica in between, and with it what only it
+        # had.
         handed_over = view.members.get(last.node_id) == last.member
         self.world.say(
             f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {reign.node_id}"
@@ -255,12 +262,12 @@ class Watch:
                 )
 
     def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> int:
-        """How many updates of the old active replica's the new one began without."""
+        """Return how many updates of the old active replica the new one began without."""
         log = replica.log
         began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
         lost = max(0, ordered_seq - began_seq)
         told = replica.losses[-1][1] if replica.losses and replica.losses[-1][0] == began_seq else 0
-        # One that has lost its lease may still have put in order what it had answered before (a weak batch).
+        # A node that has lost its lease may still have ordered what it had answered before (a weak batch).
         if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
             raise Violation(
                 "losses are counted right",
@@ -272,9 +279,11 @@ class Watch:
         return lost
 
     def _may_lose(self, last_epoch: int, epoch: int) -> bool:
-        """Whether a sync checkpoint may lose updates between two epochs: where a word lies between.
+        """Return True if a sync checkpoint may lose updates between two epochs.
 
-        After two words nobody can tell which of the sides went on.
+        That is so if a loss was accepted in between.
+
+        After two accepted losses nobody can tell which of the sides continued.
         """
         words = [word for _, word in self.views.outranked]
         if len(words) != 1:
@@ -283,7 +292,7 @@ class Watch:
 
 
 def _follows(replica: Replica, epoch: int, seq: int) -> bool:
-    """Whether what a copy holds is, or went on from, what another held at that version."""
+    """Return True if this replica holds what another one held at that version, or continued from it."""
     return replica.complete and replica.log.is_prefix(epoch, seq)
 
 

@@ -1,1 +1,1 @@
-"""Virtual time, and what stands in it: hosts with clocks and disks, the network, and a register outside."""
+"""Virtual time and what lives in it: hosts with clocks and disks, the network, and an external register."""

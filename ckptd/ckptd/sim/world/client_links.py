@@ -11,23 +11,20 @@ from ckptd.sim.world.world import World
 
 
 class ClientEnd(Protocol):
-    """What a client hears of its link."""
+    """What a client learns about its link."""
 
     def on_connected(self, link: "ClientLink") -> None:
-        """The first exchange is through."""
+        """The greeting has been exchanged."""
 
     def on_frames(self, link: "ClientLink", frames: list[Frame]) -> None:
-        """Answers came."""
+        """Answers arrived."""
 
     def on_lost(self, link: "ClientLink | None") -> None:
-        """The link is gone, or was refused (None)."""
+        """The link is lost, or was refused (None)."""
 
 
 class ClientLink:
-    """One connection; `number` is the node's name for it.
-
-    `open_here`: the client has its end, `open_there`: the node has its own.
-    """
+    """One connection between a client and a node."""
 
     __slots__ = (
         "client",
@@ -47,8 +44,14 @@ class ClientLink:
         self.node_id = node_id
         self.incarnation = incarnation
         self.number = number
+        """The number by which the node knows this link."""
+
         self.open_here = False
+        """True while the client has its end open."""
+
         self.open_there = True
+        """True while the node has its end open."""
+
         self.to_client_ns = 0
         self.to_node_ns = 0
         self.decoder = FrameDecoder(FROM_NEW_CLIENT)
@@ -69,12 +72,12 @@ class ClientLinks:
         return self.world.between(options.delay_min_ns, options.delay_max_ns)
 
     def newest_epoch(self) -> int:
-        """The epoch of the newest view that a node which runs has installed."""
+        """Return the epoch of the newest view that a running node has installed."""
         nodes = [host.node for host in self.hosts.values() if host.node is not None]
         return max((node.view.epoch for node in nodes if node.view is not None), default=0)
 
     def connect(self, client: ClientEnd, node_id: str) -> None:
-        """A client connects to a node; a machine that is off or a process that is paused says nothing."""
+        """Connect a client to a node. If the machine is off or the process paused, nothing answers."""
         self.world.after(self._delay_ns(), lambda: self._reach(client, node_id))
 
     def _reach(self, client: ClientEnd, node_id: str) -> None:
@@ -101,7 +104,7 @@ class ClientLinks:
     # -- frames
 
     def send_to_node(self, link: ClientLink, data: bytes) -> None:
-        """Whole frames of a client."""
+        """Send whole frames of a client to its node."""
         link.to_node_ns = max(link.to_node_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_node_ns, lambda: self._at_node(link, data))
 
@@ -113,13 +116,13 @@ class ClientLinks:
             host.deliver(ClientReceived(link.number, link.decoder.feed(data)))
 
     def take_large(self, number: int) -> None:
-        """A session is attached on a link."""
+        """Accept large frames on a link, since a session is attached on it."""
         link = self.links.get(number)
         if link is not None:
             link.decoder.body_limits = FROM_CLIENT
 
     def read(self, number: int, reading: bool) -> None:
-        """A node stops to read a link, or reads on."""
+        """Stop reading a link at its node, or resume."""
         link = self.links.get(number)
         if link is None:
             return
@@ -131,7 +134,7 @@ class ClientLinks:
                 self.world.after(0, lambda: self._at_node(link, b"".join(held_back)))
 
     def send_to_client(self, number: int, data: bytes) -> None:
-        """Whole frames of a node."""
+        """Send whole frames of a node to its client."""
         link = self.links.get(number)
         if link is None or not link.open_there:
             return
@@ -145,7 +148,7 @@ class ClientLinks:
     # -- ends
 
     def close_by_client(self, link: ClientLink, process_dead: bool = False) -> None:
-        """The client's end goes; the node learns of it behind what was sent before."""
+        """Close the client's end. The node learns of it after everything that was sent before."""
         link.open_here = False
         link.to_node_ns = max(link.to_node_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_node_ns, lambda: self._lost_at_node(link, process_dead))
@@ -159,7 +162,7 @@ class ClientLinks:
                 host.deliver(ClientLost(link.number, process_dead))
 
     def close_by_node(self, number: int) -> None:
-        """The node ends a link that broke the protocol."""
+        """Close a link at the node, because it broke the protocol."""
         link = self.links.get(number)
         if link is not None:
             self._lost_at_node(link, False)
@@ -175,13 +178,13 @@ class ClientLinks:
             link.client.on_lost(link)
 
     def reset(self, link: ClientLink) -> None:
-        """The connection breaks; either end learns of it in its time, and what is under way is lost."""
+        """Break the connection. Each end learns of it after a delay of its own; what is under way is lost."""
         link.open_here = False
         self.world.after(self._delay_ns(), lambda: self._lost_at_node(link, False))
         self.world.after(self._delay_ns() + MILLISECOND_NS, lambda: link.client.on_lost(link))
 
     def process_gone(self, node_id: str, machine_too: bool) -> None:
-        """A node's process ended; clients hear of it only if the machine still answers."""
+        """A node's process ended. Clients learn of it only if the machine still answers."""
         for link in [link for link in self.links.values() if link.node_id == node_id]:
             link.open_there = False
             del self.links[link.number]

@@ -1,6 +1,6 @@
-"""A host's disk: one record, written whole or not at all, that takes its time and may be full.
+"""A host's disk: it holds one record, which is written as a whole or not at all.
 
-It knows neither nodes nor what a record says.
+A write takes time, and the disk may be full. The disk knows neither nodes nor the meaning of a record.
 """
 
 from collections.abc import Callable
@@ -18,23 +18,26 @@ SLOW_MAX_NS: Final = 500 * MILLISECOND_NS
 
 
 class Disk:
-    """`record` is what the next start finds. One write goes on at a time; what waits is overtaken by newer.
+    """Writes one record at a time; a newer record replaces the one that waits.
 
-    `tell` takes Persisted and PersistFailed to the process that asked. While `full` every
-    write fails, and the record stands.
+    `tell` passes Persisted and PersistFailed to the process that asked.
     """
 
     def __init__(self, world: World, tell: Callable[[Persisted | PersistFailed], None]) -> None:
         self.world = world
         self.tell = tell
         self.record = b""
+        """What the next start finds."""
+
         self.full = False
+        """While True, every write fails and the record stays as it is."""
+
         self._writing: tuple[bytes, int] | None = None
         self._waiting: tuple[bytes, int] | None = None
         self._process = 0
 
     def persist(self, record: bytes, number: int) -> None:
-        """Begin to put `record` in the last one's place, now or when the disk is free."""
+        """Begin to replace the record by this one, now or when the current write is done."""
         if self._writing is not None:
             self._waiting = record, number
         else:
@@ -59,7 +62,7 @@ class Disk:
         self.tell(PersistFailed(number, "the disk is full") if self.full else Persisted(number))
 
     def process_gone(self) -> None:
-        """The process ended or the power went: a write under way was done, or it was not."""
+        """The process ended or the power failed: a write under way is done completely, or not at all."""
         if self._writing is not None and not self.full and self.world.chance(0.5):
             self.record = self._writing[0]
         self._writing = self._waiting = None

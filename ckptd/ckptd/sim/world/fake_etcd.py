@@ -1,8 +1,8 @@
-"""The register outside: what a cluster of `etcd` is to its clients, with all that can go wrong on the way.
+"""The external register: what an etcd cluster is to its clients, with all that can go wrong on the way.
 
-A revision and a value. A swap may be lost, its answer may be lost, and it may be done
-after the node was told that nobody knows (a server does not hear that its client has
-given up).
+The register holds a revision and a value. A swap may be lost and its answer may be lost. It may also be
+carried out after the node was told that the outcome is unknown, because a server does not learn that its
+client has given up.
 """
 
 from collections.abc import Mapping
@@ -20,33 +20,35 @@ SLOW_MAX_NS: Final = 300 * MILLISECOND_NS
 TIMEOUT_MIN_NS: Final = 200 * MILLISECOND_NS
 TIMEOUT_MAX_NS: Final = 1000 * MILLISECOND_NS
 LATE_MAX_NS: Final = 400 * MILLISECOND_NS
-"""How long after the time-out was told a request may still be carried out."""
+"""How long after the reported time-out a request may still be carried out."""
 
 
 class Register:
-    """`revision` is 0 until a value is put there. `cuts` counts, by node, what keeps it from the register.
-
-    While `quiet` nothing is lost or slow.
-    """
+    """The register of one simulation."""
 
     def __init__(self, world: World, hosts: Mapping[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.revision = 0
+        """0 until a value is written."""
+
         self.value: bytes | None = None
         self.cuts: dict[str, int] = {}
+        """How many cuts keep each node from the register."""
+
         self.quiet = False
+        """While True, nothing is lost or slow."""
 
     def cut(self, node_id: str) -> None:
-        """This node does not reach the register any more."""
+        """Cut this node off from the register."""
         self.cuts[node_id] = self.cuts.get(node_id, 0) + 1
 
     def heal(self, node_id: str) -> None:
-        """One cut of this node is over."""
+        """End one cut of this node."""
         self.cuts[node_id] = max(0, self.cuts.get(node_id, 0) - 1)
 
     def ask(self, node_id: str, asked: AskRegister) -> None:
-        """One request of a node's; it is told the answer, or after a bounded time that there is none."""
+        """Carry out one request of a node. It gets the answer, or a failure after a bounded time."""
         world, host = self.world, self.hosts[node_id]
         incarnation = host.incarnation
         answered: list[bool] = []
@@ -79,7 +81,7 @@ class Register:
     def _carry_out(self, asked: AskRegister) -> RegisterAnswered:
         swapped = asked.value is not None and asked.revision == self.revision
         if swapped:
-            # Others write to that cluster too, and a revision counts every write.
+            # Other clients write to that cluster too, and the revision counts every write.
             self.revision += self.world.between(1, 3)
             self.value = asked.value
         return RegisterAnswered(asked.number, swapped, self.revision, self.value)

@@ -1,4 +1,4 @@
-"""The fence hook: it cuts a machine's power, or fails to, or does so and nobody learns of it."""
+"""The fence hook. It cuts a machine's power, fails, or cuts the power without reporting it."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -12,7 +12,7 @@ TIMEOUT_NS: Final = 2 * SECOND_NS
 
 
 class Fencing:
-    """All hooks that run: each node runs one at a time for a peer."""
+    """All running hooks. A node runs at most one hook per peer at a time."""
 
     def __init__(self, world: World, hosts: Mapping[str, Host], power_off: Callable[[str], None]) -> None:
         self.world = world
@@ -22,7 +22,7 @@ class Fencing:
         self._running: dict[tuple[str, int, str], None] = {}
 
     def fence(self, sender: str, node_id: str) -> None:
-        """A node runs its hook for a peer, unless it does already."""
+        """Run a node's hook for a peer, unless it runs already."""
         world = self.world
         hook = (sender, self.hosts[sender].incarnation, node_id)
         if hook in self._running:

@@ -1,7 +1,7 @@
-"""A host in the world: one node's process with its clock, its disk and its standing (up, paused, down).
+"""A host in the world: one node's process with its clock and its disk; it is up, paused or down.
 
-It gives the core its events, carries out the effects, and can stop between any two of
-them: what comes behind the point of a crash never happens.
+The host gives events to the core and carries out its effects. It can crash between any two effects: those
+after the crash never happen.
 """
 
 import traceback
@@ -20,79 +20,76 @@ from ckptd.sim.world.world import Violation, World
 MakeNode = Callable[[Settings, int, bytes, int, int], Node]
 
 IDLE_WAKES_MAX: Final = 500
-"""A core that asks so often in a row to be woken at once, with nothing else happening, spins."""
+"""A core that asks this often in a row to be woken at once, while nothing else happens, spins."""
 
 WALL_CLOCK_NS: Final = SECOND_NS
-"""How often a process looks at the wall clock."""
+"""How often a process reads the wall clock."""
 
 TIMER_LATE_NS: Final = MILLISECOND_NS
 """A timer fires up to this much late, as the daemon's does."""
 
 
 class Injected(Exception):
-    """A bug that a scenario put into the core (see `planted_bugs`)."""
+    """A bug that a scenario puts into the core (see `planted_bugs`)."""
 
 
 TURN_MIN_NS: Final = 1000
 TURN_MAX_NS: Final = 200_000
-"""How long a core that has work left waits for its next turn: what other sockets brought comes between."""
+"""How long a core with work left waits for its next turn. What other sockets brought is handled in
+between."""
 
 
 class Outside(Protocol):
     """Where effects go: the rest of the world, as a host sees it."""
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
-        """Whole frames for a peer."""
+        """Send whole frames to a peer."""
 
     def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
-        """A datagram for a peer."""
+        """Send a datagram to a peer."""
 
     def ask_back(self, sender: str, node_id: str) -> None:
-        """Ask at a peer's address who is there."""
+        """Ask who is at a peer's address."""
 
     def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
-        """End the link to a peer, and tell it of its later start."""
+        """End the link to a peer, and tell the peer about its later incarnation."""
 
     def begin_again(self, node_id: str, incarnation: int) -> None:
-        """The process ends by itself and starts again above this incarnation."""
+        """End the process, and start it again above this incarnation."""
 
     def close_peer(self, sender: str, node_id: str) -> None:
         """End the link to a peer."""
 
     def send_client(self, link: int, data: bytes) -> None:
-        """Whole frames for a client."""
+        """Send whole frames to a client."""
 
     def close_client(self, link: int) -> None:
         """End a client's link."""
 
     def ask_register(self, sender: str, asked: AskRegister) -> None:
-        """A request to the register outside."""
+        """Send a request to the external register."""
 
     def fence(self, sender: str, node_id: str) -> None:
         """Run the fence hook for a peer."""
 
     def read(self, sender: str, link: int | str, reading: bool) -> None:
-        """Take from a client's or a peer's link, or leave it there."""
+        """Read from a client's or a peer's link, or stop reading it."""
 
     def take_large(self, link: int) -> None:
-        """Take large frames of a client's link."""
+        """Accept large frames on a client's link."""
 
     def process_ended(self, node_id: str) -> None:
-        """The process ended by itself, having handed over."""
+        """The process ended on its own, after it handed over."""
 
     def process_failed(self, node_id: str) -> None:
-        """The process ended by itself, by its own fault, after its last words."""
+        """The process ended by its own fault, after its last words."""
 
     def handled(self, node_id: str, event: Event) -> None:
-        """A node took an event, and all that it asked for was done."""
+        """A node handled an event, and all its effects are carried out."""
 
 
 class Host:
-    """`node` is None while no process runs. `powered`: the machine answers (and refuses) connections.
-
-    `crash_after` says how many of an event's effects are still carried out before the process
-    is gone; -1: it is not yet. `quarantined`: the names of what went to quarantine.
-    """
+    """One machine with the process that runs on it."""
 
     def __init__(
         self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeNode
@@ -104,7 +101,11 @@ class Host:
         self.outside = outside
         self.make = make
         self.node: Node | None = None
+        """None while no process runs."""
+
         self.powered = True
+        """True while the machine answers (and refuses) connections."""
+
         self.paused = False
         self.incarnation = 0
         self.starts = 0
@@ -113,9 +114,14 @@ class Host:
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
         self.crash_after: Callable[[list[Effect]], int] | None = None
+        """Returns how many of an event's effects are still carried out before the process dies; -1: it
+        lives on."""
+
         self.on_crash_amid: Callable[[], None] = lambda: None
         self.on_stopping: Callable[[], None] = lambda: None
         self.quarantined: set[str] = set()
+        """The names under which data went to quarantine."""
+
         self._inbox: deque[Event] = deque()
         self._armed = 0
         self._armed_ns = -1
@@ -124,12 +130,12 @@ class Host:
 
     @property
     def running(self) -> bool:
-        """Whether a process runs here, paused or not."""
+        """True if a process runs here, paused or not."""
         return self.node is not None
 
     @property
     def busy(self) -> bool:
-        """Whether what came during a pause still waits to be handled."""
+        """True while events that arrived during a pause still wait to be handled."""
         return bool(self._inbox)
 
     @property
@@ -140,12 +146,13 @@ class Host:
     # -- its process
 
     def start(self) -> None:
-        """Start the process: a new incarnation, with what is on the disk."""
+        """Start the process: a new incarnation, with the record on the disk."""
         assert self.node is None, self.node_id
         self.powered = True
         self.paused = False
         self.starts += 1
-        # No two starts have one incarnation; one whose disk was lost may have a lower one than before.
+        # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
+        # before.
         self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.clock_ahead()
         self.kept_incarnation = self.incarnation
         self.crash_after = None
@@ -159,13 +166,13 @@ class Host:
         self._arm()
 
     def _read_wall_clock(self, incarnation: int) -> None:
-        """A monotonic clock drifts from the wall's: the core is told again and again where it stands."""
+        """Report the wall clock to the core again and again, since a monotonic clock drifts away from it."""
         if self.incarnation == incarnation and self.node is not None:
             self.deliver(WallClockRead(self.clock.wall_offset(self.world.now_ns)))
             self.world.after(WALL_CLOCK_NS, lambda: self._read_wall_clock(incarnation))
 
     def stop(self) -> None:
-        """The process is gone, at once."""
+        """End the process at once."""
         if self.node is not None:
             self.on_stopping()
         self.node = None
@@ -177,13 +184,13 @@ class Host:
         self._armed_ns = -1
 
     def pause(self) -> None:
-        """SIGSTOP: what comes from now on waits."""
+        """SIGSTOP: events wait from now on."""
         self.paused = True
 
     def resume(self, timer_first: bool = False) -> None:
-        """SIGCONT: what waited is handled in order, by a clock that went on.
+        """SIGCONT: handle in order what waited; the clock continued meanwhile.
 
-        `timer_first`: the timer that is overdue comes before all that, as behind a stall.
+        `timer_first`: the overdue timer comes before all that, as after a stall.
         """
         self.paused = False
         if timer_first and self.node is not None and self.node.deadline_ns <= self.local_ns:
@@ -203,7 +210,7 @@ class Host:
             self._arm()
 
     def deliver(self, event: Event) -> None:
-        """Something happened at this host."""
+        """Handle an event at this host, or queue it while the process is paused."""
         if self.node is None:
             return
         if self.paused or self._inbox:
@@ -239,7 +246,7 @@ class Host:
         for effect in effects if last < 0 else effects[:last]:
             self._carry_out(effect)
         if last >= 0:
-            # It did what it did, and may have told of it: the watch has to know (seeds 4461, 487).
+            # The node did what it did, and may have sent something: the watch has to know (seeds 4461, 487).
             if self.node is node:
                 self.outside.handled(self.node_id, event)
             self.crash_after = None
@@ -254,7 +261,7 @@ class Host:
             self.outside.handled(self.node_id, event)
 
     def _stop_by_fault(self, node: Node, error: Injected) -> None:
-        """The core raised: as the daemon does, carry out its last words and end."""
+        """The core raised: carry out its last words and end, as the daemon does."""
         self.world.say(f"{self.node_id} stops by its own fault: {error}")
         for effect in node.last_words(self.local_ns):
             self._carry_out(effect)
@@ -339,7 +346,7 @@ class Host:
 
 
 def new_clock(world: World) -> Clock:
-    """A clock as a host has it after it was switched on."""
+    """Draw the clock of a host that was switched on."""
     options = world.options
     return Clock(
         world.between(0, 1000 * SECOND_NS),

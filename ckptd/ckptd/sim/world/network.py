@@ -1,10 +1,10 @@
-"""The network between the nodes: links, datagrams, cuts, and what a dead process looks like from afar.
+"""The network between the nodes: links, datagrams, cuts, and how a dead process looks from afar.
 
-A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link
-times out; a process that dies sends the end of the stream behind a part of what was
-under way; a machine that loses power sends nothing. The node with the smaller id dials,
-the other one probes, as the daemon does. Who is dialled asks back at the dialler's address
-before it takes the link: only what answers there counts.
+* A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link times out.
+* A process that dies sends a part of what was under way and then the end of the stream.
+* A machine that loses power sends nothing.
+* The node with the smaller id dials and the other one probes, as in the daemon. The node that is dialled
+  first asks back at the dialler's address: it takes the link only from the process that answers there.
 """
 
 from collections import deque
@@ -33,14 +33,14 @@ TIMEOUT_MIN_NS: Final = 1 * SECOND_NS
 TIMEOUT_MAX_NS: Final = 8 * SECOND_NS
 
 FORGED: Final = 0.7
-"""How often a connection over a way that is cut is refused, where refusals are not trusted."""
+"""How often (out of 1.0) a connection over a way that is cut is refused, where refusals are not trusted."""
 
 Way = tuple[str, str]
 """From one node to another."""
 
 
 class Stream:
-    """One direction of a link: what is under way, by when it arrives; None is the end of the stream."""
+    """One direction of a link: what is under way, with its arrival time. None is the end of the stream."""
 
     __slots__ = ("decoder", "last_ns", "queue", "scheduled")
 
@@ -52,7 +52,7 @@ class Stream:
 
 
 class PeerLink:
-    """A connection between two nodes' processes; `streams` by the node that sends."""
+    """A connection between the processes of two nodes. `streams` is keyed by the sending node."""
 
     __slots__ = ("streams",)
 
@@ -62,54 +62,60 @@ class PeerLink:
 
 @dataclass(slots=True)
 class Dialing:
-    """One node's tries to reach one peer, one at a time."""
+    """The attempts of one node to reach one peer, one at a time."""
 
     incarnation: int
     since_ns: int
     back_off_ns: int = BACK_OFF_MIN_NS
     pauses: bool = False
     number: int = 0
-    """Of the pause."""
+    """The number of the current pause."""
 
 
 class Network:
-    """`ends[x, y]` is the link to `y` as `x` has it.
-
-    `cuts` counts what blocks a way, `stuck` what blocks its links and lets datagrams pass;
-    `slowness` multiplies its delay. `unread`: the links that the receiver does not read just now.
-
-    While `quiet` no datagram is lost or doubled.
-    """
+    """All links between nodes, and what disturbs them."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.ends: dict[Way, PeerLink] = {}
+        """`ends[x, y]` is the link to `y` as `x` has it."""
+
         self.cuts: dict[Way, int] = {}
+        """How many cuts block each way."""
+
         self.stuck: dict[Way, int] = {}
+        """How many faults block the links of each way but let datagrams pass."""
+
         self.unread: dict[Way, PeerLink] = {}
+        """The links that their receiver does not read at present."""
+
         self.slowness: dict[Way, int] = {}
+        """The factor by which each way's delay is multiplied."""
+
         self.extra_loss = 0.0
         self.quiet = False
+        """While True, no datagram is lost or doubled."""
+
         self._dialing: dict[Way, Dialing] = {}
 
     def delay_ns(self, way: Way) -> int:
-        """How long the next thing on this way takes."""
+        """Draw how long the next message on this way takes."""
         options = self.world.options
         return self.world.between(options.delay_min_ns, options.delay_max_ns) * self.slowness.get(way, 1)
 
     def is_cut(self, way: Way) -> bool:
-        """Whether nothing passes on this way."""
+        """Return True if nothing passes on this way."""
         return self.cuts.get(way, 0) > 0
 
     def peers_of(self, node_id: str) -> Iterator[str]:
-        """All other nodes."""
+        """Return all other nodes."""
         return (peer for peer in self.hosts if peer != node_id)
 
     # -- datagrams
 
     def send_datagram(self, sender: str, node_id: str, data: bytes) -> None:
-        """A heartbeat: it may be lost, doubled, late, or overtaken."""
+        """Send a heartbeat. It may be lost, doubled, late, or overtaken."""
         world, options = self.world, self.world.options
         way = (sender, node_id)
         loss, doubled = (0.0, 0.0) if self.quiet else (options.datagram_loss, options.datagram_doubled)
@@ -123,7 +129,7 @@ class Network:
     # -- frames
 
     def send(self, sender: str, node_id: str, data: bytes | None) -> None:
-        """Bytes on the link, if there is one; None ends the stream."""
+        """Send bytes on the link, if there is one; None ends the stream."""
         link = self.ends.get((sender, node_id))
         if link is not None:
             self._push(link, (sender, node_id), data)
@@ -168,7 +174,7 @@ class Network:
     # -- ends of links
 
     def lose(self, node_id: str, peer: str, link: PeerLink | None) -> None:
-        """A node learns that this link to the peer is gone, and begins to dial or to probe."""
+        """A node learns that its link to the peer is gone, and begins to dial or to probe."""
         if link is None or self.ends.get((node_id, peer)) is not link:
             return
         del self.ends[node_id, peer]
@@ -176,7 +182,7 @@ class Network:
         self.dial(node_id, peer)
 
     def break_link(self, one: str, other: str) -> None:
-        """The connection is reset: both ends learn of it, each in its time; what is under way is lost."""
+        """Reset the connection. Each end learns of it after a delay of its own; what is under way is lost."""
         for node_id, peer in ((one, other), (other, one)):
             link = self.ends.get((node_id, peer))
             if link is not None:
@@ -191,7 +197,7 @@ class Network:
             self.lose(node_id, peer, link)
 
     def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
-        """A node ends its link to a peer, and its last word is that it knows a later start of that."""
+        """A node ends its link to a peer and finally reports that it knows a later start of it."""
         link = self.ends.get((node_id, peer))
         if link is not None:
             asked = self.hosts[peer].incarnation
@@ -207,7 +213,7 @@ class Network:
         self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
 
     def process_gone(self, node_id: str, orderly: bool) -> None:
-        """The process ended, its machine lives: peers see the end of the stream, perhaps not all before."""
+        """The process ended, its machine lives: peers see the end of the stream, perhaps less before it."""
         for peer in self.peers_of(node_id):
             link = self.ends.get((node_id, peer))
             if link is None:
@@ -221,7 +227,7 @@ class Network:
             del self.ends[node_id, peer]
 
     def machine_gone(self, node_id: str) -> None:
-        """The power is off: the peers' ends stay as they are, until they time out."""
+        """The power failed: the peers' ends stay as they are until they time out."""
         for peer in self.peers_of(node_id):
             self.ends.pop((node_id, peer), None)
             other = self.ends.get((peer, node_id))
@@ -229,7 +235,7 @@ class Network:
                 self._lose_later(peer, node_id, other, TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)
 
     def process_started(self, node_id: str) -> None:
-        """A process is up: it dials and probes; old links to this host are reset when they are used."""
+        """A process started: it dials and probes. Old links to this host are reset when they are used."""
         for peer in self.peers_of(node_id):
             self.dial(node_id, peer)
             self.dial(peer, node_id)
@@ -240,14 +246,14 @@ class Network:
     # -- cuts
 
     def _holds_back(self, way: Way) -> bool:
-        """Whether what is on a link waits."""
+        """Return True if what is on a link has to wait."""
         if self.is_cut(way) or self.stuck.get(way, 0) > 0:
             return True
         link = self.unread.get(way)
         return link is not None and self.ends.get((way[1], way[0])) is link
 
     def read(self, node_id: str, peer: str, reading: bool) -> None:
-        """A node stops to read what a peer sends, or reads on."""
+        """Stop reading what a peer sends to a node, or resume."""
         way, link = (peer, node_id), self.ends.get((node_id, peer))
         if not reading and link is not None:
             self.unread[way] = link
@@ -255,11 +261,11 @@ class Network:
             self._schedule(link, way)
 
     def cut(self, way: Way) -> None:
-        """Nothing passes on this way any more; a link that is cut for long times out at either end."""
+        """Let nothing pass on this way. A link that is cut for long times out at either end."""
         self._block(self.cuts, way)
 
     def stick(self, way: Way) -> None:
-        """What is on a link waits on this way, though datagrams pass; it times out as if it were cut."""
+        """Hold back what is on a link on this way; datagrams pass. The link times out as if cut."""
         self._block(self.stuck, way)
 
     def _block(self, blocks: dict[Way, int], way: Way) -> None:
@@ -279,11 +285,11 @@ class Network:
             self.close(node_id, peer)
 
     def heal(self, way: Way) -> None:
-        """One cut of this way is over: what was held back comes through, in order."""
+        """End one cut of this way. What was held back arrives in order."""
         self._unblock(self.cuts, way)
 
     def unstick(self, way: Way) -> None:
-        """What waited on its link comes through."""
+        """Let what waited on a stuck link arrive."""
         self._unblock(self.stuck, way)
 
     def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
@@ -297,7 +303,7 @@ class Network:
     # -- dialling
 
     def dial(self, node_id: str, peer: str) -> None:
-        """Have a node try to reach a peer until it has a link, if it does not try already."""
+        """Have a node try to reach a peer until it has a link, unless it does so already."""
         host = self.hosts[node_id]
         dialing = self._dialing.get((node_id, peer))
         tries = dialing is not None and dialing.incarnation == host.incarnation
@@ -306,13 +312,13 @@ class Network:
             self._attempt(node_id, peer, dialing)
 
     def ask_back(self, node_id: str, peer: str) -> None:
-        """A node asks at a peer's address who is there: without a link it dials, and waits no longer."""
+        """A node asks who is at a peer's address: if it has no link, it dials at once instead of waiting."""
         dialing = self._dialing.get((node_id, peer))
         if dialing is not None and dialing.pauses and dialing.incarnation == self.hosts[node_id].incarnation:
             self._attempt(node_id, peer, dialing)
 
     def _attempt(self, node_id: str, peer: str, dialing: Dialing) -> None:
-        """One attempt, or one probe; the next begins a pause after this one has come to its end."""
+        """Make one attempt, or one probe. The next one begins a pause after this one has ended."""
         host = self.hosts[node_id]
         way, back = (node_id, peer), (peer, node_id)
         if self._dialing.get(way) is not dialing:
@@ -331,7 +337,7 @@ class Network:
             self.world.after(self.delay_ns(way), lambda: self._reach(node_id, peer, dialing))
 
     def _try_later(self, node_id: str, peer: str, dialing: Dialing) -> None:
-        """Nothing came back: it takes the node a while to give the attempt up."""
+        """Nothing came back: the node needs some time to give the attempt up."""
         self._try_after(self.world.between(RETRANSMIT_NS, SECOND_NS), node_id, peer, dialing)
 
     def _try_again(self, node_id: str, peer: str, dialing: Dialing) -> None:
@@ -368,13 +374,13 @@ class Network:
             )
 
     def _answered(self, node_id: str, peer: str, dialing: Dialing, asked: int) -> None:
-        """Who was dialled has asked back: it takes the link of the process that answered, and no other."""
+        """The node that was dialled has asked back: it takes the link only from the process that answered."""
         here, there = self.hosts[node_id], self.hosts[peer]
         way, back = (node_id, peer), (peer, node_id)
         if here.incarnation != dialing.incarnation or not here.running:
             return
         if there.powered and (there.incarnation != asked or not there.running):
-            self._try_again(node_id, peer, dialing)  # It died, and its machine says so.
+            self._try_again(node_id, peer, dialing)  # The process died, and its machine reports it.
             return
         silent = here.paused or here.busy or there.paused or there.busy or not there.powered
         if silent or self.is_cut(way) or self.is_cut(back):
@@ -390,14 +396,14 @@ class Network:
     def _refused(self, node_id: str, peer: str, dialing: Dialing, last: int) -> None:
         host = self.hosts[node_id]
         self._try_again(node_id, peer, dialing)
-        # Starting takes longer than a refusal is on its way: the first heartbeat comes behind it.
+        # Starting takes longer than a refusal needs to arrive: the first heartbeat comes after it.
         overtaken = self.hosts[peer].incarnation != last
         usable = host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends
         if usable and not overtaken and not self.is_cut((peer, node_id)):
             host.deliver(PeerRefused(peer))
 
     def _refuse_in_its_name(self, node_id: str, peer: str, dialing: Dialing) -> None:
-        """Somebody on the way (a firewall, a load balancer) refuses what cannot pass."""
+        """A device on the way (a firewall, a load balancer) refuses what cannot pass."""
         host = self.hosts[node_id]
         self._try_again(node_id, peer, dialing)
         if host.incarnation == dialing.incarnation and (node_id, peer) not in self.ends:

@@ -1,8 +1,7 @@
-"""The world: virtual time, what is due in it, and the record of what happened.
+"""The world: virtual time, the actions that are due, and the record of what happened.
 
-It knows neither nodes nor networks; those put their actions into it. Actions that are
-due at one moment run in the order in which they were put there, so that one seed gives
-one history.
+The world knows neither nodes nor networks; those schedule their actions in it. Actions that are due at the
+same time run in the order in which they were scheduled, so that one seed gives one history.
 """
 
 import heapq
@@ -17,11 +16,11 @@ from ckptd.sim.trace import Trace
 Action = Callable[[], None]
 
 STEPS_MAX: Final = 3_000_000
-"""A simulation that takes more actions than this has lost its way."""
+"""A simulation with more actions than this has gone wrong."""
 
 
 class Violation(Exception):
-    """A rule that must always hold did not. `rule` is its short name."""
+    """A rule that must always hold was broken. `rule` is its short name."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
@@ -30,11 +29,11 @@ class Violation(Exception):
 
 
 class StepsSpent(Exception):
-    """The simulation was asked to stop after so many steps."""
+    """The simulation has run the number of steps that was asked for."""
 
 
 class World:
-    """Time, chance and the time line of one simulation. `random` is the one source of chance in it."""
+    """Time, chance and the time line of one simulation. `random` is its only source of chance."""
 
     def __init__(self, options: Options, trace: Trace) -> None:
         self.options = options
@@ -50,16 +49,16 @@ class World:
     # -- time
 
     def after(self, delay_ns: int, action: Action) -> None:
-        """Have `action` run in `delay_ns`."""
+        """Run `action` in `delay_ns`."""
         self.at(self.now_ns + delay_ns, action)
 
     def at(self, world_ns: int, action: Action) -> None:
-        """Have `action` run at a moment that is not in the past."""
+        """Run `action` at this world time, or now if the time is in the past."""
         self._order += 1
         heapq.heappush(self._due, (max(world_ns, self.now_ns), self._order, action))
 
     def run_until(self, world_ns: int, done: Callable[[], bool] | None = None) -> bool:
-        """Let time pass; whether `done` came true before the time was over.
+        """Let time pass up to `world_ns`. Return True if `done` came true before that.
 
         Raises: Violation; StepsSpent.
         """
@@ -79,21 +78,21 @@ class World:
     # -- chance
 
     def chance(self, of_one: float) -> bool:
-        """True that often. Draws nothing for 0, so that a fault that is off changes nothing."""
+        """Return True this often. For 0 nothing is drawn, so that a fault that is off changes nothing."""
         return of_one > 0 and self.random.random() < of_one
 
     def between(self, least_ns: int, most_ns: int) -> int:
-        """A duration in between, both included."""
+        """Draw a duration between these two, both included."""
         return self.random.randint(least_ns, max(least_ns, most_ns))
 
     def about(self, mean_ns: int) -> int:
-        """A duration of this mean, as the pauses between independent happenings are."""
+        """Draw a duration with this mean, distributed like the pauses between independent events."""
         return int(self.random.expovariate(1.0) * mean_ns) + 1
 
     # -- the record
 
     def say(self, text: str) -> None:
-        """One line of the time line."""
+        """Add one line to the time line."""
         line = f"{self.now_ns / MILLISECOND_NS:11.3f} ms  {text}"
         self.time_line.append(line)
         self.trace.note(self.now_ns, "world", text)
