@@ -1,7 +1,7 @@
-"""The checkers: they look at the history from outside and say what no correct service could have done.
+"""The checkers: they look at the history from outside for what no correct service could have done.
 
-Each returns the contradictions that it found, as text. What they may know beyond the
-calls is only when an asynchronous checkpoint lost its active replica.
+Each returns the contradictions that it found, as text. Apart from the calls they know only when an
+asynchronous checkpoint lost its active replica.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,15 +32,16 @@ class Subject:
     single: bool = False
     losses_ns: list[int] = field(default_factory=list)
     fork_ns: int | None = None
-    """When somebody went on without proof from where an earlier loss had left this checkpoint behind."""
+    """When a node continued without proof, from before an earlier loss of this checkpoint."""
 
     pieces: bool = False
-    """Weak, with batches so small that they travel in portions, of which some may be lost."""
+    """True for a weak checkpoint whose batches are so small that they travel in portions. Some of these
+    may be lost."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What all checkers said together."""
+    """The results of all checkers together."""
 
     wrong: list[str] = field(default_factory=list)
     histories: int = 0
@@ -49,7 +50,7 @@ class Findings:
 
 
 def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
-    """Every checker that applies to this kind of checkpoint."""
+    """Run every checker that applies to this kind of checkpoint."""
     findings = Findings(calls=len(calls))
     modelled = [_modelled(call, subject.section_ids) for call in calls]
     relevant = [call for call in modelled if call is not None]
@@ -70,7 +71,7 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
 
 
 def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
-    """What was done up to a fork: behind it what a loss took away may come back (seed 21530)."""
+    """Return what was done before a fork. After it, what a loss took away may come back (seed 21530)."""
     return [
         call if 0 <= call.returned_ns < fork_ns else replace(call, outcome=Outcome.PENDING, returned_ns=-1)
         for call in calls
@@ -79,10 +80,12 @@ def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
 
 
 def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]]) -> list[Call]:
-    """What clients were told that counts, where somebody went on without proof, at a time and with an epoch.
+    """Return the calls whose answers count.
 
-    What the side that was given up still answered since, with a lower epoch, may all be lost: its updates
-    may have been done, and what was read there says nothing.
+    `outranked`: when nodes continued without proof, and with which epoch.
+
+    The side that was given up may still have answered after that, with a lower epoch. All of that may be
+    lost: its updates may or may not be done, and its reads prove nothing.
     """
     return [
         replace(call, outcome=Outcome.PENDING, returned_ns=-1, result=None)
@@ -102,7 +105,7 @@ def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) 
 
 
 def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
-    """The call if it names modelled ids only: the others are generated, or expire."""
+    """Return the call if it names modelled ids only. All other ids are generated, or expire."""
     if call.doing == Doing.ITERATE:
         if call.outcome != Outcome.OK:
             return None
@@ -112,7 +115,7 @@ def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
 
 
 def project(call: Call, section_id: bytes) -> Call | None:
-    """What a call says of one section alone; None where it says nothing."""
+    """Return what a call says about one section alone; None if it says nothing."""
     if call.doing == Doing.ITERATE:
         held = {key: value for key, value in call.result.items() if key == section_id}
         return replace(call, result=held)
@@ -131,12 +134,12 @@ def project(call: Call, section_id: bytes) -> Call | None:
 
 
 def _shown_and_lost(update: Call, reader: Call, losses_ns: Sequence[int]) -> bool:
-    """Whether a reader may have seen before a loss what an update did that then ended with TRY_AGAIN."""
+    """Return True if a reader may have seen, before a loss, an update that then ended with TRY_AGAIN."""
     return any(update.invoked_ns < ns < update.returned_ns and reader.invoked_ns <= ns for ns in losses_ns)
 
 
 def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
-    """Each CREATE with a generated id was done once, under the id that was told."""
+    """Check that each CREATE with a generated id was done once, under the id in its answer."""
     wrong: list[str] = []
     made = {
         call.asked[0][3]: call
@@ -171,7 +174,7 @@ def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> lis
 
 
 def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list[str]:
-    """A call that ended with TRY_AGAIN was not done: nobody ever reads what it would have written."""
+    """Check that a call that ended with TRY_AGAIN was not done: no call reads what it would have written."""
     refused: dict[bytes, Call] = {}
     for call in calls:
         if call.doing == Doing.UPDATE and call.outcome == Outcome.NOT_DONE:
@@ -191,11 +194,11 @@ def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list
 
 
 def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tolerance_ns: int) -> list[str]:
-    """Where nothing was lost an expiring section is there, as it was last written, until its time has come.
+    """Check that an expiring section stays as it was last written until its time comes.
 
-    Only one client writes each such section; iterations that overlap one of its writes, or
-    follow one with an unknown outcome, say nothing. `wall_ns` makes a wall clock's time of
-    the world's.
+    This holds only if nothing was lost. Only one client writes each such section. An iteration that overlaps
+    one of its writes, or follows one with an unknown outcome, proves nothing. `wall_ns` converts world time
+    to wall-clock time.
     """
     wrong: list[str] = []
     writes: dict[bytes, list[Call]] = {}
@@ -222,7 +225,7 @@ def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tole
 
 
 def explain_by_brute_force(calls: Sequence[Call], start: State) -> bool:
-    """The dumb second checker, for small histories without losses: try every order of all calls."""
+    """Try every order of all calls: a second, naive checker for small histories without losses."""
     certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
     doubtful = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
     for bits in range(2 ** len(doubtful)):

@@ -1,4 +1,4 @@
-"""What clients did and what they were told: all that the checkers look at."""
+"""What clients did and which answers they got. The checkers look at nothing else."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Outcome(Enum):
-    """What the caller knows. PENDING and UNKNOWN calls may have been done, at any time since."""
+    """What the caller knows. A PENDING or UNKNOWN call may be done at any time after it was made."""
 
     PENDING = "pending"
     OK = "ok"
@@ -16,7 +16,7 @@ class Outcome(Enum):
 
 
 class Doing(Enum):
-    """What a call asks of a checkpoint's sections."""
+    """What a call does with a checkpoint's sections."""
 
     UPDATE = "update"
     READ = "read"
@@ -25,29 +25,28 @@ class Doing(Enum):
 
 @dataclass(slots=True)
 class Call:
-    """One call on one checkpoint. Times are the world's.
-
-    `asked`: the operations of an update as they travel, or the ids of a read. `result`:
-    the values of a read, or an iteration's {id: value or None for a corrupted one}.
-    `code` and `index` are a refusal's.
-    """
+    """One call on one checkpoint. Times are world times. `code` and `index` are those of a refusal."""
 
     client: int
     number: int
     creation_id: int
     doing: Doing
     asked: list[Any]
+    """The operations of an update as they travel, or the ids of a read."""
+
     invoked_ns: int
     returned_ns: int = -1
     outcome: Outcome = Outcome.PENDING
     code: int = 0
     index: int = -1
     result: Any = None
+    """The values of a read, or an iteration's {id: value}, where a corrupted value is None."""
+
     epoch: int = 0
-    """Of the node that answered."""
+    """The epoch of the node that answered."""
 
     def describe(self) -> str:
-        """For people."""
+        """Describe the call for people."""
         asked = " ".join(_show(element) for element in self.asked)
         told = (
             self.outcome.value if self.outcome != Outcome.REFUSED else f"refused {self.code} at {self.index}"
@@ -69,11 +68,11 @@ def _show(content: Any) -> str:
 
 
 class History:
-    """All calls in the order in which they were made, by checkpoint."""
+    """All calls by checkpoint, in the order in which they were made."""
 
     def __init__(self) -> None:
         self.calls: dict[int, list[Call]] = {}
 
     def add(self, call: Call) -> None:
-        """A call that begins."""
+        """Add a call that begins."""
         self.calls.setdefault(call.creation_id, []).append(call)

@@ -1,16 +1,14 @@
-"""Whether a history of calls can be explained by one order of them.
+"""Find out if a history of calls can be explained by putting them in one order.
 
-Calls are put into the order just in time: only when one returns must it have taken
-effect, together with whatever concurrent ones have to come before it (Lowe, "Testing for
-linearizability", 2017, after Wing and Gong). All explanations are followed at once.
-Calls that change nothing are placed as soon as a state fits them: that never closes a
-door. Where the active replica of an asynchronous checkpoint was lost, the state may fall
-back to any earlier point of the order: what was lost is a suffix, and never a part of a
-call.
+A call is put in the order as late as possible: only when it returns must it have taken effect, together with
+the concurrent calls that have to come before it (Lowe, "Testing for linearizability", 2017, after Wing and
+Gong). The search follows all explanations at once. A call that changes nothing is placed as soon as a state
+fits it, since that excludes no other explanation.
 
-A call that was under way at such a loss may have been done before it, lost with it, and
-done again behind it, with another outcome: it may be refused then, or end with TRY_AGAIN
-(seed 77414280). Until the loss readers may see what it did. Its number is kept inverted
+If an asynchronous checkpoint lost its active replica, the state may fall back to any earlier point of the
+order: what is lost is a suffix, and never a part of a call. A call that was under way at such a loss may have
+been done before it, lost with it, and done again after it with another outcome: then it may be refused, or
+end with TRY_AGAIN (seed 77414280). Until the loss, readers may see what it did. Its number is kept inverted
 (`~number`) while its effect must still be lost.
 """
 
@@ -22,14 +20,17 @@ from ckptd.sim.checkers.history import Call, Doing, Outcome
 from ckptd.sim.checkers.model import CORRUPTED, State, follow, observes
 
 EXPLANATIONS_MAX: Final = 8_000
-"""More explanations at once than this are not followed: the history stays undecided."""
+"""How many explanations are followed at once. With more, the history stays undecided."""
 
 STEPS_MAX: Final = 150_000
-"""Nor is one that takes more steps than this in all: most take a few hundred."""
+"""How many steps a history may take in all before it stays undecided. Most take a few hundred."""
 
 
 class Past:
-    """A state that an explanation went through, the call that ended it, what was before. One object each."""
+    """A state that an explanation went through, the call that ended it, and the past before.
+
+    There is one object for each.
+    """
 
     __slots__ = ("before", "number", "state")
 
@@ -40,19 +41,20 @@ class Past:
 
 
 Explanation = tuple[State, frozenset[int], Past | None]
-"""The state, which calls under way have taken effect, and the way here (a loss may lead back)."""
+"""The state, the calls under way that have taken effect, and the past to which a loss may lead back."""
 
 
 @dataclass(slots=True, frozen=True)
 class Explained:
-    """The verdict. `wrong` is the first call that no order explains; `undecided`: too much to follow."""
+    """The verdict. `wrong` is the first call that no order explains."""
 
     wrong: Call | None = None
     undecided: bool = False
+    """True if there was too much to follow."""
 
     @property
     def good(self) -> bool:
-        """No contradiction was found."""
+        """True if no contradiction was found."""
         return self.wrong is None
 
 
@@ -65,7 +67,8 @@ def explain(
 ) -> Explained:
     """Look for an order of `calls` from state `start`, in which the state may fall back at `losses_ns`."""
     relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE or _last_loss(call, losses_ns)]
-    # Calls with an unknown outcome multiply the explanations: most histories do without those nobody saw.
+    # Calls with an unknown outcome multiply the explanations. Most histories can be explained without those
+    # whose effect no client saw, so try that first.
     seen = _seen_values(relevant)
     likely = [call for call in relevant if _decided(call) or any(value in seen for value in _values(call))]
     try:
@@ -81,7 +84,7 @@ def _decided(call: Call) -> bool:
 
 
 def _last_loss(call: Call, losses_ns: Sequence[int]) -> int:
-    """When the last loss was while an update was under way that says it changed nothing; 0 for none."""
+    """Return the time of the last loss during an update that says it changed nothing; 0 if there was none."""
     if call.doing != Doing.UPDATE or call.outcome not in (Outcome.REFUSED, Outcome.NOT_DONE):
         return 0
     return max((ns for ns in losses_ns if call.invoked_ns < ns < call.returned_ns), default=0)
@@ -94,7 +97,10 @@ def _values(call: Call) -> Iterator[bytes]:
 
 
 def _seen_values(calls: Sequence[Call]) -> frozenset[bytes]:
-    """Every value that was read; a spliced one counts for all whose bytes are in it, so by its parts."""
+    """Return every written value that was read.
+
+    A spliced value counts for all values whose bytes it contains, so compare parts.
+    """
     read: list[bytes] = []
     for call in calls:
         if call.outcome == Outcome.OK and call.result is not None:
@@ -120,13 +126,13 @@ class _Search:
                 points.append((last_loss_ns, 1, number))
                 self.undone[number] = replace(call, outcome=Outcome.UNKNOWN, index=-1)
         points.extend((loss_ns, 1, -1) for loss_ns in losses_ns)
-        self.points = sorted(points)  # (At one time first the loss, then the calls that it may undo.)
+        self.points = sorted(points)  # (At one time, first the loss and then the calls that it may undo.)
         self.steps = 0
         self.under_way: dict[int, Call] = {}
         self.pasts: dict[tuple[State, int, Past | None], Past] = {}
 
     def run(self, start: State) -> Call | None:
-        """The first call that nothing explains, or None."""
+        """Return the first call that nothing explains, or None."""
         now: list[Explanation] = [(start, frozenset(), None)]
         for _, what, number in self.points:
             if what == 0:
@@ -172,7 +178,7 @@ class _Search:
         return list(done_with)
 
     def _reached(self, now: list[Explanation], number: int = -1) -> list[Explanation]:
-        """These, and those with more of what is under way; none goes beyond where call `number` is done."""
+        """Return these and those with more calls under way done, up to where call `number` is done."""
         known = dict.fromkeys(now)
         stack = list(now)
         while stack:
@@ -189,7 +195,7 @@ class _Search:
         return list(known)
 
     def _steps(self, state: State, done: frozenset[int], past: Past | None) -> Iterator[Explanation]:
-        """What may come next: one call under way takes effect."""
+        """Yield what may come next: one call under way takes effect."""
         for other, call in self.under_way.items():
             if other in done or ~other in done:
                 continue
@@ -206,12 +212,12 @@ class _Search:
                 yield self._absorb((after, done | {other}, self._past(state, other, past)))
 
     def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
-        """The active replica was lost: each explanation may go on from any state that it went through.
+        """The active replica was lost: each explanation may continue from any state that it went through.
 
         Many explanations share a past. A way back is followed once for each set of calls that it undoes.
 
-        What leaves a section corrupted may have been done and stay so, told by a part of its batch: it cannot
-        be placed behind the loss then, where it would be refused (seed 7117529).
+        A call that leaves a section corrupted may be done and stay done, known from a part of its batch. It
+        cannot be placed after the loss then, where it would be refused (seed 7117529).
         """
         if self.may_corrupt:
             now = self._reached(now)

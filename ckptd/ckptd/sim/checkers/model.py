@@ -1,7 +1,7 @@
-"""A dumb checkpoint: what a call must answer in a given state, and what state it leaves.
+"""A simple model of a checkpoint: how a call must be answered in a given state, and the state after it.
 
-It shares nothing with the core, so that a mistake there is not repeated here. A state
-is a tuple of (id, value) in order; the value CORRUPTED is one that cannot be read.
+The model shares nothing with the core, so that it does not repeat the core's mistakes. A state is a sorted
+tuple of (id, value); the value CORRUPTED cannot be read.
 """
 
 from typing import Any, Final
@@ -13,20 +13,20 @@ from ckptd.sim.checkers.history import Call, Doing, Outcome
 CORRUPTED: Final = None
 
 ELSEWHERE: Final = -2
-"""The index of a refusal for what a call asked of other sections: it says nothing of this one."""
+"""The index of a refusal that concerns other sections of a call. It says nothing about this one."""
 
 State = tuple[tuple[bytes, bytes | None], ...]
 
 
 def initial_state(single: bool) -> State:
-    """A new checkpoint: empty, or with its default section where it has room for one only."""
+    """Return the state of a new checkpoint: empty, or with its default section if it holds only one."""
     return ((b"", b""),) if single else ()
 
 
 def follow(call: Call, state: State) -> State | None:
-    """The state after `call`; None if it cannot have been answered as it was in `state`.
+    """Return the state after `call`; None if `call` cannot have got its answer in `state`.
 
-    A call with no known outcome fits everywhere.
+    A call with an unknown outcome fits everywhere.
     """
     if call.doing == Doing.READ:
         return state if _read_fits(call, dict(state)) else None
@@ -46,7 +46,7 @@ def follow(call: Call, state: State) -> State | None:
 
 
 def observes(call: Call) -> bool:
-    """Whether the call surely changes nothing."""
+    """Return True if the call certainly changes nothing."""
     return call.doing != Doing.UPDATE or call.outcome in (Outcome.REFUSED, Outcome.NOT_DONE)
 
 

@@ -1,7 +1,7 @@
-"""What clients were told by the directory: opens, closes and unlinks; what no correct one could have said.
+"""Check opens, closes and unlinks: find answers that no correct directory could have given.
 
-It looks from outside only: each call with its times and its outcome. `Openings` also
-knows which handles may be open at the end.
+This looks from outside only: at each call with its times and its outcome. `Openings` also knows which handles
+may be open at the end.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Handle = tuple[int, int]
 
 @dataclass(slots=True)
 class DirectoryCall:
-    """One OPEN (`creation_id` is the answer's) or UNLINK of a name. Times are the world's."""
+    """One OPEN or UNLINK of a name. Times are world times. An OPEN's `creation_id` is that of its answer."""
 
     name: bytes
     invoked_ns: int
@@ -26,24 +26,28 @@ class DirectoryCall:
     creation_id: int = 0
 
     def end(self, now_ns: int, outcome: Outcome, code: int, creation_id: int = 0) -> None:
-        """The caller was told."""
+        """Note the answer that the caller got."""
         self.returned_ns, self.outcome, self.code, self.creation_id = now_ns, outcome, code, creation_id
 
     @property
     def may_be_done(self) -> bool:
-        """Whether it took effect, or may have, or may yet."""
+        """True if the call took effect, may have, or may yet."""
         return self.outcome in (Outcome.OK, Outcome.PENDING, Outcome.UNKNOWN)
 
 
 @dataclass(slots=True)
 class HeldHandle:
-    """What is known of a handle. `sure`: it is open; else it may be. `let_go_ns`: since when not surely."""
+    """What is known of a handle."""
 
     name: bytes
     opened_ns: int
     creation_id: int = 0
     sure: bool = False
+    """True if the handle is certainly open; False if it may be."""
+
     let_go_ns: int = -1
+    """Since when it is no longer certainly open; -1 if it still is."""
+
     retention_ns: int = 0
 
 
@@ -57,7 +61,7 @@ class Openings:
     closed: list[HeldHandle] = field(default_factory=list)
 
     def unlinked_since(self, name: bytes, since_ns: int) -> bool:
-        """Whether an UNLINK of the name may have been done behind that time."""
+        """Return True if an UNLINK of the name may have been done after that time."""
         return any(
             call.name == name
             and call.may_be_done
@@ -73,36 +77,36 @@ class Openings:
         return call
 
     def opened(self, handle: Handle, creation_id: int) -> None:
-        """It was answered."""
+        """The OPEN was answered."""
         held = self.handles.get(handle)
         if held is not None:
             held.creation_id, held.sure = creation_id, True
 
     def let_go(self, handle: Handle, now_ns: int) -> None:
-        """A CLOSE is sent, or its client has died: from now on it may be closed."""
+        """A CLOSE is sent, or its client has died: the handle may be closed from now on."""
         held = self.handles.get(handle)
         if held is not None and held.let_go_ns < 0:
             held.sure, held.let_go_ns = False, now_ns
 
     def gone(self, handle: Handle) -> None:
-        """It is surely not open any more."""
+        """The handle is certainly no longer open."""
         held = self.handles.pop(handle, None)
         if held is not None:
             self.closed.append(held)
 
     def session_over(self, session: int, since_ns: int, ended: bool) -> None:
-        """All of a session's handles may be closed since then; `ended`: they surely are."""
+        """All of a session's handles may be closed since then; with `ended`, they certainly are."""
         for handle in [handle for handle in self.handles if handle[0] == session]:
             self.let_go(handle, since_ns)
             if ended:
                 self.gone(handle)
 
     def doubtful(self, session: int) -> list[int]:
-        """The numbers of a session's handles that are perhaps open."""
+        """Return the numbers of a session's handles that may or may not be open."""
         return [number for (of, number), held in self.handles.items() if of == session and not held.sure]
 
     def count(self, name: bytes, creation_id: int) -> tuple[int, int]:
-        """How often a checkpoint is open at least and at most."""
+        """Return how often a checkpoint is open at least and at most."""
         of_it = [h for h in self.handles.values() if h.creation_id == creation_id]
         unanswered = [h for h in self.handles.values() if not h.creation_id and h.name == name]
         return sum(held.sure for held in of_it), len(of_it) + len(unanswered)
@@ -111,7 +115,12 @@ class Openings:
 def check_openings(
     openings: Openings, is_lost: Callable[[int], bool], skew: float, tolerance_ns: int
 ) -> list[str]:
-    """Names mean one checkpoint at a time, unlinked ones stay away, retentions are not cut short."""
+    """Check the names. Return the contradictions.
+
+    * A name means one checkpoint at a time.
+    * An unlinked checkpoint does not come back.
+    * A retention is not cut short.
+    """
     wrong: list[str] = []
     names = dict.fromkeys(call.name for call in openings.opens)
     for name in names:
@@ -125,7 +134,7 @@ def check_openings(
 
 
 def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
-    """Creation ids grow: an older checkpoint is not found again once a newer has its name."""
+    """Creation ids grow: an older checkpoint is never found again once a newer one has its name."""
     newest_before = 0
     ends = sorted(opens, key=lambda call: call.returned_ns)
     place = 0
@@ -141,7 +150,7 @@ def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
 
 
 def _back_again(opens: list[DirectoryCall], unlinks: list[DirectoryCall]) -> Iterator[str]:
-    """What was opened before an UNLINK began is not what the name means after it ended."""
+    """A name no longer means, after an UNLINK ended, what was opened before that UNLINK began."""
     for unlink in unlinks:
         if unlink.outcome != Outcome.OK:
             continue
@@ -157,7 +166,7 @@ def _back_again(opens: list[DirectoryCall], unlinks: list[DirectoryCall]) -> Ite
 def _unlinked_twice(
     opens: list[DirectoryCall], unlinks: list[DirectoryCall], is_lost: Callable[[int], bool]
 ) -> Iterator[str]:
-    """An UNLINK by somebody who has the name open finds it, unless another UNLINK came in between."""
+    """An UNLINK by a client that has the name open finds it, unless another UNLINK came in between."""
     for unlink in unlinks:
         if unlink.outcome != Outcome.REFUSED or unlink.code != codes.NOT_EXIST or not unlink.creation_id:
             continue
@@ -183,7 +192,7 @@ def _expired_early(
     skew: float,
     tolerance_ns: int,
 ) -> Iterator[str]:
-    """A checkpoint is not created anew while the one of that name is open, or within its retention."""
+    """No checkpoint is created while the older one of that name is open, or within its retention."""
     first: dict[int, DirectoryCall] = {}
     for call in sorted(opens, key=lambda call: call.returned_ns):
         first.setdefault(call.creation_id, call)

@@ -1,7 +1,7 @@
 """The order of one writer's updates across the sections of a weak checkpoint (SAF 3.1.4; R59).
 
-What is lost is lost from the end: who sees an update sees what the same client had done before, or that it is
-corrupted. Each section's own order is another checker's.
+Updates are lost from the end only: a reader that sees an update also sees what the same client did before, or
+that it is corrupted. Another checker checks the order of each section on its own.
 """
 
 from bisect import bisect_left
@@ -12,10 +12,10 @@ from ckptd.sim.checkers.history import Call, Doing, Outcome
 
 
 def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[str]:
-    """Reads that show a client's update beside another section as it was before an earlier update of it.
+    """Find reads that show a client's update but another section as it was before an earlier update.
 
-    Only what was acknowledged counts, and no two updates with a loss between them: the earlier one may be
-    lost, and the later one made on what was left.
+    Only acknowledged updates count, and no two updates with a loss between them: the earlier one may be lost,
+    and the later one made on what was left.
     """
     losses = sorted(losses_ns)
     made: dict[bytes, Call] = {}
@@ -44,7 +44,7 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
 
 
 def _pairs(call: Call) -> list[tuple[bytes, bytes, bytes, bytes]]:
-    """Every two sections, with their values, that one read showed."""
+    """Return every pair of sections that one read showed, with their values."""
     if call.outcome != Outcome.OK or call.doing == Doing.UPDATE:
         return []
     if call.doing == Doing.ITERATE:

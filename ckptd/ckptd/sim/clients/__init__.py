@@ -1,1 +1,1 @@
-"""Simulated clients: their sessions, what they call, and what they make of the answers."""
+"""Simulated clients: their sessions, their calls, and how they judge the answers."""

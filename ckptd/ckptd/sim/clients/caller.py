@@ -1,8 +1,7 @@
-"""What one simulated client calls, and what it makes of the answers.
+"""The calls of one simulated client, and how it judges the answers.
 
-Every call on sections goes into the history, every open, close and unlink into the
-openings. A value says who wrote it and as which of its writes, so that a checker can tell
-any two writes apart.
+Every call on sections goes into the history; every open, close and unlink goes into the openings. A value
+names its writer and the number of the write, so that a checker can tell any two writes apart.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 OPEN_FLAGS: Final = 7
 TRACKED: Final = 0.5
-"""How many handles are tracked as well, where a simulation has trackers."""
+"""The share of handles that are also tracked, in simulations with trackers."""
 
 
 @dataclass(slots=True)
@@ -39,7 +38,7 @@ class Opened:
 
 
 class Caller:
-    """A client that calls what it is asked to; it begins anew when its session is over or it crashed."""
+    """A client that makes the calls it is asked for. It starts a new session when one ends or it crashed."""
 
     def __init__(self, workload: "Workload", number: int) -> None:
         self.workload = workload
@@ -53,7 +52,7 @@ class Caller:
         self.begin()
 
     def begin(self) -> None:
-        """A new session, while the workload is open."""
+        """Begin a new session, unless the workload is closed."""
         if self.workload.closed:
             return
         self.opened = {}
@@ -64,7 +63,7 @@ class Caller:
         self.client.connect()
 
     def crash(self) -> None:
-        """The process dies; another one takes its place after a while."""
+        """Crash the process; another one takes its place after a while."""
         self.client.crash(self.random.random() < 0.3)
         self.workload.openings.session_over(self.client.session, self.world.now_ns, ended=False)
         self.world.after(self.world.between(0, SECOND_NS), self.begin)
@@ -81,13 +80,13 @@ class Caller:
         self.begin()
 
     def doubt_session(self) -> None:
-        """A session that may have ended may have closed all that it had open."""
+        """Note that a session that may have ended may have closed everything that it had open."""
         if self._may_have_ended():
             client = self.client
             self.workload.openings.session_over(client.session, client.contact_ns, ended=False)
 
     def _may_have_ended(self) -> bool:
-        """Whether the service may end the session: it was asked to, or did not hear of it for the grace."""
+        """Return True if the service may end the session: on request, or after the grace without contact."""
         if self.workload.closed:
             return True
         options = self.world.options
@@ -95,16 +94,16 @@ class Caller:
         return self.client.longest_silence_ns() >= grace_ns or self.workload.history_lost()
 
     def value(self) -> bytes:
-        """A value that nobody ever wrote before."""
+        """Return a value that no client has written before."""
         self.writes += 1
         return b"<%d.%d>" % (self.number, self.writes)
 
     def wall_ns(self) -> int:
-        """A true wall clock."""
+        """Return the time of a true wall clock."""
         return WORLD_BEGAN_WALL_NS + self.world.now_ns
 
     def request(self, kind: int, handle: int, body: list[Any], done: Done, call_ns: int = 0) -> None:
-        """A call of the session's; nothing more is heard of it once the session is over."""
+        """Make a call of the session. Once the session is over, its answers are ignored."""
         self.under_way += 1
         client = self.client
 
@@ -118,7 +117,7 @@ class Caller:
     # -- opening and closing
 
     def open(self, slot: Slot) -> None:
-        """Open a checkpoint, creating it where it is not there."""
+        """Open a checkpoint, and create it if it does not exist."""
         body = [slot.name, OPEN_FLAGS, slot.attributes(), True]
         client, openings = self.client, self.workload.openings
         handle = client.session, client.next_number
@@ -157,7 +156,7 @@ class Caller:
         self.close_handle(opened.handle)
 
     def close_handle(self, number: int, may_be_closed: bool = False, call_ns: int = 0) -> None:
-        """Close what an OPEN of this number opened."""
+        """Close what the OPEN with this number opened."""
         client, openings = self.client, self.workload.openings
         handle = client.session, number
         openings.let_go(handle, self.world.now_ns)
@@ -185,7 +184,7 @@ class Caller:
         self.request(Kind.UNLINK, 0, [opened.slot.name], told_unlinked)
 
     def status(self, opened: Opened, final: bool = False, call_ns: int = 0) -> None:
-        """Ask for the status; `final`: nothing else goes on, so how often it is open is known."""
+        """Ask for the status. `final`: nothing else is under way, so the number of opens is known."""
 
         def told_status(told: Told) -> None:
             self.look(opened, told)
@@ -204,7 +203,7 @@ class Caller:
         self.request(Kind.STATUS, opened.handle, [], told_status, call_ns)
 
     def look(self, opened: Opened, told: Told) -> None:
-        """What a refusal means for the handle: it is gone only where every replica or the session is."""
+        """Judge a refusal: a handle may be gone only if every replica or the session is gone."""
         if told.code == codes.BAD_HANDLE and self.opened.get(opened.slot.name) is opened:
             if not self.workload.is_lost(opened.creation_id) and not self._may_have_ended():
                 raise Violation(
@@ -223,19 +222,19 @@ class Caller:
     # -- sections
 
     def update(self, opened: Opened, ops: list[Any]) -> None:
-        """One atomic update."""
+        """Make one atomic update."""
         call = self._begin(opened, Doing.UPDATE, ops)
         self.request(Kind.UPDATE, opened.handle, ops, lambda told: self._end(opened, call, told))
 
     def read(self, opened: Opened, section_ids: list[bytes]) -> None:
-        """Whole sections, in one call."""
+        """Read whole sections, in one call."""
         call = self._begin(opened, Doing.READ, section_ids)
         body = [[section_id, 0, None] for section_id in section_ids]
-        # READ's body is the array of elements itself.
+        # The body of READ is the array of elements itself.
         self.request(Kind.READ, opened.handle, body, lambda told: self._end(opened, call, told))
 
     def iterate(self, opened: Opened, call_ns: int = 0) -> None:
-        """Everything, in one page."""
+        """Read everything, in one page."""
         call = self._begin(opened, Doing.ITERATE, [])
 
         def ended(told: Told) -> None:

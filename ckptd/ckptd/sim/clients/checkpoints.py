@@ -1,4 +1,4 @@
-"""The checkpoints that a simulation is about: their names, kinds and attributes."""
+"""The checkpoints of a simulation: their names, kinds and attributes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -28,12 +28,12 @@ KINDS: Final = {
         if kind & SA_CKPT_CHECKPOINT_COLLOCATED and not kind & SA_CKPT_WR_ALL_REPLICAS
     ),
 }
-"""The kinds that a simulation may have, by the name that its options say."""
+"""The kinds that a simulation may have, by the name in its options."""
 
 
 @dataclass(slots=True, frozen=True)
 class Slot:
-    """One checkpoint's name and attributes; it may be created several times."""
+    """The name and attributes of one checkpoint; it may be created several times."""
 
     name: bytes
     flags: int
@@ -46,6 +46,6 @@ class Slot:
         return (b"",) if self.single else (b"k0", b"k1", b"k2")
 
     def attributes(self) -> list[int]:
-        """As they travel."""
+        """Return the attributes as they travel."""
         sections, section_bytes = (1, 96) if self.single else (64, 96)
         return [self.flags, sections * section_bytes, self.retention_ns, sections, section_bytes, 8]

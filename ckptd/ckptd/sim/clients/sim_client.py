@@ -1,7 +1,7 @@
-"""A simulated client's session: request numbers, retries, fail-over, time-outs, as the protocol asks.
+"""A simulated client's session: request numbers, retries, fail-over and time-outs, as the protocol says.
 
-It is written from the protocol's words alone and shares nothing with the client library,
-so that neither hides a mistake of the other.
+It is written only from the text of the protocol and shares nothing with the client library, so that neither
+hides a mistake of the other.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ckptd.sim.world.world import World
 PAUSE_MIN_NS: Final = 2 * MILLISECOND_NS
 PAUSE_MAX_NS: Final = 60 * MILLISECOND_NS
 WITHDRAW_NS: Final = 20 * MILLISECOND_NS
-"""How long before the end of its time a request is named in a PING."""
+"""A PING withdraws a request this long before its time ends."""
 
 _WHOLE: Final = (
     codes.BAD_HANDLE,
@@ -31,7 +31,7 @@ _WHOLE: Final = (
     codes.NO_RESOURCES,
     codes.INVALID_PARAM,
 )
-"""Refusals that say nothing of a copy of the request that went another way."""
+"""Refusals that say nothing about a duplicate of the request that took another route."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,11 +51,7 @@ Done = Callable[[Told], None]
 
 @dataclass(slots=True)
 class Pending:
-    """A request without its end. `doubtful`: a copy went where no answer can come from any more.
-
-    `doubted`: it was answered BAD_HANDLE, and is asked again once the session has been attached anew.
-    `withdrawn`: a PING named it; TRY_AGAIN is its end then.
-    """
+    """A request that has not ended."""
 
     number: int
     kind: int
@@ -65,9 +61,16 @@ class Pending:
     deadline_ns: int
     sent_ns: int = -1
     on_the_way: bool = False
+    """True while it is sent on the current link and not answered."""
+
     doubtful: bool = False
+    """True once it was sent on a link that is lost, so that its answer cannot arrive any more."""
+
     doubted: bool = False
+    """True once it was answered with BAD_HANDLE. It is repeated when the session is attached again."""
+
     withdrawn: bool = False
+    """True once a PING withdrew it; then TRY_AGAIN ends it."""
 
 
 class SimClient:
@@ -90,11 +93,11 @@ class SimClient:
         self.contact_ns = world.now_ns
         """When the service last did something for this session.
 
-        An answer of an earlier epoch does not count. A node that was left out of the view since may pass
-        it on much later, while those in the view count the session's grace (seed 91303363).
+        An answer of an earlier epoch does not count. A node that is excluded from the view may pass it on
+        much later, while the members of the view count the session's grace (seed 91303363).
         """
         self.silence_ns = 0
-        """The longest that it did nothing: a session may end after its grace."""
+        """The longest time for which the service did nothing. A session may end after its grace."""
         self._node_ids = world.options.node_ids
         self._at = home
         self._next_number = 1
@@ -108,16 +111,16 @@ class SimClient:
 
     @property
     def busy(self) -> bool:
-        """Whether it waits for an answer that is due."""
+        """True while it waits for an answer that is due."""
         return any(call.kind != Kind.TRACK for call in self.pending.values())
 
     @property
     def next_number(self) -> int:
-        """The number that the next request gets."""
+        """The number of the next request."""
         return self._next_number
 
     def request(self, kind: int, handle: int, body: list[Any], done: Done, call_ns: int = 0) -> int:
-        """Begin a call; `done` is told its end. Returns the request's number."""
+        """Begin a call; `done` gets its outcome. Return the request's number."""
         number = self._next_number
         self._next_number += 1
         deadline_ns = self.world.now_ns + (call_ns or self.world.options.call_ns)
@@ -129,7 +132,7 @@ class SimClient:
         return number
 
     def cancel(self, number: int) -> None:
-        """The caller wants the answer no more."""
+        """End a call whose caller no longer wants the answer."""
         self._finish(number, Told(Outcome.UNKNOWN))
 
     def _finish(self, number: int, told: Told) -> None:
@@ -138,7 +141,7 @@ class SimClient:
             pending.done(told)
 
     def _withdraw(self, number: int) -> None:
-        """Ask the node to give a request up if it only waits: that is TRY_AGAIN then."""
+        """Ask the node to drop a request that only waits: then it ends with TRY_AGAIN."""
         pending = self.pending.get(number)
         if pending is None or not pending.on_the_way or self.link is None:
             return
@@ -223,11 +226,11 @@ class SimClient:
         self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
 
     def sleep(self) -> None:
-        """Nobody asks anything or looks at the link: as with a blocking program between its calls."""
+        """Make no calls and ignore the link, as a blocking program does between its calls."""
         self.asleep = self._slept = True
 
     def wake(self) -> None:
-        """Go on. The node has to answer a PING first: what is asked of one that has gone is in doubt."""
+        """Resume. A node that is gone leaves requests in doubt, so it first has to answer a PING."""
         self.asleep = False
         if self.over:
             return
@@ -256,7 +259,7 @@ class SimClient:
             self._send(pending)
 
     def leave_link(self) -> None:
-        """Give the link up."""
+        """Leave the link."""
         if self.link is not None:
             self.links.close_by_client(self.link)
         self._forget_link()
@@ -270,7 +273,7 @@ class SimClient:
                 pending.doubtful = True
 
     def crash(self, seen_dead: bool) -> None:
-        """The process ends; nothing of it comes back."""
+        """End the process. Nothing of it comes back."""
         if self.link is not None:
             self.links.close_by_client(self.link, seen_dead)
         self._end()
@@ -308,7 +311,7 @@ class SimClient:
                 )
 
     def longest_silence_ns(self) -> int:
-        """For how long the service did nothing for this session, at the worst."""
+        """Return the longest time for which the service did nothing for this session."""
         return max(self.silence_ns, self.world.now_ns - self.contact_ns)
 
     def _heard(self) -> None:
@@ -343,18 +346,18 @@ class SimClient:
                 self.connect()
             return
         if told.code == codes.BAD_HANDLE and self._slept and not pending.doubted:
-            # The session may have ended while its link stood.
+            # The session may have ended while its link was up.
             pending.doubted, pending.on_the_way = True, False
             self.attached = False
             self._attach()
             return
         if told.code in (codes.TIMEOUT, codes.LIBRARY):
             told = replace(told, outcome=Outcome.UNKNOWN, payload=None)
-        if told.code == codes.NO_MEMORY:  # Who says so has looked whether another copy of it was done.
+        if told.code == codes.NO_MEMORY:  # A node that answers this has checked if a duplicate was done.
             told = replace(told, outcome=Outcome.NOT_DONE, payload=None)
         whole = told.code in _WHOLE or (told.code == codes.NOT_EXIST and told.index < 0)
         if whole:
-            # That no replica is active now says nothing of the one that was when the request was passed on.
+            # That no replica is active now says nothing about the time when the request was passed on.
             doubtful = pending.doubtful or told.code == codes.NOT_EXIST
             outcome = Outcome.UNKNOWN if doubtful else Outcome.NOT_DONE
             told = replace(told, outcome=outcome, payload=None)

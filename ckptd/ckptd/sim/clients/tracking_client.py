@@ -1,7 +1,7 @@
-"""A standby that tracks a checkpoint: it reads what it is told of, and nothing else.
+"""A standby that tracks a checkpoint: it reads the sections that are reported as changed, and nothing else.
 
-So its copy is right only if it was told of every change. At the end, when nothing changes any more, it has to
-be what is there.
+So its copy is right only if every change was reported. At the end, when nothing changes any more, the copy
+must equal the checkpoint.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -28,8 +28,7 @@ Copy = dict[bytes, bytes | None]
 
 
 class Standby:
-    """One handle's tracker. `copy`: what it holds; `blind`: it has to look at everything; `over`: the handle
-    is gone."""
+    """The tracker of one handle."""
 
     def __init__(self, caller: "Caller", opened: "Opened") -> None:
         self.caller = caller
@@ -37,17 +36,23 @@ class Standby:
         self.world = caller.world
         self.opened = opened
         self.copy: Copy = {}
+        """The sections as the standby knows them."""
+
         self.sequence: int | None = None
         self.tenure = 0
         self.blind = True
+        """True if it has to read everything again."""
+
         self.over = False
+        """True once the handle is gone."""
+
         self.waiting = 0
         self.todo: list[bytes] = []
         self._ask()
 
     @property
     def idle(self) -> bool:
-        """Whether it knows all that it was told of, and waits for more."""
+        """True if it has read everything that was reported, and waits for more."""
         return self.sequence is not None and self.waiting in self.client.pending
 
     # -- following
@@ -60,7 +65,7 @@ class Standby:
         )
 
     def _told(self, told: Told, then: Any) -> None:
-        """How a request ended: a dead handle ends the tracker, what is not known is asked again."""
+        """Handle the end of a request. A dead handle ends the tracker; an unknown outcome is asked again."""
         if self.over or self.client.over or self.caller.client is not self.client:
             self.over = True
         elif self._is_gone(told):
@@ -115,7 +120,7 @@ class Standby:
     # -- the end
 
     def look(self, looks: int = LOOKS) -> None:
-        """Nothing changes any more, but for what expires: soon the copy has to be what there is."""
+        """Compare with the checkpoint: only expirations change it now, so the copy must match soon."""
 
         def again(why: str) -> None:
             if self.over:
@@ -139,7 +144,7 @@ class Standby:
                 return
             newest = told.payload[0] if told.outcome == Outcome.OK else -1
             if not self.idle or newest != self.sequence:
-                self.caller.look(self.opened, told)  # Which activates, where there is no active replica.
+                self.caller.look(self.opened, told)  # This activates a replica if none is active.
                 again(f"is at {self.sequence}, the newest update is {newest} (code {told.code})")
                 return
             body = [SA_CKPT_SECTIONS_ANY, 0, None, True]
@@ -158,7 +163,7 @@ class Standby:
 
 
 def _says(told: Told) -> bool:
-    """Whether a refusal tells something of the section: that it is not there, or corrupted."""
+    """Return True if a refusal says something about the section: that it is missing, or corrupted."""
     return told.code == codes.FAILED_OPERATION or (told.code == codes.NOT_EXIST and told.index >= 0)
 
 

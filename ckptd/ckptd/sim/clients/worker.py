@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ckptd.sim.clients.workload import Workload
 
 NAP: Final = 0.03
-"""How often a client that has nothing under way begins a pause, where a simulation has them."""
+"""How often an idle client begins a pause, in simulations that have pauses."""
 
 GENERATED_MAX: Final = 6
-"""Sections with generated ids that one client makes in one checkpoint."""
+"""How many sections with generated ids one client creates in one checkpoint."""
 
 EMPHASIZED: Final = 15
 """The weight of the action that a seed's clients prefer."""
@@ -45,7 +45,7 @@ ACTIONS: Final = (
 
 
 class Worker(Caller):
-    """It thinks, does one of its actions, and thinks again, while the workload does not rest."""
+    """Thinks, does one of its actions, and thinks again, until the workload rests."""
 
     def __init__(self, workload: "Workload", number: int) -> None:
         super().__init__(workload, number)
@@ -80,7 +80,7 @@ class Worker(Caller):
     def _nap(self) -> None:
         """Ask nothing for a while, perhaps for longer than a session without a node is kept.
 
-        Some programs do not look at their link meanwhile; others have their node show that it lives.
+        Some programs ignore their link meanwhile; others let their node see that they live.
         """
         client, grace_ns = self.client, self.world.options.session_grace_ns
         self._naps = True
@@ -100,19 +100,19 @@ class Worker(Caller):
             self.world.after(self.world.options.session_grace_ns // 4, lambda: self._keep_up(client))
 
     def _wake(self, client: SimClient) -> None:
-        """The pause is over, or the client with it."""
+        """The pause or the client is over."""
         if client is self.client:
             self._naps = False
         if client.asleep:
             client.wake()
 
     def begin(self) -> None:
-        """A new session, while the workload is open."""
+        """Begin a new session, unless the workload is closed."""
         self._naps = False
         super().begin()
 
     def act(self, action: str, opened: Opened) -> None:
-        """Do one named action on an open checkpoint, where it makes sense for its kind."""
+        """Do one named action on an open checkpoint, if it makes sense for its kind."""
         ids = opened.slot.section_ids
         one = ids[0] if self.random.random() < 0.4 else self.random.choice(ids)
         some = self.random.sample(ids, self.random.randint(1, len(ids)))
@@ -165,7 +165,7 @@ class Worker(Caller):
                 self.client.cancel(self.random.choice(list(self.client.pending)))
 
     def _any_op(self, section_id: bytes) -> list[Any]:
-        """An operation that may be refused, so that an update can fail in its middle."""
+        """Return an operation that may be refused, so that an update can fail in the middle."""
         match self.random.randint(0, 3):
             case 0:
                 return [Op.CREATE, section_id, SA_TIME_END, self.value()]

@@ -17,10 +17,7 @@ BATCH_BYTES = 10_000
 
 
 class Workload:
-    """All clients, all checkpoints, and the history.
-
-    While `resting` no client begins a new call by itself; once `closed` none begins a new session.
-    """
+    """All clients, all checkpoints, and the history."""
 
     def __init__(self, world: World, links: ClientLinks) -> None:
         self.world = world
@@ -29,7 +26,11 @@ class Workload:
         self.openings = Openings()
         self.subjects: dict[int, Subject] = {}
         self.resting = False
+        """While True, no client begins a new call on its own."""
+
         self.closed = False
+        """Once True, no client begins a new session."""
+
         kinds = list(KINDS[world.options.kinds])
         world.random.shuffle(kinds)
         self.slots = [
@@ -41,7 +42,7 @@ class Workload:
         self.unheld_ns: dict[int, int] = {}
 
     def start(self) -> None:
-        """Let the clients come."""
+        """Start the clients."""
         self.workers = [Worker(self, number) for number in range(self.world.options.clients)]
 
     def _slot(self, number: int, flags: int) -> Slot:
@@ -52,7 +53,7 @@ class Workload:
         return Slot(b"t%d" % number, flags, retention_ns, random.random() < 0.15)
 
     def subject(self, slot: Slot, creation_id: int) -> Subject:
-        """What the checkers need to know of a checkpoint."""
+        """Return what the checkers need to know of a checkpoint."""
         if creation_id not in self.subjects:
             pieces = self.world.options.weak_batch_bytes < BATCH_BYTES
             self.subjects[creation_id] = Subject(
@@ -61,9 +62,9 @@ class Workload:
         return self.subjects[creation_id]
 
     def is_lost(self, creation_id: int) -> bool:
-        """Whether every replica of a checkpoint died."""
+        """Return True if every replica of a checkpoint died."""
         return self.is_lost_inside(creation_id) or self.history_lost()
 
     def was_gone(self, creation_id: int, since_ns: int) -> bool:
-        """Whether every copy of a checkpoint had died before that time."""
+        """Return True if every replica of a checkpoint had died before that time."""
         return not self.history_lost() and self.unheld_ns.get(creation_id, since_ns) < since_ns
