@@ -1,4 +1,4 @@
-"""Chaos: which fault comes next, where, and for how long. The mix is the seed's."""
+"""Chaos: which fault comes next, where, and for how long. The seed determines the mix."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 STALL_MIN_NS: Final = 20 * MILLISECOND_NS
 STALL_MAX_NS: Final = 450 * MILLISECOND_NS
-"""A full collection of two million objects takes about that long."""
+"""A full garbage collection over two million objects takes about that long."""
 
 BETWEEN_HOSTS: Final = (
     "cut-one-way",
@@ -48,7 +48,7 @@ class Chaos:
         self._next()
 
     def end(self) -> None:
-        """No more of them."""
+        """Draw no more faults."""
         self.on = False
 
     def _next(self) -> None:
@@ -66,7 +66,7 @@ class Chaos:
         self.do(kind)
 
     def do(self, kind: str) -> None:
-        """One fault of this kind, at a place and for a time that are drawn."""
+        """Cause one fault of this kind, at a random place and for a random time."""
         faults = self.faults
         random = self.world.random
         node_id = random.choice(list(self.cluster.machines))
@@ -105,7 +105,7 @@ class Chaos:
         return self._short_ns() if self.world.chance(0.5) else self._long_ns()
 
     def _away_ns(self, otherwise_ns: int) -> int:
-        """How long a process that died is away."""
+        """Draw how long a process that died stays away."""
         most_ns = self.world.options.restart_max_ns
         return otherwise_ns if most_ns < 0 else self.world.between(0, most_ns)
 
@@ -147,7 +147,7 @@ class Chaos:
                 faults.end_later(self._long_ns(), lambda: faults.restart(node_id))
 
     def _roll(self) -> None:
-        """Every node in turn, or some; the pauses are drawn once, as a script has them."""
+        """Restart every node in turn, or some. The pauses are drawn once, as in a script."""
         nodes = self.world.random.sample(list(self.cluster.hosts), len(self.cluster.hosts))
         pause_ns = self.world.random.choice((0, 3, 30, 300)) * MILLISECOND_NS
         self.faults.roll([(node_id, pause_ns, self._away_ns(0)) for node_id in nodes])
@@ -182,7 +182,10 @@ class Chaos:
                 self._join_then_crash()
 
     def _cut_then_crash(self, node_id: str, peer: str) -> None:
-        """A node does not hear another, may go on alone, and dies as soon as both hear each other again."""
+        """Cut a node off from one peer's messages, and crash it as soon as it receives them again.
+
+        It may have continued alone in between.
+        """
         faults, lease_ns = self.faults, self.world.options.lease_ns
         faults.break_link(node_id, peer)
         cut_ns = self.world.between(lease_ns, 6 * lease_ns)
@@ -195,9 +198,9 @@ class Chaos:
         self.world.after(cut_ns + self.world.between(0, lease_ns), crash)
 
     def _stick(self, node_id: str, peer: str) -> None:
-        """A node's acknowledgements stand still, and it is left out for that; then who left it out may die.
+        """Have a node excluded because its acknowledgements are stuck; then perhaps crash its excluder.
 
-        That one waits for the end of a lease before it serves alone.
+        The second node waits for the end of a lease before it serves alone.
         """
         options, between = self.world.options, self.world.between
         self.faults.stick(between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer))
@@ -211,9 +214,9 @@ class Chaos:
             self.world.after(between(out_ns, out_ns + 3 * options.lease_ns // 2), crash)
 
     def _lag_then_crash(self) -> None:
-        """One peer of an active replica hears of everything late; then that node dies: the peer is behind.
+        """Make one peer of an active replica lag; then crash the active one's node while the peer is behind.
 
-        Without this, replicas differed in 7 of 560 take-overs: links are too fast.
+        Without this, replicas differed in 7 of 560 take-overs, because links are too fast.
         """
         faults, options, random = self.faults, self.world.options, self.world.random
         active = dict.fromkeys(reign.node_id for reign in self.cluster.watch.reigns.values())
@@ -231,9 +234,9 @@ class Chaos:
         self.world.after(self.world.between(5 * MILLISECOND_NS, lag_ns), crash)
 
     def _join_then_crash(self) -> None:
-        """An active replica's answers to one node stand still; another one joins meanwhile; then it dies.
+        """Hold back an active replica's answers to one node while another node joins; then crash it.
 
-        Who joined takes over, and what that one node passed on is asked of it again.
+        The node that joined takes over, and is asked again for what the stuck node had passed on.
         """
         faults, random, between = self.faults, self.world.random, self.world.between
         active = random.choice([r.node_id for r in self.cluster.watch.reigns.values()] or [""])
@@ -255,7 +258,7 @@ class Chaos:
         self.world.after(between(lease_ns // 10, lease_ns // 2), crash)
 
     def _crash_the_others(self, node_id: str) -> None:
-        """A node is cut off, the others go on, and then die all at once: it has what was before."""
+        """Cut a node off while the others continue, then crash all others: it has the older state."""
         faults, lease_ns = self.faults, self.world.options.lease_ns
         cut_ns = self.world.between(2 * lease_ns, 6 * lease_ns)
         faults.cut_for(cut_ns, faults.ways_around(node_id))
@@ -267,9 +270,9 @@ class Chaos:
         self.world.after(cut_ns - self.world.between(0, lease_ns), crash)
 
     def _forget_and_swap(self) -> None:
-        """A node is cut off; of those that went on one loses its disk, and another is cut off in its place.
+        """Cut a node off; one that continued loses its disk, and another is cut off in its place.
 
-        Now there is a majority again, and nobody in it remembers what was decided.
+        Now there is a majority again, and no node in it remembers what was decided.
         """
         faults, lease_ns = self.faults, self.world.options.lease_ns
         away, forgets, next_away = self.world.random.sample(list(self.cluster.hosts), 3)
@@ -285,7 +288,7 @@ class Chaos:
         self.world.after(cut_ns, swap)
 
     def _do_to_deciders(self, kind: str) -> None:
-        """Faults of disks, of witnesses, and of the way to the register."""
+        """Cause faults of disks, of witnesses, and of the way to the register."""
         faults = self.faults
         random, nodes = self.world.random, list(self.cluster.hosts)
         some = random.sample(nodes, random.randint(1, len(nodes)))
@@ -305,7 +308,7 @@ class Chaos:
                 faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
 
     def on_decided(self, view: View) -> None:
-        """A view was decided: where a strike is due, whoever collects for it is struck while it does."""
+        """A view was decided: if a strike is due, strike its coordinator while it collects."""
         if not self._strikes or not self.on or not self._others(view.coordinator):
             return
         self._strikes -= 1

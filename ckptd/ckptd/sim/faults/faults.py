@@ -1,4 +1,4 @@
-"""Faults: what can go wrong, and how each is put right again. When and where is drawn in `chaos`."""
+"""Faults: what can go wrong, and how each is undone. `chaos` draws when and where."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ckptd.sim.cluster import Cluster
 
 LEAVE_LIMIT_NS = 15 * SECOND_NS
-"""A node that was asked to leave and has not after so long is killed, as a service manager does."""
+"""A node that has not left this long after it was asked to is killed, as a service manager does."""
 
 
 class Faults:
-    """What can be done to a cluster, and undone: the verbs of scenario tests, too."""
+    """What can be done to a cluster, and undone. Scenario tests use these verbs too."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster = cluster
@@ -35,7 +35,7 @@ class Faults:
         self.away_ns: dict[str, int] = {}
 
     def end_later(self, delay_ns: int, undo: Callable[[], None]) -> None:
-        """Undo a fault after so long, or when everything is healed."""
+        """Undo a fault after this time, or when everything is healed."""
         self._last += 1
         number = self._last
         self.open[number] = undo
@@ -47,7 +47,7 @@ class Faults:
             undo()
 
     def heal_all(self) -> None:
-        """None of the faults that were is left."""
+        """End all faults."""
         self.healed = True
         self.burnt.clear()
         for number in list(self.open):
@@ -71,7 +71,7 @@ class Faults:
     # -- processes and machines
 
     def crash(self, node_id: str) -> None:
-        """SIGKILL: the process is gone, its machine refuses connections."""
+        """SIGKILL: the process ends, and its machine refuses connections."""
         host = self.cluster.machines[node_id]
         if not host.running:
             return
@@ -83,15 +83,15 @@ class Faults:
         self.cluster.client_links.process_gone(node_id, machine_too=False)
 
     def crash_amid_effects(self, node_id: str, away_ns: int = -1) -> None:
-        """The process is gone at its next event, with only a part of what that asked for done.
+        """Crash the process at its next event, with only some of the event's effects carried out.
 
-        It is back after `away_ns`; -1: not by itself.
+        It is back after `away_ns`; -1: it does not come back on its own.
         """
         random = self.world.random
         self._crash_within(node_id, lambda effects: random.randint(0, len(effects)), away_ns)
 
     def crash_on_answer(self, node_id: str, away_ns: int = -1) -> None:
-        """The process is gone as soon as it has answered a client; what else it sent may not arrive."""
+        """Crash the process as soon as it has answered a client. What else it sent may not arrive."""
 
         def after(effects: list[Effect]) -> int:
             return len(effects) if any(type(effect) is SendClient for effect in effects) else -1
@@ -99,7 +99,7 @@ class Faults:
         self._crash_within(node_id, after, away_ns)
 
     def crash_amid_batch(self, node_id: str, away_ns: int = -1) -> None:
-        """The process is gone between two updates that one event has it send: a peer gets a part of them."""
+        """Crash the process between two updates that one event has it send: a peer gets only some of them."""
         random = self.world.random
 
         def after(effects: list[Effect]) -> int:
@@ -122,7 +122,7 @@ class Faults:
         host.crash_after = after
 
     def power_off(self, node_id: str) -> None:
-        """The machine is gone without a word."""
+        """Switch the machine off without any notice to the others."""
         host = self.cluster.machines[node_id]
         if not host.powered:
             return
@@ -136,7 +136,7 @@ class Faults:
         self.cluster.client_links.process_gone(node_id, machine_too=True)
 
     def burn(self, node_id: str) -> None:
-        """A machine burns, with its disk; another one takes its place once all faults are over."""
+        """Burn a machine with its disk. A new one takes its place once all faults are over."""
         if node_id in self.burnt or not self.may_forget(node_id):
             return
         self.lose_disk(node_id)
@@ -145,7 +145,7 @@ class Faults:
         self.burnt.append(node_id)
 
     def restart(self, node_id: str) -> None:
-        """Start a process where none runs, on the disk that is there."""
+        """Start a process if none runs, with what is on the disk."""
         if not self.cluster.machines[node_id].running and node_id not in self.burnt:
             self.cluster.start_node(node_id)
 
@@ -164,7 +164,7 @@ class Faults:
             host.resume()
 
     def stall(self, node_id: str, stall_ns: int) -> None:
-        """The process handles nothing for a while, as in a garbage collection; then its timer comes first."""
+        """Let the process handle nothing, as in a garbage collection; then its timer comes first."""
         host = self.cluster.machines[node_id]
         if not host.running or host.paused:
             return
@@ -179,7 +179,7 @@ class Faults:
         self.world.after(stall_ns, go_on)
 
     def leave(self, node_id: str) -> None:
-        """SIGTERM: it hands over and leaves; killed if that takes too long."""
+        """SIGTERM: the node hands over and leaves. If that takes too long it is killed."""
         host = self.cluster.machines[node_id]
         if not host.running:
             return
@@ -198,9 +198,9 @@ class Faults:
     # -- orderly restarts
 
     def roll(self, steps: list[tuple[str, int, int]]) -> None:
-        """Restart nodes one after the other: a pause after the last one has ended, and so long away.
+        """Restart nodes in turn. A step is a node, a pause after the last node ended, and the time away.
 
-        Nobody looks in between whether the one before is back.
+        Nothing checks in between that the previous node is back.
         """
         if not self.rolling and not self.away_ns:
             self.rolling = deque(steps)
@@ -219,7 +219,7 @@ class Faults:
         self.leave(node_id)
 
     def roll_at_once(self, away_ns: dict[str, int]) -> None:
-        """Tell all of these nodes to leave at one time; each is started again so long after it has ended."""
+        """Ask all of these nodes to leave at once. Each is started again this long after it has ended."""
         if self.rolling or self.away_ns or not all(self.cluster.machines[n].running for n in away_ns):
             return
         self.away_ns = dict(away_ns)
@@ -227,7 +227,7 @@ class Faults:
             self.leave(node_id)
 
     def on_left(self, node_id: str) -> None:
-        """A node that was told to leave has ended."""
+        """A node that was asked to leave has ended."""
         away_ns = self.away_ns.pop(node_id, -1)
         if away_ns >= 0:
             self.world.after(away_ns, lambda: self.restart(node_id))
@@ -236,17 +236,17 @@ class Faults:
     # -- disks and the register
 
     def fill_disk(self, node_id: str) -> None:
-        """Nothing can be written there any more."""
+        """Let every write to this disk fail."""
         self.world.say(f"fault: the disk of {node_id} is full")
         self.cluster.machines[node_id].disk.full = True
 
     def free_disk(self, node_id: str) -> None:
-        """There is room again."""
+        """Let writes to this disk succeed again."""
         self.world.say(f"the disk of {node_id} has room again")
         self.cluster.machines[node_id].disk.full = False
 
     def lose_disk(self, node_id: str) -> None:
-        """The process ends, and its state directory is gone with it."""
+        """Crash the process and delete its state directory."""
         host = self.cluster.machines[node_id]
         self.crash(node_id)
         if not host.running:
@@ -256,11 +256,13 @@ class Faults:
             self.forgetful = node_id
 
     def may_forget(self, node_id: str) -> bool:
-        """Whether a node may lose its disk: one at a time, while the others know what it knows.
+        """Return True if a node may lose its disk: one at a time, while the others know what it knows.
 
-        Not while another's disk tells of no view: it knows as little as one that was lost. Not
-        before the last one that lost it is a member again; and of a pair, only while both are
-        in one view: a node that went on alone is the only one that knows of it.
+        * Not while the disk of another node names no view: that node knows as little as one whose disk was
+          lost.
+        * Not before the last node that lost its disk is a member again.
+        * In a pair, only while both are in one view: a node that continued alone is the only one that knows
+          of it.
         """
         witnesses = self.world.options.witness_ids
         machines = self.cluster.machines.items()
@@ -272,20 +274,20 @@ class Faults:
         return self.forgetful in (None, node_id) or self._member_of(self.forgetful or "") > 0
 
     def _member_of(self, node_id: str) -> int:
-        """The epoch of the view that a node has installed as a member; 0 for none."""
+        """Return the epoch of the view that a node has installed as a member; 0 if there is none."""
         node = self.cluster.hosts[node_id].node
         if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
             return 0
         return node.view.epoch
 
     def cut_register(self, node_ids: list[str]) -> None:
-        """These nodes do not reach the register outside."""
+        """Cut these nodes off from the external register."""
         self.world.say(f"fault: {', '.join(node_ids)} cut from the register")
         for node_id in node_ids:
             self.cluster.register.cut(node_id)
 
     def heal_register(self, node_ids: list[str]) -> None:
-        """They reach it again."""
+        """Let these nodes reach the register again."""
         self.world.say(f"{', '.join(node_ids)} reach the register again")
         for node_id in node_ids:
             self.cluster.register.heal(node_id)
@@ -293,32 +295,32 @@ class Faults:
     # -- the network
 
     def ways_around(self, node_id: str) -> list[Way]:
-        """All ways from and to one host."""
+        """Return all ways from and to one host."""
         return self.ways_between([node_id], list(self.network.peers_of(node_id)))
 
     def ways_between(self, side: list[str], rest: list[str]) -> list[Way]:
-        """All ways from one side to the other and back."""
+        """Return all ways from one side to the other and back."""
         return [way for one in side for other in rest for way in ((one, other), (other, one))]
 
     def cut(self, ways: list[Way]) -> None:
-        """Nothing passes on these ways."""
+        """Let nothing pass on these ways."""
         self.world.say("fault: cut " + " ".join(f"{sender}>{node_id}" for sender, node_id in ways))
         for way in ways:
             self.network.cut(way)
 
     def heal(self, ways: list[Way]) -> None:
-        """These ways are open again."""
+        """Open these ways again."""
         self.world.say("healed " + " ".join(f"{sender}>{node_id}" for sender, node_id in ways))
         for way in ways:
             self.network.heal(way)
 
     def cut_for(self, delay_ns: int, ways: list[Way]) -> None:
-        """Cut for a while."""
+        """Cut these ways for a while."""
         self.cut(ways)
         self.end_later(delay_ns, lambda: self.heal(ways))
 
     def stick(self, delay_ns: int, way: Way) -> None:
-        """One direction of a link stands still for a while; heartbeats pass."""
+        """Stick one direction of a link for a while; heartbeats pass."""
         self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
         self.network.stick(way)
         self.end_later(delay_ns, lambda: self._unstick(way))
@@ -328,23 +330,23 @@ class Faults:
         self.network.unstick(way)
 
     def break_link(self, node_id: str, peer: str) -> None:
-        """The connection between two nodes is reset."""
+        """Reset the connection between two nodes."""
         self.world.say(f"fault: the link {node_id}-{peer} is reset")
         self.network.break_link(node_id, peer)
 
     def slow(self, ways: list[Way], factor: int) -> None:
-        """Everything on these ways takes `factor` times as long; 1 undoes it."""
+        """Make everything on these ways take `factor` times as long; 1 undoes it."""
         self.world.say(f"fault: {factor} times slower " + " ".join(f"{one}>{other}" for one, other in ways))
         for way in ways:
             self.network.slowness[way] = factor
 
     def slow_for(self, delay_ns: int, ways: list[Way]) -> None:
-        """Slow for a while, by a factor that is drawn."""
+        """Slow these ways down for a while, by a random factor."""
         self.slow(ways, self.world.random.choice((10, 100)))
         self.end_later(delay_ns, lambda: self.slow(ways, 1))
 
     def lossy(self, loss: float) -> None:
-        """So many more datagrams are lost everywhere."""
+        """Lose this share of datagrams everywhere, in addition to the ordinary loss."""
         self.world.say(f"fault: {loss:.0%} more of all datagrams are lost")
         self.network.extra_loss = loss
 
@@ -354,7 +356,7 @@ def _is_update(effect: Effect) -> bool:
 
 
 def _remembers(packed: bytes, witness: bool) -> bool:
-    """Whether a disk tells of a view that its node was in, or at a witness of any.
+    """Return True if a disk names a view that its node was in; for a witness, any view.
 
     A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).
     """

@@ -1,8 +1,9 @@
 """A hostile client: it attaches, opens checkpoints of its own, and sends whatever may hurt a node.
 
-Among others it sends frames that no client may send, spoiled fields, handles that it never got, and bursts.
-It keeps to names of its own, because the histories of the others are judged. What it breaks must be its own:
-the other clients' histories, the time-outs and the convergence stay as they are without it.
+Among other things it sends frames that no client may send, spoiled fields, handles that it never got, and
+bursts. It uses names of its own, because the histories of the other clients are checked. It may break only
+what is its own: the other clients' histories, the time-outs and the convergence must be the same as without
+it.
 """
 
 from random import Random
@@ -30,7 +31,7 @@ _KINDS: Final = tuple(value for name, value in vars(Kind).items() if name.isuppe
 
 
 class Hostile:
-    """One hostile client. It draws from a sequence of its own, at moments of its own."""
+    """One hostile client. It has its own random generator and acts at times of its own."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
         self.world = world
@@ -67,7 +68,7 @@ class Hostile:
             self._send(host, [self._draw() for _ in range(self.random.choice(_BURST))])
 
     def _host(self) -> Host | None:
-        """The node's process that the link leads to, if it still runs."""
+        """Return the host that the link leads to, if the same process still runs."""
         host = self.hosts.get(self._node_id)
         return host if host is not None and host.running and host.incarnation == self._incarnation else None
 
@@ -78,7 +79,7 @@ class Hostile:
         self._node_id = ""
 
     def _connect(self) -> None:
-        """A new link, and mostly a session with open handles 2 and 3 on it."""
+        """Open a new link, and mostly a session with open handles 2 and 3 on it."""
         self._leave()
         running = [host for host in self.hosts.values() if host.running and not host.paused]
         if not running:
@@ -95,7 +96,7 @@ class Hostile:
             self._send(host, frames)
 
     def _send(self, host: Host, frames: list[Frame]) -> None:
-        """As the runtime would: a stream that is none of frames ends the connection."""
+        """Deliver frames as the runtime does: a stream that has no valid frames ends the connection."""
         try:
             arrived = FrameDecoder().feed(b"".join(encode_frame(*frame) for frame in frames))
         except FrameError:
@@ -118,7 +119,7 @@ class Hostile:
         if self.random.random() >= _SPOILED:
             return frame
         spoiled = spoil(self.random, frame, _KINDS)
-        # An operator's word is everybody's for now; it would be believed.
+        # At present any client may send operator commands, and the node would carry this one out.
         return frame if spoiled.kind == Kind.OPERATE else spoiled
 
     def _requests(self) -> list[tuple[int, list[Any]]]:

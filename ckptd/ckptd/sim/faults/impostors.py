@@ -1,12 +1,12 @@
-"""Impostors: a stranger that forges heartbeats, and second daemons under the id of a node that runs.
+"""Impostors: a sender that forges heartbeats, and second daemons under the id of a running node.
 
-The stranger reaches every node with datagrams, and knows every start, but no secret that seals heartbeats. A
-second daemon is a whole core with an incarnation of its own; it sends heartbeats, and is refused by everybody
-who asks back at the address of its node id. The cluster must not notice either; a second daemon must never
-serve.
+The forger reaches every node with datagrams and knows every incarnation, but not the secrets that seal
+heartbeats. A second daemon is a whole core with an incarnation of its own. It sends heartbeats, and every
+node that asks back at the address of its node id refuses it. Neither may have any effect on the cluster, and
+a second daemon must never serve.
 
-It also sets a host's clock ahead now and then: where the state directory is lost after that, the next start
-has a lower incarnation than one that the others have met.
+Impostors also set a host's clock ahead now and then. If the state directory is lost after that, the next
+start has a lower incarnation than one that the other nodes have met.
 """
 
 from random import Random
@@ -32,7 +32,7 @@ from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
 FIRST_START: Final = 10**6
-"""Second daemons have incarnations from here: above those of the nodes that they are not."""
+"""Second daemons have incarnations from here on, above those of the nodes whose id they use."""
 
 AHEAD: Final = 10**9
 _CLOCKS_AHEAD: Final = 0.2
@@ -40,11 +40,11 @@ _SECONDS: Final = 0.02
 _WAIT_NS: Final = (MILLISECOND_NS, 20 * MILLISECOND_NS, 100 * MILLISECOND_NS)
 _DELAY_NS: Final = 2 * MILLISECOND_NS
 _TOLD_NS: Final = SECOND_NS
-"""How often a second daemon is told that another one answers at its node's address."""
+"""How often a second daemon learns that another start answers at its node's address."""
 
 
 class Second:
-    """A second daemon with the id of a node; its disk is empty, or a copy of the node's."""
+    """A second daemon with the id of a node. Its disk is empty, or a copy of the node's."""
 
     def __init__(self, impostors: "Impostors", host: Host, incarnation: int, record: bytes) -> None:
         self.impostors = impostors
@@ -87,7 +87,7 @@ class Second:
 
 
 class Impostors:
-    """All of them. They draw from a sequence of their own, at moments of their own."""
+    """All impostors. They have their own random generator and act at times of their own."""
 
     def __init__(self, world: World, machines: dict[str, Host]) -> None:
         self.world = world
@@ -98,22 +98,22 @@ class Impostors:
         self.seconds: list[Second] = []
 
     def begin(self) -> None:
-        """From now on they come."""
+        """Start to act."""
         self.on = True
         self._later()
 
     def end(self) -> None:
-        """They are gone."""
+        """Stop all of them."""
         self.on = False
         for second in self.seconds:
             second.runs = False
 
     def clock_ahead(self) -> int:
-        """How far the clock of a node that starts stands ahead, as its incarnation shows it."""
+        """Draw how far the clock of a starting node is ahead, as its incarnation shows."""
         return AHEAD if self.on and self.random.random() < _CLOCKS_AHEAD else 0
 
     def send(self, node_id: str, frame: Frame) -> None:
-        """A datagram for a node; none is lost, for none should matter."""
+        """Send a datagram to a node. None is lost, since none should matter."""
         host, event = self.machines[node_id], HeartbeatReceived(frame, sealed=False)
         self.world.after(self.random.randint(1, _DELAY_NS), lambda: host.deliver(event))
 
@@ -133,7 +133,7 @@ class Impostors:
     def _start_second(self) -> None:
         host = self.random.choice([host for host in self.machines.values() if not host.settings.witness])
         if not host.settings.peers:
-            return  # (A node that is alone asks nobody, and is asked by nobody.)
+            return  # (A node that is alone asks no other node, and none asks it.)
         record = host.disk.record if self.random.random() < 0.5 else b""
         self.world.say(f"fault: a second daemon with the id of node {host.node_id} starts")
         second = Second(self, host, FIRST_START + len(self.seconds), record)
@@ -146,7 +146,7 @@ class Impostors:
         self.world.after(self.random.randint(SECOND_NS // 10, 3 * SECOND_NS), stop)
 
     def _forge(self) -> None:
-        """A heartbeat of a start that is met, or of one that nobody has met, saying what would hurt most."""
+        """Send a heartbeat of a known start, or of an unknown one, that claims what would hurt most."""
         random, names = self.random, list(self.machines)
         if len(names) < 2:
             return

@@ -1,10 +1,11 @@
-"""The operator: looks at the nodes now and then, and says a word to one that waits.
+"""The operator: he looks at the nodes now and then, and gives a command to one that waits.
 
-A sensible one waits until a node has waited for long. He has a cluster begin without machines that are late
-only while no process holds anything, and gives up only machines that burnt and do not come back. A hasty one
-does either wherever a node takes his word. What he may be told is checked here, what follows by the watch.
+* A sensible operator waits until a node has waited for long. He bootstraps a cluster without machines that
+  are late only while no process has a view. He gives up only machines that burnt and do not come back.
+* A hasty operator does either as soon as a node accepts the command.
 
-After the faults he looks once, whatever he is like, and says `force-active` where a node asks for that.
+The answers to his commands are checked here; the watch checks the consequences. After the faults every
+operator looks once, and sends `force-active` to a node that asks for it.
 """
 
 from collections import Counter
@@ -26,36 +27,40 @@ if TYPE_CHECKING:
     from ckptd.sim.cluster import Cluster
 
 LINK: Final = 2**31
-"""The number of the operator's link at the end, to whatever node; those of his words before lie above it."""
+"""The number of the operator's last link, to any node. The links of his earlier commands have higher
+numbers."""
 
 LOOKS_EVERY_NS: Final = 150 * MILLISECOND_NS
 PATIENCE_GRACES: Final = 2
-"""A sensible operator acts on what has lasted for so many graces."""
+"""A sensible operator acts on what has lasted for this many graces."""
 
 ANSWER_NS: Final = 2 * SECOND_NS
-"""He reads answers for so long."""
+"""How long he reads answers."""
 
 
 class Operator:
-    """`counts`: what he said, and what came of it. `_founders`: the nodes that he bootstrapped."""
+    """One operator."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.on = False
         self.counts: Counter[str] = Counter()
+        """His commands, by verb and outcome."""
+
         self._waits: dict[str, tuple[int, int]] = {}
         self._words: dict[int, tuple[Host, int, str, str]] = {}
         self._last_link = LINK
         self._founders: set[str] = set()
+        """The nodes that he bootstrapped."""
 
     def begin(self) -> None:
-        """Act from now on."""
+        """Start to act."""
         self.on = True
         self._next()
 
     def end(self) -> None:
-        """Act no more."""
+        """Stop acting."""
         self.on = False
 
     def _next(self) -> None:
@@ -105,17 +110,20 @@ class Operator:
             self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(burnt))
 
     def _may_found(self, host: Host) -> bool:
-        """Not by a node that was bootstrapped and forgot it: it would take the same epoch again (ADR 12)."""
+        """Return False for a node that was bootstrapped and forgot it.
+
+        It would use the same epoch again (ADR 12).
+        """
         assert host.node is not None
         return not (host.node.heartbeats.forgetful and host.node_id in self._founders)
 
     def _unavailable(self, node: Node) -> bool:
         return any(entry.holders for entry in node.directory.checkpoints.values())
 
-    # -- words and answers
+    # -- commands and answers
 
     def say(self, host: Host, verb: str, name: str = "") -> None:
-        """One word to one node."""
+        """Send one command to one node."""
         self.world.say(f"the operator says {verb} {name} to {host.node_id}")
         self._last_link += 1
         link, incarnation = self._last_link, host.incarnation
@@ -131,7 +139,7 @@ class Operator:
             host.deliver(ClientLost(link))
 
     def answered(self, link: int, data: bytes) -> None:
-        """A node's answer. Raises: Violation."""
+        """Check a node's answer. Raises: Violation."""
         if link not in self._words:
             return
         host, incarnation, verb, name = self._words[link]
@@ -163,7 +171,7 @@ class Operator:
     # -- after the faults
 
     def look_once(self) -> None:
-        """He reads what nodes wait for; one that asks for his word is told to go on."""
+        """Read what the nodes wait for, and send `force-active` to one that asks for it."""
         for host in self.cluster.hosts.values():
             if host.node is not None and "the operator" in host.node.membership.describe_wait():
                 self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
@@ -176,7 +184,7 @@ class Operator:
             self._have_begun()
 
     def _have_begun(self) -> None:
-        """Nobody holds anything, and too few vote for a cold start: one of them makes it."""
+        """No node has a view, and too few vote for a cold start: bootstrap one of them."""
         for host in self.cluster.hosts.values():
             waits = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
             if waits and self._may_found(host):

@@ -1,7 +1,7 @@
-"""How a recorded frame is spoiled: in its numbers, in its bytes, or in what its body holds.
+"""Spoil a recorded frame: its numbers, its bytes, or the content of its body.
 
-A change inside the body keeps the msgpack well formed, so that it passes the codec and reaches
-the checks of single fields. A change of bytes mostly ends in the codec, which has to hold too.
+A change of the content keeps the msgpack well formed, so that it passes the codec and reaches the checks of
+single fields. A change of bytes mostly ends in the codec, which has to withstand it too.
 """
 
 import math
@@ -39,18 +39,18 @@ ODD: Final[tuple[Any, ...]] = (
     [None] * 5000,
     [[]] * 20_000,
 )
-"""Values that a field of another type, or of another range, would not expect."""
+"""Values whose type or range a field does not expect."""
 
 NESTED: Final = (100, 1000, 5000, 400_000)
 GROWN_BYTES_MAX: Final = 4 * 1024 * 1024
-"""What copies of a value add to a body, at the most. Where a body is larger only its bytes are changed."""
+"""How much the copies of a value add to a body at most. Of a larger body only the bytes are changed."""
 
 ROUTES: Final = (0, 25, 48)
-"""Bytes that stand before the msgpack of a body: none, FORWARD_ROUTE's, REPLICATE_ROUTE's."""
+"""How many bytes come before the msgpack of a body: none, FORWARD_ROUTE's, REPLICATE_ROUTE's."""
 
 
 def spoil(draw: random.Random, frame: Frame, kinds: tuple[int, ...]) -> Frame:
-    """The frame with one to three changes."""
+    """Return the frame with one to three changes."""
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         change = draw.random()
         if change < 0.18:
@@ -98,7 +98,7 @@ def _spoil_bytes(draw: random.Random, body: bytes) -> bytes:
 
 
 def nested(depth: int, opens: int = 0x91) -> bytes:
-    """A body of arrays (0x91) or maps (0x81) in each other."""
+    """Return a body of nested arrays (0x91) or maps (0x81)."""
     return bytes([opens]) * depth + b"\xc0" * (2 if opens == 0x81 else 1)
 
 
@@ -122,9 +122,9 @@ def _spoil_content(draw: random.Random, body: bytes) -> bytes:
 
 
 def _change(draw: random.Random, content: Any) -> Any:
-    """The same tree with one place changed; deeper places are as likely as shallow ones."""
+    """Return the tree with one place changed. Deep places are as likely as shallow ones."""
     if type(content) is bytes and len(content) > 3 and draw.random() < 0.3:
-        return _spoil_content(draw, content)  # A packed body inside a body, as INSTALL's directory.
+        return _spoil_content(draw, content)  # A packed body inside a body, such as INSTALL's directory.
     if type(content) is not list or not content or draw.random() < 0.15:
         if type(content) is int and draw.random() < 0.4:
             return max(-(2**63), min(2**64 - 1, content + draw.choice((-1, 1, 1000, -content, 2**40))))

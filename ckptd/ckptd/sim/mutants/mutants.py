@@ -1,8 +1,8 @@
-"""The checkers are checked: named mutants of the core, each with one rule switched off.
+"""Tests of the checkers: named mutants of the core, each with one rule switched off.
 
-A checker that never fires is no checker. The ordinary sweep must find every mutant; one
-that it does not find says that the mixes of faults, or the checkers, have a hole. A
-mutant is a few patches, and goes by its name, so that worker processes make it themselves.
+A checker that never fires proves nothing. The ordinary sweep must find every mutant; if it misses one, the
+mixes of faults or the checkers have a hole. A mutant is a few patches. It is known by its name, so that
+worker processes can apply it themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Patch:
-    """Puts a replacement in an attribute's place: of a class or a module. It can be taken back."""
+    """Replaces attributes of classes or modules, and can restore them."""
 
     def __init__(self) -> None:
         self._stood: list[tuple[Any, str, Any]] = []
@@ -22,7 +22,7 @@ class Patch:
         setattr(owner, name, replacement)
 
     def take_back(self) -> None:
-        """Everything is as it was."""
+        """Restore all originals."""
         while self._stood:
             owner, name, original = self._stood.pop()
             setattr(owner, name, original)
@@ -30,22 +30,25 @@ class Patch:
 
 @dataclass(slots=True, frozen=True)
 class Mutant:
-    """`rule` is what it switches off; `shape` the one of `shapes.SHAPES` that its seeds have, "" for none."""
+    """One mutant."""
 
     name: str
     rule: str
+    """The rule that it switches off."""
+
     switch_off: Callable[[Patch], None]
     shape: str
+    """Its seeds have this shape of `shapes.SHAPES`; "" for none."""
 
 
 MUTANTS: dict[str, Mutant] = {}
-"""All of them, by name."""
+"""All mutants, by name."""
 
 
 def mutant(
     name: str, rule: str, shape: str = ""
 ) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
-    """Put a mutant into the table."""
+    """Register a mutant."""
 
     def add(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
         assert name not in MUTANTS, name
@@ -57,7 +60,7 @@ def mutant(
 
 @contextmanager
 def switched_off(name: str) -> Iterator[None]:
-    """The core without one rule; "" leaves it whole."""
+    """Run the core without one rule; "" switches none off."""
     patch = Patch()
     try:
         if name:

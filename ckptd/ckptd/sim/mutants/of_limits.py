@@ -1,4 +1,4 @@
-"""Mutants of the rules about memory limits, refused connections and the operator's word."""
+"""Mutants of the rules about memory limits, refused connections and the operator's commands."""
 
 from dataclasses import replace
 from typing import Any
@@ -77,9 +77,9 @@ def _(patch: Patch) -> None:
     patch(pair_policy, "epoch_of_word", epoch_of_word)
 
 
-# Not here: "a voter that forgot what it promised since a word abstains". It takes a disk that is lost, a side
-# that missed the last view, and a forced view as the newest that this side knows: 100 seeds had none such. A
-# scenario of the core shows it (tests/sim/test_rules_switched_off.py).
+# Not here: "a voter that forgot what it promised since a word abstains". To show it, a disk has to be lost,
+# one side has to miss the last view, and a forced view has to be the newest that this side knows: none of 100
+# seeds had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
 
 
 @mutant(

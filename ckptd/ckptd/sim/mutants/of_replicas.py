@@ -163,7 +163,7 @@ def _(patch: Patch) -> None:
         finally:
             replica.sync = sync
         if active.ready and not was_ready:
-            active._commit(replica.log.seq)  # Else a reader is shown what was before its tail.
+            active._commit(replica.log.seq)  # Otherwise readers see the state before its tail.
 
     patch(ActiveReplica, "advance_start", advance_start)
 
@@ -244,6 +244,6 @@ def _(patch: Patch) -> None:
     patch(JoinSource, "on_commit", on_commit)
 
 
-# Not here: "the memory of answers travels with every join". To show it, an answer has to stay away from its
-# client for as long as a replica joins by chunks and takes over: 160 seeds had none such, 100 of them in a
-# shape that presses on it. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
+# Not here: "the memory of answers travels with every join". To show it, an answer must not reach its client
+# for as long as a replica joins by chunks and takes over: none of 160 seeds had that, 100 of them in a shape
+# that presses on it. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).

@@ -24,7 +24,7 @@ from ckptd.core.requests.router import READS, Requests
 from ckptd.core.requests.sessions import Clients
 from ckptd.sim.mutants.mutants import Patch, mutant
 
-# -- proof, votes, stays
+# -- proof, votes, memberships
 
 
 @mutant(
@@ -303,7 +303,7 @@ def _(patch: Patch) -> None:
 
 
 # Not here: "the sessions of a node that left end after their grace". At the end of a simulation every node is
-# back, and ends those sessions itself: no checker can see that nobody else would have. A scenario of the
+# back and ends those sessions itself, so no checker can see that no other node would have. A scenario of the
 # core shows it (tests/sim/test_rules_switched_off.py).
 
 

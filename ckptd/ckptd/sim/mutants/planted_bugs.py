@@ -1,7 +1,7 @@
-"""A bug of our own, on purpose: the core raises at one value, after it has changed its state.
+"""Planted bugs: the core raises at one value, after it has changed its state.
 
-A patch of the core, like a mutant; the simulator's hosts and the scenario tests let a node that
-raised `Injected` speak its last words and end, as the daemon does.
+A planted bug is a patch of the core, like a mutant. The simulator's hosts and the scenario tests let a node
+that raised `Injected` send its last words and end, as the daemon does.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from ckptd.sim.mutants.mutants import Patch
 from ckptd.sim.world.host import Injected
 
 At = Callable[[str, bool], bool]
-"""Whether to raise at this node; true: as the checkpoint's active replica."""
+"""Return True to raise at this node; the second argument is True for the checkpoint's active replica."""
 
 
 class Bug:
-    """`stopped`: the nodes that it stopped, in order."""
+    """A planted bug. `stopped` lists the nodes that it stopped, in order."""
 
     def __init__(self, value: bytes, at: At) -> None:
         self.value = value
@@ -29,7 +29,7 @@ class Bug:
         self.stopped: list[str] = []
 
     def strike(self, content: object) -> None:
-        """Raises: Injected, where the content holds the value and the place is the right one."""
+        """Raise if the content holds the value and this is the right place. Raises: Injected."""
         if repr(self.value)[2:-1] in repr(content) and self.at(self.node_id, self.as_active):
             self.stopped.append(self.node_id)
             raise Injected(f"at {self.value!r} on node {self.node_id}")
@@ -37,7 +37,7 @@ class Bug:
 
 @contextmanager
 def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
-    """Applying an update with `value` in it raises, when half of it is done."""
+    """Applying an update with `value` in it raises, with the sections changed and nothing else done."""
     bug, patch = Bug(value, at), Patch()
     handle, order, apply = Node.handle, ActiveReplica.order, SectionTable.apply
 
@@ -68,7 +68,7 @@ def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
 
 @contextmanager
 def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
-    """The active replica raises when it commits a state that holds `value`: what it lacks is not told."""
+    """The active replica raises when it commits a state that holds `value`; it reports nothing more."""
     bug, patch = Bug(value, at), Patch()
     handle, commit = Node.handle, ActiveReplica._commit
 
@@ -90,7 +90,7 @@ def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
 
 @contextmanager
 def copying_raises_on(value: bytes, at: At) -> Iterator[Bug]:
-    """A replica raises when a section with `value` is put into its copy."""
+    """A replica raises when a section with `value` is placed in it."""
     bug, patch = Bug(value, at), Patch()
     handle, place = Node.handle, SectionTable.place
 
