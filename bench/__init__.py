@@ -1,1 +1,1 @@
-"""What ckptd costs, each figure beside its floor: `python -m bench --help`."""
+"""What ckptd costs, each figure next to its floor: `python -m bench --help`."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: every figure beside its floor, in one run."""
+"""`python -m bench`: every figure next to its floor, in one run."""
 
 import argparse
 import gc
@@ -26,7 +26,7 @@ ROUNDS = 15
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measures ckptd beside a bare echo over the same hops, the two in turn. "
@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
 
 
 def environment(cores: Sequence[int | None]) -> dict[str, object]:
-    """On what this was measured."""
+    """Return the facts about the machine and the versions that were measured."""
     try:
         installed = version("ckptd")
     except PackageNotFoundError:
@@ -62,7 +62,7 @@ def environment(cores: Sequence[int | None]) -> dict[str, object]:
 def run_cases(
     console: Console, cases: Sequence[Case], cores: Sequence[int | None], rounds: int
 ) -> list[Outcome]:
-    """All cases; those that need as many nodes share their clusters."""
+    """Run all cases; those with the same number of nodes share their clusters."""
     outcomes = []
     spread = [*cores[1:], cores[0]]
     for nodes, some in groupby(cases, key=lambda case: case.nodes):
@@ -76,7 +76,7 @@ def run_cases(
 def main() -> None:
     """Measure, print, write."""
     arguments = parse()
-    # SIGTERM ends the run as Ctrl-C does, so that no daemon is left.
+    # SIGTERM ends the run as Ctrl-C does, so that no daemon is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(highlight=False, soft_wrap=True)
     cores = choose_cores(max(1, arguments.cores))

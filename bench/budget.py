@@ -1,10 +1,10 @@
-"""`python -m bench.budget`: what one event of the core takes at most, and what a unit of counted work takes.
+"""`python -m bench.budget`: how long one event of the core takes at most, and one unit of counted work.
 
 Each case gives a core the worst messages that are legal: the longest update of each operation, the longest
 read, a selection that nothing matches, thousands of pipelined requests, many trackers. The core is driven
-without sockets, so that the times are its own. Every event is timed, `TurnCame` as well, in CPU time of this
-thread: what other programs take of the processor is no work of ours. The goal is 5 ms, and 50 ms for what is
-atomic and cannot be split. A missed goal is printed, and is no error.
+without sockets, so that the times are its own. Every event is timed, including `TurnCame`, in CPU time of
+this thread, so that time spent on other programs does not count. The goal is 5 ms, and 50 ms for work that is
+atomic and cannot be split. A missed goal is printed, and is not an error.
 """
 
 import argparse
@@ -45,10 +45,10 @@ from ckptd.core.settings import MILLISECOND_NS, Settings
 
 TURN_GOAL_MS: Final = 5.0
 WHOLE_GOAL_MS: Final = 50.0
-"""For an update and a read, which are done as a whole or not at all."""
+"""The goal for an update and a read, which are done as a whole or not at all."""
 
 SECTIONS: Final = 200_000
-"""Of a large checkpoint."""
+"""How many sections a large checkpoint has."""
 
 PIPELINED: Final = 5_000
 TRACKERS: Final = 1_000
@@ -59,14 +59,14 @@ FAR_NS: Final = 4 * 10**18
 
 @dataclass(slots=True)
 class Times:
-    """What the events of one case took: ns and units of counted work of each."""
+    """The time in ns and the units of counted work of each event of one case."""
 
     ns: list[int] = field(default_factory=list)
     work: list[int] = field(default_factory=list)
 
 
 class Core:
-    """One node that serves alone, and sessions with a handle of one checkpoint each."""
+    """One node that serves alone, and sessions that each have a handle of one checkpoint."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -80,7 +80,7 @@ class Core:
             self.tell(TimeCame())
 
     def tell(self, event: Event) -> None:
-        """One event, and the turns that it leaves work for."""
+        """Handle one event, and then take turns until no work is left."""
         self._handle(event)
         while self.node.turn_due:
             self._handle(TurnCame())
@@ -106,7 +106,7 @@ class Core:
         return self._numbers
 
     def ask(self, link: int, handle: int, kind: int, fields: Any, third: int = 0) -> int:
-        """One request; its number."""
+        """Make one request; return its number."""
         number = self.number()
         frame = Frame(kind, number, handle, third or number, pack_body(fields))
         self.tell(ClientReceived(link, [frame]))
@@ -116,7 +116,7 @@ class Core:
         return number
 
     def open(self, sections: int, section_bytes: int) -> tuple[int, int]:
-        """A session on a link of its own, and its handle of the one checkpoint."""
+        """Open a session on a link of its own; return the link and its handle of the one checkpoint."""
         self._links += 1
         link = self._links
         self.tell(ClientConnected(link))
@@ -132,7 +132,7 @@ class Core:
         return link, self.ask(link, 0, Kind.OPEN, [b"t", 7, attributes, False])
 
     def fill(self, link: int, handle: int, count: int, content: bytes) -> None:
-        """Sections 0 to `count`."""
+        """Write sections 0 to `count`."""
         for first in range(0, count, OPS_PER_UPDATE_MAX):
             ops = [
                 [Op.PUT, b"%09d" % number, content, None]
@@ -261,7 +261,7 @@ CASES: Final[tuple[tuple[str, float, Callable[[Core], None]], ...]] = (
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.budget", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each case; the best is shown")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with TEXT in their title")
@@ -270,7 +270,7 @@ def main() -> None:
     for title, goal_ms, case in CASES:
         if arguments.only not in title:
             continue
-        # Of several rounds the best: other programs empty the processor's caches.
+        # The best of several rounds, because other programs empty the processor's caches.
         best: Times | None = None
         for _ in range(arguments.rounds):
             gc.collect()

@@ -1,4 +1,4 @@
-"""The cases: what is done, on how many nodes, and the figure that each is to reach."""
+"""The cases: what is done, on how many nodes, and the goal for each figure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from bench.rigs import CkptdRig, FloorRig
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """A ratio to the floor that is to be reached; None: none is set."""
+    """Goals for ratios to the floor; None if there is no goal."""
 
     cpu_max: float | None = None
     p50_max: float | None = None
     rate_min: float | None = None
 
     def judge(self, floor: Figures, ckptd: Figures) -> list[tuple[str, float, bool]]:
-        """(what is wanted, the ratio, whether it is met) of each."""
+        """Return for each goal its text, the measured ratio, and True if it is met."""
         found = []
         ratios = Ratios.of(floor, ckptd)
         if self.cpu_max is not None:
@@ -37,7 +37,7 @@ class Case:
     nodes: int
     value_bytes: int
     operations: int
-    """How many in one round of one contender."""
+    """How many operations one contender does in one round."""
 
     start: Callable[[FloorRig | CkptdRig, bytes], Run]
     goal: Goal = field(default_factory=Goal)
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(slots=True, frozen=True)
 class Outcome:
-    """A case with what was measured."""
+    """A case with its measured figures."""
 
     case: Case
     floor: Figures
@@ -114,7 +114,7 @@ CASES: Final = (
 
 
 def run_case(case: Case, floor: FloorRig, ckptd: CkptdRig, rounds: int) -> Outcome:
-    """Measure one case on clusters that run already."""
+    """Measure one case on clusters that already run."""
     value = (bytes(range(256)) * (case.value_bytes // 256 + 1))[: case.value_bytes]
     contenders = [Contender(case.start(rig, value), rig.pids(case.remote)) for rig in (floor, ckptd)]
     return Outcome(case, *measure(contenders, rounds, case.operations))

@@ -10,23 +10,23 @@ from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
 
 RECEIVE_BYTES: Final = 16 * 1024
-"""Enough for most answers: allocating more for each `recv` costs up to 10 µs."""
+"""Enough for most answers. Allocating more for each `recv` costs up to 10 µs."""
 
 RECEIVE_REST_BYTES: Final = 256 * 1024
 
 
 def update_body(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """An UPDATE as the real client packs it."""
+    """Return the body of an UPDATE as the real client packs it."""
     return pack_body([[Op.PUT, key, value, None] for key, value in pairs])
 
 
 def read_body(key: bytes) -> bytes:
-    """A READ of one whole section, as the real client packs it."""
+    """Return the body of a READ of one whole section, as the real client packs it."""
     return pack_body([[key, 0, None]])
 
 
 class BlockingFloor:
-    """One request at a time: `sendall`, then `recv` until the answer is whole."""
+    """One request at a time: `sendall`, then `recv` until the answer is complete."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -40,7 +40,7 @@ class BlockingFloor:
         unpack_body(answer.body)
 
     def read(self, key: bytes, remote: bool) -> bytes:
-        """A section's content, from the node or from a replica."""
+        """Return a section's content, from the node or from a replica."""
         content: bytes = unpack_body(self._call(Kind.READ, int(remote), read_body(key)).body)[1][0]
         return content
 
@@ -72,16 +72,16 @@ class AsyncFloor(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answers came."""
+        """Resolve the futures of the answers that arrived."""
         for _, request, _, _, body in self._decoder.feed(data):
             self._waiting.pop(request).set_result(body)
 
     async def write(self, key: bytes, value: bytes, acknowledgements: int) -> None:
-        """As `BlockingFloor.write`, of one section."""
+        """Put one section, as `BlockingFloor.write` does."""
         unpack_body(await self._call(Kind.UPDATE, acknowledgements, update_body(((key, value),))))
 
     async def read(self, key: bytes) -> bytes:
-        """As `BlockingFloor.read`, from the node."""
+        """Return a section's content from the node, as `BlockingFloor.read` does."""
         content: bytes = unpack_body(await self._call(Kind.READ, 0, read_body(key)))[1][0]
         return content
 

@@ -1,13 +1,12 @@
 """The floor's processes: the fewest steps that bring a value to three processes and back.
 
-`python -m bench.floor_node SOCKET REPLICA-PORT…` is the node: a client writes to it over
-a unix socket, it forwards the body unchanged to the replicas over TCP, counts their
-acknowledgements and answers. `python -m bench.floor_node` without arguments is a
-replica; it prints its port. Each holds a dict. Framing, bodies, loop and Protocol
-classes are those of ckptd; there are no checks, versions, sessions or time-outs.
+`python -m bench.floor_node SOCKET REPLICA-PORT…` is the node. A client writes to it over a unix socket; it
+forwards the body unchanged to the replicas over TCP, counts their acknowledgements and answers. `python -m
+bench.floor_node` without arguments is a replica; it prints its port. Each process holds a dict. Framing,
+bodies, loop and Protocol classes are those of ckptd; there are no checks, versions, sessions or time-outs.
 
-Of a request's header, `b` is how many acknowledgements the answer waits for (an async
-write: 0), or for a READ whether a replica shall answer it (1) or the node (0).
+In a request's header, `b` is the number of acknowledgements that the answer waits for (0 for an async write).
+For a READ it says who answers: a replica (1) or the node (0).
 """
 
 import asyncio
@@ -25,18 +24,18 @@ _OK: Final = answer_ok()
 
 
 def apply(held: Held, body: bytes) -> None:
-    """Put what an UPDATE's body says."""
+    """Put the sections of an UPDATE's body."""
     for op in unpack_body(body):
         held[op[1]] = op[2]
 
 
 def read(held: Held, body: bytes) -> bytes:
-    """The answer to a READ's body."""
+    """Return the answer to a READ's body."""
     return pack_body([OK, [held[one[0]] for one in unpack_body(body)]])
 
 
 class Link(asyncio.Protocol):
-    """A connection whose frames are handled as they come; what they cause is sent in one write."""
+    """A connection whose frames are handled as they arrive; everything to send goes out in one write."""
 
     def __init__(self) -> None:
         self._decoder = FrameDecoder()
@@ -71,13 +70,13 @@ class ReplicaLink(Link):
 
 
 class Node:
-    """The node: what its links share."""
+    """The node: the state that its links share."""
 
     def __init__(self) -> None:
         self.held: Held = {}
         self.seq = 0
         self.waiting: dict[int, tuple[ClientLink, int, int, bytes]] = {}
-        """By seq: who asked, the request, the acknowledgements still to come, the body."""
+        """By seq: the client, its request, how many acknowledgements are missing, the body."""
 
         self.replicas: list[PeerLink] = []
 
@@ -90,7 +89,7 @@ class PeerLink(Link):
         self._node = node
 
     def data_received(self, data: bytes) -> None:
-        """Count acknowledgements, pass answers on."""
+        """Count acknowledgements and pass answers on."""
         node, answered = self._node, None
         for kind, a, _, _, body in self._decoder.feed(data):
             found = node.waiting.get(a)
@@ -118,7 +117,7 @@ class ClientLink(Link):
         self._node = node
 
     def data_received(self, data: bytes) -> None:
-        """Forward updates and remote reads, answer the rest."""
+        """Forward updates and remote reads, and answer the rest."""
         node = self._node
         for kind, request, acknowledgements, _, body in self._decoder.feed(data):
             if kind == Kind.READ and not acknowledgements:
@@ -142,7 +141,7 @@ class ClientLink(Link):
 
 
 async def serve_node(path: str, ports: list[int]) -> None:
-    """Be the node until killed."""
+    """Run the node until it is killed."""
     node, loop = Node(), asyncio.get_running_loop()
     for port in ports:
         _, link = await loop.create_connection(lambda: PeerLink(node), "127.0.0.1", port)
@@ -153,7 +152,7 @@ async def serve_node(path: str, ports: list[int]) -> None:
 
 
 async def serve_replica() -> None:
-    """Be a replica until killed."""
+    """Run a replica until it is killed."""
     ReplicaLink.held = {}
     server = await asyncio.get_running_loop().create_server(ReplicaLink, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -1,8 +1,8 @@
-"""`python -m bench.handover`: SIGTERM of the active replica's node, again and again, under writes.
+"""`python -m bench.handover`: SIGTERM to the active replica's node, again and again, under writes.
 
-What counts is the longest that a write took while the node handed over and left, and that
-no call failed. In half of the cases the writer talks to the node that leaves, in half to
-another one.
+It measures the longest time that a write took while the node handed over and left, and checks that no call
+failed. In half of the cases the writer is attached to the node that leaves, in the other half to another
+node.
 """
 
 import argparse
@@ -28,18 +28,20 @@ GOAL_MS: Final = 20.0
 
 @dataclass(slots=True)
 class Handover:
-    """What one planned leave showed. `usual_ms`: the longest write of the time before it."""
+    """The result of one planned leave."""
 
     node: str
     attached_to_it: bool
     pause_ms: float
     usual_ms: float
+    """The longest write of the time before it."""
+
     lost: int
     errors: list[str]
 
 
 def hand_over_once(cluster: LocalCluster, attached_to_it: bool) -> Handover:
-    """One planned leave and return."""
+    """Make one planned leave and return."""
     name = "handover"
     with Table(name, KEYS, VALUE_BYTES, 16, address=cluster.addresses()):
         node = cluster.active_node(name)

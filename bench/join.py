@@ -1,10 +1,9 @@
-"""`python -m bench.join`: a node joins while 100 MB are held and 1,000 writes a second go on.
+"""`python -m bench.join`: a node joins while the cluster holds 100 MB and takes 1,000 writes a second.
 
-Three nodes; one is killed and started again, empty, so that it needs all 100,000 sections.
-The writer keeps its schedule from two seconds before to two seconds after, and does not
-wait for answers: a write's time counts from when it was due, so that what a stall delays
-is counted too. A control process, which only wakes every millisecond and
-notes how late, says how long this machine itself stood still.
+There are three nodes. One is killed and started again, empty, so that it needs all 100,000 sections. The
+writer keeps its schedule from two seconds before to two seconds after, and does not wait for answers. The
+time of a write counts from when it was due, so that delays by a stall are counted too. A control process only
+wakes every millisecond and notes how late it is; it shows how long the machine itself was stalled.
 """
 
 import argparse
@@ -46,11 +45,11 @@ while not select.select([sys.stdin], [], [], 0.001)[0]:
     longest, last = max(longest, now - last - 1_000_000), now
 print(longest, flush=True)
 """
-"""Ends at its standard input's end, and says the longest delay in ns."""
+"""The control process ends when its standard input ends, and prints the longest delay in ns."""
 
 
 class Control:
-    """The control process, between `__enter__` and `__exit__`; then `stall_ms` is known."""
+    """The control process, between `__enter__` and `__exit__`. After that `stall_ms` is set."""
 
     def __enter__(self) -> "Control":
         self._process = subprocess.Popen(
@@ -66,14 +65,14 @@ class Control:
 
 
 class Scheduled:
-    """Begins a write every millisecond, whether the ones before have ended or not, in a thread of its own."""
+    """Begins a write every millisecond, in its own thread, even if earlier writes have not ended."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=lambda: run(self._run()))
         self.times_ms: list[tuple[int, float]] = []
-        """When each write was due (CLOCK_MONOTONIC, ns), and how long after that it was acknowledged."""
+        """When each write was due (CLOCK_MONOTONIC, ns), and how many ms later it was acknowledged."""
 
         self.errors: list[str] = []
 
@@ -104,17 +103,17 @@ class Scheduled:
         self.times_ms.append((due_ns, (time.monotonic_ns() - due_ns) / 1e6))
 
     def between(self, begun: float, ended: float) -> list[float]:
-        """The times of the writes that were due then, in ms; the two in seconds."""
+        """Return the times in ms of the writes that were due between these two (in seconds)."""
         return [took for due_ns, took in self.times_ms if begun <= due_ns / 1e9 <= ended]
 
 
 @dataclass(slots=True)
 class Join:
-    """What one join showed."""
+    """The result of one join."""
 
     node: str
     in_sync_seconds: float
-    """From the start of its process; the writes and times are of those seconds."""
+    """From the start of its process. The figures below are of the writes in that time."""
 
     view_seconds: float
     writes: int
@@ -124,13 +123,13 @@ class Join:
     longest_ms: float
     stall_ms: float
     quiet_p99_9_ms: float
-    """Of as many seconds before, nobody joining."""
+    """The same without a join, over the time before."""
 
     errors: list[str]
 
 
 def join_once(cluster: LocalCluster) -> Join:
-    """Kill a node that is not active, start it under writes, wait until it is in sync."""
+    """Kill a node that is not active, start it under writes, and wait until it is in sync."""
     active = cluster.active_node(NAME)
     assert active is not None, "a sync checkpoint always has an active replica"
     node = next(n for n in reversed(cluster.node_ids) if n != active)
@@ -165,7 +164,7 @@ def join_once(cluster: LocalCluster) -> Join:
 
 
 def fill(table: Table) -> None:
-    """All sections, in large updates."""
+    """Write all sections, in large updates."""
     for first in range(0, SECTIONS, FILL_PER_UPDATE):
         table.Write(
             {b"%08d" % i: b"%08d" % i * (SECTION_BYTES // 8) for i in range(first, first + FILL_PER_UPDATE)}

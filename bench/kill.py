@@ -1,10 +1,10 @@
-"""`python -m bench.kill`: SIGKILL of the active replica's node, again and again, under a stream of writes.
+"""`python -m bench.kill`: SIGKILL to the active replica's node, again and again, under a stream of writes.
 
-A sync checkpoint on three nodes under `majority` (or two, under `pair`), a blocking
-`Table` that knows all of them. A kill is followed by: how long until a write that began
-after it was acknowledged; whether every acknowledged write is still there, on every
-survivor; the node's restart, until it holds an in-sync replica again. In half of the
-kills the writer talks to the node that is killed, in half to another one.
+There is a sync checkpoint on three nodes under `majority` (or two, under `pair`), and a blocking `Table` that
+knows all of them. Each kill is measured: how long it takes until a write that began after it is acknowledged,
+and whether every acknowledged write is still there, on every survivor. Then the node is restarted, until it
+holds an in-sync replica again. In half of the kills the writer is attached to the node that is killed, in the
+other half to another node.
 """
 
 import argparse
@@ -33,7 +33,7 @@ GOAL_P99_MS: Final = 250.0
 
 @dataclass(slots=True)
 class Kill:
-    """What one kill showed."""
+    """The result of one kill."""
 
     node: str
     attached_to_it: bool
@@ -44,7 +44,7 @@ class Kill:
 
 
 def kill_once(cluster: LocalCluster, attached_to_it: bool) -> Kill:
-    """One kill, and everything about it; the cluster is whole again afterwards."""
+    """Kill once and measure everything about it. The cluster is whole again afterwards."""
     name = "kill"
     with Table(name, KEYS, VALUE_BYTES, 16, address=cluster.addresses()):
         node = cluster.active_node(name)
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def report(console: Console, kills: list[Kill]) -> None:
-    """The figures, and the goals met or missed."""
+    """Print the figures, and which goals are met or missed."""
     rows = Rows(("kills", "p50 ms", "p99 ms", "max ms", "acknowledged", "lost", "failed"))
     groups = {
         "all": kills,

@@ -1,4 +1,4 @@
-"""Figures in columns that are never cut: as wide as what they hold, at most 80 together, also in a file."""
+"""Figures in columns that are never cut: as wide as their content, at most 80 together, also in a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,22 +13,22 @@ GAP: Final = "  "
 
 @dataclass(slots=True)
 class Rows:
-    """Rows under `heads`: the first cell stands left, the others right. Headings stand between them."""
+    """Rows under `heads`, with headings in between. The first cell is left-aligned, the others right."""
 
     heads: Sequence[str]
     _lines: list[tuple[str | Sequence[str], str]] = field(default_factory=list)
 
     def heading(self, text: str, style: str = "") -> None:
-        """A line that keeps to no columns."""
+        """Add a line that ignores the columns."""
         self._lines.append((text, style))
 
     def row(self, *cells: str, style: str = "") -> None:
-        """As many cells as there are heads."""
+        """Add a row, with as many cells as there are heads."""
         assert len(cells) == len(self.heads), cells
         self._lines.append((cells, style))
 
     def print(self, console: Console) -> None:
-        """Whatever the width of `console`: a narrower terminal breaks the lines, and loses nothing."""
+        """Print regardless of the width of `console`. A narrower terminal wraps lines and loses nothing."""
         rows = [self.heads, *(line for line, _ in self._lines if not isinstance(line, str))]
         widths = [max(len(row[column]) for row in rows) for column in range(len(self.heads))]
         for line, style in ((self.heads, "bold"), *self._lines):

@@ -1,8 +1,9 @@
-"""Every client leaves a node that is lost, in whatever state it is: how long its call takes then.
+"""How long a client's call takes when its node is lost, for every client in every state.
 
-A table of client × transport × state × fault. Each client is a process of its own. It is attached at node
-`a` of three by way of a relay (see `relay`), and the fault befalls `a`. The figure is the time of the call
-that met the fault; of a tracker it is the time from the fault to the change that another client wrote then.
+The result is a table of client × transport × state × fault. Each client is a process of its own. It is
+attached at node `a` of three through a relay (see `relay`), and the fault happens to `a`. The figure is the
+time of the call that met the fault. For a tracker it is the time from the fault to the change that another
+client wrote then.
 """
 
 import json
@@ -28,24 +29,24 @@ FAULTS: Final = ("died", "froze", "cut off", "cut to node", "cut to client", "re
 STATES: Final = ("busy", "idle", "idle past grace", "large write", "tracking", "forked", "resumed")
 
 LIMIT_S: Final = 1.5
-"""What a call may take beyond its own work."""
+"""How long a call may take beyond its own work."""
 
 GRACE_MS: Final = 6_000
 """The session grace of these clusters. With the default, 10 s, an idle client takes longer to measure."""
 
 NODE: Final = "a"
 IDLE_S: Final = 3.5
-"""Longer than a link may be quiet before it is checked (`silence.STALE_NS`)."""
+"""Longer than a link may be quiet before the client checks it (`node_silence.STALE_NS`)."""
 
 SETTLED_S: Final = 2.0
 PAUSED_S: Final = 2.0
 BEGUN_BYTES: Final = 1 << 20
-"""A large write is under way when so much of each has reached the node."""
+"""A large write is under way when this much of each has reached the node."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One client's call. `own_s`: what the same call takes without a fault."""
+    """One client's call."""
 
     client: str
     transport: str
@@ -53,11 +54,13 @@ class Row:
     fault: str
     seconds: float
     own_s: float
+    """How long the same call takes without a fault."""
+
     error: str
 
     @property
     def kept(self) -> bool:
-        """Whether it went on in time."""
+        """True if the client continued in time."""
         return not self.error and self.seconds <= LIMIT_S + 2 * self.own_s
 
     def __str__(self) -> str:
@@ -98,7 +101,7 @@ class Crowd:
         self.said.close()
 
     def hear(self) -> list[dict[str, Any]]:
-        """A line of each."""
+        """Return one line from each client."""
         lines = [process.stdout.readline() for process in self.processes if process.stdout is not None]
         if all(lines):
             return [json.loads(line) for line in lines]
@@ -106,7 +109,7 @@ class Crowd:
         raise RuntimeError(f"a client ended: {self.said.read()[-2000:].decode()}")
 
     def say(self, word: str) -> list[dict[str, Any]]:
-        """Tell all of them to do something; their answers."""
+        """Send all clients a command; return their answers."""
         for process in self.processes:
             if process.stdin is not None:
                 with suppress(BrokenPipeError):
@@ -115,14 +118,14 @@ class Crowd:
         return self.hear()
 
     def signal(self, number: int) -> None:
-        """Send a signal to all of them."""
+        """Send a signal to all clients."""
         for process in self.processes:
             os.kill(process.pid, number)
 
 
 @contextmanager
 def befall(cluster: LocalCluster, relays: Relays, fault: str) -> Iterator[Callable[[], None]]:
-    """Yields what lets the fault happen; afterwards the cluster is whole again."""
+    """Yield the function that causes the fault. Afterwards the cluster is whole again."""
 
     def happen() -> None:
         match fault:
@@ -150,7 +153,7 @@ def befall(cluster: LocalCluster, relays: Relays, fault: str) -> Iterator[Callab
 
 
 class Round:
-    """All clients by some transports, in one state, and one fault."""
+    """All clients on some transports, in one state, with one fault."""
 
     def __init__(self, cluster: LocalCluster, relays: Relays) -> None:
         self.cluster = cluster
@@ -160,9 +163,9 @@ class Round:
     def run(
         self, state: str, fault: str, kinds: Sequence[str] = KINDS, transports: Sequence[str] = TRANSPORTS
     ) -> list[Row]:
-        """The rows of one state and one fault."""
+        """Return the rows of one state and one fault."""
         if state == "forked":
-            kinds = [kind for kind in kinds if kind == "Table"]  # The others end with their process.
+            kinds = [kind for kind in kinds if kind == "Table"]  # The other clients end with their process.
         self.number += 1
         stem = f"{self.number}"
         with (
@@ -181,7 +184,7 @@ class Round:
         ]
 
     def _forget(self, names: Sequence[str]) -> None:
-        """Large values that nobody needs would travel with every restart."""
+        """Unlink the tables: large values that are no longer needed would travel with every restart."""
         connection = Connection(self.cluster.address("b"))
         for name in names:
             with suppress(SaAisError):
@@ -252,14 +255,14 @@ class Round:
 
 @contextmanager
 def rounds() -> Iterator[Round]:
-    """A cluster with relays."""
+    """Yield a cluster with relays."""
     flags = ("--session-grace-ms", str(GRACE_MS))
     with LocalCluster(3, flags=flags) as cluster, Relays(cluster) as relays:
         yield Round(cluster, relays)
 
 
 def all_rows() -> Iterator[Row]:
-    """The whole table, in rounds. Large writes go by one transport at a time: they use the whole machine."""
+    """Yield the whole table, in rounds. Large writes use one transport at a time: they load the machine."""
     with rounds() as round_of:
         for state in STATES:
             for fault in FAULTS:

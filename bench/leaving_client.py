@@ -1,6 +1,6 @@
-"""`python -m bench.leaving_client KIND ADDRESSES NAME`: one client of `bench.leaving`, a process of its own.
+"""`python -m bench.leaving_client KIND ADDRESSES NAME`: one client of `bench.leaving`, as its own process.
 
-It does what it is told, one word a line, and answers each with a line of JSON.
+It carries out commands, one word per line, and answers each with one line of JSON.
 """
 
 import asyncio
@@ -19,36 +19,40 @@ KINDS: Final = ("Table", "AsyncTable", "saf", "saf.aio")
 LARGE_BYTES: Final = 8 << 20
 SECTIONS: Final = 8
 PAUSE_S: Final = 0.01
-"""Between the calls of a client that is busy: a dozen of them share the machine."""
+"""The pause between the calls of a busy client, since a dozen of them share the machine."""
 
 ALL_MODES: Final = 7
 TIME_MAX: Final = 2**63 - 1
 
 
 class Loop:
-    """An event loop in a thread of its own, for the clients that are asyncio's."""
+    """An event loop in its own thread, for the asyncio clients."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run it to its end."""
+        """Run a coroutine to its end."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
 
 class Client:
-    """One open checkpoint. `told`: when the last change was told."""
+    """One open checkpoint."""
 
     def __init__(self, kind: str, addresses: str, name: str) -> None:
         self.told = threading.Event()
+        """Set when a change is reported."""
+
         self.told_ns = 0
+        """When the last change was reported."""
+
         self.write: Callable[[str, bytes], Any]
         self.begin_tracking: Callable[[], Any]
         getattr(self, "_open_" + kind.replace(".", "_").lower())(addresses, name)
 
     def tell(self, *_: Any) -> None:
-        """A change came."""
+        """Note a change."""
         self.told_ns = time.monotonic_ns()
         self.told.set()
 
@@ -95,10 +99,10 @@ class Client:
 
         threading.Thread(target=lambda: run(follow()), daemon=True).start()
 
-    # -- what it is told to do
+    # -- commands
 
     def timed(self, key: str, value: bytes) -> dict[str, Any]:
-        """One write: how long it took, and how it failed."""
+        """Make one write; return how long it took and how it failed."""
         began = time.monotonic_ns()
         said = ""
         try:
@@ -108,7 +112,7 @@ class Client:
         return {"seconds": (time.monotonic_ns() - began) / 1e9, "error": said}
 
     def busy(self, until: threading.Event) -> dict[str, Any]:
-        """Writes, one after the other: the longest of them."""
+        """Write again and again; return the longest write and the first failure."""
         longest, said = 0.0, ""
         while not until.is_set():
             one = self.timed("k", b"v")
@@ -117,7 +121,7 @@ class Client:
         return {"seconds": longest, "error": said}
 
     def in_a_child(self) -> dict[str, Any]:
-        """One write in a forked child."""
+        """Make one write in a forked child."""
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -131,7 +135,7 @@ class Client:
 
 
 def main() -> None:
-    """Do what comes on standard input until that ends."""
+    """Carry out commands until standard input ends."""
     client = Client(*sys.argv[1:])
     until, found = threading.Event(), [{"seconds": 0.0, "error": ""}]
     thread = threading.Thread()

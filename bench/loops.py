@@ -1,4 +1,4 @@
-"""The event loop that everything measured here runs on: uvloop where it is installed, as in the daemon."""
+"""The event loop of everything that is measured here: uvloop if it is installed, as in the daemon."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def runner() -> asyncio.Runner:
-    """A runner of the loop in question."""
+    """Return a runner of that loop."""
     try:
         import uvloop
     except ImportError:
@@ -17,12 +17,12 @@ def runner() -> asyncio.Runner:
 
 
 def run(main: Coroutine[object, object, T]) -> T:
-    """Run one coroutine on it."""
+    """Run one coroutine on that loop."""
     with runner() as one:
         return one.run(main)
 
 
 def loop_name() -> str:
-    """Which loop that is."""
+    """Return the name of that loop."""
     with runner() as one:
         return type(one.get_loop()).__module__.partition(".")[0]

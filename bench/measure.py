@@ -1,4 +1,4 @@
-"""Contenders measured against each other, in rounds that alternate so that drift hits all of them."""
+"""Measure contenders against each other, in alternating rounds, so that drift affects all of them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,30 +9,31 @@ from typing import Final
 from bench.processes import cpu_ns
 
 Run = Callable[[int], list[int]]
-"""Does that many operations, returns how long each took, in ns."""
+"""Does that many operations and returns how long each took, in ns."""
 
 SETTLE_SECONDS: Final = 0.005
-"""After a round: what an asynchronous write left to do is done, and counted, before the next.
+"""The pause after a round. What an asynchronous write left to do is done, and counted, before the next round.
 
-Short, since heartbeats go on meanwhile and count as well."""
+It is short, since heartbeats continue in it and count too.
+"""
 
 IDLE_SECONDS: Final = 2.0
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """A percentile of some values: one of them, the last for 100."""
+    """Return a percentile of some values: one of them, the last for 100."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 @dataclass(slots=True, frozen=True)
 class Round:
-    """What one contender did in one round."""
+    """The results of one contender in one round."""
 
     latencies_ns: list[int]
     wall_ns: int
     cpu_ns: dict[str, int]
-    """Per process; heartbeats and everything else that went on is in it."""
+    """By process. It includes heartbeats and everything else that the process did."""
 
     @property
     def p50_ns(self) -> float:
@@ -52,17 +53,17 @@ class Round:
 
 @dataclass(slots=True)
 class Figures:
-    """What a contender's operations cost, over all rounds."""
+    """The cost of a contender's operations, over all rounds."""
 
     rounds: list[Round] = field(default_factory=list)
 
     @property
     def operations(self) -> int:
-        """How many were measured."""
+        """How many operations were measured."""
         return sum(len(one.latencies_ns) for one in self.rounds)
 
     def percentile_us(self, percent: float) -> float:
-        """A percentile of the latencies, in µs."""
+        """Return a percentile of the latencies, in µs."""
         return percentile([latency for one in self.rounds for latency in one.latencies_ns], percent) / 1e3
 
     @property
@@ -72,16 +73,16 @@ class Figures:
 
     @property
     def processes(self) -> tuple[str, ...]:
-        """The processes whose CPU time was taken."""
+        """The processes whose CPU time is measured."""
         return tuple(self.rounds[0].cpu_ns)
 
     def cpu_us(self, process: str | None = None) -> float:
-        """CPU µs per operation, of one process or of all."""
+        """Return the CPU time per operation in µs, of one process or of all."""
         names = self.processes if process is None else (process,)
         return sum(one.cpu_ns[name] for one in self.rounds for name in names) / self.operations / 1e3
 
     def as_json(self) -> dict[str, object]:
-        """What `--json` writes."""
+        """Return what `--json` writes."""
         return {
             "operations": self.operations,
             "p50_us": round(self.percentile_us(50), 2),
@@ -94,10 +95,10 @@ class Figures:
 
 @dataclass(slots=True, frozen=True)
 class Ratios:
-    """One contender's figures over another's: the median of the rounds' own ratios.
+    """One contender's figures divided by another's: the median of the ratios of the rounds.
 
-    The two rounds of a pair lie next to each other in time, so that what else the
-    machine did meanwhile hits both and drops out.
+    The two rounds of a pair are next to each other in time. Whatever else the machine did then affects both
+    and cancels out.
     """
 
     cpu: float
@@ -106,7 +107,7 @@ class Ratios:
 
     @classmethod
     def of(cls, base: Figures, other: Figures) -> "Ratios":
-        """`other` over `base`."""
+        """Return the ratios of `other` to `base`."""
         pairs = list(zip(base.rounds, other.rounds, strict=True))
         return cls(
             median(after.cpu_ns_each / before.cpu_ns_each for before, after in pairs),
@@ -117,14 +118,14 @@ class Ratios:
 
 @dataclass(slots=True, frozen=True)
 class Contender:
-    """Something that can be run, and the processes whose CPU time that takes."""
+    """Something that can be run, and the processes whose CPU time it uses."""
 
     run: Run
     pids: Mapping[str, int]
 
 
 def blocking(operation: Callable[[int], object]) -> Run:
-    """A `Run` of one caller that does `operation(i)` again and again."""
+    """Return a `Run` of one caller that calls `operation(i)` again and again."""
 
     def run(count: int) -> list[int]:
         clock = time.perf_counter_ns
@@ -139,7 +140,7 @@ def blocking(operation: Callable[[int], object]) -> Run:
 
 
 def measure(contenders: Sequence[Contender], rounds: int, operations: int) -> list[Figures]:
-    """The figures of each contender, in their order. A first round of each is not counted."""
+    """Return the figures of each contender, in their order. The first round of each is not counted."""
     all_figures = [Figures() for _ in contenders]
     for number in range(-1, rounds):
         for contender, figures in zip(contenders, all_figures, strict=True):
@@ -156,7 +157,7 @@ def measure(contenders: Sequence[Contender], rounds: int, operations: int) -> li
 
 
 def measure_idle(pids: Mapping[str, int]) -> dict[str, float]:
-    """The share of a core that each process uses while nobody asks it for anything, in percent."""
+    """Return what share of a core each process uses while no client asks for anything, in percent."""
     before = {name: cpu_ns(pid) for name, pid in pids.items()}
     began = time.perf_counter_ns()
     time.sleep(IDLE_SECONDS)

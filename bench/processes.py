@@ -1,4 +1,4 @@
-"""The processes that are measured: started, pinned to cores, and what they have used."""
+"""The processes that are measured: start them, pin them to cores, and read what they have used."""
 
 import os
 import resource
@@ -15,25 +15,25 @@ STOP_SECONDS: Final = 10.0
 
 
 def pin_to(pid: int, core: int | None) -> None:
-    """Keep a process on one core, where the system can and a core is given."""
+    """Keep a process on one core, if the system can do that and a core is given."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(pid, {core})
 
 
 def choose_cores(wanted: int) -> list[int | None]:
-    """The cores to spread over; [None] where the system cannot pin."""
+    """Choose the cores to spread over; [None] if the system cannot pin."""
     if not hasattr(os, "sched_getaffinity"):
         return [None]
     return list(sorted(os.sched_getaffinity(0))[:wanted])
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time that a process has used, all threads, user and system."""
+    """Return the CPU time that a process has used, in all threads, user and system."""
     if pid == os.getpid():
         return time.process_time_ns()
     if sys.platform == "linux":
-        # The process's CPU clock, to the nanosecond; /proc/PID/stat counts in 10 ms.
-        # Source: clock_getcpuclockid(3), CPUCLOCK_SCHED.
+        # The process's CPU clock has nanoseconds; /proc/PID/stat counts in 10 ms. Source:
+        # clock_getcpuclockid(3), CPUCLOCK_SCHED.
         return time.clock_gettime_ns((~pid << 3) | 2)
     said = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=True)
     seconds = 0.0
@@ -43,7 +43,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def rss_bytes(pid: int) -> int:
-    """Memory of a process that is resident."""
+    """Return the resident memory of a process."""
     if sys.platform == "linux":
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
@@ -55,7 +55,7 @@ class FloorCluster:
     """The floor's node and its replicas, each a process."""
 
     def __init__(self, replicas: int, cores: Sequence[int | None]) -> None:
-        """`replicas`: how many beside the node; `cores`: the node's, then the replicas', in turn."""
+        """`replicas`: how many besides the node; `cores`: the node's, then the replicas', in turn."""
         self._directory = tempfile.TemporaryDirectory(prefix="floor-")
         self.path: Final = f"{self._directory.name}/node.sock"
         self._processes: list[subprocess.Popen[str]] = []
@@ -79,12 +79,12 @@ class FloorCluster:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes by what they are."""
+        """The pids of the processes, by role."""
         replicas = {f"replica {i}": p.pid for i, p in enumerate(self._processes[:-1], 1)}
         return {"node": self._processes[-1].pid, **replicas}
 
     def close(self) -> None:
-        """Kill them all."""
+        """Kill all processes."""
         for process in self._processes:
             process.kill()
         for process in self._processes:

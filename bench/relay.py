@@ -1,8 +1,8 @@
-"""A way between clients and a node that can be cut in either direction, or answer garbage.
+"""Relays between clients and nodes. They can cut either direction, or send garbage to the clients.
 
-A relay stands before each node and listens at one port for TCP and UDP, and at a unix socket. To the node it
-goes by the same transport as the client, so that each is measured as it is. What is cut stands still, as on a
-pulled cable: nothing is taken in, nothing is refused.
+There is a relay in front of each node. It listens at one port for TCP and UDP, and at a unix socket. It
+connects to the node by the client's own transport, so that each transport is measured as it is. On a cut
+direction nothing moves, as with a pulled cable: the relay reads nothing and refuses nothing.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ START_SECONDS: Final = 10.0
 
 
 class Way:
-    """What passes between clients and one node. All methods are of the relays' own thread."""
+    """The traffic between clients and one node. All methods run in the relays' own thread."""
 
     def __init__(self) -> None:
         self.to_node = asyncio.Event()
@@ -31,24 +31,24 @@ class Way:
         self.heal()
 
     def heal(self) -> None:
-        """Everything passes."""
+        """Let everything pass."""
         self.to_node.set()
         self.to_client.set()
         self.garbage = False
 
     def cut(self, to_node: bool, to_client: bool) -> None:
-        """Nothing passes in these directions."""
+        """Let nothing pass in these directions."""
         for direction, is_cut in ((self.to_node, to_node), (self.to_client, to_client)):
             if is_cut:
                 direction.clear()
 
     def from_node(self, data: bytes) -> bytes:
-        """What a client gets instead of this."""
+        """Return what a client gets instead of these bytes."""
         return os.urandom(len(data)) if self.garbage else data
 
 
 class _ToNode(asyncio.DatagramProtocol):
-    """One UDP client's way back."""
+    """The way back to one UDP client."""
 
     def __init__(self, way: Way, listener: asyncio.DatagramTransport, client: Any) -> None:
         self._way, self._listener, self._client = way, listener, client
@@ -62,7 +62,7 @@ class _ToNode(asyncio.DatagramProtocol):
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """The relay's UDP port. Where nothing listens behind it nobody is told, as on a machine that is off."""
+    """The relay's UDP port. If no node listens behind it, it reports nothing, as a machine that is off."""
 
     def __init__(self, way: Way, node: tuple[str, int]) -> None:
         self._way, self._node = way, node
@@ -86,7 +86,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class Relays:
-    """A relay before each node of a cluster, on a loop in a thread of its own."""
+    """A relay in front of each node of a cluster, on a loop in its own thread."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
@@ -113,7 +113,7 @@ class Relays:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_SECONDS)
 
     def addresses(self, scheme: str) -> str:
-        """Where clients go, by one transport."""
+        """Return the addresses that clients use, for one transport."""
         if scheme == "unix":
             return ",".join(f"unix://{self._path(node)}" for node in self._ports)
         return ",".join(f"{scheme}://127.0.0.1:{port.number}" for port in self._ports.values())
@@ -126,11 +126,11 @@ class Relays:
         self._loop.call_soon_threadsafe(self.ways[node].cut, to_node, to_client)
 
     def garble(self, node: str) -> None:
-        """Whatever a node says becomes garbage."""
+        """Replace everything that a node sends by garbage."""
         self._loop.call_soon_threadsafe(setattr, self.ways[node], "garbage", True)
 
     def heal(self, node: str) -> None:
-        """Links that were cut are gone; new ones are good."""
+        """Drop the links of a node; new ones work."""
 
         async def heal() -> None:
             for task in list(self._links[node]):
@@ -173,7 +173,7 @@ class Relays:
         task.add_done_callback(self._links[node].discard)
 
     async def _relay(self, way: Way, reader: Any, writer: Any, to_node: Any) -> None:
-        """One stream, until either end is gone."""
+        """Relay one stream, until either end is closed."""
         ends = [writer]
         pumps: list[asyncio.Task[None]] = []
         try:

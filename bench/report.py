@@ -13,7 +13,7 @@ from bench.scale import RATIO_MAX, Growth, Holding
 from bench.time_outs import Kept
 
 PROCESSES: Final = {"client": "client", "node": "node", "replica 1": "repl. 1", "replica 2": "repl. 2"}
-"""Each by the head of its column."""
+"""The head of each process's column."""
 
 
 def _verdict(wanted: str, found: float, met: bool) -> str:
@@ -31,7 +31,7 @@ def _cells(figures: Figures) -> list[str]:
 
 
 def print_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Each case: the floor, ckptd, and their ratio."""
+    """Print each case: the floor, ckptd, and their ratio."""
     console.print("\nLatency, operations a second, and CPU µs an operation: of each process, of all")
     rows = Rows(("", "p50 µs", "p99 µs", "ops/s", *PROCESSES.values(), "CPU µs"))
     for outcome in outcomes:
@@ -47,7 +47,7 @@ def print_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def print_growths(console: Console, growths: Sequence[Growth]) -> None:
-    """Cost with few and with many."""
+    """Print the cost with few and with many."""
     console.print("\nCost with few and with many")
     rows = Rows(("", "p50 µs few", "many", "ratio", "CPU µs few", "many", "ratio"))
     for growth in growths:
@@ -61,7 +61,7 @@ def print_growths(console: Console, growths: Sequence[Growth]) -> None:
 
 
 def print_holding(console: Console, holding: Holding) -> None:
-    """Memory that the sections took, and what the nodes do when nobody asks."""
+    """Print how much memory the sections take, and what idle nodes use."""
     grown = ", ".join(f"{node} {size / 2**20:.1f} MiB" for node, size in holding.grown_bytes.items())
     largest = max(holding.grown_bytes.values()) / holding.sections
     wanted = f"≤ {holding.goal_bytes / holding.sections:.0f} B a section"
@@ -83,7 +83,7 @@ def as_json(
     holding: Holding | None,
     kept: Sequence[Kept],
 ) -> dict[str, object]:
-    """Everything, as `--json` writes it."""
+    """Return everything as `--json` writes it."""
     return {
         "environment": environment,
         "cases": [

@@ -1,4 +1,4 @@
-"""The two contenders' clusters and clients: the floor's, and ckptd's. Both offer the same `Run`s."""
+"""The clusters and clients of the two contenders, the floor and ckptd. Both offer the same `Run`s."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ SECTION_BYTES: Final = 64 * 1024
 
 
 class Rig:
-    """What both have: one loop for the asynchronous clients, and an orderly end."""
+    """What both rigs share: one loop for the asynchronous clients, and a clean end."""
 
     def __init__(self) -> None:
         self.stack: Final = ExitStack()
@@ -43,7 +43,7 @@ class Rig:
         self.stack.close()
 
     def callers(self, operation: Callable[[int], Awaitable[object]]) -> Run:
-        """A `Run` of 32 callers on the loop, each doing its share one after the other."""
+        """Return a `Run` of 32 callers on the loop. Each does its share, one call after the other."""
 
         async def call(first: int, count: int, latencies: list[int]) -> None:
             clock = time.perf_counter_ns
@@ -101,19 +101,19 @@ class FloorRig(Rig):
         return self.read(value)
 
     def callers_write(self, value: bytes) -> Run:
-        """Writes of 32 asyncio callers."""
+        """Writes by 32 asyncio callers."""
         client = self._async
         return self.callers(lambda i: client.write(KEYS[i % 100], value, self._acknowledgements))
 
     def callers_read(self, value: bytes) -> Run:
-        """Reads of 32 asyncio callers."""
+        """Reads by 32 asyncio callers."""
         client = self._async
         self._blocking.write([(key, value) for key in KEYS], self._acknowledgements)
         return self.callers(lambda i: client.read(KEYS[i % 100]))
 
 
 class CkptdRig(Rig):
-    """`nodes` real daemons. The client talks to node `a`, which holds the active replica."""
+    """`nodes` real daemons. The client is attached to node `a`, which holds the active replica."""
 
     def __init__(self, nodes: int, cores: Sequence[int | None]) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class CkptdRig(Rig):
         self._saf: Checkpoint | None = None
 
     def pids(self, remote: bool = False) -> dict[str, int]:
-        """The processes that take part; with `remote` the client talks to node `b`."""
+        """The processes that take part; with `remote` the client is attached to node `b`."""
         order = list(self.cluster.node_ids)
         if remote:
             order[0], order[1] = order[1], order[0]
@@ -152,12 +152,12 @@ class CkptdRig(Rig):
         return self._saf
 
     def saf_write(self, value: bytes) -> Run:
-        """Overwrites of one section by the blocking SAF service."""
+        """Overwrites of one section through the blocking SAF service."""
         overwrite = self._checkpoint().overwrite
         return blocking(lambda i: overwrite(KEYS[i % 100], value))
 
     def saf_read(self, value: bytes) -> Run:
-        """Reads of one section by the blocking SAF service."""
+        """Reads of one section through the blocking SAF service."""
         checkpoint = self._checkpoint()
         for key in KEYS:
             checkpoint.overwrite(key, value)
@@ -192,12 +192,12 @@ class CkptdRig(Rig):
         return blocking(lambda i: read([KEYS[i % 100]]))
 
     def callers_write(self, value: bytes) -> Run:
-        """Writes of 32 asyncio callers."""
+        """Writes by 32 asyncio callers."""
         write = self._async_table().write
         return self.callers(lambda i: write(KEYS[i % 100], value))
 
     def callers_read(self, value: bytes) -> Run:
-        """Reads of 32 asyncio callers."""
+        """Reads by 32 asyncio callers."""
         table = self._async_table()
         self.callers_write(value)(len(KEYS))
         return self.callers(lambda i: table.read(KEYS[i % 100]))

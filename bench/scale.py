@@ -1,4 +1,4 @@
-"""Whether cost grows with what is held: sections, checkpoints; and how much memory sections take."""
+"""Measure if the cost grows with the number of sections or checkpoints, and the memory of sections."""
 
 import asyncio
 import os
@@ -34,28 +34,28 @@ class Growth:
 
     @property
     def ratios(self) -> Ratios:
-        """Many over few."""
+        """The ratios of many to few."""
         return Ratios.of(self.few, self.many)
 
 
 @dataclass(slots=True, frozen=True)
 class Holding:
-    """What `sections` sections of `section_bytes` cost each node by being held."""
+    """What it costs each node to hold `sections` sections of `section_bytes`."""
 
     sections: int
     section_bytes: int
     grown_bytes: dict[str, int]
     idle_percent: dict[str, float]
-    """The share of a core that each node uses with all these and nothing to do."""
+    """The share of a core that each node uses while it holds them and has nothing to do."""
 
     @property
     def goal_bytes(self) -> int:
-        """Three times the payload and 300 B a section."""
+        """Three times the payload, and 300 B per section."""
         return self.sections * (3 * self.section_bytes + 300)
 
     @property
     def met(self) -> bool:
-        """Whether every node kept to it."""
+        """True if every node stayed within the goal."""
         return max(self.grown_bytes.values()) <= self.goal_bytes
 
 
@@ -84,7 +84,7 @@ class _Side:
         return Contender(blocking(lambda i: table.Read([keys[i]])), self.pids)
 
     def _keys(self) -> list[bytes]:
-        """The keys of a round's operations, spread over all sections."""
+        """Return the keys of a round's operations, spread over all sections."""
         step = max(1, self.sections // OPERATIONS)
         return [_key(i * step % self.sections) for i in range(OPERATIONS)]
 
@@ -97,7 +97,7 @@ def _compare(sides: Sequence[_Side], what: str, rounds: int) -> list[Growth]:
 
 
 def measure_sections(cores: Sequence[int], rounds: int) -> tuple[list[Growth], Holding]:
-    """Reads and writes at 10 and at 100,000 sections, on one cluster."""
+    """Measure reads and writes at 10 and at 100,000 sections, on one cluster."""
     value = bytes(SECTION_BYTES)
     with LocalCluster(3, name="bench", cores=cores) as cluster, cluster_table(cluster, "few", FEW) as few:
         for i in range(FEW):
@@ -116,12 +116,12 @@ def measure_sections(cores: Sequence[int], rounds: int) -> tuple[list[Growth], H
 
 
 def cluster_table(cluster: LocalCluster, name: str, sections: int) -> Table:
-    """A sync table by way of the first node."""
+    """Open a sync table through the first node."""
     return Table(name, sections, SECTION_BYTES, 16, address=cluster.address(0))
 
 
 async def _open_checkpoints(address: str, count: int) -> None:
-    """Create checkpoints; they stay, since their retention is for ever."""
+    """Create checkpoints. They stay, since their retention never ends."""
     numbers = iter(range(count))
 
     async def open_some() -> None:
@@ -133,7 +133,7 @@ async def _open_checkpoints(address: str, count: int) -> None:
 
 
 def measure_checkpoints(cores: Sequence[int], rounds: int) -> list[Growth]:
-    """Reads and writes with 10 and with 10,000 checkpoints, on two clusters at one time."""
+    """Measure reads and writes with 10 and with 10,000 checkpoints, on two clusters at the same time."""
     with (
         LocalCluster(3, name="few", cores=cores) as small,
         LocalCluster(3, name="many", cores=cores) as large,

@@ -1,11 +1,12 @@
-"""`python -m bench.silence`: nodes fall silent, and how long their clients take to go on.
+"""`python -m bench.silence`: nodes fall silent, and how long their clients take to continue.
 
-First the table of `leaving`: every client by every transport, in every state, with every fault. That takes a
-quarter of an hour; `--only silences` leaves it out, `--only table` stops behind it.
+First comes the table of `leaving`: every client on every transport, in every state, with every fault. It
+takes a quarter of an hour; `--only silences` leaves it out, and `--only table` stops after it.
 
-Then three nodes under `majority`, each in a network namespace. The one with the active replica is cut off, as
-by a pulled cable or lost power, again and again under writes. Where there are no namespaces,
-its process is stopped (SIGSTOP) instead. The writer is at another node, then at that very node.
+Then there are three nodes under `majority`, each in a network namespace. The node with the active replica is
+cut off, as by a pulled cable or lost power, again and again under writes. If there are no namespaces, its
+process is stopped (SIGSTOP) instead. The writer is attached to another node first, and to that very node
+next.
 """
 
 import argparse
@@ -37,10 +38,12 @@ GOAL_P99_MS: Final = 1_500.0
 
 @dataclass(slots=True)
 class Silence:
-    """What one silence showed. `near`: the writer was at the node that fell silent."""
+    """The result of one silence."""
 
     node: str
     near: bool
+    """True if the writer was attached to the node that fell silent."""
+
     pause_ms: float
     acknowledged: int
     lost: int
@@ -48,7 +51,7 @@ class Silence:
 
 
 def fall_silent(cluster: LocalCluster, node: str) -> Callable[[], None]:
-    """Silence a node; returns what ends that."""
+    """Silence a node; return the function that ends the silence."""
     if isinstance(cluster, NetnsCluster):
         cluster.isolate(node)
         return cluster.heal
@@ -57,7 +60,7 @@ def fall_silent(cluster: LocalCluster, node: str) -> Callable[[], None]:
 
 
 def silence_once(cluster: LocalCluster, near: bool) -> Silence:
-    """One silence, and everything about it; the cluster is whole again afterwards."""
+    """Silence once and measure everything about it. The cluster is whole again afterwards."""
     name = "silence"
     with Table(name, KEYS, VALUE_BYTES, 16, address=cluster.addresses()):
         node = cluster.active_node(name)
@@ -85,9 +88,9 @@ def silence_once(cluster: LocalCluster, near: bool) -> Silence:
 
 
 def next_after(writer: Writer, moment_ns: int) -> int:
-    """When the longest gap between two acknowledged writes after a moment ended.
+    """Return when the longest gap between two acknowledged writes after a moment ended.
 
-    The cut takes some milliseconds, in which writes still come through.
+    The cut takes some milliseconds, during which writes still get through.
     """
     ends = [moment_ns, *(ended for ended in writer.ended_ns if ended > moment_ns)]
     return max(pairwise(ends), key=lambda pair: pair[1] - pair[0])[1]
@@ -110,7 +113,7 @@ def main() -> None:
 
 
 def print_table(console: Console) -> bool:
-    """The table of every client; return True if all went on in time."""
+    """Print the table of every client; return True if all continued in time."""
     rows = []
     for row in all_rows():
         rows.append(row)
@@ -127,7 +130,7 @@ def print_table(console: Console) -> bool:
 
 
 def print_silences(console: Console, arguments: argparse.Namespace) -> bool:
-    """Silence the active replica's host again and again; return True if every goal was reached."""
+    """Silence the active replica's host again and again; return True if every goal was met."""
     reason = why_unavailable()
     console.print(
         f"the host is silenced by SIGSTOP of its process, since {reason}" if reason else "the host is cut off"

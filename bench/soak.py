@@ -1,12 +1,12 @@
-"""`python -m bench.soak`: all faults, at random, on real processes under load; every call is judged.
+"""`python -m bench.soak`: all faults, at random, on real processes under load; every call is checked.
 
-Rounds follow each other until the time is over. In each, clients on every node work on
-new checkpoints of all six kinds while faults happen, one after the other and each to its
-end: kills, pauses, planned restarts, clients that die and, with network namespaces,
-splits, silent hosts, cuts in one direction and loss. Then the cluster must become whole,
-and what each client was told is judged: synchronous histories by the simulator's checker,
-ledgers entry by entry, and a ballast that has to outlive all rounds. Exit status 1 after
-any violation; the directory that is named then holds the daemons' logs and the calls.
+Rounds follow each other until the time is over. In each round, clients on every node work on new checkpoints
+of all six kinds while faults happen, one after the other and each to its end: kills, pauses, planned
+restarts, crashes of clients and, with network namespaces, splits, silent hosts, cuts in one direction and
+loss. Then the cluster must become whole, and the answers that each client got are checked: synchronous
+histories by the simulator's checker, ledgers entry by entry, and a ballast that has to outlive all rounds.
+The exit status is 1 after any violation; the directory that is named then holds the daemons' logs and the
+calls.
 """
 
 import argparse
@@ -51,7 +51,7 @@ MIB: Final = 1 << 20
 
 @dataclass(slots=True)
 class Soak:
-    """One run: what was found, and what the daemons weighed after each round."""
+    """One run: what was found, and how much memory the daemons took after each round."""
 
     cluster: LocalCluster
     draw: random.Random
@@ -60,9 +60,10 @@ class Soak:
     verdict: Verdict = field(default_factory=Verdict)
     faults: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    """Calls that failed though their clients knew all nodes and the service sees to an active replica.
+    """Calls that failed although their clients knew all nodes and the service ensures an active replica.
 
-    No violation, since a fault may last longer than a call; but to be looked at."""
+    They are not violations, since a fault may last longer than a call, but they deserve a look.
+    """
 
     rss: list[dict[str, int]] = field(default_factory=list)
     faults_per_round: int = FAULTS_PER_ROUND
@@ -70,13 +71,13 @@ class Soak:
     kept: int = 0
 
     def fill_ballast(self) -> None:
-        """A checkpoint that nobody touches afterwards."""
+        """Fill a checkpoint that no round writes to."""
         with Table(BALLAST, BALLAST_SECTIONS, BALLAST_BYTES, 32, address=self.cluster.addresses()) as table:
             for first in range(0, BALLAST_SECTIONS, 500):
                 table.Write({k: ballast_value(k) for k in ballast_keys(first, first + 500)})
 
     def run_round(self) -> None:
-        """Load, faults, verdict. Never raises for what the cluster does wrong."""
+        """Load, cause faults, judge. Never raises for what the cluster does wrong."""
         self.rounds += 1
         found = Verdict()
         with Watch(self.cluster) as watch:
@@ -174,7 +175,7 @@ class Soak:
         self.console.print(f"[red]  logs and calls are in {directory}")
 
     def memory_wrong(self) -> list[str]:
-        """Whether the daemons grew from the first quarter of the rounds to the last."""
+        """Return which daemons grew from the first quarter of the rounds to the last."""
         quarter = max(len(self.rss) // 4, 1)
         wrong = []
         for node in self.cluster.node_ids:
@@ -189,18 +190,18 @@ class Soak:
 
 
 def may_lack_active(load: Load) -> bool:
-    """Whether the service leaves it to the application to make a replica active."""
+    """Return True if the service leaves it to the application to make a replica active."""
     flags = load.shape.flags
     return bool(flags & SA_CKPT_CHECKPOINT_COLLOCATED) and not flags & SA_CKPT_WR_ALL_REPLICAS
 
 
 def ballast_keys(first: int, end: int) -> list[bytes]:
-    """Some of the ballast's keys."""
+    """Return some of the ballast's keys."""
     return [b"section-%d" % number for number in range(first, end)]
 
 
 def ballast_value(key: bytes) -> bytes:
-    """What belongs under a key."""
+    """Return the value that belongs to a key."""
     return (key * (BALLAST_BYTES // len(key) + 1))[:BALLAST_BYTES]
 
 
@@ -237,7 +238,7 @@ def main() -> None:
 
 
 def report(console: Console, soak: Soak) -> int:
-    """The summary; returns the exit status."""
+    """Print the summary; return the exit status."""
     verdict = soak.verdict
     console.print(
         f"{soak.rounds} rounds, {len(soak.faults)} faults, {verdict.calls:,} calls, "

@@ -1,8 +1,8 @@
-"""`python -m bench.time_outs`: every call that nobody answers ends at its time-out.
+"""`python -m bench.time_outs`: every call that no node answers ends at its time-out.
 
-Three nodes. In one half of the runs all of them are stopped (SIGSTOP), in the other the two others: then the
-client's node lives, and cannot serve. Every call of `Table`, `AsyncTable` and of both SAF services is made
-meanwhile, each beside the others, and the time that it took is compared with the time that it was given.
+There are three nodes. In one half of the runs all of them are stopped (SIGSTOP). In the other half two are
+stopped, so the client's node lives but cannot serve. Every call of `Table`, `AsyncTable` and both SAF
+services is made meanwhile, all at the same time, and the time that each took is compared with its time-out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ckptd.testing import LocalCluster
 TIME_OUTS_S: Final = (0.1, 0.5, 2.0)
 GOAL_PART: Final = 0.1
 GOAL_S: Final = 0.02
-"""A call ends within a tenth of its time-out, or 20 ms, of it: whichever is more."""
+"""A call ends within a tenth of its time-out, or 20 ms, of it, whichever is more."""
 
 NAME: Final = "safCkpt=time-outs"
 READ_WRITE_CREATE: Final = 7
@@ -37,25 +37,30 @@ Calls = dict[str, Callable[[], Any]]
 
 @dataclass(slots=True)
 class Kept:
-    """One contender's calls at one time-out: by how much the earliest and the latest missed it, in ms."""
+    """One contender's calls at one time-out."""
 
     contender: str
     stopped: str
     time_out_s: float
     calls: int
     earliest_ms: float
+    """How far the earliest call ended from its time-out; negative if it ended before."""
+
     latest_ms: float
+    """How far the latest call ended from its time-out."""
+
     answered: list[str]
+    """The calls that were answered although no node could serve them."""
 
     @property
     def met(self) -> bool:
-        """Whether every call ended in time, and none too early."""
+        """True if every call ended in time, and none too early."""
         allowed_ms = max(GOAL_PART * self.time_out_s, GOAL_S) * 1e3
         return -allowed_ms <= self.earliest_ms and self.latest_ms <= allowed_ms and not self.answered
 
 
 def saf_calls(service: Any, checkpoint: Any) -> Calls:
-    """Every call of the SAF service that asks the daemon, for the blocking and the asyncio form."""
+    """Return every call of the SAF service that asks the daemon, for the blocking and the asyncio form."""
     return {
         "open": lambda: service.checkpoint_open(NAME, READ_WRITE_CREATE, ATTRIBUTES),
         "unlink": lambda: service.checkpoint_unlink(NAME),
@@ -73,7 +78,7 @@ def saf_calls(service: Any, checkpoint: Any) -> Calls:
 
 
 def in_threads(calls: Calls) -> dict[str, tuple[float, bool]]:
-    """Make all calls at once; how long each took, and whether it was answered."""
+    """Make all calls at once; return how long each took, and True if it was answered."""
     took: dict[str, tuple[float, bool]] = {}
 
     def make(name: str, call: Callable[[], Any]) -> None:
@@ -94,7 +99,7 @@ def in_threads(calls: Calls) -> dict[str, tuple[float, bool]]:
 
 
 async def in_tasks(calls: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[str, tuple[float, bool]]:
-    """The same, for coroutines."""
+    """Make all calls at once, for coroutines."""
 
     async def make(call: Callable[[], Awaitable[Any]]) -> tuple[float, bool]:
         began = time.monotonic()
@@ -110,7 +115,7 @@ async def in_tasks(calls: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[st
 
 @contextmanager
 def stopped(cluster: LocalCluster, nodes: str) -> Iterator[None]:
-    """These nodes are stopped, long enough for the others to miss them."""
+    """Stop these nodes, long enough for the others to miss them."""
     for node in nodes:
         cluster.pause(node)
     try:
@@ -123,7 +128,7 @@ def stopped(cluster: LocalCluster, nodes: str) -> Iterator[None]:
 
 
 def tables(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, tuple[float, bool]]:
-    """`Table`: one for each call, since a table makes one call at a time."""
+    """Measure `Table`: one for each call, since a table makes one call at a time."""
     held = [Table("time-outs", 100, 1024, 32, address=cluster.address("a")) for _ in range(6)]
     held[0].Write("k", b"v")
     calls: Calls = {
@@ -143,7 +148,7 @@ def tables(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, tu
 
 
 def async_tables(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, tuple[float, bool]]:
-    """`AsyncTable`: one for all calls."""
+    """Measure `AsyncTable`: one for all calls."""
 
     async def run() -> dict[str, tuple[float, bool]]:
         table = await AsyncTable.open("time-outs", 100, 1024, 32, address=cluster.address("a"))
@@ -165,7 +170,7 @@ def async_tables(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[s
 
 
 def services(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, tuple[float, bool]]:
-    """The blocking SAF service: one, used by as many threads as there are calls."""
+    """Measure the blocking SAF service: one, used by as many threads as there are calls."""
     service = CheckpointService.initialize(address=cluster.address("a"))
     checkpoint = service.checkpoint_open(NAME, READ_WRITE_CREATE, ATTRIBUTES)
     checkpoint.section_create("k")
@@ -177,7 +182,7 @@ def services(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, 
 
 
 def async_services(cluster: LocalCluster, nodes: str, time_out_s: float) -> dict[str, tuple[float, bool]]:
-    """The SAF service for asyncio."""
+    """Measure the SAF service for asyncio."""
 
     async def run() -> dict[str, tuple[float, bool]]:
         service = await AsyncCheckpointService.initialize(address=cluster.address("a"))
@@ -201,7 +206,7 @@ CONTENDERS: Final = {
 
 
 def measure_time_outs() -> list[Kept]:
-    """Every contender, at every time-out, with all nodes stopped and with all but the client's."""
+    """Measure every contender at every time-out, with all nodes stopped and with all but the client's."""
     kept = []
     with LocalCluster(nodes=3) as cluster:
         for nodes, why in (("abc", "all"), ("bc", "others")):
@@ -218,7 +223,7 @@ def measure_time_outs() -> list[Kept]:
 
 
 def print_time_outs(console: Console, kept: list[Kept]) -> None:
-    """By how much the earliest and the latest call of each missed its time-out."""
+    """Print how far the earliest and the latest call of each contender ended from its time-out."""
     console.print("\nCalls that nobody answers: their end against their time-out (10 % or 20 ms)")
     rows = Rows(("who", "stopped", "s", "calls", "earliest ms", "latest ms", "goal"))
     for one in kept:

@@ -1,4 +1,4 @@
-"""A writer whose every write is timed, and what became of what was acknowledged to it."""
+"""A writer that times each of its writes, and a count of the acknowledged writes that were lost."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ def _value(number: int) -> bytes:
 
 @dataclass(slots=True)
 class Writer:
-    """Writes 1, 2, 3, … to keys in turn, one after the other, until stopped."""
+    """Writes 1, 2, 3, … to the keys in turn, one after the other, until stopped."""
 
     table: Table
     number: int = 0
@@ -34,7 +34,7 @@ class Writer:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """The stream; a thread's body."""
+        """Write until stopped; the body of a thread."""
         while not self.stopped.is_set():
             self.number += 1
             key = b"key-%d" % (self.number % KEYS)
@@ -52,7 +52,7 @@ class Writer:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Writes in a thread while the block runs."""
+        """Write in a thread while the block runs."""
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
@@ -62,26 +62,26 @@ class Writer:
             thread.join()
 
     def first_after_ns(self, moment_ns: int) -> int | None:
-        """When the first write that began after a moment was acknowledged."""
+        """Return when the first write that began after a moment was acknowledged."""
         for began, ended in zip(self.began_ns, self.ended_ns, strict=False):
             if began > moment_ns:
                 return ended
         return None
 
     def longest_ns(self, since_ns: int, until_ns: int) -> int:
-        """The longest that a write took which was under way at some time between the two."""
+        """Return the longest time of a write that was under way between these two."""
         pairs = zip(self.began_ns, self.ended_ns, strict=True)
         return max(
             (ended - began for began, ended in pairs if began < until_ns and ended > since_ns), default=0
         )
 
     def count_after(self, moment_ns: int) -> int:
-        """How many writes that began after a moment have been acknowledged."""
+        """Return how many writes that began after a moment have been acknowledged."""
         return sum(1 for began in reversed(self.began_ns) if began > moment_ns)
 
 
 def count_lost(cluster: LocalCluster, node: str, name: str, writer: Writer) -> int:
-    """How many keys, read by way of a node, do not hold what was acknowledged last."""
+    """Return how many keys, read through a node, do not hold their last acknowledged value."""
     with Table(name, address=cluster.address(node)) as table:
         held = table.read_all()
     lost = 0
@@ -92,7 +92,7 @@ def count_lost(cluster: LocalCluster, node: str, name: str, writer: Writer) -> i
 
 
 def goal(name: str, wanted: str, found: float, met: bool) -> str:
-    """One line: a goal, met or missed, for the console."""
+    """Return one line for the console: a goal, met or missed."""
     return (
         f"goal {name} {wanted}: [{'green' if met else 'red'}]{'met' if met else 'MISSED'}[/] ({found:,.1f})"
     )

@@ -1,1 +1,1 @@
-"""Clients that ask real daemons all kinds of things at once, and what they were told, judged afterwards."""
+"""Clients that make all kinds of calls on real daemons at once; their answers are checked afterwards."""

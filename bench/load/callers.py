@@ -1,7 +1,7 @@
-"""The callers of a load: each a loop that asks one thing after the other until it is stopped.
+"""The callers of a load: each is a loop that makes one call after the other until it is stopped.
 
-All but the ledger's work on few sections, so that they meet; what they write is written
-nowhere else. A caller that lost its session opens its table again.
+All but those of the ledger use only a few sections, so that they conflict. Every value is written only once.
+A caller that lost its session opens its table again.
 """
 
 import asyncio
@@ -32,18 +32,22 @@ FAILURES: Final = (CheckpointError, SaAisError)
 
 @dataclass(slots=True, frozen=True)
 class Place:
-    """Where and how a caller works. `timeout`: a call's, `pause`: the mean one between calls; seconds."""
+    """Where and how a caller works."""
 
     name: str
     flags: int
     address: str
     timeout: float
+    """The time-out of a call, in seconds."""
+
     pause: float
+    """The mean pause between calls, in seconds."""
+
     cluster: str = ""
 
 
 class Caller(ABC):
-    """One client, in a thread of its own."""
+    """One client, in its own thread."""
 
     def __init__(self, number: int, checkpoint: int, place: Place, stop: threading.Event, seed: int) -> None:
         self.place: Final = place
@@ -52,20 +56,20 @@ class Caller(ABC):
         self.stop: Final = stop
         self.thread: Final = threading.Thread(target=self.run, name=f"caller {number}", daemon=True)
         self.longest_seconds = 0.0
-        """The longest that any call took."""
+        """The longest time that any call took."""
 
         self._values = count()
 
     def value(self) -> bytes:
-        """One that is written nowhere else, always as long as any."""
+        """Return a value that is written only once. All values have the same length."""
         return (b"%d.%d" % (self.recorder.client, next(self._values))).ljust(VALUE_BYTES, b".")
 
     def pause_seconds(self) -> float:
-        """Between two calls."""
+        """Draw the pause between two calls."""
         return self.random.uniform(0, 2 * self.place.pause)
 
     def run(self) -> None:
-        """The thread's body: open, work, and open again when the session was lost."""
+        """Open, work, and open again when the session was lost; the body of the thread."""
         while not self.stop.is_set():
             try:
                 self.work()
@@ -76,19 +80,19 @@ class Caller(ABC):
 
     @abstractmethod
     def work(self) -> None:
-        """Open, and ask until stopped. Raises: when it has to be opened again."""
+        """Open, and make calls until stopped. Raises an error if it has to be opened again."""
 
     def timed(self, began: float) -> None:
-        """A call that began then has ended."""
+        """Note that a call that began then has ended."""
         self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
 
     def must_reopen(self, error: CheckpointError | SaAisError) -> bool:
-        """Whether the session is gone."""
+        """Return True if the session is gone."""
         return error.code == codes.BAD_HANDLE
 
 
 class Blocking(Caller):
-    """A caller with a `Table`; `writes` says whether it also writes."""
+    """A caller with a `Table`; it also writes if `writes` is True."""
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class Blocking(Caller):
         self.writes: Final = writes
 
     def work(self) -> None:
-        """Ask until stopped."""
+        """Make calls until stopped."""
         place = self.place
         with Table(
             place.name,
@@ -128,7 +132,7 @@ class Blocking(Caller):
                 self.stop.wait(self.pause_seconds())
 
     def ask(self, table: RecordedTable) -> None:
-        """One thing, drawn."""
+        """Make one random call."""
         key, chance = self.random.choice(KEYS), self.random.random()
         some = self.random.sample(KEYS, self.random.randint(2, len(KEYS)))
         if not self.writes:
@@ -149,10 +153,10 @@ class Blocking(Caller):
 
 
 class Asyncio(Caller):
-    """A caller with an `AsyncTable`, on a loop of its own."""
+    """A caller with an `AsyncTable`, on its own loop."""
 
     def work(self) -> None:
-        """Ask until stopped."""
+        """Make calls until stopped."""
         asyncio.run(self._work())
 
     async def _work(self) -> None:
@@ -195,10 +199,10 @@ class Asyncio(Caller):
 
 
 class Bookkeeper(Caller):
-    """Writes a ledger: pairs of sections that nobody writes again, and sections whose ids the service makes.
+    """Writes a ledger: pairs of sections that are never written again, and sections with generated ids.
 
-    Pair number n of client c is the sections "c.n.a" and "c.n.b", with one value, in one
-    atomic update. Its calls are not judged as a history, but one by one.
+    Pair number n of client c is the sections "c.n.a" and "c.n.b", with the same value, in one atomic update.
+    Its calls are judged one by one instead of as a history.
     """
 
     def work(self) -> None:
@@ -230,7 +234,7 @@ class Bookkeeper(Caller):
             connection.close()
 
     def ask(self, connection: Connection, handle: int, ops: Operations, timeout_ns: int) -> object:
-        """One update; where there is no active replica the local one is made so for the next."""
+        """Make one update. If no replica is active, make the local one active for the next update."""
         try:
             return connection.call(Kind.UPDATE, handle, pack_body(ops), timeout_ns)
         except SaAisError as error:

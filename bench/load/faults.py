@@ -1,4 +1,4 @@
-"""What may happen to a cluster of real processes, drawn at random: each fault begins, lasts and ends."""
+"""Random faults of a cluster of real processes: each fault begins, lasts and ends."""
 
 import random
 import subprocess
@@ -13,7 +13,7 @@ from ckptd.testing_namespaces import NetnsCluster
 
 LASTS_MAX_SECONDS: Final = 3.0
 SHORT_PAUSE_SECONDS: Final = (0.05, 0.5)
-"""Within the lease (0.6 s)."""
+"""Shorter than the lease (0.6 s)."""
 
 LONG_PAUSE_SECONDS: Final = (0.7, LASTS_MAX_SECONDS)
 GONE_SECONDS: Final = 30.0
@@ -28,19 +28,22 @@ while True:
     number += 1
     table.Write(str(number % 100), str(number))
 """
-"""A client to be killed. With it goes its checkpoint, which nobody else opens."""
+"""A client to be killed. Its checkpoint goes with it, since no other client opens it."""
 
 
 @dataclass(slots=True, frozen=True)
 class Fault:
-    """`happen` returns when the fault is over; `summary` says what happens, for the log of a run."""
+    """One fault."""
 
     summary: str
+    """What happens, for the log of a run."""
+
     happen: Callable[[], None]
+    """Causes the fault; returns when it is over."""
 
 
 def draw_fault(cluster: LocalCluster, draw: random.Random, active: str) -> Fault:
-    """One fault. `active`: the node with the active replica of some checkpoint, hit half of the time."""
+    """Draw one fault. `active`: a node with the active replica of some checkpoint, hit half of the time."""
     node = active if draw.random() < 0.5 else draw.choice(cluster.node_ids)
     seconds = draw.uniform(0.0, LASTS_MAX_SECONDS)
     kinds = [kill, pause_short, pause_long, leave, crash_client]
@@ -55,7 +58,7 @@ def draw_fault(cluster: LocalCluster, draw: random.Random, active: str) -> Fault
 
 
 def kill(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A crash, and a start after a while: at once, quite often."""
+    """Crash the node, and start it after a while, quite often at once."""
     delay = draw.choice((0.0, 0.05, 0.2, seconds))
 
     def happen() -> None:
@@ -67,12 +70,12 @@ def kill(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) 
 
 
 def pause_short(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A freeze that nobody needs to notice."""
+    """Freeze the node for so short that no other node needs to notice."""
     return _pause(cluster, node, draw.uniform(*SHORT_PAUSE_SECONDS))
 
 
 def pause_long(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A freeze beyond the lease."""
+    """Freeze the node for longer than the lease."""
     return _pause(cluster, node, draw.uniform(*LONG_PAUSE_SECONDS))
 
 
@@ -88,7 +91,7 @@ def _pause(cluster: LocalCluster, node: str, seconds: float) -> Fault:
 
 
 def leave(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A planned restart."""
+    """Make a planned restart."""
 
     def happen() -> None:
         cluster.leave(node)
@@ -99,7 +102,7 @@ def leave(cluster: LocalCluster, draw: random.Random, node: str, seconds: float)
 
 
 def crash_client(cluster: LocalCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A client is killed in the middle of its writes: what it had open is closed."""
+    """Kill a client in the middle of its writes: what it had open is closed."""
     name = f"crash-{draw.getrandbits(32):08x}"
 
     def happen() -> None:
@@ -122,32 +125,32 @@ def crash_client(cluster: LocalCluster, draw: random.Random, node: str, seconds:
 
 
 def split(cluster: NetnsCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """Two sides that do not hear each other."""
+    """Split the nodes in two sides that do not reach each other."""
     others = [other for other in cluster.node_ids if other != node]
     side = [node, *draw.sample(others, draw.randrange(len(others)))]
     return _network(cluster, f"{', '.join(side)} cut off", lambda: cluster.partition(side), seconds)
 
 
 def isolate(cluster: NetnsCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """A silent host."""
+    """Silence a host."""
     return _network(cluster, f"{node} silent", lambda: cluster.isolate(node), seconds)
 
 
 def cut_one_way(cluster: NetnsCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """One node does not hear another one, which still hears it."""
+    """Let one node not receive from another one, which still receives from it."""
     other = draw.choice([other for other in cluster.node_ids if other != node])
     what = f"{other} deaf to {node}"
     return _network(cluster, what, lambda: cluster.cut_one_way(node, other), seconds)
 
 
 def lose_heartbeats(cluster: NetnsCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """Datagrams are lost."""
+    """Lose datagrams."""
     share = draw.uniform(0.05, 0.4)
     return _network(cluster, f"{share:.0%} of heartbeats lost", lambda: cluster.lossy(share, "udp"), seconds)
 
 
 def lose_packets(cluster: NetnsCluster, draw: random.Random, node: str, seconds: float) -> Fault:
-    """Packets of all kinds are lost."""
+    """Lose packets of all kinds."""
     share = draw.uniform(0.01, 0.3)
     return _network(cluster, f"{share:.0%} of packets lost", lambda: cluster.lossy(share), seconds)
 

@@ -13,15 +13,18 @@ from ckptd.sim.checkers.history import Call, Outcome
 from ckptd.testing import LocalCluster
 
 WRITERS_MAX: Final = 3
-"""On one register checkpoint. What all of them ask at once during a fault may be ordered in any way, and a
-checker follows all of them."""
+"""How many writers one register checkpoint has. Their concurrent calls during a fault may be ordered in
+any way, and the checker follows all orders."""
 
 REPLICAS: Final = 3
-"""Of a checkpoint that is not collocated: the daemon's default."""
+"""How many replicas a checkpoint has that is not collocated: the daemon's default."""
 
 SLOWER: Final = 20
-"""A replica that is cut off with an update pending serves no read of what that touches. So there is a
-checkpoint where mostly nothing is pending: a node that goes on serving it when it may not is found out."""
+"""How many times slower the writers of the second register checkpoint are.
+
+A replica that is cut off with an update pending serves no read that the update touches. So there is a
+checkpoint where mostly nothing is pending: it shows a node that continues serving when it may not.
+"""
 
 READ_TIMEOUT_SECONDS: Final = 2.0
 WAIT_SECONDS: Final = 60.0
@@ -30,26 +33,28 @@ STOP_SECONDS: Final = 30.0
 
 @dataclass(slots=True, frozen=True)
 class Shape:
-    """How much load, and of which kind.
-
-    `registers`: checkpoints of three sections that writers and readers share; the second is
-    written seldom. `pinned`: no caller knows another node than its own. `timeout`: of a
-    write, `pause`: the mean one between a caller's calls; seconds.
-    """
+    """How much load, and of which kind."""
 
     flags: int = SA_CKPT_WR_ALL_REPLICAS
     registers: int = 2
+    """How many checkpoints of three sections writers and readers share. The second is written rarely."""
+
     pinned: bool = False
+    """True if no caller knows any node but its own."""
+
     timeout: float = 10.0
+    """The time-out of a write, in seconds."""
+
     pause: float = 0.01
+    """The mean pause between a caller's calls, in seconds."""
 
 
 @dataclass(slots=True)
 class Load:
-    """Callers at work between `__enter__` and `__exit__`; the seed decides what each asks.
+    """Callers at work between `__enter__` and `__exit__`; the seed decides what each one asks.
 
-    Each node has a reader of every register checkpoint and a bookkeeper. Readers know
-    their own node only, the others all nodes, unless the shape pins them too.
+    Each node has a reader of every register checkpoint and a bookkeeper. Readers know only their own node,
+    the others know all nodes, unless the shape pins them too.
     """
 
     cluster: LocalCluster
@@ -61,7 +66,7 @@ class Load:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def register(self, number: int) -> str:
-        """The name of a register checkpoint."""
+        """Return the name of a register checkpoint."""
         return f"{self.name}-register-{number}"
 
     @property
@@ -100,7 +105,7 @@ class Load:
         return len(self.callers)
 
     def _place(self, name: str, node: str, reads: bool = False) -> Place:
-        """A reader stays at its node, so that all nodes are read all the time."""
+        """Return where a caller works. A reader stays at its node, so that every node is always read."""
         shape, cluster = self.shape, self.cluster
         stays = reads or shape.pinned
         address = cluster.address(node) if stays else cluster.addresses(node)
@@ -128,16 +133,16 @@ class Load:
         nodes = len(self.cluster.node_ids)
         return nodes if everywhere else min(REPLICAS, nodes)
 
-    # -- what was asked
+    # -- the calls
 
     @property
     def stuck(self) -> list[str]:
-        """Who does not end, though every call has a time-out."""
+        """The callers that do not end, though every call has a time-out."""
         return [caller.thread.name for caller in self.everybody if caller.thread.is_alive()]
 
     @property
     def errors(self) -> list[str]:
-        """What failed for those who know more than one node, or whose nodes were never lost."""
+        """The failed calls of callers that know more than one node."""
         return [
             text for caller in self.everybody if self._may_move(caller) for text in caller.recorder.errors
         ]
@@ -146,14 +151,14 @@ class Load:
         return "," in caller.place.address
 
     def history(self, checkpoint: int) -> list[Call]:
-        """All calls on one register checkpoint, as they began."""
+        """Return all calls on one register checkpoint, in the order in which they began."""
         calls = [
             call for c in self.callers if c.recorder.checkpoint == checkpoint for call in c.recorder.calls
         ]
         return sorted(calls, key=lambda call: call.invoked_ns)
 
     def succeeded(self, since_ns: int = 0) -> int:
-        """How many updates of movable callers that began since then were done."""
+        """Return how many updates of the bookkeepers that began since then were done."""
         return sum(
             call.invoked_ns > since_ns and call.outcome == Outcome.OK
             for caller in self.bookkeepers
@@ -161,7 +166,7 @@ class Load:
         )
 
     def wait_more(self, count: int) -> None:
-        """Until that many further entries of the ledger have been acknowledged."""
+        """Wait until that many further entries of the ledger are acknowledged."""
         since_ns, deadline = time.monotonic_ns(), time.monotonic() + WAIT_SECONDS
         while self.succeeded(since_ns) < count:
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Calls on a checkpoint, recorded as the simulator records its own, so that the same checkers judge them."""
+"""Record calls on a checkpoint as the simulator records its own, so that the same checkers judge them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from ckpt_protocol.messages import Op
 from ckptd.sim.checkers.history import Call, Doing, Outcome
 
 DATA_CODES: Final = frozenset((codes.NOT_EXIST, codes.EXIST, codes.FAILED_OPERATION))
-"""With an index they speak of the sections themselves: an answer like any other."""
+"""With an index these codes concern the sections themselves: such a refusal is a normal answer."""
 
 NOTHING_DONE: Final = frozenset((codes.TRY_AGAIN, codes.UNAVAILABLE))
 
@@ -19,20 +19,21 @@ Values = Mapping[bytes, bytes]
 
 
 class Recorder:
-    """What one client asked and was told, one call after the other. Times are CLOCK_MONOTONIC's, in ns.
-
-    `errors`: the calls that failed, for whatever reason but what the sections hold.
-    """
+    """The calls of one client and their answers, in order. Times are CLOCK_MONOTONIC, in ns."""
 
     def __init__(self, client: int, checkpoint: int) -> None:
         self.client: Final = client
         self.checkpoint: Final = checkpoint
         self.calls: list[Call] = []
         self.errors: list[str] = []
+        """The calls that failed, except for those that the content of the sections refuses."""
 
     @contextmanager
     def record(self, doing: Doing, asked: list[Any]) -> Iterator[Call]:
-        """The block makes the call, and sets `result`. Raises: CheckpointError, SaAisError: what it got."""
+        """Record the call that the block makes and stores in `result`.
+
+        Raises: CheckpointError, SaAisError, as the block does.
+        """
         call = Call(
             self.client, len(self.calls), self.checkpoint, doing, asked, invoked_ns=time.monotonic_ns()
         )
@@ -52,19 +53,19 @@ class Recorder:
 
 
 def outcome_of(code: int, index: int) -> Outcome:
-    """What a caller knows who got this code."""
+    """Return what a caller that got this code knows."""
     if code in DATA_CODES and index >= 0:
         return Outcome.REFUSED
     return Outcome.NOT_DONE if code in NOTHING_DONE else Outcome.UNKNOWN
 
 
 def put(key: bytes, value: bytes) -> list[Any]:
-    """`Write` of one section, as it travels."""
+    """Return the operation of a `Write` of one section, as it travels."""
     return [Op.PUT, key, value, None]
 
 
 def patch(key: bytes, value: bytes) -> list[Any]:
-    """`Write` of one section among several, as it travels."""
+    """Return the operation of a `Write` of one section among several, as it travels."""
     return [Op.PATCH, key, 0, value, None]
 
 
@@ -91,12 +92,12 @@ class RecordedTable:
             del self.table[key]
 
     def read(self, keys: Sequence[bytes]) -> None:
-        """Read sections, all of one moment."""
+        """Read sections, all at one moment."""
         with self.recorder.record(Doing.READ, list(keys)) as call:
             call.result = self.table.read_many(keys)
 
     def read_all(self) -> dict[bytes, bytes]:
-        """Read everything. Of one moment only where it fits one page."""
+        """Read everything, at one moment only if it fits on one page."""
         with self.recorder.record(Doing.ITERATE, []) as call:
             call.result = self.table.read_all()
         return dict(call.result)
@@ -120,11 +121,11 @@ class RecordedAsyncTable:
             await self.table.write_many(values)
 
     async def read(self, keys: Sequence[bytes]) -> None:
-        """Read sections, all of one moment."""
+        """Read sections, all at one moment."""
         with self.recorder.record(Doing.READ, list(keys)) as call:
             call.result = await self.table.read_many(keys)
 
     async def read_all(self) -> None:
-        """Read everything. Of one moment only where it fits one page."""
+        """Read everything, at one moment only if it fits on one page."""
         with self.recorder.record(Doing.ITERATE, []) as call:
             call.result = await self.table.read_all()

@@ -1,4 +1,4 @@
-"""Judging a load that has ended: by the simulator's checkers, and entry by entry."""
+"""Judge a load that has ended: by the simulator's checkers, and entry by entry."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ from ckptd.sim.checkers.history import Call, Outcome
 
 READ_SECONDS: Final = 20.0
 STUCK_SECONDS: Final = 5.0
-"""A call that takes so much longer than its time-out was stuck."""
+"""A call that takes this much longer than its time-out was stuck."""
 
 SETTLE_SECONDS: Final = 30.0
 SHOWN_MAX: Final = 5
@@ -31,10 +31,14 @@ Sections = Mapping[bytes, bytes]
 
 @dataclass(slots=True)
 class Verdict:
-    """What was found. `wrong`: contradictions to what is promised; `undecided`: histories without verdict."""
+    """The results of judging a load."""
 
     wrong: list[str] = field(default_factory=list)
+    """Contradictions to what the service promises."""
+
     undecided: int = 0
+    """How many histories have no verdict."""
+
     calls: int = 0
     acknowledged: int = 0
     lost: int = 0
@@ -43,7 +47,7 @@ class Verdict:
     longest_seconds: float = 0.0
 
     def add(self, other: "Verdict") -> None:
-        """Take in another one."""
+        """Add the results of another verdict."""
         self.wrong += other.wrong
         self.undecided += other.undecided
         self.calls += other.calls
@@ -53,10 +57,10 @@ class Verdict:
 
 
 def judge(load: Load, losses: int = 0) -> Verdict:
-    """Wait until the cluster is whole, read everything by way of every node, judge. The load has ended.
+    """Wait until the cluster is whole, read everything through every node, and judge.
 
-    Raises: ClusterError where the cluster does not become whole.
-    `losses`: how often, at most, an asynchronous checkpoint can have lost its active replica meanwhile.
+    The load must have ended. `losses`: how often, at most, an asynchronous checkpoint can have lost its
+    active replica meanwhile. Raises: ClusterError if the cluster does not become whole.
     """
     verdict = Verdict(wrong=[f"stuck: {name}" for name in load.stuck])
     settle(load)
@@ -138,7 +142,7 @@ def _judge_ledger(load: Load, held: Sections, losses: int, verdict: Verdict) -> 
 
 @dataclass(slots=True, frozen=True)
 class Entry:
-    """One entry of the ledger as it was asked for, and how many of its sections are held."""
+    """One entry of the ledger as requested, and how many of its sections are held."""
 
     call: Call
     wanted: int
@@ -147,7 +151,7 @@ class Entry:
 
     @classmethod
     def of(cls, call: Call, held: Sections, made: Mapping[bytes, int]) -> "Entry":
-        """Look a call up."""
+        """Look up the sections of a call."""
         if call.asked[0][0] == Op.CREATE:
             told = call.outcome != Outcome.OK or held.get(call.result[0]) in (None, call.asked[0][3])
             return cls(call, 1, made.get(call.asked[0][3], 0), told)
@@ -155,19 +159,19 @@ class Entry:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether its writer was told that it is done."""
+        """True if its writer was told that it is done."""
         return self.call.outcome == Outcome.OK
 
     @property
     def there(self) -> bool:
-        """Whether any of it is held."""
+        """True if any of it is held."""
         return self.found > 0
 
     def wrong(self, whole: bool, lossy: bool) -> list[str]:
-        """What this kind of checkpoint may not do with it.
+        """Return what this kind of checkpoint may not do with the entry.
 
-        `whole`: keep a part of it; `lossy`: the end of the order may be lost, and a
-        generated id with it, which then is given once more.
+        `whole`: it may not keep only a part. `lossy`: it may lose the end of the order, and a generated id
+        with it, which is then used again.
         """
         wrong = []
         if self.found > self.wanted:
@@ -182,7 +186,7 @@ class Entry:
 
 
 def runs_of_loss(entries: Sequence[Entry]) -> int:
-    """How many runs of consecutive acknowledged entries of one writer are gone."""
+    """Return how many runs of consecutive acknowledged entries of one writer are gone."""
     runs, losing = 0, False
     for entry in entries:
         if entry.acknowledged:
@@ -196,12 +200,12 @@ def _show(entries: Sequence[Entry]) -> str:
 
 
 def settle(load: Load, seconds: float = SETTLE_SECONDS) -> None:
-    """Wait until all nodes serve as one and hold what they should. Raises: ClusterError, CheckpointError."""
+    """Wait until all nodes serve together and hold their replicas. Raises: ClusterError, CheckpointError."""
     cluster, deadline = load.cluster, time.monotonic() + seconds
     cluster.wait_serving(seconds)
     for name in load.checkpoints:
         if load.shape.flags & SA_CKPT_CHECKPOINT_COLLOCATED:
-            # A node that came back holds no replica before somebody opens the checkpoint there.
+            # A node that came back holds no replica until a client opens the checkpoint there.
             for node in cluster.node_ids:
                 Table(name, address=cluster.address(node), cluster=cluster.name, read_only=True).close()
         cluster.wait_in_sync(name, load.replicas, max(deadline - time.monotonic(), 1.0))

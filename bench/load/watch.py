@@ -1,4 +1,4 @@
-"""What the nodes say of themselves while faults happen: who serves in which view."""
+"""Record what the nodes report while faults happen: which node serves in which view."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ PAUSE_SECONDS: Final = 0.02
 
 @dataclass(slots=True, frozen=True)
 class Sample:
-    """One answer of a node: what was true at some time between the two, CLOCK_MONOTONIC, in ns."""
+    """One answer of a node. It was true at some time between the two times (CLOCK_MONOTONIC, in ns)."""
 
     node: str
     asked_ns: int
@@ -24,7 +24,7 @@ class Sample:
 
 
 class Watch:
-    """Asks every node all the time, each in a thread of its own, between `__enter__` and `__exit__`."""
+    """Asks every node all the time, each in its own thread, between `__enter__` and `__exit__`."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
@@ -56,17 +56,17 @@ class Watch:
             self.samples[node].append(sample)
 
     def epochs(self) -> set[int]:
-        """Every epoch that some node served in."""
+        """Return every epoch in which a node served."""
         return {s.epoch for each in self.samples.values() for s in each if s.serving}
 
     def wrong(self) -> list[str]:
-        """What contradicts one service at a time."""
+        """Return what contradicts the rule of one service at a time."""
         every = sorted((s for each in self.samples.values() for s in each), key=lambda s: s.asked_ns)
         return one_view_each(every) + never_back(every)
 
 
 def one_view_each(samples: list[Sample]) -> list[str]:
-    """An epoch is one view, wherever it is installed."""
+    """Return contradictions to the rule that an epoch is one view, wherever it is installed."""
     first: dict[int, Sample] = {}
     wrong: list[str] = []
     for sample in samples:
@@ -79,7 +79,10 @@ def one_view_each(samples: list[Sample]) -> list[str]:
 
 
 def never_back(samples: list[Sample]) -> list[str]:
-    """Nobody serves in an epoch when a node has served in a later one. `samples`: as they were asked."""
+    """Return samples of nodes that serve in an epoch after a node has served in a later one.
+
+    `samples` are in the order in which they were asked.
+    """
     wrong: list[str] = []
     answered = sorted((s for s in samples if s.serving), key=lambda s: s.answered_ns)
     newest: Sample | None = None

@@ -143,7 +143,7 @@ class Options:
     directory_piece_bytes: int = 512 * 1024
     profile: str = "any"
     kinds: str = "all"
-    """Which kinds of checkpoints there are: a name in `slots.KINDS`."""
+    """Which kinds of checkpoints there are: a name in `checkpoints.KINDS`."""
     emphasis: str = ""
     """The action that clients prefer to all others; "" for none."""
     arbiter: str = ""
