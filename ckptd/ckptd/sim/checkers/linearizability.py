@@ -29,7 +29,7 @@ STEPS_MAX: Final = 150_000
 class Past:
     """A state that an explanation went through, the call that ended it, and the past before.
 
-    There is one object for each.
+    Equal pasts are one object, since explanations compare them by identity.
     """
 
     __slots__ = ("before", "number", "state")

@@ -166,7 +166,6 @@ class Options:
     """True if clients send nothing for long times now and then."""
     hostile: bool = False
     """True if one client sends whatever may hurt a node."""
-
     impostors: bool = False
     """True if an impostor forges heartbeats and second daemons run under a node's id."""
     work_per_turn: int = _DEFAULTS.work_per_turn

@@ -119,7 +119,7 @@ class ViewWatch:
     def _check_view(self, node_id: str, node: Node) -> None:
         decided = node.membership.decided
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
-            # Half of it, since the side that is given up may have gone some epochs further meanwhile.
+            # Half of LOSS_EPOCHS, since the side that is given up may have decided some epochs meanwhile.
             last = self._last_decided
             if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
                 self.accepted_ns.append(self.world.now_ns)
