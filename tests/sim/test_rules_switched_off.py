@@ -17,7 +17,8 @@ from ckptd.core.membership.housekeeping import Upkeep
 from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.update_log import UpdateLog
-from ckptd.sim.mutants.mutants import MUTANTS, Patch, switched_off
+from ckptd.sim.mutants.mutant import Patch
+from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.sweep import Asked, hunt, sweep_seed
 
 SEEDS = 60

@@ -51,10 +51,10 @@ from ckptd.core.operations.alarms import Alarms
 from ckptd.core.operations.graceful_leave import Leaving
 from ckptd.core.operations.last_words import Stopping
 from ckptd.core.operations.operator_commands import Operating
-from ckptd.core.operations.resource_usage import EARLY_FRAMES_MAX, EdgeLimits, Limits, limits_of
+from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
 from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
 from ckptd.core.replication.data_loss import note_unacknowledged, unacknowledged
-from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, Replicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
 from ckptd.core.requests.router import Requests

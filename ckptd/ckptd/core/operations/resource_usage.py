@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ckptd.core.context import Context
+from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX
 from ckptd.core.reply_cache import REFUSED_BYTES_MAX
 from ckptd.core.requests.router import Requests
 from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
@@ -19,13 +20,6 @@ ALARM_PERCENT: Final = 80
 
 REST_NS: Final = 10 * SECOND_NS
 """The alarm ends when nothing has been nearly full for this long."""
-
-EARLY_FRAMES_MAX: Final = 10_000
-"""Frames of a view that this node does not run yet, and as many of checkpoints that it does not know of yet.
-
-Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
-in sync in time, and joins again.
-"""
 
 Limits = dict[str, tuple[int, int]]
 """By name, how much there is now and how much there may be. The name is the setting's, without `_max`."""

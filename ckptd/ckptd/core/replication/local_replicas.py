@@ -20,7 +20,14 @@ from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.view import LOSS_EPOCHS, View
 
 _REPLICATE: Final = Kind.REPLICATE
-EARLY_FRAMES_MAX = 10_000
+
+EARLY_FRAMES_MAX: Final = 10_000
+"""Frames of a view that this node does not run yet, and as many of checkpoints that it does not know of yet.
+
+Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
+in sync in time, and joins again.
+"""
+
 ASK_AGAIN_NS = 250 * MILLISECOND_NS
 JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
 

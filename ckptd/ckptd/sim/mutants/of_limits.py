@@ -1,7 +1,7 @@
 """Mutants of the rules about memory limits, refused connections and the operator's commands."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ckpt_protocol.refusal import Refusal
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -11,15 +11,21 @@ from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_room
 from ckptd.core.view import LOSS_EPOCHS
-from ckptd.sim.mutants.mutants import Patch, mutant
+from ckptd.sim.mutants.mutant import Patch, Table
+
+TABLE: Final = Table()
 
 
-@mutant("growth on full nodes", "what grows is refused where a node holds all that it may", "short of memory")
+@TABLE.mutant(
+    "growth on full nodes", "what grows is refused where a node holds all that it may", "short of memory"
+)
 def _(patch: Patch) -> None:
     patch(active_replica, "check_room", lambda replica, session, streaming, ops: None)
 
 
-@mutant("refused though done", "what there is no room for is refused before it is applied", "short of memory")
+@TABLE.mutant(
+    "refused though done", "what there is no room for is refused before it is applied", "short of memory"
+)
 def _(patch: Patch) -> None:
     def apply_and_check(replica: Any, session: int, streaming: Any, ops: Any) -> None:
         try:
@@ -31,7 +37,7 @@ def _(patch: Patch) -> None:
     patch(active_replica, "check_room", apply_and_check)
 
 
-@mutant("refusals believed", "without trust_rst a refused connection proves nothing", "forged refusals")
+@TABLE.mutant("refusals believed", "without trust_rst a refused connection proves nothing", "forged refusals")
 def _(patch: Patch) -> None:
     original = Heartbeats.refused
 
@@ -46,7 +52,9 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "refused", refused)
 
 
-@mutant("the living given up", "a loss is accepted only of a node that is not heard", "operated by hand")
+@TABLE.mutant(
+    "the living given up", "a loss is accepted only of a node that is not heard", "operated by hand"
+)
 def _(patch: Patch) -> None:
     original = Operating._accept_loss
 
@@ -61,14 +69,14 @@ def _(patch: Patch) -> None:
     patch(Operating, "_accept_loss", accept_loss)
 
 
-@mutant(
+@TABLE.mutant(
     "bootstrap over data", "no node is bootstrapped while it hears a member with data", "operated by hand"
 )
 def _(patch: Patch) -> None:
     patch(Heartbeats, "who_holds_data", lambda heartbeats: "")
 
 
-@mutant("words of one epoch", "no two nodes go on by a word with one epoch", "operated by hand")
+@TABLE.mutant("words of one epoch", "no two nodes go on by a word with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_word(settings: Any, last_epoch: int) -> int:
         return last_epoch + 1 + LOSS_EPOCHS
@@ -82,7 +90,7 @@ def _(patch: Patch) -> None:
 # seeds had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
 
 
-@mutant(
+@TABLE.mutant(
     "outranked go on", "who was given up takes in nobody that knows of a view beyond it", "given up alive"
 )
 def _(patch: Patch) -> None:

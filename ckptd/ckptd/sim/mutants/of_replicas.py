@@ -1,6 +1,6 @@
 """Mutants of the rules about updates, reads, replicas, joins and take-overs."""
 
-from typing import Any
+from typing import Any, Final
 
 from ckpt_protocol.messages import Op
 from ckptd.core.directory.directory import Directory
@@ -14,22 +14,24 @@ from ckptd.core.replication.update_log import UpdateLog
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.requests import change_feed
 from ckptd.core.requests.router import Requests
-from ckptd.sim.mutants.mutants import Patch, mutant
+from ckptd.sim.mutants.mutant import Patch, Table
+
+TABLE: Final = Table()
 
 # -- updates
 
 
-@mutant("updates twice", "a repeated update meets its answer")
+@TABLE.mutant("updates twice", "a repeated update meets its answer")
 def _(patch: Patch) -> None:
     patch(UpdateLog, "find_answer", lambda log, session, request, lowest: None)
 
 
-@mutant("half an update", "an update is done whole or not at all")
+@TABLE.mutant("half an update", "an update is done whole or not at all")
 def _(patch: Patch) -> None:
     patch(SectionTable, "undo", lambda table, before: before.clear())
 
 
-@mutant("answered before held", "a sync update is answered when every in-sync replica holds it")
+@TABLE.mutant("answered before held", "a sync update is answered when every in-sync replica holds it")
 def _(patch: Patch) -> None:
     original = ActiveReplica._send
 
@@ -42,7 +44,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "_send", send)
 
 
-@mutant(
+@TABLE.mutant(
     "refused before held",
     "a refusal that depends on something pending waits for its commit",
     "sync take-overs",
@@ -51,7 +53,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "answer_when_committed", lambda active, request, body: active.answer(request, body))
 
 
-@mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
+@TABLE.mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
 def _(patch: Patch) -> None:
     original = Node._receive_peer
 
@@ -71,7 +73,9 @@ def _(patch: Patch) -> None:
     patch(Node, "_receive_peer", receive_peer)
 
 
-@mutant("portions unmarked", "the first portion of a weak batch marks what the others bring", "torn batches")
+@TABLE.mutant(
+    "portions unmarked", "the first portion of a weak batch marks what the others bring", "torn batches"
+)
 def _(patch: Patch) -> None:
     original = WeakBatch.split
 
@@ -87,12 +91,12 @@ def _(patch: Patch) -> None:
 # -- reads
 
 
-@mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
+@TABLE.mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
 def _(patch: Patch) -> None:
     patch(Requests, "_touches_pending", lambda requests, request, replica: False)
 
 
-@mutant(
+@TABLE.mutant(
     "tenure not looked at",
     "after a fail-over a tracker of an asynchronous checkpoint is blind",
     "async take-overs",
@@ -101,7 +105,7 @@ def _(patch: Patch) -> None:
     patch(change_feed, "tenure_of", lambda replica: 0)
 
 
-@mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")
+@TABLE.mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")
 def _(patch: Patch) -> None:
     original = change_feed.changes_after
 
@@ -116,7 +120,7 @@ def _(patch: Patch) -> None:
     patch(change_feed, "changes_after", changes_after)
 
 
-@mutant("uncommitted reads", "a read shows the committed state", "sync take-overs")
+@TABLE.mutant("uncommitted reads", "a read shows the committed state", "sync take-overs")
 def _(patch: Patch) -> None:
     patch(Replica, "committed_section", lambda replica, section_id: replica.sections.sections.get(section_id))
     patch(Replica, "overlay", lambda replica: {})
@@ -126,7 +130,7 @@ def _(patch: Patch) -> None:
 # -- taking over
 
 
-@mutant("reports not awaited", "an active replica waits until every in-sync replica has reported")
+@TABLE.mutant("reports not awaited", "an active replica waits until every in-sync replica has reported")
 def _(patch: Patch) -> None:
     def take_reports(active: Any) -> None:
         active.unreported = []
@@ -134,7 +138,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "_take_reports", take_reports)
 
 
-@mutant("catching up skipped", "an active replica first catches up with the most advanced one")
+@TABLE.mutant("catching up skipped", "an active replica first catches up with the most advanced one")
 def _(patch: Patch) -> None:
     original = ActiveReplica.advance_start
 
@@ -147,7 +151,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "advance_start", advance_start)
 
 
-@mutant(
+@TABLE.mutant(
     "tail not awaited",
     "a sync active replica serves when every in-sync replica holds its tail",
     "sync take-overs",
@@ -168,7 +172,9 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "advance_start", advance_start)
 
 
-@mutant("terms not looked at", "a report counts for the placing that it was made for", "roles to and fro")
+@TABLE.mutant(
+    "terms not looked at", "a report counts for the placing that it was made for", "roles to and fro"
+)
 def _(patch: Patch) -> None:
     original = Replicas._on_report
 
@@ -179,7 +185,7 @@ def _(patch: Patch) -> None:
     patch(Replicas, "_on_report", on_report)
 
 
-@mutant("expirations not re-armed", "whoever takes over re-arms the sections' expirations")
+@TABLE.mutant("expirations not re-armed", "whoever takes over re-arms the sections' expirations")
 def _(patch: Patch) -> None:
     original = ActiveReplica.advance_start
 
@@ -192,7 +198,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "advance_start", advance_start)
 
 
-@mutant("expirations by each node", "the active replica alone decides that a section has expired")
+@TABLE.mutant("expirations by each node", "the active replica alone decides that a section has expired")
 def _(patch: Patch) -> None:
     original = Replica.stage
 
@@ -208,7 +214,7 @@ def _(patch: Patch) -> None:
 # -- joining
 
 
-@mutant("joiners count at once", "a joining replica counts when it holds everything")
+@TABLE.mutant("joiners count at once", "a joining replica counts when it holds everything")
 def _(patch: Patch) -> None:
     original = Directory._place
 
@@ -221,7 +227,7 @@ def _(patch: Patch) -> None:
     patch(Directory, "_place", place)
 
 
-@mutant(
+@TABLE.mutant(
     "order taken for ancestry",
     "a replica goes on from its copy only if that is a beginning of ours",
     "async splits",
@@ -230,7 +236,7 @@ def _(patch: Patch) -> None:
     patch(UpdateLog, "is_prefix", lambda log, epoch, seq: (epoch, seq) <= (log.epoch, log.seq))
 
 
-@mutant(
+@TABLE.mutant(
     "joined before committed",
     "a joining replica is told so once what it was sent is committed",
     "joins beside pending",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from ckpt_protocol.codec import unpack_body
@@ -22,12 +22,14 @@ from ckptd.core.membership.view_change import Installation
 from ckptd.core.operations.graceful_leave import Leaving
 from ckptd.core.requests.router import READS, Requests
 from ckptd.core.requests.sessions import Clients
-from ckptd.sim.mutants.mutants import Patch, mutant
+from ckptd.sim.mutants.mutant import Patch, Table
+
+TABLE: Final = Table()
 
 # -- proof, votes, memberships
 
 
-@mutant(
+@TABLE.mutant(
     "heartbeats make starts known",
     "a start is known once it answered at its node's address",
     "impostors",
@@ -45,7 +47,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "receive", receive)
 
 
-@mutant(
+@TABLE.mutant(
     "no later start is told",
     "a start below one that is known begins again above it",
     "impostors",
@@ -57,7 +59,7 @@ def _(patch: Patch) -> None:
     patch(Starts, "outranked", outranked)
 
 
-@mutant(
+@TABLE.mutant(
     "stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh", "gone on alone"
 )
 def _(patch: Patch) -> None:
@@ -67,7 +69,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "_note_freshness", note_freshness)
 
 
-@mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
+@TABLE.mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
 def _(patch: Patch) -> None:
     original = Directory.install
 
@@ -77,7 +79,7 @@ def _(patch: Patch) -> None:
     patch(Directory, "install", install)
 
 
-@mutant(
+@TABLE.mutant(
     "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
 )
 def _(patch: Patch) -> None:
@@ -89,12 +91,14 @@ def _(patch: Patch) -> None:
     patch(Disk, "save", save)
 
 
-@mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
+@TABLE.mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
 def _(patch: Patch) -> None:
     patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
 
 
-@mutant("installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone")
+@TABLE.mutant(
+    "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone"
+)
 def _(patch: Patch) -> None:
     patch(Record, "pack", _packed_without(installed=0))
 
@@ -104,7 +108,7 @@ def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
     return lambda record: original(replace(record, **forgotten))
 
 
-@mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
+@TABLE.mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
 def _(patch: Patch) -> None:
     original = Disk.__init__
 
@@ -116,7 +120,7 @@ def _(patch: Patch) -> None:
     patch(Disk, "__init__", start)
 
 
-@mutant(
+@TABLE.mutant(
     "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
 )
 def _(patch: Patch) -> None:
@@ -126,7 +130,7 @@ def _(patch: Patch) -> None:
 # -- leases
 
 
-@mutant("lease never ends", "ordering and reading take the view's lease")
+@TABLE.mutant("lease never ends", "ordering and reading take the view's lease")
 def _(patch: Patch) -> None:
     def renew(heartbeats: Any, view: Any) -> None:
         heartbeats.context.lease_until_ns = 2**63
@@ -134,7 +138,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "renew_lease", renew)
 
 
-@mutant("reads without lease", "a read takes the view's lease", "sync splits")
+@TABLE.mutant("reads without lease", "a read takes the view's lease", "sync splits")
 def _(patch: Patch) -> None:
     original = Requests.dispatch
 
@@ -149,14 +153,16 @@ def _(patch: Patch) -> None:
     patch(Requests, "dispatch", dispatch)
 
 
-@mutant(
+@TABLE.mutant(
     "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
 )
 def _(patch: Patch) -> None:
     patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
 
 
-@mutant("no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses")
+@TABLE.mutant(
+    "no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses"
+)
 def _(patch: Patch) -> None:
     original = Membership.learn
 
@@ -172,7 +178,7 @@ def _(patch: Patch) -> None:
 # -- the directory
 
 
-@mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
+@TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
 def _(patch: Patch) -> None:
     original = DirectoryOrder._order_request
 
@@ -185,7 +191,7 @@ def _(patch: Patch) -> None:
     patch(DirectoryOrder, "_order_request", order_request)
 
 
-@mutant("directory held by some", "a change of the directory is answered when every member holds it")
+@TABLE.mutant("directory held by some", "a change of the directory is answered when every member holds it")
 def _(patch: Patch) -> None:
     original = DirectoryOrder._commit_if_held
 
@@ -196,7 +202,7 @@ def _(patch: Patch) -> None:
     patch(DirectoryOrder, "_commit_if_held", commit_if_held)
 
 
-@mutant(
+@TABLE.mutant(
     "staged operation dropped", "a new coordinator finishes the operation that was staged", "last answers"
 )
 def _(patch: Patch) -> None:
@@ -211,7 +217,7 @@ def _(patch: Patch) -> None:
     patch(Installation, "_install_collected", install_collected)
 
 
-@mutant("names as creation ids", "messages name a checkpoint by its creation id")
+@TABLE.mutant("names as creation ids", "messages name a checkpoint by its creation id")
 def _(patch: Patch) -> None:
     original_apply, original_plan = Directory.apply, validation.plan
 
@@ -241,7 +247,9 @@ def _(patch: Patch) -> None:
 # -- timers
 
 
-@mutant("withdrawn though done", "what may have been done is not told to be tried again", "calls run out")
+@TABLE.mutant(
+    "withdrawn though done", "what may have been done is not told to be tried again", "calls run out"
+)
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
     patch(DirectoryOrder, "take_back", _take_back_blindly)
@@ -252,7 +260,9 @@ def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int
     return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
 
 
-@mutant("opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies")
+@TABLE.mutant(
+    "opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies"
+)
 def _(patch: Patch) -> None:
     original = Requests._must_wait
 
@@ -263,7 +273,7 @@ def _(patch: Patch) -> None:
     patch(Requests, "_must_wait", must_wait)
 
 
-@mutant("retention not re-armed", "whoever takes over re-arms the retentions")
+@TABLE.mutant("retention not re-armed", "whoever takes over re-arms the retentions")
 def _(patch: Patch) -> None:
     original = Upkeep.on_installed
 
@@ -274,19 +284,19 @@ def _(patch: Patch) -> None:
     patch(Upkeep, "on_installed", on_installed)
 
 
-@mutant("retention never ends", "a checkpoint goes when its retention is over")
+@TABLE.mutant("retention never ends", "a checkpoint goes when its retention is over")
 def _(patch: Patch) -> None:
     patch(Directory, "expires_ns", lambda directory, entry: None)
 
 
-@mutant(
+@TABLE.mutant(
     "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
 )
 def _(patch: Patch) -> None:
     patch(Leaving, "_is_expected", lambda leaving, entry, staying: False)
 
 
-@mutant("retention ends early", "retention travels as passed time", "closed over restarts")
+@TABLE.mutant("retention ends early", "retention travels as passed time", "closed over restarts")
 def _(patch: Patch) -> None:
     original = directory.fields_of
 
@@ -297,7 +307,7 @@ def _(patch: Patch) -> None:
     patch(transfer, "fields_of", fields_of)
 
 
-@mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
+@TABLE.mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
 def _(patch: Patch) -> None:
     patch(Clients, "on_installed", lambda clients: None)
 
@@ -307,12 +317,12 @@ def _(patch: Patch) -> None:
 # core shows it (tests/sim/test_rules_switched_off.py).
 
 
-@mutant("sessions never end", "a session without a connection ends after its grace")
+@TABLE.mutant("sessions never end", "a session without a connection ends after its grace")
 def _(patch: Patch) -> None:
     patch(Clients, "on_time", lambda clients: None)
 
 
-@mutant("sessions have no grace", "a session outlives a lost connection for its grace")
+@TABLE.mutant("sessions have no grace", "a session outlives a lost connection for its grace")
 def _(patch: Patch) -> None:
     original = Clients.on_lost
     patch(Clients, "on_lost", lambda clients, link, process_dead: original(clients, link, True))

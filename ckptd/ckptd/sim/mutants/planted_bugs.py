@@ -11,7 +11,7 @@ from typing import Any
 from ckptd.core.node import Node
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.sections import SectionTable
-from ckptd.sim.mutants.mutants import Patch
+from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.world.host import Injected
 
 At = Callable[[str, bool], bool]

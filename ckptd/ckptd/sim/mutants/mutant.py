@@ -1,0 +1,51 @@
+"""What a mutant is: a core with one rule switched off, by a few patches that can be taken back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class Patch:
+    """Replaces attributes of classes or modules, and can restore them."""
+
+    def __init__(self) -> None:
+        self._stood: list[tuple[Any, str, Any]] = []
+
+    def __call__(self, owner: Any, name: str, replacement: Any) -> None:
+        self._stood.append((owner, name, vars(owner)[name]))
+        setattr(owner, name, replacement)
+
+    def take_back(self) -> None:
+        """Restore all originals."""
+        while self._stood:
+            owner, name, original = self._stood.pop()
+            setattr(owner, name, original)
+
+
+@dataclass(slots=True, frozen=True)
+class Mutant:
+    """One mutant."""
+
+    name: str
+    rule: str
+    """The rule that it switches off."""
+
+    switch_off: Callable[[Patch], None]
+    shape: str
+    """Its seeds have this shape of `shapes.SHAPES`; "" for none."""
+
+
+class Table(dict[str, Mutant]):
+    """Mutants by name, each added by the function that switches its rule off."""
+
+    def mutant(
+        self, name: str, rule: str, shape: str = ""
+    ) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+        """Register a mutant."""
+
+        def add(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
+            assert name not in self, name
+            self[name] = Mutant(name, rule, switch_off, shape)
+            return switch_off
+
+        return add
