@@ -26,7 +26,7 @@ FIELD_NAMES: Final = (
 
 @dataclass(slots=True, frozen=True)
 class Attributes:
-    """`SaCkptCheckpointCreationAttributesT`; sizes in bytes. `sync`, `weak` and so on read the flags."""
+    """`SaCkptCheckpointCreationAttributesT`, with sizes in bytes. `sync`, `weak` and so on read the flags."""
 
     flags: int
     checkpoint_size: int
@@ -49,11 +49,11 @@ class Attributes:
 
     @property
     def section_bytes_cap(self) -> int:
-        """The largest section that is really held."""
+        """The largest section that this service stores, in bytes."""
         return min(self.section_bytes_max, SECTION_BYTES_MAX)
 
     def fields(self) -> list[int]:
-        """As they travel, in the order of the SAF structure."""
+        """Return the attributes as they are sent, in the order of the SAF structure."""
         return [
             self.flags,
             self.checkpoint_size,
@@ -64,9 +64,9 @@ class Attributes:
         ]
 
     def differences(self, other: "Attributes", with_retention: bool) -> str:
-        """What a reopen with `other` asks for otherwise than it is; "" where the reopen is legal.
+        """Describe how the attributes `other` of a reopen differ from these; "" if the reopen is legal.
 
-        Retention counts for B.01 clients only (R30, R31).
+        The retention duration is compared for B.01 clients only (R30, R31).
         """
         pairs = zip(FIELD_NAMES, self.fields(), other.fields(), strict=True)
         return "; ".join(
@@ -77,7 +77,7 @@ class Attributes:
 
 
 def parse_attributes(fields: Any) -> Attributes:
-    """Creation attributes as a client sent them.
+    """Parse creation attributes as a client sends them.
 
     Raises: Refusal INVALID_PARAM.
     """

@@ -1,8 +1,8 @@
-"""The directory: every checkpoint, who holds and has opened it, and every session.
+"""The directory: every checkpoint with its replicas and open handles, and every session.
 
-Each member holds all of it. It changes only by ordered operations (`apply`), and at a
-view's installation by the same rule at every member. Retention and grace are kept as
-the local time at which they began, and travel as what has passed of them.
+Every member holds the whole directory. It changes only through ordered operations (`apply`), and when a view
+is installed, by a rule that is the same at every member. Retention and grace are stored as the local time at
+which they began, and are sent as the time that has passed since.
 """
 
 from collections.abc import Container
@@ -15,31 +15,31 @@ from ckptd.core.reply_cache import ANSWER_IN_MEMORY, Answers
 from ckptd.core.view import View, last_epoch_of_stay
 
 RETENTION_AT_ONCE_NS: Final = 1_000_000
-"""A retention below a millisecond is over when its close is answered (R73)."""
+"""A retention of less than a millisecond has ended by the time the close is answered (R73)."""
 
 EPOCH_SHIFT: Final = 40
-"""A creation id is the epoch and the directory's seq that created it: never the same twice."""
+"""A creation id consists of the epoch and the directory's seq of its CREATE, so no two are the same."""
 
 
 CHECKPOINT_MEMORY_BYTES: Final = 900
-"""About what a checkpoint takes in memory beside its name and its open handles."""
+"""Approximate memory of a checkpoint's entry, without its name and its open handles."""
 
 SESSION_MEMORY_BYTES: Final = 400
-"""About what a session takes beside its open handles and its answers."""
+"""Approximate memory of a session, without its open handles and its answers."""
 
 HANDLE_MEMORY_BYTES: Final = 250
-"""About what an open handle takes."""
+"""Approximate memory of an open handle."""
 
 OPENED_AT_B01: Final = 8
-"""Beside a handle's open flags: its program speaks B.01, in which iterating and RetentionDurationSet need no
+"""Added to a handle's open flags if its program uses B.01, where iterating and RetentionDurationSet need no
 access mode (R76, R110)."""
 
 
 class Do:
-    """The directory's operations: `[number, ...]`. Numbers are on the wire: append only."""
+    """The operations of the directory: `[number, ...]`. The numbers are on the wire: append only."""
 
     ATTACH: Final = 1  # session, generation, node_id
-    END: Final = 2  # session, generation: unless it was attached elsewhere since
+    END: Final = 2  # session, generation: no effect if the session was attached again since
     OPEN: Final = 3  # session, handle, creation_id, flags
     CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active, ns since 1970
     CLOSE: Final = 5  # session, handle
@@ -49,34 +49,33 @@ class Do:
     IN_SYNC: Final = 9  # creation_id, node_id
     OUT: Final = 10  # creation_id, node_id
     ADD: Final = 11  # creation_id, node_id
-    EXPIRE: Final = 12  # creation_id, retention_seq: unless its retention began anew since
-    NOTHING: Final = 13  # keeps an answer only
-    LOST: Final = 14  # node_id, incarnation: that start of the node is dead, what it alone holds is lost
+    EXPIRE: Final = 12  # creation_id, retention_seq: no effect if its retention started again since
+    NOTHING: Final = 13  # only records an answer
+    LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
 
 
 @dataclass(slots=True)
 class Entry:
-    """What is known of one checkpoint. `replicas`: node id to whether it is in sync.
-
-    `holders`: while no member is in sync, the nodes (and their starts) that were last.
-    """
+    """One checkpoint."""
 
     creation_id: int
     name: bytes
     attributes: Attributes
     retention_ns: int
     replicas: dict[str, bool]
+    """By node id: True if that replica is in sync."""
     active: str | None
     term: int = 0
-    """The directory's seq when the active replica was last placed: reports say which placing they are for."""
+    """The directory's seq when the active replica was last placed. A report says which placing it is for."""
     opens: dict[tuple[int, int], int] = field(default_factory=dict)
     unlinked: bool = False
     closed_ns: int = 0
     created_ns: int = 0
-    """When it was created (ns since 1970): its default section's first update."""
+    """When it was created (ns since 1970). This is also the first update of its default section."""
     retention_seq: int = 0
-    """The directory's seq when the retention that runs began: an open or a new duration ends it."""
+    """The directory's seq when the current retention began. An open or a new duration ends that retention."""
     holders: dict[str, int] = field(default_factory=dict)
+    """While no member is in sync: the nodes that were in sync last, each with its incarnation."""
 
     @property
     def in_sync(self) -> list[str]:
@@ -86,26 +85,22 @@ class Entry:
 
 @dataclass(slots=True)
 class SessionEntry:
-    """A client's session: where it is attached, what it has open, its answers.
-
-    `opens`: handle to creation id and open flags. `moved_seq`: the directory's seq when it last came from
-    another node, as far as this epoch knows.
-    """
+    """A client's session: where it is attached, what it has open, and its answers."""
 
     node_id: str
     generation: int
     moved_seq: int = field(default=0, compare=False)
+    """The directory's seq when the session last migrated from another node; 0 if this member does not know.
+    It is not sent with the directory."""
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By handle: creation id and open flags."""
     answers: Answers = field(default_factory=Answers)
 
 
 class Directory:
-    """`members` are those of the view that it is installed in, each with its start.
+    """The directory at one member.
 
-    `changed` collects the checkpoints that operations touched, `attached` and `ended` the sessions that they
-    tied to a node or ended, `created` the checkpoints that they made and for which session: for the node to
-    act upon. `lost`: checkpoints that went with their last in-sync replica in this view. `held_bytes`: about
-    what all of it takes in memory.
+    `changed`, `attached`, `created` and `ended` collect what operations did, for the node to act upon.
     """
 
     def __init__(self) -> None:
@@ -115,16 +110,23 @@ class Directory:
         self.names: dict[bytes, int] = {}
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
+        """The members of the view that the directory is installed in, each with its incarnation."""
         self.open_handles = 0
         self.held_bytes = 0
+        """Approximate memory of the whole directory."""
         self.changed: dict[int, None] = {}
+        """Checkpoints that operations touched."""
         self.lost: dict[int, None] = {}
+        """Checkpoints that were lost with their last in-sync replica."""
         self.attached: list[int] = []
+        """Sessions that operations attached to a node."""
         self.created: list[tuple[int, int]] = []
+        """Checkpoints that operations created: (session, creation id)."""
         self.ended: list[int] = []
+        """Sessions that operations ended."""
 
     def count(self) -> None:
-        """Count what a directory that came from elsewhere holds."""
+        """Compute `open_handles` and `held_bytes` of a directory that another member sent."""
         self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
         answers = sum(entry.answers.bytes for entry in self.sessions.values())
         self.held_bytes = (
@@ -135,7 +137,7 @@ class Directory:
         )
 
     def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
-        """Forget the answers that a session's client has."""
+        """Forget the answers below `lowest`, the session's lowest unanswered request: its client has them."""
         self.held_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
 
     def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
@@ -143,18 +145,21 @@ class Directory:
         self.held_bytes += ANSWER_IN_MEMORY * entry.answers.keep(number, self.seq, answer)
 
     def find(self, name: bytes) -> Entry | None:
-        """The checkpoint that a name means now."""
+        """Return the checkpoint that has this name now, or None."""
         creation_id = self.names.get(name)
         return None if creation_id is None else self.checkpoints[creation_id]
 
     def may_come(self, creation_id: int) -> bool:
-        """Whether a checkpoint of this creation id may yet be created in this epoch."""
+        """Return True if a checkpoint with this creation id may still be created in this epoch."""
         return creation_id > (self.installed_epoch << EPOCH_SHIFT) + self.seq
 
     # -- operations
 
     def apply(self, op: list[Any], seq: int, now_ns: int) -> None:
-        """Do one ordered operation. It was checked when it was ordered; what it names may be gone since."""
+        """Apply one ordered operation.
+
+        It was validated when it was ordered, but what it names may be gone by now.
+        """
         self.seq = seq
         match op:
             case [Do.ATTACH, session, generation, node_id]:
@@ -217,7 +222,7 @@ class Directory:
             entry.replicas[node_id] = number == Do.IN_SYNC
 
     def _lose(self, node_id: str, incarnation: int, now_ns: int) -> None:
-        """A holder of checkpoints that wait for it is dead: the others go on with what they have."""
+        """Drop a dead node from the holders that checkpoints wait for; the others continue without it."""
         for entry in list(self.checkpoints.values()):
             if not 0 < entry.holders.get(node_id, 0) <= incarnation:
                 continue
@@ -230,15 +235,16 @@ class Directory:
                 self._remove_lost(entry)
 
     def _remove_lost(self, entry: Entry) -> None:
-        """Every replica that was in sync is dead: nobody ended this checkpoint, and it is gone."""
+        """Remove a checkpoint that is lost: no client ended it, but all its in-sync replicas are dead."""
         self.lost[entry.creation_id] = None
         self._remove(entry.creation_id)
 
     def forget_losses(self, held: Container[int]) -> None:
-        """Keep only losses of which this node still has a copy.
+        """Forget the losses of checkpoints of which this node has no replica.
 
-        They are not forgotten when a view is installed: a loss that a coordinator finished on the way to a
-        view was, and the copy went without quarantine (seed 204).
+        The installation of a view alone does not clear `lost`. When it did, a loss that a coordinator
+        finished on the way to the view was forgotten, and the replica was dropped without quarantine
+        (seed 204).
         """
         self.lost = {creation_id: None for creation_id in self.lost if creation_id in held}
 
@@ -256,7 +262,7 @@ class Directory:
             entry.replicas.setdefault(session_entry.node_id, False)
 
     def _follow_session(self, session_entry: SessionEntry) -> None:
-        """A client is at another node now: its collocated checkpoints have a replica there too."""
+        """Add a replica of the session's collocated checkpoints on the node that it has migrated to."""
         for creation_id, _ in session_entry.opens.values():
             entry = self.checkpoints.get(creation_id)
             if entry is not None and entry.attributes.collocated:
@@ -272,7 +278,7 @@ class Directory:
         self.held_bytes -= HANDLE_MEMORY_BYTES
         entry = self.checkpoints.get(opened[0])
         if entry is None:
-            return  # It was lost with all its replicas.
+            return  # The checkpoint was lost with all its replicas.
         entry.opens.pop((session, handle), None)
         self.changed[entry.creation_id] = None
         if not entry.opens:
@@ -305,12 +311,13 @@ class Directory:
             del self.names[entry.name]
         self.changed[creation_id] = None
 
-    # -- what time brings
+    # -- retention
 
     def expires_ns(self, entry: Entry) -> int | None:
-        """When a checkpoint's retention ends, by this node's clock; None while it is open, or for ever.
+        """Return when a checkpoint's retention ends, by this node's clock.
 
-        None also while it is unavailable: nobody can open it then. It begins anew when it is back.
+        None while the checkpoint is open, and if its retention never ends. Also None while it is unavailable,
+        since no client can open it then: retention starts again when it is back.
         """
         if entry.opens or entry.holders or entry.retention_ns == SA_TIME_END:
             return None
@@ -319,13 +326,13 @@ class Directory:
     # -- a view's installation
 
     def install(self, view: View, stayed: list[str], now_ns: int, served: bool = True) -> None:
-        """Take this directory into a view: drop replicas that left, adopt those that may be, place actives.
+        """Install this directory in a view: drop replicas that left, readopt holders, place active replicas.
 
-        A replica counts as in sync only if its node is among those that `stayed`: members
-        ever since this directory's epoch, or since nobody served without them (R2). With
-        none left the checkpoint is unavailable: it keeps its name and waits for its
-        holders, and is lost when all of them are dead. `served`: views in between may have
-        served, so that who stayed longer may have gone on.
+        A replica stays in sync only if its node is in `stayed`: it has been a member ever since this
+        directory's epoch, or it was a member then and no view in between can have served (R2). If no in-sync
+        replica is left, the checkpoint becomes unavailable: it keeps its name and waits for its holders, and
+        is lost when all of them are dead. `served`: a view in between may have served, so the nodes that
+        stayed longer may have continued without the others.
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
@@ -349,9 +356,10 @@ class Directory:
         entry.replicas = kept
 
     def _suspend(self, entry: Entry, view: View, base_epoch: int, served: bool) -> None:
-        """No in-sync replica stayed: remember those that may have gone on alone, who stayed longest.
+        """Make a checkpoint unavailable: its holders are the in-sync nodes that stayed longest.
 
-        Where nobody served in between, nobody went on: then it is all of them (seed 91).
+        Those may have continued without the others. If no view in between can have served, none has
+        continued, and all of them are holders (seed 91).
         """
         stays: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
@@ -374,10 +382,11 @@ class Directory:
         ]
 
     def _adopt(self, entry: Entry, now_ns: int) -> None:
-        """Take holders back, once every one of them is here or dead; nothing was ordered without them.
+        """Count the holders as in sync again, once each is a member or dead.
 
-        Where some of them went on from an earlier adoption, the active replica catches up with
-        the most advanced before it serves.
+        Nothing was ordered without them.
+        If some of them continued after an earlier adoption, the active replica catches up with the most
+        advanced one before it serves.
         """
         alive = {
             node_id: incarnation
@@ -402,10 +411,10 @@ class Directory:
         else:
             entry.active = in_sync[entry.creation_id % len(in_sync)]
 
-    # -- travelling
+    # -- sending
 
     def snapshot(self, now_ns: int) -> list[Any]:
-        """All of it, with the times that have passed since the last closes."""
+        """Return the whole directory as it is sent, with the times that have passed since the last closes."""
         return [
             self.installed_epoch,
             self.seq,
@@ -426,7 +435,7 @@ class Directory:
 
 
 def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
-    """A checkpoint as it travels; without its opens where those travel with their sessions."""
+    """Return a checkpoint as it is sent; without its open handles if those are sent with their sessions."""
     opens = entry.opens.items() if with_opens else ()
     return [
         entry.creation_id,

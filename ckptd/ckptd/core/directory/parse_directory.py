@@ -1,5 +1,5 @@
-"""The directory's operations, and a directory that travels, checked. Raises FrameError for all that is
-wrong."""
+"""Check and parse directory operations, and directories that other members send. Raises FrameError for
+anything wrong."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,7 +17,7 @@ from ckptd.core.directory.directory import Directory, Do, Entry, SessionEntry
 from ckptd.core.parse_views import epoch_of, start_of
 
 _ROWS_MAX: Final = 10_000_000
-"""Rows of one array in a directory: the body's bounds are closer."""
+"""The most rows in one array of a directory. The bounds of the whole body are tighter."""
 
 Check = Callable[[object], object]
 
@@ -69,11 +69,11 @@ _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
     Do.NOTHING: (),
     Do.LOST: (_node, _number),
 }
-"""The checks of each operation's fields. An operation that is not here does nothing."""
+"""The checks of each operation's fields. An operation that is not listed does nothing."""
 
 
 def check_operation(value: object) -> list[Any]:
-    """An operation of the directory."""
+    """Check an operation of the directory and return it."""
     op = row(value, "an operation", 1)
     checks = _OPERATIONS.get(whole(op[0], "an operation's number", U64_MAX), ())
     if len(op) < 1 + len(checks):
@@ -87,7 +87,7 @@ def check_operation(value: object) -> list[Any]:
 
 @parser
 def check_staged(body: bytes) -> bytes:
-    """The body of a REPLICATE of the directory: the operation, and the request that it answers."""
+    """Check the body of a directory's REPLICATE: the operation, and the request that it answers."""
     op, session, request, lowest, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
     check_operation(op)
     for number in (session, request, lowest):
@@ -98,15 +98,15 @@ def check_staged(body: bytes) -> bytes:
 
 @parser
 def parse_ask(body: bytes) -> list[Any]:
-    """ASK: the operation that a member wishes."""
+    """Parse ASK: the operation that a member proposes."""
     return check_operation(bounded_array(body, BOUNDS[Kind.ASK], 1))
 
 
-# -- a directory that travels
+# -- a directory that another member sends
 
 
 def entry_of(value: object, now_ns: int) -> Entry:
-    """A checkpoint as it travelled."""
+    """Parse a checkpoint, as `fields_of` makes it."""
     fields = row(value, "a checkpoint", 13)
     creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns = fields[:9]
     holders, term, retention_seq, created_ns = fields[9:13]
@@ -148,7 +148,7 @@ def _opens_of_session(value: object) -> dict[int, tuple[int, int]]:
 
 @parser
 def read_snapshot(value: object, now_ns: int) -> Directory:
-    """A directory that another member sent."""
+    """Parse a directory that another member sent whole."""
     directory = Directory()
     epoch, seq, checkpoints, sessions, members = row(value, "a directory", 5)[:5]
     directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
@@ -180,7 +180,7 @@ def _answer(fields: list[Any]) -> tuple[int, int, bytes]:
 
 
 def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
-    """Add a piece of a directory (rows of `messages.Row`) to what has come before."""
+    """Add a piece (rows of `messages.Row`) to a directory that arrives in pieces."""
     for fields in bounded_array(body, BOUNDS[Kind.DIRECTORY], 0):
         number, *rest = row(fields, "a row of a directory", 2)
         match whole(number, "a row's number", U64_MAX):

@@ -1,4 +1,4 @@
-"""Where replicas go: the creator's node first, then the members that hold least."""
+"""Where replicas go: the creator's node first, then the members that hold the fewest."""
 
 from collections.abc import Collection
 
@@ -7,7 +7,7 @@ from ckptd.core.view import View
 
 
 def held_by(directory: Directory, view: View) -> dict[str, int]:
-    """How many replicas each member holds."""
+    """Count the replicas that each member holds."""
     held = dict.fromkeys(view.members, 0)
     for entry in directory.checkpoints.values():
         for node_id in entry.replicas:
@@ -17,10 +17,11 @@ def held_by(directory: Directory, view: View) -> dict[str, int]:
 
 
 def place_replicas(held: dict[str, int], first: str, replicas: int, full: Collection[str] = ()) -> list[str]:
-    """The nodes of a new checkpoint's replicas, at most `replicas`; the first is to be active.
+    """Choose at most `replicas` nodes for a new checkpoint; the first of them gets the active replica.
 
-    That is `first`, and then those that hold least. Full nodes come last: they are taken only where there are
-    too few others. Then nothing can be written, but nothing is acknowledged that one crash would lose.
+    The node `first` comes first, then those that hold the fewest replicas. Full nodes come last: they are
+    chosen only if there are too few others. Nothing can be written then, but nothing is acknowledged that a
+    single crash would lose.
     """
     return sorted(held, key=lambda node_id: (node_id in full, node_id != first, held[node_id], node_id))[
         :replicas
@@ -30,10 +31,10 @@ def place_replicas(held: dict[str, int], first: str, replicas: int, full: Collec
 def missing_replicas(
     directory: Directory, view: View, replicas: int, leaving: list[str], full: list[str]
 ) -> list[tuple[int, str]]:
-    """(creation id, node) of replicas to add, so that each checkpoint has its number.
+    """Return (creation id, node) of each replica to add, so that every checkpoint has its number of replicas.
 
-    A collocated one has a replica on each node by which it is open. A node that is leaving
-    counts as gone already: it hands over first. One that is full gets no more.
+    A collocated checkpoint has a replica on each node through which it is open. A node that is leaving
+    counts as gone already: it hands over its replicas before it goes. A full node gets no more replicas.
     """
     held = held_by(directory, view)
     wanted: list[tuple[int, str]] = []

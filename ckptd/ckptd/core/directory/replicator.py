@@ -1,8 +1,8 @@
-"""The directory's order: one operation at a time, held by every member before it is answered.
+"""Replicate the directory: one operation at a time, answered once every member has staged it.
 
-Every member runs this. The coordinator plans requests, orders and sends them; the others
-stage and acknowledge; a commit applies. One is pending at a time, so each is checked
-against a directory in which nothing is open (ADR 5).
+Every member runs this. The coordinator validates requests, puts their operations into one sequence and sends
+them. The other members stage each operation and acknowledge it; its commit applies it. Only one operation is
+pending at a time, so each is validated against a directory in which nothing is pending (ADR 5).
 """
 
 from collections import deque
@@ -28,8 +28,8 @@ from ckptd.core.view import View
 from ckptd.core.work_units import FRAME_WORK
 
 OWN_AT_ONCE: Final = 16
-"""Operations of the service's own that wait at one time, of one kind. Clients' requests wait behind them:
-when a program with 10,000 sessions had gone, the end of each was ordered before anybody's open."""
+"""How many internal operations of one kind may wait at a time. Clients' requests wait in the same queue: when
+a program with 10,000 sessions had gone, the end of each session was ordered before any client's open."""
 
 Applied = Callable[[], None]
 
@@ -38,17 +38,18 @@ _OF_CHECKPOINTS: Final = (Do.EXPIRE, Do.RETENTION_SET, Do.ACTIVE_SET, Do.IN_SYNC
 
 @dataclass(slots=True, frozen=True)
 class Operation:
-    """One that is being applied. `first`: the coordinator has answered nobody for it yet."""
+    """The operation that is being applied, as this node's last words name it."""
 
     seq: int
     creation_id: int
     session: int
     request: int
     first: bool
+    """This node is the coordinator and has not answered the operation's request yet."""
 
 
 class DirectoryOrder:
-    """`staged` is the one operation that this member holds and does not know to be committed."""
+    """The replicated sequence of directory operations, at one member."""
 
     def __init__(
         self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]
@@ -60,19 +61,22 @@ class DirectoryOrder:
         self.view: View | None = None
         self.queue: deque[Request | list[Any]] = deque()
         self.staged: bytes | None = None
+        """The one operation that is staged here and not known to be committed."""
         self.staged_kind = 0
         self.asked: Request | None = None
+        """At the coordinator: the request that the staged operation answers."""
         self.unacked: list[str] = []
+        """At the coordinator: the members that have not acknowledged the staged operation."""
         self.since_ns = 0
         self.refused = Refused()
 
     @property
     def coordinates(self) -> bool:
-        """Whether this node is the coordinator of the installed view."""
+        """True if this node is the coordinator of the installed view."""
         return self.view is not None and self.view.coordinator == self.context.node_id
 
     def start(self, view: View) -> None:
-        """A view is installed: whatever was staged was finished or superseded by it."""
+        """Start in a view that was just installed: it has finished or superseded what was staged."""
         self.view = view
         self.queue.clear()
         self.staged = None
@@ -81,17 +85,17 @@ class DirectoryOrder:
         self.refused.clear()
 
     def unanswered(self) -> list[Request]:
-        """Requests that nobody has answered, for whoever coordinates next."""
+        """Return the requests that have not been answered, for the next coordinator."""
         queued = [item for item in self.queue if isinstance(item, Request)]
         if self.asked is not None:
-            self.asked.maybe_done = True  # It was staged, and whoever installs the next view finishes it.
+            self.asked.maybe_done = True  # It was staged, so the next coordinator finishes it.
             queued.insert(0, self.asked)
         return queued
 
     # -- the coordinator's side
 
     def submit(self, item: Request | list[Any]) -> None:
-        """Take a request of a client, or an operation of the service's own, in its turn."""
+        """Queue a client's request or an internal operation."""
         if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
             text = "too many requests wait for the coordinator (requests_waiting_max)"
             self.answer(item, answer_error(codes.TRY_AGAIN, text))
@@ -100,7 +104,7 @@ class DirectoryOrder:
         self.advance()
 
     def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
-        """Take a request out of the queue, every copy of it; None where it is not there, or may be done."""
+        """Remove a request and its duplicates from the queue; None if it is not there, or may be done."""
         entry = self.directory.sessions.get(session)
         asked = self.asked
         if (asked is not None and (asked.session, asked.number) == (session, number)) or (
@@ -117,9 +121,10 @@ class DirectoryOrder:
         return found
 
     def take_late(self, late_ns: int, looked_at_max: int) -> list[Request]:
-        """Take out of the queue what came before `late_ns` and was not done, every copy of it.
+        """Remove from the queue the requests that came before `late_ns` and were not done, with duplicates.
 
-        The queue is gone through once: to look for each of 1,000 anew took 100 ms, at each heartbeat.
+        This scans the queue once. To search for each of 1,000 requests separately took 100 ms, at every
+        heartbeat.
         """
         if not self.queue:
             return []
@@ -145,16 +150,16 @@ class DirectoryOrder:
 
     @property
     def turn_due(self) -> bool:
-        """Whether something waits that can be ordered now: its turn was over."""
+        """True if an item that waits can be ordered now: only the end of the last turn has stopped it."""
         return bool(self.queue) and self.staged is None and self.coordinates and self.context.serving()
 
     def count_own(self, *kinds: int) -> int:
-        """How many of these operations wait here, or are under way."""
+        """Count the operations of these kinds: the internal ones that wait here, and the staged one."""
         waiting = sum(type(item) is list and item[0] in kinds for item in self.queue)
         return waiting + (self.staged is not None and self.staged_kind in kinds)
 
     def waiting(self) -> Iterator[Request]:
-        """The requests that are neither done nor refused."""
+        """Yield the requests that are neither done nor refused."""
         if self.asked is not None:
             yield self.asked
         for item in self.queue:
@@ -162,9 +167,10 @@ class DirectoryOrder:
                 yield item
 
     def advance(self) -> None:
-        """Order what waits, while nothing is pending, and as much as a turn allows.
+        """Order what waits, while nothing is pending, and no more than a turn allows.
 
-        (What is refused leaves nothing pending: 25,000 that waited for one member were refused in one event.)
+        (A refused request leaves nothing pending: 25,000 that waited for one member were once refused in a
+        single event.)
         """
         context = self.context
         while self.turn_due and context.work < 2 * context.settings.work_per_turn:
@@ -221,11 +227,11 @@ class DirectoryOrder:
                 self.refused.keep(request.session, request.number, request.lowest, directory.seq, error)
             self.answer(request, error)
             return
-        except Exception as error:  # A plan changes nothing.
+        except Exception as error:  # Validation changes nothing.
             self.answer(request, contain_request(self.context, request, error))
             return
         if op and op[0] == Do.ADD:
-            self._order(op, 0, 0, 0, answer, request)  # It is no answer to remember: nothing was opened.
+            self._order(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
         elif op:
             if op[0] == Do.CREATE:
                 op = [*op, self.context.wall_ns]
@@ -234,7 +240,7 @@ class DirectoryOrder:
             self.answer(request, answer)
 
     def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
-        """Why no more answers of a session are kept, where the directory is full and it has many; or ""."""
+        """Return why no more answers are kept: the directory is full, and this session has many. Else ""."""
         limit = self.context.settings.directory_bytes_max
         full = self.directory.held_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
         if not full or request.kind == Kind.DETACH:
@@ -279,7 +285,7 @@ class DirectoryOrder:
             self.answer(asked, answer)
 
     def on_peer_connected(self, node_id: str) -> None:
-        """Say again what a broken link may have swallowed."""
+        """Send again what may have been lost with the last link."""
         if self.coordinates and self.view is not None and node_id in self.view.members:
             frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
             self.context.send_peer(node_id, frame)
@@ -287,7 +293,7 @@ class DirectoryOrder:
                 self._send_staged(node_id)
 
     def laggards(self) -> list[str]:
-        """Members that have not acknowledged the pending operation for longer than `replica_timeout`."""
+        """Return the members that have not acknowledged the pending operation within `replica_timeout`."""
         if self.staged is None or not self.coordinates:
             return []
         late = self.context.now_ns - self.since_ns >= self.context.settings.replica_timeout_ns
@@ -296,7 +302,7 @@ class DirectoryOrder:
     # -- every member's side
 
     def stage(self, sender: str, seq: int, body: bytes) -> None:
-        """Take the coordinator's next operation. That it comes says that the one before is committed."""
+        """Stage the coordinator's next operation. Its arrival shows that the previous one is committed."""
         if seq == self.directory.seq + 2 and self.staged is not None:
             self.finish()
         if seq == self.directory.seq + 1:
@@ -309,7 +315,7 @@ class DirectoryOrder:
             self.finish()
 
     def staged_operation(self, first: bool) -> Operation:
-        """What is staged, as the last words name it."""
+        """Return the staged operation as this node's last words name it."""
         assert self.staged is not None
         op, session, number = unpack_body(self.staged)[:3]
         creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
@@ -319,7 +325,7 @@ class DirectoryOrder:
         return Operation(seq, creation_id, session, number if session else number_of(op), first)
 
     def finish(self, first: bool = False) -> bytes:
-        """Apply what is staged; return its answer. `first`: nobody was answered before this."""
+        """Apply the staged operation and return its answer. `first`: see `Operation`."""
         assert self.staged is not None
         op, session, number, lowest, answer = unpack_body(self.staged)[:5]
         before, self.context.cause = self.context.cause, self.staged_operation(first)

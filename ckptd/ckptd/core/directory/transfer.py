@@ -1,10 +1,11 @@
-"""A directory on its way to another node, in pieces: whatever it holds, no frame is too long.
+"""Send a directory to another node in pieces, so that no frame is too long, however much the directory holds.
 
-A directory of 100,000 checkpoints with names of 2,048 bytes is larger than a frame may be. So it travels as
-rows, about `directory_piece_bytes` of them in each piece. The receiver acknowledges each piece, and few are
-under way at once. A small directory travels as a whole in COLLECTED or INSTALL, without a round trip.
+A directory of 100,000 checkpoints with names of 2,048 bytes is larger than a frame may be. So it is sent as
+rows, about `directory_piece_bytes` of them in each piece. The receiver acknowledges each piece, and only a
+few are in flight at once. A small directory is sent whole in COLLECTED or INSTALL, without an extra round
+trip.
 
-The sender is frozen between two views, so that its directory does not change meanwhile.
+The sender is sealed between two views, so its directory does not change while it is sent.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,20 +20,20 @@ from ckptd.core.directory.directory import Directory, fields_of
 from ckptd.core.directory.parse_directory import take_piece
 
 PIECES_IN_FLIGHT: Final = 2
-"""Pieces that may be unacknowledged: one is read while the next is on its way."""
+"""Pieces that may be unacknowledged: the receiver reads one while the next is on its way."""
 
 OPENS_PER_ROW_MAX: Final = 1_000
-"""Open handles in one row: 30 KB."""
+"""The most open handles in one row: 30 KB."""
 
 CHECKPOINT_BYTES: Final = 300
-"""About what a checkpoint takes on the wire beside its name."""
+"""Approximate size of a checkpoint on the wire, without its name."""
 
 SESSION_BYTES: Final = 40
 OPEN_BYTES: Final = 30
 
 
 def size_of(directory: Directory) -> int:
-    """About how many bytes a directory takes as a whole."""
+    """Estimate how many bytes a directory takes when it is sent whole."""
     size = sum(CHECKPOINT_BYTES + len(entry.name) for entry in directory.checkpoints.values())
     for session in directory.sessions.values():
         size += SESSION_BYTES + 2 * OPEN_BYTES * len(session.opens) + session.answers.bytes
@@ -40,7 +41,7 @@ def size_of(directory: Directory) -> int:
 
 
 def rows_of(directory: Directory, now_ns: int) -> Iterator[tuple[list[Any], int]]:
-    """Everything in a directory as rows, each with about its size. What a row names stands before it."""
+    """Yield a directory as rows, each with its approximate size. What a row refers to comes before it."""
     yield [Row.HEAD, directory.installed_epoch, directory.seq, list(directory.members.items())], SESSION_BYTES
     for entry in list(directory.checkpoints.values()):
         yield (
@@ -61,7 +62,7 @@ def rows_of(directory: Directory, now_ns: int) -> Iterator[tuple[list[Any], int]
 
 
 def pieces_of(directory: Directory, now_ns: int, piece_bytes: int) -> Iterator[bytes]:
-    """The bodies of the DIRECTORY frames, in order."""
+    """Yield the bodies of the DIRECTORY frames, in order."""
     rows: list[list[Any]] = []
     size = 0
     for row, row_bytes in rows_of(directory, now_ns):
@@ -75,7 +76,7 @@ def pieces_of(directory: Directory, now_ns: int, piece_bytes: int) -> Iterator[b
 
 
 class Arriving:
-    """A directory of which some pieces have come; `pieces`: how many."""
+    """A directory of which `pieces` pieces have arrived."""
 
     __slots__ = ("directory", "epoch", "pieces")
 
@@ -91,7 +92,7 @@ class Arriving:
 
 
 class Transfer:
-    """A directory that is being sent; `then` is told how many pieces it took, once all are acknowledged."""
+    """A directory that is being sent. Once all pieces are acknowledged, `then` is called with their number."""
 
     __slots__ = ("acked", "ended", "epoch", "pieces", "sent", "then")
 
@@ -105,10 +106,10 @@ class Transfer:
 
 
 class Transfers:
-    """The directories that this node sends and is sent, by the other node.
+    """The directories that this node sends and receives, by the other node.
 
-    One that has come whole stays, also when the link breaks, until a view is installed: the word that it is
-    whole (INSTALL, COLLECTED) may have to be said again.
+    A directory that has arrived whole is kept until a view is installed, even if the link breaks: the message
+    that says that it is whole (INSTALL, COLLECTED) may have to be sent again.
     """
 
     def __init__(self, context: Context) -> None:
@@ -117,7 +118,7 @@ class Transfers:
         self.incoming: dict[str, Arriving] = {}
 
     def send(self, node_id: str, epoch: int, directory: Directory, then: Callable[[int], None]) -> None:
-        """Begin (again) to send a directory for the view of this epoch."""
+        """Start (again) to send a directory for the view of this epoch."""
         piece_bytes = self.context.settings.directory_piece_bytes
         pieces = pieces_of(directory, self.context.now_ns, piece_bytes)
         transfer = self.outgoing[node_id] = Transfer(epoch, pieces, then)
@@ -134,7 +135,7 @@ class Transfers:
                 self.context.send_peer(node_id, frame)
 
     def on_ack(self, node_id: str, frame: Frame) -> bool:
-        """A piece has come. Answers whether that was news."""
+        """Handle the acknowledgement of a piece. Return True if it was new."""
         transfer = self.outgoing.get(node_id)
         if transfer is None or frame.b != transfer.epoch or not transfer.acked < frame.a <= transfer.sent:
             return False
@@ -146,7 +147,7 @@ class Transfers:
         return True
 
     def on_piece(self, node_id: str, frame: Frame) -> bool:
-        """A piece came; the first begins anew. Answers whether it was the next. Raises: FrameError."""
+        """Handle a piece; the first one starts again. Return True if it was the next. Raises: FrameError."""
         if frame.a == 1:
             self.incoming[node_id] = Arriving(frame.b)
         arriving = self.incoming.get(node_id)
@@ -157,7 +158,7 @@ class Transfers:
         return True
 
     def take(self, node_id: str, epoch: int, pieces: Any) -> Directory | None:
-        """The directory that came in so many pieces; None where not all of them have."""
+        """Return the directory that arrived in this many pieces; None if they have not all arrived."""
         arriving = self.incoming.get(node_id)
         if arriving is None or (arriving.epoch, arriving.pieces) != (epoch, pieces):
             return None
@@ -165,10 +166,10 @@ class Transfers:
         return arriving.directory
 
     def forget_older(self, epoch: int) -> None:
-        """A view of this epoch was decided: what travels for an older one is of no use."""
+        """Discard the transfers for older epochs: a view of this epoch was decided."""
         self.outgoing = {n: each for n, each in self.outgoing.items() if each.epoch >= epoch}
         self.incoming = {n: each for n, each in self.incoming.items() if each.epoch >= epoch}
 
     def forget_all(self) -> None:
-        """A view is installed."""
+        """Discard all transfers: a view is installed."""
         self.outgoing, self.incoming = {}, {}

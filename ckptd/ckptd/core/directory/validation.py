@@ -1,7 +1,7 @@
-"""What each directory request becomes: checked against the directory, one operation and one answer.
+"""Validate directory requests: check each against the directory, and turn it into an operation and an answer.
 
-Pure: (directory, view, request) to (operation, answer), or a Refusal. The answers are
-told in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
+Pure functions: (directory, view, request) to (operation, answer), or a Refusal. The answers are described in
+`ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
 """
 
 from collections.abc import Callable, Collection
@@ -51,11 +51,13 @@ def plan(
     full: Collection[str] = (),
     shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
 ) -> Plan:
-    """Check one request of a session at `node_id`. Raises: Refusal.
+    """Validate one request of a session at `node_id`. Raises: Refusal.
 
-    `full`: the nodes whose replicas take all that they may. `shuns`: whether a node makes no copy of a
-    checkpoint, which stopped it before.
-    ADD is ordered for an open that has to wait, whose answer is TRY_AGAIN: the session has nothing of it yet.
+    `full`: the nodes whose replicas have reached their memory limit. `shuns`: returns True if a node makes no
+    replica of a checkpoint, because the checkpoint stopped that node before.
+
+    An open that has to wait for a replica may order an ADD. Its answer is TRY_AGAIN, and the session has
+    opened nothing yet.
     """
     try:
         match request.kind:
@@ -84,7 +86,7 @@ def plan(
 
 
 def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
-    """Refuse what the directory has no room for. Raises: Refusal."""
+    """Check that the directory has capacity for `more_bytes`. Raises: Refusal."""
     if directory.held_bytes + more_bytes > settings.directory_bytes_max:
         text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
         raise Refusal(codes.NO_RESOURCES, text)
@@ -183,7 +185,7 @@ def _open(
 
 
 def _unlink(directory: Directory, request: Request) -> Plan:
-    """Free a name. With a creation id, only while the name means that checkpoint and no successor of it."""
+    """Free a name. With a creation id, only while the name is that checkpoint's and not a later one's."""
     name, creation_id = parse_unlink(request.body)
     entry = directory.find(name)
     if entry is None:
@@ -194,10 +196,11 @@ def _unlink(directory: Directory, request: Request) -> Plan:
 
 
 def why_open_waits(entry: Entry, node_id: str) -> str:
-    """Why a checkpoint cannot be opened at a node yet; "" where it can.
+    """Return why a checkpoint cannot be opened at a node yet; "" if it can.
 
-    An open ends when the replica that it makes is like the others (R41), and where nobody is there who has
-    one it would end in nothing: those that are waited for may be dead. Until then nothing is open.
+    An open completes when the replica that it makes is like the others (R41). It also waits while no member
+    has a replica in sync: the nodes that the checkpoint waits for may be dead, and then there is nothing to
+    open. Until the open completes, the session has opened nothing.
     """
     if entry.holders:
         return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
