@@ -92,7 +92,7 @@ class Arriving:
 
 
 class Transfer:
-    """A directory that is being sent. Once all pieces are acknowledged, `then` is called with their number."""
+    """A directory that is being sent. Once all pieces are acknowledged, `then` receives their number."""
 
     __slots__ = ("acked", "ended", "epoch", "pieces", "sent", "then")
 

@@ -1,9 +1,13 @@
 """The active replica: it checks, orders and sends every update of one checkpoint.
 
-It serves only once every in-sync replica has reported what it holds and has been sent
-what it lacks. Then: check the whole update against the staged sections, give it the next
-version, send it; commit when every required replica has acknowledged (sync), or answer
-at once and stream (async). It knows the nodes that hold replicas, not views.
+It serves only after every in-sync replica has reported what it holds and has been sent what it lacks. Then,
+for each update, it
+
+1. checks the whole update against the staged sections;
+2. gives it the next version and sends it to the other replicas;
+3. answers: at once (asynchronous), or when every required replica has acknowledged (synchronous).
+
+It knows the nodes that hold replicas, and nothing of views.
 """
 
 from collections.abc import Callable
@@ -31,17 +35,11 @@ if TYPE_CHECKING:
     from ckptd.core.replication.replica import Replica
 
 Answer = Callable[[Request, bytes], None]
-"""Gives a request the body of its one answer."""
+"""Sends a request its one answer, with this body."""
 
 
 class ActiveReplica:
-    """The active role of one replica in one epoch.
-
-    `required` are the nodes whose acknowledgement commits; `streaming` also holds those
-    that are joining. `acked` is how far each has staged. `caught_up`: this one has what they have, and serves
-    once it is `counted`. `tenure`: another number wherever what was read
-    here, or at the active replica before, may be lost; the same while this one stays (ADR 15).
-    """
+    """The active role of one replica in one epoch."""
 
     __slots__ = (
         "acked",
@@ -73,26 +71,39 @@ class ActiveReplica:
         self.answer = answer
         self.watched = watched
         self.required: list[str] = []
+        """The nodes whose acknowledgement a commit needs."""
         self.streaming: list[str] = []
+        """The nodes that are sent every update: the required ones, and those that are joining."""
         self.acked: dict[str, int] = {}
+        """By node: the seq up to which it has staged."""
         self.unreported: list[str] = []
+        """The required nodes whose reports are still awaited."""
         self.term = self.tenure = 0
+        """`tenure` changes whenever something that was read here, or at the active replica before this one,
+        may be lost. It stays the same while this replica stays active (ADR 15)."""
         self.joined: dict[str, None] = {}
+        """The nodes that were sent JOINED and that the directory does not count as in sync yet."""
         self.fetching_from = ""
+        """The node with a more advanced replica that this one is catching up from, or ""."""
         self.ready = False
         self.resent = self.caught_up = self.counted = False
+        """`resent`: the other replicas have been sent what they lack. `caught_up`: this replica has all that
+        they have. It serves once it is also `counted`, that is, the directory counts it as in sync."""
         self.told_seq = 0
+        """The last committed seq that was sent to the other replicas."""
         self.progress_ns = self.context.now_ns
+        """When the last commit was, or when this replica last began to wait for others."""
         self.after_commit: list[tuple[int, Request, bytes]] = []
+        """Answers that wait for the commit of a seq."""
         self.batch = WeakBatch()
         self.refused = Refused()
 
     # -- becoming ready
 
     def start(self, in_sync: list[str], term: int, counted: bool) -> None:
-        """Begin (again) in an epoch, with the other in-sync replicas' nodes; their reports are awaited.
+        """Start (again) in an epoch, and wait for the reports of the other in-sync replicas' nodes.
 
-        `counted`: whether the directory counts this replica itself as in sync.
+        `counted`: the directory counts this replica itself as in sync.
         """
         self.context.cause = self.replica
         self.replica.fall_back()
@@ -112,7 +123,7 @@ class ActiveReplica:
         self.advance_start()
 
     def _begin_tenure(self) -> None:
-        # The epoch too: no directory operation need come between two losses.
+        # With the epoch, since two losses may come without a directory operation in between.
         self.tenure = (self.context.epoch << SEQ_BITS) + self.term
 
     def _take_reports(self) -> None:
@@ -122,7 +133,7 @@ class ActiveReplica:
                 self.on_report(node_id, seq)
 
     def on_report(self, node_id: str, seq: int) -> None:
-        """A replica said what it holds, for this term."""
+        """Take a replica's report of what it holds, for this term."""
         if node_id not in self.unreported:
             return
         self.unreported.remove(node_id)
@@ -134,12 +145,12 @@ class ActiveReplica:
             self.advance_start()
 
     def advance_start(self) -> None:
-        """Go on towards `ready`, as far as the reports allow.
+        """Move on towards `ready`, as far as the reports allow.
 
-        An active replica first catches up with the most advanced one, then brings every
-        in-sync one to its own state, and serves nothing before: what it holds might
-        otherwise be answered to a reader and be lost with it (ADR 6). Then the directory has to count it as
-        in sync: a view that came before that was made without what it had acknowledged (seed 7172867).
+        The active replica first catches up with the most advanced replica, then brings every in-sync replica
+        to its own state. It serves nothing before that: a reader might otherwise be given data that is lost
+        with this replica (ADR 6). Then the directory has to count it as in sync. Without this condition, a
+        view that came first was formed without what the active replica had acknowledged (seed 7172867).
         """
         replica, log, context = self.replica, self.replica.log, self.context
         if self.ready or self.unreported or replica.creation_id in context.stops.closed:
@@ -176,7 +187,7 @@ class ActiveReplica:
         replica, log, context = self.replica, self.replica.log, self.context
         acked = self.acked.get(node_id, 0)
         if not log.reaches_back_to(acked):
-            # It lacks more than is still held: a COMMIT beyond its end tells it to drop its copy and join.
+            # The log does not reach back so far. A COMMIT beyond the replica's end tells it to join again.
             frame = encode_frame(Kind.COMMIT, replica.creation_id, context.epoch, log.seq)
             context.send_peer(node_id, frame)
             return
@@ -184,11 +195,10 @@ class ActiveReplica:
             context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
 
     def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
-        """The directory changed who holds replicas (node id to in sync) within the epoch.
+        """Adopt a change of the directory within the epoch: who holds replicas (node id to in sync).
 
-        `counted` as in `start`.
-        A node that was told JOINED stays required until the directory says so too, since
-        it may be asking for that already.
+        `counted` as in `start`. A node that was sent JOINED stays required until the directory counts it as
+        in sync too, since it may already have proposed that.
         """
         me = self.context.node_id
         self.counted = counted
@@ -213,7 +223,7 @@ class ActiveReplica:
         self.advance_start()
 
     def forget_joiner(self, node_id: str) -> None:
-        """The join of a node that the directory does not count begins again, or its link broke."""
+        """Forget a node that the directory does not count as in sync: it joins again, or its link broke."""
         self.replica.reports.pop(node_id, None)
         self.joined.pop(node_id, None)
         self.acked.pop(node_id, None)
@@ -224,7 +234,7 @@ class ActiveReplica:
     # -- ordering
 
     def order(self, request: Request) -> None:
-        """Take one UPDATE request: refuse it, recognise a retry, or give it the next version."""
+        """Handle one UPDATE request: refuse it, recognise a retry, or give it the next version."""
         replica, log, context = self.replica, self.replica.log, self.context
         session, number, lowest, body = request.session, request.number, request.lowest, request.body
         try:
@@ -272,7 +282,7 @@ class ActiveReplica:
         sections.epoch = context.epoch
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
         work = sections.work
-        # Also where it is refused: 10,000 operations, of which the last cannot be done, once counted as none.
+        # Count it even if it is refused: 10,000 operations of which only the last fails once counted as none.
         context.work += OP_WORK * len(ops) + (len(body) >> KIB_SHIFT)
         try:
             bound = growth_bound(ops, len(body), sections)
@@ -312,7 +322,7 @@ class ActiveReplica:
             self._arm_expiration()
 
     def order_own(self, ops: Ops, time_ns: int) -> None:
-        """Order an update of the service's own: the deletion of expired sections."""
+        """Order an internal update: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
         before: Before = {}
         if replica.weak and not self.batch.has_room(ops):
@@ -326,7 +336,7 @@ class ActiveReplica:
         self._send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
 
     def _send(self, update: Update, before: Before) -> None:
-        """Stage an update and send it to every replica; answer it now where no commit is owed."""
+        """Stage an update and send it to every replica; answer it now if it does not wait for a commit."""
         replica, log = self.replica, self.replica.log
         if log.committed_seq == log.seq:
             self.progress_ns = self.context.now_ns
@@ -356,12 +366,13 @@ class ActiveReplica:
         if self.replica.sync and seq > self.replica.log.committed_seq:
             for update in self.replica.log.pending:
                 if update.seq == seq:
-                    update.asked = request  # Copies by ways that the session has left do not come so far.
+                    # (A duplicate that came through a node that the session has left does not get here.)
+                    update.asked = request
             return
         self.answer(request, answer)
 
     def answer_when_committed(self, request: Request, body: bytes) -> None:
-        """Answer once all that is pending now has committed, since the answer may depend on it."""
+        """Answer once everything that is pending now has committed, since the answer may depend on it."""
         log = self.replica.log
         if not self.replica.sync or not log.pending:
             self.answer(request, body)
@@ -369,7 +380,7 @@ class ActiveReplica:
             self.after_commit.append((log.seq, request, body))
 
     def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
-        """Take back what waits for a commit, and was not done itself."""
+        """Remove and return a request that waits for a commit and was not done itself, or None."""
         for place, (_, request, _) in enumerate(self.after_commit[:looked_at_max]):
             if (request.session, request.number) == (session, number):
                 del self.after_commit[place]
@@ -377,7 +388,7 @@ class ActiveReplica:
         return None
 
     def _is_crowded(self, request: Request) -> bool:
-        """Answer one that would wait where too many wait already. (Nothing was done for it.)"""
+        """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
         crowded = len(self.after_commit) >= self.context.settings.requests_waiting_max
         if crowded:
             self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
@@ -386,7 +397,7 @@ class ActiveReplica:
     # -- committing
 
     def on_ack(self, node_id: str, seq: int) -> None:
-        """A replica has staged everything up to `seq`."""
+        """Take a replica's acknowledgement: it has staged everything up to `seq`."""
         if self.unreported and node_id in self.unreported:
             return
         acked = self.acked
@@ -399,10 +410,10 @@ class ActiveReplica:
             self.advance_start()
 
     def advance(self) -> None:
-        """Commit what every required replica holds.
+        """Commit what every required replica has staged.
 
-        Not before every member runs the view: where one never did it counts as a view in
-        which nobody was answered, and whoever is left goes on from the one before (ADR 9).
+        Nothing is committed before every member runs the view. A view that one member never ran counts as one
+        in which no client was answered, and the nodes that are left continue from the view before it (ADR 9).
         """
         log, acked, context = self.replica.log, self.acked, self.context
         committed_seq, before_seq = log.seq, log.committed_seq
@@ -411,7 +422,7 @@ class ActiveReplica:
         for node_id in self.required:
             seq = acked.get(node_id, 0)
             if seq <= before_seq:
-                return  # One that has not acknowledged anything new holds all the others.
+                return  # A replica that has acknowledged nothing new blocks the commit.
             if seq < committed_seq:
                 committed_seq = seq
         self._commit(committed_seq)
@@ -439,7 +450,7 @@ class ActiveReplica:
                 source.on_commit(committed_seq)
 
     def synchronize(self, request: Request) -> None:
-        """Answer once every in-sync replica has all that is here now (R134)."""
+        """Answer once every in-sync replica has all that this one has now (R134)."""
         self.flush_batch()
         log = self.replica.log
         if log.committed_seq >= log.seq:
@@ -447,10 +458,10 @@ class ActiveReplica:
         elif not self._is_crowded(request):
             self.after_commit.append((log.seq, request, answer_ok()))
 
-    # -- what time brings
+    # -- timers
 
     def watch(self) -> bool:
-        """Do what is due; True while there is something to come back for."""
+        """Do what is due. Return True while there is more to come."""
         context, log, settings = self.context, self.replica.log, self.context.settings
         busy = not self.ready
         if self.replica.creation_id in context.stops.closed:
@@ -480,7 +491,7 @@ class ActiveReplica:
         return busy
 
     def tell_committed(self) -> None:
-        """Say what is committed to all replicas, with no update to carry it."""
+        """Send all replicas the committed seq, when there is no update to carry it."""
         log = self.replica.log
         self.told_seq = log.committed_seq
         frame = encode_frame(Kind.COMMIT, self.replica.creation_id, self.context.epoch, log.committed_seq)
@@ -488,7 +499,7 @@ class ActiveReplica:
             self.context.send_peer(node_id, frame)
 
     def laggards(self) -> list[str]:
-        """Nodes that have not acknowledged for longer than `replica_timeout`."""
+        """Return the nodes that have owed a report or an acknowledgement for `replica_timeout` or longer."""
         log, context = self.replica.log, self.context
         if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns or not context.confirmed:
             return []
@@ -523,7 +534,7 @@ class ActiveReplica:
         self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
 
     def flush_batch(self) -> None:
-        """Send what gathered in a weak checkpoint, as one update or several."""
+        """Send what a weak checkpoint has gathered, as one update or several."""
         batch, replica, log = self.batch, self.replica, self.replica.log
         if not batch:
             return
@@ -532,7 +543,7 @@ class ActiveReplica:
         batch.clear()
         time_ns = self.context.wall_ns
         for ops, whole in portions:
-            # With the first: what a part of the batch shows as done is not to be done again.
+            # The answers go with the first portion: what a part shows as done must not be done again.
             body = pack_body([ops, answered])
             answered = []
             update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
@@ -543,18 +554,18 @@ class ActiveReplica:
             self._send(update, {})
 
     def close(self) -> list[Request]:
-        """Serve no more: this stopped nodes. Returns the requests that were not answered."""
+        """Stop serving, because this checkpoint stopped nodes. Return the requests that were not answered."""
         self.ready = False
         self.watched.pop(self.replica.creation_id, None)
         return self._take_unanswered()
 
     def resign(self) -> list[Request]:
-        """Give the role up; returns the requests that were not answered.
+        """Give up the active role. Return the requests that were not answered.
 
-        A weak checkpoint's changes are put in order first, so that its version says what it holds.
+        A weak checkpoint's batch is ordered first, so that its version says what it holds.
         """
         if self.replica.creation_id in self.context.stops.closed:
-            return self.close()  # To order what gathered may be what stopped nodes.
+            return self.close()  # Ordering the batch may be what stopped nodes.
         self.replica.fall_back()
         self.flush_batch()
         self.ready = False

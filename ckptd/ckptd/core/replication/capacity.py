@@ -1,8 +1,7 @@
-"""What a node's replicas may take: counted as they grow, and anew once a second.
+"""The memory that a node's replicas may take: counted as they grow, and recounted once a second.
 
-An update that would take a node beyond its limit is refused by the active replica
-(NO_MEMORY), here or wherever a replica is. A node that is full says so in its heartbeats,
-and gets no further replicas.
+The active replica refuses an update (NO_MEMORY) that would take its own node beyond the limit, and any growth
+while another node with a replica is full. A full node says so in its heartbeats, and gets no more replicas.
 """
 
 from collections.abc import Collection
@@ -22,25 +21,25 @@ from ckptd.core.settings import SECOND_NS
 COUNT_AGAIN_NS: Final = SECOND_NS
 
 COPY_SLACK: Final = 4
-"""A copy that is being made may go beyond the limit by one part in so many: updates stop before it does."""
+"""A replica that is being made may exceed the limit by one part in so many: updates stop before it does."""
 
 
 class Memory:
-    """`context.held_bytes` is kept here, but for what updates add to it."""
+    """Keeps `context.held_bytes` up to date, except for what updates add to it."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.count_again_ns = 0
 
     def is_full(self, replicas: Collection[Replica]) -> bool:
-        """Whether these, all of this node's, take all that they may."""
+        """Return True if these, all of this node's replicas, have reached the memory limit."""
         context, limit = self.context, self.context.settings.memory_bytes_max
         if context.now_ns >= self.count_again_ns:
             self.count_again_ns = context.now_ns + COUNT_AGAIN_NS
             context.held_bytes = _count(replicas)
             if limit and context.held_bytes >= limit:
                 for replica in replicas:
-                    replica.log.trim(0)  # What is kept for replicas that come back goes first.
+                    replica.log.trim(0)  # The updates kept for replicas that come back go first.
                 context.held_bytes = _count(replicas)
         full = bool(limit) and context.held_bytes >= limit
         if full:
@@ -51,9 +50,9 @@ class Memory:
         return full
 
     def has_room_for(self, chunk: Chunk, body_bytes: int) -> bool:
-        """Whether a copy that is being made may take what a chunk of it brings.
+        """Count what a chunk brings, and return True if the replica that is being made may take it.
 
-        Small sections take more than their bytes: a limit of 400 KB once let a copy of 600 KB in.
+        Small sections take more than their bytes: a limit of 400 KB once admitted a replica of 600 KB.
         """
         brought = sum(section is not None for _, section in chunk.sections)
         self.context.held_bytes += body_bytes + SECTION_BYTES * brought
@@ -62,9 +61,9 @@ class Memory:
 
 
 def check_room(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
-    """Refuse an update, before it is applied, for which a node of a replica has no room. Raises: Refusal.
+    """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises: Refusal.
 
-    Every update's answer is kept for a while. That is no growth, but where the session trims none.
+    The answer of every update is kept for a while. It counts as growth only if the session trims no answers.
     """
     grown = growth_of(ops, replica.sections)
     answers = replica.log.answers.get(session)

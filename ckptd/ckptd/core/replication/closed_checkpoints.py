@@ -1,7 +1,7 @@
-"""Checkpoints that are not served, since what they were asked to do stopped nodes: see `stops`.
+"""Closed checkpoints: not served, because what they were asked to do stopped nodes (see `stops`).
 
-Their names, copies and opens stay as they are. The node that would hold the active replica writes
-what it has to quarantine, and does not begin to serve; all other checkpoints are served.
+Their names, replicas and open handles stay as they are. The node that would hold the active replica writes
+what it has to quarantine and does not start to serve. All other checkpoints are served.
 """
 
 from collections.abc import Iterable
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 class Closed:
-    """`kept`: creation ids of those whose content went to quarantine."""
+    """The closed checkpoints of this node."""
 
     def __init__(self, replicas: "Replicas") -> None:
         self.replicas = replicas
         self.context = replicas.context
         self.kept: dict[int, None] = {}
+        """Creation ids of those whose content went to quarantine."""
 
     def on_stops(self, creation_ids: Iterable[int]) -> None:
-        """Close those that may not be tried any more, and begin again with those that may."""
+        """Close the checkpoints that may not be tried any more, and start again those that may."""
         replicas = self.replicas
         for creation_id in creation_ids:
             replica, entry = replicas.held.get(creation_id), replicas.directory.checkpoints.get(creation_id)
             if entry is None:
                 continue
             if replica is None or replica.active is None:
-                replicas.follow([creation_id])  # (It may have been left alone here.)
+                replicas.follow([creation_id])  # (This node may have shunned it until now.)
             elif creation_id in self.context.stops.closed:
                 replicas.again(replica.active.close())
                 self.look(replica)
@@ -41,7 +42,7 @@ class Closed:
                 replicas.after_progress(replica)
 
     def look(self, replica: Replica) -> None:
-        """Its node is to hold the active replica: if the checkpoint is closed, write down what there is."""
+        """If the checkpoint is closed, quarantine the replica, which this node is to make active."""
         why = self.context.stops.closed.get(replica.creation_id)
         if why is None or replica.creation_id in self.kept:
             return
@@ -51,6 +52,6 @@ class Closed:
         self.context.log(f"checkpoint {name!r} is not served: {why}", "error")
         try:
             quarantine(replica)
-        except Exception as error:  # It only looks; and what it looks at has stopped nodes.
+        except Exception as error:  # It changes nothing, and this content has stopped nodes.
             text = f"checkpoint {name!r} could not be put into quarantine: {where(error)}"
             self.context.log(text, "error")

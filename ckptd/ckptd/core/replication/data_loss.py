@@ -1,7 +1,7 @@
-"""What an asynchronous checkpoint lost with its active replica's node, as far as anybody was told.
+"""What an asynchronous checkpoint lost with the node of its active replica, as far as other nodes know.
 
-Heartbeats tell how far an active replica has ordered what somebody may lack. Whoever takes
-over compares that with what it went on from: a lower bound, said at once.
+Heartbeats say how far an active replica has ordered updates that the receiver may lack. The next active
+replica compares that with the update that it continues from. The result is a lower bound, reported at once.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from ckptd.core.replication.replica import Replica
 
 UNACKNOWLEDGED_MAX: Final = 32
-"""Checkpoints that a heartbeat tells of; with more a reported loss is still a lower bound."""
+"""The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""
 
 
 def report_loss(replica: "Replica") -> None:
-    """A replica has taken over: say how many updates the lost one had ordered that nobody has."""
+    """After a take-over, report how many updates the lost active replica had ordered that no replica has."""
     context, log = replica.context, replica.log
     known_seq = max((heard for _, _, heard in replica.reports.values()), default=0)
     lost = max(known_seq, replica.heard_seq) - log.seq
@@ -30,7 +30,7 @@ def report_loss(replica: "Replica") -> None:
 
 
 def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unacknowledged:
-    """How far the asynchronous active replicas here have ordered, where that node may lack some of it."""
+    """Return how far the asynchronous active replicas here have ordered, where `node_id` may lack updates."""
     ordered: Unacknowledged = []
     for creation_id, active in watched.items():
         seq = active.replica.log.seq
@@ -42,7 +42,7 @@ def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unackno
 
 
 def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Unacknowledged) -> None:
-    """Remember it: should that node be lost, it tells how much is lost with it, at least."""
+    """Remember how far a node has ordered: if it is lost, this tells how much is lost with it, at least."""
     for creation_id, seq in ordered:
         replica = held.get(creation_id)
         if replica is not None and replica.active is None:

@@ -1,9 +1,9 @@
-"""How much an update will build and hold, computed before anything of it is built.
+"""How much memory an update will build and add, computed before any of it is allocated.
 
 A WRITE or PATCH names an offset: 15 bytes of it can ask for a section of 64 MiB, and a hundred of them for
-6.4 GB. So the active replica adds up here what an update asks for, and refuses what is too much while
-nothing has been allocated. Operations that their checkpoint does not allow are passed over: `sections.apply`
-refuses them, with their place.
+6.4 GB. So the active replica adds up here what an update asks for, and refuses what is too much while nothing
+has been allocated. Operations that the checkpoint does not allow are skipped: `sections.apply` refuses them,
+with their index.
 """
 
 from typing import Final
@@ -17,19 +17,19 @@ from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
 
 _PATCHES: Final = (Op.WRITE, Op.PATCH)
 _ABSENT: Final = -SECTION_BYTES
-"""The size of a section that is not there: one that comes takes `SECTION_BYTES` beside its content."""
+"""The size of a section that does not exist: a new one takes `SECTION_BYTES` in addition to its content."""
 
 
 def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
-    """The most that this update, whose body has `body_bytes`, can add to what the replica holds.
+    """Return the most bytes that this update, whose body has `body_bytes`, can add to the replica.
 
-    Raises: Refusal NO_RESOURCES where it has too many operations or builds too many bytes.
+    Raises: Refusal NO_RESOURCES if it has too many operations or builds too many bytes.
     """
     count = len(ops)
     if count > OPS_PER_UPDATE_MAX:
         raise Refusal(codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update")
     built = count * table.section_bytes_cap
-    if built > BUILT_BYTES_MAX:  # Else whatever it writes into is small enough: the common case.
+    if built > BUILT_BYTES_MAX:  # Else the sections that it writes into are small enough: the common case.
         built = 0
         for op in ops:
             if op[0] in _PATCHES:
@@ -39,12 +39,12 @@ def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
 
 
 def growth_of(ops: Ops, table: SectionTable) -> int:
-    """What this update will add to what the replica holds, in bytes; negative where it frees."""
+    """Return how many bytes this update will add to the replica; negative if it frees memory."""
     return _walk(ops, table)[0]
 
 
 def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
-    """(bytes added, bytes of the sections that WRITE and PATCH build). Raises: Refusal."""
+    """Return (bytes added, bytes of the sections that WRITE and PATCH build). Raises: Refusal."""
     held, cap = table.sections, table.section_bytes_cap
     sizes: dict[bytes, int] = {}
     added = built = 0
@@ -60,7 +60,7 @@ def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
             if content_bytes:
                 new = max(new, op[2] + content_bytes)
             if new > cap:
-                continue  # Refused by itself: more than a section may have.
+                continue  # `sections.apply` refuses it: more than a section may have.
             built += new
         elif kind in (Op.OVERWRITE, Op.PUT):
             new = len(op[2])
