@@ -1,4 +1,4 @@
-"""All replicas of this node: made and dropped as the directory says, and the messages between them."""
+"""All replicas of this node: it makes and drops them as the directory says, and handles their messages."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -33,11 +33,7 @@ JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
 
 
 class Replicas:
-    """`held`: creation id to this node's copy. `asks`: wishes to the coordinator that are not granted yet.
-
-    `put_off`: creation ids of joins that found no memory, and when they are tried again.
-    `lossy`: somebody went on without proof since this node is up.
-    """
+    """The replicas of this node."""
 
     def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
         self.context = context
@@ -46,24 +42,33 @@ class Replicas:
         self.directory = Directory()
         self.view: View | None = None
         self.held: dict[int, Replica] = {}
+        """This node's replicas by creation id."""
         self.watched: dict[int, ActiveReplica] = {}
+        """Active replicas that may have something due, by creation id."""
         self.asks: dict[int, int] = {}
+        """By creation id: the operation proposed to the coordinator that the directory does not show yet."""
         self.ask_again_ns = 0
         self.memory = Memory(context)
         self.put_off: dict[int, int] = {}
+        """Joins that found no memory: creation id to the time of the next try."""
         self.closed = Closed(self)
         self.lossy = False
+        """Since this node started, a view may have continued without proof that the others were dead: the
+        epoch
+        rose by half of `LOSS_EPOCHS` or more at once."""
         self.early: dict[int, list[tuple[str, Frame]]] = {}
+        """Frames of checkpoints that the directory here does not have yet, each with its sender."""
         self.early_frames = 0
         self.ask: Callable[[list[object]], None] = lambda op: None
 
-    # -- following the directory
+    # -- in line with the directory
 
     def on_installed(self, view: View, directory: Directory) -> None:
-        """Everything begins again in the new epoch: reports, joins, actives."""
+        """Start reports, joins and active replicas again, in the new epoch."""
         last_epoch = self.view.epoch if self.view is not None else 0
-        # What a node that was away since holds may be of the past, and so may what one holds that never ran a
-        # view in between: nobody told it what was lost there (seed 7013035).
+        # Others may have continued without this node's replicas if it was out of the view, or if it never ran
+        # a
+        # view in between: it was not notified of what was lost there (seed 7013035).
         was_away = view.members[self.context.node_id].join_epoch > last_epoch or view.epoch > last_epoch + 1
         self.lossy = self.lossy or view.epoch - last_epoch >= LOSS_EPOCHS // 2
         self.view = view
@@ -80,7 +85,7 @@ class Replicas:
             replica.fall_back()
             if replica.heard_epoch != last_epoch:
                 replica.heard_seq = 0
-            replica.dropped = False  # Its leave was not granted: it may be needed, or leaves again.
+            replica.dropped = False  # It is still in sync there: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
             replica.of_past = replica.of_past or was_away
             if entry is None:
@@ -93,7 +98,7 @@ class Replicas:
         self.follow(directory.checkpoints)
 
     def on_serving(self) -> None:
-        """Every member runs the view: what waited for that is committed."""
+        """Commit what has waited until every member runs the view."""
         for replica in self.held.values():
             if replica.active is not None:
                 self.context.cause = replica
@@ -101,7 +106,7 @@ class Replicas:
                 replica.active.advance()
 
     def follow(self, creation_ids: Iterable[int]) -> None:
-        """Bring this node's copies in line with what the directory says of these checkpoints."""
+        """Bring this node's replicas of these checkpoints in line with the directory."""
         for creation_id in list(creation_ids):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None:
@@ -114,9 +119,9 @@ class Replicas:
         in_sync = entry.replicas.get(me)
         replica = self.held.get(entry.creation_id)
         if self.context.stops.shuns(entry.creation_id, me):
-            return  # It stopped this node before.
+            return  # This checkpoint stopped this node before.
         if in_sync is None:
-            return  # Perhaps not yet: its node came back, and is to take a replica. Else it is retired later.
+            return  # This node came back and may be given a replica again. If not, this one is dropped later.
         made = replica is None
         if replica is not None:
             self.context.cause = replica
@@ -129,7 +134,7 @@ class Replicas:
         if self.asks.get(entry.creation_id) == (Do.IN_SYNC if in_sync else Do.OUT):
             del self.asks[entry.creation_id]
             if not in_sync:
-                replica.joining_from = ""  # It reported so far; now it joins (seed 40035).
+                replica.joining_from = ""  # Until now it reported; now it joins (seed 40035).
         if entry.active == me:
             if replica.active is None:
                 self._activate(replica, entry)
@@ -150,7 +155,7 @@ class Replicas:
             self._take_early(entry.creation_id)
 
     def _follow_active(self, replica: Replica, entry: Entry, in_sync: bool) -> None:
-        """Report to the active replica's node, or join it."""
+        """Report to the active replica's node, or join from it."""
         if entry.active is None:
             replica.joining_from = ""
             replica.reports.clear()
@@ -182,12 +187,12 @@ class Replicas:
         return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
 
     def counts(self, entry: Entry) -> bool:
-        """Whether the directory counts this node's replica as in sync, and was not asked to leave it out."""
+        """Return True if the directory counts this node's replica as in sync, and no change is proposed."""
         return bool(entry.replicas.get(self.context.node_id)) and entry.creation_id not in self.asks
 
     def _activate(self, replica: Replica, entry: Entry) -> None:
         replica.joining_from = ""
-        replica.dropped = False  # Whatever it cannot follow, it catches up with before it serves.
+        replica.dropped = False  # It catches up before it serves.
         replica.sources.clear()
         replica.active = ActiveReplica(replica, self.answer, self.watched)
         replica.active.start(self.others_in_sync(entry), entry.term, self.counts(entry))
@@ -204,7 +209,7 @@ class Replicas:
         self.again(unanswered)
 
     def _remove(self, creation_id: int) -> None:
-        """Let a copy go: to quarantine if nobody else may have what it holds."""
+        """Drop a replica; quarantine it first if it may hold data that no other node has."""
         replica = self.held.pop(creation_id, None)
         self.asks.pop(creation_id, None)
         self.watched.pop(creation_id, None)
@@ -216,14 +221,14 @@ class Replicas:
             self.watched.pop(creation_id, None)
 
     def forget_retired(self) -> None:
-        """Drop copies that no replica of the directory is, long after the view was installed."""
+        """Drop the replicas that are not in the directory, long after the view was installed."""
         for creation_id in list(self.held):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None or (self.context.node_id not in entry.replicas and not entry.holders):
                 self._remove(creation_id)
 
     def forget_sessions(self, sessions: list[int]) -> None:
-        """Sessions that ended are refused by the directory: their answers are of no use."""
+        """Forget the answers of ended sessions: the directory refuses those sessions."""
         for replica in self.held.values():
             for session in sessions:
                 replica.log.answers.pop(session, None)
@@ -233,7 +238,7 @@ class Replicas:
     # -- messages
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        """A frame between replicas, of this epoch. Raises: FrameError."""
+        """Handle a frame between replicas, of this epoch. Raises: FrameError."""
         replica = self.held.get(frame.a)
         if replica is None:
             self._keep_early(node_id, frame)
@@ -266,7 +271,7 @@ class Replicas:
                     self._on_joined(replica, frame.c)
 
     def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
-        """REPLICATE or ACK, of this epoch. Raises: FrameError."""
+        """Handle REPLICATE or ACK, of this epoch. Raises: FrameError."""
         active = replica.active
         if frame.kind == _REPLICATE:
             if replica.dropped or (active is not None and node_id != active.fetching_from):
@@ -286,7 +291,7 @@ class Replicas:
         return replica.active.fetching_from if replica.active is not None else replica.joining_from
 
     def _keep_early(self, node_id: str, frame: Frame) -> None:
-        """What overtook the directory's news of a new checkpoint waits for it."""
+        """Keep a frame that overtook the directory operation that creates its checkpoint."""
         if frame.kind not in (Kind.REPLICATE, Kind.COMMIT, Kind.ACK, Kind.JOIN):
             return
         if self.early_frames < EARLY_FRAMES_MAX and self.directory.may_come(frame.a):
@@ -298,7 +303,7 @@ class Replicas:
             self.early_frames -= 1
             try:
                 self.receive(node_id, frame)
-            except FrameError as error:  # Its link ends, and not that of whoever told of the checkpoint.
+            except FrameError as error:  # Close the sender's link, and not the one that CREATE came by.
                 close_peer(self.context, node_id, frame, error)
 
     def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
@@ -308,13 +313,13 @@ class Replicas:
             self.after_progress(active.replica)
 
     def _on_report(self, replica: Replica, node_id: str, term: int, seq: int, heard_seq: int) -> None:
-        """A replica says what it holds, and that it takes updates from nobody else in this term.
+        """Take a report: what a replica holds, and that it takes updates from no other node in this term.
 
-        An acknowledgement alone does not say that: one that was under way when a node gave
-        the role up and took it again let it serve beside the other (seed 33).
+        An acknowledgement alone does not say the latter. One was in flight while a node gave the active role
+        up and took it again, and let that node serve at the same time as another (seed 33).
         """
         replica.reports[node_id] = (term, seq, heard_seq)
-        replica.waiting_joins.pop(node_id, None)  # It asked before this, and wants it no more (seed 30895).
+        replica.waiting_joins.pop(node_id, None)  # A JOIN from before this report is obsolete (seed 30895).
         if replica.active is not None and replica.active.term == term:
             was_ready = replica.active.ready
             replica.active.on_report(node_id, seq)
@@ -322,7 +327,7 @@ class Replicas:
                 self.after_progress(replica)
 
     def after_progress(self, replica: Replica) -> None:
-        """Once an active replica has caught up: have the directory count it, then serve who waits for it."""
+        """Propose an active replica that has caught up as in sync; once it is ready, serve what waits."""
         active = replica.active
         if active is None or not active.ready:
             if active is not None and active.caught_up:
@@ -334,7 +339,7 @@ class Replicas:
         self.again([])
 
     def _count_active(self, replica: Replica) -> None:
-        """An active replica that has caught up holds everything: have the directory say so.
+        """Propose an active replica as in sync: it has caught up, so it holds everything.
 
         It may have left the in-sync set before it was made active, and learn of that only now.
         """
@@ -356,7 +361,7 @@ class Replicas:
         entry = self.directory.checkpoints[replica.creation_id]
         if replica.active is not None:
             if entry.replicas.get(node_id):
-                # It joins since it left the in-sync set: the directory's news of that is still to come.
+                # It joins because it left the in-sync set, but the directory here does not show that yet.
                 replica.waiting_joins[node_id] = join
                 return
             replica.active.forget_joiner(node_id)
@@ -365,7 +370,7 @@ class Replicas:
 
     def _on_joined(self, replica: Replica, done_seq: int) -> None:
         if replica.log.seq < done_seq:
-            return  # It ends a join that this copy has begun anew since.
+            return  # It ends a join that this replica has started again since.
         take_joined(replica)
         if replica.active is not None:
             replica.active.fetching_from = ""
@@ -375,10 +380,10 @@ class Replicas:
             self._ask(Do.IN_SYNC, replica.creation_id)
 
     def _drop_unless_joining(self, replica: Replica) -> None:
-        """An update, or a commit, lies beyond this copy's end, or was refused.
+        """Handle an update or commit that lies beyond this replica's end, or an update that it refused.
 
-        Where a join is under way it was sent before the join's answer, which follows in
-        order: a second join beside the first would be told to keep what the first replaced.
+        If a join is under way, ignore it: it was sent before the answer to the JOIN, which follows in order.
+        A second join next to the first would be told to keep sections that the first has replaced.
         """
         entry = self.directory.checkpoints.get(replica.creation_id)
         in_sync = entry is not None and entry.replicas.get(self.context.node_id)
@@ -386,10 +391,10 @@ class Replicas:
             self._drop(replica)
 
     def _drop(self, replica: Replica) -> None:
-        """This copy cannot follow: it leaves the in-sync set by its own word, then joins again.
+        """Have a replica that cannot follow propose to leave the in-sync set, and then join again.
 
-        A copy that only lags is kept until the join replaces it: when those that were ahead
-        die before, it is all that there is.
+        One that only lags behind keeps its content until the join replaces it: if the replicas that were
+        ahead die before that, it is all that is left.
         """
         self.context.log(
             f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
@@ -414,7 +419,7 @@ class Replicas:
         self.ask([number, creation_id, self.context.node_id])
 
     def ask_again(self) -> None:
-        """Repeat wishes that a broken link may have swallowed."""
+        """Repeat proposals that may have been lost with a broken link."""
         if self.asks and self.context.now_ns >= self.ask_again_ns:
             self.ask_again_ns = self.context.now_ns + ASK_AGAIN_NS
             for creation_id, number in list(self.asks.items()):
@@ -423,7 +428,7 @@ class Replicas:
     # -- links
 
     def on_peer_lost(self, node_id: str) -> None:
-        """What was under way to or from that node may not have come through."""
+        """Forget what was under way to or from that node: it may not have arrived."""
         for replica in self.held.values():
             self.context.cause = replica
             replica.sources.pop(node_id, None)
@@ -439,7 +444,7 @@ class Replicas:
                     active.forget_joiner(node_id)
 
     def on_peer_connected(self, node_id: str) -> None:
-        """Say again what it may lack, and tell it what we hold."""
+        """Send that node again what it may lack, and report to it what we hold."""
         for replica in list(self.held.values()):
             entry = self.directory.checkpoints.get(replica.creation_id)
             if entry is None:
@@ -451,18 +456,18 @@ class Replicas:
                     active.resend(node_id)
                 active.advance_start()
             elif entry.active == node_id and self.context.node_id in entry.replicas:
-                # Whatever was sent on the last link, or when there was none, may be lost.
+                # What was sent on the last link, or while there was none, may be lost.
                 replica.joining_from = ""
                 self._follow_active(replica, entry, bool(entry.replicas[self.context.node_id]))
 
     # -- memory
 
     def is_full(self) -> bool:
-        """Whether this node's replicas take all that they may."""
+        """Return True if this node's replicas have reached the memory limit."""
         return self.memory.is_full(self.held.values())
 
     def _put_join_off(self, replica: Replica) -> None:
-        """There is no room for this copy: give back what it took, and try again later."""
+        """Put off a join for which there is no memory: free what it took, and try again later."""
         name = replica.name.decode(errors="replace")
         self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
         self.context.count("joins_without_memory")
@@ -475,7 +480,7 @@ class Replicas:
         self.put_off[replica.creation_id] = self.context.now_ns + JOIN_AGAIN_NS
 
     def join_again(self) -> None:
-        """Begin again the joins that found no room, once they may and there is."""
+        """Start again the joins that found no memory, once they are due and there is some."""
         for creation_id, at_ns in list(self.put_off.items()):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None or creation_id not in self.held:
@@ -484,28 +489,28 @@ class Replicas:
                 del self.put_off[creation_id]
                 self._follow(entry)
 
-    # -- what time brings
+    # -- timers
 
     def note_lag(self, lag_ns: int) -> None:
-        """This process was held up: acknowledgements that it did not read meanwhile are not overdue."""
+        """This process was paused: acknowledgements that it did not read in that time are not overdue."""
         for active in self.watched.values():
             active.progress_ns = min(active.progress_ns + lag_ns, self.context.now_ns)
 
     def watch(self) -> None:
-        """Let every active replica that has something open do what is due."""
+        """Let every active replica in `watched` do what is due."""
         for creation_id, active in list(self.watched.items()):
             if not active.watch():
                 self.watched.pop(creation_id, None)
 
     def unanswered(self) -> Iterator[Request]:
-        """Requests whose updates wait for other replicas."""
+        """Yield the requests whose updates wait for other replicas."""
         for active in self.watched.values():
             for update in active.replica.log.pending:
                 if update.asked is not None:
                     yield update.asked
 
     def laggards(self) -> list[str]:
-        """Nodes whose acknowledgements are overdue."""
+        """Return the nodes whose acknowledgements are overdue."""
         late: dict[str, None] = {}
         for active in self.watched.values():
             late.update(dict.fromkeys(active.laggards()))

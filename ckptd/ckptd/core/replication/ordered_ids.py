@@ -1,9 +1,9 @@
 """Section ids in byte order, with each change in logarithmic time.
 
-A checkpoint of a million sections was sorted anew for a page of an iteration whenever a section had been
-created or deleted since the page before: a second in which nobody else was served. Here the ids
-stand in buckets of bounded length. They are taken in by portions, since sorting a million at once would be
-such a second too.
+A checkpoint of a million sections was once sorted again for a page of an iteration whenever a section had
+been created or deleted since the previous page. That took a second in which no other client was served. Here
+the ids are in buckets of bounded length. They are added in portions, since sorting a million at once would
+take such a second too.
 """
 
 from bisect import bisect_left, bisect_right
@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Final
 
 BUCKET_MAX: Final = 1_000
-"""Ids in a bucket; one that grows beyond is halved."""
+"""The most ids in a bucket; one that grows larger is halved."""
 
 
 class OrderedIds:
-    """Empty at first; `take_in` brings what there was, `add` and `discard` what changes meanwhile."""
+    """Empty at first; `take_in` adds the ids that exist already, `add` and `discard` what changes."""
 
     __slots__ = ("_buckets", "_lasts", "_missing")
 
@@ -26,7 +26,7 @@ class OrderedIds:
         self._missing: Iterator[bytes] | None = iter(list(section_ids))
 
     def take_in(self, held: Container[bytes], count_max: int) -> bool:
-        """Take in up to `count_max` of the ids that are missing and still `held`; whether that was all."""
+        """Take in up to `count_max` of the missing ids, if still `held`. Return True once none is missing."""
         if self._missing is not None:
             portion = list(islice(self._missing, count_max))
             for section_id in portion:
@@ -37,7 +37,7 @@ class OrderedIds:
         return self._missing is None
 
     def add(self, section_id: bytes) -> None:
-        """Put an id in its place, once."""
+        """Insert an id at its position, unless it is there."""
         lasts = self._lasts
         if not lasts:
             self._buckets.append([section_id])
@@ -60,7 +60,7 @@ class OrderedIds:
             lasts.insert(place, bucket[-1])
 
     def discard(self, section_id: bytes) -> None:
-        """Take an id out, if it is there."""
+        """Remove an id, if it is there."""
         place = bisect_left(self._lasts, section_id)
         if place == len(self._lasts):
             return
@@ -75,7 +75,7 @@ class OrderedIds:
             del self._buckets[place], self._lasts[place]
 
     def after(self, section_id: bytes | None) -> Iterator[bytes]:
-        """The ids behind one, or all, in byte order. (Not to be changed meanwhile.)"""
+        """Yield the ids after this one, or all, in byte order. (Change nothing while you iterate.)"""
         place, at = 0, 0
         if section_id is not None:
             place = bisect_right(self._lasts, section_id)

@@ -1,4 +1,4 @@
-"""What replicas say to each other, but for updates (`ckpt_protocol.updates`), checked. Raises FrameError."""
+"""Parse the messages between replicas, except updates (`ckpt_protocol.updates`). Raises FrameError."""
 
 from typing import Any, Final, NamedTuple
 
@@ -21,38 +21,39 @@ from ckptd.core.replication.sections import Section
 
 _ROWS_MAX: Final = 10_000_000
 _HISTORY_MAX: Final = 1_000
-"""Epochs whose last seq another replica tells of. (It keeps 64: `log.HISTORY_EPOCHS`.)"""
+"""The most epochs whose last seq another replica may send. (It keeps 64: `update_log.HISTORY_EPOCHS`.)"""
 
 KeptAnswers = list[tuple[int, int, list[tuple[int, int, bytes]]]]
-"""Session, its lowest unanswered request, and (request, seq, answer) of each that is remembered."""
+"""Each session, its lowest unanswered request, and (request, seq, answer) of each remembered answer."""
 
 
 @parser
 def parse_report(body: bytes) -> tuple[int, int]:
-    """ACK as a report: the term, and how far heartbeats said that the active replica had ordered."""
+    """Parse a report (ACK): the term, and how far the active replica had ordered, according to heartbeats."""
     term, heard_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
     return whole(term, "a term", U64_MAX), whole(heard_seq, "a seq", SEQ_MAX)
 
 
 @parser
 def parse_join(frame: Frame) -> tuple[int, int, bool]:
-    """JOIN: the version that the joining replica holds (epoch, seq), and whether that is whole."""
+    """Parse JOIN: the version (epoch, seq) that the joining replica holds, and whether that is whole."""
     epoch, complete = bounded_array(frame.body, BOUNDS[Kind.JOIN], 2)[:2]
     whole(frame.c, "a seq", SEQ_MAX)
     return whole(epoch, "an epoch", U64_MAX), frame.c, boolean(complete, "whether a copy is whole")
 
 
 class Opening(NamedTuple):
-    """What the first chunk of a join says of the source's log. `keeps`: the sections held are a beginning."""
+    """What the first chunk of a join says about the source's log."""
 
     epoch: int
     history: list[tuple[int, int]]
     answers: KeptAnswers
     keeps: bool
+    """What the receiver holds is a prefix of the source's history, so it may keep sections."""
 
 
 class Chunk(NamedTuple):
-    """CHUNK. A section is None where the receiver keeps the one that it has."""
+    """A parsed CHUNK. A section is None if the receiver keeps the one that it has."""
 
     number: int
     sections: list[tuple[bytes, Section | None]]
@@ -63,7 +64,7 @@ class Chunk(NamedTuple):
 
 @parser
 def parse_chunk(frame: Frame) -> Chunk:
-    """CHUNK."""
+    """Parse CHUNK."""
     number, listed, opening, *more = bounded_array(frame.body, BOUNDS[Kind.CHUNK], 3)
     numbered = whole(number, "a chunk's number", U64_MAX, 1)
     return Chunk(

@@ -1,8 +1,8 @@
-"""One node's copy of a checkpoint: staging what the active replica orders, and reading.
+"""A replica, one node's copy of a checkpoint: it stages what the active replica orders, and answers reads.
 
-Updates are applied when they are staged, since nothing staged is ever rolled back; each
-pending one remembers what stood before, and that is what readers see until it commits.
-The active replica's own part is in `active_replica`, joining in `resync`.
+Updates are applied when they are staged, since nothing staged is ever rolled back (ADR 4). Each pending
+update remembers the previous values, and readers see those until it commits. The active replica's own part is
+in `active_replica`, joining in `resync`.
 """
 
 from collections.abc import Callable
@@ -41,23 +41,14 @@ _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
 
 LOOKED_UP_MAX: Final = 64
-"""Sections that are looked up in each pending update; for more all that is pending is laid together first."""
+"""Up to so many sections are looked up in each pending update; for more, these are merged first."""
 
 EXAMINED_MAX: Final = 1_000
-"""Sections that an ITERATE looks at, or puts in order, before others have their turn: some 2 ms."""
+"""Sections that an ITERATE examines, or sorts, before other requests get their turn: some 2 ms."""
 
 
 class Replica:
-    """`complete`: the sections are exactly what `log.seq` made of them (not so in the middle of a join).
-
-    `heard_seq`: how far its active replica said in `heard_epoch` that it had ordered. `losses`:
-    (seq it went on from, updates lost at least), each time that it took over.
-
-    `dropped`: it cannot follow and has said so; `diverged`: since it holds something else.
-    `of_past`: its node was away since, if only from one view, and nobody has said yet whether others went on
-    from it.
-    `tracked`: somebody wants, or wanted, to hear of its changes.
-    """
+    """One node's replica of one checkpoint."""
 
     __slots__ = (
         "active",
@@ -99,20 +90,34 @@ class Replica:
         self.sections = SectionTable(attributes, created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
+        """The sections are exactly what the updates up to `log.seq` made of them: False during a join."""
         self.diverged = False
+        """It cannot follow because it holds something else: it refused an update that was ordered."""
         self.dropped = False
+        """It cannot follow, and takes no updates until it joins again."""
         self.of_past = False
+        """Its node was out of at least one view, or never ran one, so others may have continued without it.
+        Cleared when the directory counts it as in sync, or when a join replaces its content."""
         self.tracked = False
+        """A client wants, or wanted, to be notified of its changes."""
         self.active: ActiveReplica | None = None
         self.reports: dict[str, tuple[int, int, int]] = {}
+        """By node: the term, seq and `heard_seq` that its replica reported."""
         self.heard_seq = 0
+        """The seq up to which the active replica had ordered, by its heartbeats in `heard_epoch`."""
         self.heard_epoch = 0
         self.losses: list[tuple[int, int]] = []
+        """For each take-over with a loss: (the seq that it continued from, updates lost at least)."""
         self.sources: dict[str, JoinSource] = {}
+        """By node: the joins that this replica is the source of."""
         self.joining_from = ""
+        """The node that this replica reports to or joins from, or ""."""
         self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
+        """By node: JOINs that cannot be answered yet."""
         self.stale: dict[bytes, Section] = {}
+        """During a join: sections of the old content that a chunk may keep."""
         self.fallback: tuple[SectionTable, UpdateLog, bool] | None = None
+        """During a join: the old content, see `set_aside`."""
 
     @property
     def last_seq(self) -> int:
@@ -121,15 +126,15 @@ class Replica:
 
     @property
     def committed_seq(self) -> int:
-        """How far every in-sync replica is known to be."""
+        """The last seq that every in-sync replica is known to have staged."""
         return self.log.committed_seq
 
     # -- staging
 
     def stage(self, sender: str, seq: int, body: bytes) -> bool:
-        """Take one REPLICATE. False: it does not follow what is held, and this copy is of no use.
+        """Stage one REPLICATE. Return False if this replica cannot follow it.
 
-        Raises: FrameError when the peer sent garbage.
+        Raises: FrameError if the peer sent garbage.
         """
         if len(body) < _ROUTE_BYTES:
             raise FrameError("an update shorter than its route")
@@ -141,7 +146,7 @@ class Replica:
             stops = self.context.stops
             if stops.by_creation and stops.named_update(self.creation_id, epoch, seq):
                 self.context.count("repeats_refused")
-                return False  # It stopped a node: this copy takes what came of it, by joining.
+                return False  # It stopped a node: this replica gets the result by joining.
             if epoch > self.context.epoch:
                 raise FrameError("an update of an epoch that is still to come")
             update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
@@ -187,14 +192,14 @@ class Replica:
         return True
 
     def send_join(self, node_id: str) -> None:
-        """Ask the replica there for what it has beyond this one. A join that broke off begins again."""
+        """Ask the replica on that node for what this one lacks. A join that broke off starts again."""
         self.fall_back()
         log, context = self.log, self.context
         body = pack_body([log.epoch, self.complete])
         context.send_peer(node_id, encode_frame(Kind.JOIN, self.creation_id, context.epoch, log.seq, body))
 
     def commit(self, committed_seq: int) -> None:
-        """Every in-sync replica holds what is staged up to here."""
+        """Commit the updates up to here: every in-sync replica has staged them."""
         log = self.log
         if committed_seq > log.seq:
             committed_seq = log.seq
@@ -208,7 +213,7 @@ class Replica:
             log.trim(self.sections.content_bytes)
 
     def drop(self) -> None:
-        """Forget what the copy holds: an update was refused here that the active replica applied."""
+        """Forget the content: it has diverged from the active replica's, or there is no memory for it."""
         self.sections = SectionTable(self.attributes, self.created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
@@ -217,11 +222,11 @@ class Replica:
         self.fallback = None
 
     def set_aside(self) -> None:
-        """Begin an empty copy, and keep the one that there is until the new one is whole.
+        """Start with empty content, and keep the old content until the new one is whole.
 
-        Where the source dies in the middle of its chunks, the old copy is all that there is: an active
-        replica that was catching up serves it, and any other node joins again from it or puts it into
-        quarantine (seed 91302013). Half a copy, of a join that broke off, is of no use to anybody.
+        If the source dies in the middle of its chunks, the old content is all that is left: an active replica
+        that was catching up serves it, and any other node starts its next join from it or quarantines it
+        (seed 91302013). The incomplete content of a join that broke off is of no use and is not kept.
         """
         if self.fallback is None and self.complete:
             self.fallback = self.sections, self.log, self.of_past
@@ -229,7 +234,7 @@ class Replica:
             self.log = UpdateLog(self.context.settings.log_bytes_max)
 
     def fall_back(self) -> None:
-        """The source is gone before the new copy is whole: take back the copy that was set aside."""
+        """Restore the content that was set aside: the source is gone before the new content is whole."""
         if self.fallback is not None:
             self.sections, self.log, self.of_past = self.fallback
             self.fallback = None
@@ -239,7 +244,7 @@ class Replica:
     # -- reading: always the committed state
 
     def pending_touches(self, section_ids: list[bytes]) -> bool:
-        """Whether an update that is not known to be committed touches one of these."""
+        """Return True if an update that is not known to be committed touches one of these."""
         if len(section_ids) > LOOKED_UP_MAX:
             overlay = self.overlay()
             return any(section_id in overlay for section_id in section_ids)
@@ -251,14 +256,14 @@ class Replica:
         return False
 
     def committed_section(self, section_id: bytes) -> Section | None:
-        """The section as the committed updates left it."""
+        """Return the section as the committed updates left it."""
         for update in self.log.pending:
             if update.before and section_id in update.before:
                 return update.before[section_id]
         return self.sections.sections.get(section_id)
 
     def _committed(self, count: int) -> Callable[[bytes], Section | None]:
-        """How so many sections are looked up as the committed updates left them."""
+        """Return the function that looks up `count` sections as the committed updates left them."""
         if count <= LOOKED_UP_MAX:
             self.context.work += count * len(self.log.pending) >> PENDING_SHIFT
             return self.committed_section
@@ -266,7 +271,7 @@ class Replica:
         return lambda section_id: overlay[section_id] if section_id in overlay else held.get(section_id)
 
     def overlay(self) -> Before:
-        """What stood, before everything that is pending, under the ids that it touches."""
+        """Return the committed value (None: no section) under every id that a pending update touches."""
         overlay: Before = {}
         for update in self.log.pending:
             self.context.work += ELEMENT_WORK * len(update.before or ())
@@ -275,7 +280,7 @@ class Replica:
         return overlay
 
     def read(self, elements: Elements) -> bytes:
-        """The answer to READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
+        """Answer READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
         self.context.work += ELEMENT_WORK * len(elements)
         get: Callable[[bytes], Section | None] = self.sections.sections.get
         if self.log.pending:
@@ -303,7 +308,7 @@ class Replica:
                 total += len(content)
             if total > CALL_BYTES_MAX:
                 raise Refusal(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
-        if in_parts:  # Not before all is known to be well: a READ of 31 bytes took 60 ms to be refused.
+        if in_parts:  # Only after all checks: a READ of 31 bytes once took 60 ms to be refused.
             values = [
                 content[offset : len(content) if size is None else offset + size]
                 for content, (_, offset, size) in zip(values, elements, strict=True)
@@ -311,7 +316,7 @@ class Replica:
         return answer_ok(values)
 
     def count_and_bytes(self) -> tuple[int, int]:
-        """Number of sections and bytes of content, as committed (R84, R85)."""
+        """Return the number of sections and the bytes of content, as committed (R84, R85)."""
         sections = self.sections.sections
         count, content_bytes = len(sections), self.sections.content_bytes
         for section_id, old in self.overlay().items():
@@ -322,9 +327,10 @@ class Replica:
         return count, content_bytes
 
     def iterate(self, asked: Iterate) -> bytes | Iterate:
-        """The answer to ITERATE: a page of descriptors in byte order (R107 to R114).
+        """Answer ITERATE with a page of descriptors in byte order (R107 to R114).
 
-        Or what is left of the request, where so many sections were looked at that others have their turn.
+        Return the rest of the request instead if `EXAMINED_MAX` sections were examined, or sorted, without a
+        result: other requests get their turn first.
         """
         chosen, expiration_ns, after, with_values, limit = asked
         held, context = self.sections.sections, self.context

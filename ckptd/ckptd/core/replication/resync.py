@@ -1,14 +1,18 @@
-"""Bringing a replica up to date while writes go on.
+"""Resynchronisation: bring a replica up to date while writes continue.
 
-The one that joins says what it holds. Where that is a beginning of the source's history
-and the source still has the updates behind it, those are sent; else the sections, in
-bounded chunks: those that the joining one may lack with their content, the others by id
-alone, and what is not named was deleted. Every update since the start is streamed as
-well, in order with the chunks, so that a section is right from its chunk on.
+The joining replica says which version it holds (JOIN). The source then chooses one of two ways:
 
-The answers that are remembered travel in the same chunks, before the sections. They once were a part of
-the first chunk, whatever their size: a client that trimmed none made that larger than a frame may be, the
-receiver ended the link, and so again and again.
+* Updates: if that version is a prefix of the source's history and the source still has every later update, it
+  sends those updates.
+* Sections: otherwise it sends the sections, in chunks of bounded size. A section that the joining replica may
+  lack is sent with its content, and one that it has as its id only. One that is not mentioned was deleted.
+
+New updates are streamed to the joining replica from the start, in order with the chunks, so each section is
+correct from its chunk on.
+
+The remembered answers are sent in the same chunks, before the sections. They used to be part of the first
+chunk, whatever their size: a client that trimmed none made that chunk larger than a frame may be, the
+receiver closed the link, and the same happened again at every try.
 """
 
 from collections import deque
@@ -31,7 +35,7 @@ _SECTION_BYTES = 64
 
 
 class JoinSource:
-    """The sending side, at the active replica (or at a more advanced one that it catches up from)."""
+    """The sending side, at the active replica or at a more advanced one that it catches up from."""
 
     __slots__ = (
         "acked_chunk",
@@ -49,16 +53,19 @@ class JoinSource:
         self.replica = replica
         self.node_id = node_id
         self.base_seq = -1
+        """The receiver keeps sections that no update after this seq has changed; -1: it keeps none."""
         self.chunk = 0
         self.acked_chunk = 0
         self.done_seq = -1
+        """The seq at which everything had been sent; -1 before that."""
         self.ids: Iterator[bytes] = iter(())
         self.answers: Iterator[tuple[int, Answers, int]] = iter(())
         self.unacked: deque[int] = deque()
+        """The approximate sizes in bytes of the chunks that are in flight."""
 
     @property
     def by_content(self) -> bool:
-        """Where an update stopped a node, no node is sent it to be applied: it gets what came of it."""
+        """True if an update of this checkpoint stopped a node: others get the result and do not apply it."""
         return self.replica.creation_id in self.replica.context.stops.by_creation
 
     def start(self, epoch: int, seq: int, complete: bool) -> None:
@@ -82,13 +89,13 @@ class JoinSource:
         self.on_commit(log.committed_seq)
 
     def stream(self) -> None:
-        """From now on the joining replica gets every update."""
+        """Send the joining replica every update from now on."""
         active = self.replica.active
         if active is not None and self.node_id not in active.streaming:
             active.streaming.append(self.node_id)
 
     def send_chunks(self) -> None:
-        """Send as many chunks, and bytes, as may be under way at once. (One section may be longer.)"""
+        """Send as many chunks and bytes as may be in flight at once. (A single section may be longer.)"""
         settings = self.replica.context.settings
         bytes_max = settings.chunks_in_flight * settings.chunk_bytes
         while (
@@ -141,7 +148,7 @@ class JoinSource:
         )
 
     def _some_answers(self, bytes_max: int) -> tuple[list[list[Any]], int]:
-        """The next remembered answers, by session, and about what they take."""
+        """Return the next remembered answers by session, and their approximate size."""
         rows: list[list[Any]] = []
         size = 0
         for session, kept, request in self.answers:
@@ -164,10 +171,10 @@ class JoinSource:
         self.on_commit(self.replica.log.committed_seq)
 
     def on_commit(self, committed_seq: int) -> None:
-        """Say JOINED once all that the chunks showed is committed; from then on every commit needs this node.
+        """Send JOINED once everything that was sent is committed; from then on every commit needs this node.
 
-        It is told only then because a reader at the new replica must not see what is pending, and
-        once it has taken every chunk: one that had no room for the last made all writes wait.
+        Before that (in a synchronous checkpoint) a reader at the new replica would see pending updates. Every
+        chunk must be acknowledged too: a node that had no memory for the last one once blocked all writes.
         """
         replica = self.replica
         if (
@@ -181,14 +188,17 @@ class JoinSource:
         if active is not None and self.node_id not in active.required:
             active.required.append(self.node_id)
             active.joined[self.node_id] = None
-            # (It may have acknowledged more already: nobody says that again.)
+            # (It may have acknowledged more already, and does not repeat that.)
             active.acked[self.node_id] = max(active.acked.get(self.node_id, 0), replica.log.committed_seq)
         frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.done_seq)
         replica.context.send_peer(self.node_id, frame)
 
 
 def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers, int]]:
-    """Every remembered answer by session and request number; 0 for the number of a session that has none."""
+    """Yield every remembered answer by session and request number.
+
+    Each session comes first with the number 0, so that one without answers is sent too.
+    """
     for session, kept in list(by_session.items()):
         yield session, kept, 0
         for request in list(kept.by_request):
@@ -196,7 +206,7 @@ def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers,
 
 
 def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
-    """The receiving side of CHUNK. Raises: FrameError when the peer sent garbage."""
+    """Take a chunk at the joining replica. Raises: FrameError if the peer sent garbage."""
     _check_kept(replica, chunk)
     sections = replica.sections
     if chunk.opening is not None:
@@ -225,19 +235,19 @@ def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
 
 
 def _check_kept(replica: "Replica", chunk: Chunk) -> None:
-    """Whether every section that a chunk keeps is held, before anything changes. Raises: FrameError."""
+    """Check, before anything changes, that every section that a chunk keeps is here. Raises: FrameError."""
     held = replica.stale
     if chunk.opening is not None:
         held = replica.sections.sections if chunk.opening.keeps else {}
     elif replica.complete:
-        return  # It is of a join that is over, and does nothing.
+        return  # This chunk belongs to a join that is over, and does nothing.
     kept = [section_id for section_id, section in chunk.sections if section is None]
     if len(set(kept)) < len(kept) or not held.keys() >= set(kept):
         raise FrameError("a chunk keeps a section that is not held")
 
 
 def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
-    """Remember what the source did, beside what the stream has brought already."""
+    """Add the answers that the source remembers to those that the stream has brought already."""
     for session, lowest, kept in rows:
         mine = replica.log.answers.setdefault(session, Answers())
         mine.trim(lowest)
@@ -247,11 +257,11 @@ def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
 
 
 def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:
-    """Return whether a copy that is let go holds, or held before a join that broke off, what nobody else has.
+    """Return True if a replica that is dropped may hold data that no other node has.
 
-    It may where every replica that was in sync is lost. It also may where its node was away, since the
-    others may have continued without it. (They have all that a synchronous one held and that was
-    acknowledged, unless the view went on without proof: `lossy`.)
+    What it held before a join that broke off counts too. It may be alone if every in-sync replica is lost, or
+    if its node was out of the view, since the others may have continued without it. (They have everything
+    acknowledged that a synchronous replica held, unless a view continued without proof: `lossy`.)
     """
     replica.fall_back()
     if replica.creation_id in directory.lost:
@@ -261,9 +271,10 @@ def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> boo
 
 
 def quarantine(replica: "Replica") -> None:
-    """Keep what a copy held that is no beginning of the cluster's history: nothing is lost in silence.
+    """Write a replica's content to quarantine, so that nothing is lost silently.
 
-    One in the middle of a join holds nothing of its own, nor does an empty one.
+    This is for content that is not a prefix of the cluster's history, or that no other node may have. A
+    replica in the middle of a join holds nothing of its own, and neither does an empty one.
     """
     if not replica.complete or not replica.log.seq:
         return
@@ -281,13 +292,13 @@ def quarantine(replica: "Replica") -> None:
 
 
 def quarantine_all(replicas: Iterable["Replica"]) -> None:
-    """Keep what every copy held: this start of the node ends, and what is here alone would go with it."""
+    """Quarantine every replica: this incarnation of the node ends, and data held only here would be lost."""
     for replica in replicas:
         quarantine(replica)
 
 
 def take_joined(replica: "Replica") -> None:
-    """The receiving side of JOINED: the copy is whole."""
+    """Finish a join at the joining replica (JOINED): its content is whole."""
     replica.complete = True
     replica.of_past = False
     replica.stale = {}
