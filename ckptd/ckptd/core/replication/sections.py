@@ -1,10 +1,9 @@
 """Sections, and the rules by which operations change them (SAF 3.6, 3.7; R88 to R133).
 
-The table holds the newest *staged* contents. `apply` is all or nothing and keeps, for
-every id it touched, what stood there before: that undoes a refused update, and it is
-what a read is answered from while an update is pending. Operations come checked
-(`ckpt_protocol.updates`): only what depends on the checkpoint is checked here. It knows no replicas
-and no clients.
+The table holds the newest *staged* content. `apply` does all operations or none. For every id that it touches
+it keeps the previous section: that undoes a refused update, and answers reads while the update is pending.
+Operations arrive parsed (`ckpt_protocol.updates`), so only what depends on the checkpoint is checked here.
+This module knows neither replicas nor clients.
 """
 
 import heapq
@@ -22,33 +21,33 @@ from ckptd.core.replication.ordered_ids import OrderedIds
 from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT
 
 SECTION_BYTES: Final = 300
-"""About what a section costs beside its content and its id."""
+"""Approximate memory of a section, without its content and its id."""
 
 VALID: Final = SA_CKPT_SECTION_VALID
 CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
 SEQ_BITS: Final = 40
-"""Of a generated id of eight bytes; the rest is the epoch's."""
+"""The bits of the seq in a generated id of eight bytes; the rest are the epoch's."""
 
 EXPIRATIONS_FREE: Final = 1_000
-"""Expiration times that count no more and are kept, beside as many as there are sections."""
+"""Obsolete expiration times that may be kept, in addition to one for each section."""
 
 EXPIRED_MAX: Final = 1_000
-"""Expired sections that one update deletes: the rest is due at once, and others have their turn before."""
+"""The most expired sections that one update deletes. The rest are due at once, after other work's turn."""
 
 GENERATED_TRIES_MAX: Final = 65_536
-"""Numbers that are tried for one generated id: all that an id of two bytes can have, some 10 ms of work."""
+"""The most numbers tried for one generated id: all that an id of two bytes can have, some 10 ms of work."""
 
 _PIECEWISE_BYTES: Final = 4096
-"""A section of more is built from views, in one copy."""
+"""A section of more bytes than this is built from memory views, so that it is copied only once."""
 
-_FIELDS_OF_CREATE: Final = 4  # A fifth, true, marks an id that was generated.
+_FIELDS_OF_CREATE: Final = 4  # A fifth field, True, marks a generated id.
 DEFAULT_ID: Final = b""
 
 
 class Section:
-    """One section. It is replaced, never changed, so that a reader's copy stays as it was.
+    """One section. An update replaces it and does not change it, so what a reader has stays as it was.
 
-    `seq` is that of the update which last changed it; times are ns since 1970.
+    `seq` is the seq of the update that last changed it; times are ns since 1970.
     """
 
     __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state")
@@ -64,14 +63,11 @@ class Section:
 
 
 Before = dict[bytes, Section | None]
-"""What stood under each id that an update touched; None: nothing."""
+"""The previous section under each id that an update touched; None if there was none."""
 
 
 class SectionTable:
-    """All sections of one replica, within its checkpoint's limits. `epoch`: in which ids are generated.
-
-    `work` is what operations took beyond `OP_WORK`, kept or undone: contents built, and ids tried.
-    """
+    """All sections of one replica, within its checkpoint's limits."""
 
     __slots__ = (
         "_generated",
@@ -90,21 +86,24 @@ class SectionTable:
         self.sections: dict[bytes, Section] = {}
         self.content_bytes = 0
         self.epoch = 0
+        """The epoch that generated ids begin with."""
         self.expirations: list[tuple[int, bytes]] = []
+        """A heap of (expiration time, id). Some entries may be obsolete."""
         self._ordered: OrderedIds | None = None
         self.section_bytes_cap = attributes.section_bytes_cap
         self._generated = 0
         self.work = 0
+        """The counted work of operations beyond `OP_WORK`, kept or undone: content built, and ids tried."""
         if attributes.sections_max == 1:
             self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
 
     # -- changing
 
     def apply(self, ops: Ops, time_ns: int, seq: int, before: Before) -> list[bytes] | None:
-        """Do every operation or none. Returns the ids that were generated, None for none.
+        """Apply every operation or none. Return the ids that were generated, or None if there are none.
 
-        A CREATE without an id is given one *in place*, so that `ops` then says the same
-        to every replica. Raises: Refusal, with the index of the operation at fault.
+        A CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
+        Refusal, with the index of the operation at fault.
         """
         handlers = _HANDLERS
         generated: list[bytes] | None = None
@@ -123,7 +122,7 @@ class SectionTable:
         return generated
 
     def apply_leniently(self, ops: Ops, time_ns: int, seq: int, before: Before) -> None:
-        """What a joining replica does: operations on sections that it has not received yet fall away."""
+        """Apply operations at a joining replica; skip those on sections that it has not received yet."""
         for op in ops:
             touched: Before = {}
             try:
@@ -134,13 +133,13 @@ class SectionTable:
                 before.setdefault(section_id, section)
 
     def undo(self, before: Before) -> None:
-        """Put back what stood before."""
+        """Restore the previous sections."""
         for section_id, section in before.items():
             self.place(section_id, section)
         before.clear()
 
     def place(self, section_id: bytes, section: Section | None) -> None:
-        """Put a section under an id, whatever stood there; None removes."""
+        """Put a section under an id, whatever was there; None removes."""
         sections = self.sections
         old = sections.get(section_id)
         if old is not None:
@@ -158,7 +157,7 @@ class SectionTable:
         if section.expiration_ns != SA_TIME_END:
             heapq.heappush(self.expirations, (section.expiration_ns, section_id))
             if len(self.expirations) > EXPIRATIONS_FREE + 2 * len(sections):
-                self.rearm()  # What was pushed before counts no more, and would stay until its time came.
+                self.rearm()  # Most entries are obsolete, and would stay until their time came.
 
     def _replace(self, section_id: bytes, old: Section | None, section: Section, before: Before) -> None:
         if section_id not in before:
@@ -211,11 +210,12 @@ class SectionTable:
         return section_id if len(op) > _FIELDS_OF_CREATE else None
 
     def _generate_id(self, seq: int) -> bytes:
-        """An id that is free: epoch and seq of the update in up to eight bytes, counted on while it is taken.
+        """Return a free id: the update's epoch and seq in up to eight bytes, incremented while it is taken.
 
-        The epoch, since a seq is given again where an asynchronous checkpoint lost its last updates:
-        an id that one client was told would name another's section. It counts on from the last one, over the
-        updates: a client that takes the next ids by their names would have each search begin at the first.
+        It contains the epoch because an asynchronous checkpoint that lost its last updates uses their seqs
+        again: an id that one client was given would name another client's section. The search continues from
+        the last generated id, also in later updates. Otherwise a client that created sections with the next
+        ids would make every search start over at the first of them.
         """
         if len(self.sections) >= self.attributes.sections_max:
             raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
@@ -230,7 +230,7 @@ class SectionTable:
                 self._generated = number + 1
                 return section_id
         self.work += (number - first) >> PASSED_SHIFT
-        self._generated = number + 1  # (The next request looks further.)
+        self._generated = number + 1  # (The next request continues there.)
         text = (
             f"all ids of {width} bytes are in use"
             if width <= 2
@@ -269,7 +269,7 @@ class SectionTable:
         seq: int,
         before: Before,
     ) -> None:
-        """Write at an offset: never shortens; a gap behind the old end reads as zeros (R116)."""
+        """Write at an offset. This never shortens; a gap after the old end reads as zeros (R116)."""
         self._check_content(content)
         if offset + len(content) > self.section_bytes_cap:
             raise Refusal(
@@ -303,7 +303,7 @@ class SectionTable:
     def _find_or_allow(
         self, section_id: bytes, expiration_ns: int | None, time_ns: int
     ) -> tuple[Section | None, int]:
-        """For operations that create what is missing: the section if there, and the expiration to set."""
+        """Return the section, if it exists, and the expiration to set, for operations that may create it."""
         old = self.sections.get(section_id)
         if expiration_ns is not None:
             self._check_expiration(expiration_ns, time_ns)
@@ -321,7 +321,7 @@ class SectionTable:
             old is not None
             and len(content) <= self.section_bytes_cap
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
-        ):  # The common case, with what the general one below checks and does.
+        ):  # The common case. It checks and does the same as the general one below.
             if section_id not in before:
                 before[section_id] = old
             self.content_bytes += len(content) - len(old.content)
@@ -354,7 +354,7 @@ class SectionTable:
             self._delete(op, time_ns, seq, before)
 
     def _piece(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
-        """A part of a weak section: it is CORRUPTED until the piece that ends it has come."""
+        """Add a piece of a weak section, which is CORRUPTED until its last piece has arrived."""
         _, section_id, total, offset, content, expiration_ns, last_update_ns = op
         old = self.sections.get(section_id)
         held = old.content[:offset] if old is not None and offset else b""
@@ -362,15 +362,15 @@ class SectionTable:
         state = VALID if len(whole) == total else CORRUPTED
         self._replace(section_id, old, Section(whole, expiration_ns, last_update_ns, seq, state), before)
 
-    # -- looking
+    # -- reading
 
     @property
     def held_bytes(self) -> int:
-        """About what all this takes."""
+        """Approximate memory of all sections."""
         return self.content_bytes + SECTION_BYTES * len(self.sections)
 
     def next_expiration_ns(self) -> int | None:
-        """When the next section's time comes (ns since 1970), None for never."""
+        """Return when the next section expires (ns since 1970), None for never."""
         heap = self.expirations
         while heap:
             expiration_ns, section_id = heap[0]
@@ -381,7 +381,7 @@ class SectionTable:
         return None
 
     def expired(self, wall_ns: int, count_max: int = EXPIRED_MAX) -> list[bytes]:
-        """Ids of at most `count_max` sections whose time has passed; the caller deletes them."""
+        """Return the ids of at most `count_max` expired sections; the caller deletes them."""
         due: dict[bytes, None] = {}
         heap = self.expirations
         while heap and heap[0][0] <= wall_ns and len(due) < count_max:
@@ -392,7 +392,7 @@ class SectionTable:
         return list(due)
 
     def rearm(self) -> None:
-        """Make every expiration due again, and each once: for who takes over as the active replica, say."""
+        """Rebuild `expirations`, with each section once: for a new active replica, for instance."""
         self.expirations = [
             (section.expiration_ns, section_id)
             for section_id, section in self.sections.items()
@@ -401,26 +401,26 @@ class SectionTable:
         heapq.heapify(self.expirations)
 
     def ordered(self, count_max: int) -> OrderedIds | None:
-        """All ids in byte order, once they are; at most `count_max` more are put in order by each call.
+        """Return all ids in byte order, or None until they are sorted; each call sorts up to `count_max`.
 
-        Nobody pays for the order of a checkpoint that is never iterated.
+        A checkpoint that is never iterated is never sorted.
         """
         if self._ordered is None:
             self._ordered = OrderedIds(self.sections)
         return self._ordered if self._ordered.take_in(self.sections, count_max) else None
 
     def sorted_ids(self) -> list[bytes]:
-        """All ids in byte order."""
+        """Return all ids in byte order."""
         return sorted(self.sections)
 
     def visible(self) -> Iterator[tuple[bytes, Section]]:
-        """Every section as it is staged, in byte order."""
+        """Yield every section as it is staged, in byte order."""
         for section_id in self.sorted_ids():
             yield section_id, self.sections[section_id]
 
 
 def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
-    """`held` with `content` written at `offset`; a gap between them reads as zeros."""
+    """Return `held` with `content` written at `offset`; a gap between them reads as zeros."""
     end = offset + len(content)
     if len(held) <= _PIECEWISE_BYTES:
         return held[:offset].ljust(offset, b"\0") + content + held[end:]
@@ -429,9 +429,9 @@ def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
 
 
 Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
-"""Does one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
+"""Applies one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
 
-# Not in each table: bound methods would make a cycle of it, and the daemon leaves cycles uncollected.
+# Not in each table: bound methods would put it into a reference cycle, and the daemon collects no cycles.
 _HANDLERS: Final[dict[int, Handler]] = {
     Op.CREATE: SectionTable._create,
     Op.DELETE: SectionTable._delete,

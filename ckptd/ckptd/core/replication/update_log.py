@@ -1,8 +1,8 @@
-"""The order of updates of one replica: what is staged, what is pending, what was answered.
+"""The update log of one replica: what is staged, what is pending, what was answered.
 
-It knows neither sections nor nodes. `seq` is that of the last staged update and grows
-over the epochs; `committed_seq` is how far every in-sync replica is known to be (for
-async kinds too, where it only says what may be forgotten).
+It knows neither sections nor nodes. `seq` is the seq of the last staged update; it keeps growing across
+epochs. `committed_seq` is the last seq that every in-sync replica is known to have staged. Asynchronous kinds
+have it too, where it only says what may be forgotten.
 """
 
 import struct
@@ -20,7 +20,7 @@ from ckptd.core.replication.sections import Before
 from ckptd.core.reply_cache import FORGOTTEN, Answers
 
 _ENTRY_BYTES: Final = 300
-"""About what an update costs beside its body."""
+"""Approximate memory of an update, without its body."""
 
 _REPLICATE_HEAD: Final = struct.Struct(HEADER.format + REPLICATE_ROUTE.format.lstrip(">"))
 _REPLICATE_AFTER_LENGTH: Final = _REPLICATE_HEAD.size - LENGTH_BYTES
@@ -28,10 +28,10 @@ _REPLICATE: Final = Kind.REPLICATE
 _pack_replicate = _REPLICATE_HEAD.pack
 
 LOG_BYTES_MIN: Final = 64 * 1024
-"""Kept for replicas that come back, however little the checkpoint holds."""
+"""Bytes of updates that are kept for replicas that come back, however little the checkpoint holds."""
 
 HISTORY_EPOCHS: Final = 64
-"""Epochs whose last seq is kept; a replica from before them is rebuilt whole."""
+"""Past epochs whose last seq is kept; a replica from before them is rebuilt from scratch."""
 
 
 class Update:
@@ -68,11 +68,13 @@ class Update:
         self.lowest = lowest
         self.body = body
         self.before: Before | None = None
+        """While the update is pending: the previous sections."""
         self.answer = b""
         self.asked: Request | None = None
+        """The client request that this update has yet to answer; None on replicas that are not active."""
 
     def frame(self, creation_id: int, epoch: int, committed_seq: int) -> bytes:
-        """The REPLICATE frame that carries it in `epoch`."""
+        """Return the REPLICATE frame that carries this update in `epoch`."""
         body = self.body
         return (
             _pack_replicate(
@@ -93,7 +95,7 @@ class Update:
 
 
 class UpdateLog:
-    """Staged updates in order, the pending ones among them, the epochs' last seqs, and the answers."""
+    """The staged updates in sequence, which of them are pending, the epochs' last seqs, and the answers."""
 
     __slots__ = (
         "answers",
@@ -121,7 +123,7 @@ class UpdateLog:
         self.answers: dict[int, Answers] = {}
 
     def append(self, update: Update) -> None:
-        """Stage an update behind the last one."""
+        """Stage an update after the last one."""
         if update.epoch != self.epoch:
             if self.epoch:
                 self.history.append((self.epoch, self.seq))
@@ -132,9 +134,9 @@ class UpdateLog:
         self.entry_bytes += len(update.body) + _ENTRY_BYTES
 
     def trim(self, content_bytes: int) -> None:
-        """Forget committed updates, once more is kept than sending the whole content would cost.
+        """Forget committed updates while more is kept than sending the whole content would cost.
 
-        The newest stays where it brought the whole content: whoever tracks has still to be told of it.
+        If the newest one brought the whole content it stays, since trackers have yet to be notified of it.
         """
         keep = min(max(LOG_BYTES_MIN, content_bytes), self.bytes_max)
         newest_max = min(2 * content_bytes, self.bytes_max)
@@ -146,23 +148,23 @@ class UpdateLog:
             self.entry_bytes -= len(entries.popleft().body) + _ENTRY_BYTES
 
     def after(self, seq: int) -> Iterator[Update]:
-        """The staged updates behind `seq`, oldest first."""
+        """Yield the staged updates after `seq`, oldest first."""
         if seq >= self.seq or not self.entries:
             return
         first = self.entries[0].seq
         yield from islice(self.entries, max(0, seq + 1 - first), None)
 
     def reaches_back_to(self, seq: int) -> bool:
-        """Whether every update behind `seq` is still held."""
+        """Return True if every update after `seq` is still held."""
         if seq == self.seq:
             return True
         return bool(self.entries) and self.entries[0].seq - 1 <= seq < self.seq
 
     def is_prefix(self, epoch: int, seq: int) -> bool:
-        """Whether a log that ends at (epoch, seq) is a beginning of this one.
+        """Return True if a log that ends at (epoch, seq) is a prefix of this one.
 
-        The order of versions alone is not ancestry: (2, 5) lies behind (1, 9) and yet may
-        not contain it. Each epoch's last seq tells.
+        The order of versions alone is not ancestry: (2, 5) comes after (1, 9), and yet may not contain it.
+        The last seq of each epoch decides.
         """
         if seq == 0:
             return True
@@ -171,7 +173,7 @@ class UpdateLog:
         return any(past == epoch and seq <= last for past, last in self.history)
 
     def restart(self, epoch: int, seq: int, history: list[tuple[int, int]]) -> None:
-        """Take another replica's place in the order, after its content was taken."""
+        """Continue from another replica's version, whose content is taken too."""
         self.epoch, self.seq, self.committed_seq = epoch, seq, seq
         self.history = history
         self.entries.clear()
@@ -179,10 +181,10 @@ class UpdateLog:
         self.entry_bytes = 0
 
     def find_answer(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
-        """(seq, answer) of a request that was applied before; trims the session's answers.
+        """Return (seq, answer) of a request that was applied before, or None; trim the session's answers.
 
         A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
-        Raises: Refusal NO_RESOURCES when a client lets answers pile up.
+        Raises: Refusal NO_RESOURCES if a client lets answers pile up.
         """
         answers = self.answers.get(session)
         if answers is None:
@@ -198,7 +200,7 @@ class UpdateLog:
 
     @property
     def answer_bytes(self) -> int:
-        """What the answers of all sessions take, about."""
+        """Approximate size of the answers of all sessions."""
         return sum(answers.bytes for answers in self.answers.values())
 
     def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:

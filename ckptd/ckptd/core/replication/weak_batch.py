@@ -1,8 +1,7 @@
 """Batches of a weak checkpoint: the sections that changed since the last one, newest value only.
 
-A hot section costs one transfer a batch. A section larger than a batch travels in
-pieces; a replica that did not get all of them holds it as CORRUPTED. It knows neither
-nodes nor messages.
+A hot section costs one transfer a batch. A section larger than a batch is sent in pieces; a replica that did
+not receive all of them holds it as CORRUPTED. This module knows neither nodes nor messages.
 """
 
 from typing import Any, Final
@@ -12,29 +11,30 @@ from ckpt_protocol.messages import Op
 from ckptd.core.replication.sections import CORRUPTED, Before, SectionTable
 
 BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2
-"""Sections in a batch of several requests: its first portion names them all, and has to be one update."""
+"""The most sections in a batch of several requests: its first portion names them all, in a single update."""
 
 OP_BYTES: Final = 60
-"""What an operation takes beside its id and its content, and a swallowed request beside its answer."""
+"""The size of an operation without its id and content, and of a covered request without its answer."""
 
 
 class WeakBatch:
-    """What gathered since the last batch: ids in the order they changed, and the requests swallowed.
-
-    `beside_bytes`: what their ids and answers take. All of them stand in the first portion.
-    """
+    """What has gathered since the last batch."""
 
     __slots__ = ("answered", "beside_bytes", "changed", "expired", "since_ns")
 
     def __init__(self) -> None:
         self.beside_bytes = 0
+        """The size of the ids and answers, all of which are in the first portion."""
         self.changed: dict[bytes, None] = {}
+        """The ids of the changed sections, in the order in which they first changed."""
         self.answered: list[list[Any]] = []
+        """The requests that the batch covers, with their answers."""
         self.expired: set[bytes] = set()
+        """The changed sections whose last change was their expiration."""
         self.since_ns = 0
 
     def add(self, before: Before, answered: list[Any] | None, now_ns: int) -> None:
-        """Remember what an update touched, and the request that it answered."""
+        """Remember which sections an update touched, and the request that it answered."""
         if not self.changed and not self.answered:
             self.since_ns = now_ns
         for section_id in before:
@@ -48,7 +48,7 @@ class WeakBatch:
             self.expired.difference_update(before)
 
     def has_room(self, ops: Any) -> bool:
-        """Whether an update may join what gathered; else that is to be sent first."""
+        """Return True if an update may be added to the batch; otherwise the batch has to be sent first."""
         if not self.changed or type(ops) is not list:
             return True
         return len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX and self.beside_bytes < PORTION_BYTES_MAX
@@ -57,10 +57,10 @@ class WeakBatch:
         return bool(self.changed or self.answered)
 
     def split(self, sections: SectionTable, batch_bytes: int) -> list[tuple[list[Any], list[bytes]]]:
-        """The operations in portions of about `batch_bytes`, each with the ids that it completes.
+        """Return the operations in portions of about `batch_bytes`, each with the ids that it completes.
 
-        Of several portions the first marks what the others bring as corrupted: a replica that is lost its
-        active one between them must show no later update without an earlier one (R59).
+        If there are several, the first marks as corrupted what the others bring: a replica that loses its
+        active replica between two of them must not show a later update without an earlier one (R59).
         """
         portions: list[tuple[list[Any], list[bytes]]] = []
         ops: list[Any] = []
@@ -74,7 +74,7 @@ class WeakBatch:
                 marks.append([Op.REMOVE, section_id, *mark])
                 continue
             content = section.content
-            total = len(content) + (section.state == CORRUPTED)  # Not whole here, and so nowhere.
+            total = len(content) + (section.state == CORRUPTED)  # Incomplete here, so everywhere.
             times = [section.expiration_ns, section.last_update_ns]
             for offset in range(0, len(content) or 1, batch_bytes):
                 piece = content[offset : offset + batch_bytes]
