@@ -71,7 +71,7 @@ class Entry:
     unlinked: bool = False
     closed_ns: int = 0
     created_ns: int = 0
-    """When it was created (ns since 1970). This is also the first update of its default section."""
+    """When it was created (ns since 1970), which is also the time of its default section's first update."""
     retention_seq: int = 0
     """The directory's seq when the current retention began. An open or a new duration ends that retention."""
     holders: dict[str, int] = field(default_factory=dict)

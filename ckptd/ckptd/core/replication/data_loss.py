@@ -42,7 +42,7 @@ def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unackno
 
 
 def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Unacknowledged) -> None:
-    """Remember how far a node has ordered: if it is lost, this tells how much is lost with it, at least."""
+    """Remember how far a node has ordered: a lower bound of the loss, should that node be lost."""
     for creation_id, seq in ordered:
         replica = held.get(creation_id)
         if replica is not None and replica.active is None:

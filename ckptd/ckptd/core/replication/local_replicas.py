@@ -383,7 +383,7 @@ class Replicas:
         """Handle an update or commit that lies beyond this replica's end, or an update that it refused.
 
         If a join is under way, ignore it: it was sent before the answer to the JOIN, which follows in order.
-        A second join next to the first would be told to keep sections that the first has replaced.
+        A second join next to the first would be asked to keep sections that the first has replaced.
         """
         entry = self.directory.checkpoints.get(replica.creation_id)
         in_sync = entry is not None and entry.replicas.get(self.context.node_id)
