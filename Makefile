@@ -20,25 +20,36 @@ TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
-	@echo 'make demo                       three daemons, a SIGKILL, and what each kind of checkpoint keeps'
-	@echo 'make test                       the tests, but for those that are slow'
-	@echo 'make test-slow                  those that take minutes, or repeat one with other sizes, seeds, transports'
-	@echo 'make test-pythons               protocol, core, client and runtime on every Python from 3.11 on that is here'
-	@echo 'make smoke                      builds what is installed, and uses it in clean environments, on every such Python'
-	@echo 'make check                      ruff, mypy --strict, import-linter'
-	@echo 'make bench [BENCH="--cores 2"]  every figure beside its floor'
-	@echo 'make bench-time-outs            calls that nobody answers, against the time-outs that they were given'
-	@echo 'make conformance                every requirement of the SAF service, in all worlds; writes docs/conformance.md'
-	@echo 'make bench-kill                 20 kills of the active node: time to the next write, nothing lost'
-	@echo 'make bench-silence              nodes fall silent: how long every kind of client takes to go on'
-	@echo 'make bench-handover             SIGTERM of the active node: the longest pause of a write, no failed call'
-	@echo 'make bench-join                 a node joins while 100 MB are held and 1,000 writes/s go on'
-	@echo 'make bench-budget               the longest events of a core, with the worst messages that are legal'
-	@echo 'make soak [MINUTES=n]           kills, pauses, restarts, cuts at random on real processes under load; judged'
-	@echo 'make fuzz [MINUTES=n]           spoiled frames of every kind to a node in every state; what it finds it prints'
-	@echo 'make sweep [SEEDS=n FIRST=seed] the simulator over n seeds, on all cores (JOBS=n: on n)'
-	@echo 'make sweep-mutants              whether it finds each rule that is switched off (MUTANT_SEEDS=n: within n)'
-	@echo 'make venv | format | clean      set up $(VENV), format the code, remove what was made'
+	@echo 'First steps'
+	@echo '  make demo             three daemons, a SIGKILL, and what each kind keeps'
+	@echo '  make venv             set up $(VENV)'
+	@echo
+	@echo 'Tests'
+	@echo '  make test             the tests, but for those that are slow'
+	@echo '  make test-slow        those that take minutes, or repeat one with other'
+	@echo '                        sizes, seeds or transports'
+	@echo '  make test-pythons     core and clients on every Python from 3.11 on'
+	@echo '  make smoke            what is installed, in clean environments'
+	@echo '  make conformance      the SAF requirements; writes docs/conformance.md'
+	@echo '  make check            ruff, mypy --strict, import-linter'
+	@echo
+	@echo 'Simulator and endurance'
+	@echo '  make sweep            SEEDS=n seeds from FIRST=seed on, JOBS=n processes'
+	@echo '  make sweep-mutants    each rule switched off is found (MUTANT_SEEDS=n)'
+	@echo '  make fuzz             MINUTES=n of spoiled frames of every kind'
+	@echo '  make soak             MINUTES=n of faults on real processes under load'
+	@echo
+	@echo 'Measurements'
+	@echo '  make bench            every figure beside its floor (BENCH="--cores 2")'
+	@echo '  make bench-budget     the longest events of a core'
+	@echo '  make bench-handover   SIGTERM of the active node: the longest pause'
+	@echo '  make bench-join       a node joins 100 MB while writes go on'
+	@echo '  make bench-kill       20 kills of the active node: time to the next write'
+	@echo '  make bench-silence    nodes fall silent: how every client continues'
+	@echo '  make bench-time-outs  calls without an answer, against their time-outs'
+	@echo
+	@echo 'The rest'
+	@echo '  make format | clean   format the code; remove what was made'
 
 venv: $(INSTALLED)
 
