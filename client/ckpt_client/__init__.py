@@ -1,7 +1,7 @@
 """The client of ckptd: `Table` for programs that block, `AsyncTable` for asyncio.
 
-Both keep a program's state in named sections that survive the loss of a node. It needs
-the standard library and msgpack, nothing else.
+Both keep a program's state in named sections that survive the loss of a node. The package
+needs the standard library and msgpack, nothing else.
 """
 
 from importlib import import_module
@@ -34,7 +34,7 @@ __all__ = [
     "Tracking",
 ]
 
-# asyncio takes longer to import than all the rest: a program that only blocks need not wait for it.
+# These modules import asyncio, which takes longer than all the rest. A program that only blocks needs none.
 _LATE = {
     "AsyncTable": "ckpt_client.async_table",
     "AsyncConnection": "ckpt_client.io.aio_connection",

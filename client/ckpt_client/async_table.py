@@ -1,6 +1,6 @@
-"""`AsyncTable`: what `Table` does, for asyncio.
+"""`AsyncTable`: a checkpoint as a table of byte sections, for asyncio.
 
-All tables of a loop with the same addresses share one connection.
+All tables of an event loop that name the same addresses share one connection.
 """
 
 import logging
@@ -24,11 +24,11 @@ logger = logging.getLogger("aspCheckpoint")
 
 
 class AsyncTable(OpenAsyncTable):
-    """A checkpoint, for asyncio: made by `await AsyncTable.open(...)`, with the meaning that `Table` gives
-    each call.
+    """A checkpoint, for asyncio. Each call means what it means in `Table`.
 
-    Many tasks may use one table at once; their requests travel together. Cancelling a call gives up its
-    answer (whether a write was done is then not known) and harms nothing else.
+    Open one with `await AsyncTable.open(...)`. Many tasks may use one table at once; their requests are sent
+    together. Cancelling a call gives up its answer and affects nothing else; you then do not know whether a
+    write was done.
 
     Raises: CheckpointError, in every method.
     """
@@ -36,7 +36,7 @@ class AsyncTable(OpenAsyncTable):
     default_auto_activate: ClassVar[bool] = True
 
     def __init__(self, connection: AsyncConnection, opening: Opening, timeout_ns: int) -> None:
-        """Only for `open`."""
+        """For `open` only."""
         super().__init__(connection, opening, timeout_ns)
         self.section_expiration: int = SA_TIME_END
         self.auto_activate = self.default_auto_activate
@@ -58,9 +58,9 @@ class AsyncTable(OpenAsyncTable):
         follow_active: bool | None = None,
         timeout: float | None = table_requests.TIMEOUT_S,
     ) -> Self:
-        """Open a checkpoint, creating it where the three limits are given and it is missing.
+        """Open a checkpoint. If it is missing and the three limits are given, create it.
 
-        Arguments as `Table`'s.
+        The arguments are those of `Table`.
         """
         try:
             timeout_ns = table_requests.default_timeout_in_ns(timeout)
@@ -73,13 +73,13 @@ class AsyncTable(OpenAsyncTable):
         try:
             await table._open(timeout_ns)
         except BaseException as error:
-            connection.leave()  # Waiting for an answer once more would make it late.
+            connection.leave()  # Without waiting for an answer: that would exceed the call's time-out.
             if isinstance(error, SaAisError):
                 table._fail("open", error)
             raise
         return table
 
-    # -- what the checkpoint is
+    # -- attributes
 
     @property
     def attributes(self) -> Attributes:
@@ -93,22 +93,22 @@ class AsyncTable(OpenAsyncTable):
 
     @property
     def retention_ms(self) -> int:
-        """How long the checkpoint stays when nobody has it open, in ms; SA_TIME_MAX for ever."""
+        """How long the checkpoint is kept while no program has it open, in ms; SA_TIME_MAX: for ever."""
         return table_requests.retention_in_ms(self._attributes.retention_ns)
 
     @property
     def max_sections(self) -> int:
-        """How many sections there may be."""
+        """The maximum number of sections."""
         return self._attributes.sections_max
 
     @property
     def max_section_size_bytes(self) -> int:
-        """How large a section may be."""
+        """The maximum size of a section."""
         return self._attributes.section_bytes_max
 
     @property
     def max_section_id_size_bytes(self) -> int:
-        """How long a section's id may be."""
+        """The maximum length of a section's id."""
         return self._attributes.section_id_bytes_max
 
     @property
@@ -126,9 +126,10 @@ class AsyncTable(OpenAsyncTable):
     async def write(
         self, key: Key, value: Value, *, expiration: int | None = None, timeout: float | None = None
     ) -> None:
-        """Set one section's content, creating it where missing.
+        """Set the content of one section; a missing section is created.
 
-        `expiration`: ns since 1970, None as it is.
+        `expiration` is in ns since 1970. None takes `section_expiration`; if that is SA_TIME_END, an existing
+        section keeps its expiration.
         """
         try:
             body = table_requests.put_body(self._attributes, key, value, self._expiration(expiration))
@@ -145,8 +146,8 @@ class AsyncTable(OpenAsyncTable):
     ) -> None:
         """Write several sections as one atomic update; each keeps the tail of a longer old value.
 
-        So JSON or a pickle is spoiled where what stood there was longer, and nobody is told: write it with
-        `write`, which replaces all of the value, or make all values of a key equally long.
+        So JSON or a pickle is spoiled if the old value was longer, and no error tells you. Write it with
+        `write`, which replaces the whole value, or make all values of a key equally long.
         """
         try:
             body = table_requests.patch_body(self._attributes, values, self._expiration(expiration))
@@ -160,7 +161,7 @@ class AsyncTable(OpenAsyncTable):
         return expiration
 
     async def delete(self, key: Key, timeout: float | None = None) -> None:
-        """Delete a section; one that is missing is fine. With `max_sections` 1 it does nothing."""
+        """Delete a section; a missing one is no error. With `max_sections` 1 this does nothing."""
         try:
             if not self._attributes.single:
                 await self._ask(Kind.UPDATE, table_requests.delete_body(self._attributes, key), timeout)
@@ -173,7 +174,7 @@ class AsyncTable(OpenAsyncTable):
     # -- reading
 
     async def read(self, key: Key, timeout: float | None = None) -> bytes:
-        """The value of one key. A missing one raises a CheckpointError that is also a KeyError."""
+        """Return the value of one key. If it is missing, raise a CheckpointError that is also a KeyError."""
         try:
             return await self._read_one(key, timeout)
         except SaAisError as error:
@@ -185,7 +186,7 @@ class AsyncTable(OpenAsyncTable):
         )
 
     async def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
-        """The values of several keys, all of one moment."""
+        """Return the values of several keys, all of the same moment."""
         try:
             wanted = table_requests.key_list(keys)
             payload = await self._ask(Kind.READ, table_requests.read_body(self._attributes, wanted), timeout)
@@ -194,7 +195,7 @@ class AsyncTable(OpenAsyncTable):
             self._fail("read from", error)
 
     async def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
-        """The value of a key, or `default` where it is missing."""
+        """Return the value of a key, or `default` if there is no such section."""
         try:
             return await self._read_one(key, timeout)
         except SaAisError as error:
@@ -203,7 +204,7 @@ class AsyncTable(OpenAsyncTable):
             self._fail("read from", error)
 
     async def contains(self, key: Key, timeout: float | None = None) -> bool:
-        """Whether there is a section of this key."""
+        """Return True if there is a section with this key."""
         try:
             await self._ask(Kind.READ, table_requests.probe_body(self._attributes, key), timeout)
         except SaAisError as error:
@@ -213,11 +214,11 @@ class AsyncTable(OpenAsyncTable):
         return True
 
     async def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Every section, as a dict; in pages as `items`."""
+        """Return every section, as a dict; read in pages, like `items`."""
         return {key: value async for key, value in self.items(timeout)}
 
     async def items(self, timeout: float | None = None) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Every (key, value), in the order of the keys; in pages, as `Table.items` tells."""
+        """Iterate over every (key, value), in the order of the keys; in pages, as `Table.items` explains."""
         async for section in self.sections(True, timeout):
             try:
                 item = table_requests.item_of(section)
@@ -226,19 +227,19 @@ class AsyncTable(OpenAsyncTable):
             yield item
 
     async def keys(self, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """Every key, in order; in pages as `items`."""
+        """Iterate over every key, in order; in pages, like `items`."""
         async for section in self.sections(False, timeout):
             yield section.section_id
 
     async def values(self, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """Every value, in the order of the keys; in pages as `items`."""
+        """Iterate over every value, in the order of the keys; in pages, like `items`."""
         async for _, value in self.items(timeout):
             yield value
 
     async def sections(
         self, with_values: bool = False, timeout: float | None = None
     ) -> AsyncIterator[SectionDescriptor]:
-        """Every section with its size, state and times, and its value if asked for; in pages as `items`."""
+        """Iterate over every section: size, state, times and, if asked for, value; in pages, like `items`."""
         after: bytes | None = None
         while True:
             try:
@@ -269,7 +270,7 @@ class AsyncTable(OpenAsyncTable):
             self._fail("activate", error)
 
     async def synchronize(self, timeout: float | None = None) -> None:
-        """Wait until every in-sync replica has all that was written before."""
+        """Wait until every in-sync replica has everything that was written before this call."""
         if self._attributes.sync:
             logger.info("checkpoint %r is synchronous: its replicas are the same always", self.name)
             return
@@ -279,7 +280,7 @@ class AsyncTable(OpenAsyncTable):
             self._fail("synchronize", error)
 
     async def get_active_status(self, timeout: float | None = None) -> bool:
-        """Whether there is an active replica."""
+        """Return True if there is an active replica."""
         try:
             payload = await self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout, False)
             return table_requests.status_of(payload).active is not None
@@ -289,23 +290,27 @@ class AsyncTable(OpenAsyncTable):
             self._fail("look at", error)
 
     def set_auto_activate(self, auto_activate: bool) -> None:
-        """Whether a call without an active replica activates the local one: for this table and later ones."""
+        """Set whether a call that finds no active replica activates the local one.
+
+        This holds for this table and for those opened later.
+        """
         AsyncTable.default_auto_activate = bool(auto_activate)
         self.auto_activate = bool(auto_activate)
 
     async def status(self, timeout: float | None = None) -> Status:
-        """The checkpoint's state: sections, memory, replicas, opens."""
+        """Return the checkpoint's state: sections, memory, replicas, opens."""
         try:
             return table_requests.status_of(await self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout))
         except SaAisError as error:
             self._fail("look at", error)
 
     async def track(self) -> AsyncIterator[SectionChange]:
-        """Every change from now on, in order, but for those made by this table; see `SectionChange`.
+        """Return an iterator over every change from now on, in order; see `SectionChange`.
 
-        It has begun when this returns: what is read then is not older than what is told. None is missed while
-        the node, or the way to it, changes. Where the session ended, RESUMED is told and then every section.
-        It raises where the checkpoint is gone.
+        Changes made by this table are left out. Tracking has begun when this returns: what you read after
+        that is never older than the position from which changes are reported. No change is missed when the
+        session moves to another node or the connection is replaced. If the session has ended, RESUMED is
+        reported and then every section. If the checkpoint is gone, the iterator raises.
         """
         if self._own is None:
             self._own = OwnUpdates()
@@ -338,12 +343,12 @@ class AsyncTable(OpenAsyncTable):
 
         return OneByOne(await track(ask, self._timeout_ns, self._own, fail, reopen))
 
-    # -- the end
+    # -- closing
 
     async def unlink(self, timeout: float | None = None) -> None:
         """Free the checkpoint's name. The data goes when the last table that has it open is closed.
 
-        It is NOT_EXIST where this very checkpoint has no name any more, also if a newer one has that name.
+        It raises NOT_EXIST if this checkpoint no longer has its name, even if a newer checkpoint has it.
         """
         try:
             timeout_ns = table_requests.timeout_in_ns(timeout, self._timeout_ns)
@@ -357,8 +362,8 @@ class AsyncTable(OpenAsyncTable):
     async def close(self) -> None:
         """Close the checkpoint. Closing again does nothing.
 
-        Where no node answers it does not wait: the session tells the service as soon as it can, as long as
-        other tables use it.
+        While no node has the session this does not wait: the session sends the CLOSE as soon as it can, as
+        long as other tables use it. Otherwise it waits 1 s at most.
         """
         if self._closed:
             return
@@ -368,7 +373,7 @@ class AsyncTable(OpenAsyncTable):
             if self._connection.is_shared:
                 await self._connection.close_handle(handle)
         except SaAisError as error:
-            # A session that has ended has closed everything; otherwise its grace time will.
+            # If the session has ended, everything is closed; if not, the end of its grace time closes it.
             logger.info("checkpoint %r was not closed in order: %s", self.name, error)
         finally:
             await self._connection.release()

@@ -4,13 +4,13 @@
         SaAisError                   a call of the service failed: .code .text .index, args == (code,)
             SaAisErrTimeout          one subclass for each code but SA_AIS_OK: the name of
             SaAisErrNotExist ...     the code in CapWords (SA_AIS_ERR_NOT_EXIST)
-                CheckpointEnded      NOT_EXIST: a table came back, and its checkpoint was gone
+                CheckpointEnded      NOT_EXIST: a table got a new session, and its checkpoint was gone
     Exception
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
                 CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
 
-Both families answer `e[0]` with the code, as programs written for Python 2 expect.
+In both families `e[0]` is the code, as programs written for Python 2 expect.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from ckpt_protocol.codes import SaAisErrorT, code_name
 
 
 def _as_code(code: int) -> int:
-    """The enum's member for a known code (it equals the number); an unknown number as it is."""
+    """Return the enum member of a known code (it equals the number), or an unknown number unchanged."""
     try:
         return SaAisErrorT(code)
     except ValueError:
@@ -28,30 +28,39 @@ def _as_code(code: int) -> int:
 
 
 class SaAisError(SystemError):
-    """A call of the Checkpoint Service ended with another code than SA_AIS_OK.
+    """A call of the Checkpoint Service ended with a code other than SA_AIS_OK.
 
-    `code` is a `SaAisErrorT` (it equals its number), `text` says what happened, `index` is the
-    lowest element at fault in a call on several sections, -1 for none. `call` names the SAF
-    function, where one was called. `version` is, with ERR_VERSION, the one that is supported.
     Make one with `error_of`, which picks the subclass of the code.
     """
 
     version: tuple[str, int, int] | None = None
+    """With ERR_VERSION: the version that is supported."""
 
     def __init__(self, code: int, text: str = "", index: int = -1) -> None:
         self.code = _as_code(code)
+        """A `SaAisErrorT`, which equals its number."""
+
         self.text = text
+        """What happened."""
+
         self.index = index
+        """The lowest element at fault in a call on several sections; -1 for none."""
+
         self.call = ""
+        """The name of the SAF function, if one was called."""
+
         super().__init__(self.code)
 
     @property
     def erroneous_vector_index(self) -> int | None:
-        """The lowest element at fault in a call on several sections. Source: erroneousVectorIndex (R121)."""
+        """The lowest element at fault in a call on several sections, None for none.
+
+        Source: erroneousVectorIndex (R121).
+        """
         return self.index if self.index >= 0 else None
 
     def __getitem__(self, place: int) -> int:
-        """`e[0]` is the code, as with exceptions of Python 2."""
+        """Return the code for `e[0]`, as exceptions of Python 2 did."""
         return (self.code,)[place]
 
     def __str__(self) -> str:
@@ -77,12 +86,12 @@ globals().update({generated.__name__: generated for generated in ERROR_CLASSES.v
 
 
 def __getattr__(name: str) -> type[SaAisError]:
-    """Tells type checkers that the generated classes are here; at run time only missing names come here."""
+    """Tell type checkers that the generated classes exist; at run time only missing names arrive here."""
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def error_of(code: int, text: str = "", index: int = -1) -> SaAisError:
-    """The error of a code, as an instance of its own class; LIBRARY for a code that is not known."""
+    """Return the error of a code as an instance of its own class; an unknown code becomes LIBRARY."""
     if code in ERROR_CLASSES:
         return ERROR_CLASSES[code](code, text, index)
     return ERROR_CLASSES[codes.LIBRARY](
@@ -97,7 +106,7 @@ else:
 
 
 class CheckpointEnded(_NotExist):
-    """NOT_EXIST of a table whose checkpoint ended while it had no session. Its next call opens it anew."""
+    """NOT_EXIST: the checkpoint ended while the table had no session. The table's next call opens it anew."""
 
 
 class Error(Exception):
@@ -114,15 +123,14 @@ class Error(Exception):
 
 
 class CheckpointError(Error):
-    """A call of a table failed.
-
-    `aspErrorCode` is the service's error; `code`, `errCode` and `[0]` its code.
-    """
+    """A call of a table failed. `code`, `errCode` and `[0]` are the code of `aspErrorCode`."""
 
     def __init__(self, aspErrorCode: SaAisError, text: str = "") -> None:
         super().__init__(text, aspErrorCode.code)
         self.args = (aspErrorCode, text)
         self.aspErrorCode = aspErrorCode
+        """The service's error."""
+
         self.text = text
 
     @property

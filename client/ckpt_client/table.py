@@ -1,6 +1,6 @@
 """`Table`: a checkpoint as a table of byte sections, for programs that block.
 
-The names in CamelCase are ASP's; beside them stands what a Python mapping offers.
+The names in CamelCase are ASP's. The others are those of a Python mapping, and a few of our own.
 """
 
 import logging
@@ -36,23 +36,24 @@ _read_one_body = table_requests.read_one_body
 class Table(OpenTable):
     """A checkpoint: named sections of bytes that survive the loss of a node.
 
-    With the three limits (number of sections, bytes of a section, bytes of a section's id) the checkpoint is
-    created where it is missing; without them it must exist. ASP's names of the limits (`maxRows`,
-    `maxRowSizeBytes`, `maxRowKeySizeBytes`) and those of its documentation (`maxSections`,
-    `maxSectionSizeBytes`, `maxSectionIdSizeBytes`) mean the same; positions are as above.
+    If you give the three limits (number of sections, bytes of a section, bytes of a section's id), a missing
+    checkpoint is created; without them it must exist. Each limit has two names, which mean the same: that of
+    ASP's code (`maxRows`, `maxRowSizeBytes`, `maxRowKeySizeBytes`) and that of ASP's documentation
+    (`maxSections`, `maxSectionSizeBytes`, `maxSectionIdSizeBytes`). By position they come in this order.
 
     `flags` (or `flagsp`) is one of SA_CKPT_WR_ALL_REPLICAS, _WR_ACTIVE_REPLICA, _WR_ACTIVE_REPLICA_WEAK,
-    optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint stays when nobody
-    has it open, SA_TIME_MAX for ever. `read_only` opens an existing checkpoint for reading. `timeout`
-    (seconds, None: no limit) is the time-out of every call that is given no other. For `address`, `cluster`,
-    `key` and `follow_active` see `Connection`.
+    optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint is kept while no
+    program has it open; SA_TIME_MAX keeps it for ever. `read_only` opens an existing checkpoint for reading.
+    `timeout` (seconds; None: no limit) is the time-out of every call to which you give no other. For
+    `address`, `cluster`, `key` and `follow_active` see `Connection`.
 
-    A table between its calls does nothing. When its node is lost in a pause that is longer than the session's
-    grace (10 s), its next call opens the checkpoint again, if its retention kept it. `keep_alive` has one
-    thread of the process keep such tables up: for those whose retention is shorter than the program's pauses.
+    A table does nothing between its calls. If its node is lost during a pause that is longer than the
+    session's grace (10 s), its next call opens the checkpoint again, provided that the retention has kept
+    it. If your program's pauses are longer than the retention, set `keep_alive`: one thread of the process
+    then keeps the sessions of such tables alive.
 
-    Keys are text (as UTF-8) or bytes and come back as bytes; where there is but one section every key names
-    it. A table is safe to use from several threads, and after a fork.
+    Keys are text (as UTF-8) or bytes, and come back as bytes. If the checkpoint has only one section, every
+    key names that section. You may use a table from several threads, and after a fork.
 
     Raises: CheckpointError, here and in every method; its `aspErrorCode` is the SaAisError.
     Source: ASP's aspCheckpoint.Table; saCkptCheckpointOpen.
@@ -95,7 +96,7 @@ class Table(OpenTable):
                 read_only,
             )
             if isinstance(address, Iterator):
-                address = list(address)  # It is read again where the table is tracked.
+                address = list(address)  # `track` reads it a second time.
             self._where = address, cluster, key, follow_active
             super().__init__(name, _connection_class(keep_alive)(*self._where), keep_alive)
         except SaAisError as error:
@@ -105,10 +106,10 @@ class Table(OpenTable):
             self._open(self._timeout_ns)
         except BaseException:
             self._closed = True
-            self._connection.leave()  # Waiting for an answer once more would make it late.
+            self._connection.leave()  # Without waiting for an answer: that would exceed the call's time-out.
             raise
 
-    # -- what the checkpoint is
+    # -- attributes
 
     @property
     def attributes(self) -> Attributes:
@@ -122,27 +123,27 @@ class Table(OpenTable):
 
     @property
     def retentionMs(self) -> int:
-        """How long the checkpoint stays when nobody has it open, in ms; SA_TIME_MAX for ever."""
+        """How long the checkpoint is kept while no program has it open, in ms; SA_TIME_MAX: for ever."""
         return table_requests.retention_in_ms(self._attributes.retention_ns)
 
     @property
     def maxSections(self) -> int:
-        """How many sections there may be."""
+        """The maximum number of sections."""
         return self._attributes.sections_max
 
     @property
     def maxSectionSizeBytes(self) -> int:
-        """How large a section may be."""
+        """The maximum size of a section."""
         return self._attributes.section_bytes_max
 
     @property
     def maxSectionIdSizeBytes(self) -> int:
-        """How long a section's id may be."""
+        """The maximum length of a section's id."""
         return self._attributes.section_id_bytes_max
 
     @property
     def svcHdl(self) -> int:
-        """The service handle: this client's session; 0 once closed."""
+        """The service handle, which is the id of this client's session; 0 once closed."""
         return self._connection.session_id
 
     @property
@@ -152,7 +153,7 @@ class Table(OpenTable):
 
     @property
     def tryAgainDelayMs(self) -> int:
-        """The longest pause before a request that was answered TRY_AGAIN is repeated."""
+        """The longest pause, in ms, before a request that was answered TRY_AGAIN is repeated."""
         return self._try_again_ms
 
     @tryAgainDelayMs.setter
@@ -186,14 +187,14 @@ class Table(OpenTable):
     ) -> None:
         """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
 
-        So JSON or a pickle that is written with others, in a mapping or in a list of (key, data), is spoiled
-        where what stood there was longer, and nobody is told: write it with `table[key] = data` or
-        `Write(key, data)`, or make all values of a key equally long.
+        So JSON or a pickle that you write in a mapping, or in a list of (key, data), is spoiled if the old
+        value was longer, and no error tells you. Write it with `table[key] = data` or `Write(key, data)`, or
+        make all values of a key equally long.
 
-        One section, `Write(key, data)`, gets exactly this content. Several are written from their beginning,
-        none is shortened, and all of it is one atomic update. Sections that are missing are created.
-        `expiration` is the time (ns since 1970) at which the sections go; None takes `sectionExpiration` and,
-        where that is SA_TIME_END, leaves the expiration of existing sections as it is.
+        `Write(key, data)` gives one section exactly this content. A mapping or a list writes several
+        sections from their beginning and shortens none; all of it is one atomic update. Missing sections are
+        created. `expiration` is the time (ns since 1970) at which the sections expire. None takes
+        `sectionExpiration`; if that is SA_TIME_END, existing sections keep their expiration.
 
         Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
         """
@@ -209,7 +210,7 @@ class Table(OpenTable):
             self._fail("write to", error)
 
     def Delete(self, key: Key, timeout: float | None = None) -> None:
-        """Delete a section; one that is missing is fine. With `maxSections` 1 it does nothing.
+        """Delete a section; a missing one is no error. With `maxSections` 1 this does nothing.
 
         Source: saCkptSectionDelete.
         """
@@ -228,7 +229,9 @@ class Table(OpenTable):
     # -- reading
 
     def Read(self, keys: Any, timeout: float | None = None) -> Any:
-        """The value of one key (`Read(key)`, `Read([key])`), or a list with that of each, all of one moment.
+        """Return the value of one key (`Read(key)`, `Read([key])`), or a list of the values of several keys.
+
+        The values of several keys are all of the same moment.
 
         Source: saCkptCheckpointRead.
         """
@@ -240,7 +243,7 @@ class Table(OpenTable):
             self._fail("read from", error)
 
     def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
-        """The values of several keys, all of one moment."""
+        """Return the values of several keys, all of the same moment."""
         try:
             wanted = table_requests.key_list(keys)
             payload = self._ask(_READ, table_requests.read_body(self._attributes, wanted), timeout)
@@ -252,15 +255,15 @@ class Table(OpenTable):
         return table_requests.value_of(self._ask(_READ, _read_one_body(self._attributes, key), timeout))
 
     def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Every section, as a dict. See `items` for what writers may do meanwhile."""
+        """Return every section, as a dict. See `items` for sections that are written at the same time."""
         return dict(self.items(timeout))
 
     def items(self, timeout: float | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Every (key, value), in the order of the keys.
+        """Iterate over every (key, value), in the order of the keys.
 
-        They come in pages: a section that is there all the time comes once, one that is written, created or
-        deleted meanwhile comes as it is when its page is read. `timeout` holds for each page. A corrupted
-        section raises FAILED_OPERATION; `sections` shows such ones too.
+        They are read in pages. A section that exists all the time comes once; one that is written, created or
+        deleted during the iteration comes as it is when its page is read. `timeout` holds for each page. A
+        corrupted section raises FAILED_OPERATION; `sections` returns those too.
         """
         for section in self.sections(True, timeout):
             try:
@@ -270,19 +273,19 @@ class Table(OpenTable):
             yield item
 
     def keys(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Every key, in order; in pages as `items`."""
+        """Iterate over every key, in order; in pages, like `items`."""
         for section in self.sections(False, timeout):
             yield section.section_id
 
     def values(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Every value, in the order of the keys; in pages as `items`."""
+        """Iterate over every value, in the order of the keys; in pages, like `items`."""
         for _, value in self.items(timeout):
             yield value
 
     def sections(
         self, with_values: bool = False, timeout: float | None = None
     ) -> Iterator[SectionDescriptor]:
-        """Every section with its size, state and times, and its value if asked for; in pages as `items`.
+        """Iterate over every section: size, state, times and, if asked for, value; in pages, like `items`.
 
         Source: saCkptSectionIterationNext.
         """
@@ -298,7 +301,7 @@ class Table(OpenTable):
                 return
 
     def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
-        """The value of a key, or `default` where it is missing."""
+        """Return the value of a key, or `default` if there is no such section."""
         try:
             return self._read_one(key, timeout)
         except SaAisError as error:
@@ -337,7 +340,7 @@ class Table(OpenTable):
         return self.status().sections
 
     def __bool__(self) -> bool:
-        """A table is true, also when it is empty."""
+        """A table is true even when it is empty."""
         return True
 
     # -- replicas
@@ -356,7 +359,7 @@ class Table(OpenTable):
             self._fail("activate", error)
 
     def Synchronize(self, timeout: float | None = None) -> None:
-        """Wait until every in-sync replica has all that was written before.
+        """Wait until every in-sync replica has everything that was written before this call.
 
         Source: saCkptCheckpointSynchronize.
         """
@@ -369,7 +372,7 @@ class Table(OpenTable):
             self._fail("synchronize", error)
 
     def GetActiveStatus(self, timeout: float | None = None) -> bool:
-        """Whether there is an active replica."""
+        """Return True if there is an active replica."""
         try:
             return (
                 table_requests.status_of(
@@ -383,28 +386,36 @@ class Table(OpenTable):
             self._fail("look at", error)
 
     def SetAutoActivate(self, autoActivate: bool = True) -> None:
-        """Whether a call without an active replica activates the local one: for this table and later ones."""
+        """Set whether a call that finds no active replica activates the local one.
+
+        This holds for this table and for those opened later.
+        """
         Table._auto_activate = bool(autoActivate)
         self.autoActivate = bool(autoActivate)
 
     def status(self, timeout: float | None = None) -> Status:
-        """The checkpoint's state: sections, memory, replicas, opens. Source: saCkptCheckpointStatusGet."""
+        """Return the checkpoint's state: sections, memory, replicas, opens.
+
+        Source: saCkptCheckpointStatusGet.
+        """
         try:
             return table_requests.status_of(self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout))
         except SaAisError as error:
             self._fail("look at", error)
 
     def track(self, callback: "TrackCallback | None" = None) -> "Tracking":
-        """Have every change told from now on, by `callback(changes)` in a thread of its own, or to a loop.
+        """Report every change from now on, to `callback(changes)` in a thread of its own, or to your loop.
 
-        Without a callback, iterate over what this returns: one `SectionChange` after the other. `stop` it.
+        Without a callback, iterate over the returned `Tracking`: it yields one `SectionChange` after the
+        other. Call its `stop` when you have seen enough.
 
-        Changes come in order; those that came while the callback ran, together. Those made by this table come
-        too. None is missed while the node, or the way to it, changes. If the session ended, RESUMED is told
-        and then every section. Where the checkpoint is gone, the callback is told ENDED, and the loop raises.
+        Changes come in order. Those that arrive while the callback runs are passed to it together. This
+        table's own changes are reported too. No change is missed when the session moves to another node or
+        the connection is replaced. If the session has ended, RESUMED is reported and then every section. If
+        the checkpoint is gone, the callback receives ENDED, and the loop raises.
         """
         from ckpt_client.checkpoint.tracking_thread import (
-            Tracking,  # It needs asyncio, which takes long to import.
+            Tracking,  # This imports asyncio, which takes long.
         )
 
         try:
@@ -417,17 +428,17 @@ class Table(OpenTable):
                 if error.code == codes.NOT_EXIST:
                     self._ask(
                         Kind.STATUS, table_requests.EMPTY_BODY, None, False
-                    )  # The table may have to be told too.
+                    )  # If the table's own session has ended too, this raises CheckpointEnded.
                 raise
         except SaAisError as error:
             self._fail("track", error)
 
-    # -- the end
+    # -- closing
 
     def unlink(self, timeout: float | None = None) -> None:
         """Free the checkpoint's name. The data goes when the last table that has it open is closed.
 
-        It is NOT_EXIST where this very checkpoint has no name any more, also if a newer one has that name.
+        It raises NOT_EXIST if this checkpoint no longer has its name, even if a newer checkpoint has it.
 
         Source: saCkptCheckpointUnlink.
         """
@@ -442,7 +453,7 @@ class Table(OpenTable):
             self._fail("unlink", error)
 
     def close(self) -> None:
-        """Close the checkpoint and the connection; this takes 1 s at most where no node answers.
+        """Close the checkpoint and the connection. If no node answers, this takes 1 s at most.
 
         Closing again does nothing.
         """

@@ -1,10 +1,10 @@
-"""Programs that were written for ASP run as they are: `python -m ckpt_client.asp program.py args...`.
+"""Run a program that was written for ASP unchanged: `python -m ckpt_client.asp program.py args...`.
 
-The program finds the modules `asp` (also as `safplusCApi`), `aspMisc` and `misc` beside `aspCheckpoint`, and
-its own folder first on the path, as if it had been started by itself. A program of one's own calls
-`install()` before it imports them.
+The program finds the modules `asp` (also as `safplusCApi`), `aspMisc` and `misc` next to `aspCheckpoint`. Its
+own folder is first on the path, as if it had been started directly. A program of your own calls `install()`
+before it imports these modules.
 
-`docs/asp.md` tells what ASP did otherwise; with `strict` that is kept.
+`docs/asp.md` says what ASP did differently; `strict` keeps ASP's behaviour.
 """
 
 import sys
@@ -16,10 +16,10 @@ _installed: dict[str, object] = {}
 
 
 def install(strict: bool = False) -> None:
-    """Put ASP's modules in place for this process. A module of that name that is imported already stays.
+    """Put ASP's modules in place for this process. A module that was imported under such a name stays.
 
-    `aspCheckpoint.Table` then has handles that are good for `asp`'s functions; with `strict` it does, as far
-    as that was no crash, what ASP's own did. Calling it again changes between the two.
+    `aspCheckpoint.Table` then has handles that `asp`'s functions accept. With `strict` it does what ASP's own
+    did, except where that crashed. Call this again to switch between the two.
     """
     import aspCheckpoint
     from ckpt_client.asp.module_builder import make_modules

@@ -14,7 +14,7 @@ Run a program that was written for ASP: the modules asp, safplusCApi, aspMisc an
 
 
 def main() -> int:
-    """The command line; 2 where it is wrong."""
+    """Run the command line; return exit code 2 if it is wrong."""
     arguments = sys.argv[1:]
     strict = arguments[:1] == ["--strict"]
     if strict:

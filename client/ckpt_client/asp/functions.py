@@ -1,10 +1,10 @@
 """The functions of ASP's module `asp`: the SA Forum's calls, as ASP's Python programs make them.
 
-Handles are numbers; a key and a value are text (as UTF-8) or bytes, values come back as bytes. A sequence of
-keys or of (key, value) pairs stands for C's io vector; everything is written at, and read from, offset 0.
-Behind them stands `ckpt_client.saf`; the handles of an `aspCheckpoint.Table` work as well.
+Handles are numbers. Keys and values are text (as UTF-8) or bytes; values come back as bytes. A sequence of
+keys, or of (key, value) pairs, takes the place of C's io vector; all data is written and read at offset 0.
+The functions call `ckpt_client.saf`; they also accept the handles of an `aspCheckpoint.Table`.
 
-Each raises SaAisError (a SystemError, `args == (code,)`) on any code but SA_AIS_OK. Times are nanoseconds.
+Each raises SaAisError (a SystemError, `args == (code,)`) on any code but SA_AIS_OK. Times are in nanoseconds.
 
 Source: SAI-AIS-CKPT, the function of the same name; R1 to R141.
 """
@@ -36,12 +36,12 @@ iterations: Final = Handles[Iteration]("iteration")
 
 
 def saCkptInitialize(callbacks: Any, version: Any) -> int:
-    """Begin to use the service; the service handle.
+    """Begin to use the service; return the service handle.
 
-    `callbacks`: a SaCkptCallbacksT or None. `version`: a SaVersionT, overwritten with the version that is
-    supported, also where the error is SA_AIS_ERR_VERSION (R11, R12).
+    `callbacks` is a SaCkptCallbacksT or None. `version` is a SaVersionT; it is overwritten with the supported
+    version, even if the error is SA_AIS_ERR_VERSION (R11, R12).
     """
-    # Late, since it imports asyncio: programs that use tables alone need not wait for that.
+    # Imported here because it imports asyncio, which programs that only use tables do not need.
     from ckpt_client.saf import CheckpointService
 
     called = _Callbacks(callbacks)
@@ -57,17 +57,17 @@ def saCkptInitialize(callbacks: Any, version: Any) -> int:
 
 
 def saCkptSelectionObjectGet(ckptHandle: int) -> int:
-    """A file descriptor, readable while a callback waits for `saCkptDispatch`."""
+    """Return a file descriptor that is readable while a callback waits for `saCkptDispatch`."""
     return services.find(ckptHandle).selection_object()
 
 
 def saCkptDispatch(ckptHandle: int, dispatchFlags: int) -> None:
-    """Run callbacks: one (SA_DISPATCH_ONE), those that wait (_ALL), or until the end (_BLOCKING)."""
+    """Run callbacks: one (SA_DISPATCH_ONE), all that wait (_ALL), or until saCkptFinalize (_BLOCKING)."""
     services.find(ckptHandle).dispatch(dispatchFlags)
 
 
 def saCkptFinalize(ckptHandle: int) -> None:
-    """End the use of the service: everything opened through it is closed."""
+    """End the use of the service; everything opened through it is closed."""
     service = services.find(ckptHandle)
     try:
         service.finalize()
@@ -81,7 +81,7 @@ def saCkptFinalize(ckptHandle: int) -> None:
 
 
 def _forever(timeout: int) -> int:
-    """A time-out in ns. ASP's programs write -1 for none; other negative ones stay wrong."""
+    """Return a time-out in ns. ASP's programs write -1 for no limit; other negative values stay errors."""
     return SA_TIME_MAX if timeout == -1 else timeout
 
 
@@ -92,7 +92,7 @@ def saCkptCheckpointOpen(
     checkpointOpenFlags: int,
     timeout: int,
 ) -> int:
-    """Open a checkpoint; its handle. The attributes are None unless the flags hold CREATE."""
+    """Open a checkpoint and return its handle. The attributes are None unless the flags contain CREATE."""
     service = services.find(ckptHandle)
     fields = fields_of(checkpointCreationAttributes)
     limit_ns = _forever(timeout)
@@ -107,7 +107,7 @@ def saCkptCheckpointOpenAsync(
     checkpointCreationAttributes: Any,
     checkpointOpenFlags: int,
 ) -> None:
-    """Begin to open a checkpoint: its handle comes in saCkptCheckpointOpenCallback."""
+    """Begin to open a checkpoint; saCkptCheckpointOpenCallback receives its handle."""
     service = services.find(ckptHandle)
     fields = fields_of(checkpointCreationAttributes)
     service.checkpoint_open_async(invocation, checkpointName, checkpointOpenFlags, fields)
@@ -124,12 +124,12 @@ def saCkptCheckpointClose(checkpointHandle: int) -> None:
 
 
 def saCkptCheckpointUnlink(ckptHandle: int, checkpointName: Key) -> None:
-    """Free a name; the data goes when nobody has the checkpoint open."""
+    """Free a name; the data goes when the last open handle is closed."""
     services.find(ckptHandle).checkpoint_unlink(checkpointName)
 
 
 def saCkptCheckpointRetentionDurationSet(checkpointHandle: int, retentionDuration: int) -> None:
-    """How long the checkpoint stays when nobody has it open."""
+    """Set how long the checkpoint is kept while no program has it open."""
     checkpoints.find(checkpointHandle).retention_duration_set(retentionDuration)
 
 
@@ -146,12 +146,12 @@ def saCkptCheckpointStatusGet(checkpointHandle: int, checkpointStatus: Any) -> N
 
 
 def saCkptCheckpointSynchronize(checkpointHandle: int, timeout: int) -> None:
-    """Wait until all replicas have what was written before."""
+    """Wait until all replicas have everything that was written before this call."""
     checkpoints.find(checkpointHandle).synchronize(_forever(timeout))
 
 
 def saCkptCheckpointSynchronizeAsync(checkpointHandle: int, invocation: int) -> None:
-    """The same; the result comes in saCkptCheckpointSynchronizeCallback."""
+    """Begin to synchronize; saCkptCheckpointSynchronizeCallback receives the result."""
     checkpoints.find(checkpointHandle).synchronize_async(invocation)
 
 
@@ -159,7 +159,7 @@ def saCkptCheckpointSynchronizeAsync(checkpointHandle: int, invocation: int) -> 
 
 
 def saCkptSectionCreate(checkpointHandle: int, sectionId: Key, initialData: Value) -> bytes:
-    """Create a section that never expires; its id, which the service makes up where "" is given."""
+    """Create a section that never expires; return its id, which the service generates if you give ""."""
     return checkpoints.find(checkpointHandle).section_create(sectionId, SA_TIME_MAX, initialData)
 
 
@@ -169,28 +169,28 @@ def saCkptSectionDelete(checkpointHandle: int, sectionId: Key) -> None:
 
 
 def saCkptSectionExpirationTimeSet(checkpointHandle: int, sectionId: Key, expirationTime: int) -> None:
-    """When the section goes: ns since 1970, SA_TIME_END for never."""
+    """Set when the section expires: ns since 1970, SA_TIME_END for never."""
     checkpoints.find(checkpointHandle).section_expiration_time_set(sectionId, expirationTime)
 
 
 def saCkptSectionIdFree(checkpointHandle: int, sectionId: Key) -> None:
-    """Nothing: ids are Python's. (R98)"""
+    """Check the handle and do nothing else: Python owns the ids. (R98)"""
     checkpoints.find(checkpointHandle)
 
 
 def saCkptSectionIterationInitialize(
     checkpointHandle: int, sectionsChosen: int = SA_CKPT_SECTIONS_ANY, expirationTime: int | None = None
 ) -> int:
-    """Begin to go through the sections; the iteration's handle."""
+    """Begin to iterate over the sections; return the iteration's handle."""
     checkpoint = checkpoints.find(checkpointHandle)
     iteration = checkpoint.section_iteration_initialize(sectionsChosen, expirationTime)
     return iterations.issue(iteration, checkpointHandle)
 
 
 def saCkptSectionIterationNext(sectionIterationHandle: int, sectionDescriptor: Any = None) -> Any:
-    """The next section's SaCkptSectionDescriptorT: the one given, filled, or else a new one.
+    """Return the next section's SaCkptSectionDescriptorT: yours, filled, or a new one if you give none.
 
-    Raises: SaAisError NO_SECTIONS behind the last.
+    Raises: SaAisError NO_SECTIONS after the last section.
     """
     section = iterations.find(sectionIterationHandle).next()
     filled: Any = SaCkptSectionDescriptorT() if sectionDescriptor is None else sectionDescriptor
@@ -215,12 +215,12 @@ def saCkptSectionIterationFinalize(sectionIterationHandle: int) -> None:
 
 
 def saCkptSectionOverwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -> None:
-    """Give a section exactly this content."""
+    """Replace a section's content."""
     checkpoints.find(checkpointHandle).overwrite(sectionId, dataBuffer)
 
 
 def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
-    """Write [(key, value), ...], or a mapping, from each section's start; all or none, none is shortened."""
+    """Write [(key, value), ...], or a mapping, from each section's start: all or none; shorten no section."""
     checkpoint = checkpoints.find(checkpointHandle)
     pairs = ioVector.items() if isinstance(ioVector, Mapping) else ioVector
     try:
@@ -231,7 +231,7 @@ def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
 
 
 def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
-    """The values of [key, ...], all of one moment: of one key the value itself, of several a list."""
+    """Return the values of [key, ...], all of the same moment: one value itself, several as a list."""
     checkpoint = checkpoints.find(checkpointHandle)
     if isinstance(ioVector, str | bytes | bytearray | memoryview):
         ioVector = [ioVector]
@@ -242,15 +242,15 @@ def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
 
 
 def saCkptIOVectorElementDataFree(checkpointHandle: int, data: Any) -> None:
-    """Nothing: buffers are Python's. (R132)"""
+    """Check the handle and do nothing else: Python owns the buffers. (R132)"""
     checkpoints.find(checkpointHandle)
 
 
-# -- what ASP's wrapper refused
+# -- functions that refuse what ASP's wrapper refused
 
 
 def strict_overwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -> None:
-    """Give a section exactly this content, which is not empty."""
+    """Replace a section's content; refuse empty content."""
     checkpoint = checkpoints.find(checkpointHandle)
     if not isinstance(dataBuffer, str | bytes | bytearray | memoryview) or not len(dataBuffer):
         raise error_of(codes.INVALID_PARAM, "there is no data")
@@ -258,14 +258,14 @@ def strict_overwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -
 
 
 def strict_write(checkpointHandle: int, ioVector: Any) -> None:
-    """Write a list of (key, value) tuples, and nothing but a list."""
+    """Write a list of (key, value) tuples; refuse anything but a list."""
     checkpoints.find(checkpointHandle)
     _check_list(ioVector)
     saCkptCheckpointWrite(checkpointHandle, ioVector)
 
 
 def strict_read(checkpointHandle: int, ioVector: Any) -> Any:
-    """Read a list of keys, and nothing but a list."""
+    """Read a list of keys; refuse anything but a list."""
     checkpoints.find(checkpointHandle)
     _check_list(ioVector)
     return saCkptCheckpointRead(checkpointHandle, ioVector)
@@ -293,15 +293,17 @@ STRICT_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 
 
 class _Callbacks:
-    """A SaCkptCallbacksT, called with handles as ASP knows them. `service`: the service's handle."""
+    """Calls the functions of a SaCkptCallbacksT with ASP's handles."""
 
     def __init__(self, callbacks: Any) -> None:
         self.service = 0
+        """The service's handle."""
+
         self._opened: Any = getattr(callbacks, "saCkptCheckpointOpenCallback", None)
         self._synchronized: Any = getattr(callbacks, "saCkptCheckpointSynchronizeCallback", None)
 
     def given(self) -> Any:
-        """The same as `ckpt_client.saf` takes it: a callback that is missing is missing there."""
+        """Return the callbacks as `ckpt_client.saf` takes them; one that the program left out is None."""
         from ckpt_client.saf import CheckpointCallbacks
 
         return CheckpointCallbacks(

@@ -13,7 +13,7 @@ MODULE_NAMES: Final = ("asp", "safplusCApi", "aspMisc", "misc")
 
 
 def make_modules(strict: bool = False) -> dict[str, ModuleType]:
-    """The modules, by the names under which ASP's programs import them."""
+    """Return the modules by the names under which ASP's programs import them."""
     structures = {kind.__name__: kind for kind in STRUCTURES}
     functions = STRICT_FUNCTIONS if strict else FUNCTIONS
     asp = make_module(

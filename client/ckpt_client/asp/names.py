@@ -13,7 +13,7 @@ SAF_CONSTANTS: Final[dict[str, int]] = {
         if name.startswith(("SA_TIME_", "SA_CKPT_", "SA_DISPATCH_", "SA_MAX_")) and type(value) is int
     },
 }
-"""Every code, flag, time and enumeration by its name. (The two empty section ids are no integers.)"""
+"""Every code, flag, time and enumeration by its name. (The two section ids are bytes: see SECTION_IDS.)"""
 
 SECTION_IDS: Final[dict[str, bytes]] = {
     "SA_CKPT_DEFAULT_SECTION_ID": constants.SA_CKPT_DEFAULT_SECTION_ID,
@@ -24,5 +24,5 @@ ERROR_NAMES: Final[dict[int, str]] = {int(code): code.name for code in SaAisErro
 
 
 def error_string(code: int | str) -> str:
-    """`aspMisc.getErrorString`: a code's name; a text passes through."""
+    """Return a code's name, or a text unchanged (`aspMisc.getErrorString`)."""
     return code if isinstance(code, str) else ERROR_NAMES.get(code, "UNKNOWN_ERROR_CODE")

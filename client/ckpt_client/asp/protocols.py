@@ -1,6 +1,6 @@
-"""What stands behind a handle: a service, a checkpoint or an iteration, as `ckpt_client.saf` has them.
+"""The protocols of what ASP's handles stand for: a service, a checkpoint or an iteration. Pure.
 
-The blocking objects of `ckpt_client.saf` have these shapes, and so has an open table. Pure.
+The blocking objects of `ckpt_client.saf` follow them, and so do the adapters for an open table (`asp.table`).
 """
 
 from typing import Any, Protocol

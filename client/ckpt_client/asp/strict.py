@@ -1,7 +1,7 @@
-"""`aspCheckpoint.Table` as ASP had it, also where ours does better: for `python -m ckpt_client.asp --strict`.
+"""`aspCheckpoint.Table` as in ASP, even where ours does better: for `python -m ckpt_client.asp --strict`.
 
-Each method makes the SAF calls that ASP's made, in that order, up to five times. What was a crash there is
-done as `Table` does it. What `Table` has beyond ASP's methods is here as well, and behaves as it does there.
+Each method makes the SAF calls that ASP's method made, in the same order, up to five times. Where ASP crashed
+we do what `Table` does. The methods of `Table` that ASP did not have are here too, and behave as in `Table`.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
 
 ATTEMPTS: Final = 5
-"""How often a call is made that ends with TIMEOUT, or that finds no active replica."""
+"""How often a call is made that fails with TIMEOUT or finds no active replica."""
 
 Result = TypeVar("Result")
 
 
 class StrictTable(AspTable):
-    """A `Table` that does what ASP's did, for better or worse. It also says on stdout what it does.
+    """A `Table` that does what ASP's did, for better or worse. Like ASP's, it prints what it does on stdout.
 
-    The methods take ASP's arguments and no others. `retentionMs` is taken as nanoseconds, and so is the time
+    The methods take ASP's arguments and no others. `retentionMs` is read as nanoseconds, and so is the time
     given to `Synchronize`. `sectionExpiration` has no effect.
     """
 
@@ -50,21 +50,23 @@ class StrictTable(AspTable):
 
     @property
     def retentionMs(self) -> int:
-        """What was given as milliseconds and taken as nanoseconds."""
+        """The retention: the program gave the number as milliseconds, ASP took it as nanoseconds."""
         return self._attributes.retention_ns
 
-    # -- as ASP's
+    # -- ASP's methods
 
     def SetAutoActivate(self, autoActivate: bool = True) -> None:
-        """Whether this table's `Read` and `Delete` activate the local replica where none is active."""
+        """Set whether this table's calls activate the local replica if none is active.
+
+        These are `Read`, `Delete` and, with `maxSections` 1, `Write`.
+        """
         self.autoActivate = autoActivate
 
     def Write(self, key: Any, data: Any = None) -> None:  # type: ignore[override]
-        """Write one section, or a list of (key, data), which keeps the tail of longer old values.
+        """Write one section, or a list of (key, data); a list keeps the tail of longer old values.
 
-        A list is of sections that exist.
-        Only the first form creates a section. It takes an active replica that is missing for a missing
-        section, which it cannot create then, either.
+        The sections of a list must exist; only the first form creates one. If the active replica is missing,
+        that form takes this for a missing section and tries to create it, which fails as well.
         """
         single = is_single_key(key)
         if single and data is None:
@@ -95,7 +97,7 @@ class StrictTable(AspTable):
             self._refuse("create a section of", error)
 
     def Read(self, keys: Any) -> Any:  # type: ignore[override]
-        """The values of a list of keys: of one key the value itself, of several a list."""
+        """Return the values of a list of keys: one value itself, several as a list."""
         if not isinstance(keys, list):
             print("keys are to be given as a list")
 
@@ -108,7 +110,7 @@ class StrictTable(AspTable):
         return self._repeat("read from", lambda: strict_read(self.ckptHdl, keys), missing)
 
     def Delete(self, key: Key) -> None:  # type: ignore[override]
-        """Delete a section; one that is missing is an error. With one section it does nothing."""
+        """Delete a section; a missing one is an error. With `maxSections` 1 this does nothing."""
         if self.maxSections == 1:
             return
 
@@ -127,14 +129,14 @@ class StrictTable(AspTable):
         self._repeat("activate", self._checkpoint.active_replica_set)
 
     def Synchronize(self, timeout: int = SA_TIME_END) -> None:  # type: ignore[override]
-        """Wait until all replicas have what was written before, for `timeout` nanoseconds."""
+        """Wait, for `timeout` nanoseconds at most, until all replicas have what was written before."""
         if self.flags & SA_CKPT_WR_ALL_REPLICAS:
             print("a synchronous checkpoint needs no synchronization")
             return
         self._repeat("synchronize", lambda: self._checkpoint.synchronize(timeout))
 
     def GetActiveStatus(self) -> bool:  # type: ignore[override]
-        """Whether there is an active replica."""
+        """Return True if there is an active replica."""
         try:
             self._repeat("look at", self._checkpoint.status_get)
         except CheckpointError as error:
@@ -143,7 +145,7 @@ class StrictTable(AspTable):
             raise
         return True
 
-    # -- how
+    # -- repetition
 
     def _repeat(
         self,
@@ -151,7 +153,7 @@ class StrictTable(AspTable):
         call: Callable[[], Result],
         missing: Callable[[SaAisError], None] | None = None,
     ) -> Result:
-        """Make a call until it is done; `missing` is asked what to do about NOT_EXIST."""
+        """Make a call until it succeeds, ATTEMPTS times at most. `missing` handles NOT_EXIST."""
         failure = error_of(codes.TIMEOUT)
         for _ in range(ATTEMPTS):
             try:

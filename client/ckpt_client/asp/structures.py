@@ -1,6 +1,6 @@
-"""The SA Forum's structures, as ASP's module `asp` offers them: fields that a program sets and reads. Pure.
+"""The SA Forum's structures as ASP's module `asp` offers them: fields that a program sets and reads. Pure.
 
-Beside them stands how they are translated to the values of `ckpt_client.saf`.
+The functions below translate them to the values of `ckpt_client.saf`.
 """
 
 from typing import Any, Final
@@ -10,7 +10,7 @@ from ckpt_protocol import codes, constants
 
 
 class _Structure:
-    """A structure of the interface: its fields are attributes, all optional and changeable."""
+    """A structure of the interface. Its fields are attributes, all optional and changeable."""
 
     _fields: tuple[tuple[str, Any], ...] = ()
 
@@ -34,7 +34,7 @@ class _Structure:
 
 
 class SaVersionT(_Structure):
-    """A version of the interface, as B.2.2. The release code is a letter, or its number as in C."""
+    """A version of the interface, such as B.2.2. The release code is a letter, or its number as in C."""
 
     _fields = (("releaseCode", "B"), ("majorVersion", 0), ("minorVersion", 0))
 
@@ -93,10 +93,11 @@ class SaCkptIOVectorElementT(_Structure):
 
 
 class SaCkptCallbacksT(_Structure):
-    """What `saCkptDispatch` calls when an asynchronous open or synchronization has ended.
+    """The functions that `saCkptDispatch` calls when an asynchronous open or synchronization has ended.
 
-    `saCkptCheckpointOpenCallback(invocation, checkpointHandle, error)`: the handle is 0 unless the error is
-    SA_AIS_OK. `saCkptCheckpointSynchronizeCallback(invocation, error)`.
+    * `saCkptCheckpointOpenCallback(invocation, checkpointHandle, error)`: the handle is 0 unless the error is
+      SA_AIS_OK.
+    * `saCkptCheckpointSynchronizeCallback(invocation, error)`.
     """
 
     _fields = (("saCkptCheckpointOpenCallback", None), ("saCkptCheckpointSynchronizeCallback", None))
@@ -116,7 +117,7 @@ _ATTRIBUTES: Final = tuple(name for name, _ in SaCkptCheckpointCreationAttribute
 
 
 def fields_of(attributes: Any) -> tuple[int, ...] | None:
-    """Creation attributes as six numbers, None for none. Raises: SaAisError INVALID_PARAM."""
+    """Return creation attributes as six numbers, or None for None. Raises: SaAisError INVALID_PARAM."""
     if attributes is None:
         return None
     try:
@@ -140,7 +141,7 @@ def fill_descriptor(
 
 
 def version_of(version: Any) -> tuple[str, int, int]:
-    """A SaVersionT as (release, major, minor). Raises: SaAisError INVALID_PARAM."""
+    """Return a SaVersionT as (release, major, minor). Raises: SaAisError INVALID_PARAM."""
     try:
         release = version.releaseCode
         if isinstance(release, int):
@@ -151,6 +152,6 @@ def version_of(version: Any) -> tuple[str, int, int]:
 
 
 def set_version(version: Any, supported: tuple[str, int, int]) -> None:
-    """Overwrite a SaVersionT with the version that is supported, its release code as it was given."""
+    """Overwrite a SaVersionT with the supported version; its release code stays a letter or a number."""
     release, version.majorVersion, version.minorVersion = supported
     version.releaseCode = ord(release) if isinstance(version.releaseCode, int) else release

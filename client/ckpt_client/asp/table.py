@@ -1,8 +1,9 @@
-"""`aspCheckpoint.Table` beside the module `asp`: a table whose handles are good for `asp`'s functions.
+"""`aspCheckpoint.Table` for programs that also use the module `asp`: its functions accept a table's handles.
 
-In ASP a table's `svcHdl` and `ckptHdl` were what `saCkptInitialize` and `saCkptCheckpointOpen` had given, and
-programs used them for what `Table` does not offer. Here they stand for the table's own session and open. They
-are held weakly: a table that is dropped goes as it would otherwise.
+In ASP, a table's `svcHdl` and `ckptHdl` were the handles that `saCkptInitialize` and `saCkptCheckpointOpen`
+had returned, and programs used them for calls that `Table` does not offer. Here they stand for the table's
+own session and open checkpoint. They refer to the table weakly, so that a table that the program drops is
+collected as usual.
 """
 
 import weakref
@@ -30,8 +31,8 @@ ASP_VERSION = ("B", 1, 1)
 class AspTable(Table):
     """A `Table` with handles for the functions of `asp`: `svcHdl` and `ckptHdl`, 0 once closed.
 
-    What a function does by a handle is done as the table itself does it: in its session, by its open, at its
-    node. No function activates a replica by itself.
+    A function that gets such a handle acts through the table: in its session, on its open checkpoint, at its
+    node. No function activates a replica on its own.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -62,7 +63,10 @@ class AspTable(Table):
         return self._numbers[1]
 
     def SetAutoActivate(self, autoActivate: bool = True) -> None:
-        """Whether a call without an active replica activates the local one: for this table and later ones."""
+        """Set whether a call that finds no active replica activates the local one.
+
+        This holds for this table and for those opened later.
+        """
         super().SetAutoActivate(autoActivate)
 
     def close(self) -> None:
@@ -73,7 +77,7 @@ class AspTable(Table):
         self._service.end()
 
     def close_checkpoint(self) -> None:
-        """Close the checkpoint alone, as `asp.saCkptCheckpointClose` does; the session stays."""
+        """Close only the checkpoint, as `asp.saCkptCheckpointClose` does; the session stays."""
         handle, self._handle = self._handle, 0
         self._closed = True
         self._numbers = self._numbers[0], 0
@@ -87,20 +91,20 @@ class AspTable(Table):
 
     @property
     def timeout_ns(self) -> int:
-        """The time-out of a call that is given none."""
+        """The time-out of a call to which the program gives none."""
         return self._timeout_ns
 
     @property
     def reached(self) -> dict[str, Any]:
-        """How the service is reached: address, cluster, key."""
+        """The arguments with which the table reaches the service: address, cluster, key."""
         return self._reached
 
     def ask(self, ask: "Ask") -> Any:
-        """One SAF call by this table's handle; the answer's payload. Raises: SaAisError."""
+        """Make one SAF call with this table's handle; return the answer's payload. Raises: SaAisError."""
         timeout_ns = ask.timeout_ns or self._timeout_ns
         try:
             return self._ask(ask.kind, ask.body, timeout_ns / 1e9, activate=False)
-        except CheckpointError as error:  # It could not be opened again.
+        except CheckpointError as error:  # The table could not open the checkpoint again.
             raise error.aspErrorCode from None
         except SaAisError as error:
             error.call = ask.call
@@ -114,7 +118,7 @@ def _forget(service: int) -> None:
 
 
 class TableCheckpoint:
-    """A table's open checkpoint with the SAF's calls; see `saf.Checkpoint`. Raises: SaAisError."""
+    """The SAF's calls on a table's open checkpoint; see `saf.Checkpoint`. Raises: SaAisError."""
 
     def __init__(self, table: AspTable, opening: table_requests.Opening) -> None:
         self._table = weakref.ref(table)
@@ -124,7 +128,7 @@ class TableCheckpoint:
 
     @property
     def table(self) -> AspTable:
-        """The table. Raises: SaAisError BAD_HANDLE once it is gone."""
+        """The table. Raises: SaAisError BAD_HANDLE once the table is gone."""
         table = self._table()
         if table is None:
             raise error_of(codes.BAD_HANDLE, "the table is gone")
@@ -188,7 +192,7 @@ class TableCheckpoint:
 
         call = "saCkptSectionIterationInitialize"
         self._opened.begin_iteration(call, sections_chosen, expiration_time)
-        self._ask(self._opened.status_get(call))  # Whether there is an active replica (R48).
+        self._ask(self._opened.status_get(call))  # This fails if there is no active replica (R48).
         return TableIteration(self, Iteration(self._opened, sections_chosen, expiration_time))
 
     def write(self, io_vector: Any) -> None:
@@ -236,8 +240,8 @@ class TableIteration:
 class TableService:
     """A table's session as the SAF's service, without callbacks; see `saf.CheckpointService`.
 
-    To unlink and to finalize it needs only the table's session. For the rest it makes a service of its own,
-    at the same address, when that is first asked for.
+    `checkpoint_unlink` and `finalize` use the table's session. The other calls use a service of their own,
+    at the same address, which is made when the first of them needs it.
     """
 
     def __init__(self, table: AspTable) -> None:
@@ -266,11 +270,11 @@ class TableService:
         self._service().dispatch(flags)
 
     def finalize(self) -> None:
-        """See saCkptFinalize: the table is closed."""
+        """See saCkptFinalize. This closes the table."""
         self._live().close()
 
     def end(self) -> None:
-        """The table is closed: the service made for it ends."""
+        """End the service that was made for the table, which is closed."""
         made, self._made = self._made, None
         if made is not None:
             made.finalize()

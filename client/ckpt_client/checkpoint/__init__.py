@@ -1,1 +1,1 @@
-"""One open checkpoint: its handle, how it is opened again when that is lost, and its changes."""
+"""One open checkpoint: its handle, how it is opened again when the handle is lost, and its changes."""

@@ -1,6 +1,6 @@
-"""One checkpoint as an `AsyncTable` has it open: its handle, and how it comes back when that is lost.
+"""The open checkpoint of an `AsyncTable`: its handle, and how it is opened again when the handle is lost.
 
-The same as `open_table`, for asyncio.
+This is `open_table` for asyncio; the rules are described there.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from ckpt_protocol.messages import Kind
 logger = logging.getLogger("aspCheckpoint")
 
 ACTIVATIONS_MAX: Final = 3
-"""How often one call makes the local replica active before it reports that there is no active one."""
+"""How often one call activates the local replica before it reports that there is no active one."""
 
 _MILLISECOND_NS: Final = 1_000_000
 
 
 class OpenAsyncTable:
-    """What `AsyncTable` is made of."""
+    """The base of `AsyncTable`."""
 
     auto_activate: bool
 
@@ -45,13 +45,13 @@ class OpenAsyncTable:
 
     @property
     def counts(self) -> Counts:
-        """How often this table's session moved, and how often the table was opened again."""
+        """How often this table's session has moved, and how often its checkpoint was opened again."""
         return Counts(self._connection.moved, self._reopened)
 
-    # -- asking
+    # -- requests
 
     async def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
-        """One call on the open checkpoint, activating the local replica where there is no active one."""
+        """Make one call on the checkpoint; if no replica is active, activate the local one and repeat it."""
         timeout_ns = table_requests.timeout_in_ns(timeout, self._timeout_ns)
         deadline_ns = time.monotonic_ns() + timeout_ns
         try:
@@ -75,9 +75,9 @@ class OpenAsyncTable:
         raise refusal
 
     async def _call(self, kind: int, body: bytes, timeout_ns: int) -> Any:
-        """One request by this table's handle, once more in a new session where the old one has ended.
+        """Make one request with this table's handle; if its session has ended, repeat it once in a new one.
 
-        BAD_HANDLE says that nothing was done; what may have been done is TIMEOUT.
+        Repeating is safe: BAD_HANDLE means that nothing was done. What may have been done fails with TIMEOUT.
         """
         if self._closed:
             self._refuse_closed()
@@ -98,7 +98,7 @@ class OpenAsyncTable:
     # -- opening
 
     async def _open(self, timeout_ns: int) -> None:
-        """Open as `open` does."""
+        """Open the checkpoint as `open` does."""
         self._take_opened(await self._connection.call(Kind.OPEN, 0, self._opening.body, timeout_ns))
 
     def _take_opened(self, payload: Any) -> None:
@@ -107,7 +107,7 @@ class OpenAsyncTable:
         self._handle = handle
 
     async def _reopen(self, lost: int, deadline_ns: int) -> None:
-        """Open the checkpoint again; see `open_table`. Tasks take turns."""
+        """Open the checkpoint again, unless another task has replaced the `lost` handle; see `open_table`."""
         try:
             async with asyncio.timeout(_left(deadline_ns) / 1e9):
                 await self._reopening.acquire()
@@ -158,5 +158,5 @@ class OpenAsyncTable:
 
 
 def _left(deadline_ns: int) -> int:
-    """The time until a deadline, in ns: too little for anything, rather than none."""
+    """Return the time until a deadline, in ns; at least 1 ms, so that a late call fails by its time-out."""
     return max(deadline_ns - time.monotonic_ns(), _MILLISECOND_NS)

@@ -1,13 +1,14 @@
-"""One checkpoint as a blocking `Table` has it open: its handle, and how it comes back when that is lost.
+"""The open checkpoint of a blocking `Table`: its handle, and how it is opened again when the handle is lost.
 
-A session ends when no node has heard of it for its grace time, or when every node was restarted. A fork
-leaves it to the parent. The next call then opens the checkpoint again, in a new session.
+A session ends when it has had no node for its grace time, or when every node was restarted. After a fork the
+session stays with the parent. In each case the next call opens the checkpoint again, in a new session:
 
-* It is the same creation: the call goes on, and its caller notices nothing.
-* It is not: the call is NOT_EXIST and says so, once, since what the program knows of the checkpoint does not
-  hold any more. The call after that opens the checkpoint as the constructor did, and may create it.
-* A call that may have been done when the session ended is TIMEOUT. It is never repeated in the new session,
-  which knows nothing of it.
+* If it is still the same creation of the checkpoint, the call continues and its caller notices nothing.
+* If it is not, the call fails once with NOT_EXIST and says so, because what the program knows about the
+  checkpoint is no longer true. The call after that opens the checkpoint as the constructor did, and may
+  create it.
+* A call that may have been done when the session ended fails with TIMEOUT. It is never repeated in the new
+  session, which knows nothing of it.
 """
 
 import logging
@@ -31,25 +32,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aspCheckpoint")
 
 ACTIVATIONS_MAX: Final = 3
-"""How often one call makes the local replica active before it reports that there is no active one."""
+"""How often one call activates the local replica before it reports that there is no active one."""
 
 _MILLISECOND_NS: Final = 1_000_000
 _monotonic_ns = time.monotonic_ns
 
 
 class Counts(NamedTuple):
-    """What happened to a client since it was made.
-
-    `moved`: how often its session went to another node, or came back to one. `reopened`: how often its
-    checkpoint was opened again in a new session.
-    """
+    """What has happened to a table since it was opened."""
 
     moved: int
+    """How often its session was attached again, to another node or to the same one."""
+
     reopened: int
+    """How often its checkpoint was opened again in a new session."""
 
 
 class OpenTable:
-    """What `Table` is made of. `_opening` and `_timeout_ns` are set by then."""
+    """The base of `Table`, which sets `_opening` and `_timeout_ns` before it calls `__init__`."""
 
     _opening: Opening
     _timeout_ns: int
@@ -65,18 +65,19 @@ class OpenTable:
         self._reopened = 0
         self._keep_alive = keep_alive
         self._to_tell: SaAisError | None = None
+        """The CheckpointEnded that `come_back` met; the next call raises it."""
         self._reopening = threading.RLock()
         _tables.add(self)
 
     @property
     def counts(self) -> Counts:
-        """How often this table's session moved, and how often it was opened again."""
+        """How often this table's session has moved, and how often its checkpoint was opened again."""
         return Counts(self._connection.session.moved, self._reopened)
 
     # -- opening
 
     def _open(self, timeout_ns: int) -> None:
-        """Open as the constructor does."""
+        """Open the checkpoint as the constructor does."""
         try:
             self._take_opened(self._call_service(Kind.OPEN, 0, self._opening.body, timeout_ns))
         except SaAisError as error:
@@ -92,7 +93,10 @@ class OpenTable:
             keep_alive.keeper.keep(self)
 
     def _reopened_handle(self, timeout_ns: int, lost: int = 0) -> int:
-        """Open the checkpoint again where the table has no handle, or `lost` it. Threads take turns."""
+        """Return the table's handle; first open the checkpoint again if there is none or it is `lost`.
+
+        Threads take turns.
+        """
         if self._closed:
             self._refuse_closed()
         deadline_ns = _monotonic_ns() + timeout_ns
@@ -113,7 +117,7 @@ class OpenTable:
         connection = self._connection
         connection.renew()
         if not self._creation_id:
-            # The caller was told, or never knew the checkpoint.
+            # The caller has received CheckpointEnded, or the checkpoint was never open.
             self._open(timeout_ns)
         else:
             deadline_ns = _monotonic_ns() + timeout_ns
@@ -134,18 +138,18 @@ class OpenTable:
         self._reopened += 1
         connection.notices.tell(table_requests.reopened_text(self._opening.name, connection.node_id))
 
-    # -- kept up by a thread (`keep_alive`)
+    # -- called by the thread of `keep_alive`
 
     @property
     def kept_connection(self) -> "KeptConnection | None":
-        """The connection to keep up; None once the table is closed."""
+        """The connection to keep alive; None once the table is closed."""
         from ckpt_client.io.keep_alive import KeptConnection
 
         connection = self._connection
         return connection if isinstance(connection, KeptConnection) and not self._closed else None
 
     def come_back(self, timeout_ns: int) -> None:
-        """Open the checkpoint again. Where it is gone, the next call says so."""
+        """Open the checkpoint again. If it is gone, the next call raises that."""
         try:
             if self._to_tell is None and not self._closed:
                 self._reopened_handle(timeout_ns, self._handle)
@@ -154,10 +158,10 @@ class OpenTable:
         except (SaAisError, CheckpointError) as error:
             logger.info("checkpoint %r is not open again yet: %s", self.ckptName, error)
 
-    # -- asking
+    # -- requests
 
     def _ask(self, kind: int, body: bytes, timeout: float | None, activate: bool = True) -> Any:
-        """One call on the open checkpoint, activating the local replica where there is no active one."""
+        """Make one call on the checkpoint; if no replica is active, activate the local one and repeat it."""
         timeout_ns = table_requests.timeout_in_ns(timeout, self._timeout_ns)
         handle = self._handle or self._reopened_handle(timeout_ns)
         deadline_ns = _monotonic_ns() + timeout_ns
@@ -176,7 +180,10 @@ class OpenTable:
         return self._activate_and_ask(kind, body, deadline_ns, refusal)
 
     def _ask_again(self, kind: int, body: bytes, deadline_ns: int, lost: int, refusal: SaAisError) -> Any:
-        """The same in a new session: BAD_HANDLE says that nothing was done; what may have been is TIMEOUT."""
+        """Repeat the call in a new session.
+
+        This is safe: BAD_HANDLE means that nothing was done. What may have been done fails with TIMEOUT.
+        """
         left_ns = deadline_ns - _monotonic_ns()
         if self._closed or left_ns <= 0:
             raise refusal
@@ -203,7 +210,7 @@ class OpenTable:
                 refusal = error
         raise refusal
 
-    # -- refusing
+    # -- errors
 
     def _refuse_closed(self) -> NoReturn:
         raise error_of(codes.BAD_HANDLE, "the table is closed")
@@ -213,10 +220,13 @@ class OpenTable:
         kind = CheckpointKeyError if missing else CheckpointError
         raise kind(error, f"cannot {what} checkpoint {self.ckptName!r}: {error.text}") from None
 
-    # -- a fork
+    # -- fork
 
     def _after_fork(self) -> None:
-        """In the child: the open is the parent's, and a lock may be held by a thread that is not here."""
+        """In the child: drop the handle, which is the parent's, and the lock, which may be held for ever.
+
+        The thread that holds it does not exist here.
+        """
         self._handle = 0
         self._reopening = threading.RLock()
 

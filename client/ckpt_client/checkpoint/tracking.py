@@ -1,11 +1,12 @@
-"""Following a checkpoint's changes, so that a standby learns what to read.
+"""Follow a checkpoint's changes, so that a standby learns what to read.
 
-Pure, but for the coroutines that ask. TRACK is a read that waits: it names the place in the checkpoint's
-order of updates up to which everything is known, and is answered with what came behind it. So nothing is
-missed over a lost connection or a fail-over, and a tracker that is slow costs the service nothing: what it
-was not told is no longer queued anywhere, but found in the updates that the replica still holds. Where
-those do not reach back so far (or an asynchronous checkpoint has another active replica) every section
-counts as overwritten, and those that are gone as deleted.
+Pure, except for the coroutines that make requests. TRACK is a read that waits: it names the position in the
+checkpoint's sequence of updates up to which the client knows everything, and the answer lists what came after
+it. So a lost connection or a fail-over loses no change. A slow tracker costs the service nothing either: the
+changes that it has not received are queued nowhere, since the replica still holds the updates.
+
+If those updates do not reach back far enough (or an asynchronous checkpoint has another active replica),
+every section counts as overwritten, and every section that is gone as deleted.
 """
 
 import asyncio
@@ -24,16 +25,13 @@ from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind
 
 TRACK_NS: Final = 30_000 * MILLISECOND_NS
-"""How long one TRACK is waited for.
-
-The service answers after 10 s at the latest, with or without a change.
-"""
+"""The time-out of one TRACK. The service answers after 10 s at the latest, with or without a change."""
 
 AGAIN_S: Final = 0.25
-"""The pause before TRACK is repeated where no node serves."""
+"""The pause before TRACK is repeated while no node serves."""
 
 OWN_MAX: Final = 10_000
-"""So many of a handle's own updates are known to be its own."""
+"""How many of its own updates a handle remembers as its own."""
 
 _WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE, codes.NO_RESOURCES)
 
@@ -44,21 +42,19 @@ Raises: SaAisError, BAD_HANDLE once the session has ended.
 """
 
 Fail = Callable[[SaAisError], NoReturn]
-"""Raises what an error of the service's is to the program."""
+"""Raises the error that the program gets for an error of the service."""
 
 Reopen = Callable[[], Awaitable[None]]
 """Opens the same checkpoint again, in a new session.
 
-Raises: SaAisError, NOT_EXIST where there is none that is the same.
+Raises: SaAisError, NOT_EXIST if that checkpoint is gone.
 """
 
 
 class SectionChangeT(IntEnum):
-    """What became of a section. (The service's own: B.02.02 has no tracking.)
+    """What happened to a section. (This is our own: B.02.02 has no tracking.)
 
-    Two are about the tracking itself, and name no section. RESUMED: it goes on in a new session, and
-    something may have been missed; every section follows as OVERWRITTEN, and those that are gone as DELETED.
-    ENDED: it is the last that is told.
+    RESUMED and ENDED are about the tracking itself, and name no section.
     """
 
     CREATED = 1
@@ -67,34 +63,44 @@ class SectionChangeT(IntEnum):
     DELETED = 4
     EXPIRED = 5
     RESUMED = 6
+    """The tracking continues in a new session, and changes may have been missed.
+
+    Every section follows as OVERWRITTEN, and every section that is gone as DELETED.
+    """
+
     ENDED = 7
+    """The tracking has ended; this is the last change."""
 
 
 _GONE: Final = (SectionChangeT.DELETED, SectionChangeT.EXPIRED)
 
 
 class SectionChange(NamedTuple):
-    """What became of one section, or of the tracking. Whoever tracks learns of it, and reads what it needs.
-
-    `sequence`: the place of its update in the checkpoint's one order of updates, the same for whoever tracks;
-    it never falls. `data_offset` and `data_size`: what was written, in bytes; 0 and 0 of a section that went.
-    """
+    """What happened to one section, or to the tracking. It has no data: the program reads what it needs."""
 
     sequence: int
+    """The position of the update in the checkpoint's sequence of updates.
+
+    It is the same for every tracker, and it never falls.
+    """
+
     change: SectionChangeT
     section_id: bytes
     data_offset: int
+    """Where the written bytes begin; 0 for a section that is gone."""
+
     data_size: int
+    """How many bytes were written; 0 for a section that is gone."""
 
 
 class OwnUpdates:
-    """Which requests were made by the tracking handle itself: their changes are no news to it."""
+    """The numbers of the updates that the tracking handle made itself, whose changes it does not report."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, None] = {}
 
     def note(self, number: int) -> None:
-        """An update is about to be asked for."""
+        """Remember the number of an update that is about to be sent."""
         self._numbers[number] = None
         if len(self._numbers) > OWN_MAX:
             del self._numbers[next(iter(self._numbers))]
@@ -104,10 +110,7 @@ class OwnUpdates:
 
 
 class Tracker:
-    """One place in a checkpoint's order of updates, and the sections that are there as far as was told.
-
-    `blind`: all sections are to be looked at, from the first page to the last, before anything else is asked.
-    """
+    """A position in a checkpoint's sequence of updates, and the sections that exist as far as we know."""
 
     def __init__(self, own: OwnUpdates | None = None) -> None:
         self._own = own if own is not None else OwnUpdates()
@@ -115,15 +118,17 @@ class Tracker:
         self._tenure = 0
         self._told = 0
         self.blind = False
+        """All sections have to be read, from the first page to the last, before the next TRACK."""
+
         self._known: set[bytes] = set()
 
     @property
     def body(self) -> bytes:
-        """What TRACK asks: what came behind the place; at first: which place is the present."""
+        """The body of TRACK, which asks what came after our position; at first, what the position is now."""
         return pack_body([self._sequence, self._tenure])
 
     def take(self, payload: Any) -> list[SectionChange]:
-        """TRACK's answer: the changes. From then on `blind`, where all sections are to be looked at."""
+        """Take the answer to TRACK; return its changes. It sets `blind` if the changes are unknown."""
         try:
             sequence, rows, tenure = parse_changes(payload)
             for row in rows or ():
@@ -135,16 +140,16 @@ class Tracker:
         return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
 
     def lose_place(self) -> None:
-        """The tracking goes on in a new session: TRACK asks again which place is the present."""
+        """Forget the position, as tracking continues in a new session: TRACK asks for the current one."""
         self._sequence, self._tenure = None, 0
 
     def resume(self) -> SectionChange:
-        """The place is found: all sections are to be looked at."""
+        """Have all sections read, now that the position is known again; return RESUMED."""
         self.blind = True
         return self.about(SectionChangeT.RESUMED)
 
     def about(self, what: SectionChangeT) -> SectionChange:
-        """A change of the tracking itself."""
+        """Return a change of the tracking itself."""
         return SectionChange(self._told, what, b"", 0, 0)
 
     def _is_own(self, row: Changed) -> bool:
@@ -156,9 +161,10 @@ class Tracker:
     def _change(self, sequence: int, kind: int, section_id: bytes, offset: int, size: int) -> SectionChange:
         change = SectionChangeT(kind)
         if change not in _GONE and section_id not in self._known:
-            change = SectionChangeT.CREATED  # What creates where it is missing does not say which it did.
+            change = SectionChangeT.CREATED  # A write that creates missing sections does not say if it did.
         self._know(section_id, change not in _GONE)
-        # What an asynchronous checkpoint lost was told, and is told again as what is there now.
+        # An asynchronous checkpoint may lose updates that we have reported, so that its sequence falls back.
+        # Ours does not: what exists now is reported with the highest sequence so far.
         sequence = self._told = max(sequence, self._told)
         return SectionChange(sequence, change, section_id, offset, size)
 
@@ -169,11 +175,11 @@ class Tracker:
             self._known.discard(section_id)
 
     def begin(self, section_ids: list[bytes]) -> None:
-        """These are there already, and no news."""
+        """Remember sections that exist already; they are not reported."""
         self._known.update(section_ids)
 
     def look(self, sections: list[table_requests.SectionDescriptor]) -> list[SectionChange]:
-        """A page of sections that may all have changed."""
+        """Return a change for each section of a page, since any of them may have changed."""
         sequence = self._sequence or 0
         return [
             self._change(sequence, SectionChangeT.OVERWRITTEN, section.section_id, 0, section.size_bytes)
@@ -181,7 +187,7 @@ class Tracker:
         ]
 
     def end_look(self, found: set[bytes]) -> list[SectionChange]:
-        """All sections were looked at: what was not found among them is gone."""
+        """Return DELETED for every known section that is not in `found`, now that all sections were read."""
         sequence = self._sequence or 0
         self.blind = False
         gone = sorted(self._known - found)
@@ -189,9 +195,10 @@ class Tracker:
 
 
 async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> None:
-    """Find the place from which changes are told. `timeout_ns`: of each request. Raises: SaAisError.
+    """Find the position from which changes are reported, and the sections that exist there.
 
-    Where there is no active replica yet, all that it brings will be new.
+    `timeout_ns` is the time-out of each request. If there is no active replica yet, everything that it brings
+    is reported as new. Raises: SaAisError.
     """
     if not await _find_place(ask, tracker, timeout_ns):
         return
@@ -204,7 +211,7 @@ async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> No
 
 
 async def _find_place(ask: AskOne, tracker: Tracker, timeout_ns: int) -> bool:
-    """Ask which place is the present. Return False if there is no active replica yet."""
+    """Ask for the current position. Return False if there is no active replica yet."""
     try:
         tracker.take(await ask(Kind.TRACK, tracker.body, timeout_ns))
     except SaAisError as error:
@@ -216,12 +223,11 @@ async def _find_place(ask: AskOne, tracker: Tracker, timeout_ns: int) -> bool:
 
 
 class Changes:
-    """The changes behind `begin`, in order: an async iterator over lists of those that came together, none
-    empty.
+    """An async iterator over the changes after `begin`, in order.
 
-    A cancelled `anext` takes nothing along: the next one begins where it began. Where the handle is dead
-    (BAD_HANDLE) it goes on by `reopen`, and says so. It raises what `fail` makes of a SaAisError where that
-    cannot be, or the service cannot do it at all.
+    It yields lists of the changes that came together; no list is empty. A cancelled `anext` loses nothing:
+    the next one begins where it began. If the handle is dead (BAD_HANDLE), the iterator calls `reopen` and
+    reports RESUMED. If that fails, or the service cannot track, it raises what `fail` makes of the error.
     """
 
     def __init__(
@@ -259,14 +265,14 @@ class Changes:
                 return changes
 
     def ended(self) -> SectionChange:
-        """What tells the program that nothing more is told."""
+        """Return the change that tells the program that no more changes come."""
         return self._tracker.about(SectionChangeT.ENDED)
 
     async def _resume(self) -> list[SectionChange]:
         """Continue in a new session.
 
-        The handle is opened again once: where the place is not found yet, the next attempt looks for it with
-        the same handle. It opened another one at each attempt, four in a second while no node served.
+        The handle is opened again once: if the position is not found yet, the next attempt looks for it with
+        the same handle. Each attempt once opened another handle, four in a second while no node served.
         """
         if self._lost:
             assert self._reopen is not None, "lost with no way back"
@@ -279,7 +285,7 @@ class Changes:
         return [self._tracker.resume()]
 
     async def _take(self) -> list[SectionChange]:
-        """What one request brings: the answer to a TRACK, or a page of all sections."""
+        """Make one request, a TRACK or one for a page of all sections; return its changes."""
         tracker = self._tracker
         if not tracker.blind:
             return tracker.take(await self._ask(Kind.TRACK, tracker.body, TRACK_NS))
@@ -299,9 +305,10 @@ async def track(
     fail: Fail | None = None,
     reopen: Reopen | None = None,
 ) -> Changes:
-    """The changes from now on: begun when this returns. `timeout_ns`: of each request until then.
+    """Begin to track; return the changes from now on.
 
-    Raises: SaAisError, or what `fail` makes of it.
+    `timeout_ns` is the time-out of each request until this returns. Raises: SaAisError, or what `fail` makes
+    of it.
     """
     tracker = Tracker(own)
     try:
@@ -321,7 +328,10 @@ async def track(
 
 
 class OneByOne:
-    """Each change by itself. (No generators, here and above: those end where a task is cancelled.)"""
+    """Yields the changes one by one.
+
+    Neither this nor `Changes` is a generator, because a generator ends when its task is cancelled.
+    """
 
     def __init__(self, lists: Changes) -> None:
         self._lists = lists

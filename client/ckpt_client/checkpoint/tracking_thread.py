@@ -1,11 +1,11 @@
-"""Tracking for `Table`: changes come to a callback, in a thread that does nothing else, or to a loop.
+"""Tracking for `Table`: a thread of its own passes the changes to a callback, or to the program's loop.
 
-A table's own connection is for one call at a time. So a tracking opens the checkpoint a second time, for
-reading, on a connection of its own; that counts as one more user, as the tracking does not end before it is
+A table's own connection carries one call at a time. So a tracking opens the checkpoint a second time, for
+reading, on a connection of its own. This counts as one more user of the checkpoint until the tracking is
 stopped.
 
-Whoever tracks is told when the tracking resumed in a new session (RESUMED, then every section), and when it
-has ended (ENDED, and the reason). A standby that waits for changes must not wait for ever with an old copy.
+The program is notified when the tracking has resumed in a new session (RESUMED, then every section), and when
+it has ended (ENDED, and the reason). A standby that waits for changes must not wait for ever with stale data.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ Where = tuple[str | Iterable[str] | None, str, str | bytes | None, bool | None]
 """address, cluster, key and follow_active, as `Table` takes them."""
 
 HAND_OVER_S: Final = 0.1
-"""How often a loop over a tracking, and the thread behind it, look whether it was stopped."""
+"""How often a loop over a tracking, and the tracking's thread, check whether it was stopped."""
 
 JOIN_S: Final = 10.0
 """How long `stop` waits for a callback that is still running."""
@@ -44,10 +44,8 @@ logger = logging.getLogger("aspCheckpoint")
 class Tracking:
     """What `Table.track` returns: `stop` it, or leave its `with` block.
 
-    Without a callback it is iterated over: it gives one change after the other, ends when it is stopped, and
-    raises the CheckpointError when the tracking has ended by itself.
-
-    `error`: why it ended by itself, None while it goes on and where it was stopped.
+    Without a callback, iterate over it: it yields one change after the other, ends when it is stopped, and
+    raises a CheckpointError when the tracking has ended on its own.
     """
 
     def __init__(
@@ -58,8 +56,9 @@ class Tracking:
         where: Where,
         timeout_ns: int,
     ) -> None:
-        """Begin to track. Raises: SaAisError NOT_EXIST: the name is unlinked; what an open may raise."""
+        """Begin to track. Raises: SaAisError NOT_EXIST if the name is unlinked, or what an open raises."""
         self.error: SaAisError | None = None
+        """Why the tracking ended on its own; None while it runs, and if it was stopped."""
         self._name = name
         self._creation_id = creation_id
         self._handle = 0
@@ -101,7 +100,7 @@ class Tracking:
             raise
 
     async def _open(self, timeout_ns: int) -> None:
-        """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST: it is another one."""
+        """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST if another one has its name."""
         body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
         payload = await self._connection.call(Kind.OPEN, 0, body, timeout_ns)
         handle, _ = table_requests.opened_of(payload)
@@ -124,9 +123,9 @@ class Tracking:
             self._tell(changes)
 
     def _tell(self, changes: list[SectionChange]) -> None:
-        """Call the callback. What it raises is logged, and it is called again, whatever that was.
+        """Call the callback. Log whatever it raises, and continue.
 
-        A SystemExit ended the thread, and with it the tracking, without a word to anybody.
+        This includes SystemExit, which once ended the thread, and the tracking with it, without any notice.
         """
         try:
             self._callback(changes)
@@ -134,7 +133,7 @@ class Tracking:
             logger.exception("the callback for changes of checkpoint %r failed", self._name.decode())
 
     def _end(self, error: SaAisError) -> None:
-        """The tracking has ended by itself."""
+        """Report that the tracking has ended on its own."""
         if self._stopped.is_set():
             return
         logger.warning("checkpoint %r is tracked no more: %s", self._name.decode(), error)
@@ -144,14 +143,14 @@ class Tracking:
     # -- without a callback
 
     def _hand_over(self, changes: list[SectionChange]) -> None:
-        """Wait until the loop over this tracking takes them: what changes meanwhile is told together."""
+        """Wait until the program's loop takes the changes; later ones are collected in the next list."""
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._handed.put(changes, timeout=HAND_OVER_S)
                 return
 
     def __iter__(self) -> Iterator[SectionChange]:
-        """Raises: CheckpointError when the tracking has ended by itself."""
+        """Iterate over the changes. Raises: CheckpointError when the tracking has ended on its own."""
         while not self._stopped.is_set():
             if self._pid != os.getpid():
                 raise self._failure(error_of(codes.BAD_HANDLE, "it is the parent process that tracks"))
@@ -171,8 +170,10 @@ class Tracking:
         return CheckpointError(error, text)
 
     def stop(self) -> None:
-        """Have no more changes told; from any thread, also in the callback. Stopping again does nothing, nor
-        does a forked child's word: it is its parent that tracks."""
+        """Report no more changes. You may call this from any thread, and in the callback.
+
+        Stopping again does nothing. Nor does a call in a forked child, since the parent is tracking.
+        """
         if self._stopped.is_set() or self._pid != os.getpid():
             return
         self._stopped.set()
@@ -182,16 +183,16 @@ class Tracking:
 
     @property
     def finalized(self) -> bool:
-        """Whether it was stopped."""
+        """True once the tracking was stopped."""
         return self._stopped.is_set()
 
     async def finalize(self) -> None:
-        """Stop, on the loop: when the process ends."""
+        """Stop, on the loop, when the process ends."""
         self._stopped.set()
         await self._connection.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended. False after `timeout` seconds (None: no limit)."""
+        """Wait until the tracking has ended. Return False after `timeout` seconds (None: no limit)."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

@@ -1,7 +1,7 @@
 """A session over one asyncio link, shared by all tables of a loop that name the same addresses.
 
-Requests of many tasks travel together: what is asked in one turn of the loop is written at once. A task that
-is cancelled leaves the link as it was.
+The requests of many tasks are sent together: those made in one turn of the loop are written at once. A
+cancelled task leaves the link as it was.
 """
 
 import asyncio
@@ -34,16 +34,15 @@ from ckpt_protocol.messages import Kind
 
 _SECOND_NS: Final = 1_000_000_000
 _TIMER_SLACK_S: Final = 0.001
-"""Timers of a loop may ring a little early; an early one would only be set again."""
+"""A loop's timers may fire a little early; a timer that did would only be set again."""
 
 _monotonic_ns = time.monotonic_ns
 
 
 class AsyncConnection(MovingConnection):
-    """A session with the service on the running loop. Arguments as `Connection`'s; made by
-    `AsyncConnection.shared`.
+    """A session with the service on the running loop; made by `shared` or `own`.
 
-    Raises: SaAisError INVALID_PARAM.
+    Their arguments are those of `Connection`. Raises: SaAisError INVALID_PARAM.
     """
 
     def __init__(self, addresses: tuple[Address, ...], identity: Identity, follows: bool = False) -> None:
@@ -72,7 +71,7 @@ class AsyncConnection(MovingConnection):
         key: str | bytes | None = None,
         follow_active: bool | None = None,
     ) -> "AsyncConnection":
-        """The running loop's connection to these addresses; each call is to be matched by a `release`.
+        """Return the running loop's connection to these addresses. Each call needs a matching `release`.
 
         Raises: SaAisError INVALID_PARAM.
         """
@@ -96,7 +95,7 @@ class AsyncConnection(MovingConnection):
         key: str | bytes | None = None,
         follow_active: bool | None = None,
     ) -> "AsyncConnection":
-        """A connection that nobody shares; one `release` (or `leave`) ends it.
+        """Return a connection that is not shared; one `release` (or `leave`) ends it.
 
         Raises: SaAisError INVALID_PARAM.
         """
@@ -106,23 +105,23 @@ class AsyncConnection(MovingConnection):
         return connection
 
     def renew(self) -> None:
-        """Begin another session in the place of one that has ended; what it had open is not open any more."""
+        """Begin a new session if the current one has ended. What the old one had open is closed."""
         if self._session.state is State.ENDED and self._users and not self._closing:
             self._session = self._session.successor(secrets.randbits(62) + 1)
 
     @property
     def usable(self) -> bool:
-        """Whether it can be used on the running loop, and is not closed."""
+        """True if the connection belongs to the running loop and is not closed."""
         return bool(self._users) and asyncio.get_running_loop() is self._loop
 
     @property
     def moved(self) -> int:
-        """How often the session went to another node, or came back to one."""
+        """How often the session was attached again, to another node or to the same one."""
         return self._session.moved
 
     @property
     def ended(self) -> bool:
-        """Whether the service has let the session go, with everything that it had open."""
+        """True if the session has ended, with everything that it had open."""
         return self._session.state is State.ENDED
 
     @property
@@ -137,18 +136,18 @@ class AsyncConnection(MovingConnection):
 
     @property
     def is_shared(self) -> bool:
-        """Whether more than one table uses it, so that the session outlives this one."""
+        """True if more than one table uses the connection, so that the session outlives the caller's."""
         return self._users > 1
 
     @property
     def node_id(self) -> str:
-        """The node we are, or were last, connected to; "" before the first call."""
+        """The node to which we are, or were last, connected; "" before the first call."""
         return self._session.node_id
 
     # -- calls
 
     async def describe(self, what: str, timeout: float | None = None) -> Any:
-        """What the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
         return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
 
     async def unlink(self, name: table_requests.Key, timeout: float | None = None) -> None:
@@ -156,7 +155,7 @@ class AsyncConnection(MovingConnection):
         await self.call(Kind.UNLINK, 0, table_requests.unlink_body(name), self._timeout_ns(timeout))
 
     async def status(self, handle: int, timeout: float | None = None) -> table_requests.Status:
-        """The state of an open checkpoint. Raises: SaAisError."""
+        """Return the state of an open checkpoint. Raises: SaAisError."""
         return table_requests.status_of(
             await self.call(Kind.STATUS, handle, table_requests.EMPTY_BODY, self._timeout_ns(timeout))
         )
@@ -165,9 +164,9 @@ class AsyncConnection(MovingConnection):
         return table_requests.timeout_in_ns(timeout, int(table_requests.TIMEOUT_S * _SECOND_NS))
 
     async def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
-        """Ask, wait, and return the answer's payload. Cancelling it gives up the answer, and nothing else.
+        """Make a request, wait, and return the answer's payload. Cancelling this only gives up the answer.
 
-        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
+        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when the time is over.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise error_of(codes.BAD_HANDLE, "the connection belongs to another event loop: open it here")
@@ -182,7 +181,7 @@ class AsyncConnection(MovingConnection):
             try:
                 await future
             except BaseException:
-                # Cancelled, or closed as a coroutine that nobody runs any more.
+                # The task was cancelled, or the coroutine was closed because it will not be run any more.
                 self.give_up(call)
                 raise
         if call.code != codes.OK:
@@ -192,9 +191,9 @@ class AsyncConnection(MovingConnection):
     def start(
         self, kind: int, handle: int, body: bytes, timeout_ns: int, done: Callable[[Call], None]
     ) -> Call:
-        """Ask something; `done` is called with the call at its end, unless it has ended already here.
+        """Make a request. `done` is called with the call when it ends, unless it has ended when this returns.
 
-        In the loop's thread only. Raises: SaAisError BAD_HANDLE once the connection is closed.
+        Use this in the loop's thread only. Raises: SaAisError BAD_HANDLE once the connection is closed.
         """
         if not self._users:
             raise error_of(codes.BAD_HANDLE, "the connection is closed")
@@ -210,7 +209,7 @@ class AsyncConnection(MovingConnection):
             and not self._flush_due
             and session.wake_ns >= self._timer_ns
         ):
-            # The usual case: nothing to do but to write, together with what else is asked in this turn.
+            # The usual case: only write, together with the other requests of this turn of the loop.
             self._flush_due = True
             self._loop.call_soon(self._flush)
         else:
@@ -218,7 +217,7 @@ class AsyncConnection(MovingConnection):
         return call
 
     def give_up(self, call: Call) -> None:
-        """Nobody waits for a call's end any more."""
+        """Give up a call: its caller waits no longer."""
         self._waiters.pop(call.number, None)
         self._session.abandon(call, _monotonic_ns())
         if not self._loop.is_closed():
@@ -273,7 +272,7 @@ class AsyncConnection(MovingConnection):
     # -- after every step of the session
 
     def _settle(self) -> None:
-        """Carry out what the session wants now: wake who waits, write, connect, and be called in time."""
+        """Carry out what the session wants now: wake waiting tasks, write, connect, set the timer."""
         session = self._session
         finished = session.finished
         if finished:
@@ -303,12 +302,15 @@ class AsyncConnection(MovingConnection):
         self._watch_untaken()
 
     def _watch_untaken(self) -> None:
-        """A large request may be on its way for longer than a node may be silent: look at it meanwhile."""
+        """Have the progress of a large request checked: it may take longer than a node may be silent."""
         if self._untaken and self._timer_ns > (due_ns := _monotonic_ns() + QUIET_NS):
             self._set_timer(due_ns)
 
     def _wants_link(self) -> bool:
-        """A session with open tables is kept up also while nobody asks anything: its grace time is short."""
+        """Return True if the session needs a link.
+
+        A session that was attached needs one even while there are no requests, since its grace time is short.
+        """
         return bool(self._session.calls) or (not self._closing and self._session.was_attached)
 
     def _set_timer(self, wake_ns: int) -> None:
@@ -330,7 +332,7 @@ class AsyncConnection(MovingConnection):
         self._settle()
 
     def _untaken_bytes(self) -> int:
-        """How much waits for the node to take it in; 0 where that is too little to mean anything."""
+        """Return how many bytes the node has not taken in yet; 0 if they are too few to mean anything."""
         if self._transport is None or self._session.address.datagram:
             return 0
         transport = cast(asyncio.Transport, self._transport)
@@ -339,7 +341,7 @@ class AsyncConnection(MovingConnection):
         return untaken if untaken > LARGE_BYTES else 0
 
     async def _connect(self) -> None:
-        """Try one address after the other until there is a link, or nobody wants one."""
+        """Try one address after the other until there is a link, or none is needed any more."""
         session = self._session
         try:
             while session.state is State.UNLINKED and self._wants_link():
@@ -366,13 +368,13 @@ class AsyncConnection(MovingConnection):
             self._connector = None
             self._settle()
 
-    # -- the end
+    # -- closing
 
     async def close_handle(self, handle: int) -> None:
         """Have the service close a handle. Raises: SaAisError.
 
-        It waits for DETACH_NS at most, and not at all while no node has the session: many tables that are
-        closed one after the other wait once. The session goes on with what was not answered.
+        This waits for DETACH_NS at most, and not at all while no node has the session, so that closing many
+        tables in turn waits once. The session continues with a CLOSE that was not answered.
         """
         if self._session.state is State.ATTACHED:
             await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS)
@@ -382,13 +384,13 @@ class AsyncConnection(MovingConnection):
             )
 
     async def release(self) -> None:
-        """One table less uses the connection; with the last the session ends."""
+        """Stop using the connection; the last user ends the session."""
         if self._users > 1:
             self._users -= 1
             return
         self._part()
         if asyncio.get_running_loop() is not self._loop:
-            # Of a loop that was left nothing can be touched: its selector may be gone, or another thread's.
+            # Touch nothing of a loop that we have left: its selector may be gone, or in another thread's use.
             self._users = 0
             return
         address = self._session.address
@@ -398,7 +400,7 @@ class AsyncConnection(MovingConnection):
             if self._users and self._session.state is State.ATTACHED:
                 await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, DETACH_NS)
         except SaAisError as error:
-            # The session's grace time ends what the service did not hear of.
+            # The end of the session's grace time closes what the service has not closed now.
             if error.code == codes.TIMEOUT:
                 goodbyes.note_unanswered(address, _monotonic_ns())
         except BaseException:
@@ -409,7 +411,7 @@ class AsyncConnection(MovingConnection):
             await asyncio.wait(tasks)
 
     def leave(self) -> None:
-        """As `release`, without waiting for anybody: for a task that is cancelled."""
+        """Do what `release` does, but without waiting; for a task that is cancelled."""
         if self._users > 1:
             self._users -= 1
             return
@@ -418,7 +420,7 @@ class AsyncConnection(MovingConnection):
         if self._users and session.attached and transport is not None:
             session.outgoing[:] = session.goodbye()
             self._flush()
-            # Unlike `abort`, it lets go what was written.
+            # Unlike `abort`, this still sends what was written.
             transport.close()
             self._transport = self._link = None
         self._end()
@@ -426,8 +428,8 @@ class AsyncConnection(MovingConnection):
     def leave_at_exit(self) -> None:
         """Say goodbye for a program that ends without closing its tables.
 
-        Its loop is closed, and its socket will be before its process has ended, so that the service could
-        not know that it is dead: all that it has open would stay open for the session's grace time.
+        Its loop has stopped, and its socket is closed before the process has ended. So the service could not
+        know that the process is dead: everything it has open would stay open for the session's grace time.
         """
         session, transport = self._session, self._transport
         if not self._users or not session.attached or transport is None or self._loop.is_running():
@@ -436,20 +438,20 @@ class AsyncConnection(MovingConnection):
         if sock is None or transport.is_closing():
             return
         if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
-            return  # The end of a frame is missing: nobody would understand what follows.
+            return  # The end of a frame was not sent yet: the node could not parse what follows.
         self._users = 0
         with contextlib.suppress(OSError):
             os.write(sock.fileno(), b"".join(session.goodbye()))
 
     def _part(self) -> None:
-        """From here on nobody can come to share what is about to end."""
+        """Take the connection out of the shared ones, since it is about to end."""
         self._closing = True
         connections = _connections.get(self._loop, {})
         for place in [place for place, connection in connections.items() if connection is self]:
             del connections[place]
 
     def _end(self) -> list[asyncio.Task[None]]:
-        """End session, link, timer and tasks; return the tasks that are still to notice it."""
+        """End session, link, timer and tasks; return the tasks that have not noticed it yet."""
         self._users = 0
         self._session.end("the connection was closed")
         self._settle()
@@ -462,7 +464,7 @@ class AsyncConnection(MovingConnection):
         return tasks
 
     def _after_fork(self) -> None:
-        """In the child: loop, link and session are the parent's, and not ours to touch or to close."""
+        """In the child: let go of loop, link and session, which are the parent's, without closing them."""
         self._users = 0
         self._session.state = State.ENDED
         _parents.append((self._transport, self._second, self._connector, self._mover))
@@ -470,7 +472,7 @@ class AsyncConnection(MovingConnection):
 
 
 _parents: list[Any] = []
-"""What a parent process goes on using: not to be finalised in its child, whose loops share its selector."""
+"""Objects that the parent process still uses. The child must not finalise them: it shares the selector."""
 
 _connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncConnection]]" = (
     weakref.WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""The links of an asyncio session: the present one, and the second one of a move to another node."""
+"""The links of an asyncio session: the current one, and the second one of a move to another node."""
 
 import asyncio
 import secrets
@@ -16,7 +16,7 @@ _monotonic_ns = time.monotonic_ns
 
 
 class PresentLink(Link):
-    """One transport's events, passed on while it is the connection's present link."""
+    """Passes one transport's events to the connection, which ignores them unless it uses this link."""
 
     def __init__(self, connection: "MovingConnection") -> None:
         self._connection = connection
@@ -35,17 +35,18 @@ class PresentLink(Link):
 
 
 class SecondLink(PresentLink):
-    """The link of a move, beside the present one. `ended`: the move is no longer under way."""
+    """The link of a move, next to the current one."""
 
     def __init__(self, connection: "MovingConnection", move: Move) -> None:
         super().__init__(connection)
         self.move = move
         self.transport: asyncio.Transport | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the move is no longer under way."""
 
 
 class MovingConnection:
-    """The part of `AsyncConnection` that carries out what its session wants of links."""
+    """The part of `AsyncConnection` that moves its session to another link."""
 
     _loop: asyncio.AbstractEventLoop
     _session: Session
@@ -58,7 +59,7 @@ class MovingConnection:
     # -- a move to another node, or to a stream
 
     async def _make_move(self, move: Move) -> None:
-        """Open the second link that the session wants, and see the move to its end."""
+        """Open the second link that the session wants, and wait until the move has ended."""
         second = self._second = SecondLink(self, move)
         try:
             async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
@@ -78,7 +79,7 @@ class MovingConnection:
             self._settle()
 
     def _go_on_moving(self, second: SecondLink) -> None:
-        """Send what the move wants to send; when it has ended, take its link or drop it."""
+        """Send what the move wants to send. When it has ended, switch to its link or drop it."""
         move, transport = second.move, second.transport
         if move is self._session.move:
             self._session.go_on_moving(_monotonic_ns())
@@ -99,7 +100,7 @@ class MovingConnection:
         if not second.ended.done():
             second.ended.set_result(None)
 
-    # -- what the connection does
+    # -- implemented by `AsyncConnection`
 
     def _link_received(self, link: PresentLink, data: bytes) -> None:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Transports of an event loop to an address; a host's name is looked up in a thread that nobody waits for."""
+"""Connect an event loop's transport to an address. A host's name is looked up in a thread of its own."""
 
 import asyncio
 import contextlib
@@ -9,15 +9,15 @@ from ckpt_client.session.address import Address
 
 
 class Link(asyncio.Protocol, asyncio.DatagramProtocol):
-    """What hears of a stream's events, or of datagrams."""
+    """The base of protocols that take a stream's events, or datagrams."""
 
 
 async def open_transport(
     loop: asyncio.AbstractEventLoop, address: Address, link: Link
 ) -> asyncio.Transport | asyncio.DatagramTransport:
-    """A transport that is connected to an address, for udp one that hears nobody else.
+    """Return a transport that is connected to an address. For udp it receives from that address only.
 
-    Raises: OSError, ValueError for a host's name that is none.
+    Raises: OSError, ValueError for an invalid host name.
     """
     if address.scheme == "unix":
         transport, _ = await loop.create_unix_connection(lambda: link, address.host)
@@ -36,7 +36,10 @@ async def open_transport(
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, address: Address) -> list[Any]:
-    """What a host's name stands for. The loop's own way ties up its threads, and its end."""
+    """Return the addresses of a host's name.
+
+    The loop's own `getaddrinfo` would tie up the threads of its executor, and delay its end.
+    """
     future: asyncio.Future[list[Any]] = loop.create_future()
 
     def settle(found: list[Any] | Exception) -> None:
@@ -48,7 +51,7 @@ async def _resolve(loop: asyncio.AbstractEventLoop, address: Address) -> list[An
             future.set_result(found)
 
     def then(found: list[Any] | Exception) -> None:
-        # The loop may be closed by then.
+        # The loop may have been closed in the meantime.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, found)
 

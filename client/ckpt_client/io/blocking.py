@@ -1,8 +1,7 @@
-"""A session over one blocking socket: no event loop, no thread, no more system calls than a send and a
-receive.
+"""A session over one blocking socket: no event loop, no thread, and few system calls.
 
-Several threads may call; they take turns, so that a single caller pays for nothing but the lock. After a fork
-the child has a session and a socket of its own.
+The usual call takes one send, one poll and one receive. Several threads may call. They take turns, so that a
+single caller pays for nothing but the lock. After a fork the child has a session and a socket of its own.
 """
 
 import atexit
@@ -36,16 +35,16 @@ from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
 DETACH_NS: Final = SILENT_NS
-"""How long `close` waits for the service to hear of it; otherwise the session's grace time does the rest."""
+"""How long `close` waits for the service's answer; without one, the end of the grace time closes everything."""
 
 LEAVE_S: Final = 0.2
-"""How long a program that ends waits for calls that its threads still make, before it says goodbye."""
+"""How long a program that ends waits for the calls of its other threads before it says goodbye."""
 
 _RECEIVE_BYTES: Final = 65536
-"""What one receive asks for; a larger frame is received into a buffer of its size."""
+"""The most that one receive asks for; a larger frame is received into a buffer of its own size."""
 
 _MOVE_CALL_NS: Final = 4 * MOVE_TIME_NS
-"""A call with less time than that is not delayed by a move to another node, which it does not need."""
+"""A call with a shorter time-out is not delayed by a move to another node, which it does not need."""
 
 _DONT_WAIT: Final = socket.MSG_DONTWAIT
 _SIMPLE_BYTES_MAX: Final = 32768
@@ -59,10 +58,14 @@ _get_ident = threading.get_ident
 class Connection(ServiceCalls):
     """A session with the service, and the calls that concern no open table.
 
-    `address`: a URL, several separated by commas, or a list; None takes `CKPTD_ADDRESS`, else the local
-    daemon's socket. `cluster`: the cluster's name, "" for any. `key`: the cluster's key, None takes
-    `CKPTD_KEY`. `follow_active`: whether the session goes to the node whose replica orders its updates; None
-    does so where several addresses are given (see `affinity`). Nothing is sent before the first call.
+    * `address`: a URL, several separated by commas, or a list. None takes `CKPTD_ADDRESS`, else the local
+      daemon's socket.
+    * `cluster`: the cluster's name, "" for any.
+    * `key`: the cluster's key. None takes `CKPTD_KEY`.
+    * `follow_active`: whether the session moves to the node whose replica orders its updates. None means
+      that it does if several addresses are given (see `affinity`).
+
+    Nothing is sent before the first call.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -81,7 +84,7 @@ class Connection(ServiceCalls):
         _connections.add(self)
 
     def _start(self) -> None:
-        # Not for its re-entrance: releasing it tells whether we had it, when a signal came as we took it.
+        # We never re-enter it. But if a signal comes while we take it, `release` tells us whether we have it.
         self._lock = threading.RLock()
         self._holder = 0
         self._sound = True
@@ -94,7 +97,7 @@ class Connection(ServiceCalls):
         self.notices = Notices()
 
     def renew(self) -> None:
-        """Begin another session in the place of one that has ended; what it had open is not open any more."""
+        """Begin a new session if the current one has ended. What the old one had open is closed."""
         if self._holder == _get_ident():
             raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
         with self._lock:
@@ -108,24 +111,24 @@ class Connection(ServiceCalls):
 
     @property
     def session(self) -> Session:
-        """The session, for those who count what it did."""
+        """The session, for reading its counts."""
         return self._session
 
     @property
     def node_id(self) -> str:
-        """The node we are, or were last, connected to; "" before the first call."""
+        """The node to which we are, or were last, connected; "" before the first call."""
         return self._session.node_id
 
     def set_pause_max(self, pause_max_ns: int) -> None:
-        """The longest pause before a request that was answered TRY_AGAIN is repeated."""
+        """Set the longest pause before a request that was answered TRY_AGAIN is repeated."""
         self._session.pause_max_ns = max(pause_max_ns, 0)
 
     # -- calls
 
     def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
-        """Ask, wait, and return the answer's payload.
+        """Make a request, wait, and return the answer's payload.
 
-        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when time is over.
+        Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when the time is over.
         """
         lock = self._lock
         if self._holder and self._holder == _get_ident():
@@ -139,9 +142,9 @@ class Connection(ServiceCalls):
             try:  # noqa: SIM105
                 lock.release()
             except RuntimeError:
-                pass  # It was not ours yet.
+                pass  # We did not have it yet.
             raise
-        # A signal may raise after any call of a function. From here to the release none is without its `try`.
+        # A signal handler may raise after any function call. From here to the release each is inside a `try`.
         try:
             self._holder = _get_ident()
             if not self._sound:
@@ -175,16 +178,16 @@ class Connection(ServiceCalls):
         return call.payload
 
     def _take_turn(self, lock: Any, timeout_ns: int) -> int:
-        """Wait for other threads' calls; return the time."""
+        """Wait for other threads' calls to end; return the time."""
         until_ns = _monotonic_ns() + timeout_ns
         if not lock.acquire(timeout=min(timeout_ns / _SECOND_NS, threading.TIMEOUT_MAX)):
             raise error_of(codes.TRY_AGAIN, "other threads' calls on this connection took all the time")
         return min(_monotonic_ns(), until_ns - 1)
 
     def _repair(self) -> None:
-        """A call was interrupted: its caller has gone, and a frame may have been cut in two.
+        """Recover from an interrupted call, whose caller has gone and whose frame may have been cut in two.
 
-        That link cannot be trusted any more. What an OPEN opened meanwhile is closed.
+        Drop the link, which cannot be trusted any more. What an OPEN has opened is closed.
         """
         session, now_ns = self._session, _monotonic_ns()
         self._drop_socket()
@@ -196,7 +199,7 @@ class Connection(ServiceCalls):
         self._sound = True
 
     def _exchange(self, wait_ns: int, deadline_ns: int) -> None:
-        """The usual path: one frame out, one answer in. What does not fit that is left to `_drive`."""
+        """Take the usual path: send one frame, receive one answer. Leave everything else to `_drive`."""
         sock = self._socket
         assert sock is not None, "attached without a socket"
         outgoing = self._session.outgoing
@@ -211,7 +214,7 @@ class Connection(ServiceCalls):
                 outgoing[0] = frames[sent:]
                 return
             outgoing.clear()
-            # The kernel could keep the time of a receive, but begins it anew after each signal.
+            # The kernel could time the receive itself, but its time-out would start again after each signal.
             if self._poller.poll(min(max(wait_ns, 0), QUIET_NS) // _MILLISECOND_NS + 1):
                 self._take(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
         except BlockingIOError:
@@ -236,7 +239,7 @@ class Connection(ServiceCalls):
         session.receive(data, _monotonic_ns())
 
     def _take_big(self, body_bytes: int, data: bytes, deadline_ns: int) -> None:
-        """Receive a large body into a buffer of its size: joining pieces would copy it again and again.
+        """Receive a large body into a buffer of its size, since joining pieces would copy it repeatedly.
 
         Raises: OSError.
         """
@@ -249,7 +252,7 @@ class Connection(ServiceCalls):
             while have < body_bytes:
                 left_ns = deadline_ns - _monotonic_ns()
                 if left_ns <= 0:
-                    # The caller has no more time. The rest is for whoever calls next to receive.
+                    # The caller's time is over. The next call receives the rest.
                     session.receive(data[:HEADER_BYTES] + bytes(view[:have]), _monotonic_ns())
                     return
                 try:
@@ -266,10 +269,10 @@ class Connection(ServiceCalls):
         _, kind, a, b, c = HEADER.unpack_from(data)
         session.receive_frame(Frame(kind, a, b, c, body), _monotonic_ns())  # type: ignore[arg-type]
 
-    # -- everything that is not the usual path
+    # -- everything but the usual path
 
     def _drive(self, session: Session, call: Call) -> None:
-        """Do whatever it takes (connect, repeat, go elsewhere) until the call is done."""
+        """Do whatever it takes until the call is done: connect, repeat, go to another node."""
         while not call.done:
             if self._session is not session:
                 raise error_of(codes.TIMEOUT, "the process was forked in the middle of the call")
@@ -318,7 +321,7 @@ class Connection(ServiceCalls):
         self._poller.register(sock, select.POLLIN)
 
     def _make_move(self, move: Move, limit_ns: int) -> None:
-        """Open the second link that the session wants, and go over to it when the session is there."""
+        """Open the second link that the session wants, and switch to it once its node has the session."""
         until_ns = _monotonic_ns() + limit_ns
         sock = None
         try:
@@ -337,14 +340,14 @@ class Connection(ServiceCalls):
         except (OSError, ValueError) as error:
             move.fail(failure_of(error)[0])
         finally:
-            # An interrupted call loses the link, and the move with it.
+            # If the call is interrupted, the link is lost, and the move with it.
             if self._session.finish_move(move, _monotonic_ns()) and sock is not None:
                 self._use_socket(sock)
             elif sock is not None:
                 sock.close()
 
     def _send_pieces(self, call: Call) -> None:
-        """Send what is due, as fast as it is taken, within the call's time."""
+        """Send what is due, as fast as the node takes it, within the call's time-out."""
         sock, session = self._socket, self._session
         assert sock is not None, "sending without a socket"
         frames = session.outgoing[:]
@@ -372,12 +375,12 @@ class Connection(ServiceCalls):
                     session.drained(_monotonic_ns())
             self._untaken = untaken_bytes(sock) if large else 0
         except BlockingIOError:
-            return  # A datagram that found no room is lost, as others are.
+            return  # The socket's buffer is full: the datagram is lost, as others are.
         except OSError as error:
             self._lose(*failure_of(error))
 
     def _look_at_untaken(self, session: Session, now_ns: int) -> None:
-        """A large request may be on its way for longer than a node may be silent."""
+        """Check the progress of a large request: it may take longer than a node may be silent."""
         before, untaken = self._untaken, untaken_bytes(self._socket) if self._socket is not None else 0
         self._untaken = untaken if untaken > LARGE_BYTES else 0
         if untaken < before:
@@ -397,7 +400,7 @@ class Connection(ServiceCalls):
     def _poll(self, sock: socket.socket, what: int, wait_ns: int) -> bool:
         poll = select.poll()
         poll.register(sock, what)
-        # A poll that ended before its time by rounding would be repeated in a hurry.
+        # Rounded up: a poll that ended just before its time would be repeated in a busy loop.
         return bool(poll.poll(min(max(wait_ns, 0), QUIET_NS) // _MILLISECOND_NS + 1))
 
     def _lose(self, why: str, final: bool = False) -> None:
@@ -410,12 +413,12 @@ class Connection(ServiceCalls):
         if sock is not None:
             sock.close()
 
-    # -- the end
+    # -- closing
 
     def close(self) -> None:
         """End the session: all that it opened is closed. Closing again does nothing."""
         if self._holder == _get_ident():
-            # A signal handler closes what its own thread is using: the call that it came into ends here.
+            # A signal handler closes what its own thread is using. This ends the call that it interrupted.
             self._closed = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):
@@ -423,7 +426,7 @@ class Connection(ServiceCalls):
             return
         if self._closed:
             with self._lock:
-                self._drop_socket()  # Of a call that had ended already when a handler closed it.
+                self._drop_socket()  # It is still there if a handler closed us just as a call had ended.
             return
         address = self._session.address
         try:
@@ -434,19 +437,19 @@ class Connection(ServiceCalls):
             else:
                 self.leave()
         except SaAisError as error:
-            # The session's grace time ends what the service did not hear of.
+            # The end of the session's grace time closes what the service has not closed now.
             if error.code == codes.TIMEOUT:
                 goodbyes.note_unanswered(address, _monotonic_ns())
         finally:
-            self._closed = True  # What another thread still waits for ends with it.
+            self._closed = True  # This also ends another thread's call.
             with self._lock:
                 self._drop_socket()
 
     def leave(self, patience_s: float = 0.0) -> None:
-        """Say goodbye without waiting for an answer, for a program that ends or forgets its table.
+        """Say goodbye without waiting for an answer, for a program that ends or drops its table.
 
-        Otherwise what it had open would stay open for the session's grace time. `patience_s`: the time for
-        another thread's call to end.
+        Otherwise what it had open would stay open for the session's grace time. `patience_s` is how long to
+        wait for another thread's call to end.
         """
         if self._holder == _get_ident() or not self._lock.acquire(timeout=patience_s):
             return
@@ -456,19 +459,19 @@ class Connection(ServiceCalls):
                 for frame in session.goodbye():
                     sock.send(frame, _DONT_WAIT)
         except OSError:
-            pass  # The link was broken: the grace time does it.
+            pass  # The link was broken: the end of the grace time closes everything.
         finally:
             self._closed = True
             self._drop_socket()
             self._lock.release()
 
     def __del__(self) -> None:
-        # A constructor that refused its arguments leaves a connection without a socket.
+        # A constructor that refused its arguments leaves a connection without `_socket`.
         if getattr(self, "_socket", None) is not None:
             self.leave()
 
     def _after_fork(self) -> None:
-        """In the child: the parent goes on with the socket and the session; they are not ours to touch."""
+        """In the child: start with a new session. The parent still uses the socket and the old session."""
         closed = self._closed
         self._drop_socket()
         self._start()

@@ -1,4 +1,4 @@
-"""Blocking connections to an address, made within a time, and what it means when they are not."""
+"""Connect a blocking socket to an address within a time-out, and explain why that failed."""
 
 import fcntl
 import queue
@@ -13,21 +13,21 @@ from ckpt_client.session.address import Address
 from ckpt_client.session.endpoints import NOBODY_LISTENS
 
 LARGE_BYTES: Final = 65_536
-"""What is under way of a request in a socket is looked at where it was more than this.
+"""The progress of a request is checked if more than this much of it waits in the socket.
 
 Anything smaller fits into the buffers of a node that does not run any more.
 """
 
 _TIOCOUTQ: Final = 0x5411
 _SO_NWRITE: Final = 0x1024
-"""Linux's and macOS's question for the bytes that the other side has not taken in.
+"""How to ask Linux and macOS for the number of bytes that the other side has not taken in.
 
 Source: tcp(7) SIOCOUTQ, unix(7); <sys/socket.h> of macOS.
 """
 
 
 def untaken_bytes(sock: socket.socket) -> int:
-    """How much of what was sent still waits for the other side; 0 where the system does not tell."""
+    """Return how many of the bytes sent still wait for the other side; 0 if the system does not tell."""
     try:
         if sys.platform == "darwin":
             return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
@@ -37,15 +37,15 @@ def untaken_bytes(sock: socket.socket) -> int:
 
 
 def connect_socket(address: Address, timeout_s: float) -> socket.socket:
-    """A connected socket without a time-out of its own (for udp: one that sends there and hears nobody else).
+    """Return a connected socket that has no time-out of its own. For udp it talks to that address only.
 
-    Raises: OSError (TimeoutError after `timeout_s`), ValueError for a host's name that is none.
+    Raises: OSError (TimeoutError after `timeout_s`), ValueError for an invalid host name.
     """
     until_s = time.monotonic() + timeout_s
     if address.scheme == "unix":
         return _connect(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.host, timeout_s)
     failure: OSError = ConnectionError("the host has no address")
-    # A name may have several addresses: together they have no more time than one.
+    # A name may have several addresses: they share the time-out.
     for family, kind, protocol, _, where in _resolve(address, timeout_s):
         left_s = until_s - time.monotonic()
         if left_s <= 0:
@@ -74,10 +74,10 @@ def _connect(family: int, kind: int, protocol: int, where: Any, timeout_s: float
 
 
 def look_up(address: Address, then: Callable[[list[Any] | Exception], None]) -> None:
-    """Tell `then` what a host's name stands for, as `getaddrinfo` does: at once or from another thread.
+    """Call `then` with what `getaddrinfo` returns or raises for a host: at once, or from another thread.
 
-    A look-up has no time-out, and may take many seconds. Its thread is one that nobody waits for, not even at
-    the program's end.
+    A look-up has no time-out, and may take many seconds. So it runs in a thread that nobody waits for, not
+    even at the program's end.
     """
     kind = socket.SOCK_DGRAM if address.datagram else socket.SOCK_STREAM
 
@@ -97,7 +97,7 @@ def look_up(address: Address, then: Callable[[list[Any] | Exception], None]) -> 
 
 
 def _resolve(address: Address, timeout_s: float) -> list[Any]:
-    """What a host's name stands for. Raises: OSError (TimeoutError after `timeout_s`), ValueError."""
+    """Return the addresses of a host. Raises: OSError (TimeoutError after `timeout_s`), ValueError."""
     answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
     look_up(address, answers.put)
     try:
@@ -110,9 +110,9 @@ def _resolve(address: Address, timeout_s: float) -> list[Any]:
 
 
 def failure_of(error: Exception) -> tuple[str, bool]:
-    """(what went wrong with a connection, whether a first one would go so again).
+    """Return (what went wrong with a connection, whether a first connection would fail like this again).
 
-    A ValueError says that the host's name is none.
+    A ValueError means that the host's name is invalid.
     """
     why = getattr(error, "strerror", "") or str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):

@@ -1,8 +1,8 @@
-"""Keeping quiet tables up: one thread for all tables of a process that were opened with `keep_alive=True`.
+"""Keep the sessions of quiet tables alive: one thread for all tables of a process with `keep_alive=True`.
 
-A blocking `Table` does nothing between its calls. If its node falls silent in a long pause, its session ends
-after the grace; if that was the last one that had the checkpoint open, its retention begins. This thread asks
-each table's node for a sign of life, and takes the session to another node where it does not get one.
+A blocking `Table` does nothing between its calls. If its node becomes silent during a long pause, its session
+ends after the grace; if that was the last session that had the checkpoint open, the retention begins. This
+thread asks each table's node for a sign of life, and moves the session to another node if it gets none.
 """
 
 import os
@@ -23,24 +23,24 @@ from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 
 ANSWERS_S: Final = 0.05
-"""How long the thread waits for the answers of nodes that live."""
+"""How long the thread waits for the answers of live nodes."""
 
 LOOK_S: Final = KEEP_UP_NS / 1e9 / 2
-"""How often it looks for tables that are quiet."""
+"""How often the thread looks for quiet tables."""
 
 CALL_NS: Final = 1_500 * MILLISECOND_NS
-"""The time for a way to another node. What does not succeed is tried again at the next look."""
+"""The time-out for moving to another node. If that fails, the next look tries again."""
 
 _RECEIVE_BYTES: Final = 65536
 
 
 class KeptConnection(Connection):
-    """A connection that another thread keeps up between the calls."""
+    """A connection that another thread keeps alive between the calls."""
 
     def ask_for_life(self, now_ns: int) -> bool:
-        """Send a PING where nothing came for long, without waiting. Return True if there is work to do."""
+        """Send a PING, without waiting, if nothing came for long. Return True if there is work to do."""
         if not self._lock.acquire(blocking=False):
-            return False  # A call is under way: it sees to the link.
+            return False  # A call is under way, and watches the link itself.
         try:
             session, sock = self._session, self._socket
             if self._closed or not session.was_attached:
@@ -60,7 +60,7 @@ class KeptConnection(Connection):
         return True
 
     def hear_of_life(self) -> bool:
-        """Take what came since. Return True if the node has shown that it lives."""
+        """Receive what has come since. Return True if the node has shown that it lives."""
         if not self._lock.acquire(blocking=False):
             return True
         try:
@@ -84,24 +84,24 @@ class KeptConnection(Connection):
             self._lock.release()
 
     def go_elsewhere(self) -> None:
-        """See to it that the session is attached at a node that lives. Raises: SaAisError."""
-        # With a handle, a PING waits for the session.
+        """Have the session attached to a live node. Raises: SaAisError."""
+        # A PING with a handle waits until the session is attached.
         self.call(Kind.PING, 1, EMPTY_BODY, CALL_NS)
 
 
 class Kept(Protocol):
-    """A table that is kept up."""
+    """A table whose session is kept alive."""
 
     @property
     def kept_connection(self) -> KeptConnection | None:
-        """Its connection; None once it is closed."""
+        """The table's connection; None once the table is closed."""
 
     def come_back(self, timeout_ns: int) -> None:
-        """Open the checkpoint again, in a new session; remember what its program is to be told."""
+        """Open the checkpoint again, in a new session. If it is gone, keep the error for the next call."""
 
 
 class Keeper:
-    """The tables that are kept up, and their thread, which ends with the last of them."""
+    """The tables whose sessions are kept alive, and their thread, which ends with the last of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class Keeper:
         self._woken = threading.Event()
 
     def keep(self, table: Kept) -> None:
-        """Keep a table up from now on, for as long as it is open."""
+        """Keep a table's session alive from now on, as long as the table is open."""
         with self._lock:
             self._tables.add(table)
             if self._thread is None:
@@ -130,9 +130,10 @@ class Keeper:
 
 
 def keep_up(tables: list[Kept]) -> None:
-    """Look at these tables once.
+    """Check these tables once.
 
-    All are asked before any is waited for: a silent node costs its time once, not once for each table.
+    All nodes are asked before any answer is awaited, so that a silent node costs its time once, and not once
+    for each table.
     """
     now_ns = time.monotonic_ns()
     asked = [
@@ -161,7 +162,10 @@ keeper = Keeper()
 
 
 def _forget() -> None:
-    """In a forked child: the thread is the parent's. A table is kept up again when it is opened again."""
+    """In a forked child: start without tables, since the thread is the parent's.
+
+    A table is kept alive again once it is opened again.
+    """
     global keeper
     keeper = Keeper()
 

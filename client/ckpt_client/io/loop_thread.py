@@ -1,7 +1,7 @@
 """The event loop behind blocking calls: one background thread for all services of a process.
 
-A call hands its coroutine to the loop and waits. So calls of many threads travel together, none waits for
-another's answer, and what is asynchronous goes on while the program does something else.
+A call hands its coroutine to the loop and waits. So the requests of many threads are sent together, no thread
+waits for another's answer, and asynchronous calls proceed while the program does something else.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from ckpt_protocol import codes
 Result = TypeVar("Result")
 
 _EXIT_S: Final = 2.0
-"""How long the end of the process waits for its services' farewells."""
+"""How long a process that ends waits for its services to finalize."""
 
 
 class Cancellable(Protocol):
-    """What is under way."""
+    """Something that is under way."""
 
     def cancel(self) -> Any:
         """Give it up."""
 
 
 class Runner(Protocol):
-    """Who runs the coroutines of a blocking service. (A test has one in virtual time.)"""
+    """Runs the coroutines of a blocking service. (A test has one in virtual time.)"""
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run it to its end; its result, or what it raises. An interrupted caller cancels it."""
+        """Run a coroutine to its end; return or raise what it does. An interrupted caller cancels it."""
 
     def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
-        """Make one request, as `AsyncConnection.call`; what nearly every call of a program is."""
+        """Make one request, like `AsyncConnection.call`. Nearly every call of a program is one."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
-        """Have it run; nobody waits."""
+        """Start a coroutine without waiting for it."""
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call a function on the loop, and wait for it."""
@@ -52,7 +52,7 @@ class Runner(Protocol):
 
 
 class LoopThread:
-    """A loop in a thread of its own, which ends with the process."""
+    """An event loop in a thread of its own, which ends with the process."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -60,15 +60,15 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run it to its end; its result, or what it raises.
+        """Run a coroutine to its end; return its result, or raise what it raises.
 
-        Raises: RuntimeError in the loop's own thread, where it could never come to its end.
+        Raises: RuntimeError in the loop's own thread, where the coroutine could never end.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a blocking call in the service's own thread")
         running = _Running(coroutine)
-        # Whatever interrupts this thread from here on has to find what it handed over.
+        # If anything interrupts this thread from here on, the loop must give up what it was handed.
         try:
             self._loop.call_soon_threadsafe(running.start, self._loop)
             running.ended.acquire()
@@ -78,7 +78,7 @@ class LoopThread:
         return running.result()
 
     def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
-        """Make one request, as `AsyncConnection.call`: without a task, which costs more than all the rest."""
+        """Make one request, like `AsyncConnection.call`, without a task, which costs more than the rest."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call in the service's own thread")
         asked = _Asked()
@@ -91,7 +91,7 @@ class LoopThread:
         return asked.payload()
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
-        """Have it run; nobody waits."""
+        """Start a coroutine without waiting for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, function: Callable[[], Result]) -> Result:
@@ -109,7 +109,7 @@ class LoopThread:
 
 
 class _Running(Generic[Result]):
-    """One coroutine between two threads: the loop's runs it, the other waits until `ended` can be taken."""
+    """A coroutine between two threads: the loop's thread runs it, the other waits to acquire `ended`."""
 
     __slots__ = ("_coroutine", "_task", "ended")
 
@@ -135,7 +135,7 @@ class _Running(Generic[Result]):
 
 
 class _Asked:
-    """One request between two threads: the loop's makes it, the other waits until `ended` can be taken."""
+    """A request between two threads: the loop's thread makes it, the other waits to acquire `ended`."""
 
     __slots__ = ("call", "ended", "refusal")
 
@@ -177,13 +177,13 @@ class _Asked:
 _shared: LoopThread | None = None
 _lock = threading.Lock()
 _parents: list[LoopThread] = []
-"""Loops of the process that this one was forked from: not ours to touch, nor to close."""
+"""Loops of the process from which this one was forked; we must neither touch nor close them."""
 
 _farewells: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def shared_runner() -> LoopThread:
-    """The process's loop, started when it is first needed."""
+    """Return the process's loop; start it when it is first needed."""
     global _shared
     with _lock:
         if _shared is None:
@@ -192,7 +192,7 @@ def shared_runner() -> LoopThread:
 
 
 def finalize_at_exit(service: Any) -> None:
-    """Have a service's `finalize` coroutine run when the process ends in good order."""
+    """Have a service's `finalize` coroutine run when the process ends normally."""
     _farewells.add(service)
 
 
@@ -202,7 +202,7 @@ def _say_farewell() -> None:
         return
 
     async def farewell() -> None:
-        # Behind those that were let go just before: a `main` whose locals were the last to know a service.
+        # On the loop, so that services dropped just before (by the locals of a `main`, say) have left already.
         services = [service for service in _farewells if not service.finalized]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):

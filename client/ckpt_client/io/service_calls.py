@@ -1,4 +1,4 @@
-"""The blocking calls that concern no open table, or one by its handle."""
+"""The blocking calls that concern no open table, or an open table by its handle."""
 
 from typing import Any
 
@@ -10,19 +10,18 @@ _DEFAULT_NS = int(table_requests.TIMEOUT_S * 1e9)
 
 
 class ServiceCalls:
-    """What a connection is asked by programs that have no table for it."""
+    """The calls of a connection for programs that have no `Table`."""
 
     def describe(self, what: str, timeout: float | None = None) -> Any:
-        """What the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
         return self.call(
             Kind.DESCRIBE, 0, pack_body([what]), table_requests.timeout_in_ns(timeout, _DEFAULT_NS)
         )
 
     def unlink(self, name: table_requests.Key, timeout: float | None = None) -> None:
-        """Free a checkpoint's name, whichever checkpoint has it now; the data goes with the last table that
-        has it open.
+        """Free a checkpoint's name, whichever checkpoint has it now.
 
-        Raises: SaAisError.
+        The data goes when the last table that has the checkpoint open is closed. Raises: SaAisError.
         """
         self.call(
             Kind.UNLINK,
@@ -32,10 +31,10 @@ class ServiceCalls:
         )
 
     def status(self, handle: int, timeout: float | None = None) -> table_requests.Status:
-        """The state of an open checkpoint. Raises: SaAisError."""
+        """Return the state of an open checkpoint. Raises: SaAisError."""
         timeout_ns = table_requests.timeout_in_ns(timeout, _DEFAULT_NS)
         return table_requests.status_of(self.call(Kind.STATUS, handle, table_requests.EMPTY_BODY, timeout_ns))
 
     def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
-        """Ask, wait, and return the answer's payload. Raises: SaAisError."""
+        """Make a request, wait, and return the answer's payload. Raises: SaAisError."""
         raise NotImplementedError
