@@ -106,7 +106,10 @@ else:
 
 
 class CheckpointEnded(_NotExist):
-    """NOT_EXIST: the checkpoint ended while the table had no session. The table's next call opens it anew."""
+    """NOT_EXIST: the checkpoint ended while the table had no session.
+
+    The table's next call opens it as the constructor did.
+    """
 
 
 class Error(Exception):

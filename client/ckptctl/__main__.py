@@ -1,6 +1,6 @@
-"""The `ckptctl` command: one line and exit code 1 for what went wrong, 2 for a wrong command line.
+"""The `ckptctl` command. An error prints one line and ends with exit code 1, a wrong command line with 2.
 
-`status --check` has exit codes of its own: see `show.Health`.
+`status --check` has exit codes of its own: see `render.Health`.
 """
 
 import io
@@ -11,7 +11,7 @@ from ckptctl.version import print_version
 
 
 def main() -> None:
-    """Run one command. The version is said without importing any."""
+    """Run one command. `--version` is answered without importing the commands."""
     if sys.argv[1:] == ["--version"]:
         print_version()
         return
@@ -21,7 +21,7 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that this terminal has no characters for is no reason to fail.
+            # Do not fail because of a name for which this terminal has no characters.
             stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ckptctl")
@@ -30,7 +30,7 @@ def main() -> None:
     except SaAisError as error:
         _fail(str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain about it at its end.
+        # The reader of our output has seen enough; the interpreter must not report this again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _fail(str(error))

@@ -28,7 +28,7 @@ Key = Annotated[str, typer.Argument(help="The section's key; 0x... for bytes in 
 
 
 def _console() -> Console:
-    # A pipe has no width: nothing is folded or cut for whoever reads it.
+    # A pipe has no width, so nothing is folded or cut for its reader.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 

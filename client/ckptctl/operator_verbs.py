@@ -1,6 +1,6 @@
-"""The operator's word: commands that act on one node, or wait for it.
+"""The operator's commands: they act on one node, or wait for it.
 
-One that may cost data says first what it can lose, and asks.
+A command that may cost data first says what it can lose, and asks.
 """
 
 import sys
@@ -23,13 +23,13 @@ from ckptctl.settings import Access
 from ckptctl.text_format import typed_bytes
 
 POLL_SECONDS: Final = 0.05
-"""How often a node that leaves is looked for."""
+"""How often a node is asked while a command waits for it or for its end."""
 
 ASK_SECONDS: Final = 1.0
-"""A node that is looked for and says nothing for so long is still there."""
+"""How long one such question waits for the answer. A leaving node that does not answer counts as running."""
 
 DRAIN_SECONDS: Final = 60.0
-"""A drain may have to copy what only this node holds."""
+"""The default time-out of commands that wait: a drain may have to copy what only this node holds."""
 
 WHAT_IT_COSTS: Final = {
     Verb.BOOTSTRAP: "founds a new history with the nodes that are here; what nodes that are missing still "
@@ -67,21 +67,23 @@ def maintain() -> None:
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """The one node that is asked, the start of its daemon that was met, and what that said of itself.
-
-    `voters`: every node of its cluster, with those that hold no data.
-    """
+    """The one node that has to act, and what its daemon answered when it was asked."""
 
     access: Access
     address: Address
     node_id: str
     incarnation: int
+    """The incarnation that answered."""
+
     state: str
+    """Whether the node serves, or what it waits for."""
+
     voters: tuple[str, ...] = ()
+    """Every node of its cluster, including those that hold no data."""
 
 
 def one_address(access: Access) -> Address:
-    """The address of the node that is to act. Raises: typer.BadParameter for those of several nodes."""
+    """Return the address of the node that has to act. Raises: typer.BadParameter for several nodes."""
     if access.named and not access.one_node and len(access.addresses) > 1:
         raise typer.BadParameter(
             f"exactly one node carries this out, and {len(access.addresses)} addresses are given "
@@ -91,7 +93,7 @@ def one_address(access: Access) -> Address:
 
 
 def meet(access: Access) -> Target:
-    """Ask the one node that is to act who it is. Raises: SaAisError; typer.BadParameter."""
+    """Ask the one node that has to act who it is. Raises: SaAisError; typer.BadParameter."""
     address = one_address(access)
     met = ask(access, [address], Kind.DESCRIBE, ["cluster"])
     described = met.payload if isinstance(met.payload, dict) else {}
@@ -102,7 +104,7 @@ def meet(access: Access) -> Target:
 
 
 def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
-    """Say what the command can cost, and ask whether to go on; exit code 2 where nobody can be asked."""
+    """Print what the command can cost, and ask whether to continue; exit code 2 if no terminal can answer."""
     print(f"{verb} at node {target.node_id} ({target.address}), {target.state}:", file=sys.stderr)
     costs = WHAT_IT_COSTS[verb]
     if verb == Verb.DRAIN and target.voters == (target.node_id,):
@@ -119,10 +121,10 @@ def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
 
 
 def operate(target: Target, fields: list[Any]) -> Asked:
-    """Say the operator's word to a node.
+    """Send an operator command to a node.
 
-    Raises: SaAisError TIMEOUT where its answer did not come, so that it may have been done; else with the
-    code of the refusal.
+    Raises: SaAisError TIMEOUT if no answer came, so that it may have been done; else with the code of the
+    refusal.
     """
     try:
         return ask_one(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
@@ -134,7 +136,7 @@ def operate(target: Target, fields: list[Any]) -> Asked:
 
 
 def has_gone(target: Target) -> bool:
-    """Whether the daemon that was met has ended: nothing listens, or another start of it does."""
+    """Return True if the daemon has ended: nothing listens at its address, or another incarnation does."""
     try:
         found = ask_one(target.access, target.address, Kind.DESCRIBE, ["cluster"], ASK_SECONDS)
     except (ConnectionRefusedError, FileNotFoundError):
@@ -232,11 +234,12 @@ def stop(
 
 @dataclass(slots=True, frozen=True)
 class Waited:
-    """The node that was waited for, and how it is; `text`: what is wrong."""
+    """The node that a command waited for, and its health."""
 
     node_id: str
     health: Health
     text: str
+    """What is wrong; "" if nothing is."""
 
 
 @node.command()
@@ -256,7 +259,7 @@ def wait(
 
 
 def wait_for(access: Access, enough: Health) -> Waited:
-    """Ask the one node that is meant again and again until it is as well as that.
+    """Ask the one node repeatedly until its health is at least `enough`.
 
     Raises: SaAisError TIMEOUT when the time is over, else with the code of a refusal; typer.BadParameter.
     """
@@ -279,7 +282,7 @@ def wait_for(access: Access, enough: Health) -> Waited:
 
 
 def print_wait(access: Access, waited: Waited) -> None:
-    """Say how a node is that was waited for."""
+    """Print the health of the node that a command waited for."""
     if access.as_json:
         health = waited.health.name.lower()
         print_json({"node": waited.node_id, "health": health, "text": waited.text})
@@ -288,7 +291,7 @@ def print_wait(access: Access, waited: Waited) -> None:
 
 
 def _end(target: Target, verb: str) -> None:
-    """Say a word that ends the node's daemon, and wait until that has gone."""
+    """Send a command that ends the node's daemon, and wait until the daemon has gone."""
     begun_s, timeout = time.monotonic(), target.access.timeout
     answer = operate(target, [verb])
     while not has_gone(target):

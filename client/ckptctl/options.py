@@ -1,4 +1,4 @@
-"""Options that all commands share, before and after the command's name."""
+"""The options that all commands share. They may stand before and after the command's name."""
 
 import codecs
 import functools
@@ -54,7 +54,7 @@ _SHARED: Final = {
 def takes_access(timeout: float = TIMEOUT_SECONDS) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command whose first argument, an `Access`, comes from the shared options.
 
-    `timeout`: the command's own, where no option says otherwise.
+    `timeout` is the command's own default, for when no option gives one.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -66,7 +66,7 @@ def takes_access(timeout: float = TIMEOUT_SECONDS) -> Callable[[Callable[..., No
             except (SaAisError, OSError) as error:
                 if not own.get("check"):
                     raise
-                # Who watches by the exit code must not take "no answer" for "degraded".
+                # A monitor that reads the exit code must not take "no answer" for "degraded".
                 _end(str(error), Health.NOT_SERVING)
 
         return _with_shared_options(function, run, own_from=1)
@@ -92,7 +92,7 @@ def keeps_options(function: Callable[..., None]) -> Callable[..., None]:
 def _with_shared_options(
     function: Callable[..., None], run: Callable[..., None], own_from: int
 ) -> Callable[..., None]:
-    """`run` under the name of `function`, with its parameters from `own_from` on and the shared options."""
+    """Return `run` with the name of `function`, its parameters from `own_from` on, and the shared options."""
 
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
@@ -115,7 +115,7 @@ def _with_shared_options(
 
 
 def print_json(content: object) -> None:
-    """What `--json` asks for. A newer daemon may tell of things that JSON has no word for."""
+    """Print JSON, for `--json`. A newer daemon may send types that JSON does not have: print them as text."""
     is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
     print(json.dumps(content, indent=2, ensure_ascii=not is_utf8, default=_as_text))
 

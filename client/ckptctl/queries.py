@@ -1,6 +1,6 @@
-"""DESCRIBE and OPERATE: what a node answers without a session.
+"""DESCRIBE and OPERATE: requests that a node answers without a session.
 
-So it does also when it serves nothing yet, and says what it waits for.
+A node answers them even when it does not serve yet; it then says what it waits for.
 """
 
 import secrets
@@ -25,28 +25,29 @@ RECEIVE_BYTES = 65536
 
 
 class Asked(NamedTuple):
-    """A good answer, and who gave it. An incarnation is one start of a daemon."""
+    """A good answer, and the node that gave it."""
 
     node_id: str
     incarnation: int
+    """The start of the daemon: it has a new incarnation each time."""
     payload: Any
 
 
 def describe(access: Access, what: str) -> Any:
-    """What the first of the addresses that answers says of the "cluster" or its "checkpoints".
+    """Return what the first node that answers says about the "cluster" or its "checkpoints".
 
-    Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
+    Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
     return ask(access, access.addresses, Kind.DESCRIBE, [what]).payload
 
 
 def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
-    """The checkpoints as the first node knows them that serves; else those of the first that answers.
+    """Return the checkpoints as the first serving node knows them, else as the first node that answers does.
 
-    The text is "" where the node serves; else it says what that node waits for. The rows are asked page by
-    page, since all together may be more than one answer holds.
+    The text is "" if the node serves; otherwise it says what that node waits for. The rows are read page by
+    page, since all of them may be too many for one answer.
 
-    Raises: SaAisError UNAVAILABLE when none answers, else with the code of the refusal.
+    Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
     addresses, doubt = access.addresses, ""
     for one in addresses:
@@ -63,7 +64,7 @@ def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
     after = 0
     while True:
         page = ask(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
-        # (A daemon that knows no pages says all of them each time.)
+        # (A daemon that does not know pages sends all rows each time.)
         page = [row for row in page if row[1] > after]
         if not page:
             return rows, doubt
@@ -72,9 +73,9 @@ def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
 
 
 def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> Asked:
-    """What the first of the addresses that answers says to a request without a session.
+    """Make a request without a session; return the answer of the first address that answers.
 
-    Raises: SaAisError UNAVAILABLE when none does, else with the code of the refusal.
+    Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
     failures: dict[Address, str] = {}
     for one in addresses:
@@ -89,9 +90,10 @@ def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[An
 
 
 def ask_one(access: Access, address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
-    """What the node at an address says; over TCP where that is one for UDP, which has no end.
+    """Make a request to the node at an address; return its answer. A udp address is asked over TCP.
 
-    Raises: SaAisError with the code of a refusal; OSError, FrameError where nobody answers, or no ckptd.
+    (With UDP nothing shows that a daemon has gone.) Raises: SaAisError with the code of a refusal; OSError if
+    no daemon answers, FrameError if what answers is no ckptd.
     """
     until_s = time.monotonic() + timeout_s
     if address.datagram:
@@ -110,7 +112,7 @@ def ask_one(access: Access, address: Address, kind: int, fields: list[Any], time
         connection.sendall(encode_frame(kind, 1, 0, 1, pack_body(fields)))
         answer = receiver.frame()
     if answer.kind == Kind.REFUSED:
-        # The proof of a wrong key is answered with it, and so is one client too many.
+        # The node answers so if our key is wrong, or if it has too many clients.
         raise error_of(answer.a, f"{address}: the node refused us: {parse_refused(answer).text}")
     code, payload, index, text = decode_answer(answer.body)
     if code != codes.OK:
@@ -119,7 +121,7 @@ def ask_one(access: Access, address: Address, kind: int, fields: list[Any], time
 
 
 class _Receiver:
-    """Frames from a stream, one after the other, until a time on the monotonic clock."""
+    """Receives frames from a stream, one after the other, until a time on the monotonic clock."""
 
     def __init__(self, connection: socket.socket, until_s: float) -> None:
         self._connection = connection
@@ -128,7 +130,7 @@ class _Receiver:
         self._frames: list[Frame] = []
 
     def frame(self) -> Frame:
-        """The next frame. Raises: OSError, FrameError."""
+        """Return the next frame. Raises: OSError, FrameError."""
         while not self._frames:
             left_s = self._until_s - time.monotonic()
             if left_s <= 0:

@@ -1,4 +1,4 @@
-"""What the commands print, as tables for people and as plain data for `--json`."""
+"""The output of the commands, as tables for people and as plain data for `--json`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -24,7 +24,7 @@ Replicas = Iterable[Sequence[Any]]
 
 
 def replicas_text(replicas: Replicas, active: str | None) -> str:
-    """The replicas' nodes: the active one marked with a star, those that join in brackets."""
+    """Return the replicas' nodes: the active one with a star, joining ones in brackets."""
     parts = []
     for node_id, in_sync in replicas:
         name = f"{node_id}*" if node_id == active else str(node_id)
@@ -44,29 +44,29 @@ def _attributes_json(attributes: Attributes) -> dict[str, object]:
 
 
 def is_witness(cluster: Mapping[str, Any]) -> bool:
-    """Whether the node that was asked votes and holds no data."""
+    """Return True if the node that was asked is a witness, which votes and holds no data."""
     return cluster.get("node_id") in _list(cluster, "witnesses")
 
 
 class Health(IntEnum):
-    """How a cluster is, as the node that is asked sees it: the exit code of `ckptctl status --check`."""
+    """The health of a cluster as the asked node sees it; also the exit code of `ckptctl status --check`."""
 
     GOOD = 0
     DEGRADED = 1
-    """It serves; but it has an alarm, or a node that is configured is missing."""
+    """The node serves, but it has an alarm, or a configured node is missing."""
 
     NOT_SERVING = 2
 
 
 OF_ROOM: Final = ("limits", "memory")
-"""Alarms of what is nearly full. Nothing is missing for them, and no restart ends them."""
+"""Alarms about what is nearly full. Nothing is missing because of them, and no restart ends them."""
 
 
 def health_of(cluster: Mapping[str, Any], but_for: Collection[str] = ()) -> tuple[Health, str]:
-    """The health, and what is wrong in one line ("" where nothing is); alarms `but_for` these."""
+    """Return the health, and one line about what is wrong ("" if nothing is); ignore the alarms `but_for`."""
     alarms = "; ".join(f"alarm {name}: {text}" for name, text in _alarms(cluster) if name not in but_for)
     if is_witness(cluster):
-        # It is told of no members in good time: whether all of them are there is for a node with data to say.
+        # A witness learns of the members too late: only a node with data can say whether all are there.
         wrong = alarms or ("" if cluster["node_id"] in _voting(cluster) else "this witness does not vote yet")
     elif not cluster.get("serving"):
         return Health.NOT_SERVING, f"not serving: {cluster.get('waiting_for') or 'no view yet'}"
@@ -81,7 +81,7 @@ def _voting(cluster: Mapping[str, Any]) -> list[Any]:
 
 
 def _absent(cluster: Mapping[str, Any]) -> list[str]:
-    """The configured nodes that are not in the view, and the witnesses that do not vote."""
+    """Return the configured nodes that are not in the view, and the witnesses that do not vote."""
     witnesses = _list(cluster, "witnesses")
     there = {*_members(cluster), *map(str, witnesses)}
     nodes = [str(node_id) for node_id in _list(cluster, "configured") if str(node_id) not in there]
@@ -89,7 +89,7 @@ def _absent(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def _list(cluster: Mapping[str, Any], key: str) -> list[Any]:
-    """What an older or newer daemon leaves out, or says otherwise, is empty."""
+    """Return a list in the answer; [] if an older or newer daemon leaves it out or sends something else."""
     found = cluster.get(key)
     return found if isinstance(found, list) else []
 
@@ -109,7 +109,7 @@ def _members(cluster: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def print_cluster(console: Console, cluster: Mapping[str, Any], counters: bool = False) -> None:
-    """The view of the node that was asked."""
+    """Print the cluster as the node that was asked sees it."""
     waiting_for = escape(str(cluster.get("waiting_for") or "no view yet"))
     state, style = f"NOT serving: {waiting_for}", "bold red"
     if cluster.get("serving"):
@@ -148,7 +148,7 @@ def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:
         else:
             state = (
                 "no view" if node_id == cluster.get("node_id") else "absent"
-            )  # It answers: it is not gone.
+            )  # It has just answered, so it is not absent.
             row = ["witness" if node_id in witnesses else f"[red]{state}[/]", vote, "", "", ""]
         grid.add_row(escape(node_id), *row)
     return grid
@@ -174,7 +174,7 @@ def _limits(cluster: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
-    """The same, and whatever else the daemon says."""
+    """Return the cluster for JSON, with everything else that the daemon says."""
     names = ("node", "incarnation", "join_epoch", "addresses")
     described: dict[str, object] = dict(cluster)
     described["members"] = [dict(zip(names, row, strict=False)) for row in _members(cluster).values()]
@@ -189,17 +189,17 @@ def cluster_json(cluster: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _waiting_for(entry: Sequence[Any]) -> list[Any]:
-    """The nodes whose return an unavailable checkpoint waits for; none where it is available."""
+    """Return the nodes for whose return an unavailable checkpoint waits; [] if it is available."""
     return list(entry[7]) if len(entry) > 7 and isinstance(entry[7], list) else []
 
 
 def _closed_since(entry: Sequence[Any]) -> str:
-    """Why a checkpoint is not served; "" where it is."""
+    """Return why a checkpoint is not served; "" if it is."""
     return entry[8] if len(entry) > 8 and isinstance(entry[8], str) else ""
 
 
 def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
-    """One line a checkpoint."""
+    """Print one line for each checkpoint."""
     grid = Grid("name", "kind", "replicas", "opens", "retention", box=None, pad_edge=False)
     for entry in rows:
         name, _, fields, active, replicas, opens, unlinked = entry[:7]
@@ -223,7 +223,7 @@ def print_checkpoints(console: Console, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def checkpoints_json(rows: Sequence[Sequence[Any]]) -> list[dict[str, object]]:
-    """The same."""
+    """Return the checkpoints for JSON."""
     return [
         {
             "name": show_bytes(name),
@@ -247,7 +247,7 @@ def checkpoints_json(rows: Sequence[Sequence[Any]]) -> list[dict[str, object]]:
 def print_checkpoint(
     console: Console, name: str, status: Status, sections: Sequence[SectionDescriptor]
 ) -> None:
-    """A checkpoint with its sections."""
+    """Print a checkpoint with its sections."""
     attributes = status.attributes
     facts = Grid(box=None, show_header=False, pad_edge=False)
     facts.add_row("name", escape(name))
@@ -274,7 +274,7 @@ def print_checkpoint(
 
 
 def checkpoint_json(name: str, status: Status, sections: Sequence[SectionDescriptor]) -> dict[str, object]:
-    """The same."""
+    """Return a checkpoint with its sections for JSON."""
     return {
         "name": name,
         "attributes": _attributes_json(status.attributes),
@@ -298,5 +298,5 @@ def checkpoint_json(name: str, status: Status, sections: Sequence[SectionDescrip
 
 
 def value_json(name: str, key: bytes, value: bytes) -> dict[str, object]:
-    """A section's value."""
+    """Return a section's value for JSON."""
     return {"name": name, "key": show_bytes(key), "size_bytes": len(value), "value": json_bytes(value)}

@@ -1,7 +1,7 @@
-"""How a command reaches the cluster: by its own options, else as the daemon's settings say.
+"""How a command reaches the cluster: by its own options, else by the daemon's settings.
 
-An operator has the daemon's config file, or its environment where `ckptctl` runs in the daemon's container.
-Only what a client needs of them is read: where the daemon listens, and the cluster's name and key.
+An operator has the daemon's config file, or its environment if `ckptctl` runs in the daemon's container. We
+read only what a client needs: where the daemon listens, and the cluster's name and key.
 """
 
 import os
@@ -18,7 +18,7 @@ from ckpt_protocol.limits import KEY_BYTES_MIN
 
 ENVIRONMENT_PREFIX: Final = "CKPTD_DAEMON_"
 CLUSTER: Final = "ckptd"
-"""What a daemon calls its cluster where no setting says otherwise."""
+"""The default name of a daemon's cluster."""
 
 LISTEN: Final = "127.0.0.1:7301"
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
@@ -30,7 +30,7 @@ class SettingsWrong(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Given:
-    """What the command line says; None and False where it says nothing."""
+    """The options on the command line; None or False for each that is not given."""
 
     address: str | None = None
     as_json: bool = False
@@ -39,7 +39,7 @@ class Given:
     config: Path | None = None
 
     def over(self, earlier: "Given") -> "Given":
-        """These options, and those that stood before the command's name where nothing is said here."""
+        """Return these options, completed by the `earlier` ones, which stood before the command's name."""
         return Given(
             earlier.address if self.address is None else self.address,
             self.as_json or earlier.as_json,
@@ -51,11 +51,7 @@ class Given:
 
 @dataclass(slots=True, frozen=True)
 class Access:
-    """Where to ask, as whom, how long, and how to print what is said.
-
-    `one_node`: whether the addresses are all of one node, however many they are. `named`: whether somebody
-    named them; else they are where the local daemon's socket usually is.
-    """
+    """Which nodes to ask, with which identity and time-out, and how to print the answer."""
 
     addresses: tuple[Address, ...]
     cluster: str
@@ -63,32 +59,36 @@ class Access:
     timeout: float
     as_json: bool
     one_node: bool
+    """True if all addresses are those of one node."""
+
     named: bool
+    """True if options or settings name the addresses; else they are the usual places of the local socket."""
 
     @property
     def identity(self) -> Identity:
-        """As what a node is greeted."""
+        """The identity for the handshake with a node."""
         return Identity(self.cluster, self.key)
 
     @property
     def of_client(self) -> dict[str, Any]:
-        """The same for a `Table` or a `Connection`."""
+        """The arguments that reach the same nodes with a `Table` or a `Connection`."""
         urls = [str(address) for address in self.addresses] if self.named else None
         return {"address": urls, "cluster": self.cluster, "key": self.key}
 
 
 class DaemonSettings(NamedTuple):
-    """Where a daemon listens, "" where that is not said; its cluster's name, and key where there is one."""
+    """The settings of a daemon that a client needs."""
 
     address: str
+    """Where it listens; "" if the settings do not say."""
     cluster: str
     key: bytes | None
 
 
 def resolve(given: Given, timeout: float, environment: Mapping[str, str] = os.environ) -> Access:
-    """The access that a command has; `timeout` is the command's own.
+    """Return the access of a command; `timeout` is the command's own default.
 
-    A flag goes before `CKPTD_ADDRESS` and `CKPTD_KEY`, and these before the daemon's environment.
+    A flag takes precedence over `CKPTD_ADDRESS` and `CKPTD_KEY`, and these over the daemon's environment.
     Raises: SaAisError INVALID_PARAM for an address; SettingsWrong; OSError.
     """
     told = read_config(given.config) if given.config else DaemonSettings("", "", None)
@@ -122,13 +122,13 @@ def resolve(given: Given, timeout: float, environment: Mapping[str, str] = os.en
 
 
 def read_config(path: Path) -> DaemonSettings:
-    """A daemon's config file. Raises: SettingsWrong; OSError."""
+    """Read a daemon's config file. Raises: SettingsWrong; OSError."""
     values = _read_toml(path)
     return _settings({"listen": LISTEN, **values}, str(path))
 
 
 def read_environment(environment: Mapping[str, str]) -> DaemonSettings:
-    """The settings of a daemon in whose environment we are. Raises: SettingsWrong; OSError."""
+    """Read the settings of a daemon whose environment we share. Raises: SettingsWrong; OSError."""
     values: dict[str, Any] = {}
     if environment.get(f"{ENVIRONMENT_PREFIX}CONFIG"):
         values = {"listen": LISTEN, **_read_toml(Path(environment[f"{ENVIRONMENT_PREFIX}CONFIG"]))}
@@ -146,7 +146,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _check_key(key: bytes, where: object) -> None:
-    """Refuse a cluster's key that no daemon takes. Raises: SettingsWrong."""
+    """Refuse a key that no daemon accepts. Raises: SettingsWrong."""
     if len(key) < KEY_BYTES_MIN:
         text = f"the key in {where} has {len(key)} bytes; a cluster's has {KEY_BYTES_MIN} or more"
         raise SettingsWrong(text)
@@ -162,7 +162,7 @@ def _settings(values: Mapping[str, Any], where: str) -> DaemonSettings:
         urls.append(f"unix://{os.path.abspath(texts['socket'])}")
     host, _, port = texts["listen"].rpartition(":")
     if port not in ("", "0"):
-        # Of port 0 nobody knows what it became.
+        # For port 0 the system chose a port, and we cannot know which.
         urls.append(f"tcp://{_WILDCARDS.get(host, host)}:{port}")
     key = texts["key"].encode() or None
     if texts["key_file"]:

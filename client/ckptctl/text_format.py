@@ -1,7 +1,7 @@
 """Bytes, flags and times as an operator reads and types them: pure functions.
 
-A key or a name is bytes. It is shown as text where it is printable UTF-8, else as
-`0x` and its hexadecimal digits; what is shown can be typed back.
+A key or a name is bytes. It is shown as text if it is printable UTF-8, else as `0x` and its
+hexadecimal digits. What is shown can be typed back.
 """
 
 import base64
@@ -27,7 +27,7 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def show_bytes(content: bytes) -> str:
-    """A key or a name for people, such that `parse_bytes` gives it back."""
+    """Return a key or a name for people, such that `parse_bytes` returns the same bytes."""
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -36,9 +36,9 @@ def show_bytes(content: bytes) -> str:
 
 
 def parse_bytes(text: str) -> bytes:
-    """A key or a name as it was typed: text as UTF-8, or `0x` and hexadecimal digits.
+    """Return the key or name that was typed, as UTF-8 text or as `0x` and hexadecimal digits.
 
-    Raises: ValueError for `0x` and something else.
+    Raises: ValueError for `0x` and anything but hexadecimal digits.
     """
     if text.startswith(HEX_MARK):
         return bytes.fromhex(text.removeprefix(HEX_MARK))
@@ -46,12 +46,12 @@ def parse_bytes(text: str) -> bytes:
 
 
 def typed_bytes(text: str) -> bytes:
-    """An argument of the command line as UTF-8; bytes that this locale has no characters for as they came."""
+    """Return a command-line argument as UTF-8; bytes that this locale cannot decode stay as they are."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def json_bytes(content: bytes) -> dict[str, str]:
-    """A value for JSON: as text where it is UTF-8, always as base64."""
+    """Return a value for JSON: always as base64, and also as text if it is UTF-8."""
     fields = {"base64": base64.b64encode(content).decode()}
     try:
         return {"text": content.decode(), **fields}
@@ -60,13 +60,13 @@ def json_bytes(content: bytes) -> dict[str, str]:
 
 
 def show_flags(flags: int) -> str:
-    """Creation flags by the names of the specification."""
+    """Return creation flags by the names in the specification."""
     name = _UPDATE_NAMES.get(flags & ~SA_CKPT_CHECKPOINT_COLLOCATED, str(flags))
     return f"{name} | COLLOCATED" if flags & SA_CKPT_CHECKPOINT_COLLOCATED else name
 
 
 def show_duration(duration_ns: int) -> str:
-    """A duration, `for ever` included."""
+    """Return a duration as text; `for ever` is one."""
     if duration_ns >= SA_TIME_END:
         return "for ever"
     seconds = duration_ns / 1e9
@@ -77,7 +77,7 @@ def show_duration(duration_ns: int) -> str:
 
 
 def show_moment(moment_ns: int) -> str:
-    """An absolute time, `never` included."""
+    """Return an absolute time as text; `never` is one."""
     if moment_ns >= SA_TIME_END:
         return "never"
     try:
@@ -87,12 +87,12 @@ def show_moment(moment_ns: int) -> str:
 
 
 def show_state(state: int) -> str:
-    """A section's state."""
+    """Return a section's state as text."""
     return "CORRUPTED" if state == SA_CKPT_SECTION_CORRUPTED else "VALID"
 
 
 def show_size(size_bytes: int) -> str:
-    """A size in the largest unit that keeps it above one."""
+    """Return a size as text, in the largest unit that keeps it above one."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:

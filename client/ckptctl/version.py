@@ -1,9 +1,9 @@
-"""Which version this is. It imports nothing that a command needs: to say it is to take no time."""
+"""The version of `ckptctl`. This module imports nothing that a command needs, so that it answers at once."""
 
 
 def print_version() -> None:
-    """One line on stdout."""
-    from importlib.metadata import PackageNotFoundError, version  # Twenty times what the rest here costs.
+    """Print the version in one line on stdout."""
+    from importlib.metadata import PackageNotFoundError, version  # Takes 20 times as long as the rest here.
 
     try:
         print(f"ckptctl {version('ckptd')}")

@@ -35,7 +35,7 @@ from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
 DETACH_NS: Final = SILENT_NS
-"""How long `close` waits for the service's answer; without one, the end of the grace time closes everything."""
+"""How long `close` waits for the service's answer. If none comes, the end of the grace closes everything."""
 
 LEAVE_S: Final = 0.2
 """How long a program that ends waits for the calls of its other threads before it says goodbye."""

@@ -202,7 +202,7 @@ def _say_farewell() -> None:
         return
 
     async def farewell() -> None:
-        # On the loop, so that services dropped just before (by the locals of a `main`, say) have left already.
+        # On the loop: services that were dropped just before (the locals of a `main`, say) have left by now.
         services = [service for service in _farewells if not service.finalized]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):

@@ -1,7 +1,7 @@
 """OpenSAF's Python binding for programs that were written for it: `pyosaf.saAis` and `pyosaf.saCkpt`.
 
-`python -m ckpt_client.pyosaf program.py args...` runs a program with these modules in place; a program of
-one's own calls `install()`. See docs/pyosaf.md.
+`python -m ckpt_client.pyosaf program.py args...` runs a program with these modules in place. A program of
+your own calls `install()`. See docs/pyosaf.md.
 """
 
 import sys
@@ -11,7 +11,7 @@ from ckpt_client.module_shim import run_program
 
 
 def install() -> None:
-    """Put pyosaf's modules in place for this process. A module that is imported already stays."""
+    """Put pyosaf's modules in place for this process. A module that was imported already stays."""
     from ckpt_client.pyosaf.modules import make_modules
 
     for name, module in make_modules().items():

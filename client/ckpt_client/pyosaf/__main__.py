@@ -7,7 +7,7 @@ from ckpt_client.pyosaf import run
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line; return exit code 2 if it is wrong."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: python -m ckpt_client.pyosaf program.py [argument ...]", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
-"""A program's arguments, taken as ctypes takes them for a C function: by value, by reference, as memory.
+"""Read a program's arguments as ctypes reads them for a C function: by value, by reference, as memory.
 
-Pure. The binding takes structures as they are and passes them on by reference; pointers, `byref` and arrays
-are taken too. What is no argument of the kind at all is ctypes.ArgumentError, as from ctypes itself; what C
-code could not survive, and can be seen here, is ERR_INVALID_PARAM.
+Pure. OpenSAF's binding takes structures themselves and passes them on by reference; we take pointers, `byref`
+and arrays too. An argument of an entirely wrong kind raises ctypes.ArgumentError, as ctypes does. An argument
+that would crash C code, as far as we can see that here, is ERR_INVALID_PARAM.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _Reference: Final[Any] = type(ctypes.byref(ctypes.c_int()))
 
 
 def returns_code(call: Callable[Given, None]) -> Callable[Given, int]:
-    """A function of the interface: SA_AIS_OK, or the code of the error that it raised."""
+    """Make a function return SA_AIS_OK, or the code of the error that it raises."""
 
     @wraps(call)
     def inner(*given: Given.args, **named: Given.kwargs) -> int:
@@ -42,12 +42,12 @@ def returns_code(call: Callable[Given, None]) -> Callable[Given, int]:
 
 
 def refuse(text: str, index: int = -1) -> NoReturn:
-    """The argument is of the right kind, and wrong."""
+    """Refuse an argument that is of the right kind, but wrong: raise INVALID_PARAM."""
     raise error_of(codes.INVALID_PARAM, text, index)
 
 
 def number(kind: Any, argument: Any) -> int:
-    """A number by value: an int, or a ctypes number; it wraps as the C type does."""
+    """Return a number given by value, as an int or a ctypes number. It wraps as the C type does."""
     value = argument.value if isinstance(argument, _Simple) else argument
     if not isinstance(value, int):
         raise ctypes.ArgumentError(f"expected {kind.__name__}, not {type(argument).__name__}")
@@ -55,7 +55,7 @@ def number(kind: Any, argument: Any) -> int:
 
 
 def reference(kind: type[Kind], argument: Any) -> Kind | None:
-    """The object that an argument by reference means: itself, or what it points to. None is NULL."""
+    """Return the object of an argument by reference: itself, or what it points to. None is NULL."""
     if argument is None or isinstance(argument, kind):
         return argument
     if isinstance(argument, _Reference):
@@ -68,7 +68,7 @@ def reference(kind: type[Kind], argument: Any) -> Kind | None:
 
 
 def required(kind: type[Kind], argument: Any, what: str) -> Kind:
-    """`reference`, where NULL is refused."""
+    """Do what `reference` does, but refuse NULL."""
     found = reference(kind, argument)
     if found is None:
         refuse(f"{what} is NULL")
@@ -76,7 +76,7 @@ def required(kind: type[Kind], argument: Any, what: str) -> Kind:
 
 
 def address_of(argument: Any) -> int:
-    """The address that a pointer of any kind holds, or at which an array or a byte is; 0 is NULL."""
+    """Return the address in a pointer of any kind, or the address of an array or a byte; 0 is NULL."""
     if argument is None:
         return 0
     if isinstance(argument, int):
@@ -91,12 +91,12 @@ def address_of(argument: Any) -> int:
 
 
 def is_null(argument: Any) -> bool:
-    """Whether there is no data at all."""
+    """Return True if there is no data at all."""
     return not isinstance(argument, (str, bytes, bytearray, memoryview)) and address_of(argument) == 0
 
 
 def room_at(argument: Any) -> int | None:
-    """How many bytes are known to be there, from the object's own address to the end of its memory."""
+    """Return how many bytes lie between an object's address and the end of its memory; None if unknown."""
     if isinstance(argument, _Reference):
         return room_at(argument._obj)
     if not isinstance(argument, (ctypes.Array, ctypes.Structure, ctypes.Union, SaUint8T)):
@@ -112,9 +112,9 @@ def room_at(argument: Any) -> int | None:
 
 
 def content(argument: Any, size: int, what: str, index: int = -1) -> bytes:
-    """A copy of `size` bytes of a program's memory: a pointer, an array, or bytes themselves.
+    """Return a copy of `size` bytes of a program's memory, given as a pointer, an array or bytes.
 
-    Raises: INVALID_PARAM for NULL with a size (R88), and for more than is known to be there.
+    Raises: INVALID_PARAM for NULL with a size (R88), and for a size beyond the known end of the memory.
     """
     if isinstance(argument, str):
         argument = argument.encode()
@@ -135,7 +135,7 @@ def content(argument: Any, size: int, what: str, index: int = -1) -> bytes:
 
 
 def name_of(argument: Any) -> bytes:
-    """A checkpoint's name. It may hold zero bytes, so the length is what counts."""
+    """Return a checkpoint's name. It may contain zero bytes, so only its length counts."""
     name = required(SaNameT, argument, "the checkpoint's name")
     if name.length > SA_MAX_NAME_LENGTH:
         refuse(f"a name has at most {SA_MAX_NAME_LENGTH} bytes, not {name.length}")
@@ -143,7 +143,7 @@ def name_of(argument: Any) -> bytes:
 
 
 def section_id_of(argument: Any, index: int = -1) -> bytes:
-    """A section's id. Source: R91 (a length without bytes, or bytes without a length)."""
+    """Return a section's id. Source: R91 (a length without bytes, or bytes without a length)."""
     section_id = required(SaCkptSectionIdT, argument, "the section's id")
     if bool(section_id.idLen) != bool(section_id.id):
         refuse(f"a section's id has a length of {section_id.idLen}, and id is not so", index)
@@ -151,9 +151,9 @@ def section_id_of(argument: Any, index: int = -1) -> bytes:
 
 
 def io_vector_of(argument: Any, count: int) -> Sequence[SaCkptIOVectorElementT]:
-    """The elements of an IO vector: an array, its first element, or a pointer to it.
+    """Return the elements of an IO vector, given as an array, its first element, or a pointer to it.
 
-    The elements are the program's own, not copies. Source: SAF 3.7.1, 3.7.3; R120 for none.
+    The elements are the program's own, not copies. Source: SAF 3.7.1, 3.7.3; R120 for an empty vector.
     """
     first = required(SaCkptIOVectorElementT, argument, "the IO vector")
     if count == 0:

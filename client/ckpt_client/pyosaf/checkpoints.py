@@ -1,6 +1,6 @@
-"""Checkpoints as wholes: open and close, unlink, retention, the active replica, state, synchronization.
+"""Calls on whole checkpoints: open and close, unlink, retention, active replica, state, synchronization.
 
-Source: SAF 3.5, 3.7.4; R142 for what tracks one checkpoint.
+Source: SAF 3.5, 3.7.4; R142 for tracking a single checkpoint.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from ckpt_protocol.codes import SaAisErrorT
 
 
 def open_of(checkpointHandle: Any) -> Open:
-    """The open checkpoint of a handle. Raises: BAD_HANDLE."""
+    """Return the open checkpoint of a handle. Raises: BAD_HANDLE."""
     return HANDLES.find(Open, number(SaCkptCheckpointHandleT, checkpointHandle))
 
 
@@ -34,7 +34,7 @@ def saCkptCheckpointOpen(
     timeout: Any,
     checkpointHandle: Any,
 ) -> None:
-    """Open a checkpoint, or create it; its handle is in `checkpointHandle`. Source: SAF 3.5.1; R23 to R43."""
+    """Open or create a checkpoint; put its handle into `checkpointHandle`. Source: SAF 3.5.1; R23 to R43."""
     name = name_of(checkpointName)
     place = required(SaCkptCheckpointHandleT, checkpointHandle, "the handle's place")
     attributes = _attributes_of(checkpointCreationAttributes)
@@ -53,7 +53,7 @@ def saCkptCheckpointOpenAsync(
     checkpointCreationAttributes: Any,
     checkpointOpenFlags: Any,
 ) -> None:
-    """The same, without waiting: a callback tells how it ended. Source: SAF 3.5.1, 3.5.2; R36 to R39."""
+    """Begin to open a checkpoint; a callback reports how it ended. Source: SAF 3.5.1, 3.5.2; R36 to R39."""
     name = name_of(checkpointName)
     attributes = _attributes_of(checkpointCreationAttributes)
     flags = number(SaCkptCheckpointOpenFlagsT, checkpointOpenFlags)
@@ -63,7 +63,7 @@ def saCkptCheckpointOpenAsync(
 
 @returns_code
 def saCkptCheckpointClose(checkpointHandle: Any) -> None:
-    """Close a checkpoint; the handle is dead from now on. Source: SAF 3.5.3; R62 to R64."""
+    """Close a checkpoint. The handle is dead from now on. Source: SAF 3.5.3; R62 to R64."""
     opened = open_of(checkpointHandle)
     HANDLES.drop_open(opened)
     opened.checkpoint.close()
@@ -78,7 +78,10 @@ def saCkptCheckpointUnlink(ckptHandle: Any, checkpointName: Any) -> None:
 
 @returns_code
 def saCkptCheckpointRetentionDurationSet(checkpointHandle: Any, retentionDuration: Any) -> None:
-    """How long the checkpoint stays when nobody has it open, in ns. Source: SAF 3.5.5; R74 to R76."""
+    """Set how long the checkpoint is kept while no program has it open, in ns.
+
+    Source: SAF 3.5.5; R74 to R76.
+    """
     duration = number(SaTimeT, retentionDuration)
     open_of(checkpointHandle).checkpoint.retention_duration_set(duration)
 
@@ -91,7 +94,7 @@ def saCkptActiveReplicaSet(checkpointHandle: Any) -> None:
 
 @returns_code
 def saCkptCheckpointStatusGet(checkpointHandle: Any, checkpointStatus: Any) -> None:
-    """The checkpoint's state, in `checkpointStatus`. Source: SAF 3.5.7; R83 to R87."""
+    """Put the checkpoint's state into `checkpointStatus`. Source: SAF 3.5.7; R83 to R87."""
     place = required(SaCkptCheckpointDescriptorT, checkpointStatus, "the descriptor's place")
     status = open_of(checkpointHandle).checkpoint.status_get()
     place.checkpointCreationAttributes = SaCkptCheckpointCreationAttributesT(*status.creation_attributes)
@@ -101,28 +104,28 @@ def saCkptCheckpointStatusGet(checkpointHandle: Any, checkpointStatus: Any) -> N
 
 @returns_code
 def saCkptCheckpointSynchronize(checkpointHandle: Any, timeout: Any) -> None:
-    """Wait until all replicas have what was written before. Source: SAF 3.7.4; R134 to R140."""
+    """Wait until all replicas have what was written before this call. Source: SAF 3.7.4; R134 to R140."""
     timeout_ns = number(SaTimeT, timeout)
     open_of(checkpointHandle).checkpoint.synchronize(timeout_ns)
 
 
 @returns_code
 def saCkptCheckpointSynchronizeAsync(checkpointHandle: Any, invocation: Any) -> None:
-    """The same, without waiting: a callback tells how it ended. Source: SAF 3.7.4, 3.7.5; R137 to R141."""
+    """Begin to synchronize; a callback reports how it ended. Source: SAF 3.7.4, 3.7.5; R137 to R141."""
     asked = number(SaInvocationT, invocation)
     open_of(checkpointHandle).checkpoint.synchronize_async(asked)
 
 
 @returns_code
 def saCkptCheckpointTrack(checkpointHandle: Any) -> None:
-    """ERR_NOT_SUPPORTED: an instance tracks all it reads, or nothing, as in OpenSAF. Source: R142."""
+    """Return ERR_NOT_SUPPORTED: as in OpenSAF, an instance tracks all it reads, or nothing. Source: R142."""
     open_of(checkpointHandle)
     raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "a single checkpoint cannot be tracked")
 
 
 @returns_code
 def saCkptCheckpointTrackStop(checkpointHandle: Any) -> None:
-    """ERR_NOT_SUPPORTED, as `saCkptCheckpointTrack`. Source: R142."""
+    """Return ERR_NOT_SUPPORTED, like `saCkptCheckpointTrack`. Source: R142."""
     open_of(checkpointHandle)
     raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "a single checkpoint cannot be tracked")
 

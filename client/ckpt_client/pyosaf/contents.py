@@ -1,4 +1,4 @@
-"""What sections hold: write, overwrite, read.
+"""The contents of sections: write, overwrite, read.
 
 Source: SAF 3.7; R115 to R133.
 """
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 def saCkptCheckpointWrite(
     checkpointHandle: Any, ioVector: Any, numberOfElements: Any, erroneousVectorIndex: Any
 ) -> None:
-    """Write several pieces, all or none. `erroneousVectorIndex` is the lowest at fault; it may be None.
+    """Write several elements, all or none. `erroneousVectorIndex` gets the lowest at fault; it may be None.
 
     Source: SAF 3.7.1; R115 to R123.
     """
@@ -55,7 +55,7 @@ def saCkptCheckpointWrite(
 
 @returns_code
 def saCkptSectionOverwrite(checkpointHandle: Any, sectionId: Any, dataBuffer: Any, dataSize: Any) -> None:
-    """Give a section these contents and this size. Source: SAF 3.7.2; R124, R125."""
+    """Replace a section's content and size. Source: SAF 3.7.2; R124, R125."""
     section_id = section_id_of(sectionId)
     size = number(SaSizeT, dataSize)
     if is_null(dataBuffer):
@@ -68,7 +68,7 @@ def saCkptSectionOverwrite(checkpointHandle: Any, sectionId: Any, dataBuffer: An
 def saCkptCheckpointRead(
     checkpointHandle: Any, ioVector: Any, numberOfElements: Any, erroneousVectorIndex: Any
 ) -> None:
-    """Read several pieces of one moment into the elements' buffers, or into buffers of the library's.
+    """Read several elements, all of the same moment, into their own buffers or into the library's.
 
     Source: SAF 3.7.3; R126 to R133.
     """
@@ -92,7 +92,7 @@ def saCkptCheckpointRead(
 
 @returns_code
 def saCkptIOVectorElementDataFree(checkpointHandle: Any, data: Any) -> None:
-    """Give back a buffer of the library's. Source: R132."""
+    """Free a buffer that the library allocated. Source: R132."""
     address = address_of(data)
     if address == 0:
         refuse("the data is NULL")
@@ -102,7 +102,7 @@ def saCkptIOVectorElementDataFree(checkpointHandle: Any, data: Any) -> None:
 
 
 def _telling_index(place: Any, call: Callable[[], Result]) -> Result:
-    """The call's result; where it fails, the index of the element at fault goes into `place` (R121)."""
+    """Return the call's result. If it fails, put the index of the element at fault into `place` (R121)."""
     index = reference(SaUint32T, place)
     try:
         return call()
@@ -113,7 +113,7 @@ def _telling_index(place: Any, call: Callable[[], Result]) -> Result:
 
 
 def _fill(elements: Sequence[SaCkptIOVectorElementT], pieces: Sequence[bytes]) -> None:
-    """Hand over what was read. A program's buffer gets no more than it has room for."""
+    """Put what was read into the elements. A program's buffer gets no more than its size."""
     for element, piece in zip(elements, pieces, strict=True):
         if element.dataBuffer:
             piece = piece[: element.dataSize]

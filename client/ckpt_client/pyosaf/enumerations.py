@@ -1,23 +1,26 @@
-"""What pyosaf's module `saEnumConst` offers: enumerations that find names, constants that stay. Pure."""
+"""The contents of pyosaf's module `saEnumConst`: enumerations that know their names, and constants. Pure."""
 
 from collections.abc import Iterable
 from typing import NoReturn
 
 
 class EnumException(Exception):
-    """An enumeration was made of something else than names and numbers, each once."""
+    """An enumeration was made from something other than unique names and numbers."""
 
 
 class Enumeration:
-    """The names of an enumeration as attributes, and `whatis` for the way back.
+    """The names of an enumeration as attributes; `whatis` finds the name of a number.
 
-    `lookup` maps names to numbers, `reverse_lookup` numbers to names. A member is a name with its number, or
-    a name alone, which then has the number after the one before it. Source: OpenSAF's saEnumConst.
+    A member is a name with its number, or only a name, whose number is then one above the previous member's.
+    Source: OpenSAF's saEnumConst.
     """
 
     def __init__(self, enumlist: Iterable[str | tuple[str, int]], are_unique: bool = True) -> None:
         self.lookup: dict[str, int] = {}
+        """Names to numbers."""
+
         self.reverse_lookup: dict[int, str] = {}
+        """Numbers to names."""
         following = 0
         for member in enumlist:
             name, number = _name_and_number(member, following)
@@ -36,7 +39,7 @@ class Enumeration:
         raise AttributeError(name)
 
     def whatis(self, value: int) -> str:
-        """The name of a number, 'UNKNOWN_ENUM' for any other."""
+        """Return the name of a number, or 'UNKNOWN_ENUM'."""
         return self.reverse_lookup.get(value, "UNKNOWN_ENUM")
 
 
@@ -49,10 +52,10 @@ def _name_and_number(member: object, following: int) -> tuple[str, int]:
 
 
 class Const:
-    """Constants as attributes: each is set once, and then stays. Source: OpenSAF's saEnumConst."""
+    """Constants as attributes, each of which can be set only once. Source: OpenSAF's saEnumConst."""
 
     class ConstError(TypeError):
-        """Somebody tried to set a constant anew, or to remove it."""
+        """The program tried to set a constant again, or to delete it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
@@ -65,12 +68,12 @@ class Const:
         raise NameError(name)
 
     def __getattr__(self, name: str) -> int:
-        """Tells type checkers what a constant is; at run time only missing names come here."""
+        """Tell type checkers what a constant is; at run time only missing names arrive here."""
         raise AttributeError(name)
 
 
 def constants_of(values: dict[str, int]) -> Const:
-    """Constants by their names."""
+    """Return constants with these names and values."""
     made = Const()
     vars(made).update(values)
     return made

@@ -1,7 +1,7 @@
-"""The numbers that programs have for library instances, open checkpoints and iterations.
+"""The handles of programs: numbers for library instances, open checkpoints and iterations.
 
-A number is given once and never again, and is of one kind only: any other number is ERR_BAD_HANDLE, as is one
-whose time is over. Source: R1, R2.
+Each number is issued once, and for one kind only. Any other number is ERR_BAD_HANDLE, and so is one that was
+closed. Source: R1, R2.
 """
 
 import itertools
@@ -24,62 +24,63 @@ Held = TypeVar("Held")
 
 @dataclass(slots=True, eq=False)
 class Callbacks:
-    """The program's functions; None for each that it left out. `kept` keeps alive what they point to."""
+    """The program's functions; None for each that it left out."""
 
     opened: Callable[[int, int, int], object] | None = None
     synchronized: Callable[[int, int], object] | None = None
     tracked: Callable[[int, Any, int], object] | None = None
     kept: tuple[object, ...] = ()
+    """The objects that the functions point to, to keep them alive."""
 
 
 @dataclass(slots=True, eq=False)
 class Library:
-    """A library instance: what SaCkptHandleT stands for.
-
-    `required`: the version that was asked for. `tracking_changes`: held while it changes what it tracks.
-    """
+    """A library instance: what SaCkptHandleT stands for."""
 
     service: CheckpointService
     required: Version
+    """The version that the program asked for."""
     callbacks: Callbacks
     number: int = 0
     checkpoints: "dict[int, Open]" = field(default_factory=dict)
     tracking: bool = False
     tracking_changes: threading.RLock = field(default_factory=threading.RLock)
+    """Held while the instance begins or stops to track."""
 
 
 @dataclass(slots=True, eq=False)
 class Open:
-    """An open checkpoint: what SaCkptCheckpointHandleT stands for.
-
-    `followed`: its changes are told. `untold`: updates of which the program has not been told yet.
-    """
+    """An open checkpoint: what SaCkptCheckpointHandleT stands for."""
 
     library: Library
     checkpoint: Checkpoint
     number: int = 0
     followed: bool = False
+    """Its changes are reported to the program."""
+
     untold: deque[list[SectionChange]] = field(default_factory=deque)
+    """Updates that were not reported to the program yet."""
     iterations: "dict[int, Iteration]" = field(default_factory=dict)
 
     @property
     def readable(self) -> bool:
-        """Whether it was opened for reading."""
+        """True if it was opened for reading."""
         return bool(self.checkpoint.open_flags & SA_CKPT_CHECKPOINT_READ)
 
 
 @dataclass(slots=True, eq=False)
 class Iteration:
-    """What SaCkptSectionIterationHandleT stands for. `section_id`: the memory of the last id that it gave."""
+    """An iteration: what SaCkptSectionIterationHandleT stands for."""
 
     open: Open
     sections: SectionIteration
     number: int = 0
     section_id: Any = None
+    """The memory of the latest id that it returned."""
 
 
 class Handles:
-    """All that a process has open. From any thread."""
+    """Everything that a process has open. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._numbers: Iterator[int] = itertools.count(1)
@@ -87,35 +88,35 @@ class Handles:
         self._held: dict[int, object] = {}
 
     def add_library(self, library: Library) -> int:
-        """A new number for a library instance."""
+        """Return a new number for a library instance."""
         with self._lock:
             library.number = next(self._numbers)
             self._held[library.number] = library
             return library.number
 
     def add_open(self, opened: Open) -> int:
-        """A new number for an open checkpoint."""
+        """Return a new number for an open checkpoint."""
         with self._lock:
             opened.number = next(self._numbers)
             self._held[opened.number] = opened.library.checkpoints[opened.number] = opened
             return opened.number
 
     def add_iteration(self, iteration: Iteration) -> int:
-        """A new number for an iteration."""
+        """Return a new number for an iteration."""
         with self._lock:
             iteration.number = next(self._numbers)
             self._held[iteration.number] = iteration.open.iterations[iteration.number] = iteration
             return iteration.number
 
     def find(self, kind: type[Held], number: int) -> Held:
-        """What a number stands for. Raises: BAD_HANDLE."""
+        """Return what a number stands for. Raises: BAD_HANDLE."""
         held = self._held.get(number)
         if not isinstance(held, kind):
             raise error_of(codes.BAD_HANDLE, f"{number} is no handle of this kind")
         return held
 
     def drop_library(self, library: Library) -> None:
-        """The instance is finalized, and all its checkpoints with it."""
+        """Drop an instance that is finalized, and all its checkpoints."""
         with self._lock:
             for opened in library.checkpoints.values():
                 self._drop_open(opened)
@@ -123,19 +124,19 @@ class Handles:
             self._held.pop(library.number, None)
 
     def drop_open(self, opened: Open) -> None:
-        """The checkpoint is closed, and its iterations with it."""
+        """Drop a checkpoint that is closed, and its iterations."""
         with self._lock:
             self._drop_open(opened)
             opened.library.checkpoints.pop(opened.number, None)
 
     def drop_iteration(self, iteration: Iteration) -> None:
-        """The iteration is over."""
+        """Drop an iteration that is finalized."""
         with self._lock:
             self._held.pop(iteration.number, None)
             iteration.open.iterations.pop(iteration.number, None)
 
     def forget(self) -> None:
-        """A forked child has none of its parent's handles."""
+        """Drop everything: a forked child has none of its parent's handles."""
         self._held.clear()
         self._lock = threading.Lock()
 
@@ -154,4 +155,4 @@ SECTION_IDS: Final = Allocations()
 """Generated section ids that the program has not freed."""
 
 READ_BUFFERS: Final = Allocations()
-"""Data that was read without a buffer, and that the program has not freed."""
+"""Buffers of reads for which the program gave none, and that it has not freed."""

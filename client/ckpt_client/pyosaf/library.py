@@ -18,25 +18,25 @@ from ckpt_protocol import codes
 
 
 def library_of(ckptHandle: Any) -> Library:
-    """The library instance of a handle. Raises: BAD_HANDLE."""
+    """Return the library instance of a handle. Raises: BAD_HANDLE."""
     return HANDLES.find(Library, number(SaCkptHandleT, ckptHandle))
 
 
 @returns_code
 def saCkptInitialize(ckptHandle: Any, callbacks: Any, version: Any) -> None:
-    """A new library instance, its handle in `ckptHandle`. Source: SAF 3.4.1; R11 to R15."""
+    """Make a library instance; put its handle into `ckptHandle`. Source: SAF 3.4.1; R11 to R15."""
     _initialize(SaCkptCallbacksT, ckptHandle, callbacks, version)
 
 
 @returns_code
 def saCkptInitialize_2(ckptHandle: Any, callbacks: Any, version: Any) -> None:
-    """The same, with a callback for tracking. Source: OpenSAF's B.02.03; R142."""
+    """Make a library instance that may have a callback for tracking. Source: OpenSAF's B.02.03; R142."""
     _initialize(SaCkptCallbacksT_2, ckptHandle, callbacks, version)
 
 
 @returns_code
 def saCkptSelectionObjectGet(ckptHandle: Any, selectionObject: Any) -> None:
-    """A descriptor that is readable while a callback waits. Source: SAF 3.4.2; R16."""
+    """Get a descriptor that is readable while a callback waits. Source: SAF 3.4.2; R16."""
     place = required(SaSelectionObjectT, selectionObject, "the selection object's place")
     place.value = library_of(ckptHandle).service.selection_object()
 
@@ -50,7 +50,7 @@ def saCkptDispatch(ckptHandle: Any, dispatchFlags: Any) -> None:
 
 @returns_code
 def saCkptFinalize(ckptHandle: Any) -> None:
-    """End the instance, close what it has open. Source: SAF 3.4.4; R21, R22."""
+    """End the instance and close what it has open. Source: SAF 3.4.4; R21, R22."""
     library = library_of(ckptHandle)
     HANDLES.drop_library(library)
     library.service.finalize()
@@ -58,13 +58,13 @@ def saCkptFinalize(ckptHandle: Any) -> None:
 
 @returns_code
 def saCkptTrack(ckptHandle: Any) -> None:
-    """Have the changes of what the instance reads told from now on. Source: R142 to R144."""
+    """Report the changes of what the instance reads from now on. Source: R142 to R144."""
     tracking.start(library_of(ckptHandle))
 
 
 @returns_code
 def saCkptTrackStop(ckptHandle: Any) -> None:
-    """Have no more changes told. Source: R143."""
+    """Report no more changes. Source: R143."""
     tracking.stop(library_of(ckptHandle))
 
 
@@ -91,7 +91,7 @@ def _fill_version(asked: Any) -> None:
 
 
 def callbacks_of(structure: Any) -> Callbacks:
-    """The callbacks as they are now: what a program does to its structure later changes nothing."""
+    """Copy the callbacks, so that nothing changes if the program alters its structure later."""
     if structure is None:
         return Callbacks()
 
@@ -108,7 +108,7 @@ def callbacks_of(structure: Any) -> Callbacks:
 
 
 def _forward(forwarding: CheckpointCallbacks, library: Library) -> None:
-    """Have the service call the program's functions, with numbers for handles and codes."""
+    """Have the service call the program's functions, with handles and codes as numbers."""
     opened, synchronized = library.callbacks.opened, library.callbacks.synchronized
     if opened is not None:
 
@@ -131,7 +131,7 @@ def _forward(forwarding: CheckpointCallbacks, library: Library) -> None:
 
 
 def take_opened(library: Library, checkpoint: Checkpoint) -> int:
-    """A number for what was opened; it is tracked if its instance tracks, else it is not open."""
+    """Return a number for an opened checkpoint. If its instance tracks, track it; if that fails, close it."""
     opened = Open(library, checkpoint)
     handle = HANDLES.add_open(opened)
     try:

@@ -1,4 +1,4 @@
-"""OpenSAF's package `pyosaf` as far as the checkpoint service goes: what its modules hold, by their names."""
+"""Build OpenSAF's package `pyosaf`, as far as the checkpoint service goes."""
 
 import ctypes
 from types import FunctionType, ModuleType
@@ -10,7 +10,7 @@ from ckpt_client.pyosaf import checkpoints, contents, enumerations, library, sec
 CTYPES: Final[dict[str, Any]] = {
     name: value for name, value in vars(ctypes).items() if not name.startswith("_")
 }
-"""What a program that imports * from `ctypes` has: pyosaf's modules hand it on."""
+"""The names that a program gets from `import *` of `ctypes`: pyosaf's modules export them too."""
 
 FUNCTIONS: Final[dict[str, Any]] = {
     name: value
@@ -22,13 +22,13 @@ FUNCTIONS: Final[dict[str, Any]] = {
 
 
 def _offered(part: ModuleType) -> dict[str, Any]:
-    """The names of the interface: those that the SA Forum or OpenSAF made."""
+    """Return the names of the interface, those of the SA Forum and of OpenSAF."""
     beginnings = ("Sa", "sa", "eSa", "SA_", "marshal", "unmarshal", "create", "BYREF")
     return {name: value for name, value in vars(part).items() if name.startswith(beginnings)}
 
 
 def make_modules() -> dict[str, ModuleType]:
-    """The modules, by the names under which OpenSAF's programs import them."""
+    """Return the modules by the names under which OpenSAF's programs import them."""
     enumerating = {
         "Enumeration": enumerations.Enumeration,
         "EnumException": enumerations.EnumException,

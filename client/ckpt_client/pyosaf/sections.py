@@ -33,7 +33,7 @@ from ckpt_client.pyosaf.types import SaSizeT, SaTimeT, SaUint8T
 def saCkptSectionCreate(
     checkpointHandle: Any, sectionCreationAttributes: Any, initialData: Any, initialDataSize: Any
 ) -> None:
-    """Make a section with these contents. An id of length 0 is filled with a generated one.
+    """Create a section with this content. An id of length 0 is filled with a generated one.
 
     Source: SAF 3.6.1; R88 to R102.
     """
@@ -52,7 +52,7 @@ def saCkptSectionCreate(
 
 @returns_code
 def saCkptSectionIdFree(checkpointHandle: Any, id: Any) -> None:
-    """Give back the memory of a generated id: `sectionId.id`, or `sectionId.id.contents`. Source: R98."""
+    """Free the memory of a generated id, given as `sectionId.id` or `sectionId.id.contents`. Source: R98."""
     address = address_of(id)
     if address == 0:
         refuse("the id is NULL")
@@ -70,7 +70,7 @@ def saCkptSectionDelete(checkpointHandle: Any, sectionId: Any) -> None:
 
 @returns_code
 def saCkptSectionExpirationTimeSet(checkpointHandle: Any, sectionId: Any, expirationTime: Any) -> None:
-    """When a section expires, in ns since 1970. Source: SAF 3.6.3; R104."""
+    """Set when a section expires, in ns since 1970. Source: SAF 3.6.3; R104."""
     section_id = section_id_of(sectionId)
     time = number(SaTimeT, expirationTime)
     open_of(checkpointHandle).checkpoint.section_expiration_time_set(section_id, time)
@@ -80,7 +80,7 @@ def saCkptSectionExpirationTimeSet(checkpointHandle: Any, sectionId: Any, expira
 def saCkptSectionIterationInitialize(
     checkpointHandle: Any, sectionsChosen: Any, expirationTime: Any, sectionIterationHandle: Any
 ) -> None:
-    """Begin an iteration; its handle is in `sectionIterationHandle`. Source: SAF 3.6.4; R107 to R110."""
+    """Begin an iteration; put its handle into `sectionIterationHandle`. Source: SAF 3.6.4; R107 to R110."""
     place = required(SaCkptSectionIterationHandleT, sectionIterationHandle, "the handle's place")
     chosen = number(SaCkptSectionsChosenT, sectionsChosen)
     time = number(SaTimeT, expirationTime)
@@ -91,7 +91,7 @@ def saCkptSectionIterationInitialize(
 
 @returns_code
 def saCkptSectionIterationNext(sectionIterationHandle: Any, sectionDescriptor: Any) -> None:
-    """The next section, in `sectionDescriptor`; its id lives until the next call of the iteration.
+    """Put the next section into `sectionDescriptor`. Its id lives until the next call of the iteration.
 
     Source: SAF 3.6.5; R111 to R114.
     """

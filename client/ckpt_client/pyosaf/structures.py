@@ -1,6 +1,6 @@
-"""What pyosaf's module `saCkpt` offers besides its functions: the service's constants and structures. Pure.
+"""The constants and structures of pyosaf's module `saCkpt`, which also has the functions. Pure.
 
-Source: SAI-AIS-CKPT-B.02.02, section 3.3; OpenSAF's saCkpt for what is peculiar to Python, and for tracking.
+Source: SAI-AIS-CKPT-B.02.02, section 3.3; OpenSAF's saCkpt for what is specific to Python, and for tracking.
 """
 
 import ctypes
@@ -64,7 +64,7 @@ eSaCkptStateT: Final = Enumeration((("SA_CKPT_CHECKPOINT_STATUS", 1),))
 
 
 class SaCkptCheckpointCreationAttributesT(ctypes.Structure):
-    """How a checkpoint is made. Sizes in bytes, retentionDuration in ns."""
+    """How a checkpoint is created. Sizes in bytes, retentionDuration in ns."""
 
     _fields_ = (
         ("creationFlags", SaCkptCheckpointCreationFlagsT),
@@ -83,17 +83,17 @@ class SaCkptSectionIdT(ctypes.Structure):
 
 
 def SA_CKPT_DEFAULT_SECTION_ID() -> SaCkptSectionIdT:
-    """A new id of the default section."""
+    """Return a new id, of the default section."""
     return SaCkptSectionIdT(0, None)
 
 
 def SA_CKPT_GENERATED_SECTION_ID() -> SaCkptSectionIdT:
-    """A new id, to be filled with what the service generates."""
+    """Return a new id, which the service fills with a generated one."""
     return SaCkptSectionIdT(0, None)
 
 
 class SaCkptSectionCreationAttributesT(ctypes.Structure):
-    """How a section is made. The expiration time in ns since 1970."""
+    """How a section is created. The expiration time is in ns since 1970."""
 
     _fields_ = (("sectionId", ctypes.POINTER(SaCkptSectionIdT)), ("expirationTime", SaTimeT))
 
@@ -140,7 +140,7 @@ SaCkptCheckpointTrackCallbackT = ctypes.CFUNCTYPE(
 
 
 class SaCkptCallbacksT(ctypes.Structure):
-    """What `saCkptDispatch` calls; each may be left out."""
+    """The functions that `saCkptDispatch` calls; each may be left out."""
 
     _fields_ = (
         ("saCkptCheckpointOpenCallback", SaCkptCheckpointOpenCallbackT),
@@ -149,7 +149,7 @@ class SaCkptCallbacksT(ctypes.Structure):
 
 
 class SaCkptCallbacksT_2(ctypes.Structure):
-    """`SaCkptCallbacksT`, and what is called when a tracked checkpoint changes (B.02.03)."""
+    """`SaCkptCallbacksT`, and the function that is called when a tracked checkpoint changes (B.02.03)."""
 
     _fields_ = (
         ("saCkptCheckpointOpenCallback", SaCkptCheckpointOpenCallbackT),
@@ -159,5 +159,5 @@ class SaCkptCallbacksT_2(ctypes.Structure):
 
 
 def createSaCkptIOVector(size: int) -> Any:
-    """An array of so many elements, None for no element."""
+    """Return an array of `size` elements, None for 0."""
     return (SaCkptIOVectorElementT * size)() if size else None

@@ -1,8 +1,8 @@
 """OpenSAF's tracking, B.02.03: a callback for each modifying call on what a library instance reads.
 
-An instance that tracks follows every checkpoint that it has open for reading, now or later. The elements say
-which section, from which offset, how many bytes; the program reads the data itself. What a handle writes is
-not told to that handle.
+An instance that tracks follows every checkpoint that it has open for reading, now or later. The elements name
+the section, the offset and the number of bytes; the program reads the data itself. A handle is not notified
+of its own writes.
 
 Source: R142 to R144.
 """
@@ -25,14 +25,14 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_DISPATCH_ONE
 
 HIGHEST: Final[Version] = ("B", 2, 3)
-"""What this module alone offers: B.02.02, and tracking."""
+"""B.02.02 with tracking: only this package offers it."""
 
 _dispatching: Final = threading.local()
-"""`one`: whether this thread dispatches a single callback."""
+"""`one` is True while this thread dispatches a single callback."""
 
 
 def dispatch(library: Library, flags: int) -> None:
-    """Call what is pending. With ONE a single callback, also where several updates came together (R17)."""
+    """Call what is pending. ONE is a single callback, even if several updates came together (R17)."""
     _dispatching.one = flags == SA_DISPATCH_ONE
     try:
         library.service.dispatch(flags)
@@ -41,7 +41,7 @@ def dispatch(library: Library, flags: int) -> None:
 
 
 def start(library: Library) -> None:
-    """Track. Raises: VERSION below B.2.3, INIT without a callback; whatever else: nothing is tracked."""
+    """Begin to track. After an error nothing is tracked. Raises: VERSION below B.2.3; INIT: no callback."""
     if library.required < HIGHEST:
         raise error_of(codes.VERSION, "tracking needs version B.2.3")
     if library.callbacks.tracked is None:
@@ -57,7 +57,7 @@ def start(library: Library) -> None:
 
 
 def stop(library: Library) -> None:
-    """Track no more. Raises: NOT_EXIST where nothing is tracked."""
+    """Stop tracking. Raises: VERSION below B.2.3, NOT_EXIST if the instance does not track."""
     if library.required < HIGHEST:
         raise error_of(codes.VERSION, "tracking needs version B.2.3")
     with library.tracking_changes:
@@ -68,12 +68,12 @@ def stop(library: Library) -> None:
             if opened.followed:
                 opened.followed = False
                 opened.untold.clear()
-                with suppress(SaAisError):  # What the service let go is tracked no more.
+                with suppress(SaAisError):  # A handle that the service has ended is not tracked any more.
                     opened.checkpoint.track_stop()
 
 
 def follow(opened: Open) -> None:
-    """Have a checkpoint's changes told, if its instance tracks and it was opened for reading."""
+    """Report a checkpoint's changes, if its instance tracks and it was opened for reading."""
     library = opened.library
     callback = library.callbacks.tracked
     if callback is None or not opened.readable:
@@ -101,9 +101,9 @@ def follow(opened: Open) -> None:
 
 
 def told(changes: Iterable[SectionChange]) -> Iterator[list[SectionChange]]:
-    """What OpenSAF tells of changes, a list for each call that modified.
+    """Yield the changes that OpenSAF reports, one list for each modifying call.
 
-    A section that expires is no call, and one that is created empty brings no data.
+    An expiration is not a call, and a section that is created empty has no data; both are left out.
     """
     for _, update in groupby(changes, key=attrgetter("sequence")):
         elements = [
@@ -117,7 +117,7 @@ def told(changes: Iterable[SectionChange]) -> Iterator[list[SectionChange]]:
 
 
 def io_vector(changes: Sequence[SectionChange]) -> Any:
-    """The changes as an array of elements without data. It keeps alive what its ids point to."""
+    """Return the changes as an array of elements without data. It keeps alive what its ids point to."""
     array = (SaCkptIOVectorElementT * len(changes))()
     for element, change in zip(array, changes, strict=True):
         element.sectionId = section_id_structure(change.section_id)
@@ -127,7 +127,7 @@ def io_vector(changes: Sequence[SectionChange]) -> Any:
 
 
 def section_id_structure(section_id: bytes) -> SaCkptSectionIdT:
-    """A section's id as a structure that owns its bytes."""
+    """Return a section's id as a structure that owns its bytes."""
     if not section_id:
         return SaCkptSectionIdT(0, None)
     owned = (SaUint8T * len(section_id)).from_buffer_copy(section_id)

@@ -1,9 +1,9 @@
-"""What pyosaf's module `saAis` offers: types, structures and enumerations that all services share.
+"""The contents of pyosaf's module `saAis`: types, structures and enumerations that all services share.
 
-Pure. Structures have OpenSAF's fields in its order, because programs build them by place. A name's text, and
-a version's release, are bytes; text is taken for its UTF-8 bytes, as programs written for Python 2 give it.
+Pure. Structures have OpenSAF's fields in OpenSAF's order, because programs fill them by position. A name and
+a version's release are bytes. Text is encoded as UTF-8, since programs written for Python 2 pass text.
 
-Source: SAI-Overview-B.02.01, section 3.3; OpenSAF's saAis for what is peculiar to Python.
+Source: SAI-Overview-B.02.01, section 3.3; OpenSAF's saAis for what is specific to Python.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ saAis: Final = constants_of(
     {
         "SA_TIME_END": constants.SA_TIME_END,
         "SA_TIME_BEGIN": constants.SA_TIME_BEGIN,
-        # OpenSAF's binding has the bits of the number, without its sign: SaTimeT makes them the number.
+        # OpenSAF's binding has the bits of the number without its sign; SaTimeT turns them into the number.
         "SA_TIME_UNKNOWN": constants.SA_TIME_UNKNOWN % 2**64,
         "SA_TIME_ONE_MICROSECOND": constants.SA_TIME_ONE_MICROSECOND,
         "SA_TIME_ONE_MILLISECOND": constants.SA_TIME_ONE_MILLISECOND,
@@ -72,7 +72,7 @@ eSaDispatchFlagsT: Final = Enumeration(
     )
 )
 eSaAisErrorT: Final = Enumeration([(code.name, int(code)) for code in Code])
-# (OpenSAF's binding spells the log service's name so.)
+# (SA_SCV_LOG is how OpenSAF's binding spells the name of the log service.)
 eSaServicesT: Final = Enumeration(
     (
         ("SA_SVC_HPI", 1),
@@ -96,18 +96,18 @@ eSaLogLimitIdT: Final = Enumeration((("SA_LOG_MAX_NUM_CLUSTER_APP_LOG_STREAMS_ID
 
 
 def as_bytes(text: Any) -> Any:
-    """Text as its UTF-8 bytes; anything else as it is."""
+    """Return text as its UTF-8 bytes, and anything else unchanged."""
     return text.encode() if isinstance(text, str) else text
 
 
 class SaAnyT(ctypes.Structure):
-    """Any bytes: how many, and where."""
+    """Any bytes: their number and their address."""
 
     _fields_ = (("bufferSize", SaSizeT), ("bufferAddr", ctypes.POINTER(SaInt8T)))
 
 
 class SaNameT(ctypes.Structure):
-    """A name of up to 256 bytes. Made from the name; `length` follows from it."""
+    """A name of up to 256 bytes. It is made from the name, which determines `length`."""
 
     _fields_ = (("length", SaUint16T), ("value", SaInt8T * constants.SA_MAX_NAME_LENGTH))
 
@@ -120,7 +120,7 @@ class SaNameT(ctypes.Structure):
 
 
 class SaVersionT(ctypes.Structure):
-    """A version of the interface, as (b'B', 2, 2)."""
+    """A version of the interface, such as (b'B', 2, 2)."""
 
     _fields_ = (("releaseCode", SaInt8T), ("majorVersion", SaUint8T), ("minorVersion", SaUint8T))
 
@@ -144,12 +144,12 @@ class SaLimitValueT(ctypes.Union):
 
 
 def BYREF(data: Any) -> Any:
-    """A reference to a ctypes object; None, which stands for NULL, stays None."""
+    """Return a reference to a ctypes object. None, which stands for NULL, stays None."""
     return None if data is None else ctypes.byref(data)
 
 
 def marshalNullArray(plist: Sequence[Any] | None) -> Any:
-    """A C array of pointers to the list's ctypes objects, with NULL at its end. None stays None."""
+    """Return a C array of pointers to the list's ctypes objects, with NULL at its end. None stays None."""
     if plist is None:
         return None
     if not plist:
@@ -164,7 +164,7 @@ def marshalNullArray(plist: Sequence[Any] | None) -> Any:
 
 
 def marshalSaStringTArray(plist: Sequence[Any] | None) -> Any:
-    """A C array of the list's strings, with NULL at its end. None stays None."""
+    """Return a C array of the list's strings, with NULL at its end. None stays None."""
     if plist is None:
         return None
     array = (SaStringT * (len(plist) + 1))()
@@ -174,13 +174,13 @@ def marshalSaStringTArray(plist: Sequence[Any] | None) -> Any:
 
 
 def unmarshalNullArray(c_array: Any) -> list[Any]:
-    """The objects that an array of pointers points to, or the strings of an array of them, up to NULL."""
+    """Return the objects to which an array of pointers points, or the strings in an array, up to NULL."""
     members = unmarshalSaStringTArray(c_array)
     return [member if isinstance(member, bytes) else member[0] for member in members]
 
 
 def unmarshalSaStringTArray(c_array: Any) -> list[Any]:
-    """The members of an array, up to NULL."""
+    """Return the members of an array, up to NULL."""
     members: list[Any] = []
     for member in c_array or ():
         if not member:
@@ -190,5 +190,5 @@ def unmarshalSaStringTArray(c_array: Any) -> list[Any]:
 
 
 def marshalNullArrayVoidPtrPtr(plist: Sequence[Any] | None) -> Any:
-    """`marshalNullArray`, as a pointer to a void pointer."""
+    """Return the array of `marshalNullArray` as a pointer to a void pointer."""
     return ctypes.pointer(ctypes.cast(marshalNullArray(plist), SaVoidPtr))

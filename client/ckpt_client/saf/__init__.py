@@ -1,7 +1,7 @@
-"""The SAF Checkpoint Service, B.02.02, with Python's manners: every call under its own name.
+"""The SAF Checkpoint Service, B.02.02, in Python's style: every call under its own name.
 
 `CheckpointService` is for programs that block, `AsyncCheckpointService` for asyncio. Where a C program
-looks at a return code, these raise the `SaAisError` of the code; where it passes pointers, they take and
+checks a return code, these raise the `SaAisError` of the code; where it passes pointers, they take and
 return values.
 
 Source: SAI-AIS-CKPT-B.02.02.
@@ -54,5 +54,5 @@ __all__ += [*_ERRORS, *_CODES]
 
 
 def __getattr__(name: str) -> Any:
-    """Tells type checkers of the errors and the codes; at run time only missing names come here."""
+    """Tell type checkers that the errors and the codes exist; at run time only missing names arrive here."""
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

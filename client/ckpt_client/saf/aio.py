@@ -1,6 +1,6 @@
 """The SAF checkpoint service for asyncio: coroutines for every call, an async iterator for tracking.
 
-Where C needs an invocation and a callback, asyncio has tasks: there are no `..._async` forms, no selection
+Where C needs an invocation and a callback, asyncio has tasks. So there are no `..._async` forms, no selection
 object and no dispatch here.
 """
 
@@ -34,19 +34,22 @@ from ckpt_protocol.messages import Kind
 class AsyncCheckpointService:
     """A library instance on the running loop, with a session of its own; made by `initialize`.
 
-    `version`: what the service speaks; `required_version`: what the program asked for (below B.2 the rules of
-    B.01 hold). `timeout_ns`: of calls that are given none.
-
     Raises: SaAisError, in every method, with the SAF call's name in `call`.
     """
 
     def __init__(
         self, connection: AsyncConnection, required: Version, highest: Version, timeout_ns: int
     ) -> None:
-        """Only for `initialize`."""
+        """For `initialize` only."""
         self.version = highest
+        """The version that the service supports."""
+
         self.required_version = required
+        """The version that the program asked for; below B.2 the rules of B.01 hold."""
+
         self.timeout_ns = timeout_ns
+        """The time-out of calls to which the program gives none."""
+
         self.finalized = False
         self.connection = connection
         self._new = is_new(required)
@@ -63,9 +66,9 @@ class AsyncCheckpointService:
         timeout_ns: int = DEFAULT,
         highest: Version = HIGHEST,
     ) -> Self:
-        """Begin to use the service. `address`, `cluster`, `key`: as `Table`'s.
+        """Begin to use the service. `address`, `cluster` and `key` are those of `Table`.
 
-        Raises: SaAisError VERSION (its `version` is the one supported), INVALID_PARAM, UNAVAILABLE: no node
+        Raises: SaAisError VERSION (its `version` is the supported one); INVALID_PARAM; UNAVAILABLE if no node
         serves (TRY_AGAIN for programs of B.01).
 
         Source: saCkptInitialize (R11 to R15).
@@ -92,7 +95,7 @@ class AsyncCheckpointService:
         await self.connection.release()
 
     async def leave(self) -> None:
-        """The same, waiting for nobody: for a service that nobody can reach any more."""
+        """Do what `finalize` does, but without waiting; for a service that the program has dropped."""
         if not self.finalized:
             self.finalized = True
             self.connection.leave()
@@ -105,7 +108,7 @@ class AsyncCheckpointService:
         *,
         timeout_ns: int = DEFAULT,
     ) -> "AsyncCheckpoint":
-        """Open a checkpoint, creating it where CREATE is set and it is missing.
+        """Open a checkpoint. If it is missing and CREATE is set, create it.
 
         Source: saCkptCheckpointOpen (R23 to R43).
         """
@@ -117,14 +120,14 @@ class AsyncCheckpointService:
     def plan_open(
         self, call: str, name: Any, open_flags: Any, attributes: Any, timeout_ns: Any = DEFAULT
     ) -> tuple[bytes, int, Ask]:
-        """What an open asks, its arguments checked: (name, open flags, the request)."""
+        """Check the arguments of an open; return (name, open flags, the request)."""
         self.check(call)
         encoded, flags, body = named(call)(open_body)(name, open_flags, attributes, self._new)
         limit_ns = named(call)(as_timeout)(timeout_ns, self.timeout_ns)
         return encoded, flags, Ask(call, Kind.OPEN, body, limit_ns)
 
     async def open_planned(self, plan: tuple[bytes, int, Ask]) -> "AsyncCheckpoint":
-        """Do what `plan_open` made."""
+        """Carry out the plan that `plan_open` returned."""
         name, flags, ask = plan
         handle, attributes = table_requests.opened_of(await self.ask(ask))
         if self.finalized:
@@ -137,7 +140,7 @@ class AsyncCheckpointService:
         await self.ask(self.plan_unlink(name))
 
     def plan_unlink(self, name: Any) -> Ask:
-        """What an unlink asks."""
+        """Return the request of an unlink."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
         return Ask(call, Kind.UNLINK, pack_body([named(call)(table_requests.checkpoint_name)(name)]))
@@ -145,26 +148,27 @@ class AsyncCheckpointService:
     # -- for the checkpoints
 
     def check(self, call: str) -> None:
-        """The service is not finalized. Raises: SaAisError BAD_HANDLE."""
+        """Check that the service is not finalized. Raises: SaAisError BAD_HANDLE."""
         if self.finalized:
             raise named_error(call, codes.BAD_HANDLE, "the service is finalized")
 
     def forget(self, opened: Opened) -> None:
-        """A checkpoint is closed."""
+        """Forget a checkpoint that is closed."""
         self._opened.pop(opened.handle, None)
 
     async def ask(self, ask: Ask, handle: int = 0) -> Any:
-        """One request; the answer's payload."""
+        """Make one request; return the answer's payload."""
         try:
             return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns or self.timeout_ns)
         except SaAisError as error:
             raise self.translated(error, ask.call) from None
 
     def translated(self, error: SaAisError, call: str) -> SaAisError:
-        """The error as this version of the interface tells it (R6).
+        """Return the error that the program's version of the interface has for this one (R6).
 
-        A session that ended, since no node was reached for longer than its grace, is UNAVAILABLE from B.02 on
-        and BAD_HANDLE before; that nobody serves is UNAVAILABLE, and TRY_AGAIN before.
+        If the session has ended, because it reached no node for longer than its grace, this is UNAVAILABLE
+        from B.02 on, and BAD_HANDLE before. If no node serves, it is UNAVAILABLE from B.02 on, and TRY_AGAIN
+        before.
         """
         code = error.code
         if self._new and code == codes.BAD_HANDLE and self.connection.ended and not self.finalized:
@@ -179,7 +183,7 @@ class AsyncCheckpoint:
     """An open checkpoint. Raises: SaAisError, in every method."""
 
     def __init__(self, service: AsyncCheckpointService, opened: Opened) -> None:
-        """Only for `checkpoint_open`."""
+        """For `checkpoint_open` only."""
         self.service = service
         self.opened = opened
         self._own: OwnUpdates | None = None
@@ -191,21 +195,21 @@ class AsyncCheckpoint:
 
     @property
     def open_flags(self) -> int:
-        """What it was opened for."""
+        """The flags with which the checkpoint was opened."""
         return self.opened.open_flags
 
     @property
     def handle(self) -> int:
-        """The number of this open, among those of its service."""
+        """The number of this open, unique within its service."""
         return self.opened.handle
 
     @property
     def tracked(self) -> bool:
-        """Whether it is, or was, tracked: its own updates are noted then."""
+        """True if this handle tracks, or has tracked: then its own updates are noted."""
         return self._own is not None
 
     async def ask(self, ask: Ask) -> Any:
-        """One request on this checkpoint; the answer's payload."""
+        """Make one request on this checkpoint; return the answer's payload."""
         if self._own is not None and ask.kind == Kind.UPDATE:
             self._own.note(self.service.connection.next_number)
         return await self.service.ask(ask, self.opened.handle)
@@ -217,7 +221,10 @@ class AsyncCheckpoint:
         await self.ask(ask)
 
     async def retention_duration_set(self, retention_duration: int) -> None:
-        """How long it stays when nobody has it open, in ns. Source: saCkptCheckpointRetentionDurationSet."""
+        """Set how long the checkpoint is kept while no program has it open, in ns.
+
+        Source: saCkptCheckpointRetentionDurationSet.
+        """
         await self.ask(self.opened.retention_duration_set(retention_duration))
 
     async def active_replica_set(self) -> None:
@@ -231,7 +238,7 @@ class AsyncCheckpoint:
     async def section_create(
         self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
     ) -> bytes:
-        """The new section's id: the one given, or one made up for an empty one.
+        """Create a section; return its id, which the service generates if the given one is empty.
 
         Source: saCkptSectionCreate (R88 to R102).
         """
@@ -249,7 +256,7 @@ class AsyncCheckpoint:
     def section_iteration(
         self, sections_chosen: int = SA_CKPT_SECTIONS_ANY, expiration_time: int | None = None
     ) -> AsyncIterator[SectionDescriptor]:
-        """The sections, in pages: each as it was when its page was read.
+        """Iterate over the sections, in pages: each section as it was when its page was read.
 
         Source: saCkptSectionIterationInitialize, ...Next (R107 to R114).
         """
@@ -271,20 +278,20 @@ class AsyncCheckpoint:
     async def page(
         self, call: str, sections_chosen: int, expiration_time: int | None, after: bytes | None
     ) -> tuple[list[SectionDescriptor], bytes | None]:
-        """One page of an iteration, and where the next one begins (None: there is none)."""
+        """Return one page of an iteration, and where the next one begins (None: there is none)."""
         self.opened.check(call)
         return page_of(await self.ask(iterate(call, sections_chosen, expiration_time, after, None)))
 
     async def section_iteration_initialize(
         self, sections_chosen: int, expiration_time: int | None = None
     ) -> "AsyncSectionIteration":
-        """Begin an iteration that asks for each section as it is then.
+        """Begin an iteration that requests one section at a time, each as it is at that moment.
 
         Source: saCkptSectionIterationInitialize.
         """
         call = "saCkptSectionIterationInitialize"
         self.opened.begin_iteration(call, sections_chosen, expiration_time)
-        await self.ask(self.opened.status_get(call))  # Whether there is an active replica (R48).
+        await self.ask(self.opened.status_get(call))  # This fails if there is no active replica (R48).
         return AsyncSectionIteration(self, Iteration(self.opened, sections_chosen, expiration_time))
 
     async def write(self, io_vector: Iterable[tuple[Key, table_requests.Value, int]]) -> None:
@@ -292,31 +299,32 @@ class AsyncCheckpoint:
         await self.ask(self.opened.write(io_vector))
 
     async def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
-        """Give a section this content and size. Source: saCkptSectionOverwrite."""
+        """Replace a section's content and size. Source: saCkptSectionOverwrite."""
         await self.ask(self.opened.overwrite(section_id, data))
 
     async def read(self, io_vector: Iterable[tuple[Key, int | None, int]]) -> list[bytes]:
-        """The data of elements (section_id, data_size, data_offset), all of one moment.
+        """Return the data of elements (section_id, data_size, data_offset), all of the same moment.
 
-        No size: everything from the offset on. A section that ends before gives less.
+        Without a size this is everything from the offset on. A section that ends earlier returns less.
 
         Source: saCkptCheckpointRead (R126 to R133).
         """
         return values_of(await self.ask(self.opened.read(io_vector)))
 
     async def synchronize(self, timeout_ns: int = DEFAULT) -> None:
-        """Wait until all replicas have what was written before. Source: saCkptCheckpointSynchronize."""
+        """Wait until all replicas have what was written before this. Source: saCkptCheckpointSynchronize."""
         await self.ask(self.opened.synchronize(timeout_ns, self.service.timeout_ns))
 
     async def track(self) -> AsyncIterator[SectionChange]:
-        """Every change from now on, in order, but for those made by this very handle (see `tracking`).
+        """Return an iterator over every change from now on, in order (see `tracking`).
 
-        Needs READ. It has begun when this returns: what is read then is not older than what is told.
+        Changes made by this handle are left out. The handle needs READ. Tracking has begun when this returns:
+        what you read after that is never older than the position from which changes are reported.
         """
         return OneByOne(await self.begin_tracking())
 
     async def begin_tracking(self) -> Changes:
-        """The same, those changes that came together in one list."""
+        """Track like `track`, but yield lists of the changes that came together."""
         call = "saCkptCheckpointTrack"
         self.opened.check(call, READ)
         if self._own is None:
@@ -324,7 +332,8 @@ class AsyncCheckpoint:
         service = self.service
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
-            # Untranslated: that a session has ended is BAD_HANDLE here, and nothing to wait for.
+            # The error is not translated: BAD_HANDLE of an ended session ends the tracking, which would wait
+            # after UNAVAILABLE.
             self.opened.check(call, READ)
             return await service.connection.call(kind, self.opened.handle, body, timeout_ns)
 
@@ -338,12 +347,12 @@ class AsyncSectionIteration:
     """A SaCkptSectionIterationHandleT: `next` until it raises NO_SECTIONS, then `finalize`."""
 
     def __init__(self, checkpoint: AsyncCheckpoint, iteration: Iteration) -> None:
-        """Only for `section_iteration_initialize`."""
+        """For `section_iteration_initialize` only."""
         self._checkpoint = checkpoint
         self._iteration = iteration
 
     async def next(self) -> SectionDescriptor:
-        """The next section as it is now. Source: saCkptSectionIterationNext."""
+        """Return the next section as it is now. Source: saCkptSectionIterationNext."""
         page, _ = page_of(await self._checkpoint.ask(self._iteration.next()))
         return self._iteration.take(page)
 
@@ -352,5 +361,5 @@ class AsyncSectionIteration:
         self.finish()
 
     def finish(self) -> None:
-        """The same, without a word to the service: nothing is kept there."""
+        """End the iteration without a request, since the service keeps nothing for it."""
         self._iteration.finalize()

@@ -1,7 +1,7 @@
-"""Callbacks that wait for `dispatch`, and the descriptor that tells of them (SAF 3.4.2, 3.4.3; R16 to R19).
+"""Callbacks that wait for `dispatch`, and the descriptor that signals them (SAF 3.4.2, 3.4.3; R16 to R19).
 
-They come from the service's own thread and are called in the program's, so that a program that dispatches
-from one thread has all its callbacks there.
+The service's own thread adds them, and `dispatch` calls them in the program's thread. So a program that
+dispatches from one thread gets all its callbacks there.
 """
 
 import contextlib
@@ -17,13 +17,12 @@ _DRAIN_BYTES: Final = 4096
 
 
 class PendingCallbacks:
-    """A queue; each callback has an owner, with whom it is cancelled. Safe for threads.
-
-    `changed` is notified when something is put, and when the queue is closed.
-    """
+    """A queue of callbacks; each has an owner, with which it is cancelled. Safe for threads."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        """Notified when a callback is added, and when the queue is closed."""
+
         self.closed = False
         self._waiting: deque[tuple[object, Callback]] = deque()
         self._gone: weakref.WeakSet[object] = weakref.WeakSet()
@@ -33,7 +32,7 @@ class PendingCallbacks:
         return len(self._waiting)
 
     def put(self, owner: object, callback: Callback) -> bool:
-        """A callback is due; False: not any more, the queue is closed or its owner was cancelled."""
+        """Add a callback. Return False if the queue is closed or the owner was cancelled."""
         with self.changed:
             if self.closed or owner in self._gone:
                 return False
@@ -44,7 +43,7 @@ class PendingCallbacks:
             return True
 
     def take(self) -> Callback | None:
-        """The oldest callback, which is no longer pending then; None where there is none."""
+        """Remove and return the oldest callback; None if there is none."""
         with self.changed:
             if not self._waiting:
                 return None
@@ -54,9 +53,9 @@ class PendingCallbacks:
             return callback
 
     def cancel(self, owner: object) -> None:
-        """Forget the callbacks of one owner (R63), and take none of it from now on.
+        """Forget the callbacks of one owner (R63), and accept no more from it.
 
-        What was under way in the service's thread may put one after its owner was closed in the program's.
+        The service's thread may still try to add one after the program's thread has closed the owner.
         """
         with self.changed:
             self._gone.add(owner)
@@ -67,7 +66,7 @@ class PendingCallbacks:
                 self._hush()
 
     def fileno(self) -> int:
-        """A descriptor that is readable while a callback is pending. Raises: OSError."""
+        """Return a descriptor that is readable while a callback is pending. Raises: OSError."""
         with self.changed:
             if self._pipe is None:
                 reading, writing = os.pipe()
@@ -79,7 +78,7 @@ class PendingCallbacks:
             return self._pipe[0]
 
     def close(self) -> None:
-        """Forget all callbacks and the descriptor; whoever waits in `dispatch` comes back."""
+        """Forget all callbacks and the descriptor; threads that wait in `dispatch` return."""
         with self.changed:
             self.closed = True
             self._waiting.clear()

@@ -34,16 +34,17 @@ logger = logging.getLogger("ckpt_client")
 class Checkpoint:
     """One open of a checkpoint (SaCkptCheckpointHandleT); made by `checkpoint_open`.
 
-    Each method's arguments and meaning are those of `AsyncCheckpoint`. Raises: SaAisError, in every method.
+    Each method has the arguments and the meaning that it has in `AsyncCheckpoint`. Raises: SaAisError, in
+    every method.
     """
 
     def __init__(self, service: "CheckpointService", inner: AsyncCheckpoint) -> None:
-        """Only for `checkpoint_open`."""
+        """For `checkpoint_open` only."""
         self.service = service
         self._inner = inner
         self._tracking: _Tracking | None = None
         self.tracking_error: SaAisError | None = None
-        """Why the last tracking ended by itself; None where it did not."""
+        """Why the latest tracking ended on its own; None if it did not."""
 
     @property
     def name(self) -> bytes:
@@ -52,12 +53,12 @@ class Checkpoint:
 
     @property
     def open_flags(self) -> int:
-        """What it was opened for."""
+        """The flags with which the checkpoint was opened."""
         return self._inner.open_flags
 
     @property
     def handle(self) -> int:
-        """The number of this open, among those of its service."""
+        """The number of this open, unique within its service."""
         return self._inner.handle
 
     def _begin(self, call: str) -> Opened:
@@ -78,7 +79,10 @@ class Checkpoint:
         self._ask(ask)
 
     def retention_duration_set(self, retention_duration: int) -> None:
-        """How long it stays when nobody has it open, in ns. Source: saCkptCheckpointRetentionDurationSet."""
+        """Set how long the checkpoint is kept while no program has it open, in ns.
+
+        Source: saCkptCheckpointRetentionDurationSet.
+        """
         call = "saCkptCheckpointRetentionDurationSet"
         self._ask(self._begin(call).retention_duration_set(retention_duration))
 
@@ -93,7 +97,7 @@ class Checkpoint:
     def section_create(
         self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
     ) -> bytes:
-        """The new section's id. Source: saCkptSectionCreate (R88 to R102)."""
+        """Create a section; return its id. Source: saCkptSectionCreate (R88 to R102)."""
         opened = self._begin("saCkptSectionCreate")
         return created_id(
             section_id, self._ask(opened.section_create(section_id, expiration_time, initial_data))
@@ -111,7 +115,7 @@ class Checkpoint:
     def section_iteration(
         self, sections_chosen: int = SA_CKPT_SECTIONS_ANY, expiration_time: int | None = None
     ) -> Iterator[SectionDescriptor]:
-        """The sections, in pages: each as it was when its page was read.
+        """Iterate over the sections, in pages: each section as it was when its page was read.
 
         Source: saCkptSectionIterationInitialize, ...Next (R107 to R114).
         """
@@ -133,7 +137,7 @@ class Checkpoint:
     def section_iteration_initialize(
         self, sections_chosen: int, expiration_time: int | None = None
     ) -> "SectionIteration":
-        """Begin an iteration that asks for each section as it is then.
+        """Begin an iteration that requests one section at a time, each as it is at that moment.
 
         Source: saCkptSectionIterationInitialize.
         """
@@ -146,23 +150,23 @@ class Checkpoint:
         self._ask(self._begin("saCkptCheckpointWrite").write(io_vector))
 
     def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
-        """Give a section this content and size. Source: saCkptSectionOverwrite."""
+        """Replace a section's content and size. Source: saCkptSectionOverwrite."""
         self._ask(self._begin("saCkptSectionOverwrite").overwrite(section_id, data))
 
     def read(self, io_vector: Iterable[tuple[Key, int | None, int]]) -> list[bytes]:
-        """The data of elements (section_id, data_size, data_offset), all of one moment.
+        """Return the data of elements (section_id, data_size, data_offset), all of the same moment.
 
         Source: saCkptCheckpointRead (R126 to R133).
         """
         return values_of(self._ask(self._begin("saCkptCheckpointRead").read(io_vector)))
 
     def synchronize(self, timeout_ns: int = DEFAULT) -> None:
-        """Wait until all replicas have what was written before. Source: saCkptCheckpointSynchronize."""
+        """Wait until all replicas have what was written before this. Source: saCkptCheckpointSynchronize."""
         opened = self._begin("saCkptCheckpointSynchronize")
         self._ask(opened.synchronize(timeout_ns, self.service.inner.timeout_ns))
 
     def synchronize_async(self, invocation: int) -> None:
-        """The same; how it ended comes as a callback, but for what is known at once.
+        """Begin to synchronize; a callback reports how it ended. Errors that are known at once are raised.
 
         Source: saCkptCheckpointSynchronizeAsync (R137, R138, R141).
         """
@@ -180,7 +184,7 @@ class Checkpoint:
             raise named_error(
                 call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
             )
-        self._ask(Ask(call, Kind.STATUS))  # Without an active replica it is NOT_EXIST now.
+        self._ask(Ask(call, Kind.STATUS))  # This raises NOT_EXIST now if there is no active replica.
 
         def ended(_: Any, error: SaAisError | None) -> None:
             self.service.put(self, lambda: tell(number, code_of(error)))
@@ -190,13 +194,13 @@ class Checkpoint:
     # -- tracking
 
     def track(self, callback: "TrackCallback | None" = None) -> None:
-        """Have every change told from now on, but for those made by this very handle; see `tracking`.
+        """Report every change from now on, except those made by this handle; see `tracking`.
 
-        `callback(checkpoint, changes)` is called in `dispatch`, by default the service's `checkpoint_track`.
-        While one call is pending no further one is made: what changes meanwhile is told with the next. Where
-        the service lets the handle go, ENDED is told last, and `tracking_error` says why.
+        `dispatch` calls `callback(checkpoint, changes)`, by default the service's `checkpoint_track`. While
+        one call is pending no other is added: later changes are collected in the next one. If the service
+        ends the handle, the last change is ENDED, and `tracking_error` says why.
 
-        Raises: SaAisError ACCESS without READ; INIT: no callback; EXIST: it is tracked already.
+        Raises: SaAisError ACCESS without READ; INIT without a callback; EXIST if it is tracked already.
         """
         call = "saCkptCheckpointTrack"
         self._begin(call).check(call, SA_CKPT_CHECKPOINT_READ)
@@ -234,9 +238,9 @@ class Checkpoint:
             await told
 
     def track_stop(self) -> None:
-        """Have no more changes told, not even those that wait for `dispatch`.
+        """Report no more changes, not even those that wait for `dispatch`.
 
-        Raises: SaAisError NOT_EXIST: it is not tracked.
+        Raises: SaAisError NOT_EXIST if it is not tracked.
         """
         call = "saCkptCheckpointTrackStop"
         self._begin(call).check(call)
@@ -251,7 +255,7 @@ class Checkpoint:
 
 
 class _Tracking:
-    """The owner of what one `track` tells."""
+    """The owner of the callbacks of one `track`."""
 
 
 def _settle(told: "asyncio.Future[None]") -> None:
@@ -263,12 +267,12 @@ class SectionIteration:
     """A SaCkptSectionIterationHandleT: `next` until it raises NO_SECTIONS, then `finalize`."""
 
     def __init__(self, service: "CheckpointService", inner: AsyncSectionIteration) -> None:
-        """Only for `section_iteration_initialize`."""
+        """For `section_iteration_initialize` only."""
         self._service = service
         self._inner = inner
 
     def next(self) -> SectionDescriptor:
-        """The next section as it is now. Source: saCkptSectionIterationNext."""
+        """Return the next section as it is now. Source: saCkptSectionIterationNext."""
         self._service.check("saCkptSectionIterationNext")
         section: SectionDescriptor = self._service.run(self._inner.next())
         return section

@@ -1,6 +1,6 @@
-"""What a program knows of a checkpoint that it has open, and what each of its calls asks. Pure.
+"""The state of a checkpoint that a program has open, and the request of each of its calls. Pure.
 
-Behind the handle stand its open flags, which alone decide what it may do (R8), and the attributes in force.
+The state is the handle's open flags, which alone decide what it may do (R8), and the attributes in force.
 """
 
 from typing import Any, Final, NoReturn
@@ -20,11 +20,10 @@ _NEEDS: Final = {0: "", READ: "reading", WRITE: "writing"}
 
 
 class Opened:
-    """One open of one checkpoint. `new`: the rules of B.02. `closed`: why the handle is dead, "" while it
-    lives.
+    """One open of one checkpoint.
 
-    Every method raises SaAisError with the name of its SAF call: BAD_HANDLE once closed, ACCESS where the
-    open flags forbid it, else what is wrong with the arguments.
+    Every method raises SaAisError with the name of its SAF call: BAD_HANDLE once closed, ACCESS if the open
+    flags forbid the call, else what is wrong with the arguments.
     """
 
     def __init__(self, name: bytes, open_flags: int, handle: int, attributes: Attributes, new: bool) -> None:
@@ -32,12 +31,16 @@ class Opened:
         self.open_flags = open_flags
         self.handle = handle
         self.new = new
+        """True if the rules of B.02 hold."""
+
         self.closed = ""
+        """Why the handle is dead; "" while it lives."""
+
         self.attributes = attributes
         self._size_max = attributes.section_bytes_max
 
     def check(self, call: str, access: int = 0) -> None:
-        """The handle lives, and was opened for this."""
+        """Check that the handle lives and was opened for this access."""
         if self.closed:
             raise saf_requests.named_error(call, codes.BAD_HANDLE, self.closed)
         if access and not self.open_flags & access:
@@ -46,13 +49,13 @@ class Opened:
             )
 
     def close(self) -> Ask:
-        """CheckpointClose: the handle is dead from now on, whatever the service answers."""
+        """CheckpointClose. The handle is dead from now on, whatever the service answers."""
         self.check("saCkptCheckpointClose")
         self.closed = "the checkpoint is closed"
         return Ask("saCkptCheckpointClose", Kind.CLOSE)
 
     def retention_duration_set(self, retention_duration: Any) -> Ask:
-        """CheckpointRetentionDurationSet: nanoseconds (R74 to R76)."""
+        """CheckpointRetentionDurationSet, in nanoseconds (R74 to R76)."""
         call = "saCkptCheckpointRetentionDurationSet"
         self.check(call, WRITE if self.new else 0)
         duration = saf_requests.named(call)(saf_requests.as_number)(
@@ -86,7 +89,7 @@ class Opened:
         return saf_requests.section_expiration_time_set(section_id, expiration_time)
 
     def begin_iteration(self, call: str, sections_chosen: Any, expiration_time: Any) -> None:
-        """Check what SectionIterationInitialize is given (R109, R110)."""
+        """Check the arguments of SectionIterationInitialize (R109, R110)."""
         self.check(call, READ if self.new else 0)
         saf_requests.named(call)(saf_requests.check_choice)(sections_chosen, expiration_time)
 
@@ -117,7 +120,7 @@ class Opened:
 
 
 class Iteration:
-    """Where an iteration stands: one that asks for each section by itself, so that what it shows is of now.
+    """The position of an iteration, which requests one section at a time so that each is current.
 
     Source: SaCkptSectionIterationHandleT (R111 to R114).
     """
@@ -130,7 +133,7 @@ class Iteration:
         self._finalized = False
 
     def next(self) -> Ask:
-        """SectionIterationNext. Raises: SaAisError BAD_HANDLE; NO_SECTIONS once it has come to its end."""
+        """SectionIterationNext. Raises: SaAisError BAD_HANDLE; NO_SECTIONS after the last section."""
         call = "saCkptSectionIterationNext"
         self._check(call)
         if self._ended:
@@ -138,7 +141,7 @@ class Iteration:
         return saf_requests.iterate(call, *self._choice, self._after, 1)
 
     def take(self, page: list[SectionDescriptor]) -> SectionDescriptor:
-        """The one section of the answer."""
+        """Return the one section in the answer. Raises: SaAisError NO_SECTIONS if there is none."""
         if not page:
             self._ended = True
             self._refuse_ended("saCkptSectionIterationNext")

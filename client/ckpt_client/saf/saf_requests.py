@@ -1,7 +1,7 @@
-"""What each SAF call asks the daemon: arguments checked, one request made. Pure.
+"""The request of each SAF call: check the arguments, make one request for the daemon. Pure.
 
-A wrong argument is refused here with its code, in the order of R7: the handle, the access mode, then what is
-wrong with the rest. The blocking and the asyncio service share all of it.
+A wrong argument is refused here with its code. The checks follow the order of R7: the handle, the access
+mode, then the rest. The blocking and the asyncio service share all of this.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ from ckpt_protocol.limits import (
 from ckpt_protocol.messages import Kind, Op
 
 NAME_PREFIX: Final = b"safCkpt="
-"""A checkpoint's name is a distinguished name of this kind, for programs of B.02 (R33)."""
+"""For programs of B.02, a checkpoint's name is a distinguished name that begins with this (R33)."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
 class Ask(NamedTuple):
-    """One request: the SAF call that it is for, and what travels."""
+    """One request: the name of its SAF call, and what is sent."""
 
     call: str
     kind: int
@@ -50,7 +50,7 @@ class Ask(NamedTuple):
 
 
 def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
-    """Write the SAF call's name on every error that the function raises."""
+    """Set the SAF call's name on every error that the function raises."""
 
     def wrap(function: Callable[Given, Result]) -> Callable[Given, Result]:
         @wraps(function)
@@ -67,7 +67,7 @@ def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Resu
 
 
 def named_error(call: str, code: int, text: str) -> SaAisError:
-    """The error of a code, with the SAF call's name."""
+    """Return the error of a code, with the SAF call's name."""
     error = error_of(code, text)
     error.call = call
     return error
@@ -77,7 +77,7 @@ def named_error(call: str, code: int, text: str) -> SaAisError:
 
 
 def as_bytes(given: Any, what: str, index: int = -1) -> bytes:
-    """Data, or a section id. Raises: SaAisError INVALID_PARAM."""
+    """Return data, or a section id, as bytes. Raises: SaAisError INVALID_PARAM."""
     if type(given) is bytes:
         return given
     try:
@@ -87,7 +87,7 @@ def as_bytes(given: Any, what: str, index: int = -1) -> bytes:
 
 
 def as_section_id(given: Any, index: int = -1) -> bytes:
-    """A section id. Raises: SaAisError INVALID_PARAM."""
+    """Check and return a section id. Raises: SaAisError INVALID_PARAM."""
     section_id = as_bytes(given, "a section id", index)
     if len(section_id) > SECTION_ID_BYTES_MAX:
         text = f"a section id of {len(section_id)} bytes exceeds {SECTION_ID_BYTES_MAX}"
@@ -96,14 +96,14 @@ def as_section_id(given: Any, index: int = -1) -> bytes:
 
 
 def as_number(given: Any, what: str, index: int = -1) -> int:
-    """A size, an offset or a time: 0 to 2^63-1. Raises: SaAisError INVALID_PARAM."""
+    """Check and return a size, an offset or a time: 0 to 2^63-1. Raises: SaAisError INVALID_PARAM."""
     if type(given) is not int or not 0 <= given <= SIZE_MAX:
         refuse(codes.INVALID_PARAM, f"{what} is an integer from 0 to 2^63-1, not {given!r}", index)
     return given
 
 
 def as_timeout(given: Any, default_ns: int) -> int:
-    """A call's time-out: 0 is the default, SA_TIME_MAX no limit (R35, R139).
+    """Return a call's time-out: 0 is the default, SA_TIME_MAX no limit (R35, R139).
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -113,7 +113,7 @@ def as_timeout(given: Any, default_ns: int) -> int:
 
 
 def as_invocation(given: Any) -> int:
-    """A SaInvocationT: any unsigned 64-bit number (R38). Raises: SaAisError INVALID_PARAM."""
+    """Check and return a SaInvocationT, an unsigned 64-bit number (R38). Raises: SaAisError INVALID_PARAM."""
     if type(given) is not int or not 0 <= given < 2**64:
         refuse(codes.INVALID_PARAM, f"an invocation is an unsigned 64-bit number, not {given!r}")
     return given
@@ -123,9 +123,9 @@ def as_invocation(given: Any) -> int:
 
 
 def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[bytes, int, bytes]:
-    """(name, open flags, OPEN's body); `new`: the rules of B.02. Raises: SaAisError.
+    """Return (name, open flags, OPEN's body). If `new`, the rules of B.02 hold. Raises: SaAisError.
 
-    The flags come first (R27), then whether attributes are due (R23), then what they say (R24 to R26).
+    The flags are checked first (R27), then whether attributes are due (R23), then their values (R24 to R26).
     """
     if type(open_flags) is bool or not isinstance(open_flags, int) or not 0 < open_flags <= OPEN_FLAGS_ALL:
         refuse(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
@@ -149,12 +149,12 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
     return encoded, int(open_flags), pack_body([encoded, int(open_flags), fields, not new])
 
 
-# -- calls of a checkpoint; ids and data against the limits only the daemon can check all of
+# -- calls of a checkpoint (only the daemon can check ids and data against all limits)
 
 
 @named("saCkptSectionCreate")
 def section_create(section_id: Any, expiration_time: Any, initial_data: Any, size_max: int) -> Ask:
-    """SectionCreate: an empty id asks for one that is made up."""
+    """SectionCreate. For an empty id the service generates one."""
     call = "saCkptSectionCreate"
     encoded = as_section_id(section_id)
     data = b"" if initial_data is None else _content(initial_data, size_max)
@@ -170,14 +170,14 @@ def section_delete(section_id: Any) -> Ask:
 
 @named("saCkptSectionExpirationTimeSet")
 def section_expiration_time_set(section_id: Any, expiration_time: Any) -> Ask:
-    """SectionExpirationTimeSet: a time of day in ns since 1970, SA_TIME_END for never."""
+    """SectionExpirationTimeSet, with a time in ns since 1970; SA_TIME_END for never."""
     op = [Op.EXPIRATION_SET, as_section_id(section_id), as_number(expiration_time, "an expiration time")]
     return Ask("saCkptSectionExpirationTimeSet", Kind.UPDATE, pack_body([op]))
 
 
 @named("saCkptSectionOverwrite")
 def overwrite(section_id: Any, data: Any, size_max: int) -> Ask:
-    """SectionOverwrite: content and size of a section that exists."""
+    """SectionOverwrite, which sets content and size of an existing section."""
     op = [Op.OVERWRITE, as_section_id(section_id), _content(data, size_max)]
     return Ask("saCkptSectionOverwrite", Kind.UPDATE, pack_body([op]))
 
@@ -199,7 +199,10 @@ def write(io_vector: Any, size_max: int) -> Ask:
 
 @named("saCkptCheckpointRead")
 def read(io_vector: Any, size_max: int) -> Ask:
-    """CheckpointRead of elements (section_id, data_size, data_offset); no size: to the end (R126 to R131)."""
+    """CheckpointRead of elements (section_id, data_size, data_offset) (R126 to R131).
+
+    Without a size, an element is read to the end of its section.
+    """
     elements: list[list[Any]] = []
     for index, (section_id, size, offset) in enumerate(_elements(io_vector)):
         encoded = as_section_id(section_id, index)
@@ -213,13 +216,13 @@ def read(io_vector: Any, size_max: int) -> Ask:
 def iterate(
     call: str, sections_chosen: Any, expiration_time: Any, after: bytes | None, limit: int | None
 ) -> Ask:
-    """A page of sections behind `after`; `limit`: how many at most."""
+    """Return the request for a page of sections after `after`, `limit` sections at most."""
     body = pack_body([sections_chosen, expiration_time or 0, after, False, limit])
     return Ask(call, Kind.ITERATE, body)
 
 
 def check_choice(sections_chosen: Any, expiration_time: Any) -> None:
-    """The arguments of SectionIterationInitialize (R107, R109). Raises: SaAisError INVALID_PARAM."""
+    """Check the arguments of SectionIterationInitialize (R107, R109). Raises: SaAisError INVALID_PARAM."""
     known = isinstance(sections_chosen, int) and not isinstance(sections_chosen, bool)
     if not known or not SA_CKPT_SECTIONS_FOREVER <= sections_chosen <= SA_CKPT_SECTIONS_ANY:
         refuse(codes.INVALID_PARAM, f"{sections_chosen!r} is no choice of sections")

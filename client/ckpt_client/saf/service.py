@@ -1,4 +1,4 @@
-"""The SAF checkpoint service for programs that block: line by line what a C program does, in Python.
+"""The SAF checkpoint service for programs that block: what a C program does, line by line in Python.
 
 service = CheckpointService.initialize(("B", 2, 2))
 checkpoint = service.checkpoint_open("safCkpt=state", flags, attributes)
@@ -33,14 +33,14 @@ from ckpt_protocol import codes
 class CheckpointService:
     """A library instance (SaCkptHandleT), with a session of its own; made by `initialize`.
 
-    Any thread may call anything. Callbacks come in `dispatch` and nowhere else. A process may have several
-    services; a forked child has none: there every call is BAD_HANDLE.
+    Any thread may call any method. Callbacks are called in `dispatch` and nowhere else. A process may have
+    several services. In a forked child every call of a parent's service raises BAD_HANDLE.
 
     Raises: SaAisError, in every method, with the SAF call's name in `call`.
     """
 
     def __init__(self, runner: Runner, inner: AsyncCheckpointService, callbacks: CheckpointCallbacks) -> None:
-        """Only for `initialize`."""
+        """For `initialize` only."""
         self._runner = runner
         self._inner = inner
         self._callbacks = callbacks
@@ -61,11 +61,13 @@ class CheckpointService:
         key: str | bytes | None = None,
         timeout_ns: int = DEFAULT,
     ) -> Self:
-        """Begin to use the service. `address`, `cluster`, `key`: as `Table`'s. `timeout_ns`: of every call
-        that is given none (0: 10 s).
+        """Begin to use the service.
 
-        Raises: SaAisError VERSION (its `version` is the one that is supported), INVALID_PARAM, UNAVAILABLE:
-        no node serves (TRY_AGAIN for programs of B.01).
+        `address`, `cluster` and `key` are those of `Table`. `timeout_ns` is the time-out of every call to
+        which you give none (0: 10 s).
+
+        Raises: SaAisError VERSION (its `version` is the supported one); INVALID_PARAM; UNAVAILABLE if no node
+        serves (TRY_AGAIN for programs of B.01).
 
         Source: saCkptInitialize (R11 to R15).
         """
@@ -82,17 +84,17 @@ class CheckpointService:
 
     @property
     def version(self) -> Version:
-        """The version that the service speaks (R11)."""
+        """The version that the service supports (R11)."""
         return self._inner.version
 
     @property
     def required_version(self) -> Version:
-        """The version that the program asked for: below B.2 the rules of B.01 hold."""
+        """The version that the program asked for; below B.2 the rules of B.01 hold."""
         return self._inner.required_version
 
     @property
     def callbacks(self) -> CheckpointCallbacks:
-        """What `dispatch` calls."""
+        """The functions that `dispatch` calls."""
         return self._callbacks
 
     @property
@@ -103,7 +105,7 @@ class CheckpointService:
     # -- the library's life cycle
 
     def selection_object(self) -> int:
-        """A descriptor, always the same, that is readable while a callback is pending; for `select`.
+        """Return a descriptor, always the same, that is readable while a callback is pending; for `select`.
 
         Source: saCkptSelectionObjectGet (R16).
         """
@@ -116,13 +118,14 @@ class CheckpointService:
             raise named_error(call, codes.NO_RESOURCES, text) from None
 
     def fileno(self) -> int:
-        """The selection object: a service can be given to `select` itself."""
+        """Return the selection object, so that `select` takes the service itself."""
         return self.selection_object()
 
     def dispatch(self, flags: int) -> None:
-        """Call what is pending: one, all, or whatever comes until the service is finalized.
+        """Call one pending callback, all of them, or every one until the service is finalized.
 
-        What a callback raises comes out here; it is not called again. Source: saCkptDispatch (R17 to R20).
+        What a callback raises is raised here; that callback is not called again. Source: saCkptDispatch (R17
+        to R20).
         """
         call = "saCkptDispatch"
         self.check(call)
@@ -154,7 +157,7 @@ class CheckpointService:
     def finalize(self) -> None:
         """Close every checkpoint, cancel pending callbacks, end. Source: saCkptFinalize (R21, R22)."""
         self.check("saCkptFinalize")
-        # From here on nothing of this service is valid, also where its farewell is not heard.
+        # From here on nothing of this service is valid, even if no node answers its goodbye.
         self._let_go.detach()
         self._pending.close()
         for task in list(self._under_way.values()):
@@ -171,9 +174,10 @@ class CheckpointService:
         *,
         timeout_ns: int = DEFAULT,
     ) -> Checkpoint:
-        """Open a checkpoint, creating it where CREATE is set and it is missing.
+        """Open a checkpoint. If it is missing and CREATE is set, create it.
 
-        `timeout_ns`: 0 is the service's own, SA_TIME_MAX no limit. Source: saCkptCheckpointOpen (R23 to R43).
+        `timeout_ns`: 0 for the service's own, SA_TIME_MAX for no limit. Source: saCkptCheckpointOpen (R23 to
+        R43).
         """
         call = "saCkptCheckpointOpen"
         self.check(call)
@@ -197,7 +201,7 @@ class CheckpointService:
         except SaAisError:
             raise
         except BaseException:
-            # Interrupted, and perhaps open already, or soon: nobody could ever close it.
+            # We were interrupted. The checkpoint may be open, now or soon, and the program cannot close it.
             self.spawn(give_up())
             raise
         return Checkpoint(self, opened[0])
@@ -209,7 +213,7 @@ class CheckpointService:
         open_flags: int,
         creation_attributes: CheckpointCreationAttributes | None = None,
     ) -> None:
-        """The same; how it ended comes as a callback. What is wrong with the arguments is raised here.
+        """Begin to open a checkpoint; a callback reports how it ended. Wrong arguments are raised here.
 
         Source: saCkptCheckpointOpenAsync (R36 to R39).
         """
@@ -228,14 +232,14 @@ class CheckpointService:
         self.begin(lambda: self._inner.open_planned(plan), ended)
 
     def checkpoint_unlink(self, name: Key) -> None:
-        """Free a name: the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
+        """Free a name; the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
         self.check("saCkptCheckpointUnlink")
         self.ask(self._inner.plan_unlink(name))
 
     # -- for the checkpoints
 
     def check(self, call: str) -> None:
-        """The service is this process's, and not finalized. Raises: SaAisError BAD_HANDLE."""
+        """Check that the service is this process's, and not finalized. Raises: SaAisError BAD_HANDLE."""
         self._check_process(call)
         if self._pending.closed:
             raise named_error(call, codes.BAD_HANDLE, "the service is finalized")
@@ -247,11 +251,11 @@ class CheckpointService:
             )
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Wait for a call's end."""
+        """Run a coroutine on the loop and wait until it has ended."""
         return self._runner.run(coroutine)
 
     def ask(self, ask: Ask, handle: int = 0) -> Any:
-        """One request; the answer's payload."""
+        """Make one request; return the answer's payload."""
         inner = self._inner
         timeout_ns = ask.timeout_ns or inner.timeout_ns
         try:
@@ -265,7 +269,7 @@ class CheckpointService:
         ended: Callable[[Any, SaAisError | None], None],
         owner: object = None,
     ) -> None:
-        """Have an asynchronous call run, and its outcome told on the loop, unless its owner is closed."""
+        """Start an asynchronous call. The loop passes its outcome to `ended`, unless `owner` is cancelled."""
         token = object(), owner
         over = False
 
@@ -282,7 +286,7 @@ class CheckpointService:
                 self._under_way.pop(token, None)
 
         self._under_way[token] = self._runner.spawn(see_to_its_end())
-        if over:  # It had ended before it was noted.
+        if over:  # It ended before we entered it.
             self._under_way.pop(token, None)
 
     def cancel(self, owner: object) -> None:
@@ -294,11 +298,11 @@ class CheckpointService:
         self._pending.cancel(owner)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> Cancellable:
-        """Have something run until it is cancelled, or the service finalized."""
+        """Start a coroutine without waiting for it."""
         return self._runner.spawn(coroutine)
 
     def put(self, owner: object, callback: Callable[[], object]) -> bool:
-        """A callback for `dispatch`; False: its owner is cancelled, or the service finalized."""
+        """Add a callback for `dispatch`. Return False if its owner is cancelled or the service finalized."""
         return self._pending.put(owner, callback)
 
     @property
@@ -308,9 +312,9 @@ class CheckpointService:
 
 
 def _let_go(runner: Runner, inner: AsyncCheckpointService, pending: PendingCallbacks, pid: int) -> None:
-    """Nobody can reach a service any more, and nobody finalized it: its session ends.
+    """End the session of a service that the program has dropped without finalizing it.
 
-    This may run anywhere, in the middle of whatever holds a lock: so it waits for nobody.
+    The garbage collector may call this anywhere, even while a lock is held, so it waits for nothing.
     """
     if pid != os.getpid():
         return

@@ -1,6 +1,6 @@
-"""The SA Forum's structures and enumerations as Python values. Times in ns, sizes in bytes.
+"""The SA Forum's structures and enumerations as Python values. Times are in ns, sizes in bytes.
 
-Pure. What a call takes and gives, without the pointers that C needs.
+Pure. They are what the calls take and return, without the pointers that C needs.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 DEFAULT: Final = 0
-"""A time-out: the service's own (`initialize`'s `timeout_ns`). (R35, R139)"""
+"""This time-out stands for the service's own (`initialize`'s `timeout_ns`). (R35, R139)"""
 
 TIMEOUT_NS: Final = 10_000_000_000
-"""A call's time-out unless `initialize` was given another."""
+"""The time-out of a call unless `initialize` was given another."""
 
 Version = tuple[str, int, int]
 """releaseCode, majorVersion, minorVersion."""
@@ -58,14 +58,14 @@ class CheckpointCreationAttributes(NamedTuple):
 
 
 class CheckpointDescriptor(NamedTuple):
-    """A checkpoint's state; the attributes' retention duration is the one now in force.
-
-    `memory_used`: the sum of the sections' sizes. Source: SaCkptCheckpointDescriptorT (R83 to R85).
-    """
+    """A checkpoint's state. Source: SaCkptCheckpointDescriptorT (R83 to R85)."""
 
     creation_attributes: CheckpointCreationAttributes
+    """The creation attributes, with the retention duration that is now in force."""
+
     number_of_sections: int
     memory_used: int
+    """The sum of the sections' sizes."""
 
 
 class SectionDescriptor(NamedTuple):
@@ -80,10 +80,11 @@ class SectionDescriptor(NamedTuple):
 
 @dataclass(slots=True)
 class CheckpointCallbacks:
-    """What `dispatch` calls. Each may be left out: only the call that needs it is then ERR_INIT (R14).
+    """The functions that `dispatch` calls. Only the call that needs a missing one fails, with ERR_INIT (R14).
 
-    `checkpoint_open(invocation, checkpoint, error)`: the checkpoint is None unless the error is SA_AIS_OK.
-    `checkpoint_synchronize(invocation, error)`. `checkpoint_track(checkpoint, changes)`.
+    * `checkpoint_open(invocation, checkpoint, error)`: the checkpoint is None unless the error is SA_AIS_OK.
+    * `checkpoint_synchronize(invocation, error)`.
+    * `checkpoint_track(checkpoint, changes)`.
 
     Source: SaCkptCallbacksT; the third is OpenSAF's and ours.
     """

@@ -11,11 +11,11 @@ HIGHEST: Final[Version] = (RELEASE, 2, 2)
 """SAI-AIS-CKPT-B.02.02."""
 
 NEW_MAJOR: Final = 2
-"""What B.02 changed holds for programs that ask for this major version, or a later one."""
+"""The changes of B.02 hold for programs that ask for this major version, or a later one."""
 
 
 def negotiate(version: Any, highest: Version = HIGHEST) -> Version:
-    """The version that was asked for, if it is supported: release B, any major up to the highest's.
+    """Return the version that was asked for, if it is supported: release B, any major up to the highest's.
 
     Raises: SaAisError INVALID_PARAM; VERSION, with the highest supported one in its `version`.
     """
@@ -38,10 +38,10 @@ def negotiate(version: Any, highest: Version = HIGHEST) -> Version:
 
 
 def is_new(required: Version) -> bool:
-    """Whether the rules of B.02 hold, rather than those of B.01 (R13)."""
+    """Return True if the rules of B.02 hold, False for those of B.01 (R13)."""
     return required[1] >= NEW_MAJOR
 
 
 def show(version: Version) -> str:
-    """As people write it: B.2.2."""
+    """Return a version as people write it: B.2.2."""
     return f"{version[0]}.{version[1]}.{version[2]}"

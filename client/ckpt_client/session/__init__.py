@@ -1,1 +1,1 @@
-"""The client's session, without I/O: requests, the link they go by, and the way to another node."""
+"""The client's session, without I/O: its requests, the link that carries them, the move to another node."""

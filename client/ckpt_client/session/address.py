@@ -1,6 +1,6 @@
-"""Where a daemon listens: `unix:///path`, `tcp://host:port` or `udp://host:port`, and which one is meant.
+"""Addresses of daemons: `unix:///path`, `tcp://host:port` or `udp://host:port`, and which ones to use.
 
-It parses and looks for the local default socket; it opens no connection.
+This module parses addresses and looks for the local default socket; it opens no connection.
 """
 
 import os
@@ -22,15 +22,20 @@ _SYSTEM_SOCKET: Final = "/run/ckptd/ckptd.sock"
 
 @dataclass(slots=True, frozen=True)
 class Address:
-    """One address. `scheme` is unix, tcp or udp; `host` is the path of a unix socket, whose port is 0."""
+    """The address of one daemon."""
 
     scheme: str
+    """unix, tcp or udp."""
+
     host: str
+    """The host, or the path of a unix socket."""
+
     port: int = 0
+    """The port; 0 for a unix socket."""
 
     @property
     def datagram(self) -> bool:
-        """Whether frames travel one to a datagram."""
+        """True if each frame travels in a datagram of its own."""
         return self.scheme == "udp"
 
     def __str__(self) -> str:
@@ -41,7 +46,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """One address from its URL.
+    """Parse one address from its URL.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -66,7 +71,7 @@ def _bad(url: str, why: str) -> SaAisError:
 
 
 def parse_addresses(urls: str | Iterable[str]) -> tuple[Address, ...]:
-    """Addresses from a comma-separated text or from several texts, in order, each once.
+    """Parse addresses from a comma-separated text or from several texts; return them in order, each once.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -92,26 +97,26 @@ def _default_paths() -> list[str]:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether a socket is there and, below /tmp, where anyone can put one, in a folder of this user."""
+    """Return True if a socket exists and, below /tmp, where anyone can put one, this user owns its folder."""
     if not os.path.exists(path):
         return False
     return not path.startswith("/tmp/") or os.lstat(os.path.dirname(path)).st_uid == os.getuid()
 
 
 def default_addresses() -> tuple[Address, ...]:
-    """The local daemon's sockets that exist; all places where one could be when none does."""
+    """Return the local daemon's sockets that exist; if none does, all places where one could be."""
     paths = _default_paths()
     found = [path for path in paths if _is_ours(path)]
     return tuple(Address("unix", path) for path in found or paths)
 
 
 def default_address() -> str:
-    """The URL of the local daemon's socket: the first of the usual places that exists, else the first."""
+    """Return the URL of the local daemon's socket: the first usual place that exists, else the first one."""
     return str(default_addresses()[0])
 
 
 def choose_addresses(address: str | Iterable[str] | None) -> tuple[Address, ...]:
-    """The addresses a program gave, else those of `CKPTD_ADDRESS`, else the local default socket's.
+    """Return the addresses that the program gave, else those of `CKPTD_ADDRESS`, else the default socket's.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -123,12 +128,12 @@ def choose_addresses(address: str | Iterable[str] | None) -> tuple[Address, ...]
 
 
 def is_given(address: str | Iterable[str] | None) -> bool:
-    """Whether `choose_addresses` takes what somebody named, not the default socket."""
+    """Return True if the program or `CKPTD_ADDRESS` names addresses, False for the default socket."""
     return address is not None or bool(os.environ.get(ADDRESS_VARIABLE, "").strip())
 
 
 def choose_key(key: str | bytes | None) -> bytes:
-    """The cluster's key that a program gave, else that of `CKPTD_KEY`; empty for none. Text is UTF-8.
+    """Return the cluster's key that the program gave, else that of `CKPTD_KEY`, else b"". Text is UTF-8.
 
     Raises: SaAisError INVALID_PARAM.
     """

@@ -1,9 +1,9 @@
-"""Whether a session had better be at another node: the one whose replica orders its updates.
+"""Client affinity: find out whether a session should be at the node whose replica orders its updates.
 
-Pure. Every answer names the view's epoch and the active replica's place among the members, counted from 1 in
-the order of their node ids. Where the answers to updates name one and the same other node for a good while,
-each of them crosses the network once more than it must: the session goes there. It does so seldom, since a
-move costs more than many detours.
+Pure. Every answer names the view's epoch and the active replica's position among the members, counted from 1
+in the order of their node ids. If the answers to updates keep naming the same other node, each of these
+updates crosses the network once more than necessary, so the session moves to that node. It rarely does, since
+a move costs more than many detours.
 """
 
 from collections.abc import Iterable
@@ -15,24 +15,27 @@ from ckpt_client.session.endpoints import Route
 from ckpt_protocol.greeting import Identity
 
 FOLLOW_UPDATES: Final = 100
-"""So many updates in favour of one other node are a good while."""
+"""After this many updates in favour of one node the session considers moving there."""
 
 OTHER_WEIGHT: Final = 4
-"""What an update that names some other place takes away: a session that has several checkpoints open follows
-where more than four of five updates go, and stays where they are spread."""
+"""How many updates in favour of a node are cancelled by one update that names another.
+
+So a session with several open checkpoints moves if more than four of five updates go to one node, and stays
+if they are spread.
+"""
 
 REST_NS: Final = 30_000 * MILLISECOND_NS
-"""After a move there is no other for so long, wherever the active replica goes."""
+"""How long a session stays after a move, wherever the active replica goes."""
 
 AVOID_NS: Final = 60_000 * MILLISECOND_NS
-"""A node that was lost, or an address that could not be gone to, is not gone to for so long."""
+"""How long a session avoids a node that was lost, or an address to which it could not move."""
 
 
 def choose_following(follow_active: bool | None, addresses: tuple[Address, ...], given: bool) -> bool:
-    """Whether a session follows the active replica. `given`: the addresses were named, not the default.
+    """Return True if a session follows the active replica. `given`: the addresses are not the default ones.
 
-    Who names one address, most often of the local node, means that node: reads of it are near and cheap. Who
-    names several leaves the choice to us.
+    A program that names one address, usually that of the local node, means that node: reading from it is near
+    and cheap. A program that names several leaves the choice to us.
     """
     return given and len(addresses) > 1 if follow_active is None else bool(follow_active)
 
@@ -40,7 +43,7 @@ def choose_following(follow_active: bool | None, addresses: tuple[Address, ...],
 def place_of(
     address: str | Iterable[str] | None, cluster: str, key: str | bytes | None, follow_active: bool | None
 ) -> tuple[tuple[Address, ...], Identity, bool]:
-    """Addresses, who we are, and whether to follow, from what `Connection` is given.
+    """Return the addresses, our identity and whether to follow, from the arguments of `Connection`.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -50,7 +53,7 @@ def place_of(
 
 
 class Following:
-    """What the answers said of the active replica, and where not to go just now."""
+    """What the answers have said about the active replica, and where the session must not go for now."""
 
     def __init__(self) -> None:
         self._epoch = 0
@@ -62,7 +65,7 @@ class Following:
         self._rest_until_ns = 0
 
     def note(self, epoch: int, place: int) -> bool:
-        """An update was answered. True: time to see whether the session is at the right node."""
+        """Count an answered update. Return True when it is time to check whether to go to another node."""
         if place == self._place and epoch == self._epoch:
             self._score += 1
             return self._score >= FOLLOW_UPDATES
@@ -72,20 +75,20 @@ class Following:
         return False
 
     def forget(self) -> None:
-        """Begin to count again."""
+        """Start counting again."""
         self._score = 0
 
     @property
     def knows_members(self) -> bool:
-        """Whether the members are known of the epoch that the answers name."""
+        """True if we know the members of the epoch that the answers name."""
         return self._members_epoch == self._epoch
 
     def learn(self, epoch: int, node_ids: tuple[str, ...]) -> None:
-        """The members of an epoch."""
+        """Remember the members of an epoch."""
         self._members_epoch, self._members = epoch, tuple(sorted(node_ids))
 
     def choose(self, route: Route, here: str, now_ns: int) -> tuple[str, Address] | None:
-        """The active replica's node and an address of it, where that is not `here` and may be gone to."""
+        """Return the active replica's node and an address of it; None if it is `here` or must be avoided."""
         self.forget()
         if not 0 < self._place <= len(self._members) or now_ns < self._rest_until_ns:
             return None
@@ -98,15 +101,15 @@ class Following:
         return None
 
     def avoids(self, place: Address | str, now_ns: int) -> bool:
-        """Whether an address, or a node, is not to be gone to just now."""
+        """Return True if the session must not go to this address or node for now."""
         return now_ns < self._avoided.get(place, 0)
 
     def avoid(self, place: Address | str, now_ns: int) -> None:
-        """An address could not be gone to, or a node was lost."""
+        """Avoid an address to which the session could not move, or a node that was lost."""
         self._avoided = {kept: until for kept, until in self._avoided.items() if until > now_ns}
         self._avoided[place] = now_ns + AVOID_NS
 
     def rest(self, now_ns: int) -> None:
-        """The session went where it was told to go, or had too much to do for that."""
+        """Stay for REST_NS: the session has just moved, or was too busy to move."""
         self.forget()
         self._rest_until_ns = now_ns + REST_NS

@@ -1,6 +1,6 @@
-"""How a link becomes a session's: the first exchange, then ATTACH, repeated where datagrams may be lost.
+"""How a link becomes a session's: the handshake, then ATTACH, both repeated where datagrams may be lost.
 
-Pure. It makes the frames and keeps what they depend on; `session` sends them and decides what failure means.
+Pure. This module makes the frames and keeps their state. `link` sends them and decides what a failure means.
 """
 
 from enum import Enum
@@ -13,14 +13,14 @@ from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 RESEND_NS: Final = 100 * MILLISECOND_NS
-"""Datagrams get lost: what is unanswered for this long is sent again."""
+"""A datagram that is unanswered for this long is sent again, since it may be lost."""
 
 REGREETS_MAX: Final = 3
-"""How often a datagram link is greeted anew, without success, before its refusal counts."""
+"""How often the handshake is repeated on a datagram link, without success, before a refusal counts."""
 
 
 class State(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     UNLINKED = 0
     GREETING = 1
@@ -31,18 +31,19 @@ class State(Enum):
 
 
 class Attachment:
-    """One session's tie to a node, over as many links as it takes.
-
-    `fresh`: the service has not yet confirmed the session, so that ATTACH may create it. `retry_ns`: when the
-    frame that is under way is due again.
-    """
+    """One session's attachment to a node, over as many links as it takes."""
 
     def __init__(self, session_id: int, identity: Identity) -> None:
         self.session_id = session_id
         self.fresh = True
+        """The service has not confirmed the session yet, so ATTACH may create it."""
+
         self.node_id = ""
         self.retry_ns = NEVER_NS
+        """When the HELLO or ATTACH that is under way has to be sent again."""
+
         self.number = 0
+        """The request number of the latest ATTACH."""
         self._identity = identity
         self._generation = 0
         self._regreets = 0
@@ -52,26 +53,26 @@ class Attachment:
         self._pause_ns = 0
 
     def hello(self, nonce: bytes, datagram: bool, now_ns: int) -> bytes:
-        """The first frame on a new link."""
+        """Return HELLO, the first frame on a new link."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
         self._datagram = datagram
         self._regreets = 0
         return self.hello_again(now_ns)
 
     def hello_again(self, now_ns: int) -> bytes:
-        """The same HELLO again: it, or its WELCOME, was lost on the way."""
+        """Return the same HELLO again, since it or its WELCOME was lost."""
         self._arm(now_ns)
         return self._opener.hello(self._datagram)
 
     def take_welcome(self, frame: Frame) -> bytes | None:
-        """What to send upon WELCOME (perhaps nothing); None for a datagram that is none, from earlier times.
+        """Return what to send after WELCOME (perhaps nothing); None for a stray datagram from earlier.
 
         Raises: Refused, FrameError.
         """
         if self._datagram:
             if frame.kind not in (Kind.WELCOME, Kind.REFUSED):
                 return None
-            # Each request that was on its way when a daemon forgot us is refused; HELLO itself is repeated.
+            # A daemon that has forgotten us refuses every request on its way. HELLO itself is repeated.
             if self._regreets and frame.kind == Kind.REFUSED:
                 return None
         greeted, proof = self._opener.receive(frame)
@@ -80,9 +81,9 @@ class Attachment:
         return proof
 
     def regreet(self, frame: Frame, now_ns: int) -> bytes:
-        """REFUSED after WELCOME: HELLO again for a daemon that does not know our datagrams (any more).
+        """Return HELLO, after REFUSED, for a daemon that does not know our datagrams (any more).
 
-        Raises: Refused where our proof was wrong (streams), or greeting again does not help.
+        Raises: Refused if our proof was wrong (streams), or if repeating the handshake does not help.
         """
         self._regreets += 1
         if not self._datagram or self._regreets > REGREETS_MAX:
@@ -90,9 +91,9 @@ class Attachment:
         return self.hello_again(now_ns)
 
     def attach(self, number: int, now_ns: int) -> bytes:
-        """ATTACH as request `number`.
+        """Return ATTACH, as request `number`.
 
-        Its generation grows, so that a stale node cannot end a session that moved.
+        Its generation grows, so that a stale node cannot end a session that has moved.
         """
         self.number = number
         self._pause_ns = 0
@@ -100,29 +101,29 @@ class Attachment:
         return self.attach_again(now_ns)
 
     def next_attach(self, number: int) -> bytes:
-        """An ATTACH of the next generation, for whatever link."""
+        """Return an ATTACH of the next generation, for any link."""
         self._generation += 1
         body = pack_body([self.fresh])
         return encode_frame(Kind.ATTACH, number, self.session_id, self._generation, body)
 
     def attach_again(self, now_ns: int) -> bytes:
-        """The same ATTACH again."""
+        """Return the same ATTACH again."""
         self._arm(now_ns)
         return self._attach
 
     def attached(self) -> None:
-        """The service has confirmed the session at this node."""
+        """Note that the service has confirmed the session at this node."""
         self.fresh = False
         self._regreets = 0
         self.retry_ns = NEVER_NS
 
     def pause(self, now_ns: int, pause_max_ns: int) -> None:
-        """TRY_AGAIN: the node cannot take the session yet."""
+        """Pause before the next ATTACH: after TRY_AGAIN, since the node cannot take the session yet."""
         self._pause_ns = pause_after(self._pause_ns, pause_max_ns)
         self.retry_ns = now_ns + self._pause_ns
 
     def drop(self) -> None:
-        """The link is gone."""
+        """Repeat nothing more, since the link is gone."""
         self.retry_ns = NEVER_NS
 
     def _arm(self, now_ns: int) -> None:
@@ -130,7 +131,7 @@ class Attachment:
 
 
 def members_of(payload: Any) -> dict[str, list[str]]:
-    """The members and their client addresses in an answer to ATTACH; what is malformed is left out.
+    """Return the members and their client addresses in an answer to ATTACH; leave out what is malformed.
 
     Raises: FrameError.
     """
@@ -140,7 +141,7 @@ def members_of(payload: Any) -> dict[str, list[str]]:
 
 
 def described_members(payload: Any) -> tuple[int, dict[str, list[str]]]:
-    """(epoch, the members and their client addresses) in an answer to DESCRIBE "cluster"; epoch -1: none."""
+    """Return (epoch, members and their client addresses) in an answer to DESCRIBE "cluster"; -1: no epoch."""
     if type(payload) is not dict:
         return -1, {}
     epoch, rows = payload.get("epoch"), payload.get("members")

@@ -1,4 +1,4 @@
-"""One request of a session, from the asking to its answer. Pure: `session` moves it along."""
+"""One request of a session, from the call to its answer. Pure: `linked_session` changes its state."""
 
 from typing import Any, Final
 
@@ -6,35 +6,28 @@ from ckpt_protocol.messages import Kind
 
 MILLISECOND_NS: Final = 1_000_000
 NEVER_NS: Final = 2**63
-"""A time that does not come."""
+"""A time that never comes."""
 
 TRY_AGAIN_MIN_NS: Final = 2 * MILLISECOND_NS
 TRY_AGAIN_MAX_NS: Final = 250 * MILLISECOND_NS
-"""The pause before a request that nothing was done for is repeated doubles from the one to the other."""
+"""The pause before a request that was answered TRY_AGAIN is repeated; it doubles from one to the other."""
 
 
 WITHDRAW_NS: Final = 100 * MILLISECOND_NS
-"""How long before the end of its time a call is withdrawn: time enough for a word to its node and back.
+"""How long before its deadline a call is withdrawn: long enough for a message to its node and the answer.
 
-At most a quarter of the call's time. What only waits there will not be done then, and is TRY_AGAIN with the
-node's reason instead of TIMEOUT.
+It is at most a quarter of the call's time-out. A request that is only waiting at the node is then not done,
+and fails with TRY_AGAIN and the node's reason instead of TIMEOUT.
 """
 
 
 def pause_after(pause_ns: int, pause_max_ns: int) -> int:
-    """The pause that follows one of `pause_ns` (0: the first)."""
+    """Return the pause that follows one of `pause_ns` (0: the first pause)."""
     return min(2 * pause_ns or TRY_AGAIN_MIN_NS, pause_max_ns)
 
 
 class Call:
-    """One request until it is answered or given up. When `done`: `code` OK and `payload`, or why it failed.
-
-    `in_flight`: sent on this link and not answered. `maybe_done`: sent on an earlier link, or more than once,
-    so that a later TRY_AGAIN does not prove that nothing was done. `sends`: how often it went out. `orphan`:
-    its caller gave up, the session itself waits for the answer. `awaits_stream`: it, or its answer, does not
-    fit a datagram. `doubted`: it was answered BAD_HANDLE once, and is asked again.
-    `withdraw_ns`: when the node is asked to give it up; `withdrawn`: it was.
-    """
+    """One request until it is answered or given up."""
 
     __slots__ = (
         "awaits_stream",
@@ -67,16 +60,38 @@ class Call:
         self.body = body
         self.deadline_ns = deadline_ns
         self.retry_ns = self.withdraw_ns = NEVER_NS
+        """When it is sent again; when the node is asked to give it up."""
+
         self.withdrawn = False
+        """The time to withdraw it has come. If it was in flight, the node was asked to give it up."""
+
         self.pause_ns = 0
+        """The latest pause after TRY_AGAIN."""
+
         self.resend_ns = 0
+        """The latest pause without an answer after which it is sent again."""
+
         self.in_flight = False
+        """It was sent on this link and is not answered."""
+
         self.maybe_done = False
+        """It was sent on an earlier link, or more than once: TRY_AGAIN is no proof that it was not done."""
+
         self.sends = 0
+        """How often it was sent."""
+
         self.orphan = False
+        """Its caller gave up; the session itself waits for the answer."""
+
         self.awaits_stream = False
+        """The request or its answer does not fit into a datagram."""
+
         self.done = False
+        """It has ended: `code` is OK and `payload` is set, or `code`, `index` and `text` say why not."""
+
         self.doubted = False
+        """It was answered BAD_HANDLE once, and is asked again."""
+
         self.code = 0
         self.payload: Any = None
         self.index = -1
@@ -84,7 +99,7 @@ class Call:
 
     @property
     def needs_no_session(self) -> bool:
-        """Whether a node answers it to whoever greeted it, also when it cannot serve and ATTACH would wait.
+        """True if a node answers it right after the handshake, even if it cannot serve and ATTACH would wait.
 
         A PING with a handle waits for the session.
         """
@@ -92,18 +107,18 @@ class Call:
 
     @property
     def maybe_applied(self) -> bool:
-        """Whether the service may have it, or may get it yet."""
+        """True if the service may have received it, or may still receive it."""
         return self.in_flight or self.maybe_done
 
     def lose_link(self) -> None:
-        """The link is gone: what was in flight may have come through."""
+        """Note that the link is gone. If the request was in flight, the node may have received it."""
         self.maybe_done = self.maybe_done or self.in_flight
         self.in_flight = self.awaits_stream = False
         self.retry_ns = NEVER_NS
         self.pause_ns = self.resend_ns = 0
 
     def orphaned(self, deadline_ns: int) -> "Call":
-        """The same request, waited for by nobody but the session."""
+        """Return the same request, for whose answer only the session waits."""
         orphan = Call(self.number, self.kind, self.handle, self.body, deadline_ns)
         orphan.orphan = True
         orphan.in_flight, orphan.maybe_done, orphan.sends = self.in_flight, self.maybe_done, self.sends

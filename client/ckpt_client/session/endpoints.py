@@ -1,6 +1,6 @@
 """Which address a session tries next, when, and why the others failed.
 
-Pure: it is told what happened and what time it is.
+Pure: the caller passes in what happened and the current time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from ckpt_protocol.limits import NODES_MAX
 
 PAUSE_MIN_NS: Final = 10_000_000
 PAUSE_MAX_NS: Final = 250_000_000
-"""Between two rounds over all addresses; it doubles from the one to the other."""
+"""The pause between two rounds over all addresses; it doubles from the one to the other."""
 
 ALL_WITNESSES: Final = "every address is that of a witness, which votes and holds no data: name another node"
 NOBODY_LISTENS: Final = "no daemon listens"
@@ -20,15 +20,15 @@ HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301
 
 
 def advice_on(failures: Iterable[str]) -> str:
-    """What to do where every address failed as these say; "" where a person has to look.
+    """Return what to do if every address failed for these reasons; "" if a person has to look.
 
-    A daemon that this user may not connect to, or whose host's name is not found, is not one to be started.
+    Starting a daemon does not help if this user may not connect to one, or if a host's name is not found.
     """
     return HOW_TO_START if all(why.startswith(NOBODY_LISTENS) for why in failures) else ""
 
 
 class Route:
-    """The addresses in the order they are tried: those given, then those the service told of."""
+    """The addresses in the order in which they are tried: those given, then those named by the service."""
 
     def __init__(self, addresses: tuple[Address, ...]) -> None:
         if not addresses:
@@ -52,30 +52,30 @@ class Route:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """All of them, in the order that they are tried."""
+        """All addresses, in the order in which they are tried."""
         return self._addresses
 
     @property
     def has_others(self) -> bool:
-        """Whether there is anywhere else to go."""
+        """True if there is more than one address."""
         return len(self._addresses) > 1
 
     @property
     def first_round(self) -> bool:
-        """Whether there are addresses that have not failed since a node served us."""
+        """True if other addresses have not failed since a node last served us."""
         return self._failures < len(self._addresses) - 1
 
     def succeeded(self, node_id: str) -> None:
-        """The current address serves us, as the node `node_id`: earlier failures are history."""
+        """Note that node `node_id` serves us at the current address; forget the earlier failures."""
         self.remember(self.current, node_id)
         self._failures = 0
         self._pause_ns = PAUSE_MIN_NS
         self._reasons.clear()
 
     def failed(self, now_ns: int, why: str, final_code: int = 0) -> None:
-        """The current address failed: the next one is to be tried, after a pause once all have been.
+        """Note that the current address failed; try the next one, after a pause once all have failed.
 
-        `final_code` is the SAF code where waiting will not help, 0 where it may.
+        `final_code` is the SAF code if waiting will not help, 0 if it may.
         """
         self._reasons[self.current] = (final_code, why)
         self._failures += 1
@@ -87,33 +87,33 @@ class Route:
         self._pause_ns = min(2 * self._pause_ns, PAUSE_MAX_NS)
 
     def verdict(self) -> int:
-        """The code to fail with when every address failed for good, 0 while there is hope.
+        """Return the code to fail with if every address failed permanently; 0 while there is hope.
 
-        A refusal by a daemon says more than that nothing listens elsewhere, so its code goes first.
+        A refusal by a daemon says more than that nothing listens elsewhere, so its code is preferred.
         """
         codes = [self._reasons.get(address, (0, ""))[0] for address in self._addresses]
         return min(codes)
 
     def start_again(self, now_ns: int) -> None:
-        """Forget a verdict: somebody asks anew."""
+        """Forget a verdict, because there is a new request."""
         self._witnesses.clear()
         self._failures = 0
         self._reasons.clear()
         self.connect_ns = now_ns
 
     def learn(self, members: Mapping[str, Iterable[str]]) -> None:
-        """Take the members' TCP addresses that the service told of as further places to go.
+        """Add the members' TCP addresses, as the service named them, to the addresses.
 
         Paths of unix sockets mean something else on each host, so they are not taken.
         """
         self._members = {node_id: _tcp_addresses(urls) for node_id, urls in members.items()}
         told = [address for addresses in self._members.values() for address in addresses]
         learned = [address for address in told if address not in self._given]
-        # The current address may be one that the service no longer tells of: keep it, we are on it.
+        # We keep the current address even if the service no longer names it, because we are using it.
         self._take((*self._given, *learned[: 2 * NODES_MAX]), self.current)
 
     def go(self, address: Address) -> None:
-        """The session is at `address` now."""
+        """Note that the session is at `address` now."""
         self._take(self._addresses, address)
 
     def _take(self, addresses: tuple[Address, ...], current: Address) -> None:
@@ -121,15 +121,15 @@ class Route:
         self._place = self._addresses.index(current)
 
     def remember(self, address: Address, node_id: str) -> None:
-        """Which node greeted at an address."""
+        """Remember which node answered the handshake at an address."""
         if address in self._nodes or len(self._nodes) < ADDRESSES_MAX:
             self._nodes[address] = node_id
 
     def addresses_of(self, node_id: str) -> tuple[Address, ...]:
-        """Where a node may be reached over a stream, the best first.
+        """Return where a node may be reached over a stream, the best address first.
 
-        Given addresses that are known to be its own, those that the service told of, then given ones of which
-        nothing is known.
+        First come given addresses that are known to be the node's, then those that the service named, then
+        given ones about which nothing is known.
         """
         streams = [address for address in self._given if not address.datagram]
         known = [address for address in streams if self._nodes.get(address) == node_id]
@@ -142,18 +142,18 @@ class Route:
         return tuple(dict.fromkeys((*known, *told, *unknown)))
 
     def note_witness(self) -> None:
-        """At the current address is a node that takes no sessions."""
+        """Note that the node at the current address is a witness, which takes no sessions."""
         self._witnesses.add(self.current)
 
     @property
     def hint(self) -> str:
-        """What to do where no address serves; "" where the failures say all."""
+        """What to do if no address serves; "" if the failures say everything."""
         if self._witnesses.issuperset(self._addresses):
             return ALL_WITNESSES
         return advice_on(why for _, why in self._reasons.values())
 
     def why(self) -> str:
-        """What is wrong with each address that failed, for a person to read."""
+        """Return what is wrong with each address that failed, for a person to read."""
         if not self._reasons:
             return f"{self.current} was not reached"
         return "; ".join(f"{address}: {why}" for address, (_, why) in self._reasons.items())

@@ -1,6 +1,6 @@
-"""The link of a session: the first exchange, ATTACH, how it is lost, and how long its node may be silent.
+"""The link of a session: the handshake, ATTACH, how it is lost, and how long its node may be silent.
 
-Pure. `linked_session` adds what is asked on it.
+Pure. `linked_session` adds the requests that it carries.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from ckpt_protocol.greeting import Identity, Refused
 from ckpt_protocol.messages import Kind
 
 MOVE_NS: Final = 500 * MILLISECOND_NS
-"""A node that answers only TRY_AGAIN for this long (cut off from the others, say) is left for another.
+"""A node that answers only TRY_AGAIN for this long (because it is cut off, say) is left for another one.
 
-Longer than a fail-over keeps the nodes that go on from serving: about 0.3 s.
+This is longer than a fail-over keeps the surviving nodes from serving: about 0.3 s.
 """
 
 _FINAL_REFUSALS: Final = (codes.ACCESS, codes.VERSION)
 
 
 class Linking(Unanswered):
-    """One session's tie to a node, over one link at a time."""
+    """One session's attachment to a node, over one link at a time."""
 
     def __init__(self, session_id: int, addresses: tuple[Address, ...], identity: Identity) -> None:
         super().__init__()
@@ -41,16 +41,16 @@ class Linking(Unanswered):
         self.wake_ns = NEVER_NS
         self.epoch = 0
         self.ignored = 0
-        """Answers that nobody waited for, and datagrams that were garbage."""
+        """The number of answers for which no call waited, and of datagrams that were garbage."""
 
         self.moved = 0
-        """How often the session came to a node again, or to another one, after it had been attached."""
+        """How often the session was attached again, to another node or to the same one."""
 
         self.notices: list[str] = []
-        """What is to be logged: where the session went, and why."""
+        """Lines for the log: where the session went, and why."""
 
         self.keeps_up = False
-        """Whether the node is to show that it lives while nobody asks anything."""
+        """True if the node has to show that it lives even while there are no requests."""
 
         self._follows = False
         self._attachment = Attachment(session_id, identity)
@@ -65,17 +65,17 @@ class Linking(Unanswered):
         self._left = ""
 
     def succeed(self, ended: "Linking") -> None:
-        """Take the place of a session that has ended: same program, same places to go.
+        """Replace a session of the same program that has ended; keep its addresses.
 
-        Request numbers go on. A handle is the number of the request that opened it, so that one of the old
-        session's is never taken for another of this one's.
+        The request numbers continue. A handle is the number of the request that opened it, so a handle of the
+        old session is never taken for one of this session.
         """
         self._number = ended._number
         self._route = ended._route
         self.pause_max_ns = ended.pause_max_ns
         self.moved = ended.moved
 
-    # -- what the shell asks
+    # -- what the driver reads
 
     @property
     def address(self) -> Address:
@@ -89,22 +89,22 @@ class Linking(Unanswered):
 
     @property
     def node_id(self) -> str:
-        """The node that we are, or were last, linked to."""
+        """The node to which we are, or were last, linked."""
         return self._attachment.node_id
 
     @property
     def was_attached(self) -> bool:
-        """Whether the service knows this session, so that it has something to lose."""
+        """True if the service knows this session, which then has something to lose."""
         return not self._attachment.fresh and self.state is not State.ENDED
 
     @property
     def mid_frame(self) -> bool:
-        """Whether the beginning of a frame was received and its end was not."""
+        """True if the beginning of a frame was received, but not its end."""
         return self._decoder.held_bytes > 0
 
     @property
     def owed_life(self) -> bool:
-        """Whether the node owes an answer to a PING that nobody waits for, or to a caller who gave up."""
+        """True if the node owes an answer to a PING for which no call waits, or to a caller that gave up."""
         return self._silence.unanswered
 
     @property
@@ -114,13 +114,13 @@ class Linking(Unanswered):
 
     @property
     def connect_limit_ns(self) -> int:
-        """How long a connection to `address` may take to be made."""
+        """How long connecting to `address` may take."""
         return HASTE_NS if self._route.first_round else SILENT_NS
 
     # -- the link
 
     def open_link(self, nonce: bytes, now_ns: int) -> None:
-        """The transport to `address` is up. `nonce`: 16 random bytes."""
+        """Begin the handshake: the transport to `address` is up. `nonce`: 16 random bytes."""
         self._datagram = self.address.datagram
         self._decoder = FrameDecoder()
         self._silence.heard(now_ns)
@@ -130,10 +130,10 @@ class Linking(Unanswered):
         self._greet(self._attachment.hello(nonce, self._datagram, now_ns))
 
     def lose_link(self, now_ns: int, why: str, final: bool = False) -> None:
-        """The transport is gone or could not be made.
+        """Note that the transport is gone or could not be opened.
 
-        `final`: a first connection that fails so fails again (nothing listens, no such host). A session that
-        was attached once goes on trying, since nodes come back.
+        `final` is True if a first connection that fails in this way fails again (nothing listens, no such
+        host). A session that was attached once continues to try, since nodes come back.
         """
         self._drop_link(now_ns, why, codes.UNAVAILABLE if final else 0)
 
@@ -170,20 +170,20 @@ class Linking(Unanswered):
         self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
 
     def _ping(self, now_ns: int, withdrawn: Sequence[int] = ()) -> None:
-        """Ask for a sign of life, and have the node give up requests that only wait there."""
+        """Send a PING: ask for a sign of life, and have the node give up requests that only wait there."""
         self._silence.pinged(now_ns, repeat=self._datagram)
         self._ping_number, ping = self._own_request(Kind.PING, pack_body(list(withdrawn)))
         self.outgoing.append(ping)
 
     def drained(self, now_ns: int) -> None:
-        """The node's side has taken in a part of a large request that the shell had to wait with.
+        """Note that the node has taken in a part of a large request for which the driver had to wait.
 
-        Only the shell can tell that. That the kernel here took bytes says nothing of the node: the PING of
-        every blocking client counted as its own answer so, and no frozen node was ever left.
+        Only the driver can tell that. That our own kernel takes bytes says nothing about the node: when that
+        counted, the PING of every blocking client was its own answer, and no frozen node was ever left.
         """
         self._silence.drained(now_ns)
 
-    # -- the first exchange and ATTACH
+    # -- handshake and ATTACH
 
     def _take_garbage(self, error: FrameError, now_ns: int) -> None:
         if self.state is State.GREETING:
@@ -270,10 +270,10 @@ class Linking(Unanswered):
         looking = self.state is State.ATTACHING and self._route.first_round
         return HASTE_NS if looking and not self._attachment.fresh else MOVE_NS
 
-    # -- what `linked_session` makes more of
+    # -- implemented by `linked_session`
 
     def _go_on(self, now_ns: int) -> bool:
-        """WELCOME has come: send what needs no session. Return True if something waits for the session."""
+        """Send what needs no session, after WELCOME. Return True if something waits for the session."""
         raise NotImplementedError
 
     def _resume(self, now_ns: int) -> None:
@@ -281,5 +281,5 @@ class Linking(Unanswered):
         raise NotImplementedError
 
     def end(self, why: str) -> None:
-        """The session is over, for the service or for the program: whoever still waits is told so."""
+        """End the session, for the service or for the program: fail every call that still waits."""
         raise NotImplementedError

@@ -1,10 +1,12 @@
-"""A session over one link at a time: what a client asked, what is still unanswered, and where to ask next.
+"""A session over one link at a time: the client's requests, which of them are unanswered, where to go next.
 
 Pure: no socket, no clock, no randomness. `session` adds the moves that a session makes without need.
 
-That an update is never applied twice hinges on three things kept here: a request's number and body are never
-used for another; what is unanswered goes, as it was, to the next node; and `lowest` in each request tells the
-service which answers it may forget.
+No update is ever applied twice, because of three rules that are kept here:
+
+* A request's number is never used for another request or another body.
+* An unanswered request goes to the next node unchanged.
+* `lowest`, in each request, tells the service which answers it may forget.
 """
 
 from typing import Any, Final
@@ -29,19 +31,19 @@ from ckpt_protocol.framing import (
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, answer_ok
 
-# TRACK waits for a change. What closes something is to be done also when its caller waits no more. A
-# SYNCHRONIZE whose time is over is TIMEOUT (SAF 3.7.4): what it waits for goes on.
+# TRACK waits for a change. A request that closes something must be done even if its caller waits no longer.
+# A SYNCHRONIZE whose time is over fails with TIMEOUT (SAF 3.7.4): what it waits for continues.
 _NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE))
 
 _HURRIED_NS: Final = 4 * WITHDRAW_NS
-"""A call with less time may have to be withdrawn before its node counts as quiet."""
+"""A call with a shorter time-out may have to be withdrawn before its node counts as quiet."""
 
 AGAIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
-"""The pauses after which what was asked on an earlier link too is asked again: the first, and the longest."""
+"""The pauses after which a request that was also sent on an earlier link is repeated: first and longest."""
 
 AGAIN_BYTES_MAX: Final = 65_536
-"""A larger request is not: it may take as long to arrive."""
+"""A larger request is not repeated in this way: it may take that long to arrive."""
 
 _OK_BODY: Final = answer_ok()
 _EMPTY_BODY: Final = pack_body([])
@@ -56,7 +58,7 @@ class LinkedSession(Linking):
     # -- calls
 
     def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
-        """Ask something.
+        """Make a request.
 
         The call is `done` when it is answered or has failed, after `timeout_ns` at the latest.
         """
@@ -90,7 +92,7 @@ class LinkedSession(Linking):
         return call
 
     def ask_for_life(self, now_ns: int) -> bool:
-        """Nobody asks anything: have the node show that it lives. Return True if it owes an answer."""
+        """Have the node show that it lives, while there are no requests. Return True if it owes an answer."""
         if not self.calls and not self._silence.unanswered:
             if now_ns - self._silence.since_ns < KEEP_UP_NS:
                 return False
@@ -100,9 +102,9 @@ class LinkedSession(Linking):
         return True
 
     def abandon(self, call: Call, now_ns: int) -> None:
-        """The caller no longer waits. What may have been done stays so, but what an OPEN opens is closed."""
+        """Give up a call whose caller waits no longer. What was done stays, but an OPEN is closed again."""
         if self.calls.get(call.number) is not call:
-            # Its answer was there already when the caller gave up.
+            # The answer had already arrived when the caller gave up.
             if call.kind == Kind.OPEN and call.code == codes.OK:
                 self._close_orphan(call.payload, now_ns)
             return
@@ -111,14 +113,14 @@ class LinkedSession(Linking):
         call.code, call.text = codes.TIMEOUT, "the caller gave up"
 
     def end(self, why: str) -> None:
-        """The session is over, for the service or for the program: whoever still waits is told so."""
+        """End the session, for the service or for the program: fail every call that still waits."""
         self.state = State.ENDED
         self.attached = False
         self.outgoing.clear()
         self._fail_all(codes.BAD_HANDLE, why)
 
     def _probe(self, now_ns: int) -> None:
-        """Nothing came for a long while: new requests wait until the node has answered a PING."""
+        """Send a PING because nothing came for long; new requests wait until the node has answered it."""
         self.attached = False
         self._probing = True
         self._ping(now_ns)
@@ -138,7 +140,7 @@ class LinkedSession(Linking):
             self._finish(call, codes.NO_RESOURCES, text)
             return
         elif call.maybe_done and len(frame) <= AGAIN_BYTES_MAX:
-            # Asked on two links, its answer may have taken the one that is gone.
+            # It was sent on two links: its answer may have taken the one that is gone.
             call.resend_ns = min(2 * call.resend_ns or AGAIN_NS, AGAIN_MAX_NS)
             call.retry_ns = now_ns + call.resend_ns
             self.wake_ns = min(self.wake_ns, call.retry_ns)
@@ -151,14 +153,14 @@ class LinkedSession(Linking):
     # -- receiving
 
     def receive(self, data: bytes, now_ns: int) -> None:
-        """Take what came on the link: a piece of the stream, or one datagram."""
+        """Take what came on the link: a part of the stream, or one datagram."""
         if self._datagram:
             self._receive_datagram(data, now_ns)
             return
         self._silence.heard(now_ns)
         try:
             if self.attached and len(data) >= HEADER_BYTES and not self._decoder.held_bytes:
-                # One whole answer is by far the most frequent, and needs no decoder.
+                # The data is mostly one whole answer, which needs no decoder.
                 length, kind, number, epoch, active = _unpack_header(data)
                 if kind == Kind.ANSWER and length + LENGTH_BYTES == len(data):
                     self._take_answer(number, epoch, active, data[HEADER_BYTES:], now_ns)
@@ -169,7 +171,7 @@ class LinkedSession(Linking):
             self._take_garbage(error, now_ns)
 
     def _receive_datagram(self, data: bytes, now_ns: int) -> None:
-        """Garbage may come from anywhere, so it is dropped; it is no sign of life either."""
+        """Take one datagram. Garbage may come from anywhere, so it is dropped, and is no sign of life."""
         before = self._silence.kept()
         self._silence.heard(now_ns)
         try:
@@ -179,7 +181,7 @@ class LinkedSession(Linking):
             self._silence.restore(before)
 
     def receive_frame(self, frame: Frame, now_ns: int) -> None:
-        """Take one whole frame that the shell has cut out itself."""
+        """Take one whole frame that the driver has cut out itself."""
         self._silence.heard(now_ns)
         try:
             self._take(frame, now_ns)
@@ -190,7 +192,7 @@ class LinkedSession(Linking):
         if self.state is State.GREETING:
             self._take_welcome(frame, now_ns)
         elif self.state not in _GREETED:
-            return  # The rest of what came before the link was dropped.
+            return  # It was in the same data as the frame that made us drop the link.
         elif frame.kind == Kind.ANSWER:
             self._take_answer(frame.a, frame.b, frame.c, frame.body, now_ns)
         elif frame.kind == Kind.REFUSED:
@@ -238,9 +240,10 @@ class LinkedSession(Linking):
             self._close_orphan(payload, now_ns)
 
     def _pause(self, call: Call, text: str, now_ns: int) -> None:
-        """Nothing was done: ask the same again in a while.
+        """Repeat a call after a pause: it was answered TRY_AGAIN, so nothing was done.
 
-        But where datagrams come twice this may be the answer to an earlier copy, and the last be done yet.
+        But if a datagram was sent more than once, this may answer an earlier copy, and the node may still do
+        the last one.
         """
         call.in_flight = False
         call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
@@ -249,16 +252,16 @@ class LinkedSession(Linking):
         call.retry_ns = now_ns + call.pause_ns
         call.text = text
         self.wake_ns = min(self.wake_ns, call.retry_ns)
-        # To make the *local* replica active would mean something else at another node.
+        # An ACTIVE_SET is no reason to go elsewhere: there it would make another *local* replica active.
         if call.kind != Kind.ACTIVE_SET:
             self._note_refused(text, now_ns)
         if call.withdrawn and (not call.maybe_done or call.kind in READ_ONLY):
             self._finish(call, codes.TRY_AGAIN, text)
 
     def _doubt(self, call: Call, now_ns: int) -> None:
-        """BAD_HANDLE: see whether the session has ended, then ask again.
+        """Check, after BAD_HANDLE, whether the session has ended; then repeat the call.
 
-        It may have ended while this link stood: its node was frozen for longer than the grace, and is back.
+        It may have ended while this link was up: its node was frozen for longer than the grace, and is back.
         """
         call.doubted = True
         call.in_flight = False
@@ -268,13 +271,13 @@ class LinkedSession(Linking):
             self._attach(now_ns)
 
     def _take_pong(self, body: bytes, now_ns: int) -> None:
-        """The node is alive. One that does not serve, cut off from the others say, is not waited for long."""
+        """Take the answer to a PING: the node lives. If it does not serve (cut off, say), leave it soon."""
         code, _, _, text = decode_answer(body)
         self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
         if self._probing:
             self._probing = False
             if code == codes.TRY_AGAIN and self._route.has_others:
-                # What waits has not been sent: another node can have it for the first time.
+                # The waiting calls were not sent, so another node can get them for the first time.
                 self._drop_link(now_ns, f"the node does not serve: {text}")
                 return
             if not self._holds_calls:
@@ -282,7 +285,7 @@ class LinkedSession(Linking):
         if code != codes.TRY_AGAIN:
             self._refused_since_ns = NEVER_NS
         elif not self.calls:
-            # A quiet session is kept up: see whether the node serves again soon, else go elsewhere.
+            # A quiet session is kept alive: check whether the node serves again soon, else leave it.
             self._silence.unanswered = True
             self._note_refused(text, now_ns)
         elif any(call.kind != Kind.ACTIVE_SET for call in self.calls.values()):
@@ -293,7 +296,7 @@ class LinkedSession(Linking):
             self.begin(Kind.CLOSE, payload[0], _EMPTY_BODY, now_ns, ORPHAN_NS).orphan = True
 
     def _go_on(self, now_ns: int) -> bool:
-        """WELCOME has come: send what needs no session. Return True if something waits for the session."""
+        """Send what needs no session, after WELCOME. Return True if something waits for the session."""
         waits = False
         for call in tuple(self.calls.values()):
             if call.needs_no_session:
@@ -309,20 +312,20 @@ class LinkedSession(Linking):
             if not call.in_flight:
                 self._send(call, now_ns)
 
-    # -- what `session` makes more of
+    # -- extended by `session`
 
     _holds_calls = False
-    """Whether calls wait for something else than this link."""
+    """True while calls wait for something other than this link."""
 
     def _take_unasked(self, number: int, body: bytes) -> None:
-        """An answer that no caller waits for."""
+        """Take an answer for which no call waits."""
         self.ignored += 1
 
     def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
-        """The answer to an update named the active replica's place among the members."""
+        """Take the active replica's position among the members, which the answer to an update named."""
 
     def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
-        """A request, or its answer, is larger than a datagram."""
+        """Fail a call whose request or answer does not fit into a datagram."""
         self._finish(call, codes.TOO_BIG, f"{text}: use a tcp:// address")
 
     # -- time
@@ -341,7 +344,7 @@ class LinkedSession(Linking):
                 if call.in_flight:
                     withdrawn.append(call.number)
                 elif call.text:
-                    call.retry_ns = NEVER_NS  # It was refused, and is not asked again: TRY_AGAIN says why.
+                    call.retry_ns = NEVER_NS  # It was refused, and is not repeated: it fails with TRY_AGAIN.
             if call.retry_ns <= now_ns:
                 if call.in_flight or self.attached or self.state is not State.ATTACHED:
                     self._send(call, now_ns)
@@ -393,9 +396,9 @@ class LinkedSession(Linking):
         return min(wake_ns, self._attachment.retry_ns)
 
     def _expire(self, call: Call, now_ns: int) -> None:
-        """The call's time is over.
+        """Fail a call whose time is over.
 
-        TRY_AGAIN and UNAVAILABLE promise that nothing was done, TIMEOUT does not.
+        TRY_AGAIN and UNAVAILABLE promise that nothing was done; TIMEOUT does not.
         """
         sent = call.maybe_applied and not (call.text and call.kind in READ_ONLY)
         code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"

@@ -1,7 +1,7 @@
-"""A session's way to another node while its present link still serves: a second link, greeted and attached.
+"""A session's move to another node while its current link serves: handshake and ATTACH on a second link.
 
-Pure. Nothing of the present link is touched before the other node has confirmed the session, so that a move
-that fails costs no call its answer.
+Pure. The current link is not touched before the other node has confirmed the session, so that a move that
+fails costs no call its answer.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener, Refused
 from ckpt_protocol.messages import Kind
 
 MOVE_TIME_NS: Final = 1_000 * MILLISECOND_NS
-"""A node that has not taken the session by then is not gone to."""
+"""A node must take the session within this time, or the move fails."""
 
 IDLE_NS: Final = 100 * MILLISECOND_NS
-"""New calls wait so long at most for those under way, so that the session can go between them."""
+"""How long new calls wait, at most, for those under way, so that the session can move between them."""
 
 
 class Stage(Enum):
-    """How far a move is."""
+    """How far a move has come."""
 
     OPENING = 0
     GREETING = 1
@@ -36,12 +36,17 @@ class Stage(Enum):
 
 
 class Move:
-    """One move. The shell connects to `address`, calls `open`, sends `outgoing` and calls `receive` while the
-    move is `under_way`, within MOVE_TIME_NS; `fail` when its transport does. Then it tells the session. Once
-    GREETED it goes on when the session lets it, by `attach`.
+    """One move to another node, or to a stream.
 
-    `node_id`: the node that is to be there, "" for any. `urgent`: a call waits for it. `attach` gives the
-    number and the frame of an ATTACH of the next generation.
+    The driver
+
+    1. connects to `address` and calls `open`;
+    2. sends `outgoing` and calls `receive` while the move is `under_way`, for MOVE_TIME_NS at most;
+    3. calls `fail` if the transport fails or the time is over;
+    4. calls the session's `finish_move`.
+
+    A move that is GREETED waits until the session calls `attach`. The argument `attach` returns the number
+    and the frame of an ATTACH of the next generation.
     """
 
     def __init__(
@@ -54,14 +59,20 @@ class Move:
     ) -> None:
         self.address = address
         self.node_id = node_id
+        """The node that has to be there; "" for any."""
+
         self.urgent = urgent
+        """A call waits for the move."""
+
         self.stage = Stage.OPENING
         self.outgoing: list[bytes] = []
         self.why = ""
         self.found = ""
-        """The node that greeted us."""
+        """The node that answered the handshake."""
+
         self.asked = False
-        """Whether ATTACH went out, so that the service may have tied the session to that node."""
+        """ATTACH was sent, so the service may have attached the session to that node."""
+
         self.epoch = 0
         self.members: dict[str, list[str]] = {}
         self._identity = identity
@@ -72,11 +83,11 @@ class Move:
 
     @property
     def under_way(self) -> bool:
-        """Whether it has neither come to its end nor failed."""
+        """True while the move has neither succeeded nor failed."""
         return self.stage not in (Stage.DONE, Stage.FAILED)
 
     def open(self, nonce: bytes) -> None:
-        """The transport is up. `nonce`: 16 random bytes."""
+        """Begin the handshake: the transport is up. `nonce`: 16 random bytes."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
         self.stage = Stage.GREETING
         self.outgoing.append(self._opener.hello())
@@ -96,7 +107,7 @@ class Move:
             self.fail(f"refused: {refused.text}")
 
     def fail(self, why: str) -> None:
-        """It cannot be: the session stays where it is."""
+        """Fail the move, unless it has ended: the session stays where it is."""
         if self.under_way:
             self.stage, self.why = Stage.FAILED, why
 
@@ -110,7 +121,7 @@ class Move:
         self.stage = Stage.GREETED
 
     def attach(self) -> None:
-        """Nothing is under way on the present link: take the session along."""
+        """Send ATTACH, now that nothing is under way on the current link."""
         self._number, frame = self._attach()
         self.asked = True
         self.outgoing.append(frame)

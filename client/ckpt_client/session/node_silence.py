@@ -1,7 +1,7 @@
 """How long the node at the other end of a link has been silent, and what follows from that.
 
-Pure. Only what comes from the node is a sign of life. What is sent to it is none: the kernel takes bytes for
-a node that is frozen, and for one that was cut off.
+Pure. Only what comes from the node is a sign of life. That we can send to it is none: the kernel also takes
+bytes for a node that is frozen or cut off.
 """
 
 from typing import Final
@@ -14,38 +14,34 @@ QUIET_NS: Final = 200 * MILLISECOND_NS
 SILENT_NS: Final = 1_000 * MILLISECOND_NS
 """A node that owes an answer and is silent for this long is left, whether it was sent a PING or not.
 
-The others go on without a silent node after 0.9 s (failures.md): earlier there is nowhere to go.
+The other nodes continue without a silent node after 0.9 s (failures.md): earlier there is nowhere to go.
 """
 
 HASTE_NS: Final = 300 * MILLISECOND_NS
-"""How long one address may take to connect and greet while others have not been tried.
+"""How long connection and handshake may take at one address while others have not been tried.
 
-Two nodes of five may fall silent together. A client that gave the second one SILENT_NS too needed more than
-two seconds to reach the third. In the second round over the addresses each gets SILENT_NS.
+Two nodes of five may become silent at the same time. A client that gave the second one SILENT_NS too needed
+more than 2 s to reach the third. In the second round over the addresses each gets SILENT_NS.
 """
 
 STALE_NS: Final = 3_000 * MILLISECOND_NS
 """A link on which nothing came for this long gets a PING before the next request.
 
-A request that is sent to a node that has gone in the meantime may have been done, as far as anybody knows.
-One that still waits here is certain not to be: it can go to another node, or into another session.
+If we send a request to a node that has gone in the meantime, we cannot know whether it was done. A request
+that still waits here was certainly not done: it can go to another node, or into another session.
 """
 
 
 KEEP_UP_NS: Final = 2_500 * MILLISECOND_NS
-"""A quiet session that is kept up has its node answer a PING this often.
+"""How often the node of a quiet session that is kept alive has to answer a PING.
 
-A session without a node ends after 10 s (`session_grace_ms`), counted from the view without its node. That
-leaves time to notice the silence, and for some tries.
+A session without a node ends after 10 s (`session_grace_ms`), counted from the view without its node. So
+there is time to notice the silence, and for some tries.
 """
 
 
 class Silence:
-    """The silence on one link.
-
-    `unanswered`: a caller gave up while the node owed it an answer, and nothing has come since.
-    `excused`: the node has had its second chance after that.
-    """
+    """The silence on one link."""
 
     __slots__ = ("_again_ns", "_pinged", "_since_ns", "excused", "unanswered")
 
@@ -54,7 +50,10 @@ class Silence:
         self._pinged = False
         self._again_ns = NEVER_NS
         self.unanswered = False
+        """A caller gave up while the node owed it an answer, and nothing has come since."""
+
         self.excused = False
+        """The node has had its second chance after that."""
 
     @property
     def since_ns(self) -> int:
@@ -63,29 +62,29 @@ class Silence:
 
     @property
     def next_ping_ns(self) -> int:
-        """When a node that owes an answer is to be sent a PING."""
+        """When the next PING is due, if the node owes an answer."""
         return self._again_ns if self._pinged else self._since_ns + QUIET_NS
 
     def heard(self, now_ns: int) -> None:
-        """Bytes came from the node."""
+        """Note that bytes came from the node."""
         self._since_ns = now_ns
         self._pinged = self.unanswered = self.excused = False
 
     def drained(self, now_ns: int) -> None:
-        """The node's side took in a part of a large request."""
+        """Note that the node took in a part of a large request."""
         self._since_ns = now_ns
         self._pinged = False
 
     def begin(self, now_ns: int) -> bool:
-        """The first request after a pause is due. Return True if the node should show first that it lives."""
+        """Begin the first request after a pause. Return True if the node should first show that it lives."""
         stale = now_ns - self._since_ns >= STALE_NS
         self._since_ns = now_ns
         return stale
 
     def excuse(self, now_ns: int) -> None:
-        """The first request is due after one that was never answered: the silence goes on.
+        """Begin the first request after one that was never answered: the silence continues.
 
-        Where that is long ago, nobody has listened since: once, the node gets QUIET_NS to answer.
+        If that was long ago, we have not listened since. In that case the node gets QUIET_NS to answer, once.
         """
         if now_ns - self._since_ns >= SILENT_NS and not self.excused:
             self.excused = True
@@ -93,14 +92,14 @@ class Silence:
             self._pinged = False
 
     def pinged(self, now_ns: int, repeat: bool) -> None:
-        """A PING goes out; `repeat`: it may be lost on the way."""
+        """Note that a PING is sent. `repeat` is True if it may be lost on the way."""
         self._pinged = True
         self._again_ns = now_ns + QUIET_NS if repeat else NEVER_NS
 
     def kept(self) -> tuple[int, bool, bool, bool]:
-        """What `restore` takes."""
+        """Return the state, for `restore`."""
         return self._since_ns, self._pinged, self.unanswered, self.excused
 
     def restore(self, kept: tuple[int, bool, bool, bool]) -> None:
-        """What came was garbage."""
+        """Go back to an earlier state, because what came was garbage."""
         self._since_ns, self._pinged, self.unanswered, self.excused = kept

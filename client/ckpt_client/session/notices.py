@@ -1,6 +1,6 @@
-"""What a client logs by itself: that it went to another node, or opened a checkpoint again.
+"""What a client logs on its own: that it went to another node, or opened a checkpoint again.
 
-A cluster that is in trouble makes every client say so again and again: each says it once in a while.
+A cluster in trouble would make every client log this over and over, so each logs one line in a while.
 """
 
 import logging
@@ -8,20 +8,20 @@ import time
 from typing import Final
 
 NOTICE_S: Final = 10.0
-"""One client logs one line in this many seconds at most. The next one tells how many were left out."""
+"""A client logs at most one line in this many seconds. The next line says how many were left out."""
 
 logger = logging.getLogger("ckpt_client")
 
 
 class Notices:
-    """The lines of one client."""
+    """The log lines of one client."""
 
     def __init__(self) -> None:
         self._again_s = 0.0
         self._left_out = 0
 
     def tell(self, text: str) -> None:
-        """Log this, unless another line was logged just before."""
+        """Log a line, unless another one was logged just before."""
         now_s = time.monotonic()
         if now_s < self._again_s:
             self._left_out += 1
@@ -31,7 +31,7 @@ class Notices:
         logger.warning("%s%s", text, f" ({left_out} earlier ones not logged)" if left_out else "")
 
     def tell_all(self, texts: list[str]) -> None:
-        """Log these, and forget them."""
+        """Log these lines, and empty the list."""
         for text in texts:
             self.tell(text)
         texts.clear()

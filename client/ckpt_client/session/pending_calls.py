@@ -1,7 +1,7 @@
-"""The requests of a session that are unanswered, their numbers, and how they end.
+"""The unanswered requests of a session, their numbers, and how they end.
 
-Pure. A number is never used for another request, and the lowest that is unanswered tells the service which
-answers it may forget: both decide whether a repetition is recognised.
+Pure. A number is never used for another request, and the lowest unanswered number tells the service which
+answers it may forget. The service recognises repetitions because of both.
 """
 
 from typing import Final
@@ -12,19 +12,24 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 
 ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
-"""How long a session goes on with an OPEN or a CLOSE that its caller gave up."""
+"""How long a session continues with an OPEN or a CLOSE that its caller gave up."""
 
 READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
-"""Repeating these changes nothing, so that their outcome is never in doubt."""
+"""These change nothing, so they can be repeated, and their outcome is never in doubt."""
 
 
 class Unanswered:
-    """`calls`: by number, which is also their order. Calls that end are appended to `finished`."""
+    """The calls of a session: those that are unanswered, and those that have ended."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
+        """The unanswered calls by number, which is also their order."""
+
         self.finished: list[Call] = []
+        """Calls that have ended, until the driver takes them."""
+
         self._number = 0
+        """The number of the latest request."""
 
     @property
     def next_number(self) -> int:
@@ -33,9 +38,9 @@ class Unanswered:
 
     @property
     def _lowest(self) -> int:
-        """The lowest unanswered request that the service keeps something for.
+        """The number of the lowest unanswered request for which the service keeps something.
 
-        Not a TRACK: it is unanswered for as long as nothing changes.
+        A TRACK does not count, since it stays unanswered as long as nothing changes.
         """
         for number, call in self.calls.items():
             if call.kind != Kind.TRACK:
@@ -43,7 +48,7 @@ class Unanswered:
         return self._number
 
     def _own_request(self, kind: int, body: bytes) -> tuple[int, bytes]:
-        """The number and the frame of a request that the session makes for itself."""
+        """Return the number and the frame of a request that the session makes for itself."""
         self._number += 1
         return self._number, encode_frame(kind, self._number, 0, self._lowest, body)
 
@@ -58,15 +63,16 @@ class Unanswered:
             self.finished.append(call)
 
     def _fail_all(self, code: int, text: str) -> None:
-        """End every call. A change that may have been made is TIMEOUT, whatever made us give up."""
+        """End every call. A change that may have been made fails with TIMEOUT, whatever made us give up."""
         for call in tuple(self.calls.values()):
             unknown = call.maybe_applied and call.kind not in READ_ONLY
             self._finish(call, codes.TIMEOUT if unknown else code, text)
 
     def _let_go(self, call: Call, now_ns: int) -> None:
-        """The caller waits no longer. An OPEN that may succeed is to be closed then, and a CLOSE to be done.
+        """Release a call whose caller waits no longer.
 
-        Otherwise the checkpoint stays open, and never expires, as long as the session lives.
+        The session itself continues with an OPEN that may succeed, to close it again, and with a CLOSE.
+        Otherwise the checkpoint would stay open, and never expire, as long as the session lives.
         """
         opens = call.kind == Kind.OPEN and call.maybe_applied
         if not call.orphan and (opens or call.kind == Kind.CLOSE):

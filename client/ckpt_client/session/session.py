@@ -1,11 +1,12 @@
-"""A session as the shells drive it: over one link at a time, and on its way to a better one.
+"""The client's session, without I/O: what a driver gives it and what it asks of the driver.
 
-Pure: no socket, no clock, no randomness. A shell (`blocking`, `aio_connection`) opens the link that the
-session wants, hands it what it received and the time, and sends what `outgoing` holds.
+Pure: no socket, no clock, no randomness. A driver (`blocking` for `Table`, `aio_connection` for `AsyncTable`)
+opens the link that the session asks for, passes in the received bytes and the current time, and sends what it
+finds in `outgoing`.
 
-The work is split in two. `linked_session` does what a lost link makes necessary: it repeats requests, tries
-the next node, and keeps to deadlines. This module adds what is only better: the session moves to the node
-whose replica orders its updates, and from datagrams to a stream where something does not fit.
+The work is split in two modules. `linked_session` does what a lost link makes *necessary*: repeat requests,
+try the next node, keep to deadlines. This module adds what is only *better*: move to the node whose replica
+orders the session's updates, and switch from UDP to TCP when a message does not fit into a datagram.
 """
 
 from typing import Final
@@ -29,13 +30,18 @@ _DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
 class Session(LinkedSession):
     """One session with the service.
 
-    The shell's duties: while `state` is UNLINKED and a link is wanted, connect to `address`, not before
-    `connect_ns`, then call `open_link` or `lose_link`; send and clear `outgoing`; call `receive` with what
-    comes; call `advance` when `wake_ns` has come; drop its transport when `state` has become UNLINKED or
-    ENDED. Calls that end are appended to `finished`. Where there is a `move`, open it a link of its own
-    beside the present one, and call `finish_move` when it is no longer under way.
+    The driver's duties:
 
-    `follows`: go to the node whose replica orders the session's updates (see `affinity`).
+    * While `state` is UNLINKED and a link is needed, connect to `address`, not before `connect_ns`; then call
+      `open_link` or `lose_link`.
+    * Send `outgoing` and clear it; call `receive` with what comes.
+    * Call `advance` when `wake_ns` has come.
+    * Drop the transport when `state` has become UNLINKED or ENDED.
+    * Take the calls that have ended from `finished`.
+    * If there is a `move`, open a second link for it next to the current one, and call `finish_move` when it
+      is no longer under way.
+
+    If `follows`, the session goes to the node whose replica orders its updates (see `affinity`).
     """
 
     def __init__(
@@ -51,42 +57,42 @@ class Session(LinkedSession):
         self._no_stream_here = False
 
     def successor(self, session_id: int) -> "Session":
-        """A new session in the place of this one, which has ended."""
+        """Return a new session that replaces this one, which has ended."""
         session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow)
         session.keeps_up = self.keeps_up
         session.succeed(self)
         return session
 
     def begin(self, kind: int, handle: int, body: bytes, now_ns: int, timeout_ns: int) -> Call:
-        """Ask something.
+        """Make a request.
 
         The call is `done` when it is answered or has failed, after `timeout_ns` at the latest.
         """
         if kind == Kind.ACTIVE_SET:
-            # It makes the *local* replica the active one: from now on it matters which node we are at.
+            # This makes the *local* replica the active one, so from now on it matters at which node we are.
             self._follows = False
             if self.move is not None and not self.move.urgent:
                 self.move.fail("the session stays where it makes its replica active")
         return super().begin(kind, handle, body, now_ns, timeout_ns)
 
     def goodbye(self) -> list[bytes]:
-        """What an attached session's shell sends last where it waits for no answer.
+        """Return what the driver of an attached session sends last if it waits for no answer.
 
-        It goes at once: a node that was silent for long, and may have gone, is not asked first.
+        The driver sends it at once, without a PING to a node that was silent for long and may have gone.
         """
         before = [] if self._datagram else self.outgoing
         return [*before, self._own_request(Kind.DETACH, pack_body([]))[1]]
 
     def end(self, why: str) -> None:
-        """The session is over, for the service or for the program: whoever still waits is told so."""
+        """End the session, for the service or for the program: fail every call that still waits."""
         self.move = None
         super().end(why)
 
     def go_on_moving(self, now_ns: int) -> None:
-        """Let a move that has greeted its node go on, between calls.
+        """Let a move whose handshake is done continue, between calls.
 
-        The shell calls it after every step while there is a `move`. New calls wait until what is under way
-        has been answered. Were it asked on both links at once, its answer might take the one that is dropped.
+        The driver calls this after every step while there is a `move`. New calls wait until those under way
+        are answered. If a call were sent on both links, its answer might take the one that is dropped.
         """
         move = self.move
         if move is None or move.stage is not Stage.GREETED or self.state is not State.ATTACHED:
@@ -101,9 +107,10 @@ class Session(LinkedSession):
             move.fail("calls are under way all the time")
 
     def finish_move(self, move: Move, now_ns: int) -> bool:
-        """A move is no longer under way. True: its transport is the link's from now on.
+        """Finish a move that is no longer under way. Return True if its transport now carries the link.
 
-        The old one can be dropped then: what it owed an answer for is asked again, with the same numbers.
+        The driver can then drop the old transport: calls that it left unanswered are sent again, with the
+        same numbers.
         """
         if self.move is not move:
             return False
@@ -119,13 +126,13 @@ class Session(LinkedSession):
             self._following.avoid(move.address, now_ns)
         waiting = [call for call in self.calls.values() if call.awaits_stream]
         if waiting and self._other_streams(now_ns):
-            # The node itself may be lost, not its stream alone.
+            # The node itself may be lost, not only its stream.
             self._drop_link(now_ns, f"{move.address}: {move.why}")
             return False
         for call in waiting:
             super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
         if move.asked:
-            # The service may have tied the session to the other node: tie it to this one again.
+            # The service may have attached the session to the other node: attach it to this one again.
             self._attach(now_ns)
         else:
             self._resume(now_ns)
@@ -157,7 +164,7 @@ class Session(LinkedSession):
         self._number += 1
         return self._number, self._attachment.next_attach(self._number)
 
-    # -- what happens on the link
+    # -- events on the link
 
     def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
         self._following.learn(epoch, tuple(members))
@@ -186,7 +193,7 @@ class Session(LinkedSession):
             self._route.learn(members)
 
     def _other_streams(self, now_ns: int) -> bool:
-        """Whether an address is left at which a stream has not just failed."""
+        """Return True if there is an address at which a stream has not just failed."""
         streams = [Address("tcp", place.host, place.port) for place in self._route.addresses if place.port]
         return any(not self._following.avoids(stream, now_ns) for stream in streams)
 
@@ -212,7 +219,7 @@ class Session(LinkedSession):
             self.outgoing.append(frame)
 
     def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
-        """Go on over TCP, at the same host and port, if anything listens there."""
+        """Continue over TCP, at the same host and port, if anything listens there."""
         address = Address("tcp", self.address.host, self.address.port)
         avoided = self._following.avoids(address, now_ns)
         if self.state is not State.ATTACHED or (avoided and not self._other_streams(now_ns)):

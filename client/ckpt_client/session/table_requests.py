@@ -1,7 +1,7 @@
-"""What a table asks, and how it reads the answer: pure functions that `Table` and `AsyncTable` share.
+"""Encode a table's requests and read the answers: pure functions that `Table` and `AsyncTable` share.
 
-A wrong argument is refused here with its SAF code, so that the daemon need not be asked. What depends on
-the checkpoint's present state only the daemon can check.
+A wrong argument is refused here with its SAF code, without asking the daemon. Only the daemon can check what
+depends on the current state of the checkpoint.
 """
 
 from collections.abc import Iterable, Mapping
@@ -66,22 +66,22 @@ class Attributes(NamedTuple):
 
     @property
     def sync(self) -> bool:
-        """Whether a write returns when every in-sync replica holds it."""
+        """True if a write returns when every in-sync replica has it."""
         return bool(self.flags & SA_CKPT_WR_ALL_REPLICAS)
 
     @property
     def may_lack_active(self) -> bool:
-        """Whether the service never makes a replica active by itself (asynchronous and collocated)."""
+        """True if the service never activates a replica on its own (asynchronous and collocated)."""
         return bool(self.flags & SA_CKPT_CHECKPOINT_COLLOCATED) and not self.sync
 
     @property
     def single(self) -> bool:
-        """Whether there is but the default section, which every key names."""
+        """True if there is only the default section, which every key names."""
         return self.sections_max == 1
 
 
 class Opening(NamedTuple):
-    """Everything needed to open a checkpoint, and to open it again after a fork."""
+    """Everything needed to open a checkpoint, and to open it again."""
 
     name: bytes
     open_flags: int
@@ -89,7 +89,7 @@ class Opening(NamedTuple):
 
     @property
     def writable(self) -> bool:
-        """Whether the checkpoint is opened for writing."""
+        """True if the checkpoint is opened for writing."""
         return bool(self.open_flags & SA_CKPT_CHECKPOINT_WRITE)
 
     @property
@@ -100,24 +100,28 @@ class Opening(NamedTuple):
 
     @property
     def again(self) -> bytes:
-        """The body of an OPEN that creates nothing: of a checkpoint that was open before."""
+        """The body of an OPEN that creates nothing, for a checkpoint that was open before."""
         return pack_body([self.name, self.open_flags & ~SA_CKPT_CHECKPOINT_CREATE, None, True])
 
 
 class Status(NamedTuple):
-    """A checkpoint's state: `active` is the active replica's node, `replicas` (node_id, in_sync) pairs."""
+    """A checkpoint's state."""
 
     attributes: Attributes
     sections: int
     memory_used_bytes: int
     active: str | None
+    """The active replica's node."""
+
     replicas: tuple[tuple[str, bool], ...]
+    """(node_id, in_sync) of each replica."""
+
     opens: int
     unlinked: bool
 
 
 def refuse(code: int, text: str, index: int = -1) -> NoReturn:
-    """Raise the error of a code; `index`: the element at fault in a call on several sections."""
+    """Raise the error of a code. `index` is the element at fault in a call on several sections."""
     raise error_of(code, text, index)
 
 
@@ -125,14 +129,14 @@ def refuse(code: int, text: str, index: int = -1) -> NoReturn:
 
 
 def either(first: int | None, second: int | None) -> int | None:
-    """What was given under one of two names. Raises: SaAisError INVALID_PARAM."""
+    """Return what was given under one of two names. Raises: SaAisError INVALID_PARAM."""
     if first is not None and second is not None:
         refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
     return second if first is None else first
 
 
 def checkpoint_name(name: Key) -> bytes:
-    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL. Raises: SaAisError INVALID_PARAM, TOO_BIG."""
+    """Check and encode a name: UTF-8, 1 to 2,048 bytes, no NUL. Raises: SaAisError INVALID_PARAM, TOO_BIG."""
     try:
         encoded = name.encode() if isinstance(name, str) else memoryview(name).tobytes()
         encoded.decode()
@@ -146,7 +150,7 @@ def checkpoint_name(name: Key) -> bytes:
 
 
 def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
-    """A call's time-out (seconds; None: the table's) in ns. Raises: SaAisError INVALID_PARAM."""
+    """Return a call's time-out (seconds; None: the table's) in ns. Raises: SaAisError INVALID_PARAM."""
     if timeout is None:
         return default_ns
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
@@ -155,7 +159,7 @@ def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
 
 
 def default_timeout_in_ns(timeout: float | None) -> int:
-    """The time-out that a table gives its calls (seconds; None: no limit) in ns.
+    """Return the default time-out of a table's calls (seconds; None: no limit) in ns.
 
     Raises: SaAisError INVALID_PARAM.
     """
@@ -163,7 +167,7 @@ def default_timeout_in_ns(timeout: float | None) -> int:
 
 
 def retention_in_ns(retention_ms: int) -> int:
-    """A retention time in ms as ns; SA_TIME_MAX means for ever. Raises: SaAisError INVALID_PARAM."""
+    """Return a retention time in ms as ns; SA_TIME_MAX: for ever. Raises: SaAisError INVALID_PARAM."""
     if type(retention_ms) is not int or retention_ms < 0:
         refuse(
             codes.INVALID_PARAM, f"a retention time is not negative and in milliseconds, not {retention_ms!r}"
@@ -176,7 +180,7 @@ def retention_in_ns(retention_ms: int) -> int:
 
 
 def retention_in_ms(retention_ns: int) -> int:
-    """A retention time in ns as `Table` shows it: ms, SA_TIME_MAX for ever."""
+    """Return a retention time in ns as `Table` shows it, in ms; SA_TIME_MAX: for ever."""
     return SA_TIME_MAX if retention_ns == SA_TIME_MAX else retention_ns // SA_TIME_ONE_MILLISECOND
 
 
@@ -189,7 +193,7 @@ def opening_of(
     retention_ms: int,
     read_only: bool,
 ) -> Opening:
-    """How to open a checkpoint: with all three limits it is created where missing, with none it must exist.
+    """Return how to open a checkpoint: with all three limits create it if missing, with none it must exist.
 
     Raises: SaAisError INVALID_PARAM, TOO_BIG.
     """
@@ -217,7 +221,7 @@ def opening_of(
 
 
 def section_id(attributes: Attributes, key: Key) -> bytes:
-    """The id that a key stands for. Raises: SaAisError INVALID_PARAM."""
+    """Return the section id for a key. Raises: SaAisError INVALID_PARAM."""
     if attributes.sections_max == 1:
         return SA_CKPT_DEFAULT_SECTION_ID
     try:
@@ -257,7 +261,7 @@ def _check_expiration(expiration_ns: int | None) -> None:
 
 
 def unlink_body(name: Key, creation_id: int = 0) -> bytes:
-    """UNLINK: free a name, whatever it means now or, with a creation id, only while it means that checkpoint.
+    """UNLINK: free a name. With a creation id, do so only if that checkpoint still has it.
 
     Raises: SaAisError INVALID_PARAM, TOO_BIG.
     """
@@ -265,18 +269,18 @@ def unlink_body(name: Key, creation_id: int = 0) -> bytes:
 
 
 def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int | None) -> bytes:
-    """UPDATE: set one section's content and size, creating it where missing."""
+    """UPDATE: set one section's content and size; create it if it is missing."""
     if type(key) is not bytes or attributes.sections_max == 1 or len(key) > SECTION_ID_BYTES_MAX:
         key = section_id(attributes, key)
     if type(value) is not bytes or len(value) > min(attributes.section_bytes_max, SECTION_BYTES_MAX):
         value = _content(attributes, value)
     if expiration_ns is not None:
         _check_expiration(expiration_ns)
-    return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id fits an update always.
+    return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id always fits.
 
 
 def update_body(ops: list[list[Any]], index: int = -1) -> bytes:
-    """UPDATE: several operations. Raises: SaAisError NO_RESOURCES for more than one update carries."""
+    """UPDATE: several operations. Raises: SaAisError NO_RESOURCES if they do not fit into one update."""
     body = pack_body(ops)
     if len(body) > UPDATE_BODY_BYTES_MAX:
         refuse(codes.NO_RESOURCES, f"{len(body)} bytes in one update exceed {UPDATE_BODY_BYTES_MAX}", index)
@@ -293,7 +297,7 @@ def patch_body(
     values: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
     expiration_ns: int | None,
 ) -> bytes:
-    """UPDATE: write at the beginning of several sections, creating those missing, as one atomic update."""
+    """UPDATE: write at the beginning of several sections, atomically; create the missing ones."""
     _check_expiration(expiration_ns)
     try:
         pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
@@ -323,7 +327,7 @@ def delete_body(attributes: Attributes, key: Key) -> bytes:
 
 
 def key_list(keys: Iterable[Key]) -> list[Key]:
-    """Several keys, as a list of at least one. Raises: SaAisError INVALID_PARAM."""
+    """Return several keys as a list of at least one. Raises: SaAisError INVALID_PARAM."""
     try:
         wanted = list(keys)
     except TypeError:
@@ -333,29 +337,29 @@ def key_list(keys: Iterable[Key]) -> list[Key]:
 
 
 def read_body(attributes: Attributes, keys: list[Key]) -> bytes:
-    """READ: several sections as a whole, from one state of the checkpoint."""
+    """READ: several whole sections, from one state of the checkpoint."""
     return pack_body([[section_id(attributes, key), 0, None] for key in keys])
 
 
 def read_one_body(attributes: Attributes, key: Key) -> bytes:
-    """READ: one section as a whole."""
+    """READ: one whole section."""
     if type(key) is not bytes or attributes.sections_max == 1:
         key = section_id(attributes, key)
     return pack_body([[key, 0, None]])
 
 
 def probe_body(attributes: Attributes, key: Key) -> bytes:
-    """READ: nothing of a section, to learn whether it is there."""
+    """READ: no byte of a section, only to find out whether it exists."""
     return pack_body([[section_id(attributes, key), 0, 0]])
 
 
 def iterate_body(after: bytes | None, with_values: bool) -> bytes:
-    """ITERATE: the page of sections behind `after`."""
+    """ITERATE: the page of sections after `after`."""
     return pack_body([SA_CKPT_SECTIONS_ANY, 0, after, with_values])
 
 
 def is_single_key(keys: object) -> bool:
-    """Whether what was given to `Read` is one key rather than several."""
+    """Return True if the argument of `Read` is one key rather than several."""
     return isinstance(keys, str | bytes | bytearray | memoryview)
 
 
@@ -363,13 +367,13 @@ def is_single_key(keys: object) -> bool:
 
 
 def ended(why: str) -> CheckpointEnded:
-    """The error of a table that comes back, and whose checkpoint is gone."""
+    """Return the error of a table that gets a new session and finds its checkpoint gone."""
     text = f"the checkpoint ended while this table had no session ({why}); the next call opens it anew"
     return CheckpointEnded(codes.NOT_EXIST, text)
 
 
 def reopened_text(name: bytes, node_id: str) -> str:
-    """The line of log of a table that came back."""
+    """Return the log line of a table that has opened its checkpoint again."""
     return f"checkpoint {name.decode()!r} is open again, in a new session at node {node_id}"
 
 
@@ -377,12 +381,12 @@ def reopened_text(name: bytes, node_id: str) -> str:
 
 
 def misread(what: str) -> NoReturn:
-    """An answer that no daemon gives."""
+    """Raise the error for an answer that no daemon gives."""
     raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
 
 
 def opened_of(payload: Any) -> tuple[int, Attributes]:
-    """(handle, attributes in force) of an OPEN's answer."""
+    """Return (handle, attributes in force) from the answer to OPEN."""
     try:
         opened = parse_opened(payload)
     except FrameError:
@@ -391,7 +395,7 @@ def opened_of(payload: Any) -> tuple[int, Attributes]:
 
 
 def values_of(payload: Any, count: int) -> list[bytes]:
-    """The values of a READ's answer."""
+    """Return the values in the answer to READ."""
     try:
         values = parse_values(payload)
     except FrameError:
@@ -402,14 +406,14 @@ def values_of(payload: Any, count: int) -> list[bytes]:
 
 
 def value_of(payload: Any) -> bytes:
-    """The one value of a READ's answer."""
+    """Return the one value in the answer to READ."""
     if type(payload) is not list or len(payload) != 1 or type(payload[0]) is not bytes:
         misread("READ")
     return payload[0]
 
 
 def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
-    """(sections, where the next page begins or None) of an ITERATE's answer."""
+    """Return (sections, where the next page begins or None) from the answer to ITERATE."""
     try:
         return parse_page(payload)
     except FrameError:
@@ -417,9 +421,9 @@ def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
 
 
 def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
-    """(key, value).
+    """Return (key, value).
 
-    Raises: SaAisError FAILED_OPERATION for a corrupted section: its value is never served.
+    Raises: SaAisError FAILED_OPERATION for a corrupted section, whose value is never served.
     """
     if section.value is None:
         refuse(
@@ -430,7 +434,7 @@ def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
 
 
 def status_of(payload: Any) -> Status:
-    """A STATUS's answer."""
+    """Return the state in the answer to STATUS."""
     try:
         status = parse_status(payload)
     except FrameError:
@@ -439,5 +443,5 @@ def status_of(payload: Any) -> Status:
 
 
 def values_or_value(values: list[bytes]) -> list[bytes] | bytes:
-    """As `Read` of a list returns them: several as a list, one as itself."""
+    """Return values as `Read` of a list does: several as a list, one by itself."""
     return values if len(values) != 1 else values[0]
