@@ -68,7 +68,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m examples.demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

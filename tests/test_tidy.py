@@ -4,6 +4,7 @@ What is larger than it should be is named here with its size, and may only becom
 """
 
 import ast
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +87,12 @@ def test_no_two_modules_of_a_package_have_one_name(package: str) -> None:
         if name_of(path).startswith(package + "/") and path.name != "__init__.py" and not apart:
             places[path.name].append(name_of(path))
     assert [found for found in places.values() if len(found) > 1] == []
+
+
+def test_every_folder_of_tests_is_run() -> None:
+    """`testpaths` orders them, so each is named there."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"][
+        "testpaths"
+    ]
+    tests = {name_of(path) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {name for name in tests if not any(Path(name).is_relative_to(top) for top in named)} == set()

@@ -21,10 +21,10 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core import reply_cache
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.directory.directory import Directory, Entry, SessionEntry
 from ckptd.core.directory.transfer import Arriving, pieces_of
-from ckptd.core.replication import update_log as log_of_updates
 from ckptd.core.replication import weak_batch
 from ckptd.core.reply_cache import Answers
 
@@ -107,7 +107,7 @@ def test_a_session_that_trims_no_answers_is_refused_at_a_limit_in_bytes(
     flags: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the active replica, before anything is done. Its retries are still answered, and others write on."""
-    monkeypatch.setattr(log_of_updates, "ANSWERS_BYTES_MAX", 5_000)
+    monkeypatch.setattr(reply_cache, "ANSWERS_BYTES_MAX", 5_000)
     cluster = three_nodes()
     client = cluster.client("a")
     table = client.open(flags=flags, sections_max=10_000, section_bytes_max=1)
