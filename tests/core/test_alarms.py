@@ -40,7 +40,7 @@ def test_who_asks_is_told_of_missing_copies_from_a_restarts_first_moment_on(abse
         for node_id in "abc":
             node = cluster.node(node_id)
             told = node._describe(Describe("cluster", None))
-            (entry,) = node.order.directory.checkpoints.values()
+            (entry,) = node.replicator.directory.checkpoints.values()
             whole = entry.in_sync == ["a", "b", "c"]
             if told["serving"]:
                 assert whole or "replicas_degraded" in dict(told["alarms"]), (node_id, cluster.now_ns)

@@ -295,7 +295,7 @@ def test_a_member_that_is_ahead_of_the_next_coordinator_sends_it_its_directory(p
     fill_directories(cluster, 40, 200, 20)
     cluster.hold("a", "b")
     client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
-    cluster.until(lambda: cluster.node("c").order.staged)
+    cluster.until(lambda: cluster.node("c").replicator.staged)
     cluster.kill("a")
     come_together(cluster)
     assert (pieces_sent(cluster, "c", "b") > 1) == (piece_bytes < 10**6)

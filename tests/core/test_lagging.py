@@ -57,7 +57,7 @@ def test_a_join_that_overtakes_the_news_of_its_drop_is_not_forgotten() -> None:
     cluster.kill("c")
     cluster.until(lambda: cluster.active(name) == "d")
     cluster.until(lambda: cluster.replica("b", name).dropped)
-    cluster.until(lambda: cluster.node("a").order.staged is not None)
+    cluster.until(lambda: cluster.node("a").replicator.staged is not None)
     cluster.hold("a", "d")  # The commit comes late.
     cluster.until(lambda: cluster.in_sync("b", name) == ["a", "d"])
     cluster.run(2)

@@ -364,7 +364,7 @@ def test_what_a_node_takes_with_it_has_its_name_whatever_becomes_of_the_director
     operator = cluster.client("c")
     call = operator.begin(Kind.OPERATE, 0, [Verb.DRAIN])
     cluster.until(lambda: cluster.node("c").heartbeats.left)
-    cluster.node("c").order.directory = Directory()
+    cluster.node("c").replicator.directory = Directory()
     cluster.until(lambda: "c" in cluster.left)
     cluster.run(5)
     assert call.answer is not None and "'x'" in str(call.answer.payload)

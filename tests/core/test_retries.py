@@ -236,7 +236,7 @@ def test_a_request_that_its_caller_gave_up_does_not_count_for_ever_where_it_is_p
 def forwarded(cluster: Cluster, table: Opened, call: Call) -> Frame:
     """A copy of a client's request, as its node passes it on."""
     node = cluster.node("a")
-    route = FORWARD_ROUTE.pack(call.kind, table.creation_id, call.number, node.order.directory.seq)
+    route = FORWARD_ROUTE.pack(call.kind, table.creation_id, call.number, node.replicator.directory.seq)
     return Frame(Kind.FORWARD, call.number, node.context.epoch, table.client.session, route + call.body)
 
 
@@ -401,7 +401,7 @@ def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() ->
     cluster.run(1)
     assert Kind.FORWARD_REFUSED in cluster.kinds_sent("c", "b", call.number)
     mine.begin(Kind.ACTIVE_SET, False)
-    cluster.until(lambda: cluster.node("a").order.directory.checkpoints[here.creation_id].active == "a")
+    cluster.until(lambda: cluster.node("a").replicator.directory.checkpoints[here.creation_id].active == "a")
     put = mine.begin_write(b"k", b"put")
     cluster.until(lambda: cluster.node("b").requests.forwarded[here.client.session, call.number].to == "a")
     cluster.hold("a", "b")
@@ -419,7 +419,7 @@ def test_a_refusal_of_an_earlier_time_as_active_replica_is_void() -> None:
     """It was on its way while its node lost the role and got it back, and another did the update between."""
     cluster = three_nodes()
     here, there = collocated_at_b_and_c(cluster)
-    before = cluster.node("c").order.directory.checkpoints[here.creation_id].term
+    before = cluster.node("c").replicator.directory.checkpoints[here.creation_id].term
     mine = cluster.client("a").open_existing()
     assert mine.set_active().code == OK
     assert there.set_active().code == OK
@@ -469,9 +469,9 @@ def test_an_update_that_is_taken_back_from_a_node_that_is_behind_is_answered() -
     there = cluster.client("c").open_existing()
     cluster.settle()
     there.begin(Kind.ACTIVE_SET, False)
-    cluster.until(lambda: cluster.node("c").order.staged is not None)
+    cluster.until(lambda: cluster.node("c").replicator.staged is not None)
     cluster.hold("a", "c")  # It does not learn that it is active.
-    cluster.until(lambda: cluster.node("b").order.directory.checkpoints[here.creation_id].active == "c")
+    cluster.until(lambda: cluster.node("b").replicator.directory.checkpoints[here.creation_id].active == "c")
     call = here.begin_write(b"k", b"v")
     cluster.run(1)
     client = here.client

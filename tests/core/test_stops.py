@@ -290,7 +290,7 @@ def test_sections_that_stop_nodes_when_they_expire_close_their_checkpoint(
         stopped.append(one.context.node_id)
         raise Injected
 
-    monkeypatch.setattr(ActiveReplica, "order_own", expires)
+    monkeypatch.setattr(ActiveReplica, "submit_internal", expires)
     wall_ns = cluster.now_ns + cluster.node(active).context.wall_offset_ns
     table.update([Op.CREATE, b"soon", wall_ns + 500_000_000, b"v"])
     cluster.until(lambda: len(stopped) == CLOSES_AFTER)

@@ -227,15 +227,15 @@ def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
     """One link with 60,000 OPENs under way kept everybody else's out of the directory, for a minute."""
     cluster = three_nodes(unanswered_per_link=10 * DIRECTORY_WEIGHT)
     creator = cluster.client("a").open()
-    assert cluster.node("a").order.coordinates
+    assert cluster.node("a").replicator.coordinates
     table = cluster.client(node_id).open_existing()
-    queue = cluster.node("a").order.queue
+    queue = cluster.node("a").replicator.queue
     table.handle = 0
     calls = pipeline(table, Kind.OPEN, MANY, b"x", 3, None, False)
     worst = 0
     while not all(call.answers for call in calls):
         cluster.run(0.01)
-        worst = max(worst, len(queue) + (cluster.node("a").order.asked is not None))
+        worst = max(worst, len(queue) + (cluster.node("a").replicator.asked is not None))
     assert 5 <= worst <= 11
     assert {call.code for call in calls} == {OK}
     assert creator.status()[5] == MANY + 2
@@ -253,7 +253,7 @@ def test_what_waited_behind_a_change_of_the_directory_is_looked_at_in_turns() ->
     other.handle = 0
     calls = pipeline(other, Kind.OPEN, MANY, b"none", 1, None, False)
     cluster.run(5)
-    order = cluster.node("a").order
+    order = cluster.node("a").replicator
     assert len(order.queue) == MANY
     metered = Metered(cluster.node("a"))
     cluster.release("a", "b")
@@ -339,7 +339,7 @@ def test_a_lost_link_is_not_held_up_by_what_lies_below_its_lowest_number(node_id
     """Such a request had no answer, and the lane waited for it for ever: the session never ended (seed 7003105)."""
     cluster = three_nodes(unanswered_per_link=1)
     creator = cluster.client("a").open()
-    assert cluster.node("a").order.coordinates
+    assert cluster.node("a").replicator.coordinates
     client = cluster.client(node_id).open_existing().client
     client.numbers = 100
     client.call(Kind.UNLINK, 0, [b"none"])
@@ -358,11 +358,11 @@ def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
     cluster = three_nodes(unanswered_per_link=10)
     cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     table = cluster.client("b").open_existing()
-    assert cluster.active() == "a" and cluster.node("a").order.coordinates
+    assert cluster.active() == "a" and cluster.node("a").replicator.coordinates
     link = table.client.link
     attach = table.client.begin_attach("c")
     node = cluster.node("b")
-    cluster.until(lambda: node.order.staged is not None)
+    cluster.until(lambda: node.replicator.staged is not None)
     cluster.hold("a", "b")
     cluster.run(0.01)
     puts = (
@@ -596,7 +596,7 @@ def test_where_many_lanes_hold_much_each_may_hold_little() -> None:
 def longest_queue(cluster: Cluster, done: Callable[[], bool], kind: int) -> int:
     """How many operations of a kind wait at the coordinator, at the most, until something is so."""
     worst = 0
-    order = cluster.node("a").order
+    order = cluster.node("a").replicator
     while not done():
         cluster.run(0.5)
         worst = max(worst, order.count_own(kind))

@@ -15,7 +15,7 @@ from ckptd.core.containment import close_peer, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import parse_ask
-from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.events import (
     ClientCongested,
     ClientConnected,
@@ -98,34 +98,34 @@ class Node:
         self.heartbeats = Heartbeats(context)
         self.disk = Disk(context, record)
         self.arbiter = make_arbiter(context, self.disk, self.heartbeats)
-        self.order = DirectoryOrder(
+        self.replicator = DirectoryReplicator(
             context, Directory(), lambda request, body: self.requests.answer(request, body)
         )
-        self.requests = Requests(context, self.order)
-        self.membership = Membership(context, self.heartbeats, self.arbiter, self.order, self._on_installed)
+        self.requests = Requests(context, self.replicator)
+        self.membership = Membership(context, self.heartbeats, self.arbiter, self.replicator, self._on_installed)
         self.requests.withdrawals.describe_wait = self.membership.describe_wait
         self._replicas = Replicas(context, self.requests.answer, self.requests.again)
         self._replicas.ask = self._ask
         self.requests.replicas = self._replicas
-        self.clients = Clients(context, self.order, self.requests)
+        self.clients = Clients(context, self.replicator, self.requests)
         self.turns = self.requests.turns = Turns(
             context, self.clients.receive, self._receive_peer, self.requests.dispatch, self._on_link
         )
         self.clients.ask = self._ask
         self.clients.describe = self._describe
         self.clients.urls = self._urls
-        self.upkeep = Upkeep(context, self.order, self.heartbeats)
+        self.upkeep = Upkeep(context, self.replicator, self.heartbeats)
         self.alarms = Alarms(context)
         self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
         self.operating = Operating(context, self.heartbeats, self.membership, self._leave, self._stop_all)
         self.leaving.on_gone = self.operating.tell_drained
         self.clients.operate = self.operating.operate
         self.stopping = Stopping(
-            context, self.heartbeats, self.disk, self.order, self._replicas, self.requests
+            context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
         )
         self.operating.retry = self.stopping.retry
         self.membership.starts.before_end = lambda: quarantine_all(self._replicas.held.values())
-        self.order.on_applied = self._on_directory_applied
+        self.replicator.on_applied = self._on_directory_applied
         self.heartbeats.unacknowledged = lambda node_id: unacknowledged(self._replicas.watched, node_id)
         self.heartbeats.on_unacknowledged = lambda ordered: note_unacknowledged(
             self._replicas.held, context.epoch, ordered
@@ -147,7 +147,7 @@ class Node:
     @property
     def turn_due(self) -> bool:
         """Return True if work is left: `TurnCame` is due once other events had their turn."""
-        return bool(self.turns.round) or (bool(self.order.queue) and self.order.turn_due)
+        return bool(self.turns.round) or (bool(self.replicator.queue) and self.replicator.turn_due)
 
     @property
     def view(self) -> View | None:
@@ -155,7 +155,7 @@ class Node:
 
     @property
     def directory(self) -> Directory:
-        return self.order.directory
+        return self.replicator.directory
 
     @property
     def replicas(self) -> dict[int, Replica]:
@@ -202,7 +202,7 @@ class Node:
                 turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
             context.work = 0
-            self.order.advance()
+            self.replicator.advance()
             turns.go_on()
         else:
             self._handle_rare(event)
@@ -296,7 +296,7 @@ class Node:
         self.heartbeats.note_lag(late_ns)
         self.membership.note_lag(late_ns)
         self._replicas.note_lag(late_ns)
-        self.order.since_ns += late_ns
+        self.replicator.since_ns += late_ns
 
     # -- peers
 
@@ -337,11 +337,11 @@ class Node:
         kind = frame.kind
         if frame.a == DIRECTORY_ID and kind in _OF_REPLICAS:
             if kind == Kind.REPLICATE:
-                self.order.stage(node_id, frame.c, frame.body)
+                self.replicator.stage(node_id, frame.c, frame.body)
             elif kind == Kind.ACK:
-                self.order.on_ack(node_id, frame.c)
+                self.replicator.on_ack(node_id, frame.c)
             elif kind == Kind.COMMIT:
-                self.order.on_commit(frame.c)
+                self.replicator.on_commit(frame.c)
         elif kind == Kind.FORWARD:
             self.requests.on_forward(node_id, frame)
         elif kind == Kind.FORWARD_ANSWER:
@@ -381,7 +381,7 @@ class Node:
             return
         self.stopping.on_peer_connected(node_id)  # Before anything with which it might join.
         self.membership.installation.on_peer_connected(node_id)
-        self.order.on_peer_connected(node_id)
+        self.replicator.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
         self.leaving.on_peer_connected(node_id)
@@ -425,7 +425,7 @@ class Node:
             self.alarms.on_serving()
             self._replicas.on_serving()
             self.clients.on_serving_again()
-            self.order.advance()
+            self.replicator.advance()
             self.requests.again([])
             self.upkeep.on_time()
         self.was_serving = serving
@@ -443,18 +443,18 @@ class Node:
 
     def _on_installed(self, view: View) -> None:
         self.was_serving = False
-        unanswered = self.order.unanswered()
-        self.order.start(view)
+        unanswered = self.replicator.unanswered()
+        self.replicator.start(view)
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
-        self._replicas.on_installed(view, self.order.directory)
+        self._replicas.on_installed(view, self.replicator.directory)
         self.stopping.prune()  # (Not earlier: replicas that go had to know of the stops.)
         self.clients.on_installed()
         self.upkeep.on_installed(view)
-        self.alarms.on_installed(self.order.directory)
+        self.alarms.on_installed(self.replicator.directory)
         self.retired_ns = self.context.now_ns + RETIRED_NS
-        self.order.directory.changed.clear()
-        self.order.directory.forget_losses(self._replicas.held)
+        self.replicator.directory.changed.clear()
+        self.replicator.directory.forget_losses(self._replicas.held)
         early, self.early = self.early, []
         for node_id, frame in early:
             if frame.b == view.epoch:
@@ -471,7 +471,7 @@ class Node:
         return limits_of(self.context, self.requests, early_frames)
 
     def _on_directory_applied(self) -> None:
-        directory = self.order.directory
+        directory = self.replicator.directory
         changed, attached, ended = list(directory.changed), directory.attached, directory.ended
         created = directory.created
         directory.changed, directory.attached, directory.created, directory.ended = {}, [], [], []
@@ -497,7 +497,7 @@ class Node:
         view = self.membership.view
         if view is None or self.context.frozen:
             return
-        if self.order.coordinates:
+        if self.replicator.coordinates:
             self.upkeep.on_ask(self.context.node_id, op)
         else:
             frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(op))
@@ -528,7 +528,7 @@ class Node:
             heartbeats.send_all()
             self.membership.starts.look()
             if not heartbeats.leaving:
-                self.alarms.look(self.order.directory, self.membership.describe_wait(), self._limits())
+                self.alarms.look(self.replicator.directory, self.membership.describe_wait(), self._limits())
             self.requests.on_time()
         self.membership.consider()
         self.clients.on_time()
@@ -555,7 +555,7 @@ class Node:
         late = self.membership.late_members()
         if not context.frozen:
             heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.order.laggards(), *late}))
+            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.replicator.laggards(), *late}))
         elif late:
             heartbeats.complained_ns = context.now_ns
             heartbeats.complaints = tuple(late)
@@ -588,7 +588,7 @@ class Node:
         if asked.what == "cluster":
             membership = self.membership
             waiting_for = membership.describe_wait()
-            alarms = self.alarms.told(self.order.directory)
+            alarms = self.alarms.told(self.replicator.directory)
             return describe_cluster(
                 self.context,
                 self.heartbeats,
@@ -599,6 +599,6 @@ class Node:
                 self.edge_counts,
                 {**self._limits(), **self.edge_limits()},
             )
-        closed, directory = self.context.stops.closed, self.order.directory
+        closed, directory = self.context.stops.closed, self.replicator.directory
         self.context.work += len(directory.checkpoints) >> PASSED_SHIFT  # Even an empty page scans them all.
         return describe_checkpoints(directory, closed, asked.after)

@@ -41,7 +41,7 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
             return (
                 f"{host.node_id} is in epoch {node.view.epoch}, {first.context.node_id} in {first.view.epoch}"
             )
-        if (node.directory.seq, node.order.staged) != (first.directory.seq, None):
+        if (node.directory.seq, node.replicator.staged) != (first.directory.seq, None):
             return f"the directory of {host.node_id} is at {node.directory.seq}, not {first.directory.seq}"
         if node.directory.snapshot(0)[2:3] and _shape(node) != _shape(first):
             return f"the directory of {host.node_id} is another than that of {first.context.node_id}"

@@ -48,7 +48,7 @@ class Operation:
     """This node is the coordinator and has not answered the operation's request yet."""
 
 
-class DirectoryOrder:
+class DirectoryReplicator:
     """The replicated sequence of directory operations, at one member."""
 
     def __init__(

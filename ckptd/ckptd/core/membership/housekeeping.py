@@ -5,7 +5,7 @@ from typing import Any
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import Do
 from ckptd.core.directory.placement import missing_replicas
-from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryOrder
+from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.proposal import keepers
 from ckptd.core.view import View
@@ -14,9 +14,9 @@ from ckptd.core.view import View
 class Upkeep:
     """Runs at every member, but acts only at the coordinator. Its operations are ordered like all others."""
 
-    def __init__(self, context: Context, order: DirectoryOrder, heartbeats: Heartbeats) -> None:
+    def __init__(self, context: Context, replicator: DirectoryReplicator, heartbeats: Heartbeats) -> None:
         self.context = context
-        self.order = order
+        self.replicator = replicator
         self.heartbeats = heartbeats
         self.view: View | None = None
         self.next_expiry_ns = NEVER_NS
@@ -38,18 +38,18 @@ class Upkeep:
         until_ns = self.context.now_ns + self.context.settings.session_grace_ns
         orphans = [
             (session, entry.generation)
-            for session, entry in self.order.directory.sessions.items()
+            for session, entry in self.replicator.directory.sessions.items()
             if entry.node_id not in view.members
         ]
-        checkpoints = self.order.directory.checkpoints
+        checkpoints = self.replicator.directory.checkpoints
         self.unavailable = [entry.creation_id for entry in checkpoints.values() if entry.holders]
         self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Note the retention times that have started on these checkpoints."""
         for creation_id in creation_ids:
-            entry = self.order.directory.checkpoints.get(creation_id)
-            expires_ns = self.order.directory.expires_ns(entry) if entry is not None else None
+            entry = self.replicator.directory.checkpoints.get(creation_id)
+            expires_ns = self.replicator.directory.expires_ns(entry) if entry is not None else None
             if expires_ns is not None and expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns
                 self.context.wake_at(expires_ns)
@@ -68,7 +68,7 @@ class Upkeep:
         if not self.context.serving() or self.view is None:
             return
         self._put_orphans_off()
-        if not self.order.coordinates:
+        if not self.replicator.coordinates:
             return
         now_ns = self.context.now_ns
         if now_ns >= self.next_expiry_ns:
@@ -76,26 +76,26 @@ class Upkeep:
         if self.unavailable:
             self._look_for_lost_holders()
         # Do not wait for an empty queue: clients that open and close without a pause would prevent it.
-        if self.placement_due and not self.order.count_own(Do.ADD, Do.LOST):
+        if self.placement_due and not self.replicator.count_own(Do.ADD, Do.LOST):
             self.placement_due = False
             for creation_id, node_id in self._missing():
-                self.order.submit([Do.ADD, creation_id, node_id])
-        room = OWN_AT_ONCE - self.order.count_own(Do.END) if self.orphans_ns else 0
+                self.replicator.submit([Do.ADD, creation_id, node_id])
+        room = OWN_AT_ONCE - self.replicator.count_own(Do.END) if self.orphans_ns else 0
         for (session, generation), until_ns in list(self.orphans_ns.items()):
             if until_ns <= now_ns and room > 0:
                 room -= 1
                 del self.orphans_ns[session, generation]
-                self.order.submit([Do.END, session, generation])
+                self.replicator.submit([Do.END, session, generation])
 
     def _look_for_lost_holders(self) -> None:
         """Order LOST for holders of unavailable checkpoints that count as dead.
 
         A checkpoint waits for its holders until they are back, proved dead or given up.
         """
-        checkpoints = self.order.directory.checkpoints
+        checkpoints = self.replicator.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
         self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
-        if self.order.count_own(Do.ADD, Do.LOST):
+        if self.replicator.count_own(Do.ADD, Do.LOST):
             return
         lost = {
             (node_id, incarnation)
@@ -106,12 +106,12 @@ class Upkeep:
         for node_id, incarnation in sorted(lost):
             self.context.log(f"what only node {node_id} held is lost", "warning")
             self.context.count("holders_lost")
-            self.order.submit([Do.LOST, node_id, incarnation])
+            self.replicator.submit([Do.LOST, node_id, incarnation])
             self.placement_due = True  # Checkpoints that continue without them lack replicas.
 
     def next_ns(self) -> int:
         """When the coordinator next has something to do; NEVER_NS at other members."""
-        if not self.order.coordinates:
+        if not self.replicator.coordinates:
             return NEVER_NS
         return min(self.next_expiry_ns, min(self.orphans_ns.values(), default=NEVER_NS))
 
@@ -123,24 +123,24 @@ class Upkeep:
         if self.heartbeats.full:
             full.append(self.context.node_id)
         replicas = self.context.settings.replicas
-        return missing_replicas(self.order.directory, self.view, replicas, leaving, full)
+        return missing_replicas(self.replicator.directory, self.view, replicas, leaving, full)
 
     def _expire(self, now_ns: int) -> None:
         """Order EXPIRE for the checkpoints whose retention is over.
 
         It has to be ordered, since a client may open one of them at the same time.
         """
-        if self.order.count_own(Do.EXPIRE):
+        if self.replicator.count_own(Do.EXPIRE):
             return  # `next_expiry_ns` stays due: the next ones follow when these are done.
         self.next_expiry_ns = NEVER_NS
         room = OWN_AT_ONCE
-        for entry in list(self.order.directory.checkpoints.values()):
-            expires_ns = self.order.directory.expires_ns(entry)
+        for entry in list(self.replicator.directory.checkpoints.values()):
+            expires_ns = self.replicator.directory.expires_ns(entry)
             if expires_ns is None:
                 continue
             if expires_ns <= now_ns and room > 0:
                 room -= 1
-                self.order.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
+                self.replicator.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
             elif expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns
         if self.next_expiry_ns > now_ns:
@@ -150,12 +150,12 @@ class Upkeep:
         """Order an operation that a member proposes, unless it is already done or out of date."""
         match op:
             case [Do.END, int(session), int(generation)]:
-                entry = self.order.directory.sessions.get(session)
+                entry = self.replicator.directory.sessions.get(session)
                 if entry is not None and entry.generation == generation:
-                    self.order.submit([Do.END, session, generation])
+                    self.replicator.submit([Do.END, session, generation])
             case [Do.IN_SYNC | Do.OUT as number, int(creation_id), str(of_node)] if of_node == node_id:
-                checkpoint = self.order.directory.checkpoints.get(creation_id)
+                checkpoint = self.replicator.directory.checkpoints.get(creation_id)
                 if checkpoint is None or node_id not in checkpoint.replicas:
                     return
                 if checkpoint.replicas[node_id] != (number == Do.IN_SYNC):
-                    self.order.submit([number, creation_id, node_id])
+                    self.replicator.submit([number, creation_id, node_id])

@@ -19,7 +19,7 @@ from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
-from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts, starts_in
 from ckptd.core.membership.pair_policy import SilentPeer, epoch_of_word
@@ -44,7 +44,7 @@ class Membership:
         context: Context,
         heartbeats: Heartbeats,
         arbiter: Arbiter,
-        order: DirectoryOrder,
+        replicator: DirectoryReplicator,
         on_installed: Callable[[View], None],
     ) -> None:
         self.context = context
@@ -53,9 +53,9 @@ class Membership:
         self.disk = arbiter.disk
         self.candidates = Candidates(context, heartbeats)
         self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
-        self.installation = Installation(context, heartbeats, order, self.learn, arbiter.disk, on_installed)
+        self.installation = Installation(context, heartbeats, replicator, self.learn, arbiter.disk, on_installed)
         self.starts = Starts(context, heartbeats, lambda: (self.decided, self.disk.record.view))
-        self.order = order
+        self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
         self.admit_since_ns = -1
@@ -78,7 +78,7 @@ class Membership:
 
     @property
     def directory(self) -> Directory:
-        return self.order.directory
+        return self.replicator.directory
 
     def note_lag(self, lag_ns: int) -> None:
         """Move the times on by a pause of this process: no member kept it waiting then."""

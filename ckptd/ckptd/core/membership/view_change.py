@@ -19,7 +19,7 @@ from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, read_snapshot
-from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.transfer import Transfers, size_of
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
@@ -116,14 +116,14 @@ class Installation:
         self,
         context: Context,
         heartbeats: Heartbeats,
-        order: DirectoryOrder,
+        replicator: DirectoryReplicator,
         learn: Callable[[View], bool],
         disk: Disk,
         on_installed: Callable[[View], None],
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.order = order
+        self.replicator = replicator
         self.learn = learn
         self.disk = disk
         self.on_installed = on_installed
@@ -141,7 +141,7 @@ class Installation:
 
     @property
     def directory(self) -> Directory:
-        return self.order.directory
+        return self.replicator.directory
 
     @property
     def busy(self) -> bool:
@@ -202,7 +202,7 @@ class Installation:
 
     def _collected_here(self) -> Collected:
         directory, before = self.directory, self.disk.installed_before
-        return Collected(directory.installed_epoch, directory.seq, self.order.staged, None, before)
+        return Collected(directory.installed_epoch, directory.seq, self.replicator.staged, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Seal the old epoch, and answer how far this member's directory is. Raises: FrameError."""
@@ -339,9 +339,9 @@ class Installation:
             stayed = [n for n in view.members if was_member(view, n, base.installed_epoch)]
         base_place = base.place
         if base.directory is not None:
-            self.order.directory = base.directory
-            self.order.staged = base.staged
-        if self.order.staged is not None:
+            self.replicator.directory = base.directory
+            self.replicator.staged = base.staged
+        if self.replicator.staged is not None:
             self._finish_staged()
         others = (node_id for node_id in view.members if node_id != self.context.node_id)
         lacking = [n for n in others if n not in counted or counted[n].place != base_place]
@@ -393,12 +393,12 @@ class Installation:
         would stop in turn. Its answer was lost with that coordinator, and no other member had committed it
         (or it would not be staged).
         """
-        operation = self.order.staged_operation(first=True)
+        operation = self.replicator.staged_operation(first=True)
         if self.context.stops.never_applied(operation.seq, operation.session, operation.request):
             self.context.log("what stopped the last coordinator, before it answered, is given up", "warning")
-            self.order.staged = None
+            self.replicator.staged = None
         else:
-            self.order.finish()
+            self.replicator.finish()
 
     def _give_history_up(self, view: View, served_epoch: int) -> None:
         """No member holds a directory that counts: wait for a node that does, or prepare a new history.
@@ -451,11 +451,11 @@ class Installation:
             directory = self.transfers.take(node_id, frame.b, sent)
             if directory is None:
                 return
-            self.order.directory, self.order.staged = directory, None
+            self.replicator.directory, self.replicator.staged = directory, None
         elif whole_directory is not None:
-            self.order.directory, self.order.staged = whole_directory, None
-        elif self.order.staged is not None and self.directory.seq < seq:
-            self.order.finish()
+            self.replicator.directory, self.replicator.staged = whole_directory, None
+        elif self.replicator.staged is not None and self.directory.seq < seq:
+            self.replicator.finish()
         if self.directory.seq != seq or self.directory.installed_epoch != base_epoch:
             return
         self._save_and_install(view, stayed, served)

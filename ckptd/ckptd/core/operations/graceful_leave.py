@@ -265,7 +265,7 @@ class Leaving:
         return False
 
     def _all_acknowledged(self) -> bool:
-        if self.membership.order.staged is not None or self.membership.order.queue:
+        if self.membership.replicator.staged is not None or self.membership.replicator.queue:
             return False
         for replica in self.replicas.held.values():
             active = replica.active

@@ -14,7 +14,7 @@ from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe
 from ckptd.core.context import Context
-from ckptd.core.directory.replicator import DirectoryOrder, Operation
+from ckptd.core.directory.replicator import DirectoryReplicator, Operation
 from ckptd.core.events import Effect, Log, Persist, SendPeer
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.local_replicas import Replicas
@@ -33,7 +33,7 @@ class Stopping:
         context: Context,
         heartbeats: Heartbeats,
         disk: Disk,
-        order: DirectoryOrder,
+        order: DirectoryReplicator,
         replicas: Replicas,
         requests: Requests,
     ) -> None:

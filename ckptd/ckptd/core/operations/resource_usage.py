@@ -33,15 +33,15 @@ def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits
 
     `early_frames`: the larger of the two counts (see `EARLY_FRAMES_MAX`).
     """
-    settings, directory, turns = context.settings, requests.order.directory, requests.turns
+    settings, directory, turns = context.settings, requests.replicator.directory, requests.turns
     waiting = len(requests.held) + len(requests.forwarded) + len(requests.queries)
     found = {
         "checkpoints": (len(directory.checkpoints), settings.checkpoints_max),
         "sessions": (len(directory.sessions), settings.sessions_max),
         "opens": (directory.open_handles, settings.opens_max),
         "directory_bytes": (directory.held_bytes, settings.directory_bytes_max),
-        "refusals_bytes": (requests.order.refused.bytes, REFUSED_BYTES_MAX),
-        "requests_waiting": (max(waiting, len(requests.order.queue)), settings.requests_waiting_max),
+        "refusals_bytes": (requests.replicator.refused.bytes, REFUSED_BYTES_MAX),
+        "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.held_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
         "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),

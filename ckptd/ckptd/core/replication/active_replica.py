@@ -233,7 +233,7 @@ class ActiveReplica:
 
     # -- ordering
 
-    def order(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         """Handle one UPDATE request: refuse it, recognise a retry, or give it the next version."""
         replica, log, context = self.replica, self.replica.log, self.context
         session, number, lowest, body = request.session, request.number, request.lowest, request.body
@@ -321,7 +321,7 @@ class ActiveReplica:
             self.watched[replica.creation_id] = self
             self._arm_expiration()
 
-    def order_own(self, ops: Ops, time_ns: int) -> None:
+    def submit_internal(self, ops: Ops, time_ns: int) -> None:
         """Order an internal update: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
         before: Before = {}
@@ -526,7 +526,7 @@ class ActiveReplica:
                 self.flush_batch()
             for start in range(0, len(expired), OPS_PER_UPDATE_MAX):
                 portion = expired[start : start + OPS_PER_UPDATE_MAX]
-                self.order_own(Ops([[Op.REMOVE, section_id] for section_id in portion]), wall_ns)
+                self.submit_internal(Ops([[Op.REMOVE, section_id] for section_id in portion]), wall_ns)
         self._arm_expiration()
 
     def _watch_batch(self) -> None:

@@ -37,7 +37,7 @@ from ckptd.core.client_request import CHANGE_NOTHING, Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Entry, SessionEntry
-from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.validation import why_open_waits
 from ckptd.core.replication.local_replicas import Replicas
 from ckptd.core.replication.replica import Replica
@@ -107,9 +107,9 @@ def _weight_of_update(body: bytes) -> int:
 class Requests:
     """All requests that are on their way at this node."""
 
-    def __init__(self, context: Context, order: DirectoryOrder) -> None:
+    def __init__(self, context: Context, replicator: DirectoryReplicator) -> None:
         self.context = context
-        self.order = order
+        self.replicator = replicator
         self.replicas: Replicas
         self.view: View | None = None
         self.ordinals: dict[str | None, int] = {}
@@ -157,7 +157,7 @@ class Requests:
         if creation_id in context.stops.closed:
             self._put_off(request)
             return
-        entry = self.order.directory.checkpoints.get(creation_id)
+        entry = self.replicator.directory.checkpoints.get(creation_id)
         if entry is None:
             self._refuse_handle(request, "the checkpoint is gone, with every replica of it")
             return
@@ -170,7 +170,7 @@ class Requests:
             if active is not None and active.ready:
                 if active.required and active.replica.sync:
                     self.turns.add_unanswered(request, _weight_of_update(request.body))
-                active.order(request)
+                active.submit(request)
             else:
                 self._hold(request)
         elif entry.attributes.sync and request.kind in READS and entry.replicas.get(me):
@@ -210,16 +210,16 @@ class Requests:
     def _dispatch_directory(self, request: Request) -> None:
         if request.put_off and self.why_open_waits_here(request):
             self._hold(request)
-        elif self.order.coordinates:
+        elif self.replicator.coordinates:
             # One link with 60,000 OPENs under way once blocked the directory for all others for a minute.
             self.turns.add_unanswered(request, DIRECTORY_WEIGHT)
-            self.order.submit(request)
+            self.replicator.submit(request)
         elif self.view is not None:
             self._forward(request, self.view.coordinator)
 
     def why_open_waits_here(self, request: Request) -> str:
         """Return why an OPEN that was put off still has to wait, as its client's node sees it; "" if not."""
-        entry = self.order.directory.find(parse_open(request.body).name)
+        entry = self.replicator.directory.find(parse_open(request.body).name)
         me = self.context.node_id
         if entry is None or not (entry.holders or me in entry.replicas):
             return ""  # The coordinator decides, or adds a replica.
@@ -433,13 +433,13 @@ class Requests:
             return 1 + (PAGE_BYTES_MAX >> WEIGHT_SHIFT)
         if request.kind == _UPDATE:
             return _weight_of_update(request.body)
-        entry = self.order.directory.checkpoints.get(request.creation_id)
+        entry = self.replicator.directory.checkpoints.get(request.creation_id)
         if request.kind != Kind.READ or entry is None:
             return 1
         return 1 + (entry.attributes.section_bytes_cap >> WEIGHT_SHIFT)
 
     def _send_forward(self, request: Request) -> None:
-        request.sent_seq = self.order.directory.seq
+        request.sent_seq = self.replicator.directory.seq
         route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest, request.sent_seq)
         frame = encode_frame(
             Kind.FORWARD, request.number, self.context.epoch, request.session, route + request.body
@@ -461,7 +461,7 @@ class Requests:
                 raise FrameError(refusal.text) from None
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
         request.sent_seq = directory_seq
-        if directory_seq > self.order.directory.seq:
+        if directory_seq > self.replicator.directory.seq:
             # The sender's directory is ahead of ours: it may know a session or checkpoint that we do not.
             self._hold(request)
             return
@@ -474,7 +474,7 @@ class Requests:
         The client asks again where its session is now, and may have been told the outcome there. A duplicate
         that comes the old way, for example from a node that was paused, must have no effect any more.
         """
-        session = self.order.directory.sessions.get(request.session)
+        session = self.replicator.directory.sessions.get(request.session)
         if request.kind == Kind.ATTACH:
             return False
         if session is None:
@@ -501,7 +501,7 @@ class Requests:
         """
         if request.kind in CHANGE_NOTHING:
             return False
-        session = self.order.directory.sessions.get(request.session)
+        session = self.replicator.directory.sessions.get(request.session)
         if session is None or request.kind == Kind.ATTACH or not self._has_left(request, session):
             return False
         self.forwarded.pop((request.session, request.number), None)
@@ -541,7 +541,7 @@ class Requests:
         request = self.forwarded.get((frame.c, frame.a))
         if request is None or request.to != node_id or request.kind != _UPDATE:
             return
-        entry = self.order.directory.checkpoints.get(request.creation_id)
+        entry = self.replicator.directory.checkpoints.get(request.creation_id)
         # A withdrawn request that went to no other node waited there: that node's directory lags behind.
         given_back = request.withdrawn and not request.maybe_done
         if entry is None or entry.term == term or given_back:
@@ -564,7 +564,7 @@ class Requests:
 
     def on_queried(self, frame: Frame) -> None:
         request = self.queries.pop(frame.c, None)
-        entry = self.order.directory.checkpoints.get(frame.a)
+        entry = self.replicator.directory.checkpoints.get(frame.a)
         replica = self.replicas.held.get(frame.a)
         if request is None:
             return
@@ -584,7 +584,7 @@ class Requests:
         if type(request.origin) is str:
             kind = Kind.FORWARD_ANSWER
             if request.kind == _UPDATE and not is_ok(body):
-                entry = self.order.directory.checkpoints.get(request.creation_id)
+                entry = self.replicator.directory.checkpoints.get(request.creation_id)
                 kind = Kind.FORWARD_REFUSED
                 body = FORWARD_REFUSED_ROUTE.pack(entry.term if entry is not None else 0) + body
             frame = encode_frame(kind, request.number, self.context.epoch, request.session, body)
@@ -617,7 +617,7 @@ class Requests:
         """Send an answer to a client of this node."""
         ordinal = 0
         if request.creation_id:
-            entry = self.order.directory.checkpoints.get(request.creation_id)
+            entry = self.replicator.directory.checkpoints.get(request.creation_id)
             ordinal = self.ordinals.get(entry.active, 0) if entry is not None else 0
         assert isinstance(request.origin, int)
         self.context.send_client(
@@ -641,7 +641,7 @@ class Requests:
         node that had a replica (seed 70027).
         """
         code, payload, *_ = decode_answer(body)
-        directory = self.order.directory
+        directory = self.replicator.directory
         if code != codes.OK or type(payload) is not list:
             return body
         if payload[1] in directory.checkpoints or directory.may_come(payload[1]):
@@ -659,12 +659,12 @@ class Requests:
         if code != codes.OK:
             return False
         if request.kind == Kind.OPEN:
-            found = self.order.directory.checkpoints.get(payload[1]) if type(payload) is list else None
+            found = self.replicator.directory.checkpoints.get(payload[1]) if type(payload) is list else None
             return found is not None and bool(found.holders) and not found.in_sync
-        session = self.order.directory.sessions.get(request.session)
+        session = self.replicator.directory.sessions.get(request.session)
         handle = parse_of_handle(request.kind, request.body).handle
         opened = session.opens.get(handle) if session is not None else None
-        entry = self.order.directory.checkpoints.get(opened[0]) if opened is not None else None
+        entry = self.replicator.directory.checkpoints.get(opened[0]) if opened is not None else None
         if entry is None:
             return False
         replica = self.replicas.held.get(entry.creation_id)
@@ -716,7 +716,7 @@ class Requests:
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Send what was forwarded for these checkpoints to the nodes that are active now."""
-        checkpoints = self.order.directory.checkpoints
+        checkpoints = self.replicator.directory.checkpoints
         for request in list(self.forwarded.values()):
             if request.creation_id in creation_ids:
                 entry = checkpoints.get(request.creation_id)
@@ -757,7 +757,7 @@ class Requests:
             if request.to == node_id and not self._forget_if_left(request):
                 self._send_forward(request)
         for token, request in list(self.queries.items()):
-            entry = self.order.directory.checkpoints.get(request.creation_id)
+            entry = self.replicator.directory.checkpoints.get(request.creation_id)
             if entry is not None and entry.active == node_id:
                 del self.queries[token]
                 self.dispatch(request)
@@ -792,7 +792,7 @@ class Requests:
         What was forwarded for a session that has left this node is not included: such duplicates have no
         effect and get no answer.
         """
-        sessions, me = self.order.directory.sessions, self.context.node_id
+        sessions, me = self.replicator.directory.sessions, self.context.node_id
         for request in self.forwarded.values():
             entry = sessions.get(request.session)
             if entry is None or entry.node_id == me:
@@ -800,5 +800,5 @@ class Requests:
         yield from self.held.values()
         yield from self.queries.values()
         yield from (request for request, _ in self.deferred.values())
-        yield from self.order.waiting()
+        yield from self.replicator.waiting()
         yield from self.replicas.unanswered()

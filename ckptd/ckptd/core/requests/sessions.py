@@ -28,7 +28,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import OPENED_AT_B01, Do
-from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryOrder
+from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.events import TakeLarge
 from ckptd.core.requests.router import Requests
 from ckptd.core.stops import MAKES_NO_COPY
@@ -59,9 +59,9 @@ class Ping(NamedTuple):
 class Clients:
     """The clients of this node: their links and their sessions."""
 
-    def __init__(self, context: Context, order: DirectoryOrder, requests: Requests) -> None:
+    def __init__(self, context: Context, replicator: DirectoryReplicator, requests: Requests) -> None:
         self.context = context
-        self.order = order
+        self.replicator = replicator
         self.requests = requests
         self.links = requests.links
         """Link to session, 0 before ATTACH. Shared with `Requests`."""
@@ -140,7 +140,7 @@ class Clients:
         if needed is None:
             return self._check_other(link, session, frame)
         context = self.context
-        entry = self.order.directory.sessions.get(session)
+        entry = self.replicator.directory.sessions.get(session)
         if entry is not None and entry.node_id != context.node_id:
             return None  # The session has moved to another node: its client asks again there.
         opened = entry.opens.get(handle) if entry is not None else None
@@ -162,13 +162,13 @@ class Clients:
             raise Refusal(codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising")
 
     def _is_sync(self, creation_id: int) -> bool:
-        entry = self.order.directory.checkpoints.get(creation_id)
+        entry = self.replicator.directory.checkpoints.get(creation_id)
         return entry is not None and entry.attributes.sync
 
     def _why_bad(self, session: int) -> str:
         if not session:
             return "no session is attached on this connection"
-        if session not in self.order.directory.sessions:
+        if session not in self.replicator.directory.sessions:
             return "this session has ended"
         return "this handle is not open"
 
@@ -194,7 +194,7 @@ class Clients:
             raise FrameError(f"a frame of kind {kind} from a client")
         if not session:
             raise Refusal(codes.BAD_HANDLE, "no session is attached on this connection")
-        directory = self.order.directory
+        directory = self.replicator.directory
         entry = directory.sessions.get(session)
         if entry is not None and entry.node_id != self.context.node_id:
             return None
@@ -229,7 +229,7 @@ class Clients:
         if self.created[link] < most:
             return
         asked = parse_open(body)
-        if asked.attributes is None or self.order.directory.find(asked.name) is not None:
+        if asked.attributes is None or self.replicator.directory.find(asked.name) is not None:
             return  # It creates none.
         text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
         raise Refusal(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
@@ -250,7 +250,7 @@ class Clients:
     def on_changed(self, creation_ids: Iterable[int]) -> None:
         """Take the checkpoints that are gone from the counts of their links."""
         for creation_id in creation_ids:
-            if creation_id in self.creators and creation_id not in self.order.directory.checkpoints:
+            if creation_id in self.creators and creation_id not in self.replicator.directory.checkpoints:
                 link = self.creators.pop(creation_id)
                 if link in self.created:
                     self.created[link] -= 1
@@ -263,7 +263,7 @@ class Clients:
         time-out was over.
         """
         session = self.links.get(link, 0)
-        entry = self.order.directory.sessions.get(session)
+        entry = self.replicator.directory.sessions.get(session)
         if ping.withdrawn and entry is not None and entry.node_id == self.context.node_id:
             self.requests.withdrawals.withdraw(link, session, ping.withdrawn)
         if self.context.serving():
@@ -315,7 +315,7 @@ class Clients:
     def on_installed(self) -> None:
         """Check all sessions: a directory came, perhaps with some that this node did not know."""
         self.on_changed(list(self.creators))
-        self.look_after(self.order.directory.sessions)
+        self.look_after(self.replicator.directory.sessions)
 
     def look_after(self, sessions: Iterable[int]) -> None:
         """Make sure that each of these sessions, if attached to this node, has a link or a running grace.
@@ -325,7 +325,7 @@ class Clients:
         7016104).
         """
         for session in sessions:
-            entry = self.order.directory.sessions.get(session)
+            entry = self.replicator.directory.sessions.get(session)
             attached_here = entry is not None and entry.node_id == self.context.node_id
             if attached_here and session not in self.by_session and session not in self.grace:
                 self._start_grace(session)
@@ -349,7 +349,7 @@ class Clients:
             return
         self.ending = {session: None for session in self.ending if session in self.grace}
         for session, until_ns in list(self.grace.items()):
-            entry = self.order.directory.sessions.get(session)
+            entry = self.replicator.directory.sessions.get(session)
             if entry is None or entry.node_id != self.context.node_id:
                 del self.grace[session]
             elif until_ns <= self.context.now_ns and self.context.serving():

@@ -81,7 +81,7 @@ class Withdrawals:
             if (asked.session, asked.number) == key:
                 del requests.queries[token]
                 return asked, "the active replica does not say what is committed"
-        queued = requests.order.take_back(session, number, LOOKED_AT_MAX)
+        queued = requests.replicator.take_back(session, number, LOOKED_AT_MAX)
         if queued is not None:
             return queued, self._why_queued()
         for active in islice(requests.replicas.watched.values(), LOOKED_AT_MAX):
@@ -102,7 +102,7 @@ class Withdrawals:
         for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes about 4 us.
             del requests.held[key]
             requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
-        for request in requests.order.take_late(late_ns, LOOKED_AT_MAX):
+        for request in requests.replicator.take_late(late_ns, LOOKED_AT_MAX):
             requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
 
     def why_not_serving(self) -> str:
@@ -113,7 +113,7 @@ class Withdrawals:
         )
 
     def _why_queued(self) -> str:
-        order = self.requests.order
+        order = self.requests.replicator
         if not self.context.serving():
             return self.why_not_serving()
         if order.unacked:
@@ -128,7 +128,7 @@ class Withdrawals:
             return "this node is leaving"
         if request.put_off:
             return self.requests.why_open_waits_here(request) or "the checkpoint is being opened"
-        entry = self.requests.order.directory.checkpoints.get(request.creation_id)
+        entry = self.requests.replicator.directory.checkpoints.get(request.creation_id)
         if entry is not None and entry.creation_id in self.context.stops.closed:
             return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
         if entry is not None and entry.holders:

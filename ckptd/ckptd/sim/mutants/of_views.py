@@ -13,7 +13,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
 from ckptd.core.directory import directory, replicator, transfer, validation
 from ckptd.core.directory.directory import Directory, Do
-from ckptd.core.directory.replicator import DirectoryOrder
+from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts
 from ckptd.core.membership.housekeeping import Upkeep
@@ -180,7 +180,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
 def _(patch: Patch) -> None:
-    original = DirectoryOrder._order_request
+    original = DirectoryReplicator._order_request
 
     def order_request(order: Any, request: Any) -> None:
         session = order.directory.sessions.get(request.session)
@@ -188,18 +188,18 @@ def _(patch: Patch) -> None:
             session.answers.by_request.clear()
         original(order, request)
 
-    patch(DirectoryOrder, "_order_request", order_request)
+    patch(DirectoryReplicator, "_order_request", order_request)
 
 
 @TABLE.mutant("directory held by some", "a change of the directory is answered when every member holds it")
 def _(patch: Patch) -> None:
-    original = DirectoryOrder._commit_if_held
+    original = DirectoryReplicator._commit_if_held
 
     def commit_if_held(order: Any) -> None:
         order.unacked = []
         original(order)
 
-    patch(DirectoryOrder, "_commit_if_held", commit_if_held)
+    patch(DirectoryReplicator, "_commit_if_held", commit_if_held)
 
 
 @TABLE.mutant(
@@ -209,7 +209,7 @@ def _(patch: Patch) -> None:
     original = Installation._install_collected
 
     def install_collected(installation: Any, collection: Any) -> None:
-        installation.order.staged = None
+        installation.replicator.staged = None
         for reply in collection.replies.values():
             reply.staged = None
         original(installation, collection)
@@ -252,7 +252,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
-    patch(DirectoryOrder, "take_back", _take_back_blindly)
+    patch(DirectoryReplicator, "take_back", _take_back_blindly)
 
 
 def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:

@@ -39,7 +39,7 @@ class Bug:
 def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
     """Applying an update with `value` in it raises, with the sections changed and nothing else done."""
     bug, patch = Bug(value, at), Patch()
-    handle, order, apply = Node.handle, ActiveReplica.order, SectionTable.apply
+    handle, order, apply = Node.handle, ActiveReplica.submit, SectionTable.apply
 
     def handled(node: Any, *event: Any) -> Any:
         bug.node_id, bug.as_active = node.context.node_id, False
@@ -58,7 +58,7 @@ def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
         return generated
 
     patch(Node, "handle", handled)
-    patch(ActiveReplica, "order", ordered)
+    patch(ActiveReplica, "submit", ordered)
     patch(SectionTable, "apply", applied)
     try:
         yield bug
