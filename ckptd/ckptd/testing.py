@@ -36,7 +36,7 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK, code_name
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, Identity, Opener, Refused
+from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 # Ports below Linux's ephemeral range (from 32768). While its node is down, a port in that range may be taken
@@ -127,7 +127,7 @@ def describe(path: str | Path, what: str, cluster: str = "", key: str = "") -> A
             _, proof = opener.receive(_receive(connection, decoder))
             connection.sendall(proof + encode_frame(Kind.DESCRIBE, 1, 0, 1, pack_body([what])))
             code, payload, _, text = decode_answer(_receive(connection, decoder).body)
-        except (Refused, FrameError) as error:
+        except (HandshakeRejected, FrameError) as error:
             raise ClusterError(f"{path}: {error}") from error
     if code != OK:
         raise ClusterError(f"{path}: {code_name(code)} {text}")

@@ -17,7 +17,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, Opener, Refused, parse_refused
+from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Opener, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptctl.settings import Access
 
@@ -105,7 +105,7 @@ def ask_one(access: Access, address: Address, kind: int, fields: list[Any], time
         connection.sendall(opener.hello())
         try:
             greeted, proof = opener.receive(receiver.frame())
-        except Refused as refused:
+        except HandshakeRejected as refused:
             raise error_of(refused.code, f"{address}: {refused.text}") from None
         if proof:
             connection.sendall(proof)

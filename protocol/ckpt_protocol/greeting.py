@@ -52,7 +52,7 @@ TEXT_HEAD_BYTES: Final = 6
 """The most that msgpack needs around the text of a REFUSED."""
 
 
-class Refused(Exception):
+class HandshakeRejected(Exception):
     """The first exchange failed: `code` is a SAF code, the text says why.
 
     `incarnation`: that of a later start of the refused peer that is known; 0 if the reason is another one.
@@ -149,23 +149,25 @@ class Opener:
         cluster, nonce, node_id, proof, urls = _parse_welcome(frame.body)
         me = self.identity
         if me.cluster and cluster != me.cluster:
-            raise Refused(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
+            raise HandshakeRejected(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
         if not PROTOCOL_VERSION_MIN <= frame.a <= PROTOCOL_VERSION_MAX:
-            raise Refused(
+            raise HandshakeRejected(
                 codes.VERSION, f"protocol version {frame.a} was chosen, we speak {PROTOCOL_VERSION_MAX}"
             )
         send = b""
         if me.key and frame.b:
             wanted = _proof(me.key, "acceptor", self.role, cluster, self.nonce, nonce)
             if not hmac.compare_digest(wanted, proof):
-                raise Refused(codes.ACCESS, f"node {node_id!r} does not hold our cluster key")
+                raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} does not hold our cluster key")
             send = encode_frame(
                 Kind.PROOF, 0, 0, 0, _proof(me.key, "opener", self.role, cluster, self.nonce, nonce)
             )
         elif frame.b:
-            raise Refused(codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here")
+            raise HandshakeRejected(
+                codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here"
+            )
         elif me.key:
-            raise Refused(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
+            raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
         incarnation = whole(frame.c, "an incarnation", INCARNATION_MAX)
         secret = _secret(me.key, self.role, cluster, self.nonce, nonce)
         return Greeted(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce, secret=secret), send
@@ -192,7 +194,7 @@ class Acceptor:
         if self._awaiting_proof is not None:
             greeted, wanted = self._awaiting_proof
             if frame.kind != Kind.PROOF or not hmac.compare_digest(wanted, frame.body):
-                raise Refused(codes.ACCESS, "the cluster key is missing or wrong")
+                raise HandshakeRejected(codes.ACCESS, "the cluster key is missing or wrong")
             self.greeted = greeted
             return b""
         if frame.kind != Kind.HELLO:
@@ -200,17 +202,19 @@ class Acceptor:
         cluster, nonce, node_id, incarnation, urls, about = _parse_hello(frame.body)
         me = self.identity
         if frame.a > PROTOCOL_VERSION_MAX or frame.b < PROTOCOL_VERSION_MIN:
-            raise Refused(
+            raise HandshakeRejected(
                 codes.VERSION, f"we speak protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}"
             )
         if frame.c not in (ROLE_CLIENT, ROLE_PEER, ROLE_OPERATOR):
             raise FrameError(f"HELLO of role {frame.c}")
         if cluster != me.cluster and (cluster or frame.c == ROLE_PEER):
-            raise Refused(codes.ACCESS, f"this is cluster {me.cluster!r}, not {cluster!r}")
+            raise HandshakeRejected(codes.ACCESS, f"this is cluster {me.cluster!r}, not {cluster!r}")
         if frame.c == ROLE_PEER and (not node_id or node_id == me.node_id):
-            raise Refused(codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}")
+            raise HandshakeRejected(
+                codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}"
+            )
         if about and about not in self.opened:
-            raise Refused(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
+            raise HandshakeRejected(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
         version = min(frame.b, PROTOCOL_VERSION_MAX)
         secret = _secret(me.key, frame.c, me.cluster, nonce, self.nonce)
         greeted = Greeted(version, frame.c, node_id, incarnation, urls, nonce, about, secret)
@@ -250,13 +254,13 @@ def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]
     )
 
 
-def parse_refused(frame: Frame) -> Refused:
+def parse_refused(frame: Frame) -> HandshakeRejected:
     """Return what a REFUSED says, as the exception to raise. Raises: FrameError."""
     if not frame.body:
-        return Refused(frame.a, "it did not say why")
+        return HandshakeRejected(frame.a, "it did not say why")
     why, *more = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)
     later = whole(more[0] if more else 0, "a later start", INCARNATION_MAX)
-    return Refused(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)
+    return HandshakeRejected(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)
 
 
 SEAL_BYTES: Final = 16

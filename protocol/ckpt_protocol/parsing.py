@@ -8,7 +8,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 _Arguments = ParamSpec("_Arguments")
 _Parsed = TypeVar("_Parsed")
@@ -32,7 +32,7 @@ def parser(function: Callable[_Arguments, _Parsed]) -> Callable[_Arguments, _Par
     def parse(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Parsed:
         try:
             return function(*arguments, **named)
-        except (FrameError, Refusal):
+        except (FrameError, RequestError):
             raise
         except Exception as error:
             raise ParseFailed(error) from error

@@ -1,7 +1,7 @@
 """Refusals, each with one code and one text: the caller made a mistake, or the state forbids the request."""
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """The request was refused and nothing was done.
 
     `code` is the SAF code; `index` the lowest element at fault, -1 for none.

@@ -26,7 +26,7 @@ from ckpt_protocol.fields import U64_MAX, node_id, text, whole
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, Verb
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 Elements = NewType("Elements", list[list[Any]])
 """The checked elements of a READ, each `[section id, offset, size or None]`.
@@ -68,9 +68,9 @@ class Operate(NamedTuple):
     name: str
 
 
-def wrong(message: str, index: int = -1) -> Refusal:
+def wrong(message: str, index: int = -1) -> RequestError:
     """Return the refusal of a wrong field."""
-    return Refusal(codes.INVALID_PARAM, message, index)
+    return RequestError(codes.INVALID_PARAM, message, index)
 
 
 def _fields(kind: int, body: bytes, fields_min: int) -> list[Any]:
@@ -105,7 +105,7 @@ def parse_open(body: bytes) -> Open:
     """OPEN. Refusals: BAD_FLAGS, then those of `check_name`, then INVALID_PARAM."""
     name, flags, attributes, compare_retention = _fields(Kind.OPEN, body, 4)[:4]
     if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
-        raise Refusal(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+        raise RequestError(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
     name = check_name(name)
     if bool(flags & SA_CKPT_CHECKPOINT_CREATE) != (attributes is not None):
         raise wrong("creation attributes belong to CREATE, and CREATE needs them")
@@ -130,7 +130,9 @@ def check_name(name: object) -> bytes:
     if type(name) is not bytes or not name or b"\0" in name:
         raise wrong("a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
     if len(name) > NAME_BYTES_MAX:
-        raise Refusal(codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}")
+        raise RequestError(
+            codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}"
+        )
     try:
         name.decode()
     except UnicodeDecodeError:
@@ -179,7 +181,7 @@ def parse_read(body: bytes) -> Elements:
         return Elements(elements)
     if array_length(body) > READ_ELEMENTS_MAX:
         why = f"{array_length(body)} elements exceed {READ_ELEMENTS_MAX} in one read"
-        raise Refusal(codes.NO_RESOURCES, why)
+        raise RequestError(codes.NO_RESOURCES, why)
     content = unpack_bounded(body, BOUNDS[Kind.READ])
     if type(content) is not list or not content:
         raise wrong("a read without elements")

@@ -19,7 +19,7 @@ from ckpt_protocol.fields import U64_MAX, array, octets, row, whole
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_PER_UPDATE_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 Ops = NewType("Ops", list[list[Any]])
 """Checked operations: each has a known number, and its fields have the right types and ranges.
@@ -118,10 +118,10 @@ def parse_update(body: bytes) -> Ops:
         return Ops(ops)
     if array_length(body) > OPS_PER_UPDATE_MAX:
         text = f"{array_length(body)} operations exceed {OPS_PER_UPDATE_MAX} in one update"
-        raise Refusal(codes.NO_RESOURCES, text)
+        raise RequestError(codes.NO_RESOURCES, text)
     content = unpack_bounded(body, BOUNDS[Kind.UPDATE])
     if type(content) is not list or not content:
-        raise Refusal(codes.INVALID_PARAM, _NOT_A_LIST)
+        raise RequestError(codes.INVALID_PARAM, _NOT_A_LIST)
     return Ops(_checked(content, _check_of_client))
 
 
@@ -132,7 +132,7 @@ def _checked(content: list[Any], check: Any) -> list[Row]:
                 raise ValueError
             check(op)
         except ValueError:
-            raise Refusal(codes.INVALID_PARAM, _WRONG, index) from None
+            raise RequestError(codes.INVALID_PARAM, _WRONG, index) from None
     return content
 
 
@@ -155,7 +155,7 @@ def _ops(content: object) -> Ops:
         raise FrameError("an update without operations")
     try:
         return Ops(_checked(array(content, "operations", OPS_PER_BATCH_MAX), _check_of_replica))
-    except Refusal as refusal:
+    except RequestError as refusal:
         raise FrameError(f"{refusal.text} ({refusal.index})") from None
 
 

@@ -9,7 +9,7 @@ from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, decode_datagram
-from ckpt_protocol.greeting import Acceptor, Identity, Refused
+from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 SECOND_NS = 1000 * MILLISECOND_NS
@@ -86,7 +86,7 @@ class Dialogue:
         acceptor = Acceptor(self.service, NONCE)
         try:
             self.receive(acceptor.receive(hello))
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self.receive(refused.frame())
         if self.service.key and self.session.state is not State.UNLINKED:
             decoded = [decode_datagram(frame) for frame in self.session.outgoing]
@@ -94,7 +94,7 @@ class Dialogue:
             self.session.outgoing.pop(0)
             try:
                 self.receive(acceptor.receive(proof))
-            except Refused as refused:
+            except HandshakeRejected as refused:
                 self.receive(refused.frame())
 
     def attach(self, *urls: str) -> Frame:

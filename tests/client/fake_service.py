@@ -19,7 +19,7 @@ from ckpt_protocol.bounds import FROM_CLIENT
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram
-from ckpt_protocol.greeting import Acceptor, Identity, Refused
+from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok, encode_answer
 
@@ -398,7 +398,7 @@ class FakeNode:
         link = self.addresses.get(where)
         if link is None:
             stranger = FakeLink(self, self._listener, where)
-            stranger.send(Refused(codes.BAD_HANDLE, "who are you? greet first").frame())
+            stranger.send(HandshakeRejected(codes.BAD_HANDLE, "who are you? greet first").frame())
         else:
             self._take(link, frame)
 
@@ -423,7 +423,7 @@ class FakeNode:
         if link.acceptor is not None and link.acceptor.greeted is None:
             try:
                 link.send(link.acceptor.receive(frame))
-            except Refused as refused:
+            except HandshakeRejected as refused:
                 link.send(refused.frame())
                 link.cut()
             return

@@ -11,7 +11,7 @@ from ckpt_client.session.node_silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SIL
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.greeting import Refused
+from ckpt_protocol.greeting import HandshakeRejected
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 
@@ -953,7 +953,7 @@ def test_a_daemon_that_does_not_know_the_address_is_greeted_again() -> None:
     talk = attached(UDP)
     first, second = talk.update(), talk.update()
     talk.requests()
-    stranger = Refused(codes.TRY_AGAIN, "greet first").frame()
+    stranger = HandshakeRejected(codes.TRY_AGAIN, "greet first").frame()
     talk.receive(stranger)
     talk.receive(stranger)
     talk.welcome()
@@ -969,7 +969,7 @@ def test_a_daemon_that_never_knows_the_address_is_left() -> None:
         talk.requests()
         if talk.session.state is State.UNLINKED:
             break
-        talk.receive(Refused(codes.TRY_AGAIN, "greet first").frame())
+        talk.receive(HandshakeRejected(codes.TRY_AGAIN, "greet first").frame())
         if talk.session.state is State.GREETING:
             talk.wait(RESEND_NS)
             talk.session.outgoing[:-1] = []

@@ -23,7 +23,7 @@ from ckpt_client.io import aio_connection, aio_links, blocking
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram
-from ckpt_protocol.greeting import Refused
+from ckpt_protocol.greeting import HandshakeRejected
 from ckpt_protocol.messages import Kind
 
 BUFFER_BYTES = 200_000
@@ -115,7 +115,7 @@ class DatagramLink:
             self._link = self._cluster.connect(self._node_id, self._process, self._split, lambda: None)
             self._link.send(frame)
         else:
-            refused = Refused(codes.BAD_HANDLE, "who are you? greet first").frame()
+            refused = HandshakeRejected(codes.BAD_HANDLE, "who are you? greet first").frame()
             self._cluster.after(DELAY_NS, lambda: self._split(refused))
 
     def _split(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from tests.core.network import DELAY_NS, Link
 
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
-from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Identity, Refused
+from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, HandshakeRejected, Identity
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
 from ckptd.runtime.net.handshake import cut_first_frame
 
@@ -84,7 +84,7 @@ class ClientLink:
                 data = self._greet(data)
             self._decoder.body_limits = FROM_CLIENT if self.number in self.cluster.large else FROM_NEW_CLIENT
             frames = self._decoder.feed(data) if self._connected else []
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self.cluster.after(DELAY_NS, partial(self.receive, self.number, refused.frame()))
             self.break_off()
         except FrameError:

@@ -133,7 +133,7 @@ class Cluster(Network):
 
     def contents(self, node_id: str, name: bytes = b"x") -> dict[bytes, bytes]:
         """What a node's copy holds, as staged."""
-        return {key: section.content for key, section in self.replica(node_id, name).sections.visible()}
+        return {key: section.content for key, section in self.replica(node_id, name).sections.items_sorted()}
 
     def kinds_sent(self, sender: str, peer: str, creation_id: int) -> list[int]:
         """The kinds of all frames about a checkpoint that went one way."""

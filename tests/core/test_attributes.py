@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ckpt_protocol import codes
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import FIELD_NAMES, Attributes, parse_attributes
 
 SYNC, ASYNC, WEAK, COLLOCATED = 1, 2, 4, 8
@@ -14,7 +14,7 @@ LEGAL = [1_000, 5, 10, 100, 16]
 
 
 def code(fields: Any) -> int:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         parse_attributes(fields)
     assert caught.value.text
     return caught.value.code

@@ -23,10 +23,10 @@ from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core import reply_cache
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.directory.directory import Directory, Entry, SessionEntry
+from ckptd.core.directory.directory import CheckpointEntry, Directory, SessionEntry
 from ckptd.core.directory.transfer import Arriving, pieces_of
 from ckptd.core.replication import weak_batch
-from ckptd.core.reply_cache import Answers
+from ckptd.core.reply_cache import ReplyCache
 
 KINDS = (SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
 MiB = 1024 * 1024
@@ -37,11 +37,11 @@ def largest_frame(cluster: Cluster) -> int:
     return max(len(frame.body) for _, _, data in cluster.sent for frame in FrameDecoder().feed(data))
 
 
-def fill_answers(answers: Answers, body: bytes) -> None:
+def fill_answers(answers: ReplyCache, body: bytes) -> None:
     """As many as may be kept, and one more: the limit is looked at before it is passed."""
     number = 1
     while not answers.excess:
-        answers.keep(number, number, body)
+        answers.record(number, number, body)
         number += 1
 
 
@@ -50,7 +50,7 @@ def keep_answers(cluster: Cluster, sessions: int, body: bytes) -> None:
     for node in cluster.running():
         log = cluster.replica(node.context.node_id).log
         for session in range(sessions):
-            fill_answers(log.answers.setdefault(session + 1, Answers()), body)
+            fill_answers(log.answers.setdefault(session + 1, ReplyCache()), body)
 
 
 @pytest.mark.parametrize("flags", KINDS)
@@ -98,7 +98,7 @@ def test_answers_that_come_while_the_join_goes_on_are_kept_and_trimmed() -> None
     cluster.settle()
     at = [cluster.replica(node_id).log.answers[client.session] for node_id in "ab"]
     assert at[0].by_request == at[1].by_request
-    assert at[0].lowest == at[1].lowest and at[0].bytes == at[1].bytes
+    assert at[0].first_unanswered == at[1].first_unanswered and at[0].bytes == at[1].bytes
     cluster.check()
 
 
@@ -146,14 +146,14 @@ def test_answers_count_as_memory_and_a_session_that_keeps_many_is_refused_when_t
     waits = table.begin_write(b"k", b"x")
     cluster.until(lambda: waits.answers)
     waits.answers = []
-    cluster.replica("a").log.answers[client.session].keep(waits.number, 3, bytes(100_000))
+    cluster.replica("a").log.answers[client.session].record(waits.number, 3, bytes(100_000))
     assert table.try_write(b"k", b"y").code == NO_MEMORY
 
 
 def test_the_count_and_the_bytes_of_answers_are_what_is_kept() -> None:
-    answers = Answers()
+    answers = ReplyCache()
     for number in (5, 3, 9, 3):
-        answers.keep(number, 1, b"x" * number)
+        answers.record(number, 1, b"x" * number)
     assert answers.bytes == sum(60 + number for number in (3, 5, 9))
     answers.trim(4)
     assert answers.bytes == 60 + 5 + 60 + 9
@@ -166,13 +166,13 @@ def test_the_count_and_the_bytes_of_answers_are_what_is_kept() -> None:
 # -- the directory
 
 
-def entry_waiting(number: int, name_bytes: int) -> Entry:
+def entry_waiting(number: int, name_bytes: int) -> CheckpointEntry:
     """A checkpoint that waits for a node that nobody knows: it has no replica that a test would have to fill."""
     name = (b"%d " % number).ljust(name_bytes, b"n")
-    entry = Entry(
+    entry = CheckpointEntry(
         2**50 + number, name, Attributes(SA_CKPT_WR_ALL_REPLICAS, 10, 10**9, 1, 10, 10), 10**9, {}, None
     )
-    entry.holders = {"z": 7}
+    entry.last_in_sync = {"z": 7}
     return entry
 
 
@@ -189,7 +189,7 @@ def fill_directories(cluster: Cluster, checkpoints: int, name_bytes: int, sessio
             for handle in range(3):
                 session.opens[handle] = (2**50 + number % checkpoints, 3)
                 directory.checkpoints[2**50 + number % checkpoints].opens[number, handle] = 3
-                session.answers.keep(handle, 1, b"answer")
+                session.answers.record(handle, 1, b"answer")
 
 
 def shape(directory: Directory) -> list[object]:
@@ -237,7 +237,7 @@ def test_a_directory_in_pieces_is_the_same_directory(
     directory.installed_epoch, directory.seq, directory.members = 5, 77, {"a": 3, "b": 9}
     for number, length in enumerate(name_bytes):
         entry = entry_waiting(number, length)
-        entry.unlinked, entry.closed_ns = bool(number % 2), 100 * number
+        entry.unlinked, entry.last_closed_ns = bool(number % 2), 100 * number
         entry.replicas = {"a": True, "b": number % 3 == 0}
         directory.checkpoints[entry.creation_id] = entry
         if not entry.unlinked:
@@ -250,7 +250,7 @@ def test_a_directory_in_pieces_is_the_same_directory(
             if creation_id in directory.checkpoints:
                 directory.checkpoints[creation_id].opens[number, handle] = 3
         for request in range(5, answers):
-            session.answers.keep(request, request, bytes(request))
+            session.answers.record(request, request, bytes(request))
         session.answers.trim(4)
     arriving = Arriving(6)
     for piece in pieces_of(directory, 1_000, piece_bytes):
@@ -258,8 +258,8 @@ def test_a_directory_in_pieces_is_the_same_directory(
         arriving.take(piece, 1_000)
     assert shape(arriving.directory) == shape(directory)
     assert arriving.directory.names == directory.names
-    closed = [entry.closed_ns for entry in directory.checkpoints.values()]
-    assert [entry.closed_ns for entry in arriving.directory.checkpoints.values()] == closed
+    closed = [entry.last_closed_ns for entry in directory.checkpoints.values()]
+    assert [entry.last_closed_ns for entry in arriving.directory.checkpoints.values()] == closed
     assert [s.answers.bytes for s in arriving.directory.sessions.values()] == [
         s.answers.bytes for s in directory.sessions.values()
     ]
@@ -295,7 +295,7 @@ def test_a_member_that_is_ahead_of_the_next_coordinator_sends_it_its_directory(p
     fill_directories(cluster, 40, 200, 20)
     cluster.hold("a", "b")
     client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
-    cluster.until(lambda: cluster.node("c").replicator.staged)
+    cluster.until(lambda: cluster.node("c").replicator.in_flight)
     cluster.kill("a")
     come_together(cluster)
     assert (pieces_sent(cluster, "c", "b") > 1) == (piece_bytes < 10**6)

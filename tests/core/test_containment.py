@@ -73,7 +73,7 @@ def test_a_plan_that_raises_is_answered_and_orders_nothing(monkeypatch: pytest.M
     table = cluster.client("a").open()
     seq = cluster.node("a").directory.seq
     with monkeypatch.context() as patched:
-        patched.setattr(replicator, "plan", fails)
+        patched.setattr(replicator, "validate", fails)
         assert table.client.unlink().code == LIBRARY
     assert cluster.node("a").directory.seq == seq
     assert cluster.client("b").unlink().payload is None

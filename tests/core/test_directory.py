@@ -6,7 +6,13 @@ import pytest
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
-from ckptd.core.directory.directory import EPOCH_SHIFT, RETENTION_AT_ONCE_NS, Directory, Do, Entry
+from ckptd.core.directory.directory import (
+    EPOCH_SHIFT,
+    RETENTION_AT_ONCE_NS,
+    CheckpointEntry,
+    Directory,
+    DirectoryOp,
+)
 from ckptd.core.directory.parse_directory import read_snapshot
 from ckptd.core.view import View, following, founding
 
@@ -26,7 +32,7 @@ class Ordered:
         self.directory.installed_epoch = 1
         self.now_ns = 1_000
         for session, node_id in ((11, "a"), (12, "b"), (13, "c")):
-            self.do(Do.ATTACH, session, 1, node_id)
+            self.do(DirectoryOp.ATTACH, session, 1, node_id)
 
     def do(self, *op: Any) -> None:
         self.directory.apply(list(op), self.directory.seq + 1, self.now_ns)
@@ -41,10 +47,10 @@ class Ordered:
         session: int = 11,
         handle: int = 1,
         replicas: tuple[str, ...] = ("a", "b"),
-    ) -> Entry:
+    ) -> CheckpointEntry:
         active = None if flags in (ASYNC_COLLOCATED, WEAK_COLLOCATED) else replicas[0]
         fields = [flags, 0, retention_ns, 4, 100, 8]
-        self.do(Do.CREATE, session, handle, 7, name, fields, list(replicas), active)
+        self.do(DirectoryOp.CREATE, session, handle, 7, name, fields, list(replicas), active)
         entry = self.directory.find(name)
         assert entry is not None
         return entry
@@ -71,19 +77,23 @@ def test_a_created_checkpoint_is_found_by_name_open_and_placed() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("b", "c"))
     assert entry.creation_id == (1 << EPOCH_SHIFT) + ordered.directory.seq
-    assert (entry.replicas, entry.active, entry.term) == ({"b": True, "c": True}, "b", ordered.directory.seq)
+    assert (entry.replicas, entry.active, entry.activation_seq) == (
+        {"b": True, "c": True},
+        "b",
+        ordered.directory.seq,
+    )
     assert entry.opens == {(11, 1): 7}
-    assert entry.creation_id in ordered.directory.changed
+    assert entry.creation_id in ordered.directory.dirty
     assert ordered.directory.find(b"m") is None
 
 
 def test_a_creation_id_may_come_until_it_has_been_given() -> None:
     ordered = Ordered()
     next_id = (1 << EPOCH_SHIFT) + ordered.directory.seq + 1
-    assert ordered.directory.may_come(next_id)
+    assert ordered.directory.may_still_be_created(next_id)
     assert ordered.create().creation_id == next_id
-    assert not ordered.directory.may_come(next_id)
-    assert ordered.directory.may_come(next_id + 1)
+    assert not ordered.directory.may_still_be_created(next_id)
+    assert ordered.directory.may_still_be_created(next_id + 1)
 
 
 @pytest.mark.parametrize(
@@ -100,16 +110,16 @@ def test_an_open_at_another_node_adds_a_replica_there_when_collocated(
 ) -> None:
     ordered = Ordered()
     entry = ordered.create(flags=flags, replicas=("a",))
-    ordered.do(Do.OPEN, 12, 5, entry.creation_id, READ)
+    ordered.do(DirectoryOp.OPEN, 12, 5, entry.creation_id, READ)
     assert entry.replicas == replicas
-    ordered.do(Do.OPEN, 11, 6, entry.creation_id, READ)
+    ordered.do(DirectoryOp.OPEN, 11, 6, entry.creation_id, READ)
     assert entry.replicas == replicas
 
 
 def test_a_session_that_is_attached_elsewhere_keeps_what_it_has_open() -> None:
     ordered = Ordered()
     entry = ordered.create()
-    ordered.do(Do.ATTACH, 11, 2, "c")
+    ordered.do(DirectoryOp.ATTACH, 11, 2, "c")
     session = ordered.directory.sessions[11]
     assert (session.node_id, session.generation) == ("c", 2)
     assert session.opens == {1: (entry.creation_id, 7)}
@@ -118,11 +128,11 @@ def test_a_session_that_is_attached_elsewhere_keeps_what_it_has_open() -> None:
 def test_the_end_of_an_older_generation_does_not_end_a_session_that_moved() -> None:
     ordered = Ordered()
     ordered.create()
-    ordered.do(Do.ATTACH, 11, 2, "c")
-    ordered.do(Do.END, 11, 1)
+    ordered.do(DirectoryOp.ATTACH, 11, 2, "c")
+    ordered.do(DirectoryOp.END, 11, 1)
     assert 11 in ordered.directory.sessions
     assert ordered.directory.ended == []
-    ordered.do(Do.END, 11, 2)
+    ordered.do(DirectoryOp.END, 11, 2)
     assert 11 not in ordered.directory.sessions
     assert ordered.directory.ended == [11]
 
@@ -130,30 +140,30 @@ def test_the_end_of_an_older_generation_does_not_end_a_session_that_moved() -> N
 def test_the_end_of_a_session_closes_all_that_it_opened() -> None:
     ordered = Ordered()
     kept, lone = ordered.create(b"kept"), ordered.create(b"lone", retention_ns=0, handle=2)
-    ordered.do(Do.OPEN, 12, 5, kept.creation_id, READ)
-    ordered.do(Do.END, 11, 1)
+    ordered.do(DirectoryOp.OPEN, 12, 5, kept.creation_id, READ)
+    ordered.do(DirectoryOp.END, 11, 1)
     assert kept.opens == {(12, 5): READ}
     assert ordered.held() == [b"kept"]
-    assert lone.creation_id in ordered.directory.changed
-    ordered.do(Do.END, 11, 1)
+    assert lone.creation_id in ordered.directory.dirty
+    ordered.do(DirectoryOp.END, 11, 1)
 
 
 @pytest.mark.parametrize(
     "op",
     [
-        [Do.OPEN, 99, 5, 1, READ],
-        [Do.OPEN, 11, 5, 1, READ],
-        [Do.CLOSE, 99, 1],
-        [Do.CLOSE, 11, 9],
-        [Do.END, 99, 1],
-        [Do.UNLINK, b"nothing"],
-        [Do.RETENTION_SET, 1, 5],
-        [Do.EXPIRE, 1, 0],
-        [Do.ACTIVE_SET, 1, "a"],
-        [Do.IN_SYNC, 1, "a"],
-        [Do.OUT, 1, "a"],
-        [Do.ADD, 1, "a"],
-        [Do.NOTHING],
+        [DirectoryOp.OPEN, 99, 5, 1, READ],
+        [DirectoryOp.OPEN, 11, 5, 1, READ],
+        [DirectoryOp.CLOSE, 99, 1],
+        [DirectoryOp.CLOSE, 11, 9],
+        [DirectoryOp.END, 99, 1],
+        [DirectoryOp.UNLINK, b"nothing"],
+        [DirectoryOp.RETENTION_SET, 1, 5],
+        [DirectoryOp.EXPIRE, 1, 0],
+        [DirectoryOp.ACTIVE_SET, 1, "a"],
+        [DirectoryOp.IN_SYNC, 1, "a"],
+        [DirectoryOp.OUT_OF_SYNC, 1, "a"],
+        [DirectoryOp.ADD_REPLICA, 1, "a"],
+        [DirectoryOp.NO_OP],
         [99, 1, 2],
     ],
     ids=repr,
@@ -173,25 +183,25 @@ def test_an_operation_does_nothing_when_what_it_names_is_gone(op: list[Any]) -> 
 def test_a_closed_checkpoint_is_retained_from_its_last_close() -> None:
     ordered = Ordered()
     entry = ordered.create()
-    ordered.do(Do.OPEN, 12, 5, entry.creation_id, READ)
+    ordered.do(DirectoryOp.OPEN, 12, 5, entry.creation_id, READ)
     ordered.now_ns = 5_000
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.directory.expires_ns(entry) is None
     ordered.now_ns = 7_000
-    ordered.do(Do.CLOSE, 12, 5)
+    ordered.do(DirectoryOp.CLOSE, 12, 5)
     assert ordered.directory.expires_ns(entry) == 7_000 + RETENTION_NS
-    ordered.do(Do.EXPIRE, entry.creation_id, entry.retention_seq)
+    ordered.do(DirectoryOp.EXPIRE, entry.creation_id, entry.retention_seq)
     assert ordered.held() == []
 
 
 def test_a_reopen_ends_a_retention_and_the_next_close_begins_it_anew() -> None:
     ordered = Ordered()
     entry = ordered.create()
-    ordered.do(Do.CLOSE, 11, 1)
-    ordered.do(Do.OPEN, 12, 5, entry.creation_id, READ)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.OPEN, 12, 5, entry.creation_id, READ)
     assert ordered.directory.expires_ns(entry) is None
     ordered.now_ns = 9_000
-    ordered.do(Do.CLOSE, 12, 5)
+    ordered.do(DirectoryOp.CLOSE, 12, 5)
     assert ordered.directory.expires_ns(entry) == 9_000 + RETENTION_NS
 
 
@@ -199,24 +209,24 @@ def test_a_reopen_ends_a_retention_and_the_next_close_begins_it_anew() -> None:
 def test_a_checkpoint_without_retention_goes_with_its_last_close(retention_ns: int) -> None:
     ordered = Ordered()
     entry = ordered.create(retention_ns=retention_ns)
-    ordered.do(Do.OPEN, 12, 5, entry.creation_id, READ)
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.OPEN, 12, 5, entry.creation_id, READ)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.held() == [b"n"]
-    ordered.do(Do.CLOSE, 12, 5)
+    ordered.do(DirectoryOp.CLOSE, 12, 5)
     assert ordered.held() == []
 
 
 def test_a_checkpoint_with_the_least_retention_outlives_its_close() -> None:
     ordered = Ordered()
     ordered.create(retention_ns=RETENTION_AT_ONCE_NS)
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.held() == [b"n"]
 
 
 def test_a_checkpoint_that_is_retained_for_ever_never_expires() -> None:
     ordered = Ordered()
     entry = ordered.create(retention_ns=SA_TIME_END)
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.directory.expires_ns(entry) is None
     assert ordered.held() == [b"n"]
 
@@ -224,9 +234,9 @@ def test_a_checkpoint_that_is_retained_for_ever_never_expires() -> None:
 def test_a_new_retention_counts_for_the_next_close_and_not_in_the_attributes() -> None:
     ordered = Ordered()
     entry = ordered.create()
-    ordered.do(Do.RETENTION_SET, entry.creation_id, 0)
+    ordered.do(DirectoryOp.RETENTION_SET, entry.creation_id, 0)
     assert (entry.retention_ns, entry.attributes.retention_ns) == (0, RETENTION_NS)
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.held() == []
 
 
@@ -234,15 +244,15 @@ def test_an_expiration_that_was_ordered_behind_an_open_does_nothing() -> None:
     """The open was answered: its checkpoint may not go under it."""
     ordered = Ordered()
     entry = ordered.create()
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     due_seq = entry.retention_seq
-    ordered.do(Do.OPEN, 12, 5, entry.creation_id, READ)
-    ordered.do(Do.EXPIRE, entry.creation_id, due_seq)
+    ordered.do(DirectoryOp.OPEN, 12, 5, entry.creation_id, READ)
+    ordered.do(DirectoryOp.EXPIRE, entry.creation_id, due_seq)
     assert ordered.held() == [b"n"]
-    ordered.do(Do.CLOSE, 12, 5)
-    ordered.do(Do.EXPIRE, entry.creation_id, due_seq)
+    ordered.do(DirectoryOp.CLOSE, 12, 5)
+    ordered.do(DirectoryOp.EXPIRE, entry.creation_id, due_seq)
     assert ordered.held() == [b"n"], "the retention began anew with the second close"
-    ordered.do(Do.EXPIRE, entry.creation_id, entry.retention_seq)
+    ordered.do(DirectoryOp.EXPIRE, entry.creation_id, entry.retention_seq)
     assert ordered.held() == []
 
 
@@ -252,33 +262,33 @@ def test_an_expiration_that_was_ordered_behind_an_open_does_nothing() -> None:
 def test_an_unlinked_checkpoint_is_kept_while_it_is_open_and_goes_with_its_last_close() -> None:
     ordered = Ordered()
     entry = ordered.create(retention_ns=SA_TIME_END)
-    ordered.do(Do.UNLINK, b"n")
+    ordered.do(DirectoryOp.UNLINK, b"n")
     assert entry.unlinked
     assert ordered.directory.find(b"n") is None
     assert ordered.held() == [b"n"]
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.held() == []
 
 
 def test_an_unlinked_checkpoint_goes_at_once_when_nobody_has_it_open() -> None:
     ordered = Ordered()
     ordered.create()
-    ordered.do(Do.CLOSE, 11, 1)
-    ordered.do(Do.UNLINK, b"n")
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.UNLINK, b"n")
     assert ordered.held() == []
 
 
 def test_the_same_name_means_the_new_checkpoint_when_the_unlinked_one_is_still_open() -> None:
     ordered = Ordered()
     old = ordered.create()
-    ordered.do(Do.UNLINK, b"n")
+    ordered.do(DirectoryOp.UNLINK, b"n")
     new = ordered.create(handle=2)
     assert new is not old
     assert ordered.directory.find(b"n") is new
-    ordered.do(Do.CLOSE, 11, 1)
+    ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert list(ordered.directory.checkpoints) == [new.creation_id]
     assert ordered.directory.find(b"n") is new
-    ordered.do(Do.UNLINK, b"n")
+    ordered.do(DirectoryOp.UNLINK, b"n")
     third = ordered.create(handle=3)
     assert set(ordered.directory.checkpoints) == {new.creation_id, third.creation_id}
 
@@ -289,28 +299,28 @@ def test_the_same_name_means_the_new_checkpoint_when_the_unlinked_one_is_still_o
 def test_replicas_are_added_out_of_sync_and_reported_in_and_out() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("a",))
-    ordered.do(Do.ADD, entry.creation_id, "b")
+    ordered.do(DirectoryOp.ADD_REPLICA, entry.creation_id, "b")
     assert entry.replicas == {"a": True, "b": False}
-    ordered.do(Do.IN_SYNC, entry.creation_id, "b")
+    ordered.do(DirectoryOp.IN_SYNC, entry.creation_id, "b")
     assert entry.in_sync == ["a", "b"]
-    ordered.do(Do.ADD, entry.creation_id, "b")
+    ordered.do(DirectoryOp.ADD_REPLICA, entry.creation_id, "b")
     assert entry.in_sync == ["a", "b"]
-    ordered.do(Do.OUT, entry.creation_id, "a")
+    ordered.do(DirectoryOp.OUT_OF_SYNC, entry.creation_id, "a")
     assert entry.in_sync == ["b"]
 
 
 def test_a_report_of_a_node_without_a_replica_makes_none() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("a",))
-    ordered.do(Do.IN_SYNC, entry.creation_id, "c")
+    ordered.do(DirectoryOp.IN_SYNC, entry.creation_id, "c")
     assert entry.replicas == {"a": True}
 
 
 def test_setting_the_active_replica_begins_a_new_term() -> None:
     ordered = Ordered()
     entry = ordered.create(flags=ASYNC_COLLOCATED, replicas=("a",))
-    ordered.do(Do.ACTIVE_SET, entry.creation_id, "a")
-    assert (entry.active, entry.term) == ("a", ordered.directory.seq)
+    ordered.do(DirectoryOp.ACTIVE_SET, entry.creation_id, "a")
+    assert (entry.active, entry.activation_seq) == ("a", ordered.directory.seq)
 
 
 # -- travelling
@@ -320,17 +330,17 @@ def test_a_directory_is_the_same_after_it_travelled() -> None:
     ordered = Ordered()
     open_one = ordered.create(b"open")
     ordered.create(b"unlinked", handle=2)
-    ordered.do(Do.UNLINK, b"unlinked")
+    ordered.do(DirectoryOp.UNLINK, b"unlinked")
     ordered.create(b"unlinked", ASYNC_COLLOCATED, handle=3, replicas=("a",))
     closed = ordered.create(b"closed", handle=4)
     ordered.now_ns = 4_000
-    ordered.do(Do.CLOSE, 11, 4)
-    ordered.do(Do.RETENTION_SET, open_one.creation_id, 77)
-    open_one.holders = {"b": 9}
+    ordered.do(DirectoryOp.CLOSE, 11, 4)
+    ordered.do(DirectoryOp.RETENTION_SET, open_one.creation_id, 77)
+    open_one.last_in_sync = {"b": 9}
     answers = ordered.directory.sessions[11].answers
     answers.trim(3)
-    answers.keep(3, 30, b"three")
-    answers.keep(5, 31, b"five")
+    answers.record(3, 30, b"three")
+    answers.record(5, 31, b"five")
 
     travelled = unpack_body(pack_body(ordered.directory.snapshot(10_000)))
     there = read_snapshot(travelled, 500_000)
@@ -338,7 +348,7 @@ def test_a_directory_is_the_same_after_it_travelled() -> None:
     assert there.snapshot(500_000) == ordered.directory.snapshot(10_000)
     assert there.names == ordered.directory.names
     for creation_id, entry in ordered.directory.checkpoints.items():
-        entry.closed_ns += 490_000
+        entry.last_closed_ns += 490_000
         assert there.checkpoints[creation_id] == entry
     assert there.expires_ns(there.checkpoints[closed.creation_id]) == 494_000 + RETENTION_NS
     for session, session_entry in ordered.directory.sessions.items():
@@ -346,8 +356,8 @@ def test_a_directory_is_the_same_after_it_travelled() -> None:
         assert (mine.node_id, mine.generation) == (session_entry.node_id, session_entry.generation)
         assert mine.opens == session_entry.opens
         assert mine.answers.by_request == session_entry.answers.by_request
-        assert (mine.answers.lowest, mine.answers.last) == (
-            session_entry.answers.lowest,
+        assert (mine.answers.first_unanswered, mine.answers.last) == (
+            session_entry.answers.first_unanswered,
             session_entry.answers.last,
         )
 
@@ -357,9 +367,9 @@ def test_two_members_with_the_same_operations_have_the_same_directory() -> None:
     other.now_ns += 5_000_000
     for ordered in (one, other):
         entry = ordered.create(flags=SYNC_COLLOCATED)
-        ordered.do(Do.OPEN, 13, 2, entry.creation_id, READ)
-        ordered.do(Do.END, 11, 1)
-        ordered.do(Do.CLOSE, 13, 2)
+        ordered.do(DirectoryOp.OPEN, 13, 2, entry.creation_id, READ)
+        ordered.do(DirectoryOp.END, 11, 1)
+        ordered.do(DirectoryOp.CLOSE, 13, 2)
         assert ordered.held() == [b"n"]
     assert one.directory.snapshot(one.now_ns) == other.directory.snapshot(other.now_ns)
 
@@ -387,21 +397,25 @@ def test_replicas_of_nodes_that_left_go_and_another_in_sync_one_becomes_active()
     ordered = Ordered()
     entry = ordered.create(replicas=("a", "b"))
     installed(ordered, views(A | B | C, B | C)[-1], "b", "c")
-    assert (entry.replicas, entry.active, entry.holders) == ({"b": True}, "b", {})
+    assert (entry.replicas, entry.active, entry.last_in_sync) == ({"b": True}, "b", {})
 
 
 def test_an_active_replica_that_stayed_stays_active_in_a_new_term() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("a", "b"))
-    ordered.do(Do.NOTHING)
+    ordered.do(DirectoryOp.NO_OP)
     installed(ordered, views(A | B | C, A | B)[-1], "a", "b")
-    assert (entry.replicas, entry.active, entry.term) == ({"a": True, "b": True}, "a", ordered.directory.seq)
+    assert (entry.replicas, entry.active, entry.activation_seq) == (
+        {"a": True, "b": True},
+        "a",
+        ordered.directory.seq,
+    )
 
 
 def test_a_replica_that_is_not_in_sync_stays_and_never_becomes_active() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("a", "b"))
-    ordered.do(Do.ADD, entry.creation_id, "c")
+    ordered.do(DirectoryOp.ADD_REPLICA, entry.creation_id, "c")
     installed(ordered, views(A | B | C, B | C)[-1], "b", "c")
     assert (entry.replicas, entry.active) == ({"b": True, "c": False}, "b")
 
@@ -417,7 +431,7 @@ def test_actives_are_spread_over_the_in_sync_replicas() -> None:
 def test_an_async_collocated_checkpoint_gets_no_active_replica_from_a_view(flags: int) -> None:
     ordered = Ordered()
     entry = ordered.create(flags=flags, replicas=("a", "b"))
-    ordered.do(Do.ACTIVE_SET, entry.creation_id, "a")
+    ordered.do(DirectoryOp.ACTIVE_SET, entry.creation_id, "a")
     installed(ordered, views(A | B, B)[-1], "b")
     assert (entry.replicas, entry.active) == ({"b": True}, None)
 
@@ -426,7 +440,7 @@ def test_an_async_collocated_checkpoint_gets_no_active_replica_from_a_view(flags
 def test_an_async_collocated_checkpoint_keeps_an_active_replica_that_stayed(flags: int) -> None:
     ordered = Ordered()
     entry = ordered.create(flags=flags, replicas=("a", "b"))
-    ordered.do(Do.ACTIVE_SET, entry.creation_id, "a")
+    ordered.do(DirectoryOp.ACTIVE_SET, entry.creation_id, "a")
     installed(ordered, views(A | B | C, A | B)[-1], "a", "b")
     assert entry.active == "a"
 
@@ -436,10 +450,10 @@ def test_a_checkpoint_waits_for_its_holder_when_no_in_sync_replica_stayed() -> N
     entry = ordered.create(session=12, replicas=("a",))
     _, second, third = views(A | B, B, A | B)
     installed(ordered, second, "b")
-    assert (entry.replicas, entry.active, entry.holders) == ({}, None, {"a": 1})
+    assert (entry.replicas, entry.active, entry.last_in_sync) == ({}, None, {"a": 1})
     assert ordered.directory.find(b"n") is entry
     installed(ordered, third, "b")
-    assert (entry.replicas, entry.active, entry.holders) == ({"a": True}, "a", {})
+    assert (entry.replicas, entry.active, entry.last_in_sync) == ({"a": True}, "a", {})
 
 
 def test_a_checkpoint_is_lost_when_its_only_holder_started_anew() -> None:
@@ -449,8 +463,8 @@ def test_a_checkpoint_is_lost_when_its_only_holder_started_anew() -> None:
     installed(ordered, second, "b")
     installed(ordered, third, "b")
     assert ordered.held() == []
-    assert entry.creation_id in ordered.directory.changed
-    ordered.do(Do.CLOSE, 12, 1)
+    assert entry.creation_id in ordered.directory.dirty
+    ordered.do(DirectoryOp.CLOSE, 12, 1)
     assert ordered.directory.sessions[12].opens == {}
 
 
@@ -466,11 +480,11 @@ def test_all_holders_that_left_together_are_awaited_before_any_is_adopted() -> N
     entry = ordered.create(session=13, replicas=("a", "b"))
     _, alone, with_a, with_both = views(A | B | C, C, A | C, A | B | C)
     installed(ordered, alone, "c")
-    assert entry.holders == {"a": 1, "b": 1}
+    assert entry.last_in_sync == {"a": 1, "b": 1}
     installed(ordered, with_a, "c")
-    assert (entry.holders, entry.in_sync) == ({"a": 1, "b": 1}, [])
+    assert (entry.last_in_sync, entry.in_sync) == ({"a": 1, "b": 1}, [])
     installed(ordered, with_both, "c")
-    assert entry.holders == {}
+    assert entry.last_in_sync == {}
 
 
 def test_a_single_holder_is_adopted_although_it_was_in_a_view_between() -> None:
@@ -479,7 +493,7 @@ def test_a_single_holder_is_adopted_although_it_was_in_a_view_between() -> None:
     _, alone, _, now = views(A | C, C, A | C, A | C)
     installed(ordered, alone, "c")
     installed(ordered, now, "c")
-    assert (entry.replicas, entry.holders) == ({"a": True}, {})
+    assert (entry.replicas, entry.last_in_sync) == ({"a": True}, {})
 
 
 def test_a_holder_that_is_dead_is_not_awaited() -> None:
@@ -488,7 +502,7 @@ def test_a_holder_that_is_dead_is_not_awaited() -> None:
     _, alone, third = views(A | B | C, C, A | C | {"b": 2})
     installed(ordered, alone, "c")
     installed(ordered, third, "c")
-    assert (entry.replicas, entry.active, entry.holders) == ({"a": True}, "a", {})
+    assert (entry.replicas, entry.active, entry.last_in_sync) == ({"a": True}, "a", {})
 
 
 def test_only_the_holder_that_stayed_longest_is_awaited_because_it_may_have_gone_on() -> None:
@@ -496,23 +510,23 @@ def test_only_the_holder_that_stayed_longest_is_awaited_because_it_may_have_gone
     ordered = Ordered()
     entry = ordered.create(session=13, replicas=("a", "b"))
     installed(ordered, views(A | B | C, A | C, C)[-1], "c")
-    assert entry.holders == {"a": 1}
+    assert entry.last_in_sync == {"a": 1}
 
 
 def test_a_replica_that_was_not_in_sync_is_no_holder() -> None:
     ordered = Ordered()
     entry = ordered.create(session=13, replicas=("a", "b"))
-    ordered.do(Do.OUT, entry.creation_id, "b")
+    ordered.do(DirectoryOp.OUT_OF_SYNC, entry.creation_id, "b")
     _, second = views(A | B | C, B | C)
     installed(ordered, second, "b", "c")
-    assert entry.holders == {"a": 1}
+    assert entry.last_in_sync == {"a": 1}
     assert entry.in_sync == []
 
 
 def test_an_unlinked_checkpoint_that_is_open_is_taken_into_a_view_too() -> None:
     ordered = Ordered()
     entry = ordered.create(replicas=("a", "b"))
-    ordered.do(Do.UNLINK, b"n")
+    ordered.do(DirectoryOp.UNLINK, b"n")
     installed(ordered, views(A | B, B)[-1], "b")
     assert entry.active == "b"
     assert ordered.directory.find(b"n") is None
@@ -536,8 +550,8 @@ def test_a_loss_that_was_finished_on_the_way_to_a_view_is_known_until_no_copy_is
     ordered.directory.install(first, ["a", "b"], 1_000)
     entry = ordered.create(replicas=("a",))
     installed(ordered, second, "b")
-    assert entry.holders == {"a": 1}
-    ordered.do(Do.LOST, "a", 1)
+    assert entry.last_in_sync == {"a": 1}
+    ordered.do(DirectoryOp.HOLDER_LOST, "a", 1)
     assert list(ordered.directory.lost) == [entry.creation_id]
     installed(ordered, third, "b")
     assert list(ordered.directory.lost) == [entry.creation_id]

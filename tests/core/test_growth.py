@@ -13,7 +13,7 @@ from ckpt_protocol.codes import NO_MEMORY, NO_RESOURCES, NO_SPACE, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK, SA_TIME_END
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.replication import sections as sections_module
 from ckptd.core.replication.growth import growth_bound, growth_of
@@ -67,7 +67,7 @@ def test_writes_into_one_large_section_count_it_each_time() -> None:
         [*ops, ops[0]],
         [[Op.CREATE, b"n", SA_TIME_END, bytes(MIB)], *([[Op.WRITE, b"n", 1, b"x"]] * 65)],
     ):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(RequestError) as caught:
             growth_bound(body, 0, large)
         assert (caught.value.code, caught.value.index) == (NO_RESOURCES, len(body) - 1)
 
@@ -100,14 +100,14 @@ OPS = st.one_of(
 @given(st.lists(OPS.map(list), min_size=1, max_size=6))
 def test_the_growth_that_was_computed_is_the_one_that_comes(ops: list[Any]) -> None:
     sections = table(a=b"12345", b=b"")
-    held_bytes = sections.held_bytes
+    held_bytes = sections.resident_bytes
     grown = growth_of(ops, sections)
     bound = growth_bound(ops, len(pack_body(ops)), sections)
     try:
         sections.apply(ops, 5, 2, {})
-    except Refusal:
+    except RequestError:
         return
-    assert sections.held_bytes - held_bytes == grown <= bound
+    assert sections.resident_bytes - held_bytes == grown <= bound
 
 
 def test_each_section_without_an_id_counts_for_itself() -> None:
@@ -150,7 +150,7 @@ def test_a_search_for_a_free_id_ends_and_the_next_one_goes_on_behind_it(
     sections = table()
     taken = [[Op.CREATE, number.to_bytes(8, "big"), SA_TIME_END, b""] for number in range(3, 18)]
     sections.apply(taken, 5, 2, {})
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 3, {})
     assert caught.value.code == NO_SPACE
     made = sections.apply([[Op.CREATE, b"", SA_TIME_END, b""]], 5, 4, {})

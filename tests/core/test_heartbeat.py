@@ -364,8 +364,8 @@ def test_a_node_that_left_gave_up_and_is_heard_no_more_and_yet_is_not_dead() -> 
     a, b, _ = pair()
     b.left = True
     a.receive(beat(b, a))
-    assert a.gave_up("b", FIRST, 1)
-    assert not a.gave_up("b", FIRST + 1, 1)
+    assert a.has_left_cleanly("b", FIRST, 1)
+    assert not a.has_left_cleanly("b", FIRST + 1, 1)
     assert not a.alive("b", FIRST)
     assert not a.proved_dead("b", FIRST)
     assert not b.alive("b", FIRST)
@@ -443,7 +443,7 @@ def test_an_earlier_start_that_answers_is_not_met() -> None:
 def test_a_start_that_was_taken_for_dead_and_answers_is_alive() -> None:
     """A firewall that refused for a moment once kept a living node out until it was started again."""
     a, b = linked_pair()
-    assert a.refused("b")
+    assert a.on_connection_refused("b")
     pass_time(MILLISECOND_NS, a, b)
     assert a.receive(beat(b, a)) is None
     assert a.met(a.peers["b"], FIRST)
@@ -462,44 +462,44 @@ def linked_pair(**changes: Any) -> tuple[Heartbeats, Heartbeats]:
 def test_a_refused_connection_proves_death_when_the_node_was_just_heard() -> None:
     a, _ = linked_pair()
     pass_time(LEASE_NS - 1, a)
-    assert a.refused("b")
+    assert a.on_connection_refused("b")
     assert a.proved_dead("b", FIRST)
     assert not a.proved_dead("b", FIRST + 1)
     assert not a.alive("b", FIRST)
-    assert not a.refused("b")
+    assert not a.on_connection_refused("b")
 
 
 def test_a_refused_connection_proves_nothing_when_the_node_was_not_just_heard() -> None:
     a, _ = linked_pair()
     pass_time(LEASE_NS, a)
-    assert not a.refused("b")
+    assert not a.on_connection_refused("b")
     assert not a.proved_dead("b", FIRST)
 
 
 def test_a_refused_connection_proves_nothing_where_refusals_are_not_trusted() -> None:
     a, _ = linked_pair(trust_rst=False)
-    assert not a.refused("b")
+    assert not a.on_connection_refused("b")
     assert not a.proved_dead("b", FIRST)
 
 
 def test_a_refused_connection_proves_nothing_while_there_is_a_link() -> None:
     a, _ = linked_pair()
     a.peers["b"].connected = True
-    assert not a.refused("b")
+    assert not a.on_connection_refused("b")
     assert not a.proved_dead("b", FIRST)
 
 
 def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_heard() -> None:
     a, _ = linked_pair()
     a.met(a.peers["b"], FIRST + 1)
-    assert not a.refused("b")
+    assert not a.on_connection_refused("b")
     assert not a.proved_dead("b", FIRST + 1)
 
 
 def test_a_refused_connection_proves_nothing_about_who_was_never_heard() -> None:
     a = node("a")
-    assert not a.refused("b")
-    assert not a.refused("unknown")
+    assert not a.on_connection_refused("b")
+    assert not a.on_connection_refused("unknown")
     assert not a.proved_dead("b", FIRST)
 
 
@@ -510,13 +510,13 @@ def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fr
         pass_time(LEASE_NS, a, b)
         b.context.frozen = True
         a.receive(beat(b, a))
-    assert a.refused("b")
+    assert a.on_connection_refused("b")
     assert a.peers["b"].fresh == ((FIRST, EPOCH) if fresh else (0, 0))
 
 
 def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None:
     a, b = linked_pair()
-    assert a.refused("b")
+    assert a.on_connection_refused("b")
     pass_time(MILLISECOND_NS, a, b)
     assert a.receive(beat(b, a)) is None
     assert not a.alive("b", FIRST)

@@ -79,7 +79,7 @@ def test_only_the_sections_that_differ_and_the_deletions_travel_when_the_updates
     for number in range(60):
         table.write(b"k01", b"%d" % number)
     table.update([Op.DELETE, b"k02"])
-    assert not cluster.replica("a").log.reaches_back_to(cluster.replica("c").last_seq)
+    assert not cluster.replica("a").log.holds_since(cluster.replica("c").last_seq)
     cluster.sent.clear()
     cluster.heal()
     cluster.check()
@@ -253,7 +253,7 @@ def test_what_a_joining_replica_has_acknowledged_stands_when_it_is_told_that_it_
     cluster.kill("c")
     cluster.settle()
     cluster.restart("c")
-    cluster.until(lambda: "c" in cluster.replica("a").sources)
+    cluster.until(lambda: "c" in cluster.replica("a").resync_senders)
     cluster.hold("b", "a")
     first = table.begin_write(b"k", b"1")
     cluster.run(20)

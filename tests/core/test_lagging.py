@@ -57,7 +57,7 @@ def test_a_join_that_overtakes_the_news_of_its_drop_is_not_forgotten() -> None:
     cluster.kill("c")
     cluster.until(lambda: cluster.active(name) == "d")
     cluster.until(lambda: cluster.replica("b", name).dropped)
-    cluster.until(lambda: cluster.node("a").replicator.staged is not None)
+    cluster.until(lambda: cluster.node("a").replicator.in_flight is not None)
     cluster.hold("a", "d")  # The commit comes late.
     cluster.until(lambda: cluster.in_sync("b", name) == ["a", "d"])
     cluster.run(2)
@@ -120,7 +120,7 @@ def test_an_active_replica_whose_catching_up_breaks_off_goes_back_to_what_it_hel
     cluster.kill("c")
     cluster.until(lambda: not cluster.replica("b", name).complete)
     active = cluster.replica("b", name).active
-    assert active is not None and active.fetching_from == "d"
+    assert active is not None and active.catching_up_from == "d"
     cluster.kill("a")
     cluster.kill("d")
     cluster.restart("a")

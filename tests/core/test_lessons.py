@@ -51,8 +51,8 @@ def test_a_replica_that_refuses_an_update_drops_its_copy_says_so_and_is_rebuilt(
     cluster = three_nodes()
     table = filled(cluster, flags)
     reader = cluster.client("c").open_existing()
-    cluster.replica("c").sections.place(b"k03", None)
-    cluster.replica("c").sections.place(b"odd", Section(b"only here", SA_TIME_END, 0, 1))
+    cluster.replica("c").sections.put_raw(b"k03", None)
+    cluster.replica("c").sections.put_raw(b"odd", Section(b"only here", SA_TIME_END, 0, 1))
     call = table.begin(Kind.UPDATE, [Op.OVERWRITE, b"k03", b"new"])
     cluster.until(lambda: cluster.in_sync("a") == ["a", "b"])
     assert [(node_id, b"only here" in content) for node_id, content in cluster.quarantined] == [("c", True)]
@@ -73,7 +73,7 @@ def test_a_replica_that_refuses_an_update_drops_its_copy_says_so_and_is_rebuilt(
 def test_writes_go_on_while_a_replica_that_refused_an_update_is_rebuilt() -> None:
     cluster = three_nodes(**SMALL)
     table = filled(cluster, SYNC)
-    cluster.replica("c").sections.place(b"k03", None)
+    cluster.replica("c").sections.put_raw(b"k03", None)
     calls = []
     for number in range(200):
         calls.append(table.begin(Kind.UPDATE, [Op.OVERWRITE, b"k%02d" % (number % 20), b"%d" % number]))

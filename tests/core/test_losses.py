@@ -30,7 +30,7 @@ def test_updates_that_nobody_else_got_are_counted_by_whoever_takes_over(flags: i
     cluster.until(lambda: cluster.active() not in (None, "b"))
     new = cluster.active()
     assert new is not None
-    ((_, lost),) = cluster.replica(new).losses
+    ((_, lost),) = cluster.replica(new).known_losses
     assert lost == 7
     assert cluster.node(new).context.counters["updates_lost_at_least"] == 7
     assert any("at least 7 of its last updates are lost" in line for line in cluster.lines)

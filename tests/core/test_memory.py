@@ -34,7 +34,7 @@ def test_what_goes_beyond_the_limit_is_refused_and_changes_nothing() -> None:
     for node_id in "abc":
         assert (
             "memory" in cluster.node(node_id).context.alarms
-            or cluster.node(node_id).context.held_bytes < LIMIT
+            or cluster.node(node_id).context.resident_bytes < LIMIT
         )
     cluster.check()
 
@@ -95,14 +95,14 @@ def test_no_replica_is_placed_on_a_full_node() -> None:
     assert entry is not None
     spare = next(node_id for node_id in "abcd" if node_id not in entry.replicas)
     node = cluster.node(spare)
-    node.context.held_bytes = LIMIT
-    node._replicas.memory.count_again_ns = 2**62
+    node.context.resident_bytes = LIMIT
+    node._replicas.capacity.recount_due_ns = 2**62
     cluster.run(100)
     cluster.kill(next(node_id for node_id in entry.replicas if node_id != "b"))
     cluster.run(3000)
     entry = cluster.node(spare).directory.find(b"x")
     assert entry is not None and spare not in entry.replicas
-    node._replicas.memory.count_again_ns = 0
+    node._replicas.capacity.recount_due_ns = 0
     cluster.run(1000)
 
 
@@ -116,8 +116,8 @@ def full_at(full: str, node_ids: str, replicas: int) -> Cluster:
     table = cluster.client(full).open(sections_max=1000)
     for number in range(LIMIT // len(BLOCK) + 100):
         table.try_write(b"%d" % number, BLOCK)
-    cluster.node(full)._replicas.memory.count_again_ns = 2**62
-    cluster.node(full).context.held_bytes = LIMIT
+    cluster.node(full)._replicas.capacity.recount_due_ns = 2**62
+    cluster.node(full).context.resident_bytes = LIMIT
     cluster.run(1_500)
     assert cluster.node(peers[0]).context.full_nodes == (full,)
     return cluster
@@ -153,7 +153,7 @@ def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None
     cluster.run(3000)
     assert cluster.node("c").context.counters["joins_without_memory"] >= 1
     assert cluster.in_sync("a") == ["a", "b"]
-    assert cluster.node("c").context.held_bytes < LIMIT
+    assert cluster.node("c").context.resident_bytes < LIMIT
     table.write(b"0", b"writes go on")
     for number in range(180):
         table.update([Op.DELETE, b"%d" % number])
@@ -167,13 +167,13 @@ def test_sections_count_at_once_wherever_they_are_staged_and_not_only_when_all_i
     table = cluster.client("a").open(sections_max=1000)
     cluster.run(1000)
     for node_id in "abc":
-        cluster.node(node_id)._replicas.memory.count_again_ns = 2**62
-    before = {node_id: cluster.node(node_id).context.held_bytes for node_id in "abc"}
+        cluster.node(node_id)._replicas.capacity.recount_due_ns = 2**62
+    before = {node_id: cluster.node(node_id).context.resident_bytes for node_id in "abc"}
     for number in range(100):
         table.write(b"%d" % number, b"")
     cluster.run(20)
     for node_id in "abc":
-        assert cluster.node(node_id).context.held_bytes - before[node_id] >= 100 * SECTION_BYTES, node_id
+        assert cluster.node(node_id).context.resident_bytes - before[node_id] >= 100 * SECTION_BYTES, node_id
     cluster.check()
 
 
@@ -200,7 +200,7 @@ def test_what_waits_at_a_node_is_bounded_and_more_is_told_to_try_again() -> None
     calls = [table.begin_write(b"k", b"%d" % number) for number in range(80)]
     cluster.run(10)
     assert [call.code for call in calls].count(TRY_AGAIN) == 30
-    assert len(cluster.node("a").requests.held) == 50
+    assert len(cluster.node("a").requests.parked) == 50
 
 
 def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
@@ -212,7 +212,7 @@ def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
     for number in range(40):
         table.begin_write(b"k", bytes(10_000) + b"%d" % number)
         cluster.run(30)
-    assert 6 <= len(cluster.node("a").requests.held) <= 8
+    assert 6 <= len(cluster.node("a").requests.parked) <= 8
 
 
 def test_a_copy_for_which_there_is_no_room_makes_nobody_wait() -> None:
@@ -242,11 +242,11 @@ def test_a_node_that_has_room_again_takes_the_copies_that_are_missing() -> None:
     holders = cluster.in_sync("b")
     (spare,) = set("abcd") - set(holders)
     node = cluster.node(spare)
-    node.context.held_bytes = 400_000
-    node._replicas.memory.count_again_ns = 2**62
+    node.context.resident_bytes = 400_000
+    node._replicas.capacity.recount_due_ns = 2**62
     cluster.run(100)
     cluster.kill(next(node_id for node_id in holders if node_id != "b"))
     cluster.run(3000)
     assert spare not in cluster.in_sync("b")
-    node._replicas.memory.count_again_ns = 0
+    node._replicas.capacity.recount_due_ns = 0
     cluster.until(lambda: spare in cluster.in_sync("b"))

@@ -270,7 +270,7 @@ def test_a_join_that_breaks_off_begins_again_from_the_old_copy(flags: int) -> No
     cluster, _ = in_the_middle_of_a_join(flags)
     cluster.sent.clear()
     cluster.flap("a", "c")
-    cluster.until(lambda: cluster.replica("c").complete and not cluster.replica("c").of_past)
+    cluster.until(lambda: cluster.replica("c").complete and not cluster.replica("c").possibly_superseded)
     to_c = b"".join(data for sender, peer, data in cluster.sent if (sender, peer) == ("a", "c"))
     assert b"59" in to_c and b"old" not in to_c
     cluster.check()
@@ -301,7 +301,7 @@ def test_half_a_copy_is_none_to_fall_back_to(flags: int) -> None:
     cluster.until(lambda: 3 < len(cluster.contents("c")) < 10 and not cluster.replica("c").complete)
     table.begin(Kind.ACTIVE_SET, False)
     cluster.until(lambda: cluster.replica("c").active is not None)
-    cluster.until(lambda: cluster.replica("c").fallback is not None or len(cluster.contents("c")) < 3)
+    cluster.until(lambda: cluster.replica("c").previous_content is not None or len(cluster.contents("c")) < 3)
     cluster.kill("b")
     before = epoch(cluster, "c")
     cluster.until(lambda: epoch(cluster, "c") > before)

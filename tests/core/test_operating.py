@@ -136,7 +136,7 @@ def test_a_checkpoint_that_waits_for_a_node_is_given_up_with_that_node() -> None
     cluster.until(lambda: cluster.node(others[0]).view.members.keys() == set(others), 30_000)  # type: ignore[union-attr]
     cluster.run(1000)
     entry = cluster.node(others[0]).directory.find(b"x")
-    assert entry is not None and sorted(entry.holders) == kept
+    assert entry is not None and sorted(entry.last_in_sync) == kept
     for node_id in kept:
         assert cluster.operate(others[1], "accept-loss", node_id).code == OK
     cluster.until(lambda: cluster.node(others[0]).directory.find(b"x") is None)

@@ -9,11 +9,17 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_MAX
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import check_name
 from ckptd.core.client_request import Request
-from ckptd.core.directory.directory import EPOCH_SHIFT, OPENED_AT_B01, Directory, Do, Entry
-from ckptd.core.directory.validation import plan
+from ckptd.core.directory.directory import (
+    EPOCH_SHIFT,
+    OPENED_WITH_B01_RULES,
+    CheckpointEntry,
+    Directory,
+    DirectoryOp,
+)
+from ckptd.core.directory.validation import validate
 from ckptd.core.settings import Settings
 from ckptd.core.view import founding
 
@@ -47,7 +53,7 @@ class Asked:
         if kind == Kind.ATTACH:
             # An ATTACH names the generation where others name the lowest unanswered request.
             request.body = pack_body([lowest, *fields])
-        op, answer = plan(self.directory, VIEW, self.settings, node_id, request)
+        op, answer = validate(self.directory, VIEW, self.settings, node_id, request)
         code, payload, index, text = decode_answer(answer)
         assert (code, index, text) == (codes.OK, -1, "")
         return op, payload
@@ -60,12 +66,14 @@ class Asked:
         return payload
 
     def refused(self, kind: int, fields: Any, **how: Any) -> int:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(RequestError) as caught:
             self.plan(kind, fields, **how)
         assert caught.value.text
         return caught.value.code
 
-    def create(self, name: bytes = b"n", flags: int = SYNC, retention_ns: int = 5, **how: Any) -> Entry:
+    def create(
+        self, name: bytes = b"n", flags: int = SYNC, retention_ns: int = 5, **how: Any
+    ) -> CheckpointEntry:
         """The checkpoint, made and opened for everything."""
         opening = [name, READ | WRITE | CREATE, attributes(flags, retention_ns), True]
         payload = self.do(Kind.OPEN, opening, **how)
@@ -115,8 +123,8 @@ def test_create_orders_a_checkpoint_and_answers_its_handle_id_and_attributes() -
     asked = Asked()
     op, payload = asked.plan(Kind.OPEN, [b"n", WRITE | CREATE, attributes(), True])
     creation_id = (VIEW.epoch << EPOCH_SHIFT) + asked.directory.seq + 1
-    flags = WRITE | CREATE | OPENED_AT_B01
-    assert op == [Do.CREATE, SESSION, asked.number, flags, b"n", attributes(), ["a", "b", "c"], "a"]
+    flags = WRITE | CREATE | OPENED_WITH_B01_RULES
+    assert op == [DirectoryOp.CREATE, SESSION, asked.number, flags, b"n", attributes(), ["a", "b", "c"], "a"]
     assert payload == [asked.number, creation_id, attributes()]
     asked.directory.apply(op, asked.directory.seq + 1, 0)
     assert asked.directory.find(b"n") is asked.directory.checkpoints[creation_id]
@@ -161,7 +169,7 @@ def test_an_open_without_create_must_bring_no_attributes_and_finds_or_does_not(f
     entry = asked.create()
     assert asked.refused(Kind.OPEN, [b"n", flags, attributes(), True]) == codes.INVALID_PARAM
     op, payload = asked.plan(Kind.OPEN, [b"n", flags, None, True])
-    assert op == [Do.OPEN, SESSION, asked.number, entry.creation_id, flags | OPENED_AT_B01]
+    assert op == [DirectoryOp.OPEN, SESSION, asked.number, entry.creation_id, flags | OPENED_WITH_B01_RULES]
     assert payload == [asked.number, entry.creation_id, attributes()]
 
 
@@ -237,7 +245,7 @@ def test_close_orders_the_close_of_an_open_handle_only() -> None:
     asked = Asked()
     asked.create()
     handle = asked.handle
-    assert asked.plan(Kind.CLOSE, [handle]) == ([Do.CLOSE, SESSION, handle], None)
+    assert asked.plan(Kind.CLOSE, [handle]) == ([DirectoryOp.CLOSE, SESSION, handle], None)
     for wrong in (0, handle + 1):
         assert asked.refused(Kind.CLOSE, [wrong]) == codes.BAD_HANDLE
     for wrong in (-1, 2**64 - 0.5, None, "1", True, [handle]):
@@ -250,7 +258,7 @@ def test_unlink_of_a_name_that_means_nothing_is_not_exist() -> None:
     asked = Asked()
     assert asked.refused(Kind.UNLINK, [b"n"]) == codes.NOT_EXIST
     asked.create()
-    assert asked.plan(Kind.UNLINK, [b"n"]) == ([Do.UNLINK, b"n"], None)
+    assert asked.plan(Kind.UNLINK, [b"n"]) == ([DirectoryOp.UNLINK, b"n"], None)
     asked.do(Kind.UNLINK, [b"n"])
     assert asked.refused(Kind.UNLINK, [b"n"]) == codes.NOT_EXIST
 
@@ -262,8 +270,8 @@ def test_unlink_with_a_creation_id_leaves_a_successor_of_that_name_alone() -> No
     assert asked.refused(Kind.UNLINK, [b"n", old.creation_id]) == codes.NOT_EXIST
     new = asked.create()
     assert asked.refused(Kind.UNLINK, [b"n", old.creation_id]) == codes.NOT_EXIST
-    assert asked.plan(Kind.UNLINK, [b"n", new.creation_id]) == ([Do.UNLINK, b"n"], None)
-    assert asked.plan(Kind.UNLINK, [b"n", 0]) == ([Do.UNLINK, b"n"], None)
+    assert asked.plan(Kind.UNLINK, [b"n", new.creation_id]) == ([DirectoryOp.UNLINK, b"n"], None)
+    assert asked.plan(Kind.UNLINK, [b"n", 0]) == ([DirectoryOp.UNLINK, b"n"], None)
     for wrong in (None, "1", 1.0, True, [new.creation_id]):
         assert asked.refused(Kind.UNLINK, [b"n", wrong]) == codes.INVALID_PARAM
 
@@ -273,7 +281,7 @@ def test_the_retention_is_set_within_its_limits(retention_ns: int) -> None:
     asked = Asked()
     entry = asked.create()
     op, _ = asked.plan(Kind.RETENTION_SET, [asked.handle, retention_ns])
-    assert op == [Do.RETENTION_SET, entry.creation_id, retention_ns]
+    assert op == [DirectoryOp.RETENTION_SET, entry.creation_id, retention_ns]
 
 
 @pytest.mark.parametrize("retention_ns", [-1, SA_TIME_MAX + 1, None, "1", 1.0, True])
@@ -336,7 +344,7 @@ def test_the_local_replica_becomes_active(flags: int) -> None:
     asked = Asked()
     entry = asked.create(flags=flags)
     op, _ = asked.plan(Kind.ACTIVE_SET, [asked.handle, False])
-    assert op == [Do.ACTIVE_SET, entry.creation_id, "a"]
+    assert op == [DirectoryOp.ACTIVE_SET, entry.creation_id, "a"]
     asked.do(Kind.ACTIVE_SET, [asked.handle, False])
     assert entry.active == "a"
     assert asked.plan(Kind.ACTIVE_SET, [asked.handle, False])[0] == []
@@ -350,7 +358,7 @@ def test_the_active_replica_moves_unless_it_is_only_wanted_where_there_is_none(
     entry = asked.create(flags=ASYNC_COLLOCATED)
     entry.replicas["b"], entry.active = True, "b"
     op, _ = asked.plan(Kind.ACTIVE_SET, [asked.handle, only_if_none])
-    assert op == ([Do.ACTIVE_SET, entry.creation_id, "a"] if moves else [])
+    assert op == ([DirectoryOp.ACTIVE_SET, entry.creation_id, "a"] if moves else [])
 
 
 def test_an_active_replica_is_tried_again_while_the_last_one_is_still_becoming_it() -> None:
@@ -366,7 +374,7 @@ def test_an_active_replica_is_tried_again_without_a_replica_here_or_while_holder
     asked = Asked()
     entry = asked.create(flags=ASYNC_COLLOCATED)
     assert asked.refused(Kind.ACTIVE_SET, [asked.handle, False], node_id="b") == codes.TRY_AGAIN
-    entry.holders = {"b": 1}
+    entry.last_in_sync = {"b": 1}
     assert asked.refused(Kind.ACTIVE_SET, [asked.handle, False]) == codes.TRY_AGAIN
 
 
@@ -377,12 +385,12 @@ def test_a_session_is_created_by_a_fresh_attach_only() -> None:
     asked = Asked()
     assert asked.refused(Kind.ATTACH, [False], lowest=1, session=78) == codes.BAD_HANDLE
     op, _ = asked.plan(Kind.ATTACH, [True], lowest=1, session=78, node_id="b")
-    assert op == [Do.ATTACH, 78, 1, "b"]
+    assert op == [DirectoryOp.ATTACH, 78, 1, "b"]
 
 
 def test_a_session_moves_with_a_newer_generation_and_never_back() -> None:
     asked = Asked()
-    assert asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0] == [Do.ATTACH, SESSION, 3, "b"]
+    assert asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0] == [DirectoryOp.ATTACH, SESSION, 3, "b"]
     asked.do(Kind.ATTACH, [False], lowest=3, node_id="b")
     assert asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0] == []
     assert asked.refused(Kind.ATTACH, [False], lowest=2) == codes.BAD_HANDLE
@@ -403,7 +411,7 @@ def test_a_generation_is_refused_when_it_is_no_integer(generation: Any) -> None:
 def test_detach_ends_the_session_in_its_generation() -> None:
     asked = Asked()
     asked.do(Kind.ATTACH, [False], lowest=4)
-    assert asked.plan(Kind.DETACH, [])[0] == [Do.END, SESSION, 4]
+    assert asked.plan(Kind.DETACH, [])[0] == [DirectoryOp.END, SESSION, 4]
     asked.do(Kind.DETACH, [])
     assert asked.refused(Kind.DETACH, []) == codes.BAD_HANDLE
 

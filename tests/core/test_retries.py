@@ -294,7 +294,7 @@ def test_a_copy_by_way_of_a_node_that_the_session_has_left_is_not_applied() -> N
     cluster.run(5)
     assert call.code == NOT_EXIST
     mine.write(b"k", b"put")
-    cluster.node("a")._replicas.held[theirs.creation_id].active.refused.clear()  # type: ignore[union-attr]
+    cluster.node("a")._replicas.by_id[theirs.creation_id].active.error_replies.clear()  # type: ignore[union-attr]
     cluster.deliver("a", PeerReceived("b", [stale]))
     cluster.run(5)
     assert mine.read(b"k") == b"put"
@@ -419,7 +419,7 @@ def test_a_refusal_of_an_earlier_time_as_active_replica_is_void() -> None:
     """It was on its way while its node lost the role and got it back, and another did the update between."""
     cluster = three_nodes()
     here, there = collocated_at_b_and_c(cluster)
-    before = cluster.node("c").replicator.directory.checkpoints[here.creation_id].term
+    before = cluster.node("c").replicator.directory.checkpoints[here.creation_id].activation_seq
     mine = cluster.client("a").open_existing()
     assert mine.set_active().code == OK
     assert there.set_active().code == OK
@@ -469,7 +469,7 @@ def test_an_update_that_is_taken_back_from_a_node_that_is_behind_is_answered() -
     there = cluster.client("c").open_existing()
     cluster.settle()
     there.begin(Kind.ACTIVE_SET, False)
-    cluster.until(lambda: cluster.node("c").replicator.staged is not None)
+    cluster.until(lambda: cluster.node("c").replicator.in_flight is not None)
     cluster.hold("a", "c")  # It does not learn that it is active.
     cluster.until(lambda: cluster.node("b").replicator.directory.checkpoints[here.creation_id].active == "c")
     call = here.begin_write(b"k", b"v")

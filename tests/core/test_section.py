@@ -11,10 +11,10 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import parse_replicated, parse_update
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication.sections import CORRUPTED, VALID, Before, SectionTable
+from ckptd.core.replication.sections import CORRUPTED, VALID, PreImages, SectionTable
 
 NOW_NS = 1_000
 SEQ = 7
@@ -34,7 +34,7 @@ def update(sections: SectionTable, *ops: Any, of_client: bool = True) -> list[by
 def refusal(sections: SectionTable, *ops: Any, of_client: bool = True) -> tuple[int, int]:
     """(code, index) of the refusal; the table must stand as it stood."""
     before = picture(sections)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         update(sections, *ops, of_client=of_client)
     assert picture(sections) == before
     return caught.value.code, caught.value.index
@@ -48,7 +48,7 @@ def picture(sections: SectionTable) -> Any:
     }
     assert sections.content_bytes == sum(len(fields[0]) for fields in held.values())
     assert sections.sorted_ids() == sorted(held)
-    assert [section_id for section_id, _ in sections.visible()] == sorted(held)
+    assert [section_id for section_id, _ in sections.items_sorted()] == sorted(held)
     times = [fields[1] for fields in held.values() if fields[1] != SA_TIME_END]
     assert sections.next_expiration_ns() == min(times, default=None)
     return held
@@ -378,7 +378,7 @@ def test_before_keeps_what_stood_under_every_touched_id() -> None:
     sections = held(a=b"1", b=b"2")
     stood = dict(sections.sections)
     was = picture(sections)
-    before: Before = {}
+    before: PreImages = {}
     ops = [
         [Op.PUT, b"a", b"x", None],
         [Op.PUT, b"a", b"y", None],
@@ -394,14 +394,14 @@ def test_before_keeps_what_stood_under_every_touched_id() -> None:
 
 def test_a_joining_replica_skips_what_it_cannot_do_and_does_the_rest() -> None:
     sections = held(a=b"1")
-    before: Before = {}
+    before: PreImages = {}
     ops = [
         [Op.OVERWRITE, b"q", b"x"],
         [Op.PUT, b"b", b"2", None],
         [Op.DELETE, b"q"],
         [Op.OVERWRITE, b"a", b"3"],
     ]
-    sections.apply_leniently(ops, NOW_NS, SEQ, before)
+    sections.apply_during_resync(ops, NOW_NS, SEQ, before)
     assert {section_id: fields[0] for section_id, fields in picture(sections).items()} == {
         b"a": b"3",
         b"b": b"2",
@@ -414,7 +414,7 @@ def test_a_joining_replica_skips_what_it_cannot_do_and_does_the_rest() -> None:
 
 @pytest.mark.parametrize("ops", [[], None, {}, (), b"", "x", 3, {0: [Op.DELETE, b"a"]}])
 def test_an_update_without_a_list_of_operations_is_invalid(ops: Any) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         parse_update(pack_body(ops))
     assert (caught.value.code, caught.value.index) == (codes.INVALID_PARAM, -1)
 
@@ -523,7 +523,7 @@ def test_rearm_makes_sections_due_again_for_the_next_active_replica() -> None:
     sections = table()
     update(sections, [Op.CREATE, b"a", 2_000, b""], [Op.CREATE, b"b", 3_000, b""], [Op.PUT, b"c", b"", None])
     assert sections.expired(2_500) == [b"a"]
-    sections.rearm()
+    sections.rearm_expirations()
     assert sections.next_expiration_ns() == 2_000
     assert sections.expired(3_000) == [b"a", b"b"]
 
@@ -619,7 +619,7 @@ def test_the_table_equals_a_model_that_copies_everything(updates: list[list[list
             after = done(after, op)
         try:
             sections.apply(copy.deepcopy(ops), NOW_NS, seq, {})
-        except Refusal as caught:
+        except RequestError as caught:
             assert caught.code in allowed, (ops, caught)
             assert caught.index == at
         else:

@@ -15,8 +15,8 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.messages import Kind
-from ckptd.core.directory.directory import Directory, Do
-from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, REFUSED_BYTES_MAX, Refused
+from ckptd.core.directory.directory import Directory, DirectoryOp
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, REFUSED_BYTES_MAX, ErrorReplyCache
 
 CREATE = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ
 ATTRIBUTES = [SA_CKPT_WR_ALL_REPLICAS, 4096, SA_TIME_END, 1, 4096, 8]
@@ -116,14 +116,14 @@ def test_the_directory_counts_what_it_holds_and_takes_no_more_than_it_may() -> N
     assert 3 <= made < 8
     assert [call.code for call in calls[made:]] == [NO_RESOURCES] * (10 - made)
     assert "directory_bytes_max" in calls[-1].answers[0].text
-    held = {cluster.node(node_id).directory.held_bytes for node_id in "abc"}
+    held = {cluster.node(node_id).directory.resident_bytes for node_id in "abc"}
     assert len(held) == 1, "it is the same everywhere"
     assert 16_000 < held.pop() <= 20_000 + 2048
     cluster.kill("c")
     cluster.restart("c")
     cluster.until(lambda: cluster.serving("c") and cluster.node("c").directory.sessions)
-    assert {cluster.node(node_id).directory.held_bytes for node_id in "abc"} == {
-        cluster.node("a").directory.held_bytes
+    assert {cluster.node(node_id).directory.resident_bytes for node_id in "abc"} == {
+        cluster.node("a").directory.resident_bytes
     }
     cluster.check()
 
@@ -132,27 +132,27 @@ def test_what_is_gone_is_not_counted() -> None:
     directory = Directory()
     directory.installed_epoch = 1
     ops = [
-        [Do.ATTACH, 7, 1, "a"],
-        [Do.CREATE, 7, 1, CREATE, b"x", [1, 4096, 0, 1, 4096, 8], ["a"], "a"],
-        [Do.OPEN, 7, 2, (1 << 40) + 2, CREATE],
-        [Do.CREATE, 7, 3, CREATE, b"y", [1, 4096, 0, 1, 4096, 8], ["a"], "a"],
-        [Do.ATTACH, 7, 2, "b"],
-        [Do.OPEN, 7, 2, (1 << 40) + 2, CREATE],
-        [Do.CLOSE, 7, 1],
-        [Do.UNLINK, b"y"],
+        [DirectoryOp.ATTACH, 7, 1, "a"],
+        [DirectoryOp.CREATE, 7, 1, CREATE, b"x", [1, 4096, 0, 1, 4096, 8], ["a"], "a"],
+        [DirectoryOp.OPEN, 7, 2, (1 << 40) + 2, CREATE],
+        [DirectoryOp.CREATE, 7, 3, CREATE, b"y", [1, 4096, 0, 1, 4096, 8], ["a"], "a"],
+        [DirectoryOp.ATTACH, 7, 2, "b"],
+        [DirectoryOp.OPEN, 7, 2, (1 << 40) + 2, CREATE],
+        [DirectoryOp.CLOSE, 7, 1],
+        [DirectoryOp.UNLINK, b"y"],
     ]
     for seq, op in enumerate(ops, 1):
         directory.apply(op, seq, 0)
         directory.keep_answer(directory.sessions[7], seq, b"answer")
-        before = directory.held_bytes
+        before = directory.resident_bytes
         directory.count()
-        assert directory.held_bytes == before
+        assert directory.resident_bytes == before
     directory.trim_answers(directory.sessions[7], 3)
-    before = directory.held_bytes
+    before = directory.resident_bytes
     directory.count()
-    assert directory.held_bytes == before
-    directory.apply([Do.END, 7, 2], len(ops) + 1, 0)
-    assert (directory.held_bytes, directory.open_handles, directory.checkpoints) == (0, 0, {})
+    assert directory.resident_bytes == before
+    directory.apply([DirectoryOp.END, 7, 2], len(ops) + 1, 0)
+    assert (directory.resident_bytes, directory.open_handles, directory.checkpoints) == (0, 0, {})
 
 
 @pytest.mark.parametrize("name_bytes", [8, 2048])
@@ -164,24 +164,33 @@ def test_what_the_directory_counts_is_about_what_it_takes(name_bytes: int) -> No
         before = tracemalloc.get_traced_memory()[0]
         for number in range(2_000):
             name = b"%08d" % number * (name_bytes // 8)
-            directory.apply([Do.ATTACH, 2**62 + number, 1, "a"], directory.seq + 1, 0)
+            directory.apply([DirectoryOp.ATTACH, 2**62 + number, 1, "a"], directory.seq + 1, 0)
             directory.apply(
-                [Do.CREATE, 2**62 + number, number, CREATE, name, list(ATTRIBUTES), ["a", "b", "c"], "a"],
+                [
+                    DirectoryOp.CREATE,
+                    2**62 + number,
+                    number,
+                    CREATE,
+                    name,
+                    list(ATTRIBUTES),
+                    ["a", "b", "c"],
+                    "a",
+                ],
                 directory.seq + 1,
                 0,
             )
             directory.apply(
-                [Do.OPEN, 2**62 + number, 10_000 + number, (1 << 40) + directory.seq, CREATE],
+                [DirectoryOp.OPEN, 2**62 + number, 10_000 + number, (1 << 40) + directory.seq, CREATE],
                 directory.seq + 1,
                 0,
             )
-            directory.changed.clear()
+            directory.dirty.clear()
             directory.attached.clear()
             directory.created.clear()
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert 0.7 * taken < directory.held_bytes < 1.6 * taken
+    assert 0.7 * taken < directory.resident_bytes < 1.6 * taken
 
 
 def test_a_full_directory_keeps_no_more_answers_of_a_session_that_trims_none() -> None:
@@ -200,21 +209,21 @@ def test_a_full_directory_keeps_no_more_answers_of_a_session_that_trims_none() -
         if call.code == NO_RESOURCES:
             break
     assert codes[-1] == NO_RESOURCES
-    assert 200_000 <= cluster.node("a").directory.held_bytes < 210_000
+    assert 200_000 <= cluster.node("a").directory.resident_bytes < 210_000
     assert cluster.node("a").directory.sessions[hog.session].answers.bytes >= ANSWERS_BYTES_FREE
     assert other.call(Kind.UNLINK, 0, [b"nothing", 0]).code == NOT_EXIST
     assert hog.call(Kind.DETACH).code == OK
-    assert cluster.node("a").directory.held_bytes < 5_000
+    assert cluster.node("a").directory.resident_bytes < 5_000
     assert [call.code for call in open_as(cluster, "b", b"z")] == [OK]
     cluster.check()
 
 
 def test_refusals_that_are_kept_are_bounded_for_all_sessions_together() -> None:
-    refused = Refused()
+    refused = ErrorReplyCache()
     body = bytes(16 * 1024)
     for session in range(1, 40):
         for number in range(1, 300):
-            refused.keep(session, number, 1, 0, body)
+            refused.record(session, number, 1, 0, body)
     assert refused.bytes < REFUSED_BYTES_MAX + 40 * (ANSWERS_BYTES_FREE + len(body) + 100)
     assert refused.find(39, 1, 1) is not None, "a newcomer's are kept"
     for session in range(1, 40):
@@ -234,7 +243,7 @@ def test_status_shows_every_limit_that_clients_share_and_what_is_taken_of_it() -
     assert limits["checkpoints"] == [2, 100_000]
     assert limits["sessions"] == [2, 100_000]
     assert limits["opens"] == [2, 1_000_000]
-    assert limits["directory_bytes"] == [cluster.node("a").directory.held_bytes, 512 * 1024 * 1024]
+    assert limits["directory_bytes"] == [cluster.node("a").directory.resident_bytes, 512 * 1024 * 1024]
     assert limits["memory_bytes"][1] == 10**6
     rest = {"refusals_bytes", "requests_waiting", "requests_waiting_bytes", "lanes_bytes", "trackers"}
     assert {name for name in limits if name in rest} == rest

@@ -21,10 +21,10 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.arbiter.durable_state import read_record
-from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.sessions import Clients
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
 from ckptd.sim.mutants.planted_bugs import Injected, apply_raises_on, commit_raises_on, copying_raises_on
@@ -166,7 +166,9 @@ def test_an_update_that_no_active_replica_can_finish_closes_its_checkpoint_and_n
         rows = cluster.client(survivor).call(Kind.DESCRIBE, 0, ["checkpoints"]).payload
         assert {row[0]: bool(row[8]) for row in rows} == {b"x": True, b"bystander": False}
         assert any(POISON in content for _, content in cluster.quarantined)
-        assert any(POISON in section.content for _, section in cluster.replica(survivor).sections.visible())
+        assert any(
+            POISON in section.content for _, section in cluster.replica(survivor).sections.items_sorted()
+        )
     # The operator, with a version that has no such bug, has it tried again: nothing was lost.
     assert cluster.operate(survivor, "retry", "x").code == OK
     cluster.until(lambda: cluster.active() is not None)
@@ -311,7 +313,7 @@ def directory_raises(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
     def applied(directory: Directory, op: list[object], seq: int, now_ns: int) -> None:
         apply(directory, op, seq, now_ns)
-        if op[0] == Do.UNLINK and op[1] == POISON:
+        if op[0] == DirectoryOp.UNLINK and op[1] == POISON:
             raised.append(seq)
             raise Injected
 
@@ -348,7 +350,7 @@ def test_members_that_raise_at_an_operation_that_was_answered_come_back_with_its
 
     def applied(directory: Directory, op: list[object], seq: int, now_ns: int) -> None:
         apply(directory, op, seq, now_ns)
-        if op[0] == Do.UNLINK and op[1] == POISON and directory is not cluster.node("a").directory:
+        if op[0] == DirectoryOp.UNLINK and op[1] == POISON and directory is not cluster.node("a").directory:
             stopped.append(seq)
             raise Injected
 
@@ -404,7 +406,7 @@ def test_an_attach_that_stops_its_node_is_refused_wherever_the_client_goes(
 
         def applied(directory: Directory, op: list[Any], seq: int, now_ns: int) -> None:
             apply(directory, op, seq, now_ns)
-            if op[0] == Do.ATTACH and op[1] == 7777:
+            if op[0] == DirectoryOp.ATTACH and op[1] == 7777:
                 raised.append("")
                 raise Injected
 
@@ -430,16 +432,16 @@ def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
     table, bystander, _ = two_tables(cluster)
     with monkeypatch.context() as patched:
         raised: list[object] = []
-        original = Requests.on_forward_answer
+        original = RequestRouter.on_forward_answer
 
-        def on_forward_answer(requests: Requests, frame: Frame) -> None:
+        def on_forward_answer(requests: RequestRouter, frame: Frame) -> None:
             request = requests.forwarded.get((frame.c, frame.a))
             original(requests, frame)
             if request is not None and POISON in request.body:
                 raised.append(requests.context.node_id)
                 raise Injected
 
-        patched.setattr(Requests, "on_forward_answer", on_forward_answer)
+        patched.setattr(RequestRouter, "on_forward_answer", on_forward_answer)
         first = table.client.node_id
         call = table.begin_write(b"k", POISON)
         cluster.until(lambda: raised)

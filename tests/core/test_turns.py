@@ -17,7 +17,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.directory.directory import Do
+from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.replicator import OWN_AT_ONCE
 from ckptd.core.events import ClientCongested, ClientDrained, ClientLost, ClientReceived, TurnCame
 from ckptd.core.node import Node
@@ -227,7 +227,7 @@ def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
     """One link with 60,000 OPENs under way kept everybody else's out of the directory, for a minute."""
     cluster = three_nodes(unanswered_per_link=10 * DIRECTORY_WEIGHT)
     creator = cluster.client("a").open()
-    assert cluster.node("a").replicator.coordinates
+    assert cluster.node("a").replicator.is_coordinator
     table = cluster.client(node_id).open_existing()
     queue = cluster.node("a").replicator.queue
     table.handle = 0
@@ -235,7 +235,7 @@ def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
     worst = 0
     while not all(call.answers for call in calls):
         cluster.run(0.01)
-        worst = max(worst, len(queue) + (cluster.node("a").replicator.asked is not None))
+        worst = max(worst, len(queue) + (cluster.node("a").replicator.waiting_request is not None))
     assert 5 <= worst <= 11
     assert {call.code for call in calls} == {OK}
     assert creator.status()[5] == MANY + 2
@@ -279,7 +279,7 @@ def test_what_is_taken_back_out_of_a_lane_leaves_its_room_there() -> None:
         cluster.release("a", node_id)
     cluster.until(lambda: all(call.answers for call in calls[:20]))
     assert cluster.node("a").turns.lanes == {}
-    assert cluster.node("a").turns.held_bytes == 0
+    assert cluster.node("a").turns.waiting_bytes == 0
     cluster.check()
 
 
@@ -339,7 +339,7 @@ def test_a_lost_link_is_not_held_up_by_what_lies_below_its_lowest_number(node_id
     """Such a request had no answer, and the lane waited for it for ever: the session never ended (seed 7003105)."""
     cluster = three_nodes(unanswered_per_link=1)
     creator = cluster.client("a").open()
-    assert cluster.node("a").replicator.coordinates
+    assert cluster.node("a").replicator.is_coordinator
     client = cluster.client(node_id).open_existing().client
     client.numbers = 100
     client.call(Kind.UNLINK, 0, [b"none"])
@@ -358,11 +358,11 @@ def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
     cluster = three_nodes(unanswered_per_link=10)
     cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     table = cluster.client("b").open_existing()
-    assert cluster.active() == "a" and cluster.node("a").replicator.coordinates
+    assert cluster.active() == "a" and cluster.node("a").replicator.is_coordinator
     link = table.client.link
     attach = table.client.begin_attach("c")
     node = cluster.node("b")
-    cluster.until(lambda: node.replicator.staged is not None)
+    cluster.until(lambda: node.replicator.in_flight is not None)
     cluster.hold("a", "b")
     cluster.run(0.01)
     puts = (
@@ -431,7 +431,7 @@ def test_a_peer_that_sends_faster_than_it_is_served_is_not_read_meanwhile() -> N
         stopped = stopped or "a" in cluster.hosts["b"].unread or "a" in cluster.hosts["c"].unread
         for node_id in "bc":
             lane = cluster.node(node_id).turns.lanes.get("a")
-            assert lane is None or lane.held_bytes < 3000 + MANY * 400
+            assert lane is None or lane.waiting_bytes < 3000 + MANY * 400
     assert stopped
     cluster.check()
 
@@ -581,13 +581,13 @@ def test_where_many_lanes_hold_much_each_may_hold_little() -> None:
     calls = [writes(table, 18) for table in tables]
     cluster.run(1)
     full = 6400 * 32
-    assert full <= node.turns.held_bytes <= full + 45 * 400
+    assert full <= node.turns.waiting_bytes <= full + 45 * 400
     assert cluster.hosts["a"].unread
     for table in tables:
         cluster.deliver("a", ClientDrained(table.client.link))
     cluster.until(lambda: all(call.answers for some in calls for call in some))
     assert node.turns.lanes == {}
-    assert node.turns.held_bytes == 0
+    assert node.turns.waiting_bytes == 0
 
 
 # -- what the service does by itself
@@ -612,7 +612,7 @@ def test_the_ends_of_many_sessions_do_not_keep_everybody_else_waiting(node_id: s
     for client in clients:
         client.disconnect()
     directory = cluster.node("a").directory
-    worst = longest_queue(cluster, lambda: len(directory.sessions) == 1, Do.END)
+    worst = longest_queue(cluster, lambda: len(directory.sessions) == 1, DirectoryOp.END)
     assert 10 <= worst <= OWN_AT_ONCE
     assert table.status()[5] == 1
     cluster.check()
@@ -625,7 +625,7 @@ def test_the_ends_of_the_sessions_of_a_lost_node_do_not_keep_everybody_else_wait
     cluster.client("a").open()
     cluster.kill("c")
     directory = cluster.node("a").directory
-    assert 10 <= longest_queue(cluster, lambda: len(directory.sessions) == 1, Do.END) <= OWN_AT_ONCE
+    assert 10 <= longest_queue(cluster, lambda: len(directory.sessions) == 1, DirectoryOp.END) <= OWN_AT_ONCE
 
 
 def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting() -> None:
@@ -636,7 +636,7 @@ def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting(
     cluster.client("b").open(b"y")
     client.call(Kind.DETACH)
     directory = cluster.node("a").directory
-    assert 10 <= longest_queue(cluster, lambda: len(directory.names) == 1, Do.EXPIRE) <= OWN_AT_ONCE
+    assert 10 <= longest_queue(cluster, lambda: len(directory.names) == 1, DirectoryOp.EXPIRE) <= OWN_AT_ONCE
     cluster.check()
 
 

@@ -60,15 +60,15 @@ def test_what_was_passed_on_to_a_node_that_cannot_serve_it_yet_is_given_back_fro
     cluster.settle()
     active = cluster.replica("b").active
     assert active is not None
-    active.ready, active.unreported = False, ["a"]  # As while a fail-over is under way.
+    active.ready, active.awaiting_report = False, ["a"]  # As while a fail-over is under way.
     waiting = other.begin(Kind.UPDATE, PUT)
     cluster.run(5)
-    assert (client.session, waiting.number) in cluster.node("b").requests.held
+    assert (client.session, waiting.number) in cluster.node("b").requests.parked
     withdraw(client, waiting)
     assert waiting.code == TRY_AGAIN
     assert waiting.answers[0].text == "the active replica of this checkpoint waits for its replicas on a"
-    assert not cluster.node("b").requests.held and not cluster.node("c").requests.forwarded
-    active.ready, active.unreported = True, []
+    assert not cluster.node("b").requests.parked and not cluster.node("c").requests.forwarded
+    active.ready, active.awaiting_report = True, []
     waiting.answers.clear()
     client.send(waiting)
     assert client.end(waiting).code == OK, "the same number is done when it is asked again"

@@ -11,7 +11,7 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
-from ckpt_protocol.greeting import Acceptor, Identity, Opener, Refused, unseal
+from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity, Opener, unseal
 from ckpt_protocol.messages import Kind
 
 GOOD = [frame.encode() for frame in REPRESENTATIVES]
@@ -86,7 +86,7 @@ FRAMES = st.builds(Frame, st.sampled_from(KINDS), SMALL, SMALL, SMALL, BODIES)
 @given(frames=st.lists(FRAMES, min_size=1, max_size=3), key=st.sampled_from([b"", b"key"]))
 def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -> None:
     acceptor = Acceptor(Identity("prod", key, "a", 11), NONCE_B)
-    with contextlib.suppress(FrameError, Refused):
+    with contextlib.suppress(FrameError, HandshakeRejected):
         for frame in frames:
             acceptor.receive(frame)
     assert acceptor.greeted is None or not key
@@ -96,7 +96,7 @@ def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -
 @given(frame=FRAMES, key=st.sampled_from([b"", b"key"]))
 def test_an_opener_takes_garbage_for_nobody(frame: Frame, key: bytes) -> None:
     opener = Opener(Identity("prod", key), 1, NONCE_A)
-    with contextlib.suppress(FrameError, Refused):
+    with contextlib.suppress(FrameError, HandshakeRejected):
         greeted, _ = opener.receive(frame)
         assert not key
         assert type(greeted.node_id) is str

@@ -17,9 +17,9 @@ from ckpt_protocol.greeting import (
     SEAL_BYTES,
     Acceptor,
     Greeted,
+    HandshakeRejected,
     Identity,
     Opener,
-    Refused,
     parse_refused,
     seal,
     unseal,
@@ -64,8 +64,8 @@ def welcome(*changes: tuple[int, Any], a: int = 1, b: int = 0) -> Frame:
     return Frame(Kind.WELCOME, a, b, 11, pack_body(fields))
 
 
-def refused(acceptor: Acceptor, frame: Frame) -> Refused:
-    with pytest.raises(Refused) as raised:
+def refused(acceptor: Acceptor, frame: Frame) -> HandshakeRejected:
+    with pytest.raises(HandshakeRejected) as raised:
         acceptor.receive(frame)
     assert acceptor.greeted is None
     return raised.value
@@ -134,14 +134,14 @@ def test_versions_that_overlap_agree_on_the_highest_of_both(low: int, high: int)
 
 @pytest.mark.parametrize("version", [0, 2])
 def test_an_opener_refuses_a_version_that_it_did_not_offer(version: int) -> None:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRejected) as raised:
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(welcome(a=version))
     assert raised.value.code == codes.VERSION
 
 
 def test_an_opener_is_told_why_it_is_refused() -> None:
-    frame = decode_datagram(Refused(codes.VERSION, "too new").frame())
-    with pytest.raises(Refused, match="too new") as raised:
+    frame = decode_datagram(HandshakeRejected(codes.VERSION, "too new").frame())
+    with pytest.raises(HandshakeRejected, match="too new") as raised:
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(frame)
     assert raised.value.code == codes.VERSION
 
@@ -161,7 +161,7 @@ def test_a_peer_must_name_its_cluster() -> None:
 
 
 def test_an_opener_refuses_another_cluster() -> None:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRejected) as raised:
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(welcome((0, "test")))
     assert raised.value.code == codes.ACCESS
 
@@ -187,19 +187,19 @@ def test_an_opener_finds_out_that_the_acceptor_has_another_key() -> None:
     acceptor = Acceptor(with_key(NODE_A, b"another key"), NONCE_B)
     opener = Opener(with_key(NODE_B), ROLE_PEER, NONCE_A)
     frame = decode_datagram(acceptor.receive(decode_datagram(opener.hello())))
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRejected) as raised:
         opener.receive(frame)
     assert raised.value.code == codes.ACCESS
 
 
 def test_an_opener_without_a_key_stays_out_where_one_is_asked_for() -> None:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRejected) as raised:
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(welcome(b=1))
     assert raised.value.code == codes.ACCESS
 
 
 def test_an_opener_with_a_key_does_not_talk_to_a_node_without_one() -> None:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRejected) as raised:
         Opener(with_key(NODE_B), ROLE_PEER, NONCE_A).receive(welcome(b=0))
     assert raised.value.code == codes.ACCESS
 
@@ -320,7 +320,7 @@ def test_what_is_no_welcome_ends_the_connection(frame: Frame) -> None:
 
 
 def test_a_refusal_over_udp_says_as_much_as_fits() -> None:
-    refused = Refused(codes.ACCESS, "this is cluster 'prod', and not the other one", 7)
+    refused = HandshakeRejected(codes.ACCESS, "this is cluster 'prod', and not the other one", 7)
     for bytes_max in range(29, 200):
         frame = refused.frame(bytes_max)
         assert len(frame) <= bytes_max
@@ -365,7 +365,7 @@ def test_a_node_says_whether_it_opened_an_exchange() -> None:
     assert acceptor.greeted is not None
     assert acceptor.greeted.about == opened
     for others in ([], [NONCE_A]):
-        with pytest.raises(Refused, match="did not open") as refused:
+        with pytest.raises(HandshakeRejected, match="did not open") as refused:
             asked(opened, others)
         assert refused.value.code == codes.ACCESS
 

@@ -16,7 +16,7 @@ from ckpt_protocol.codec import pack_body, unpack_body, unpack_rows
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 PARSERS: dict[str, Any] = {
     "ATTACH": requests.parse_attach,
@@ -90,7 +90,7 @@ def test_every_representative_request_is_parsed(frame: Any) -> None:
 @example(body=msgpack.packb([float("inf")] * 5))
 @example(body=b"\x91\xd6\xff\x00\x00\x00\x01")
 def test_no_body_raises_anything_but_a_refusal_or_a_frame_error(name: str, body: bytes) -> None:
-    with contextlib.suppress(FrameError, Refusal):
+    with contextlib.suppress(FrameError, RequestError):
         PARSERS[name](body)
 
 
@@ -148,7 +148,7 @@ def test_arrays_within_arrays_that_claim_much_and_bring_nothing_cost_little(
     body = b"\x92" + msgpack.packb([Op.PUT, b"k", bytes(row_bytes), None]) + header * 1000
     tracemalloc.start()
     try:
-        with pytest.raises((FrameError, Refusal)):
+        with pytest.raises((FrameError, RequestError)):
             parse(body)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
@@ -173,7 +173,7 @@ def test_an_operation_that_a_client_may_not_send_is_refused_with_its_index(
 ) -> None:
     ops: list[Any] = [[Op.PUT, b"key", b"value", None]] * count
     ops[place] = wrong
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         updates.parse_update(msgpack.packb(ops))
     assert (caught.value.code, caught.value.index) == (codes.INVALID_PARAM, place)
 

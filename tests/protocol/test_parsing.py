@@ -4,7 +4,7 @@ import pytest
 
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.parsing import ParseFailed, parser
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 
 @parser
@@ -21,7 +21,7 @@ def test_what_was_parsed_is_returned() -> None:
     assert (parse.__name__, parse.__doc__) == ("parse", "Return what it is given, or raise it.")
 
 
-@pytest.mark.parametrize("error", [FrameError("garbage"), Refusal(7, "wrong")], ids=repr)
+@pytest.mark.parametrize("error", [FrameError("garbage"), RequestError(7, "wrong")], ids=repr)
 def test_the_two_errors_of_parsers_pass_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         parse(error)

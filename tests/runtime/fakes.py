@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Acceptor, Greeted, Identity, Opener, Refused
+from ckpt_protocol.greeting import (
+    ROLE_CLIENT,
+    ROLE_PEER,
+    Acceptor,
+    Greeted,
+    HandshakeRejected,
+    Identity,
+    Opener,
+)
 from ckpt_protocol.messages import Kind, answer_ok, encode_answer
 from ckptd.core.events import (
     ClientReceived,
@@ -154,7 +162,7 @@ class AtAddress:
                         writer.write(acceptor.receive(frame))
                         if acceptor.greeted is not None and acceptor.greeted.role == ROLE_PEER:
                             writer.write(encode_frame(Kind.TAKEN, 0, 0, 0))
-                    except Refused as error:
+                    except HandshakeRejected as error:
                         writer.write(error.frame())
         writer.close()
 

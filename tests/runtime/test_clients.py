@@ -15,7 +15,7 @@ from tests.runtime.fakes import NONCE, RawClient, ping, running
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, FrameError, encode_frame
-from ckpt_protocol.greeting import ROLE_OPERATOR, Identity, Opener, Refused
+from ckpt_protocol.greeting import ROLE_OPERATOR, HandshakeRejected, Identity, Opener
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
@@ -259,7 +259,7 @@ async def test_a_client_of_another_cluster_or_key_is_refused(
     tmp_path: Path, identity: Identity, code: int
 ) -> None:
     async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(HandshakeRejected) as refused:
             await client.greet(identity)
         assert refused.value.code == code
         assert "ClientConnected" not in a.node.kinds()

@@ -11,7 +11,15 @@ from tests.runtime.fakes import NONCE, Running, at_address, ping, running
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_PEER, Identity, Opener, Refused, parse_refused, seal
+from ckpt_protocol.greeting import (
+    ROLE_CLIENT,
+    ROLE_PEER,
+    HandshakeRejected,
+    Identity,
+    Opener,
+    parse_refused,
+    seal,
+)
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     ClientLost,
@@ -168,7 +176,7 @@ async def test_a_flood_of_strangers_is_dropped_unread_and_holds_up_no_heartbeat(
 
 async def test_a_wrong_cluster_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
-        with UdpClient(a) as client, pytest.raises(Refused):
+        with UdpClient(a) as client, pytest.raises(HandshakeRejected):
             await client.greet(Identity("other"))
 
 

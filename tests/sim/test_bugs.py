@@ -17,7 +17,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
 )
 from ckpt_protocol.messages import Op
-from ckptd.core.replication.resync import JoinSource
+from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.stops import CLOSES_AFTER, Stops
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import Slot
@@ -107,7 +107,7 @@ def test_what_no_active_replica_can_commit_is_kept_and_not_served() -> None:
         nodes = scenario.cluster.nodes()
         assert all(creation_id in node.context.stops.closed for node in nodes)
         assert all("closed" in node.context.alarms for node in nodes)
-        held = [dict(node.replicas[creation_id].sections.visible()).get(b"k0") for node in nodes]
+        held = [dict(node.replicas[creation_id].sections.items_sorted()).get(b"k0") for node in nodes]
         assert any(section is not None and section.content == POISON for section in held)
         assert any(host.quarantined for host in scenario.cluster.hosts.values())
 
@@ -187,7 +187,7 @@ def test_without_last_words_a_clients_repeats_end_two_of_three_nodes(monkeypatch
 def test_with_the_log_a_backup_would_stop_at_the_same_update_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario, active = cluster_with_two()
     backup = scenario.others(active)[1]
-    monkeypatch.setattr(JoinSource, "by_content", property(lambda source: False))
+    monkeypatch.setattr(ResyncSender, "by_content", property(lambda source: False))
     monkeypatch.setattr(Stops, "named_update", lambda *version: False)
     with apply_raises_on(POISON, lambda node_id, as_active: node_id == backup) as bug:
         assert scenario.write(POISON).outcome == Outcome.OK

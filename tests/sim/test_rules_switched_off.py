@@ -13,7 +13,7 @@ import pytest
 from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
 
 from ckptd.core.arbiter.paxos import MajorityArbiter
-from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.update_log import UpdateLog
@@ -60,24 +60,24 @@ def test_a_mutant_can_be_made_and_unmade(name: str) -> None:
 
 def answers_do_not_travel(patch: Patch) -> None:
     """Off: the memory of answers travels with every join."""
-    original = resync.take_chunk
+    original = resync.receive_chunk
 
     def take_chunk(replica: Any, chunk: Any, source: str) -> None:
         original(replica, chunk, source)
         replica.log.answers = {}
 
-    patch(local_replicas, "take_chunk", take_chunk)
+    patch(local_replicas, "receive_chunk", take_chunk)
 
 
 def orphans_live_on(patch: Patch) -> None:
     """Off: the sessions of a node that left end after their grace."""
-    original = Upkeep.on_installed
+    original = Housekeeping.on_installed
 
     def on_installed(upkeep: Any, view: Any) -> None:
         original(upkeep, view)
-        upkeep.orphans_ns.clear()
+        upkeep.orphaned_sessions.clear()
 
-    patch(Upkeep, "on_installed", on_installed)
+    patch(Housekeeping, "on_installed", on_installed)
 
 
 def forced_views_void_all(patch: Patch) -> None:
@@ -92,12 +92,12 @@ def forced_views_void_all(patch: Patch) -> None:
 
 def served_uncounted(patch: Patch) -> None:
     """Off: an active replica serves once the directory counts it as in sync."""
-    original = ActiveReplica.start
+    original = ActiveReplica.begin_activation
 
     def start(active: Any, in_sync: list[str], term: int, counted: bool) -> None:
         original(active, in_sync, term, True)
 
-    patch(ActiveReplica, "start", start)
+    patch(ActiveReplica, "begin_activation", start)
 
 
 @pytest.mark.parametrize(

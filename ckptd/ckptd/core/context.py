@@ -37,12 +37,12 @@ class Context:
         "epoch",
         "frozen",
         "full_nodes",
-        "held_bytes",
         "incarnation",
         "lease_until_ns",
-        "moved",
+        "newly_visible",
         "node_id",
         "now_ns",
+        "resident_bytes",
         "settings",
         "stops",
         "wall_offset_ns",
@@ -67,7 +67,7 @@ class Context:
         self.stops = Stops()
         """The stops of nodes that this node knows of."""
         self.acks: dict[tuple[str, int], int] = {}
-        self.moved: dict[int, None] = {}
+        self.newly_visible: dict[int, None] = {}
         """Tracked checkpoints in which this event made something visible."""
         self.deadline_ns = now_ns
         self.contained_line_ns = now_ns
@@ -78,7 +78,7 @@ class Context:
         """What an operator should see to, by name."""
         self.counters: dict[str, int] = {}
         """Counts of events; they only grow."""
-        self.held_bytes = 0
+        self.resident_bytes = 0
         """About how much memory this node's replicas use."""
         self.full_nodes: tuple[str, ...] = ()
         """Nodes whose replicas may use no more memory."""

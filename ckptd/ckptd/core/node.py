@@ -44,7 +44,7 @@ from ckptd.core.events import (
     WallClockRead,
 )
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.membership.view_change import OF_INSTALLATION
 from ckptd.core.operations.alarms import Alarms
@@ -54,10 +54,10 @@ from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
 from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
 from ckptd.core.replication.data_loss import note_unacknowledged, unacknowledged
-from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, Replicas
+from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.sessions import Clients
 from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
@@ -101,20 +101,22 @@ class Node:
         self.replicator = DirectoryReplicator(
             context, Directory(), lambda request, body: self.requests.answer(request, body)
         )
-        self.requests = Requests(context, self.replicator)
-        self.membership = Membership(context, self.heartbeats, self.arbiter, self.replicator, self._on_installed)
+        self.requests = RequestRouter(context, self.replicator)
+        self.membership = Membership(
+            context, self.heartbeats, self.arbiter, self.replicator, self._on_installed
+        )
         self.requests.withdrawals.describe_wait = self.membership.describe_wait
-        self._replicas = Replicas(context, self.requests.answer, self.requests.again)
-        self._replicas.ask = self._ask
+        self._replicas = LocalReplicas(context, self.requests.answer, self.requests.retry_parked)
+        self._replicas.propose = self._propose
         self.requests.replicas = self._replicas
         self.clients = Clients(context, self.replicator, self.requests)
         self.turns = self.requests.turns = Turns(
-            context, self.clients.receive, self._receive_peer, self.requests.dispatch, self._on_link
+            context, self.clients.receive, self._receive_peer, self.requests.route, self._on_link
         )
-        self.clients.ask = self._ask
+        self.clients.propose = self._propose
         self.clients.describe = self._describe
         self.clients.urls = self._urls
-        self.upkeep = Upkeep(context, self.replicator, self.heartbeats)
+        self.housekeeping = Housekeeping(context, self.replicator, self.heartbeats)
         self.alarms = Alarms(context)
         self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
         self.operating = Operating(context, self.heartbeats, self.membership, self._leave, self._stop_all)
@@ -124,11 +126,13 @@ class Node:
             context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
         )
         self.operating.retry = self.stopping.retry
-        self.membership.starts.before_end = lambda: quarantine_all(self._replicas.held.values())
+        self.membership.starts.before_end = lambda: quarantine_all(self._replicas.by_id.values())
         self.replicator.on_applied = self._on_directory_applied
-        self.heartbeats.unacknowledged = lambda node_id: unacknowledged(self._replicas.watched, node_id)
-        self.heartbeats.on_unacknowledged = lambda ordered: note_unacknowledged(
-            self._replicas.held, context.epoch, ordered
+        self.heartbeats.unreplicated_positions = lambda node_id: unacknowledged(
+            self._replicas.active_with_timers, node_id
+        )
+        self.heartbeats.on_positions_advertised = lambda ordered: note_unacknowledged(
+            self._replicas.by_id, context.epoch, ordered
         )
         self.early: list[tuple[str, Frame]] = []
         self.retired_ns = NEVER_NS
@@ -159,7 +163,7 @@ class Node:
 
     @property
     def replicas(self) -> dict[int, Replica]:
-        return self._replicas.held
+        return self._replicas.by_id
 
     def serving(self, now_ns: int) -> bool:
         """Return True if this node may order updates and serve reads at that time."""
@@ -167,7 +171,7 @@ class Node:
 
     def active_for(self, creation_id: int, now_ns: int) -> bool:
         """Return True if this node would order an update of the checkpoint at that time."""
-        replica = self._replicas.held.get(creation_id)
+        replica = self._replicas.by_id.get(creation_id)
         return (
             self.serving(now_ns)
             and replica is not None
@@ -206,8 +210,8 @@ class Node:
             turns.go_on()
         else:
             self._handle_rare(event)
-        if context.moved:
-            moved, context.moved = context.moved, {}
+        if context.newly_visible:
+            moved, context.newly_visible = context.newly_visible, {}
             self.requests.tracks.look(moved)
         if context.acks:
             context.flush_acks()
@@ -285,7 +289,7 @@ class Node:
             case PeerLost(node_id):
                 self._on_peer_lost(node_id)
             case PeerRefused(node_id):
-                if self.heartbeats.refused(node_id):
+                if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
                         self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
                     self.membership.consider()
@@ -295,14 +299,14 @@ class Node:
         self.heartbeats.next_ns = self.context.now_ns
         self.heartbeats.note_lag(late_ns)
         self.membership.note_lag(late_ns)
-        self._replicas.note_lag(late_ns)
-        self.replicator.since_ns += late_ns
+        self._replicas.on_local_pause(late_ns)
+        self.replicator.proposed_ns += late_ns
 
     # -- peers
 
     def _receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
         """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
-        context, held = self.context, self._replicas.held
+        context, held = self.context, self._replicas.by_id
         witness = node_id in self.settings.witnesses
         try:
             for frame in frames:
@@ -355,7 +359,7 @@ class Node:
         elif kind == Kind.QUERIED:
             self.requests.on_queried(frame)
         elif kind == Kind.ASK:
-            self.upkeep.on_ask(node_id, parse_ask(frame.body))
+            self.housekeeping.on_proposal(node_id, parse_ask(frame.body))
         else:
             self._replicas.receive(node_id, frame)
 
@@ -416,7 +420,7 @@ class Node:
             self.heartbeats.send(peer)
         if peer.left or peer.leaving != peer.seen_leaving:
             peer.seen_leaving = peer.leaving
-            self.upkeep.placement_due = True
+            self.housekeeping.placement_due = True
             self.membership.consider()
 
     def _notice_serving(self) -> None:
@@ -426,13 +430,13 @@ class Node:
             self._replicas.on_serving()
             self.clients.on_serving_again()
             self.replicator.advance()
-            self.requests.again([])
-            self.upkeep.on_time()
+            self.requests.retry_parked([])
+            self.housekeeping.on_time()
         self.was_serving = serving
 
     def _leave(self) -> None:
         self.leaving.start()
-        self.upkeep.placement_due = True
+        self.housekeeping.placement_due = True
         self._on_time()
 
     def _stop_all(self) -> None:
@@ -450,11 +454,11 @@ class Node:
         self._replicas.on_installed(view, self.replicator.directory)
         self.stopping.prune()  # (Not earlier: replicas that go had to know of the stops.)
         self.clients.on_installed()
-        self.upkeep.on_installed(view)
+        self.housekeeping.on_installed(view)
         self.alarms.on_installed(self.replicator.directory)
         self.retired_ns = self.context.now_ns + RETIRED_NS
-        self.replicator.directory.changed.clear()
-        self.replicator.directory.forget_losses(self._replicas.held)
+        self.replicator.directory.dirty.clear()
+        self.replicator.directory.forget_losses(self._replicas.by_id)
         early, self.early = self.early, []
         for node_id, frame in early:
             if frame.b == view.epoch:
@@ -467,14 +471,14 @@ class Node:
         self._notice_serving()
 
     def _limits(self) -> Limits:
-        early_frames = max(len(self.early), self._replicas.early_frames)
+        early_frames = max(len(self.early), self._replicas.unknown_checkpoint_frame_count)
         return limits_of(self.context, self.requests, early_frames)
 
     def _on_directory_applied(self) -> None:
         directory = self.replicator.directory
-        changed, attached, ended = list(directory.changed), directory.attached, directory.ended
+        changed, attached, ended = list(directory.dirty), directory.attached, directory.ended
         created = directory.created
-        directory.changed, directory.attached, directory.created, directory.ended = {}, [], [], []
+        directory.dirty, directory.attached, directory.created, directory.ended = {}, [], [], []
         if self.context.frozen:
             return  # A view's installation follows, and checks everything.
         if attached:
@@ -485,20 +489,20 @@ class Node:
         if ended:
             self.clients.on_ended(ended)
             self._replicas.forget_sessions(ended)
-        self._replicas.follow(changed)
+        self._replicas.reconcile(changed)
         self.stopping.prune()
-        self.upkeep.on_directory_changed(changed)
+        self.housekeeping.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
-        self.requests.again([])
+        self.requests.retry_parked([])
 
-    def _ask(self, op: list[object]) -> None:
+    def _propose(self, op: list[object]) -> None:
         """Propose an operation to the coordinator, which orders it if it agrees."""
         view = self.membership.view
         if view is None or self.context.frozen:
             return
-        if self.replicator.coordinates:
-            self.upkeep.on_ask(self.context.node_id, op)
+        if self.replicator.is_coordinator:
+            self.housekeeping.on_proposal(self.context.node_id, op)
         else:
             frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(op))
             self.context.send_peer(view.coordinator, frame)
@@ -514,7 +518,7 @@ class Node:
         if view is not None and not context.frozen:
             heartbeats.renew_lease(view)
             self._notice_serving()
-        self._replicas.watch()
+        self._replicas.run_timers()
         if now_ns < heartbeats.next_ns and self.membership.settled:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
@@ -532,14 +536,14 @@ class Node:
             self.requests.on_time()
         self.membership.consider()
         self.clients.on_time()
-        self.upkeep.on_time()
-        self._replicas.ask_again()
-        self._replicas.join_again()
+        self.housekeeping.on_time()
+        self._replicas.repeat_proposals()
+        self._replicas.retry_resyncs()
         self.leaving.on_time()
         if now_ns >= self.retired_ns:
             self.retired_ns = NEVER_NS
-            self._replicas.forget_retired()
-        self.next_ns = min(self.retired_ns, self.clients.next_ns(), self.upkeep.next_ns())
+            self._replicas.drop_obsolete()
+        self.next_ns = min(self.retired_ns, self.clients.next_ns(), self.housekeeping.next_ns())
         if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
@@ -555,7 +559,9 @@ class Node:
         late = self.membership.late_members()
         if not context.frozen:
             heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(sorted({*self._replicas.laggards(), *self.replicator.laggards(), *late}))
+            heartbeats.complaints = tuple(
+                sorted({*self._replicas.stalled_nodes(), *self.replicator.stalled_members(), *late})
+            )
         elif late:
             heartbeats.complained_ns = context.now_ns
             heartbeats.complaints = tuple(late)
@@ -573,7 +579,7 @@ class Node:
         if heartbeats.full:
             full.append(self.context.node_id)
         if set(self.context.full_nodes) - set(full):
-            self.upkeep.placement_due = True
+            self.housekeeping.placement_due = True
         self.context.full_nodes = tuple(full)
 
     # -- describing

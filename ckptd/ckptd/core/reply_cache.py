@@ -1,9 +1,9 @@
 """Replies that are kept, so that a repeated request is answered and not done again.
 
-`Answers` are the answers of one session, kept at every replica and in the directory.
+A `ReplyCache` holds the answers of one session, at every replica and in the directory.
 
-`Refused` are refusals, which reach no other node. A duplicate of a refused request may still be in transit,
-and arrive at a time when it would be carried out: then the caller was told that nothing happened, and
+An `ErrorReplyCache` holds refusals, which reach no other node. A duplicate of a refused request may still
+be in transit, and arrive when it would be carried out: the caller was told that nothing happened, and
 something did (seed 100257). So the node that gave a refusal keeps it, and trims it by the client's lowest
 unanswered request, like answers.
 """
@@ -35,23 +35,23 @@ forever, and stalled its link's lane (seed 7003105).
 """
 
 
-class Answers:
+class ReplyCache:
     """The answers of one session, so that a retry is answered and not applied again (ADR 8).
 
     The client trims them by its lowest unanswered request. A request below that is stale, and its outcome
     is no longer known.
     """
 
-    __slots__ = ("by_request", "bytes", "last", "lowest")
+    __slots__ = ("by_request", "bytes", "first_unanswered", "last")
 
     def __init__(self) -> None:
         self.bytes = 0
         """About how much memory the answers take."""
-        self.lowest = 0
+        self.first_unanswered = 0
         self.last = 0
         self.by_request: dict[int, tuple[int, bytes]] = {}
 
-    def keep(self, request: int, seq: int, answer: bytes) -> int:
+    def record(self, request: int, seq: int, answer: bytes) -> int:
         """Remember an answer; return how many more bytes all answers now take."""
         by_request, before = self.by_request, self.bytes
         if request > self.last:
@@ -76,9 +76,9 @@ class Answers:
 
     def trim(self, lowest: int) -> int:
         """Discard the answers below the client's lowest unanswered request; return the bytes freed."""
-        if lowest <= self.lowest:
+        if lowest <= self.first_unanswered:
             return 0
-        self.lowest = lowest
+        self.first_unanswered = lowest
         by_request, before = self.by_request, self.bytes
         if self.last < lowest:
             by_request.clear()
@@ -89,13 +89,13 @@ class Answers:
         return before - self.bytes
 
 
-class Refused:
+class ErrorReplyCache:
     """Refusals by session and request number: the seq at the time of the refusal, and the answer's body."""
 
     __slots__ = ("_sessions", "bytes")
 
     def __init__(self) -> None:
-        self._sessions: dict[int, Answers] = {}
+        self._sessions: dict[int, ReplyCache] = {}
         self.bytes = 0
         """About how much memory they take."""
 
@@ -113,13 +113,13 @@ class Refused:
             return None
         return answers.by_request.get(number)
 
-    def keep(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
+    def record(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
         """Remember a refusal, unless the capacity is used up, or its client has let too many pile up."""
-        answers = self._sessions.setdefault(session, Answers())
+        answers = self._sessions.setdefault(session, ReplyCache())
         self.bytes -= answers.trim(lowest)
         has_room = self.bytes < REFUSED_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
         if has_room and not answers.excess:
-            self.bytes += answers.keep(number, seq, body)
+            self.bytes += answers.record(number, seq, body)
 
     def forget(self, session: int) -> None:
         """Discard the refusals of a session that has ended."""

@@ -38,7 +38,7 @@ class WhatThereIs(Protocol):
     def sessions(self) -> Container[int]:
         """Session ids."""
 
-    def may_come(self, creation_id: int) -> bool:
+    def may_still_be_created(self, creation_id: int) -> bool:
         """Return True if a checkpoint with this creation id may still be created."""
 
 
@@ -131,7 +131,7 @@ def number_of(op: list[Any]) -> int:
 
 
 def _is_over(stop: Stop, directory: WhatThereIs) -> bool:
-    if stop.creation_id in directory.checkpoints or directory.may_come(stop.creation_id):
+    if stop.creation_id in directory.checkpoints or directory.may_still_be_created(stop.creation_id):
         return False
     if stop.session:
         # A session that never began, since its ATTACH stopped a node, may try again at any time.

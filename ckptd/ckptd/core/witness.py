@@ -9,7 +9,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.paxos import MajorityArbiter
@@ -96,7 +96,7 @@ class Witness:
             case Outranked(node_id, incarnation):
                 self.starts.outranked(node_id, incarnation)
             case PeerRefused(node_id):
-                self.heartbeats.refused(node_id)
+                self.heartbeats.on_connection_refused(node_id)
             case ClientReceived(link, frames):
                 self._on_client(link, frames)
             case Persisted(number):
@@ -172,7 +172,7 @@ class Witness:
         for frame in frames:
             try:
                 body = self._answer(frame)
-            except Refusal as refusal:
+            except RequestError as refusal:
                 body = answer_error(refusal.code, refusal.text)
             except FrameError as error:
                 self.context.effects.append(close_client(link, frame, error))

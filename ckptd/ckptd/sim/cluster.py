@@ -125,7 +125,7 @@ class Cluster:
     def put_off(self, node_id: str) -> dict[int, int]:
         """Return the checkpoints for which a node makes no replica now, because it has no memory for one."""
         node = self.hosts[node_id].node
-        return node.requests.replicas.put_off if node is not None else {}
+        return node.requests.replicas.deferred_resyncs if node is not None else {}
 
     def break_client_link(self) -> None:
         """Reset one client's connection."""

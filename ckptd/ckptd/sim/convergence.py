@@ -41,7 +41,7 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
             return (
                 f"{host.node_id} is in epoch {node.view.epoch}, {first.context.node_id} in {first.view.epoch}"
             )
-        if (node.directory.seq, node.replicator.staged) != (first.directory.seq, None):
+        if (node.directory.seq, node.replicator.in_flight) != (first.directory.seq, None):
             return f"the directory of {host.node_id} is at {node.directory.seq}, not {first.directory.seq}"
         if node.directory.snapshot(0)[2:3] and _shape(node) != _shape(first):
             return f"the directory of {host.node_id} is another than that of {first.context.node_id}"
@@ -72,8 +72,8 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
         return ""  # It stopped nodes, and waits for an operator.
     entry = nodes[0].directory.checkpoints[creation_id]
     name = f"{entry.name.decode()} ({creation_id:x})"
-    if entry.holders:
-        return f"{name} waits for its holders {entry.holders}"
+    if entry.last_in_sync:
+        return f"{name} waits for its holders {entry.last_in_sync}"
     attributes = entry.attributes
     if entry.active is None and not (attributes.collocated and not attributes.sync):
         return f"{name} has no active replica"

@@ -285,7 +285,7 @@ def _expired(cluster: Cluster) -> str:
             entry = node.directory.checkpoints.get(replica.creation_id)
             if entry is None or entry.active is None or node.context.node_id not in entry.replicas:
                 continue  # (The last condition: a replica that is about to be retired.)
-            for section_id, section in replica.sections.visible():
+            for section_id, section in replica.sections.items_sorted():
                 if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
                     where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"
                     return f"{where} is still there long after its time"

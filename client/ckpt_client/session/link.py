@@ -16,7 +16,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Identity, Refused
+from ckpt_protocol.greeting import HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind
 
 MOVE_NS: Final = 500 * MILLISECOND_NS
@@ -194,7 +194,7 @@ class Linking(Unanswered):
     def _take_welcome(self, frame: Frame, now_ns: int) -> None:
         try:
             proof = self._attachment.take_welcome(frame)
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self._take_refused(refused, now_ns)
             return
         if proof is None:
@@ -209,14 +209,14 @@ class Linking(Unanswered):
     def _take_refusal(self, frame: Frame, now_ns: int) -> None:
         try:
             hello = self._attachment.regreet(frame, now_ns)
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self._take_refused(refused, now_ns)
             return
         for call in self.calls.values():
             call.lose_link()
         self._greet(hello)
 
-    def _take_refused(self, refused: Refused, now_ns: int) -> None:
+    def _take_refused(self, refused: HandshakeRejected, now_ns: int) -> None:
         final_code = refused.code if refused.code in _FINAL_REFUSALS else 0
         self._drop_link(now_ns, f"refused: {refused.text}", final_code)
 

@@ -14,7 +14,7 @@ from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import FrameDecoder, FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener, Refused
+from ckpt_protocol.greeting import ROLE_CLIENT, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 MOVE_TIME_NS: Final = 1_000 * MILLISECOND_NS
@@ -103,7 +103,7 @@ class Move:
                     self._take_attached(frame.b, frame.body)
         except FrameError as error:
             self.fail(f"what answers there is no ckptd ({error})")
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self.fail(f"refused: {refused.text}")
 
     def fail(self, why: str) -> None:

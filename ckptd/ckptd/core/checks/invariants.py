@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_protocol.codec import pack_body
-from ckptd.core.directory.directory import Entry
+from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.replication.replica import Replica
 from ckptd.core.view import View
 
@@ -38,7 +38,7 @@ def content_of(replica: Replica) -> bytes | None:
     return pack_body(
         [
             [section_id, section.content, section.expiration_ns, section.state]
-            for section_id, section in replica.sections.visible()
+            for section_id, section in replica.sections.items_sorted()
         ]
     )
 
@@ -67,7 +67,7 @@ def beyond_limits(replica: Replica) -> str:
     return ""
 
 
-def uncommitted_promise(replica: Replica, entry: Entry, view: View, nodes: Iterable["Node"]) -> str:
+def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable["Node"]) -> str:
     """Every in-sync replica holds what the active replica of a sync checkpoint calls committed."""
     for node in nodes:
         context = node.context

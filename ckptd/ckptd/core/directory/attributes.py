@@ -11,7 +11,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.creation import fault_of
 from ckpt_protocol.limits import SECTION_BYTES_MAX
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 
 FIELD_NAMES: Final = (
     "creationFlags",
@@ -83,5 +83,5 @@ def parse_attributes(fields: Any) -> Attributes:
     """
     fault = fault_of(fields)
     if fault:
-        raise Refusal(codes.INVALID_PARAM, fault)
+        raise RequestError(codes.INVALID_PARAM, fault)
     return Attributes(*fields[:6])

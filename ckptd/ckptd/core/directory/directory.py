@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.reply_cache import ANSWER_IN_MEMORY, Answers
+from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ReplyCache
 from ckptd.core.view import View, last_epoch_of_stay
 
 RETENTION_AT_ONCE_NS: Final = 1_000_000
@@ -30,12 +30,12 @@ SESSION_MEMORY_BYTES: Final = 400
 HANDLE_MEMORY_BYTES: Final = 250
 """Approximate memory of an open handle."""
 
-OPENED_AT_B01: Final = 8
+OPENED_WITH_B01_RULES: Final = 8
 """Added to a handle's open flags if its program uses B.01, where iterating and RetentionDurationSet need no
 access mode (R76, R110)."""
 
 
-class Do:
+class DirectoryOp:
     """The operations of the directory: `[number, ...]`. The numbers are on the wire: append only."""
 
     ATTACH: Final = 1  # session, generation, node_id
@@ -47,15 +47,15 @@ class Do:
     RETENTION_SET: Final = 7  # creation_id, retention_ns
     ACTIVE_SET: Final = 8  # creation_id, node_id
     IN_SYNC: Final = 9  # creation_id, node_id
-    OUT: Final = 10  # creation_id, node_id
-    ADD: Final = 11  # creation_id, node_id
+    OUT_OF_SYNC: Final = 10  # creation_id, node_id
+    ADD_REPLICA: Final = 11  # creation_id, node_id
     EXPIRE: Final = 12  # creation_id, retention_seq: no effect if its retention started again since
-    NOTHING: Final = 13  # only records an answer
-    LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
+    NO_OP: Final = 13  # only records an answer
+    HOLDER_LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
 
 
 @dataclass(slots=True)
-class Entry:
+class CheckpointEntry:
     """One checkpoint."""
 
     creation_id: int
@@ -65,16 +65,16 @@ class Entry:
     replicas: dict[str, bool]
     """By node id: True if that replica is in sync."""
     active: str | None
-    term: int = 0
+    activation_seq: int = 0
     """The directory's seq when the active replica was last placed. A report says which placing it is for."""
     opens: dict[tuple[int, int], int] = field(default_factory=dict)
     unlinked: bool = False
-    closed_ns: int = 0
+    last_closed_ns: int = 0
     created_ns: int = 0
     """When it was created (ns since 1970), which is also the time of its default section's first update."""
     retention_seq: int = 0
     """The directory's seq when the current retention began. An open or a new duration ends that retention."""
-    holders: dict[str, int] = field(default_factory=dict)
+    last_in_sync: dict[str, int] = field(default_factory=dict)
     """While no member is in sync: the nodes that were in sync last, each with its incarnation."""
 
     @property
@@ -94,27 +94,27 @@ class SessionEntry:
     It is not sent with the directory."""
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By handle: creation id and open flags."""
-    answers: Answers = field(default_factory=Answers)
+    answers: ReplyCache = field(default_factory=ReplyCache)
 
 
 class Directory:
     """The directory at one member.
 
-    `changed`, `attached`, `created` and `ended` collect what operations did, for the node to act upon.
+    `dirty`, `attached`, `created` and `ended` collect what operations did, for the node to act upon.
     """
 
     def __init__(self) -> None:
         self.installed_epoch = 0
         self.seq = 0
-        self.checkpoints: dict[int, Entry] = {}
+        self.checkpoints: dict[int, CheckpointEntry] = {}
         self.names: dict[bytes, int] = {}
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
         """The members of the view that the directory is installed in, each with its incarnation."""
         self.open_handles = 0
-        self.held_bytes = 0
+        self.resident_bytes = 0
         """Approximate memory of the whole directory."""
-        self.changed: dict[int, None] = {}
+        self.dirty: dict[int, None] = {}
         """Checkpoints that operations touched."""
         self.lost: dict[int, None] = {}
         """Checkpoints that were lost with their last in-sync replica."""
@@ -126,10 +126,10 @@ class Directory:
         """Sessions that operations ended."""
 
     def count(self) -> None:
-        """Compute `open_handles` and `held_bytes` of a directory that another member sent."""
+        """Compute `open_handles` and `resident_bytes` of a directory that another member sent."""
         self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
         answers = sum(entry.answers.bytes for entry in self.sessions.values())
-        self.held_bytes = (
+        self.resident_bytes = (
             sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
             + SESSION_MEMORY_BYTES * len(self.sessions)
             + HANDLE_MEMORY_BYTES * self.open_handles
@@ -138,18 +138,18 @@ class Directory:
 
     def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
         """Forget the answers below `lowest`, the session's lowest unanswered request: its client has them."""
-        self.held_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
+        self.resident_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
 
     def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
         """Remember a session's answer to one request."""
-        self.held_bytes += ANSWER_IN_MEMORY * entry.answers.keep(number, self.seq, answer)
+        self.resident_bytes += ANSWER_IN_MEMORY * entry.answers.record(number, self.seq, answer)
 
-    def find(self, name: bytes) -> Entry | None:
+    def find(self, name: bytes) -> CheckpointEntry | None:
         """Return the checkpoint that has this name now, or None."""
         creation_id = self.names.get(name)
         return None if creation_id is None else self.checkpoints[creation_id]
 
-    def may_come(self, creation_id: int) -> bool:
+    def may_still_be_created(self, creation_id: int) -> bool:
         """Return True if a checkpoint with this creation id may still be created in this epoch."""
         return creation_id > (self.installed_epoch << EPOCH_SHIFT) + self.seq
 
@@ -162,10 +162,10 @@ class Directory:
         """
         self.seq = seq
         match op:
-            case [Do.ATTACH, session, generation, node_id]:
+            case [DirectoryOp.ATTACH, session, generation, node_id]:
                 if session not in self.sessions:
                     self.sessions[session] = SessionEntry(node_id, generation)
-                    self.held_bytes += SESSION_MEMORY_BYTES
+                    self.resident_bytes += SESSION_MEMORY_BYTES
                 entry = self.sessions[session]
                 moved = entry.node_id != node_id
                 entry.node_id, entry.generation = node_id, generation
@@ -173,68 +173,75 @@ class Directory:
                 if moved:
                     entry.moved_seq = seq
                     self._follow_session(entry)
-            case [Do.END, session, generation]:
+            case [DirectoryOp.END, session, generation]:
                 if session in self.sessions and self.sessions[session].generation == generation:
                     self._end(session, now_ns)
-            case [Do.OPEN, session, handle, creation_id, flags]:
+            case [DirectoryOp.OPEN, session, handle, creation_id, flags]:
                 self._open(session, handle, creation_id, flags)
-            case [Do.CREATE, session, handle, flags, name, attributes, replicas, active, *created]:
+            case [DirectoryOp.CREATE, session, handle, flags, name, attributes, replicas, active, *created]:
                 creation_id = (self.installed_epoch << EPOCH_SHIFT) + seq
                 parsed = Attributes(*attributes)
                 holders = dict.fromkeys(replicas, True)
-                self.checkpoints[creation_id] = Entry(
+                self.checkpoints[creation_id] = CheckpointEntry(
                     creation_id, name, parsed, parsed.retention_ns, holders, active
                 )
                 self.names[name] = creation_id
-                self.held_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
+                self.resident_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
                 self.created.append((session, creation_id))
-                self.checkpoints[creation_id].term = seq
+                self.checkpoints[creation_id].activation_seq = seq
                 self.checkpoints[creation_id].created_ns = created[0] if created else 0
                 self._open(session, handle, creation_id, flags)
-            case [Do.CLOSE, session, handle]:
+            case [DirectoryOp.CLOSE, session, handle]:
                 self._close(session, handle, now_ns)
-            case [Do.UNLINK, name]:
+            case [DirectoryOp.UNLINK, name]:
                 self._unlink(name)
-            case [Do.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
+            case [DirectoryOp.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
                 self.checkpoints[creation_id].retention_ns = retention_ns
                 self.checkpoints[creation_id].retention_seq = seq
-                self.changed[creation_id] = None
-            case [Do.EXPIRE, creation_id, retention_seq] if creation_id in self.checkpoints:
+                self.dirty[creation_id] = None
+            case [DirectoryOp.EXPIRE, creation_id, retention_seq] if creation_id in self.checkpoints:
                 expiring = self.checkpoints[creation_id]
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
-            case [Do.LOST, node_id, incarnation]:
-                self._lose(node_id, incarnation, now_ns)
-            case [Do.ACTIVE_SET | Do.IN_SYNC | Do.OUT | Do.ADD as number, creation_id, node_id]:
+            case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
+                self._drop_dead_holder(node_id, incarnation, now_ns)
+            case [
+                DirectoryOp.ACTIVE_SET
+                | DirectoryOp.IN_SYNC
+                | DirectoryOp.OUT_OF_SYNC
+                | DirectoryOp.ADD_REPLICA as number,
+                creation_id,
+                node_id,
+            ]:
                 self._place(number, creation_id, node_id)
 
     def _place(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
         if entry is None:
             return
-        self.changed[creation_id] = None
-        if number == Do.ACTIVE_SET:
+        self.dirty[creation_id] = None
+        if number == DirectoryOp.ACTIVE_SET:
             entry.active = node_id
-            entry.term = self.seq
-        elif number == Do.ADD:
+            entry.activation_seq = self.seq
+        elif number == DirectoryOp.ADD_REPLICA:
             entry.replicas.setdefault(node_id, False)
         elif node_id in entry.replicas:
-            entry.replicas[node_id] = number == Do.IN_SYNC
+            entry.replicas[node_id] = number == DirectoryOp.IN_SYNC
 
-    def _lose(self, node_id: str, incarnation: int, now_ns: int) -> None:
+    def _drop_dead_holder(self, node_id: str, incarnation: int, now_ns: int) -> None:
         """Drop a dead node from the holders that checkpoints wait for; the others continue without it."""
         for entry in list(self.checkpoints.values()):
-            if not 0 < entry.holders.get(node_id, 0) <= incarnation:
+            if not 0 < entry.last_in_sync.get(node_id, 0) <= incarnation:
                 continue
-            del entry.holders[node_id]
-            self._adopt(entry, now_ns)
-            if entry.in_sync or entry.holders:
-                self.changed[entry.creation_id] = None
+            del entry.last_in_sync[node_id]
+            self._readopt_replicas(entry, now_ns)
+            if entry.in_sync or entry.last_in_sync:
+                self.dirty[entry.creation_id] = None
                 self._choose_active(entry)
             else:
                 self._remove_lost(entry)
 
-    def _remove_lost(self, entry: Entry) -> None:
+    def _remove_lost(self, entry: CheckpointEntry) -> None:
         """Remove a checkpoint that is lost: no client ended it, but all its in-sync replicas are dead."""
         self.lost[entry.creation_id] = None
         self._remove(entry.creation_id)
@@ -254,10 +261,10 @@ class Directory:
             return
         if handle not in session_entry.opens:
             self.open_handles += 1
-            self.held_bytes += HANDLE_MEMORY_BYTES
+            self.resident_bytes += HANDLE_MEMORY_BYTES
         session_entry.opens[handle] = (creation_id, flags)
         entry.opens[session, handle] = flags
-        self.changed[creation_id] = None
+        self.dirty[creation_id] = None
         if entry.attributes.collocated:
             entry.replicas.setdefault(session_entry.node_id, False)
 
@@ -267,7 +274,7 @@ class Directory:
             entry = self.checkpoints.get(creation_id)
             if entry is not None and entry.attributes.collocated:
                 entry.replicas.setdefault(session_entry.node_id, False)
-                self.changed[creation_id] = None
+                self.dirty[creation_id] = None
 
     def _close(self, session: int, handle: int, now_ns: int) -> None:
         session_entry = self.sessions.get(session)
@@ -275,14 +282,14 @@ class Directory:
         if opened is None:
             return
         self.open_handles -= 1
-        self.held_bytes -= HANDLE_MEMORY_BYTES
+        self.resident_bytes -= HANDLE_MEMORY_BYTES
         entry = self.checkpoints.get(opened[0])
         if entry is None:
             return  # The checkpoint was lost with all its replicas.
         entry.opens.pop((session, handle), None)
-        self.changed[entry.creation_id] = None
+        self.dirty[entry.creation_id] = None
         if not entry.opens:
-            entry.closed_ns = now_ns
+            entry.last_closed_ns = now_ns
             entry.retention_seq = self.seq
             if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
                 self._remove(entry.creation_id)
@@ -290,7 +297,7 @@ class Directory:
     def _end(self, session: int, now_ns: int) -> None:
         for handle in list(self.sessions[session].opens):
             self._close(session, handle, now_ns)
-        self.held_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
+        self.resident_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
         del self.sessions[session]
         self.ended.append(session)
 
@@ -300,28 +307,28 @@ class Directory:
             return
         entry = self.checkpoints[creation_id]
         entry.unlinked = True
-        self.changed[creation_id] = None
+        self.dirty[creation_id] = None
         if not entry.opens:
             self._remove(creation_id)
 
     def _remove(self, creation_id: int) -> None:
         entry = self.checkpoints.pop(creation_id)
-        self.held_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
+        self.resident_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
         if self.names.get(entry.name) == creation_id:
             del self.names[entry.name]
-        self.changed[creation_id] = None
+        self.dirty[creation_id] = None
 
     # -- retention
 
-    def expires_ns(self, entry: Entry) -> int | None:
+    def expires_ns(self, entry: CheckpointEntry) -> int | None:
         """Return when a checkpoint's retention ends, by this node's clock.
 
         None while the checkpoint is open, and if its retention never ends. Also None while it is unavailable,
         since no client can open it then: retention starts again when it is back.
         """
-        if entry.opens or entry.holders or entry.retention_ns == SA_TIME_END:
+        if entry.opens or entry.last_in_sync or entry.retention_ns == SA_TIME_END:
             return None
-        return entry.closed_ns + entry.retention_ns
+        return entry.last_closed_ns + entry.retention_ns
 
     # -- a view's installation
 
@@ -338,24 +345,24 @@ class Directory:
         self.installed_epoch = view.epoch
         self.members = view.starts
         for entry in list(self.checkpoints.values()):
-            if not entry.holders:
-                self._keep_members(entry, view, base_epoch, stayed, served)
-            if entry.holders:
-                self._adopt(entry, now_ns)
-            if not entry.in_sync and not entry.holders:
+            if not entry.last_in_sync:
+                self._keep_continuous_members(entry, view, base_epoch, stayed, served)
+            if entry.last_in_sync:
+                self._readopt_replicas(entry, now_ns)
+            if not entry.in_sync and not entry.last_in_sync:
                 self._remove_lost(entry)
                 continue
             self._choose_active(entry)
 
-    def _keep_members(
-        self, entry: Entry, view: View, base_epoch: int, stayed: list[str], served: bool
+    def _keep_continuous_members(
+        self, entry: CheckpointEntry, view: View, base_epoch: int, stayed: list[str], served: bool
     ) -> None:
         kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
         if not any(kept.values()):
-            self._suspend(entry, view, base_epoch, served)
+            self._mark_unavailable(entry, view, base_epoch, served)
         entry.replicas = kept
 
-    def _suspend(self, entry: Entry, view: View, base_epoch: int, served: bool) -> None:
+    def _mark_unavailable(self, entry: CheckpointEntry, view: View, base_epoch: int, served: bool) -> None:
         """Make a checkpoint unavailable: its holders are the in-sync nodes that stayed longest.
 
         Those may have continued without the others. If no view in between can have served, none has
@@ -363,15 +370,15 @@ class Directory:
         """
         stays: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
-            for incarnation in self._starts_at(view, node_id, base_epoch):
+            for incarnation in self._incarnations_at(view, node_id, base_epoch):
                 last = last_epoch_of_stay(view, node_id, incarnation, base_epoch) if served else base_epoch
                 stays[node_id] = (last, incarnation)
         longest = max((last for last, _ in stays.values()), default=0)
-        entry.holders = {
+        entry.last_in_sync = {
             node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
         }
 
-    def _starts_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
+    def _incarnations_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
         member = view.members.get(node_id)
         if member is not None and member.join_epoch <= base_epoch:
             return [member.incarnation]
@@ -381,7 +388,7 @@ class Directory:
             if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
         ]
 
-    def _adopt(self, entry: Entry, now_ns: int) -> None:
+    def _readopt_replicas(self, entry: CheckpointEntry, now_ns: int) -> None:
         """Count the holders as in sync again, once each is a member or dead.
 
         Nothing was ordered without them.
@@ -390,20 +397,20 @@ class Directory:
         """
         alive = {
             node_id: incarnation
-            for node_id, incarnation in entry.holders.items()
+            for node_id, incarnation in entry.last_in_sync.items()
             if self.members.get(node_id, incarnation) == incarnation
         }
-        entry.holders = alive
+        entry.last_in_sync = alive
         entry.active = None
         if any(node_id not in self.members for node_id in alive):
             return
-        entry.holders = {}
+        entry.last_in_sync = {}
         entry.replicas = dict.fromkeys(alive, True)
-        entry.closed_ns = now_ns
+        entry.last_closed_ns = now_ns
 
-    def _choose_active(self, entry: Entry) -> None:
+    def _choose_active(self, entry: CheckpointEntry) -> None:
         in_sync = entry.in_sync
-        entry.term = self.seq
+        entry.activation_seq = self.seq
         if entry.active in in_sync:
             return
         if not in_sync or (entry.attributes.collocated and not entry.attributes.sync):
@@ -425,7 +432,7 @@ class Directory:
                     entry.node_id,
                     entry.generation,
                     [[handle, *opened] for handle, opened in entry.opens.items()],
-                    entry.answers.lowest,
+                    entry.answers.first_unanswered,
                     [[request, *answer] for request, answer in entry.answers.by_request.items()],
                 ]
                 for session, entry in self.sessions.items()
@@ -434,7 +441,7 @@ class Directory:
         ]
 
 
-def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
+def fields_of(entry: CheckpointEntry, now_ns: int, with_opens: bool) -> list[Any]:
     """Return a checkpoint as it is sent; without its open handles if those are sent with their sessions."""
     opens = entry.opens.items() if with_opens else ()
     return [
@@ -446,9 +453,9 @@ def fields_of(entry: Entry, now_ns: int, with_opens: bool) -> list[Any]:
         entry.active,
         [[session, handle, flags] for (session, handle), flags in opens],
         entry.unlinked,
-        now_ns - entry.closed_ns,
-        list(entry.holders.items()),
-        entry.term,
+        now_ns - entry.last_closed_ns,
+        list(entry.last_in_sync.items()),
+        entry.activation_seq,
         entry.retention_seq,
         entry.created_ns,
     ]

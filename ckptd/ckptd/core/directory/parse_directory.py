@@ -11,9 +11,9 @@ from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, Row
 from ckpt_protocol.parsing import parser
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import Attributes, parse_attributes
-from ckptd.core.directory.directory import Directory, Do, Entry, SessionEntry
+from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp, SessionEntry
 from ckptd.core.parse_views import epoch_of, start_of
 
 _ROWS_MAX: Final = 10_000_000
@@ -49,25 +49,25 @@ def _active(value: object) -> str | None:
 def _attributes(value: object) -> Attributes:
     try:
         return parse_attributes(value)
-    except Refusal as refusal:
+    except RequestError as refusal:
         raise FrameError(refusal.text) from None
 
 
 _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
-    Do.ATTACH: (_number, _number, _node),
-    Do.END: (_number, _number),
-    Do.OPEN: (_number, _number, _number, _number),
-    Do.CREATE: (_number, _number, _number, _name, _attributes, _nodes, _active),
-    Do.CLOSE: (_number, _number),
-    Do.UNLINK: (_name,),
-    Do.RETENTION_SET: (_number, _time),
-    Do.ACTIVE_SET: (_number, _node),
-    Do.IN_SYNC: (_number, _node),
-    Do.OUT: (_number, _node),
-    Do.ADD: (_number, _node),
-    Do.EXPIRE: (_number, _number),
-    Do.NOTHING: (),
-    Do.LOST: (_node, _number),
+    DirectoryOp.ATTACH: (_number, _number, _node),
+    DirectoryOp.END: (_number, _number),
+    DirectoryOp.OPEN: (_number, _number, _number, _number),
+    DirectoryOp.CREATE: (_number, _number, _number, _name, _attributes, _nodes, _active),
+    DirectoryOp.CLOSE: (_number, _number),
+    DirectoryOp.UNLINK: (_name,),
+    DirectoryOp.RETENTION_SET: (_number, _time),
+    DirectoryOp.ACTIVE_SET: (_number, _node),
+    DirectoryOp.IN_SYNC: (_number, _node),
+    DirectoryOp.OUT_OF_SYNC: (_number, _node),
+    DirectoryOp.ADD_REPLICA: (_number, _node),
+    DirectoryOp.EXPIRE: (_number, _number),
+    DirectoryOp.NO_OP: (),
+    DirectoryOp.HOLDER_LOST: (_node, _number),
 }
 """The checks of each operation's fields. An operation that is not listed does nothing."""
 
@@ -80,7 +80,7 @@ def check_operation(value: object) -> list[Any]:
         raise FrameError(f"operation {op[0]} of the directory has missing fields")
     for check, field in zip(checks, op[1:], strict=False):
         check(field)
-    if op[0] == Do.CREATE and len(op) > 1 + len(checks):
+    if op[0] == DirectoryOp.CREATE and len(op) > 1 + len(checks):
         _time(op[1 + len(checks)])
     return op
 
@@ -105,12 +105,12 @@ def parse_ask(body: bytes) -> list[Any]:
 # -- a directory that another member sends
 
 
-def entry_of(value: object, now_ns: int) -> Entry:
+def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     """Parse a checkpoint, as `fields_of` makes it."""
     fields = row(value, "a checkpoint", 13)
     creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns = fields[:9]
     holders, term, retention_seq, created_ns = fields[9:13]
-    entry = Entry(
+    entry = CheckpointEntry(
         _number(creation_id),
         _name(name),
         _attributes(attributes),
@@ -120,9 +120,9 @@ def entry_of(value: object, now_ns: int) -> Entry:
     )
     entry.opens = dict(_open(opened) for opened in array(opens, "opens", _ROWS_MAX))
     entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
-    entry.closed_ns = now_ns - _time(passed_ns)
-    entry.holders = dict(start_of(holder) for holder in array(holders, "holders", NODES_MAX))
-    entry.term = _number(term)
+    entry.last_closed_ns = now_ns - _time(passed_ns)
+    entry.last_in_sync = dict(start_of(holder) for holder in array(holders, "holders", NODES_MAX))
+    entry.activation_seq = _number(term)
     entry.retention_seq = _number(retention_seq)
     entry.created_ns = _time(created_ns)
     return entry
@@ -159,9 +159,9 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
         session, node, generation, opens, lowest, answers = row(fields, "a session", 6)[:6]
         session_entry = SessionEntry(_node(node), _number(generation))
         session_entry.opens = _opens_of_session(opens)
-        session_entry.answers.lowest = _number(lowest)
+        session_entry.answers.first_unanswered = _number(lowest)
         for answered in array(answers, "answers", _ROWS_MAX):
-            session_entry.answers.keep(*_answer(row(answered, "an answer", 3)))
+            session_entry.answers.record(*_answer(row(answered, "an answer", 3)))
         directory.sessions[_number(session)] = session_entry
     directory.count()
     return directory
@@ -193,12 +193,12 @@ def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
             case Row.SESSION:
                 session, node, generation, lowest = row(rest, "a session", 4)[:4]
                 entry = directory.sessions[_number(session)] = SessionEntry(_node(node), _number(generation))
-                entry.answers.lowest = _number(lowest)
+                entry.answers.first_unanswered = _number(lowest)
             case Row.OPENS:
                 _add_opens(directory, rest)
             case Row.ANSWER:
                 answered = row(rest, "an answer", 4)
-                _session(directory, answered[0]).answers.keep(*_answer(answered[1:]))
+                _session(directory, answered[0]).answers.record(*_answer(answered[1:]))
             case _:
                 raise FrameError("a row of a directory that is none")
 

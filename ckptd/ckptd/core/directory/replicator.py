@@ -15,14 +15,14 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.parse_directory import check_staged
-from ckptd.core.directory.validation import plan
-from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, Refused
+from ckptd.core.directory.validation import validate
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, ErrorReplyCache
 from ckptd.core.stops import number_of
 from ckptd.core.view import View
 from ckptd.core.work_units import FRAME_WORK
@@ -33,7 +33,14 @@ a program with 10,000 sessions had gone, the end of each session was ordered bef
 
 Applied = Callable[[], None]
 
-_OF_CHECKPOINTS: Final = (Do.EXPIRE, Do.RETENTION_SET, Do.ACTIVE_SET, Do.IN_SYNC, Do.OUT, Do.ADD)
+_OF_CHECKPOINTS: Final = (
+    DirectoryOp.EXPIRE,
+    DirectoryOp.RETENTION_SET,
+    DirectoryOp.ACTIVE_SET,
+    DirectoryOp.IN_SYNC,
+    DirectoryOp.OUT_OF_SYNC,
+    DirectoryOp.ADD_REPLICA,
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,18 +67,18 @@ class DirectoryReplicator:
         self.on_applied: Applied = lambda: None
         self.view: View | None = None
         self.queue: deque[Request | list[Any]] = deque()
-        self.staged: bytes | None = None
+        self.in_flight: bytes | None = None
         """The one operation that is staged here and not known to be committed."""
-        self.staged_kind = 0
-        self.asked: Request | None = None
+        self.in_flight_kind = 0
+        self.waiting_request: Request | None = None
         """At the coordinator: the request that the staged operation answers."""
-        self.unacked: list[str] = []
+        self.awaiting_ack: list[str] = []
         """At the coordinator: the members that have not acknowledged the staged operation."""
-        self.since_ns = 0
-        self.refused = Refused()
+        self.proposed_ns = 0
+        self.error_replies = ErrorReplyCache()
 
     @property
-    def coordinates(self) -> bool:
+    def is_coordinator(self) -> bool:
         """True if this node is the coordinator of the installed view."""
         return self.view is not None and self.view.coordinator == self.context.node_id
 
@@ -79,17 +86,17 @@ class DirectoryReplicator:
         """Start in a view that was just installed: it has finished or superseded what was staged."""
         self.view = view
         self.queue.clear()
-        self.staged = None
-        self.asked = None
-        self.unacked = []
-        self.refused.clear()
+        self.in_flight = None
+        self.waiting_request = None
+        self.awaiting_ack = []
+        self.error_replies.clear()
 
     def unanswered(self) -> list[Request]:
         """Return the requests that have not been answered, for the next coordinator."""
         queued = [item for item in self.queue if isinstance(item, Request)]
-        if self.asked is not None:
-            self.asked.maybe_done = True  # It was staged, so the next coordinator finishes it.
-            queued.insert(0, self.asked)
+        if self.waiting_request is not None:
+            self.waiting_request.maybe_done = True  # It was staged, so the next coordinator finishes it.
+            queued.insert(0, self.waiting_request)
         return queued
 
     # -- the coordinator's side
@@ -106,7 +113,7 @@ class DirectoryReplicator:
     def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
         """Remove a request and its duplicates from the queue; None if it is not there, or may be done."""
         entry = self.directory.sessions.get(session)
-        asked = self.asked
+        asked = self.waiting_request
         if (asked is not None and (asked.session, asked.number) == (session, number)) or (
             entry is not None and number in entry.answers.by_request
         ):
@@ -134,8 +141,8 @@ class DirectoryReplicator:
         for item in requests:
             if item.in_doubt:
                 late.pop((item.session, item.number), None)
-        if self.asked is not None:
-            late.pop((self.asked.session, self.asked.number), None)
+        if self.waiting_request is not None:
+            late.pop((self.waiting_request.session, self.waiting_request.number), None)
         sessions = self.directory.sessions
         for session, number in list(late):
             entry = sessions.get(session)
@@ -151,17 +158,17 @@ class DirectoryReplicator:
     @property
     def turn_due(self) -> bool:
         """True if an item that waits can be ordered now: only the end of the last turn has stopped it."""
-        return bool(self.queue) and self.staged is None and self.coordinates and self.context.serving()
+        return bool(self.queue) and self.in_flight is None and self.is_coordinator and self.context.serving()
 
     def count_own(self, *kinds: int) -> int:
         """Count the operations of these kinds: the internal ones that wait here, and the staged one."""
         waiting = sum(type(item) is list and item[0] in kinds for item in self.queue)
-        return waiting + (self.staged is not None and self.staged_kind in kinds)
+        return waiting + (self.in_flight is not None and self.in_flight_kind in kinds)
 
     def waiting(self) -> Iterator[Request]:
         """Yield the requests that are neither done nor refused."""
-        if self.asked is not None:
-            yield self.asked
+        if self.waiting_request is not None:
+            yield self.waiting_request
         for item in self.queue:
             if isinstance(item, Request):
                 yield item
@@ -194,7 +201,7 @@ class DirectoryReplicator:
             if known is not None:
                 self.answer(request, known[1])
                 return
-            if request.number < answers.lowest:
+            if request.number < answers.first_unanswered:
                 self.answer(request, FORGOTTEN)
                 return
             excess = answers.excess or self._lacks_room_for_answer(request, answers.bytes)
@@ -206,13 +213,13 @@ class DirectoryReplicator:
         if stop is not None:
             self.answer(request, refuse_repeat(self.context, stop))
             return
-        refused = self.refused.find(request.session, request.number, request.lowest)
+        refused = self.error_replies.find(request.session, request.number, request.lowest)
         if refused is not None and request.kind != Kind.ATTACH:
             self.answer(request, refused[1])
             return
         origin = self.context.node_id if isinstance(request.origin, int) else request.origin
         try:
-            op, answer = plan(
+            op, answer = validate(
                 directory,
                 self.view,
                 self.context.settings,
@@ -221,19 +228,21 @@ class DirectoryReplicator:
                 self.context.full_nodes,
                 self.context.stops.shuns,
             )
-        except Refusal as refusal:
+        except RequestError as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
-                self.refused.keep(request.session, request.number, request.lowest, directory.seq, error)
+                self.error_replies.record(
+                    request.session, request.number, request.lowest, directory.seq, error
+                )
             self.answer(request, error)
             return
         except Exception as error:  # Validation changes nothing.
             self.answer(request, contain_request(self.context, request, error))
             return
-        if op and op[0] == Do.ADD:
+        if op and op[0] == DirectoryOp.ADD_REPLICA:
             self._order(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
         elif op:
-            if op[0] == Do.CREATE:
+            if op[0] == DirectoryOp.CREATE:
                 op = [*op, self.context.wall_ns]
             self._order(op, request.session, request.number, request.lowest, answer, request)
         else:
@@ -242,7 +251,7 @@ class DirectoryReplicator:
     def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
         """Return why no more answers are kept: the directory is full, and this session has many. Else ""."""
         limit = self.context.settings.directory_bytes_max
-        full = self.directory.held_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
+        full = self.directory.resident_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
         if not full or request.kind == Kind.DETACH:
             return ""
         return f"the directory has no room (directory_bytes_max, {limit}), and this session trims no answers"
@@ -251,32 +260,32 @@ class DirectoryReplicator:
         self, op: list[Any], session: int, number: int, lowest: int, answer: bytes, asked: Request | None
     ) -> None:
         assert self.view is not None
-        self.staged_kind = op[0]
-        self.staged = pack_body([op, session, number, lowest, answer])
-        self.asked = asked
-        self.since_ns = self.context.now_ns
-        self.unacked = [node_id for node_id in self.view.members if node_id != self.context.node_id]
-        for node_id in self.unacked:
+        self.in_flight_kind = op[0]
+        self.in_flight = pack_body([op, session, number, lowest, answer])
+        self.waiting_request = asked
+        self.proposed_ns = self.context.now_ns
+        self.awaiting_ack = [node_id for node_id in self.view.members if node_id != self.context.node_id]
+        for node_id in self.awaiting_ack:
             self._send_staged(node_id)
         self._commit_if_held()
 
     def _send_staged(self, node_id: str) -> None:
-        if self.staged is not None:
+        if self.in_flight is not None:
             seq = self.directory.seq + 1
-            frame = encode_frame(Kind.REPLICATE, DIRECTORY_ID, self.context.epoch, seq, self.staged)
+            frame = encode_frame(Kind.REPLICATE, DIRECTORY_ID, self.context.epoch, seq, self.in_flight)
             self.context.send_peer(node_id, frame)
 
     def on_ack(self, node_id: str, seq: int) -> None:
-        if self.coordinates and seq == self.directory.seq + 1 and node_id in self.unacked:
-            self.unacked.remove(node_id)
+        if self.is_coordinator and seq == self.directory.seq + 1 and node_id in self.awaiting_ack:
+            self.awaiting_ack.remove(node_id)
             self._commit_if_held()
             self.advance()
 
     def _commit_if_held(self) -> None:
-        if self.staged is None or self.unacked or self.view is None:
+        if self.in_flight is None or self.awaiting_ack or self.view is None:
             return
-        asked, self.asked = self.asked, None
-        answer = self.finish(first=True)
+        asked, self.waiting_request = self.waiting_request, None
+        answer = self.commit_in_flight(first=True)
         frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
         for node_id in self.view.members:
             if node_id != self.context.node_id:
@@ -286,54 +295,54 @@ class DirectoryReplicator:
 
     def on_peer_connected(self, node_id: str) -> None:
         """Send again what may have been lost with the last link."""
-        if self.coordinates and self.view is not None and node_id in self.view.members:
+        if self.is_coordinator and self.view is not None and node_id in self.view.members:
             frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
             self.context.send_peer(node_id, frame)
-            if node_id in self.unacked:
+            if node_id in self.awaiting_ack:
                 self._send_staged(node_id)
 
-    def laggards(self) -> list[str]:
+    def stalled_members(self) -> list[str]:
         """Return the members that have not acknowledged the pending operation within `replica_timeout`."""
-        if self.staged is None or not self.coordinates:
+        if self.in_flight is None or not self.is_coordinator:
             return []
-        late = self.context.now_ns - self.since_ns >= self.context.settings.replica_timeout_ns
-        return list(self.unacked) if late else []
+        late = self.context.now_ns - self.proposed_ns >= self.context.settings.replica_timeout_ns
+        return list(self.awaiting_ack) if late else []
 
     # -- every member's side
 
     def stage(self, sender: str, seq: int, body: bytes) -> None:
         """Stage the coordinator's next operation. Its arrival shows that the previous one is committed."""
-        if seq == self.directory.seq + 2 and self.staged is not None:
-            self.finish()
+        if seq == self.directory.seq + 2 and self.in_flight is not None:
+            self.commit_in_flight()
         if seq == self.directory.seq + 1:
-            self.staged = check_staged(body)
+            self.in_flight = check_staged(body)
         if seq <= self.directory.seq + 1:
             self.context.acks[sender, DIRECTORY_ID] = seq
 
     def on_commit(self, seq: int) -> None:
-        if seq == self.directory.seq + 1 and self.staged is not None:
-            self.finish()
+        if seq == self.directory.seq + 1 and self.in_flight is not None:
+            self.commit_in_flight()
 
-    def staged_operation(self, first: bool) -> Operation:
+    def in_flight_operation(self, first: bool) -> Operation:
         """Return the staged operation as this node's last words name it."""
-        assert self.staged is not None
-        op, session, number = unpack_body(self.staged)[:3]
+        assert self.in_flight is not None
+        op, session, number = unpack_body(self.in_flight)[:3]
         creation_id = op[1] if op[0] in _OF_CHECKPOINTS else 0
         seq = self.directory.seq + 1
-        if op[0] == Do.ATTACH:
+        if op[0] == DirectoryOp.ATTACH:
             number = 0
         return Operation(seq, creation_id, session, number if session else number_of(op), first)
 
-    def finish(self, first: bool = False) -> bytes:
+    def commit_in_flight(self, first: bool = False) -> bytes:
         """Apply the staged operation and return its answer. `first`: see `Operation`."""
-        assert self.staged is not None
-        op, session, number, lowest, answer = unpack_body(self.staged)[:5]
-        before, self.context.cause = self.context.cause, self.staged_operation(first)
-        self.staged = None
+        assert self.in_flight is not None
+        op, session, number, lowest, answer = unpack_body(self.in_flight)[:5]
+        before, self.context.cause = self.context.cause, self.in_flight_operation(first)
+        self.in_flight = None
         directory = self.directory
         directory.apply(op, directory.seq + 1, self.context.now_ns)
         if directory.ended:
-            self.refused.forget(directory.ended[-1])
+            self.error_replies.forget(directory.ended[-1])
         entry = directory.sessions.get(session)
         if entry is not None and number:
             directory.trim_answers(entry, lowest)

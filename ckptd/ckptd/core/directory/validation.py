@@ -11,7 +11,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import (
     OfHandle,
     parse_nothing,
@@ -26,11 +26,11 @@ from ckptd.core.directory.directory import (
     CHECKPOINT_MEMORY_BYTES,
     EPOCH_SHIFT,
     HANDLE_MEMORY_BYTES,
-    OPENED_AT_B01,
+    OPENED_WITH_B01_RULES,
     SESSION_MEMORY_BYTES,
+    CheckpointEntry,
     Directory,
-    Do,
-    Entry,
+    DirectoryOp,
     SessionEntry,
 )
 from ckptd.core.directory.placement import held_by, place_replicas
@@ -38,11 +38,11 @@ from ckptd.core.settings import Settings
 from ckptd.core.stops import MAKES_NO_COPY
 from ckptd.core.view import View
 
-Plan = tuple[list[Any], bytes]
+ValidatedOp = tuple[list[Any], bytes]
 """The operation to order (empty: none is needed) and the answer."""
 
 
-def plan(
+def validate(
     directory: Directory,
     view: View,
     settings: Settings,
@@ -50,7 +50,7 @@ def plan(
     request: Request,
     full: Collection[str] = (),
     shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
-) -> Plan:
+) -> ValidatedOp:
     """Validate one request of a session at `node_id`. Raises: Refusal.
 
     `full`: the nodes whose replicas have reached their memory limit. `shuns`: returns True if a node makes no
@@ -66,14 +66,14 @@ def plan(
             case Kind.DETACH:
                 parse_nothing(request.kind, request.body)
                 session = _session(directory, request)
-                return [Do.END, request.session, session.generation], answer_ok()
+                return [DirectoryOp.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
                 return _open(directory, view, settings, node_id, request, full, shuns)
             case Kind.CLOSE:
                 handle = parse_of_handle(request.kind, request.body).handle
                 if handle not in _session(directory, request).opens:
-                    raise Refusal(codes.BAD_HANDLE, "this handle is not open")
-                return [Do.CLOSE, request.session, handle], answer_ok()
+                    raise RequestError(codes.BAD_HANDLE, "this handle is not open")
+                return [DirectoryOp.CLOSE, request.session, handle], answer_ok()
             case Kind.UNLINK:
                 return _unlink(directory, request)
             case Kind.RETENTION_SET:
@@ -81,15 +81,15 @@ def plan(
             case Kind.ACTIVE_SET:
                 return _set_active(directory, node_id, request, parse_of_handle(request.kind, request.body))
     except FrameError as error:
-        raise Refusal(codes.INVALID_PARAM, str(error)) from None
-    raise Refusal(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
+        raise RequestError(codes.INVALID_PARAM, str(error)) from None
+    raise RequestError(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
 
 
 def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
     """Check that the directory has capacity for `more_bytes`. Raises: Refusal."""
-    if directory.held_bytes + more_bytes > settings.directory_bytes_max:
+    if directory.resident_bytes + more_bytes > settings.directory_bytes_max:
         text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
-        raise Refusal(codes.NO_RESOURCES, text)
+        raise RequestError(codes.NO_RESOURCES, text)
 
 
 def _show(name: bytes) -> str:
@@ -99,36 +99,36 @@ def _show(name: bytes) -> str:
 def _session(directory: Directory, request: Request) -> SessionEntry:
     session = directory.sessions.get(request.session)
     if session is None:
-        raise Refusal(codes.BAD_HANDLE, "this session has ended")
+        raise RequestError(codes.BAD_HANDLE, "this session has ended")
     return session
 
 
-def _opened(directory: Directory, request: Request, handle: int) -> tuple[Entry, int]:
+def _opened(directory: Directory, request: Request, handle: int) -> tuple[CheckpointEntry, int]:
     opened = _session(directory, request).opens.get(handle)
     entry = directory.checkpoints.get(opened[0]) if opened is not None else None
     if opened is None or entry is None:
-        raise Refusal(codes.BAD_HANDLE, "this handle is not open")
+        raise RequestError(codes.BAD_HANDLE, "this handle is not open")
     return entry, opened[1]
 
 
-def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> Plan:
+def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> ValidatedOp:
     generation, fresh = parse_routed_attach(request.body)
     if not 0 < request.session < 2**63:
-        raise Refusal(codes.INVALID_PARAM, "a session is 1 to 2^63-1")
+        raise RequestError(codes.INVALID_PARAM, "a session is 1 to 2^63-1")
     session = directory.sessions.get(request.session)
     if session is None and not fresh:
-        raise Refusal(codes.BAD_HANDLE, "this session has ended: its grace time is over")
+        raise RequestError(codes.BAD_HANDLE, "this session has ended: its grace time is over")
     if session is None and len(directory.sessions) >= settings.sessions_max:
-        raise Refusal(
+        raise RequestError(
             codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already (sessions_max)"
         )
     if session is None:
         _check_room(directory, settings, SESSION_MEMORY_BYTES)
     if session is not None and generation < session.generation:
-        raise Refusal(codes.BAD_HANDLE, "this session was attached elsewhere since")
+        raise RequestError(codes.BAD_HANDLE, "this session was attached elsewhere since")
     if session is not None and (generation, node_id) == (session.generation, session.node_id):
         return [], answer_ok()
-    return [Do.ATTACH, request.session, generation, node_id], answer_ok()
+    return [DirectoryOp.ATTACH, request.session, generation, node_id], answer_ok()
 
 
 def _open(
@@ -139,102 +139,104 @@ def _open(
     request: Request,
     full: Collection[str],
     shuns: Callable[[int, str], bool],
-) -> Plan:
+) -> ValidatedOp:
     name, flags, raw_attributes, with_retention = parse_open(request.body)
     session = _session(directory, request)
     if with_retention:
-        flags |= OPENED_AT_B01
+        flags |= OPENED_WITH_B01_RULES
     if len(session.opens) >= settings.opens_per_session_max:
         text = f"a session has at most {settings.opens_per_session_max} open handles (opens_per_session_max)"
-        raise Refusal(codes.NO_RESOURCES, text)
+        raise RequestError(codes.NO_RESOURCES, text)
     if directory.open_handles >= settings.opens_max:
-        raise Refusal(codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)")
+        raise RequestError(
+            codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)"
+        )
     wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number
     if entry is None:
         if wanted is None:
-            raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+            raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
         if len(directory.checkpoints) >= settings.checkpoints_max:
             text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
-            raise Refusal(codes.NO_RESOURCES, text)
+            raise RequestError(codes.NO_RESOURCES, text)
         _check_room(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
         creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
         replicas = [node_id]
         if not wanted.collocated:
             replicas = place_replicas(held_by(directory, view), node_id, settings.replicas, full)
         active = None if wanted.collocated and not wanted.sync else replicas[0]
-        op = [Do.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
+        op = [DirectoryOp.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
         return op, answer_ok([handle, creation_id, wanted.fields()])
     differences = entry.attributes.differences(wanted, with_retention) if wanted is not None else ""
     if differences:
         text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
-        raise Refusal(codes.EXIST, text)
+        raise RequestError(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
-    if waits and not entry.holders and shuns(entry.creation_id, node_id):
-        raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
-    if waits and not entry.holders and node_id not in entry.replicas:
-        return [Do.ADD, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
+    if waits and not entry.last_in_sync and shuns(entry.creation_id, node_id):
+        raise RequestError(codes.LIBRARY, MAKES_NO_COPY)
+    if waits and not entry.last_in_sync and node_id not in entry.replicas:
+        return [DirectoryOp.ADD_REPLICA, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
     if waits:
-        raise Refusal(codes.TRY_AGAIN, waits)
+        raise RequestError(codes.TRY_AGAIN, waits)
     _check_room(directory, settings, HANDLE_MEMORY_BYTES)
     in_force = entry.attributes.fields()
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])
-    return [Do.OPEN, request.session, handle, entry.creation_id, flags], answer
+    return [DirectoryOp.OPEN, request.session, handle, entry.creation_id, flags], answer
 
 
-def _unlink(directory: Directory, request: Request) -> Plan:
+def _unlink(directory: Directory, request: Request) -> ValidatedOp:
     """Free a name. With a creation id, only while the name is that checkpoint's and not a later one's."""
     name, creation_id = parse_unlink(request.body)
     entry = directory.find(name)
     if entry is None:
-        raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
+        raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
     if creation_id and entry.creation_id != creation_id:
-        raise Refusal(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
-    return [Do.UNLINK, name], answer_ok()
+        raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
+    return [DirectoryOp.UNLINK, name], answer_ok()
 
 
-def why_open_waits(entry: Entry, node_id: str) -> str:
+def why_open_waits(entry: CheckpointEntry, node_id: str) -> str:
     """Return why a checkpoint cannot be opened at a node yet; "" if it can.
 
     An open completes when the replica that it makes is like the others (R41). It also waits while no member
     has a replica in sync: the nodes that the checkpoint waits for may be dead, and then there is nothing to
     open. Until the open completes, the session has opened nothing.
     """
-    if entry.holders:
-        return f"the checkpoint waits for its replicas on {', '.join(entry.holders)}"
+    if entry.last_in_sync:
+        return f"the checkpoint waits for its replicas on {', '.join(entry.last_in_sync)}"
     makes_one = entry.attributes.collocated and node_id not in entry.replicas
     if entry.active is not None and (makes_one or entry.replicas.get(node_id) is False):
         return f"the checkpoint's replica on {node_id} is being made"
     return ""
 
 
-def _set_retention(directory: Directory, request: Request, asked: OfHandle) -> Plan:
+def _set_retention(directory: Directory, request: Request, asked: OfHandle) -> ValidatedOp:
     handle, retention_ns = asked
     entry, flags = _opened(directory, request, handle)
-    if not flags & (SA_CKPT_CHECKPOINT_WRITE | OPENED_AT_B01):
-        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+    if not flags & (SA_CKPT_CHECKPOINT_WRITE | OPENED_WITH_B01_RULES):
+        raise RequestError(codes.ACCESS, "the handle was not opened for writing")
     if entry.unlinked:
-        raise Refusal(codes.BAD_OPERATION, "the checkpoint is unlinked")
-    return [Do.RETENTION_SET, entry.creation_id, retention_ns], answer_ok()
+        raise RequestError(codes.BAD_OPERATION, "the checkpoint is unlinked")
+    return [DirectoryOp.RETENTION_SET, entry.creation_id, retention_ns], answer_ok()
 
 
-def _set_active(directory: Directory, node_id: str, request: Request, asked: OfHandle) -> Plan:
+def _set_active(directory: Directory, node_id: str, request: Request, asked: OfHandle) -> ValidatedOp:
     handle, only_if_none = asked
     entry, flags = _opened(directory, request, handle)
     if not flags & SA_CKPT_CHECKPOINT_WRITE:
-        raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+        raise RequestError(codes.ACCESS, "the handle was not opened for writing")
     if entry.attributes.sync or not entry.attributes.collocated:
-        raise Refusal(
+        raise RequestError(
             codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set"
         )
-    if entry.holders:
-        raise Refusal(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
+    if entry.last_in_sync:
+        raise RequestError(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
     if entry.active is not None and not entry.replicas.get(entry.active):
-        raise Refusal(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
+        raise RequestError(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
     if entry.active == node_id or (only_if_none and entry.active is not None):
         return [], answer_ok()
     if node_id not in entry.replicas:
-        raise Refusal(codes.TRY_AGAIN, "this node has no replica yet")
-    return [Do.ACTIVE_SET, entry.creation_id, node_id], answer_ok()
+        raise RequestError(codes.TRY_AGAIN, "this node has no replica yet")
+    return [DirectoryOp.ACTIVE_SET, entry.creation_id, node_id], answer_ok()

@@ -67,7 +67,7 @@ class Peer:
     echo_epoch: int = 0
     dead_incarnation: int = 0
     """Every incarnation of this node up to this one is proved dead."""
-    given_up: int = 0
+    declared_dead_incarnation: int = 0
     """Every incarnation up to this one counts as dead, by a fence hook or the operator, until it is heard."""
     connected: bool = False
     fresh: tuple[int, int] = (0, 0)
@@ -127,8 +127,8 @@ class Heartbeats:
         self.disk_fails = False
         self.disk_epoch = 0
         self.decided_epoch = 0
-        self.unacknowledged: Callable[[str], Unacknowledged] = lambda node_id: []
-        self.on_unacknowledged: Callable[[Unacknowledged], None] = lambda ordered: None
+        self.unreplicated_positions: Callable[[str], Unacknowledged] = lambda node_id: []
+        self.on_positions_advertised: Callable[[Unacknowledged], None] = lambda ordered: None
         self.known: dict[bytes, Heartbeat] = {}
         """Each peer's last heartbeat, by its body: most repeat the last one and need not be parsed again."""
 
@@ -170,8 +170,12 @@ class Heartbeats:
                 list(self.complaints),
                 peer.incarnation,
                 context.settings.cluster,
-                [[other.node_id, other.given_up] for other in self.peers.values() if other.given_up],
-                [] if context.frozen else self.unacknowledged(peer.node_id),
+                [
+                    [other.node_id, other.declared_dead_incarnation]
+                    for other in self.peers.values()
+                    if other.declared_dead_incarnation
+                ],
+                [] if context.frozen else self.unreplicated_positions(peer.node_id),
             ]
         )
         epoch = 0 if context.frozen else context.epoch
@@ -210,8 +214,8 @@ class Heartbeats:
         peer.hears, peer.linked, peer.complaints = beat.hears, beat.linked, beat.complaints
         peer.heard_ns = context.now_ns
         peer.excused_ns = 0
-        if peer.given_up >= incarnation:
-            self.take_back(peer)
+        if peer.declared_dead_incarnation >= incarnation:
+            self.retract_death(peer)
         peer.epoch = frame.b
         peer.decided_epoch = beat.decided_epoch
         peer.disk_epoch = beat.disk_epoch
@@ -220,9 +224,9 @@ class Heartbeats:
         for node_id, given_up in beat.given_up.items():
             other = self.peers.get(node_id)
             if other is not None and not self.hears(other):
-                other.given_up = max(other.given_up, given_up)
+                other.declared_dead_incarnation = max(other.declared_dead_incarnation, given_up)
         if beat.unacknowledged and frame.b == context.epoch:
-            self.on_unacknowledged(beat.unacknowledged)
+            self.on_positions_advertised(beat.unacknowledged)
         peer.leaving = bool(beat.flags & 1)
         peer.left = bool(beat.flags & 2)
         peer.member = bool(beat.flags & 4)
@@ -267,7 +271,7 @@ class Heartbeats:
         """Accept an incarnation below the one that we knew: it answers, and the newest view names it."""
         self.meet(peer, incarnation)
         peer.dead_incarnation = incarnation - 1
-        peer.given_up = min(peer.given_up, peer.dead_incarnation)
+        peer.declared_dead_incarnation = min(peer.declared_dead_incarnation, peer.dead_incarnation)
 
     def meet(self, peer: Peer, incarnation: int) -> None:
         """Note a newer incarnation of a node: every older one is dead."""
@@ -284,7 +288,7 @@ class Heartbeats:
         peer.excused_ns = 0
         peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
 
-    def refused(self, node_id: str) -> bool:
+    def on_connection_refused(self, node_id: str) -> bool:
         """Note a refused connection; return True if that proves the node's last incarnation dead.
 
         It does if that was heard just before, and if the network does not forge refusals. After a longer
@@ -323,14 +327,14 @@ class Heartbeats:
         died = (view.members[view.coordinator].incarnation, epoch)
         return peer is not None and 0 < epoch < view.epoch and peer.fresh == died
 
-    def give_up(self, node_id: str, incarnation: int) -> None:
+    def declare_dead(self, node_id: str, incarnation: int) -> None:
         """Give a silent node up: a fence hook or the operator says that it is dead, and its data is lost."""
         peer = self.peers[node_id]
-        peer.given_up = max(peer.given_up, incarnation)
+        peer.declared_dead_incarnation = max(peer.declared_dead_incarnation, incarnation)
 
-    def take_back(self, peer: Peer) -> None:
+    def retract_death(self, peer: Peer) -> None:
         """Note that a node that was given up is heard again: it is not dead, and comes back by joining."""
-        peer.given_up = 0
+        peer.declared_dead_incarnation = 0
         self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
 
     def is_half_open(self, peer: Peer) -> bool:
@@ -397,9 +401,9 @@ class Heartbeats:
         if self.proved_dead(node_id, incarnation):
             return True
         peer = self.peers.get(node_id)
-        return peer is not None and incarnation <= peer.given_up
+        return peer is not None and incarnation <= peer.declared_dead_incarnation
 
-    def gave_up(self, node_id: str, incarnation: int, epoch: int) -> bool:
+    def has_left_cleanly(self, node_id: str, incarnation: int, epoch: int) -> bool:
         """Return True if the node reported that it serves no more, and knows no view later than `epoch`.
 
         It reports that when it leaves as planned.

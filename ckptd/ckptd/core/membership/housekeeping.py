@@ -3,7 +3,7 @@
 from typing import Any
 
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.directory.directory import Do
+from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
 from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -11,7 +11,7 @@ from ckptd.core.membership.proposal import keepers
 from ckptd.core.view import View
 
 
-class Upkeep:
+class Housekeeping:
     """Runs at every member, but acts only at the coordinator. Its operations are ordered like all others."""
 
     def __init__(self, context: Context, replicator: DirectoryReplicator, heartbeats: Heartbeats) -> None:
@@ -23,14 +23,14 @@ class Upkeep:
         self.placement_due = False
         self.unavailable: list[int] = []
         """Creation ids of checkpoints of which no in-sync replica is in the view."""
-        self.orphans_ns: dict[tuple[int, int], int] = {}
+        self.orphaned_sessions: dict[tuple[int, int], int] = {}
         """When to end the sessions whose node is not in the view, by session and generation."""
-        self.served_ns = context.now_ns
+        self.last_served_ns = context.now_ns
         """When this node last served, as far as this class noticed, or installed a view."""
 
     def on_installed(self, view: View) -> None:
         """Start all timers again: those of the last coordinator are lost with it."""
-        self._put_orphans_off()
+        self._extend_orphans()
         self.view = view
         self.next_expiry_ns = self.context.now_ns
         self.placement_due = True
@@ -42,8 +42,8 @@ class Upkeep:
             if entry.node_id not in view.members
         ]
         checkpoints = self.replicator.directory.checkpoints
-        self.unavailable = [entry.creation_id for entry in checkpoints.values() if entry.holders]
-        self.orphans_ns = {orphan: self.orphans_ns.get(orphan, until_ns) for orphan in orphans}
+        self.unavailable = [entry.creation_id for entry in checkpoints.values() if entry.last_in_sync]
+        self.orphaned_sessions = {orphan: self.orphaned_sessions.get(orphan, until_ns) for orphan in orphans}
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Note the retention times that have started on these checkpoints."""
@@ -54,66 +54,70 @@ class Upkeep:
                 self.next_expiry_ns = expires_ns
                 self.context.wake_at(expires_ns)
 
-    def _put_orphans_off(self) -> None:
+    def _extend_orphans(self) -> None:
         """Extend the grace of orphaned sessions by the time in which this node did not serve.
 
         Clients could attach nowhere in that time, so it does not count towards their grace.
         """
         now_ns = self.context.now_ns
-        away_ns, self.served_ns = now_ns - self.served_ns, now_ns
+        away_ns, self.last_served_ns = now_ns - self.last_served_ns, now_ns
         if away_ns >= self.context.settings.lease_ns:
-            self.orphans_ns = {orphan: until_ns + away_ns for orphan, until_ns in self.orphans_ns.items()}
+            self.orphaned_sessions = {
+                orphan: until_ns + away_ns for orphan, until_ns in self.orphaned_sessions.items()
+            }
 
     def on_time(self) -> None:
         if not self.context.serving() or self.view is None:
             return
-        self._put_orphans_off()
-        if not self.replicator.coordinates:
+        self._extend_orphans()
+        if not self.replicator.is_coordinator:
             return
         now_ns = self.context.now_ns
         if now_ns >= self.next_expiry_ns:
             self._expire(now_ns)
         if self.unavailable:
-            self._look_for_lost_holders()
+            self._drop_dead_holders()
         # Do not wait for an empty queue: clients that open and close without a pause would prevent it.
-        if self.placement_due and not self.replicator.count_own(Do.ADD, Do.LOST):
+        if self.placement_due and not self.replicator.count_own(
+            DirectoryOp.ADD_REPLICA, DirectoryOp.HOLDER_LOST
+        ):
             self.placement_due = False
             for creation_id, node_id in self._missing():
-                self.replicator.submit([Do.ADD, creation_id, node_id])
-        room = OWN_AT_ONCE - self.replicator.count_own(Do.END) if self.orphans_ns else 0
-        for (session, generation), until_ns in list(self.orphans_ns.items()):
+                self.replicator.submit([DirectoryOp.ADD_REPLICA, creation_id, node_id])
+        room = OWN_AT_ONCE - self.replicator.count_own(DirectoryOp.END) if self.orphaned_sessions else 0
+        for (session, generation), until_ns in list(self.orphaned_sessions.items()):
             if until_ns <= now_ns and room > 0:
                 room -= 1
-                del self.orphans_ns[session, generation]
-                self.replicator.submit([Do.END, session, generation])
+                del self.orphaned_sessions[session, generation]
+                self.replicator.submit([DirectoryOp.END, session, generation])
 
-    def _look_for_lost_holders(self) -> None:
+    def _drop_dead_holders(self) -> None:
         """Order LOST for holders of unavailable checkpoints that count as dead.
 
         A checkpoint waits for its holders until they are back, proved dead or given up.
         """
         checkpoints = self.replicator.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
-        self.unavailable = [entry.creation_id for entry in waiting if entry.holders]
-        if self.replicator.count_own(Do.ADD, Do.LOST):
+        self.unavailable = [entry.creation_id for entry in waiting if entry.last_in_sync]
+        if self.replicator.count_own(DirectoryOp.ADD_REPLICA, DirectoryOp.HOLDER_LOST):
             return
         lost = {
             (node_id, incarnation)
             for entry in waiting
-            for node_id, incarnation in entry.holders.items()
+            for node_id, incarnation in entry.last_in_sync.items()
             if self.heartbeats.counts_as_dead(node_id, incarnation)
         }
         for node_id, incarnation in sorted(lost):
             self.context.log(f"what only node {node_id} held is lost", "warning")
             self.context.count("holders_lost")
-            self.replicator.submit([Do.LOST, node_id, incarnation])
+            self.replicator.submit([DirectoryOp.HOLDER_LOST, node_id, incarnation])
             self.placement_due = True  # Checkpoints that continue without them lack replicas.
 
     def next_ns(self) -> int:
         """When the coordinator next has something to do; NEVER_NS at other members."""
-        if not self.replicator.coordinates:
+        if not self.replicator.is_coordinator:
             return NEVER_NS
-        return min(self.next_expiry_ns, min(self.orphans_ns.values(), default=NEVER_NS))
+        return min(self.next_expiry_ns, min(self.orphaned_sessions.values(), default=NEVER_NS))
 
     def _missing(self) -> list[tuple[int, str]]:
         assert self.view is not None
@@ -130,7 +134,7 @@ class Upkeep:
 
         It has to be ordered, since a client may open one of them at the same time.
         """
-        if self.replicator.count_own(Do.EXPIRE):
+        if self.replicator.count_own(DirectoryOp.EXPIRE):
             return  # `next_expiry_ns` stays due: the next ones follow when these are done.
         self.next_expiry_ns = NEVER_NS
         room = OWN_AT_ONCE
@@ -140,22 +144,26 @@ class Upkeep:
                 continue
             if expires_ns <= now_ns and room > 0:
                 room -= 1
-                self.replicator.submit([Do.EXPIRE, entry.creation_id, entry.retention_seq])
+                self.replicator.submit([DirectoryOp.EXPIRE, entry.creation_id, entry.retention_seq])
             elif expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns
         if self.next_expiry_ns > now_ns:
             self.context.wake_at(self.next_expiry_ns)
 
-    def on_ask(self, node_id: str, op: list[Any]) -> None:
+    def on_proposal(self, node_id: str, op: list[Any]) -> None:
         """Order an operation that a member proposes, unless it is already done or out of date."""
         match op:
-            case [Do.END, int(session), int(generation)]:
+            case [DirectoryOp.END, int(session), int(generation)]:
                 entry = self.replicator.directory.sessions.get(session)
                 if entry is not None and entry.generation == generation:
-                    self.replicator.submit([Do.END, session, generation])
-            case [Do.IN_SYNC | Do.OUT as number, int(creation_id), str(of_node)] if of_node == node_id:
+                    self.replicator.submit([DirectoryOp.END, session, generation])
+            case [
+                DirectoryOp.IN_SYNC | DirectoryOp.OUT_OF_SYNC as number,
+                int(creation_id),
+                str(of_node),
+            ] if of_node == node_id:
                 checkpoint = self.replicator.directory.checkpoints.get(creation_id)
                 if checkpoint is None or node_id not in checkpoint.replicas:
                     return
-                if checkpoint.replicas[node_id] != (number == Do.IN_SYNC):
+                if checkpoint.replicas[node_id] != (number == DirectoryOp.IN_SYNC):
                     self.replicator.submit([number, creation_id, node_id])

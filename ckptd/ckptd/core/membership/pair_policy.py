@@ -63,7 +63,9 @@ class SilentPeer:
     def next_epoch(self, current: View, last_epoch: int) -> int:
         """Return the next view's epoch: above all that the lost coordinator may have decided alone."""
         coordinator = current.coordinator
-        left = self.heartbeats.gave_up(coordinator, current.members[coordinator].incarnation, current.epoch)
+        left = self.heartbeats.has_left_cleanly(
+            coordinator, current.members[coordinator].incarnation, current.epoch
+        )
         if coordinator == self.context.node_id or left:
             return last_epoch + 1
         if self.accepts_loss(current):
@@ -88,14 +90,17 @@ class SilentPeer:
 
     def _is_over(self, current: View, node_id: str) -> bool:
         incarnation = current.members[node_id].incarnation
-        return self.heartbeats.gave_up(node_id, incarnation, current.epoch) or (
+        return self.heartbeats.has_left_cleanly(node_id, incarnation, current.epoch) or (
             self.heartbeats.counts_as_dead(node_id, incarnation)
         )
 
     def _may_take_over(self, current: View) -> bool:
         coordinator = current.coordinator
         incarnation = current.members[coordinator].incarnation
-        if self._proved(current, coordinator) or incarnation <= self.heartbeats.peers[coordinator].given_up:
+        if (
+            self._proved(current, coordinator)
+            or incarnation <= self.heartbeats.peers[coordinator].declared_dead_incarnation
+        ):
             return True
         if not self.heartbeats.alive(coordinator, incarnation):
             if self.policy == "promote" and not self.heartbeats.proved_dead(coordinator, incarnation):
@@ -114,7 +119,7 @@ class SilentPeer:
         """Return True if the coordinator cannot have served anything that this node lacks."""
         heartbeats = self.heartbeats
         incarnation = current.members[coordinator].incarnation
-        if heartbeats.gave_up(coordinator, incarnation, current.epoch):
+        if heartbeats.has_left_cleanly(coordinator, incarnation, current.epoch):
             return True
         if not heartbeats.proved_dead(coordinator, incarnation):
             return False
@@ -152,4 +157,4 @@ class SilentPeer:
         self.context.log(f"node {node_id} was fenced: {text}", "warning")
         if not self.heartbeats.hears(peer):
             self.context.count("losses_accepted")
-            self.heartbeats.give_up(node_id, peer.incarnation)
+            self.heartbeats.declare_dead(node_id, peer.incarnation)

@@ -14,7 +14,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
@@ -53,7 +53,9 @@ class Membership:
         self.disk = arbiter.disk
         self.candidates = Candidates(context, heartbeats)
         self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
-        self.installation = Installation(context, heartbeats, replicator, self.learn, arbiter.disk, on_installed)
+        self.installation = Installation(
+            context, heartbeats, replicator, self.learn, arbiter.disk, on_installed
+        )
         self.starts = Starts(context, heartbeats, lambda: (self.decided, self.disk.record.view))
         self.replicator = replicator
         self.decided: View | None = None
@@ -144,7 +146,7 @@ class Membership:
         if self.view is not None and self.view.epoch >= base.epoch:
             self.waiting_for = "the acknowledgement of every other member"
             return
-        if base.coordinator != context.node_id or self.installation.lost_epoch == base.epoch:
+        if base.coordinator != context.node_id or self.installation.abandoned_epoch == base.epoch:
             self._propose()
         elif not self.installation.is_for(base.epoch):
             self.installation.collect(base)
@@ -255,7 +257,7 @@ class Membership:
         if not self._keeps_data(current, wanted):
             self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
             return None
-        if self.installation.lost_epoch == current.epoch:
+        if self.installation.abandoned_epoch == current.epoch:
             return founding(epoch, wanted, self.candidates.witnesses())
         return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
 
@@ -341,14 +343,14 @@ class Membership:
         """
         self._check_blocked()
         if self.view is not None:
-            raise Refusal(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
+            raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
         members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
         holder = self.heartbeats.who_holds_data()
         if holder:
             text = (
                 f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
             )
-            raise Refusal(codes.BAD_OPERATION, text)
+            raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch_of_word(self.decided)
         view = founding(epoch, members, self.candidates.witnesses())
         self.arbiter.force(replace(view, forced=True))
@@ -365,13 +367,13 @@ class Membership:
         self._check_blocked()
         base = self.decided
         if self.view is None or base is None or not base.has(self.context.node_id, self.context.incarnation):
-            raise Refusal(
+            raise RequestError(
                 codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
             )
         wanted = self.candidates.wanted_members(base)
         left = [node_id for node_id in base.members if node_id not in wanted]
         for node_id in left:
-            self.give_up(node_id)
+            self.declare_dead(node_id)
         epoch = self._epoch_of_word(base)
         view = following(base, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
         self.arbiter.force(replace(view, forced=True))
@@ -384,19 +386,21 @@ class Membership:
     def _epoch_of_word(self, current: View | None) -> int:
         epoch = epoch_of_word(self.context.settings, self._last_epoch(current))
         if epoch + LOSS_EPOCHS > EPOCH_MAX:
-            raise Refusal(codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word")
+            raise RequestError(
+                codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
+            )
         return epoch
 
-    def give_up(self, node_id: str) -> None:
+    def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
         named = starts_in(node_id, (self.decided, self.disk.record.view))
-        self.heartbeats.give_up(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
+        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
     def _check_blocked(self) -> None:
         if self.settled and self.context.serving():
-            raise Refusal(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+            raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
         if self.heartbeats.leaving:
-            raise Refusal(codes.BAD_OPERATION, "this node is about to leave")
+            raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
 
     # -- decided views
 

@@ -134,7 +134,7 @@ class Installation:
         self.collection: Collection | None = None
         self.installs: dict[str, bytes] = {}
         """INSTALL frames that members may still lack."""
-        self.lost_epoch = 0
+        self.abandoned_epoch = 0
         """The epoch of a view whose members cannot have what the last view served."""
         self.waiting_for = ""
         self.transfers = Transfers(context)
@@ -202,7 +202,7 @@ class Installation:
 
     def _collected_here(self) -> Collected:
         directory, before = self.directory, self.disk.installed_before
-        return Collected(directory.installed_epoch, directory.seq, self.replicator.staged, None, before)
+        return Collected(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Seal the old epoch, and answer how far this member's directory is. Raises: FrameError."""
@@ -300,7 +300,7 @@ class Installation:
             node_id, incarnation = departure.node_id, departure.incarnation
             if departure.last_epoch < installed_epoch or node_id == context.node_id:
                 continue
-            if heartbeats.proved_dead(node_id, incarnation) or heartbeats.gave_up(
+            if heartbeats.proved_dead(node_id, incarnation) or heartbeats.has_left_cleanly(
                 node_id, incarnation, view.epoch
             ):
                 continue
@@ -326,7 +326,7 @@ class Installation:
                 n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())
             }
         if not counted and not any(member.join_epoch == view.founded for member in view.members.values()):
-            self._give_history_up(view, served_by_earlier_starts(view, before))
+            self._abandon_history(view, served_by_earlier_starts(view, before))
             return
         if not counted:
             base = Collected(0, 0, None, Directory(), 0)
@@ -340,8 +340,8 @@ class Installation:
         base_place = base.place
         if base.directory is not None:
             self.replicator.directory = base.directory
-            self.replicator.staged = base.staged
-        if self.replicator.staged is not None:
+            self.replicator.in_flight = base.staged
+        if self.replicator.in_flight is not None:
             self._finish_staged()
         others = (node_id for node_id in view.members if node_id != self.context.node_id)
         lacking = [n for n in others if n not in counted or counted[n].place != base_place]
@@ -393,14 +393,14 @@ class Installation:
         would stop in turn. Its answer was lost with that coordinator, and no other member had committed it
         (or it would not be staged).
         """
-        operation = self.replicator.staged_operation(first=True)
+        operation = self.replicator.in_flight_operation(first=True)
         if self.context.stops.never_applied(operation.seq, operation.session, operation.request):
             self.context.log("what stopped the last coordinator, before it answered, is given up", "warning")
-            self.replicator.staged = None
+            self.replicator.in_flight = None
         else:
-            self.replicator.finish()
+            self.replicator.commit_in_flight()
 
-    def _give_history_up(self, view: View, served_epoch: int) -> None:
+    def _abandon_history(self, view: View, served_epoch: int) -> None:
         """No member holds a directory that counts: wait for a node that does, or prepare a new history.
 
         A member of the history's first view that never installed it would have had to acknowledge every
@@ -411,7 +411,7 @@ class Installation:
         goes to quarantine. The same applies to the data of nodes that left before `served_epoch`, which a
         restarted member had installed.
         """
-        if self._somebody_may_tell(view):
+        if self._awaits_returning_disk(view):
             self.waiting_for = "a restarted node, whose disk may tell that nobody served since"
             return
         gone = all(
@@ -421,11 +421,11 @@ class Installation:
             for departure in view.departures
         )
         self.waiting_for = "a member that holds the directory"
-        if gone and self.lost_epoch != view.epoch:
-            self.lost_epoch = view.epoch
+        if gone and self.abandoned_epoch != view.epoch:
+            self.abandoned_epoch = view.epoch
             self.context.log("every node that held the directory is dead: a new history begins", "warning")
 
-    def _somebody_may_tell(self, view: View) -> bool:
+    def _awaits_returning_disk(self, view: View) -> bool:
         """Return True if a restarted node is here and about to be admitted: its disk is looked at first."""
         left = {departure.node_id for departure in view.departures} - set(view.members)
         peers = (self.heartbeats.peers.get(node_id) for node_id in sorted(left))
@@ -451,11 +451,11 @@ class Installation:
             directory = self.transfers.take(node_id, frame.b, sent)
             if directory is None:
                 return
-            self.replicator.directory, self.replicator.staged = directory, None
+            self.replicator.directory, self.replicator.in_flight = directory, None
         elif whole_directory is not None:
-            self.replicator.directory, self.replicator.staged = whole_directory, None
-        elif self.replicator.staged is not None and self.directory.seq < seq:
-            self.replicator.finish()
+            self.replicator.directory, self.replicator.in_flight = whole_directory, None
+        elif self.replicator.in_flight is not None and self.directory.seq < seq:
+            self.replicator.commit_in_flight()
         if self.directory.seq != seq or self.directory.installed_epoch != base_epoch:
             return
         self._save_and_install(view, stayed, served)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import Directory, Entry
+from ckptd.core.directory.directory import CheckpointEntry, Directory
 from ckptd.core.operations.resource_usage import FullLimits, Limits
 
 NAMES_MAX: Final = 3
@@ -51,13 +51,13 @@ class Alarms:
         """Look again at these checkpoints: their entries in the directory changed."""
         for creation_id in creation_ids:
             entry = directory.checkpoints.get(creation_id)
-            _mark(self.unavailable, creation_id, entry is not None and bool(entry.holders))
-            degraded = entry is not None and not entry.holders and self._is_degraded(entry)
+            _mark(self.unavailable, creation_id, entry is not None and bool(entry.last_in_sync))
+            degraded = entry is not None and not entry.last_in_sync and self._is_degraded(entry)
             _mark(self.degraded, creation_id, degraded)
             if not degraded:
                 self._lost_with_view.pop(creation_id, None)
 
-    def _is_degraded(self, entry: Entry) -> bool:
+    def _is_degraded(self, entry: CheckpointEntry) -> bool:
         if entry.attributes.collocated:
             return not all(entry.replicas.values())
         return len(entry.in_sync) < self.wanted
@@ -102,7 +102,7 @@ class Alarms:
 
     def _waiting(self, directory: Directory) -> str:
         first = directory.checkpoints[next(iter(self.unavailable))]
-        holders, names = ", ".join(sorted(first.holders)), names_of(directory, self.unavailable)
+        holders, names = ", ".join(sorted(first.last_in_sync)), names_of(directory, self.unavailable)
         return f"no replica in sync is here, and node {holders} is waited for: {names}"
 
     def _closed(self, directory: Directory, closed: dict[int, None]) -> str:

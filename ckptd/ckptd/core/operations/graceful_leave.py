@@ -18,14 +18,14 @@ from typing import Final
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import Entry
+from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.events import Leave
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.membership.proposal import keepers
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.operations.alarms import show_names
-from ckptd.core.replication.local_replicas import Replicas
-from ckptd.core.requests.router import Requests
+from ckptd.core.replication.local_replicas import LocalReplicas
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import View
 
@@ -56,8 +56,8 @@ class Leaving:
         context: Context,
         heartbeats: Heartbeats,
         membership: Membership,
-        replicas: Replicas,
-        requests: Requests,
+        replicas: LocalReplicas,
+        requests: RequestRouter,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
@@ -128,7 +128,7 @@ class Leaving:
         else:
             self._drain(True)
             if late or self._all_acknowledged():
-                self._give_up()
+                self._stop_serving()
 
     def _limit_ns(self) -> int:
         """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
@@ -180,15 +180,15 @@ class Leaving:
             else:
                 self.alone[entry.creation_id] = entry.name
 
-    def _holds(self, entry: Entry) -> bool:
+    def _holds(self, entry: CheckpointEntry) -> bool:
         """Return True if this node's replica counts.
 
         It counts if it is in sync, or if an unavailable checkpoint waits for it.
         """
         me = self.context.node_id
-        return entry.replicas.get(me, False) or entry.holders.get(me) == self.context.incarnation
+        return entry.replicas.get(me, False) or entry.last_in_sync.get(me) == self.context.incarnation
 
-    def _is_expected(self, entry: Entry, staying: list[str]) -> bool:
+    def _is_expected(self, entry: CheckpointEntry, staying: list[str]) -> bool:
         """Return True if some other node may get a replica.
 
         Of a collocated checkpoint, only a node that has it open may get one.
@@ -217,9 +217,9 @@ class Leaving:
         resumed = self.requests.draining and not draining
         self.requests.draining = draining
         if resumed:
-            self.requests.again([])
+            self.requests.retry_parked([])
 
-    def _give_up(self) -> None:
+    def _stop_serving(self) -> None:
         self.left_ns = self.context.now_ns
         self.context.frozen = True
         self.heartbeats.left = True
@@ -265,14 +265,14 @@ class Leaving:
         return False
 
     def _all_acknowledged(self) -> bool:
-        if self.membership.replicator.staged is not None or self.membership.replicator.queue:
+        if self.membership.replicator.in_flight is not None or self.membership.replicator.queue:
             return False
-        for replica in self.replicas.held.values():
+        for replica in self.replicas.by_id.values():
             active = replica.active
             if active is None:
                 continue
             active.flush_batch()
-            if replica.log.committed_seq < replica.log.seq or active.after_commit:
+            if replica.log.committed_seq < replica.log.seq or active.answers_after_commit:
                 return False
         return True
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe
@@ -17,9 +17,9 @@ from ckptd.core.context import Context
 from ckptd.core.directory.replicator import DirectoryReplicator, Operation
 from ckptd.core.events import Effect, Log, Persist, SendPeer
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, read_stopped
 
 _OF_COPIES: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
@@ -34,13 +34,13 @@ class Stopping:
         heartbeats: Heartbeats,
         disk: Disk,
         order: DirectoryReplicator,
-        replicas: Replicas,
-        requests: Requests,
+        replicas: LocalReplicas,
+        requests: RequestRouter,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.disk = disk
-        self.order = order
+        self.replicator = order
         self.replicas = replicas
         self.requests = requests
         context.stops.learn(disk.record.stops)
@@ -71,7 +71,7 @@ class Stopping:
         match cause:
             case Request():
                 creation_id = cause.creation_id
-                replica = self.replicas.held.get(creation_id)
+                replica = self.replicas.by_id.get(creation_id)
                 phase, seq = (Phase.PASS if creation_id else Phase.PLAN), 0
                 if replica is not None and replica.active is not None:
                     phase, seq = Phase.ORDER, replica.log.seq + 1
@@ -89,7 +89,7 @@ class Stopping:
                 if kind == Kind.REPLICATE:
                     session, request, _, _, _, ordered = REPLICATE_ROUTE.unpack_from(body)
                     return self._made(Phase.STAGE, creation_id, ordered, seq, session, request)
-                replica = self.replicas.held.get(creation_id)
+                replica = self.replicas.by_id.get(creation_id)
                 active = replica is not None and replica.active is not None
                 return self._made(Phase.LEAD if active else Phase.COPY, creation_id, epoch, seq)
         return None
@@ -122,16 +122,18 @@ class Stopping:
 
     def prune(self) -> None:
         """Forget the stops that no longer matter: sessions have ended, or checkpoints are gone."""
-        if self.context.stops.known and self.context.stops.prune(self.order.directory):
+        if self.context.stops.known and self.context.stops.prune(self.replicator.directory):
             self._note()
 
     def retry(self, name: Any) -> str:
         """Serve a checkpoint again, as an operator asks. Raises: Refusal."""
-        entry = self.order.directory.find(name.encode()) if type(name) is str else None
+        entry = self.replicator.directory.find(name.encode()) if type(name) is str else None
         if entry is None:
-            raise Refusal(codes.NOT_EXIST, f"there is no checkpoint {name!r}")
+            raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {name!r}")
         if not self.context.stops.forget(entry.creation_id):
-            raise Refusal(codes.BAD_OPERATION, f"checkpoint {name!r} stopped no node that this one knows of")
+            raise RequestError(
+                codes.BAD_OPERATION, f"checkpoint {name!r} stopped no node that this one knows of"
+            )
         self._tell([entry.creation_id], "")
         self._act({entry.creation_id})
         return f"checkpoint {name!r} is tried again; what stopped a node before may stop the next one"

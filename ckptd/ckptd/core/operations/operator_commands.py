@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -51,7 +51,7 @@ class Operating:
                     text = self.retry(operate.name)
                 case _:
                     text = self._accept_loss(operate.name)
-        except Refusal as refusal:
+        except RequestError as refusal:
             self._answer(link, number, answer_error(refusal.code, refusal.text))
             return
         if operate.verb != Verb.RETRY:
@@ -69,10 +69,10 @@ class Operating:
         """
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
-            raise Refusal(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
+            raise RequestError(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
         if self.heartbeats.hears(peer):
-            raise Refusal(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
-        self.membership.give_up(node_id)
+            raise RequestError(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
+        self.membership.declare_dead(node_id)
         return (
             f"node {node_id} counts as dead: what only it acknowledged is lost, and goes to quarantine if it "
             "comes back"

@@ -11,7 +11,7 @@ from typing import Final
 from ckptd.core.context import Context
 from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX
 from ckptd.core.reply_cache import REFUSED_BYTES_MAX
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
 from ckptd.core.settings import SECOND_NS
 
@@ -28,27 +28,27 @@ EdgeLimits = Callable[[], Limits]
 """Returns the limits of the runtime."""
 
 
-def limits_of(context: Context, requests: Requests, early_frames: int) -> Limits:
+def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> Limits:
     """Return the limits of a node's core: what it holds of everything that others can make grow.
 
     `early_frames`: the larger of the two counts (see `EARLY_FRAMES_MAX`).
     """
     settings, directory, turns = context.settings, requests.replicator.directory, requests.turns
-    waiting = len(requests.held) + len(requests.forwarded) + len(requests.queries)
+    waiting = len(requests.parked) + len(requests.forwarded) + len(requests.commit_queries)
     found = {
         "checkpoints": (len(directory.checkpoints), settings.checkpoints_max),
         "sessions": (len(directory.sessions), settings.sessions_max),
         "opens": (directory.open_handles, settings.opens_max),
-        "directory_bytes": (directory.held_bytes, settings.directory_bytes_max),
-        "refusals_bytes": (requests.replicator.refused.bytes, REFUSED_BYTES_MAX),
+        "directory_bytes": (directory.resident_bytes, settings.directory_bytes_max),
+        "refusals_bytes": (requests.replicator.error_replies.bytes, REFUSED_BYTES_MAX),
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting_bytes, settings.requests_waiting_bytes_max),
-        "lanes_bytes": (turns.held_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
+        "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
         "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),
         "early_frames": (early_frames, EARLY_FRAMES_MAX),
     }
     if settings.memory_bytes_max:
-        found["memory_bytes"] = context.held_bytes, settings.memory_bytes_max
+        found["memory_bytes"] = context.resident_bytes, settings.memory_bytes_max
     return found
 
 

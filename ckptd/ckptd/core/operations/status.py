@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.limits import PAGE_BYTES_MAX
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import Directory, Entry
+from ckptd.core.directory.directory import CheckpointEntry, Directory
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.operations.resource_usage import Limits, nearly_full
 from ckptd.core.view import View
@@ -71,7 +71,7 @@ def describe_cluster(
         "alarms": [[name, text] for name, text in sorted(alarms.items())],
         "limits": [[name, used, most] for name, (used, most) in limits.items()],
         "counters": {**edge_counts(), **dict(sorted(context.counters.items()))},
-        "memory_bytes": context.held_bytes,
+        "memory_bytes": context.resident_bytes,
     }
 
 
@@ -87,7 +87,7 @@ def describe_checkpoints(directory: Directory, closed: dict[int, str], after: in
     size = sum(ROW_BYTES + len(entry.name) for entry in directory.checkpoints.values())
     if size > DESCRIBED_BYTES_MAX:
         text = f"{len(directory.checkpoints)} checkpoints are too many for one answer: ask for pages"
-        raise Refusal(codes.TOO_BIG, text)
+        raise RequestError(codes.TOO_BIG, text)
     return [_row(entry, closed) for entry in directory.checkpoints.values()]
 
 
@@ -103,7 +103,7 @@ def _page(directory: Directory, closed: dict[int, str], after: int) -> list[Any]
     return rows
 
 
-def _row(entry: Entry, closed: dict[int, str]) -> list[Any]:
+def _row(entry: CheckpointEntry, closed: dict[int, str]) -> list[Any]:
     return [
         entry.name,
         entry.creation_id,
@@ -112,6 +112,6 @@ def _row(entry: Entry, closed: dict[int, str]) -> list[Any]:
         [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())],
         len(entry.opens),
         entry.unlinked,
-        sorted(entry.holders),
+        sorted(entry.last_in_sync),
         closed.get(entry.creation_id, ""),
     ]

@@ -18,17 +18,17 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
-from ckptd.core.replication.capacity import check_room
-from ckptd.core.replication.data_loss import report_loss
+from ckptd.core.replication.capacity import check_capacity
+from ckptd.core.replication.data_loss import report_data_loss
 from ckptd.core.replication.growth import growth_bound
-from ckptd.core.replication.sections import SECTION_BYTES, SEQ_BITS, Before
+from ckptd.core.replication.sections import SECTION_BYTES, SEQ_BITS, PreImages
 from ckptd.core.replication.update_log import Update
 from ckptd.core.replication.weak_batch import WeakBatch
-from ckptd.core.reply_cache import Refused
+from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 if TYPE_CHECKING:
@@ -43,108 +43,109 @@ class ActiveReplica:
 
     __slots__ = (
         "acked",
-        "after_commit",
+        "activation_seq",
+        "active_with_timers",
+        "admitted",
+        "advertised_commit_seq",
         "answer",
+        "answers_after_commit",
+        "awaiting_report",
         "batch",
+        "catching_up_from",
         "caught_up",
+        "commit_set",
         "context",
-        "counted",
-        "fetching_from",
-        "joined",
-        "progress_ns",
+        "counts_as_in_sync",
+        "downstream",
+        "error_replies",
+        "last_progress_ns",
+        "lineage",
         "ready",
-        "refused",
         "replica",
-        "required",
-        "resent",
-        "streaming",
-        "tenure",
-        "term",
-        "told_seq",
-        "unreported",
-        "watched",
+        "tails_sent",
     )
 
     def __init__(self, replica: "Replica", answer: Answer, watched: "dict[int, ActiveReplica]") -> None:
         self.replica = replica
         self.context = replica.context
         self.answer = answer
-        self.watched = watched
-        self.required: list[str] = []
+        self.active_with_timers = watched
+        self.commit_set: list[str] = []
         """The nodes whose acknowledgement a commit needs."""
-        self.streaming: list[str] = []
+        self.downstream: list[str] = []
         """The nodes that are sent every update: the required ones, and those that are joining."""
         self.acked: dict[str, int] = {}
         """By node: the seq up to which it has staged."""
-        self.unreported: list[str] = []
+        self.awaiting_report: list[str] = []
         """The required nodes whose reports are still awaited."""
-        self.term = self.tenure = 0
-        """`tenure` changes whenever something that was read here, or at the active replica before this one,
+        self.activation_seq = self.lineage = 0
+        """`lineage` changes whenever something that was read here, or at the active replica before this one,
         may be lost. It stays the same while this replica stays active (ADR 15)."""
-        self.joined: dict[str, None] = {}
+        self.admitted: dict[str, None] = {}
         """The nodes that were sent JOINED and that the directory does not count as in sync yet."""
-        self.fetching_from = ""
+        self.catching_up_from = ""
         """The node with a more advanced replica that this one is catching up from, or ""."""
         self.ready = False
-        self.resent = self.caught_up = self.counted = False
-        """`resent`: the other replicas have been sent what they lack. `caught_up`: this replica has all that
-        they have. It serves once it is also `counted`, that is, the directory counts it as in sync."""
-        self.told_seq = 0
+        self.tails_sent = self.caught_up = self.counts_as_in_sync = False
+        """`tails_sent`: the other replicas have been sent what they lack. `caught_up`: this replica has all
+        that they have. It serves once the directory counts it as in sync, too."""
+        self.advertised_commit_seq = 0
         """The last committed seq that was sent to the other replicas."""
-        self.progress_ns = self.context.now_ns
+        self.last_progress_ns = self.context.now_ns
         """When the last commit was, or when this replica last began to wait for others."""
-        self.after_commit: list[tuple[int, Request, bytes]] = []
+        self.answers_after_commit: list[tuple[int, Request, bytes]] = []
         """Answers that wait for the commit of a seq."""
         self.batch = WeakBatch()
-        self.refused = Refused()
+        self.error_replies = ErrorReplyCache()
 
     # -- becoming ready
 
-    def start(self, in_sync: list[str], term: int, counted: bool) -> None:
+    def begin_activation(self, in_sync: list[str], activation_seq: int, counted: bool) -> None:
         """Start (again) in an epoch, and wait for the reports of the other in-sync replicas' nodes.
 
-        `counted`: the directory counts this replica itself as in sync.
+        `activation_seq`: the directory's seq when this replica was made active. `counted`: the directory
+        counts this replica itself as in sync.
         """
         self.context.cause = self.replica
-        self.replica.fall_back()
-        self.term = term
-        if not self.tenure or self.replica.of_past:
-            self._begin_tenure()
-        self.ready = self.resent = self.caught_up = False
-        self.counted = counted
-        self.fetching_from = ""
-        self.required = list(in_sync)
-        self.streaming = list(in_sync)
-        self.acked, self.joined = {}, {}
-        self.unreported = list(in_sync)
-        self.progress_ns = self.context.now_ns
-        self.watched[self.replica.creation_id] = self
-        self._take_reports()
-        self.advance_start()
+        self.replica.restore_content()
+        self.activation_seq = activation_seq
+        if not self.lineage or self.replica.possibly_superseded:
+            self._begin_lineage()
+        self.ready = self.tails_sent = self.caught_up = False
+        self.counts_as_in_sync = counted
+        self.catching_up_from = ""
+        self.commit_set = list(in_sync)
+        self.downstream = list(in_sync)
+        self.acked, self.admitted = {}, {}
+        self.awaiting_report = list(in_sync)
+        self.last_progress_ns = self.context.now_ns
+        self.active_with_timers[self.replica.creation_id] = self
+        self._apply_reports()
+        self.try_become_ready()
 
-    def _begin_tenure(self) -> None:
+    def _begin_lineage(self) -> None:
         # With the epoch, since two losses may come without a directory operation in between.
-        self.tenure = (self.context.epoch << SEQ_BITS) + self.term
+        self.lineage = (self.context.epoch << SEQ_BITS) + self.activation_seq
 
-    def _take_reports(self) -> None:
-        for node_id in list(self.unreported):
-            term, seq, _ = self.replica.reports.get(node_id, (-1, 0, 0))
-            if term == self.term:
+    def _apply_reports(self) -> None:
+        for node_id in list(self.awaiting_report):
+            term, seq, _ = self.replica.replica_reports.get(node_id, (-1, 0, 0))
+            if term == self.activation_seq:
                 self.on_report(node_id, seq)
 
     def on_report(self, node_id: str, seq: int) -> None:
         """Take a replica's report of what it holds, for this term."""
-        if node_id not in self.unreported:
+        if node_id not in self.awaiting_report:
             return
-        self.unreported.remove(node_id)
+        self.awaiting_report.remove(node_id)
         self.acked[node_id] = seq
         if self.ready:
             self.resend(node_id)
-            self.advance()
+            self.try_commit()
         else:
-            self.advance_start()
+            self.try_become_ready()
 
-    def advance_start(self) -> None:
+    def try_become_ready(self) -> None:
         """Move on towards `ready`, as far as the reports allow.
 
         The active replica first catches up with the most advanced replica, then brings every in-sync replica
@@ -153,83 +154,83 @@ class ActiveReplica:
         view that came first was formed without what the active replica had acknowledged (seed 7172867).
         """
         replica, log, context = self.replica, self.replica.log, self.context
-        if self.ready or self.unreported or replica.creation_id in context.stops.closed:
+        if self.ready or self.awaiting_report or replica.creation_id in context.stops.closed:
             return
         context.cause = replica
-        ahead = max(self.required, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
+        ahead = max(self.commit_set, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
-            if self.fetching_from != ahead:
-                self.fetching_from = ahead
-                self._begin_tenure()
-                replica.send_join(ahead)
+            if self.catching_up_from != ahead:
+                self.catching_up_from = ahead
+                self._begin_lineage()
+                replica.request_resync(ahead)
             return
         if not replica.complete:
             return
-        if not self.resent:
-            self.resent = True
-            for node_id in self.required:
+        if not self.tails_sent:
+            self.tails_sent = True
+            for node_id in self.commit_set:
                 self.resend(node_id)
-        if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.required):
+        if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.commit_set):
             return
         self.caught_up = True
-        if not self.counted:
+        if not self.counts_as_in_sync:
             return
         self.ready = True
-        report_loss(replica)
-        self.told_seq = log.committed_seq
-        replica.sections.rearm()
+        report_data_loss(replica)
+        self.advertised_commit_seq = log.committed_seq
+        replica.sections.rearm_expirations()
         self._arm_expiration()
-        self.watched[replica.creation_id] = self
-        self.advance()
+        self.active_with_timers[replica.creation_id] = self
+        self.try_commit()
 
     def resend(self, node_id: str) -> None:
         """Send a replica every staged update that it has not acknowledged."""
         replica, log, context = self.replica, self.replica.log, self.context
         acked = self.acked.get(node_id, 0)
-        if not log.reaches_back_to(acked):
+        if not log.holds_since(acked):
             # The log does not reach back so far. A COMMIT beyond the replica's end tells it to join again.
             frame = encode_frame(Kind.COMMIT, replica.creation_id, context.epoch, log.seq)
             context.send_peer(node_id, frame)
             return
-        for update in log.after(acked):
+        for update in log.updates_after(acked):
             context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
 
     def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
         """Adopt a change of the directory within the epoch: who holds replicas (node id to in sync).
 
-        `counted` as in `start`. A node that was sent JOINED stays required until the directory counts it as
-        in sync too, since it may already have proposed that.
+        `counted` as in `begin_activation`. A node that was sent JOINED stays required until the directory
+        counts it as in sync too, since it may already have proposed that.
         """
         me = self.context.node_id
-        self.counted = counted
+        self.counts_as_in_sync = counted
         for node_id, in_sync in replicas.items():
             if not in_sync or node_id == me:
                 continue
-            self.joined.pop(node_id, None)
-            if node_id not in self.required:
-                self.required.append(node_id)
-                self.unreported.append(node_id)
-                self.progress_ns = self.context.now_ns
-            if node_id not in self.streaming:
-                self.streaming.append(node_id)
-        for node_id in self.required:
-            if not replicas.get(node_id) and node_id not in self.joined:
-                self.replica.reports.pop(node_id, None)
-        self.required = [n for n in self.required if replicas.get(n) or n in self.joined]
-        self.streaming = [n for n in self.streaming if n in replicas]
-        self.unreported = [n for n in self.unreported if n in self.required]
-        self._take_reports()
-        self.advance()
-        self.advance_start()
+            self.admitted.pop(node_id, None)
+            if node_id not in self.commit_set:
+                self.commit_set.append(node_id)
+                self.awaiting_report.append(node_id)
+                self.last_progress_ns = self.context.now_ns
+            if node_id not in self.downstream:
+                self.downstream.append(node_id)
+        for node_id in self.commit_set:
+            if not replicas.get(node_id) and node_id not in self.admitted:
+                self.replica.replica_reports.pop(node_id, None)
+        self.commit_set = [n for n in self.commit_set if replicas.get(n) or n in self.admitted]
+        self.downstream = [n for n in self.downstream if n in replicas]
+        self.awaiting_report = [n for n in self.awaiting_report if n in self.commit_set]
+        self._apply_reports()
+        self.try_commit()
+        self.try_become_ready()
 
-    def forget_joiner(self, node_id: str) -> None:
+    def drop_joiner(self, node_id: str) -> None:
         """Forget a node that the directory does not count as in sync: it joins again, or its link broke."""
-        self.replica.reports.pop(node_id, None)
-        self.joined.pop(node_id, None)
+        self.replica.replica_reports.pop(node_id, None)
+        self.admitted.pop(node_id, None)
         self.acked.pop(node_id, None)
-        self.required = [n for n in self.required if n != node_id]
-        self.streaming = [n for n in self.streaming if n != node_id]
-        self.advance()
+        self.commit_set = [n for n in self.commit_set if n != node_id]
+        self.downstream = [n for n in self.downstream if n != node_id]
+        self.try_commit()
 
     # -- ordering
 
@@ -238,7 +239,7 @@ class ActiveReplica:
         replica, log, context = self.replica, self.replica.log, self.context
         session, number, lowest, body = request.session, request.number, request.lowest, request.body
         try:
-            known = log.find_answer(session, number, lowest)
+            known = log.find_reply(session, number, lowest)
             if known is not None:
                 self._answer_again(known, request)
                 return
@@ -247,15 +248,15 @@ class ActiveReplica:
                 if stop is not None:
                     self.answer_when_committed(request, refuse_repeat(context, stop))
                     return
-            if self.refused:
-                refused = self.refused.find(session, number, lowest)
+            if self.error_replies:
+                refused = self.error_replies.find(session, number, lowest)
                 if refused is not None:
                     self.answer_when_committed(request, refused[1])
                     return
             if len(body) > UPDATE_BODY_BYTES_MAX:
                 text = f"{len(body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
-                raise Refusal(codes.NO_RESOURCES, text)
-        except Refusal as refusal:
+                raise RequestError(codes.NO_RESOURCES, text)
+        except RequestError as refusal:
             self.answer(request, answer_error(refusal.code, refusal.text))
             return
         settings = context.settings
@@ -264,7 +265,7 @@ class ActiveReplica:
             return
         try:
             ops = parse_update(body)
-        except Refusal as refusal:
+        except RequestError as refusal:
             context.work += len(body) >> REFUSED_SHIFT
             self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
             return
@@ -277,7 +278,7 @@ class ActiveReplica:
             return
         seq = log.seq + 1
         time_ns = context.now_ns + context.wall_offset_ns
-        before: Before = {}
+        before: PreImages = {}
         sections = replica.sections
         sections.epoch = context.epoch
         held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
@@ -287,8 +288,8 @@ class ActiveReplica:
         try:
             bound = growth_bound(ops, len(body), sections)
             limit = settings.memory_bytes_max
-            if context.full_nodes or (limit and context.held_bytes + bound > limit):
-                check_room(replica, session, self.streaming, ops)
+            if context.full_nodes or (limit and context.resident_bytes + bound > limit):
+                check_capacity(replica, session, self.downstream, ops)
             if replica.weak and not self.batch.has_room(ops):
                 self.flush_batch()
                 seq = log.seq + 1
@@ -296,35 +297,35 @@ class ActiveReplica:
             context.work += sections.work - work
             grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
             if grown > 0:
-                context.held_bytes += grown
-        except Refusal as refusal:
+                context.resident_bytes += grown
+        except RequestError as refusal:
             context.work += sections.work - work
             error = answer_error(refusal.code, refusal.text, refusal.index)
-            self.refused.keep(session, number, lowest, log.seq, error)
+            self.error_replies.record(session, number, lowest, log.seq, error)
             self.answer_when_committed(request, error)
             return
         if generated:
             body = pack_body(ops)
         answer = answer_ok(generated)
         if replica.weak:
-            log.keep_answer(session, number, lowest, seq, answer)
+            log.record_reply(session, number, lowest, seq, answer)
             self.batch.add(before, [session, number, lowest, answer], context.now_ns)
             self.answer(request, answer)
             self._watch_batch()
         else:
             update = Update(context.epoch, seq, time_ns, session, number, lowest, body)
             update.answer = answer
-            update.asked = request
-            log.keep_answer(session, number, lowest, seq, answer)
-            self._send(update, before)
+            update.waiting_request = request
+            log.record_reply(session, number, lowest, seq, answer)
+            self._stage_and_send(update, before)
         if replica.sections.expirations:
-            self.watched[replica.creation_id] = self
+            self.active_with_timers[replica.creation_id] = self
             self._arm_expiration()
 
     def submit_internal(self, ops: Ops, time_ns: int) -> None:
         """Order an internal update: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
-        before: Before = {}
+        before: PreImages = {}
         if replica.weak and not self.batch.has_room(ops):
             self.flush_batch()
         replica.sections.apply(ops, time_ns, log.seq + 1, before)
@@ -333,32 +334,32 @@ class ActiveReplica:
             self._watch_batch()
             return
         body = pack_body([ops, []])
-        self._send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
+        self._stage_and_send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
 
-    def _send(self, update: Update, before: Before) -> None:
+    def _stage_and_send(self, update: Update, before: PreImages) -> None:
         """Stage an update and send it to every replica; answer it now if it does not wait for a commit."""
         replica, log = self.replica, self.replica.log
         if log.committed_seq == log.seq:
-            self.progress_ns = self.context.now_ns
+            self.last_progress_ns = self.context.now_ns
         log.append(update)
         if replica.tracked:
-            self.context.moved[replica.creation_id] = None
-        if self.streaming:
+            self.context.newly_visible[replica.creation_id] = None
+        if self.downstream:
             frame = update.frame(replica.creation_id, self.context.epoch, log.committed_seq)
-            self.told_seq = log.committed_seq
+            self.advertised_commit_seq = log.committed_seq
             send_peer = self.context.send_peer
-            for node_id in self.streaming:
+            for node_id in self.downstream:
                 send_peer(node_id, frame)
-            self.watched[replica.creation_id] = self
+            self.active_with_timers[replica.creation_id] = self
             self.context.wake_at(self.context.now_ns + self.context.settings.commit_notice_ns)
-        if replica.sync and self.required:
-            update.before = before
+        if replica.sync and self.commit_set:
+            update.pre_images = before
             log.pending.append(update)
             return
-        if update.asked is not None:
-            self.answer(update.asked, update.answer)
-            update.asked = None
-        if not self.required:
+        if update.waiting_request is not None:
+            self.answer(update.waiting_request, update.answer)
+            update.waiting_request = None
+        if not self.commit_set:
             self._commit(update.seq)
 
     def _answer_again(self, known: tuple[int, bytes], request: Request) -> None:
@@ -367,7 +368,7 @@ class ActiveReplica:
             for update in self.replica.log.pending:
                 if update.seq == seq:
                     # (A duplicate that came through a node that the session has left does not get here.)
-                    update.asked = request
+                    update.waiting_request = request
             return
         self.answer(request, answer)
 
@@ -377,19 +378,19 @@ class ActiveReplica:
         if not self.replica.sync or not log.pending:
             self.answer(request, body)
         elif not self._is_crowded(request):
-            self.after_commit.append((log.seq, request, body))
+            self.answers_after_commit.append((log.seq, request, body))
 
     def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
         """Remove and return a request that waits for a commit and was not done itself, or None."""
-        for place, (_, request, _) in enumerate(self.after_commit[:looked_at_max]):
+        for place, (_, request, _) in enumerate(self.answers_after_commit[:looked_at_max]):
             if (request.session, request.number) == (session, number):
-                del self.after_commit[place]
+                del self.answers_after_commit[place]
                 return request
         return None
 
     def _is_crowded(self, request: Request) -> bool:
         """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
-        crowded = len(self.after_commit) >= self.context.settings.requests_waiting_max
+        crowded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
         if crowded:
             self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
         return crowded
@@ -398,18 +399,18 @@ class ActiveReplica:
 
     def on_ack(self, node_id: str, seq: int) -> None:
         """Take a replica's acknowledgement: it has staged everything up to `seq`."""
-        if self.unreported and node_id in self.unreported:
+        if self.awaiting_report and node_id in self.awaiting_report:
             return
         acked = self.acked
         if seq <= acked.get(node_id, -1):
             return
         acked[node_id] = seq
         if self.ready:
-            self.advance()
+            self.try_commit()
         else:
-            self.advance_start()
+            self.try_become_ready()
 
-    def advance(self) -> None:
+    def try_commit(self) -> None:
         """Commit what every required replica has staged.
 
         Nothing is committed before every member runs the view. A view that one member never ran counts as one
@@ -419,7 +420,7 @@ class ActiveReplica:
         committed_seq, before_seq = log.seq, log.committed_seq
         if committed_seq == before_seq or not self.ready or context.confirmed_epoch != context.epoch:
             return
-        for node_id in self.required:
+        for node_id in self.commit_set:
             seq = acked.get(node_id, 0)
             if seq <= before_seq:
                 return  # A replica that has acknowledged nothing new blocks the commit.
@@ -429,24 +430,24 @@ class ActiveReplica:
 
     def _commit(self, committed_seq: int) -> None:
         replica, log = self.replica, self.replica.log
-        self.progress_ns = self.context.now_ns
+        self.last_progress_ns = self.context.now_ns
         pending = log.pending
         while pending and pending[0].seq <= committed_seq:
             update = pending.popleft()
-            update.before = None
-            if update.asked is not None:
-                self.answer(update.asked, update.answer)
-                update.asked = None
+            update.pre_images = None
+            if update.waiting_request is not None:
+                self.answer(update.waiting_request, update.answer)
+                update.waiting_request = None
         log.committed_seq = committed_seq
         if replica.tracked:
-            self.context.moved[replica.creation_id] = None
-        if log.entry_bytes > log.trim_above_bytes:
-            log.trim(replica.sections.content_bytes)
-        while self.after_commit and self.after_commit[0][0] <= committed_seq:
-            _, request, body = self.after_commit.pop(0)
+            self.context.newly_visible[replica.creation_id] = None
+        if log.entry_bytes > log.compact_above_bytes:
+            log.compact(replica.sections.content_bytes)
+        while self.answers_after_commit and self.answers_after_commit[0][0] <= committed_seq:
+            _, request, body = self.answers_after_commit.pop(0)
             self.answer(request, body)
-        if replica.sources:
-            for source in list(replica.sources.values()):
+        if replica.resync_senders:
+            for source in list(replica.resync_senders.values()):
                 source.on_commit(committed_seq)
 
     def synchronize(self, request: Request) -> None:
@@ -456,11 +457,11 @@ class ActiveReplica:
         if log.committed_seq >= log.seq:
             self.answer(request, answer_ok())
         elif not self._is_crowded(request):
-            self.after_commit.append((log.seq, request, answer_ok()))
+            self.answers_after_commit.append((log.seq, request, answer_ok()))
 
     # -- timers
 
-    def watch(self) -> bool:
+    def run_timers(self) -> bool:
         """Do what is due. Return True while there is more to come."""
         context, log, settings = self.context, self.replica.log, self.context.settings
         busy = not self.ready
@@ -476,12 +477,12 @@ class ActiveReplica:
                 busy = True
         if log.committed_seq < log.seq:
             busy = True
-            if self.progress_ns + settings.replica_timeout_ns > context.now_ns:
-                context.wake_at(self.progress_ns + settings.replica_timeout_ns)
-        if self.ready and self.streaming and self.told_seq < log.committed_seq:
-            due_ns = self.progress_ns + settings.commit_notice_ns
+            if self.last_progress_ns + settings.replica_timeout_ns > context.now_ns:
+                context.wake_at(self.last_progress_ns + settings.replica_timeout_ns)
+        if self.ready and self.downstream and self.advertised_commit_seq < log.committed_seq:
+            due_ns = self.last_progress_ns + settings.commit_notice_ns
             if due_ns <= context.now_ns:
-                self.tell_committed()
+                self.advertise_commit()
             else:
                 busy = True
                 context.wake_at(due_ns)
@@ -490,25 +491,28 @@ class ActiveReplica:
             self._expire()
         return busy
 
-    def tell_committed(self) -> None:
+    def advertise_commit(self) -> None:
         """Send all replicas the committed seq, when there is no update to carry it."""
         log = self.replica.log
-        self.told_seq = log.committed_seq
+        self.advertised_commit_seq = log.committed_seq
         frame = encode_frame(Kind.COMMIT, self.replica.creation_id, self.context.epoch, log.committed_seq)
-        for node_id in self.streaming:
+        for node_id in self.downstream:
             self.context.send_peer(node_id, frame)
 
-    def laggards(self) -> list[str]:
+    def stalled_replicas(self) -> list[str]:
         """Return the nodes that have owed a report or an acknowledgement for `replica_timeout` or longer."""
         log, context = self.replica.log, self.context
-        if context.now_ns - self.progress_ns < context.settings.replica_timeout_ns or not context.confirmed:
+        if (
+            context.now_ns - self.last_progress_ns < context.settings.replica_timeout_ns
+            or not context.confirmed
+        ):
             return []
         if self.replica.creation_id in context.stops.closed:
             return []
-        if self.unreported or log.committed_seq >= log.seq:
-            return list(self.unreported)
+        if self.awaiting_report or log.committed_seq >= log.seq:
+            return list(self.awaiting_report)
         wanted = log.committed_seq + 1
-        return [node_id for node_id in self.required if self.acked.get(node_id, 0) < wanted]
+        return [node_id for node_id in self.commit_set if self.acked.get(node_id, 0) < wanted]
 
     def _arm_expiration(self) -> None:
         expiration_ns = self.replica.sections.next_expiration_ns()
@@ -530,7 +534,7 @@ class ActiveReplica:
         self._arm_expiration()
 
     def _watch_batch(self) -> None:
-        self.watched[self.replica.creation_id] = self
+        self.active_with_timers[self.replica.creation_id] = self
         self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
 
     def flush_batch(self) -> None:
@@ -539,7 +543,7 @@ class ActiveReplica:
         if not batch:
             return
         portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes)
-        answered = batch.answered
+        answered = batch.covered_requests
         batch.clear()
         time_ns = self.context.wall_ns
         for ops, whole in portions:
@@ -551,32 +555,32 @@ class ActiveReplica:
                 section = replica.sections.sections.get(section_id)
                 if section is not None:
                     section.seq = update.seq
-            self._send(update, {})
+            self._stage_and_send(update, {})
 
     def close(self) -> list[Request]:
         """Stop serving, because this checkpoint stopped nodes. Return the requests that were not answered."""
         self.ready = False
-        self.watched.pop(self.replica.creation_id, None)
+        self.active_with_timers.pop(self.replica.creation_id, None)
         return self._take_unanswered()
 
-    def resign(self) -> list[Request]:
+    def step_down(self) -> list[Request]:
         """Give up the active role. Return the requests that were not answered.
 
         A weak checkpoint's batch is ordered first, so that its version says what it holds.
         """
         if self.replica.creation_id in self.context.stops.closed:
             return self.close()  # Ordering the batch may be what stopped nodes.
-        self.replica.fall_back()
+        self.replica.restore_content()
         self.flush_batch()
         self.ready = False
-        self.watched.pop(self.replica.creation_id, None)
+        self.active_with_timers.pop(self.replica.creation_id, None)
         return self._take_unanswered()
 
     def _take_unanswered(self) -> list[Request]:
-        unanswered = [request for _, request, _ in self.after_commit]
-        self.after_commit = []
+        unanswered = [request for _, request, _ in self.answers_after_commit]
+        self.answers_after_commit = []
         for update in self.replica.log.pending:
-            if update.asked is not None:
-                unanswered.append(update.asked)
-                update.asked = None
+            if update.waiting_request is not None:
+                unanswered.append(update.waiting_request)
+                update.waiting_request = None
         return unanswered

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
 from ckptd.core.context import Context
 from ckptd.core.replication.growth import growth_of
@@ -24,43 +24,43 @@ COPY_SLACK: Final = 4
 """A replica that is being made may exceed the limit by one part in so many: updates stop before it does."""
 
 
-class Memory:
+class Capacity:
     """Keeps `context.held_bytes` up to date, except for what updates add to it."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.count_again_ns = 0
+        self.recount_due_ns = 0
 
     def is_full(self, replicas: Collection[Replica]) -> bool:
         """Return True if these, all of this node's replicas, have reached the memory limit."""
         context, limit = self.context, self.context.settings.memory_bytes_max
-        if context.now_ns >= self.count_again_ns:
-            self.count_again_ns = context.now_ns + COUNT_AGAIN_NS
-            context.held_bytes = _count(replicas)
-            if limit and context.held_bytes >= limit:
+        if context.now_ns >= self.recount_due_ns:
+            self.recount_due_ns = context.now_ns + COUNT_AGAIN_NS
+            context.resident_bytes = _count(replicas)
+            if limit and context.resident_bytes >= limit:
                 for replica in replicas:
-                    replica.log.trim(0)  # The updates kept for replicas that come back go first.
-                context.held_bytes = _count(replicas)
-        full = bool(limit) and context.held_bytes >= limit
+                    replica.log.compact(0)  # The updates kept for replicas that come back go first.
+                context.resident_bytes = _count(replicas)
+        full = bool(limit) and context.resident_bytes >= limit
         if full:
-            text = f"this node's replicas take {context.held_bytes} of {limit} bytes (memory_bytes_max)"
+            text = f"this node's replicas take {context.resident_bytes} of {limit} bytes (memory_bytes_max)"
             context.raise_alarm("memory", text)
         else:
             context.clear_alarm("memory")
         return full
 
-    def has_room_for(self, chunk: Chunk, body_bytes: int) -> bool:
+    def can_admit_resync(self, chunk: Chunk, body_bytes: int) -> bool:
         """Count what a chunk brings, and return True if the replica that is being made may take it.
 
         Small sections take more than their bytes: a limit of 400 KB once admitted a replica of 600 KB.
         """
         brought = sum(section is not None for _, section in chunk.sections)
-        self.context.held_bytes += body_bytes + SECTION_BYTES * brought
+        self.context.resident_bytes += body_bytes + SECTION_BYTES * brought
         limit = self.context.settings.memory_bytes_max
-        return not limit or self.context.held_bytes <= limit + limit // COPY_SLACK
+        return not limit or self.context.resident_bytes <= limit + limit // COPY_SLACK
 
 
-def check_room(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
+def check_capacity(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
     """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises: Refusal.
 
     The answer of every update is kept for a while. It counts as growth only if the session trims no answers.
@@ -73,18 +73,18 @@ def check_room(replica: Replica, session: int, streaming: Collection[str], ops: 
         return
     context, limit = replica.context, replica.context.settings.memory_bytes_max
     full = [node_id for node_id in context.full_nodes if node_id in streaming]
-    if limit and context.held_bytes + grown > limit:
+    if limit and context.resident_bytes + grown > limit:
         full.append(context.node_id)
     if full:
         text = f"the replicas of node {full[0]} take all that they may (memory_bytes_max)"
-        raise Refusal(codes.NO_MEMORY, text)
+        raise RequestError(codes.NO_MEMORY, text)
 
 
 def _count(replicas: Collection[Replica]) -> int:
     return sum(
-        replica.sections.held_bytes
+        replica.sections.resident_bytes
         + replica.log.entry_bytes
         + ANSWER_IN_MEMORY * replica.log.answer_bytes
-        + (replica.active.refused.bytes if replica.active is not None else 0)
+        + (replica.active.error_replies.bytes if replica.active is not None else 0)
         for replica in replicas
     )

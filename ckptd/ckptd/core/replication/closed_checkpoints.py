@@ -12,13 +12,13 @@ from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine
 
 if TYPE_CHECKING:
-    from ckptd.core.replication.local_replicas import Replicas
+    from ckptd.core.replication.local_replicas import LocalReplicas
 
 
 class Closed:
     """The closed checkpoints of this node."""
 
-    def __init__(self, replicas: "Replicas") -> None:
+    def __init__(self, replicas: "LocalReplicas") -> None:
         self.replicas = replicas
         self.context = replicas.context
         self.kept: dict[int, None] = {}
@@ -28,18 +28,20 @@ class Closed:
         """Close the checkpoints that may not be tried any more, and start again those that may."""
         replicas = self.replicas
         for creation_id in creation_ids:
-            replica, entry = replicas.held.get(creation_id), replicas.directory.checkpoints.get(creation_id)
+            replica, entry = replicas.by_id.get(creation_id), replicas.directory.checkpoints.get(creation_id)
             if entry is None:
                 continue
             if replica is None or replica.active is None:
-                replicas.follow([creation_id])  # (This node may have shunned it until now.)
+                replicas.reconcile([creation_id])  # (This node may have shunned it until now.)
             elif creation_id in self.context.stops.closed:
-                replicas.again(replica.active.close())
+                replicas.retry_parked(replica.active.close())
                 self.look(replica)
             elif not replica.active.ready:
                 self.kept.pop(creation_id, None)
-                replica.active.start(replicas.others_in_sync(entry), entry.term, replicas.counts(entry))
-                replicas.after_progress(replica)
+                replica.active.begin_activation(
+                    replicas.others_in_sync(entry), entry.activation_seq, replicas.counts_as_in_sync(entry)
+                )
+                replicas.on_maybe_ready(replica)
 
     def look(self, replica: Replica) -> None:
         """If the checkpoint is closed, quarantine the replica, which this node is to make active."""

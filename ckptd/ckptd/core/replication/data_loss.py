@@ -16,17 +16,17 @@ UNACKNOWLEDGED_MAX: Final = 32
 """The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""
 
 
-def report_loss(replica: "Replica") -> None:
+def report_data_loss(replica: "Replica") -> None:
     """After a take-over, report how many updates the lost active replica had ordered that no replica has."""
     context, log = replica.context, replica.log
-    known_seq = max((heard for _, _, heard in replica.reports.values()), default=0)
-    lost = max(known_seq, replica.heard_seq) - log.seq
-    replica.heard_seq = 0
+    known_seq = max((heard for _, _, heard in replica.replica_reports.values()), default=0)
+    lost = max(known_seq, replica.advertised_seq) - log.seq
+    replica.advertised_seq = 0
     if lost > 0 and not replica.sync:
         name = replica.name.decode(errors="replace")
         context.count("updates_lost_at_least", lost)
         context.log(f"checkpoint {name!r}: at least {lost} of its last updates are lost", "warning")
-        replica.losses.append((log.seq, lost))
+        replica.known_losses.append((log.seq, lost))
 
 
 def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unacknowledged:
@@ -46,5 +46,5 @@ def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Unackno
     for creation_id, seq in ordered:
         replica = held.get(creation_id)
         if replica is not None and replica.active is None:
-            replica.heard_seq = max(replica.heard_seq, seq)
-            replica.heard_epoch = epoch
+            replica.advertised_seq = max(replica.advertised_seq, seq)
+            replica.advertised_epoch = epoch

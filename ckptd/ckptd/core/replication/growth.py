@@ -11,7 +11,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
 from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
 
@@ -27,7 +27,9 @@ def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
     """
     count = len(ops)
     if count > OPS_PER_UPDATE_MAX:
-        raise Refusal(codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update")
+        raise RequestError(
+            codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update"
+        )
     built = count * table.section_bytes_cap
     if built > BUILT_BYTES_MAX:  # Else the sections that it writes into are small enough: the common case.
         built = 0
@@ -75,5 +77,5 @@ def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
             sizes[section_id] = new
         if built > BUILT_BYTES_MAX:
             text = f"the sections that this update writes into exceed {BUILT_BYTES_MAX} bytes together"
-            raise Refusal(codes.NO_RESOURCES, text, index)
+            raise RequestError(codes.NO_RESOURCES, text, index)
     return added, built

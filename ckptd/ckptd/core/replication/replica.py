@@ -23,18 +23,18 @@ from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
 from ckpt_protocol.parsing import ParseFailed
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Elements, Iterate
 from ckpt_protocol.updates import Answered, Ops, parse_replicated
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication.sections import CORRUPTED, Before, Section, SectionTable
+from ckptd.core.replication.sections import CORRUPTED, PreImages, Section, SectionTable
 from ckptd.core.replication.update_log import Update, UpdateLog
 from ckptd.core.work_units import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
 
 if TYPE_CHECKING:
     from ckptd.core.replication.active_replica import ActiveReplica
-    from ckptd.core.replication.resync import JoinSource
+    from ckptd.core.replication.resync import ResyncSender
 
 _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
@@ -52,6 +52,8 @@ class Replica:
 
     __slots__ = (
         "active",
+        "advertised_epoch",
+        "advertised_seq",
         "attributes",
         "complete",
         "context",
@@ -59,21 +61,19 @@ class Replica:
         "creation_id",
         "diverged",
         "dropped",
-        "fallback",
-        "heard_epoch",
-        "heard_seq",
-        "joining_from",
+        "known_losses",
         "log",
-        "losses",
         "name",
-        "of_past",
-        "reports",
+        "possibly_superseded",
+        "previous_content",
+        "queued_joins",
+        "replica_reports",
+        "resync_senders",
+        "resync_source",
+        "reusable_sections",
         "sections",
-        "sources",
-        "stale",
         "sync",
         "tracked",
-        "waiting_joins",
         "weak",
     )
 
@@ -95,29 +95,29 @@ class Replica:
         """It cannot follow because it holds something else: it refused an update that was ordered."""
         self.dropped = False
         """It cannot follow, and takes no updates until it joins again."""
-        self.of_past = False
+        self.possibly_superseded = False
         """Its node was out of at least one view, or never ran one, so others may have continued without it.
         Cleared when the directory counts it as in sync, or when a join replaces its content."""
         self.tracked = False
         """A client wants, or wanted, to be notified of its changes."""
         self.active: ActiveReplica | None = None
-        self.reports: dict[str, tuple[int, int, int]] = {}
-        """By node: the term, seq and `heard_seq` that its replica reported."""
-        self.heard_seq = 0
-        """The seq up to which the active replica had ordered, by its heartbeats in `heard_epoch`."""
-        self.heard_epoch = 0
-        self.losses: list[tuple[int, int]] = []
+        self.replica_reports: dict[str, tuple[int, int, int]] = {}
+        """By node: the term, seq and `advertised_seq` that its replica reported."""
+        self.advertised_seq = 0
+        """The seq up to which the active replica had ordered, by its heartbeats in `advertised_epoch`."""
+        self.advertised_epoch = 0
+        self.known_losses: list[tuple[int, int]] = []
         """For each take-over with a loss: (the seq that it continued from, updates lost at least)."""
-        self.sources: dict[str, JoinSource] = {}
+        self.resync_senders: dict[str, ResyncSender] = {}
         """By node: the joins that this replica is the source of."""
-        self.joining_from = ""
+        self.resync_source = ""
         """The node that this replica reports to or joins from, or ""."""
-        self.waiting_joins: dict[str, tuple[int, int, bool]] = {}
+        self.queued_joins: dict[str, tuple[int, int, bool]] = {}
         """By node: JOINs that cannot be answered yet."""
-        self.stale: dict[bytes, Section] = {}
+        self.reusable_sections: dict[bytes, Section] = {}
         """During a join: sections of the old content that a chunk may keep."""
-        self.fallback: tuple[SectionTable, UpdateLog, bool] | None = None
-        """During a join: the old content, see `set_aside`."""
+        self.previous_content: tuple[SectionTable, UpdateLog, bool] | None = None
+        """During a join: the old content, see `stash_content`."""
 
     @property
     def last_seq(self) -> int:
@@ -156,10 +156,10 @@ class Replica:
                 raise
             except Exception as error:
                 raise ParseFailed(error) from error
-            held_bytes = self.sections.held_bytes
+            held_bytes = self.sections.resident_bytes
             if not self._apply(update, ops, answered):
                 return False
-            self.context.held_bytes += self.sections.held_bytes - held_bytes
+            self.context.resident_bytes += self.sections.resident_bytes - held_bytes
             log.append(update)
             if self.sync:
                 log.pending.append(update)
@@ -169,31 +169,31 @@ class Replica:
         return True
 
     def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
-        before: Before = {}
+        before: PreImages = {}
         self.context.work += OP_WORK * len(ops)
         if not self.complete:
-            self.sections.apply_leniently(ops, update.time_ns, update.seq, before)
+            self.sections.apply_during_resync(ops, update.time_ns, update.seq, before)
             generated = _generated_ids(ops)
         else:
             try:
                 generated = self.sections.apply(ops, update.time_ns, update.seq, before)
-            except Refusal:
+            except RequestError:
                 self.diverged = True
                 return False
         if self.sync:
-            update.before = before
+            update.pre_images = before
         log = self.log
         if answered is None:
             update.answer = answer_ok(generated)
-            log.keep_answer(update.session, update.request, update.lowest, update.seq, update.answer)
+            log.record_reply(update.session, update.request, update.lowest, update.seq, update.answer)
         else:
             for session, request, lowest, answer in answered:
-                log.keep_answer(session, request, lowest, update.seq, answer)
+                log.record_reply(session, request, lowest, update.seq, answer)
         return True
 
-    def send_join(self, node_id: str) -> None:
+    def request_resync(self, node_id: str) -> None:
         """Ask the replica on that node for what this one lacks. A join that broke off starts again."""
-        self.fall_back()
+        self.restore_content()
         log, context = self.log, self.context
         body = pack_body([log.epoch, self.complete])
         context.send_peer(node_id, encode_frame(Kind.JOIN, self.creation_id, context.epoch, log.seq, body))
@@ -205,52 +205,52 @@ class Replica:
             committed_seq = log.seq
         log.committed_seq = committed_seq
         if self.tracked:
-            self.context.moved[self.creation_id] = None
+            self.context.newly_visible[self.creation_id] = None
         pending = log.pending
         while pending and pending[0].seq <= committed_seq:
-            pending.popleft().before = None
-        if log.entry_bytes > log.trim_above_bytes:
-            log.trim(self.sections.content_bytes)
+            pending.popleft().pre_images = None
+        if log.entry_bytes > log.compact_above_bytes:
+            log.compact(self.sections.content_bytes)
 
-    def drop(self) -> None:
+    def reset(self) -> None:
         """Forget the content: it has diverged from the active replica's, or there is no memory for it."""
         self.sections = SectionTable(self.attributes, self.created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
         self.complete = True
         self.diverged = False
-        self.stale = {}
-        self.fallback = None
+        self.reusable_sections = {}
+        self.previous_content = None
 
-    def set_aside(self) -> None:
+    def stash_content(self) -> None:
         """Start with empty content, and keep the old content until the new one is whole.
 
         If the source dies in the middle of its chunks, the old content is all that is left: an active replica
         that was catching up serves it, and any other node starts its next join from it or quarantines it
         (seed 91302013). The incomplete content of a join that broke off is of no use and is not kept.
         """
-        if self.fallback is None and self.complete:
-            self.fallback = self.sections, self.log, self.of_past
+        if self.previous_content is None and self.complete:
+            self.previous_content = self.sections, self.log, self.possibly_superseded
             self.sections = SectionTable(self.attributes, self.created_ns)
             self.log = UpdateLog(self.context.settings.log_bytes_max)
 
-    def fall_back(self) -> None:
+    def restore_content(self) -> None:
         """Restore the content that was set aside: the source is gone before the new content is whole."""
-        if self.fallback is not None:
-            self.sections, self.log, self.of_past = self.fallback
-            self.fallback = None
+        if self.previous_content is not None:
+            self.sections, self.log, self.possibly_superseded = self.previous_content
+            self.previous_content = None
             self.complete = True
-            self.stale = {}
+            self.reusable_sections = {}
 
     # -- reading: always the committed state
 
     def pending_touches(self, section_ids: list[bytes]) -> bool:
         """Return True if an update that is not known to be committed touches one of these."""
         if len(section_ids) > LOOKED_UP_MAX:
-            overlay = self.overlay()
+            overlay = self.committed_overlay()
             return any(section_id in overlay for section_id in section_ids)
         self.context.work += len(section_ids) * len(self.log.pending) >> PENDING_SHIFT
         for update in self.log.pending:
-            before = update.before
+            before = update.pre_images
             if before and any(section_id in before for section_id in section_ids):
                 return True
         return False
@@ -258,8 +258,8 @@ class Replica:
     def committed_section(self, section_id: bytes) -> Section | None:
         """Return the section as the committed updates left it."""
         for update in self.log.pending:
-            if update.before and section_id in update.before:
-                return update.before[section_id]
+            if update.pre_images and section_id in update.pre_images:
+                return update.pre_images[section_id]
         return self.sections.sections.get(section_id)
 
     def _committed(self, count: int) -> Callable[[bytes], Section | None]:
@@ -267,15 +267,15 @@ class Replica:
         if count <= LOOKED_UP_MAX:
             self.context.work += count * len(self.log.pending) >> PENDING_SHIFT
             return self.committed_section
-        overlay, held = self.overlay(), self.sections.sections
+        overlay, held = self.committed_overlay(), self.sections.sections
         return lambda section_id: overlay[section_id] if section_id in overlay else held.get(section_id)
 
-    def overlay(self) -> Before:
+    def committed_overlay(self) -> PreImages:
         """Return the committed value (None: no section) under every id that a pending update touches."""
-        overlay: Before = {}
+        overlay: PreImages = {}
         for update in self.log.pending:
-            self.context.work += ELEMENT_WORK * len(update.before or ())
-            for section_id, section in (update.before or {}).items():
+            self.context.work += ELEMENT_WORK * len(update.pre_images or ())
+            for section_id, section in (update.pre_images or {}).items():
                 overlay.setdefault(section_id, section)
         return overlay
 
@@ -290,16 +290,18 @@ class Replica:
         total, in_parts = 0, False
         for index, (section_id, offset, size) in enumerate(elements):
             if size is not None and offset + size > limit:
-                raise Refusal(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
+                raise RequestError(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
             section = get(section_id)
             if section is None:
-                raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)
+                raise RequestError(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)
             if section.state == CORRUPTED:
                 text = f"section {section_id[:32]!r} is corrupted: overwrite or delete it"
-                raise Refusal(codes.FAILED_OPERATION, text, index)
+                raise RequestError(codes.FAILED_OPERATION, text, index)
             content = section.content
             if offset > len(content):
-                raise Refusal(codes.INVALID_PARAM, f"offset {offset} lies behind the section's end", index)
+                raise RequestError(
+                    codes.INVALID_PARAM, f"offset {offset} lies behind the section's end", index
+                )
             values.append(content)
             if offset or size is not None:
                 in_parts = True
@@ -307,7 +309,7 @@ class Replica:
             else:
                 total += len(content)
             if total > CALL_BYTES_MAX:
-                raise Refusal(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
+                raise RequestError(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
         if in_parts:  # Only after all checks: a READ of 31 bytes once took 60 ms to be refused.
             values = [
                 content[offset : len(content) if size is None else offset + size]
@@ -319,7 +321,7 @@ class Replica:
         """Return the number of sections and the bytes of content, as committed (R84, R85)."""
         sections = self.sections.sections
         count, content_bytes = len(sections), self.sections.content_bytes
-        for section_id, old in self.overlay().items():
+        for section_id, old in self.committed_overlay().items():
             new = sections.get(section_id)
             count += (old is not None) - (new is not None)
             content_bytes += len(old.content) if old else 0
@@ -334,7 +336,7 @@ class Replica:
         """
         chosen, expiration_ns, after, with_values, limit = asked
         held, context = self.sections.sections, self.context
-        overlay = self.overlay()
+        overlay = self.committed_overlay()
         context.work += ELEMENT_WORK * EXAMINED_MAX
         ordered = self.sections.ordered(EXAMINED_MAX)
         if ordered is None:

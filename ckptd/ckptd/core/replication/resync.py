@@ -25,7 +25,7 @@ from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import Quarantine
 from ckptd.core.replication.parse_replicas import Chunk, KeptAnswers
-from ckptd.core.reply_cache import Answers
+from ckptd.core.reply_cache import ReplyCache
 
 if TYPE_CHECKING:
     from ckptd.core.directory.directory import Directory
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
 _SECTION_BYTES = 64
 
 
-class JoinSource:
+class ResyncSender:
     """The sending side, at the active replica or at a more advanced one that it catches up from."""
 
     __slots__ = (
         "acked_chunk",
         "answers",
-        "base_seq",
         "chunk",
-        "done_seq",
+        "chunk_bytes_in_flight",
+        "complete_at_seq",
         "ids",
         "node_id",
         "replica",
-        "unacked",
+        "reusable_up_to_seq",
     )
 
     def __init__(self, replica: "Replica", node_id: str) -> None:
         self.replica = replica
         self.node_id = node_id
-        self.base_seq = -1
+        self.reusable_up_to_seq = -1
         """The receiver keeps sections that no update after this seq has changed; -1: it keeps none."""
         self.chunk = 0
         self.acked_chunk = 0
-        self.done_seq = -1
+        self.complete_at_seq = -1
         """The seq at which everything had been sent; -1 before that."""
         self.ids: Iterator[bytes] = iter(())
-        self.answers: Iterator[tuple[int, Answers, int]] = iter(())
-        self.unacked: deque[int] = deque()
+        self.answers: Iterator[tuple[int, ReplyCache, int]] = iter(())
+        self.chunk_bytes_in_flight: deque[int] = deque()
         """The approximate sizes in bytes of the chunks that are in flight."""
 
     @property
@@ -74,14 +74,14 @@ class JoinSource:
         if replica.active is not None:
             replica.active.flush_batch()
         is_prefix = complete and log.is_prefix(epoch, seq)
-        if is_prefix and log.reaches_back_to(seq) and not self.by_content:
+        if is_prefix and log.holds_since(seq) and not self.by_content:
             context = replica.context
-            for update in log.after(seq):
+            for update in log.updates_after(seq):
                 frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)
                 context.send_peer(self.node_id, frame)
-            self.done_seq = log.seq
+            self.complete_at_seq = log.seq
         else:
-            self.base_seq = seq if is_prefix else -1
+            self.reusable_up_to_seq = seq if is_prefix else -1
             self.ids = iter(list(replica.sections.sections))
             self.answers = _each_answer(log.answers)
             self.send_chunks()
@@ -91,17 +91,17 @@ class JoinSource:
     def stream(self) -> None:
         """Send the joining replica every update from now on."""
         active = self.replica.active
-        if active is not None and self.node_id not in active.streaming:
-            active.streaming.append(self.node_id)
+        if active is not None and self.node_id not in active.downstream:
+            active.downstream.append(self.node_id)
 
     def send_chunks(self) -> None:
         """Send as many chunks and bytes as may be in flight at once. (A single section may be longer.)"""
         settings = self.replica.context.settings
         bytes_max = settings.chunks_in_flight * settings.chunk_bytes
         while (
-            self.done_seq < 0
-            and len(self.unacked) < settings.chunks_in_flight
-            and sum(self.unacked) < bytes_max
+            self.complete_at_seq < 0
+            and len(self.chunk_bytes_in_flight) < settings.chunks_in_flight
+            and sum(self.chunk_bytes_in_flight) < bytes_max
         ):
             self._send_chunk()
 
@@ -115,7 +115,7 @@ class JoinSource:
             section = replica.sections.sections.get(section_id)
             if section is None:
                 continue
-            if section.seq <= self.base_seq:
+            if section.seq <= self.reusable_up_to_seq:
                 listed.append([section_id])
                 size += _SECTION_BYTES + len(section_id)
             else:
@@ -134,12 +134,12 @@ class JoinSource:
                 break
         else:
             if size < context.settings.chunk_bytes:
-                self.done_seq = log.seq
+                self.complete_at_seq = log.seq
         self.chunk += 1
-        self.unacked.append(size)
+        self.chunk_bytes_in_flight.append(size)
         fields: list[Any] = [self.chunk, listed, None]
         if self.chunk == 1:
-            fields[2] = [log.epoch, log.history, answers, self.base_seq >= 0]
+            fields[2] = [log.epoch, log.last_seq_by_epoch, answers, self.reusable_up_to_seq >= 0]
         elif answers:
             fields.append(answers)
         body = pack_body(fields)
@@ -153,7 +153,7 @@ class JoinSource:
         size = 0
         for session, kept, request in self.answers:
             if not rows or rows[-1][0] != session:
-                rows.append([session, kept.lowest, []])
+                rows.append([session, kept.first_unanswered, []])
                 size += ANSWER_BYTES
             answer = kept.by_request.get(request)
             if answer is not None:  # (It may have been trimmed since the join began.)
@@ -166,7 +166,7 @@ class JoinSource:
     def on_chunk_ack(self, chunk: int) -> None:
         while self.acked_chunk < min(chunk, self.chunk):
             self.acked_chunk += 1
-            self.unacked.popleft()
+            self.chunk_bytes_in_flight.popleft()
         self.send_chunks()
         self.on_commit(self.replica.log.committed_seq)
 
@@ -178,23 +178,23 @@ class JoinSource:
         """
         replica = self.replica
         if (
-            self.done_seq < 0
-            or self.unacked
-            or (replica.active is not None and replica.sync and committed_seq < self.done_seq)
+            self.complete_at_seq < 0
+            or self.chunk_bytes_in_flight
+            or (replica.active is not None and replica.sync and committed_seq < self.complete_at_seq)
         ):
             return
-        del replica.sources[self.node_id]
+        del replica.resync_senders[self.node_id]
         active = replica.active
-        if active is not None and self.node_id not in active.required:
-            active.required.append(self.node_id)
-            active.joined[self.node_id] = None
+        if active is not None and self.node_id not in active.commit_set:
+            active.commit_set.append(self.node_id)
+            active.admitted[self.node_id] = None
             # (It may have acknowledged more already, and does not repeat that.)
             active.acked[self.node_id] = max(active.acked.get(self.node_id, 0), replica.log.committed_seq)
-        frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.done_seq)
+        frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.complete_at_seq)
         replica.context.send_peer(self.node_id, frame)
 
 
-def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers, int]]:
+def _each_answer(by_session: dict[int, ReplyCache]) -> Iterator[tuple[int, ReplyCache, int]]:
     """Yield every remembered answer by session and request number.
 
     Each session comes first with the number 0, so that one without answers is sent too.
@@ -205,7 +205,7 @@ def _each_answer(by_session: dict[int, Answers]) -> Iterator[tuple[int, Answers,
             yield session, kept, request
 
 
-def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
+def receive_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
     """Take a chunk at the joining replica. Raises: FrameError if the peer sent garbage."""
     _check_kept(replica, chunk)
     sections = replica.sections
@@ -215,28 +215,30 @@ def take_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
         if not keeps:
             quarantine(replica)
         if keeps or replica.active is not None:
-            replica.set_aside()
+            replica.stash_content()
             sections = replica.sections
-        replica.of_past = False
+        replica.possibly_superseded = False
         for section_id in list(sections.sections):
-            sections.place(section_id, None)
-        replica.stale = held if keeps else {}
+            sections.put_raw(section_id, None)
+        replica.reusable_sections = held if keeps else {}
         replica.complete = False
-        replica.log.restart(epoch, chunk.seq, history)
+        replica.log.reset_to(epoch, chunk.seq, history)
         replica.log.answers = {}
         _take_answers(replica, answers)
     elif replica.complete:
         return
     _take_answers(replica, chunk.answers)
     for section_id, section in chunk.sections:
-        sections.place(section_id, section if section is not None else replica.stale.pop(section_id))
+        sections.put_raw(
+            section_id, section if section is not None else replica.reusable_sections.pop(section_id)
+        )
     context = replica.context
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
 
 
 def _check_kept(replica: "Replica", chunk: Chunk) -> None:
     """Check, before anything changes, that every section that a chunk keeps is here. Raises: FrameError."""
-    held = replica.stale
+    held = replica.reusable_sections
     if chunk.opening is not None:
         held = replica.sections.sections if chunk.opening.keeps else {}
     elif replica.complete:
@@ -249,11 +251,11 @@ def _check_kept(replica: "Replica", chunk: Chunk) -> None:
 def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
     """Add the answers that the source remembers to those that the stream has brought already."""
     for session, lowest, kept in rows:
-        mine = replica.log.answers.setdefault(session, Answers())
+        mine = replica.log.answers.setdefault(session, ReplyCache())
         mine.trim(lowest)
         for request, seq, answer in kept:
-            if request >= mine.lowest and request not in mine.by_request:
-                mine.keep(request, seq, answer)
+            if request >= mine.first_unanswered and request not in mine.by_request:
+                mine.record(request, seq, answer)
 
 
 def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:
@@ -263,11 +265,11 @@ def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> boo
     if its node was out of the view, since the others may have continued without it. (They have everything
     acknowledged that a synchronous replica held, unless a view continued without proof: `lossy`.)
     """
-    replica.fall_back()
+    replica.restore_content()
     if replica.creation_id in directory.lost:
         return True
     known = replica.creation_id in directory.checkpoints
-    return replica.of_past and (not known or not replica.sync or lossy)
+    return replica.possibly_superseded and (not known or not replica.sync or lossy)
 
 
 def quarantine(replica: "Replica") -> None:
@@ -280,7 +282,7 @@ def quarantine(replica: "Replica") -> None:
         return
     sections = [
         [section_id, section.content, section.expiration_ns, section.last_update_ns]
-        for section_id, section in replica.sections.visible()
+        for section_id, section in replica.sections.items_sorted()
     ]
     content = pack_body([replica.name, replica.creation_id, replica.log.epoch, replica.log.seq, sections])
     name = f"{replica.creation_id:x}-{replica.log.epoch}-{replica.log.seq}"
@@ -297,9 +299,9 @@ def quarantine_all(replicas: Iterable["Replica"]) -> None:
         quarantine(replica)
 
 
-def take_joined(replica: "Replica") -> None:
+def finish_resync(replica: "Replica") -> None:
     """Finish a join at the joining replica (JOINED): its content is whole."""
     replica.complete = True
-    replica.of_past = False
-    replica.stale = {}
-    replica.fallback = None
+    replica.possibly_superseded = False
+    replica.reusable_sections = {}
+    replica.previous_content = None

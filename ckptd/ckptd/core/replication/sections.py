@@ -14,7 +14,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.replication.ordered_ids import OrderedIds
@@ -62,7 +62,7 @@ class Section:
         self.state = state
 
 
-Before = dict[bytes, Section | None]
+PreImages = dict[bytes, Section | None]
 """The previous section under each id that an update touched; None if there was none."""
 
 
@@ -99,7 +99,7 @@ class SectionTable:
 
     # -- changing
 
-    def apply(self, ops: Ops, time_ns: int, seq: int, before: Before) -> list[bytes] | None:
+    def apply(self, ops: Ops, time_ns: int, seq: int, before: PreImages) -> list[bytes] | None:
         """Apply every operation or none. Return the ids that were generated, or None if there are none.
 
         A CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
@@ -115,30 +115,30 @@ class SectionTable:
                     if generated is None:
                         generated = []
                     generated.append(made)
-        except Refusal as refusal:
+        except RequestError as refusal:
             self.undo(before)
             refusal.index = index
             raise
         return generated
 
-    def apply_leniently(self, ops: Ops, time_ns: int, seq: int, before: Before) -> None:
+    def apply_during_resync(self, ops: Ops, time_ns: int, seq: int, before: PreImages) -> None:
         """Apply operations at a joining replica; skip those on sections that it has not received yet."""
         for op in ops:
-            touched: Before = {}
+            touched: PreImages = {}
             try:
                 self.apply(Ops([op]), time_ns, seq, touched)
-            except Refusal:
+            except RequestError:
                 continue
             for section_id, section in touched.items():
                 before.setdefault(section_id, section)
 
-    def undo(self, before: Before) -> None:
+    def undo(self, before: PreImages) -> None:
         """Restore the previous sections."""
         for section_id, section in before.items():
-            self.place(section_id, section)
+            self.put_raw(section_id, section)
         before.clear()
 
-    def place(self, section_id: bytes, section: Section | None) -> None:
+    def put_raw(self, section_id: bytes, section: Section | None) -> None:
         """Put a section under an id, whatever was there; None removes."""
         sections = self.sections
         old = sections.get(section_id)
@@ -157,13 +157,13 @@ class SectionTable:
         if section.expiration_ns != SA_TIME_END:
             heapq.heappush(self.expirations, (section.expiration_ns, section_id))
             if len(self.expirations) > EXPIRATIONS_FREE + 2 * len(sections):
-                self.rearm()  # Most entries are obsolete, and would stay until their time came.
+                self.rearm_expirations()  # Most entries are obsolete, and would stay until their time came.
 
-    def _replace(self, section_id: bytes, old: Section | None, section: Section, before: Before) -> None:
+    def _replace(self, section_id: bytes, old: Section | None, section: Section, before: PreImages) -> None:
         if section_id not in before:
             before[section_id] = old
         if old is None or section.expiration_ns != SA_TIME_END:
-            self.place(section_id, section)
+            self.put_raw(section_id, section)
             return
         self.content_bytes += len(section.content) - len(old.content)
         self.sections[section_id] = section
@@ -171,7 +171,7 @@ class SectionTable:
     def _get(self, section_id: bytes) -> Section:
         section = self.sections.get(section_id)
         if section is None:
-            raise Refusal(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}")
+            raise RequestError(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}")
         return section
 
     def _check_content(self, content: bytes) -> None:
@@ -180,28 +180,30 @@ class SectionTable:
             return
         if size > self.attributes.section_bytes_max:
             limit = self.attributes.section_bytes_max
-            raise Refusal(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
-        raise Refusal(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
+            raise RequestError(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
+        raise RequestError(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
 
     def _check_expiration(self, expiration_ns: int, time_ns: int) -> None:
         if not time_ns < expiration_ns <= SIZE_MAX:
-            raise Refusal(codes.INVALID_PARAM, "the expiration time has passed or is no time")
+            raise RequestError(codes.INVALID_PARAM, "the expiration time has passed or is no time")
 
     def _check_new_id(self, section_id: bytes) -> None:
         limit = self.attributes.section_id_bytes_max
         if len(section_id) > limit:
-            raise Refusal(codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}")
+            raise RequestError(
+                codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}"
+            )
         if not section_id:
-            raise Refusal(codes.INVALID_PARAM, "a section needs an id here")
+            raise RequestError(codes.INVALID_PARAM, "a section needs an id here")
         if len(self.sections) >= self.attributes.sections_max:
-            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+            raise RequestError(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
 
-    def _create(self, op: Any, time_ns: int, seq: int, before: Before) -> bytes | None:
+    def _create(self, op: Any, time_ns: int, seq: int, before: PreImages) -> bytes | None:
         _, section_id, expiration_ns, content, *_ = op
         self._check_content(content)
         self._check_expiration(expiration_ns, time_ns)
         if self.attributes.sections_max == 1 or section_id in self.sections:
-            raise Refusal(codes.EXIST, f"section {section_id[:32]!r} exists")
+            raise RequestError(codes.EXIST, f"section {section_id[:32]!r} exists")
         if not section_id:
             section_id = self._generate_id(seq)
             op[:] = [op[0], section_id, expiration_ns, content, True]
@@ -218,7 +220,7 @@ class SectionTable:
         ids would make every search start over at the first of them.
         """
         if len(self.sections) >= self.attributes.sections_max:
-            raise Refusal(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
+            raise RequestError(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
         width = min(self.attributes.section_id_bytes_max, 8)
         space = 256**width
         first = max((self.epoch << SEQ_BITS) + seq, self._generated)
@@ -236,24 +238,24 @@ class SectionTable:
             if width <= 2
             else f"{GENERATED_TRIES_MAX} ids in a row are in use"
         )
-        raise Refusal(codes.NO_SPACE, text)
+        raise RequestError(codes.NO_SPACE, text)
 
-    def _delete(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _delete(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         section_id = op[1]
         if section_id == DEFAULT_ID:
-            raise Refusal(codes.INVALID_PARAM, "the default section cannot be deleted")
+            raise RequestError(codes.INVALID_PARAM, "the default section cannot be deleted")
         old = self._get(section_id)
         if section_id not in before:
             before[section_id] = old
-        self.place(section_id, None)
+        self.put_raw(section_id, None)
 
-    def _overwrite(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _overwrite(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         _, section_id, content = op
         old = self._get(section_id)
         self._check_content(content)
         self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), before)
 
-    def _write(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _write(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         _, section_id, offset, content = op
         old = self._get(section_id)
         self._splice(section_id, old, offset, content, old.expiration_ns, time_ns, seq, before)
@@ -267,18 +269,18 @@ class SectionTable:
         expiration_ns: int,
         time_ns: int,
         seq: int,
-        before: Before,
+        before: PreImages,
     ) -> None:
         """Write at an offset. This never shortens; a gap after the old end reads as zeros (R116)."""
         self._check_content(content)
         if offset + len(content) > self.section_bytes_cap:
-            raise Refusal(
+            raise RequestError(
                 codes.NO_RESOURCES,
                 f"offset {offset} and {len(content)} bytes exceed {self.section_bytes_cap}",
             )
         if old is not None:
             if old.state == CORRUPTED:
-                raise Refusal(
+                raise RequestError(
                     codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it"
                 )
             held = old.content
@@ -291,16 +293,16 @@ class SectionTable:
         self.work += len(content) >> KIB_SHIFT
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
 
-    def _set_expiration(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _set_expiration(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         _, section_id, expiration_ns = op
         if section_id == DEFAULT_ID:
-            raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+            raise RequestError(codes.INVALID_PARAM, "the default section never expires")
         old = self._get(section_id)
         self._check_expiration(expiration_ns, time_ns)
         section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
         self._replace(section_id, old, section, before)
 
-    def _find_or_allow(
+    def _get_or_admit(
         self, section_id: bytes, expiration_ns: int | None, time_ns: int
     ) -> tuple[Section | None, int]:
         """Return the section, if it exists, and the expiration to set, for operations that may create it."""
@@ -308,13 +310,13 @@ class SectionTable:
         if expiration_ns is not None:
             self._check_expiration(expiration_ns, time_ns)
             if section_id == DEFAULT_ID and expiration_ns != SA_TIME_END:
-                raise Refusal(codes.INVALID_PARAM, "the default section never expires")
+                raise RequestError(codes.INVALID_PARAM, "the default section never expires")
         if old is None:
             self._check_new_id(section_id)
             return None, SA_TIME_END if expiration_ns is None else expiration_ns
         return old, old.expiration_ns if expiration_ns is None else expiration_ns
 
-    def _put(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _put(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         _, section_id, content, expiration_ns = op
         old = self.sections.get(section_id)
         if (
@@ -327,11 +329,11 @@ class SectionTable:
             self.content_bytes += len(content) - len(old.content)
             self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
             return
-        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
         self._check_content(content)
         self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
 
-    def _patch(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _patch(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         _, section_id, offset, content, expiration_ns = op
         old = self.sections.get(section_id)
         if (
@@ -346,14 +348,14 @@ class SectionTable:
             self.content_bytes += len(content) - len(old.content)
             self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
             return
-        old, expiration_ns = self._find_or_allow(section_id, expiration_ns, time_ns)
+        old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
         self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, before)
 
-    def _remove(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _remove(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         if op[1] in self.sections:
             self._delete(op, time_ns, seq, before)
 
-    def _piece(self, op: Any, time_ns: int, seq: int, before: Before) -> None:
+    def _fragment(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
         """Add a piece of a weak section, which is CORRUPTED until its last piece has arrived."""
         _, section_id, total, offset, content, expiration_ns, last_update_ns = op
         old = self.sections.get(section_id)
@@ -365,7 +367,7 @@ class SectionTable:
     # -- reading
 
     @property
-    def held_bytes(self) -> int:
+    def resident_bytes(self) -> int:
         """Approximate memory of all sections."""
         return self.content_bytes + SECTION_BYTES * len(self.sections)
 
@@ -391,7 +393,7 @@ class SectionTable:
                 due[section_id] = None
         return list(due)
 
-    def rearm(self) -> None:
+    def rearm_expirations(self) -> None:
         """Rebuild `expirations`, with each section once: for a new active replica, for instance."""
         self.expirations = [
             (section.expiration_ns, section_id)
@@ -413,7 +415,7 @@ class SectionTable:
         """Return all ids in byte order."""
         return sorted(self.sections)
 
-    def visible(self) -> Iterator[tuple[bytes, Section]]:
+    def items_sorted(self) -> Iterator[tuple[bytes, Section]]:
         """Yield every section as it is staged, in byte order."""
         for section_id in self.sorted_ids():
             yield section_id, self.sections[section_id]
@@ -428,7 +430,7 @@ def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
         return b"".join((view[:offset], bytes(max(0, offset - len(held))), content, view[end:]))
 
 
-Handler = Callable[[SectionTable, Any, int, int, Before], bytes | None]
+Handler = Callable[[SectionTable, Any, int, int, PreImages], bytes | None]
 """Applies one operation (operation, ns since 1970, seq, before); returns an id that it generated."""
 
 # Not in each table: bound methods would put it into a reference cycle, and the daemon collects no cycles.
@@ -441,5 +443,5 @@ _HANDLERS: Final[dict[int, Handler]] = {
     Op.PUT: SectionTable._put,
     Op.PATCH: SectionTable._patch,
     Op.REMOVE: SectionTable._remove,
-    Op.PIECE: SectionTable._piece,
+    Op.PIECE: SectionTable._fragment,
 }

@@ -14,10 +14,10 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.client_request import Request
-from ckptd.core.replication.sections import Before
-from ckptd.core.reply_cache import FORGOTTEN, Answers
+from ckptd.core.replication.sections import PreImages
+from ckptd.core.reply_cache import FORGOTTEN, ReplyCache
 
 _ENTRY_BYTES: Final = 300
 """Approximate memory of an update, without its body."""
@@ -39,15 +39,15 @@ class Update:
 
     __slots__ = (
         "answer",
-        "asked",
-        "before",
         "body",
         "epoch",
         "lowest",
+        "pre_images",
         "request",
         "seq",
         "session",
         "time_ns",
+        "waiting_request",
     )
 
     def __init__(
@@ -67,10 +67,10 @@ class Update:
         self.request = request
         self.lowest = lowest
         self.body = body
-        self.before: Before | None = None
+        self.pre_images: PreImages | None = None
         """While the update is pending: the previous sections."""
         self.answer = b""
-        self.asked: Request | None = None
+        self.waiting_request: Request | None = None
         """The client request that this update has yet to answer; None on replicas that are not active."""
 
     def frame(self, creation_id: int, epoch: int, committed_seq: int) -> bytes:
@@ -101,39 +101,39 @@ class UpdateLog:
         "answers",
         "bytes_max",
         "committed_seq",
+        "compact_above_bytes",
         "entries",
         "entry_bytes",
         "epoch",
-        "history",
+        "last_seq_by_epoch",
         "pending",
         "seq",
-        "trim_above_bytes",
     )
 
     def __init__(self, bytes_max: int = LOG_BYTES_MIN) -> None:
         self.bytes_max = bytes_max
-        self.trim_above_bytes = min(LOG_BYTES_MIN, bytes_max)
+        self.compact_above_bytes = min(LOG_BYTES_MIN, bytes_max)
         self.seq = 0
         self.epoch = 0
         self.committed_seq = 0
         self.entries: deque[Update] = deque()
         self.entry_bytes = 0
         self.pending: deque[Update] = deque()
-        self.history: list[tuple[int, int]] = []
-        self.answers: dict[int, Answers] = {}
+        self.last_seq_by_epoch: list[tuple[int, int]] = []
+        self.answers: dict[int, ReplyCache] = {}
 
     def append(self, update: Update) -> None:
         """Stage an update after the last one."""
         if update.epoch != self.epoch:
             if self.epoch:
-                self.history.append((self.epoch, self.seq))
-                del self.history[:-HISTORY_EPOCHS]
+                self.last_seq_by_epoch.append((self.epoch, self.seq))
+                del self.last_seq_by_epoch[:-HISTORY_EPOCHS]
             self.epoch = update.epoch
         self.seq = update.seq
         self.entries.append(update)
         self.entry_bytes += len(update.body) + _ENTRY_BYTES
 
-    def trim(self, content_bytes: int) -> None:
+    def compact(self, content_bytes: int) -> None:
         """Forget committed updates while more is kept than sending the whole content would cost.
 
         If the newest one brought the whole content it stays, since trackers have yet to be notified of it.
@@ -147,14 +147,14 @@ class UpdateLog:
                 break
             self.entry_bytes -= len(entries.popleft().body) + _ENTRY_BYTES
 
-    def after(self, seq: int) -> Iterator[Update]:
+    def updates_after(self, seq: int) -> Iterator[Update]:
         """Yield the staged updates after `seq`, oldest first."""
         if seq >= self.seq or not self.entries:
             return
         first = self.entries[0].seq
         yield from islice(self.entries, max(0, seq + 1 - first), None)
 
-    def reaches_back_to(self, seq: int) -> bool:
+    def holds_since(self, seq: int) -> bool:
         """Return True if every update after `seq` is still held."""
         if seq == self.seq:
             return True
@@ -170,17 +170,17 @@ class UpdateLog:
             return True
         if epoch == self.epoch:
             return seq <= self.seq
-        return any(past == epoch and seq <= last for past, last in self.history)
+        return any(past == epoch and seq <= last for past, last in self.last_seq_by_epoch)
 
-    def restart(self, epoch: int, seq: int, history: list[tuple[int, int]]) -> None:
+    def reset_to(self, epoch: int, seq: int, history: list[tuple[int, int]]) -> None:
         """Continue from another replica's version, whose content is taken too."""
         self.epoch, self.seq, self.committed_seq = epoch, seq, seq
-        self.history = history
+        self.last_seq_by_epoch = history
         self.entries.clear()
         self.pending.clear()
         self.entry_bytes = 0
 
-    def find_answer(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
+    def find_reply(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
         """Return (seq, answer) of a request that was applied before, or None; trim the session's answers.
 
         A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
@@ -189,13 +189,13 @@ class UpdateLog:
         answers = self.answers.get(session)
         if answers is None:
             return None
-        if request < answers.lowest:
+        if request < answers.first_unanswered:
             return 0, FORGOTTEN
-        if lowest > answers.lowest:
+        if lowest > answers.first_unanswered:
             answers.trim(lowest)
         known = answers.by_request.get(request)
         if known is None and answers.excess:
-            raise Refusal(codes.NO_RESOURCES, answers.excess)
+            raise RequestError(codes.NO_RESOURCES, answers.excess)
         return known
 
     @property
@@ -203,11 +203,11 @@ class UpdateLog:
         """Approximate size of the answers of all sessions."""
         return sum(answers.bytes for answers in self.answers.values())
 
-    def keep_answer(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
+    def record_reply(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
         """Remember the answer that a request got, for its retries."""
         answers = self.answers.get(session)
         if answers is None:
-            answers = self.answers[session] = Answers()
-        if lowest > answers.lowest:
+            answers = self.answers[session] = ReplyCache()
+        if lowest > answers.first_unanswered:
             answers.trim(lowest)
-        answers.keep(request, seq, answer)
+        answers.record(request, seq, answer)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, PORTION_BYTES_MAX
 from ckpt_protocol.messages import Op
-from ckptd.core.replication.sections import CORRUPTED, Before, SectionTable
+from ckptd.core.replication.sections import CORRUPTED, PreImages, SectionTable
 
 BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2
 """The most sections in a batch of several requests: its first portion names them all, in a single update."""
@@ -20,22 +20,22 @@ OP_BYTES: Final = 60
 class WeakBatch:
     """What has gathered since the last batch."""
 
-    __slots__ = ("answered", "beside_bytes", "changed", "expired", "since_ns")
+    __slots__ = ("beside_bytes", "changed", "covered_requests", "expired", "since_ns")
 
     def __init__(self) -> None:
         self.beside_bytes = 0
         """The size of the ids and answers, all of which are in the first portion."""
         self.changed: dict[bytes, None] = {}
         """The ids of the changed sections, in the order in which they first changed."""
-        self.answered: list[list[Any]] = []
+        self.covered_requests: list[list[Any]] = []
         """The requests that the batch covers, with their answers."""
         self.expired: set[bytes] = set()
         """The changed sections whose last change was their expiration."""
         self.since_ns = 0
 
-    def add(self, before: Before, answered: list[Any] | None, now_ns: int) -> None:
+    def add(self, before: PreImages, answered: list[Any] | None, now_ns: int) -> None:
         """Remember which sections an update touched, and the request that it answered."""
-        if not self.changed and not self.answered:
+        if not self.changed and not self.covered_requests:
             self.since_ns = now_ns
         for section_id in before:
             self.beside_bytes += OP_BYTES + len(section_id)
@@ -44,7 +44,7 @@ class WeakBatch:
             self.expired.update(before)
         else:
             self.beside_bytes += OP_BYTES + len(answered[3])
-            self.answered.append(answered)
+            self.covered_requests.append(answered)
             self.expired.difference_update(before)
 
     def has_room(self, ops: Any) -> bool:
@@ -54,7 +54,7 @@ class WeakBatch:
         return len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX and self.beside_bytes < PORTION_BYTES_MAX
 
     def __bool__(self) -> bool:
-        return bool(self.changed or self.answered)
+        return bool(self.changed or self.covered_requests)
 
     def split(self, sections: SectionTable, batch_bytes: int) -> list[tuple[list[Any], list[bytes]]]:
         """Return the operations in portions of about `batch_bytes`, each with the ids that it completes.
@@ -95,5 +95,5 @@ class WeakBatch:
     def clear(self) -> None:
         self.beside_bytes = 0
         self.changed = {}
-        self.answered = []
+        self.covered_requests = []
         self.expired = set()

@@ -145,7 +145,7 @@ def tenure_of(replica: Replica) -> int:
     A new tenure means that updates may be lost that were already read, whether or not trackers were told of
     them.
     """
-    return replica.active.tenure if replica.active is not None and not replica.sync else 0
+    return replica.active.lineage if replica.active is not None and not replica.sync else 0
 
 
 def changes_after(replica: Replica, session: int, after: int | None, tenure: int) -> bytes | None:
@@ -164,11 +164,11 @@ def changes_after(replica: Replica, session: int, after: int | None, tenure: int
         return answer_ok([now, None, ours])
     if seq >= end:
         return None  # (Beyond it: another node has reported it, before this one knows that it is committed.)
-    if not log.reaches_back_to(seq):
+    if not log.holds_since(seq):
         return answer_ok([now, None, ours])
     rows: list[Row] = []
     rows_bytes = 0
-    for update in log.after(seq):
+    for update in log.updates_after(seq):
         if update.seq > end or len(rows) >= ROWS_MAX or rows_bytes >= PAGE_BYTES_MAX:
             break
         now = (update.epoch << SEQ_BITS) + update.seq
@@ -182,7 +182,7 @@ def changes_after(replica: Replica, session: int, after: int | None, tenure: int
 
 
 def _epoch_at(log: UpdateLog, seq: int) -> int:
-    for epoch, last in log.history:
+    for epoch, last in log.last_seq_by_epoch:
         if seq <= last:
             return epoch
     return log.epoch if seq else 0

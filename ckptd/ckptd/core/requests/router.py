@@ -21,7 +21,7 @@ from ckpt_protocol.messages import (
     answer_ok,
     is_ok,
 )
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import (
     Elements,
     Iterate,
@@ -36,10 +36,10 @@ from ckpt_protocol.updates import parse_update
 from ckptd.core.client_request import CHANGE_NOTHING, Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import Entry, SessionEntry
+from ckptd.core.directory.directory import CheckpointEntry, SessionEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.validation import why_open_waits
-from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.change_feed import Tracks
 from ckptd.core.requests.turns import Turns
@@ -104,35 +104,35 @@ def _weight_of_update(body: bytes) -> int:
     return 1 if len(body) <= SMALL_UPDATE_BYTES else 1 + (array_length(body) >> OPS_WEIGHT_SHIFT)
 
 
-class Requests:
+class RequestRouter:
     """All requests that are on their way at this node."""
 
     def __init__(self, context: Context, replicator: DirectoryReplicator) -> None:
         self.context = context
         self.replicator = replicator
-        self.replicas: Replicas
+        self.replicas: LocalReplicas
         self.view: View | None = None
         self.ordinals: dict[str | None, int] = {}
         """By node, its position among the members, from 1."""
         self.links: dict[int, int] = {}
-        self.held: dict[Key, Request] = {}
+        self.parked: dict[Key, Request] = {}
         """Requests that wait here."""
         self.forwarded: dict[Key, Request] = {}
         """Requests that were forwarded and wait for another node."""
-        self.queries: dict[int, Request] = {}
+        self.commit_queries: dict[int, Request] = {}
         """By token, reads that wait until the active replica says what is committed."""
-        self.early_queries: list[tuple[str, Frame]] = []
+        self.queries_until_ready: list[tuple[str, Frame]] = []
         """QUERYs of other nodes that wait until this node's active replica serves."""
         self.deferred: dict[Key, tuple[Request, bytes]] = {}
         """Requests with their answers, which wait for a replica."""
         self.token = 0
         self.draining = False
         """This node is leaving: it holds every request."""
-        self.crowded = False
+        self.overloaded = False
         """So much waits that a client's next request is answered TRY_AGAIN; nothing was done for it."""
         self.waiting_bytes = 0
         """How much was waiting when this node last looked."""
-        self.look_ns = 0
+        self.recheck_ns = 0
         """When this node looks at the waiting requests again."""
         self.turns: Turns
         self.tracks = Tracks(context, self.answer, self._go_on, lambda: self.turns)
@@ -141,18 +141,18 @@ class Requests:
 
     # -- dispatching
 
-    def dispatch(self, request: Request) -> None:
+    def route(self, request: Request) -> None:
         """Send a request where it belongs, or hold it."""
         context = self.context
         context.cause = request
         if context.frozen or context.now_ns >= context.lease_until_ns or self.draining:
-            self._hold(request)
+            self.park(request)
             return
         creation_id = request.creation_id
         if context.stops.requests and self._stopped_here(request):
             return
         if not creation_id:
-            self._dispatch_directory(request)
+            self._route_to_coordinator(request)
             return
         if creation_id in context.stops.closed:
             self._put_off(request)
@@ -163,22 +163,22 @@ class Requests:
             return
         me = context.node_id
         if request.kind == _UPDATE and entry.active == me:
-            replica = self.replicas.held.get(creation_id)
+            replica = self.replicas.by_id.get(creation_id)
             active = replica.active if replica is not None else None
-            if type(request.origin) is str and request.sent_seq < entry.term:
+            if type(request.origin) is str and request.sent_seq < entry.activation_seq:
                 return  # Its node sent it to the previous active replica, and will send it here again.
             if active is not None and active.ready:
-                if active.required and active.replica.sync:
+                if active.commit_set and active.replica.sync:
                     self.turns.add_unanswered(request, _weight_of_update(request.body))
                 active.submit(request)
             else:
-                self._hold(request)
+                self.park(request)
         elif entry.attributes.sync and request.kind in READS and entry.replicas.get(me):
-            self._read_here(request, entry, self.replicas.held.get(creation_id))
+            self._read_locally(request, entry, self.replicas.by_id.get(creation_id))
         elif entry.active is None:
-            self._without_active(request, entry)
+            self._route_without_active(request, entry)
         elif entry.active == me:
-            self._serve_active(request, entry, self.replicas.held.get(creation_id))
+            self._serve_as_active(request, entry, self.replicas.by_id.get(creation_id))
         else:
             self._forward(request, entry.active)
 
@@ -207,10 +207,10 @@ class Requests:
         self.answer(request, refuse_repeat(self.context, stop))
         return True
 
-    def _dispatch_directory(self, request: Request) -> None:
+    def _route_to_coordinator(self, request: Request) -> None:
         if request.put_off and self.why_open_waits_here(request):
-            self._hold(request)
-        elif self.replicator.coordinates:
+            self.park(request)
+        elif self.replicator.is_coordinator:
             # One link with 60,000 OPENs under way once blocked the directory for all others for a minute.
             self.turns.add_unanswered(request, DIRECTORY_WEIGHT)
             self.replicator.submit(request)
@@ -221,15 +221,15 @@ class Requests:
         """Return why an OPEN that was put off still has to wait, as its client's node sees it; "" if not."""
         entry = self.replicator.directory.find(parse_open(request.body).name)
         me = self.context.node_id
-        if entry is None or not (entry.holders or me in entry.replicas):
+        if entry is None or not (entry.last_in_sync or me in entry.replicas):
             return ""  # The coordinator decides, or adds a replica.
-        if entry.creation_id in self.replicas.put_off:
+        if entry.creation_id in self.replicas.deferred_resyncs:
             return "there is no memory for a replica here"
         return why_open_waits(entry, me)
 
-    def _without_active(self, request: Request, entry: Entry) -> None:
-        replica = self.replicas.held.get(entry.creation_id)
-        waits = entry.holders or entry.attributes.sync or not entry.attributes.collocated
+    def _route_without_active(self, request: Request, entry: CheckpointEntry) -> None:
+        replica = self.replicas.by_id.get(entry.creation_id)
+        waits = entry.last_in_sync or entry.attributes.sync or not entry.attributes.collocated
         if request.kind == Kind.UPDATE and replica is not None and not waits:
             # It may have been applied before the active replica was lost, and have reached this replica.
             # (Not if the checkpoint waits for holders. Then the replica here is of the past, and what it
@@ -242,7 +242,7 @@ class Requests:
         if request.kind == Kind.TRACK and not waits and parse_track(request.body).after is not None:
             self.tracks.wait(request)
         elif waits:
-            self._hold(request)
+            self.park(request)
         elif request.in_doubt:
             text = "the active replica was lost, perhaps with this update"
             self.answer(request, answer_error(codes.TIMEOUT, text))
@@ -250,10 +250,10 @@ class Requests:
             text = "the checkpoint has no active replica: set one"
             self.answer(request, answer_error(codes.NOT_EXIST, text))
 
-    def _serve_active(self, request: Request, entry: Entry, replica: Replica | None) -> None:
+    def _serve_as_active(self, request: Request, entry: CheckpointEntry, replica: Replica | None) -> None:
         active = replica.active if replica is not None else None
         if replica is None or active is None or not active.ready:
-            self._hold(request)
+            self.park(request)
         elif request.kind == Kind.SYNCHRONIZE:
             active.synchronize(request)
         elif request.kind in READS:
@@ -263,26 +263,26 @@ class Requests:
                 request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown")
             )
 
-    def _read_here(self, request: Request, entry: Entry, replica: Replica | None) -> None:
+    def _read_locally(self, request: Request, entry: CheckpointEntry, replica: Replica | None) -> None:
         """Read the local replica of a sync checkpoint.
 
         If a pending update touches what is asked for, ask the active replica first, which knows what is
         committed.
         """
         if replica is None or replica.dropped or not replica.complete:
-            self._hold(request)
+            self.park(request)
             return
         active = replica.active
         if active is not None:
             if active.ready:
                 self._serve_read(request, entry, replica)
             else:
-                self._hold(request)
+                self.park(request)
             return
         if replica.log.pending and self._touches_pending(request, replica) and entry.active is not None:
             self.token += 1
             self.turns.add_unanswered(request, 1)
-            self.queries[self.token] = request
+            self.commit_queries[self.token] = request
             frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.token)
             self.context.send_peer(entry.active, frame)
             return
@@ -295,10 +295,10 @@ class Requests:
             return True
         try:
             return replica.pending_touches([element[0] for element in _elements(request)])
-        except (FrameError, Refusal):
+        except (FrameError, RequestError):
             return False  # Its answer will say what is wrong.
 
-    def _serve_read(self, request: Request, entry: Entry, replica: Replica) -> None:
+    def _serve_read(self, request: Request, entry: CheckpointEntry, replica: Replica) -> None:
         if request.kind == Kind.TRACK:
             self.tracks.serve(request, replica)
             return
@@ -315,7 +315,7 @@ class Requests:
             else:
                 parse_nothing(request.kind, request.body)
                 body = self._status(entry, replica)
-        except Refusal as refusal:
+        except RequestError as refusal:
             self.context.work += len(request.body) >> REFUSED_SHIFT
             body = answer_error(refusal.code, refusal.text, refusal.index)
         except FrameError as error:
@@ -325,7 +325,7 @@ class Requests:
             body = contain_request(self.context, request, error)
         self.answer(request, body)
 
-    def _status(self, entry: Entry, replica: Replica) -> bytes:
+    def _status(self, entry: CheckpointEntry, replica: Replica) -> bytes:
         count, content_bytes = replica.count_and_bytes()
         attributes = entry.attributes.fields()
         attributes[2] = entry.retention_ns
@@ -334,18 +334,18 @@ class Requests:
             [attributes, count, content_bytes, entry.active, replicas, len(entry.opens), entry.unlinked]
         )
 
-    def _has_room(self, request: Request) -> bool:
+    def _admit(self, request: Request) -> bool:
         """Return True if one more request may wait; otherwise answer it.
 
         A request that may have been done, or that another node forwarded, must wait in any case.
         """
-        waiting = len(self.held) + len(self.forwarded) + len(self.queries)
-        if not self.crowded and waiting < self.context.settings.requests_waiting_max:
+        waiting = len(self.parked) + len(self.forwarded) + len(self.commit_queries)
+        if not self.overloaded and waiting < self.context.settings.requests_waiting_max:
             return True
         if request.in_doubt or type(request.origin) is str:
             return True
         # (Not by `answer`: that would hold an OPEN which is to try again, and there is no space for it.)
-        limit = "requests_waiting_bytes_max" if self.crowded else "requests_waiting_max"
+        limit = "requests_waiting_bytes_max" if self.overloaded else "requests_waiting_max"
         text = f"too many requests wait at this node ({limit})"
         self.refuse_waiting(request, answer_error(codes.TRY_AGAIN, text))
         return False
@@ -356,19 +356,19 @@ class Requests:
         It makes no sense to hold it: a closed checkpoint does not open again on its own.
         """
         if request.in_doubt or type(request.origin) is str:
-            self._hold(request)
+            self.park(request)
         else:
-            self.answer(request, answer_error(codes.TRY_AGAIN, self.withdrawals.why_held(request)))
+            self.answer(request, answer_error(codes.TRY_AGAIN, self.withdrawals.why_parked(request)))
 
-    def _hold(self, request: Request) -> None:
-        if self._has_room(request):
+    def park(self, request: Request) -> None:
+        if self._admit(request):
             # 90,000 held requests of one link took 120 ms to look at, at each heartbeat.
             self.turns.add_unanswered(request, 1)
             key = request.session, request.number
-            earlier = self.held.get(key)
+            earlier = self.parked.get(key)
             if earlier is not None and earlier is not request:
                 self.turns.take_answered(earlier)
-            self.held[key] = request
+            self.parked[key] = request
 
     def _forward(self, request: Request, node_id: str) -> None:
         """Forward a request to the node that can serve it.
@@ -377,7 +377,7 @@ class Requests:
         sends it there. A duplicate that was kept here was once done, after it had been refused, when this
         node became active (seed 23895).
         """
-        if type(request.origin) is str or not self._has_room(request) or self._is_malformed(request):
+        if type(request.origin) is str or not self._admit(request) or self._is_malformed(request):
             return
         if request.kind == Kind.TRACK and not self._counts_as_tracker(request):
             return
@@ -412,7 +412,7 @@ class Requests:
             elif request.kind == Kind.ITERATE:
                 parse_iterate(request.body)
             return False
-        except Refusal as refusal:
+        except RequestError as refusal:
             body = answer_error(refusal.code, refusal.text, refusal.index)
         except FrameError as error:
             body = answer_error(codes.INVALID_PARAM, str(error))
@@ -457,18 +457,18 @@ class Requests:
         if kind == Kind.TRACK:
             try:
                 parse_track(body)
-            except Refusal as refusal:
+            except RequestError as refusal:
                 raise FrameError(refusal.text) from None
         request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
         request.sent_seq = directory_seq
         if directory_seq > self.replicator.directory.seq:
             # The sender's directory is ahead of ours: it may know a session or checkpoint that we do not.
-            self._hold(request)
+            self.park(request)
             return
-        if not self._is_over(request):
-            self.dispatch(request)
+        if not self._session_left(request):
+            self.route(request)
 
-    def _is_over(self, request: Request) -> bool:
+    def _session_left(self, request: Request) -> bool:
         """Return True if the request's session has ended, or has left the node that the request came through.
 
         The client asks again where its session is now, and may have been told the outcome there. A duplicate
@@ -544,16 +544,16 @@ class Requests:
         entry = self.replicator.directory.checkpoints.get(request.creation_id)
         # A withdrawn request that went to no other node waited there: that node's directory lags behind.
         given_back = request.withdrawn and not request.maybe_done
-        if entry is None or entry.term == term or given_back:
+        if entry is None or entry.activation_seq == term or given_back:
             self.answer(request, body)
 
     def on_query(self, node_id: str, frame: Frame) -> None:
         """Tell a replica what is committed now, so that it can answer a reader."""
-        replica = self.replicas.held.get(frame.a)
+        replica = self.replicas.by_id.get(frame.a)
         if replica is None or replica.active is None:
             return
         if not replica.active.ready or not self.context.serving():
-            self.early_queries.append((node_id, frame))
+            self.queries_until_ready.append((node_id, frame))
             return
         epoch, committed_seq = self.context.epoch, replica.log.committed_seq
         self.context.send_peer(
@@ -563,13 +563,13 @@ class Requests:
         )
 
     def on_queried(self, frame: Frame) -> None:
-        request = self.queries.pop(frame.c, None)
+        request = self.commit_queries.pop(frame.c, None)
         entry = self.replicator.directory.checkpoints.get(frame.a)
-        replica = self.replicas.held.get(frame.a)
+        replica = self.replicas.by_id.get(frame.a)
         if request is None:
             return
         if entry is None or replica is None or replica.dropped or not self.context.serving():
-            self.dispatch(request)
+            self.route(request)
         else:
             self._serve_read(request, entry, replica)
 
@@ -586,7 +586,7 @@ class Requests:
             if request.kind == _UPDATE and not is_ok(body):
                 entry = self.replicator.directory.checkpoints.get(request.creation_id)
                 kind = Kind.FORWARD_REFUSED
-                body = FORWARD_REFUSED_ROUTE.pack(entry.term if entry is not None else 0) + body
+                body = FORWARD_REFUSED_ROUTE.pack(entry.activation_seq if entry is not None else 0) + body
             frame = encode_frame(kind, request.number, self.context.epoch, request.session, body)
             self.context.send_peer(request.origin, frame)
             return
@@ -597,7 +597,7 @@ class Requests:
                 if self._puts_off(request, body):
                     return
                 body = self._of_what_is_there(body)
-            if request.kind != Kind.ATTACH and self._must_wait(request, body):
+            if request.kind != Kind.ATTACH and self._awaits_local_replica(request, body):
                 self.turns.add_unanswered(request, 1)
                 self.deferred[request.session, request.number] = (request, body)
                 return
@@ -630,7 +630,7 @@ class Requests:
             # The coordinator knows every duplicate of it: none was done, and no earlier one will be.
             request.maybe_done, request.put_off, request.to = False, True, ""
             if not request.withdrawn and self.why_open_waits_here(request):
-                self._hold(request)
+                self.park(request)
                 return True
         return False
 
@@ -644,12 +644,12 @@ class Requests:
         directory = self.replicator.directory
         if code != codes.OK or type(payload) is not list:
             return body
-        if payload[1] in directory.checkpoints or directory.may_come(payload[1]):
+        if payload[1] in directory.checkpoints or directory.may_still_be_created(payload[1]):
             return body
         text = "every replica of the checkpoint was lost while it was opened"
         return answer_error(codes.NOT_EXIST, text)
 
-    def _must_wait(self, request: Request, body: bytes) -> bool:
+    def _awaits_local_replica(self, request: Request, body: bytes) -> bool:
         """Return True if an answer has to wait for a replica.
 
         ActiveReplicaSet ends when this node's replica serves (SAF 3.1.7.1). An OPEN ends when an in-sync
@@ -660,38 +660,38 @@ class Requests:
             return False
         if request.kind == Kind.OPEN:
             found = self.replicator.directory.checkpoints.get(payload[1]) if type(payload) is list else None
-            return found is not None and bool(found.holders) and not found.in_sync
+            return found is not None and bool(found.last_in_sync) and not found.in_sync
         session = self.replicator.directory.sessions.get(request.session)
         handle = parse_of_handle(request.kind, request.body).handle
         opened = session.opens.get(handle) if session is not None else None
         entry = self.replicator.directory.checkpoints.get(opened[0]) if opened is not None else None
         if entry is None:
             return False
-        replica = self.replicas.held.get(entry.creation_id)
+        replica = self.replicas.by_id.get(entry.creation_id)
         ready = replica is not None and replica.active is not None and replica.active.ready
         return entry.active == self.context.node_id and not ready
 
     # -- when something changes
 
-    def again(self, unanswered: list[Request]) -> None:
+    def retry_parked(self, unanswered: list[Request]) -> None:
         """Try again what is held, and requests whose replica lost its role: something changed."""
         for request in unanswered:
             request.maybe_done = True
             if isinstance(request.origin, int):
-                self._hold(request)
+                self.park(request)
         if self.deferred:
             for key, (request, body) in list(self.deferred.items()):
-                if not self._must_wait(request, body):
+                if not self._awaits_local_replica(request, body):
                     del self.deferred[key]
                     self.answer(request, body)
-        if self.held and self.context.serving() and not self.draining:
-            held, self.held = self.held, {}
+        if self.parked and self.context.serving() and not self.draining:
+            held, self.parked = self.parked, {}
             for request in held.values():
                 self.turns.take_answered(request)  # Else they keep the lanes full that they continue in.
-            going = [request for request in held.values() if not self._is_over(request)]
+            going = [request for request in held.values() if not self._session_left(request)]
             self._go_on(going)
-        if self.early_queries and self.context.serving():
-            early_queries, self.early_queries = self.early_queries, []
+        if self.queries_until_ready and self.context.serving():
+            early_queries, self.queries_until_ready = self.queries_until_ready, []
             for node_id, frame in early_queries:
                 self.on_query(node_id, frame)
 
@@ -702,9 +702,9 @@ class Requests:
                 del self.forwarded[key]
                 request.to = ""
                 request.maybe_done = True
-                self.dispatch(request)
+                self.route(request)
         self.on_directory_changed(creation_ids)
-        self.again([])
+        self.retry_parked([])
 
     def _go_on(self, requests: list[Request]) -> None:
         """Try requests again that have waited: at once if they are few, otherwise in their turns."""
@@ -712,7 +712,7 @@ class Requests:
             self.turns.put_back(requests)
         else:
             for request in requests:
-                self.dispatch(request)
+                self.route(request)
 
     def on_directory_changed(self, creation_ids: list[int]) -> None:
         """Send what was forwarded for these checkpoints to the nodes that are active now."""
@@ -720,15 +720,19 @@ class Requests:
         for request in list(self.forwarded.values()):
             if request.creation_id in creation_ids:
                 entry = checkpoints.get(request.creation_id)
-                goes_on = entry is not None and entry.active == request.to and entry.term <= request.sent_seq
+                goes_on = (
+                    entry is not None
+                    and entry.active == request.to
+                    and entry.activation_seq <= request.sent_seq
+                )
                 if not goes_on and not self._forget_if_left(request):
                     del self.forwarded[request.session, request.number]
                     request.maybe_done = True
-                    self.dispatch(request)
-        for token, request in list(self.queries.items()):
+                    self.route(request)
+        for token, request in list(self.commit_queries.items()):
             if request.creation_id in creation_ids:
-                del self.queries[token]
-                self.dispatch(request)
+                del self.commit_queries[token]
+                self.route(request)
         self.tracks.look(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
@@ -740,14 +744,19 @@ class Requests:
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         for request in self.forwarded.values():
             request.maybe_done = True
-        waiting = [*unanswered, *self.forwarded.values(), *self.queries.values(), *self.held.values()]
+        waiting = [
+            *unanswered,
+            *self.forwarded.values(),
+            *self.commit_queries.values(),
+            *self.parked.values(),
+        ]
         waiting += self.tracks.take_all()
-        self.forwarded, self.queries, self.held = {}, {}, {}
-        self.early_queries.clear()
+        self.forwarded, self.commit_queries, self.parked = {}, {}, {}
+        self.queries_until_ready.clear()
         for request in waiting:
             request.to = ""
             if isinstance(request.origin, int) and request.origin in self.links:
-                self._hold(request)
+                self.park(request)
             else:
                 self.turns.take_answered(request)
 
@@ -756,35 +765,35 @@ class Requests:
         for request in list(self.forwarded.values()):
             if request.to == node_id and not self._forget_if_left(request):
                 self._send_forward(request)
-        for token, request in list(self.queries.items()):
+        for token, request in list(self.commit_queries.items()):
             entry = self.replicator.directory.checkpoints.get(request.creation_id)
             if entry is not None and entry.active == node_id:
-                del self.queries[token]
-                self.dispatch(request)
+                del self.commit_queries[token]
+                self.route(request)
 
     def on_time(self) -> None:
         """Answer or forget what has waited for a long time."""
         self.tracks.on_time()
-        if self.context.now_ns < self.look_ns:
+        if self.context.now_ns < self.recheck_ns:
             return
-        self.look_ns = self.context.now_ns + LOOK_EVERY_NS * (len(self.held) + len(self.forwarded))
-        self._look_at_room()
+        self.recheck_ns = self.context.now_ns + LOOK_EVERY_NS * (len(self.parked) + len(self.forwarded))
+        self._check_backlog()
         self.turns.count_again(self._unanswered())
         self.withdrawals.on_time()
         late_ns = self.context.now_ns - FORGET_NS
-        for key, request in list(self.held.items()):
+        for key, request in list(self.parked.items()):
             if request.since_ns <= late_ns:
-                del self.held[key]
+                del self.parked[key]
                 self.turns.take_answered(request)
         for key, request in list(self.forwarded.items()):
             if request.since_ns <= late_ns and request.origin not in self.links:
                 del self.forwarded[key]
                 self.turns.take_answered(request)
 
-    def _look_at_room(self) -> None:
-        self.waiting_bytes = sum(len(request.body) for request in self.held.values())
+    def _check_backlog(self) -> None:
+        self.waiting_bytes = sum(len(request.body) for request in self.parked.values())
         self.waiting_bytes += sum(len(request.body) for request in self.forwarded.values())
-        self.crowded = self.waiting_bytes > self.context.settings.requests_waiting_bytes_max
+        self.overloaded = self.waiting_bytes > self.context.settings.requests_waiting_bytes_max
 
     def _unanswered(self) -> Iterator[Request]:
         """Yield every request that waits here, or for other nodes.
@@ -797,8 +806,8 @@ class Requests:
             entry = sessions.get(request.session)
             if entry is None or entry.node_id == me:
                 yield request
-        yield from self.held.values()
-        yield from self.queries.values()
+        yield from self.parked.values()
+        yield from self.commit_queries.values()
         yield from (request for request, _ in self.deferred.values())
         yield from self.replicator.waiting()
         yield from self.replicas.unanswered()

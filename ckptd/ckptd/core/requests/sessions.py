@@ -9,7 +9,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import (
     Describe,
     Operate,
@@ -27,17 +27,17 @@ from ckpt_protocol.requests import (
 from ckptd.core.client_request import Request
 from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.directory.directory import OPENED_AT_B01, Do
+from ckptd.core.directory.directory import OPENED_WITH_B01_RULES, DirectoryOp
 from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.events import TakeLarge
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.core.stops import MAKES_NO_COPY
 from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
 
 _OF_HANDLE = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
     Kind.READ: SA_CKPT_CHECKPOINT_READ,
-    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_AT_B01,
+    Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_WITH_B01_RULES,
     Kind.STATUS: 0,
     Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
     Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
@@ -59,12 +59,12 @@ class Ping(NamedTuple):
 class Clients:
     """The clients of this node: their links and their sessions."""
 
-    def __init__(self, context: Context, replicator: DirectoryReplicator, requests: Requests) -> None:
+    def __init__(self, context: Context, replicator: DirectoryReplicator, requests: RequestRouter) -> None:
         self.context = context
         self.replicator = replicator
         self.requests = requests
         self.links = requests.links
-        """Link to session, 0 before ATTACH. Shared with `Requests`."""
+        """Link to session, 0 before ATTACH. Shared with `RequestRouter`."""
         self.by_session: dict[int, int] = {}
         """Session to link."""
         self.attaching: dict[int, tuple[int, set[int]]] = {}
@@ -79,7 +79,7 @@ class Clients:
         """The sessions in `grace` whose end has been asked for."""
         self.describe: Callable[[Describe], Any] = lambda asked: None
         self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
-        self.ask: Callable[[list[object]], None] = lambda op: None
+        self.propose: Callable[[list[object]], None] = lambda op: None
         requests.on_attach_answered = self._on_attach_answered
 
     def on_connected(self, link: int) -> None:
@@ -108,7 +108,7 @@ class Clients:
             context.work += FRAME_WORK + (len(frame.body) >> KIB_SHIFT)
             try:
                 checked = self._check(link, frame)
-            except Refusal as refusal:
+            except RequestError as refusal:
                 self._refuse(link, frame.a, refusal.code, refusal.text)
             except FrameError as error:
                 context.effects.append(close_client(link, frame, error))
@@ -118,7 +118,7 @@ class Clients:
                 return False
             else:  # Parsing and checking are over: an exception from here on is our own fault.
                 if isinstance(checked, Request):
-                    self.requests.dispatch(checked)
+                    self.requests.route(checked)
                 elif isinstance(checked, Ping):
                     self._answer_ping(link, frame.a, checked)
                 elif checked is not None:
@@ -145,10 +145,10 @@ class Clients:
             return None  # The session has moved to another node: its client asks again there.
         opened = entry.opens.get(handle) if entry is not None else None
         if opened is None:
-            raise Refusal(codes.BAD_HANDLE, self._why_bad(session))
+            raise RequestError(codes.BAD_HANDLE, self._why_bad(session))
         if needed and not opened[1] & needed:
             mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
-            raise Refusal(codes.ACCESS, f"the handle was not opened for {mode}")
+            raise RequestError(codes.ACCESS, f"the handle was not opened for {mode}")
         if kind in _CHECKED_HERE:  # The bodies of the others are parsed where they are served.
             self._check_rare(kind, body, opened[0])
         return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
@@ -159,7 +159,9 @@ class Clients:
             return
         parse_nothing(kind, body)
         if kind == Kind.SYNCHRONIZE and self._is_sync(creation_id):
-            raise Refusal(codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising")
+            raise RequestError(
+                codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+            )
 
     def _is_sync(self, creation_id: int) -> bool:
         entry = self.replicator.directory.checkpoints.get(creation_id)
@@ -193,7 +195,7 @@ class Clients:
         if kind not in _OF_DIRECTORY:
             raise FrameError(f"a frame of kind {kind} from a client")
         if not session:
-            raise Refusal(codes.BAD_HANDLE, "no session is attached on this connection")
+            raise RequestError(codes.BAD_HANDLE, "no session is attached on this connection")
         directory = self.replicator.directory
         entry = directory.sessions.get(session)
         if entry is not None and entry.node_id != self.context.node_id:
@@ -215,7 +217,7 @@ class Clients:
         asks_for, numbers = self.attaching.get(link, (0, set()))
         for other in (attached, asks_for):
             if other not in (0, asked):
-                raise Refusal(codes.NO_RESOURCES, ONE_SESSION)
+                raise RequestError(codes.NO_RESOURCES, ONE_SESSION)
         numbers.add(number)
         self.attaching[link] = asked, numbers
 
@@ -232,12 +234,12 @@ class Clients:
         if asked.attributes is None or self.replicator.directory.find(asked.name) is not None:
             return  # It creates none.
         text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
-        raise Refusal(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
+        raise RequestError(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
 
     def _check_has_copies(self, creation_id: int) -> None:
         """Refuse to make this node active for a checkpoint of which it makes no replica. Raises: Refusal."""
         if self.context.stops.shuns(creation_id, self.context.node_id):
-            raise Refusal(codes.LIBRARY, MAKES_NO_COPY)
+            raise RequestError(codes.LIBRARY, MAKES_NO_COPY)
 
     def on_created(self, created: Iterable[tuple[int, int]]) -> None:
         """Count the checkpoints that sessions created, by the links of this node."""
@@ -357,7 +359,7 @@ class Clients:
                     if len(self.ending) >= OWN_AT_ONCE:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
-                self.ask([Do.END, session, entry.generation])
+                self.propose([DirectoryOp.END, session, entry.generation])
                 self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:

@@ -70,11 +70,11 @@ _ITEM_BYTES: Final = 256
 class Lane:
     """What waits of one link."""
 
-    __slots__ = ("congested", "full", "held_bytes", "items", "listed", "lost", "stopped")
+    __slots__ = ("congested", "full", "items", "listed", "lost", "stopped", "waiting_bytes")
 
     def __init__(self) -> None:
         self.items: deque[Frame | Request | _Rest] = deque()
-        self.held_bytes = 0
+        self.waiting_bytes = 0
         self.congested = False
         """The client does not read its answers."""
         self.full = False
@@ -101,7 +101,7 @@ class Turns:
         self.context = context
         self.serve_client = serve_client
         self.serve_peer = serve_peer
-        self.dispatch = dispatch
+        self.route = dispatch
         self.lose = lose
         settings = context.settings
         self.work_max = settings.work_per_turn
@@ -118,7 +118,7 @@ class Turns:
         """By client's link, how many of its TRACKs wait."""
         self.tracker_count = 0
         self.tracks_max = max(1, TRACKS_MAX // settings.share_of_limits)
-        self.held_bytes = 0
+        self.waiting_bytes = 0
 
     # -- frames and events that arrive
 
@@ -176,20 +176,20 @@ class Turns:
         if lane is None:
             lane = self.lanes[key] = Lane()
         lane.items.extend(frames)
-        self._hold(lane, sum(_ITEM_BYTES + len(frame.body) for frame in frames))
-        if lane.held_bytes > self._lane_bytes() and not lane.stopped:
+        self._add_bytes(lane, sum(_ITEM_BYTES + len(frame.body) for frame in frames))
+        if lane.waiting_bytes > self._lane_bytes() and not lane.stopped:
             lane.stopped = True
             self.context.count("links_not_read")
             self.context.effects.append(StopReading(key))
         self._list(key, lane)
 
-    def _hold(self, lane: Lane, more_bytes: int) -> None:
-        lane.held_bytes += more_bytes
-        self.held_bytes += more_bytes
+    def _add_bytes(self, lane: Lane, more_bytes: int) -> None:
+        lane.waiting_bytes += more_bytes
+        self.waiting_bytes += more_bytes
 
     def _lane_bytes(self) -> int:
         """Return how much one lane may hold: little if all lanes together hold much."""
-        crowded = self.held_bytes > LANES_FULL_MAX * self.lane_bytes_max
+        crowded = self.waiting_bytes > LANES_FULL_MAX * self.lane_bytes_max
         return self.lane_bytes_max // CROWDED_PART if crowded else self.lane_bytes_max
 
     def _answer_pings(self, link: int, frames: list[Frame]) -> list[Frame]:
@@ -215,7 +215,7 @@ class Turns:
             if lane is None:
                 lane = self.lanes[key] = Lane()
             lane.items.extendleft(reversed(theirs))
-            self._hold(lane, sum(_ITEM_BYTES + len(request.body) for request in theirs))
+            self._add_bytes(lane, sum(_ITEM_BYTES + len(request.body) for request in theirs))
             self._list(key, lane)
 
     def take_back(self, link: int, number: int, looked_at_max: int) -> Frame | Request | None:
@@ -235,7 +235,7 @@ class Turns:
                 found = item.number == number and not item.in_doubt
             if found:
                 lane.items.remove(item)
-                self._hold(lane, -_ITEM_BYTES - len(item.body))
+                self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 return item
         return None
 
@@ -349,7 +349,7 @@ class Turns:
         """Drop the lane of a link that is gone, with everything in it."""
         lane = self.lanes.pop(key, None)
         if lane is not None:
-            self.held_bytes -= lane.held_bytes
+            self.waiting_bytes -= lane.waiting_bytes
         if type(key) is int:
             self.unanswered.pop(key, None)
             self.tracker_count -= self.trackers.pop(key, 0)
@@ -365,7 +365,7 @@ class Turns:
                 self.context.effects.append(ReadOn(key))
             if not lane.listed:
                 del self.lanes[key]
-                self.held_bytes -= lane.held_bytes
+                self.waiting_bytes -= lane.waiting_bytes
         elif not lane.listed:
             lane.listed = True
             self.round.append(key)
@@ -385,7 +385,7 @@ class Turns:
             context.work_until = min(context.work + self.quantum, self.work_max)
             self._serve(key, lane)
             if lanes.get(key) is lane:
-                if lane.stopped and 2 * lane.held_bytes <= self._lane_bytes():
+                if lane.stopped and 2 * lane.waiting_bytes <= self._lane_bytes():
                     lane.stopped = False
                     context.effects.append(ReadOn(key))
                 self._list(key, lane)
@@ -395,7 +395,7 @@ class Turns:
         while items and not lane.full and context.work < context.work_until:
             item = items.popleft()
             if type(item) is Frame:
-                self._hold(lane, -_ITEM_BYTES - len(item.body))
+                self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 if type(key) is int:
                     going = self.serve_client(key, (item,))
                 else:
@@ -403,9 +403,9 @@ class Turns:
                 if not going:
                     self.drop_frames(key)
             elif type(item) is Request:
-                self._hold(lane, -_ITEM_BYTES - len(item.body))
+                self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 context.work += FRAME_WORK
-                self.dispatch(item)
+                self.route(item)
             else:
                 self.lose(item)  # type: ignore[arg-type]
             if self.lanes.get(key) is not lane:

@@ -17,7 +17,7 @@ from ckptd.core.client_request import CHANGE_NOTHING, Request
 
 if TYPE_CHECKING:
     from ckptd.core.replication.active_replica import ActiveReplica
-    from ckptd.core.requests.router import Requests
+    from ckptd.core.requests.router import RequestRouter
 
 LOOKED_AT_MAX: Final = 1_000
 """Entries of each queue that are searched for a withdrawn request. One further back is not found."""
@@ -26,7 +26,7 @@ LOOKED_AT_MAX: Final = 1_000
 class Withdrawals:
     """Takes back requests that wait."""
 
-    def __init__(self, requests: "Requests") -> None:
+    def __init__(self, requests: "RequestRouter") -> None:
         self.requests = requests
         self.context = requests.context
         self.describe_wait: Callable[[], str] = lambda: ""
@@ -68,23 +68,23 @@ class Withdrawals:
     def _find(self, session: int, number: int) -> tuple[Request | None, str]:
         """Take a request that waits and was not done out of its queue. Return it, and what it waited for."""
         requests, key = self.requests, (session, number)
-        held = requests.held.get(key)
+        held = requests.parked.get(key)
         if held is not None:
             if held.in_doubt:
                 return None, ""
-            del requests.held[key]
-            return held, self.why_held(held)
+            del requests.parked[key]
+            return held, self.why_parked(held)
         forwarded = requests.forwarded.pop(key, None)
         if forwarded is not None:
             return forwarded, f"node {forwarded.to} does not answer"
-        for token, asked in islice(requests.queries.items(), LOOKED_AT_MAX):
+        for token, asked in islice(requests.commit_queries.items(), LOOKED_AT_MAX):
             if (asked.session, asked.number) == key:
-                del requests.queries[token]
+                del requests.commit_queries[token]
                 return asked, "the active replica does not say what is committed"
         queued = requests.replicator.take_back(session, number, LOOKED_AT_MAX)
         if queued is not None:
             return queued, self._why_queued()
-        for active in islice(requests.replicas.watched.values(), LOOKED_AT_MAX):
+        for active in islice(requests.replicas.active_with_timers.values(), LOOKED_AT_MAX):
             waiting = active.take_back(session, number, LOOKED_AT_MAX)
             if waiting is not None:
                 return waiting, _why_uncommitted(active)
@@ -96,12 +96,12 @@ class Withdrawals:
         late_ns = self.context.now_ns - settings.hold_ns
         late = [
             (key, request)
-            for key, request in requests.held.items()
+            for key, request in requests.parked.items()
             if request.since_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
         ]
         for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes about 4 us.
-            del requests.held[key]
-            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_held(request)))
+            del requests.parked[key]
+            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_parked(request)))
         for request in requests.replicator.take_late(late_ns, LOOKED_AT_MAX):
             requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
 
@@ -116,11 +116,11 @@ class Withdrawals:
         order = self.requests.replicator
         if not self.context.serving():
             return self.why_not_serving()
-        if order.unacked:
-            return f"{_listed(order.unacked)} must acknowledge an earlier change of the directory"
+        if order.awaiting_ack:
+            return f"{_listed(order.awaiting_ack)} must acknowledge an earlier change of the directory"
         return "earlier changes of the directory come first"
 
-    def why_held(self, request: Request) -> str:
+    def why_parked(self, request: Request) -> str:
         """Return what a held request waits for, in words."""
         if not self.context.serving():
             return self.why_not_serving()
@@ -131,18 +131,18 @@ class Withdrawals:
         entry = self.requests.replicator.directory.checkpoints.get(request.creation_id)
         if entry is not None and entry.creation_id in self.context.stops.closed:
             return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
-        if entry is not None and entry.holders:
-            return f"the checkpoint waits for its replicas on {_listed(entry.holders)}"
-        replica = self.requests.replicas.held.get(request.creation_id)
-        if replica is not None and replica.active is not None and replica.active.unreported:
-            unreported = _listed(replica.active.unreported)
+        if entry is not None and entry.last_in_sync:
+            return f"the checkpoint waits for its replicas on {_listed(entry.last_in_sync)}"
+        replica = self.requests.replicas.by_id.get(request.creation_id)
+        if replica is not None and replica.active is not None and replica.active.awaiting_report:
+            unreported = _listed(replica.active.awaiting_report)
             return f"the active replica of this checkpoint waits for its replicas on {unreported}"
         return "the active replica of this checkpoint is not ready yet"
 
 
 def _why_uncommitted(active: "ActiveReplica") -> str:
     log = active.replica.log
-    late = [node_id for node_id in active.required if active.acked.get(node_id, 0) < log.seq]
+    late = [node_id for node_id in active.commit_set if active.acked.get(node_id, 0) < log.seq]
     return f"the replicas on {_listed(late)} have not acknowledged earlier updates"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_OPERATOR, Greeted, Identity, Refused
+from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_OPERATOR, Greeted, HandshakeRejected, Identity
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.clients import ClientLink, Clients
@@ -66,7 +66,7 @@ class Door:
             stranger.timer.cancel()
             stranger.timer = None
         match reason:
-            case Refused():
+            case HandshakeRejected():
                 self._counts.refused += 1
                 self._seldom.warn("refused", f"a connection was refused: {reason.text}")
             case FrameError():
@@ -91,7 +91,7 @@ class Door:
                     link.data_received(rest)
             else:
                 self._peers.accept(transport, greeted, rest)
-        except Refused as error:
+        except HandshakeRejected as error:
             self._counts.refused += 1
             self._seldom.warn("refused", f"a connection was refused: {error.text}")
             transport.write(error.frame())

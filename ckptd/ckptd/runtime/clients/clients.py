@@ -7,7 +7,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
 from ckpt_protocol.framing import BodyTooLong, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Refused
+from ckpt_protocol.greeting import HandshakeRejected
 from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.boundary import contained
@@ -52,7 +52,7 @@ class Clients:
         """Number a client's link and report it to the core. Raises: Refused if there are too many clients."""
         if len(self.driver.clients) - len(self._operators) >= self._clients_max:
             text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
-            raise Refused(codes.NO_RESOURCES, text)
+            raise HandshakeRejected(codes.NO_RESOURCES, text)
         return self._add(outlet)
 
     def connect_operator(self, link: "ClientLink") -> int:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, Frame, FrameError, decode_datagram
-from ckpt_protocol.greeting import ROLE_CLIENT, Acceptor, Identity, Refused
+from ckpt_protocol.greeting import ROLE_CLIENT, Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.events import ClientReceived
@@ -103,7 +103,7 @@ class UdpClients:
             else:
                 # Do not answer: two daemons could then answer each other for ever.
                 raise FrameError(f"a datagram of kind {frame.kind}")
-        except Refused as error:
+        except HandshakeRejected as error:
             self._clients.counts.refused += 1
             self._exchanges.pop(address, None)
             self.datagrams.send(error.frame(len(datagram)), address)
@@ -149,12 +149,12 @@ class UdpClients:
                 self.datagrams.send(exchange.welcome, address)
                 return
         if frame.c != ROLE_CLIENT:
-            raise Refused(codes.NOT_SUPPORTED, "over udp come clients alone: use tcp")
+            raise HandshakeRejected(codes.NOT_SUPPORTED, "over udp come clients alone: use tcp")
         acceptor = Acceptor(self._identity, new_nonce())
         welcome = acceptor.receive(frame)
         if len(welcome) > len(datagram):
             # The sender's address may be forged, so never send it more bytes than we received.
-            raise Refused(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
+            raise HandshakeRejected(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
         exchange = _Exchange(acceptor, datagram, welcome, now_ns())
         if acceptor.greeted is not None:
             self._connect(address, exchange)
@@ -184,7 +184,7 @@ class UdpClients:
     def _request(self, frame: Frame, address: SocketAddress) -> None:
         link = self._links.get(address)
         if link is None:
-            raise Refused(codes.TRY_AGAIN, "greet first: this node does not know this address")
+            raise HandshakeRejected(codes.TRY_AGAIN, "greet first: this node does not know this address")
         link.heard_ns = now_ns()
         if link.held_back:
             self._clients.counts.datagrams_dropped += 1

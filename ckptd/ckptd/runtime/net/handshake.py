@@ -10,7 +10,7 @@ from collections.abc import Callable, Container
 from typing import Final, cast
 
 from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError, decode_datagram
-from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, Identity, Opener, Refused
+from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, HandshakeRejected, Identity, Opener
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
 
 FIRST_EXCHANGE_LIMIT_S: Final = 5.0
@@ -84,7 +84,7 @@ class Stranger(asyncio.Protocol):
                 reply = self._acceptor.receive(frame)
                 if reply:
                     transport.write(reply)
-        except Refused as error:
+        except HandshakeRejected as error:
             transport.write(error.frame())
             self.end(error)
         except Exception as error:  # FrameError or our own bug; no state has changed yet.

@@ -10,7 +10,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, Identity, Refused, parse_refused
+from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, HandshakeRejected, Identity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
 from ckptd.runtime.net.connecting import connect_stream
@@ -61,7 +61,7 @@ class Claim(asyncio.Protocol):
         """Tell the other end that we accept the connection as the link."""
         self.transport.write(encode_frame(Kind.TAKEN, 0, 0, 0))
 
-    def refuse(self, refused: Refused) -> None:
+    def refuse(self, refused: HandshakeRejected) -> None:
         """Send the reason, and end the connection."""
         self.transport.write(refused.frame())
         self.transport.close()
@@ -94,7 +94,7 @@ class Untaken(asyncio.Protocol):
                 raise parse_refused(frame)
             if frame.kind != Kind.TAKEN:
                 raise FrameError(f"a frame of kind {frame.kind} before TAKEN")
-        except (Refused, FrameError) as error:
+        except (HandshakeRejected, FrameError) as error:
             self.outcome.set_exception(error)
         else:
             self.outcome.set_result(None)
@@ -122,7 +122,9 @@ class Claims:
             earlier.transport.abort()
         while len(self._waiting) >= CLAIMS_MAX:
             oldest = self._waiting.pop(next(iter(self._waiting)))
-            oldest.refuse(Refused(codes.TRY_AGAIN, "too many connections say that they are this peer"))
+            oldest.refuse(
+                HandshakeRejected(codes.TRY_AGAIN, "too many connections say that they are this peer")
+            )
         self._waiting[claim.origin] = claim
 
     def take(self) -> Claim | None:
@@ -140,7 +142,9 @@ class Claims:
         self._waiting.clear()
 
 
-def explain(node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | Exception) -> Refused | None:
+def explain(
+    node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | Exception
+) -> HandshakeRejected | None:
     """Return why a claim to be `node_id` is refused, given what was found at its address; None to accept."""
     match found:
         case Greeted() if found.node_id != node_id:
@@ -149,9 +153,11 @@ def explain(node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | 
             why = f"another start of node {node_id!r} answers there: two daemons have this node id"
         case Greeted():
             return None
-        case Refused() | FrameError():
+        case HandshakeRejected() | FrameError():
             why = f"what answers there is not this daemon ({found})"
         case _:
             why = f"cannot be asked there: {found or 'no answer'}"
-            return Refused(codes.TRY_AGAIN, f"node {node_id!r} is expected at {host_port}, and {why}")
-    return Refused(codes.EXIST, f"node {node_id!r} is expected at {host_port}, and {why}")
+            return HandshakeRejected(
+                codes.TRY_AGAIN, f"node {node_id!r} is expected at {host_port}, and {why}"
+            )
+    return HandshakeRejected(codes.EXIST, f"node {node_id!r} is expected at {host_port}, and {why}")

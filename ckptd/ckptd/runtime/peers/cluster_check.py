@@ -6,7 +6,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import Identity, Refused
+from ckpt_protocol.greeting import HandshakeRejected, Identity
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.errors import StartRefused
 from ckptd.runtime.logs import logger
@@ -75,7 +75,7 @@ async def _ask(identity: Identity, address: HostPort, family: int) -> str | None
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             await ask_who(identity, await look_up(address, family), family)
-    except Refused as error:
+    except HandshakeRejected as error:
         return error.text if error.code in (codes.ACCESS, codes.VERSION) else None
     except FrameError:
         return "it is no ckptd"

@@ -20,7 +20,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import FROM_PEER, FROM_WITNESS
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_PEER, Greeted, Identity, Refused
+from ckpt_protocol.greeting import ROLE_PEER, Greeted, HandshakeRejected, Identity
 from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clock import now_ns
@@ -157,7 +157,7 @@ class Peering:
         link = self.link
         if link is not None:
             link.send(
-                Refused(
+                HandshakeRejected(
                     codes.TRY_AGAIN, f"a later start of node {self.node_id!r} is known", incarnation
                 ).frame()
             )
@@ -285,7 +285,7 @@ class Peering:
     def _tell_trouble(self, code: int, text: str) -> None:
         self._driver.handle(PeerTrouble(self.node_id, code, text))
 
-    def _on_refused(self, refused: Refused) -> None:
+    def _on_refused(self, refused: HandshakeRejected) -> None:
         """Handle a refusal by the peer, or by what answers at its address."""
         if refused.incarnation:
             self._driver.handle(Outranked(self.node_id, refused.incarnation))
@@ -315,15 +315,15 @@ class Peering:
                 await asyncio.get_running_loop().create_connection(lambda: greeter, sock=sock)
                 greeted = await greeter.outcome
             if greeted.node_id != self.node_id:
-                raise Refused(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
+                raise HandshakeRejected(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
             self.seals.offer(greeted.secret)
             async with asyncio.timeout(TAKEN_LIMIT_S):
                 await held[0].outcome
             self._connect(held[0].transport, greeted, held[0].rest, address)
-        except Refused as error:
+        except HandshakeRejected as error:
             self._on_refused(error)
         except FrameError as error:
-            self._on_refused(Refused(codes.ACCESS, f"it is no ckptd: {error}"))
+            self._on_refused(HandshakeRejected(codes.ACCESS, f"it is no ckptd: {error}"))
         except OSError as error:
             logger.debug("node %s at %s: %s", self.node_id, self.address, error)
         finally:
@@ -356,7 +356,7 @@ class Peering:
             return
         refused = explain(self.node_id, self.address, claim.greeted, found)
         if refused is not None or address is None:
-            refused = refused or Refused(codes.TRY_AGAIN, f"{self.address.host} has no address")
+            refused = refused or HandshakeRejected(codes.TRY_AGAIN, f"{self.address.host} has no address")
             self._surroundings.counts.refused += 1
             self._seldom.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
             self._tell_trouble(
@@ -375,7 +375,9 @@ class Peering:
         """Handle a claim of a peer that we dial. It has no link, so ours, unless new, is half open."""
         me = self._identity.node_id
         claim.refuse(
-            Refused(codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round")
+            HandshakeRejected(
+                codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round"
+            )
         )
         if self.link is not None and now_ns() - self._since_ns >= STEADY_NS:
             logger.warning("the link to node %s is half open, and made anew", self.node_id)
@@ -403,5 +405,5 @@ class Peering:
         except ConnectionRefusedError as error:
             self._note_refused(address)
             return address, error
-        except (Refused, FrameError, OSError) as error:
+        except (HandshakeRejected, FrameError, OSError) as error:
             return address, error

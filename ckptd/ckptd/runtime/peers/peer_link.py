@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Greeted, Refused, parse_refused
+from ckpt_protocol.greeting import Greeted, HandshakeRejected, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
 from ckptd.runtime.boundary import contained
@@ -30,7 +30,7 @@ class PeerLink(asyncio.Protocol):
         seldom: Seldom,
         buffer_bytes_max: int,
         lost: Callable[["PeerLink"], None],
-        on_refused: Callable[[Refused], None],
+        on_refused: Callable[[HandshakeRejected], None],
     ) -> None:
         self.greeted = greeted
         self._node_id = greeted.node_id

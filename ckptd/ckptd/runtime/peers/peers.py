@@ -3,7 +3,7 @@
 import asyncio
 
 from ckpt_protocol import codes
-from ckpt_protocol.greeting import Greeted, Refused
+from ckpt_protocol.greeting import Greeted, HandshakeRejected
 from ckptd.core.events import PeerTrouble
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
@@ -33,7 +33,9 @@ class Peers:
             remedy = "give all nodes the same peers, or correct the node id"
             text = f"it connects, and is not among the peers of node {me!r}: {remedy}"
             self._tell(PeerTrouble(node_id, codes.ACCESS, text))
-            raise Refused(codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}")
+            raise HandshakeRejected(
+                codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}"
+            )
         peering.claim(transport, greeted, rest)
 
     def limits(self) -> Limits:

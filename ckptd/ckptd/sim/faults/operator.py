@@ -118,7 +118,7 @@ class Operator:
         return not (host.node.heartbeats.forgetful and host.node_id in self._founders)
 
     def _unavailable(self, node: Node) -> bool:
-        return any(entry.holders for entry in node.directory.checkpoints.values())
+        return any(entry.last_in_sync for entry in node.directory.checkpoints.values())
 
     # -- commands and answers
 
@@ -163,7 +163,7 @@ class Operator:
                     "who is heard is not lost",
                     f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
-            self.cluster.watch.views.give_up(host.node_id, name, peer.given_up)
+            self.cluster.watch.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
         elif verb == Verb.BOOTSTRAP:
             self._founders.add(host.node_id)
             self.cluster.watch.views.bootstrap()

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from ckpt_protocol.refusal import Refusal
+from ckpt_protocol.refusal import RequestError
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership import pair_policy, reconfiguration
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.replication import active_replica
-from ckptd.core.replication.capacity import check_room
+from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.view import LOSS_EPOCHS
 from ckptd.sim.mutants.mutant import Patch, Table
 
@@ -20,7 +20,7 @@ TABLE: Final = Table()
     "growth on full nodes", "what grows is refused where a node holds all that it may", "short of memory"
 )
 def _(patch: Patch) -> None:
-    patch(active_replica, "check_room", lambda replica, session, streaming, ops: None)
+    patch(active_replica, "check_capacity", lambda replica, session, streaming, ops: None)
 
 
 @TABLE.mutant(
@@ -29,17 +29,17 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def apply_and_check(replica: Any, session: int, streaming: Any, ops: Any) -> None:
         try:
-            check_room(replica, session, streaming, ops)
-        except Refusal:
+            check_capacity(replica, session, streaming, ops)
+        except RequestError:
             replica.sections.apply(ops, replica.context.now_ns, replica.log.seq + 1, {})
             raise
 
-    patch(active_replica, "check_room", apply_and_check)
+    patch(active_replica, "check_capacity", apply_and_check)
 
 
 @TABLE.mutant("refusals believed", "without trust_rst a refused connection proves nothing", "forged refusals")
 def _(patch: Patch) -> None:
-    original = Heartbeats.refused
+    original = Heartbeats.on_connection_refused
 
     def refused(heartbeats: Any, node_id: str) -> bool:
         settings = heartbeats.context.settings
@@ -49,7 +49,7 @@ def _(patch: Patch) -> None:
         finally:
             heartbeats.context.settings = settings
 
-    patch(Heartbeats, "refused", refused)
+    patch(Heartbeats, "on_connection_refused", refused)
 
 
 @TABLE.mutant(

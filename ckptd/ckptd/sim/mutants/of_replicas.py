@@ -6,14 +6,14 @@ from ckpt_protocol.messages import Op
 from ckptd.core.directory.directory import Directory
 from ckptd.core.node import _OF_REPLICAS, _OF_REQUESTS, Node
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.local_replicas import Replicas
+from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.resync import JoinSource
+from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.replication.sections import SectionTable
 from ckptd.core.replication.update_log import UpdateLog
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.requests import change_feed
-from ckptd.core.requests.router import Requests
+from ckptd.core.requests.router import RequestRouter
 from ckptd.sim.mutants.mutant import Patch, Table
 
 TABLE: Final = Table()
@@ -23,7 +23,7 @@ TABLE: Final = Table()
 
 @TABLE.mutant("updates twice", "a repeated update meets its answer")
 def _(patch: Patch) -> None:
-    patch(UpdateLog, "find_answer", lambda log, session, request, lowest: None)
+    patch(UpdateLog, "find_reply", lambda log, session, request, lowest: None)
 
 
 @TABLE.mutant("half an update", "an update is done whole or not at all")
@@ -33,15 +33,15 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("answered before held", "a sync update is answered when every in-sync replica holds it")
 def _(patch: Patch) -> None:
-    original = ActiveReplica._send
+    original = ActiveReplica._stage_and_send
 
     def send(active: Any, update: Any, before: Any) -> None:
-        asked = update.asked
+        asked = update.waiting_request
         original(active, update, before)
-        if asked is not None and active.replica.sync and active.required:
+        if asked is not None and active.replica.sync and active.commit_set:
             active.answer(asked, update.answer)
 
-    patch(ActiveReplica, "_send", send)
+    patch(ActiveReplica, "_stage_and_send", send)
 
 
 @TABLE.mutant(
@@ -93,7 +93,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
 def _(patch: Patch) -> None:
-    patch(Requests, "_touches_pending", lambda requests, request, replica: False)
+    patch(RequestRouter, "_touches_pending", lambda requests, request, replica: False)
 
 
 @TABLE.mutant(
@@ -111,7 +111,7 @@ def _(patch: Patch) -> None:
 
     def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
         inner = Patch()
-        inner(UpdateLog, "reaches_back_to", lambda log, seq: True)
+        inner(UpdateLog, "holds_since", lambda log, seq: True)
         try:
             return original(replica, session, after, tenure)
         finally:
@@ -123,7 +123,7 @@ def _(patch: Patch) -> None:
 @TABLE.mutant("uncommitted reads", "a read shows the committed state", "sync take-overs")
 def _(patch: Patch) -> None:
     patch(Replica, "committed_section", lambda replica, section_id: replica.sections.sections.get(section_id))
-    patch(Replica, "overlay", lambda replica: {})
+    patch(Replica, "committed_overlay", lambda replica: {})
     patch(Replica, "pending_touches", lambda replica, section_ids: False)
 
 
@@ -133,22 +133,22 @@ def _(patch: Patch) -> None:
 @TABLE.mutant("reports not awaited", "an active replica waits until every in-sync replica has reported")
 def _(patch: Patch) -> None:
     def take_reports(active: Any) -> None:
-        active.unreported = []
+        active.awaiting_report = []
 
-    patch(ActiveReplica, "_take_reports", take_reports)
+    patch(ActiveReplica, "_apply_reports", take_reports)
 
 
 @TABLE.mutant("catching up skipped", "an active replica first catches up with the most advanced one")
 def _(patch: Patch) -> None:
-    original = ActiveReplica.advance_start
+    original = ActiveReplica.try_become_ready
 
     def advance_start(active: Any) -> None:
         seq = active.replica.log.seq
-        if not active.unreported and active.replica.complete:
+        if not active.awaiting_report and active.replica.complete:
             active.acked = {node_id: min(acked, seq) for node_id, acked in active.acked.items()}
         original(active)
 
-    patch(ActiveReplica, "advance_start", advance_start)
+    patch(ActiveReplica, "try_become_ready", advance_start)
 
 
 @TABLE.mutant(
@@ -157,7 +157,7 @@ def _(patch: Patch) -> None:
     "sync take-overs",
 )
 def _(patch: Patch) -> None:
-    original = ActiveReplica.advance_start
+    original = ActiveReplica.try_become_ready
 
     def advance_start(active: Any) -> None:
         replica, was_ready = active.replica, active.ready
@@ -169,33 +169,33 @@ def _(patch: Patch) -> None:
         if active.ready and not was_ready:
             active._commit(replica.log.seq)  # Otherwise readers see the state before its tail.
 
-    patch(ActiveReplica, "advance_start", advance_start)
+    patch(ActiveReplica, "try_become_ready", advance_start)
 
 
 @TABLE.mutant(
     "terms not looked at", "a report counts for the placing that it was made for", "roles to and fro"
 )
 def _(patch: Patch) -> None:
-    original = Replicas._on_report
+    original = LocalReplicas._on_report
 
     def on_report(held: Any, replica: Any, node_id: str, term: int, *told: Any) -> None:
-        term = replica.active.term if replica.active is not None else term
+        term = replica.active.activation_seq if replica.active is not None else term
         original(held, replica, node_id, term, *told)
 
-    patch(Replicas, "_on_report", on_report)
+    patch(LocalReplicas, "_on_report", on_report)
 
 
 @TABLE.mutant("expirations not re-armed", "whoever takes over re-arms the sections' expirations")
 def _(patch: Patch) -> None:
-    original = ActiveReplica.advance_start
+    original = ActiveReplica.try_become_ready
 
     def advance_start(active: Any) -> None:
         was_ready = active.ready
         original(active)
         if active.ready and not was_ready:
-            active.watched.pop(active.replica.creation_id, None)
+            active.active_with_timers.pop(active.replica.creation_id, None)
 
-    patch(ActiveReplica, "advance_start", advance_start)
+    patch(ActiveReplica, "try_become_ready", advance_start)
 
 
 @TABLE.mutant("expirations by each node", "the active replica alone decides that a section has expired")
@@ -205,7 +205,7 @@ def _(patch: Patch) -> None:
     def stage(replica: Any, sender: str, seq: int, body: bytes) -> bool:
         staged = original(replica, sender, seq, body)
         for section_id in replica.sections.expired(replica.context.wall_ns):
-            replica.sections.place(section_id, None)
+            replica.sections.put_raw(section_id, None)
         return staged
 
     patch(Replica, "stage", stage)
@@ -242,12 +242,12 @@ def _(patch: Patch) -> None:
     "joins beside pending",
 )
 def _(patch: Patch) -> None:
-    original = JoinSource.on_commit
+    original = ResyncSender.on_commit
 
     def on_commit(source: Any, committed_seq: int) -> None:
-        original(source, max(committed_seq, source.done_seq))
+        original(source, max(committed_seq, source.complete_at_seq))
 
-    patch(JoinSource, "on_commit", on_commit)
+    patch(ResyncSender, "on_commit", on_commit)
 
 
 # Not here: "the memory of answers travels with every join". To show it, an answer must not reach its client

@@ -12,15 +12,15 @@ from ckptd.core.arbiter.paxos import MajorityArbiter
 from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
 from ckptd.core.directory import directory, replicator, transfer, validation
-from ckptd.core.directory.directory import Directory, Do
+from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts
-from ckptd.core.membership.housekeeping import Upkeep
+from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.membership.view_change import Installation
 from ckptd.core.operations.graceful_leave import Leaving
-from ckptd.core.requests.router import READS, Requests
+from ckptd.core.requests.router import READS, RequestRouter
 from ckptd.core.requests.sessions import Clients
 from ckptd.sim.mutants.mutant import Patch, Table
 
@@ -140,7 +140,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("reads without lease", "a read takes the view's lease", "sync splits")
 def _(patch: Patch) -> None:
-    original = Requests.dispatch
+    original = RequestRouter.route
 
     def dispatch(requests: Any, request: Any) -> None:
         context = requests.context
@@ -150,7 +150,7 @@ def _(patch: Patch) -> None:
         original(requests, request)
         context.lease_until_ns = lease_until_ns
 
-    patch(Requests, "dispatch", dispatch)
+    patch(RequestRouter, "route", dispatch)
 
 
 @TABLE.mutant(
@@ -196,7 +196,7 @@ def _(patch: Patch) -> None:
     original = DirectoryReplicator._commit_if_held
 
     def commit_if_held(order: Any) -> None:
-        order.unacked = []
+        order.awaiting_ack = []
         original(order)
 
     patch(DirectoryReplicator, "_commit_if_held", commit_if_held)
@@ -209,7 +209,7 @@ def _(patch: Patch) -> None:
     original = Installation._install_collected
 
     def install_collected(installation: Any, collection: Any) -> None:
-        installation.replicator.staged = None
+        installation.replicator.in_flight = None
         for reply in collection.replies.values():
             reply.staged = None
         original(installation, collection)
@@ -219,29 +219,29 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("names as creation ids", "messages name a checkpoint by its creation id")
 def _(patch: Patch) -> None:
-    original_apply, original_plan = Directory.apply, validation.plan
+    original_apply, original_plan = Directory.apply, validation.validate
 
     def named(name: bytes) -> int:
         return 2**62 + crc32(name)
 
     def apply(directory: Any, op: list[Any], seq: int, now_ns: int) -> None:
         original_apply(directory, op, seq, now_ns)
-        if op[0] == Do.CREATE and op[1] in directory.sessions:
+        if op[0] == DirectoryOp.CREATE and op[1] in directory.sessions:
             entry = directory.checkpoints.pop(directory.names[op[4]])
-            directory.changed.pop(entry.creation_id, None)
+            directory.dirty.pop(entry.creation_id, None)
             entry.creation_id = directory.names[op[4]] = named(op[4])
             directory.checkpoints[entry.creation_id] = entry
             directory.sessions[op[1]].opens[op[2]] = (entry.creation_id, op[3])
-            directory.changed[entry.creation_id] = None
+            directory.dirty[entry.creation_id] = None
 
     def plan(*asked: Any) -> Any:
         op, answer = original_plan(*asked)
-        if op and op[0] == Do.CREATE:
+        if op and op[0] == DirectoryOp.CREATE:
             answer = answer_ok([op[2], named(op[4]), op[5]])
         return op, answer
 
     patch(Directory, "apply", apply)
-    patch(replicator, "plan", plan)
+    patch(replicator, "validate", plan)
 
 
 # -- timers
@@ -256,7 +256,7 @@ def _(patch: Patch) -> None:
 
 
 def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
-    asked = order.asked
+    asked = order.waiting_request
     return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
 
 
@@ -264,24 +264,24 @@ def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int
     "opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies"
 )
 def _(patch: Patch) -> None:
-    original = Requests._must_wait
+    original = RequestRouter._awaits_local_replica
 
     def must_wait(requests: Any, request: Any, body: bytes) -> bool:
         return request.kind != Kind.OPEN and original(requests, request, body)
 
     patch(validation, "why_open_waits", lambda entry, node_id: "")
-    patch(Requests, "_must_wait", must_wait)
+    patch(RequestRouter, "_awaits_local_replica", must_wait)
 
 
 @TABLE.mutant("retention not re-armed", "whoever takes over re-arms the retentions")
 def _(patch: Patch) -> None:
-    original = Upkeep.on_installed
+    original = Housekeeping.on_installed
 
     def on_installed(upkeep: Any, view: Any) -> None:
         original(upkeep, view)
         upkeep.next_expiry_ns = NEVER_NS
 
-    patch(Upkeep, "on_installed", on_installed)
+    patch(Housekeeping, "on_installed", on_installed)
 
 
 @TABLE.mutant("retention never ends", "a checkpoint goes when its retention is over")

@@ -92,7 +92,7 @@ def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
 def copying_raises_on(value: bytes, at: At) -> Iterator[Bug]:
     """A replica raises when a section with `value` is placed in it."""
     bug, patch = Bug(value, at), Patch()
-    handle, place = Node.handle, SectionTable.place
+    handle, place = Node.handle, SectionTable.put_raw
 
     def handled(node: Any, *event: Any) -> Any:
         bug.node_id, bug.as_active = node.context.node_id, False
@@ -103,7 +103,7 @@ def copying_raises_on(value: bytes, at: At) -> Iterator[Bug]:
         bug.strike(section.content if section is not None else b"")
 
     patch(Node, "handle", handled)
-    patch(SectionTable, "place", placed)
+    patch(SectionTable, "put_raw", placed)
     try:
         yield bug
     finally:

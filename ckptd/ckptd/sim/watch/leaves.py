@@ -7,7 +7,7 @@ node may name anything.
 
 from typing import Final
 
-from ckptd.core.directory.directory import Entry
+from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
@@ -57,7 +57,7 @@ class LeaveWatch:
                 text = f"{node.context.node_id} takes {entry.name!r} with it, though the others come back"
                 raise Violation(RULE, text)
 
-    def _check_held_elsewhere(self, node: Node, entry: Entry) -> None:
+    def _check_held_elsewhere(self, node: Node, entry: CheckpointEntry) -> None:
         mine = node.replicas.get(entry.creation_id)
         if mine is None or not mine.log.seq:
             return  # Nothing was written yet, and another node may not know yet that it was created.

@@ -51,7 +51,7 @@ class MemoryWatch:
             total += taken
             if replica.active is not None and replica.active.ready:
                 ordered[creation_id] = (replica.sections, taken)
-        counted_ns = node.requests.replicas.memory.count_again_ns
+        counted_ns = node.requests.replicas.capacity.recount_due_ns
         if counted_ns != before.counted_ns:
             self._held[host.node_id] = _Held(counted_ns, total, ordered)
             return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ckptd.core.directory.directory import Entry
+from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
@@ -202,7 +202,7 @@ class ViewWatch:
         """Note whether a node acts on such a command: it got it, or learned of it (seed 7134958)."""
         for other, word in self.given_up.items():
             peer = node.heartbeats.peers.get(other)
-            if peer is not None and peer.given_up >= word.incarnation:
+            if peer is not None and peer.declared_dead_incarnation >= word.incarnation:
                 word.known_by[node_id] = None
 
     def bootstrap(self) -> None:
@@ -387,7 +387,7 @@ class ViewWatch:
 
 def _is_whole(copy: Replica | None) -> bool:
     """Return True if a node may yet continue from this replica, or from the one that its join set aside."""
-    return copy is not None and (copy.complete or copy.fallback is not None)
+    return copy is not None and (copy.complete or copy.previous_content is not None)
 
 
 def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
@@ -400,11 +400,11 @@ def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
     placed = entry is not None and other.context.node_id in entry.in_sync
     directory = other.directory
     heard = creation_id in directory.checkpoints and creation_id not in other.replicas
-    return placed and (heard or directory.may_come(creation_id))
+    return placed and (heard or directory.may_still_be_created(creation_id))
 
 
-def _placed(entry: Entry, view: View) -> Placed:
-    holders = tuple(entry.holders.items())
+def _placed(entry: CheckpointEntry, view: View) -> Placed:
+    holders = tuple(entry.last_in_sync.items())
     members = tuple((n, view.members[n].incarnation) for n in entry.in_sync if n in view.members)
     return Placed(
         entry.name, holders or members, bool(entry.opens), entry.unlinked, bool(holders), entry.retention_ns

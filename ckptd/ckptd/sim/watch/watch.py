@@ -166,7 +166,9 @@ class Watch:
         kept, passed_over = self._kept[node_id], self._note_passed_over(node)
         for creation_id, (epoch, seq) in list(kept.items()):
             replica = node.replicas.get(creation_id)
-            if replica is not None and (replica.fallback is not None or _follows(replica, epoch, seq)):
+            if replica is not None and (
+                replica.previous_content is not None or _follows(replica, epoch, seq)
+            ):
                 continue
             del kept[creation_id]
             entry = node.directory.checkpoints.get(creation_id)
@@ -175,7 +177,7 @@ class Watch:
             if went_on or was_passed_over or (entry is None and self.views.was_lost_open(creation_id)):
                 self._check_not_lost(node, creation_id, (epoch, seq))
         for creation_id, replica in node.replicas.items():
-            if replica.complete and replica.fallback is None and replica.log.seq:
+            if replica.complete and replica.previous_content is None and replica.log.seq:
                 kept[creation_id] = replica.log.epoch, replica.log.seq
 
     def _note_passed_over(self, node: Node) -> dict[int, Version]:
@@ -264,9 +266,15 @@ class Watch:
     def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> int:
         """Return how many updates of the old active replica the new one began without."""
         log = replica.log
-        began_seq = log.seq if log.epoch != epoch else log.history[-1][1] if log.history else 0
+        began_seq = (
+            log.seq if log.epoch != epoch else log.last_seq_by_epoch[-1][1] if log.last_seq_by_epoch else 0
+        )
         lost = max(0, ordered_seq - began_seq)
-        told = replica.losses[-1][1] if replica.losses and replica.losses[-1][0] == began_seq else 0
+        told = (
+            replica.known_losses[-1][1]
+            if replica.known_losses and replica.known_losses[-1][0] == began_seq
+            else 0
+        )
         # A node that has lost its lease may still have ordered what it had answered before (a weak batch).
         if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
             raise Violation(
@@ -299,5 +307,5 @@ def _follows(replica: Replica, epoch: int, seq: int) -> bool:
 def _show(replica: Replica) -> str:
     return " ".join(
         f"{section_id!r}={section.content!r},{section.expiration_ns},{section.state}"
-        for section_id, section in replica.sections.visible()
+        for section_id, section in replica.sections.items_sorted()
     )
