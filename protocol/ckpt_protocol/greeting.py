@@ -140,7 +140,7 @@ class Opener:
     def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
         """Take WELCOME; return who answered and what to send now (possibly nothing).
 
-        Raises: Refused if the other side refused or cannot prove itself; FrameError.
+        Raises: HandshakeRejected if the other side refused or cannot prove itself; FrameError.
         """
         if frame.kind == Kind.REFUSED:
             raise parse_refused(frame)
@@ -189,7 +189,7 @@ class Acceptor:
     def receive(self, frame: Frame) -> bytes:
         """Take HELLO or PROOF; return what to send now.
 
-        Raises: Refused (send its `frame()`, then close); FrameError (close).
+        Raises: HandshakeRejected (send its `frame()`, then close); FrameError (close).
         """
         if self._awaiting_proof is not None:
             greeted, wanted = self._awaiting_proof

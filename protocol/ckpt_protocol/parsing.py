@@ -15,7 +15,7 @@ _Parsed = TypeVar("_Parsed")
 
 
 class ParseFailed(FrameError):
-    """Our own parser raised something other than FrameError or Refusal (`raised`).
+    """Our own parser raised something other than FrameError or RequestError (`raised`).
 
     That is a bug, but it did no harm.
     """

@@ -1,7 +1,7 @@
 """Parsers for the bodies of clients' requests: one function for each kind.
 
 They raise FrameError for a body that is not msgpack or beyond its kind's bounds (that ends the connection),
-and Refusal for a wrong field (that is the answer to the request). UPDATE is in `updates`.
+and RequestError for a wrong field (that is the answer to the request). UPDATE is in `updates`.
 """
 
 from typing import Any, Final, NamedTuple, NewType
@@ -126,7 +126,7 @@ def parse_unlink(body: bytes) -> tuple[bytes, int]:
 
 
 def check_name(name: object) -> bytes:
-    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: Refusal."""
+    """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: RequestError."""
     if type(name) is not bytes or not name or b"\0" in name:
         raise wrong("a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
     if len(name) > NAME_BYTES_MAX:

@@ -110,8 +110,8 @@ _check_all_of_replica: Final = _taker_of_all(_OF_REPLICAS)
 def parse_update(body: bytes) -> Ops:
     """Parse a client's UPDATE.
 
-    Raises: FrameError for a body that is not msgpack, or beyond the kind's bounds; Refusal INVALID_PARAM with
-    the index of the operation at fault; Refusal NO_RESOURCES for too many operations.
+    Raises: FrameError for a body that is not msgpack, or beyond the kind's bounds; RequestError INVALID_PARAM
+    with the index of the operation at fault; RequestError NO_RESOURCES for too many operations.
     """
     ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_client, _check_all_of_client)
     if ops:

@@ -67,7 +67,7 @@ class Attachment:
     def take_welcome(self, frame: Frame) -> bytes | None:
         """Return what to send after WELCOME (perhaps nothing); None for a stray datagram from earlier.
 
-        Raises: Refused, FrameError.
+        Raises: HandshakeRejected, FrameError.
         """
         if self._datagram:
             if frame.kind not in (Kind.WELCOME, Kind.REFUSED):
@@ -83,7 +83,8 @@ class Attachment:
     def regreet(self, frame: Frame, now_ns: int) -> bytes:
         """Return HELLO, after REFUSED, for a daemon that does not know our datagrams (any more).
 
-        Raises: Refused if our proof was wrong (streams), or if repeating the handshake does not help.
+        Raises: HandshakeRejected if our proof was wrong (streams), or if repeating the handshake does not
+        help.
         """
         self._regreets += 1
         if not self._datagram or self._regreets > REGREETS_MAX:

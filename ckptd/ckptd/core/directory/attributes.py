@@ -79,7 +79,7 @@ class Attributes:
 def parse_attributes(fields: Any) -> Attributes:
     """Parse creation attributes as a client sends them.
 
-    Raises: Refusal INVALID_PARAM.
+    Raises: RequestError INVALID_PARAM.
     """
     fault = fault_of(fields)
     if fault:

@@ -302,7 +302,7 @@ class DirectoryReplicator:
                 self._send_staged(node_id)
 
     def stalled_members(self) -> list[str]:
-        """Return the members that have not acknowledged the pending operation within `replica_timeout`."""
+        """Return the members that have not acknowledged the pending operation within `replica_timeout_ns`."""
         if self.in_flight is None or not self.is_coordinator:
             return []
         late = self.context.now_ns - self.proposed_ns >= self.context.settings.replica_timeout_ns

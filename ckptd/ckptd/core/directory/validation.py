@@ -1,7 +1,7 @@
 """Validate directory requests: check each against the directory, and turn it into an operation and an answer.
 
-Pure functions: (directory, view, request) to (operation, answer), or a Refusal. The answers are described in
-`ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
+Pure functions: (directory, view, request) to (operation, answer), or a RequestError. The answers are
+described in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to R82).
 """
 
 from collections.abc import Callable, Collection
@@ -51,7 +51,7 @@ def validate(
     full: Collection[str] = (),
     shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
 ) -> ValidatedOp:
-    """Validate one request of a session at `node_id`. Raises: Refusal.
+    """Validate one request of a session at `node_id`. Raises: RequestError.
 
     `full`: the nodes whose replicas have reached their memory limit. `shuns`: returns True if a node makes no
     replica of a checkpoint, because the checkpoint stopped that node before.
@@ -86,7 +86,7 @@ def validate(
 
 
 def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
-    """Check that the directory has capacity for `more_bytes`. Raises: Refusal."""
+    """Check that the directory has capacity for `more_bytes`. Raises: RequestError."""
     if directory.resident_bytes + more_bytes > settings.directory_bytes_max:
         text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
         raise RequestError(codes.NO_RESOURCES, text)

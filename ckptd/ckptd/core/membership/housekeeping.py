@@ -92,7 +92,7 @@ class Housekeeping:
                 self.replicator.submit([DirectoryOp.END, session, generation])
 
     def _drop_dead_holders(self) -> None:
-        """Order LOST for holders of unavailable checkpoints that count as dead.
+        """Order HOLDER_LOST for each dead node that unavailable checkpoints wait for.
 
         A checkpoint waits for its holders until they are back, proved dead or given up.
         """

@@ -339,7 +339,7 @@ class Membership:
     def bootstrap(self) -> str:
         """Make a cold start with the nodes that are here.
 
-        Return what was done and can be lost. Raises: Refusal.
+        Return what was done and can be lost. Raises: RequestError.
         """
         self._check_blocked()
         if self.view is not None:
@@ -362,7 +362,7 @@ class Membership:
     def force_active(self) -> str:
         """Continue with the members that are heard, whatever the arbiter says.
 
-        Return what was done and can be lost. Raises: Refusal.
+        Return what was done and can be lost. Raises: RequestError.
         """
         self._check_blocked()
         base = self.decided

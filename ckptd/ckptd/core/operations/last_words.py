@@ -126,7 +126,7 @@ class Stopping:
             self._note()
 
     def retry(self, name: Any) -> str:
-        """Serve a checkpoint again, as an operator asks. Raises: Refusal."""
+        """Serve a checkpoint again, as an operator asks. Raises: RequestError."""
         entry = self.replicator.directory.find(name.encode()) if type(name) is str else None
         if entry is None:
             raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {name!r}")

@@ -65,7 +65,7 @@ class Operating:
     def _accept_loss(self, node_id: str) -> str:
         """Take a silent node for dead: neither views nor checkpoints wait for it any more.
 
-        Raises: Refusal.
+        Raises: RequestError.
         """
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:

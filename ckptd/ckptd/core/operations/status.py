@@ -79,8 +79,8 @@ def describe_checkpoints(directory: Directory, closed: dict[int, str], after: in
     """Return the answer to `checkpoints`. `closed`: why some of them are not served.
 
     With `after` it is a page: the checkpoints with a higher creation id, in the order of their ids. An empty
-    page is the last. Without `after` it is all of them. Raises: Refusal TOO_BIG if those are too many for one
-    answer.
+    page is the last. Without `after` it is all of them. Raises: RequestError TOO_BIG if those are too many
+    for one answer.
     """
     if after is not None:
         return _page(directory, closed, after)

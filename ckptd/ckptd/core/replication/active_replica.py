@@ -500,7 +500,7 @@ class ActiveReplica:
             self.context.send_peer(node_id, frame)
 
     def stalled_replicas(self) -> list[str]:
-        """Return the nodes that have owed a report or an acknowledgement for `replica_timeout` or longer."""
+        """Return the nodes that have owed a report or an acknowledgement for `replica_timeout_ns`."""
         log, context = self.replica.log, self.context
         if (
             context.now_ns - self.last_progress_ns < context.settings.replica_timeout_ns

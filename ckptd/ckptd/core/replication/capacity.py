@@ -25,7 +25,7 @@ COPY_SLACK: Final = 4
 
 
 class Capacity:
-    """Keeps `context.held_bytes` up to date, except for what updates add to it."""
+    """Keeps `context.resident_bytes` up to date, except for what updates add to it."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -61,7 +61,8 @@ class Capacity:
 
 
 def check_capacity(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
-    """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises: Refusal.
+    """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises:
+    RequestError.
 
     The answer of every update is kept for a while. It counts as growth only if the session trims no answers.
     """

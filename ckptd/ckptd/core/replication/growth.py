@@ -23,7 +23,7 @@ _ABSENT: Final = -SECTION_BYTES
 def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
     """Return the most bytes that this update, whose body has `body_bytes`, can add to the replica.
 
-    Raises: Refusal NO_RESOURCES if it has too many operations or builds too many bytes.
+    Raises: RequestError NO_RESOURCES if it has too many operations or builds too many bytes.
     """
     count = len(ops)
     if count > OPS_PER_UPDATE_MAX:
@@ -46,7 +46,7 @@ def growth_of(ops: Ops, table: SectionTable) -> int:
 
 
 def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
-    """Return (bytes added, bytes of the sections that WRITE and PATCH build). Raises: Refusal."""
+    """Return (bytes added, bytes of the sections that WRITE and PATCH build). Raises: RequestError."""
     held, cap = table.sections, table.section_bytes_cap
     sizes: dict[bytes, int] = {}
     added = built = 0

@@ -280,7 +280,7 @@ class Replica:
         return overlay
 
     def read(self, elements: Elements) -> bytes:
-        """Answer READ. All elements show one committed state (R126 to R133). Raises: Refusal."""
+        """Answer READ. All elements show one committed state (R126 to R133). Raises: RequestError."""
         self.context.work += ELEMENT_WORK * len(elements)
         get: Callable[[bytes], Section | None] = self.sections.sections.get
         if self.log.pending:

@@ -103,7 +103,7 @@ class SectionTable:
         """Apply every operation or none. Return the ids that were generated, or None if there are none.
 
         A CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
-        Refusal, with the index of the operation at fault.
+        RequestError, with the index of the operation at fault.
         """
         handlers = _HANDLERS
         generated: list[bytes] | None = None

@@ -184,7 +184,7 @@ class UpdateLog:
         """Return (seq, answer) of a request that was applied before, or None; trim the session's answers.
 
         A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
-        Raises: Refusal NO_RESOURCES if a client lets answers pile up.
+        Raises: RequestError NO_RESOURCES if a client lets answers pile up.
         """
         answers = self.answers.get(session)
         if answers is None:

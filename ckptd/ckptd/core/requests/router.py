@@ -93,7 +93,7 @@ Key = tuple[int, int]
 
 
 def _elements(request: Request) -> Elements:
-    """Return what a READ asks for. It is parsed once. Raises: FrameError, Refusal."""
+    """Return what a READ asks for. It is parsed once. Raises: FrameError, RequestError."""
     if request.elements is None:
         request.elements = parse_read(request.body)
     return request.elements

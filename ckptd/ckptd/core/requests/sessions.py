@@ -130,7 +130,7 @@ class Clients:
     def _check(self, link: int, frame: Frame) -> Request | Operate | Ping | None:
         """Return what is to be done; None if no more than an answer was needed.
 
-        Raises: Refusal; FrameError.
+        Raises: RequestError; FrameError.
         """
         session = self.links.get(link)
         if session is None:
@@ -207,7 +207,7 @@ class Clients:
         return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
 
     def _check_attach(self, link: int, session: int, asked: int, number: int) -> None:
-        """Refuse a second session on a link. Raises: Refusal.
+        """Refuse a second session on a link. Raises: RequestError.
 
         Without this rule one client took all 100,000 sessions in 3.4 s. A link counts as asking for a session
         until each of its requests for it is answered. A link that asked twice, and whose first request was
@@ -224,7 +224,7 @@ class Clients:
     def _check_share(self, link: int, body: bytes) -> None:
         """Refuse to create a checkpoint for a link that has created its share of them.
 
-        Raises: Refusal, FrameError.
+        Raises: RequestError, FrameError.
         """
         settings = self.context.settings
         most = max(1, settings.checkpoints_max // settings.share_of_limits)
@@ -237,7 +237,10 @@ class Clients:
         raise RequestError(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
 
     def _check_has_copies(self, creation_id: int) -> None:
-        """Refuse to make this node active for a checkpoint of which it makes no replica. Raises: Refusal."""
+        """Refuse to make this node active for a checkpoint of which it makes no replica.
+
+        Raises: RequestError.
+        """
         if self.context.stops.shuns(creation_id, self.context.node_id):
             raise RequestError(codes.LIBRARY, MAKES_NO_COPY)
 

@@ -49,7 +49,10 @@ class Clients:
         """The operators' tools among the clients."""
 
     def connect(self, outlet: ClientOutlet) -> int:
-        """Number a client's link and report it to the core. Raises: Refused if there are too many clients."""
+        """Number a client's link and report it to the core.
+
+        Raises: HandshakeRejected if there are too many clients.
+        """
         if len(self.driver.clients) - len(self._operators) >= self._clients_max:
             text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
             raise HandshakeRejected(codes.NO_RESOURCES, text)
@@ -96,7 +99,7 @@ class ClientLink(asyncio.Protocol):
     """The link to a client over a stream, after the handshake."""
 
     def __init__(self, clients: Clients, transport: asyncio.Transport, is_operator: bool = False) -> None:
-        """Raises: Refused if there are too many clients; never for an operator's tool."""
+        """Raises: HandshakeRejected if there are too many clients; never for an operator's tool."""
         self._clients = clients
         self._transport = transport
         self._write = transport.write

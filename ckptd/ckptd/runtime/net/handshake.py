@@ -110,8 +110,8 @@ class Stranger(asyncio.Protocol):
 class Greeter(asyncio.Protocol):
     """A connection that we opened; `outcome` is set once we know who is at its other end.
 
-    `outcome` raises Refused, FrameError, or ConnectionError if the connection ended first. Any other
-    exception is our own bug.
+    `outcome` raises HandshakeRejected, FrameError, or ConnectionError if the connection ended first. Any
+    other exception is our own bug.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Greeter(asyncio.Protocol):
             if frame is None:
                 return
             greeted, reply = self._opener.receive(frame)
-        except Exception as error:  # Refused, FrameError or our own bug: end only this connection.
+        except Exception as error:  # HandshakeRejected, FrameError or our own bug: end only this connection.
             self._transport = None
             transport.abort()
             self._settle(error)

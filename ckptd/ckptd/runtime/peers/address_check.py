@@ -26,7 +26,7 @@ CLAIMS_MAX: Final = 8
 async def ask_who(identity: Identity, address: SocketAddress, family: int, about: bytes = b"") -> Greeted:
     """Return who answers at an address. `about` is the nonce of a handshake that it must have opened.
 
-    Raises: Refused; FrameError; OSError.
+    Raises: HandshakeRejected; FrameError; OSError.
     """
     greeter = Greeter(identity, ROLE_CLIENT, lambda transport, greeted, rest: transport.abort(), about)
     sock = await connect_stream(address, family)
@@ -70,7 +70,7 @@ class Claim(asyncio.Protocol):
 class Untaken(asyncio.Protocol):
     """A connection that we opened to a peer, which asks back before it accepts the connection.
 
-    `outcome` is set when the peer accepts. It raises Refused, FrameError, or ConnectionError if the
+    `outcome` is set when the peer accepts. It raises HandshakeRejected, FrameError, or ConnectionError if the
     connection ended first. `rest`: the bytes received after that.
     """
 

@@ -26,7 +26,10 @@ class Peers:
         self._buffer_bytes_max = surroundings.buffer_bytes_max
 
     def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
-        """Take a connection that claims to be a peer's; the peering checks that claim. Raises: Refused."""
+        """Take a connection that claims to be a peer's; the peering checks that claim.
+
+        Raises: HandshakeRejected.
+        """
         me, node_id = self._node_id, greeted.node_id
         peering = self.peerings.get(node_id)
         if peering is None:
