@@ -282,6 +282,26 @@ async def test_what_was_lost_is_opened_again_once_however_long_no_node_serves(la
     assert reopened == 2
 
 
+async def test_a_handle_that_is_dead_whenever_it_is_opened_is_not_opened_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses, reopened = 0, 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal pauses
+        pauses += seconds == 7
+
+    async def reopen() -> None:
+        nonlocal reopened
+        reopened += 1
+
+    monkeypatch.setattr(tracking, "AGAIN_S", 7)
+    monkeypatch.setattr(tracking.asyncio, "sleep", sleep)
+    script = Script(DEAD, DEAD, DEAD, DEAD, [9, [], 2])
+    await anext(Changes(script, Tracker(), reopen=reopen))
+    assert (reopened, pauses) == (4, 3)
+
+
 @pytest.mark.parametrize("code", [codes.BAD_HANDLE, codes.ACCESS, LIBRARY, codes.NOT_SUPPORTED])
 async def test_what_will_not_pass_ends_it(code: int) -> None:
     script = Script([1, [row(1, WRITTEN, b"k")], 0], error_of(code), [2, [row(2, WRITTEN, b"k")], 0])

@@ -1,7 +1,7 @@
 """CHECKPOINT_COLLOCATED: replicas where it was opened, and an active replica that the application sets."""
 
 import pytest
-from tests.core.client import Opened
+from tests.core.client import READ_WRITE, Opened
 from tests.core.cluster import WALL_OFFSET_NS, Cluster, nodes, three_nodes
 
 from ckpt_protocol.codes import BAD_HANDLE, BAD_OPERATION, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
@@ -366,3 +366,45 @@ def test_the_retention_does_not_run_while_nobody_can_open_the_checkpoint() -> No
     cluster.run(100)
     assert cluster.node("a").directory.find(b"x") is None
     cluster.check()
+
+
+def test_the_only_replica_in_sync_is_not_made_to_join_one_that_is_not_counted_yet() -> None:
+    """Both were out of sync then, and the next view took the checkpoint for lost, though two replicas were whole."""
+    cluster = nodes("abcde", log_bytes_max=2000)
+    first = cluster.client("b").open(flags=KINDS[0])
+    assert first.set_active().code == OK
+    cluster.client("c").open(flags=KINDS[0])
+    cluster.settle()
+    for number in range(60):
+        first.write(b"k%d" % (number % 20), bytes(500))
+    cluster.run(100)
+    cluster.hold("b", "c")
+    for number in range(10):
+        first.write(b"k%d" % (number % 20), bytes(500))
+    fourth = cluster.client("d")
+    opening = fourth.begin(Kind.OPEN, 0, [b"x", READ_WRITE, None, False])
+    entry = cluster.node("d").directory.find(b"x")
+    assert entry is not None
+    cluster.until(lambda: "d" in entry.replicas)
+    cluster.hold("d", "a")
+    cluster.run(60)
+    assert cluster.replica("d").complete and not entry.replicas["d"]
+    cluster.kill("b")
+    cluster.flap("d", "a")
+    cluster.holds.clear()
+    cluster.until(lambda: bool(opening.answers))
+    opened_there = Opened(fourth, opening.answers[0])
+    assert cluster.in_sync("a") == ["c"] and cluster.active() is None
+    activating = opened_there.begin(Kind.ACTIVE_SET, False)
+    cluster.until(lambda: cluster.node("d").directory.find(b"x").active == "d")  # type: ignore[union-attr]
+    cluster.hold("d", "a")
+    cluster.run(2)
+    cluster.flap("d", "a")
+    cluster.holds.clear()
+    cluster.until(lambda: cluster.in_sync("a") != ["c"])
+    cluster.kill("a")
+    cluster.run(3000)
+    assert cluster.node("d").directory.find(b"x") is not None
+    assert not cluster.quarantined
+    cluster.check()
+    assert activating.answers

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, three_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import FAILED_OPERATION, OK, TRY_AGAIN
@@ -14,6 +14,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ALL_REPLICAS,
     SA_TIME_END,
 )
+from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
@@ -343,3 +344,44 @@ def test_a_replica_that_does_not_acknowledge_is_put_out_of_the_view() -> None:
     cluster.release("b", "a")
     cluster.check()
     assert cluster.contents("b") == {b"k": b"v"}
+
+
+def test_an_active_replica_that_becomes_ready_on_a_new_link_serves_who_waits_for_it() -> None:
+    """The link broke between the updates that it fetched and JOINED. It was ready, and told nobody for 10 s."""
+    cluster = nodes("bcde", replicas=4)
+    owner = cluster.client("b")
+    tables = [owner.open(name=b"x%d" % number, flags=SA_CKPT_WR_ACTIVE_REPLICA) for number in range(4)]
+    table, name = next((t, b"x%d" % n) for n, t in enumerate(tables) if t.creation_id % 3 == 0)
+    table.write(b"k", b"0")
+    cluster.run(100)
+    far = cluster.client("e").open_existing(name)
+    near = cluster.client("c").open_existing(name)
+    cluster.settle()
+    cluster.hold("b", "c")
+    cluster.hold("b", "e")
+    for number in range(3):
+        table.write(b"k", b"%d" % number)
+    cluster.run(5)
+    cluster.kill("b")
+    cluster.hold("d", "c")
+    while not _release_up_to(cluster, "d", "c", Kind.JOINED):
+        cluster.run(0.1)
+    writes = [far.begin_write(b"far", b"1"), near.begin_write(b"near", b"2")]
+    cluster.run(1)
+    cluster.flap("d", "c")
+    cluster.holds.clear()
+    cluster.run(500)
+    assert [write.code for write in writes] == [OK, OK]
+    cluster.check()
+
+
+def _release_up_to(cluster: Cluster, sender: str, peer: str, kind: int) -> bool:
+    """Let held data pass until the next of it has a frame of this kind. Return True if it has."""
+    held = cluster.holds[sender, peer]
+    while held:
+        link, data = held[0]
+        if any(frame.kind == kind for frame in FrameDecoder().feed(data)):
+            return True
+        del held[0]
+        cluster._arrive(link, sender, peer, data)
+    return False

@@ -382,3 +382,41 @@ def test_a_word_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_decided
     cluster.check()
     assert cluster.contents("a") == {b"k": b"v"}
     assert not cluster.quarantined
+
+
+@pytest.mark.parametrize("arbiter", ["majority", "etcd"])
+def test_what_a_command_had_acknowledged_is_not_outranked_when_one_of_its_members_restarts(
+    arbiter: str,
+) -> None:
+    """c, with b, goes on by force-active, and is then heard by nobody. b restarts, and knows the epoch alone.
+
+    a took the next epoch above it for a view that followed its own, served what was old, and outranked c.
+    """
+    cluster = nodes("abcd" if arbiter == "majority" else "abc", arbiter=arbiter, replicas=4)
+    cluster.client("c").open().write(b"k", b"old")
+    cluster.settle()
+    if arbiter == "majority":
+        cluster.kill("d")
+        cluster.until(lambda: len(cluster.node("a").view.members) == 3)  # type: ignore[union-attr]
+        cluster.run(100)
+    else:
+        cluster.register_cut |= set("abc")
+    cluster.cut("a", "bc")
+    cluster.run(3000)
+    assert cluster.operate("c", "force-active").code == OK
+    cluster.until(lambda: cluster.serving("c"))
+    cluster.client("c").open_existing().write(b"k", b"by the command")
+    cluster.kill("b")
+    cluster.run(20)
+    cluster.heal()
+    cluster.cut("c", "abd" if arbiter == "majority" else "ab")
+    cluster.register_cut -= set("ab")
+    for node_id in "bd" if arbiter == "majority" else "b":
+        cluster.restart(node_id)
+    cluster.run(5000)
+    assert not cluster.serving("a")
+    cluster.register_cut.clear()
+    cluster.heal()
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"by the command"}
+    assert not cluster.quarantined

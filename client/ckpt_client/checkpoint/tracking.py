@@ -252,6 +252,8 @@ class Changes:
             except SaAisError as error:
                 if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
                     self._lost = True
+                    if self._without_place:
+                        await asyncio.sleep(AGAIN_S)  # It has only just been opened again.
                     continue
                 waits = error.code in _WAITS or _is_without_active(error)
                 if not waits:

@@ -83,6 +83,8 @@ class Peer:
     """It cannot write its record: it does not vote, and installs no new view."""
     holds_data: bool = False
     """It has installed a view, and holds that view's directory."""
+    outlived_command: bool = False
+    """The view on its disk is an operator's, and had no member but an earlier incarnation of this node."""
     disk_epoch: int = 0
     answered_epoch: int = 0
     """The epoch whose first heartbeat from it we have answered."""
@@ -125,6 +127,7 @@ class Heartbeats:
         self.forgetful = False
         self.full = False
         self.disk_fails = False
+        self.outlived_command = False
         self.disk_epoch = 0
         self.decided_epoch = 0
         self.unreplicated_positions: Callable[[str], Unacknowledged] = lambda node_id: []
@@ -153,6 +156,7 @@ class Heartbeats:
             self.full,
             self.disk_fails,
             context.epoch > 0,
+            self.outlived_command,
         )
         flags = sum(1 << place for place, holds in enumerate(standing) if holds)
         body = pack_body(
@@ -234,6 +238,7 @@ class Heartbeats:
         peer.full = bool(beat.flags & 16)
         peer.disk_fails = bool(beat.flags & 32)
         peer.holds_data = bool(beat.flags & 64)
+        peer.outlived_command = bool(beat.flags & 128)
         if (
             beat.of_incarnation == context.incarnation
             and frame.c
@@ -284,7 +289,7 @@ class Heartbeats:
         peer.epoch = peer.decided_epoch = peer.disk_epoch = 0
         peer.echoed_ns, peer.echo_epoch = LONG_AGO_NS, 0
         peer.leaving = peer.left = peer.member = peer.forgetful = peer.full = peer.disk_fails = False
-        peer.holds_data = False
+        peer.holds_data = peer.outlived_command = False
         peer.excused_ns = 0
         peer.hears, peer.linked, peer.complaints, peer.knows_us = {}, {}, (), 0
 

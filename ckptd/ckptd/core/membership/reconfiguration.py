@@ -65,6 +65,7 @@ class Membership:
         self.unserved_ns = context.now_ns
         arbiter.decided = self._on_decided
         heartbeats.disk_epoch = self.disk.epoch
+        heartbeats.outlived_command = self._outlived_command()
         if arbiter.votes:
             heartbeats.forgetful = self.disk.forgetful
         else:
@@ -306,12 +307,29 @@ class Membership:
         """Return True if a node that is heard knows of a newer view than this node's own register does.
 
         A view that follows the older one would ignore what was served in the newer. Voters know what a
-        majority decided, but not the view that an operator forced on one of them.
+        majority decided, but not the view that an operator forced on one of them. A member of such a view
+        that restarts may have only its epoch, on disk, while the others still serve in it. If the view had no
+        other member, nobody serves in it, and this node would wait for ever (seed 7170870).
         """
         epoch = current.epoch if current is not None else 0
-        newer = epoch + (LOSS_EPOCHS // 2 if self.arbiter.votes else 1)
-        peers = self.heartbeats.peers.values()
-        return any(peer.decided_epoch >= newer and self.heartbeats.hears(peer) for peer in peers)
+        of_a_command = epoch + LOSS_EPOCHS // 2
+        newer = of_a_command if self.arbiter.votes else epoch + 1
+        return any(
+            peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
+            for peer in self.heartbeats.peers.values()
+            if self.heartbeats.hears(peer)
+        )
+
+    def _outlived_command(self) -> bool:
+        """Return True if the disk ends with a forced view of none but an earlier incarnation of this node."""
+        view, context = self.disk.record.view, self.context
+        return (
+            view is not None
+            and view.forced
+            and view.epoch == self.disk.epoch
+            and list(view.members) == [context.node_id]
+            and not view.has(context.node_id, context.incarnation)
+        )
 
     def _last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
@@ -446,6 +464,7 @@ class Membership:
         # (Not the epoch of an operator command that waits for the disk: others would begin above it, and
         # outrank it.)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
+        self.heartbeats.outlived_command = self._outlived_command()
         self.installation.forget_older(view.epoch)
         self.admit_since_ns = self.fewer_since_ns = -1
         self.candidates.deaf_since_ns.clear()

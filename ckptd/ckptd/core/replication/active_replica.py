@@ -148,10 +148,10 @@ class ActiveReplica:
     def try_become_ready(self) -> None:
         """Move on towards `ready`, as far as the reports allow.
 
-        The active replica first catches up with the most advanced replica, then brings every in-sync replica
-        to its own state. It serves nothing before that: a reader might otherwise be given data that is lost
-        with this replica (ADR 6). Then the directory has to count it as in sync. Without this condition, a
-        view that came first was formed without what the active replica had acknowledged (seed 7172867).
+        The active replica first catches up with the most advanced replica. Then the directory has to count it
+        as in sync: a view that came before that was formed without what the active replica had acknowledged
+        (seed 7172867). Then it brings every in-sync replica to its own state. It serves nothing before that:
+        a reader might otherwise be given data that is lost with this replica (ADR 6).
         """
         replica, log, context = self.replica, self.replica.log, self.context
         if self.ready or self.awaiting_report or replica.creation_id in context.stops.closed:
@@ -159,6 +159,7 @@ class ActiveReplica:
         context.cause = replica
         ahead = max(self.commit_set, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
+            self.caught_up = False
             if self.catching_up_from != ahead:
                 self.catching_up_from = ahead
                 self._begin_lineage()
@@ -166,14 +167,14 @@ class ActiveReplica:
             return
         if not replica.complete:
             return
+        self.caught_up = True
+        if not self.counts_as_in_sync:
+            return  # Who is in sync is not made to join it before: if it died, nobody would be in sync.
         if not self.tails_sent:
             self.tails_sent = True
             for node_id in self.commit_set:
                 self.resend(node_id)
         if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.commit_set):
-            return
-        self.caught_up = True
-        if not self.counts_as_in_sync:
             return
         self.ready = True
         report_data_loss(replica)

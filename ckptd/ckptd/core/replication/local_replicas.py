@@ -465,9 +465,13 @@ class LocalReplicas:
             self.context.cause = replica
             active = replica.active
             if active is not None:
-                if node_id in active.commit_set and node_id not in active.awaiting_report:
+                reported = node_id in active.commit_set and node_id not in active.awaiting_report
+                if active.tails_sent and reported:
                     active.resend(node_id)
+                was_ready = active.ready
                 active.try_become_ready()
+                if not was_ready:
+                    self.on_maybe_ready(replica)
             elif entry.active == node_id and self.context.node_id in entry.replicas:
                 # What was sent on the last link, or while there was none, may be lost.
                 replica.resync_source = ""
