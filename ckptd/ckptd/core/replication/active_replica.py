@@ -129,12 +129,12 @@ class ActiveReplica:
 
     def _apply_reports(self) -> None:
         for node_id in list(self.awaiting_report):
-            term, seq, _ = self.replica.replica_reports.get(node_id, (-1, 0, 0))
-            if term == self.activation_seq:
+            activation_seq, seq, _ = self.replica.replica_reports.get(node_id, (-1, 0, 0))
+            if activation_seq == self.activation_seq:
                 self.on_report(node_id, seq)
 
     def on_report(self, node_id: str, seq: int) -> None:
-        """Take a replica's report of what it holds, for this term."""
+        """Take a replica's report of what it holds, for this activation."""
         if node_id not in self.awaiting_report:
             return
         self.awaiting_report.remove(node_id)

@@ -38,9 +38,7 @@ class Closed:
                 self.look(replica)
             elif not replica.active.ready:
                 self.kept.pop(creation_id, None)
-                replica.active.begin_activation(
-                    replicas.others_in_sync(entry), entry.activation_seq, replicas.counts_as_in_sync(entry)
-                )
+                replicas.begin_activation(replica, entry)
                 replicas.on_maybe_ready(replica)
 
     def look(self, replica: Replica) -> None:

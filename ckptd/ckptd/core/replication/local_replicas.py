@@ -95,9 +95,7 @@ class LocalReplicas:
             elif replica.active is not None and entry.active != self.context.node_id:
                 self._step_down(replica)
             elif replica.active is not None:
-                replica.active.begin_activation(
-                    self.others_in_sync(entry), entry.activation_seq, self.counts_as_in_sync(entry)
-                )
+                self.begin_activation(replica, entry)
                 self.closed.look(replica)
         self.reconcile(directory.checkpoints)
 
@@ -146,7 +144,7 @@ class LocalReplicas:
                 self._activate(replica, entry)
             else:
                 was_ready = replica.active.ready
-                replica.active.change_replicas(entry.replicas, self.counts_as_in_sync(entry))
+                replica.active.change_replicas(entry.replicas, self._counts_as_in_sync(entry))
                 if not was_ready:
                     self.on_maybe_ready(replica)
         else:
@@ -179,34 +177,35 @@ class LocalReplicas:
             replica.request_resync(entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
-        term = self.directory.checkpoints[replica.creation_id].activation_seq
+        activation_seq = self.directory.checkpoints[replica.creation_id].activation_seq
         frame = encode_frame(
             Kind.ACK,
             replica.creation_id,
             self.context.epoch,
             replica.log.seq,
-            pack_body([term, replica.advertised_seq]),
+            pack_body([activation_seq, replica.advertised_seq]),
         )
         self.context.send_peer(active, frame)
 
-    def others_in_sync(self, entry: CheckpointEntry) -> list[str]:
-        return [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
-
-    def counts_as_in_sync(self, entry: CheckpointEntry) -> bool:
+    def _counts_as_in_sync(self, entry: CheckpointEntry) -> bool:
         """Return True if the directory counts this node's replica as in sync, and no change is proposed."""
         return (
             bool(entry.replicas.get(self.context.node_id))
             and entry.creation_id not in self.unconfirmed_proposals
         )
 
+    def begin_activation(self, replica: Replica, entry: CheckpointEntry) -> None:
+        """Let the active role begin (again), with what the directory says of the replicas."""
+        assert replica.active is not None
+        others = [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
+        replica.active.begin_activation(others, entry.activation_seq, self._counts_as_in_sync(entry))
+
     def _activate(self, replica: Replica, entry: CheckpointEntry) -> None:
         replica.resync_source = ""
         replica.dropped = False  # It catches up before it serves.
         replica.resync_senders.clear()
         replica.active = ActiveReplica(replica, self.answer, self.active_with_timers)
-        replica.active.begin_activation(
-            self.others_in_sync(entry), entry.activation_seq, self.counts_as_in_sync(entry)
-        )
+        self.begin_activation(replica, entry)
         self.closed.look(replica)
         self.on_maybe_ready(replica)
 
@@ -290,13 +289,14 @@ class LocalReplicas:
             if not replica.stage(node_id, frame.c, frame.body):
                 self._leave_in_sync_unless_resyncing(replica)
         elif frame.body:
-            term, heard_seq = parse_report(frame.body)
-            self._on_report(replica, node_id, term, frame.c, heard_seq)
+            activation_seq, advertised_seq = parse_report(frame.body)
+            self._on_report(replica, node_id, activation_seq, frame.c, advertised_seq)
         elif active is not None:
             if active.ready:
                 active.on_ack(node_id, frame.c)
             else:
-                self._on_ack(active, node_id, frame.c)
+                active.on_ack(node_id, frame.c)
+                self.on_maybe_ready(replica)
 
     def _resync_source_of(self, replica: Replica) -> str:
         return replica.active.catching_up_from if replica.active is not None else replica.resync_source
@@ -319,21 +319,17 @@ class LocalReplicas:
             except FrameError as error:  # Close the sender's link, and not the one that CREATE came by.
                 close_peer(self.context, node_id, frame, error)
 
-    def _on_ack(self, active: ActiveReplica, node_id: str, seq: int) -> None:
-        was_ready = active.ready
-        active.on_ack(node_id, seq)
-        if not was_ready:
-            self.on_maybe_ready(active.replica)
-
-    def _on_report(self, replica: Replica, node_id: str, term: int, seq: int, heard_seq: int) -> None:
-        """Take a report: what a replica holds, and that it takes updates from no other node in this term.
+    def _on_report(
+        self, replica: Replica, node_id: str, activation_seq: int, seq: int, advertised_seq: int
+    ) -> None:
+        """Take a report: what a replica holds, and that it takes no other node's updates in this activation.
 
         An acknowledgement alone does not say the latter. One was in flight while a node gave the active role
         up and took it again, and let that node serve at the same time as another (seed 33).
         """
-        replica.replica_reports[node_id] = (term, seq, heard_seq)
+        replica.replica_reports[node_id] = (activation_seq, seq, advertised_seq)
         replica.queued_joins.pop(node_id, None)  # A JOIN from before this report is obsolete (seed 30895).
-        if replica.active is not None and replica.active.activation_seq == term:
+        if replica.active is not None and replica.active.activation_seq == activation_seq:
             was_ready = replica.active.ready
             replica.active.on_report(node_id, seq)
             if not was_ready:

@@ -29,9 +29,9 @@ KeptAnswers = list[tuple[int, int, list[tuple[int, int, bytes]]]]
 
 @parser
 def parse_report(body: bytes) -> tuple[int, int]:
-    """Parse a report (ACK): the term, and how far the active replica had ordered, according to heartbeats."""
-    term, heard_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
-    return whole(term, "a term", U64_MAX), whole(heard_seq, "a seq", SEQ_MAX)
+    """Parse a report (ACK): its activation, and how far heartbeats said the active replica had ordered."""
+    activation_seq, advertised_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
+    return whole(activation_seq, "a term", U64_MAX), whole(advertised_seq, "a seq", SEQ_MAX)
 
 
 @parser

@@ -102,7 +102,7 @@ class Replica:
         """A client wants, or wanted, to be notified of its changes."""
         self.active: ActiveReplica | None = None
         self.replica_reports: dict[str, tuple[int, int, int]] = {}
-        """By node: the term, seq and `advertised_seq` that its replica reported."""
+        """By node: the `activation_seq`, seq and `advertised_seq` that its replica reported."""
         self.advertised_seq = 0
         """The seq up to which the active replica had ordered, by its heartbeats in `advertised_epoch`."""
         self.advertised_epoch = 0
