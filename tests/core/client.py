@@ -96,10 +96,14 @@ class Client:
             self.send(call)
 
     def operate(self, node_id: str, said: list[str]) -> Answer:
-        """The operator's word, on a connection without a session."""
+        """An operator command, on a connection without a session."""
+        return self.end(self.begin_operate(node_id, said))
+
+    def begin_operate(self, node_id: str, said: list[str]) -> Call:
+        """An operator command whose answer is not waited for."""
         self.node_id = node_id
         self.link = self.cluster.connect_client(self, node_id)
-        return self.end(self.begin(Kind.OPERATE, 0, said))
+        return self.begin(Kind.OPERATE, 0, said)
 
     def describe(self, node_id: str) -> Any:
         """What a node says of the cluster, on a connection without a session."""

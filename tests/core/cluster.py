@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, assert_never
 
-from tests.core.client import Answer, Client
+from tests.core.client import Answer, Call, Client
 from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
@@ -315,6 +315,10 @@ class Cluster(Network):
     def operate(self, node_id: str, *said: str) -> Answer:
         """The operator's word to one node."""
         return Client(self, session=1000 + next(self.counter)).operate(node_id, list(said))
+
+    def begin_operate(self, node_id: str, *said: str) -> Call:
+        """An operator command to one node; its answer is not waited for."""
+        return Client(self, session=1000 + next(self.counter)).begin_operate(node_id, list(said))
 
     def lose_disk(self, node_id: str) -> None:
         """A node that does not run loses its state directory."""

@@ -7,7 +7,7 @@ and run once this record, or a later one, is durable (ADR 10).
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ckpt_protocol.bounds import VIEW_BOUNDS
@@ -67,6 +67,23 @@ def read_record(packed: bytes) -> Record:
     )
 
 
+@dataclass(slots=True, frozen=True)
+class PendingView:
+    """A view that this node decides by writing it to its disk.
+
+    Until it is there it counts for nothing, and everything that happens meanwhile goes before it.
+    """
+
+    view: View
+    ballot: Ballot | None
+    """The ballot that a voter accepts it with; None if the arbiter has no ballots."""
+    objection: Callable[[], str]
+    """Says, when the view is on disk, why it must not count any more; "" if nothing speaks against it."""
+    on_decided: Callable[[View], None]
+    on_void: Callable[[str], None]
+    """Called with the reason when the view is given up."""
+
+
 class Disk:
     """The record of one node, and what waits until it is durable."""
 
@@ -84,39 +101,90 @@ class Disk:
         """The last epoch that earlier incarnations of this node installed."""
         self.failing = False
         self.number = 0
+        self.pending: PendingView | None = None
+        """The view that is being written, if any: `record` does not have it yet."""
+        self._pending_number = 0
         self._waiting: deque[tuple[int, Then]] = deque()
 
     @property
     def epoch(self) -> int:
-        """The highest epoch in the record."""
+        """The highest epoch in the record; a pending view does not count."""
         view = self.record.view
         return max(view.epoch if view else 0, self.record.installed)
 
     def save(self, then: Then | None = None) -> None:
         """Make the current record durable, then call `then`."""
-        if then is not None:
-            if len(self._waiting) >= WAITING_MAX:
-                self._waiting.popleft()
-            self._waiting.append((self.number + 1, then))
         self._write()
+        if then is not None:
+            self.when_durable(then)
+
+    def when_durable(self, then: Then) -> None:
+        """Call `then` once everything that was saved before is durable."""
+        if len(self._waiting) >= WAITING_MAX:
+            self._waiting.popleft()
+        self._waiting.append((self.number, then))
+
+    def decide(self, pending: PendingView) -> None:
+        """Write a view that is decided once it is durable. It replaces one that is still pending."""
+        if self.pending is not None:
+            self.pending.on_void("another view is decided in its place")
+        self.pending = pending
+        self._write()
+        self._pending_number = self.number
+
+    def void(self, reason: str) -> None:
+        """Give up the pending view, if there is one, also where it may already be on disk.
+
+        A node that dies before the disk has forgotten the view starts with it, as if it had been decided.
+        """
+        pending = self.pending
+        if pending is None:
+            return
+        self.pending = None
+        if not self.failing:  # (Otherwise the record is written again soon, without the view.)
+            self._write()
+        pending.on_void(reason)
 
     def _write(self) -> None:
+        record, pending = self.record, self.pending
+        if pending is not None:
+            record = replace(record, view=pending.view)
+            if pending.ballot is not None:
+                record = replace(record, promised=pending.ballot, accepted=pending.ballot)
         self.number += 1
-        self.context.effects.append(Persist(self.record.pack(), self.number))
+        self.context.effects.append(Persist(record.pack(), self.number))
 
     def on_persisted(self, number: int) -> None:
         """Run the actions that waited for this record or an older one."""
         if self.failing:
             self.failing = False
             self.context.clear_alarm("disk")
+        if self.pending is not None and self._pending_number <= number:
+            self._complete(self.pending)
         waiting = self._waiting
         while waiting and waiting[0][0] <= number:
             waiting.popleft()[1]()
 
+    def _complete(self, pending: PendingView) -> None:
+        objection = pending.objection()
+        if objection:
+            self.void(objection)
+            return
+        self.pending = None
+        self.record.view = pending.view
+        if pending.ballot is not None:
+            self.record.promised = self.record.accepted = pending.ballot
+        pending.on_decided(pending.view)
+
     def on_failed(self, text: str) -> None:
-        """Note a failed write: nothing that waits for the record happens, and it is tried again."""
+        """Note a failed write: nothing that waits for the record happens, and it is tried again.
+
+        A pending view is given up: who decided it decides again, by what is true then.
+        """
         self.failing = True
-        self.context.raise_alarm("disk", f"the state directory cannot be written: {text}")
+        reason = f"the state directory cannot be written: {text}"
+        self.context.raise_alarm("disk", reason)
+        self.void(reason)
 
     def on_time(self) -> None:
         """Write the record again if that failed."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import Frame
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import Disk, PendingView
 from ckptd.core.context import Context
 from ckptd.core.view import View
 
@@ -61,11 +61,15 @@ class Arbiter:
     def watch(self, reachable: int) -> None:
         """Raise or clear the alarm `arbiter`; `reachable` counts the reachable voters, this node included."""
 
-    def force(self, view: View) -> None:
-        """Decide a view by operator command."""
-        record = self.disk.record
-        record.view = view
-        self.disk.save(lambda: self.decided(view))
+    def force(
+        self,
+        view: View,
+        objection: Callable[[], str],
+        on_decided: Callable[[View], None],
+        on_void: Callable[[str], None],
+    ) -> None:
+        """Decide a view by operator command, once it is on disk and if nothing speaks against it then."""
+        self.disk.decide(PendingView(view, None, objection, on_decided, on_void))
 
     def back_off(self, place: int, places: int, salt: int) -> None:
         """Wait before the next proposal: rivals wait for different times, and longer after every failure."""
@@ -82,18 +86,27 @@ class LocalArbiter(Arbiter):
     """
 
     def propose(self, rule: Rule) -> None:
-        record = self.disk.record
-        view = rule(record.view)
+        if self.disk.failing:
+            return
+        view = rule(self.disk.record.view)
         if view is None:
             return
         self.busy = True
-        record.view = view
-        self.disk.save(lambda: self._saved(view))
+        self.disk.decide(PendingView(view, None, lambda: self._objection(rule, view), self._end, self._void))
 
-    def _saved(self, view: View) -> None:
+    def _objection(self, rule: Rule, view: View) -> str:
+        """Return why a view must not follow any more, now that the disk has it.
+
+        What it was decided by may be over: a node that was given up is heard again, and has gone on.
+        """
+        return "" if rule(self.disk.record.view) == view else "another view has to follow by now"
+
+    def _end(self, view: View) -> None:
         self.busy = False
-        if self.disk.record.view is view:
-            self.decided(view)
+        self.decided(view)
+
+    def _void(self, reason: str) -> None:
+        self.busy = False
 
     def note(self, view: View) -> None:
         if view.epoch > self.disk.epoch:

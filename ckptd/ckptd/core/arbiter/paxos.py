@@ -5,12 +5,13 @@ view that follows it accepted. There is no log (Rystsov, *CASPaxos: Replicated S
 2018). More than half of the voters, data nodes and witnesses, decide.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk
+from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, PendingView
 from ckptd.core.arbiter.local import Arbiter, Rule
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -69,7 +70,9 @@ class MajorityArbiter(Arbiter):
             self._propose_next()
 
     def prepare(self) -> None:
-        if not self.busy and not self._holds_promises() and self.context.now_ns >= self.not_before_ns:
+        if self.disk.pending is not None or self.busy or self._holds_promises():
+            return
+        if self.context.now_ns >= self.not_before_ns:
             self._begin_ballot()
             self.prepared = True
 
@@ -150,12 +153,17 @@ class MajorityArbiter(Arbiter):
         elif self.busy:
             self.context.wake_at(self.since_ns + PROPOSAL_NS)
 
-    def force(self, view: View) -> None:
-        record = self.disk.record
+    def force(
+        self,
+        view: View,
+        objection: Callable[[], str],
+        on_decided: Callable[[View], None],
+        on_void: Callable[[str], None],
+    ) -> None:
         self.busy = self.prepared = False
-        self.highest_round = max(self.highest_round, record.promised[0]) + FORCED_ROUNDS
-        record.promised = record.accepted = (self.highest_round, self.context.node_id)
-        super().force(view)
+        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + FORCED_ROUNDS
+        ballot = (self.highest_round, self.context.node_id)
+        self.disk.decide(PendingView(view, ballot, objection, on_decided, on_void))
 
     def watch(self, reachable: int) -> None:
         if reachable < self.quorum and self.context.epoch:
@@ -175,12 +183,17 @@ class MajorityArbiter(Arbiter):
         too, since what was promised before is discarded; but not if that view names an earlier incarnation,
         which may have promised since and forgotten it.
 
+        While an operator command waits for the disk, the voter abstains too: a vote would tell of a view that
+        may still be void.
+
         That it was named is then recorded on its disk, for its next starts: a witness may never have had
         anything else to record.
 
         Where most voters are here with empty directories, and no voter knows of a view, it is a first
         start: there was nothing to promise.
         """
+        if self.disk.pending is not None:
+            return False
         if not self.disk.forgetful:
             return True
         here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]

@@ -6,15 +6,11 @@ collector seals its old epoch.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
-from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
-from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
@@ -22,7 +18,7 @@ from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts, starts_in
-from ckptd.core.membership.pair_policy import SilentPeer, epoch_of_word
+from ckptd.core.membership.pair_policy import SilentPeer
 from ckptd.core.membership.proposal import Candidates
 from ckptd.core.membership.view_change import Installation
 from ckptd.core.parse_views import parse_decided
@@ -60,6 +56,8 @@ class Membership:
         self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
+        self.gives_up: View | None = None
+        """The view whose coordinator the proposed one gives up without proof (`pair`)."""
         self.admit_since_ns = -1
         self.fewer_since_ns = -1
         self.unserved_ns = context.now_ns
@@ -217,13 +215,14 @@ class Membership:
         return nodes + len(self.candidates.witnesses()) >= self._needed()
 
     def _propose(self) -> None:
-        if not self.arbiter.busy and not self.heartbeats.left:
+        if self.disk.pending is None and not self.arbiter.busy and not self.heartbeats.left:
             if "arbiter" in self.context.alarms:
                 self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
 
     def _next_view(self, current: View | None) -> View | None:
         """Return the view to follow `current`, the arbiter's last; None if none may. The arbiter's `Rule`."""
+        self.gives_up = None
         if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
             current = self.decided  # By an operator command, past the arbiter.
         elif (
@@ -247,14 +246,13 @@ class Membership:
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
-        epoch = self._last_epoch(current) + 1
+        epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
             if not self.silent_peer.may_follow(current, wanted):
                 self.waiting_for = self.silent_peer.waiting_for
                 return None
             epoch = self.silent_peer.next_epoch(current, epoch - 1)
-            if self.silent_peer.accepts_loss(current):
-                self._say_loss(current)
+            self.gives_up = current if self.silent_peer.accepts_loss(current) else None
         if not self._keeps_data(current, wanted):
             self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
             return None
@@ -292,7 +290,7 @@ class Membership:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof of their death: {names}"
             return None
-        epoch, witnesses = self._last_epoch(current) + 1, self.candidates.witnesses()
+        epoch, witnesses = self.last_epoch(current) + 1, self.candidates.witnesses()
         if current is None or all(
             heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
             for departure in current.departures
@@ -331,7 +329,7 @@ class Membership:
             and not view.has(context.node_id, context.incarnation)
         )
 
-    def _last_epoch(self, current: View | None) -> int:
+    def last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
         peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
@@ -352,79 +350,19 @@ class Membership:
             self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
         )
 
-    # -- operator commands
-
-    def bootstrap(self) -> str:
-        """Make a cold start with the nodes that are here.
-
-        Return what was done and can be lost. Raises: RequestError.
-        """
-        self._check_blocked()
-        if self.view is not None:
-            raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
-        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
-        holder = self.heartbeats.who_holds_data()
-        if holder:
-            text = (
-                f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
-            )
-            raise RequestError(codes.BAD_OPERATION, text)
-        epoch = self._epoch_of_word(self.decided)
-        view = founding(epoch, members, self.candidates.witnesses())
-        self.arbiter.force(replace(view, forced=True))
-        return (
-            f"a new history is founded in epoch {epoch} with {', '.join(members)}; what nodes that are "
-            "missing still hold is lost, and goes to quarantine where they come back"
-        )
-
-    def force_active(self) -> str:
-        """Continue with the members that are heard, whatever the arbiter says.
-
-        Return what was done and can be lost. Raises: RequestError.
-        """
-        self._check_blocked()
-        base = self.decided
-        if self.view is None or base is None or not base.has(self.context.node_id, self.context.incarnation):
-            raise RequestError(
-                codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
-            )
-        wanted = self.candidates.wanted_members(base)
-        left = [node_id for node_id in base.members if node_id not in wanted]
-        for node_id in left:
-            self.declare_dead(node_id)
-        epoch = self._epoch_of_word(base)
-        view = following(base, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
-        self.arbiter.force(replace(view, forced=True))
-        return (
-            f"{', '.join(wanted)} go on in epoch {epoch} without {', '.join(left) or 'anybody else'}; where "
-            "others still serve, both sides write, and what one side acknowledges goes to quarantine when "
-            "they meet again"
-        )
-
-    def _epoch_of_word(self, current: View | None) -> int:
-        epoch = epoch_of_word(self.context.settings, self._last_epoch(current))
-        if epoch + LOSS_EPOCHS > EPOCH_MAX:
-            raise RequestError(
-                codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
-            )
-        return epoch
+    # -- decided views
 
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
         named = starts_in(node_id, (self.decided, self.disk.record.view))
         self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
-    def _check_blocked(self) -> None:
-        if self.settled and self.context.serving():
-            raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
-        if self.heartbeats.leaving:
-            raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
-
-    # -- decided views
-
     def _on_decided(self, view: View) -> None:
+        if self.gives_up is not None and not view.forced:
+            self._say_loss(self.gives_up)
+        self.gives_up = None
         if not self.learn(view):
-            return  # It waited for a slow disk while a newer view was decided (seed 7122780).
+            return
         self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
@@ -454,6 +392,7 @@ class Membership:
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
+        self.disk.void(f"view {view.epoch} was decided meanwhile")
         if self.decided is not None:
             self.candidates.note_put_out(self.decided, view)
         self.decided = view
@@ -461,8 +400,6 @@ class Membership:
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
         self.context.frozen = True
         self.arbiter.note(view)
-        # (Not the epoch of an operator command that waits for the disk: others would begin above it, and
-        # outrank it.)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
         self.heartbeats.outlived_command = self._outlived_command()
         self.installation.forget_older(view.epoch)

@@ -1,6 +1,7 @@
 """Operator commands: what OPERATE asks of this node, each with what it can lose."""
 
 from collections.abc import Callable
+from functools import partial
 
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
@@ -9,6 +10,7 @@ from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.operations.forced_views import ForcedViews
 
 
 class Operating:
@@ -25,6 +27,7 @@ class Operating:
         self.context = context
         self.heartbeats = heartbeats
         self.membership = membership
+        self.forced_views = ForcedViews(context, heartbeats, membership)
         self.leave = leave
         self.stop_all = stop_all
         self.drains: list[tuple[int, int]] = []
@@ -33,6 +36,7 @@ class Operating:
 
     def operate(self, link: int, number: int, operate: Operate) -> None:
         """Do what an operator asks, or answer why not."""
+        outcome = partial(self._end, link, number, operate.verb)
         try:
             match operate.verb:
                 case Verb.DRAIN:
@@ -44,20 +48,25 @@ class Operating:
                     self.stop_all()
                     return
                 case Verb.BOOTSTRAP:
-                    text = self.membership.bootstrap()
+                    self.forced_views.bootstrap(outcome)
                 case Verb.FORCE_ACTIVE:
-                    text = self.membership.force_active()
+                    self.forced_views.force_active(outcome)
                 case Verb.RETRY:
-                    text = self.retry(operate.name)
+                    outcome(self.retry(operate.name))
                 case _:
-                    text = self._accept_loss(operate.name)
+                    outcome(self._accept_loss(operate.name))
         except RequestError as refusal:
-            self._answer(link, number, answer_error(refusal.code, refusal.text))
+            outcome(refusal)
+
+    def _end(self, link: int, number: int, verb: str, outcome: str | RequestError) -> None:
+        """Answer a command that was carried out or refused."""
+        if isinstance(outcome, RequestError):
+            self._answer(link, number, answer_error(outcome.code, outcome.text))
             return
-        if operate.verb != Verb.RETRY:
+        if verb != Verb.RETRY:
             self.context.count("losses_accepted")
-        self.context.log(f"the operator said {operate.verb}: {text}", "warning")
-        self._answer(link, number, answer_ok(text))
+        self.context.log(f"the operator said {verb}: {outcome}", "warning")
+        self._answer(link, number, answer_ok(outcome))
 
     def _answer(self, link: int, number: int, body: bytes) -> None:
         self.context.send_client(link, encode_answer(number, self.context.epoch, 0, body))

@@ -52,7 +52,7 @@ class Operator:
         self._words: dict[int, tuple[Host, int, str, str]] = {}
         self._last_link = LINK
         self._founders: set[str] = set()
-        """The nodes that he bootstrapped."""
+        """The nodes that he told to bootstrap."""
 
     def begin(self) -> None:
         """Start to act."""
@@ -128,6 +128,8 @@ class Operator:
         self._last_link += 1
         link, incarnation = self._last_link, host.incarnation
         self._words[link] = (host, incarnation, verb, name)
+        if verb == Verb.BOOTSTRAP:
+            self._founders.add(host.node_id)
         frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([verb, name] if name else [verb]))
         host.deliver(ClientConnected(link))
         host.deliver(ClientReceived(link, [frame]))
@@ -164,9 +166,6 @@ class Operator:
                     f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
             self.cluster.watch.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
-        elif verb == Verb.BOOTSTRAP:
-            self._founders.add(host.node_id)
-            self.cluster.watch.views.bootstrap()
 
     # -- after the faults
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ckpt_protocol.refusal import RequestError
+from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership import pair_policy, reconfiguration
+from ckptd.core.membership import pair_policy
 from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.operations import forced_views
 from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
@@ -76,12 +78,21 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "who_holds_data", lambda heartbeats: "")
 
 
+@TABLE.mutant(
+    "decided late", "a view that waited for the disk is void once another was decided", "given up alive"
+)
+def _(patch: Patch) -> None:
+    original = Disk._complete
+    patch(Disk, "void", lambda disk, reason: None)
+    patch(Disk, "_complete", lambda disk, view: original(disk, replace(view, objection=lambda: "")))
+
+
 @TABLE.mutant("words of one epoch", "no two nodes go on by a word with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_word(settings: Any, last_epoch: int) -> int:
         return last_epoch + 1 + LOSS_EPOCHS
 
-    patch(reconfiguration, "epoch_of_word", epoch_of_word)
+    patch(forced_views, "epoch_of_word", epoch_of_word)
     patch(pair_policy, "epoch_of_word", epoch_of_word)
 
 

@@ -72,6 +72,9 @@ class ViewWatch:
         """By node, the operator's last command that says that it is lost."""
 
         self._bootstrapped: dict[int, View] = {}
+        self._pending: dict[str, tuple[int, int]] = {}
+        """By node, the epoch of the view that waits for its disk, and of the newest that it knew before."""
+        self._known: dict[str, int] = {}
         self._holders: dict[str, int] | None = None
         self._holds_since_ns: dict[str, int] = {}
         self.on_decided: Callable[[View], None] = lambda view: None
@@ -95,6 +98,7 @@ class ViewWatch:
         self._installed.pop(node_id, None)
         self._placed.pop(node_id, None)
         self._holds_since_ns.pop(node_id, None)
+        self._pending.pop(node_id, None)
 
     def process_stopping(self, node_id: str) -> None:
         """A process ends, with everything that it holds."""
@@ -118,6 +122,9 @@ class ViewWatch:
 
     def _check_view(self, node_id: str, node: Node) -> None:
         decided = node.membership.decided
+        self._check_pending(node_id, node)
+        if decided is not None and decided.forced and decided.founded == decided.epoch:
+            self._note_bootstrap(decided)
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
             # Half of LOSS_EPOCHS, since the side that is given up may have decided some epochs meanwhile.
             last = self._last_decided
@@ -127,8 +134,6 @@ class ViewWatch:
                 self.outranked.append((self.world.now_ns, decided.epoch))
                 self.history_lost = True
                 self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
-            if decided.forced and decided.founded == decided.epoch:
-                self._bootstrapped[decided.epoch] = decided
             if self._last_decided is not None and decided.founded != self._last_decided.founded:
                 self._check_founding(node_id, decided, self._last_decided)
                 self.history_lost = True
@@ -153,6 +158,22 @@ class ViewWatch:
                 "one view an epoch",
                 f"epoch {view.epoch} is {first.fields()} on {who}, {view.fields()} on {node_id}",
             )
+
+    def _check_pending(self, node_id: str, node: Node) -> None:
+        """A view that waited for the disk was decided: right only if its node knew of no other meanwhile."""
+        decided, pending = node.membership.decided, node.disk.pending
+        known = decided.epoch if decided is not None else 0
+        epoch, base = self._pending.get(node_id, (0, 0))
+        if known and known == epoch and self._known[node_id] not in (base, epoch):
+            raise Violation(
+                "a view that waited for the disk is void once another was decided",
+                f"{node_id} decided {epoch} after {base}, and knew of {self._known[node_id]} by then",
+            )
+        if pending is None:
+            self._pending.pop(node_id, None)
+        elif pending.view.epoch != epoch:
+            self._pending[node_id] = (pending.view.epoch, known)
+        self._known[node_id] = known
 
     def _check_founding(self, node_id: str, view: View, last: View) -> None:
         """A new history begins: right only if every member of the old one's last view is really dead."""
@@ -205,8 +226,11 @@ class ViewWatch:
             if peer is not None and peer.declared_dead_incarnation >= word.incarnation:
                 word.known_by[node_id] = None
 
-    def bootstrap(self) -> None:
+    def _note_bootstrap(self, view: View) -> None:
         """Note a cold start: only the data of nodes that the bootstrapped node hears is to be kept."""
+        if view.epoch in self._bootstrapped:
+            return
+        self._bootstrapped[view.epoch] = view
         if self._last_decided is not None or self._holders is not None:
             self.history_lost = True
         told_ns = self.world.now_ns - TOLD_HEARTBEATS * self.world.options.heartbeat_ns

@@ -1,0 +1,123 @@
+"""The views that an operator has a node decide, past the arbiter: `bootstrap` and `force-active`.
+
+Such a view outranks all others, and what they acknowledged goes to quarantine. Both commands are therefore
+refused where nothing has to be forced. They take effect when the view is on this node's disk, which may be
+slow or full. If anything was decided meanwhile, or the command would be refused by then, it is void.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ckpt_protocol import codes
+from ckpt_protocol.limits import EPOCH_MAX
+from ckpt_protocol.refusal import RequestError
+from ckptd.core.context import Context
+from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership.pair_policy import epoch_of_word
+from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.view import LOSS_EPOCHS, View, following, founding
+
+Outcome = Callable[[str | RequestError], None]
+"""Takes what was done and can be lost, or why nothing was done."""
+
+
+class ForcedViews:
+    """Has views decided that the operator asks for, at most one at a time."""
+
+    def __init__(self, context: Context, heartbeats: Heartbeats, membership: Membership) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.membership = membership
+
+    def bootstrap(self, outcome: Outcome) -> None:
+        """Make a cold start with the nodes that are here. Raises: RequestError."""
+        view = self._bootstrapped()
+        text = (
+            f"a new history is founded in epoch {view.epoch} with {', '.join(view.members)}; what nodes that "
+            "are missing still hold is lost, and goes to quarantine where they come back"
+        )
+        self._force(view, self._bootstrapped, [], text, outcome)
+
+    def force_active(self, outcome: Outcome) -> None:
+        """Continue with the members that are heard, whatever the arbiter says. Raises: RequestError."""
+        view, base = self._continued(), self.membership.decided
+        left = [node_id for node_id in base.members if node_id not in view.members] if base else []
+        text = (
+            f"{', '.join(view.members)} go on in epoch {view.epoch} without "
+            f"{', '.join(left) or 'anybody else'}; where others still serve, both sides write, and what one "
+            "side acknowledges goes to quarantine when they meet again"
+        )
+        self._force(view, self._continued, left, text, outcome)
+
+    def _force(
+        self, view: View, derive: Callable[[], View], left: list[str], text: str, outcome: Outcome
+    ) -> None:
+        disk, arbiter = self.membership.disk, self.membership.arbiter
+        if disk.failing:
+            raise RequestError(codes.NO_RESOURCES, self.context.alarms["disk"])
+
+        def objection() -> str:
+            try:
+                return "" if derive() == view else "other nodes are heard by now: say it again"
+            except RequestError as refusal:
+                return refusal.text
+
+        def on_decided(view: View) -> None:
+            for node_id in left:
+                self.membership.declare_dead(node_id)
+            arbiter.decided(view)
+            outcome(text)
+
+        def on_void(reason: str) -> None:
+            refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
+            if disk.failing:
+                outcome(refusal)
+            else:
+                disk.when_durable(lambda: outcome(refusal))
+
+        arbiter.force(view, objection, on_decided, on_void)
+
+    def _bootstrapped(self) -> View:
+        """Return the view of a cold start with the nodes that are here. Raises: RequestError."""
+        context, membership = self.context, self.membership
+        self._check_blocked()
+        if membership.view is not None:
+            raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
+        candidates = membership.candidates
+        members = candidates.with_joiners({context.node_id: context.incarnation}, [])
+        holder = self.heartbeats.who_holds_data()
+        if holder:
+            text = (
+                f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
+            )
+            raise RequestError(codes.BAD_OPERATION, text)
+        epoch = self._epoch(membership.decided)
+        return replace(founding(epoch, members, candidates.witnesses()), forced=True)
+
+    def _continued(self) -> View:
+        """Return the view to follow with the members that are heard. Raises: RequestError."""
+        context, membership = self.context, self.membership
+        self._check_blocked()
+        base = membership.decided
+        if membership.view is None or base is None or not base.has(context.node_id, context.incarnation):
+            raise RequestError(
+                codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
+            )
+        candidates = membership.candidates
+        wanted = candidates.wanted_members(base)
+        view = following(base, self._epoch(base), wanted, candidates.witnesses(), context.epoch)
+        return replace(view, forced=True)
+
+    def _check_blocked(self) -> None:
+        if self.membership.settled and self.context.serving():
+            raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+        if self.heartbeats.leaving:
+            raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
+
+    def _epoch(self, current: View | None) -> int:
+        epoch = epoch_of_word(self.context.settings, self.membership.last_epoch(current))
+        if epoch + LOSS_EPOCHS > EPOCH_MAX:
+            raise RequestError(
+                codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
+            )
+        return epoch
