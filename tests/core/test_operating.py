@@ -2,6 +2,7 @@
 
 import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
+from tests.core.slow_disk import SlowDisk
 
 from ckpt_protocol.codes import BAD_OPERATION, INVALID_PARAM, NO_RESOURCES, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
@@ -381,8 +382,7 @@ def test_a_command_to_a_node_whose_disk_is_full_decides_nothing(full_before: boo
     if full_before:
         cluster.deliver("c", PersistFailed(1, "no space left"))
     answer = cluster.operate("c", "force-active")
-    assert answer.code == (NO_RESOURCES if full_before else BAD_OPERATION)
-    assert "no space left" in answer.text
+    assert answer.code == NO_RESOURCES and "no space left" in answer.text
     cluster.hosts["c"].disk_full = False
     cluster.run(1000)
     assert not cluster.serving("c")
@@ -403,6 +403,92 @@ def test_a_take_over_that_waits_for_a_slow_disk_is_void_once_the_other_node_is_h
     cluster.run(1000)
     table.write(b"k", b"v")
     cluster.release_disk("b")
+    cluster.check()
+    assert cluster.contents("b") == {b"k": b"v"} and not cluster.quarantined
+
+
+@pytest.mark.parametrize("writes", ["the first fails", "the second fails"])
+def test_a_command_that_was_refused_is_not_on_disk(writes: str) -> None:
+    """A write with the view was queued behind the one that failed, or behind the answer.
+
+    The node started with that view, and what had been acknowledged since went to quarantine.
+    """
+    cluster = two_nodes(on_silent_peer="block")
+    table = cluster.client("a").open()
+    cluster.cut("a", "b")
+    cluster.run(3000)
+    disk = SlowDisk(cluster, "b")
+    first = cluster.begin_operate("b", "force-active")
+    cluster.run(50)
+    second = cluster.begin_operate("b", "force-active")
+    cluster.run(50)
+    if writes == "the first fails":
+        disk.end(done=False)
+        disk.end()
+        disk.release()
+    else:
+        disk.end()
+        cluster.run(50)
+        assert not first.answers, "its view is on the disk"
+        disk.end(done=False)
+        assert not first.answers
+        disk.release()
+    cluster.until(lambda: first.answers and second.answers)
+    assert first.answers[0].code != OK and second.answers[0].code == NO_RESOURCES
+    cluster.heal()
+    cluster.settle()
+    table.write(b"k", b"v")
+    cluster.kill("b")
+    cluster.run(1500)
+    cluster.restart("b")
+    cluster.check()
+    assert cluster.contents("b") == {b"k": b"v"} and not cluster.quarantined
+
+
+def test_a_vote_under_way_that_fails_leaves_no_refused_command_on_disk() -> None:
+    cluster = three_nodes()
+    table = cluster.client("b").open()
+    for node_id in "abc":
+        cluster.cut(node_id, "abc".replace(node_id, ""))
+    cluster.run(3000)
+    disk = SlowDisk(cluster, "c")
+    cluster.until(lambda: disk.writing)
+    command = cluster.begin_operate("c", "force-active")
+    cluster.run(2)
+    cluster.heal()
+    cluster.until(lambda: all(cluster.serving(node_id) for node_id in "abc"))
+    disk.end(done=False)
+    disk.end()
+    disk.release()
+    cluster.until(lambda: command.answers)
+    assert command.answers[0].code == NO_RESOURCES
+    table.write(b"k", b"v")
+    cluster.kill("c")
+    cluster.kill("b")
+    cluster.run(500)
+    cluster.restart("c")
+    cluster.run(8000)
+    assert cluster.contents("a") == {b"k": b"v"} and not cluster.quarantined
+    assert all(node.context.epoch < LOSS_EPOCHS for node in cluster.running())
+
+
+def test_a_command_that_only_a_dead_start_knew_of_keeps_nobody_out() -> None:
+    """Its view was on disk when its node died. The other members had not heard of it, and waited for word of it."""
+    cluster = nodes("abcd", arbiter="etcd")
+    cluster.client("b").open().write(b"k", b"v")
+    cluster.cut("ab", "cd")
+    cluster.register_cut |= set("abcd")
+    cluster.run(3000)
+    disk = SlowDisk(cluster, "c")
+    cluster.begin_operate("c", "force-active")
+    cluster.run(2)
+    disk.end(told=False)
+    cluster.kill("c")
+    disk.release()
+    cluster.heal()
+    cluster.register_cut.clear()
+    cluster.run(2000)
+    cluster.restart("c")
     cluster.check()
     assert cluster.contents("b") == {b"k": b"v"} and not cluster.quarantined
 

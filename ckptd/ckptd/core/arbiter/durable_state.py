@@ -126,23 +126,23 @@ class Disk:
 
     def decide(self, pending: PendingView) -> None:
         """Write a view that is decided once it is durable. It replaces one that is still pending."""
-        if self.pending is not None:
-            self.pending.on_void("another view is decided in its place")
-        self.pending = pending
+        replaced, self.pending = self.pending, pending
         self._write()
         self._pending_number = self.number
+        if replaced is not None:
+            replaced.on_void("another view is decided in its place")
 
     def void(self, reason: str) -> None:
         """Give up the pending view, if there is one, also where it may already be on disk.
 
-        A node that dies before the disk has forgotten the view starts with it, as if it had been decided.
+        The record is written again at once, also if the last write failed: one with the view may be queued
+        behind that. A node that dies before this is done may start with the view, as if it had been decided.
         """
         pending = self.pending
         if pending is None:
             return
         self.pending = None
-        if not self.failing:  # (Otherwise the record is written again soon, without the view.)
-            self._write()
+        self._write()
         pending.on_void(reason)
 
     def _write(self) -> None:

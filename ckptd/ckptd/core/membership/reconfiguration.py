@@ -123,6 +123,7 @@ class Membership:
         base = self.decided
         context = self.context
         self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
+        self.heartbeats.outlived_command = self._outlived_command()
         if context.settings.arbiter_name == "pair" and self.starts.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
@@ -319,14 +320,23 @@ class Membership:
         )
 
     def _outlived_command(self) -> bool:
-        """Return True if the disk ends with a forced view of none but an earlier incarnation of this node."""
+        """Return True if the disk ends with a forced view of an earlier incarnation that nobody serves in.
+
+        Each other member is heard and does not know the view. Serving takes every member, so it never began:
+        the earlier incarnation died as soon as its disk had the view.
+        """
         view, context = self.disk.record.view, self.context
-        return (
-            view is not None
-            and view.forced
-            and view.epoch == self.disk.epoch
-            and list(view.members) == [context.node_id]
-            and not view.has(context.node_id, context.incarnation)
+        if view is None or not view.forced or view.epoch != self.disk.epoch:
+            return False
+        if context.node_id not in view.members or view.has(context.node_id, context.incarnation):
+            return False
+        others = [(self.heartbeats.peers.get(n), n) for n in view.members if n != context.node_id]
+        return all(
+            peer is not None
+            and self.heartbeats.hears(peer)
+            and view.has(node_id, peer.incarnation)
+            and peer.decided_epoch < view.epoch
+            for peer, node_id in others
         )
 
     def last_epoch(self, current: View | None) -> int:

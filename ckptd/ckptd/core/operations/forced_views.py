@@ -69,10 +69,11 @@ class ForcedViews:
             outcome(text)
 
         def on_void(reason: str) -> None:
-            refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
-            if disk.failing:
-                outcome(refusal)
+            if disk.failing:  # It may stay so for long, and the operator has to know.
+                text = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
+                outcome(RequestError(codes.NO_RESOURCES, text))
             else:
+                refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
                 disk.when_durable(lambda: outcome(refusal))
 
         arbiter.force(view, objection, on_decided, on_void)

@@ -149,6 +149,8 @@ class Operator:
             code, payload, _, text = decode_answer(frame.body)
             self.world.say(f"{host.node_id} answers {verb}: {payload if code == codes.OK else text}")
             self.counts[f"{verb} {'done' if code == codes.OK else 'refused'}"] += 1
+            if verb == Verb.BOOTSTRAP and code != codes.OK:
+                self._founders.discard(host.node_id)
             if code == codes.OK and host.node is not None and host.incarnation == incarnation:
                 self._take(host, host.node, verb, name)
 
