@@ -1,4 +1,4 @@
-"""A counter that survives the loss of a node: it goes on where the last program, anywhere, left off.
+"""A counter that survives the loss of a node: it continues where the last program, on any node, stopped.
 
     python -m ckpt_client.asp examples/counter.py 10
 

@@ -4,7 +4,7 @@
     python -m ckpt_client.asp examples/journal.py show
     python -m ckpt_client.asp examples/journal.py forget
 
-Every call raises a SystemError with the code, unless that is SA_AIS_OK.
+Every call raises a SystemError with the code, unless the code is SA_AIS_OK.
 """
 import sys
 
@@ -47,7 +47,7 @@ def add(journal, text):
     try:
         asp.saCkptSectionCreate(journal, key, text)
     except SystemError as e:
-        if e[0] != asp.SA_AIS_ERR_EXIST:      # left by an add that did not come to its end
+        if e[0] != asp.SA_AIS_ERR_EXIST:      # left by an add that was interrupted
             raise
         asp.saCkptSectionOverwrite(journal, key, text)
     asp.saCkptSectionOverwrite(journal, "count", "%d" % number)
@@ -59,7 +59,7 @@ def show(journal):
     print("%d sections, %d bytes" % (status.numberOfSections, status.memoryUsed))
     keys = ["entry %d" % number for number in range(1, count(journal) + 1)]
     if len(keys) == 1:
-        print(asp.saCkptCheckpointRead(journal, keys).decode())     # of one key the value itself
+        print(asp.saCkptCheckpointRead(journal, keys).decode())     # for one key the value itself
     elif keys:
         for text in asp.saCkptCheckpointRead(journal, keys):
             print(text.decode())

@@ -1,10 +1,10 @@
-"""Leases that run out by themselves: a table, and what only the bare calls can do.
+"""Leases that expire on their own: a table, and bare calls for what a table does not offer.
 
     python -m ckpt_client.asp examples/leases.py grant printer Ada 60
     python -m ckpt_client.asp examples/leases.py list
     python -m ckpt_client.asp examples/leases.py drop
 
-The handles of a table are good for the functions of `asp`.
+The functions of `asp` accept the handles of a table.
 """
 import sys
 import time

@@ -28,7 +28,7 @@ def main(args):
     if command == "add":
         book.Write(args[1], args[2])          # creates the entry, or sets it to exactly this
     elif command == "remove":
-        book.Delete(args[1])                  # fine if it is not there
+        book.Delete(args[1])                  # no error if it is missing
     elif command == "find":
         return find(book, args[1])
     elif command == "list":

@@ -2,7 +2,7 @@
 
     python examples/sessions_async.py
 
-A hundred sessions are written at once over one connection; each would expire by itself after half an hour.
+A hundred sessions are written at once over one connection; each expires on its own after half an hour.
 """
 
 import asyncio

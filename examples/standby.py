@@ -5,10 +5,10 @@ On each of two nodes:
     python -m ckpt_client.asp examples/standby.py active 1000
     python -m ckpt_client.asp examples/standby.py standby 1000
 
-The active one works and writes how far it is; with SA_CKPT_WR_ACTIVE_REPLICA a write returns as soon as its own
-node has it. When the active program is gone, start the standby: it makes the replica of its own node the active
-one and goes on behind the last job that it finds there. The tail that was not propagated yet is done again, so
-that jobs must bear being done twice.
+The active program works and writes how far it is. With SA_CKPT_WR_ACTIVE_REPLICA a write returns as soon as the
+program's own node has it. When the active program has ended, start the standby: it makes the replica of its own
+node the active one and continues after the last job that it finds there. Jobs whose results had not reached that
+replica are done again, so it must be harmless to do a job twice.
 """
 import sys
 

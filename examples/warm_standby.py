@@ -1,15 +1,15 @@
-"""A program and its warm standby: it keeps a copy of what the other one writes, and takes over when that is gone.
+"""A program and its warm standby, which keeps a copy of what the program writes, and takes over when it is gone.
 
     python examples/warm_standby.py ada 1000        # on one node: it is active
     python examples/warm_standby.py grace 1000      # on another one: it is the standby
 
-The active program renews a section that expires by itself. The standby tracks the checkpoint, reads what it is
-told of, and so has everything at hand when that section has expired. If its tracking ends, it ends too: a standby
-that waits with an old copy is worse than none, since nobody misses it.
+The active program renews a section that expires on its own. The standby tracks the checkpoint and reads every
+section that changed, so it has everything when the active program's section expires. If its tracking ends, the
+standby ends too: a standby with an outdated copy is worse than none, since no operator notices that it is useless.
 
-There is one standby here: two of them could take over at the same moment. A program that was held up for longer
-than its section lives finds the other's name there, and ends; between that look and its next write there is a
-gap. And the section expires by the clock of its node: keep the hosts' clocks together (NTP).
+Run only one standby: two of them could take over at the same moment. A program that was paused for longer than
+its section lives finds the other's name there, and ends; between that check and its next write there is a gap.
+The section expires by the clock of its node: keep the hosts' clocks together (NTP).
 """
 
 import sys
@@ -21,11 +21,11 @@ ALIVE_NS = 2 * 10**9
 
 
 def follow(table: Table, copy: dict[bytes, bytes], changes: Tracking) -> None:
-    """Keep the copy up to date until nobody is active."""
+    """Keep the copy up to date until no program is active."""
     if b"active" not in copy:
         return
     for change in changes:  # It raises when the tracking has ended.
-        value = table.get(change.section_id)  # As it is now; it may have gone since.
+        value = table.get(change.section_id)  # Its present value; it may have been deleted since.
         if value is None:
             copy.pop(change.section_id, None)
         else:
@@ -49,7 +49,7 @@ def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
 
 
 def main(name: str, jobs: int) -> None:
-    """Follow whoever is active, then be it."""
+    """Follow the active program, then become it."""
     with Table("warm-standby", 100, 1024, 32) as table:
         with table.track() as changes:  # First track, then read: nothing falls between the two.
             copy = table.read_all()

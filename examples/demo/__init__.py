@@ -1,1 +1,1 @@
-"""`python -m examples.demo`: three daemons on this machine, a crash, and what is left of the state."""
+"""`python -m examples.demo`: three daemons on this machine, a crash, and the state that survives it."""

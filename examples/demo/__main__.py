@@ -1,4 +1,4 @@
-"""Runs the demo and leaves no process behind."""
+"""Run the demo and leave no process running."""
 
 import io
 import logging
@@ -15,7 +15,7 @@ from examples.demo.story import Story
 
 
 def still_runs(pid: int) -> bool:
-    """Whether a process of that id exists."""
+    """Return True if a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -24,10 +24,10 @@ def still_runs(pid: int) -> bool:
 
 
 def main() -> None:
-    """Both parts; exit status 1 if a promise was broken."""
-    # SIGTERM ends the demo as Ctrl-C does: by way of the cluster's own end, which ends the daemons.
+    """Run both parts; the exit status is 1 if a promise was broken."""
+    # SIGTERM ends the demo as Ctrl-C does: the cluster is closed, which ends the daemons.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # The clients' own lines about the nodes that are killed would stand between the rows of the table.
+    # Without this the clients' log lines about killed nodes would appear between the rows of the table.
     logging.getLogger("ckpt_client").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Not every terminal has our "…".

@@ -1,9 +1,9 @@
-"""A program that must not forget: it counts orders, and its count outlives it.
+"""A program that must not forget: it counts orders, and the count survives the program.
 
     python -m examples.demo.counter ADDRESS [HOW-MANY]
 
 It keeps its state in a checkpoint and prints each number once that is acknowledged.
-Started again, on whichever node, it carries on where the last one stopped.
+Started again, on any node, it continues where the last one stopped.
 """
 
 import sys
@@ -16,7 +16,7 @@ KEY = "processed"
 
 
 def main() -> None:
-    """Count until killed, or so many times."""
+    """Count until killed, or HOW-MANY times."""
     with Table(NAME, 10, 1024, 32, address=sys.argv[1]) as table:
         number = int(table.get(KEY, b"0"))
         print(number, flush=True)

@@ -1,4 +1,4 @@
-"""The demo's second part: what each kind of checkpoint promises, and what a SIGKILL leaves of it."""
+"""The demo's second part: what each kind of checkpoint promises, and what survives a SIGKILL."""
 
 import threading
 import time
@@ -57,7 +57,7 @@ LEGEND: Final = (
 
 @dataclass(slots=True)
 class Stream:
-    """Writes a section of its own for each number, one after the other, until stopped."""
+    """Writes a new section for each number, one after the other, until it is stopped."""
 
     table: Table
     acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Stream:
     killed_ns: int | None = None
 
     def run(self) -> None:
-        """A thread's body."""
+        """Write until stopped; runs in a thread."""
         number = after = 0
         while not self.stopped.is_set():
             number += 1
@@ -88,7 +88,7 @@ class Stream:
 
 @dataclass(slots=True, frozen=True)
 class Outcome:
-    """What one kill left."""
+    """What survived one kill."""
 
     acknowledged: int
     survived: int
@@ -97,7 +97,7 @@ class Outcome:
 
 
 def kill_under_stream(cluster: LocalCluster, kind: Kind, number: int) -> Outcome:
-    """Kill the active replica's node while one program writes; make the cluster whole again."""
+    """Kill the active replica's node while one program writes; then restore the cluster."""
     name = f"demo-{number}"
     first, second = cluster.node_ids[number % 3], cluster.node_ids[(number + 1) % 3]
     with (
@@ -132,7 +132,7 @@ def kill_under_stream(cluster: LocalCluster, kind: Kind, number: int) -> Outcome
 
 
 def measure_kinds(console: Console, cluster: LocalCluster) -> bool:
-    """All six; True if none broke its promise."""
+    """Measure all six kinds; return True if none broke its promise."""
     grid = Grid(
         Column("kind", no_wrap=True),
         "may be lost",

@@ -1,4 +1,4 @@
-"""The demo's first part: a program loses its node in the middle of its work, another carries on."""
+"""The demo's first part: a program loses its node in the middle of its work, and another one continues."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ class Counter:
         self._first.set()
 
     def wait_first(self) -> int:
-        """The number that it began with."""
+        """Return the number with which it began."""
         if not self._first.wait(FINISH_SECONDS) or not self.numbers:
             raise RuntimeError("the counting program did not start")
         return self.numbers[0]
@@ -50,13 +50,13 @@ class Counter:
         return self.numbers[-1]
 
     def kill(self) -> int:
-        """SIGKILL; return the last number that it printed."""
+        """Send SIGKILL; return the last number that the program printed."""
         self.process.kill()
         return self.finish()
 
 
 class Story:
-    """Tells what it does, line by line."""
+    """Runs the first part, and prints a line for each step."""
 
     def __init__(self, console: Console, cluster: LocalCluster) -> None:
         self._console = console
@@ -64,15 +64,15 @@ class Story:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        """One line, with the time since the beginning."""
+        """Print one line, with the time since the beginning."""
         self._console.print(f"[dim]{time.monotonic() - self._began:6.2f} s[/]  {text}", soft_wrap=True)
 
     def aside(self, text: str) -> None:
-        """An explanation of the line before."""
+        """Print an explanation of the line before."""
         self._console.print(f"          [dim]{text}[/]", soft_wrap=True)
 
     def show_cluster(self) -> None:
-        """The processes and the view that they have agreed on."""
+        """Print the processes and the view that they have agreed on."""
         cluster = self._cluster
         for node in cluster.node_ids:
             self.say(
@@ -88,7 +88,7 @@ class Story:
         self.aside("a majority decides who belongs to it, so that two halves can never both go on")
 
     def tell(self) -> bool:
-        """The whole story; True if nothing acknowledged was lost."""
+        """Run all steps; return True if nothing acknowledged was lost."""
         cluster = self._cluster
         self.show_cluster()
         writer = Counter(cluster.address("a"))
