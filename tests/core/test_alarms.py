@@ -39,7 +39,7 @@ def test_who_asks_is_told_of_missing_copies_from_a_restarts_first_moment_on(abse
     while True:
         for node_id in "abc":
             node = cluster.node(node_id)
-            told = node._describe(Describe("cluster", None))
+            told = node.describe(Describe("cluster", None))
             (entry,) = node.replicator.directory.checkpoints.values()
             whole = entry.in_sync == ["a", "b", "c"]
             if told["serving"]:
@@ -56,7 +56,7 @@ def test_the_copies_of_a_new_checkpoint_that_are_on_their_way_are_no_alarm() -> 
     cluster.client("a").open(b"first")
     for _ in range(50):
         cluster.run(1)
-        assert cluster.node("a")._describe(Describe("cluster", None))["alarms"] == []
+        assert cluster.node("a").describe(Describe("cluster", None))["alarms"] == []
 
 
 def test_copies_that_are_missing_are_an_alarm_until_they_are_rebuilt() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.lone_hub import LoneHub
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
@@ -36,13 +37,20 @@ def context_of(node_id: str, now_ns: int = 0, voters: tuple[str, ...] = VOTERS, 
 def arbiter_of(context: Context, record: Record | None = None) -> Arbiter:
     """The arbiter that the settings name, with a disk that is not empty."""
     disk = Disk(context, (record or Record()).pack())
-    return make_arbiter(context, disk, Heartbeats(context))
+    hub = LoneHub()
+    return make_arbiter(context, disk, hub, Heartbeats(context, hub))
 
 
 def voter_of(node_id: str, record: Record | None = None, **changes: Any) -> MajorityArbiter:
     arbiter = arbiter_of(context_of(node_id, **changes), record)
     assert isinstance(arbiter, MajorityArbiter)
     return arbiter
+
+
+def decided_by(arbiter: Arbiter) -> list[View]:
+    """The views that an arbiter has reported as decided."""
+    assert isinstance(arbiter.hub, LoneHub)
+    return arbiter.hub.decided
 
 
 def persist(arbiter: Arbiter) -> Record:
@@ -83,14 +91,15 @@ class Cluster:
         context = context_of(node_id, self.now_ns, self.voters, arbiter="majority")
         disk = Disk(context, self.disks[node_id])
         disk.forgetful = False
-        return MajorityArbiter(context, disk, Heartbeats(context))
+        hub = LoneHub()
+        return MajorityArbiter(context, disk, hub, Heartbeats(context, hub))
 
     def event(self, node_id: str, act: Any, crash_after: int | None = None) -> None:
         """One event at a node; with `crash_after`, it dies when so many of the effects are carried out."""
         arbiter = self.arbiters[node_id]
         arbiter.context.now_ns = self.now_ns
-        decided: list[View] = []
-        arbiter.decided = decided.append
+        decided = decided_by(arbiter)
+        decided.clear()
         act(arbiter)
         done = 0
         effects: list[Effect] = arbiter.context.effects
@@ -163,8 +172,7 @@ def test_the_arbiter_is_chosen_by_the_settings(
 
 def test_a_local_arbiter_has_its_view_on_disk_before_it_decides() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a",)))
-    decided: list[View] = []
-    arbiter.decided = decided.append
+    decided = decided_by(arbiter)
     for epoch in (1, 2):
         arbiter.propose(next_view(1))
         assert arbiter.busy and len(decided) == epoch - 1
@@ -175,9 +183,8 @@ def test_a_local_arbiter_has_its_view_on_disk_before_it_decides() -> None:
 
 def test_a_local_arbiter_decides_nothing_when_the_rule_allows_nothing() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a",)))
-    arbiter.decided = lambda view: pytest.fail("decided")
     arbiter.propose(lambda current: None)
-    assert arbiter.context.effects == []
+    assert arbiter.context.effects == [] and decided_by(arbiter) == []
     assert arbiter.disk.epoch == 0
 
 
@@ -307,8 +314,7 @@ def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
 
 def test_a_proposer_counts_its_own_promise_and_acceptance_when_they_are_on_disk() -> None:
     arbiter = voter_of("a")
-    decided: list[View] = []
-    arbiter.decided = decided.append
+    decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     arbiter.receive("b", Frame(Kind.PROMISE, 1, 0, 1, pack_body(["a", [1, "a"], [0, ""], None])))
     assert arbiter.proposal is None
@@ -429,8 +435,7 @@ def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
 
 def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
     arbiter = voter_of("a", Record((4, "e")), voters=("a", "b", "c", "d", "e"))
-    decided: list[View] = []
-    arbiter.decided = decided.append
+    decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     persist(arbiter)
     assert arbiter.ballot == (5, "a")

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from tests.core.lone_hub import LoneHub
 
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
@@ -30,7 +31,7 @@ def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **ch
     )
     context = Context(settings, incarnation, now_ns, 0)
     context.epoch, context.frozen = EPOCH, False
-    heartbeats = Heartbeats(context)
+    heartbeats = Heartbeats(context, LoneHub())
     for peer in heartbeats.peers.values():
         heartbeats.meet(peer, FIRST)
     return heartbeats

@@ -7,10 +7,11 @@ from ckpt_protocol.bounds import FROM_WITNESS
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
-from ckpt_protocol.requests import Describe
+from ckpt_protocol.requests import Describe, Operate
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.etcd import RegisterArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
+from ckptd.core.client_request import Request
 from ckptd.core.containment import close_peer, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import Directory
@@ -43,6 +44,7 @@ from ckptd.core.events import (
     TurnCame,
     WallClockRead,
 )
+from ckptd.core.hub import Hub, Positions
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
@@ -82,7 +84,7 @@ RETIRED_NS = 10_000_000_000
 """How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
 
 
-class Node:
+class Node(Hub):
     """The core of one `ckptd`.
 
     `handle(event, now_ns)` returns the effects to carry out, in order; `deadline_ns` is when it next wants
@@ -95,44 +97,21 @@ class Node:
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
-        self.heartbeats = Heartbeats(context)
+        self.heartbeats = Heartbeats(context, self)
         self.disk = Disk(context, record)
-        self.arbiter = make_arbiter(context, self.disk, self.heartbeats)
-        self.replicator = DirectoryReplicator(
-            context, Directory(), lambda request, body: self.requests.answer(request, body)
-        )
-        self.requests = RequestRouter(context, self.replicator)
-        self.membership = Membership(
-            context, self.heartbeats, self.arbiter, self.replicator, self._on_installed
-        )
-        self.requests.withdrawals.describe_wait = self.membership.describe_wait
-        self._replicas = LocalReplicas(context, self.requests.answer, self.requests.retry_parked)
-        self._replicas.propose = self._propose
-        self.requests.replicas = self._replicas
-        self.clients = Clients(context, self.replicator, self.requests)
-        self.turns = self.requests.turns = Turns(
-            context, self.clients.receive, self._receive_peer, self.requests.route, self._on_link
-        )
-        self.clients.propose = self._propose
-        self.clients.describe = self._describe
-        self.clients.urls = self._urls
+        self.arbiter = make_arbiter(context, self.disk, self, self.heartbeats)
+        self.replicator = DirectoryReplicator(context, Directory(), self)
+        self.membership = Membership(context, self.heartbeats, self.arbiter, self.replicator, self)
+        self._replicas = LocalReplicas(context, self)
+        self.turns = Turns(context, self)
+        self.requests = RequestRouter(context, self, self.replicator, self._replicas, self.turns)
+        self.clients = Clients(context, self, self.replicator, self.requests)
         self.housekeeping = Housekeeping(context, self.replicator, self.heartbeats)
         self.alarms = Alarms(context)
-        self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests)
-        self.operating = Operating(context, self.heartbeats, self.membership, self._leave, self._stop_all)
-        self.leaving.on_gone = self.operating.tell_drained
-        self.clients.operate = self.operating.operate
+        self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests, self)
+        self.operating = Operating(context, self.heartbeats, self.membership, self)
         self.stopping = Stopping(
             context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
-        )
-        self.operating.retry = self.stopping.retry
-        self.membership.starts.before_end = lambda: quarantine_all(self._replicas.by_id.values())
-        self.replicator.on_applied = self._on_directory_applied
-        self.heartbeats.unreplicated_positions = lambda node_id: unacknowledged(
-            self._replicas.active_with_timers, node_id
-        )
-        self.heartbeats.on_positions_advertised = lambda ordered: note_unacknowledged(
-            self._replicas.by_id, context.epoch, ordered
         )
         self.early: list[tuple[str, Frame]] = []
         self.retired_ns = NEVER_NS
@@ -201,7 +180,7 @@ class Node:
         elif kind is PeerReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
-                self._receive_peer(event.node_id, frames)  # type: ignore[union-attr]
+                self.receive_peer(event.node_id, frames)  # type: ignore[union-attr]
             else:
                 turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
@@ -245,7 +224,7 @@ class Node:
             case ClientConnected(link):
                 self.clients.on_connected(link)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
-                self._on_link(event)
+                self.on_link(event)
             case ClientCongested(link):
                 self.turns.congest(link)
             case ClientDrained(link):
@@ -272,13 +251,13 @@ class Node:
                 self.membership.silent_peer.on_fenced(node_id, fenced, text)
                 self.membership.consider()
             case LeaveAsked():
-                self._leave()
+                self.leave()
             case ClientReceived() | PeerReceived() | TurnCame():
                 raise AssertionError("handled before")
             case _:
                 assert_never(event)
 
-    def _on_link(self, event: Event) -> None:
+    def on_link(self, event: Event) -> None:
         """Handle an event of a link, after all that the link brought before it is done."""
         match event:
             case ClientLost(link, process_dead):
@@ -304,7 +283,7 @@ class Node:
 
     # -- peers
 
-    def _receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
+    def receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
         """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
         context, held = self.context, self._replicas.by_id
         witness = node_id in self.settings.witnesses
@@ -372,7 +351,7 @@ class Node:
         elif kind == Kind.DECIDED:
             self.membership.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:
-            self._stop_all()
+            self.stop_all()
         elif kind == Kind.NODES:
             self.membership.starts.on_nodes(node_id, frame)
         elif kind == Kind.FAULTS:
@@ -430,22 +409,69 @@ class Node:
             self._replicas.on_serving()
             self.clients.on_serving_again()
             self.replicator.advance()
-            self.requests.retry_parked([])
+            self.requests.retry_parked()
             self.housekeeping.on_time()
         self.was_serving = serving
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         self.leaving.start()
         self.housekeeping.placement_due = True
         self._on_time()
 
-    def _stop_all(self) -> None:
+    def stop_all(self) -> None:
         self.leaving.stop_all()
-        self._leave()
+        self.leave()
+
+    # -- what the parts ask of their node (see `Hub`)
+
+    def known_views(self) -> tuple[View | None, ...]:
+        return self.membership.decided, self.disk.record.view
+
+    def on_decided(self, view: View) -> None:
+        self.membership.on_decided(view)
+
+    def on_superseded(self) -> None:
+        quarantine_all(self._replicas.by_id.values())
+
+    def unreplicated_positions(self, node_id: str) -> Positions:
+        return unacknowledged(self._replicas.active_with_timers, node_id)
+
+    def on_positions_advertised(self, positions: Positions) -> None:
+        note_unacknowledged(self._replicas.by_id, self.context.epoch, positions)
+
+    def route(self, request: Request) -> None:
+        self.requests.route(request)
+
+    def answer(self, request: Request, body: bytes) -> None:
+        self.requests.answer(request, body)
+
+    def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
+        self.requests.retry_parked(unanswered)
+
+    def retry(self, requests: list[Request]) -> None:
+        self.requests.retry(requests)
+
+    def receive_client(self, link: int, frames: Iterable[Frame]) -> bool:
+        return self.clients.receive(link, frames)
+
+    def on_attach_answered(self, request: Request, body: bytes) -> bytes:
+        return self.clients.on_attach_answered(request, body)
+
+    def describe_wait(self) -> str:
+        return self.membership.describe_wait()
+
+    def operate(self, link: int, number: int, command: Operate) -> None:
+        self.operating.operate(link, number, command)
+
+    def retry_checkpoint(self, name: str) -> str:
+        return self.stopping.retry(name)
+
+    def on_left(self, text: str) -> None:
+        self.operating.tell_drained(text)
 
     # -- the directory
 
-    def _on_installed(self, view: View) -> None:
+    def on_installed(self, view: View) -> None:
         self.was_serving = False
         unanswered = self.replicator.unanswered()
         self.replicator.start(view)
@@ -474,7 +500,7 @@ class Node:
         early_frames = max(len(self.early), self._replicas.unknown_checkpoint_frame_count)
         return limits_of(self.context, self.requests, early_frames)
 
-    def _on_directory_applied(self) -> None:
+    def on_directory_applied(self) -> None:
         directory = self.replicator.directory
         changed, attached, ended = list(directory.dirty), directory.attached, directory.ended
         created = directory.created
@@ -494,17 +520,17 @@ class Node:
         self.housekeeping.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
-        self.requests.retry_parked([])
+        self.requests.retry_parked()
 
-    def _propose(self, op: list[object]) -> None:
+    def propose(self, operation: list[Any]) -> None:
         """Propose an operation to the coordinator, which orders it if it agrees."""
         view = self.membership.view
         if view is None or self.context.frozen:
             return
         if self.replicator.is_coordinator:
-            self.housekeeping.on_proposal(self.context.node_id, op)
+            self.housekeeping.on_proposal(self.context.node_id, operation)
         else:
-            frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(op))
+            frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(operation))
             self.context.send_peer(view.coordinator, frame)
 
     # -- time
@@ -584,13 +610,13 @@ class Node:
 
     # -- describing
 
-    def _urls(self, node_id: str) -> tuple[str, ...]:
+    def urls_of(self, node_id: str) -> tuple[str, ...]:
         if node_id == self.context.node_id:
             return self.urls
         peer = self.heartbeats.peers.get(node_id)
         return peer.urls if peer is not None else ()
 
-    def _describe(self, asked: Describe) -> Any:
+    def describe(self, asked: Describe) -> Any:
         if asked.what == "cluster":
             membership = self.membership
             waiting_for = membership.describe_wait()

@@ -32,6 +32,7 @@ from ckptd.core.events import (
     PersistFailed,
     TimeCame,
 )
+from ckptd.core.hub import Positions, VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts
 from ckptd.core.membership.proposal import Candidates
@@ -46,7 +47,7 @@ VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
 _DRAINED: Final = answer_ok("a witness hands nothing over")
 
 
-class Witness:
+class Witness(VoterHub):
     """The core of `ckptd --witness`; `handle` and `deadline_ns` are those of a `Node`."""
 
     def __init__(
@@ -54,13 +55,13 @@ class Witness:
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
-        self.heartbeats = Heartbeats(context)
+        self.heartbeats = Heartbeats(context, self)
         self.disk = Disk(context, record)
-        self.arbiter = MajorityArbiter(context, self.disk, self.heartbeats)
+        self.arbiter = MajorityArbiter(context, self.disk, self, self.heartbeats)
         self.candidates = Candidates(context, self.heartbeats)
         self.heartbeats.disk_epoch = self.disk.epoch
         self.heartbeats.forgetful = self.disk.forgetful
-        self.starts = Starts(context, self.heartbeats, lambda: (self.decided, self.disk.record.view))
+        self.starts = Starts(context, self.heartbeats, self)
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
@@ -140,6 +141,23 @@ class Witness:
     def turn_due(self) -> bool:
         """Return False: a witness never has work left."""
         return False
+
+    # -- what the parts ask of their node (see `VoterHub`)
+
+    def known_views(self) -> tuple[View | None, ...]:
+        return self.decided, self.disk.record.view
+
+    def on_decided(self, view: View) -> None:
+        raise AssertionError("a witness proposes no view")
+
+    def on_superseded(self) -> None:
+        """Keep nothing: a witness holds no data."""
+
+    def unreplicated_positions(self, node_id: str) -> Positions:
+        return []
+
+    def on_positions_advertised(self, positions: Positions) -> None:
+        """Take no notice: a witness never becomes active."""
 
     # -- votes
 

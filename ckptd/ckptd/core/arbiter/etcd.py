@@ -13,6 +13,7 @@ from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.local import Arbiter, Rule
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
+from ckptd.core.hub import VoterHub
 from ckptd.core.parse_views import parse_view
 from ckptd.core.view import View
 
@@ -25,8 +26,8 @@ class RegisterArbiter(Arbiter):
 
     votes = True
 
-    def __init__(self, context: Context, disk: Disk) -> None:
-        super().__init__(context, disk)
+    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
+        super().__init__(context, disk, hub)
         nodes = 1 + len(context.settings.peers)
         self.quorum = nodes // 2 + 1
         self.rule: Rule | None = None
@@ -91,7 +92,7 @@ class RegisterArbiter(Arbiter):
         self.busy = False
         self.rule = self.proposal = None
         self.note(view)
-        self.decided(view)
+        self.hub.on_decided(view)
 
     def on_failed(self, number: int, text: str) -> None:
         """Note that the register did not answer: the outcome is unknown."""

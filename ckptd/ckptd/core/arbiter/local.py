@@ -2,7 +2,7 @@
 
 An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
 last decided view. `propose` takes the rule that computes the next view from the current one. When a view
-has been decided, the arbiter calls `decided`; a proposal that fails is made again later. What a register
+has been decided, the arbiter tells the node; a proposal that fails is made again later. What a register
 promises is on disk before it is sent (`durable_state.Disk`).
 
 `LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
@@ -15,6 +15,7 @@ from typing import Final
 from ckpt_protocol.framing import Frame
 from ckptd.core.arbiter.durable_state import Disk, PendingView
 from ckptd.core.context import Context
+from ckptd.core.hub import VoterHub
 from ckptd.core.view import View
 
 Rule = Callable[[View | None], View | None]
@@ -31,8 +32,9 @@ class Arbiter:
     votes = False
     """True if the view on a node's own disk may be undecided, or may not be the last one."""
 
-    def __init__(self, context: Context, disk: Disk) -> None:
+    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
         self.context = context
+        self.hub = hub
         self.disk = disk
         self.quorum = 1
         """How many voters are needed."""
@@ -40,7 +42,6 @@ class Arbiter:
         """A proposal is in progress."""
         self.not_before_ns = context.now_ns
         self.failures = 0
-        self.decided: Callable[[View], None] = lambda view: None
 
     def propose(self, rule: Rule) -> None:
         """Try to have the view decided that the rule computes."""
@@ -103,7 +104,7 @@ class LocalArbiter(Arbiter):
 
     def _end(self, view: View) -> None:
         self.busy = False
-        self.decided(view)
+        self.hub.on_decided(view)
 
     def _void(self, reason: str) -> None:
         self.busy = False

@@ -5,15 +5,16 @@ from ckptd.core.arbiter.etcd import RegisterArbiter
 from ckptd.core.arbiter.local import Arbiter, LocalArbiter
 from ckptd.core.arbiter.paxos import MajorityArbiter
 from ckptd.core.context import Context
+from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 
 
-def make_arbiter(context: Context, disk: Disk, heartbeats: Heartbeats) -> Arbiter:
+def make_arbiter(context: Context, disk: Disk, hub: VoterHub, heartbeats: Heartbeats) -> Arbiter:
     """Return the arbiter that the settings name."""
     match context.settings.arbiter_name:
         case "majority":
-            return MajorityArbiter(context, disk, heartbeats)
+            return MajorityArbiter(context, disk, hub, heartbeats)
         case "etcd":
-            return RegisterArbiter(context, disk)
+            return RegisterArbiter(context, disk, hub)
         case _:
-            return LocalArbiter(context, disk)
+            return LocalArbiter(context, disk, hub)

@@ -14,6 +14,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, PendingView
 from ckptd.core.arbiter.local import Arbiter, Rule
 from ckptd.core.context import Context
+from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.parse_views import Ballot, parse_vote
 from ckptd.core.view import View
@@ -36,13 +37,13 @@ class MajorityArbiter(Arbiter):
 
     votes = True
 
-    def __init__(self, context: Context, disk: Disk, heartbeats: Heartbeats) -> None:
-        super().__init__(context, disk)
+    def __init__(self, context: Context, disk: Disk, hub: VoterHub, heartbeats: Heartbeats) -> None:
+        super().__init__(context, disk, hub)
         self.heartbeats = heartbeats
         self.voters = context.settings.voters
         self.quorum = len(self.voters) // 2 + 1
         self.ballot: Ballot = NO_BALLOT
-        self.rule: Rule = lambda view: None
+        self.rule: Rule | None = None
         self.proposal: View | None = None
         self.prepared = False
         """Promises were requested ahead: the next proposal takes one round instead of two."""
@@ -115,6 +116,7 @@ class MajorityArbiter(Arbiter):
     def _propose_next(self) -> None:
         ballot = self.ballot
         _, current = max(self.promises.values(), key=lambda kept: kept[0])
+        assert self.rule is not None
         proposal = self.rule(current)
         if proposal is None:
             self.busy = False
@@ -135,7 +137,7 @@ class MajorityArbiter(Arbiter):
         if len(self.acceptances) >= self.quorum:
             self.busy = False
             self.failures = 0
-            self.decided(self.proposal)
+            self.hub.on_decided(self.proposal)
 
     def _lose(self, promised: Ballot) -> None:
         self.prepared = False

@@ -6,7 +6,7 @@ pending at a time, so each is validated against a directory in which nothing is 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
@@ -22,6 +22,7 @@ from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.parse_directory import check_staged
 from ckptd.core.directory.validation import validate
+from ckptd.core.hub import Hub
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, ErrorReplyCache
 from ckptd.core.stops import number_of
 from ckptd.core.view import View
@@ -31,7 +32,6 @@ OWN_AT_ONCE: Final = 16
 """How many internal operations of one kind may wait at a time. Clients' requests wait in the same queue: when
 a program with 10,000 sessions had gone, the end of each session was ordered before any client's open."""
 
-Applied = Callable[[], None]
 
 _OF_CHECKPOINTS: Final = (
     DirectoryOp.EXPIRE,
@@ -58,13 +58,10 @@ class Operation:
 class DirectoryReplicator:
     """The replicated sequence of directory operations, at one member."""
 
-    def __init__(
-        self, context: Context, directory: Directory, answer: Callable[[Request, bytes], None]
-    ) -> None:
+    def __init__(self, context: Context, directory: Directory, hub: Hub) -> None:
         self.context = context
         self.directory = directory
-        self.answer = answer
-        self.on_applied: Applied = lambda: None
+        self.hub = hub
         self.view: View | None = None
         self.queue: deque[Request | list[Any]] = deque()
         self.in_flight: bytes | None = None
@@ -105,7 +102,7 @@ class DirectoryReplicator:
         """Queue a client's request or an internal operation."""
         if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
             text = "too many requests wait for the coordinator (requests_waiting_max)"
-            self.answer(item, answer_error(codes.TRY_AGAIN, text))
+            self.hub.answer(item, answer_error(codes.TRY_AGAIN, text))
             return
         self.queue.append(item)
         self.advance()
@@ -199,23 +196,23 @@ class DirectoryReplicator:
             directory.trim_answers(session, request.lowest)
             known = answers.by_request.get(request.number)
             if known is not None:
-                self.answer(request, known[1])
+                self.hub.answer(request, known[1])
                 return
             if request.number < answers.first_unanswered:
-                self.answer(request, FORGOTTEN)
+                self.hub.answer(request, FORGOTTEN)
                 return
             excess = answers.excess or self._lacks_room_for_answer(request, answers.bytes)
             if excess:
-                self.answer(request, answer_error(codes.NO_RESOURCES, excess))
+                self.hub.answer(request, answer_error(codes.NO_RESOURCES, excess))
                 return
         number = 0 if request.kind == Kind.ATTACH else request.number
         stop = self.context.stops.requests.get((request.session, number))
         if stop is not None:
-            self.answer(request, refuse_repeat(self.context, stop))
+            self.hub.answer(request, refuse_repeat(self.context, stop))
             return
         refused = self.error_replies.find(request.session, request.number, request.lowest)
         if refused is not None and request.kind != Kind.ATTACH:
-            self.answer(request, refused[1])
+            self.hub.answer(request, refused[1])
             return
         origin = self.context.node_id if isinstance(request.origin, int) else request.origin
         try:
@@ -234,10 +231,10 @@ class DirectoryReplicator:
                 self.error_replies.record(
                     request.session, request.number, request.lowest, directory.seq, error
                 )
-            self.answer(request, error)
+            self.hub.answer(request, error)
             return
         except Exception as error:  # Validation changes nothing.
-            self.answer(request, contain_request(self.context, request, error))
+            self.hub.answer(request, contain_request(self.context, request, error))
             return
         if op and op[0] == DirectoryOp.ADD_REPLICA:
             self._order(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
@@ -246,7 +243,7 @@ class DirectoryReplicator:
                 op = [*op, self.context.wall_ns]
             self._order(op, request.session, request.number, request.lowest, answer, request)
         else:
-            self.answer(request, answer)
+            self.hub.answer(request, answer)
 
     def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
         """Return why no more answers are kept: the directory is full, and this session has many. Else ""."""
@@ -291,7 +288,7 @@ class DirectoryReplicator:
             if node_id != self.context.node_id:
                 self.context.send_peer(node_id, frame)
         if asked is not None:
-            self.answer(asked, answer)
+            self.hub.answer(asked, answer)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Send again what may have been lost with the last link."""
@@ -347,6 +344,6 @@ class DirectoryReplicator:
         if entry is not None and number:
             directory.trim_answers(entry, lowest)
             directory.keep_answer(entry, number, answer)
-        self.on_applied()
+        self.hub.on_directory_applied()
         self.context.cause = before
         return cast(bytes, answer)

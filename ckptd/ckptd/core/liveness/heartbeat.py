@@ -10,7 +10,6 @@ can send one (ADR 17).
 This module knows nothing of checkpoints.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,13 +18,13 @@ from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import AskBack, SendHeartbeat
+from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.parse_heartbeat import Heartbeat, parse_heartbeat
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
 LONG_AGO_NS: Final = -(2**62)
 
-Unacknowledged = list[tuple[int, int]]
 """Creation ids of asynchronous checkpoints, and how far their active replica has ordered."""
 
 CLOCK_SKEW: Final = 50
@@ -111,8 +110,9 @@ class Peer:
 class Heartbeats:
     """The failure detector of one node."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, hub: VoterHub) -> None:
         self.context = context
+        self.hub = hub
         settings = context.settings
         self.peers = {
             node_id: Peer(node_id, node_id in settings.witnesses)
@@ -130,8 +130,6 @@ class Heartbeats:
         self.outlived_command = False
         self.disk_epoch = 0
         self.decided_epoch = 0
-        self.unreplicated_positions: Callable[[str], Unacknowledged] = lambda node_id: []
-        self.on_positions_advertised: Callable[[Unacknowledged], None] = lambda ordered: None
         self.known: dict[bytes, Heartbeat] = {}
         """Each peer's last heartbeat, by its body: most repeat the last one and need not be parsed again."""
 
@@ -179,7 +177,7 @@ class Heartbeats:
                     for other in self.peers.values()
                     if other.declared_dead_incarnation
                 ],
-                [] if context.frozen else self.unreplicated_positions(peer.node_id),
+                [] if context.frozen else self.hub.unreplicated_positions(peer.node_id),
             ]
         )
         epoch = 0 if context.frozen else context.epoch
@@ -230,7 +228,7 @@ class Heartbeats:
             if other is not None and not self.hears(other):
                 other.declared_dead_incarnation = max(other.declared_dead_incarnation, given_up)
         if beat.unacknowledged and frame.b == context.epoch:
-            self.on_positions_advertised(beat.unacknowledged)
+            self.hub.on_positions_advertised(beat.unacknowledged)
         peer.leaving = bool(beat.flags & 1)
         peer.left = bool(beat.flags & 2)
         peer.member = bool(beat.flags & 4)

@@ -9,7 +9,7 @@ Nothing here outlives its cause: a peer's report is valid for `TROUBLE_NS` after
 module does not know which nodes should be in a view.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ from ckpt_protocol.limits import NODE_ID_BYTES_MAX, NODES_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
 from ckptd.core.events import BeginAgain, PeerTrouble, RefusePeer
+from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
@@ -47,16 +48,12 @@ class _Trouble:
 
 
 class Starts:
-    """The incarnations that count. `views` returns all views known here: they name incarnations, too."""
+    """The incarnations that count. The views that are known here name incarnations, too."""
 
-    def __init__(
-        self, context: Context, heartbeats: Heartbeats, views: Callable[[], tuple[View | None, ...]]
-    ) -> None:
+    def __init__(self, context: Context, heartbeats: Heartbeats, hub: VoterHub) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.views = views
-        self.before_end: Callable[[], None] = lambda: None
-        """Called before this incarnation ends by `BeginAgain`."""
+        self.hub = hub
         self._troubles: dict[str, _Trouble] = {}
         self._nodes: dict[str, Nodes] = {}
         settings = context.settings
@@ -70,9 +67,11 @@ class Starts:
         peer, context = self.heartbeats.peers.get(node_id), self.context
         if peer is None:
             return None
-        last = max([peer.incarnation, *starts_in(node_id, self.views())])
+        last = max([peer.incarnation, *starts_in(node_id, self.hub.known_views())])
         if incarnation < last:
-            if not any(view is not None and view.has(node_id, incarnation) for view in self.views()[:1]):
+            if not any(
+                view is not None and view.has(node_id, incarnation) for view in self.hub.known_views()[:1]
+            ):
                 context.effects.append(RefusePeer(node_id, last))
                 return None
             self.heartbeats.take_earlier(peer, incarnation)
@@ -106,7 +105,7 @@ class Starts:
             return
         text = f"node {node_id} knows a later start of this node ({incarnation}): this one begins again"
         context.log(text, "warning")
-        self.before_end()
+        self.hub.on_superseded()
         context.effects.append(BeginAgain(incarnation))
 
     def trouble(self, event: PeerTrouble) -> None:

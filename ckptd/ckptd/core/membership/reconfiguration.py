@@ -5,7 +5,6 @@ A would-be coordinator has the arbiter decide the next view, and *then* has it c
 collector seals its old epoch.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.codec import pack_body
@@ -16,6 +15,7 @@ from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator
+from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Starts, starts_in
 from ckptd.core.membership.pair_policy import SilentPeer
@@ -41,7 +41,7 @@ class Membership:
         heartbeats: Heartbeats,
         arbiter: Arbiter,
         replicator: DirectoryReplicator,
-        on_installed: Callable[[View], None],
+        hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
@@ -49,10 +49,8 @@ class Membership:
         self.disk = arbiter.disk
         self.candidates = Candidates(context, heartbeats)
         self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
-        self.installation = Installation(
-            context, heartbeats, replicator, self.learn, arbiter.disk, on_installed
-        )
-        self.starts = Starts(context, heartbeats, lambda: (self.decided, self.disk.record.view))
+        self.installation = Installation(context, heartbeats, replicator, self.learn, arbiter.disk, hub)
+        self.starts = Starts(context, heartbeats, hub)
         self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
@@ -61,7 +59,6 @@ class Membership:
         self.admit_since_ns = -1
         self.fewer_since_ns = -1
         self.unserved_ns = context.now_ns
-        arbiter.decided = self._on_decided
         heartbeats.disk_epoch = self.disk.epoch
         heartbeats.outlived_command = self._outlived_command()
         if arbiter.votes:
@@ -367,7 +364,7 @@ class Membership:
         named = starts_in(node_id, (self.decided, self.disk.record.view))
         self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
-    def _on_decided(self, view: View) -> None:
+    def on_decided(self, view: View) -> None:
         if self.gives_up is not None and not view.forced:
             self._say_loss(self.gives_up)
         self.gives_up = None

@@ -21,6 +21,7 @@ from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, read_snapshot
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.transfer import Transfers, size_of
+from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
 from ckptd.core.view import View, served_between, served_by_earlier_starts, was_member
@@ -119,14 +120,14 @@ class Installation:
         replicator: DirectoryReplicator,
         learn: Callable[[View], bool],
         disk: Disk,
-        on_installed: Callable[[View], None],
+        hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.replicator = replicator
         self.learn = learn
         self.disk = disk
-        self.on_installed = on_installed
+        self.hub = hub
         self.view: View | None = None
         """The installed view."""
         self.saving: View | None = None
@@ -487,7 +488,7 @@ class Installation:
         self.heartbeats.renew_lease(view)
         names = ", ".join(view.members)
         context.log(f"view {view.epoch} installed: members {names}; coordinator {view.coordinator}")
-        self.on_installed(view)
+        self.hub.on_installed(view)
         self.heartbeats.send_all()
 
     def on_peer_connected(self, node_id: str) -> None:

@@ -65,7 +65,7 @@ class ForcedViews:
         def on_decided(view: View) -> None:
             for node_id in left:
                 self.membership.declare_dead(node_id)
-            arbiter.decided(view)
+            self.membership.on_decided(view)
             outcome(text)
 
         def on_void(reason: str) -> None:

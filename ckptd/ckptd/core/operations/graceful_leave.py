@@ -12,7 +12,6 @@ It waits for no other node where none is expected: if it has no peers, if no mem
 collocated checkpoint open, or if an operator stops the whole cluster.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import encode_frame
@@ -20,6 +19,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.events import Leave
+from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.membership.proposal import keepers
 from ckptd.core.membership.reconfiguration import Membership
@@ -58,8 +58,10 @@ class Leaving:
         membership: Membership,
         replicas: LocalReplicas,
         requests: RequestRouter,
+        hub: Hub,
     ) -> None:
         self.context = context
+        self.hub = hub
         self.heartbeats = heartbeats
         self.membership = membership
         self.replicas = replicas
@@ -75,7 +77,6 @@ class Leaving:
         """What this node takes with it although a peer could have come for it: names by creation id."""
         self.alone: dict[int, bytes] = {}
         """What no other node was expected to have: names by creation id."""
-        self.on_gone: Callable[[str], None] = lambda text: None
         self._said: dict[str, int] = {}
         """By peer, the stamp of the heartbeat that announced the leave."""
         self._sorted_at: object = None
@@ -217,7 +218,7 @@ class Leaving:
         resumed = self.requests.draining and not draining
         self.requests.draining = draining
         if resumed:
-            self.requests.retry_parked([])
+            self.requests.retry_parked()
 
     def _stop_serving(self) -> None:
         self.left_ns = self.context.now_ns
@@ -234,7 +235,7 @@ class Leaving:
     def _go(self) -> None:
         self.gone = True
         self.context.log("left")
-        self.on_gone(self._outcome())
+        self.hub.on_left(self._outcome())
         self.context.effects.append(Leave(bool(self.last_copy)))
 
     def _outcome(self) -> str:

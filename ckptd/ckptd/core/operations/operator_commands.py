@@ -1,6 +1,5 @@
 """Operator commands: what OPERATE asks of this node, each with what it can lose."""
 
-from collections.abc import Callable
 from functools import partial
 
 from ckpt_protocol import codes
@@ -8,6 +7,7 @@ from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
+from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.operations.forced_views import ForcedViews
@@ -21,18 +21,15 @@ class Operating:
         context: Context,
         heartbeats: Heartbeats,
         membership: Membership,
-        leave: Callable[[], None],
-        stop_all: Callable[[], None],
+        hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.membership = membership
         self.forced_views = ForcedViews(context, heartbeats, membership)
-        self.leave = leave
-        self.stop_all = stop_all
+        self.hub = hub
         self.drains: list[tuple[int, int]] = []
         """Links and request numbers of those who wait until this node has handed over."""
-        self.retry: Callable[[str], str] = lambda name: ""
 
     def operate(self, link: int, number: int, operate: Operate) -> None:
         """Do what an operator asks, or answer why not."""
@@ -41,18 +38,18 @@ class Operating:
             match operate.verb:
                 case Verb.DRAIN:
                     self.drains.append((link, number))
-                    self.leave()
+                    self.hub.leave()
                     return
                 case Verb.STOP:
                     self.drains.append((link, number))
-                    self.stop_all()
+                    self.hub.stop_all()
                     return
                 case Verb.BOOTSTRAP:
                     self.forced_views.bootstrap(outcome)
                 case Verb.FORCE_ACTIVE:
                     self.forced_views.force_active(outcome)
                 case Verb.RETRY:
-                    outcome(self.retry(operate.name))
+                    outcome(self.hub.retry_checkpoint(operate.name))
                 case _:
                     outcome(self._accept_loss(operate.name))
         except RequestError as refusal:

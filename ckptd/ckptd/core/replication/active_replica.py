@@ -10,7 +10,6 @@ for each update, it
 It knows the nodes that hold replicas, and nothing of views.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ckpt_protocol import codes
@@ -22,6 +21,7 @@ from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
+from ckptd.core.hub import Hub
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.replication.data_loss import report_data_loss
 from ckptd.core.replication.growth import growth_bound
@@ -33,9 +33,6 @@ from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 if TYPE_CHECKING:
     from ckptd.core.replication.replica import Replica
-
-Answer = Callable[[Request, bytes], None]
-"""Sends a request its one answer, with this body."""
 
 
 class ActiveReplica:
@@ -65,10 +62,10 @@ class ActiveReplica:
         "tails_sent",
     )
 
-    def __init__(self, replica: "Replica", answer: Answer, watched: "dict[int, ActiveReplica]") -> None:
+    def __init__(self, replica: "Replica", hub: Hub, watched: "dict[int, ActiveReplica]") -> None:
         self.replica = replica
         self.context = replica.context
-        self.answer = answer
+        self.answer = hub.answer
         self.active_with_timers = watched
         self.commit_set: list[str] = []
         """The nodes whose acknowledgement a commit needs."""

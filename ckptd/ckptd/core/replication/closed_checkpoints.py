@@ -34,7 +34,7 @@ class Closed:
             if replica is None or replica.active is None:
                 replicas.reconcile([creation_id])  # (This node may have shunned it until now.)
             elif creation_id in self.context.stops.closed:
-                replicas.retry_parked(replica.active.close())
+                replicas.hub.retry_parked(replica.active.close())
                 self.look(replica)
             elif not replica.active.ready:
                 self.kept.pop(creation_id, None)

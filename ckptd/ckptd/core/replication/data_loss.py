@@ -6,7 +6,7 @@ replica compares that with the update that it continues from. The result is a lo
 
 from typing import TYPE_CHECKING, Final
 
-from ckptd.core.liveness.heartbeat import Unacknowledged
+from ckptd.core.hub import Positions
 
 if TYPE_CHECKING:
     from ckptd.core.replication.active_replica import ActiveReplica
@@ -29,9 +29,9 @@ def report_data_loss(replica: "Replica") -> None:
         replica.known_losses.append((log.seq, lost))
 
 
-def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unacknowledged:
+def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Positions:
     """Return how far the asynchronous active replicas here have ordered, where `node_id` may lack updates."""
-    ordered: Unacknowledged = []
+    ordered: Positions = []
     for creation_id, active in watched.items():
         seq = active.replica.log.seq
         if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
@@ -41,7 +41,7 @@ def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Unackno
     return ordered
 
 
-def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Unacknowledged) -> None:
+def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Positions) -> None:
     """Remember how far a node has ordered: a lower bound of the loss, should that node be lost."""
     for creation_id, seq in ordered:
         replica = held.get(creation_id)

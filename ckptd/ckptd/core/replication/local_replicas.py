@@ -1,6 +1,6 @@
 """All replicas of this node: it makes and drops them as the directory says, and handles their messages."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ckpt_protocol.codec import pack_body
@@ -10,7 +10,8 @@ from ckptd.core.client_request import Request
 from ckptd.core.containment import close_peer
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
-from ckptd.core.replication.active_replica import ActiveReplica, Answer
+from ckptd.core.hub import Hub
+from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.capacity import Capacity
 from ckptd.core.replication.closed_checkpoints import Closed
 from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
@@ -35,10 +36,9 @@ JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
 class LocalReplicas:
     """The replicas of this node."""
 
-    def __init__(self, context: Context, answer: Answer, again: Callable[[list[Request]], None]) -> None:
+    def __init__(self, context: Context, hub: Hub) -> None:
         self.context = context
-        self.answer = answer
-        self.retry_parked = again
+        self.hub = hub
         self.directory = Directory()
         self.view: View | None = None
         self.by_id: dict[int, Replica] = {}
@@ -59,7 +59,6 @@ class LocalReplicas:
         self.unknown_checkpoint_frames: dict[int, list[tuple[str, Frame]]] = {}
         """Frames of checkpoints that the directory here does not have yet, each with its sender."""
         self.unknown_checkpoint_frame_count = 0
-        self.propose: Callable[[list[object]], None] = lambda op: None
 
     # -- in line with the directory
 
@@ -204,7 +203,7 @@ class LocalReplicas:
         replica.resync_source = ""
         replica.dropped = False  # It catches up before it serves.
         replica.resync_senders.clear()
-        replica.active = ActiveReplica(replica, self.answer, self.active_with_timers)
+        replica.active = ActiveReplica(replica, self.hub, self.active_with_timers)
         self.begin_activation(replica, entry)
         self.closed.look(replica)
         self.on_maybe_ready(replica)
@@ -216,7 +215,7 @@ class LocalReplicas:
         replica.resync_source = ""
         replica.replica_reports.clear()
         replica.queued_joins.clear()
-        self.retry_parked(unanswered)
+        self.hub.retry_parked(unanswered)
 
     def _remove(self, creation_id: int) -> None:
         """Drop a replica; quarantine it first if it may hold data that no other node has."""
@@ -226,7 +225,7 @@ class LocalReplicas:
         if replica is not None and may_be_alone(replica, self.directory, self.unproven_takeover_seen):
             quarantine(replica)
         if replica is not None and replica.active is not None:
-            self.retry_parked(replica.active.step_down())
+            self.hub.retry_parked(replica.active.step_down())
             replica.active = None
             self.active_with_timers.pop(creation_id, None)
 
@@ -345,7 +344,7 @@ class LocalReplicas:
         for node_id, join in list(replica.queued_joins.items()):
             del replica.queued_joins[node_id]
             self._start_resync_sender(replica, node_id, join)
-        self.retry_parked([])
+        self.hub.retry_parked()
 
     def _report_self_in_sync(self, replica: Replica) -> None:
         """Propose an active replica as in sync: it has caught up, so it holds everything.
@@ -425,14 +424,14 @@ class LocalReplicas:
         self.unconfirmed_proposals[creation_id] = number
         if number == DirectoryOp.OUT_OF_SYNC:
             self.by_id[creation_id].resync_source = ""
-        self.propose([number, creation_id, self.context.node_id])
+        self.hub.propose([number, creation_id, self.context.node_id])
 
     def repeat_proposals(self) -> None:
         """Repeat proposals that may have been lost with a broken link."""
         if self.unconfirmed_proposals and self.context.now_ns >= self.proposals_repeat_ns:
             self.proposals_repeat_ns = self.context.now_ns + ASK_AGAIN_NS
             for creation_id, number in list(self.unconfirmed_proposals.items()):
-                self.propose([number, creation_id, self.context.node_id])
+                self.hub.propose([number, creation_id, self.context.node_id])
 
     # -- links
 

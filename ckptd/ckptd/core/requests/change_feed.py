@@ -6,7 +6,7 @@ fail-over. If those updates do not reach back that far, or an asynchronous check
 replica since, the answer says so, and the client looks at all sections (ADR 15).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from ckpt_protocol import codes
@@ -17,6 +17,7 @@ from ckpt_protocol.requests import parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
 from ckptd.core.context import NEVER_NS, Context
+from ckptd.core.hub import Hub
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.sections import SEQ_BITS
 from ckptd.core.replication.update_log import Update, UpdateLog
@@ -58,13 +59,11 @@ class Tracks:
     def __init__(
         self,
         context: Context,
-        answer: Callable[[Request, bytes], None],
-        go_on: Callable[[list[Request]], None],
-        turns: Callable[[], Turns],
+        hub: Hub,
+        turns: Turns,
     ) -> None:
         self.context = context
-        self.answer = answer
-        self.go_on = go_on
+        self.hub = hub
         self.turns = turns
         self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
         """By creation id, then by session and request number: a repeated request replaces the earlier one."""
@@ -82,7 +81,7 @@ class Tracks:
         except Exception as error:  # Reading the log changes nothing.
             body = contain_request(self.context, request, error)
         if body is not None:
-            self.answer(request, body)
+            self.hub.answer(request, body)
             return
         replica.tracked = True
         self.wait(request)
@@ -94,10 +93,10 @@ class Tracks:
         if earlier is not None:
             self.count -= 1
             request.since_ns = earlier.since_ns  # Otherwise one that is repeated would wait for ever.
-            self.turns().take_answered(earlier)
-        excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns().add_tracker(request)
+            self.turns.take_answered(earlier)
+        excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns.add_tracker(request)
         if excess:
-            self.answer(request, answer_error(codes.TRY_AGAIN, excess))
+            self.hub.answer(request, answer_error(codes.TRY_AGAIN, excess))
             return
         self.count += 1
         self.waiting.setdefault(request.creation_id, {})[place] = request
@@ -110,7 +109,7 @@ class Tracks:
         for creation_id in creation_ids:
             waiting = self.waiting.pop(creation_id, {})
             self.count -= len(waiting)
-            self.go_on(list(waiting.values()))
+            self.hub.retry(list(waiting.values()))
 
     def take_all(self) -> list[Request]:
         """Remove and return every request that waits: a new view begins."""
@@ -132,7 +131,7 @@ class Tracks:
                     del waiting[place]
                     self.count -= 1
                     after, tenure = parse_track(request.body)
-                    self.answer(request, answer_ok([after, [], tenure]))
+                    self.hub.answer(request, answer_ok([after, [], tenure]))
                 else:
                     self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
             if not waiting:

@@ -5,7 +5,7 @@ the view, the directory or the link changes; this is safe, since no node applies
 answered once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ckpt_protocol import codes
@@ -39,6 +39,7 @@ from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, SessionEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.validation import why_open_waits
+from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.change_feed import Tracks
@@ -107,10 +108,19 @@ def _weight_of_update(body: bytes) -> int:
 class RequestRouter:
     """All requests that are on their way at this node."""
 
-    def __init__(self, context: Context, replicator: DirectoryReplicator) -> None:
+    def __init__(
+        self,
+        context: Context,
+        hub: Hub,
+        replicator: DirectoryReplicator,
+        replicas: LocalReplicas,
+        turns: Turns,
+    ) -> None:
         self.context = context
+        self.hub = hub
         self.replicator = replicator
-        self.replicas: LocalReplicas
+        self.replicas = replicas
+        self.turns = turns
         self.view: View | None = None
         self.ordinals: dict[str | None, int] = {}
         """By node, its position among the members, from 1."""
@@ -134,10 +144,8 @@ class RequestRouter:
         """How much was waiting when this node last looked."""
         self.recheck_ns = 0
         """When this node looks at the waiting requests again."""
-        self.turns: Turns
-        self.tracks = Tracks(context, self.answer, self._go_on, lambda: self.turns)
-        self.withdrawals = Withdrawals(self)
-        self.on_attach_answered: Callable[[Request, bytes], bytes] = lambda request, body: body
+        self.tracks = Tracks(context, hub, turns)
+        self.withdrawals = Withdrawals(self, hub)
 
     # -- dispatching
 
@@ -592,7 +600,7 @@ class RequestRouter:
             return
         if not request.creation_id and request.kind in (Kind.OPEN, Kind.ACTIVE_SET, Kind.ATTACH):
             if request.kind == Kind.ATTACH:
-                body = self.on_attach_answered(request, body)
+                body = self.hub.on_attach_answered(request, body)
             elif request.kind == Kind.OPEN:
                 if self._puts_off(request, body):
                     return
@@ -608,7 +616,7 @@ class RequestRouter:
         self.turns.take_answered(request)
         if isinstance(request.origin, int):
             if request.kind == Kind.ATTACH:
-                body = self.on_attach_answered(request, body)
+                body = self.hub.on_attach_answered(request, body)
             self._tell(request, body)
         else:
             self.answer(request, body)
@@ -673,7 +681,7 @@ class RequestRouter:
 
     # -- when something changes
 
-    def retry_parked(self, unanswered: list[Request]) -> None:
+    def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
         """Try again what is held, and requests whose replica lost its role: something changed."""
         for request in unanswered:
             request.maybe_done = True
@@ -689,7 +697,7 @@ class RequestRouter:
             for request in held.values():
                 self.turns.take_answered(request)  # Else they keep the lanes full that they continue in.
             going = [request for request in held.values() if not self._session_left(request)]
-            self._go_on(going)
+            self.retry(going)
         if self.queries_until_ready and self.context.serving():
             early_queries, self.queries_until_ready = self.queries_until_ready, []
             for node_id, frame in early_queries:
@@ -704,9 +712,9 @@ class RequestRouter:
                 request.maybe_done = True
                 self.route(request)
         self.on_directory_changed(creation_ids)
-        self.retry_parked([])
+        self.retry_parked()
 
-    def _go_on(self, requests: list[Request]) -> None:
+    def retry(self, requests: list[Request]) -> None:
         """Try requests again that have waited: at once if they are few, otherwise in their turns."""
         if len(requests) > AGAIN_AT_ONCE_MAX:
             self.turns.put_back(requests)

@@ -1,8 +1,8 @@
 """Clients' links (connections) and sessions at this node: frames in, requests out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -11,7 +11,6 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import (
-    Describe,
     Operate,
     parse_active_set,
     parse_attach,
@@ -30,6 +29,7 @@ from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import OPENED_WITH_B01_RULES, DirectoryOp
 from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.events import TakeLarge
+from ckptd.core.hub import Hub
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.stops import MAKES_NO_COPY
 from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
@@ -59,8 +59,11 @@ class Ping(NamedTuple):
 class Clients:
     """The clients of this node: their links and their sessions."""
 
-    def __init__(self, context: Context, replicator: DirectoryReplicator, requests: RequestRouter) -> None:
+    def __init__(
+        self, context: Context, hub: Hub, replicator: DirectoryReplicator, requests: RequestRouter
+    ) -> None:
         self.context = context
+        self.hub = hub
         self.replicator = replicator
         self.requests = requests
         self.links = requests.links
@@ -77,10 +80,6 @@ class Clients:
         """The sessions without a link, and the time in ns until which each is kept."""
         self.ending: dict[int, None] = {}
         """The sessions in `grace` whose end has been asked for."""
-        self.describe: Callable[[Describe], Any] = lambda asked: None
-        self.operate: Callable[[int, int, Operate], None] = lambda link, number, operate: None
-        self.propose: Callable[[list[object]], None] = lambda op: None
-        requests.on_attach_answered = self._on_attach_answered
 
     def on_connected(self, link: int) -> None:
         self.links[link] = 0
@@ -122,7 +121,7 @@ class Clients:
                 elif isinstance(checked, Ping):
                     self._answer_ping(link, frame.a, checked)
                 elif checked is not None:
-                    self.operate(link, frame.a, checked)
+                    self.hub.operate(link, frame.a, checked)
             if context.work >= context.work_until:
                 break
         return link not in context.closing
@@ -183,7 +182,7 @@ class Clients:
         if kind == Kind.PING:
             return Ping(tuple(parse_ping(body)))
         if kind == Kind.DESCRIBE:
-            answer = answer_ok(self.describe(parse_describe(body)))
+            answer = answer_ok(self.hub.describe(parse_describe(body)))
             self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer))
             return None
         if kind == Kind.OPERATE:
@@ -276,7 +275,7 @@ class Clients:
         else:
             self._refuse(link, number, codes.TRY_AGAIN, self.requests.withdrawals.why_not_serving())
 
-    def _on_attach_answered(self, request: Request, body: bytes) -> bytes:
+    def on_attach_answered(self, request: Request, body: bytes) -> bytes:
         """Attach the session to the link that asked, if the directory has attached it to this node.
 
         Return the body of the answer for the client.
@@ -299,7 +298,7 @@ class Clients:
         elif session not in self.by_session:
             self._start_grace(session)
         view = self.requests.view
-        members = [[node_id, list(self.urls(node_id))] for node_id in (view.members if view else ())]
+        members = [[node_id, list(self.hub.urls_of(node_id))] for node_id in (view.members if view else ())]
         return answer_ok([self.context.node_id, members])
 
     def _is_answered(self, link: int, session: int, number: int) -> None:
@@ -308,8 +307,6 @@ class Clients:
             numbers.discard(number)
             if not numbers:
                 self.attaching.pop(link, None)
-
-    urls: Callable[[str], tuple[str, ...]] = staticmethod(lambda node_id: ())
 
     # -- sessions without a link
 
@@ -362,7 +359,7 @@ class Clients:
                     if len(self.ending) >= OWN_AT_ONCE:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
-                self.propose([DirectoryOp.END, session, entry.generation])
+                self.hub.propose([DirectoryOp.END, session, entry.generation])
                 self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:

@@ -18,7 +18,7 @@ No clock is read here: the same events make the same turns, in the simulator and
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -26,7 +26,8 @@ from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.client_request import Request
 from ckptd.core.context import Context
-from ckptd.core.events import ClientLost, Event, PeerConnected, PeerLost, PeerRefused, ReadOn, StopReading
+from ckptd.core.events import ClientLost, PeerConnected, PeerLost, PeerRefused, ReadOn, StopReading
+from ckptd.core.hub import Hub
 from ckptd.core.work_units import FRAME_WORK
 
 Key = int | str
@@ -90,19 +91,9 @@ class Lane:
 class Turns:
     """The lanes of all links, and the order in which they are served."""
 
-    def __init__(
-        self,
-        context: Context,
-        serve_client: Callable[[int, Iterable[Frame]], bool],
-        serve_peer: Callable[[str, Iterable[Frame]], bool],
-        dispatch: Callable[[Request], None],
-        lose: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, context: Context, hub: Hub) -> None:
         self.context = context
-        self.serve_client = serve_client
-        self.serve_peer = serve_peer
-        self.route = dispatch
-        self.lose = lose
+        self.hub = hub
         settings = context.settings
         self.work_max = settings.work_per_turn
         self.quantum = settings.work_per_link
@@ -130,7 +121,7 @@ class Turns:
             return
         context.work_until = context.work + self.quantum
         waiting = iter(frames)
-        if self.serve_client(link, waiting) and context.work >= context.work_until:
+        if self.hub.receive_client(link, waiting) and context.work >= context.work_until:
             rest = list(waiting)
             if rest:
                 self._keep(link, rest)
@@ -144,7 +135,7 @@ class Turns:
             return
         context.work_until = context.work + self.quantum
         waiting = iter(frames)
-        if self.serve_peer(node_id, waiting) and context.work >= context.work_until:
+        if self.hub.receive_peer(node_id, waiting) and context.work >= context.work_until:
             rest = list(waiting)
             if rest:
                 self._keep(node_id, rest)
@@ -198,7 +189,7 @@ class Turns:
             return frames
         self.context.work_until = self.context.work + self.quantum
         waiting = iter(pings)
-        self.serve_client(link, waiting)
+        self.hub.receive_client(link, waiting)
         return [*waiting, *(frame for frame in frames if frame.kind != Kind.PING)]
 
     def put_back(self, requests: Iterable[Request]) -> None:
@@ -397,16 +388,16 @@ class Turns:
             if type(item) is Frame:
                 self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 if type(key) is int:
-                    going = self.serve_client(key, (item,))
+                    going = self.hub.receive_client(key, (item,))
                 else:
-                    going = self.serve_peer(str(key), (item,))
+                    going = self.hub.receive_peer(str(key), (item,))
                 if not going:
                     self.drop_frames(key)
             elif type(item) is Request:
                 self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 context.work += FRAME_WORK
-                self.route(item)
+                self.hub.route(item)
             else:
-                self.lose(item)  # type: ignore[arg-type]
+                self.hub.on_link(item)  # type: ignore[arg-type]
             if self.lanes.get(key) is not lane:
                 return

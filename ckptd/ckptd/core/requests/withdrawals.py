@@ -6,7 +6,7 @@ what it waited for. A request that may have been done is left alone, and its cli
 TRY_AGAIN means "not done", and says why.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.client_request import CHANGE_NOTHING, Request
+from ckptd.core.hub import Hub
 
 if TYPE_CHECKING:
     from ckptd.core.replication.active_replica import ActiveReplica
@@ -26,11 +27,10 @@ LOOKED_AT_MAX: Final = 1_000
 class Withdrawals:
     """Takes back requests that wait."""
 
-    def __init__(self, requests: "RequestRouter") -> None:
+    def __init__(self, requests: "RequestRouter", hub: Hub) -> None:
         self.requests = requests
         self.context = requests.context
-        self.describe_wait: Callable[[], str] = lambda: ""
-        """Returns what this node waits for when it does not serve."""
+        self.hub = hub
 
     def withdraw(self, link: int, session: int, numbers: Iterable[int]) -> None:
         """Withdraw the requests that a client names because their time is nearly over."""
@@ -107,7 +107,7 @@ class Withdrawals:
 
     def why_not_serving(self) -> str:
         """Return what keeps this node from serving, in words."""
-        waits = self.describe_wait()
+        waits = self.hub.describe_wait()
         return (
             f"this node does not serve now; it waits for {waits}" if waits else "this node does not serve now"
         )

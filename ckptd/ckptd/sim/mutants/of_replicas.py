@@ -55,7 +55,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
 def _(patch: Patch) -> None:
-    original = Node._receive_peer
+    original = Node.receive_peer
 
     def receive_peer(node: Any, node_id: str, frames: list[Any]) -> None:
         epoch = node.context.epoch
@@ -70,7 +70,7 @@ def _(patch: Patch) -> None:
             ],
         )
 
-    patch(Node, "_receive_peer", receive_peer)
+    patch(Node, "receive_peer", receive_peer)
 
 
 @TABLE.mutant(
