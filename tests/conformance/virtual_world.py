@@ -135,7 +135,7 @@ class VirtualWorld(World):
         return tuple(node.context.node_id for node in self.cluster.running())
 
     def _rows(self, node: str) -> list[Any]:
-        return list(self.cluster.node(node)._describe(Describe("checkpoints", None)))
+        return list(self.cluster.node(node).describe(Describe("checkpoints", None)))
 
     def contents(self, node: str, name: bytes) -> dict[bytes, bytes]:
         """What a node's own copy holds, by section. Only here: nobody can ask a daemon for it."""

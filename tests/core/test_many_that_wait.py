@@ -38,7 +38,7 @@ def test_an_open_for_which_there_is_no_room_is_answered_and_ends_no_node() -> No
     cluster = unavailable(requests_waiting_max=LIMIT)
     calls = begin(cluster.client("a"), Kind.OPEN, 0, EXISTING)
     cluster.run(1)
-    held = cluster.node("a").requests.parked
+    held = cluster.node("a").requests.waiting.parked
     assert len(held) == LIMIT
     told = [call.answer for call in calls if call.answer is not None]
     assert len(told) == MANY - LIMIT
@@ -55,7 +55,7 @@ def test_requests_of_one_client_that_a_node_holds_are_few_and_the_others_wait_in
     cluster = unavailable(unanswered_per_link=LIMIT)
     calls = begin(cluster.client("a"), Kind.OPEN, 0, EXISTING)
     cluster.run(1)
-    assert 0 < len(cluster.node("a").requests.parked) <= LIMIT
+    assert 0 < len(cluster.node("a").requests.waiting.parked) <= LIMIT
     cluster.client("a").open(b"other")
     cluster.resume("b")
     cluster.until(lambda: all(call.answers for call in calls))
@@ -106,7 +106,7 @@ def test_reads_that_ask_what_is_committed_are_few_for_one_client() -> None:
     cluster.hold("b", "a")
     calls = begin(reader.client, Kind.READ, reader.handle, pack_body([[b"k", 0, None]]))
     cluster.run(1)
-    assert len(cluster.node("b").requests.commit_queries) == LIMIT
+    assert len(cluster.node("b").requests.waiting.commit_queries) == LIMIT
     for sender, peer in (("b", "a"), ("a", "c"), ("c", "a")):
         cluster.release(sender, peer)
     cluster.until(lambda: all(call.answers for call in [write, *calls]))

@@ -200,7 +200,7 @@ def test_what_waits_at_a_node_is_bounded_and_more_is_told_to_try_again() -> None
     calls = [table.begin_write(b"k", b"%d" % number) for number in range(80)]
     cluster.run(10)
     assert [call.code for call in calls].count(TRY_AGAIN) == 30
-    assert len(cluster.node("a").requests.parked) == 50
+    assert len(cluster.node("a").requests.waiting.parked) == 50
 
 
 def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
@@ -212,7 +212,7 @@ def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
     for number in range(40):
         table.begin_write(b"k", bytes(10_000) + b"%d" % number)
         cluster.run(30)
-    assert 6 <= len(cluster.node("a").requests.parked) <= 8
+    assert 6 <= len(cluster.node("a").requests.waiting.parked) <= 8
 
 
 def test_a_copy_for_which_there_is_no_room_makes_nobody_wait() -> None:

@@ -152,7 +152,7 @@ def test_a_body_that_is_no_request_is_refused_at_its_clients_node(kind: int) -> 
     code, work = counted(table, kind, DEEP_ARRAYS)
     assert code == INVALID_PARAM
     assert work >= len(DEEP_ARRAYS) >> REFUSED_SHIFT
-    assert not cluster.node("b").requests.forwarded
+    assert not cluster.node("b").requests.waiting.forwarded
 
 
 @pytest.mark.parametrize("node_id", ["a", "b"], ids=["here", "passed on"])
@@ -170,6 +170,6 @@ def test_of_the_largest_updates_two_are_under_way_for_one_client(node_id: str) -
     while not all(call.answers for call in calls):
         cluster.run(0.1)
         requests = cluster.node(node_id).requests
-        most = max(most, len(requests.forwarded), len(cluster.replica("a").log.pending))
+        most = max(most, len(requests.waiting.forwarded), len(cluster.replica("a").log.pending))
     assert most == 2
     assert {call.code for call in calls} == {OK}

@@ -1,11 +1,12 @@
 """The arbiter `etcd`: a register outside, swapped by its revision; an unknown outcome is an outcome (R5)."""
 
 from tests.core.cluster import Cluster, nodes
+from tests.core.lone_hub import LoneHub
 
 from ckptd.core.arbiter.durable_state import Record
 from ckptd.core.arbiter.etcd import RegisterArbiter
 from ckptd.core.events import AskRegister
-from ckptd.core.view import View, founding
+from ckptd.core.view import founding
 
 
 def on_etcd(node_ids: str) -> Cluster:
@@ -97,8 +98,8 @@ def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     cluster = on_etcd("ab")
     arbiter = cluster.node("a").arbiter
     assert isinstance(arbiter, RegisterArbiter)
-    decided: list[View] = []
-    arbiter.decided = decided.append
+    hub = LoneHub()
+    arbiter.hub, decided = hub, hub.decided
     arbiter.number = 0
     arbiter.context.effects = []
     arbiter.propose(lambda current: founding(9, {"a": 1}))

@@ -207,7 +207,7 @@ def test_a_request_below_the_lowest_unanswered_one_is_not_done_and_nobody_knows_
     table.client.send(call)
     assert table.client.end(call).code == TIMEOUT
     assert table.read(b"k") == b"before"
-    assert cluster.node(node_id).requests.forwarded == {}
+    assert cluster.node(node_id).requests.waiting.forwarded == {}
     assert cluster.node(node_id).turns.unanswered == {}
     cluster.check()
 
@@ -228,7 +228,7 @@ def test_a_request_that_its_caller_gave_up_does_not_count_for_ever_where_it_is_p
     cluster.release("a", "b")
     cluster.run(20)
     assert later.code == OK
-    assert cluster.node("b").requests.forwarded == {}
+    assert cluster.node("b").requests.waiting.forwarded == {}
     assert cluster.node("b").turns.unanswered == {}
     cluster.check()
 
@@ -403,7 +403,9 @@ def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() ->
     mine.begin(Kind.ACTIVE_SET, False)
     cluster.until(lambda: cluster.node("a").replicator.directory.checkpoints[here.creation_id].active == "a")
     put = mine.begin_write(b"k", b"put")
-    cluster.until(lambda: cluster.node("b").requests.forwarded[here.client.session, call.number].to == "a")
+    cluster.until(
+        lambda: cluster.node("b").requests.waiting.forwarded[here.client.session, call.number].to == "a"
+    )
     cluster.hold("a", "b")
     cluster.until(lambda: put.code == OK)
     cluster.release("c", "b")
@@ -480,7 +482,7 @@ def test_an_update_that_is_taken_back_from_a_node_that_is_behind_is_answered() -
     client.send(ping)
     cluster.run(1)
     assert call.code == TRY_AGAIN
-    assert not cluster.node("b").requests.forwarded
+    assert not cluster.node("b").requests.waiting.forwarded
     cluster.release("a", "c")
     cluster.run(20)
     assert there.read_all() == {}
@@ -529,7 +531,7 @@ def test_a_node_passes_nothing_on_again_for_a_session_that_left_it_and_came_back
     cluster.run(50)
     cluster.settle()
     assert (cluster.active(), mine.read(b"k")) == ("c" if change == "link" else "a", b"put")
-    assert not cluster.node("b").requests.forwarded
+    assert not cluster.node("b").requests.waiting.forwarded
     cluster.check()
 
 

@@ -435,7 +435,7 @@ def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
         original = RequestRouter.on_forward_answer
 
         def on_forward_answer(requests: RequestRouter, frame: Frame) -> None:
-            request = requests.forwarded.get((frame.c, frame.a))
+            request = requests.waiting.forwarded.get((frame.c, frame.a))
             original(requests, frame)
             if request is not None and POISON in request.body:
                 raised.append(requests.context.node_id)

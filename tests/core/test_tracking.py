@@ -704,12 +704,12 @@ def test_trackers_of_links_that_are_gone_are_counted_no_more() -> None:
         tracker.begin(Kind.TRACK, sequence, tenure)
     cluster.run(1)
     requests = cluster.node("b").requests
-    assert len(requests.parked) == 20
+    assert len(requests.waiting.parked) == 20
     away.disconnect()
     cluster.run(1)
     cluster.resume("a")
     cluster.resume("c")
-    cluster.until(lambda: cluster.serving("b") and not requests.parked)
+    cluster.until(lambda: cluster.serving("b") and not requests.waiting.parked)
     cluster.kill("c")
     cluster.run(2500)
     assert (requests.turns.tracker_count, requests.turns.trackers) == (0, {})

@@ -211,7 +211,7 @@ def test_requests_that_go_to_another_node_are_bounded_as_well(flags: int) -> Non
     creator = cluster.client("a").open(flags=flags)
     table = cluster.client("b").open_existing()
     assert cluster.active() == "a"
-    waiting = cluster.node("b").requests.forwarded
+    waiting = cluster.node("b").requests.waiting.forwarded
     calls = writes(table)
     worst = 0
     while not all(call.answers for call in calls):

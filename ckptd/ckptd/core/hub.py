@@ -48,6 +48,9 @@ class Hub(VoterHub, Protocol):
     def answer(self, request: Request, body: bytes) -> None:
         """Give a request its one answer."""
 
+    def refuse_waiting(self, request: Request, body: bytes) -> None:
+        """Answer a request that was taken back while it waited."""
+
     def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
         """Try again what is held: something changed. `unanswered` may have been done in part."""
 
@@ -92,6 +95,10 @@ class Hub(VoterHub, Protocol):
 
     def operate(self, link: int, number: int, command: Operate) -> None:
         """Carry out an operator's command, and answer it."""
+
+    @property
+    def draining(self) -> bool:
+        """Return True while this node leaves and holds every request."""
 
     def leave(self) -> None:
         """Begin a planned leave."""

@@ -326,17 +326,17 @@ class Node(Hub):
             elif kind == Kind.COMMIT:
                 self.replicator.on_commit(frame.c)
         elif kind == Kind.FORWARD:
-            self.requests.on_forward(node_id, frame)
+            self.requests.forwarding.on_forward(node_id, frame)
         elif kind == Kind.FORWARD_ANSWER:
-            self.requests.on_forward_answer(frame)
+            self.requests.forwarding.on_forward_answer(frame)
         elif kind == Kind.FORWARD_REFUSED:
-            self.requests.on_forward_refused(node_id, frame)
+            self.requests.forwarding.on_forward_refused(node_id, frame)
         elif kind == Kind.WITHDRAW:
             self.requests.withdrawals.on_withdraw(frame)
         elif kind == Kind.QUERY:
-            self.requests.on_query(node_id, frame)
+            self.requests.reads.on_query(node_id, frame)
         elif kind == Kind.QUERIED:
-            self.requests.on_queried(frame)
+            self.requests.reads.on_queried(frame)
         elif kind == Kind.ASK:
             self.housekeeping.on_proposal(node_id, parse_ask(frame.body))
         else:
@@ -445,6 +445,9 @@ class Node(Hub):
     def answer(self, request: Request, body: bytes) -> None:
         self.requests.answer(request, body)
 
+    def refuse_waiting(self, request: Request, body: bytes) -> None:
+        self.requests.refuse_waiting(request, body)
+
     def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
         self.requests.retry_parked(unanswered)
 
@@ -462,6 +465,10 @@ class Node(Hub):
 
     def operate(self, link: int, number: int, command: Operate) -> None:
         self.operating.operate(link, number, command)
+
+    @property
+    def draining(self) -> bool:
+        return self.requests.draining
 
     def retry_checkpoint(self, name: str) -> str:
         return self.stopping.retry(name)

@@ -34,7 +34,7 @@ def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> L
     `early_frames`: the larger of the two counts (see `EARLY_FRAMES_MAX`).
     """
     settings, directory, turns = context.settings, requests.replicator.directory, requests.turns
-    waiting = len(requests.parked) + len(requests.forwarded) + len(requests.commit_queries)
+    waiting = requests.waiting.count
     found = {
         "checkpoints": (len(directory.checkpoints), settings.checkpoints_max),
         "sessions": (len(directory.sessions), settings.sessions_max),
@@ -42,7 +42,7 @@ def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> L
         "directory_bytes": (directory.resident_bytes, settings.directory_bytes_max),
         "refusals_bytes": (requests.replicator.error_replies.bytes, REFUSED_BYTES_MAX),
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
-        "requests_waiting_bytes": (requests.waiting_bytes, settings.requests_waiting_bytes_max),
+        "requests_waiting_bytes": (requests.waiting.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
         "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),
         "early_frames": (early_frames, EARLY_FRAMES_MAX),

@@ -8,17 +8,21 @@ TRY_AGAIN means "not done", and says why.
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
+from ckpt_protocol.requests import parse_open
 from ckptd.core.client_request import CHANGE_NOTHING, Request
+from ckptd.core.context import Context
+from ckptd.core.directory.replicator import DirectoryReplicator
+from ckptd.core.directory.validation import why_open_waits
 from ckptd.core.hub import Hub
-
-if TYPE_CHECKING:
-    from ckptd.core.replication.active_replica import ActiveReplica
-    from ckptd.core.requests.router import RequestRouter
+from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.replication.local_replicas import LocalReplicas
+from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.waiting_requests import WaitingRequests
 
 LOOKED_AT_MAX: Final = 1_000
 """Entries of each queue that are searched for a withdrawn request. One further back is not found."""
@@ -27,23 +31,34 @@ LOOKED_AT_MAX: Final = 1_000
 class Withdrawals:
     """Takes back requests that wait."""
 
-    def __init__(self, requests: "RequestRouter", hub: Hub) -> None:
-        self.requests = requests
-        self.context = requests.context
+    def __init__(
+        self,
+        context: Context,
+        hub: Hub,
+        replicator: DirectoryReplicator,
+        replicas: LocalReplicas,
+        turns: Turns,
+        waiting: WaitingRequests,
+    ) -> None:
+        self.context = context
         self.hub = hub
+        self.replicator = replicator
+        self.replicas = replicas
+        self.turns = turns
+        self.waiting = waiting
 
     def withdraw(self, link: int, session: int, numbers: Iterable[int]) -> None:
         """Withdraw the requests that a client names because their time is nearly over."""
         for number in numbers:
-            waiting = self.requests.turns.take_back(link, number, LOOKED_AT_MAX)
-            if waiting is not None:
+            in_lane = self.turns.take_back(link, number, LOOKED_AT_MAX)
+            if in_lane is not None:
                 error = answer_error(codes.TRY_AGAIN, "this node has not had the time for it")
-                if isinstance(waiting, Request):
-                    self.requests.refuse_waiting(waiting, error)
+                if isinstance(in_lane, Request):
+                    self.hub.refuse_waiting(in_lane, error)
                 else:
                     self.context.send_client(link, encode_answer(number, self.context.epoch, 0, error))
                 continue
-            forwarded = self.requests.forwarded.get((session, number))
+            forwarded = self.waiting.forwarded.get((session, number))
             if forwarded is not None and forwarded.kind not in CHANGE_NOTHING:
                 # If it was forwarded before, for example in an earlier view, no node can tell if it was done.
                 if not forwarded.maybe_done:
@@ -63,47 +78,47 @@ class Withdrawals:
     def _withdraw(self, session: int, number: int) -> None:
         request, why = self._find(session, number)
         if request is not None:
-            self.requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, why))
+            self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, why))
 
     def _find(self, session: int, number: int) -> tuple[Request | None, str]:
         """Take a request that waits and was not done out of its queue. Return it, and what it waited for."""
-        requests, key = self.requests, (session, number)
-        held = requests.parked.get(key)
+        key, waiting = (session, number), self.waiting
+        held = waiting.parked.get(key)
         if held is not None:
             if held.in_doubt:
                 return None, ""
-            del requests.parked[key]
+            del waiting.parked[key]
             return held, self.why_parked(held)
-        forwarded = requests.forwarded.pop(key, None)
+        forwarded = waiting.forwarded.pop(key, None)
         if forwarded is not None:
             return forwarded, f"node {forwarded.to} does not answer"
-        for token, asked in islice(requests.commit_queries.items(), LOOKED_AT_MAX):
+        for token, asked in islice(waiting.commit_queries.items(), LOOKED_AT_MAX):
             if (asked.session, asked.number) == key:
-                del requests.commit_queries[token]
+                del waiting.commit_queries[token]
                 return asked, "the active replica does not say what is committed"
-        queued = requests.replicator.take_back(session, number, LOOKED_AT_MAX)
+        queued = self.replicator.take_back(session, number, LOOKED_AT_MAX)
         if queued is not None:
             return queued, self._why_queued()
-        for active in islice(requests.replicas.active_with_timers.values(), LOOKED_AT_MAX):
-            waiting = active.take_back(session, number, LOOKED_AT_MAX)
-            if waiting is not None:
-                return waiting, _why_uncommitted(active)
+        for active in islice(self.replicas.active_with_timers.values(), LOOKED_AT_MAX):
+            uncommitted = active.take_back(session, number, LOOKED_AT_MAX)
+            if uncommitted is not None:
+                return uncommitted, _why_uncommitted(active)
         return None, ""
 
     def on_time(self) -> None:
         """Answer TRY_AGAIN to requests that have waited for `hold_ns`, if nothing was done for them."""
-        requests, settings = self.requests, self.context.settings
+        waiting, settings = self.waiting, self.context.settings
         late_ns = self.context.now_ns - settings.hold_ns
         late = [
             (key, request)
-            for key, request in requests.parked.items()
+            for key, request in waiting.parked.items()
             if request.since_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
         ]
         for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes about 4 us.
-            del requests.parked[key]
-            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_parked(request)))
-        for request in requests.replicator.take_late(late_ns, LOOKED_AT_MAX):
-            requests.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
+            del waiting.parked[key]
+            self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_parked(request)))
+        for request in self.replicator.take_late(late_ns, LOOKED_AT_MAX):
+            self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
 
     def why_not_serving(self) -> str:
         """Return what keeps this node from serving, in words."""
@@ -112,8 +127,18 @@ class Withdrawals:
             f"this node does not serve now; it waits for {waits}" if waits else "this node does not serve now"
         )
 
+    def why_open_waits_here(self, request: Request) -> str:
+        """Return why an OPEN that was put off still has to wait, as its client's node sees it; "" if not."""
+        entry = self.replicator.directory.find(parse_open(request.body).name)
+        me = self.context.node_id
+        if entry is None or not (entry.last_in_sync or me in entry.replicas):
+            return ""  # The coordinator decides, or adds a replica.
+        if entry.creation_id in self.replicas.deferred_resyncs:
+            return "there is no memory for a replica here"
+        return why_open_waits(entry, me)
+
     def _why_queued(self) -> str:
-        order = self.requests.replicator
+        order = self.replicator
         if not self.context.serving():
             return self.why_not_serving()
         if order.awaiting_ack:
@@ -124,23 +149,23 @@ class Withdrawals:
         """Return what a held request waits for, in words."""
         if not self.context.serving():
             return self.why_not_serving()
-        if self.requests.draining:
+        if self.hub.draining:
             return "this node is leaving"
         if request.put_off:
-            return self.requests.why_open_waits_here(request) or "the checkpoint is being opened"
-        entry = self.requests.replicator.directory.checkpoints.get(request.creation_id)
+            return self.why_open_waits_here(request) or "the checkpoint is being opened"
+        entry = self.replicator.directory.checkpoints.get(request.creation_id)
         if entry is not None and entry.creation_id in self.context.stops.closed:
             return f"the checkpoint is not served: {self.context.stops.closed[entry.creation_id]}"
         if entry is not None and entry.last_in_sync:
             return f"the checkpoint waits for its replicas on {_listed(entry.last_in_sync)}"
-        replica = self.requests.replicas.by_id.get(request.creation_id)
+        replica = self.replicas.by_id.get(request.creation_id)
         if replica is not None and replica.active is not None and replica.active.awaiting_report:
             unreported = _listed(replica.active.awaiting_report)
             return f"the active replica of this checkpoint waits for its replicas on {unreported}"
         return "the active replica of this checkpoint is not ready yet"
 
 
-def _why_uncommitted(active: "ActiveReplica") -> str:
+def _why_uncommitted(active: ActiveReplica) -> str:
     log = active.replica.log
     late = [node_id for node_id in active.commit_set if active.acked.get(node_id, 0) < log.seq]
     return f"the replicas on {_listed(late)} have not acknowledged earlier updates"

@@ -13,7 +13,7 @@ from ckptd.core.replication.sections import SectionTable
 from ckptd.core.replication.update_log import UpdateLog
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.requests import change_feed
-from ckptd.core.requests.router import RequestRouter
+from ckptd.core.requests.reads import Reads
 from ckptd.sim.mutants.mutant import Patch, Table
 
 TABLE: Final = Table()
@@ -93,7 +93,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
 def _(patch: Patch) -> None:
-    patch(RequestRouter, "_touches_pending", lambda requests, request, replica: False)
+    patch(Reads, "_touches_pending", lambda requests, request, replica: False)
 
 
 @TABLE.mutant(
