@@ -55,7 +55,7 @@ from ckptd.core.operations.last_words import Stopping
 from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
 from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
-from ckptd.core.replication.data_loss import note_unacknowledged, unacknowledged
+from ckptd.core.replication.data_loss import note_unacknowledged
 from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
@@ -434,7 +434,7 @@ class Node(Hub):
         quarantine_all(self._replicas.by_id.values())
 
     def unreplicated_positions(self, node_id: str) -> Positions:
-        return unacknowledged(self._replicas.active_with_timers, node_id)
+        return self._replicas.unreplicated_positions(node_id)
 
     def on_positions_advertised(self, positions: Positions) -> None:
         note_unacknowledged(self._replicas.by_id, self.context.epoch, positions)

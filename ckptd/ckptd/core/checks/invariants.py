@@ -6,17 +6,14 @@ simulator and change nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ckpt_protocol.codec import pack_body
 from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.view import View
 
-if TYPE_CHECKING:
-    from ckptd.core.node import Node
-
-Clocked = tuple["Node", int]
+Clocked = tuple[Node, int]
 """A node, and the time on its own clock."""
 
 Version = tuple[int, int]
@@ -67,7 +64,7 @@ def beyond_limits(replica: Replica) -> str:
     return ""
 
 
-def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable["Node"]) -> str:
+def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable[Node]) -> str:
     """Every in-sync replica holds what the active replica of a sync checkpoint calls committed."""
     for node in nodes:
         context = node.context
@@ -83,7 +80,7 @@ def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, no
     return ""
 
 
-def differing_views(nodes: Iterable["Node"]) -> str:
+def differing_views(nodes: Iterable[Node]) -> str:
     """One epoch is one view, in every node that has installed it."""
     by_epoch: dict[int, View] = {}
     for node in nodes:
@@ -93,7 +90,7 @@ def differing_views(nodes: Iterable["Node"]) -> str:
     return ""
 
 
-def differing_replicas(nodes: Sequence["Node"]) -> str:
+def differing_replicas(nodes: Sequence[Node]) -> str:
     """Replicas that hold the same version hold identical sections."""
     seen: dict[tuple[int, Version], tuple[bytes, str]] = {}
     for node in nodes:

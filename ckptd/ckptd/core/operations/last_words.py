@@ -153,5 +153,5 @@ class Stopping:
         if self.context.frozen:
             return  # The installation of the next view looks at everything.
         changed = sorted(creation_ids)
-        self.replicas.closed.on_stops(changed)
+        self.replicas.on_stops(changed)
         self.requests.on_stops(changed)

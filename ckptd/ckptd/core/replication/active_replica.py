@@ -10,8 +10,6 @@ for each update, it
 It knows the nodes that hold replicas, and nothing of views.
 """
 
-from typing import TYPE_CHECKING
-
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
@@ -25,14 +23,12 @@ from ckptd.core.hub import Hub
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.replication.data_loss import report_data_loss
 from ckptd.core.replication.growth import growth_bound
+from ckptd.core.replication.replica_content import ReplicaContent
 from ckptd.core.replication.sections import SECTION_BYTES, SEQ_BITS, PreImages
 from ckptd.core.replication.update_log import Update
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
-
-if TYPE_CHECKING:
-    from ckptd.core.replication.replica import Replica
 
 
 class ActiveReplica:
@@ -62,7 +58,7 @@ class ActiveReplica:
         "tails_sent",
     )
 
-    def __init__(self, replica: "Replica", hub: Hub, watched: "dict[int, ActiveReplica]") -> None:
+    def __init__(self, replica: ReplicaContent, hub: Hub, watched: "dict[int, ActiveReplica]") -> None:
         self.replica = replica
         self.context = replica.context
         self.answer = hub.answer
@@ -220,6 +216,19 @@ class ActiveReplica:
         self._apply_reports()
         self.try_commit()
         self.try_become_ready()
+
+    def stream_to(self, node_id: str) -> None:
+        """Send a joining replica's node every update from now on."""
+        if node_id not in self.downstream:
+            self.downstream.append(node_id)
+
+    def admit(self, node_id: str) -> None:
+        """Let every commit need this node from now on: it has been sent everything, and JOINED follows."""
+        if node_id not in self.commit_set:
+            self.commit_set.append(node_id)
+            self.admitted[node_id] = None
+            # (It may have acknowledged more already, and does not repeat that.)
+            self.acked[node_id] = max(self.acked.get(node_id, 0), self.replica.log.committed_seq)
 
     def drop_joiner(self, node_id: str) -> None:
         """Forget a node that the directory does not count as in sync: it joins again, or its link broke."""
@@ -444,9 +453,7 @@ class ActiveReplica:
         while self.answers_after_commit and self.answers_after_commit[0][0] <= committed_seq:
             _, request, body = self.answers_after_commit.pop(0)
             self.answer(request, body)
-        if replica.resync_senders:
-            for source in list(replica.resync_senders.values()):
-                source.on_commit(committed_seq)
+        replica.on_committed(committed_seq)
 
     def synchronize(self, request: Request) -> None:
         """Answer once every in-sync replica has all that this one has now (R134)."""

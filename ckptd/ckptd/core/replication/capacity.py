@@ -13,9 +13,9 @@ from ckpt_protocol.updates import Ops
 from ckptd.core.context import Context
 from ckptd.core.replication.growth import growth_of
 from ckptd.core.replication.parse_replicas import Chunk
-from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.replica_content import ReplicaContent
 from ckptd.core.replication.sections import SECTION_BYTES
-from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ANSWERS_BYTES_FREE
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE
 from ckptd.core.settings import SECOND_NS
 
 COUNT_AGAIN_NS: Final = SECOND_NS
@@ -31,7 +31,7 @@ class Capacity:
         self.context = context
         self.recount_due_ns = 0
 
-    def is_full(self, replicas: Collection[Replica]) -> bool:
+    def is_full(self, replicas: Collection[ReplicaContent]) -> bool:
         """Return True if these, all of this node's replicas, have reached the memory limit."""
         context, limit = self.context, self.context.settings.memory_bytes_max
         if context.now_ns >= self.recount_due_ns:
@@ -60,7 +60,7 @@ class Capacity:
         return not limit or self.context.resident_bytes <= limit + limit // COPY_SLACK
 
 
-def check_capacity(replica: Replica, session: int, streaming: Collection[str], ops: Ops) -> None:
+def check_capacity(replica: ReplicaContent, session: int, streaming: Collection[str], ops: Ops) -> None:
     """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises:
     RequestError.
 
@@ -81,11 +81,5 @@ def check_capacity(replica: Replica, session: int, streaming: Collection[str], o
         raise RequestError(codes.NO_MEMORY, text)
 
 
-def _count(replicas: Collection[Replica]) -> int:
-    return sum(
-        replica.sections.resident_bytes
-        + replica.log.entry_bytes
-        + ANSWER_IN_MEMORY * replica.log.answer_bytes
-        + (replica.active.error_replies.bytes if replica.active is not None else 0)
-        for replica in replicas
-    )
+def _count(replicas: Collection[ReplicaContent]) -> int:
+    return sum(replica.resident_bytes for replica in replicas)

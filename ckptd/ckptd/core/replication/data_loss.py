@@ -4,19 +4,17 @@ Heartbeats say how far an active replica has ordered updates that the receiver m
 replica compares that with the update that it continues from. The result is a lower bound, reported at once.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from ckptd.core.hub import Positions
-
-if TYPE_CHECKING:
-    from ckptd.core.replication.active_replica import ActiveReplica
-    from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.replica_content import ReplicaContent
 
 UNACKNOWLEDGED_MAX: Final = 32
 """The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""
 
 
-def report_data_loss(replica: "Replica") -> None:
+def report_data_loss(replica: ReplicaContent) -> None:
     """After a take-over, report how many updates the lost active replica had ordered that no replica has."""
     context, log = replica.context, replica.log
     known_seq = max((heard for _, _, heard in replica.replica_reports.values()), default=0)
@@ -29,22 +27,10 @@ def report_data_loss(replica: "Replica") -> None:
         replica.known_losses.append((log.seq, lost))
 
 
-def unacknowledged(watched: "dict[int, ActiveReplica]", node_id: str) -> Positions:
-    """Return how far the asynchronous active replicas here have ordered, where `node_id` may lack updates."""
-    ordered: Positions = []
-    for creation_id, active in watched.items():
-        seq = active.replica.log.seq
-        if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
-            ordered.append((creation_id, seq))
-            if len(ordered) == UNACKNOWLEDGED_MAX:
-                break
-    return ordered
-
-
-def note_unacknowledged(held: "dict[int, Replica]", epoch: int, ordered: Positions) -> None:
+def note_unacknowledged(held: Mapping[int, ReplicaContent], epoch: int, ordered: Positions) -> None:
     """Remember how far a node has ordered: a lower bound of the loss, should that node be lost."""
     for creation_id, seq in ordered:
         replica = held.get(creation_id)
-        if replica is not None and replica.active is None:
+        if replica is not None and not replica.is_active:
             replica.advertised_seq = max(replica.advertised_seq, seq)
             replica.advertised_epoch = epoch

@@ -10,10 +10,11 @@ from ckptd.core.client_request import Request
 from ckptd.core.containment import close_peer
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
-from ckptd.core.hub import Hub
+from ckptd.core.hub import Hub, Positions
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.capacity import Capacity
 from ckptd.core.replication.closed_checkpoints import Closed
+from ckptd.core.replication.data_loss import UNACKNOWLEDGED_MAX
 from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
@@ -51,7 +52,7 @@ class LocalReplicas:
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
         """Joins that found no memory: creation id to the time of the next try."""
-        self.closed = Closed(self)
+        self.closed = Closed(context)
         self.unproven_takeover_seen = False
         """Since this node started, a view may have continued without proof that the others were dead: the
         epoch
@@ -243,6 +244,22 @@ class LocalReplicas:
                 replica.log.answers.pop(session, None)
                 if replica.active is not None:
                     replica.active.error_replies.forget(session)
+
+    def on_stops(self, creation_ids: Iterable[int]) -> None:
+        """Close the checkpoints that may not be tried any more, and start again those that may."""
+        for creation_id in creation_ids:
+            replica, entry = self.by_id.get(creation_id), self.directory.checkpoints.get(creation_id)
+            if entry is None:
+                continue
+            if replica is None or replica.active is None:
+                self.reconcile([creation_id])  # (This node may have shunned it until now.)
+            elif creation_id in self.context.stops.closed:
+                self.hub.retry_parked(replica.active.close())
+                self.closed.look(replica)
+            elif not replica.active.ready:
+                self.closed.kept.pop(creation_id, None)
+                self.begin_activation(replica, entry)
+                self.on_maybe_ready(replica)
 
     # -- messages
 
@@ -527,3 +544,14 @@ class LocalReplicas:
         for active in self.active_with_timers.values():
             late.update(dict.fromkeys(active.stalled_replicas()))
         return sorted(late)
+
+    def unreplicated_positions(self, node_id: str) -> Positions:
+        """Return how far asynchronous active replicas have ordered what a node may lack."""
+        ordered: Positions = []
+        for creation_id, active in self.active_with_timers.items():
+            seq = active.replica.log.seq
+            if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
+                ordered.append((creation_id, seq))
+                if len(ordered) == UNACKNOWLEDGED_MAX:
+                    break
+        return ordered

@@ -17,19 +17,17 @@ receiver closed the link, and the same happened again at every try.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
+from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
 from ckptd.core.replication.parse_replicas import Chunk, KeptAnswers
+from ckptd.core.replication.replica_content import ReplicaContent
 from ckptd.core.reply_cache import ReplyCache
-
-if TYPE_CHECKING:
-    from ckptd.core.directory.directory import Directory
-    from ckptd.core.replication.replica import Replica
 
 _SECTION_BYTES = 64
 
@@ -49,7 +47,7 @@ class ResyncSender:
         "reusable_up_to_seq",
     )
 
-    def __init__(self, replica: "Replica", node_id: str) -> None:
+    def __init__(self, replica: ReplicaContent, node_id: str) -> None:
         self.replica = replica
         self.node_id = node_id
         self.reusable_up_to_seq = -1
@@ -71,8 +69,7 @@ class ResyncSender:
     def start(self, epoch: int, seq: int, complete: bool) -> None:
         """Answer a JOIN."""
         replica, log = self.replica, self.replica.log
-        if replica.active is not None:
-            replica.active.flush_batch()
+        replica.flush_batch()
         is_prefix = complete and log.is_prefix(epoch, seq)
         if is_prefix and log.holds_since(seq) and not self.by_content:
             context = replica.context
@@ -85,14 +82,8 @@ class ResyncSender:
             self.ids = iter(list(replica.sections.sections))
             self.answers = _each_answer(log.answers)
             self.send_chunks()
-        self.stream()
+        replica.stream_to(self.node_id)
         self.on_commit(log.committed_seq)
-
-    def stream(self) -> None:
-        """Send the joining replica every update from now on."""
-        active = self.replica.active
-        if active is not None and self.node_id not in active.downstream:
-            active.downstream.append(self.node_id)
 
     def send_chunks(self) -> None:
         """Send as many chunks and bytes as may be in flight at once. (A single section may be longer.)"""
@@ -107,8 +98,7 @@ class ResyncSender:
 
     def _send_chunk(self) -> None:
         replica, log, context = self.replica, self.replica.log, self.replica.context
-        if replica.active is not None:
-            replica.active.flush_batch()  # So that the chunk shows what its seq says.
+        replica.flush_batch()  # So that the chunk shows what its seq says.
         listed: list[list[Any]] = []
         answers, size = self._some_answers(context.settings.chunk_bytes)
         for section_id in self.ids if size < context.settings.chunk_bytes else ():
@@ -180,16 +170,10 @@ class ResyncSender:
         if (
             self.complete_at_seq < 0
             or self.chunk_bytes_in_flight
-            or (replica.active is not None and replica.sync and committed_seq < self.complete_at_seq)
+            or (replica.is_active and replica.sync and committed_seq < self.complete_at_seq)
         ):
             return
-        del replica.resync_senders[self.node_id]
-        active = replica.active
-        if active is not None and self.node_id not in active.commit_set:
-            active.commit_set.append(self.node_id)
-            active.admitted[self.node_id] = None
-            # (It may have acknowledged more already, and does not repeat that.)
-            active.acked[self.node_id] = max(active.acked.get(self.node_id, 0), replica.log.committed_seq)
+        replica.end_join(self.node_id)
         frame = encode_frame(Kind.JOINED, replica.creation_id, replica.context.epoch, self.complete_at_seq)
         replica.context.send_peer(self.node_id, frame)
 
@@ -205,7 +189,7 @@ def _each_answer(by_session: dict[int, ReplyCache]) -> Iterator[tuple[int, Reply
             yield session, kept, request
 
 
-def receive_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
+def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
     """Take a chunk at the joining replica. Raises: FrameError if the peer sent garbage."""
     _check_kept(replica, chunk)
     sections = replica.sections
@@ -214,7 +198,7 @@ def receive_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
         held = dict(sections.sections)
         if not keeps:
             quarantine(replica)
-        if keeps or replica.active is not None:
+        if keeps or replica.is_active:
             replica.stash_content()
             sections = replica.sections
         replica.possibly_superseded = False
@@ -236,7 +220,7 @@ def receive_chunk(replica: "Replica", chunk: Chunk, source: str) -> None:
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
 
 
-def _check_kept(replica: "Replica", chunk: Chunk) -> None:
+def _check_kept(replica: ReplicaContent, chunk: Chunk) -> None:
     """Check, before anything changes, that every section that a chunk keeps is here. Raises: FrameError."""
     held = replica.reusable_sections
     if chunk.opening is not None:
@@ -248,7 +232,7 @@ def _check_kept(replica: "Replica", chunk: Chunk) -> None:
         raise FrameError("a chunk keeps a section that is not held")
 
 
-def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
+def _take_answers(replica: ReplicaContent, rows: KeptAnswers) -> None:
     """Add the answers that the source remembers to those that the stream has brought already."""
     for session, lowest, kept in rows:
         mine = replica.log.answers.setdefault(session, ReplyCache())
@@ -258,7 +242,7 @@ def _take_answers(replica: "Replica", rows: KeptAnswers) -> None:
                 mine.record(request, seq, answer)
 
 
-def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> bool:
+def may_be_alone(replica: ReplicaContent, directory: Directory, lossy: bool) -> bool:
     """Return True if a replica that is dropped may hold data that no other node has.
 
     What it held before a join that broke off counts too. It may be alone if every in-sync replica is lost, or
@@ -272,7 +256,7 @@ def may_be_alone(replica: "Replica", directory: "Directory", lossy: bool) -> boo
     return replica.possibly_superseded and (not known or not replica.sync or lossy)
 
 
-def quarantine(replica: "Replica") -> None:
+def quarantine(replica: ReplicaContent) -> None:
     """Write a replica's content to quarantine, so that nothing is lost silently.
 
     This is for content that is not a prefix of the cluster's history, or that no other node may have. A
@@ -293,13 +277,13 @@ def quarantine(replica: "Replica") -> None:
     )
 
 
-def quarantine_all(replicas: Iterable["Replica"]) -> None:
+def quarantine_all(replicas: Iterable[ReplicaContent]) -> None:
     """Quarantine every replica: this incarnation of the node ends, and data held only here would be lost."""
     for replica in replicas:
         quarantine(replica)
 
 
-def finish_resync(replica: "Replica") -> None:
+def finish_resync(replica: ReplicaContent) -> None:
     """Finish a join at the joining replica (JOINED): its content is whole."""
     replica.complete = True
     replica.possibly_superseded = False
