@@ -50,7 +50,7 @@ from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.membership.view_change import OF_INSTALLATION
 from ckptd.core.operations.alarms import Alarms
-from ckptd.core.operations.graceful_leave import Leaving
+from ckptd.core.operations.graceful_leave import LeaveState, Leaving
 from ckptd.core.operations.last_words import Stopping
 from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
@@ -555,7 +555,7 @@ class Node(Hub):
         if now_ns < heartbeats.next_ns and self.membership.settled:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
-            if now_ns < self.next_ns and self.leaving.since_ns < 0:
+            if now_ns < self.next_ns and self.leaving.state is LeaveState.STAYING:
                 return
         if now_ns >= heartbeats.next_ns:
             self.disk.on_time()

@@ -12,6 +12,7 @@ It waits for no other node where none is expected: if it has no peers, if no mem
 collocated checkpoint open, or if an operator stops the whole cluster.
 """
 
+from enum import Enum, auto
 from typing import Final
 
 from ckpt_protocol.framing import encode_frame
@@ -48,6 +49,27 @@ HAND_OVER_SHARES: Final = 2
 """A leave takes at most this many times `leave_ns`: one to wait for a peer, one to hand over to it."""
 
 
+class LeaveState(Enum):
+    """How far a node is with its leave."""
+
+    STAYING = auto()
+    """No leave was asked for."""
+    HANDING_OVER = auto()
+    """The others get what only this node holds; it serves until they have it."""
+    LINGERING = auto()
+    """It serves no more, and waits until another node has taken over."""
+    GONE = auto()
+    """The process may end."""
+
+
+TRANSITIONS: Final = {
+    LeaveState.STAYING: LeaveState.HANDING_OVER,
+    LeaveState.HANDING_OVER: LeaveState.LINGERING,
+    LeaveState.LINGERING: LeaveState.GONE,
+}
+"""By state, the one that follows. A leave is never taken back."""
+
+
 class Leaving:
     """The leave of this node."""
 
@@ -66,13 +88,11 @@ class Leaving:
         self.membership = membership
         self.replicas = replicas
         self.requests = requests
-        self.since_ns = -1
-        """When the leave was asked for; -1: not yet."""
-        self.left_ns = -1
-        """When this node gave up its role; -1: not yet."""
+        self.state = LeaveState.STAYING
+        self.entered_ns = context.now_ns
+        """When the state was entered."""
         self.stopping = False
         """An operator stops the whole cluster."""
-        self.gone = False
         self.last_copy: dict[int, bytes] = {}
         """What this node takes with it although a peer could have come for it: names by creation id."""
         self.alone: dict[int, bytes] = {}
@@ -84,8 +104,8 @@ class Leaving:
 
     def start(self) -> None:
         """Begin the leave; a second call does nothing."""
-        if self.since_ns < 0:
-            self.since_ns = self.context.now_ns
+        if self.state is LeaveState.STAYING:
+            self._enter(LeaveState.HANDING_OVER)
             self.heartbeats.leaving = True
             self.context.log("leaving: handing over")
             self.heartbeats.send_all()
@@ -109,18 +129,22 @@ class Leaving:
         self.context.send_peer(node_id, encode_frame(Kind.STOP, 0, self.context.epoch, 0))
 
     def on_time(self) -> None:
-        if self.since_ns < 0 or self.gone:
+        if self.state in (LeaveState.STAYING, LeaveState.GONE):
             return
         context = self.context
         context.wake_at(context.now_ns + STEP_NS)
-        if self.left_ns < 0:
+        if self.state is LeaveState.HANDING_OVER:
             self._look()
-        elif self._succeeded() or context.now_ns - self.left_ns >= LINGER_NS:
+        elif self._succeeded() or context.now_ns - self.entered_ns >= LINGER_NS:
             self._go()
+
+    def _enter(self, state: LeaveState) -> None:
+        assert state is TRANSITIONS[self.state], (self.state, state)
+        self.state, self.entered_ns = state, self.context.now_ns
 
     def _look(self) -> None:
         """Give up the role once everything is handed over and acknowledged, or the time for that is over."""
-        view, passed_ns = self.membership.view, self.context.now_ns - self.since_ns
+        view, passed_ns = self.membership.view, self.context.now_ns - self.entered_ns
         waits = self._waits_for_others(view)
         late = passed_ns >= (LINGER_NS if self.stopping else self._limit_ns())
         if waits and not late:
@@ -148,7 +172,7 @@ class Leaving:
         staying = [node_id for node_id in keepers(view, self.heartbeats) if node_id != self.context.node_id]
         answered = [node_id for node_id in staying if self._counts_on(node_id, view)]
         silent_ns = ANSWER_HEARTBEATS * self.context.settings.heartbeat_ns
-        if len(answered) < len(staying) and self.context.now_ns - self.since_ns < silent_ns:
+        if len(answered) < len(staying) and self.context.now_ns - self.entered_ns < silent_ns:
             return True
         self._sort_copies(view, answered)
         if staying and not self.context.serving():
@@ -221,7 +245,7 @@ class Leaving:
             self.requests.retry_parked()
 
     def _stop_serving(self) -> None:
-        self.left_ns = self.context.now_ns
+        self._enter(LeaveState.LINGERING)
         self.context.frozen = True
         self.heartbeats.left = True
         self.heartbeats.send_all()
@@ -233,7 +257,7 @@ class Leaving:
             self.context.count("last_copies_taken", len(self.last_copy))
 
     def _go(self) -> None:
-        self.gone = True
+        self._enter(LeaveState.GONE)
         self.context.log("left")
         self.hub.on_left(self._outcome())
         self.context.effects.append(Leave(bool(self.last_copy)))

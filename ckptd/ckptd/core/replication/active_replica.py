@@ -20,223 +20,48 @@ from ckpt_protocol.updates import Ops, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.hub import Hub
+from ckptd.core.replication.activation import Activation, ActivationState
 from ckptd.core.replication.capacity import check_capacity
-from ckptd.core.replication.data_loss import report_data_loss
 from ckptd.core.replication.growth import growth_bound
 from ckptd.core.replication.replica_content import ReplicaContent
-from ckptd.core.replication.sections import SECTION_BYTES, SEQ_BITS, PreImages
+from ckptd.core.replication.sections import SECTION_BYTES, PreImages
 from ckptd.core.replication.update_log import Update
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 
-class ActiveReplica:
-    """The active role of one replica in one epoch."""
+class ActiveReplica(Activation):
+    """The active role of one replica: it orders updates, commits them and answers."""
 
     __slots__ = (
-        "acked",
-        "activation_seq",
         "active_with_timers",
-        "admitted",
         "advertised_commit_seq",
         "answer",
         "answers_after_commit",
-        "awaiting_report",
         "batch",
-        "catching_up_from",
-        "caught_up",
-        "commit_set",
-        "context",
-        "counts_as_in_sync",
-        "downstream",
         "error_replies",
-        "last_progress_ns",
-        "lineage",
-        "ready",
-        "replica",
-        "tails_sent",
     )
 
     def __init__(self, replica: ReplicaContent, hub: Hub, watched: "dict[int, ActiveReplica]") -> None:
-        self.replica = replica
-        self.context = replica.context
+        super().__init__(replica)
         self.answer = hub.answer
         self.active_with_timers = watched
-        self.commit_set: list[str] = []
-        """The nodes whose acknowledgement a commit needs."""
-        self.downstream: list[str] = []
-        """The nodes that are sent every update: the required ones, and those that are joining."""
-        self.acked: dict[str, int] = {}
-        """By node: the seq up to which it has staged."""
-        self.awaiting_report: list[str] = []
-        """The required nodes whose reports are still awaited."""
-        self.activation_seq = self.lineage = 0
-        """`lineage` changes whenever something that was read here, or at the active replica before this one,
-        may be lost. It stays the same while this replica stays active (ADR 15)."""
-        self.admitted: dict[str, None] = {}
-        """The nodes that were sent JOINED and that the directory does not count as in sync yet."""
-        self.catching_up_from = ""
-        """The node with a more advanced replica that this one is catching up from, or ""."""
-        self.ready = False
-        self.tails_sent = self.caught_up = self.counts_as_in_sync = False
-        """`tails_sent`: the other replicas have been sent what they lack. `caught_up`: this replica has all
-        that they have. It serves once the directory counts it as in sync, too."""
         self.advertised_commit_seq = 0
         """The last committed seq that was sent to the other replicas."""
-        self.last_progress_ns = self.context.now_ns
-        """When the last commit was, or when this replica last began to wait for others."""
         self.answers_after_commit: list[tuple[int, Request, bytes]] = []
         """Answers that wait for the commit of a seq."""
         self.batch = WeakBatch()
         self.error_replies = ErrorReplyCache()
 
-    # -- becoming ready
-
-    def begin_activation(self, in_sync: list[str], activation_seq: int, counted: bool) -> None:
-        """Start (again) in an epoch, and wait for the reports of the other in-sync replicas' nodes.
-
-        `activation_seq`: the directory's seq when this replica was made active. `counted`: the directory
-        counts this replica itself as in sync.
-        """
-        self.context.cause = self.replica
-        self.replica.restore_content()
-        self.activation_seq = activation_seq
-        if not self.lineage or self.replica.possibly_superseded:
-            self._begin_lineage()
-        self.ready = self.tails_sent = self.caught_up = False
-        self.counts_as_in_sync = counted
-        self.catching_up_from = ""
-        self.commit_set = list(in_sync)
-        self.downstream = list(in_sync)
-        self.acked, self.admitted = {}, {}
-        self.awaiting_report = list(in_sync)
-        self.last_progress_ns = self.context.now_ns
+    def watch_timers(self) -> None:
         self.active_with_timers[self.replica.creation_id] = self
-        self._apply_reports()
-        self.try_become_ready()
 
-    def _begin_lineage(self) -> None:
-        # With the epoch, since two losses may come without a directory operation in between.
-        self.lineage = (self.context.epoch << SEQ_BITS) + self.activation_seq
-
-    def _apply_reports(self) -> None:
-        for node_id in list(self.awaiting_report):
-            activation_seq, seq, _ = self.replica.replica_reports.get(node_id, (-1, 0, 0))
-            if activation_seq == self.activation_seq:
-                self.on_report(node_id, seq)
-
-    def on_report(self, node_id: str, seq: int) -> None:
-        """Take a replica's report of what it holds, for this activation."""
-        if node_id not in self.awaiting_report:
-            return
-        self.awaiting_report.remove(node_id)
-        self.acked[node_id] = seq
-        if self.ready:
-            self.resend(node_id)
-            self.try_commit()
-        else:
-            self.try_become_ready()
-
-    def try_become_ready(self) -> None:
-        """Move on towards `ready`, as far as the reports allow.
-
-        The active replica first catches up with the most advanced replica. Then the directory has to count it
-        as in sync: a view that came before that was formed without what the active replica had acknowledged
-        (seed 7172867). Then it brings every in-sync replica to its own state. It serves nothing before that:
-        a reader might otherwise be given data that is lost with this replica (ADR 6).
-        """
-        replica, log, context = self.replica, self.replica.log, self.context
-        if self.ready or self.awaiting_report or replica.creation_id in context.stops.closed:
-            return
-        context.cause = replica
-        ahead = max(self.commit_set, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
-        if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete):
-            self.caught_up = False
-            if self.catching_up_from != ahead:
-                self.catching_up_from = ahead
-                self._begin_lineage()
-                replica.request_resync(ahead)
-            return
-        if not replica.complete:
-            return
-        self.caught_up = True
-        if not self.counts_as_in_sync:
-            return  # Who is in sync is not made to join it before: if it died, nobody would be in sync.
-        if not self.tails_sent:
-            self.tails_sent = True
-            for node_id in self.commit_set:
-                self.resend(node_id)
-        if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.commit_set):
-            return
-        self.ready = True
-        report_data_loss(replica)
-        self.advertised_commit_seq = log.committed_seq
-        replica.sections.rearm_expirations()
+    def begin_serving(self) -> None:
+        self.advertised_commit_seq = self.replica.log.committed_seq
+        self.replica.sections.rearm_expirations()
         self._arm_expiration()
-        self.active_with_timers[replica.creation_id] = self
-        self.try_commit()
-
-    def resend(self, node_id: str) -> None:
-        """Send a replica every staged update that it has not acknowledged."""
-        replica, log, context = self.replica, self.replica.log, self.context
-        acked = self.acked.get(node_id, 0)
-        if not log.holds_since(acked):
-            # The log does not reach back so far. A COMMIT beyond the replica's end tells it to join again.
-            frame = encode_frame(Kind.COMMIT, replica.creation_id, context.epoch, log.seq)
-            context.send_peer(node_id, frame)
-            return
-        for update in log.updates_after(acked):
-            context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
-
-    def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
-        """Adopt a change of the directory within the epoch: who holds replicas (node id to in sync).
-
-        `counted` as in `begin_activation`. A node that was sent JOINED stays required until the directory
-        counts it as in sync too, since it may already have proposed that.
-        """
-        me = self.context.node_id
-        self.counts_as_in_sync = counted
-        for node_id, in_sync in replicas.items():
-            if not in_sync or node_id == me:
-                continue
-            self.admitted.pop(node_id, None)
-            if node_id not in self.commit_set:
-                self.commit_set.append(node_id)
-                self.awaiting_report.append(node_id)
-                self.last_progress_ns = self.context.now_ns
-            if node_id not in self.downstream:
-                self.downstream.append(node_id)
-        for node_id in self.commit_set:
-            if not replicas.get(node_id) and node_id not in self.admitted:
-                self.replica.replica_reports.pop(node_id, None)
-        self.commit_set = [n for n in self.commit_set if replicas.get(n) or n in self.admitted]
-        self.downstream = [n for n in self.downstream if n in replicas]
-        self.awaiting_report = [n for n in self.awaiting_report if n in self.commit_set]
-        self._apply_reports()
-        self.try_commit()
-        self.try_become_ready()
-
-    def stream_to(self, node_id: str) -> None:
-        """Send a joining replica's node every update from now on."""
-        if node_id not in self.downstream:
-            self.downstream.append(node_id)
-
-    def admit(self, node_id: str) -> None:
-        """Let every commit need this node from now on: it has been sent everything, and JOINED follows."""
-        if node_id not in self.commit_set:
-            self.commit_set.append(node_id)
-            self.admitted[node_id] = None
-            # (It may have acknowledged more already, and does not repeat that.)
-            self.acked[node_id] = max(self.acked.get(node_id, 0), self.replica.log.committed_seq)
-
-    def drop_joiner(self, node_id: str) -> None:
-        """Forget a node that the directory does not count as in sync: it joins again, or its link broke."""
-        self.replica.replica_reports.pop(node_id, None)
-        self.admitted.pop(node_id, None)
-        self.acked.pop(node_id, None)
-        self.commit_set = [n for n in self.commit_set if n != node_id]
-        self.downstream = [n for n in self.downstream if n != node_id]
+        self.watch_timers()
         self.try_commit()
 
     # -- ordering
@@ -564,7 +389,7 @@ class ActiveReplica:
 
     def close(self) -> list[Request]:
         """Stop serving, because this checkpoint stopped nodes. Return the requests that were not answered."""
-        self.ready = False
+        self._enter(ActivationState.CLOSED)
         self.active_with_timers.pop(self.replica.creation_id, None)
         return self._take_unanswered()
 
@@ -577,7 +402,7 @@ class ActiveReplica:
             return self.close()  # Ordering the batch may be what stopped nodes.
         self.replica.restore_content()
         self.flush_batch()
-        self.ready = False
+        self._enter(ActivationState.CLOSED)
         self.active_with_timers.pop(self.replica.creation_id, None)
         return self._take_unanswered()
 

@@ -17,6 +17,7 @@ from ckptd.core.replication.closed_checkpoints import Closed
 from ckptd.core.replication.data_loss import UNACKNOWLEDGED_MAX
 from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.replication.replica import Replica
+from ckptd.core.replication.replica_state import ReplicaEvent
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.view import LOSS_EPOCHS, View
@@ -87,7 +88,9 @@ class LocalReplicas:
             replica.restore_content()
             if replica.advertised_epoch != last_epoch:
                 replica.advertised_seq = 0
-            replica.dropped = False  # It is still in sync there: it may be needed, or leaves again.
+            replica.on(
+                ReplicaEvent.TAKEN_BACK
+            )  # It is still in sync there: it may be needed, or leaves again.
             entry = directory.checkpoints.get(creation_id)
             replica.possibly_superseded = replica.possibly_superseded or was_away
             if entry is None:
@@ -173,7 +176,7 @@ class LocalReplicas:
         if in_sync or entry.creation_id in self.unconfirmed_proposals:
             self._report(replica, entry.active)
         else:
-            replica.dropped = False
+            replica.on(ReplicaEvent.TAKEN_BACK)
             replica.request_resync(entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
@@ -202,7 +205,7 @@ class LocalReplicas:
 
     def _activate(self, replica: Replica, entry: CheckpointEntry) -> None:
         replica.resync_source = ""
-        replica.dropped = False  # It catches up before it serves.
+        replica.on(ReplicaEvent.TAKEN_BACK)  # It catches up before it serves.
         replica.resync_senders.clear()
         replica.active = ActiveReplica(replica, self.hub, self.active_with_timers)
         self.begin_activation(replica, entry)
@@ -355,7 +358,7 @@ class LocalReplicas:
         """Propose an active replica that has caught up as in sync; once it is ready, serve what waits."""
         active = replica.active
         if active is None or not active.ready:
-            if active is not None and active.caught_up:
+            if active is not None and active.has_caught_up:
                 self._report_self_in_sync(replica)
             return
         for node_id, join in list(replica.queued_joins.items()):
@@ -412,7 +415,7 @@ class LocalReplicas:
         """
         entry = self.directory.checkpoints.get(replica.creation_id)
         in_sync = entry is not None and entry.replicas.get(self.context.node_id)
-        if in_sync or replica.diverged:
+        if in_sync or replica.has_diverged:
             self._leave_in_sync(replica)
 
     def _leave_in_sync(self, replica: Replica) -> None:
@@ -424,10 +427,10 @@ class LocalReplicas:
         self.context.log(
             f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
         )
-        if replica.diverged:
+        if replica.has_diverged:
             quarantine(replica)
             replica.reset()
-        replica.dropped = True
+        replica.on(ReplicaEvent.LEFT)
         entry = self.directory.checkpoints.get(replica.creation_id)
         if entry is not None and entry.replicas.get(self.context.node_id):
             self._propose(DirectoryOp.OUT_OF_SYNC, replica.creation_id)
@@ -478,7 +481,7 @@ class LocalReplicas:
             active = replica.active
             if active is not None:
                 reported = node_id in active.commit_set and node_id not in active.awaiting_report
-                if active.tails_sent and reported:
+                if active.has_sent_tails and reported:
                     active.resend(node_id)
                 was_ready = active.ready
                 active.try_become_ready()

@@ -29,6 +29,7 @@ from ckpt_protocol.requests import Elements, Iterate
 from ckpt_protocol.updates import Answered, Ops, parse_replicated
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
+from ckptd.core.replication.replica_state import DROPPED, TRANSITIONS, WHOLE, ReplicaEvent, ReplicaState
 from ckptd.core.replication.sections import CORRUPTED, PreImages, Section, SectionTable
 from ckptd.core.replication.update_log import Update, UpdateLog
 from ckptd.core.work_units import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
@@ -55,7 +56,6 @@ class ReplicaContent(ABC):
         "context",
         "created_ns",
         "creation_id",
-        "diverged",
         "dropped",
         "known_losses",
         "log",
@@ -67,6 +67,7 @@ class ReplicaContent(ABC):
         "resync_source",
         "reusable_sections",
         "sections",
+        "state",
         "sync",
         "tracked",
         "weak",
@@ -84,10 +85,9 @@ class ReplicaContent(ABC):
         self.created_ns = created_ns
         self.sections = SectionTable(attributes, created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
+        self.state = ReplicaState.FOLLOWING
         self.complete = True
         """The sections are exactly what the updates up to `log.seq` made of them: False during a join."""
-        self.diverged = False
-        """It cannot follow because it holds something else: it refused an update that was ordered."""
         self.dropped = False
         """It cannot follow, and takes no updates until it joins again."""
         self.possibly_superseded = False
@@ -110,6 +110,12 @@ class ReplicaContent(ABC):
         """During a join: sections of the old content that a chunk may keep."""
         self.previous_content: tuple[SectionTable, UpdateLog, bool] | None = None
         """During a join: the old content, see `stash_content`."""
+
+    def on(self, event: ReplicaEvent) -> None:
+        """Enter the state that follows on an event."""
+        self.state = TRANSITIONS[self.state, event]
+        self.complete = self.state in WHOLE
+        self.dropped = self.state in DROPPED
 
     # -- the roles of the replica
 
@@ -138,6 +144,11 @@ class ReplicaContent(ABC):
     @abstractmethod
     def on_committed(self, committed_seq: int) -> None:
         """Everything up to this seq is committed: joins may be complete."""
+
+    @property
+    def has_diverged(self) -> bool:
+        """Return True if it holds something else than the active replica."""
+        return self.state is ReplicaState.DIVERGED
 
     @property
     def last_seq(self) -> int:
@@ -198,7 +209,7 @@ class ReplicaContent(ABC):
             try:
                 generated = self.sections.apply(ops, update.time_ns, update.seq, before)
             except RequestError:
-                self.diverged = True
+                self.on(ReplicaEvent.REFUSED_UPDATE)
                 return False
         if self.sync:
             update.pre_images = before
@@ -236,8 +247,7 @@ class ReplicaContent(ABC):
         """Forget the content: it has diverged from the active replica's, or there is no memory for it."""
         self.sections = SectionTable(self.attributes, self.created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
-        self.complete = True
-        self.diverged = False
+        self.on(ReplicaEvent.EMPTIED)
         self.reusable_sections = {}
         self.previous_content = None
 
@@ -258,7 +268,7 @@ class ReplicaContent(ABC):
         if self.previous_content is not None:
             self.sections, self.log, self.possibly_superseded = self.previous_content
             self.previous_content = None
-            self.complete = True
+            self.on(ReplicaEvent.RESYNC_ENDED)
             self.reusable_sections = {}
 
     # -- reading: always the committed state

@@ -27,6 +27,7 @@ from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
 from ckptd.core.replication.parse_replicas import Chunk, KeptAnswers
 from ckptd.core.replication.replica_content import ReplicaContent
+from ckptd.core.replication.replica_state import ReplicaEvent
 from ckptd.core.reply_cache import ReplyCache
 
 _SECTION_BYTES = 64
@@ -205,7 +206,7 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
         for section_id in list(sections.sections):
             sections.put_raw(section_id, None)
         replica.reusable_sections = held if keeps else {}
-        replica.complete = False
+        replica.on(ReplicaEvent.RESYNC_BEGUN)
         replica.log.reset_to(epoch, chunk.seq, history)
         replica.log.answers = {}
         _take_answers(replica, answers)
@@ -285,7 +286,7 @@ def quarantine_all(replicas: Iterable[ReplicaContent]) -> None:
 
 def finish_resync(replica: ReplicaContent) -> None:
     """Finish a join at the joining replica (JOINED): its content is whole."""
-    replica.complete = True
+    replica.on(ReplicaEvent.RESYNC_ENDED)
     replica.possibly_superseded = False
     replica.reusable_sections = {}
     replica.previous_content = None
