@@ -52,7 +52,7 @@ def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
 def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
     node = nodes("a").node("a")
     if of == "a view":
-        node.early = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
+        node.peer_frames.early = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
     else:
         for creation_id in range(1, 8_001):
             node._replicas._keep_unknown_checkpoint_frame(

@@ -22,7 +22,7 @@ def written() -> tuple[Cluster, Replica]:
     return cluster, cluster.replica(entry.active)
 
 
-@pytest.mark.parametrize(("state", "event"), itertools.product(ReplicaState, ReplicaEvent))
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ReplicaState, ReplicaEvent)))
 def test_a_replica_goes_where_the_table_says_and_nowhere_else(
     state: ReplicaState, event: ReplicaEvent
 ) -> None:
@@ -39,7 +39,7 @@ def test_a_replica_goes_where_the_table_says_and_nowhere_else(
     assert (replica.complete, replica.dropped) == (following in WHOLE, following in DROPPED)
 
 
-@pytest.mark.parametrize(("state", "following"), itertools.product(ActivationState, ActivationState))
+@pytest.mark.parametrize(("state", "following"), list(itertools.product(ActivationState, ActivationState)))
 def test_an_activation_goes_where_the_table_says_and_nowhere_else(
     state: ActivationState, following: ActivationState
 ) -> None:
@@ -55,7 +55,7 @@ def test_an_activation_goes_where_the_table_says_and_nowhere_else(
     assert active.state is following and active.ready == (following is ActivationState.SERVING)
 
 
-@pytest.mark.parametrize(("state", "following"), itertools.product(LeaveState, LeaveState))
+@pytest.mark.parametrize(("state", "following"), list(itertools.product(LeaveState, LeaveState)))
 def test_a_leave_goes_where_the_table_says_and_nowhere_else(state: LeaveState, following: LeaveState) -> None:
     leave = written()[0].node("a").leaving
     assert leave.state is LeaveState.STAYING

@@ -331,10 +331,10 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     heartbeats.complaints = ("a", "b")
     context.frozen = True
     context.now_ns = heartbeats.complained_ns + node.settings.grace_ns - 1
-    node._complain()
+    node.membership.candidates.eviction.complain([], [])
     assert heartbeats.complaints == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
-    node._complain()
+    node.membership.candidates.eviction.complain([], [])
     assert heartbeats.complaints == ()
 
 

@@ -1,21 +1,19 @@
 """One node: events in, effects out. It only dispatches; every rule is in the module that it calls."""
 
 from collections.abc import Iterable
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
-from ckpt_protocol.bounds import FROM_WITNESS
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame, refuse_by_header
-from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.messages import Kind
 from ckpt_protocol.requests import Describe, Operate
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.etcd import RegisterArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.client_request import Request
-from ckptd.core.containment import close_peer, drop_heartbeat
+from ckptd.core.containment import drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import Directory
-from ckptd.core.directory.parse_directory import parse_ask
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.events import (
     ClientCongested,
@@ -48,15 +46,15 @@ from ckptd.core.hub import Hub, Positions
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.membership.view_change import OF_INSTALLATION
 from ckptd.core.operations.alarms import Alarms
 from ckptd.core.operations.graceful_leave import LeaveState, Leaving
 from ckptd.core.operations.last_words import Stopping
 from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
 from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
+from ckptd.core.peer_frames import PeerFrames
 from ckptd.core.replication.data_loss import note_unacknowledged
-from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, LocalReplicas
+from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
 from ckptd.core.requests.router import RequestRouter
@@ -64,24 +62,7 @@ from ckptd.core.requests.sessions import Clients
 from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
-from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT, PEER_WORK
-
-REPLICATE: Final = Kind.REPLICATE
-ACK: Final = Kind.ACK
-_BULK = (ACK, REPLICATE)
-_VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
-_OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
-_OF_REQUESTS = (
-    Kind.FORWARD,
-    Kind.FORWARD_ANSWER,
-    Kind.FORWARD_REFUSED,
-    Kind.WITHDRAW,
-    Kind.QUERY,
-    Kind.QUERIED,
-    Kind.ASK,
-)
-RETIRED_NS = 10_000_000_000
-"""How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
+from ckptd.core.work_units import PASSED_SHIFT
 
 
 class Node(Hub):
@@ -113,8 +94,16 @@ class Node(Hub):
         self.stopping = Stopping(
             context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
         )
-        self.early: list[tuple[str, Frame]] = []
-        self.retired_ns = NEVER_NS
+        self.peer_frames = PeerFrames(
+            context,
+            self,
+            self.membership,
+            self.replicator,
+            self._replicas,
+            self.requests,
+            self.housekeeping,
+            self.stopping,
+        )
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
@@ -180,7 +169,7 @@ class Node(Hub):
         elif kind is PeerReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
-                self.receive_peer(event.node_id, frames)  # type: ignore[union-attr]
+                self.peer_frames.receive(event.node_id, frames)  # type: ignore[union-attr]
             else:
                 turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
@@ -283,82 +272,6 @@ class Node(Hub):
 
     # -- peers
 
-    def receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
-        """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
-        context, held = self.context, self._replicas.by_id
-        witness = node_id in self.settings.witnesses
-        try:
-            for frame in frames:
-                kind, creation_id, epoch, seq, body = frame
-                if witness:
-                    refuse_by_header(kind, len(body), FROM_WITNESS)
-                context.cause = frame
-                context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
-                replica = held.get(creation_id) if kind in _BULK else None
-                if replica is not None and epoch == context.epoch and not context.frozen:
-                    active = replica.active  # Most frames take this short path.
-                    if active is not None and active.ready and kind == ACK and not body:
-                        active.on_ack(node_id, seq)
-                    else:
-                        self._replicas.receive_update(replica, node_id, frame)
-                elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
-                    # The epoch is checked for each message: a node that was paused has stale ones queued.
-                    if epoch == context.epoch and not context.frozen:
-                        self._receive_in_epoch(node_id, frame)
-                    elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
-                        self.early.append((node_id, frame))
-                else:
-                    self._receive_between_epochs(node_id, frame)
-                if context.work >= context.work_until:
-                    break
-        except FrameError as error:
-            close_peer(context, node_id, frame, error)
-            return False
-        return True
-
-    def _receive_in_epoch(self, node_id: str, frame: Frame) -> None:
-        kind = frame.kind
-        if frame.a == DIRECTORY_ID and kind in _OF_REPLICAS:
-            if kind == Kind.REPLICATE:
-                self.replicator.stage(node_id, frame.c, frame.body)
-            elif kind == Kind.ACK:
-                self.replicator.on_ack(node_id, frame.c)
-            elif kind == Kind.COMMIT:
-                self.replicator.on_commit(frame.c)
-        elif kind == Kind.FORWARD:
-            self.requests.forwarding.on_forward(node_id, frame)
-        elif kind == Kind.FORWARD_ANSWER:
-            self.requests.forwarding.on_forward_answer(frame)
-        elif kind == Kind.FORWARD_REFUSED:
-            self.requests.forwarding.on_forward_refused(node_id, frame)
-        elif kind == Kind.WITHDRAW:
-            self.requests.withdrawals.on_withdraw(frame)
-        elif kind == Kind.QUERY:
-            self.requests.reads.on_query(node_id, frame)
-        elif kind == Kind.QUERIED:
-            self.requests.reads.on_queried(frame)
-        elif kind == Kind.ASK:
-            self.housekeeping.on_proposal(node_id, parse_ask(frame.body))
-        else:
-            self._replicas.receive(node_id, frame)
-
-    def _receive_between_epochs(self, node_id: str, frame: Frame) -> None:
-        kind = frame.kind
-        if kind in _VOTES:
-            self.arbiter.receive(node_id, frame)
-        elif kind in OF_INSTALLATION:
-            self.membership.installation.receive(node_id, frame)
-        elif kind == Kind.DECIDED:
-            self.membership.on_decided_elsewhere(frame)
-        elif kind == Kind.STOP:
-            self.stop_all()
-        elif kind == Kind.NODES:
-            self.membership.starts.on_nodes(node_id, frame)
-        elif kind == Kind.FAULTS:
-            self.stopping.on_stopped(node_id, frame)
-        else:
-            raise FrameError(f"a frame of kind {kind} from a peer")
-
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
         if self.membership.starts.connected(node_id, incarnation, urls) is None:
             return
@@ -454,6 +367,9 @@ class Node(Hub):
     def retry(self, requests: list[Request]) -> None:
         self.requests.retry(requests)
 
+    def receive_peer(self, node_id: str, frames: Iterable[Frame]) -> bool:
+        return self.peer_frames.receive(node_id, frames)
+
     def receive_client(self, link: int, frames: Iterable[Frame]) -> bool:
         return self.clients.receive(link, frames)
 
@@ -489,22 +405,13 @@ class Node(Hub):
         self.clients.on_installed()
         self.housekeeping.on_installed(view)
         self.alarms.on_installed(self.replicator.directory)
-        self.retired_ns = self.context.now_ns + RETIRED_NS
         self.replicator.directory.dirty.clear()
         self.replicator.directory.forget_losses(self._replicas.by_id)
-        early, self.early = self.early, []
-        for node_id, frame in early:
-            if frame.b == view.epoch:
-                try:
-                    self._receive_in_epoch(node_id, frame)
-                except FrameError as error:  # Its sender's link is closed, not that of the view's sender.
-                    close_peer(self.context, node_id, frame, error)
-            elif frame.b > view.epoch:
-                self.early.append((node_id, frame))
+        self.peer_frames.on_installed(view)
         self._notice_serving()
 
     def _limits(self) -> Limits:
-        early_frames = max(len(self.early), self._replicas.unknown_checkpoint_frame_count)
+        early_frames = max(len(self.peer_frames.early), self._replicas.unknown_checkpoint_frame_count)
         return limits_of(self.context, self.requests, early_frames)
 
     def on_directory_applied(self) -> None:
@@ -559,9 +466,11 @@ class Node(Hub):
                 return
         if now_ns >= heartbeats.next_ns:
             self.disk.on_time()
-            self._look_at_memory()
+            if self._replicas.find_full_nodes(heartbeats):
+                self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
-            self._complain()
+            stalled = [*self._replicas.stalled_nodes(), *self.replicator.stalled_members()]
+            self.membership.candidates.eviction.complain(stalled, self.membership.late_members())
             heartbeats.send_all()
             self.membership.starts.look()
             if not heartbeats.leaving:
@@ -573,47 +482,11 @@ class Node(Hub):
         self._replicas.repeat_proposals()
         self._replicas.retry_resyncs()
         self.leaving.on_time()
-        if now_ns >= self.retired_ns:
-            self.retired_ns = NEVER_NS
-            self._replicas.drop_obsolete()
-        self.next_ns = min(self.retired_ns, self.clients.next_ns(), self.housekeeping.next_ns())
+        self._replicas.drop_obsolete()
+        self.next_ns = min(self._replicas.retired_ns, self.clients.next_ns(), self.housekeeping.next_ns())
         if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
-
-    def _complain(self) -> None:
-        """Report the nodes whose acknowledgements are overdue.
-
-        A sealed node waits for no acknowledgements of updates, and reports only members that are late with
-        the next view. Its last report stays valid while that view is made, but for one grace at most: a
-        stale report once kept every other node out forever (seed 2238).
-        """
-        context, heartbeats = self.context, self.heartbeats
-        late = self.membership.late_members()
-        if not context.frozen:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(
-                sorted({*self._replicas.stalled_nodes(), *self.replicator.stalled_members(), *late})
-            )
-        elif late:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(late)
-        elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
-            heartbeats.complaints = ()
-
-    def _look_at_memory(self) -> None:
-        """Find the nodes whose replicas use all the memory that they may.
-
-        They get no new replicas, and no updates that make theirs grow.
-        """
-        heartbeats = self.heartbeats
-        heartbeats.full = self._replicas.is_full()
-        full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
-        if heartbeats.full:
-            full.append(self.context.node_id)
-        if set(self.context.full_nodes) - set(full):
-            self.housekeeping.placement_due = True
-        self.context.full_nodes = tuple(full)
 
     # -- describing
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
-from ckptd.core.settings import SECOND_NS
+from ckptd.core.membership.eviction import Eviction
 from ckptd.core.view import View, succession
 
 DEAF_HEARTBEATS: Final = 4
@@ -15,13 +15,6 @@ DEAF_HEARTBEATS: Final = 4
 
 A node that wants to join must have been heard within the same time.
 """
-
-READMIT_NS: Final = SECOND_NS
-"""How long a member that was evicted while alive stays out. The time doubles with each further eviction."""
-
-READMIT_MAX_NS: Final = 8 * SECOND_NS
-FORGIVEN_NS: Final = 60 * SECOND_NS
-"""A member that was not evicted for this long starts again with `READMIT_NS`."""
 
 
 def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
@@ -44,30 +37,7 @@ class Candidates:
         self.heartbeats = heartbeats
         self.deaf_since_ns: dict[tuple[str, ...], int] = {}
         """Since when a member and these others have not heard each other."""
-        self.put_out: dict[tuple[str, int], tuple[int, int]] = {}
-        """By node and incarnation: when it was last evicted, and how long it stays out."""
-
-    def note_put_out(self, view: View, next_view: View) -> None:
-        """Note the members that live and are not in `next_view`.
-
-        Such a node would block all others each time it came back, so it is re-admitted only after a
-        back-off.
-        """
-        now_ns = self.context.now_ns
-        for node_id, member in view.members.items():
-            start = (node_id, member.incarnation)
-            if next_view.has(*start) or node_id == self.context.node_id or not self.heartbeats.alive(*start):
-                continue
-            since_ns, kept_ns = self.put_out.get(start, (now_ns, 0))
-            again = kept_ns > 0 and now_ns - since_ns < FORGIVEN_NS
-            self.put_out[start] = (now_ns, min(2 * kept_ns, READMIT_MAX_NS) if again else READMIT_NS)
-        for start, (since_ns, _) in list(self.put_out.items()):
-            if now_ns - since_ns >= FORGIVEN_NS:
-                del self.put_out[start]
-
-    def _is_kept_out(self, peer: Peer) -> bool:
-        since_ns, kept_ns = self.put_out.get((peer.node_id, peer.incarnation), (0, 0))
-        return self.context.now_ns - since_ns < kept_ns
+        self.eviction = Eviction(context, heartbeats)
 
     def _is_quiet(self, peer: Peer) -> bool:
         """Return True if this peer may just have fallen silent: admitting it would only mean waiting."""
@@ -107,7 +77,7 @@ class Candidates:
 
         It is alive, hears this node, is not accused, and its disk lets it install the view.
         """
-        accused = self._accused(base)
+        accused = self.eviction.accused(base)
         alive = [
             node_id
             for node_id in succession(base)
@@ -160,7 +130,7 @@ class Candidates:
         join them.
         """
         heartbeats, me = self.heartbeats, self.context.node_id
-        accused = self._accused(base)
+        accused = self.eviction.accused(base)
         wanted: dict[str, int] = {}
         if not heartbeats.left:
             wanted[me] = self.context.incarnation
@@ -184,30 +154,12 @@ class Candidates:
         for peer in self.newcomers():
             if peer.node_id in not_now or peer.node_id in joined or peer.disk_fails:
                 continue
-            if self._is_quiet(peer) or self._is_kept_out(peer):
+            if self._is_quiet(peer) or self.eviction.is_kept_out(peer):
                 continue
             linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
             if linked and self._hear_each_other(peer.node_id, joined):
                 joined[peer.node_id] = peer.incarnation
         return joined
-
-    def _accused(self, base: View) -> list[str]:
-        """Return the members whose acknowledgements some member has waited for too long.
-
-        Complaints of a member that is itself accused do not count, since it waits for all the others. In a
-        pair, a coordinator that is accused accuses the other node: no other node can continue.
-        """
-        me = self.context.node_id
-        accused = list(self.heartbeats.complaints)
-        for node_id in succession(base):
-            peer = self.heartbeats.peers.get(node_id)
-            if peer is None or peer.epoch != base.epoch or node_id in accused:
-                continue
-            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.complaints:
-                accused.append(node_id)
-            else:
-                accused.extend(peer.complaints)
-        return accused
 
     def _is_deaf(self, node_id: str, others: dict[str, int]) -> bool:
         """Return True if this member and one of `others` have missed each other's heartbeats for a while.

@@ -401,7 +401,7 @@ class Membership:
             return view.epoch == self.decided.epoch
         self.disk.void(f"view {view.epoch} was decided meanwhile")
         if self.decided is not None:
-            self.candidates.note_put_out(self.decided, view)
+            self.candidates.eviction.note(self.decided, view)
         self.decided = view
         self.heartbeats.member = view.has(self.context.node_id, self.context.incarnation)
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)

@@ -8,9 +8,10 @@ from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.client_request import Request
 from ckptd.core.containment import close_peer
-from ckptd.core.context import Context
+from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
 from ckptd.core.hub import Hub, Positions
+from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.capacity import Capacity
 from ckptd.core.replication.closed_checkpoints import Closed
@@ -19,7 +20,7 @@ from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.replica_state import ReplicaEvent
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
-from ckptd.core.settings import MILLISECOND_NS
+from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import LOSS_EPOCHS, View
 
 _REPLICATE: Final = Kind.REPLICATE
@@ -30,6 +31,9 @@ EARLY_FRAMES_MAX: Final = 10_000
 Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
 in sync in time, and joins again.
 """
+
+RETIRED_NS: Final = 10 * SECOND_NS
+"""How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
 
 ASK_AGAIN_NS = 250 * MILLISECOND_NS
 JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
@@ -50,6 +54,7 @@ class LocalReplicas:
         self.unconfirmed_proposals: dict[int, int] = {}
         """By creation id: the operation proposed to the coordinator that the directory does not show yet."""
         self.proposals_repeat_ns = 0
+        self.retired_ns = NEVER_NS
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
         """Joins that found no memory: creation id to the time of the next try."""
@@ -76,6 +81,7 @@ class LocalReplicas:
         )
         self.view = view
         self.directory = directory
+        self.retired_ns = self.context.now_ns + RETIRED_NS
         self.unconfirmed_proposals.clear()
         self.unknown_checkpoint_frames.clear()
         self.unknown_checkpoint_frame_count = 0
@@ -234,7 +240,10 @@ class LocalReplicas:
             self.active_with_timers.pop(creation_id, None)
 
     def drop_obsolete(self) -> None:
-        """Drop the replicas that are not in the directory, long after the view was installed."""
+        """Drop the replicas that are not in the directory, once `RETIRED_NS` have passed in a view."""
+        if self.context.now_ns < self.retired_ns:
+            return
+        self.retired_ns = NEVER_NS
         for creation_id in list(self.by_id):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None or (self.context.node_id not in entry.replicas and not entry.last_in_sync):
@@ -497,6 +506,19 @@ class LocalReplicas:
     def is_full(self) -> bool:
         """Return True if this node's replicas have reached the memory limit."""
         return self.capacity.is_full(self.by_id.values())
+
+    def find_full_nodes(self, heartbeats: Heartbeats) -> bool:
+        """Find the nodes whose replicas use all their memory; return True if some have room again.
+
+        Full nodes get no new replicas, and no updates that make theirs grow.
+        """
+        heartbeats.full = self.is_full()
+        full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
+        if heartbeats.full:
+            full.append(self.context.node_id)
+        have_room = bool(set(self.context.full_nodes) - set(full))
+        self.context.full_nodes = tuple(full)
+        return have_room
 
     def _defer_resync(self, replica: Replica) -> None:
         """Put off a join for which there is no memory: free what it took, and try again later."""

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from ckpt_protocol.messages import Op
 from ckptd.core.directory.directory import Directory
-from ckptd.core.node import _OF_REPLICAS, _OF_REQUESTS, Node
+from ckptd.core.peer_frames import _OF_REPLICAS, _OF_REQUESTS, PeerFrames
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
@@ -55,12 +55,12 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
 def _(patch: Patch) -> None:
-    original = Node.receive_peer
+    original = PeerFrames.receive
 
-    def receive_peer(node: Any, node_id: str, frames: list[Any]) -> None:
-        epoch = node.context.epoch
+    def receive(peer_frames: Any, node_id: str, frames: list[Any]) -> None:
+        epoch = peer_frames.context.epoch
         original(
-            node,
+            peer_frames,
             node_id,
             [
                 frame._replace(b=epoch)
@@ -70,7 +70,7 @@ def _(patch: Patch) -> None:
             ],
         )
 
-    patch(Node, "receive_peer", receive_peer)
+    patch(PeerFrames, "receive", receive)
 
 
 @TABLE.mutant(

@@ -1,0 +1,88 @@
+"""Eviction: a member that lives but owes acknowledgements for too long is left out of the next view.
+
+Each node reports in its heartbeats which members it waits for (complaints). A view without them follows. A
+member that was evicted comes back by joining, after a back-off.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ckptd.core.context import Context
+from ckptd.core.liveness.heartbeat import Heartbeats, Peer
+from ckptd.core.settings import SECOND_NS
+from ckptd.core.view import View, succession
+
+READMIT_NS: Final = SECOND_NS
+"""How long a member that was evicted while alive stays out. The time doubles with each further eviction."""
+
+READMIT_MAX_NS: Final = 8 * SECOND_NS
+FORGIVEN_NS: Final = 60 * SECOND_NS
+"""A member that was not evicted for this long starts again with `READMIT_NS`."""
+
+
+class Eviction:
+    """Who is accused, and who was evicted."""
+
+    def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
+        self.context = context
+        self.heartbeats = heartbeats
+        self.evicted: dict[tuple[str, int], tuple[int, int]] = {}
+        """By node and incarnation: when it was last evicted, and how long it stays out."""
+
+    def complain(self, stalled: Iterable[str], late: list[str]) -> None:
+        """Report the nodes whose acknowledgements are overdue: `stalled` of updates, `late` with a view.
+
+        A sealed node waits for no acknowledgements of updates, and reports only members that are late with
+        the next view. Its last report stays valid while that view is made, but for one grace at most: a
+        stale report once kept every other node out forever (seed 2238).
+        """
+        context, heartbeats = self.context, self.heartbeats
+        if not context.frozen:
+            heartbeats.complained_ns = context.now_ns
+            heartbeats.complaints = tuple(sorted({*stalled, *late}))
+        elif late:
+            heartbeats.complained_ns = context.now_ns
+            heartbeats.complaints = tuple(late)
+        elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
+            heartbeats.complaints = ()
+
+    def accused(self, base: View) -> list[str]:
+        """Return the members whose acknowledgements some member has waited for too long.
+
+        Complaints of a member that is itself accused do not count, since it waits for all the others. In a
+        pair, a coordinator that is accused accuses the other node: no other node can continue.
+        """
+        me = self.context.node_id
+        accused = list(self.heartbeats.complaints)
+        for node_id in succession(base):
+            peer = self.heartbeats.peers.get(node_id)
+            if peer is None or peer.epoch != base.epoch or node_id in accused:
+                continue
+            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.complaints:
+                accused.append(node_id)
+            else:
+                accused.extend(peer.complaints)
+        return accused
+
+    def note(self, view: View, next_view: View) -> None:
+        """Note the members that live and are not in `next_view`.
+
+        Such a node would block all others each time it came back, so it is re-admitted only after a
+        back-off.
+        """
+        now_ns = self.context.now_ns
+        for node_id, member in view.members.items():
+            start = (node_id, member.incarnation)
+            if next_view.has(*start) or node_id == self.context.node_id or not self.heartbeats.alive(*start):
+                continue
+            since_ns, kept_ns = self.evicted.get(start, (now_ns, 0))
+            again = kept_ns > 0 and now_ns - since_ns < FORGIVEN_NS
+            self.evicted[start] = (now_ns, min(2 * kept_ns, READMIT_MAX_NS) if again else READMIT_NS)
+        for start, (since_ns, _) in list(self.evicted.items()):
+            if now_ns - since_ns >= FORGIVEN_NS:
+                del self.evicted[start]
+
+    def is_kept_out(self, peer: Peer) -> bool:
+        """Return True if this member was evicted lately."""
+        since_ns, kept_ns = self.evicted.get((peer.node_id, peer.incarnation), (0, 0))
+        return self.context.now_ns - since_ns < kept_ns

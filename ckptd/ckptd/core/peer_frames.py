@@ -1,0 +1,150 @@
+"""Frames from peers: each goes to the part that it is for, if it is of the epoch that this node is in."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ckpt_protocol.bounds import FROM_WITNESS
+from ckpt_protocol.framing import Frame, FrameError, refuse_by_header
+from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckptd.core.containment import close_peer
+from ckptd.core.context import Context
+from ckptd.core.directory.parse_directory import parse_ask
+from ckptd.core.directory.replicator import DirectoryReplicator
+from ckptd.core.hub import Hub
+from ckptd.core.membership.housekeeping import Housekeeping
+from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.view_change import OF_INSTALLATION
+from ckptd.core.operations.last_words import Stopping
+from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, LocalReplicas
+from ckptd.core.requests.router import RequestRouter
+from ckptd.core.view import View
+from ckptd.core.work_units import KIB_SHIFT, PEER_WORK
+
+REPLICATE: Final = Kind.REPLICATE
+ACK: Final = Kind.ACK
+_BULK = (ACK, REPLICATE)
+_VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
+_OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
+_OF_REQUESTS = (
+    Kind.FORWARD,
+    Kind.FORWARD_ANSWER,
+    Kind.FORWARD_REFUSED,
+    Kind.WITHDRAW,
+    Kind.QUERY,
+    Kind.QUERIED,
+    Kind.ASK,
+)
+
+
+class PeerFrames:
+    """Takes the frames of all peers."""
+
+    def __init__(
+        self,
+        context: Context,
+        hub: Hub,
+        membership: Membership,
+        replicator: DirectoryReplicator,
+        replicas: LocalReplicas,
+        requests: RequestRouter,
+        housekeeping: Housekeeping,
+        stopping: Stopping,
+    ) -> None:
+        self.context = context
+        self.hub = hub
+        self.membership = membership
+        self.replicator = replicator
+        self.replicas = replicas
+        self.requests = requests
+        self.housekeeping = housekeeping
+        self.stopping = stopping
+        self.early: list[tuple[str, Frame]] = []
+        """Frames of a view that this node does not run yet, each with its sender."""
+
+    def receive(self, node_id: str, frames: Iterable[Frame]) -> bool:
+        """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
+        context, held = self.context, self.replicas.by_id
+        witness = node_id in context.settings.witnesses
+        try:
+            for frame in frames:
+                kind, creation_id, epoch, seq, body = frame
+                if witness:
+                    refuse_by_header(kind, len(body), FROM_WITNESS)
+                context.cause = frame
+                context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
+                replica = held.get(creation_id) if kind in _BULK else None
+                if replica is not None and epoch == context.epoch and not context.frozen:
+                    active = replica.active  # Most frames take this short path.
+                    if active is not None and active.ready and kind == ACK and not body:
+                        active.on_ack(node_id, seq)
+                    else:
+                        self.replicas.receive_update(replica, node_id, frame)
+                elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
+                    # The epoch is checked for each message: a node that was paused has stale ones queued.
+                    if epoch == context.epoch and not context.frozen:
+                        self._receive_in_epoch(node_id, frame)
+                    elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
+                        self.early.append((node_id, frame))
+                else:
+                    self._receive_between_epochs(node_id, frame)
+                if context.work >= context.work_until:
+                    break
+        except FrameError as error:
+            close_peer(context, node_id, frame, error)
+            return False
+        return True
+
+    def _receive_in_epoch(self, node_id: str, frame: Frame) -> None:
+        kind = frame.kind
+        if frame.a == DIRECTORY_ID and kind in _OF_REPLICAS:
+            if kind == Kind.REPLICATE:
+                self.replicator.stage(node_id, frame.c, frame.body)
+            elif kind == Kind.ACK:
+                self.replicator.on_ack(node_id, frame.c)
+            elif kind == Kind.COMMIT:
+                self.replicator.on_commit(frame.c)
+        elif kind == Kind.FORWARD:
+            self.requests.forwarding.on_forward(node_id, frame)
+        elif kind == Kind.FORWARD_ANSWER:
+            self.requests.forwarding.on_forward_answer(frame)
+        elif kind == Kind.FORWARD_REFUSED:
+            self.requests.forwarding.on_forward_refused(node_id, frame)
+        elif kind == Kind.WITHDRAW:
+            self.requests.withdrawals.on_withdraw(frame)
+        elif kind == Kind.QUERY:
+            self.requests.reads.on_query(node_id, frame)
+        elif kind == Kind.QUERIED:
+            self.requests.reads.on_queried(frame)
+        elif kind == Kind.ASK:
+            self.housekeeping.on_proposal(node_id, parse_ask(frame.body))
+        else:
+            self.replicas.receive(node_id, frame)
+
+    def _receive_between_epochs(self, node_id: str, frame: Frame) -> None:
+        kind = frame.kind
+        if kind in _VOTES:
+            self.membership.arbiter.receive(node_id, frame)
+        elif kind in OF_INSTALLATION:
+            self.membership.installation.receive(node_id, frame)
+        elif kind == Kind.DECIDED:
+            self.membership.on_decided_elsewhere(frame)
+        elif kind == Kind.STOP:
+            self.hub.stop_all()
+        elif kind == Kind.NODES:
+            self.membership.starts.on_nodes(node_id, frame)
+        elif kind == Kind.FAULTS:
+            self.stopping.on_stopped(node_id, frame)
+        else:
+            raise FrameError(f"a frame of kind {kind} from a peer")
+
+    def on_installed(self, view: View) -> None:
+        """Take the frames of this view that came before it was installed."""
+        early, self.early = self.early, []
+        for node_id, frame in early:
+            if frame.b == view.epoch:
+                try:
+                    self._receive_in_epoch(node_id, frame)
+                except FrameError as error:  # Its sender's link is closed, not that of the view's sender.
+                    close_peer(self.context, node_id, frame, error)
+            elif frame.b > view.epoch:
+                self.early.append((node_id, frame))
