@@ -19,10 +19,6 @@ ROOM_FILES_MAX = 15
 """Beside `__init__.py`."""
 
 LARGE_FILES = {
-    "ckptd/ckptd/core/requests/router.py": 815,
-    "ckptd/ckptd/core/node.py": 610,
-    "ckptd/ckptd/core/replication/active_replica.py": 590,
-    "ckptd/ckptd/core/replication/local_replicas.py": 535,
     "ckptd/ckptd/core/membership/view_change.py": 510,
     "client/ckpt_client/io/aio_connection.py": 505,
 }

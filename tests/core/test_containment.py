@@ -16,10 +16,11 @@ from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core import node, witness
+from ckptd.core.content import parse_replicas, replica_content
 from ckptd.core.directory import replicator
 from ckptd.core.events import HeartbeatReceived, PeerReceived, SendPeer
 from ckptd.core.liveness import parse_heartbeat
-from ckptd.core.replication import active_replica, parse_replicas, replica
+from ckptd.core.replication import active_replica
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests import change_feed, sessions
 
@@ -189,7 +190,7 @@ def test_an_update_that_a_replicas_parser_raises_at_ends_the_link_and_comes_agai
     cluster.may_contain = True
     table = cluster.client("a").open()
     with monkeypatch.context() as patched:
-        patched.setattr(replica, "parse_replicated", fails)
+        patched.setattr(replica_content, "parse_replicated", fails)
         call = table.begin_write(b"k", b"v")
         cluster.run(2)
         assert not call.answers

@@ -14,10 +14,10 @@ from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK, SA_TIME_END
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
+from ckptd.core.content import sections as sections_module
+from ckptd.core.content.growth import growth_bound, growth_of
+from ckptd.core.content.sections import SECTION_BYTES, SectionTable
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication import sections as sections_module
-from ckptd.core.replication.growth import growth_bound, growth_of
-from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
 
 MIB = 1 << 20
 FAR = BUILT_BYTES_MAX - 1

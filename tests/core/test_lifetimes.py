@@ -24,8 +24,8 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.events import ClientReceived
-from ckptd.core.replication.sections import SectionTable
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 
 TWO_SECONDS = 2 * SECOND_NS

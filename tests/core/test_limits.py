@@ -55,8 +55,8 @@ def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
         node.peer_frames.early = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
     else:
         for creation_id in range(1, 8_001):
-            node._replicas._keep_unknown_checkpoint_frame(
-                "b", Frame(Kind.COMMIT, (1 << 64) - creation_id, 1, 0, b"")
+            node._replicas.unknown_checkpoints.keep(
+                node.directory, "b", Frame(Kind.COMMIT, (1 << 64) - creation_id, 1, 0, b"")
             )
     assert described(node, 0)["alarms"] == [["limits", "nearly full: early_frames 8000 of 10000"]]
 

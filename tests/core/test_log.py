@@ -5,7 +5,7 @@ import pytest
 from ckpt_protocol import codes
 from ckpt_protocol.limits import ANSWERS_MAX
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.replication.update_log import HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
+from ckptd.core.content.update_log import HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
 from ckptd.core.reply_cache import FORGOTTEN
 
 SESSION = 11

@@ -6,7 +6,7 @@ from tests.core.cluster import Cluster, nodes, three_nodes
 from ckpt_protocol.codes import NO_MEMORY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.messages import Op
-from ckptd.core.replication.sections import SECTION_BYTES
+from ckptd.core.content.sections import SECTION_BYTES
 from ckptd.core.settings import MILLISECOND_NS, Settings
 
 LIMIT = 400_000

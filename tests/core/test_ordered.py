@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptd.core.replication import ordered_ids
-from ckptd.core.replication.ordered_ids import OrderedIds
+from ckptd.core.content import ordered_ids
+from ckptd.core.content.ordered_ids import OrderedIds
 
 IDS = st.binary(max_size=2)
 

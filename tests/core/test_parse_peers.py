@@ -19,12 +19,12 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_ok
+from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, parse_ask, read_snapshot, take_piece
 from ckptd.core.events import ClosePeer, HeartbeatReceived, PeerReceived
 from ckptd.core.liveness.parse_heartbeat import parse_heartbeat
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_decided, parse_install, parse_vote
-from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.stops import read_stopped
 
 ODD: list[Any] = [

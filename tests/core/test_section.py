@@ -13,8 +13,8 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import parse_replicated, parse_update
+from ckptd.core.content.sections import CORRUPTED, VALID, PreImages, SectionTable
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication.sections import CORRUPTED, VALID, PreImages, SectionTable
 
 NOW_NS = 1_000
 SEQ = 7

@@ -5,12 +5,13 @@ import itertools
 import pytest
 from tests.core.cluster import Cluster, three_nodes
 
+from ckptd.core.content import replica_state
+from ckptd.core.content.replica_state import DROPPED, WHOLE, ReplicaEvent, ReplicaState
 from ckptd.core.operations import graceful_leave
 from ckptd.core.operations.graceful_leave import LeaveState
-from ckptd.core.replication import activation, replica_state
+from ckptd.core.replication import activation
 from ckptd.core.replication.activation import ActivationState
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.replica_state import DROPPED, WHOLE, ReplicaEvent, ReplicaState
 
 
 def written() -> tuple[Cluster, Replica]:

@@ -13,10 +13,10 @@ import pytest
 from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
 
 from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.update_log import UpdateLog
 from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.sweep import Asked, hunt, sweep_seed

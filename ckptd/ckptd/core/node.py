@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, assert_never
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.requests import Describe, Operate
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.arbiter.etcd import RegisterArbiter
@@ -62,7 +60,6 @@ from ckptd.core.requests.sessions import Clients
 from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
-from ckptd.core.work_units import PASSED_SHIFT
 
 
 class Node(Hub):
@@ -267,7 +264,7 @@ class Node(Hub):
         self.heartbeats.next_ns = self.context.now_ns
         self.heartbeats.note_lag(late_ns)
         self.membership.note_lag(late_ns)
-        self._replicas.on_local_pause(late_ns)
+        self._replicas.busy.on_local_pause(late_ns)
         self.replicator.proposed_ns += late_ns
 
     # -- peers
@@ -347,7 +344,7 @@ class Node(Hub):
         quarantine_all(self._replicas.by_id.values())
 
     def unreplicated_positions(self, node_id: str) -> Positions:
-        return self._replicas.unreplicated_positions(node_id)
+        return self._replicas.busy.unreplicated_positions(node_id)
 
     def on_positions_advertised(self, positions: Positions) -> None:
         note_unacknowledged(self._replicas.by_id, self.context.epoch, positions)
@@ -411,7 +408,7 @@ class Node(Hub):
         self._notice_serving()
 
     def _limits(self) -> Limits:
-        early_frames = max(len(self.peer_frames.early), self._replicas.unknown_checkpoint_frame_count)
+        early_frames = max(len(self.peer_frames.early), self._replicas.unknown_checkpoints.count)
         return limits_of(self.context, self.requests, early_frames)
 
     def on_directory_applied(self) -> None:
@@ -437,15 +434,7 @@ class Node(Hub):
         self.requests.retry_parked()
 
     def propose(self, operation: list[Any]) -> None:
-        """Propose an operation to the coordinator, which orders it if it agrees."""
-        view = self.membership.view
-        if view is None or self.context.frozen:
-            return
-        if self.replicator.is_coordinator:
-            self.housekeeping.on_proposal(self.context.node_id, operation)
-        else:
-            frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(operation))
-            self.context.send_peer(view.coordinator, frame)
+        self.housekeeping.propose(operation)
 
     # -- time
 
@@ -458,7 +447,7 @@ class Node(Hub):
         if view is not None and not context.frozen:
             heartbeats.renew_lease(view)
             self._notice_serving()
-        self._replicas.run_timers()
+        self._replicas.busy.run_timers()
         if now_ns < heartbeats.next_ns and self.membership.settled:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
@@ -469,7 +458,7 @@ class Node(Hub):
             if self._replicas.find_full_nodes(heartbeats):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
-            stalled = [*self._replicas.stalled_nodes(), *self.replicator.stalled_members()]
+            stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
             self.membership.candidates.eviction.complain(stalled, self.membership.late_members())
             heartbeats.send_all()
             self.membership.starts.look()
@@ -479,7 +468,7 @@ class Node(Hub):
         self.membership.consider()
         self.clients.on_time()
         self.housekeeping.on_time()
-        self._replicas.repeat_proposals()
+        self._replicas.proposals.repeat()
         self._replicas.retry_resyncs()
         self.leaving.on_time()
         self._replicas.drop_obsolete()
@@ -498,19 +487,14 @@ class Node(Hub):
 
     def describe(self, asked: Describe) -> Any:
         if asked.what == "cluster":
-            membership = self.membership
-            waiting_for = membership.describe_wait()
-            alarms = self.alarms.told(self.replicator.directory)
             return describe_cluster(
                 self.context,
                 self.heartbeats,
-                membership.view,
+                self.view,
                 self.urls,
-                waiting_for,
-                alarms,
+                self.describe_wait(),
+                self.alarms.told(self.directory),
                 self.edge_counts,
                 {**self._limits(), **self.edge_limits()},
             )
-        closed, directory = self.context.stops.closed, self.replicator.directory
-        self.context.work += len(directory.checkpoints) >> PASSED_SHIFT  # Even an empty page scans them all.
-        return describe_checkpoints(directory, closed, asked.after)
+        return describe_checkpoints(self.context, self.directory, asked.after)

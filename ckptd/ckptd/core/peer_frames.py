@@ -15,7 +15,8 @@ from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Membership
 from ckptd.core.membership.view_change import OF_INSTALLATION
 from ckptd.core.operations.last_words import Stopping
-from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX, LocalReplicas
+from ckptd.core.replication.local_replicas import LocalReplicas
+from ckptd.core.replication.unknown_checkpoints import EARLY_FRAMES_MAX
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.view import View
 from ckptd.core.work_units import KIB_SHIFT, PEER_WORK

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
@@ -149,6 +152,17 @@ class Housekeeping:
                 self.next_expiry_ns = expires_ns
         if self.next_expiry_ns > now_ns:
             self.context.wake_at(self.next_expiry_ns)
+
+    def propose(self, operation: list[Any]) -> None:
+        """Propose an operation to the coordinator, which orders it if it agrees."""
+        view = self.replicator.view
+        if view is None or self.context.frozen:
+            return
+        if self.replicator.is_coordinator:
+            self.on_proposal(self.context.node_id, operation)
+        else:
+            frame = encode_frame(Kind.ASK, 0, self.context.epoch, 0, pack_body(operation))
+            self.context.send_peer(view.coordinator, frame)
 
     def on_proposal(self, node_id: str, op: list[Any]) -> None:
         """Order an operation that a member proposes, unless it is already done or out of date."""

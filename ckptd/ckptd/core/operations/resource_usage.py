@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.replication.local_replicas import EARLY_FRAMES_MAX
+from ckptd.core.replication.unknown_checkpoints import EARLY_FRAMES_MAX
 from ckptd.core.reply_cache import REFUSED_BYTES_MAX
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX

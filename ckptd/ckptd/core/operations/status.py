@@ -11,6 +11,7 @@ from ckptd.core.directory.directory import CheckpointEntry, Directory
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.operations.resource_usage import Limits, nearly_full
 from ckptd.core.view import View
+from ckptd.core.work_units import PASSED_SHIFT
 
 EdgeCounts = Callable[[], dict[str, int]]
 """Returns the runtime's counters, by name."""
@@ -75,13 +76,15 @@ def describe_cluster(
     }
 
 
-def describe_checkpoints(directory: Directory, closed: dict[int, str], after: int | None) -> list[Any]:
-    """Return the answer to `checkpoints`. `closed`: why some of them are not served.
+def describe_checkpoints(context: Context, directory: Directory, after: int | None) -> list[Any]:
+    """Return the answer to `checkpoints`.
 
     With `after` it is a page: the checkpoints with a higher creation id, in the order of their ids. An empty
     page is the last. Without `after` it is all of them. Raises: RequestError TOO_BIG if those are too many
     for one answer.
     """
+    context.work += len(directory.checkpoints) >> PASSED_SHIFT  # Even an empty page scans them all.
+    closed = context.stops.closed
     if after is not None:
         return _page(directory, closed, after)
     size = sum(ROW_BYTES + len(entry.name) for entry in directory.checkpoints.values())

@@ -11,9 +11,9 @@ from typing import Final
 
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
+from ckptd.core.content.replica_content import ReplicaContent
+from ckptd.core.content.sections import SEQ_BITS
 from ckptd.core.replication.data_loss import report_data_loss
-from ckptd.core.replication.replica_content import ReplicaContent
-from ckptd.core.replication.sections import SEQ_BITS
 
 
 class ActivationState(Enum):

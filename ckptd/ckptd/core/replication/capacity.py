@@ -10,11 +10,11 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
+from ckptd.core.content.growth import growth_of
+from ckptd.core.content.parse_replicas import Chunk
+from ckptd.core.content.replica_content import ReplicaContent
+from ckptd.core.content.sections import SECTION_BYTES
 from ckptd.core.context import Context
-from ckptd.core.replication.growth import growth_of
-from ckptd.core.replication.parse_replicas import Chunk
-from ckptd.core.replication.replica_content import ReplicaContent
-from ckptd.core.replication.sections import SECTION_BYTES
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE
 from ckptd.core.settings import SECOND_NS
 

@@ -5,8 +5,8 @@ what it has to quarantine and does not start to serve. All other checkpoints are
 """
 
 from ckptd.core.containment import where
+from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.context import Context
-from ckptd.core.replication.replica_content import ReplicaContent
 from ckptd.core.replication.resync import quarantine
 
 

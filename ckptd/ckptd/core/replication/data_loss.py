@@ -7,8 +7,8 @@ replica compares that with the update that it continues from. The result is a lo
 from collections.abc import Mapping
 from typing import Final
 
+from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.hub import Positions
-from ckptd.core.replication.replica_content import ReplicaContent
 
 UNACKNOWLEDGED_MAX: Final = 32
 """The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""

@@ -1,41 +1,33 @@
 """All replicas of this node: it makes and drops them as the directory says, and handles their messages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind
-from ckptd.core.client_request import Request
 from ckptd.core.containment import close_peer
+from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
+from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
-from ckptd.core.hub import Hub, Positions
+from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
 from ckptd.core.replication.closed_checkpoints import Closed
-from ckptd.core.replication.data_loss import UNACKNOWLEDGED_MAX
-from ckptd.core.replication.parse_replicas import parse_chunk, parse_join, parse_report
+from ckptd.core.replication.proposals import Proposals
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.replica_state import ReplicaEvent
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
+from ckptd.core.replication.unknown_checkpoints import UnknownCheckpoints
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import LOSS_EPOCHS, View
 
 _REPLICATE: Final = Kind.REPLICATE
 
-EARLY_FRAMES_MAX: Final = 10_000
-"""Frames of a view that this node does not run yet, and as many of checkpoints that it does not know of yet.
-
-Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
-in sync in time, and joins again.
-"""
-
 RETIRED_NS: Final = 10 * SECOND_NS
 """How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
 
-ASK_AGAIN_NS = 250 * MILLISECOND_NS
 JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
 
 
@@ -49,11 +41,8 @@ class LocalReplicas:
         self.view: View | None = None
         self.by_id: dict[int, Replica] = {}
         """This node's replicas by creation id."""
-        self.active_with_timers: dict[int, ActiveReplica] = {}
-        """Active replicas that may have something due, by creation id."""
-        self.unconfirmed_proposals: dict[int, int] = {}
-        """By creation id: the operation proposed to the coordinator that the directory does not show yet."""
-        self.proposals_repeat_ns = 0
+        self.busy = BusyReplicas()
+        self.proposals = Proposals(context, hub)
         self.retired_ns = NEVER_NS
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
@@ -63,9 +52,7 @@ class LocalReplicas:
         """Since this node started, a view may have continued without proof that the others were dead: the
         epoch
         rose by half of `LOSS_EPOCHS` or more at once."""
-        self.unknown_checkpoint_frames: dict[int, list[tuple[str, Frame]]] = {}
-        """Frames of checkpoints that the directory here does not have yet, each with its sender."""
-        self.unknown_checkpoint_frame_count = 0
+        self.unknown_checkpoints = UnknownCheckpoints()
 
     # -- in line with the directory
 
@@ -82,9 +69,8 @@ class LocalReplicas:
         self.view = view
         self.directory = directory
         self.retired_ns = self.context.now_ns + RETIRED_NS
-        self.unconfirmed_proposals.clear()
-        self.unknown_checkpoint_frames.clear()
-        self.unknown_checkpoint_frame_count = 0
+        self.proposals.unconfirmed.clear()
+        self.unknown_checkpoints.clear()
         for creation_id, replica in list(self.by_id.items()):
             self.context.cause = replica
             replica.replica_reports.clear()
@@ -142,10 +128,10 @@ class LocalReplicas:
             made_ns = entry.created_ns
             replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, made_ns)
             self.by_id[entry.creation_id] = replica
-        if self.unconfirmed_proposals.get(entry.creation_id) == (
+        if self.proposals.unconfirmed.get(entry.creation_id) == (
             DirectoryOp.IN_SYNC if in_sync else DirectoryOp.OUT_OF_SYNC
         ):
-            del self.unconfirmed_proposals[entry.creation_id]
+            del self.proposals.unconfirmed[entry.creation_id]
             if not in_sync:
                 replica.resync_source = ""  # Until now it reported; now it joins (seed 40035).
         if entry.active == me:
@@ -179,28 +165,20 @@ class LocalReplicas:
         replica.replica_reports.clear()
         replica.resync_senders.clear()
         replica.resync_source = entry.active
-        if in_sync or entry.creation_id in self.unconfirmed_proposals:
+        if in_sync or entry.creation_id in self.proposals.unconfirmed:
             self._report(replica, entry.active)
         else:
             replica.on(ReplicaEvent.TAKEN_BACK)
             replica.request_resync(entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
-        activation_seq = self.directory.checkpoints[replica.creation_id].activation_seq
-        frame = encode_frame(
-            Kind.ACK,
-            replica.creation_id,
-            self.context.epoch,
-            replica.log.seq,
-            pack_body([activation_seq, replica.advertised_seq]),
-        )
-        self.context.send_peer(active, frame)
+        replica.report(active, self.directory.checkpoints[replica.creation_id].activation_seq)
 
     def _counts_as_in_sync(self, entry: CheckpointEntry) -> bool:
         """Return True if the directory counts this node's replica as in sync, and no change is proposed."""
         return (
             bool(entry.replicas.get(self.context.node_id))
-            and entry.creation_id not in self.unconfirmed_proposals
+            and entry.creation_id not in self.proposals.unconfirmed
         )
 
     def begin_activation(self, replica: Replica, entry: CheckpointEntry) -> None:
@@ -213,7 +191,7 @@ class LocalReplicas:
         replica.resync_source = ""
         replica.on(ReplicaEvent.TAKEN_BACK)  # It catches up before it serves.
         replica.resync_senders.clear()
-        replica.active = ActiveReplica(replica, self.hub, self.active_with_timers)
+        replica.active = ActiveReplica(replica, self.hub, self.busy.by_id)
         self.begin_activation(replica, entry)
         self.closed.look(replica)
         self.on_maybe_ready(replica)
@@ -230,14 +208,14 @@ class LocalReplicas:
     def _remove(self, creation_id: int) -> None:
         """Drop a replica; quarantine it first if it may hold data that no other node has."""
         replica = self.by_id.pop(creation_id, None)
-        self.unconfirmed_proposals.pop(creation_id, None)
-        self.active_with_timers.pop(creation_id, None)
+        self.proposals.unconfirmed.pop(creation_id, None)
+        self.busy.by_id.pop(creation_id, None)
         if replica is not None and may_be_alone(replica, self.directory, self.unproven_takeover_seen):
             quarantine(replica)
         if replica is not None and replica.active is not None:
             self.hub.retry_parked(replica.active.step_down())
             replica.active = None
-            self.active_with_timers.pop(creation_id, None)
+            self.busy.by_id.pop(creation_id, None)
 
     def drop_obsolete(self) -> None:
         """Drop the replicas that are not in the directory, once `RETIRED_NS` have passed in a view."""
@@ -279,7 +257,7 @@ class LocalReplicas:
         """Handle a frame between replicas, of this epoch. Raises: FrameError."""
         replica = self.by_id.get(frame.a)
         if replica is None:
-            self._keep_unknown_checkpoint_frame(node_id, frame)
+            self.unknown_checkpoints.keep(self.directory, node_id, frame)
             return
         match frame.kind:
             case Kind.REPLICATE | Kind.ACK:
@@ -294,7 +272,7 @@ class LocalReplicas:
             case Kind.JOIN:
                 self._on_join(replica, node_id, parse_join(frame))
             case Kind.CHUNK:
-                if node_id != self._resync_source_of(replica):
+                if node_id != replica.source:
                     return
                 chunk = parse_chunk(frame)
                 if replica.active is None and not self.capacity.can_admit_resync(chunk, len(frame.body)):
@@ -305,7 +283,7 @@ class LocalReplicas:
                 if node_id in replica.resync_senders:
                     replica.resync_senders[node_id].on_chunk_ack(frame.c)
             case Kind.JOINED:
-                if node_id == self._resync_source_of(replica):
+                if node_id == replica.source:
                     self._on_joined(replica, frame.c)
 
     def receive_update(self, replica: Replica, node_id: str, frame: Frame) -> None:
@@ -320,28 +298,13 @@ class LocalReplicas:
             activation_seq, advertised_seq = parse_report(frame.body)
             self._on_report(replica, node_id, activation_seq, frame.c, advertised_seq)
         elif active is not None:
-            if active.ready:
-                active.on_ack(node_id, frame.c)
-            else:
-                active.on_ack(node_id, frame.c)
+            was_ready = active.ready
+            active.on_ack(node_id, frame.c)
+            if not was_ready:
                 self.on_maybe_ready(replica)
 
-    def _resync_source_of(self, replica: Replica) -> str:
-        return replica.active.catching_up_from if replica.active is not None else replica.resync_source
-
-    def _keep_unknown_checkpoint_frame(self, node_id: str, frame: Frame) -> None:
-        """Keep a frame that overtook the directory operation that creates its checkpoint."""
-        if frame.kind not in (Kind.REPLICATE, Kind.COMMIT, Kind.ACK, Kind.JOIN):
-            return
-        if self.unknown_checkpoint_frame_count < EARLY_FRAMES_MAX and self.directory.may_still_be_created(
-            frame.a
-        ):
-            self.unknown_checkpoint_frame_count += 1
-            self.unknown_checkpoint_frames.setdefault(frame.a, []).append((node_id, frame))
-
     def _receive_kept_frames(self, creation_id: int) -> None:
-        for node_id, frame in self.unknown_checkpoint_frames.pop(creation_id, []):
-            self.unknown_checkpoint_frame_count -= 1
+        for node_id, frame in self.unknown_checkpoints.take(creation_id):
             try:
                 self.receive(node_id, frame)
             except FrameError as error:  # Close the sender's link, and not the one that CREATE came by.
@@ -427,6 +390,11 @@ class LocalReplicas:
         if in_sync or replica.has_diverged:
             self._leave_in_sync(replica)
 
+    def _propose(self, number: int, creation_id: int) -> None:
+        if number == DirectoryOp.OUT_OF_SYNC:
+            self.by_id[creation_id].resync_source = ""
+        self.proposals.propose(number, creation_id)
+
     def _leave_in_sync(self, replica: Replica) -> None:
         """Have a replica that cannot follow propose to leave the in-sync set, and then join again.
 
@@ -444,23 +412,10 @@ class LocalReplicas:
         if entry is not None and entry.replicas.get(self.context.node_id):
             self._propose(DirectoryOp.OUT_OF_SYNC, replica.creation_id)
         else:
-            self.unconfirmed_proposals.pop(replica.creation_id, None)
+            self.proposals.unconfirmed.pop(replica.creation_id, None)
             replica.resync_source = ""
             if entry is not None:
                 self._reconcile(entry)
-
-    def _propose(self, number: int, creation_id: int) -> None:
-        self.unconfirmed_proposals[creation_id] = number
-        if number == DirectoryOp.OUT_OF_SYNC:
-            self.by_id[creation_id].resync_source = ""
-        self.hub.propose([number, creation_id, self.context.node_id])
-
-    def repeat_proposals(self) -> None:
-        """Repeat proposals that may have been lost with a broken link."""
-        if self.unconfirmed_proposals and self.context.now_ns >= self.proposals_repeat_ns:
-            self.proposals_repeat_ns = self.context.now_ns + ASK_AGAIN_NS
-            for creation_id, number in list(self.unconfirmed_proposals.items()):
-                self.hub.propose([number, creation_id, self.context.node_id])
 
     # -- links
 
@@ -542,41 +497,3 @@ class LocalReplicas:
             elif at_ns <= self.context.now_ns and not self.is_full():
                 del self.deferred_resyncs[creation_id]
                 self._reconcile(entry)
-
-    # -- timers
-
-    def on_local_pause(self, lag_ns: int) -> None:
-        """This process was paused: acknowledgements that it did not read in that time are not overdue."""
-        for active in self.active_with_timers.values():
-            active.last_progress_ns = min(active.last_progress_ns + lag_ns, self.context.now_ns)
-
-    def run_timers(self) -> None:
-        """Let every active replica in `active_with_timers` do what is due."""
-        for creation_id, active in list(self.active_with_timers.items()):
-            if not active.run_timers():
-                self.active_with_timers.pop(creation_id, None)
-
-    def unanswered(self) -> Iterator[Request]:
-        """Yield the requests whose updates wait for other replicas."""
-        for active in self.active_with_timers.values():
-            for update in active.replica.log.pending:
-                if update.waiting_request is not None:
-                    yield update.waiting_request
-
-    def stalled_nodes(self) -> list[str]:
-        """Return the nodes whose acknowledgements are overdue."""
-        late: dict[str, None] = {}
-        for active in self.active_with_timers.values():
-            late.update(dict.fromkeys(active.stalled_replicas()))
-        return sorted(late)
-
-    def unreplicated_positions(self, node_id: str) -> Positions:
-        """Return how far asynchronous active replicas have ordered what a node may lack."""
-        ordered: Positions = []
-        for creation_id, active in self.active_with_timers.items():
-            seq = active.replica.log.seq
-            if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
-                ordered.append((creation_id, seq))
-                if len(ordered) == UNACKNOWLEDGED_MAX:
-                    break
-        return ordered

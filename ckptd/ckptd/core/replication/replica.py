@@ -1,9 +1,12 @@
 """A replica, one node's copy of a checkpoint: its content, its active role, and the joins that it serves."""
 
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import encode_frame
+from ckpt_protocol.messages import Kind
+from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.replica_content import ReplicaContent
 from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.reply_cache import ANSWER_IN_MEMORY
 
@@ -26,10 +29,21 @@ class Replica(ReplicaContent):
         return self.active is not None
 
     @property
+    def source(self) -> str:
+        """The node whose updates and chunks this replica takes, or ""."""
+        return self.active.catching_up_from if self.active is not None else self.resync_source
+
+    @property
     def resident_bytes(self) -> int:
         refusals = self.active.error_replies.bytes if self.active is not None else 0
         log = self.log
         return self.sections.resident_bytes + log.entry_bytes + ANSWER_IN_MEMORY * log.answer_bytes + refusals
+
+    def report(self, node_id: str, activation_seq: int) -> None:
+        """Report what this replica holds to the node of the active one, for that activation."""
+        body = pack_body([activation_seq, self.advertised_seq])
+        frame = encode_frame(Kind.ACK, self.creation_id, self.context.epoch, self.log.seq, body)
+        self.context.send_peer(node_id, frame)
 
     def flush_batch(self) -> None:
         if self.active is not None:

@@ -23,11 +23,11 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
+from ckptd.core.content.parse_replicas import Chunk, KeptAnswers
+from ckptd.core.content.replica_content import ReplicaContent
+from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
-from ckptd.core.replication.parse_replicas import Chunk, KeptAnswers
-from ckptd.core.replication.replica_content import ReplicaContent
-from ckptd.core.replication.replica_state import ReplicaEvent
 from ckptd.core.reply_cache import ReplyCache
 
 _SECTION_BYTES = 64

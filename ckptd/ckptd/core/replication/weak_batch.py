@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, PORTION_BYTES_MAX
 from ckpt_protocol.messages import Op
-from ckptd.core.replication.sections import CORRUPTED, PreImages, SectionTable
+from ckptd.core.content.sections import CORRUPTED, PreImages, SectionTable
 
 BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2
 """The most sections in a batch of several requests: its first portion names them all, in a single update."""

@@ -16,11 +16,11 @@ from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
 from ckpt_protocol.requests import parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
+from ckptd.core.content.sections import SEQ_BITS
+from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.hub import Hub
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.sections import SEQ_BITS
-from ckptd.core.replication.update_log import Update, UpdateLog
 from ckptd.core.requests.turns import TOO_MANY_TRACKS, TRACKS_MAX, Turns
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.work_units import KIB_SHIFT, ROW_WORK

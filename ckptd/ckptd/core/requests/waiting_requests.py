@@ -91,4 +91,4 @@ class WaitingRequests:
         yield from self.commit_queries.values()
         yield from (request for request, _ in self.deferred.values())
         yield from replicator.waiting()
-        yield from replicas.unanswered()
+        yield from replicas.busy.unanswered()

@@ -99,7 +99,7 @@ class Withdrawals:
         queued = self.replicator.take_back(session, number, LOOKED_AT_MAX)
         if queued is not None:
             return queued, self._why_queued()
-        for active in islice(self.replicas.active_with_timers.values(), LOOKED_AT_MAX):
+        for active in islice(self.replicas.busy.by_id.values(), LOOKED_AT_MAX):
             uncommitted = active.take_back(session, number, LOOKED_AT_MAX)
             if uncommitted is not None:
                 return uncommitted, _why_uncommitted(active)

@@ -3,14 +3,14 @@
 from typing import Any, Final
 
 from ckpt_protocol.messages import Op
+from ckptd.core.content.sections import SectionTable
+from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.directory.directory import Directory
 from ckptd.core.peer_frames import _OF_REPLICAS, _OF_REQUESTS, PeerFrames
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import ResyncSender
-from ckptd.core.replication.sections import SectionTable
-from ckptd.core.replication.update_log import UpdateLog
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.requests import change_feed
 from ckptd.core.requests.reads import Reads

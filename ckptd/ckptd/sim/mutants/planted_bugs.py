@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.sections import SectionTable
 from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.world.host import Injected
 

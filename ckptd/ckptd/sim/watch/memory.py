@@ -7,8 +7,8 @@ grow.
 
 from dataclasses import dataclass, field
 
+from ckptd.core.content.sections import SECTION_BYTES, SectionTable
 from ckptd.core.node import Node
-from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation
 

@@ -17,9 +17,9 @@ from ckptd.core.checks.invariants import (
     uncommitted_promise,
     version_of,
 )
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.sections import SectionTable
 from ckptd.core.view import LOSS_EPOCHS, Member
 from ckptd.sim.watch.leaves import LeaveWatch
 from ckptd.sim.watch.memory import MemoryWatch

@@ -16,7 +16,7 @@ from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.client_request import Request
-from ckptd.core.replication.sections import PreImages
+from ckptd.core.content.sections import PreImages
 from ckptd.core.reply_cache import FORGOTTEN, ReplyCache
 
 _ENTRY_BYTES: Final = 300

@@ -17,7 +17,7 @@ from ckpt_protocol.limits import (
 )
 from ckpt_protocol.messages import Kind
 from ckpt_protocol.parsing import parser
-from ckptd.core.replication.sections import Section
+from ckptd.core.content.sections import Section
 
 _ROWS_MAX: Final = 10_000_000
 _HISTORY_MAX: Final = 1_000

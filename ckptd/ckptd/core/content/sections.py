@@ -16,8 +16,8 @@ from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
+from ckptd.core.content.ordered_ids import OrderedIds
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication.ordered_ids import OrderedIds
 from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT
 
 SECTION_BYTES: Final = 300

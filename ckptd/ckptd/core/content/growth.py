@@ -13,7 +13,7 @@ from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
-from ckptd.core.replication.sections import SECTION_BYTES, SectionTable
+from ckptd.core.content.sections import SECTION_BYTES, SectionTable
 
 _PATCHES: Final = (Op.WRITE, Op.PATCH)
 _ABSENT: Final = -SECTION_BYTES

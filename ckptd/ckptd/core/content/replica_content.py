@@ -27,11 +27,11 @@ from ckpt_protocol.parsing import ParseFailed
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Elements, Iterate
 from ckpt_protocol.updates import Answered, Ops, parse_replicated
+from ckptd.core.content.replica_state import DROPPED, TRANSITIONS, WHOLE, ReplicaEvent, ReplicaState
+from ckptd.core.content.sections import CORRUPTED, PreImages, Section, SectionTable
+from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.replication.replica_state import DROPPED, TRANSITIONS, WHOLE, ReplicaEvent, ReplicaState
-from ckptd.core.replication.sections import CORRUPTED, PreImages, Section, SectionTable
-from ckptd.core.replication.update_log import Update, UpdateLog
 from ckptd.core.work_units import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
 
 _ROUTE_BYTES = REPLICATE_ROUTE.size
