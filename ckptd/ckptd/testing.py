@@ -404,9 +404,9 @@ class LocalCluster:
         Raises: ClusterError if there is no checkpoint of that name; OSError if no node answers.
         """
         fault: OSError | ClusterError = ClusterError("no node runs")
-        for asked in self.running if node is None else (node,):
+        for each in self.running if node is None else (node,):
             try:
-                for row in self.describe("checkpoints", asked):
+                for row in self.describe("checkpoints", each):
                     if row[0] == name.encode() and not row[6]:
                         return list(row)
                 fault = ClusterError(f"there is no checkpoint {name!r}")
@@ -425,10 +425,10 @@ class LocalCluster:
         The others' reports are not enough: for a while they still list a node that was killed, even after it
         was started again.
         """
-        told = (node for node, in_sync in self.checkpoint(name)[4] if in_sync and self._runs(node))
-        return tuple(sorted(node for node in told if self._says_in_sync(node, name)))
+        reported = (node for node, in_sync in self.checkpoint(name)[4] if in_sync and self._runs(node))
+        return tuple(sorted(node for node in reported if self._reports_in_sync(node, name)))
 
-    def _says_in_sync(self, node_id: str, name: str) -> bool:
+    def _reports_in_sync(self, node_id: str, name: str) -> bool:
         try:
             # In this order: a node that serves has the directory of the view that its incarnation is in.
             serving = self.describe("cluster", node_id)["serving"]

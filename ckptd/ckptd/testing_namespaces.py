@@ -92,7 +92,7 @@ class NetnsCluster(LocalCluster):
         super().__init__(nodes, witnesses=witnesses, arbiter=arbiter, flags=flags, name=name, key=key)
         self._prefix = f"ckptd-{os.getpid()}-{next(_numbers)}"
         self._made: list[str] = []
-        self._deaf: set[tuple[str, str]] = set()
+        self._cuts: set[tuple[str, str]] = set()
         """Cuts, as pairs (receiver, sender): the receiver gets no packets from the sender."""
 
         self._loss: list[str] = []
@@ -168,17 +168,17 @@ class NetnsCluster(LocalCluster):
 
     def cut_one_way(self, sender: int | str, receiver: int | str) -> None:
         """Drop all packets from `sender` to `receiver`, but none in the other direction."""
-        self._deafen([(self.node_id(receiver), self.node_id(sender))])
+        self._add_cuts([(self.node_id(receiver), self.node_id(sender))])
 
     def cut(self, one: int | str, other: int | str) -> None:
         """Drop all packets between two nodes, in both directions."""
         first, second = self.node_id(one), self.node_id(other)
-        self._deafen([(first, second), (second, first)])
+        self._add_cuts([(first, second), (second, first)])
 
     def partition(self, side: Iterable[int | str]) -> None:
         """Drop all packets between the nodes of `side` and all other nodes."""
         ours = {self.node_id(node) for node in side}
-        self._deafen([(a, b) for a in self.all_ids for b in self.all_ids if (a in ours) != (b in ours)])
+        self._add_cuts([(a, b) for a in self.all_ids for b in self.all_ids if (a in ours) != (b in ours)])
 
     def isolate(self, node: int | str) -> None:
         """Cut a node off from all others, as a host that has lost its power or its cable."""
@@ -192,16 +192,16 @@ class NetnsCluster(LocalCluster):
     def heal(self) -> None:
         """End all cuts and losses: every packet arrives again."""
         self._loss = []
-        self._deaf.clear()
+        self._cuts.clear()
         self._apply(self.all_ids)
 
-    def _deafen(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._deaf.update(pairs)
+    def _add_cuts(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._cuts.update(pairs)
         self._apply(sorted({who for who, _ in pairs}))
 
     def _apply(self, node_ids: Iterable[str]) -> None:
         for node_id in node_ids:
-            cuts = [f"-A INPUT -s {self.ip(b)} -j DROP" for a, b in sorted(self._deaf) if a == node_id]
+            cuts = [f"-A INPUT -s {self.ip(b)} -j DROP" for a, b in sorted(self._cuts) if a == node_id]
             _run(
                 ["ip", "netns", "exec", self.namespace(node_id), "iptables-restore"],
                 _rules([*cuts, *self._loss]),

@@ -112,7 +112,7 @@ def ls(access: Access) -> None:
 def show_checkpoint(access: Access, name: Name) -> None:
     """A checkpoint: attributes, replicas, sections."""
     checkpoint, shown = _name(name)
-    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.of_client) as table:
+    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         table_status, sections = table.status(), list(table.sections())
     if access.as_json:
         print_json(render.checkpoint_json(shown, table_status, sections))
@@ -126,7 +126,7 @@ def get(access: Access, name: Name, key: Key) -> None:
     """A section's value, byte by byte as it is."""
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
-    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.of_client) as table:
+    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         value = table[section_id]
     if access.as_json:
         print_json(render.value_json(shown, section_id, value))
@@ -148,7 +148,7 @@ def put(
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
     content = sys.stdin.buffer.read() if value == "-" else typed_bytes(value)
-    with Table(checkpoint, timeout=access.timeout, **access.of_client) as table:
+    with Table(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
         table.Write(section_id, content)
     if access.as_json:
         print_json({"name": shown, "key": show_bytes(section_id), "size_bytes": len(content)})
@@ -160,7 +160,7 @@ def delete(access: Access, name: Name, key: Key) -> None:
     """Delete a section; one that is missing is an error."""
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
-    with Table(checkpoint, timeout=access.timeout, **access.of_client) as table:
+    with Table(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
         del table[section_id]
     if access.as_json:
         print_json({"name": shown, "key": show_bytes(section_id), "deleted": True})
@@ -171,7 +171,7 @@ def delete(access: Access, name: Name, key: Key) -> None:
 def unlink(access: Access, name: Name) -> None:
     """Free a checkpoint's name; its data goes when nobody has it open any more."""
     checkpoint, shown = _name(name)
-    connection = Connection(**access.of_client)
+    connection = Connection(**access.client_arguments)
     try:
         connection.unlink(checkpoint, access.timeout)
     finally:

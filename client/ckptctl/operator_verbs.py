@@ -17,21 +17,21 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.messages import Kind, Verb
 from ckptctl.options import keeps_options, print_json, takes_access
-from ckptctl.queries import Asked, ask, ask_one
-from ckptctl.render import OF_ROOM, Health, health_of
+from ckptctl.queries import NodeAnswer, request, request_from
+from ckptctl.render import CAPACITY_ALARMS, Health, health_of
 from ckptctl.settings import Access
 from ckptctl.text_format import typed_bytes
 
 POLL_SECONDS: Final = 0.05
 """How often a node is asked while a command waits for it or for its end."""
 
-ASK_SECONDS: Final = 1.0
+REQUEST_SECONDS: Final = 1.0
 """How long one such question waits for the answer. A leaving node that does not answer counts as running."""
 
 DRAIN_SECONDS: Final = 60.0
 """The default time-out of commands that wait: a drain may have to copy what only this node holds."""
 
-WHAT_IT_COSTS: Final = {
+COSTS: Final = {
     Verb.BOOTSTRAP: "founds a new history with the nodes that are here; what nodes that are missing still "
     "hold goes to their quarantine when they come back",
     Verb.FORCE_ACTIVE: "this node goes on with the nodes it hears, without the arbiter; if the others still "
@@ -45,7 +45,7 @@ WHAT_IT_COSTS: Final = {
     Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
 }
 
-DRAIN_ALONE: Final = "it is the only node: what it holds is in its memory alone, and is gone"
+COSTS_OF_LAST_DRAIN: Final = "it is the only node: what it holds is in its memory alone, and is gone"
 
 cluster = typer.Typer(no_args_is_help=True)
 node = typer.Typer(no_args_is_help=True)
@@ -76,7 +76,7 @@ class Target:
     """The incarnation that answered."""
 
     state: str
-    """Whether the node serves, or what it waits for."""
+    """`serving`, or the reason why the node does not serve."""
 
     voters: tuple[str, ...] = ()
     """Every node of its cluster, including those that hold no data."""
@@ -92,23 +92,23 @@ def one_address(access: Access) -> Address:
     return access.addresses[0]
 
 
-def meet(access: Access) -> Target:
+def identify_target(access: Access) -> Target:
     """Ask the one node that has to act who it is. Raises: SaAisError; typer.BadParameter."""
     address = one_address(access)
-    met = ask(access, [address], Kind.DESCRIBE, ["cluster"])
-    described = met.payload if isinstance(met.payload, dict) else {}
+    answer = request(access, [address], Kind.DESCRIBE, ["cluster"])
+    described = answer.payload if isinstance(answer.payload, dict) else {}
     waits = f"not serving: {described.get('waiting_for') or 'no view yet'}"
     state = "serving" if described.get("serving") else waits
     voters = tuple(str(node_id) for node_id in described.get("voters") or ())
-    return Target(access, address, met.node_id, met.incarnation, state, voters)
+    return Target(access, address, answer.node_id, answer.incarnation, state, voters)
 
 
 def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
     """Print what the command can cost, and ask whether to continue; exit code 2 if no terminal can answer."""
     print(f"{verb} at node {target.node_id} ({target.address}), {target.state}:", file=sys.stderr)
-    costs = WHAT_IT_COSTS[verb]
+    costs = COSTS[verb]
     if verb == Verb.DRAIN and target.voters == (target.node_id,):
-        costs = DRAIN_ALONE
+        costs = COSTS_OF_LAST_DRAIN
     print(f"  {costs.format(subject)}.", file=sys.stderr)
     if yes:
         return
@@ -120,14 +120,14 @@ def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def operate(target: Target, fields: list[Any]) -> Asked:
+def send_command(target: Target, fields: list[Any]) -> NodeAnswer:
     """Send an operator command to a node.
 
     Raises: SaAisError TIMEOUT if no answer came, so that it may have been done; else with the code of the
     refusal.
     """
     try:
-        return ask_one(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
+        return request_from(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
     except (OSError, FrameError) as error:
         why = failure_of(error)[0] if isinstance(error, OSError) else str(error)
         raise error_of(
@@ -138,7 +138,7 @@ def operate(target: Target, fields: list[Any]) -> Asked:
 def has_gone(target: Target) -> bool:
     """Return True if the daemon has ended: nothing listens at its address, or another incarnation does."""
     try:
-        found = ask_one(target.access, target.address, Kind.DESCRIBE, ["cluster"], ASK_SECONDS)
+        found = request_from(target.access, target.address, Kind.DESCRIBE, ["cluster"], REQUEST_SECONDS)
     except (ConnectionRefusedError, FileNotFoundError):
         return True
     except (OSError, FrameError, SaAisError):
@@ -148,18 +148,18 @@ def has_gone(target: Target) -> bool:
 
 def _act(access: Access, verb: str, subject: str, yes: bool) -> None:
     subject = typed_bytes(subject).decode(errors="replace")
-    target = meet(access)
+    target = identify_target(access)
     confirm(target, verb, subject, yes)
-    answer = operate(target, [verb, subject] if subject else [verb])
+    answer = send_command(target, [verb, subject] if subject else [verb])
     _report(target, verb, answer.payload)
 
 
 def _report(target: Target, verb: str, text: Any, **more: object) -> None:
-    said = text if isinstance(text, str) else ""
+    done = text if isinstance(text, str) else ""
     if target.access.as_json:
-        print_json({"node": target.node_id, "verb": verb, "done": said, **more})
+        print_json({"node": target.node_id, "verb": verb, "done": done, **more})
     else:
-        print(said or "done")
+        print(done or "done")
 
 
 @cluster.command()
@@ -215,7 +215,7 @@ def drain(
     yes: Yes = False,
 ) -> None:
     """Hand over what a node holds, and end its daemon; waits until that has gone."""
-    target = meet(access)
+    target = identify_target(access)
     confirm(target, Verb.DRAIN, "", yes)
     _end(target, Verb.DRAIN)
 
@@ -227,7 +227,7 @@ def stop(
     yes: Yes = False,
 ) -> None:
     """End every node of the cluster. Nobody is waited for, and all that the cluster holds is gone."""
-    target = meet(access)
+    target = identify_target(access)
     confirm(target, Verb.STOP, ", ".join(target.voters) or "all that are configured", yes)
     _end(target, Verb.STOP)
 
@@ -239,7 +239,7 @@ class Waited:
     node_id: str
     health: Health
     text: str
-    """What is wrong; "" if nothing is."""
+    """The reason why the health is not good; "" if it is."""
 
 
 @node.command()
@@ -267,15 +267,17 @@ def wait_for(access: Access, enough: Health) -> Waited:
     while True:
         address = one_address(access)
         left_s = until_s - time.monotonic()
-        limit_s = min(ASK_SECONDS, max(left_s, POLL_SECONDS))
+        limit_s = min(REQUEST_SECONDS, max(left_s, POLL_SECONDS))
         try:
-            asked = ask_one(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
+            answer = request_from(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
         except (OSError, FrameError) as error:
             wrong = failure_of(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
         else:
-            health, wrong = health_of(asked.payload if isinstance(asked.payload, dict) else {}, OF_ROOM)
+            health, wrong = health_of(
+                answer.payload if isinstance(answer.payload, dict) else {}, CAPACITY_ALARMS
+            )
             if health <= enough:
-                return Waited(asked.node_id, health, wrong)
+                return Waited(answer.node_id, health, wrong)
         if left_s <= 0:
             raise error_of(codes.TIMEOUT, f"{address}, after {access.timeout:g} s: {wrong}")
         time.sleep(min(POLL_SECONDS, left_s))
@@ -293,7 +295,7 @@ def print_wait(access: Access, waited: Waited) -> None:
 def _end(target: Target, verb: str) -> None:
     """Send a command that ends the node's daemon, and wait until the daemon has gone."""
     begun_s, timeout = time.monotonic(), target.access.timeout
-    answer = operate(target, [verb])
+    answer = send_command(target, [verb])
     while not has_gone(target):
         if time.monotonic() - begun_s > timeout:
             text = f"node {target.node_id} has answered, and still runs after {timeout:g} s"

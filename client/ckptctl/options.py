@@ -13,7 +13,7 @@ import typer
 
 from ckpt_client.errors import SaAisError
 from ckptctl.render import Health
-from ckptctl.settings import Given, SettingsWrong, resolve
+from ckptctl.settings import SettingsError, SharedOptions, resolve
 from ckptctl.text_format import show_bytes
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -58,10 +58,10 @@ def takes_access(timeout: float = TIMEOUT_SECONDS) -> Callable[[Callable[..., No
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        def run(context: typer.Context, given: Given, **own: Any) -> None:
+        def run(context: typer.Context, options: SharedOptions, **own: Any) -> None:
             try:
-                function(resolve(given, timeout), **own)
-            except SettingsWrong as error:
+                function(resolve(options, timeout), **own)
+            except SettingsError as error:
                 _end(str(error), 2)
             except (SaAisError, OSError) as error:
                 if not own.get("check"):
@@ -82,8 +82,8 @@ def _end(text: str, exit_code: int) -> NoReturn:
 def keeps_options(function: Callable[..., None]) -> Callable[..., None]:
     """Make a function the callback of a group that keeps the shared options for the commands in it."""
 
-    def run(context: typer.Context, given: Given, **own: Any) -> None:
-        context.obj = given
+    def run(context: typer.Context, options: SharedOptions, **own: Any) -> None:
+        context.obj = options
         function(**own)
 
     return _with_shared_options(function, run, own_from=0)
@@ -96,8 +96,8 @@ def _with_shared_options(
 
     @functools.wraps(function)
     def command(context: typer.Context, **values: Any) -> None:
-        given = Given(**{name: values.pop(name) for name in _SHARED})
-        run(context, given.over(context.obj or Given()), **values)
+        options = SharedOptions(**{name: values.pop(name) for name in _SHARED})
+        run(context, options.completed_by(context.obj or SharedOptions()), **values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     own = list(inspect.signature(function).parameters.values())[own_from:]

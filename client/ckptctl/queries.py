@@ -24,7 +24,7 @@ from ckptctl.settings import Access
 RECEIVE_BYTES = 65536
 
 
-class Asked(NamedTuple):
+class NodeAnswer(NamedTuple):
     """A good answer, and the node that gave it."""
 
     node_id: str
@@ -38,7 +38,7 @@ def describe(access: Access, what: str) -> Any:
 
     Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
-    return ask(access, access.addresses, Kind.DESCRIBE, [what]).payload
+    return request(access, access.addresses, Kind.DESCRIBE, [what]).payload
 
 
 def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
@@ -52,18 +52,18 @@ def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
     addresses, doubt = access.addresses, ""
     for one in addresses:
         try:
-            told = ask(access, [one], Kind.DESCRIBE, ["cluster"]).payload
+            described = request(access, [one], Kind.DESCRIBE, ["cluster"]).payload
         except SaAisError:
             continue
-        if told.get("serving"):
+        if described.get("serving"):
             addresses, doubt = (one,), ""
             break
-        waits = told.get("waiting_for") or "no view yet"
-        doubt = doubt or f"node {told.get('node_id', '?')} serves nothing; it waits for {waits}"
+        waits = described.get("waiting_for") or "no view yet"
+        doubt = doubt or f"node {described.get('node_id', '?')} serves nothing; it waits for {waits}"
     rows: list[Any] = []
     after = 0
     while True:
-        page = ask(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
+        page = request(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
         # (A daemon that does not know pages sends all rows each time.)
         page = [row for row in page if row[1] > after]
         if not page:
@@ -72,7 +72,7 @@ def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
         after = max(row[1] for row in page)
 
 
-def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> Asked:
+def request(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> NodeAnswer:
     """Make a request without a session; return the answer of the first address that answers.
 
     Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
@@ -80,7 +80,7 @@ def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[An
     failures: dict[Address, str] = {}
     for one in addresses:
         try:
-            return ask_one(access, one, kind, fields, access.timeout)
+            return request_from(access, one, kind, fields, access.timeout)
         except OSError as error:
             failures[one] = failure_of(error)[0]
         except FrameError as error:
@@ -89,7 +89,9 @@ def ask(access: Access, addresses: Sequence[Address], kind: int, fields: list[An
     raise error_of(codes.UNAVAILABLE, "; ".join(filter(None, (*texts, advice_on(failures.values())))))
 
 
-def ask_one(access: Access, address: Address, kind: int, fields: list[Any], timeout_s: float) -> Asked:
+def request_from(
+    access: Access, address: Address, kind: int, fields: list[Any], timeout_s: float
+) -> NodeAnswer:
     """Make a request to the node at an address; return its answer. A udp address is asked over TCP.
 
     (With UDP nothing shows that a daemon has gone.) Raises: SaAisError with the code of a refusal; OSError if
@@ -99,7 +101,7 @@ def ask_one(access: Access, address: Address, kind: int, fields: list[Any], time
     if address.datagram:
         address = Address("tcp", address.host, address.port)
     with connect_socket(address, timeout_s) as connection:
-        receiver = _Receiver(connection, until_s)
+        receiver = _FrameReceiver(connection, until_s)
         opener = Opener(access.identity, ROLE_OPERATOR, secrets.token_bytes(NONCE_BYTES))
         connection.settimeout(timeout_s)
         connection.sendall(opener.hello())
@@ -117,10 +119,10 @@ def ask_one(access: Access, address: Address, kind: int, fields: list[Any], time
     code, payload, index, text = decode_answer(answer.body)
     if code != codes.OK:
         raise error_of(code, f"{address}: {text}", index)
-    return Asked(greeted.node_id, greeted.incarnation, payload)
+    return NodeAnswer(greeted.node_id, greeted.incarnation, payload)
 
 
-class _Receiver:
+class _FrameReceiver:
     """Receives frames from a stream, one after the other, until a time on the monotonic clock."""
 
     def __init__(self, connection: socket.socket, until_s: float) -> None:

@@ -58,13 +58,13 @@ class Health(IntEnum):
     NOT_SERVING = 2
 
 
-OF_ROOM: Final = ("limits", "memory")
+CAPACITY_ALARMS: Final = ("limits", "memory")
 """Alarms about what is nearly full. Nothing is missing because of them, and no restart ends them."""
 
 
-def health_of(cluster: Mapping[str, Any], but_for: Collection[str] = ()) -> tuple[Health, str]:
-    """Return the health, and one line about what is wrong ("" if nothing is); ignore the alarms `but_for`."""
-    alarms = "; ".join(f"alarm {name}: {text}" for name, text in _alarms(cluster) if name not in but_for)
+def health_of(cluster: Mapping[str, Any], ignored: Collection[str] = ()) -> tuple[Health, str]:
+    """Return the health, and one line about what is wrong ("" if nothing is); ignore the alarms `ignored`."""
+    alarms = "; ".join(f"alarm {name}: {text}" for name, text in _alarms(cluster) if name not in ignored)
     if is_witness(cluster):
         # A witness learns of the members too late: only a node with data can say whether all are there.
         wrong = alarms or ("" if cluster["node_id"] in _voting(cluster) else "this witness does not vote yet")

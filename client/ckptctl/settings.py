@@ -24,12 +24,12 @@ LISTEN: Final = "127.0.0.1:7301"
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
-class SettingsWrong(Exception):
+class SettingsError(Exception):
     """A file with settings cannot be understood; the text says why."""
 
 
 @dataclass(slots=True, frozen=True)
-class Given:
+class SharedOptions:
     """The options on the command line; None or False for each that is not given."""
 
     address: str | None = None
@@ -38,9 +38,9 @@ class Given:
     key_file: Path | None = None
     config: Path | None = None
 
-    def over(self, earlier: "Given") -> "Given":
+    def completed_by(self, earlier: "SharedOptions") -> "SharedOptions":
         """Return these options, completed by the `earlier` ones, which stood before the command's name."""
-        return Given(
+        return SharedOptions(
             earlier.address if self.address is None else self.address,
             self.as_json or earlier.as_json,
             earlier.timeout if self.timeout is None else self.timeout,
@@ -70,7 +70,7 @@ class Access:
         return Identity(self.cluster, self.key)
 
     @property
-    def of_client(self) -> dict[str, Any]:
+    def client_arguments(self) -> dict[str, Any]:
         """The arguments that reach the same nodes with a `Table` or a `Connection`."""
         urls = [str(address) for address in self.addresses] if self.named else None
         return {"address": urls, "cluster": self.cluster, "key": self.key}
@@ -85,50 +85,50 @@ class DaemonSettings(NamedTuple):
     key: bytes | None
 
 
-def resolve(given: Given, timeout: float, environment: Mapping[str, str] = os.environ) -> Access:
+def resolve(options: SharedOptions, timeout: float, environment: Mapping[str, str] = os.environ) -> Access:
     """Return the access of a command; `timeout` is the command's own default.
 
     A flag takes precedence over `CKPTD_ADDRESS` and `CKPTD_KEY`, and these over the daemon's environment.
-    Raises: SaAisError INVALID_PARAM for an address; SettingsWrong; OSError.
+    Raises: SaAisError INVALID_PARAM for an address; SettingsError; OSError.
     """
-    told = read_config(given.config) if given.config else DaemonSettings("", "", None)
-    address, cluster, key, one_node = given.address, told.cluster, told.key, False
-    if address is None and told.address:
-        address, one_node = told.address, True
-    key_from: object = KEY_VARIABLE if key is None else given.config
-    if given.key_file is not None:
-        key = given.key_file.read_bytes().strip()
+    config = read_config(options.config) if options.config else DaemonSettings("", "", None)
+    address, cluster, key, one_node = options.address, config.cluster, config.key, False
+    if address is None and config.address:
+        address, one_node = config.address, True
+    key_from: object = KEY_VARIABLE if key is None else options.config
+    if options.key_file is not None:
+        key = options.key_file.read_bytes().strip()
     by_variable = address is None and bool(environment.get(ADDRESS_VARIABLE, "").strip())
     lacks_address = address is None and not by_variable
     lacks_key = key is None and not environment.get(KEY_VARIABLE)
     if lacks_address or lacks_key:
-        around = read_environment(environment)
+        shared = read_environment(environment)
         if lacks_key:
-            key, key_from = around.key, "the environment"
-        if lacks_address and around.address:
-            address, cluster, one_node = around.address, cluster or around.cluster, True
+            key, key_from = shared.key, "the environment"
+        if lacks_address and shared.address:
+            address, cluster, one_node = shared.address, cluster or shared.cluster, True
     chosen_key = choose_key(key)
     if chosen_key:
-        _check_key(chosen_key, given.key_file or key_from)
+        _check_key(chosen_key, options.key_file or key_from)
     return Access(
         choose_addresses(address),
         cluster,
         chosen_key,
-        timeout if given.timeout is None else given.timeout,
-        given.as_json,
+        timeout if options.timeout is None else options.timeout,
+        options.as_json,
         one_node,
         address is not None or by_variable,
     )
 
 
 def read_config(path: Path) -> DaemonSettings:
-    """Read a daemon's config file. Raises: SettingsWrong; OSError."""
+    """Read a daemon's config file. Raises: SettingsError; OSError."""
     values = _read_toml(path)
     return _settings({"listen": LISTEN, **values}, str(path))
 
 
 def read_environment(environment: Mapping[str, str]) -> DaemonSettings:
-    """Read the settings of a daemon whose environment we share. Raises: SettingsWrong; OSError."""
+    """Read the settings of a daemon whose environment we share. Raises: SettingsError; OSError."""
     values: dict[str, Any] = {}
     if environment.get(f"{ENVIRONMENT_PREFIX}CONFIG"):
         values = {"listen": LISTEN, **_read_toml(Path(environment[f"{ENVIRONMENT_PREFIX}CONFIG"]))}
@@ -142,21 +142,21 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise SettingsWrong(f"config file {path} is no TOML: {error}") from None
+        raise SettingsError(f"config file {path} is no TOML: {error}") from None
 
 
 def _check_key(key: bytes, where: object) -> None:
-    """Refuse a key that no daemon accepts. Raises: SettingsWrong."""
+    """Refuse a key that no daemon accepts. Raises: SettingsError."""
     if len(key) < KEY_BYTES_MIN:
         text = f"the key in {where} has {len(key)} bytes; a cluster's has {KEY_BYTES_MIN} or more"
-        raise SettingsWrong(text)
+        raise SettingsError(text)
 
 
 def _settings(values: Mapping[str, Any], where: str) -> DaemonSettings:
     texts = {key: values.get(key) or "" for key in ("socket", "listen", "cluster", "key", "key_file")}
     wrong = [key for key, value in texts.items() if not isinstance(value, str)]
     if wrong:
-        raise SettingsWrong(f"{wrong[0]} (in {where}) is no text")
+        raise SettingsError(f"{wrong[0]} (in {where}) is no text")
     urls = []
     if texts["socket"] not in ("", "none"):
         urls.append(f"unix://{os.path.abspath(texts['socket'])}")
@@ -170,5 +170,5 @@ def _settings(values: Mapping[str, Any], where: str) -> DaemonSettings:
     try:
         choose_addresses(urls or None)
     except SaAisError as error:
-        raise SettingsWrong(f"{error} (in {where})") from None
+        raise SettingsError(f"{error} (in {where})") from None
     return DaemonSettings(",".join(urls), texts["cluster"] or CLUSTER, key)

@@ -13,7 +13,7 @@ import pytest
 from ckpt_client import CheckpointError, SaAisError, Table
 from ckpt_client.io import blocking
 from ckptctl import queries
-from ckptctl.settings import Given, resolve
+from ckptctl.settings import SharedOptions, resolve
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +61,7 @@ def test_who_may_not_connect_is_not_told_to_start_a_daemon(
 ) -> None:
     """Permission denied ended in the advice to start a daemon, which ran already."""
     monkeypatch.setattr(queries, "connect_socket", refusing(error))
-    access = resolve(Given(address="unix:///s"), 1.0)
+    access = resolve(SharedOptions(address="unix:///s"), 1.0)
     with pytest.raises(SaAisError) as failed:
         queries.describe(access, "cluster")
     assert said in str(failed.value)

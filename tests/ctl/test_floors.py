@@ -28,5 +28,5 @@ def test_a_version_that_is_known_to_fail_is_not_accepted(package: str, lowest: t
 
 
 def test_the_package_whose_private_parts_are_used_is_pinned() -> None:
-    """asyncio-dgram 3.1 may rename what `ckptd.runtime.net.datagrams` takes from it."""
+    """asyncio-dgram 3.1 may rename what `ckptd.runtime.net.datagram_receiver` takes from it."""
     assert any(line == "asyncio-dgram==3.0.*" for line in PROJECT["dependencies"])

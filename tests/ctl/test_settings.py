@@ -12,7 +12,7 @@ from tests.client.fixtures import Start, service, start
 
 from ckpt_client.errors import SaAisError
 from ckpt_protocol.greeting import Identity
-from ckptctl.settings import CLUSTER, LISTEN, Access, Given, SettingsWrong, resolve
+from ckptctl.settings import CLUSTER, LISTEN, Access, SettingsError, SharedOptions, resolve
 from ckptd.runtime.config.model import Config
 
 __all__ = ["service", "start"]
@@ -20,7 +20,7 @@ __all__ = ["service", "start"]
 KEY = "0123456789abcdef"
 
 
-def access(given: Given, **variables: str) -> Access:
+def access(given: SharedOptions, **variables: str) -> Access:
     return resolve(given, 10.0, variables)
 
 
@@ -45,7 +45,7 @@ def test_a_config_file_tells_address_cluster_and_key(tmp_path: Path) -> None:
         f'cluster = "three"\nlisten = "0.0.0.0:7301"\nkey_file = "{key}"\nsocket = "/run/x.sock"\n',
     )
     found = access(
-        Given(config=config), CKPTD_ADDRESS="tcp://elsewhere:1", CKPTD_KEY="another one that is long"
+        SharedOptions(config=config), CKPTD_ADDRESS="tcp://elsewhere:1", CKPTD_KEY="another one that is long"
     )
     assert urls(found) == ["unix:///run/x.sock", "tcp://127.0.0.1:7301"]
     assert found.identity == Identity("three", KEY.encode())
@@ -62,7 +62,7 @@ def test_a_config_file_tells_address_cluster_and_key(tmp_path: Path) -> None:
     ],
 )
 def test_where_a_daemon_listens_by_its_file(tmp_path: Path, content: str, expected: list[str]) -> None:
-    assert urls(access(Given(config=written(tmp_path / "c", content)))) == expected
+    assert urls(access(SharedOptions(config=written(tmp_path / "c", content)))) == expected
 
 
 def test_in_the_daemons_environment_its_settings_are_found() -> None:
@@ -73,18 +73,18 @@ def test_in_the_daemons_environment_its_settings_are_found() -> None:
         "CKPTD_DAEMON_CLUSTER": "compose",
         "CKPTD_DAEMON_KEY": KEY,
     }
-    found = access(Given(), **variables)
+    found = access(SharedOptions(), **variables)
     assert urls(found) == ["unix:///run/ckptd/ckptd.sock", "tcp://127.0.0.1:7301"]
     assert found.identity == Identity("compose", KEY.encode())
-    assert access(Given(), **variables, CKPTD_KEY="", CKPTD_ADDRESS=" ") == found
+    assert access(SharedOptions(), **variables, CKPTD_KEY="", CKPTD_ADDRESS=" ") == found
     # Another cluster's address is not asked as a member of ours.
-    found = access(Given(address="tcp://h:1"), **variables)
+    found = access(SharedOptions(address="tcp://h:1"), **variables)
     assert (urls(found), found.cluster) == (["tcp://h:1"], "")
 
 
 def test_a_variable_of_the_daemon_beats_its_file(tmp_path: Path) -> None:
     config = written(tmp_path / "c", f'cluster = "file"\nkey = "{KEY}"')
-    found = access(Given(), CKPTD_DAEMON_CONFIG=str(config), CKPTD_DAEMON_CLUSTER="variable")
+    found = access(SharedOptions(), CKPTD_DAEMON_CONFIG=str(config), CKPTD_DAEMON_CLUSTER="variable")
     assert found.identity == Identity("variable", KEY.encode())
 
 
@@ -93,17 +93,17 @@ def test_a_flag_beats_a_clients_variable_and_that_the_daemons(tmp_path: Path) ->
     daemons = {"CKPTD_DAEMON_KEY": KEY, "CKPTD_DAEMON_LISTEN": "h:3"}
     clients = {"CKPTD_KEY": "that of the variable", "CKPTD_ADDRESS": "tcp://h:2"}
     config = written(tmp_path / "c", 'listen = "h:4"\nkey = "that of the file"')
-    assert urls(access(Given(address="tcp://h:1", config=config), **clients)) == ["tcp://h:1"]
-    assert access(Given(key_file=key, config=config), **clients).key == b"that of the flag"
-    assert access(Given(config=config), **clients).key == b"that of the file"
-    found = resolve(Given(), 10.0, daemons)
+    assert urls(access(SharedOptions(address="tcp://h:1", config=config), **clients)) == ["tcp://h:1"]
+    assert access(SharedOptions(key_file=key, config=config), **clients).key == b"that of the flag"
+    assert access(SharedOptions(config=config), **clients).key == b"that of the file"
+    found = resolve(SharedOptions(), 10.0, daemons)
     assert (urls(found), found.key) == (["tcp://h:3"], KEY.encode())
 
 
 @pytest.mark.parametrize("content", ["key = 5", "listen = = 1", 'listen = "nowhere"', 'socket = "a,b"'])
 def test_a_file_that_is_no_daemons_is_one_line(tmp_path: Path, content: str) -> None:
-    with pytest.raises((SettingsWrong, SaAisError)) as wrong:
-        access(Given(config=written(tmp_path / "c", content)))
+    with pytest.raises((SettingsError, SaAisError)) as wrong:
+        access(SharedOptions(config=written(tmp_path / "c", content)))
     assert len(str(wrong.value).splitlines()) == 1
 
 

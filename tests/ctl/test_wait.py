@@ -16,7 +16,7 @@ from ckpt_protocol.messages import Kind, answer_ok
 from ckptctl import operator_verbs
 from ckptctl.operator_verbs import wait_for
 from ckptctl.render import Health
-from ckptctl.settings import Access, Given, resolve
+from ckptctl.settings import Access, SharedOptions, resolve
 
 __all__ = ["service", "start"]
 
@@ -33,7 +33,7 @@ JOINING = {**READY, "alarms": [["replicas_degraded", "fewer than 2 replicas in s
 
 
 def access(address: str, timeout: float = 10.0, **more: Any) -> Access:
-    return resolve(Given(address=address, timeout=timeout, **more), timeout, {})
+    return resolve(SharedOptions(address=address, timeout=timeout, **more), timeout, {})
 
 
 class Becoming:

@@ -28,8 +28,16 @@ from ckptd.core.events import (
     TimeCame,
 )
 from ckptd.core.settings import Settings
+from ckptd.runtime.clients.clients import Clients
+from ckptd.runtime.clients.udp_clients import UdpClients
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.daemon import Daemon
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.event_log_writer import EventLogWriter
+from ckptd.runtime.host.state_directory import StateDirectory
+from ckptd.runtime.node_assembly import NodeAssembly
+from ckptd.runtime.peers.peers import Peers
+from ckptd.runtime.resources import Resources
 from ckptd.testing import HeldPort
 
 NEVER_NS = 2**63
@@ -179,12 +187,46 @@ async def at_address(node_id: str = "a", incarnation: int = 5, key: bytes = b"")
         server.close()
 
 
+class OpenDaemon(Daemon):
+    """A daemon that shows its parts and what it has opened."""
+
+    assembly: NodeAssembly
+    resources: Resources
+
+    def _assemble(
+        self, identity: Identity, resources: Resources, event_log: EventLogWriter | None
+    ) -> NodeAssembly:
+        self.assembly = super()._assemble(identity, resources, event_log)
+        self.resources = resources
+        return self.assembly
+
+
 class Running:
     """A daemon with a fake core, in this process."""
 
-    def __init__(self, daemon: Daemon, nodes: list[FakeNode]) -> None:
+    def __init__(self, daemon: OpenDaemon, nodes: list[FakeNode]) -> None:
         self.daemon = daemon
         self._nodes = nodes
+
+    @property
+    def driver(self) -> Driver:
+        return self.daemon.assembly.driver
+
+    @property
+    def clients(self) -> Clients:
+        return self.daemon.assembly.clients
+
+    @property
+    def udp_clients(self) -> UdpClients:
+        return self.daemon.assembly.udp_clients
+
+    @property
+    def peers(self) -> Peers:
+        return self.daemon.assembly.peers
+
+    @property
+    def state(self) -> StateDirectory:
+        return self.daemon.resources.state
 
     @property
     def node(self) -> FakeNode:
@@ -223,7 +265,7 @@ async def running(directory: Path, key: bytes = b"", **settings: Any) -> AsyncIt
         nodes.append(FakeNode(*start))
         return nodes[-1]
 
-    daemon = Daemon(Config(**settings), key, make_node)
+    daemon = OpenDaemon(Config(**settings), key, make_node)
     run = asyncio.create_task(daemon.run())
     started = asyncio.create_task(daemon.started.wait())
     await asyncio.wait((run, started), return_when=asyncio.FIRST_COMPLETED)

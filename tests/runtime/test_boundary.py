@@ -1,4 +1,4 @@
-"""What raises in the runtime beside the core ends one connection or one errand, and is counted."""
+"""What raises in the runtime beside the core ends one connection or one background task, and is counted."""
 
 import asyncio
 import socket
@@ -19,12 +19,11 @@ from ckptd.core.events import (
     RegisterFailed,
     WallClockRead,
 )
-from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime import event_log_writer
-from ckptd.runtime.clients import udp_clients
-from ckptd.runtime.etcd.gateway import EtcdRegister, _Answer, _Unknown
+from ckptd.runtime import logged_node
+from ckptd.runtime.clients import datagram_router, udp_clients
+from ckptd.runtime.etcd.etcd_register import EtcdRegister, _Answer, _Unknown
 from ckptd.runtime.host import process
-from ckptd.runtime.host.fence import FenceHook
+from ckptd.runtime.host.fence_hook import FenceHook
 from ckptd.runtime.host.state_directory import StateDirectory
 
 
@@ -90,20 +89,20 @@ async def test_a_datagram_that_raises_is_dropped_and_the_next_is_taken(
     async with running(tmp_path) as a:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.connect(("127.0.0.1", a.port))
-            for module in (daemon_module, udp_clients):
+            for module in (datagram_router, udp_clients):
                 monkeypatch.setattr(module, "decode_datagram", fails)
             for _ in range(2):
                 sender.send(encode_frame(kind, 0, 0, 0, b"\x90"))
             while a.node.edge_counts()["contained_io"] < 2:
                 await asyncio.sleep(0.01)
-        assert not a.daemon._driver.ended.done()
+        assert not a.driver.ended.done()
 
 
 async def test_a_register_that_raises_did_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EtcdRegister, "ask", async_fails)
     async with running(tmp_path, arbiter="etcd", etcd_endpoints="http://127.0.0.1:1") as a:
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, b"view")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         assert (await a.node.told(RegisterFailed)).number == 7
         assert a.node.edge_counts()["contained_io"] == 1
 
@@ -114,7 +113,7 @@ def test_an_answer_of_etcd_with_an_impossible_number_is_unknown(number: str) -> 
     with pytest.raises(_Unknown):
         _Answer(b'{"header": {"revision": %s}}' % number.encode()).revision()
     with pytest.raises(_Unknown):
-        _Answer(b'{"kvs": [{"mod_revision": %s}]}' % number.encode()).held("kvs")
+        _Answer(b'{"kvs": [{"mod_revision": %s}]}' % number.encode()).first_key("kvs")
 
 
 async def test_a_fence_hook_that_raises_proves_nothing(
@@ -123,7 +122,7 @@ async def test_a_fence_hook_that_raises_proves_nothing(
     monkeypatch.setattr(FenceHook, "run", async_fails)
     async with running(tmp_path, fence_hook="true", peers="a=h1:1,b=h2:2", on_silent_peer="fence") as a:
         a.node.on[WallClockRead] = lambda event: [Fence("b")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         ended = await a.node.told(FenceEnded)
         assert not ended.fenced
         assert "ZeroDivisionError" in ended.text
@@ -133,10 +132,10 @@ async def test_a_quarantine_that_raises_is_counted(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(StateDirectory, "quarantine", fails)
     async with running(tmp_path) as a:
         a.node.on[WallClockRead] = lambda event: [Quarantine("x", b"content")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         while not a.node.edge_counts()["quarantine_failures"]:
             await asyncio.sleep(0.01)
-        assert not a.daemon._driver.ended.done()
+        assert not a.driver.ended.done()
 
 
 @pytest.mark.parametrize("function", ["pack_event", "pack_entry", "digest_of"])
@@ -144,7 +143,7 @@ async def test_a_recording_that_raises_stops_and_the_node_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: str
 ) -> None:
     async with running(tmp_path, record_events=tmp_path / "events") as a, a.client() as client:
-        monkeypatch.setattr(event_log_writer, function, fails)
+        monkeypatch.setattr(logged_node, function, fails)
         assert (await client.ping()).a == 1
         assert (await client.ping(2)).a == 2
         assert "recording stops" in caplog.text

@@ -27,8 +27,8 @@ from ckptd.core.events import (
     CloseClient,
     SendClient,
 )
-from ckptd.runtime.clients import acceptor as door_module
 from ckptd.runtime.clients import clients as clients_module
+from ckptd.runtime.clients import connection_acceptor as acceptor_module
 from ckptd.runtime.host import descriptors
 from ckptd.runtime.host.descriptors import OPERATORS_MAX
 from ckptd.runtime.net.handshake import cut_first_frame
@@ -85,7 +85,7 @@ async def test_before_its_session_is_attached_a_client_sends_nothing_large(
         assert (await a.node.told(ClientLost)).link == 1
         await lines.said(f"a frame of kind {kind} has a body of 4097 bytes, more than 4096")
         assert "which is all that is taken before its session is attached" in lines.text
-        assert a.daemon.counts.garbage_streams == 1
+        assert a.daemon.counters.garbage_streams == 1
         assert (await other.ping(9)).a == 9
 
 
@@ -109,7 +109,7 @@ async def test_the_connection_ends_when_the_first_frame_is_too_long(tmp_path: Pa
     async with running(tmp_path) as a, a.client(greet=False) as client:
         client.send(HEADER.pack(FIRST_FRAME_BYTES_MAX, Kind.HELLO, 1, 1, 1))
         assert await client.closed()
-        assert a.daemon.counts.garbage_streams == 1
+        assert a.daemon.counters.garbage_streams == 1
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_a_stranger_that_sends_garbage_is_closed_and_harms_nobody(
     async with running(tmp_path) as a, a.client() as client, a.client(greet=False) as stranger:
         stranger.send(garbage)
         assert await stranger.closed()
-        assert a.daemon.counts.garbage_streams == 1
+        assert a.daemon.counters.garbage_streams == 1
         assert (await client.ping()).a == 1
 
 
@@ -139,22 +139,22 @@ async def test_a_stranger_that_goes_within_its_hello_is_forgotten(tmp_path: Path
             await stranger.writer.drain()
         async with a.client() as client:
             assert (await client.ping()).a == 1
-        assert a.daemon.counts.garbage_streams == 0
+        assert a.daemon.counters.garbage_streams == 0
 
 
 async def test_a_silent_stranger_is_closed_when_its_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "FIRST_EXCHANGE_LIMIT_S", 0.01)
+    monkeypatch.setattr(acceptor_module, "HANDSHAKE_LIMIT_S", 0.01)
     async with running(tmp_path) as a, a.client(greet=False) as stranger:
         assert await stranger.closed()
-        assert a.daemon.counts.timed_out == 1
+        assert a.daemon.counters.timed_out == 1
 
 
 async def test_the_oldest_stranger_goes_when_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptors, "STRANGERS_MAX", 1)
+    monkeypatch.setattr(descriptors, "HANDSHAKES_MAX", 1)
     async with running(tmp_path) as a, a.client(greet=False) as oldest, a.client() as client:
         assert await oldest.closed()
         assert (await client.ping()).a == 1
@@ -166,7 +166,7 @@ async def test_a_client_with_an_impossible_length_is_cut_off(tmp_path: Path, len
         client.send(ping(1) + HEADER.pack(length, Kind.PING, 2, 0, 2))
         assert await client.closed()
         await a.node.told(ClientLost)
-        assert a.daemon.counts.garbage_streams == 1
+        assert a.daemon.counters.garbage_streams == 1
         assert (await other.ping(9)).a == 9
 
 
@@ -226,7 +226,7 @@ async def test_of_too_many_operators_one_that_reads_nothing_goes_at_once(tmp_pat
         await a.node.told(ClientCongested)
         async with a.client(greet=False) as one_more:
             await one_more.greet(a.identity, ROLE_OPERATOR)
-            assert a.daemon.counts.clients_cut_off == 1
+            assert a.daemon.counters.clients_cut_off == 1
             assert a.node.edge_limits()["client_buffer_bytes"][0] == 0
 
 
@@ -273,7 +273,7 @@ async def test_a_client_that_forges_the_proof_is_refused(tmp_path: Path) -> None
         assert (await client.frame()).kind == Kind.REFUSED
         assert await client.closed()
         assert "ClientConnected" not in a.node.kinds()
-        assert a.daemon.counts.refused == 1
+        assert a.daemon.counters.refused == 1
 
 
 async def test_a_client_of_another_protocol_version_is_refused(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_cutting_refuses_a_length_below_a_header() -> None:
 
 async def test_no_more_requests_are_read_while_answers_are_not(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client():
-        (link,) = a.daemon._driver.clients.values()
+        (link,) = a.driver.clients.values()
         assert isinstance(link, clients_module.ClientLink)
         link.pause_writing()
         assert not link._transport.is_reading()
@@ -385,11 +385,11 @@ async def test_no_more_requests_are_read_while_answers_are_not(tmp_path: Path) -
 
 async def test_a_link_is_read_again_when_both_its_answers_and_its_lane_allow_it(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client():
-        (link,) = a.daemon._driver.clients.values()
+        (link,) = a.driver.clients.values()
         assert isinstance(link, clients_module.ClientLink)
         link.stop_reading()
         link.pause_writing()
-        link.read_on()
+        link.resume_reading()
         assert not link._transport.is_reading()
         link.resume_writing()
         assert link._transport.is_reading()
@@ -410,5 +410,5 @@ async def test_of_all_clients_that_read_no_answers_the_worst_is_cut_off(tmp_path
         other.send(b"".join(ping(number) for number in range(1, 6)))
         lost = await a.node.told(ClientLost)
         assert lost.link == 2
-        assert len(a.daemon._driver.clients) == 1
-        assert 0 < a.daemon._clients.unread.held_bytes <= limit
+        assert len(a.driver.clients) == 1
+        assert 0 < a.clients.unread.unread_bytes <= limit

@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from tests.runtime.fakes import running
 
-from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.errors import StartError
 from ckptd.runtime.host import descriptors
-from ckptd.runtime.host.descriptors import ASKED_ON_MACOS, CLIENTS_MIN, STRANGERS_MAX, Room, make_room
+from ckptd.runtime.host.descriptors import (
+    CLIENTS_MIN,
+    HANDSHAKES_MAX,
+    MACOS_DESCRIPTORS_MAX,
+    ConnectionCapacity,
+    divide_descriptors,
+)
 
 
 class Limit:
@@ -39,14 +45,14 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
 def test_the_limit_is_raised_as_far_as_clients_need_it(
     limit: Limit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert make_room(10_000, 2) == Room(10_000, STRANGERS_MAX)
-    assert 10_000 + STRANGERS_MAX < limit.soft < 11_000
+    assert divide_descriptors(10_000, 2) == ConnectionCapacity(10_000, HANDSHAKES_MAX)
+    assert 10_000 + HANDSHAKES_MAX < limit.soft < 11_000
     assert caplog.text == ""
 
 
 def test_a_limit_that_is_high_enough_is_left_alone(limit: Limit) -> None:
     limit.soft = limit.hard = limit.grants = resource.RLIM_INFINITY
-    assert make_room(10_000, 2).clients == 10_000
+    assert divide_descriptors(10_000, 2).clients == 10_000
     assert limit.soft == resource.RLIM_INFINITY
 
 
@@ -55,15 +61,15 @@ def test_fewer_clients_than_asked_for_are_a_line_in_the_log(
 ) -> None:
     """`clients_max` became what was left, down to 1, without a word."""
     limit.hard = limit.grants = 1024
-    room = make_room(10_000, 2)
-    assert 500 < room.clients < 1024 - room.strangers
-    assert f"this node takes {room.clients} clients, not clients_max, 10000" in caplog.text
+    capacity = divide_descriptors(10_000, 2)
+    assert 500 < capacity.clients < 1024 - capacity.handshakes
+    assert f"this node takes {capacity.clients} clients, not clients_max, 10000" in caplog.text
     assert "may have 1024 file descriptors" in caplog.text
 
 
 def test_what_macos_calls_unlimited_is_what_it_grants(limit: Limit) -> None:
-    limit.hard, limit.grants = resource.RLIM_INFINITY, ASKED_ON_MACOS
-    assert make_room(100_000, 2).clients > 9_000
+    limit.hard, limit.grants = resource.RLIM_INFINITY, MACOS_DESCRIPTORS_MAX
+    assert divide_descriptors(100_000, 2).clients > 9_000
 
 
 @pytest.mark.parametrize("peers", [0, 2, 63])
@@ -71,19 +77,19 @@ def test_a_node_without_room_for_clients_does_not_start_and_says_how_many_descri
     limit: Limit, peers: int
 ) -> None:
     limit.soft = limit.hard = limit.grants = 64
-    with pytest.raises(StartRefused, match="may have 64 file descriptors") as refused:
-        make_room(10_000, peers)
+    with pytest.raises(StartError, match="may have 64 file descriptors") as refused:
+        divide_descriptors(10_000, peers)
     needed = int(str(refused.value).split(" or more")[0].rpartition(" ")[2])
     limit.soft = limit.hard = limit.grants = needed
-    assert make_room(10_000, peers).clients >= CLIENTS_MIN
+    assert divide_descriptors(10_000, peers).clients >= CLIENTS_MIN
     limit.soft = limit.hard = limit.grants = needed - 2
-    with pytest.raises(StartRefused):
-        make_room(10_000, peers)
+    with pytest.raises(StartError):
+        divide_descriptors(10_000, peers)
 
 
 async def test_a_daemon_without_room_does_not_start(tmp_path: Path, limit: Limit) -> None:
     limit.soft = limit.hard = limit.grants = 64
-    with pytest.raises(StartRefused, match="file descriptors"):
+    with pytest.raises(StartError, match="file descriptors"):
         async with running(tmp_path):
             raise AssertionError("it started")
 
@@ -94,4 +100,4 @@ async def test_strangers_leave_room_for_clients(
     monkeypatch.setattr(descriptors, "OWN_DESCRIPTORS", 0)
     monkeypatch.setattr(descriptors, "OPERATORS_MAX", 2)
     limit.soft = limit.hard = limit.grants = 32
-    assert make_room(10_000, 0) == Room(26, 4)
+    assert divide_descriptors(10_000, 0) == ConnectionCapacity(26, 4)

@@ -37,7 +37,7 @@ FAR_NS = 3600 * 10**9
 
 
 class Trace:
-    """A host, and outlets by name, that write down what they are asked for."""
+    """An effect handler, and links by name, that write down what they are asked for."""
 
     def __init__(self) -> None:
         self.done: list[tuple[object, ...]] = []
@@ -58,7 +58,7 @@ class Trace:
         self.done.append(("quarantine", name, content))
 
 
-class TraceOutlet:
+class TraceSink:
     def __init__(self, trace: Trace, name: str) -> None:
         self.trace = trace
         self.name = name
@@ -72,10 +72,10 @@ class TraceOutlet:
     def stop_reading(self) -> None:
         self.trace.done.append((self.name, "stop"))
 
-    def read_on(self) -> None:
+    def resume_reading(self) -> None:
         self.trace.done.append((self.name, "read"))
 
-    def take_large(self) -> None:
+    def accept_large_frames(self) -> None:
         self.trace.done.append((self.name, "take large"))
 
 
@@ -86,8 +86,8 @@ class Bench:
         self.node = FakeNode()
         self.trace = Trace()
         self.driver = Driver(self.node, self.trace)
-        self.driver.clients.update({1: TraceOutlet(self.trace, "c1"), 2: TraceOutlet(self.trace, "c2")})
-        self.driver.peers.update({"b": TraceOutlet(self.trace, "b")})
+        self.driver.clients.update({1: TraceSink(self.trace, "c1"), 2: TraceSink(self.trace, "c2")})
+        self.driver.peers.update({"b": TraceSink(self.trace, "b")})
 
     def carry_out(self, *effects: Effect) -> list[tuple[object, ...]]:
         self.node.on[WallClockRead] = lambda event: list(effects)

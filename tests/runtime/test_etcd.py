@@ -11,9 +11,9 @@ from tests.etcd_server import ETCD_MISSING, EtcdCluster
 from tests.runtime.fakes import free_port
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
-from ckptd.runtime.errors import ConfigRefused
-from ckptd.runtime.etcd import gateway as etcd_module
-from ckptd.runtime.etcd.gateway import EtcdAccess, EtcdRegister
+from ckptd.runtime.errors import ConfigError
+from ckptd.runtime.etcd import etcd_register as etcd_module
+from ckptd.runtime.etcd.etcd_register import EtcdAccess, EtcdRegister
 
 real = pytest.mark.skipif(bool(ETCD_MISSING), reason=ETCD_MISSING)
 PASSWORD = "Tr0ub4dor"
@@ -207,10 +207,10 @@ async def test_a_certificate_for_another_host_is_refused(tls_member: EtcdCluster
 @pytest.mark.parametrize("name", ["ca_file", "cert_file"])
 async def test_certificates_that_cannot_be_used_refuse_the_start(tmp_path: Path, name: str) -> None:
     file = tmp_path / "file.pem"
-    with pytest.raises(ConfigRefused, match="cannot be used: No such file"):
+    with pytest.raises(ConfigError, match="cannot be used: No such file"):
         EtcdRegister(EtcdAccess(("https://h:1",), "/view", 1.0, **{name: file}))  # type: ignore[arg-type]
     file.write_text("no certificate")
-    with pytest.raises(ConfigRefused, match="certificates for etcd cannot be used"):
+    with pytest.raises(ConfigError, match="certificates for etcd cannot be used"):
         EtcdRegister(EtcdAccess(("https://h:1",), "/view", 1.0, **{name: file}))  # type: ignore[arg-type]
 
 

@@ -10,8 +10,8 @@ import pytest
 from tests.runtime.fakes import running
 
 from ckptd.core.events import Fence, FenceEnded, WallClockRead
-from ckptd.runtime.errors import StartRefused
-from ckptd.runtime.host.fence import OUTPUT_BYTES_MAX, FenceHook
+from ckptd.runtime.errors import StartError
+from ckptd.runtime.host.fence_hook import OUTPUT_BYTES_MAX, FenceHook
 
 
 def hook(directory: Path, script: str, limit_s: float = 10.0, arguments: str = "") -> FenceHook:
@@ -96,7 +96,7 @@ async def test_a_program_that_vanished_proves_nothing(tmp_path: Path) -> None:
 def test_a_program_that_is_none_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     for command in ("/nonexistent/fence", str(tmp_path / "text")):
-        with pytest.raises(StartRefused, match="is no program that can be run"):
+        with pytest.raises(StartError, match="is no program that can be run"):
             FenceHook(command, "a", 1.0)
 
 
@@ -107,14 +107,14 @@ async def test_a_node_is_fenced_once_at_a_time_and_the_core_is_told(tmp_path: Pa
     command = f"'{tmp_path / 'fence hook'}'"
     async with running(tmp_path, fence_hook=command) as a:
         a.node.on[WallClockRead] = lambda event: [Fence("b"), Fence("b")]
-        a.daemon._driver.handle(WallClockRead(0))
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         with await asyncio.to_thread(open, pipe, "w"):
             pass
         assert await a.node.told(FenceEnded) == FenceEnded("b", True, "the fence hook ended with exit code 0")
         assert runs.read_text() == "b\n"
         assert a.node.edge_counts()["fence_runs"] == 1
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         with await asyncio.to_thread(open, pipe, "w"):
             pass
         await a.node.told(FenceEnded, 2)
@@ -127,7 +127,7 @@ async def test_a_hook_under_way_ends_with_the_daemon(tmp_path: Path) -> None:
     hook(tmp_path, f"echo $$ >'{pipe}'; sleep 600")
     async with running(tmp_path, fence_hook=f"'{tmp_path / 'fence hook'}'") as a:
         a.node.on[WallClockRead] = lambda event: [Fence("b")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         pid = int(await asyncio.to_thread(pipe.read_text))
     assert gone(pid)
     assert not [event for event in a.node.events if isinstance(event, FenceEnded)]

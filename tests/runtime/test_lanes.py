@@ -2,20 +2,20 @@
 
 import pytest
 
-from ckptd.runtime.counters import Counts
+from ckptd.runtime.counters import Counters
 from ckptd.runtime.net import datagram_lanes as lanes_module
 from ckptd.runtime.net.datagram_lanes import (
     HEARTBEATS_PER_S,
     SENDER_WAITING_MAX,
     SOURCE_PER_S,
     SOURCES_MAX,
-    STRANGERS_PER_S,
+    UNAUTHENTICATED_PER_S,
     WAITING_MAX,
+    DatagramLanes,
     Lane,
-    Lanes,
 )
 
-LANES = {b"p": Lane.PEER, b"c": Lane.CLIENT, b"h": Lane.HEARTBEAT, b"s": Lane.STRANGER}
+LANES = {b"p": Lane.PEER, b"c": Lane.CLIENT, b"h": Lane.HEARTBEAT, b"s": Lane.UNAUTHENTICATED}
 
 
 @pytest.fixture
@@ -27,28 +27,26 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def lanes(now: list[int]) -> Lanes:
+def lanes(now: list[int]) -> DatagramLanes:
     """Lanes whose datagrams say by their first letter where they belong."""
-    made = Lanes(Counts())
-    made.lane = lambda datagram, address: LANES[datagram[:1]]
-    return made
+    return DatagramLanes(Counters(), lambda datagram, address: LANES[datagram[:1]])
 
 
-def put(lanes: Lanes, datagram: bytes, host: str = "10.0.0.1", port: int = 1) -> None:
+def put(lanes: DatagramLanes, datagram: bytes, host: str = "10.0.0.1", port: int = 1) -> None:
     lanes.put((datagram, (host, port)))
 
 
-def everything(lanes: Lanes) -> list[bytes]:
+def everything(lanes: DatagramLanes) -> list[bytes]:
     return [lanes.get()[0] for _ in range(len(lanes))]
 
 
-def test_heartbeats_of_peers_go_first_and_all_others_in_turn(lanes: Lanes) -> None:
+def test_heartbeats_of_peers_go_first_and_all_others_in_turn(lanes: DatagramLanes) -> None:
     for datagram in (b"s1", b"s2", b"c1", b"c2", b"h1", b"p1", b"c3", b"p2"):
         put(lanes, datagram)
     assert everything(lanes) == [b"p1", b"p2", b"c1", b"h1", b"s1", b"c2", b"s2", b"c3"]
 
 
-def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: Lanes) -> None:
+def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: DatagramLanes) -> None:
     put(lanes, b"p")
     put(lanes, b"c")
     for number in range(WAITING_MAX[Lane.HEARTBEAT] + 3):
@@ -59,7 +57,7 @@ def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: La
     assert not {b"h0", b"h1", b"h2"} & set(waiting)
 
 
-def test_each_lane_tells_how_full_it_is(lanes: Lanes) -> None:
+def test_each_lane_tells_how_full_it_is(lanes: DatagramLanes) -> None:
     for datagram in (b"p", b"c", b"c", b"s"):
         put(lanes, datagram)
     assert [used for used, _ in lanes.limits().values()] == [1, 2, 0, 1]
@@ -69,7 +67,7 @@ def test_each_lane_tells_how_full_it_is(lanes: Lanes) -> None:
     ]
 
 
-def test_a_sender_has_its_share_of_a_lane(lanes: Lanes) -> None:
+def test_a_sender_has_its_share_of_a_lane(lanes: DatagramLanes) -> None:
     for _ in range(2 * SENDER_WAITING_MAX[Lane.CLIENT]):
         put(lanes, b"c", port=1)
     put(lanes, b"c", port=2)
@@ -79,7 +77,9 @@ def test_a_sender_has_its_share_of_a_lane(lanes: Lanes) -> None:
     assert len(lanes) == 1, "it has its share again"
 
 
-def test_strangers_are_let_in_at_a_rate_for_each_host_and_for_all(lanes: Lanes, now: list[int]) -> None:
+def test_strangers_are_let_in_at_a_rate_for_each_host_and_for_all(
+    lanes: DatagramLanes, now: list[int]
+) -> None:
     let_in = 0
 
     def come(host: str, times: int) -> int:
@@ -92,28 +92,28 @@ def test_strangers_are_let_in_at_a_rate_for_each_host_and_for_all(lanes: Lanes, 
         return let_in - before
 
     assert come("10.0.0.1", 2 * SOURCE_PER_S) == SOURCE_PER_S
-    assert lanes._counts.strangers_dropped == SOURCE_PER_S
+    assert lanes._counters.strangers_dropped == SOURCE_PER_S
     for number in range(20):
         come(f"10.0.1.{number}", SOURCE_PER_S)
-    assert let_in == STRANGERS_PER_S
+    assert let_in == UNAUTHENTICATED_PER_S
     now[0] += 10**9 // 2
     assert come("10.0.0.1", 2 * SOURCE_PER_S) == SOURCE_PER_S // 2
 
 
-def test_hosts_whose_rates_are_remembered_are_bounded(lanes: Lanes) -> None:
+def test_hosts_whose_rates_are_remembered_are_bounded(lanes: DatagramLanes) -> None:
     for number in range(3 * SOURCES_MAX):
         put(lanes, b"s", f"host-{number}")
     assert len(lanes._rates) <= SOURCES_MAX
 
 
-def test_the_end_comes_behind_all_that_waits(lanes: Lanes) -> None:
+def test_the_end_comes_behind_all_that_waits(lanes: DatagramLanes) -> None:
     lanes.put((None, None))
     put(lanes, b"s")
     assert everything(lanes) == [b"s", None]
 
 
 def test_heartbeats_of_strangers_are_let_in_at_a_bounded_rate_and_those_of_peers_all(
-    lanes: Lanes, now: list[int]
+    lanes: DatagramLanes, now: list[int]
 ) -> None:
     """A flood of forged ones kept three nodes from all else: the view changed five times."""
     came = 0

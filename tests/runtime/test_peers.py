@@ -35,7 +35,7 @@ from ckptd.core.events import (
 from ckptd.runtime.errors import BegunAgain
 from ckptd.runtime.host.state_directory import StateDirectory
 from ckptd.runtime.net.connecting import connect_stream
-from ckptd.runtime.peers.peer_connector import ASK_PAUSE_S, STEADY_NS
+from ckptd.runtime.peers.peer_connector import IDENTIFY_PAUSE_S, STABLE_LINK_NS
 
 
 @contextlib.asynccontextmanager
@@ -93,7 +93,7 @@ async def test_frames_go_both_ways(tmp_path: Path) -> None:
             SendPeer("a", commit(7)),
         ]
         a.node.on[WallClockRead] = lambda event: [SendPeer("b", commit(1)), SendPeer("nobody", b"lost")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         received = await a.node.told(PeerReceived)
         assert [frame.a for frame in received.frames] == [2, 7]
 
@@ -106,7 +106,7 @@ async def test_heartbeats_travel_sealed_by_the_secret_of_the_link(tmp_path: Path
             SendHeartbeat("b", encode_frame(Kind.HEARTBEAT, 1, 2, 3, b"x")),
             SendHeartbeat("nobody", b"lost"),
         ]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         beat = await b.node.told(HeartbeatReceived)
         assert (beat.frame.a, beat.sealed) == (1, True)
 
@@ -115,7 +115,7 @@ async def test_a_dialler_redials_when_the_core_closes_the_link(tmp_path: Path) -
     async with pair(tmp_path) as (a, b):
         await a.node.told(PeerConnected)
         a.node.on[WallClockRead] = lambda event: [ClosePeer("b", "it sent garbage")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         await a.node.told(PeerConnected, 2)
         await b.node.told(PeerConnected, 2)
         ties = [kind for kind in b.node.kinds() if kind in ("PeerConnected", "PeerLost")]
@@ -151,13 +151,13 @@ async def test_a_probe_of_a_living_node_says_nothing(tmp_path: Path) -> None:
         running(tmp_path, node_id="a") as a,
         running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{a.port}"}) as b,
     ):
-        peering = b.daemon._peers.peerings["a"]
-        assert not peering.dials
-        assert await peering._attempt()
+        connector = b.peers.connectors["a"]
+        assert not connector.is_dialer
+        assert await connector._dial_or_probe()
         async with a.client() as client:
             await client.ping()
         assert "PeerRefused" not in b.node.kinds()
-        assert a.daemon.counts.garbage_streams == a.daemon.counts.refused == 0
+        assert a.daemon.counters.garbage_streams == a.daemon.counters.refused == 0
 
 
 async def test_a_port_that_connects_to_itself_counts_as_refused() -> None:
@@ -198,7 +198,7 @@ async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path)
         await b.node.told(PeerReceived)
         ties = [event for event in b.node.events if isinstance(event, PeerConnected | PeerLost)]
         assert [type(tie) for tie in ties] == [PeerConnected, PeerLost, PeerConnected]
-        assert b.daemon._peers.peerings["a"].link is not None
+        assert b.peers.connectors["a"].link is not None
 
 
 @pytest.mark.parametrize("incarnation", [4, 6, 2**63 - 1])
@@ -221,7 +221,7 @@ async def test_a_peer_is_who_answers_at_its_address_and_nobody_else(
         real.send(commit(1))
         await b.node.told(PeerReceived)
         assert "PeerLost" not in b.node.kinds()
-        assert b.daemon.counts.refused == 1
+        assert b.daemon.counters.refused == 1
 
 
 async def test_a_connection_that_the_peer_did_not_open_is_refused(tmp_path: Path, lines: Lines) -> None:
@@ -251,7 +251,7 @@ async def test_strangers_that_claim_to_be_a_peer_do_not_keep_it_away(tmp_path: P
         real = await clients.enter_async_context(b.client(greet=False))
         await greet_as_peer(real, incarnation=5)
         assert (await b.node.told(PeerConnected)).incarnation == 5
-        pauses = (time.monotonic() - began_s) / ASK_PAUSE_S
+        pauses = (time.monotonic() - began_s) / IDENTIFY_PAUSE_S
         assert a.asked <= 4 + pauses, "claims of one host wait in one place"
 
 
@@ -267,12 +267,12 @@ async def test_another_start_at_a_peers_address_ends_the_link_to_the_one_before(
         await link_as_peer(peer)
         await b.node.told(PeerConnected)
         b.node.on[WallClockRead] = lambda event: [AskBack("a")]
-        b.daemon._driver.handle(WallClockRead(0))
+        b.driver.handle(WallClockRead(0))
         while a.asked < 2:
             await asyncio.sleep(0.001)
         assert "PeerLost" not in b.node.kinds(), "the same start answers"
         a.incarnation = 6
-        b.daemon._driver.handle(WallClockRead(0))
+        b.driver.handle(WallClockRead(0))
         await b.node.told(PeerLost)
         assert await peer.closed()
 
@@ -282,10 +282,10 @@ async def test_a_node_that_asks_back_without_a_link_dials_at_once(tmp_path: Path
     async with running(tmp_path, peers={"b": f"127.0.0.1:{port}"}) as a:
         await a.node.told(PeerRefused, 9)  # The pauses have grown to 250 ms by now.
         async with at_address("b", 7) as b:
-            peering = a.daemon._peers.peerings["b"]
-            peering.resolved = ("127.0.0.1", b.port)
+            connector = a.peers.connectors["b"]
+            connector.resolved = ("127.0.0.1", b.port)
             a.node.on[WallClockRead] = lambda event: [AskBack("b")]
-            a.daemon._driver.handle(WallClockRead(0))
+            a.driver.handle(WallClockRead(0))
             assert (await a.node.told(PeerConnected)).incarnation == 7
 
 
@@ -310,12 +310,12 @@ async def test_a_name_that_has_no_address_yet_is_looked_up_again(
                 async with b.client(greet=False) as peer:
                     await greet_as_peer(peer)
                     assert (await peer.frame()).a == codes.TRY_AGAIN
-                assert b.daemon._peers.datagram_address("a") is None
+                assert b.peers.datagram_address("a") is None
                 known["node-a"] = "127.0.0.1"
                 async with b.client(greet=False) as peer:
                     await greet_as_peer(peer)
                     await b.node.told(PeerConnected)
-                assert b.daemon._peers.datagram_address("a") == ("127.0.0.1", a.port)
+                assert b.peers.datagram_address("a") == ("127.0.0.1", a.port)
 
 
 async def test_a_node_that_is_not_among_the_peers_is_refused_and_the_operator_told(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ async def test_a_peer_that_this_node_dials_is_told_so(tmp_path: Path) -> None:
         running(tmp_path, node_id="a", peers={"b": f"127.0.0.1:{b.port}"}) as a,
     ):
         await a.node.told(PeerConnected)
-        await asyncio.sleep(2 * STEADY_NS / 1e9)  # It takes that long until a link counts as steady.
+        await asyncio.sleep(2 * STABLE_LINK_NS / 1e9)  # It takes that long until a link counts as steady.
         async with a.client(greet=False) as waiting:
             await greet_as_peer(waiting, "b")
             refusal = await waiting.frame()
@@ -369,7 +369,7 @@ async def test_a_peer_of_an_earlier_start_is_told_which_later_one_is_known(tmp_p
     ):
         await b.node.told(PeerConnected)
         b.node.on[WallClockRead] = lambda event: [RefusePeer("a", 2**62)]
-        b.daemon._driver.handle(WallClockRead(0))
+        b.driver.handle(WallClockRead(0))
         assert await a.node.told(Outranked) == Outranked("b", 2**62)
         await b.node.told(PeerLost)
         await b.node.told(PeerConnected, 2)
@@ -380,7 +380,7 @@ async def test_a_node_that_begins_again_does_so_above_the_start_that_is_known(tm
         async with running(tmp_path) as a:
             first = a.node.start[1]
             a.node.on[WallClockRead] = lambda event: [BeginAgain(2**62)]
-            a.daemon._driver.handle(WallClockRead(0))
+            a.driver.handle(WallClockRead(0))
     assert first < 2**62 == begun.value.incarnation
     state = StateDirectory(tmp_path / "state-a", "ckptd", "a", later_than=begun.value.incarnation)
     assert state.incarnation == 2**62 + 1
@@ -395,7 +395,7 @@ async def test_a_peer_that_sends_garbage_is_cut_off_and_may_come_again(tmp_path:
             peer.send(HEADER.pack(length, Kind.ACK, 0, 0, 0))
             assert await peer.closed()
             await b.node.told(PeerLost)
-            assert b.daemon.counts.garbage_streams == 1
+            assert b.daemon.counters.garbage_streams == 1
         async with b.client(greet=False) as peer:
             await greet_as_peer(peer)
             await b.node.told(PeerConnected, 2)
@@ -423,7 +423,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_at_the_limit(tmp_path: Path)
         peer.writer.transport.pause_reading()
         await b.node.told(PeerConnected)
         b.node.on[WallClockRead] = lambda event: [SendPeer("a", bytes(32 * 1024 * 1024))]
-        b.daemon._driver.handle(WallClockRead(0))
+        b.driver.handle(WallClockRead(0))
         await b.node.told(PeerLost)
 
 
@@ -437,7 +437,7 @@ async def test_what_waits_for_a_peer_is_a_limit_that_is_shown(tmp_path: Path) ->
         await b.node.told(PeerConnected)
         assert b.node.edge_limits()["peer_buffer_bytes"] == (0, 64 * 1024 * 1024)
         b.node.on[WallClockRead] = lambda event: [SendPeer("a", bytes(32 * 1024 * 1024))]
-        b.daemon._driver.handle(WallClockRead(0))
+        b.driver.handle(WallClockRead(0))
         unsent, most = b.node.edge_limits()["peer_buffer_bytes"]
         assert 16 * 1024 * 1024 < unsent <= most // 2
 

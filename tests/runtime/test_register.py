@@ -9,7 +9,7 @@ from tests.runtime.fakes import free_port, running
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed, WallClockRead
 from ckptd.runtime.config.model import Config
-from ckptd.runtime.errors import ConfigRefused
+from ckptd.runtime.errors import ConfigError
 from ckptd.runtime.etcd.make_register import make_register
 
 
@@ -17,7 +17,7 @@ async def test_the_core_is_told_that_nobody_answered_and_that_is_counted(tmp_pat
     endpoint = f"http://127.0.0.1:{free_port()}"
     async with running(tmp_path, arbiter="etcd", etcd_endpoints=endpoint) as a:
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, None)]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         answer = await a.node.told(RegisterFailed)
         assert answer.number == 7
         assert endpoint in answer.text
@@ -30,7 +30,7 @@ async def test_a_question_under_way_ends_with_the_daemon(tmp_path: Path) -> None
     endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with running(tmp_path, arbiter="etcd", etcd_endpoints=endpoint, etcd_timeout_ms=3_600_000) as a:
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, b"view")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         await connected.wait()
     assert not [e for e in a.node.events if isinstance(e, RegisterFailed | RegisterAnswered)]
     server.close()
@@ -38,8 +38,8 @@ async def test_a_question_under_way_ends_with_the_daemon(tmp_path: Path) -> None
 
 def test_without_its_library_etcd_refuses_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "ckptd.runtime.etcd.gateway", raising=False)
-    with pytest.raises(ConfigRefused, match=r"arbiter etcd needs httpx: pip install 'ckptd\[etcd\]'"):
+    monkeypatch.delitem(sys.modules, "ckptd.runtime.etcd.etcd_register", raising=False)
+    with pytest.raises(ConfigError, match=r"arbiter etcd needs httpx: pip install 'ckptd\[etcd\]'"):
         make_register(Config(node_id="a", arbiter="etcd", etcd_endpoints="http://h:1"))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -23,14 +24,15 @@ from ckptd.core.events import (
     WallClockRead,
 )
 from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime.errors import NodeFailed, StartRefused
+from ckptd.runtime.effects import daemon_effects
+from ckptd.runtime.errors import NodeFailed, StartError
 from ckptd.runtime.host.state_directory import StateDirectory
 
 
 async def test_the_core_starts_with_its_record_and_a_greater_incarnation(tmp_path: Path) -> None:
     async with running(tmp_path) as first:
         first.node.on[WallClockRead] = lambda event: [Persist(b"promise", 1)]
-        first.daemon._driver.handle(WallClockRead(0))
+        first.driver.handle(WallClockRead(0))
         await first.node.told(Persisted)
     async with running(tmp_path) as second:
         settings, incarnation, record, now_ns, wall_offset_ns = second.node.start
@@ -42,7 +44,7 @@ async def test_the_core_starts_with_its_record_and_a_greater_incarnation(tmp_pat
 
 async def test_a_second_daemon_with_the_same_directory_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path):
-        with pytest.raises(StartRefused, match="uses the state directory"):
+        with pytest.raises(StartError, match="uses the state directory"):
             async with running(tmp_path):
                 raise AssertionError("it started")
 
@@ -50,7 +52,7 @@ async def test_a_second_daemon_with_the_same_directory_is_refused(tmp_path: Path
 async def test_a_taken_port_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         listen = f"127.0.0.1:{a.port}"
-        with pytest.raises(StartRefused, match="Address already in use"):
+        with pytest.raises(StartError, match="Address already in use"):
             async with running(tmp_path, node_id="b", listen=listen, socket=str(tmp_path / "s")):
                 raise AssertionError("it started")
     assert not (tmp_path / "s").exists()
@@ -71,7 +73,7 @@ async def test_a_start_among_nodes_of_another_cluster_is_refused(
 ) -> None:
     async with running(tmp_path, node_id="a") as a:
         peers = {"a": f"127.0.0.1:{a.port}", "c": f"127.0.0.1:{free_port()}"}
-        with pytest.raises(StartRefused, match=said):
+        with pytest.raises(StartError, match=said):
             async with running(tmp_path, key, node_id="b", peers=peers, **settings):
                 raise AssertionError("it started")
 
@@ -93,7 +95,7 @@ async def test_a_node_id_that_is_not_the_one_that_peers_gives_this_address_is_re
     """One file serves all nodes, and the node id was mistyped: it became one more voter in silence."""
     port = free_port()
     peers = {"a": f"localhost:{port}", "b": "127.0.0.1:2", "c": "127.0.0.1:3"}
-    with pytest.raises(StartRefused, match="own, and this is node 'aa'"):
+    with pytest.raises(StartError, match="own, and this is node 'aa'"):
         async with running(tmp_path, node_id="aa", peers=peers, listen=f"{listen}:{port}"):
             raise AssertionError("it started")
     async with running(tmp_path, node_id="a", peers=peers, listen=f"{listen}:{port}") as a:
@@ -115,7 +117,7 @@ async def test_something_else_at_a_peers_address_is_refused(tmp_path: Path) -> N
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(StartRefused, match="it is no ckptd"):
+    with pytest.raises(StartError, match="it is no ckptd"):
         async with running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{port}"}):
             raise AssertionError("it started")
     server.close()
@@ -171,7 +173,7 @@ async def test_what_lost_is_kept_in_quarantine_before_the_daemon_ends(
 ) -> None:
     async with running(tmp_path) as a:
         a.node.on[WallClockRead] = lambda event: [Quarantine("phones", b"content")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
     (file,) = (tmp_path / "state-a" / "quarantine").iterdir()
     assert file.read_bytes() == b"content"
     assert str(file) in caplog.text
@@ -183,7 +185,7 @@ async def test_a_quarantine_that_cannot_be_written_is_told_and_counted(
     async with running(tmp_path, quarantine_bytes_max=2**16) as a:
         (tmp_path / "state-a" / "quarantine").touch()  # No directory.
         a.node.on[WallClockRead] = lambda event: [Quarantine("phones", b"content")]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
     assert "checkpoint 'phones' could not be put into quarantine" in caplog.text
     counts = a.node.edge_counts()
     assert (counts["quarantine_failures"], counts["quarantine_files"]) == (1, 0)
@@ -200,20 +202,20 @@ async def test_a_disk_that_fails_does_not_end_the_daemon(tmp_path: Path) -> None
     async with running(tmp_path) as a, a.client() as client:
         (tmp_path / "state-a" / "record.new").mkdir()
         a.node.on[WallClockRead] = lambda event: [Persist(b"promise", 5)]
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         failed = await a.node.told(PersistFailed)
         assert (failed.number, failed.text) == (5, "Is a directory")
         assert a.node.edge_counts()["persist_failures"] == 1
         assert (await client.ping()).a == 1
         (tmp_path / "state-a" / "record.new").rmdir()
-        a.daemon._driver.handle(WallClockRead(0))
+        a.driver.handle(WallClockRead(0))
         assert (await a.node.told(Persisted)).number == 5
 
 
 async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keeps_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon_module, "RECORD_LIMIT_S", 0.01)
+    monkeypatch.setattr(daemon_effects, "STATE_WRITE_LIMIT_S", 0.01)
     entered, release = threading.Event(), threading.Event()
 
     def hang(self: StateDirectory, record: bytes) -> None:
@@ -224,15 +226,15 @@ async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keep
     try:
         async with running(tmp_path) as a:
             a.node.on[WallClockRead] = lambda event: [Persist(b"promise", 1)]
-            a.daemon._driver.handle(WallClockRead(0))
+            a.driver.handle(WallClockRead(0))
             await asyncio.to_thread(entered.wait)
         assert "the last record is not on disk" in caplog.text
-        with pytest.raises(StartRefused, match="uses the state directory"):
+        with pytest.raises(StartError, match="uses the state directory"):
             async with running(tmp_path):
                 raise AssertionError("it started")
     finally:
         release.set()
-        a.daemon._state.close()
+        os.close(a.state._lock)
 
 
 async def test_a_listener_without_key_beyond_loopback_is_warned_about(

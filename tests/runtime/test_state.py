@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.errors import StartError
 from ckptd.runtime.host.state_directory import RECORD_BYTES_SPARE, QuarantineFull, StateDirectory
 
 
@@ -61,7 +61,7 @@ def test_a_damaged_record_is_refused_not_ignored(tmp_path: Path, damage: bytes) 
     """A node that forgets a promise may give it twice, and two views would be agreed."""
     opened(tmp_path).close()
     (tmp_path / "record").write_bytes(damage)
-    with pytest.raises(StartRefused, match="is damaged"):
+    with pytest.raises(StartError, match="is damaged"):
         opened(tmp_path)
     # The refusal gave the lock back.
     (tmp_path / "record").unlink()
@@ -81,7 +81,7 @@ def test_incarnations_grow_even_when_the_wall_clock_is_set_back(
 
 def test_a_second_daemon_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     first = opened(tmp_path)
-    with pytest.raises(StartRefused, match=rf"process {os.getpid()}\) uses the state directory"):
+    with pytest.raises(StartError, match=rf"process {os.getpid()}\) uses the state directory"):
         opened(tmp_path)
     first.close()
     opened(tmp_path).close()
@@ -90,7 +90,7 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("cluster", "node_id"), [("other", "a"), ("ckptd", "b")])
 def test_the_directory_of_another_node_is_refused(tmp_path: Path, cluster: str, node_id: str) -> None:
     opened(tmp_path).close()
-    with pytest.raises(StartRefused, match="is that of node 'a' of cluster 'ckptd'"):
+    with pytest.raises(StartError, match="is that of node 'a' of cluster 'ckptd'"):
         opened(tmp_path, cluster, node_id)
 
 
@@ -98,7 +98,7 @@ def test_the_directory_of_another_node_is_refused(tmp_path: Path, cluster: str, 
 def test_a_damaged_incarnation_is_refused(tmp_path: Path, content: str) -> None:
     opened(tmp_path).close()
     (tmp_path / "node.json").write_text(content)
-    with pytest.raises(StartRefused, match=r"node\.json is damaged"):
+    with pytest.raises(StartError, match=r"node\.json is damaged"):
         opened(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_a_directory_that_cannot_be_written_is_refused(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(StartRefused, match=os.strerror(code)):
+    with pytest.raises(StartError, match=os.strerror(code)):
         opened(tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_refused_at_the_start_and_survived_later(small_disk: Path
     state.write_record(b"second")
     fill(ballast)
     state.close()
-    with pytest.raises(StartRefused, match=r"state cannot be used: No space left on device"):
+    with pytest.raises(StartError, match=r"state cannot be used: No space left on device"):
         opened(small_disk / "state")
     ballast.unlink()
     assert opened(small_disk / "state").record == b"second"
@@ -134,7 +134,7 @@ def test_a_full_disk_is_refused_at_the_start_and_survived_later(small_disk: Path
 def test_a_disk_with_little_left_is_refused_before_the_first_promise(small_disk: Path) -> None:
     """node.json alone had fitted, and the node's first record had not."""
     (small_disk / "ballast").write_bytes(bytes(128 * 1024 - RECORD_BYTES_SPARE))
-    with pytest.raises(StartRefused, match=r"No space left on device"):
+    with pytest.raises(StartError, match=r"No space left on device"):
         opened(small_disk / "state")
     assert not (small_disk / "state" / "node.json").exists()
 
@@ -142,7 +142,7 @@ def test_a_disk_with_little_left_is_refused_before_the_first_promise(small_disk:
 def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
     opened(small_disk / "state").close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(StartRefused, match=r"state cannot be used: Read-only file system"):
+    with pytest.raises(StartError, match=r"state cannot be used: Read-only file system"):
         opened(small_disk / "state")
 
 
@@ -162,7 +162,7 @@ def test_a_quarantine_that_does_not_fit_leaves_no_part_of_it(small_disk: Path) -
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartRefused, match="cannot be used: it is no directory"):
+    with pytest.raises(StartError, match="cannot be used: it is no directory"):
         opened(tmp_path / "file")
 
 
@@ -180,7 +180,7 @@ def test_what_another_user_put_in_the_place_of_a_file_is_not_written_through(
     victim.write_bytes(b"precious")
     directory.mkdir()
     link(directory / name, victim)
-    with contextlib.suppress(StartRefused):
+    with contextlib.suppress(StartError):
         state = opened(directory)
         state.write_record(b"promise")
         state.close()
@@ -192,7 +192,7 @@ def test_a_link_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> No
     (tmp_path / "elsewhere").write_bytes(b"")
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StartRefused, match=f"state/{name} is a symbolic link"):
+    with pytest.raises(StartError, match=f"state/{name} is a symbolic link"):
         opened(tmp_path / "state")
 
 
@@ -201,7 +201,7 @@ def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path: Path, name: st
     os.mkfifo(tmp_path / name)
     try:
         opened(tmp_path).close()
-    except StartRefused as refused:
+    except StartError as refused:
         assert f"{name} is no regular file" in str(refused)
 
 
@@ -223,7 +223,7 @@ def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path, mode: int, name: str) -> None:
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name).chmod(mode)
-    with pytest.raises(StartRefused, match=f"everybody may write to {tmp_path / name}"):
+    with pytest.raises(StartError, match=f"everybody may write to {tmp_path / name}"):
         opened(tmp_path / "state")
 
 
@@ -235,7 +235,7 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, name: str) -> N
     state.quarantine("x", b"content")
     state.close()
     os.chown(tmp_path / name, OTHER, -1)
-    with pytest.raises(StartRefused, match=f"{tmp_path / name} belongs to another user"):
+    with pytest.raises(StartError, match=f"{tmp_path / name} belongs to another user"):
         opened(tmp_path)
 
 
@@ -244,7 +244,7 @@ def test_another_users_link_to_a_directory_of_ours_is_refused(tmp_path: Path) ->
     (tmp_path / "home").mkdir()
     (tmp_path / "state").symlink_to(tmp_path / "home")
     os.chown(tmp_path / "state", OTHER, -1, follow_symlinks=False)
-    with pytest.raises(StartRefused, match="belongs to another user"):
+    with pytest.raises(StartError, match="belongs to another user"):
         opened(tmp_path / "state")
     assert not any((tmp_path / "home").iterdir())
     os.chown(tmp_path / "state", 0, -1, follow_symlinks=False)

@@ -30,7 +30,7 @@ from ckptd.core.events import (
     SendClient,
 )
 from ckptd.runtime.clients import udp_clients as udp_module
-from ckptd.runtime.net.datagram_lanes import SOURCE_PER_S, STRANGERS_PER_S
+from ckptd.runtime.net.datagram_lanes import SOURCE_PER_S, UNAUTHENTICATED_PER_S
 
 
 class UdpClient:
@@ -168,10 +168,10 @@ async def test_a_flood_of_strangers_is_dropped_unread_and_holds_up_no_heartbeat(
             peer.sendto(encode_frame(Kind.HEARTBEAT, number, 0, 0, b""), ("127.0.0.1", a.port))
             await asyncio.sleep(0)
         await a.node.told(HeartbeatReceived, 40)
-        counts = a.daemon.counts
-        while not counts.strangers_dropped:
+        counters = a.daemon.counters
+        while not counters.strangers_dropped:
             await asyncio.sleep(0.001)
-        assert counts.garbage_datagrams <= SOURCE_PER_S + STRANGERS_PER_S
+        assert counters.garbage_datagrams <= SOURCE_PER_S + UNAUTHENTICATED_PER_S
 
 
 async def test_a_wrong_cluster_is_refused(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_garbage_is_dropped_without_an_answer_and_harms_no_link(tmp_path: 
             # Had the garbage been answered, that answer would come first.
             assert (await client.ping(3)).a == 3
             assert (await other.ping(4)).kind == Kind.REFUSED
-            assert a.daemon.counts.garbage_datagrams == 2
+            assert a.daemon.counters.garbage_datagrams == 2
 
 
 async def test_an_answer_that_does_not_fit_says_to_use_tcp(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ async def test_a_silent_link_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyP
     async with running(tmp_path) as a:
         with UdpClient(a) as client:
             await client.greet(a.identity)
-            a.daemon._udp_clients.forget_silent()
+            a.udp_clients.drop_idle()
             assert a.node.kinds()[-1] == "ClientLost"
 
 
@@ -265,7 +265,7 @@ async def test_forged_heartbeats_do_not(tmp_path: Path, key: bytes) -> None:
             peer.send(encode_frame(Kind.HEARTBEAT, 5, 6, 7)[:10])
             peer.send(seal(b"secret", encode_frame(Kind.HEARTBEAT, 9, 6, 7)))
             assert (await a.node.told(HeartbeatReceived)).frame.a == 9
-            assert a.daemon.counts.garbage_datagrams == 2
+            assert a.daemon.counters.garbage_datagrams == 2
 
 
 async def test_what_a_client_sends_while_its_lane_is_full_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ async def test_what_a_client_sends_while_its_lane_is_full_is_dropped_and_counted
         with UdpClient(a) as client:
             await client.greet(a.identity)
             await client.ping(1)
-            (link,) = a.daemon._driver.clients.values()
+            (link,) = a.driver.clients.values()
             link.stop_reading()
             client.send(ping(2))
-            while not a.daemon.counts.datagrams_dropped:
+            while not a.daemon.counters.datagrams_dropped:
                 await asyncio.sleep(0)
-            link.read_on()
+            link.resume_reading()
             assert (await client.ping(3)).a == 3

@@ -50,9 +50,9 @@ def test_what_has_arrived_counts_and_not_what_a_header_announces() -> None:
     unfinished, link = frames(), FakeLink()
     unfinished.note(link, 29)
     unfinished.note(link, 5000)
-    assert unfinished.held_bytes == 5000
+    assert unfinished.buffered_bytes == 5000
     unfinished.note(link, 0)
-    assert unfinished.held_bytes == 0
+    assert unfinished.buffered_bytes == 0
 
 
 def test_beyond_the_limit_the_one_that_held_most_for_longest_is_cut_off() -> None:
@@ -64,11 +64,11 @@ def test_beyond_the_limit_the_one_that_held_most_for_longest_is_cut_off() -> Non
     unfinished.note(old, 30)
     pass_seconds(unfinished, 1)
     unfinished.note(honest, 40)
-    assert unfinished.held_bytes == 100
+    assert unfinished.buffered_bytes == 100
     unfinished.note(honest, 60)
     assert "client_frames_bytes_max" in older.why
     assert not old.why and not honest.why
-    assert unfinished.held_bytes == 90
+    assert unfinished.buffered_bytes == 90
 
 
 def test_of_those_that_began_at_one_time_the_largest_is_cut_off() -> None:
@@ -90,13 +90,13 @@ def test_a_frame_that_stands_still_is_cut_off(burst: int) -> None:
     assert not link.why
     pass_seconds(unfinished, 11)
     assert "frame_timeout_ms" in link.why
-    assert unfinished.held_bytes == 0
+    assert unfinished.buffered_bytes == 0
 
 
 def test_a_frame_that_only_drips_is_cut_off() -> None:
     unfinished, link = frames(), FakeLink()
-    for held_bytes in range(1, 21):
-        unfinished.note(link, 5 * MIB + held_bytes)
+    for buffered_bytes in range(1, 21):
+        unfinished.note(link, 5 * MIB + buffered_bytes)
         pass_seconds(unfinished, 1)
     assert link.why
 
@@ -143,7 +143,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> float:
 
 async def link_of(a: Running, client: RawClient) -> ClientLink:
     await client.ping()
-    (link,) = a.daemon._driver.clients.values()
+    (link,) = a.driver.clients.values()
     assert isinstance(link, ClientLink)
     return link
 
@@ -168,14 +168,14 @@ async def test_a_client_that_has_to_wait_for_the_node_is_not_cut_off(tmp_path: P
         link = await link_of(a, client)
         frame = ping(7, bytes(4000))
         client.send(frame[:1000])
-        while not a.daemon._clients.unfinished.held_bytes:
+        while not a.clients.unfinished.buffered_bytes:
             await asyncio.sleep(0.01)
         link.stop_reading()
         client.send(frame[1000:])
         await asyncio.sleep(3 * quick / 1000)
-        link.read_on()
+        link.resume_reading()
         assert (await client.frame()).a == 7
-        assert a.daemon._clients.unfinished.held_bytes == 0
+        assert a.clients.unfinished.buffered_bytes == 0
 
 
 async def test_unfinished_frames_of_all_clients_together_are_bounded(tmp_path: Path, lines: Lines) -> None:
@@ -185,17 +185,17 @@ async def test_unfinished_frames_of_all_clients_together_are_bounded(tmp_path: P
         a.client() as one,
         a.client() as other,
     ):
-        a.daemon._clients.unfinished.bytes_max = 8 * MIB
+        a.clients.unfinished.bytes_max = 8 * MIB
         await one.attach()
         await other.attach()
         one.send(update(6)[: 5 * MIB])
-        while a.daemon._clients.unfinished.held_bytes < 5 * MIB:
+        while a.clients.unfinished.buffered_bytes < 5 * MIB:
             await asyncio.sleep(0.01)
         other.send(update(6)[: 5 * MIB])
         assert (await a.node.told(ClientLost)).link in (1, 2)
         await lines.said("client_frames_bytes_max, 8388608 bytes")
-        assert a.daemon._clients.unfinished.held_bytes <= 8 * MIB
-        assert len(a.daemon._driver.clients) == 1
+        assert a.clients.unfinished.buffered_bytes <= 8 * MIB
+        assert len(a.driver.clients) == 1
 
 
 async def test_a_pause_of_the_process_is_not_the_clients(tmp_path: Path, quick: float) -> None:
@@ -206,7 +206,7 @@ async def test_a_pause_of_the_process_is_not_the_clients(tmp_path: Path, quick: 
             client = RawClient(*await asyncio.open_connection(sock=sock.dup()))
             await client.greet(a.identity)
             sock.sendall(frame[:1000])
-            while not a.daemon._clients.unfinished.held_bytes:
+            while not a.clients.unfinished.buffered_bytes:
                 await asyncio.sleep(0.01)
             sock.sendall(frame[1000:])
             time.sleep(3 * quick / 1000)

@@ -34,7 +34,7 @@ def test_of_all_clients_the_one_with_most_is_cut_off() -> None:
     note(unread, other, 41)
     assert "client_buffer_bytes_max" in one.why
     assert not other.why
-    assert unread.held_bytes == 41
+    assert unread.unread_bytes == 41
 
 
 def test_who_went_on_reading_is_measured_before_anybody_is_cut_off() -> None:
@@ -44,7 +44,7 @@ def test_who_went_on_reading_is_measured_before_anybody_is_cut_off() -> None:
     one.unread_bytes = 0
     note(unread, other, 60)
     assert not one.why and not other.why
-    assert unread.held_bytes == 60
+    assert unread.unread_bytes == 60
 
 
 def test_one_client_gets_a_quarter() -> None:
@@ -53,7 +53,7 @@ def test_one_client_gets_a_quarter() -> None:
     note(unread, greedy, 100 * MIB + 1)
     assert "share_of_limits" in greedy.why
     assert not other.why
-    assert unread.held_bytes == 100 * MIB
+    assert unread.unread_bytes == 100 * MIB
 
 
 def test_the_largest_answer_has_room_whatever_the_share_is() -> None:
@@ -72,12 +72,12 @@ async def test_many_clients_with_a_little_each_are_bounded_as_well(tmp_path: Pat
             clients.append(client)
         await a.node.told(ClientLost)
         await a.node.told(ClientReceived, 20)
-        unread = a.daemon._clients.unread
+        unread = a.clients.unread
         assert MIB < unread.measure() <= limit
-        while len(links := a.daemon._driver.clients.values()) > limit // (MIB // 2):
+        while len(links := a.driver.clients.values()) > limit // (MIB // 2):
             await asyncio.sleep(0.01)  # uvloop tells a moment later that a link has ended.
         waiting = sum(link.unread_bytes for link in links if isinstance(link, ClientLink))
-        assert waiting - unread.held_bytes <= len(links) * MEASURE_BYTES
+        assert waiting - unread.unread_bytes <= len(links) * MEASURE_BYTES
         await lines.said("client_buffer_bytes_max, 4194304 bytes")
         for client in clients:
             client.writer.transport.abort()

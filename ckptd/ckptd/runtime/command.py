@@ -15,8 +15,15 @@ from ckptd.core.make_core import make_core
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.config.sources import load_config, read_key
 from ckptd.runtime.daemon import Daemon
-from ckptd.runtime.errors import EXIT_FAILURE, EXIT_LAST_COPY, BegunAgain, ConfigRefused, NodeFailed, Refusal
-from ckptd.runtime.host.memory import settle_garbage_collector
+from ckptd.runtime.errors import (
+    EXIT_FAILURE,
+    EXIT_LAST_COPY,
+    BegunAgain,
+    ConfigError,
+    NodeFailed,
+    StartupError,
+)
+from ckptd.runtime.host.memory import tune_garbage_collector
 from ckptd.runtime.logs import logger, set_up_logging
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -55,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
             handed_over = _run_on(runner, config, key)
-    except Refusal as refusal:
+    except StartupError as refusal:
         print(f"ckptd: {refusal}", file=sys.stderr)
         return refusal.exit_code
     except NodeFailed:
@@ -87,13 +94,13 @@ async def _run(daemon: Daemon) -> bool:
         loop.add_signal_handler(number, _ignore, number)
     if daemon.config.end_with_stdin:
         loop.add_reader(STDIN, _read_stdin, loop, daemon)
-    settling = asyncio.create_task(_settle_when_started(daemon))
+    tuning = asyncio.create_task(_tune_when_started(daemon))
     try:
         await daemon.run()
     finally:
-        settling.cancel()
+        tuning.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await settling
+            await tuning
     return daemon.handed_over
 
 
@@ -108,7 +115,7 @@ def _check_stdin() -> None:
     except OSError:
         mode = 0
     if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
-        raise ConfigRefused("end_with_stdin is set, and standard input is no pipe and no socket")
+        raise ConfigError("end_with_stdin is set, and standard input is no pipe and no socket")
 
 
 def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
@@ -124,9 +131,9 @@ def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
     daemon.stop()
 
 
-async def _settle_when_started(daemon: Daemon) -> None:
+async def _tune_when_started(daemon: Daemon) -> None:
     await daemon.started.wait()
-    settle_garbage_collector()
+    tune_garbage_collector()
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -137,7 +144,7 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | N
         import uvloop
     except ImportError:
         if config.uvloop == "on":
-            raise ConfigRefused("uvloop is on, but not installed") from None
+            raise ConfigError("uvloop is on, but not installed") from None
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

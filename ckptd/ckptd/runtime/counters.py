@@ -1,10 +1,10 @@
-"""Counts of what went wrong in the runtime. This module must not know what the counts are used for."""
+"""Counters of what went wrong in the runtime. This module must not know what the counts are used for."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(slots=True)
-class Counts:
+class Counters:
     """Counters, which only grow."""
 
     garbage_streams: int = 0

@@ -1,45 +1,31 @@
-"""One daemon: assembles sockets, disk and core, runs until it is asked to stop, and closes them in order."""
+"""One daemon: starts a node on this host, runs it until it is asked to stop, and closes all in order."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, FrameError, decode_datagram
-from ckpt_protocol.greeting import Identity, unseal
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.greeting import Identity
 from ckptd import __version__
-from ckptd.core.events import HeartbeatReceived, LeaveAsked, WallClockRead
+from ckptd.core.events import LeaveAsked, WallClockRead
 from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES
 from ckptd.core.settings import Settings
-from ckptd.runtime.boundary import contained
-from ckptd.runtime.clients.acceptor import Door
-from ckptd.runtime.clients.clients import Clients
-from ckptd.runtime.clients.udp_clients import UdpClients
-from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
-from ckptd.runtime.clients.unread_answers import UnreadAnswers
 from ckptd.runtime.clock import WallClock, now_ns
-from ckptd.runtime.config.addresses import HostPort, SocketAddress
+from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.config.model import Config
-from ckptd.runtime.counters import Counts
+from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import CoreNode, Driver
-from ckptd.runtime.edge_limits import Edge
-from ckptd.runtime.effects import CoreHost
-from ckptd.runtime.errors import BegunAgain, NodeFailed, StartRefused
-from ckptd.runtime.etcd.make_register import make_register
-from ckptd.runtime.event_log_writer import RecordedNode, Recorder
-from ckptd.runtime.host.descriptors import Room, make_room
-from ckptd.runtime.host.fence import FenceHook
+from ckptd.runtime.effects.daemon_effects import STATE_WRITE_LIMIT_S
+from ckptd.runtime.errors import BegunAgain, NodeFailed
+from ckptd.runtime.event_log_writer import EventLogWriter
 from ckptd.runtime.host.state_directory import StateDirectory
-from ckptd.runtime.host.state_writer import RecordWriter
 from ckptd.runtime.host.systemd import notify_systemd, watchdog_s
-from ckptd.runtime.logs import Seldom, logger
-from ckptd.runtime.net.datagram_lanes import Lane
-from ckptd.runtime.net.datagrams import Datagrams
-from ckptd.runtime.net.listening import UnixSocket, bind_port
+from ckptd.runtime.logged_node import LoggedNode
+from ckptd.runtime.logs import RateLimitedLog, logger
+from ckptd.runtime.net.datagram_receiver import DatagramReceiver
+from ckptd.runtime.node_assembly import NodeAssembly
 from ckptd.runtime.peers.cluster_check import check_cluster, check_own_address
-from ckptd.runtime.peers.peer_connector import Surroundings
-from ckptd.runtime.peers.peers import Peers
+from ckptd.runtime.resources import Resources, open_resources
 
 MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
 """Makes the core from settings, incarnation, record, now_ns and wall_offset_ns."""
@@ -54,17 +40,12 @@ LEAVE_MARGIN_S: Final = 2.0
 DRAIN_LIMIT_S: Final = 1.0
 """How long the last answers may take to reach their clients."""
 
-RECORD_LIMIT_S: Final = 2.0
-"""How long a record that is being written when the daemon ends may take."""
-
-END_LIMIT_S: Final = DRAIN_LIMIT_S + RECORD_LIMIT_S
+END_LIMIT_S: Final = DRAIN_LIMIT_S + STATE_WRITE_LIMIT_S
 """The time that we ask systemd for in addition to the hand-over, so that it does not kill a node that waits
 for a peer."""
 
-LAG_WARNING_SHARE: Final = 4
+PAUSE_WARNING_SHARE: Final = 4
 """A delay of the event loop by a quarter of the lease is logged; one by the whole lease would lose it."""
-
-_KIND_AT: Final = LENGTH_BYTES
 
 
 class Daemon:
@@ -74,7 +55,7 @@ class Daemon:
         """`later_than`: the new incarnation has to be higher than this one."""
         self.config = config
         self._later_than = later_than
-        self.counts = Counts()
+        self.counters = Counters()
         self.started = asyncio.Event()
         """Set once every address is bound, just before `run` starts to serve."""
 
@@ -84,144 +65,70 @@ class Daemon:
         self.addresses: tuple[str, ...] = ()
         self._key = key
         self._make_node = make_node
-        self._seldom = Seldom()
+        self._limited_log = RateLimitedLog()
         self._wall_clock = WallClock()
-        self._edge = Edge()
-        self._stop_asked = asyncio.Event()
-        self._abandoned = asyncio.Event()
-        self._lag_line_ns = int(config.lease_ms * 1e6) // LAG_WARNING_SHARE
-        self._state: StateDirectory
-        self._datagrams: Datagrams
-        self._driver: Driver
-        self._clients: Clients
-        self._peers: Peers
-        self._udp_clients: UdpClients
-        self._host: CoreHost
-        self._recorder: Recorder | None = None
+        self._stop_requested = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._pause_warning_ns = int(config.lease_ms * 1e6) // PAUSE_WARNING_SHARE
 
     def stop(self) -> None:
         """Hand over and end. The second call ends the daemon without waiting for the hand-over."""
-        if self._stop_asked.is_set():
-            self._abandoned.set()
-        self._stop_asked.set()
+        if self._stop_requested.is_set():
+            self._stop_now.set()
+        self._stop_requested.set()
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises: StartRefused; NodeFailed; BegunAgain."""
-        config = self.config
-        room = make_room(config.clients_max, len(config.other_nodes))
+        """Serve until `stop`. Raises: StartupError; NodeFailed; BegunAgain."""
         async with contextlib.AsyncExitStack() as closing:
-            self._state = StateDirectory(
-                config.state_path,
-                config.cluster,
-                config.node_id,
-                config.quarantine_bytes_max,
-                self._later_than,
-            )
-            self._host = await self._make_host(closing)
-            stream, self._datagrams = await bind_port(config.listen, self.counts)
-            closing.callback(self._datagrams.close)
-            closing.callback(stream.close)
-            unix = self._bind_unix_socket()
-            if unix is not None:
-                closing.callback(unix.close)
-                closing.callback(unix.socket.close)
-            port = int(stream.getsockname()[1])
-            identity = self._identity(port)
-            await check_own_address(config.node_id, config.other_nodes, stream)
-            await check_cluster(identity, config.other_nodes, stream.family)
-
-            self._start_recorder(closing)
-            self._assemble(identity, stream.family, room)
-            door = Door(identity, self._clients, self._peers, self.counts, self._seldom, room.strangers)
-            self._edge.sources += [
-                self._clients.limits,
-                door.limits,
-                self._udp_clients.limits,
-                self._datagrams.lanes.limits,
-                self._peers.limits,
-            ]
-            loop = asyncio.get_running_loop()
-            servers = [await loop.create_server(door.accept, sock=stream)]
-            if unix is not None:
-                servers.append(await loop.create_unix_server(door.accept, sock=unix.socket))
-            self._announce(port, unix)
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(peering.keep()) for peering in self._peers.peerings.values()]
-                running.append(tasks.create_task(self._datagrams.receive_all(self._receive_datagram)))
-                running.append(tasks.create_task(self._tick()))
-                try:
-                    failure = await self._until_ended()
-                finally:
-                    notify_systemd("STOPPING=1")
-                    # Stop serving first, then close the links, then the listeners. A refused
-                    # connection proves us dead, so it must not happen while we still serve.
-                    self._driver.stop()
-                    for task in running:
-                        task.cancel()
-                    door.close()
-                    await self._close_links()
-                    for server in servers:
-                        server.close()
+            resources = await open_resources(self.config, self._later_than, self.counters, closing)
+            identity = await self._check_peers(resources)
+            event_log = self._open_event_log(resources.state.incarnation, closing)
+            assembly = self._assemble(identity, resources, event_log)
+            receiver = await DatagramReceiver.open(resources.datagrams, assembly.lanes, self.counters)
+            closing.callback(receiver.close)
+            servers = await _listen(assembly, resources)
+            self._announce(resources)
+            failure = await self._serve(assembly, receiver, servers, event_log)
         if isinstance(failure, BegunAgain):
             raise failure
         if failure is not None:
-            raise NodeFailed(f"node {config.node_id} failed") from failure
-        logger.info("node %s has stopped", config.node_id)
+            raise NodeFailed(f"node {self.config.node_id} failed") from failure
+        logger.info("node %s has stopped", self.config.node_id)
 
     # -- start
 
-    async def _make_host(self, closing: contextlib.AsyncExitStack) -> CoreHost:
-        """Make what the core's effects need in addition to sockets. Raises: Refusal."""
-        config, state = self.config, self._state
-        records = RecordWriter(state.write_record, self.counts)
+    async def _check_peers(self, resources: Resources) -> Identity:
+        """Return this node's identity, with which its peers agree. Raises: StartError."""
+        config, stream = self.config, resources.stream
+        urls = (f"tcp://{config.advertised(resources.port)}",)
+        identity = Identity(config.cluster, self._key, config.node_id, resources.state.incarnation, urls)
+        await check_own_address(config.node_id, config.other_nodes, stream)
+        await check_cluster(identity, config.other_nodes, stream.family)
+        return identity
 
-        async def close_records() -> None:
-            # A write that hangs may still replace the record, so we keep the lock until the process is gone.
-            if await records.close(RECORD_LIMIT_S):
-                state.close()
-            else:
-                logger.error("the last record is not on disk: %s does not answer", state.path)
-
-        closing.push_async_callback(close_records)
-        register = make_register(config)
-        if register is not None:
-            closing.push_async_callback(register.close)
-        fence_hook = None
-        if config.fence_hook:
-            fence_hook = FenceHook(config.fence_hook, config.node_id, config.fence_timeout_ms / 1000)
-        host = CoreHost(state, records, self.counts, register=register, fence_hook=fence_hook)
-        closing.push_async_callback(host.errands.close)
-        return host
-
-    def _start_recorder(self, closing: contextlib.AsyncExitStack) -> None:
+    def _open_event_log(self, incarnation: int, closing: contextlib.AsyncExitStack) -> EventLogWriter | None:
         config = self.config
         if config.record_events is None:
-            return
-        self._recorder = Recorder(
-            config.record_events, config.record_events_bytes_max, config.node_id, self._state.incarnation
+            return None
+        event_log = EventLogWriter(
+            config.record_events, config.record_events_bytes_max, config.node_id, incarnation
         )
-        closing.callback(self._recorder.close)
+        closing.callback(event_log.close)
+        return event_log
 
-    def _identity(self, port: int) -> Identity:
-        config = self.config
-        urls = (f"tcp://{config.advertised(port)}",)
-        return Identity(config.cluster, self._key, config.node_id, self._state.incarnation, urls)
+    def _assemble(
+        self, identity: Identity, resources: Resources, event_log: EventLogWriter | None
+    ) -> NodeAssembly:
+        """Make the core and all that belongs to it, and start the core's clock."""
+        node = self._make_core(identity.urls, resources.state, event_log)
+        assembly = NodeAssembly(self.config, identity, node, resources, self.counters, self._limited_log)
+        resources.closed_after_sockets.push_async_callback(assembly.effects.close)
+        assembly.driver.handle(WallClockRead(self._wall_clock.offset_ns))
+        return assembly
 
-    def _bind_unix_socket(self) -> UnixSocket | None:
-        path = self.config.socket_path
-        if path is None:
-            return None
-        try:
-            return UnixSocket(path, self.config.socket_mode)
-        except StartRefused as error:
-            if self.config.socket:
-                raise
-            # Of several daemons on one host, the first has the default path; the others do without a socket.
-            logger.info("no unix socket: %s", error)
-            return None
-
-    def _make_core(self, urls: tuple[str, ...]) -> CoreNode:
-        state = self._state
+    def _make_core(
+        self, urls: tuple[str, ...], state: StateDirectory, event_log: EventLogWriter | None
+    ) -> CoreNode:
         start = (
             self.config.settings(),
             state.incarnation,
@@ -231,49 +138,20 @@ class Daemon:
         )
         node = self._make_node(*start)
         node.urls = urls
-        node.edge_counts = self.counts.as_dict
-        node.edge_limits = self._edge.rows
-        if self._recorder is None:
+        node.edge_counts = self.counters.as_dict
+        if event_log is None:
             return node
-        recorded = RecordedNode(node, self._recorder)
-        recorded.begin(*start)
-        logger.warning("what the core is told, payload too, is recorded: %s", self._recorder.path)
-        return recorded
+        logged = LoggedNode(node, event_log)
+        logged.begin(*start)
+        logger.warning("what the core is told, payload too, is recorded: %s", event_log.path)
+        return logged
 
-    def _assemble(self, identity: Identity, family: int, room: Room) -> None:
-        config, counts, seldom = self.config, self.counts, self._seldom
-        self._driver = Driver(self._make_core(identity.urls), self._host)
-        self._host.serve(self._driver)
-        self._clients = Clients(
-            self._driver,
-            counts,
-            seldom,
-            room.clients,
-            UnreadAnswers(config.client_buffer_bytes_max, config.share_of_limits),
-            UnfinishedFrames(config.client_frames_bytes_max, round(config.frame_timeout_ms * 1e6)),
-        )
-        surroundings = Surroundings(
-            identity,
-            self._driver,
-            counts,
-            seldom,
-            heartbeat_s=config.heartbeat_ms / 1000,
-            buffer_bytes_max=config.peer_buffer_bytes_max,
-            family=family,
-            witnesses=frozenset(config.other_witnesses),
-        )
-        self._peers = Peers(config.other_nodes, surroundings)
-        self._host.send_with(self._datagrams, self._peers)
-        self._udp_clients = UdpClients(identity, self._datagrams, self._clients)
-        self._datagrams.lanes.lane = self._lane_of
-        self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
-
-    def _announce(self, port: int, unix: UnixSocket | None) -> None:
+    def _announce(self, resources: Resources) -> None:
         config = self.config
-        listening = str(HostPort(config.listen.host, port))
+        listening = str(HostPort(config.listen.host, resources.port))
         self.addresses = (f"tcp://{listening}", f"udp://{listening}")
-        if unix is not None:
-            self.addresses += (f"unix://{unix.path}",)
+        if resources.unix is not None:
+            self.addresses += (f"unix://{resources.unix.path}",)
         line = f"ckptd {__version__} node {config.node_id} of cluster {config.cluster}: listening on "
         # Do not fail if the process that started us has closed our stdout.
         with contextlib.suppress(OSError):
@@ -285,19 +163,45 @@ class Daemon:
 
     # -- while it runs
 
-    async def _until_ended(self) -> BaseException | None:
+    async def _serve(
+        self,
+        assembly: NodeAssembly,
+        receiver: DatagramReceiver,
+        servers: list[asyncio.Server],
+        event_log: EventLogWriter | None,
+    ) -> BaseException | None:
+        """Run the node's tasks until it has ended; return its failure."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(each.run()) for each in assembly.peers.connectors.values()]
+            running.append(tasks.create_task(receiver.receive_all(assembly.router.receive)))
+            running.append(tasks.create_task(self._tick(assembly, event_log)))
+            try:
+                return await self._until_ended(assembly.driver)
+            finally:
+                notify_systemd("STOPPING=1")
+                # Stop serving first, then close the links, then the listeners. A refused
+                # connection proves us dead, so it must not happen while we still serve.
+                assembly.driver.stop()
+                for task in running:
+                    task.cancel()
+                assembly.acceptor.close()
+                await self._close_links(assembly)
+                for server in servers:
+                    server.close()
+
+    async def _until_ended(self, driver: Driver) -> BaseException | None:
         """Wait until the node has handed over, ran out of time for it, or failed; return the failure."""
-        ended = self._driver.ended
-        stop_asked = asyncio.ensure_future(self._stop_asked.wait())
-        abandoned = asyncio.ensure_future(self._abandoned.wait())
+        ended = driver.ended
+        stop_requested = asyncio.ensure_future(self._stop_requested.wait())
+        stop_now = asyncio.ensure_future(self._stop_now.wait())
         try:
-            await asyncio.wait((ended, stop_asked), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, stop_requested), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 logger.info("node %s hands over and leaves", self.config.node_id)
-                self._driver.handle(LeaveAsked())
+                driver.handle(LeaveAsked())
                 limit_s = HAND_OVER_SHARES * self.config.leave_ms / 1000 + LEAVE_MARGIN_S
                 notify_systemd(f"EXTEND_TIMEOUT_USEC={int((limit_s + END_LIMIT_S) * 1e6)}")
-                await asyncio.wait((ended, abandoned), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((ended, stop_now), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 failure = ended.exception()
                 self.handed_over = failure is None and not ended.result()
@@ -305,10 +209,10 @@ class Daemon:
             logger.warning("node %s leaves without having handed over", self.config.node_id)
             return None
         finally:
-            stop_asked.cancel()
-            abandoned.cancel()
+            stop_requested.cancel()
+            stop_now.cancel()
 
-    async def _tick(self) -> None:
+    async def _tick(self, assembly: NodeAssembly, event_log: EventLogWriter | None) -> None:
         """Check once a second if the loop is late, if the wall clock moved, and for idle or slow clients.
 
         It also notifies systemd's watchdog (more often if systemd wants that), because a process whose event
@@ -322,45 +226,28 @@ class Daemon:
             due_ns = now_ns() + int(tick_s * 1e9)
             await asyncio.sleep(tick_s)
             lag_ns = now_ns() - due_ns
-            self.counts.loop_lag_ns_max = max(self.counts.loop_lag_ns_max, lag_ns)
-            if lag_ns > self._lag_line_ns:
-                self._seldom.warn("lag", f"this process was held up for {lag_ns // 1_000_000} ms")
+            self.counters.loop_lag_ns_max = max(self.counters.loop_lag_ns_max, lag_ns)
+            if lag_ns > self._pause_warning_ns:
+                self._limited_log.warn("lag", f"this process was held up for {lag_ns // 1_000_000} ms")
             if self._wall_clock.moved():
-                self._driver.handle(WallClockRead(self._wall_clock.offset_ns))
-            self._driver.check_time()
-            self._udp_clients.forget_silent()
-            self._clients.unfinished.pass_time(int(tick_s * 1e9))
-            self._edge.look(now_ns())
-            if self._recorder is not None:
-                self._recorder.flush()
-
-    def _lane_of(self, datagram: bytes, address: SocketAddress) -> Lane:
-        is_heartbeat = len(datagram) >= HEADER_BYTES and datagram[_KIND_AT] == Kind.HEARTBEAT
-        if is_heartbeat:
-            return Lane.PEER if self._peers.at(address) is not None else Lane.HEARTBEAT
-        return Lane.CLIENT if self._udp_clients.knows(address) else Lane.STRANGER
-
-    def _receive_datagram(self, datagram: bytes, address: SocketAddress) -> None:
-        if len(datagram) < HEADER_BYTES or datagram[_KIND_AT] != Kind.HEARTBEAT:
-            self._udp_clients.receive(datagram, address)
-            return
-        heartbeat = self._peers.unseal(datagram, address)
-        sealed = heartbeat is not None
-        try:
-            frame = decode_datagram(heartbeat if heartbeat is not None else unseal(self._key, datagram))
-        except FrameError as error:
-            self.counts.garbage_datagrams += 1
-            if self._peers.at(address) is None:  # (A peer's may belong to a link not up here yet.)
-                self._seldom.warn("heartbeat", f"a heartbeat from {address[0]} was dropped: {error}")
-        except Exception as error:
-            contained(self.counts, self._seldom, "a heartbeat", error)
-        else:
-            self._driver.handle(HeartbeatReceived(frame, sealed))
+                assembly.driver.handle(WallClockRead(self._wall_clock.offset_ns))
+            assembly.pass_time(tick_s)
+            if event_log is not None:
+                event_log.flush()
 
     # -- end
 
-    async def _close_links(self) -> None:
+    async def _close_links(self, assembly: NodeAssembly) -> None:
         """Flush and close every link, within `DRAIN_LIMIT_S`."""
-        closed = self._clients.close() + self._peers.close()
-        if closed and not self._abandoned.is_set():
+        closed = assembly.close_links()
+        if closed and not self._stop_now.is_set():
             await asyncio.wait(closed, timeout=DRAIN_LIMIT_S)
+
+
+async def _listen(assembly: NodeAssembly, resources: Resources) -> list[asyncio.Server]:
+    """Accept connections on the TCP socket, and on the unix socket if there is one."""
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(assembly.acceptor.accept, sock=resources.stream)]
+    if resources.unix is not None:
+        servers.append(await loop.create_unix_server(assembly.acceptor.accept, sock=resources.unix.socket))
+    return servers

@@ -50,7 +50,7 @@ class CoreNode(Protocol):
     """URLs by which clients reach this node. They are known only once its port is bound."""
 
     edge_counts: Callable[[], dict[str, int]]
-    """Returns the runtime's counts, for the answer to DESCRIBE."""
+    """Returns the runtime's counters, for the answer to DESCRIBE."""
 
     edge_limits: EdgeLimits
     """Returns how full the runtime's limits are, also for DESCRIBE."""
@@ -70,7 +70,7 @@ class CoreNode(Protocol):
         """Return the effects to carry out before the node ends, after `handle` has raised."""
 
 
-class Outlet(Protocol):
+class FrameSink(Protocol):
     """The link to a client or a peer, as the driver uses it."""
 
     def send(self, data: bytes) -> None:
@@ -82,19 +82,22 @@ class Outlet(Protocol):
     def stop_reading(self) -> None:
         """Stop reading from the link, so that its sender has to wait."""
 
-    def read_on(self) -> None:
+    def resume_reading(self) -> None:
         """Read from the link again."""
 
 
-class ClientOutlet(Outlet, Protocol):
+class ClientSink(FrameSink, Protocol):
     """The link to a client."""
 
-    def take_large(self) -> None:
+    def accept_large_frames(self) -> None:
         """Accept frames of any legal size from now on."""
 
 
-class Host(Protocol):
-    """The daemon's part in carrying out the core's rarer effects. No method waits for anything."""
+class EffectHandler(Protocol):
+    """Carries out the core's rarer effects. No method waits for anything.
+
+    In a daemon it is `effects.daemon_effects.DaemonEffects`.
+    """
 
     def persist(self, record: bytes, number: int) -> None:
         """Make a record durable; `Persisted` or `PersistFailed` follows."""
@@ -121,18 +124,22 @@ class Host(Protocol):
 class Driver:
     """Runs the core of one node."""
 
-    def __init__(self, node: CoreNode, host: Host) -> None:
-        self.clients: dict[int, ClientOutlet] = {}
-        self.peers: dict[str, Outlet] = {}
+    def __init__(self, node: CoreNode, handler: EffectHandler) -> None:
+        self.clients: dict[int, ClientSink] = {}
+        """The links to clients by number. `clients.Clients` adds and removes them."""
+
+        self.peers: dict[str, FrameSink] = {}
+        """The links to peers by node id. `peers.PeerConnector` adds and removes them."""
+
         self._node = node
-        self._host = host
+        self._handler = handler
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Set by `Leave`: True if the node ends with data that no other node is known to hold. If the node
         fails or has to start again, it raises the reason."""
 
         self._stopped = False
-        self._turn_asked = False
+        self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = NEVER_NS
         self._arm(node.deadline_ns)
@@ -144,15 +151,15 @@ class Driver:
         try:
             effects = self._node.handle(event, now_ns())
             if effects:
-                self._carry_out(effects)
+                self._execute(effects)
             deadline_ns = self._node.deadline_ns
             if deadline_ns < self._armed_ns:
                 self._arm(deadline_ns)
-            if self._node.turn_due and not self._turn_asked:
-                self._turn_asked = True
-                self._loop.call_soon(self._take_turn)
+            if self._node.turn_due and not self._turn_scheduled:
+                self._turn_scheduled = True
+                self._loop.call_soon(self._run_turn)
         except Exception as error:
-            self._speak_last_words()
+            self._execute_last_words()
             self.fail(type(event).__name__, error)
 
     def stop(self) -> None:
@@ -161,100 +168,100 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _take_turn(self) -> None:
+    def _run_turn(self) -> None:
         # The loop has looked at its sockets and timers since `handle`: heartbeats wait for one turn at most.
-        self._turn_asked = False
+        self._turn_scheduled = False
         self.handle(TurnCame())
 
     # -- effects
 
-    def _carry_out(self, effects: list[Effect]) -> None:
-        if len(effects) == 1:  # Mostly an answer or an acknowledgement: nothing to gather.
+    def _execute(self, effects: list[Effect]) -> None:
+        if len(effects) == 1:  # Mostly an answer or an acknowledgement: nothing to batch.
             effect = effects[0]
             if type(effect) is SendPeer:
                 only = self.peers.get(effect.node_id)
             elif type(effect) is SendClient:
                 only = self.clients.get(effect.link)
             else:
-                self._carry_out_rare(effect, {})
+                self._execute_rare(effect, {})
                 return
             if only is not None:
                 only.send(effect.data)
             return
-        gathered: dict[Outlet, list[bytes]] = {}
+        batched: dict[FrameSink, list[bytes]] = {}
         for effect in effects:
             kind = type(effect)
-            outlet: Outlet | None
+            sink: FrameSink | None
             if kind is SendPeer:
-                outlet = self.peers.get(effect.node_id)  # type: ignore[union-attr]
+                sink = self.peers.get(effect.node_id)  # type: ignore[union-attr]
             elif kind is SendClient:
-                outlet = self.clients.get(effect.link)  # type: ignore[union-attr, arg-type]
+                sink = self.clients.get(effect.link)  # type: ignore[union-attr, arg-type]
             else:
-                self._carry_out_rare(effect, gathered)
+                self._execute_rare(effect, batched)
                 continue
-            if outlet is not None:
-                waiting = gathered.get(outlet)
+            if sink is not None:
+                waiting = batched.get(sink)
                 if waiting is None:
-                    gathered[outlet] = [effect.data]  # type: ignore[union-attr]
+                    batched[sink] = [effect.data]  # type: ignore[union-attr]
                 else:
                     waiting.append(effect.data)  # type: ignore[union-attr]
-        for outlet, waiting in gathered.items():
-            outlet.send(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+        for sink, waiting in batched.items():
+            sink.send(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
-    def _carry_out_rare(self, effect: Effect, gathered: dict[Outlet, list[bytes]]) -> None:
+    def _execute_rare(self, effect: Effect, batched: dict[FrameSink, list[bytes]]) -> None:
         match effect:
             case SendHeartbeat(node_id, data):
-                self._host.send_heartbeat(node_id, data)
+                self._handler.send_heartbeat(node_id, data)
             case AskBack(node_id):
-                self._host.ask_back(node_id)
+                self._handler.ask_back(node_id)
             case RefusePeer(node_id, incarnation):
-                self._host.refuse_peer(node_id, incarnation)
+                self._handler.refuse_peer(node_id, incarnation)
             case BeginAgain(incarnation):
                 if not self.ended.done():
                     self.ended.set_exception(BegunAgain(incarnation))
                 self.stop()
             case Persist(record, number):
-                self._host.persist(record, number)
+                self._handler.persist(record, number)
             case AskRegister():
-                self._host.ask_register(effect)
+                self._handler.ask_register(effect)
             case Fence(node_id):
-                self._host.fence(node_id)
+                self._handler.fence(node_id)
             case TakeLarge(link):
                 client = self.clients.get(link)
                 if client is not None:
-                    client.take_large()
+                    client.accept_large_frames()
             case CloseClient(link, reason):
-                self._close(self.clients.get(link), reason, gathered)
+                self._close(self.clients.get(link), reason, batched)
             case ClosePeer(node_id, reason):
-                self._close(self.peers.get(node_id), reason, gathered)
+                self._close(self.peers.get(node_id), reason, batched)
             case Log(level, text):
                 logger.log(LEVELS[level], "%s", text)
             case Quarantine(name, content):
-                self._host.quarantine(name, content)
+                self._handler.quarantine(name, content)
             case StopReading(which):
-                self._read(which, False)
+                self._set_reading(which, False)
             case ReadOn(which):
-                self._read(which, True)
+                self._set_reading(which, True)
             case Leave(last_copy):
                 if not self.ended.done():
                     self.ended.set_result(last_copy)
             case _:
                 raise AssertionError(f"no such effect: {effect!r}")
 
-    def _read(self, link: int | str, reading: bool) -> None:
-        outlet = self.clients.get(link) if isinstance(link, int) else self.peers.get(link)
-        if outlet is not None and reading:
-            outlet.read_on()
-        elif outlet is not None:
-            outlet.stop_reading()
+    def _set_reading(self, link: int | str, reading: bool) -> None:
+        sink = self.clients.get(link) if isinstance(link, int) else self.peers.get(link)
+        if sink is not None and reading:
+            sink.resume_reading()
+        elif sink is not None:
+            sink.stop_reading()
 
     @staticmethod
-    def _close(outlet: Outlet | None, reason: str, gathered: dict[Outlet, list[bytes]]) -> None:
-        if outlet is not None:
-            waiting = gathered.pop(outlet, None)
+    def _close(sink: FrameSink | None, reason: str, batched: dict[FrameSink, list[bytes]]) -> None:
+        if sink is not None:
+            waiting = batched.pop(sink, None)
             if waiting:
-                outlet.send(b"".join(waiting))
-            outlet.close(reason)
+                sink.send(b"".join(waiting))
+            sink.close(reason)
 
     # -- time
 
@@ -284,10 +291,10 @@ class Driver:
 
     # -- failure
 
-    def _speak_last_words(self) -> None:
+    def _execute_last_words(self) -> None:
         """Tell the peers, and the disk, what the node was working on. This code may fail as well."""
         try:
-            self._carry_out(self._node.last_words(now_ns()))
+            self._execute(self._node.last_words(now_ns()))
         except Exception as error:
             logger.critical("the node ends without its last words", exc_info=error)
 
@@ -297,6 +304,3 @@ class Driver:
         self.stop()
         if not self.ended.done():
             self.ended.set_exception(error)
-
-
-Handle = Callable[[Event], None]

@@ -1,8 +1,8 @@
 """The exceptions that keep a daemon from starting or end it, with their exit codes.
 
-Refusal
-├── ConfigRefused   the settings are wrong                      exit code 2
-└── StartRefused    the host or the peers do not let it start   exit code 1
+StartupError
+├── ConfigError   the settings are wrong                      exit code 2
+└── StartError    the host or the peers do not let it start   exit code 1
 NodeFailed          an exception out of the core: our own bug   exit code 70
 BegunAgain          the node has to start again at once         none: it does so
 
@@ -19,13 +19,13 @@ EXIT_LAST_COPY: Final = 3
 over in time, or a second signal cut the hand-over short."""
 
 
-class Refusal(Exception):
+class StartupError(Exception):
     """The daemon does not start. Shown to the operator as one clear line, without a traceback."""
 
     exit_code = 1
 
 
-class ConfigRefused(Refusal):
+class ConfigError(StartupError):
     """A setting is unknown, malformed or contradicts another one."""
 
     exit_code = 2
@@ -43,5 +43,5 @@ class BegunAgain(Exception):
         self.incarnation = incarnation
 
 
-class StartRefused(Refusal):
+class StartError(StartupError):
     """A port is taken, a directory locked, a peer belongs to another cluster, ..."""

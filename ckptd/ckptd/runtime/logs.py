@@ -17,8 +17,8 @@ LEVELS: Final = {
     "critical": logging.CRITICAL,
 }
 
-SELDOM_NS: Final = 10 * 1_000_000_000
-"""At most one line of a kind is logged in this time, however much garbage a stranger sends."""
+LINE_INTERVAL_NS: Final = 10 * 1_000_000_000
+"""At most one line of a kind is logged in this time, however much garbage anyone sends."""
 
 
 def set_up_logging(level: str) -> None:
@@ -32,23 +32,23 @@ def set_up_logging(level: str) -> None:
     logger.setLevel(LEVELS[level])
 
 
-class Seldom:
-    """Logs at most one line of a kind per `SELDOM_NS`, with the number of lines left out since the last one.
+class RateLimitedLog:
+    """Logs at most one line of a kind per `LINE_INTERVAL_NS`, with the number of lines left out since then.
 
     Kinds are few and fixed; they never come from outside.
     """
 
     def __init__(self) -> None:
         self._last_ns: dict[str, int] = {}
-        self._kept_back: dict[str, int] = {}
+        self._left_out: dict[str, int] = {}
 
     def warn(self, kind: str, text: str) -> None:
-        """Log `text`, unless a line of this kind was logged within the last `SELDOM_NS`."""
+        """Log `text`, unless a line of this kind was logged within the last `LINE_INTERVAL_NS`."""
         at_ns = now_ns()
         last_ns = self._last_ns.get(kind)
-        if last_ns is not None and at_ns - last_ns < SELDOM_NS:
-            self._kept_back[kind] = self._kept_back.get(kind, 0) + 1
+        if last_ns is not None and at_ns - last_ns < LINE_INTERVAL_NS:
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return
         self._last_ns[kind] = at_ns
-        kept_back = self._kept_back.pop(kind, 0)
-        logger.warning("%s%s", text, f" ({kept_back} more like it)" if kept_back else "")
+        left_out = self._left_out.pop(kind, 0)
+        logger.warning("%s%s", text, f" ({left_out} more like it)" if left_out else "")

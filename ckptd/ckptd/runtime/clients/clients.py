@@ -13,11 +13,11 @@ from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
 from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers
-from ckptd.runtime.counters import Counts
-from ckptd.runtime.driver import ClientOutlet, Driver
+from ckptd.runtime.counters import Counters
+from ckptd.runtime.driver import ClientSink, Driver
 from ckptd.runtime.host.descriptors import OPERATORS_MAX
 from ckptd.runtime.host.process import Process, process_at
-from ckptd.runtime.logs import Seldom
+from ckptd.runtime.logs import RateLimitedLog
 
 CLIENT_BUFFER_BYTES: Final = 1024 * 1024
 """Unread answers above which we stop reading a client's requests."""
@@ -32,15 +32,15 @@ class Clients:
     def __init__(
         self,
         driver: Driver,
-        counts: Counts,
-        seldom: Seldom,
+        counters: Counters,
+        limited_log: RateLimitedLog,
         clients_max: int,
         unread: UnreadAnswers,
         unfinished: UnfinishedFrames,
     ) -> None:
         self.driver = driver
-        self.counts = counts
-        self.seldom = seldom
+        self.counters = counters
+        self.limited_log = limited_log
         self.unread = unread
         self.unfinished = unfinished
         self._clients_max = clients_max
@@ -48,7 +48,7 @@ class Clients:
         self._operators: dict[int, ClientLink] = {}
         """The operators' tools among the clients."""
 
-    def connect(self, outlet: ClientOutlet) -> int:
+    def connect(self, sink: ClientSink) -> int:
         """Number a client's link and report it to the core.
 
         Raises: HandshakeRejected if there are too many clients.
@@ -56,21 +56,21 @@ class Clients:
         if len(self.driver.clients) - len(self._operators) >= self._clients_max:
             text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
             raise HandshakeRejected(codes.NO_RESOURCES, text)
-        return self._add(outlet)
+        return self._add(sink)
 
     def connect_operator(self, link: "ClientLink") -> int:
         """Number an operator's tool and report it to the core. If there are too many, cut off the oldest."""
         if len(self._operators) >= OPERATORS_MAX:
             oldest, tool = next(iter(self._operators.items()))
             tool.cut_off("operators", f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
-            self.lose(oldest)
+            self.on_lost(oldest)
         number = self._add(link)
         self._operators[number] = link
         return number
 
-    def _add(self, outlet: ClientOutlet) -> int:
+    def _add(self, sink: ClientSink) -> int:
         number = next(self._numbers)
-        self.driver.clients[number] = outlet
+        self.driver.clients[number] = sink
         self.driver.handle(ClientConnected(number))
         return number
 
@@ -79,16 +79,18 @@ class Clients:
         return {
             "clients": (len(self.driver.clients) - len(self._operators), self._clients_max),
             "client_buffer_bytes": (self.unread.measure(), self.unread.bytes_max),
-            "client_frames_bytes": (self.unfinished.held_bytes, self.unfinished.bytes_max),
+            "client_frames_bytes": (self.unfinished.buffered_bytes, self.unfinished.bytes_max),
         }
 
     def close(self) -> list[asyncio.Future[None]]:
         """End every link; each future is set when the bytes already written are sent."""
         return [
-            outlet.end() for outlet in list(self.driver.clients.values()) if isinstance(outlet, ClientLink)
+            sink.close_gracefully()
+            for sink in list(self.driver.clients.values())
+            if isinstance(sink, ClientLink)
         ]
 
-    def lose(self, number: int, process_dead: bool = False) -> None:
+    def on_lost(self, number: int, process_dead: bool = False) -> None:
         """Forget a link and report its loss to the core."""
         self._operators.pop(number, None)
         if self.driver.clients.pop(number, None) is not None:
@@ -109,7 +111,7 @@ class ClientLink(asyncio.Protocol):
         self._unmeasured_bytes = 0
         self._handle = clients.driver.handle
         self._congested = False
-        self._held_back = False
+        self._reading_stopped = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process: Process | None = process_at(transport.get_extra_info("socket"))
         self._number = clients.connect_operator(self) if is_operator else clients.connect(self)
@@ -119,18 +121,20 @@ class ClientLink(asyncio.Protocol):
         try:
             frames = self._feed(data)
         except FrameError as error:
-            self._clients.counts.garbage_streams += 1
-            self._clients.seldom.warn("client garbage", f"{self._name()} was cut off: {self._why(error)}")
+            self._clients.counters.garbage_streams += 1
+            self._clients.limited_log.warn(
+                "client garbage", f"{self._description()} was cut off: {self._why(error)}"
+            )
             self._transport.abort()
             return
         except Exception as error:
-            contained(self._clients.counts, self._clients.seldom, "a client's stream", error)
+            contained(self._clients.counters, self._clients.limited_log, "a client's stream", error)
             self._transport.abort()
             return
-        held_bytes = self._decoder.held_bytes
-        if held_bytes or self._unfinished:
-            self._unfinished = held_bytes > 0
-            self._clients.unfinished.note(self, held_bytes, begins=bool(frames))
+        buffered_bytes = self._decoder.held_bytes
+        if buffered_bytes or self._unfinished:
+            self._unfinished = buffered_bytes > 0
+            self._clients.unfinished.note(self, buffered_bytes, begins=bool(frames))
         if frames:
             self._handle(ClientReceived(self._number, frames))
 
@@ -139,14 +143,14 @@ class ClientLink(asyncio.Protocol):
             return f"{error}, which is all that is taken before its session is attached"
         return f"it sent garbage: {error}"
 
-    def _name(self) -> str:
+    def _description(self) -> str:
         """Return a description by which an operator can find the client."""
         if self._process is not None:
             return f"client {self._number} (process {self._process.pid})"
         at = self._transport.get_extra_info("peername")
         return f"client {self._number}" + (f" ({at[0]}:{at[1]})" if isinstance(at, tuple) else "")
 
-    def take_large(self) -> None:
+    def accept_large_frames(self) -> None:
         self._decoder.body_limits = FROM_CLIENT
 
     def send(self, data: bytes) -> None:
@@ -165,45 +169,45 @@ class ClientLink(asyncio.Protocol):
         self._clients.unread.note(self, self.unread_bytes)
 
     def close(self, reason: str) -> None:
-        self._clients.counts.garbage_streams += 1
-        self._clients.seldom.warn("client closed", f"{self._name()} was cut off: {reason}")
+        self._clients.counters.garbage_streams += 1
+        self._clients.limited_log.warn("client closed", f"{self._description()} was cut off: {reason}")
         self._write = _drop  # uvloop before 0.23 sends bytes written after `close`.
         self._transport.close()
         asyncio.get_running_loop().call_later(CLOSE_LIMIT_S, self._transport.abort)
 
-    def end(self) -> asyncio.Future[None]:
+    def close_gracefully(self) -> asyncio.Future[None]:
         """End the link because this node stops; bytes already written are still sent."""
         self._transport.close()
         return self._closed
 
     def stop_reading(self) -> None:
         """Stop reading: the client's requests still wait for their turn here, so more have to wait there."""
-        self._held_back = True
-        self._look_at_reading()
+        self._reading_stopped = True
+        self._apply_reading()
 
-    def read_on(self) -> None:
-        self._held_back = False
-        self._look_at_reading()
+    def resume_reading(self) -> None:
+        self._reading_stopped = False
+        self._apply_reading()
 
     def pause_writing(self) -> None:
         # Neither read more requests of a client that does not read its answers, nor serve those we have.
         self._congested = True
-        self._look_at_reading()
+        self._apply_reading()
         self._handle(ClientCongested(self._number))
         self._measure()
 
     def resume_writing(self) -> None:
         self._congested = False
-        self._look_at_reading()
+        self._apply_reading()
         self._measure()
         self._handle(ClientDrained(self._number))
 
     @property
     def is_reading(self) -> bool:
         """True if we read what the client sends."""
-        return not (self._congested or self._held_back)
+        return not (self._congested or self._reading_stopped)
 
-    def _look_at_reading(self) -> None:
+    def _apply_reading(self) -> None:
         if self._transport.is_closing():
             return
         if self.is_reading:
@@ -215,12 +219,12 @@ class ClientLink(asyncio.Protocol):
         self._clients.unread.note(self, 0)
         self._clients.unfinished.note(self, 0)
         process_dead = self._process is not None and self._process.is_dead()
-        self._clients.lose(self._number, process_dead)
+        self._clients.on_lost(self._number, process_dead)
         self._closed.set_result(None)
 
     def cut_off(self, limit: str, why: str) -> None:
-        self._clients.counts.clients_cut_off += 1
-        self._clients.seldom.warn(limit, f"{self._name()} was cut off: {why}")
+        self._clients.counters.clients_cut_off += 1
+        self._clients.limited_log.warn(limit, f"{self._description()} was cut off: {why}")
         self._transport.abort()
 
 

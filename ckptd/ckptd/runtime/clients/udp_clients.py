@@ -18,21 +18,21 @@ from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.config.addresses import SocketAddress
-from ckptd.runtime.net.datagrams import Datagrams
-from ckptd.runtime.net.handshake import FIRST_EXCHANGE_LIMIT_S, new_nonce
+from ckptd.runtime.net.datagram_sender import DatagramSender
+from ckptd.runtime.net.handshake import HANDSHAKE_LIMIT_S, new_nonce
 
 IDLE_NS: Final = 60 * 1_000_000_000
 """A UDP client that sends nothing for this long counts as lost."""
 
-GREETING_MAX: Final = 1024
+UDP_HANDSHAKES_MAX: Final = 1024
 """Handshakes under way. With one more the oldest is dropped."""
 
-_FIRST_EXCHANGE_NS: Final = int(FIRST_EXCHANGE_LIMIT_S * 1e9)
+_HANDSHAKE_LIMIT_NS: Final = int(HANDSHAKE_LIMIT_S * 1e9)
 _REQUESTS: Final = range(Kind.ATTACH, Kind.ANSWER)
 
 
 @dataclass(slots=True)
-class _Exchange:
+class _Handshake:
     """A handshake with an address. We keep it so that a repeated HELLO gets the same answer."""
 
     acceptor: Acceptor
@@ -44,13 +44,16 @@ class _Exchange:
 class UdpLink:
     """The link to one client, that is one address."""
 
-    def __init__(self, clients: "UdpClients", address: SocketAddress, exchange: _Exchange) -> None:
+    def __init__(
+        self, udp_clients: "UdpClients", clients: Clients, address: SocketAddress, handshake: _Handshake
+    ) -> None:
+        """Raises: HandshakeRejected if there are too many clients."""
         self.address = address
-        self.exchange = exchange
-        self.heard_ns = now_ns()
-        self.number = 0
-        self.held_back = False
-        self._clients = clients
+        self.handshake = handshake
+        self.last_received_ns = now_ns()
+        self.reading_stopped = False
+        self._udp_clients = udp_clients
+        self.number = clients.connect(self)
 
     def send(self, data: bytes) -> None:
         """Send whole frames, one per datagram."""
@@ -62,78 +65,78 @@ class UdpLink:
             if len(frame) > DATAGRAM_BYTES_MAX:
                 text = f"the answer has {len(frame)} bytes, a datagram {DATAGRAM_BYTES_MAX}: use tcp"
                 frame = encode_answer(request, epoch, active, answer_error(codes.TOO_BIG, text))
-            self._clients.datagrams.send(frame, self.address)
+            self._udp_clients.datagrams.send(frame, self.address)
             start = end
 
     def stop_reading(self) -> None:
         """Drop what the client sends, because its requests wait for their turn here. It will ask again."""
-        self.held_back = True
+        self.reading_stopped = True
 
-    def read_on(self) -> None:
-        self.held_back = False
+    def resume_reading(self) -> None:
+        self.reading_stopped = False
 
-    def take_large(self) -> None:
+    def accept_large_frames(self) -> None:
         """Do nothing: a datagram is never large."""
 
     def close(self, reason: str) -> None:
         """Forget the address. The answer to its next request asks the client to repeat the handshake."""
-        self._clients.lose(self)
+        self._udp_clients.on_lost(self)
 
 
 class UdpClients:
     """All UDP clients, by address."""
 
-    def __init__(self, identity: Identity, datagrams: Datagrams, clients: Clients) -> None:
+    def __init__(self, identity: Identity, datagrams: DatagramSender, clients: Clients) -> None:
         self.datagrams = datagrams
         self._identity = identity
         self._clients = clients
         self._links: dict[SocketAddress, UdpLink] = {}
-        self._exchanges: dict[SocketAddress, _Exchange] = {}
+        self._handshakes: dict[SocketAddress, _Handshake] = {}
 
     def receive(self, datagram: bytes, address: SocketAddress) -> None:
         """Handle a datagram that is no heartbeat."""
         try:
             frame = decode_datagram(datagram)
             if frame.kind == Kind.HELLO:
-                self._hello(frame, datagram, address)
+                self._on_hello(frame, datagram, address)
             elif frame.kind == Kind.PROOF:
-                self._proof(frame, address)
+                self._on_proof(frame, address)
             elif frame.kind in _REQUESTS:
-                self._request(frame, address)
+                self._on_request(frame, address)
             else:
                 # Do not answer: two daemons could then answer each other for ever.
                 raise FrameError(f"a datagram of kind {frame.kind}")
         except HandshakeRejected as error:
-            self._clients.counts.refused += 1
-            self._exchanges.pop(address, None)
+            self._clients.counters.refused += 1
+            self._handshakes.pop(address, None)
             self.datagrams.send(error.frame(len(datagram)), address)
         except FrameError as error:
-            self._clients.counts.garbage_datagrams += 1
-            self._clients.seldom.warn("udp garbage", f"garbage in a datagram from {address[0]}: {error}")
+            self._clients.counters.garbage_datagrams += 1
+            self._clients.limited_log.warn("udp garbage", f"garbage in a datagram from {address[0]}: {error}")
         except Exception as error:
-            contained(self._clients.counts, self._clients.seldom, "a datagram", error)
+            contained(self._clients.counters, self._clients.limited_log, "a datagram", error)
 
-    def forget_silent(self) -> None:
+    def drop_idle(self) -> None:
         """Forget links that have been idle for `IDLE_NS`, and handshakes that take too long."""
         at_ns = now_ns()
-        for link in [link for link in self._links.values() if at_ns - link.heard_ns > IDLE_NS]:
-            self.lose(link)
+        for link in [link for link in self._links.values() if at_ns - link.last_received_ns > IDLE_NS]:
+            self.on_lost(link)
         for address in [
             address
-            for address, exchange in self._exchanges.items()
-            if at_ns - exchange.since_ns > _FIRST_EXCHANGE_NS
+            for address, handshake in self._handshakes.items()
+            if at_ns - handshake.since_ns > _HANDSHAKE_LIMIT_NS
         ]:
-            del self._exchanges[address]
+            del self._handshakes[address]
 
-    def lose(self, link: UdpLink) -> None:
+    def on_lost(self, link: UdpLink) -> None:
         """Forget a link and report its loss to the core."""
         if self._links.get(link.address) is link:
             del self._links[link.address]
-            self._clients.lose(link.number)
+            self._clients.on_lost(link.number)
 
     def limits(self) -> Limits:
         """Return how many addresses are in the handshake, and how many may be."""
-        return {"udp_strangers": (len(self._exchanges), GREETING_MAX)}
+        return {"udp_strangers": (len(self._handshakes), UDP_HANDSHAKES_MAX)}
 
     def knows(self, address: SocketAddress) -> bool:
         """Return True if a client's link has this address."""
@@ -141,12 +144,12 @@ class UdpClients:
 
     # -- internals
 
-    def _hello(self, frame: Frame, datagram: bytes, address: SocketAddress) -> None:
+    def _on_hello(self, frame: Frame, datagram: bytes, address: SocketAddress) -> None:
         link = self._links.get(address)
-        known = link.exchange if link is not None else None
-        for exchange in (known, self._exchanges.get(address)):
-            if exchange is not None and exchange.hello == datagram:
-                self.datagrams.send(exchange.welcome, address)
+        known = link.handshake if link is not None else None
+        for handshake in (known, self._handshakes.get(address)):
+            if handshake is not None and handshake.hello == datagram:
+                self.datagrams.send(handshake.welcome, address)
                 return
         if frame.c != ROLE_CLIENT:
             raise HandshakeRejected(codes.NOT_SUPPORTED, "over udp come clients alone: use tcp")
@@ -155,38 +158,36 @@ class UdpClients:
         if len(welcome) > len(datagram):
             # The sender's address may be forged, so never send it more bytes than we received.
             raise HandshakeRejected(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
-        exchange = _Exchange(acceptor, datagram, welcome, now_ns())
+        handshake = _Handshake(acceptor, datagram, welcome, now_ns())
         if acceptor.greeted is not None:
-            self._connect(address, exchange)
+            self._connect(address, handshake)
         else:
             # Keep the old link until the new client at this address has proved itself.
-            while len(self._exchanges) >= GREETING_MAX:
-                del self._exchanges[next(iter(self._exchanges))]
-            self._exchanges[address] = exchange
-        self.datagrams.send(exchange.welcome, address)
+            while len(self._handshakes) >= UDP_HANDSHAKES_MAX:
+                del self._handshakes[next(iter(self._handshakes))]
+            self._handshakes[address] = handshake
+        self.datagrams.send(handshake.welcome, address)
 
-    def _proof(self, frame: Frame, address: SocketAddress) -> None:
-        exchange = self._exchanges.get(address)
-        if exchange is None:
+    def _on_proof(self, frame: Frame, address: SocketAddress) -> None:
+        handshake = self._handshakes.get(address)
+        if handshake is None:
             return
-        exchange.acceptor.receive(frame)
-        self._connect(address, exchange)
+        handshake.acceptor.receive(frame)
+        self._connect(address, handshake)
 
-    def _connect(self, address: SocketAddress, exchange: _Exchange) -> None:
-        self._exchanges.pop(address, None)
+    def _connect(self, address: SocketAddress, handshake: _Handshake) -> None:
+        self._handshakes.pop(address, None)
         old = self._links.get(address)
         if old is not None:
-            self.lose(old)
-        link = UdpLink(self, address, exchange)
-        link.number = self._clients.connect(link)
-        self._links[address] = link
+            self.on_lost(old)
+        self._links[address] = UdpLink(self, self._clients, address, handshake)
 
-    def _request(self, frame: Frame, address: SocketAddress) -> None:
+    def _on_request(self, frame: Frame, address: SocketAddress) -> None:
         link = self._links.get(address)
         if link is None:
             raise HandshakeRejected(codes.TRY_AGAIN, "greet first: this node does not know this address")
-        link.heard_ns = now_ns()
-        if link.held_back:
-            self._clients.counts.datagrams_dropped += 1
+        link.last_received_ns = now_ns()
+        if link.reading_stopped:
+            self._clients.counters.datagrams_dropped += 1
             return
         self._clients.driver.handle(ClientReceived(link.number, [frame]))

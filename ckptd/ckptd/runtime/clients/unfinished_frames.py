@@ -17,7 +17,7 @@ NEW_NS: Final = 1_000_000_000
 """Among frames younger than this, the largest counts as the worst; for older ones the age counts as well."""
 
 
-class Reading(Protocol):
+class ReadingLink(Protocol):
     """The part of a link's interface that this module uses."""
 
     @property
@@ -32,7 +32,7 @@ class Reading(Protocol):
 class _Unfinished:
     """One incomplete frame. Only time in which the node reads from the link counts."""
 
-    held_bytes: int
+    buffered_bytes: int
     age_ns: int = 0
     waited_ns: int = 0
     """Time since `mark_bytes` of the frame had been received."""
@@ -41,15 +41,15 @@ class _Unfinished:
 
 
 class UnfinishedFrames:
-    """The incomplete frames of all links, at most one for each; together they take `held_bytes`."""
+    """The incomplete frames of all links, at most one for each; together they take `buffered_bytes`."""
 
     def __init__(self, bytes_max: int, timeout_ns: int) -> None:
         self.bytes_max = bytes_max
-        self.held_bytes = 0
+        self.buffered_bytes = 0
         self._timeout_ns = timeout_ns
-        self._frames: dict[Reading, _Unfinished] = {}
+        self._frames: dict[ReadingLink, _Unfinished] = {}
 
-    def note(self, link: Reading, held_bytes: int, begins: bool = False) -> None:
+    def note(self, link: ReadingLink, buffered_bytes: int, begins: bool = False) -> None:
         """Note how many bytes of an incomplete frame were received; 0 if the link has none. `begins`: it is a
         new frame, because the previous one is complete.
 
@@ -58,27 +58,27 @@ class UnfinishedFrames:
         hold a little less.
         """
         frame = self._frames.get(link)
-        self.held_bytes += held_bytes - (frame.held_bytes if frame is not None else 0)
-        if not held_bytes:
+        self.buffered_bytes += buffered_bytes - (frame.buffered_bytes if frame is not None else 0)
+        if not buffered_bytes:
             self._frames.pop(link, None)
             return
         if frame is None or begins:
-            self._frames[link] = _Unfinished(held_bytes)
+            self._frames[link] = _Unfinished(buffered_bytes)
         else:
-            frame.held_bytes = held_bytes
-        while self.held_bytes > self.bytes_max:
+            frame.buffered_bytes = buffered_bytes
+        while self.buffered_bytes > self.bytes_max:
             worst = max(self._frames, key=self._burden)
-            taken = self._frames.pop(worst).held_bytes
-            self.held_bytes -= taken
+            taken = self._frames.pop(worst).buffered_bytes
+            self.buffered_bytes -= taken
             worst.cut_off(
                 "client_frames_bytes_max",
                 f"unfinished frames of all clients take more than client_frames_bytes_max, "
                 f"{self.bytes_max} bytes, and its takes {taken} of them",
             )
 
-    def _burden(self, link: Reading) -> int:
+    def _burden(self, link: ReadingLink) -> int:
         frame = self._frames[link]
-        return frame.held_bytes * (frame.age_ns + NEW_NS)
+        return frame.buffered_bytes * (frame.age_ns + NEW_NS)
 
     def pass_time(self, passed_ns: int) -> None:
         """Cut off links that send a frame too slowly. Call it at a regular interval: that is `passed_ns`.
@@ -86,23 +86,23 @@ class UnfinishedFrames:
         Do not pass more after a pause of this process: bytes may have arrived that it has not read yet, and
         the clients are not to blame for the pause.
         """
-        overdue: list[Reading] = []
+        overdue: list[ReadingLink] = []
         for link, frame in self._frames.items():
             if not link.is_reading:
-                frame.waited_ns, frame.mark_bytes = 0, frame.held_bytes
+                frame.waited_ns, frame.mark_bytes = 0, frame.buffered_bytes
                 continue
             frame.age_ns += passed_ns
             frame.waited_ns += passed_ns
             if frame.waited_ns < self._timeout_ns:
                 continue
-            if frame.held_bytes - frame.mark_bytes < PROGRESS_BYTES_MIN:
+            if frame.buffered_bytes - frame.mark_bytes < PROGRESS_BYTES_MIN:
                 overdue.append(link)
-            frame.waited_ns, frame.mark_bytes = 0, frame.held_bytes
+            frame.waited_ns, frame.mark_bytes = 0, frame.buffered_bytes
         for link in overdue:
-            held_bytes = self._frames[link].held_bytes
+            buffered_bytes = self._frames[link].buffered_bytes
             self.note(link, 0)
             link.cut_off(
                 "frame_timeout_ms",
-                f"a frame of which {held_bytes} bytes are here was not finished within frame_timeout_ms, "
+                f"a frame of which {buffered_bytes} bytes are here was not finished within frame_timeout_ms, "
                 f"{self._timeout_ns // 1_000_000}, nor did {PROGRESS_BYTES_MIN} bytes more of it come",
             )

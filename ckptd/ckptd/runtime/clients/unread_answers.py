@@ -11,7 +11,7 @@ MEASURE_BYTES: Final = 16 * 1024
 """A link is measured again after this many bytes were written to it, so its figure is wrong by no more."""
 
 
-class Writing(Protocol):
+class WritingLink(Protocol):
     """The part of a link's interface that this module uses."""
 
     @property
@@ -31,10 +31,10 @@ class UnreadAnswers:
         self.link_bytes_max = max(bytes_max // share_of_limits, FRAME_BYTES_MAX)
         """What one link may have. One answer of the largest size always fits, whatever the total limit is."""
 
-        self.held_bytes = 0
-        self._held: dict[Writing, int] = {}
+        self.unread_bytes = 0
+        self._unread: dict[WritingLink, int] = {}
 
-    def note(self, link: Writing, unread_bytes: int) -> None:
+    def note(self, link: WritingLink, unread_bytes: int) -> None:
         """Note the unread bytes of a link. Cut it off if it has too many; while all links together have too
         many, cut off the one with most."""
         self._put(link, unread_bytes)
@@ -45,11 +45,11 @@ class UnreadAnswers:
                 f"{unread_bytes} bytes of its answers are not read, and one client may have "
                 f"{self.link_bytes_max} (client_buffer_bytes_max, share_of_limits)",
             )
-        if self.held_bytes > self.bytes_max:
+        if self.unread_bytes > self.bytes_max:
             self.measure()
-        while self.held_bytes > self.bytes_max:
-            worst = max(self._held, key=lambda found: self._held[found])
-            taken = self._held[worst]
+        while self.unread_bytes > self.bytes_max:
+            worst = max(self._unread, key=lambda found: self._unread[found])
+            taken = self._unread[worst]
             self._put(worst, 0)
             worst.cut_off(
                 "client_buffer_bytes_max",
@@ -59,11 +59,11 @@ class UnreadAnswers:
 
     def measure(self) -> int:
         """Measure every link again; return the total."""
-        for link in tuple(self._held):
+        for link in tuple(self._unread):
             self._put(link, link.unread_bytes)
-        return self.held_bytes
+        return self.unread_bytes
 
-    def _put(self, link: Writing, unread_bytes: int) -> None:
-        self.held_bytes += unread_bytes - self._held.pop(link, 0)
+    def _put(self, link: WritingLink, unread_bytes: int) -> None:
+        self.unread_bytes += unread_bytes - self._unread.pop(link, 0)
         if unread_bytes:
-            self._held[link] = unread_bytes
+            self._unread[link] = unread_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ckptd.runtime.errors import ConfigRefused
+from ckptd.runtime.errors import ConfigError
 
 SocketAddress = tuple[Any, ...]
 """An address as `socket.connect` takes it: (ip, port) or (ip, port, flow, scope)."""
@@ -81,16 +81,16 @@ def default_socket_path() -> Path:
 def default_state_directory(cluster: str, node_id: str) -> Path:
     """Return the directory for a node's durable state if `state_dir` is not set.
 
-    Raises: ConfigRefused if this user has no home directory.
+    Raises: ConfigError if this user has no home directory.
     """
     name = f"{cluster}-{node_id}"
     system = Path("/var/lib")
     if os.geteuid() == 0 and os.access(system, os.W_OK):
         return system / "ckptd" / name
-    kept = os.environ.get("XDG_STATE_HOME")
-    if kept:
-        return Path(kept) / "ckptd" / name
+    state_home = os.environ.get("XDG_STATE_HOME")
+    if state_home:
+        return Path(state_home) / "ckptd" / name
     try:
         return Path.home() / ".local" / "state" / "ckptd" / name
     except RuntimeError:  # In a container: no HOME, and no passwd entry for the user id.
-        raise ConfigRefused(f"user {os.getuid()} has no home directory: set state_dir") from None
+        raise ConfigError(f"user {os.getuid()} has no home directory: set state_dir") from None

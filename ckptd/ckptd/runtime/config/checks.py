@@ -1,15 +1,13 @@
 """Rules about several settings together. Each returns what is wrong, "" if nothing is."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ckptd.runtime.config.fields import ConfigFields
 from ckptd.runtime.config.types import key_fault
 
-if TYPE_CHECKING:
-    from ckptd.runtime.config.model import Config
 
-
-def _times(config: "Config") -> str:
+def _times(config: ConfigFields) -> str:
     if config.heartbeat_ms < config.lease_ms < config.grace_ms:
         return ""
     return (
@@ -18,7 +16,7 @@ def _times(config: "Config") -> str:
     )
 
 
-def _key(config: "Config") -> str:
+def _key(config: ConfigFields) -> str:
     if config.key and config.key_file:
         return "key and key_file are both set"
     # Only this host can reach a node that listens on loopback. There any key is accepted, and so is none.
@@ -26,7 +24,7 @@ def _key(config: "Config") -> str:
     return f"key: {fault}" if fault else ""
 
 
-def _addresses(config: "Config") -> str:
+def _addresses(config: ConfigFields) -> str:
     """Every node needs an address of its own, because the node that answers at a peer's address is that peer.
 
     (See ADR 17.)
@@ -42,7 +40,7 @@ def _addresses(config: "Config") -> str:
     return ""
 
 
-def _witnesses(config: "Config") -> str:
+def _witnesses(config: ConfigFields) -> str:
     known = {config.node_id, *config.peers}
     unknown = [node_id for node_id in config.witnesses if node_id not in known]
     if unknown:
@@ -57,7 +55,7 @@ def _witnesses(config: "Config") -> str:
     return ""
 
 
-def _arbiter(config: "Config") -> str:
+def _arbiter(config: ConfigFields) -> str:
     others, data_nodes = len(config.other_nodes), len(config.data_nodes)
     match config.arbiter:
         case "single" if others:
@@ -69,7 +67,7 @@ def _arbiter(config: "Config") -> str:
     return ""
 
 
-def _silent_peer(config: "Config") -> str:
+def _silent_peer(config: ConfigFields) -> str:
     answer = config.on_silent_peer
     if answer != "keep-active" and config.arbiter_name != "pair":
         return f"on_silent_peer {answer} is for arbiter pair, and this is {config.arbiter_name}"
@@ -78,7 +76,7 @@ def _silent_peer(config: "Config") -> str:
     return ""
 
 
-def _etcd(config: "Config") -> str:
+def _etcd(config: ConfigFields) -> str:
     if config.arbiter != "etcd":
         return "etcd_endpoints is for arbiter etcd" if config.etcd_endpoints else ""
     if not config.etcd_endpoints:
@@ -93,7 +91,7 @@ def _etcd(config: "Config") -> str:
     return ""
 
 
-RULES: Final[tuple[Callable[["Config"], str], ...]] = (
+RULES: Final[tuple[Callable[[ConfigFields], str], ...]] = (
     _times,
     _key,
     _addresses,

@@ -1,264 +1,24 @@
-"""Every setting of a daemon: its name, what it means, its default and its bounds.
+"""The settings of a daemon, checked, and the values that follow from them.
 
 Where a value comes from is not the model's business: see `sources`.
 """
 
 import dataclasses
-import shlex
 import socket
-import urllib.parse
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import model_validator
 
-from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MIN, NODES_MAX
 from ckptd.core.settings import MILLISECOND_NS, TURN_SETTINGS, Settings
 from ckptd.runtime.config.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config.checks import RULES
-from ckptd.runtime.config.types import (
-    Address,
-    Addresses,
-    Count,
-    FileMode,
-    MiB,
-    Milliseconds,
-    Names,
-    OptionalPath,
-    Portion,
-    Size,
-    check_node_id,
-)
+from ckptd.runtime.config.fields import ConfigFields
 from ckptd.runtime.host.memory import memory_for_replicas
 
 
-class Config(BaseModel):
-    """One daemon's settings, checked. Times are in milliseconds, sizes in bytes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    cluster: str = Field("ckptd", description="the cluster's name; nodes of another one are refused")
-    key: str = Field("", repr=False, description="the cluster's key; prefer key_file, since flags show in ps")
-    key_file: OptionalPath = Field(
-        None,
-        description=f"a file with the cluster's key, {KEY_BYTES_MIN} bytes or more; others may not read it",
-    )
-    node_id: str = Field(
-        default_factory=lambda: socket.gethostname(),
-        validate_default=True,
-        description="this node's name (default: the host's)",
-    )
-    listen: Address = Field(
-        HostPort("127.0.0.1", 7301),
-        description="host:port for peers and clients, TCP and UDP; port 0: any free one",
-    )
-    advertise: Address | None = Field(None, description="host:port that clients elsewhere reach this node by")
-    peers: Addresses = Field(
-        default_factory=dict,
-        description="the other nodes, b=host:port,c=host:port; an own entry is the `advertise`",
-    )
-    socket: str = Field("", description="unix socket for local clients; `none`: no such socket")
-    socket_mode: FileMode = Field(0o600, description="file mode of the unix socket, octal")
-    state_dir: OptionalPath = Field(None, description="where promises and the incarnation are kept")
-    arbiter: Literal["", "single", "pair", "majority", "etcd"] = Field(
-        "", description="single, pair, majority or etcd (default: by the number of voters, 1, 2 or more)"
-    )
-    on_silent_peer: Literal["keep-active", "block", "fence", "promote"] = Field(
-        "keep-active", description="what a pair does when one of both is silent"
-    )
-    fence_hook: str = Field(
-        "", description="a command that switches a node off; the node id is its last argument"
-    )
-    fence_timeout_ms: Milliseconds = Field(10_000, description="after this the fence hook is killed")
-    witness: bool = Field(False, description="vote, and hold no data")
-    witnesses: Names = Field((), description="which nodes are witnesses, w,x; they are among the peers")
-    replicas: int = Field(
-        3, ge=1, le=NODES_MAX, description="replicas of a checkpoint that is not collocated"
-    )
-    trust_rst: bool = Field(
-        True, description="a refused connection proves a process dead: one host or one LAN"
-    )
-
-    heartbeat_ms: Milliseconds = Field(25, description="between two heartbeats to a peer")
-    lease_ms: Milliseconds = Field(600, description="how long an acknowledged heartbeat lets a node serve")
-    grace_ms: Milliseconds = Field(
-        800, description="silence after which a view without the silent node is sought"
-    )
-    replica_timeout_ms: Milliseconds = Field(
-        600, description="a replica that acknowledges nothing for so long goes"
-    )
-    session_grace_ms: Milliseconds = Field(
-        10_000, description="how long a session outlives its lost connection"
-    )
-    hold_ms: Milliseconds = Field(
-        1_000, description="how long a request waits at a node before it is TRY_AGAIN"
-    )
-    commit_notice_ms: Milliseconds = Field(
-        10, description="an idle active replica tells what is committed after this"
-    )
-    weak_batch_ms: Milliseconds = Field(5, description="how long changes of a weak checkpoint gather")
-    leave_ms: Milliseconds = Field(
-        10_000,
-        description="how long a node that was told to stop waits for a node that can take over; "
-        "handing over to it may take as long again",
-    )
-
-    weak_batch_bytes: Portion = Field(256 * 1024, description="a batch of a weak checkpoint")
-    chunk_bytes: Portion = Field(128 * 1024, description="a chunk that a joining replica is sent")
-    directory_piece_bytes: Portion = Field(
-        512 * 1024, description="a piece of a directory that a joining node is sent"
-    )
-    chunks_in_flight: Count = Field(4, description="chunks under way to one joining replica")
-    log_bytes_max: Size = Field(
-        4 * MiB, description="updates kept for replicas that come back, per checkpoint"
-    )
-    pending_bytes_max: Size = Field(
-        64 * MiB, description="unacknowledged updates of a checkpoint; more: TRY_AGAIN"
-    )
-    memory_bytes_max: int = Field(
-        0,
-        ge=0,
-        le=2**50,
-        description="what this node's replicas may take together; 0: half of what this process may have",
-    )
-    requests_waiting_max: Count = Field(
-        30_000, description="requests that wait at a node, for a view or for another node; more: TRY_AGAIN"
-    )
-    requests_waiting_bytes_max: Size = Field(256 * MiB, description="what those may take together")
-    register_probe_ms: Milliseconds = Field(2_000, description="between two looks whether etcd is there")
-    etcd_endpoints: Names = Field((), description="URLs of etcd's members, https://e1:2379,https://e2:2379")
-    etcd_register: str = Field("", description="etcd's key with the view (default: /ckptd/CLUSTER/view)")
-    etcd_user: str = Field("", description="who asks etcd, where that wants a password")
-    etcd_password_file: OptionalPath = Field(None, description="a file that holds the password for etcd")
-    etcd_ca_file: OptionalPath = Field(None, description="who signs etcd's certificates")
-    etcd_cert_file: OptionalPath = Field(None, description="this node's certificate for etcd, PEM")
-    etcd_cert_key_file: OptionalPath = Field(
-        None, description="its private key (default: in etcd_cert_file), PEM"
-    )
-    etcd_timeout_ms: Milliseconds = Field(1_000, description="one request to one member of etcd")
-    checkpoints_max: Count = Field(100_000, description="checkpoints in the cluster")
-    sessions_max: Count = Field(100_000, description="sessions in the cluster")
-    opens_per_session_max: Count = Field(25_000, description="open handles of one session")
-    opens_max: Count = Field(1_000_000, description="open handles in the cluster")
-    directory_bytes_max: Size = Field(
-        512 * MiB, description="names, sessions, open handles and answers to them, at every node"
-    )
-    clients_max: Count = Field(10_000, description="connected clients of this node, UDP included")
-    client_buffer_bytes_max: Size = Field(
-        320 * MiB,
-        description="unread answers of all clients; with more the one that has most is cut off",
-    )
-    client_frames_bytes_max: int = Field(
-        320 * MiB,
-        ge=FRAME_BYTES_MAX,
-        le=2**40,
-        description="unfinished frames of all clients; with more the one that has held most for longest "
-        "is cut off",
-    )
-    frame_timeout_ms: Milliseconds = Field(
-        10_000,
-        description="a client's frame is finished within this, or 256 KiB more of it have come; "
-        "else the client is cut off",
-    )
-    share_of_limits: Count = Field(
-        4, description="one client gets at most this part of a limit that all share; 4: a quarter"
-    )
-    peer_buffer_bytes_max: Size = Field(256 * MiB, description="unsent bytes after which a peer is cut off")
-    quarantine_bytes_max: Size = Field(1024 * MiB, description="all files in quarantine together")
-
-    record_events: OptionalPath = Field(
-        None, description="a directory: every start writes what the core is told there, payload too"
-    )
-    record_events_bytes_max: Size = Field(256 * MiB, description="all recordings in that directory together")
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
-        "info", description="lines logged"
-    )
-    uvloop: Literal["auto", "on", "off"] = Field(
-        "auto", description="the event loop: uvloop where it is installed"
-    )
-    end_with_stdin: bool = Field(
-        False,
-        description="end at once, without handing over, when standard input (a pipe or a socket) ends: "
-        "for a program that starts a node and wants none left behind",
-    )
-
-    # -- checks of one setting
-
-    @field_validator("node_id")
-    @classmethod
-    def _node_id_is_a_name(cls, value: str) -> str:
-        return check_node_id(value)
-
-    @field_validator("cluster")
-    @classmethod
-    def _cluster_is_a_name(cls, value: str) -> str:
-        if (
-            not value
-            or len(value.encode()) > CLUSTER_NAME_BYTES_MAX
-            or not value.isprintable()
-            or "/" in value
-        ):
-            raise ValueError(
-                f"a cluster's name has 1 to {CLUSTER_NAME_BYTES_MAX} printable bytes and no slash"
-            )
-        return value
-
-    @field_validator("socket")
-    @classmethod
-    def _socket_can_be_named_by_clients(cls, value: str) -> str:
-        if "," in value or "\0" in value or value != value.strip():
-            raise ValueError(
-                f"clients cannot name {value!r} in a list of addresses: no commas, no outer blanks"
-            )
-        return value
-
-    @field_validator("advertise")
-    @classmethod
-    def _advertised_is_one_address(cls, value: HostPort | None) -> HostPort | None:
-        if value is not None and value.is_wildcard:
-            raise ValueError(f"clients elsewhere cannot reach {value}: it stands for every address of a host")
-        return value
-
-    @field_validator("uvloop", mode="before")
-    @classmethod
-    def _toml_booleans_are_on_and_off(cls, value: object) -> object:
-        return ("on" if value else "off") if isinstance(value, bool) else value
-
-    @field_validator("peers")
-    @classmethod
-    def _peers_have_names_and_ports(cls, value: dict[str, HostPort]) -> dict[str, HostPort]:
-        for node_id, address in value.items():
-            check_node_id(node_id)
-            if address.port == 0:
-                raise ValueError(f"peer {node_id!r} needs a port")
-        if len(value) > NODES_MAX:
-            raise ValueError(f"a cluster has at most {NODES_MAX} nodes")
-        return value
-
-    @field_validator("witnesses")
-    @classmethod
-    def _witnesses_have_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_node_id(node_id) for node_id in value)
-
-    @field_validator("fence_hook")
-    @classmethod
-    def _fence_hook_is_a_command(cls, value: str) -> str:
-        if value and not shlex.split(value):
-            raise ValueError("it names no program")
-        return value
-
-    @field_validator("etcd_endpoints")
-    @classmethod
-    def _endpoints_are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            # Do not quote the URL: it might contain a password.
-            url = urllib.parse.urlsplit(text)
-            if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
-                raise ValueError("an endpoint is a URL such as https://host:2379, without a user")
-            _ = url.port  # Raises: ValueError.
-        return tuple(text.rstrip("/") for text in value)
-
-    # -- checks of several settings together
+class Config(ConfigFields):
+    """One daemon's settings, which also agree with each other."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -267,35 +27,6 @@ class Config(BaseModel):
             if wrong:
                 raise ValueError(wrong)
         return self
-
-    # -- values derived from the settings
-
-    @property
-    def other_nodes(self) -> dict[str, HostPort]:
-        """The peers without this node itself. `peers` may list it, as all nodes may use the same file."""
-        return {node_id: self.peers[node_id] for node_id in sorted(self.peers) if node_id != self.node_id}
-
-    @property
-    def is_witness(self) -> bool:
-        """True if this node votes and holds no data: set by `witness`, or by `witnesses` in a shared file."""
-        return self.witness or self.node_id in self.witnesses
-
-    @property
-    def other_witnesses(self) -> tuple[str, ...]:
-        """The peers that vote and hold no data."""
-        return tuple(node_id for node_id in self.other_nodes if node_id in self.witnesses)
-
-    @property
-    def data_nodes(self) -> tuple[str, ...]:
-        """The nodes that hold data, including this one unless it is a witness."""
-        others = (node_id for node_id in self.other_nodes if node_id not in self.witnesses)
-        return tuple(sorted((*others, *(() if self.is_witness else (self.node_id,)))))
-
-    @property
-    def arbiter_name(self) -> str:
-        """The arbiter in use: the configured one, or the default for the number of voters."""
-        others = tuple(self.other_nodes)
-        return Settings(self.node_id, peers=others, arbiter=self.arbiter).arbiter_name
 
     @property
     def etcd_register_name(self) -> str:
@@ -317,9 +48,9 @@ class Config(BaseModel):
 
     def advertised(self, port: int) -> HostPort:
         """Return the address that clients on other hosts are given. `port` is the port that is bound."""
-        said = self.advertise or self.peers.get(self.node_id)
-        if said is not None:
-            return HostPort(said.host, said.port or port)
+        configured = self.advertise or self.peers.get(self.node_id)
+        if configured is not None:
+            return HostPort(configured.host, configured.port or port)
         return HostPort(socket.gethostname() if self.listen.is_wildcard else self.listen.host, port)
 
     def settings(self) -> Settings:

@@ -17,17 +17,17 @@ from pydantic import ValidationError
 from ckptd import __version__
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.config.types import key_fault
-from ckptd.runtime.errors import ConfigRefused
+from ckptd.runtime.errors import ConfigError
 from ckptd.runtime.host.private_files import secret_fault
 
 ENVIRONMENT_PREFIX: Final = "CKPTD_DAEMON_"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error as ConfigRefused, in one line, as the other sources do."""
+    """Reports an error as ConfigError, in one line, as the other sources do."""
 
     def error(self, message: str) -> Any:
-        raise ConfigRefused(message)
+        raise ConfigError(message)
 
 
 def flag_name(key: str) -> str:
@@ -71,7 +71,7 @@ def flag_parser() -> argparse.ArgumentParser:
 def load_config(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Config:
     """Return the settings of a daemon that is started with these arguments.
 
-    Raises: ConfigRefused, with one line that says what is wrong and where it was set.
+    Raises: ConfigError, with one line that says what is wrong and where it was set.
     """
     parsed = vars(flag_parser().parse_args(arguments))
     flags = {key: _as_utf8(text) for key, text in parsed.items() if text is not None}
@@ -89,32 +89,32 @@ def load_config(arguments: Sequence[str], environment: Mapping[str, str] = os.en
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigRefused(_one_line(error, origins)) from None
+        raise ConfigError(_one_line(error, origins)) from None
 
 
 def read_key(config: Config) -> bytes:
-    """Return the cluster's key, b"" if none is set. Raises: ConfigRefused."""
+    """Return the cluster's key, b"" if none is set. Raises: ConfigError."""
     if config.key_file is None:
         return config.key.encode()
     key = _read_secret("key_file", config.key_file)
     fault = key_fault(key)
     if fault:
-        raise ConfigRefused(f"key_file {config.key_file}: {fault}")
+        raise ConfigError(f"key_file {config.key_file}: {fault}")
     return key
 
 
 def read_etcd_password(config: Config) -> str:
-    """Return the password for etcd, "" if none is set. Raises: ConfigRefused."""
+    """Return the password for etcd, "" if none is set. Raises: ConfigError."""
     if config.etcd_password_file is None:
         return ""
     try:
         return _read_secret("etcd_password_file", config.etcd_password_file).decode()
     except UnicodeDecodeError:
-        raise ConfigRefused(f"etcd_password_file {config.etcd_password_file} is no UTF-8") from None
+        raise ConfigError(f"etcd_password_file {config.etcd_password_file} is no UTF-8") from None
 
 
 def check_etcd_certificate_key(config: Config) -> None:
-    """Refuse a private key for etcd that other users may read. Raises: ConfigRefused."""
+    """Refuse a private key for etcd that other users may read. Raises: ConfigError."""
     name = "etcd_cert_key_file" if config.etcd_cert_key_file else "etcd_cert_file"
     path = config.etcd_cert_key_file or config.etcd_cert_file
     if path is not None:
@@ -127,11 +127,11 @@ def _read_secret(name: str, path: Path) -> bytes:
             fault = secret_fault(path, os.fstat(file.fileno()))
             secret = file.read().strip()
     except OSError as error:
-        raise ConfigRefused(f"{name} {path}: {error.strerror}") from None
+        raise ConfigError(f"{name} {path}: {error.strerror}") from None
     if not fault and not secret:
         fault = "it is empty"
     if fault:
-        raise ConfigRefused(f"{name} {path}: {fault}")
+        raise ConfigError(f"{name} {path}: {fault}")
     return secret
 
 
@@ -158,13 +158,13 @@ def _read_file(path: Path) -> dict[str, Any]:
             fault = secret_fault(path, os.fstat(file.fileno()))
             values = tomllib.load(file)
     except OSError as error:
-        raise ConfigRefused(f"config file {path}: {error.strerror}") from None
+        raise ConfigError(f"config file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigRefused(f"config file {path} is no TOML: {error}") from None
+        raise ConfigError(f"config file {path} is no TOML: {error}") from None
     for key in values:
         _check_key(key, str(path))
     if values.get("key") and fault:
-        raise ConfigRefused(f"config file {path} holds the cluster's key, and {fault}")
+        raise ConfigError(f"config file {path} holds the cluster's key, and {fault}")
     return values
 
 
@@ -173,7 +173,7 @@ def _check_key(key: str, where: str) -> None:
         return
     close = difflib.get_close_matches(key, Config.model_fields, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigRefused(f"unknown setting {key} (in {where}){hint}")
+    raise ConfigError(f"unknown setting {key} (in {where}){hint}")
 
 
 def _one_line(error: ValidationError, origins: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from typing import Protocol
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.config.sources import check_etcd_certificate_key, read_etcd_password
-from ckptd.runtime.errors import ConfigRefused
+from ckptd.runtime.errors import ConfigError
 
 
 class Register(Protocol):
@@ -19,14 +19,14 @@ class Register(Protocol):
 
 
 def make_register(config: Config) -> Register | None:
-    """Return the register that the arbiter needs; None if it needs none. Raises: ConfigRefused."""
+    """Return the register that the arbiter needs; None if it needs none. Raises: ConfigError."""
     if config.arbiter != "etcd":
         return None
     try:
         # Imported here because it takes half of a daemon's start-up time, and few daemons need it.
-        from ckptd.runtime.etcd.gateway import EtcdAccess, EtcdRegister
+        from ckptd.runtime.etcd.etcd_register import EtcdAccess, EtcdRegister
     except ModuleNotFoundError as error:
-        raise ConfigRefused(f"arbiter etcd needs {error.name}: pip install 'ckptd[etcd]'") from None
+        raise ConfigError(f"arbiter etcd needs {error.name}: pip install 'ckptd[etcd]'") from None
     check_etcd_certificate_key(config)
     access = EtcdAccess(
         config.etcd_endpoints,

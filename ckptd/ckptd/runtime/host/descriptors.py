@@ -5,14 +5,14 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.errors import StartError
 from ckptd.runtime.logs import logger
 
-STRANGERS_MAX: Final = 256
+HANDSHAKES_MAX: Final = 256
 """Connections in the handshake. With one more the oldest is closed, as an honest one takes milliseconds."""
 
-STRANGERS_SHARE: Final = 8
-"""Where descriptors are few, strangers get an eighth of them at most."""
+HANDSHAKES_SHARE: Final = 8
+"""Where descriptors are few, connections in the handshake get an eighth of them at most."""
 
 OWN_DESCRIPTORS: Final = 64
 """Reserved for listeners, files, the event loop, etcd and a fence hook."""
@@ -30,30 +30,30 @@ DESCRIPTORS_OF_PEER: Final = 4
 CLIENTS_MIN: Final = 16
 """A node that could take fewer clients does not start: it would refuse an operator with ckptctl as well."""
 
-ASKED_ON_MACOS: Final = 10_240
+MACOS_DESCRIPTORS_MAX: Final = 10_240
 """OPEN_MAX: macOS reports "unlimited" but grants no more than this."""
 
 
 @dataclass(slots=True, frozen=True)
-class Room:
+class ConnectionCapacity:
     """How many connections of each kind a node accepts."""
 
     clients: int
-    strangers: int
+    handshakes: int
 
 
-def make_room(clients_max: int, peers: int) -> Room:
-    """Raise this process's limit as far as needed and allowed, and divide it among clients and strangers.
+def divide_descriptors(clients_max: int, peers: int) -> ConnectionCapacity:
+    """Raise this process's limit as far as needed and allowed, and divide it among clients and handshakes.
 
-    Raises: StartRefused if fewer than `CLIENTS_MIN` descriptors are left for clients.
+    Raises: StartError if fewer than `CLIENTS_MIN` descriptors are left for clients.
     """
     others = OWN_DESCRIPTORS + OPERATORS_MAX + DESCRIPTORS_OF_PEER * peers
-    limit = _raise_limit(clients_max + others + STRANGERS_MAX)
-    strangers = min(STRANGERS_MAX, limit // STRANGERS_SHARE)
-    clients = min(clients_max, limit - others - strangers)
+    limit = _raise_limit(clients_max + others + HANDSHAKES_MAX)
+    handshakes = min(HANDSHAKES_MAX, limit // HANDSHAKES_SHARE)
+    clients = min(clients_max, limit - others - handshakes)
     if clients < min(CLIENTS_MIN, clients_max):
-        needed = (others + CLIENTS_MIN) * STRANGERS_SHARE // (STRANGERS_SHARE - 1) + 1
-        raise StartRefused(
+        needed = (others + CLIENTS_MIN) * HANDSHAKES_SHARE // (HANDSHAKES_SHARE - 1) + 1
+        raise StartError(
             f"this process may have {limit} file descriptors (ulimit -n, LimitNOFILE=), "
             f"and needs {needed} or more"
         )
@@ -65,13 +65,13 @@ def make_room(clients_max: int, peers: int) -> Room:
             clients_max,
             limit,
         )
-    return Room(clients, strangers)
+    return ConnectionCapacity(clients, handshakes)
 
 
 def _raise_limit(needed: int) -> int:
     """Raise the limit to `needed`, or as close to it as allowed; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for wanted in (needed, ASKED_ON_MACOS):
+    for wanted in (needed, MACOS_DESCRIPTORS_MAX):
         if hard != resource.RLIM_INFINITY:
             wanted = min(wanted, hard)
         if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -23,7 +23,7 @@ def memory_for_replicas(root: Path = Path("/")) -> int:
     return min(limit for limit in limits if limit > 0) // SHARE
 
 
-def settle_garbage_collector() -> None:
+def tune_garbage_collector() -> None:
     """Keep full garbage collections off the event loop: with millions of sections one takes 0.5 s.
 
     Sections have no reference cycles, so reference counting frees them, and it is enough to search the young

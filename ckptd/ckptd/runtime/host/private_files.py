@@ -49,7 +49,7 @@ def open_private(path: Path, flags: int) -> int:
         descriptor = os.open(path, flags | _NEVER_FOLLOW, PRIVATE_MODE)
     except OSError:
         if path.is_symlink():
-            raise _refused(path, "is a symbolic link") from None
+            raise _permission_error(path, "is a symbolic link") from None
         raise
     status = os.fstat(descriptor)
     fault = ""
@@ -61,7 +61,7 @@ def open_private(path: Path, flags: int) -> int:
         fault = "has a second name (a hard link)"
     if fault:
         os.close(descriptor)
-        raise _refused(path, fault)
+        raise _permission_error(path, fault)
     return descriptor
 
 
@@ -83,5 +83,5 @@ def _is_trusted(user_id: int) -> bool:
     return user_id in (0, os.geteuid())
 
 
-def _refused(path: Path, why: str) -> OSError:
+def _permission_error(path: Path, why: str) -> OSError:
     return OSError(errno.EPERM, f"{path} {why}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ckpt_protocol.limits import INCARNATION_MAX
-from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.errors import StartError
 from ckptd.runtime.host.private_files import directory_fault, open_private, read_private, write_private
 
 _RECORD_MAGIC: Final = b"ckptd record 1\n"
@@ -43,15 +43,16 @@ class StateDirectory:
     ) -> None:
         """Create the directory if it is missing, lock it, and begin an incarnation above `later_than`.
 
-        Raises: StartRefused.
+        Raises: StartError.
         """
         self.path = path
         self.quarantine_bytes_max = quarantine_bytes_max
         self._quarantined = 0
+        self._keeps_lock = False
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owners()
-            self._lock = self._take_lock()
+            self._lock = self._acquire_lock()
             try:
                 self._check_space()
                 self.incarnation = self._begin_incarnation(cluster, node_id, later_than)
@@ -60,15 +61,20 @@ class StateDirectory:
                 os.close(self._lock)
                 raise
         except FileExistsError:
-            raise StartRefused(f"the state directory {path} cannot be used: it is no directory") from None
+            raise StartError(f"the state directory {path} cannot be used: it is no directory") from None
         except OSError as error:
-            raise StartRefused(
+            raise StartError(
                 f"the state directory {path} cannot be used: {error.strerror or error}"
             ) from None
 
+    def keep_locked(self) -> None:
+        """Make `close` leave the directory locked until this process is gone."""
+        self._keeps_lock = True
+
     def close(self) -> None:
-        """Release the lock on the directory."""
-        os.close(self._lock)
+        """Release the lock on the directory, unless `keep_locked` was called."""
+        if not self._keeps_lock:
+            os.close(self._lock)
 
     def write_record(self, record: bytes) -> None:
         """Replace the last record by `record`. Returns when it is on disk."""
@@ -83,9 +89,9 @@ class StateDirectory:
         """
         directory = self.path / "quarantine"
         directory.mkdir(mode=0o700, exist_ok=True)
-        held_bytes = sum(entry.stat().st_size for entry in os.scandir(directory))
-        if held_bytes + len(content) > self.quarantine_bytes_max:
-            raise QuarantineFull(f"{directory} holds {held_bytes} bytes already")
+        stored_bytes = sum(entry.stat().st_size for entry in os.scandir(directory))
+        if stored_bytes + len(content) > self.quarantine_bytes_max:
+            raise QuarantineFull(f"{directory} holds {stored_bytes} bytes already")
         self._quarantined += 1
         readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
         path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
@@ -107,16 +113,16 @@ class StateDirectory:
             with contextlib.suppress(FileNotFoundError):
                 fault = directory_fault(path, sticky_is_safe=False)
                 if fault:
-                    raise StartRefused(f"the state directory {self.path} cannot be used: {fault}")
+                    raise StartError(f"the state directory {self.path} cannot be used: {fault}")
 
-    def _take_lock(self) -> int:
+    def _acquire_lock(self) -> int:
         lock = open_private(self.path / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
-            raise StartRefused(
+            raise StartError(
                 f"another ckptd (process {holder}) uses the state directory {self.path}"
             ) from None
         try:
@@ -142,21 +148,21 @@ class StateDirectory:
         with contextlib.suppress(FileNotFoundError):
             content = read_private(self.path / "node.json")
             try:
-                kept = json.loads(content)
-                last, owner = int(kept["incarnation"]), (kept["cluster"], kept["node_id"])
+                stored = json.loads(content)
+                last, owner = int(stored["incarnation"]), (stored["cluster"], stored["node_id"])
             except (ValueError, KeyError, TypeError):
-                raise StartRefused(f"{self.path / 'node.json'} is damaged") from None
+                raise StartError(f"{self.path / 'node.json'} is damaged") from None
             if owner != (cluster, node_id):
-                raise StartRefused(
+                raise StartError(
                     f"the state directory {self.path} is that of node {owner[1]!r} of cluster {owner[0]!r}"
                 )
         incarnation = max(last, later_than, time.time_ns() - 1) + 1
         if incarnation > INCARNATION_MAX:
-            raise StartRefused(
+            raise StartError(
                 f"{self.path / 'node.json'} or another node knows the last possible start of this one"
             )
-        kept = {"cluster": cluster, "node_id": node_id, "incarnation": incarnation}
-        self._replace("node.json", json.dumps(kept).encode())
+        stored = {"cluster": cluster, "node_id": node_id, "incarnation": incarnation}
+        self._replace("node.json", json.dumps(stored).encode())
         return incarnation
 
     def _read_record(self) -> bytes:
@@ -169,7 +175,7 @@ class StateDirectory:
         record = content[start:]
         checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
         if content[:start] != _RECORD_MAGIC + checksum:
-            raise StartRefused(
+            raise StartError(
                 f"{self.path / 'record'} is damaged; the node's promises are unknown. "
                 "Remove it only while every other node is up"
             )

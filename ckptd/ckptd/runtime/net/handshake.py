@@ -13,28 +13,28 @@ from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError,
 from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, HandshakeRejected, Identity, Opener
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
 
-FIRST_EXCHANGE_LIMIT_S: Final = 5.0
+HANDSHAKE_LIMIT_S: Final = 5.0
 """How long a connection may take for the handshake before it is closed."""
 
-Taken = Callable[[asyncio.Transport, Greeted, bytes], None]
+OnAuthenticated = Callable[[asyncio.Transport, Greeted, bytes], None]
 """Takes over a connection: its transport, who is at the other end, and the bytes received after the
 handshake."""
 
 
-def cut_first_frame(held: bytes) -> tuple[Frame | None, bytes]:
-    """Return the first frame in `held` and the bytes after it; the frame is None while it is incomplete.
+def cut_first_frame(received: bytes) -> tuple[Frame | None, bytes]:
+    """Return the first frame in `received` and the bytes after it; the frame is None while it is incomplete.
 
     Frames are cut one at a time because a request after a PROOF, in the same segment, may be as large as
     any request, while a frame of the handshake must be small. Raises: FrameError.
     """
-    if len(held) < LENGTH_BYTES:
-        return None, held
-    end = LENGTH_BYTES + int.from_bytes(held[:LENGTH_BYTES], "big")
+    if len(received) < LENGTH_BYTES:
+        return None, received
+    end = LENGTH_BYTES + int.from_bytes(received[:LENGTH_BYTES], "big")
     if not HEADER_BYTES <= end <= FIRST_FRAME_BYTES_MAX:
         raise FrameError(f"a first frame says that it has {end} bytes")
-    if len(held) < end:
-        return None, held
-    return decode_datagram(held[:end]), held[end:]
+    if len(received) < end:
+        return None, received
+    return decode_datagram(received[:end]), received[end:]
 
 
 def new_nonce() -> bytes:
@@ -42,43 +42,42 @@ def new_nonce() -> bytes:
     return secrets.token_bytes(NONCE_BYTES)
 
 
-class Stranger(asyncio.Protocol):
+class IncomingHandshake(asyncio.Protocol):
     """An accepted connection whose other end has not yet proved who it is."""
 
     def __init__(
         self,
         identity: Identity,
-        came: Callable[["Stranger"], None],
-        gone: Callable[["Stranger", Exception | None], None],
-        taken: Taken,
+        on_connection: Callable[["IncomingHandshake"], None],
+        on_closed: Callable[["IncomingHandshake", Exception | None], None],
+        on_authenticated: OnAuthenticated,
         opened: Container[bytes] = (),
     ) -> None:
-        """`came` is called when the connection is made, and `gone` once when it is no longer a stranger:
-        with None if it is authenticated or was lost, otherwise with the reason for closing it.
+        """`on_connection` is called when the connection is made, and `on_closed` once when it has left the
+        handshake: with None if it is authenticated or was lost, otherwise with the reason for closing it.
 
         `opened`: the nonces of the handshakes that this node opened, for a peer that asks back (ADR 17).
         """
         self._acceptor = Acceptor(identity, new_nonce(), opened)
-        self._came = came
-        self._gone = gone
-        self._taken = taken
-        self._held = b""
+        self._on_connection = on_connection
+        self._on_closed = on_closed
+        self._on_authenticated = on_authenticated
+        self._received = b""
         self._transport: asyncio.Transport | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # It is a stream's transport, but uvloop's classes do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        self._came(self)
+        self._on_connection(self)
 
     def data_received(self, data: bytes) -> None:
         transport = self._transport
         if transport is None:
             return
-        self._held += data
+        self._received += data
         try:
             while self._acceptor.greeted is None:
-                frame, self._held = cut_first_frame(self._held)
+                frame, self._received = cut_first_frame(self._received)
                 if frame is None:
                     return
                 reply = self._acceptor.receive(frame)
@@ -86,28 +85,28 @@ class Stranger(asyncio.Protocol):
                     transport.write(reply)
         except HandshakeRejected as error:
             transport.write(error.frame())
-            self.end(error)
+            self.close_gracefully(error)
         except Exception as error:  # FrameError or our own bug; no state has changed yet.
-            self.end(error)
+            self.close_gracefully(error)
         else:
-            rest, self._held, self._transport = self._held, b"", None
-            self._gone(self, None)
-            self._taken(transport, self._acceptor.greeted, rest)
+            rest, self._received, self._transport = self._received, b"", None
+            self._on_closed(self, None)
+            self._on_authenticated(transport, self._acceptor.greeted, rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._transport = None
-            self._gone(self, None)
+            self._on_closed(self, None)
 
-    def end(self, reason: Exception) -> None:
+    def close_gracefully(self, reason: Exception) -> None:
         """Close the connection; bytes already written are still sent."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-            self._gone(self, reason)
+            self._on_closed(self, reason)
 
 
-class Greeter(asyncio.Protocol):
+class OutgoingHandshake(asyncio.Protocol):
     """A connection that we opened; `outcome` is set once we know who is at its other end.
 
     `outcome` raises HandshakeRejected, FrameError, or ConnectionError if the connection ended first. Any
@@ -115,11 +114,16 @@ class Greeter(asyncio.Protocol):
     """
 
     def __init__(
-        self, identity: Identity, role: int, taken: Taken, about: bytes = b"", nonce: bytes = b""
+        self,
+        identity: Identity,
+        role: int,
+        on_authenticated: OnAuthenticated,
+        about: bytes = b"",
+        nonce: bytes = b"",
     ) -> None:
         self._opener = Opener(identity, role, nonce or new_nonce(), about)
-        self._taken = taken
-        self._held = b""
+        self._on_authenticated = on_authenticated
+        self._received = b""
         self._transport: asyncio.Transport | None = None
         self.outcome: asyncio.Future[Greeted] = asyncio.get_running_loop().create_future()
 
@@ -131,34 +135,34 @@ class Greeter(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._held += data
+        self._received += data
         try:
-            frame, self._held = cut_first_frame(self._held)
+            frame, self._received = cut_first_frame(self._received)
             if frame is None:
                 return
             greeted, reply = self._opener.receive(frame)
         except Exception as error:  # HandshakeRejected, FrameError or our own bug: end only this connection.
             self._transport = None
             transport.abort()
-            self._settle(error)
+            self._fail(error)
             return
         if reply:
             transport.write(reply)
-        rest, self._held, self._transport = self._held, b"", None
-        self._taken(transport, greeted, rest)
+        rest, self._received, self._transport = self._received, b"", None
+        self._on_authenticated(transport, greeted, rest)
         if not self.outcome.done():
             self.outcome.set_result(greeted)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._settle(exc or ConnectionResetError("the connection ended within the first exchange"))
+        self._fail(exc or ConnectionResetError("the connection ended within the first exchange"))
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """Cancel `outcome`, and end the connection unless it was handed over already."""
         self.outcome.cancel()
         if self._transport is not None:
             self._transport.abort()
 
-    def _settle(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)

@@ -8,14 +8,14 @@ from ckpt_protocol.greeting import Greeted, HandshakeRejected, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
 from ckptd.runtime.boundary import contained
-from ckptd.runtime.counters import Counts
+from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import Driver
-from ckptd.runtime.logs import Seldom
+from ckptd.runtime.logs import RateLimitedLog
 from ckptd.runtime.net.stream_options import prepare_stream
 
 
 class PeerLink(asyncio.Protocol):
-    """Carries frames to and from one peer. `lost` is called once, when the connection is gone.
+    """Carries frames to and from one peer. `on_lost` is called once, when the connection is gone.
 
     `body_limits`: how large a body the peer may send, by kind of frame (see `ckpt_protocol.bounds`).
     """
@@ -26,40 +26,40 @@ class PeerLink(asyncio.Protocol):
         greeted: Greeted,
         body_limits: tuple[int, ...],
         driver: Driver,
-        counts: Counts,
-        seldom: Seldom,
+        counters: Counters,
+        limited_log: RateLimitedLog,
         buffer_bytes_max: int,
-        lost: Callable[["PeerLink"], None],
-        on_refused: Callable[[HandshakeRejected], None],
+        on_lost: Callable[["PeerLink"], None],
+        on_rejected: Callable[[HandshakeRejected], None],
     ) -> None:
         self.greeted = greeted
         self._node_id = greeted.node_id
         self._transport = transport
         self._handle = driver.handle
         self._feed = FrameDecoder(body_limits).feed
-        self._counts = counts
-        self._seldom = seldom
-        self._lost = lost
-        self._on_refused = on_refused
-        self._silent = False
+        self._counters = counters
+        self._limited_log = limited_log
+        self._on_lost = on_lost
+        self._on_rejected = on_rejected
+        self._ignores_input = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.send = transport.write
         prepare_stream(transport, is_peer=True)
         transport.set_write_buffer_limits(high=buffer_bytes_max)
 
     def data_received(self, data: bytes) -> None:
-        if self._silent:
+        if self._ignores_input:
             return
         try:
             frames = self._feed(data)
             if frames and frames[0].kind == Kind.REFUSED:
-                self._refused(frames[0])
+                self._on_refused_frame(frames[0])
                 return
         except FrameError as error:
             self.close(f"it sent garbage: {error}")
             return
         except Exception as error:
-            self.close(contained(self._counts, self._seldom, "a peer's stream", error))
+            self.close(contained(self._counters, self._limited_log, "a peer's stream", error))
             return
         if frames:
             self._handle(PeerReceived(self._node_id, frames))
@@ -71,8 +71,8 @@ class PeerLink(asyncio.Protocol):
 
     def close(self, reason: str) -> None:
         """Cut the link because of what the peer sent; the peer may connect again."""
-        self._counts.garbage_streams += 1
-        self._seldom.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
+        self._counters.garbage_streams += 1
+        self._limited_log.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
         self._transport.abort()
 
     def stop_reading(self) -> None:
@@ -80,34 +80,34 @@ class PeerLink(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def read_on(self) -> None:
+    def resume_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def replace(self) -> None:
+    def supersede(self) -> None:
         """End the link without reporting anything, because a newer one replaces it."""
-        self._silent = True
+        self._ignores_input = True
         self._transport.abort()
 
-    def end(self) -> asyncio.Future[None]:
+    def close_gracefully(self) -> asyncio.Future[None]:
         """End the link because this node stops, or refuses the peer.
 
         Bytes already written are still sent; then the future is set.
         """
-        self._silent = True
+        self._ignores_input = True
         self._transport.close()
         return self._closed
 
     def pause_writing(self) -> None:
         # The write buffer has reached its limit, which is the most that we buffer for a peer.
-        self._seldom.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
+        self._limited_log.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(self)
+        self._on_lost(self)
         self._closed.set_result(None)
 
-    def _refused(self, frame: Frame) -> None:
+    def _on_refused_frame(self, frame: Frame) -> None:
         """The peer ends the link after it had accepted it: it knows a higher incarnation of this node."""
-        self._on_refused(parse_refused(frame))
+        self._on_rejected(parse_refused(frame))
         self._transport.abort()

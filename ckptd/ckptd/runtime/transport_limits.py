@@ -4,22 +4,24 @@ When the node is asked, the core adds these rows to its own (`core.operations.re
 not see them otherwise, so the runtime checks them itself once a second and logs the alarm.
 """
 
+from collections.abc import Sequence
+
 from ckptd.core.operations.resource_usage import EdgeLimits, FullLimits, Limits
 from ckptd.runtime.logs import logger
 
 
-class Edge:
+class TransportLimits:
     """The limits of all parts of the runtime, as reported by the functions in `sources`."""
 
-    def __init__(self) -> None:
-        self.sources: list[EdgeLimits] = []
+    def __init__(self, sources: Sequence[EdgeLimits]) -> None:
+        self._sources = sources
         self._full = FullLimits()
 
     def rows(self) -> Limits:
         """Return, for each limit by name, how much is used now and how much may be."""
-        return {name: row for source in self.sources for name, row in source().items()}
+        return {name: row for source in self._sources for name, row in source().items()}
 
-    def look(self, now_ns: int) -> None:
+    def check(self, now_ns: int) -> None:
         """Log a limit that has become nearly full, and the end of such a time."""
         was_full = bool(self._full)
         news = self._full.look(self.rows(), now_ns)

@@ -10,10 +10,10 @@ from tests.runtime.fakes import ping, running
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckptd.core.operations.resource_usage import REST_NS
 from ckptd.runtime import daemon as daemon_module
-from ckptd.runtime.clients.udp_clients import GREETING_MAX
-from ckptd.runtime.edge_limits import Edge
-from ckptd.runtime.host.descriptors import STRANGERS_MAX
+from ckptd.runtime.clients.udp_clients import UDP_HANDSHAKES_MAX
+from ckptd.runtime.host.descriptors import HANDSHAKES_MAX
 from ckptd.runtime.net.datagram_lanes import WAITING_MAX, Lane
+from ckptd.runtime.transport_limits import TransportLimits
 
 MIB = 1024 * 1024
 
@@ -31,12 +31,12 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
             "clients": (1, 100),
             "client_buffer_bytes": (0, 320 * MIB),
             "client_frames_bytes": (0, 100 * MIB),
-            "strangers": (1, STRANGERS_MAX),
-            "udp_strangers": (0, GREETING_MAX),
+            "strangers": (1, HANDSHAKES_MAX),
+            "udp_strangers": (0, UDP_HANDSHAKES_MAX),
             "datagrams_peers": (0, WAITING_MAX[Lane.PEER]),
             "datagrams_clients": (0, WAITING_MAX[Lane.CLIENT]),
             "datagrams_heartbeats": (0, WAITING_MAX[Lane.HEARTBEAT]),
-            "datagrams_strangers": (0, WAITING_MAX[Lane.STRANGER]),
+            "datagrams_strangers": (0, WAITING_MAX[Lane.UNAUTHENTICATED]),
             "peer_buffer_bytes": (0, 256 * MIB),
         }
         client.send(ping(2, bytes(UNATTACHED_BODY_BYTES_MAX))[:-1])
@@ -54,13 +54,13 @@ async def test_what_is_nearly_full_is_a_line_in_the_log_though_nobody_asks(
 
 
 def test_the_alarm_is_one_line_for_each_limit_and_over_when_nothing_is_full(lines: Lines) -> None:
-    edge, rows = Edge(), {"x": (80, 100), "y": (0, 100)}
-    edge.sources = [lambda: rows]
+    rows = {"x": (80, 100), "y": (0, 100)}
+    limits = TransportLimits([lambda: rows])
 
     def look(now_ns: int, **used: int) -> list[str]:
         before = len(lines.text.splitlines())
         rows.update({name: (most, 100) for name, most in used.items()})
-        edge.look(now_ns)
+        limits.check(now_ns)
         return [line.removeprefix("alarm limits of connections") for line in lines.text.splitlines()[before:]]
 
     assert look(0, x=80) == [": nearly full: x 80 of 100"]

@@ -4,13 +4,13 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ckptd.core.events import Event, Persisted, PersistFailed
-from ckptd.runtime.counters import Counts
-from ckptd.runtime.host.state_writer import RecordWriter
+from ckptd.runtime.counters import Counters
+from ckptd.runtime.effects.state_writer import StateWriter
 
 
 class Disk:
@@ -22,7 +22,7 @@ class Disk:
         self.let = threading.Semaphore(0)
         self.error: Exception | None = None
 
-    def write(self, record: bytes) -> None:
+    def write_record(self, record: bytes) -> None:
         self.entered.release()
         self.let.acquire()
         if self.error is not None:
@@ -31,21 +31,22 @@ class Disk:
 
 
 class Bench:
+    """A writer and its disk; in place of the driver it keeps what it is notified of."""
+
     def __init__(self) -> None:
         self.disk = Disk()
-        self.counts = Counts()
-        self.writer = RecordWriter(self.disk.write, self.counts)
+        self.counters = Counters()
+        self.writer = StateWriter(self.disk, self.counters, self)  # type: ignore[arg-type]
         self.events: list[Event] = []
         self.failures: list[tuple[str, Exception]] = []
         self._told = asyncio.Event()
-        self.writer.tell = self._tell
-        self.writer.fail = lambda where, error: self._note(lambda: self.failures.append((where, error)))
 
-    def _tell(self, event: Event) -> None:
-        self._note(lambda: self.events.append(event))
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+        self._told.set()
 
-    def _note(self, note: Callable[[], None]) -> None:
-        note()
+    def fail(self, where: str, error: Exception) -> None:
+        self.failures.append((where, error))
         self._told.set()
 
     async def told(self, count: int) -> list[Event]:
@@ -102,7 +103,7 @@ async def test_a_disk_that_is_full_is_told_and_the_next_record_is_tried(bench: B
     bench.disk.error = None
     bench.writer.persist(b"two", 2)
     assert await bench.told(2) == [PersistFailed(1, "No space left on device"), Persisted(2)]
-    assert bench.counts.persist_failures == 1
+    assert bench.counters.persist_failures == 1
 
 
 async def test_what_no_disk_does_is_our_own_bug(bench: Bench) -> None:

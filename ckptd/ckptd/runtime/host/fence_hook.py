@@ -14,7 +14,7 @@ import signal
 from typing import Final
 
 from ckptd.core.events import FenceEnded
-from ckptd.runtime.errors import StartRefused
+from ckptd.runtime.errors import StartError
 from ckptd.runtime.logs import logger
 
 OUTPUT_BYTES_MAX: Final = 4096
@@ -32,12 +32,12 @@ class FenceHook:
     """The program of the setting `fence_hook`, with its time limit."""
 
     def __init__(self, command: str, node_id: str, limit_s: float) -> None:
-        """Raises: StartRefused if there is no such program."""
+        """Raises: StartError if there is no such program."""
         self._command = shlex.split(command)
         self._node_id = node_id
         self._limit_s = limit_s
         if shutil.which(self._command[0]) is None:
-            raise StartRefused(f"fence_hook: {self._command[0]} is no program that can be run")
+            raise StartError(f"fence_hook: {self._command[0]} is no program that can be run")
 
     async def run(self, node_id: str) -> FenceEnded:
         """Run the hook for a node, within the time limit; return how it ended."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
-from ckptd.runtime.errors import ConfigRefused
+from ckptd.runtime.errors import ConfigError
 
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 """The largest answer that we read. etcd itself accepts no request above 1.5 MiB."""
@@ -64,7 +64,7 @@ class _Unknown(Exception):
     """The member may have done it, or may still do it."""
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     """The member answered that it will not do it."""
 
 
@@ -72,7 +72,7 @@ class EtcdRegister:
     """Reads and swaps one etcd key. Close it at the end."""
 
     def __init__(self, access: EtcdAccess) -> None:
-        """Load the certificates. Raises: ConfigRefused if they cannot be used."""
+        """Load the certificates. Raises: ConfigError if they cannot be used."""
         self._access = access
         self._key = _encode(access.key.encode())
         self._preferred = 0
@@ -102,14 +102,14 @@ class EtcdRegister:
                 return RegisterAnswered(number, False, revision, value)
             swapped, revision, value = await self._swap(question.revision, question.value)
             return RegisterAnswered(number, swapped, revision, value)
-        except (_NotDone, _Unknown, _Refused) as error:
+        except (_NotDone, _Unknown, _Rejected) as error:
             return RegisterFailed(number, str(error))
 
     # -- read and swap
 
     async def _read(self) -> tuple[int, bytes | None]:
-        answer = await self._ask_any("/v3/kv/range", {"key": self._key}, may_repeat=True)
-        return answer.held("kvs")
+        answer = await self._request_any("/v3/kv/range", {"key": self._key}, may_repeat=True)
+        return answer.first_key("kvs")
 
     async def _swap(self, revision: int, value: bytes) -> tuple[bool, int, bytes | None]:
         condition = {"key": self._key, "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
@@ -118,41 +118,41 @@ class EtcdRegister:
             "success": [{"request_put": {"key": self._key, "value": _encode(value)}}],
             "failure": [{"request_range": {"key": self._key}}],
         }
-        answer = await self._ask_any("/v3/kv/txn", transaction, may_repeat=False)
+        answer = await self._request_any("/v3/kv/txn", transaction, may_repeat=False)
         if answer.succeeded():
             return True, answer.revision(), value
-        return False, *answer.held("responses", 0, "response_range", "kvs")
+        return False, *answer.first_key("responses", 0, "response_range", "kvs")
 
     # -- members
 
-    async def _ask_any(self, path: str, question: dict[str, Any], *, may_repeat: bool) -> "_Answer":
-        """Ask the member that answered last, then the others. Raises: _NotDone; _Unknown; _Refused."""
+    async def _request_any(self, path: str, question: dict[str, Any], *, may_repeat: bool) -> "_Answer":
+        """Ask the member that answered last, then the others. Raises: _NotDone; _Unknown; _Rejected."""
         endpoints = self._access.endpoints
         failures: list[str] = []
         first = self._preferred
         for index in (*range(first, len(endpoints)), *range(first)):
             endpoint = endpoints[index]
             try:
-                answer = await self._ask(endpoint, path, question)
+                answer = await self._request(endpoint, path, question)
                 answer.check()
             except (_NotDone, _Unknown) as error:
                 self._preferred = (index + 1) % len(endpoints)
                 if isinstance(error, _Unknown) and not may_repeat:
                     raise _Unknown(f"{endpoint}: {error}") from None
                 failures.append(f"{endpoint}: {error}")
-            except _Refused as error:
-                raise _Refused(f"{endpoint}: {error}") from None
+            except _Rejected as error:
+                raise _Rejected(f"{endpoint}: {error}") from None
             else:
                 return answer
         raise _NotDone("; ".join(failures))
 
-    async def _ask(self, endpoint: str, path: str, question: dict[str, Any]) -> "_Answer":
+    async def _request(self, endpoint: str, path: str, question: dict[str, Any]) -> "_Answer":
         if not self._access.user:
             return await self._post(endpoint, path, question)
         if self._token:
             try:
                 return await self._post(endpoint, path, question, self._token)
-            except _Refused as error:
+            except _Rejected as error:
                 # etcd refuses an unknown or expired token before it does anything, so we may ask again.
                 if not any(text in str(error) for text in _STALE_TOKEN):
                     raise
@@ -160,7 +160,7 @@ class EtcdRegister:
         return await self._post(endpoint, path, question, self._token)
 
     async def _authenticate(self, endpoint: str) -> str:
-        """Request a new token. Raises: _NotDone; _Refused."""
+        """Request a new token. Raises: _NotDone; _Rejected."""
         who = {"name": self._access.user, "password": self._access.password}
         try:
             answer = await self._post(endpoint, "/v3/auth/authenticate", who)
@@ -169,7 +169,7 @@ class EtcdRegister:
             raise _NotDone(f"no token: {error}") from None
 
     async def _post(self, endpoint: str, path: str, question: dict[str, Any], token: str = "") -> "_Answer":
-        """Send one request to one member. Raises: _NotDone; _Unknown; _Refused."""
+        """Send one request to one member. Raises: _NotDone; _Unknown; _Rejected."""
         headers = {"Authorization": token} if token else {}
         try:
             async with (
@@ -191,7 +191,7 @@ class EtcdRegister:
             return _Answer(content)
         refusal = f"HTTP {response.status_code}: {_refusal(content)}"
         if response.status_code in _REFUSALS:
-            raise _Refused(refusal)
+            raise _Rejected(refusal)
         raise _Unknown(refusal)
 
 
@@ -226,7 +226,7 @@ class _Answer:
         except (LookupError, TypeError):
             raise _Unknown("an answer without a token") from None
 
-    def held(self, *path: str | int) -> tuple[int, bytes | None]:
+    def first_key(self, *path: str | int) -> tuple[int, bytes | None]:
         """Return revision and value of the first key in the list at `path`; (0, None) if there is no key."""
         found = self._fields
         try:
@@ -261,5 +261,5 @@ def _tls_context(access: EtcdAccess) -> ssl.SSLContext:
             context.load_cert_chain(access.cert_file, access.cert_key_file, password="")
     except (OSError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigRefused(f"the certificates for etcd cannot be used: {text}") from None
+        raise ConfigError(f"the certificates for etcd cannot be used: {text}") from None
     return context

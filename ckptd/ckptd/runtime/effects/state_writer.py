@@ -9,23 +9,23 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-from ckptd.core.events import Event, Persisted, PersistFailed
-from ckptd.runtime.counters import Counts
+from ckptd.core.events import Persisted, PersistFailed
+from ckptd.runtime.counters import Counters
+from ckptd.runtime.driver import Driver
+from ckptd.runtime.host.state_directory import StateDirectory
 
 
-class RecordWriter:
-    """A thread that writes the newest waiting record. Close it before the state directory."""
+class StateWriter:
+    """A thread that writes the newest waiting record. Close it before the state directory.
 
-    def __init__(self, write: Callable[[bytes], None], counts: Counts) -> None:
-        """`write` returns when the record is on disk, and raises OSError if it cannot be written."""
-        self.tell: Callable[[Event], None] = lambda event: None
-        """Called with `Persisted` and `PersistFailed`, on the event loop."""
+    `driver` is notified with `Persisted` and `PersistFailed`, on the event loop. It fails if writing raises
+    anything but an OSError, which is our own bug.
+    """
 
-        self.fail: Callable[[str, Exception], None] = lambda where, error: None
-        """Called if `write` raised anything but an OSError, which is our own bug."""
-
-        self._write = write
-        self._counts = counts
+    def __init__(self, state: StateDirectory, counters: Counters, driver: Driver) -> None:
+        self._state = state
+        self._counters = counters
+        self._driver = driver
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._changed = threading.Condition()
@@ -63,10 +63,10 @@ class RecordWriter:
                 (record, number), self._waiting = self._waiting, None
             error: Exception | None = None
             try:
-                self._write(record)
+                self._state.write_record(record)
             except Exception as raised:
                 error = raised
-            self._call(self._written, number, error)
+            self._call(self._on_written, number, error)
         self._call(self._ended.set)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
@@ -76,11 +76,11 @@ class RecordWriter:
 
     # -- on the loop
 
-    def _written(self, number: int, error: Exception | None) -> None:
+    def _on_written(self, number: int, error: Exception | None) -> None:
         if error is None:
-            self.tell(Persisted(number))
+            self._driver.handle(Persisted(number))
         elif isinstance(error, OSError):
-            self._counts.persist_failures += 1
-            self.tell(PersistFailed(number, error.strerror or str(error)))
+            self._counters.persist_failures += 1
+            self._driver.handle(PersistFailed(number, error.strerror or str(error)))
         else:
-            self.fail("Persist", error)
+            self._driver.fail("Persist", error)

@@ -16,8 +16,9 @@ from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, p
 from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
 from ckptd.core.node import Node
 from ckptd.core.settings import Settings
-from ckptd.runtime.errors import NodeFailed, StartRefused
-from ckptd.runtime.event_log_writer import RecordedNode, Recorder
+from ckptd.runtime.errors import NodeFailed, StartError
+from ckptd.runtime.event_log_writer import EventLogWriter
+from ckptd.runtime.logged_node import LoggedNode
 from ckptd.sim import __main__ as command
 from ckptd.sim.replay import replay
 from ckptd.testing import LocalCluster
@@ -83,11 +84,11 @@ def test_effects_that_differ_have_other_digests(one: list[Effect], other: list[E
     assert digest_of(one) == digest_of(list(one))
 
 
-def recorded(directory: Path, node: Any, bytes_max: int = 2**20) -> tuple[RecordedNode, Recorder]:
-    recorder = Recorder(directory, bytes_max, "a", 1)
-    node = RecordedNode(node, recorder)
+def logged(directory: Path, node: Any, bytes_max: int = 2**20) -> tuple[LoggedNode, EventLogWriter]:
+    writer = EventLogWriter(directory, bytes_max, "a", 1)
+    node = LoggedNode(node, writer)
     node.begin(Settings("a"), 1, b"", 0, 0)
-    return node, recorder
+    return node, writer
 
 
 def test_a_replay_finds_the_first_event_whose_effects_differ(
@@ -98,14 +99,14 @@ def test_a_replay_finds_the_first_event_whose_effects_differ(
             effects = super().handle(event, now_ns)
             return [*effects, events.Leave()] if isinstance(event, LeaveAsked) else effects
 
-    node, recorder = recorded(tmp_path, Other(Settings("a"), 1, b"", 0, 0))
+    node, writer = logged(tmp_path, Other(Settings("a"), 1, b"", 0, 0))
     for event in (WallClockRead(0), TimeCame(), LeaveAsked(), TimeCame()):
         node.handle(event, 1)
-    recorder.close()
-    outcome = replay(recorder.path)
+    writer.close()
+    outcome = replay(writer.path)
     assert outcome.events == 3
     assert outcome.difference.startswith("event 3 (LeaveAsked()): other effects than it had")
-    assert command.main(["--replay", str(recorder.path)]) == 1
+    assert command.main(["--replay", str(writer.path)]) == 1
     assert "node a, ckptd" in capsys.readouterr().out
 
 
@@ -117,14 +118,14 @@ def test_what_the_core_raised_is_recorded_and_raised_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Node, "_on_time", fail)
-        node, recorder = recorded(tmp_path, Node(Settings("a"), 1, b"", 0, 0))
+        node, writer = logged(tmp_path, Node(Settings("a"), 1, b"", 0, 0))
         node.handle(WallClockRead(0), 1)
         with pytest.raises(AssertionError):
             node.handle(TimeCame(), 2)
-        assert replay(recorder.path).failure == "AssertionError: epoch 3 after epoch 4"
-        assert command.main(["--replay", str(recorder.path)]) == 0
+        assert replay(writer.path).failure == "AssertionError: epoch 3 after epoch 4"
+        assert command.main(["--replay", str(writer.path)]) == 0
         assert "2 events, the same effects, and the last one raises: Asser" in capsys.readouterr().out
-    assert replay(recorder.path).difference == "event 2 (TimeCame()): the core had raised, and did not"
+    assert replay(writer.path).difference == "event 2 (TimeCame()): the core had raised, and did not"
 
 
 async def test_a_daemon_whose_core_raises_leaves_a_recording_of_it(tmp_path: Path) -> None:
@@ -144,19 +145,19 @@ async def test_a_daemon_whose_core_raises_leaves_a_recording_of_it(tmp_path: Pat
 
 async def test_a_daemon_that_does_not_record_has_nothing_in_its_way(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
-        assert a.daemon._driver._node is a.node
+        assert a.driver._node is a.node
 
 
 def test_a_recording_that_is_full_stops_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node, recorder = recorded(tmp_path, FakeNode(), bytes_max=2_000)
+    node, writer = logged(tmp_path, FakeNode(), bytes_max=2_000)
     for _ in range(1_000):
         node.handle(TimeCame(), 1)
     assert caplog.text.count("recording stops") == 1
-    assert 1_000 < recorder.path.stat().st_size <= 2_000
+    assert 1_000 < writer.path.stat().st_size <= 2_000
     # What earlier starts left counts too.
-    again = Recorder(tmp_path, 2_000, "a", 2)
+    again = EventLogWriter(tmp_path, 2_000, "a", 2)
     again.write(bytes(1_000))
     again.close()
     assert again.path.stat().st_size == 0
@@ -165,30 +166,30 @@ def test_a_recording_that_is_full_stops_with_one_line(
 def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node, recorder = recorded(tmp_path, FakeNode())
-    file = recorder._file
+    node, writer = logged(tmp_path, FakeNode())
+    file = writer._file
     assert file is not None
     os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
     node.handle(TimeCame(), 1)
-    recorder.flush()
+    writer.flush()
     assert os.strerror(errno.ENOSPC) in caplog.text
     assert file.closed
     assert node.handle(TimeCame(), 1) == []
-    recorder.close()
+    writer.close()
 
 
 def test_a_directory_that_everybody_may_change_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(StartRefused, match="everybody may write"):
-        Recorder(tmp_path, 2**20, "a", 1)
+    with pytest.raises(StartError, match="everybody may write"):
+        EventLogWriter(tmp_path, 2**20, "a", 1)
     tmp_path.chmod(0o1777)
-    Recorder(tmp_path, 2**20, "a", 1).close()
+    EventLogWriter(tmp_path, 2**20, "a", 1).close()
 
 
 def test_a_directory_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartRefused, match=r"record_events .*file: File exists"):
-        Recorder(tmp_path / "file", 1, "a", 1)
+    with pytest.raises(StartError, match=r"record_events .*file: File exists"):
+        EventLogWriter(tmp_path / "file", 1, "a", 1)
 
 
 @pytest.mark.parametrize(

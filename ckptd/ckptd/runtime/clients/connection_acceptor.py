@@ -1,0 +1,105 @@
+"""Accepts stream connections, runs the handshake, and hands the connections to clients or peers."""
+
+import asyncio
+
+from ckpt_protocol.framing import FrameError
+from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_OPERATOR, Greeted, HandshakeRejected, Identity
+from ckptd.core.operations.resource_usage import Limits
+from ckptd.runtime.boundary import contained
+from ckptd.runtime.clients.clients import ClientLink, Clients
+from ckptd.runtime.counters import Counters
+from ckptd.runtime.logs import RateLimitedLog
+from ckptd.runtime.net.handshake import HANDSHAKE_LIMIT_S, IncomingHandshake
+from ckptd.runtime.net.stream_options import prepare_stream
+from ckptd.runtime.peers.peers import Peers
+
+
+class ConnectionAcceptor:
+    """Makes the protocol for each accepted connection."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        clients: Clients,
+        peers: Peers,
+        counters: Counters,
+        limited_log: RateLimitedLog,
+        handshakes_max: int,
+    ) -> None:
+        self._identity = identity
+        self._clients = clients
+        self._peers = peers
+        self._counters = counters
+        self._limited_log = limited_log
+        self._handshakes_max = handshakes_max
+        self._handshakes: dict[IncomingHandshake, asyncio.TimerHandle] = {}
+        """The connections in the handshake, oldest first, and the timers that end them."""
+
+        self._closed = False
+
+    def accept(self) -> IncomingHandshake:
+        """Return a protocol for a new connection: the factory of every listening socket."""
+        return IncomingHandshake(
+            self._identity, self._on_connection, self._on_closed, self._on_authenticated, self._peers.opened
+        )
+
+    def limits(self) -> Limits:
+        """Return how many connections are in the handshake, and how many may be."""
+        return {"strangers": (len(self._handshakes), self._handshakes_max)}
+
+    def close(self) -> None:
+        """Accept no more connections: end those in the handshake, and close new ones at once."""
+        self._closed = True
+        for handshake in list(self._handshakes):
+            handshake.close_gracefully(ConnectionAbortedError("this node stops"))
+
+    def _on_connection(self, handshake: IncomingHandshake) -> None:
+        if self._closed:
+            handshake.close_gracefully(ConnectionAbortedError("this node stops"))
+            return
+        if len(self._handshakes) >= self._handshakes_max:
+            next(iter(self._handshakes)).close_gracefully(TimeoutError())
+        self._handshakes[handshake] = asyncio.get_running_loop().call_later(
+            HANDSHAKE_LIMIT_S, handshake.close_gracefully, TimeoutError()
+        )
+
+    def _on_closed(self, handshake: IncomingHandshake, reason: Exception | None) -> None:
+        timer = self._handshakes.pop(handshake, None)
+        if timer is not None:
+            timer.cancel()
+        match reason:
+            case HandshakeRejected():
+                self._counters.refused += 1
+                self._limited_log.warn("refused", f"a connection was refused: {reason.text}")
+            case FrameError():
+                self._counters.garbage_streams += 1
+                self._limited_log.warn(
+                    "handshake", f"a connection that is none of ckptd was closed: {reason}"
+                )
+            case TimeoutError():
+                self._counters.timed_out += 1
+            case ConnectionError() | None:
+                pass
+            case _:
+                contained(self._counters, self._limited_log, "a first exchange", reason)
+
+    def _on_authenticated(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+        try:
+            if greeted.about:
+                transport.close()  # It only asked who is here, and has its answer.
+            elif greeted.role in (ROLE_CLIENT, ROLE_OPERATOR):
+                prepare_stream(transport)
+                link = ClientLink(self._clients, transport, is_operator=greeted.role == ROLE_OPERATOR)
+                transport.set_protocol(link)
+                if rest:
+                    link.data_received(rest)
+            else:
+                self._peers.accept(transport, greeted, rest)
+        except HandshakeRejected as error:
+            self._counters.refused += 1
+            self._limited_log.warn("refused", f"a connection was refused: {error.text}")
+            transport.write(error.frame())
+            transport.close()
+        except Exception as error:
+            contained(self._counters, self._limited_log, "a connection that changed hands", error)
+            transport.abort()

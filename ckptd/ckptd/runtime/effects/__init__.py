@@ -1,0 +1,1 @@
+"""Carries out the core's effects other than frames, and reports the results to the driver."""
