@@ -16,7 +16,8 @@ from ckptd.sim.clients.sim_client import Told
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.draw.options import Options, draw_options
+from ckptd.sim.draw.draw_options import draw_options
+from ckptd.sim.draw.options import Options
 from ckptd.sim.simulation import last_look, settle
 
 NAME = b"table"

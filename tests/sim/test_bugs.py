@@ -21,7 +21,7 @@ from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.stops import CLOSES_AFTER, Stops
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import Slot
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.simulation import simulate
 

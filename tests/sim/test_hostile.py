@@ -10,7 +10,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.draw.options import HOSTILE, draw_options
+from ckptd.sim.draw.draw_options import HOSTILE, draw_options
 from ckptd.sim.faults.spoiling import GROWN_BYTES_MAX, spoil
 from ckptd.sim.simulation import run_phases, simulate
 

@@ -6,7 +6,8 @@ import pytest
 from tests.sim.scenario import three_nodes
 
 from ckptd.core.settings import SECOND_NS
-from ckptd.sim.draw.options import Options, draw_options
+from ckptd.sim.draw.draw_options import draw_options
+from ckptd.sim.draw.options import Options
 from ckptd.sim.mutants.mutants import MUTANTS
 from ckptd.sim.simulation import simulate
 from ckptd.sim.sweep import hunt

@@ -11,8 +11,8 @@ from ckpt_protocol.messages import Op, Verb
 from ckptd.sim.checkers.checkers import without_outranked
 from ckptd.sim.checkers.history import Call, Doing, Outcome
 from ckptd.sim.cluster import Cluster
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.limits import HASTY, SENSIBLE
-from ckptd.sim.draw.options import draw_options
 from ckptd.sim.simulation import run_phases, simulate
 
 SHORT_SEED = 9100006

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ckptd.core.checks.event_log import RecordingError
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.shapes import SHAPES
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.replay import replay

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, NamedTuple, TextIO
 
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.simulation import simulate
 from ckptd.sim.trace import NoTrace

@@ -8,7 +8,7 @@ from typing import Final
 
 from ckptd.core.events import Persisted, PersistFailed
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.sim.draw.profiles import MICROSECOND_NS
+from ckptd.sim.draw.options import MICROSECOND_NS
 from ckptd.sim.world.world import World
 
 WRITE_MIN_NS: Final = 100 * MICROSECOND_NS

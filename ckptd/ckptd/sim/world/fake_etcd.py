@@ -10,7 +10,7 @@ from typing import Final
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.sim.draw.profiles import MICROSECOND_NS
+from ckptd.sim.draw.options import MICROSECOND_NS
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import World
 
