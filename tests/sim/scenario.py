@@ -10,8 +10,8 @@ from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import check_all, check_generated, check_not_done
 from ckptd.sim.checkers.history import Call, Outcome
-from ckptd.sim.clients.caller import Opened
 from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.client_handle import ClientHandle
 from ckptd.sim.clients.sim_client import Told
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
@@ -80,7 +80,7 @@ class Scenario:
         self.workload.resting = True
         self.cluster.start()
         self.run_ms(100)
-        self.workload.start()
+        self.cluster.clients.start()
         settle(self.cluster, "the start")
         if at:
             self.attach_to(0, at)
@@ -140,9 +140,9 @@ class Scenario:
     # -- clients
 
     def worker(self, client: int) -> Worker:
-        return self.workload.workers[client]
+        return self.cluster.clients.workers[client]
 
-    def opened(self, client: int, name: bytes = NAME) -> Opened:
+    def opened(self, client: int, name: bytes = NAME) -> ClientHandle:
         return self.worker(client).opened[name]
 
     def attach_to(self, client: int, node_id: str) -> None:

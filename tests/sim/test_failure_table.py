@@ -300,11 +300,11 @@ def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lo
 
 def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
     cluster = Cluster(calm(3))
-    cluster.start_node("b")
+    cluster.faults.start("b")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is None and "cold start" in node.membership.waiting_for
-    cluster.start_node("c")
+    cluster.faults.start("c")
     cluster.world.run_until(6 * SECOND_NS)
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["b", "c"]] * 2
 

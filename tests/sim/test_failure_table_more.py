@@ -455,11 +455,11 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
 @pytest.mark.parametrize(("first", "second"), ["ab", "ba"])
 def test_a_cold_start_of_a_pair_waits_for_both(first: str, second: str) -> None:
     cluster = Cluster(calm(2))
-    cluster.start_node(first)
+    cluster.faults.start(first)
     cluster.world.run_until(5 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is None and node.membership.waiting_for == "2 of 2 nodes for a cold start"
-    cluster.start_node(second)
+    cluster.faults.start(second)
     settle(cluster, "the start")
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["a", "b"]] * 2
     assert what_is_broken(cluster) == []

@@ -17,8 +17,8 @@ def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start(
     The next checkpoints got the creation ids of those that were gone.
     """
     cluster = Cluster(calm(2, witnesses=1))
-    cluster.start_node("b")
-    cluster.start_node("w")
+    cluster.faults.start("b")
+    cluster.faults.start("w")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is not None and list(node.view.members) == ["b"]

@@ -58,7 +58,7 @@ def _shape(node: Node) -> object:
 
 
 def _clients_wait(cluster: Cluster) -> str:
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         client = worker.client
         if not client.over and not client.attached:
             return f"{client.name} is not attached"

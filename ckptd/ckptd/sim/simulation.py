@@ -96,7 +96,7 @@ def run_phases(cluster: Cluster) -> None:
     """
     world, workload = cluster.world, cluster.workload
     cluster.start()
-    workload.start()
+    cluster.clients.start()
     cluster.chaos.begin()
     if world.options.hostile:
         cluster.hostile.begin()
@@ -151,13 +151,13 @@ def wait_until(
 
 def last_look(cluster: Cluster) -> None:
     """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         for opened in list(worker.opened.values()):
             worker.iterate(opened, FINAL_CALL_NS)
         for handle in cluster.workload.openings.doubtful(worker.client.session):
             worker.close_handle(handle, may_be_closed=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
-    standbys = [standby for worker in cluster.workload.workers for standby in worker.standbys]
+    standbys = [standby for worker in cluster.clients.workers for standby in worker.standbys]
     for standby in standbys:
         standby.look()
 
@@ -166,7 +166,7 @@ def last_look(cluster: Cluster) -> None:
         return f"standbys of {', '.join(wait)} look" if wait else ""
 
     wait_until(cluster, looking, "the last look of the standbys", FINAL_CALL_NS)
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         worker.doubt_session()
         for opened in list(worker.opened.values()):
             worker.status(opened, final=True, call_ns=FINAL_CALL_NS)
@@ -174,7 +174,7 @@ def last_look(cluster: Cluster) -> None:
 
 
 def _clients_busy(cluster: Cluster) -> str:
-    busy = [worker.client.name for worker in cluster.workload.workers if worker.client.busy]
+    busy = [worker.client.name for worker in cluster.clients.workers if worker.client.busy]
     return f"{', '.join(busy)} wait" if busy else ""
 
 
@@ -183,7 +183,7 @@ def _end_sessions(cluster: Cluster) -> None:
     options = cluster.options
     cluster.workload.closed = True
     all_detach = cluster.world.chance(0.4)
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         _end_session(worker, all_detach or worker.number % 2 == 1)
     if options.nodes > 1 and cluster.world.chance(0.5):
         _lose_coordinators(cluster)

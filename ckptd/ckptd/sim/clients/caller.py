@@ -4,8 +4,8 @@ Every call on sections goes into the history; every open, close and unlink goes 
 names its writer and the number of the write, so that a checker can tell any two writes apart.
 """
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
@@ -14,40 +14,29 @@ from ckptd.core.settings import SECOND_NS
 from ckptd.sim.checkers.history import Call, Doing, Outcome
 from ckptd.sim.checkers.open_close import DirectoryCall
 from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.client_handle import ClientHandle
 from ckptd.sim.clients.sim_client import Done, SimClient, Told
 from ckptd.sim.clients.tracking_client import Standby
+from ckptd.sim.clients.workload import Workload
 from ckptd.sim.world.clock import PPM, WORLD_BEGAN_WALL_NS
 from ckptd.sim.world.world import Violation
-
-if TYPE_CHECKING:
-    from ckptd.sim.clients.workload import Workload
 
 OPEN_FLAGS: Final = 7
 TRACKED: Final = 0.5
 """The share of handles that are also tracked, in simulations with trackers."""
 
 
-@dataclass(slots=True)
-class Opened:
-    """A handle that a client holds."""
-
-    slot: Slot
-    handle: int
-    creation_id: int
-    generated: int = 0
-
-
 class Caller:
     """A client that makes the calls it is asked for. It starts a new session when one ends or it crashed."""
 
-    def __init__(self, workload: "Workload", number: int) -> None:
+    def __init__(self, workload: Workload, number: int) -> None:
         self.workload = workload
         self.world = workload.world
         self.random = workload.world.random
         self.number = number
         self.writes = 0
         self.under_way = 0
-        self.opened: dict[bytes, Opened] = {}
+        self.opened: dict[bytes, ClientHandle] = {}
         self.standbys: list[Standby] = []
         self.begin()
 
@@ -91,7 +80,7 @@ class Caller:
             return True
         options = self.world.options
         grace_ns = options.session_grace_ns * (PPM - options.skew_ppm) // PPM
-        return self.client.longest_silence_ns() >= grace_ns or self.workload.history_lost()
+        return self.client.longest_silence_ns() >= grace_ns or self.workload.history_lost
 
     def value(self) -> bytes:
         """Return a value that no client has written before."""
@@ -145,12 +134,12 @@ class Caller:
             raise Violation(
                 "attributes", f"{slot.name!r} was opened with {attributes}, not {slot.attributes()}"
             )
-        self.opened[slot.name] = opened = Opened(slot, handle, creation_id)
+        self.opened[slot.name] = opened = ClientHandle(slot, handle, creation_id)
         self.workload.subject(slot, creation_id)
         if self.world.options.tracking and self.world.chance(TRACKED):
-            self.standbys.append(Standby(self, opened))
+            self.standbys.append(Standby(self.workload, self.client, opened, self.look))
 
-    def close(self, opened: Opened) -> None:
+    def close(self, opened: ClientHandle) -> None:
         """Close a handle; it is not used again."""
         self.opened.pop(opened.slot.name, None)
         self.close_handle(opened.handle)
@@ -171,7 +160,7 @@ class Caller:
 
         self.request(Kind.CLOSE, number, [], told_closed, call_ns)
 
-    def unlink(self, opened: Opened) -> None:
+    def unlink(self, opened: ClientHandle) -> None:
         """Unlink the name of a checkpoint that this client has open."""
         self.world.say(f"{self.client.name}: unlinks {opened.slot.name.decode()}")
         call = DirectoryCall(opened.slot.name, self.world.now_ns)
@@ -183,7 +172,7 @@ class Caller:
 
         self.request(Kind.UNLINK, 0, [opened.slot.name], told_unlinked)
 
-    def status(self, opened: Opened, final: bool = False, call_ns: int = 0) -> None:
+    def status(self, opened: ClientHandle, final: bool = False, call_ns: int = 0) -> None:
         """Ask for the status. `final`: nothing else is under way, so the number of opens is known."""
 
         def told_status(told: Told) -> None:
@@ -193,7 +182,7 @@ class Caller:
             if told.payload[0] != opened.slot.attributes():
                 raise Violation("attributes", f"STATUS of {opened.slot.name!r} says {told.payload[0]}")
             least, most = self.workload.openings.count(opened.slot.name, opened.creation_id)
-            if final and not self.workload.history_lost() and not least <= told.payload[5] <= most:
+            if final and not self.workload.history_lost and not least <= told.payload[5] <= most:
                 raise Violation(
                     "opens are counted",
                     f"{opened.slot.name!r} ({opened.creation_id:x}) is open {told.payload[5]} times by"
@@ -202,7 +191,7 @@ class Caller:
 
         self.request(Kind.STATUS, opened.handle, [], told_status, call_ns)
 
-    def look(self, opened: Opened, told: Told) -> None:
+    def look(self, opened: ClientHandle, told: Told) -> None:
         """Judge a refusal: a handle may be gone only if every replica or the session is gone."""
         if told.code == codes.BAD_HANDLE and self.opened.get(opened.slot.name) is opened:
             if not self.workload.is_lost(opened.creation_id) and not self._may_have_ended():
@@ -221,19 +210,19 @@ class Caller:
 
     # -- sections
 
-    def update(self, opened: Opened, ops: list[Any]) -> None:
+    def update(self, opened: ClientHandle, ops: list[Any]) -> None:
         """Make one atomic update."""
         call = self._begin(opened, Doing.UPDATE, ops)
         self.request(Kind.UPDATE, opened.handle, ops, lambda told: self._end(opened, call, told))
 
-    def read(self, opened: Opened, section_ids: list[bytes]) -> None:
+    def read(self, opened: ClientHandle, section_ids: list[bytes]) -> None:
         """Read whole sections, in one call."""
         call = self._begin(opened, Doing.READ, section_ids)
         body = [[section_id, 0, None] for section_id in section_ids]
         # The body of READ is the array of elements itself.
         self.request(Kind.READ, opened.handle, body, lambda told: self._end(opened, call, told))
 
-    def iterate(self, opened: Opened, call_ns: int = 0) -> None:
+    def iterate(self, opened: ClientHandle, call_ns: int = 0) -> None:
         """Read everything, in one page."""
         call = self._begin(opened, Doing.ITERATE, [])
 
@@ -246,12 +235,12 @@ class Caller:
 
         self.request(Kind.ITERATE, opened.handle, [5, 0, None, True], ended, call_ns)
 
-    def _begin(self, opened: Opened, doing: Doing, asked: list[Any]) -> Call:
+    def _begin(self, opened: ClientHandle, doing: Doing, asked: list[Any]) -> Call:
         call = Call(self.number, self.client.next_number, opened.creation_id, doing, asked, self.world.now_ns)
         self.workload.history.add(call)
         return call
 
-    def _end(self, opened: Opened, call: Call, told: Told) -> None:
+    def _end(self, opened: ClientHandle, call: Call, told: Told) -> None:
         call.returned_ns = self.world.now_ns
         call.outcome = told.outcome
         call.code, call.index, call.result = told.code, told.index, told.payload

@@ -4,18 +4,18 @@ So its copy is right only if every change was reported. At the end, when nothing
 must equal the checkpoint.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY
 from ckpt_protocol.messages import Change, Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Outcome
-from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.client_handle import ClientHandle
+from ckptd.sim.clients.sim_client import SimClient, Told
+from ckptd.sim.clients.workload import Workload
 from ckptd.sim.world.world import Violation
-
-if TYPE_CHECKING:
-    from ckptd.sim.clients.caller import Caller, Opened
 
 TRACK_NS: Final = 3 * SECOND_NS
 AGAIN_NS: Final = 20 * MILLISECOND_NS
@@ -28,13 +28,23 @@ Copy = dict[bytes, bytes | None]
 
 
 class Standby:
-    """The tracker of one handle."""
+    """The tracker of one handle.
 
-    def __init__(self, caller: "Caller", opened: "Opened") -> None:
-        self.caller = caller
-        self.client = caller.client
-        self.world = caller.world
+    `judge` gets each refusal: a handle may be gone only if every replica or the session is gone.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        client: SimClient,
+        opened: ClientHandle,
+        judge: Callable[[ClientHandle, Told], None],
+    ) -> None:
+        self.workload = workload
+        self.world = workload.world
+        self.client = client
         self.opened = opened
+        self.judge = judge
         self.copy: Copy = {}
         """The sections as the standby knows them."""
 
@@ -66,10 +76,10 @@ class Standby:
 
     def _told(self, told: Told, then: Any) -> None:
         """Handle the end of a request. A dead handle ends the tracker; an unknown outcome is asked again."""
-        if self.over or self.client.over or self.caller.client is not self.client:
+        if self.over or self.client.over:
             self.over = True
         elif self._is_gone(told):
-            self.caller.look(self.opened, told)
+            self.judge(self.opened, told)
         elif told.outcome == Outcome.OK or _says(told):
             then(told)
         else:
@@ -144,14 +154,13 @@ class Standby:
                 return
             newest = told.payload[0] if told.outcome == Outcome.OK else -1
             if not self.idle or newest != self.sequence:
-                self.caller.look(self.opened, told)  # This activates a replica if none is active.
+                self.judge(self.opened, told)  # This activates a replica if none is active.
                 again(f"is at {self.sequence}, the newest update is {newest} (code {told.code})")
                 return
             body = [SA_CKPT_SECTIONS_ANY, 0, None, True]
             self.client.request(Kind.ITERATE, self.opened.handle, body, compare, TRACK_NS)
 
-        workload = self.caller.workload
-        if workload.history_lost() or workload.is_lost(self.opened.creation_id):
+        if self.workload.is_lost(self.opened.creation_id):
             self.over = True
         if not self.over:
             self.client.request(Kind.TRACK, self.opened.handle, [None, 0], take_newest, TRACK_NS)

@@ -1,16 +1,15 @@
 """One simulated client at work: what it does next, and when."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import EXPIRING_ID
-from ckptd.sim.clients.caller import Caller, Opened
+from ckptd.sim.clients.caller import Caller
+from ckptd.sim.clients.client_handle import ClientHandle
 from ckptd.sim.clients.sim_client import SimClient
-
-if TYPE_CHECKING:
-    from ckptd.sim.clients.workload import Workload
+from ckptd.sim.clients.workload import Workload
 
 NAP: Final = 0.03
 """How often an idle client begins a pause, in simulations that have pauses."""
@@ -47,7 +46,7 @@ ACTIONS: Final = (
 class Worker(Caller):
     """Thinks, does one of its actions, and thinks again, until the workload rests."""
 
-    def __init__(self, workload: "Workload", number: int) -> None:
+    def __init__(self, workload: Workload, number: int) -> None:
         super().__init__(workload, number)
         emphasis = self.world.options.emphasis
         self._actions = [action for action, _ in ACTIONS]
@@ -111,7 +110,7 @@ class Worker(Caller):
         self._naps = False
         super().begin()
 
-    def act(self, action: str, opened: Opened) -> None:
+    def act(self, action: str, opened: ClientHandle) -> None:
         """Do one named action on an open checkpoint, if it makes sense for its kind."""
         ids = opened.slot.section_ids
         one = ids[0] if self.random.random() < 0.4 else self.random.choice(ids)

@@ -9,7 +9,7 @@ operator looks once, and sends `force-active` to a node that asks for it.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
@@ -20,11 +20,9 @@ from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.draw.limits import HASTY
+from ckptd.sim.faults.faults import Faults
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation
-
-if TYPE_CHECKING:
-    from ckptd.sim.cluster import Cluster
 
 LINK: Final = 2**31
 """The number of the operator's last link, to any node. The links of his earlier commands have higher
@@ -41,9 +39,12 @@ ANSWER_NS: Final = 2 * SECOND_NS
 class Operator:
     """One operator."""
 
-    def __init__(self, cluster: "Cluster") -> None:
-        self.cluster = cluster
-        self.world = cluster.world
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.world = faults.world
+        self.hosts = faults.hosts
+        self.machines = faults.machines
+        self.views = faults.watch.views
         self.on = False
         self.counts: Counter[str] = Counter()
         """His commands, by verb and outcome."""
@@ -70,9 +71,9 @@ class Operator:
         if not self.on:
             return
         self._next()
-        for host in self.cluster.hosts.values():
+        for host in self.hosts.values():
             self._note_wait(host)
-        hosts = [host for host in self.cluster.hosts.values() if host.node is not None and not host.paused]
+        hosts = [host for host in self.hosts.values() if host.node is not None and not host.paused]
         if not hosts:
             return
         host = self.world.random.choice(hosts)
@@ -90,7 +91,7 @@ class Operator:
             self._waits[host.node_id] = (host.incarnation, self.world.now_ns)
 
     def _act_in_haste(self, host: Host, node: Node) -> None:
-        others = [node_id for node_id in self.cluster.machines if node_id != host.node_id]
+        others = [node_id for node_id in self.machines if node_id != host.node_id]
         if node.view is None and self.world.chance(0.5):
             if self._may_found(host):
                 self.say(host, Verb.BOOTSTRAP)
@@ -102,9 +103,9 @@ class Operator:
         patience_ns = PATIENCE_GRACES * self.world.options.grace_ns
         if waits is None or self.world.now_ns - waits[1] < patience_ns:
             return
-        burnt = [node_id for node_id in self.cluster.faults.burnt if node_id != host.node_id]
+        burnt = [node_id for node_id in self.faults.burnt if node_id != host.node_id]
         if "for a cold start" in node.membership.describe_wait():
-            if all(other.view is None for other in self.cluster.nodes()) and self._may_found(host):
+            if all(other.view is None for other in self._nodes()) and self._may_found(host):
                 self.say(host, Verb.BOOTSTRAP)
         elif burnt:
             self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(burnt))
@@ -116,6 +117,9 @@ class Operator:
         """
         assert host.node is not None
         return not (host.node.heartbeats.forgetful and host.node_id in self._founders)
+
+    def _nodes(self) -> list[Node]:
+        return [host.node for host in self.hosts.values() if host.node is not None]
 
     def _unavailable(self, node: Node) -> bool:
         return any(entry.last_in_sync for entry in node.directory.checkpoints.values())
@@ -165,13 +169,13 @@ class Operator:
                     "who is heard is not lost",
                     f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
-            self.cluster.watch.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
+            self.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
 
     # -- after the faults
 
     def look_once(self) -> None:
         """Read what the nodes wait for, and send `force-active` to one that asks for it."""
-        for host in self.cluster.hosts.values():
+        for host in self.hosts.values():
             if host.node is not None and "the operator" in host.node.membership.describe_wait():
                 self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
                 frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
@@ -179,12 +183,12 @@ class Operator:
                 host.deliver(ClientReceived(LINK, [frame]))
                 host.deliver(ClientLost(LINK))
                 return
-        if self.world.options.operator and all(node.view is None for node in self.cluster.nodes()):
+        if self.world.options.operator and all(node.view is None for node in self._nodes()):
             self._have_begun()
 
     def _have_begun(self) -> None:
         """No node has a view, and too few vote for a cold start: bootstrap one of them."""
-        for host in self.cluster.hosts.values():
+        for host in self.hosts.values():
             waits = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
             if waits and self._may_found(host):
                 self.say(host, Verb.BOOTSTRAP)

@@ -3,9 +3,9 @@
 It may look inside the nodes, and it knows which processes are really dead.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.node import Node
@@ -44,12 +44,23 @@ class GivenUp:
     known_by: dict[str, None] = field(default_factory=dict)
 
 
+class ViewListener(Protocol):
+    """What the watch over views tells the rest of the simulation, and asks it. A cluster implements it."""
+
+    def on_decided(self, view: View) -> None:
+        """A new view was decided."""
+
+    def may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
+        """Return True if a client may have unlinked a name since a time."""
+
+
 class ViewWatch:
     """Checks views and directories."""
 
-    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+    def __init__(self, world: World, hosts: dict[str, Host], listener: ViewListener) -> None:
         self.world = world
         self.hosts = hosts
+        self.listener = listener
         self.lost: dict[int, bool] = {}
         """Checkpoints of which every replica died, each with True if a client had it open."""
 
@@ -77,12 +88,6 @@ class ViewWatch:
         self._known: dict[str, int] = {}
         self._holders: dict[str, int] | None = None
         self._holds_since_ns: dict[str, int] = {}
-        self.on_decided: Callable[[View], None] = lambda view: None
-        """Called for each new view that is decided."""
-
-        self.unlinked_since: Callable[[bytes, int], bool] = lambda name, since_ns: False
-        """Returns True if a client may have unlinked a name since a time."""
-
         self._views: dict[int, tuple[View, str]] = {}
         self._decided: dict[int, View] = {}
         self._installers: dict[int, set[str]] = {}
@@ -139,7 +144,7 @@ class ViewWatch:
                 self.history_lost = True
             self._last_decided = decided
             self._decided[decided.epoch] = decided
-            self.on_decided(decided)
+            self.listener.on_decided(decided)
         elif decided is not None and self._holders is not None and self._last_decided is not None:
             # Other nodes began a history next to a bootstrapped one: one of the two will be lost.
             self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
@@ -346,7 +351,9 @@ class ViewWatch:
         closed_ns = self._closed[creation_id][1]
         kept_ns = self.world.now_ns - closed_ns
         least_ns = placed.retention_ns * (PPM - self.world.options.skew_ppm) // PPM
-        if kept_ns + MILLISECOND_NS < least_ns and not self.unlinked_since(placed.name, closed_ns):
+        if kept_ns + MILLISECOND_NS < least_ns and not self.listener.may_be_unlinked_since(
+            placed.name, closed_ns
+        ):
             kept, retention = f"{kept_ns / MILLISECOND_NS:.0f} ms", f"{least_ns / MILLISECOND_NS:.0f} ms"
             raise Violation(
                 "retention is kept",

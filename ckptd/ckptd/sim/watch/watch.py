@@ -23,7 +23,7 @@ from ckptd.core.replication.sections import SectionTable
 from ckptd.core.view import LOSS_EPOCHS, Member
 from ckptd.sim.watch.leaves import LeaveWatch
 from ckptd.sim.watch.memory import MemoryWatch
-from ckptd.sim.watch.views import ViewWatch
+from ckptd.sim.watch.views import ViewListener, ViewWatch
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
@@ -43,10 +43,10 @@ class Reign:
 class Watch:
     """Checks one node after each of its events."""
 
-    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+    def __init__(self, world: World, hosts: dict[str, Host], listener: ViewListener) -> None:
         self.world = world
         self.hosts = hosts
-        self.views = ViewWatch(world, hosts)
+        self.views = ViewWatch(world, hosts, listener)
         self.leaves = LeaveWatch(world, hosts)
         self.memory = MemoryWatch()
         self.reigns: dict[int, Reign] = {}

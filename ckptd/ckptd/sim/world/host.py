@@ -7,6 +7,7 @@ after the crash never happen.
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ckptd.core import events
@@ -39,8 +40,26 @@ TURN_MAX_NS: Final = 200_000
 between."""
 
 
+@dataclass(slots=True, frozen=True)
+class CrashPlan:
+    """A crash that comes amid the effects of one of the process's next events."""
+
+    effects_done: Callable[[list[Effect]], int]
+    """Returns how many of an event's effects are still carried out before the process dies; -1: it lives
+    on."""
+
+    crash: Callable[[], None]
+    """Ends the process."""
+
+
 class Outside(Protocol):
-    """Where effects go: the rest of the world, as a host sees it."""
+    """The rest of the world, as a host sees it: where effects go. A cluster implements it."""
+
+    def clock_ahead(self) -> int:
+        """Return how far the clock of a starting process is ahead, as its incarnation shows."""
+
+    def process_stopping(self, node_id: str) -> None:
+        """The process ends now; its core is still there."""
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
         """Send whole frames to a peer."""
@@ -109,16 +128,12 @@ class Host:
         self.paused = False
         self.incarnation = 0
         self.starts = 0
-        self.clock_ahead: Callable[[], int] = lambda: 0
         self.kept_incarnation = 0
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
-        self.crash_after: Callable[[list[Effect]], int] | None = None
-        """Returns how many of an event's effects are still carried out before the process dies; -1: it
-        lives on."""
+        self.crash_plan: CrashPlan | None = None
+        """None while no crash is due."""
 
-        self.on_crash_amid: Callable[[], None] = lambda: None
-        self.on_stopping: Callable[[], None] = lambda: None
         self.quarantined: set[str] = set()
         """The names under which data went to quarantine."""
 
@@ -153,9 +168,9 @@ class Host:
         self.starts += 1
         # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
         # before.
-        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.clock_ahead()
+        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.outside.clock_ahead()
         self.kept_incarnation = self.incarnation
-        self.crash_after = None
+        self.crash_plan = None
         self._inbox.clear()
         self._idle_wakes = 0
         self._turn_asked = False
@@ -174,10 +189,10 @@ class Host:
     def stop(self) -> None:
         """End the process at once."""
         if self.node is not None:
-            self.on_stopping()
+            self.outside.process_stopping(self.node_id)
         self.node = None
         self.paused = False
-        self.crash_after = None
+        self.crash_plan = None
         self.disk.process_gone()
         self._inbox.clear()
         self._armed += 1
@@ -242,15 +257,16 @@ class Host:
             raise Violation("the core raised", f"node {self.node_id}: {effects}")
         self._watch_for_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
-        last = -1 if self.crash_after is None or not effects else self.crash_after(effects)
+        plan = self.crash_plan
+        last = -1 if plan is None or not effects else plan.effects_done(effects)
         for effect in effects if last < 0 else effects[:last]:
             self._carry_out(effect)
-        if last >= 0:
+        if plan is not None and last >= 0:
             # The node did what it did, and may have sent something: the watch has to know (seeds 4461, 487).
             if self.node is node:
                 self.outside.handled(self.node_id, event)
-            self.crash_after = None
-            self.on_crash_amid()
+            self.crash_plan = None
+            plan.crash()
         if self.node is node:
             self._arm()
             if node.turn_due and not self._turn_asked:
