@@ -83,7 +83,7 @@ def test_no_active_replica_until_one_is_set_when_that_of_a_collocated_async_chec
     scenario.faults.crash(active)
     scenario.run_ms(300)
     assert scenario.active is None
-    scenario.worker(1)._look = lambda opened, told: None  # type: ignore[method-assign]
+    scenario.worker(1).judge = lambda handle, result: None  # type: ignore[method-assign]
     call = scenario.end(scenario.begin_read(client=1))
     assert (call.code, call.index) == (codes.NOT_EXIST, -1)
     assert scenario.request(1, Kind.ACTIVE_SET, [True]).outcome == Outcome.OK
@@ -286,10 +286,10 @@ def test_no_view_changes_when_thirty_percent_of_all_datagrams_are_lost() -> None
 
 def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lost() -> None:
     scenario = three_nodes(SYNC, retention_ns=3 * SECOND_NS)
-    creation_id = scenario.opened(0).creation_id
-    opened = scenario.opened(0)
+    creation_id = scenario.handle(0).creation_id
+    handle = scenario.handle(0)
     closed_ns = scenario.world.now_ns
-    scenario.worker(0).close(opened)
+    scenario.worker(0).close(handle)
     scenario.run_ms(1000)
     scenario.faults.crash(scenario.coordinator)
     scenario.run_ms(1500)

@@ -22,7 +22,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Call, Outcome
-from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import what_is_broken
 from ckptd.sim.simulation import settle
@@ -125,7 +125,7 @@ def test_half_a_weak_section_is_never_served_as_valid_when_the_active_node_of_a_
         scenario.run_ms(50)
         node = scenario.cluster.hosts[active].node
         assert node is not None
-        log = node.replicas[scenario.opened(0).creation_id].log
+        log = node.replicas[scenario.handle(0).creation_id].log
         before = log.seq
         scenario.write(b"n" * 90)
         scenario.until(lambda log=log, before=before: log.seq > before)  # type: ignore[misc]
@@ -235,12 +235,12 @@ def test_no_view_changes_when_any_node_is_paused_for_less_than_a_lease(make, pla
 def test_a_checkpoint_is_gone_once_all_its_holders_are_proved_dead_and_others_keep_theirs(make) -> None:
     scenario = make(SYNC, replicas=2)
     scenario.write(b"gone")
-    holders, creation_id = scenario.replicas(), scenario.opened(0).creation_id
+    holders, creation_id = scenario.replicas(), scenario.handle(0).creation_id
     (survivor, *_) = [node_id for node_id in scenario.cluster.hosts if node_id not in holders]
     scenario.attach_to(1, survivor)
-    scenario.workload.slots.append(Slot(OTHER, SYNC, SA_TIME_END, False))
-    scenario.worker(1).open(scenario.workload.slots[-1])
-    scenario.until(lambda: OTHER in scenario.worker(1).opened)
+    scenario.workload.checkpoints.append(SimCheckpoint(OTHER, SYNC, SA_TIME_END, False))
+    scenario.worker(1).open(scenario.workload.checkpoints[-1])
+    scenario.until(lambda: OTHER in scenario.worker(1).handles)
     kept = scenario.begin_update([[Op.PUT, b"k0", b"kept", None]], 1, OTHER)
     assert scenario.end(kept).outcome == Outcome.OK
     for node_id in holders:
@@ -433,8 +433,8 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
     role: str, back: bool
 ) -> None:
     scenario = two_nodes(SYNC, retention_ns=3 * SECOND_NS)
-    opened, closed_ns = scenario.opened(0), scenario.world.now_ns
-    scenario.worker(0).close(opened)
+    handle, closed_ns = scenario.handle(0), scenario.world.now_ns
+    scenario.worker(0).close(handle)
     scenario.run_ms(1000)
     coordinator = scenario.coordinator
     lost = coordinator if role == "coordinator" else scenario.others(coordinator)[0]
@@ -443,9 +443,9 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
     if back:
         scenario.faults.restart(lost)
     scenario.run_ms(1000)
-    assert all(opened.creation_id in node.directory.checkpoints for node in scenario.cluster.nodes())
+    assert all(handle.creation_id in node.directory.checkpoints for node in scenario.cluster.nodes())
     scenario.run_ms((closed_ns + 3 * SECOND_NS - scenario.world.now_ns) / MILLISECOND_NS + 300)
-    assert all(opened.creation_id not in node.directory.checkpoints for node in scenario.cluster.nodes())
+    assert all(handle.creation_id not in node.directory.checkpoints for node in scenario.cluster.nodes())
     scenario.finish()
 
 

@@ -9,7 +9,7 @@ from tests.sim.scenario import three_nodes
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op, Verb
 from ckptd.sim.checkers.checkers import without_outranked
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.limits import HASTY, SENSIBLE
@@ -103,7 +103,7 @@ def test_a_word_counts_for_who_heard_of_it_alone() -> None:
 def test_what_the_side_that_was_given_up_answered_since_counts_for_nothing() -> None:
     def write(epoch: int, begin: int) -> Call:
         ops = [[Op.PUT, b"x", b"%d" % begin, None]]
-        return Call(0, begin, 1, Doing.UPDATE, ops, begin, begin + 5, Outcome.OK, epoch=epoch)
+        return Call(0, begin, 1, Operation.UPDATE, ops, begin, begin + 5, Outcome.OK, epoch=epoch)
 
     calls = [write(3, 10), write(3, 30), write(1003, 40)]
     told = without_outranked(calls, [(20, 1003)])

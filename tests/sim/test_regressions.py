@@ -6,8 +6,8 @@ from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Outcome
-from ckptd.sim.clients.checkpoints import Slot
-from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.checkpoints import SimCheckpoint
+from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.cluster import Cluster
 
 
@@ -59,7 +59,7 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
     """
     scenario = three_nodes(replicas=1, at="c")  # Its first client is not at the coordinator.
-    creation_id = scenario.opened(0).creation_id
+    creation_id = scenario.handle(0).creation_id
     coordinator, (holder,) = scenario.coordinator, scenario.replicas()
     assert holder != coordinator
     scenario.write(b"kept by one")
@@ -92,7 +92,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     left_out = next(node_id for node_id in scenario.others(active) if node_id != scenario.coordinator)
     scenario.attach_to(0, left_out)
     node = scenario.node(active)
-    replica = node.replicas[scenario.opened(0).creation_id]
+    replica = node.replicas[scenario.handle(0).creation_id]
     before = replica.committed_seq
     call = scenario.begin_write(b"done")
     scenario.until(lambda: replica.committed_seq > before)
@@ -123,16 +123,16 @@ def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -
     others = scenario.others(coordinator)
     for client, node_id in enumerate(others):
         scenario.attach_to(client, node_id)
-    slot = Slot(b"late", SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, False)
-    scenario.worker(0).open(slot)
+    checkpoint = SimCheckpoint(b"late", SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, False)
+    scenario.worker(0).open(checkpoint)
     scenario.until(lambda: all(scenario.node(node_id).replicator.in_flight is not None for node_id in others))
     scenario.faults.cut([(coordinator, node_id) for node_id in others])
-    scenario.until(lambda: scenario.node(coordinator).directory.find(slot.name) is not None)
+    scenario.until(lambda: scenario.node(coordinator).directory.find(checkpoint.name) is not None)
     scenario.faults.crash(coordinator)
     scenario.faults.heal([(coordinator, node_id) for node_id in others])
     scenario.run_ms(0.1)
-    scenario.worker(1).open(slot)
-    scenario.until(lambda: slot.name in scenario.worker(1).opened)
+    scenario.worker(1).open(checkpoint)
+    scenario.until(lambda: checkpoint.name in scenario.worker(1).handles)
     scenario.finish()
 
 
@@ -148,9 +148,9 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
         if node_id != installer:
             scenario.faults.stick(10**10, (first, node_id))
     seq = scenario.node(installer).directory.seq
-    told: list[Told] = []
-    opened = scenario.opened(0)
-    scenario.worker(0).request(Kind.RETENTION_SET, opened.handle, [SECOND_NS], told.append)
+    results: list[CallResult] = []
+    handle = scenario.handle(0)
+    scenario.worker(0).request(Kind.RETENTION_SET, handle.number, [SECOND_NS], results.append)
     scenario.until(lambda: scenario.node(installer).replicator.in_flight is not None)
     scenario.faults.crash(first)
     scenario.until(lambda: scenario.node(installer).directory.seq == seq + 1)
@@ -158,7 +158,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     others = [node_id for node_id in scenario.others(first) if node_id != installer]
     scenario.until(lambda: all(scenario.node(each).context.serving() for each in others))
     assert scenario.node(others[0]).directory.seq == seq
-    assert not told
+    assert not results
     scenario.faults.heal_all()
     scenario.settle()
 

@@ -116,8 +116,8 @@ class Cluster:
 
     def may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
         """Return True if a client may have unlinked `name` since then; a hostile client may at any time."""
-        of_workload = any(slot.name == name for slot in self.workload.slots)
-        return not of_workload or self.workload.openings.unlinked_since(name, since_ns)
+        of_workload = any(checkpoint.name == name for checkpoint in self.workload.checkpoints)
+        return not of_workload or self.workload.open_close.unlinked_since(name, since_ns)
 
     # -- what the hosts ask, and where their effects go (host.Outside)
 

@@ -18,7 +18,7 @@ from ckptd.sim.checkers.checkers import (
     check_not_done,
     without_outranked,
 )
-from ckptd.sim.checkers.open_close import check_openings
+from ckptd.sim.checkers.open_close import check_open_close
 from ckptd.sim.checkers.weak_order import check_weak_order
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
@@ -152,24 +152,28 @@ def wait_until(
 def last_look(cluster: Cluster) -> None:
     """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
     for worker in cluster.clients.workers:
-        for opened in list(worker.opened.values()):
-            worker.iterate(opened, FINAL_CALL_NS)
-        for handle in cluster.workload.openings.doubtful(worker.client.session):
-            worker.close_handle(handle, may_be_closed=True, call_ns=FINAL_CALL_NS)
+        for handle in list(worker.handles.values()):
+            worker.iterate(handle, FINAL_CALL_NS)
+        for number in cluster.workload.open_close.uncertain(worker.client.session):
+            worker.close_handle(number, may_be_closed=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
-    standbys = [standby for worker in cluster.clients.workers for standby in worker.standbys]
-    for standby in standbys:
-        standby.look()
+    tracking_clients = [each for worker in cluster.clients.workers for each in worker.tracking_clients]
+    for tracking_client in tracking_clients:
+        tracking_client.final_check()
 
     def looking() -> str:
-        wait = [f"{s.client.name} ({s.opened.slot.name.decode()})" for s in standbys if not s.over]
+        wait = [
+            f"{each.client.name} ({each.handle.checkpoint.name.decode()})"
+            for each in tracking_clients
+            if not each.finished
+        ]
         return f"standbys of {', '.join(wait)} look" if wait else ""
 
     wait_until(cluster, looking, "the last look of the standbys", FINAL_CALL_NS)
     for worker in cluster.clients.workers:
         worker.doubt_session()
-        for opened in list(worker.opened.values()):
-            worker.status(opened, final=True, call_ns=FINAL_CALL_NS)
+        for handle in list(worker.handles.values()):
+            worker.status(handle, final=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
 
 
@@ -188,10 +192,16 @@ def _end_sessions(cluster: Cluster) -> None:
     if options.nodes > 1 and cluster.world.chance(0.5):
         _lose_coordinators(cluster)
     retention_ns = max(
-        (slot.retention_ns for slot in cluster.workload.slots if slot.retention_ns != SA_TIME_END), default=0
+        (
+            checkpoint.retention_ns
+            for checkpoint in cluster.workload.checkpoints
+            if checkpoint.retention_ns != SA_TIME_END
+        ),
+        default=0,
     )
 
-    names = {slot.name for slot in cluster.workload.slots}  # A hostile client may have set any retention.
+    # A hostile client may have set any retention for its own.
+    names = {checkpoint.name for checkpoint in cluster.workload.checkpoints}
 
     def missing() -> str:
         nodes = cluster.nodes()
@@ -246,7 +256,7 @@ def _end_session(worker: Worker, detach: bool) -> None:
     if client.over:
         return
     if detach:
-        client.request(Kind.DETACH, 0, [], lambda told: client.crash(False), FINAL_CALL_NS)
+        client.request(Kind.DETACH, 0, [], lambda result: client.crash(False), FINAL_CALL_NS)
     else:
         client.crash(False)
 
@@ -313,6 +323,8 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     if not cluster.watch.views.history_lost:
         tolerance_ns = 10 * MILLISECOND_NS
         skew = cluster.options.skew_ppm / PPM
-        wrong.extend(check_openings(cluster.workload.openings, cluster.workload.is_lost, skew, tolerance_ns))
+        wrong.extend(
+            check_open_close(cluster.workload.open_close, cluster.workload.is_lost, skew, tolerance_ns)
+        )
     if wrong:
         verdict.rule, verdict.text = "history", "\n".join(wrong[:3])

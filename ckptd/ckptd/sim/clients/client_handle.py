@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.checkpoints import SimCheckpoint
 
 
 @dataclass(slots=True)
 class ClientHandle:
     """A handle on one checkpoint."""
 
-    slot: Slot
-    handle: int
+    checkpoint: SimCheckpoint
+    number: int
     """The number of the OPEN that made it, as it travels."""
 
     creation_id: int

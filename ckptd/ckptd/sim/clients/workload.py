@@ -7,8 +7,8 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import Subject
 from ckptd.sim.checkers.history import History
-from ckptd.sim.checkers.open_close import Openings
-from ckptd.sim.clients.checkpoints import KINDS, Slot
+from ckptd.sim.checkers.open_close import OpenCloseHistory
+from ckptd.sim.clients.checkpoints import KINDS, SimCheckpoint
 from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.world import World
 
@@ -40,7 +40,7 @@ class Workload:
         self.links = links
         self.losses = losses
         self.history = History()
-        self.openings = Openings()
+        self.open_close = OpenCloseHistory()
         self.subjects: dict[int, Subject] = {}
         self.resting = False
         """While True, no client begins a new call on its own."""
@@ -50,23 +50,29 @@ class Workload:
 
         kinds = list(KINDS[world.options.kinds])
         world.random.shuffle(kinds)
-        self.slots = [
-            self._slot(number, kinds[number % len(kinds)]) for number in range(world.options.checkpoints)
+        self.checkpoints = [
+            self._draw_checkpoint(number, kinds[number % len(kinds)])
+            for number in range(world.options.checkpoints)
         ]
 
-    def _slot(self, number: int, flags: int) -> Slot:
+    def _draw_checkpoint(self, number: int, flags: int) -> SimCheckpoint:
         random = self.world.random
         retention_ns = random.choice(
             (0, 50 * MILLISECOND_NS, SECOND_NS, 3 * SECOND_NS, SA_TIME_END, SA_TIME_END)
         )
-        return Slot(b"t%d" % number, flags, retention_ns, random.random() < 0.15)
+        return SimCheckpoint(b"t%d" % number, flags, retention_ns, random.random() < 0.15)
 
-    def subject(self, slot: Slot, creation_id: int) -> Subject:
+    def subject(self, checkpoint: SimCheckpoint, creation_id: int) -> Subject:
         """Return what the checkers need to know of a checkpoint."""
         if creation_id not in self.subjects:
-            pieces = self.world.options.weak_batch_bytes < BATCH_BYTES
+            fragments = self.world.options.weak_batch_bytes < BATCH_BYTES
             self.subjects[creation_id] = Subject(
-                slot.name, creation_id, slot.flags, slot.section_ids, slot.single, pieces=pieces
+                checkpoint.name,
+                creation_id,
+                checkpoint.flags,
+                checkpoint.section_ids,
+                checkpoint.single,
+                fragments=fragments,
             )
         return self.subjects[creation_id]
 
