@@ -221,8 +221,8 @@ class Scenario:
         for creation_id, calls in self.workload.history.calls.items():
             subject = self.workload.subjects[creation_id]
             sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
-            subject.losses_ns = self.cluster.watch.losses_of(creation_id, sync)
-            subject.fork_ns = self.cluster.watch.fork_of(creation_id)
+            subject.losses_ns = self.cluster.oracles.replicas.losses_of(creation_id, sync)
+            subject.fork_ns = self.cluster.oracles.replicas.fork_of(creation_id)
             wrong.extend(check_all(subject, calls).wrong)
             wrong.extend(check_generated(calls, subject.losses_ns))
             wrong.extend(check_not_done(calls, subject.losses_ns))

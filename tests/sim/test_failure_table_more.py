@@ -246,7 +246,7 @@ def test_a_checkpoint_is_gone_once_all_its_holders_are_proved_dead_and_others_ke
     for node_id in holders:
         scenario.faults.crash(node_id)
     scenario.run_ms(2000)
-    lost = scenario.cluster.watch.views.lost
+    lost = scenario.cluster.oracles.views.lost
     if make is three_nodes:
         assert not lost, "the one that is left has no majority, and decides nothing"
         for node_id in holders:

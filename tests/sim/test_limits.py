@@ -41,7 +41,7 @@ def test_there_is_no_room_for_updates_and_copies_and_nodes_say_that_they_are_ful
         refused = [call for call in calls if call.code == codes.NO_MEMORY]
         assert all(call.outcome == Outcome.NOT_DONE for call in refused)
         updates += len(refused)
-        full += cluster.watch.memory.full
+        full += cluster.oracles.memory.full
         copies += sum("there is no memory for a copy" in line for line in cluster.world.time_line)
     assert updates and copies and full
 
@@ -80,7 +80,7 @@ def test_a_cluster_that_is_bootstrapped_before_the_other_machines_came_loses_not
     cluster = Cluster(options)
     run_phases(cluster)
     assert cluster.operator.counts == Counter({"bootstrap done": 1})
-    views = cluster.watch.views
+    views = cluster.oracles.views
     assert not views.history_lost and not any(views.lost.values()) and not views.outranked
 
 
@@ -92,7 +92,7 @@ def test_a_word_counts_for_who_heard_of_it_alone() -> None:
     faults.cut(faults.ways_around(cut_off))
     scenario.until(lambda: scenario.active is not None and len(scenario.node(first).view.members) == 2)  # type: ignore[union-attr]
     scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
-    views = scenario.cluster.watch.views
+    views = scenario.cluster.oracles.views
     assert views._is_given_up(first, [cut_off])
     assert not views._is_given_up(first, [helper])
     faults.heal_all()

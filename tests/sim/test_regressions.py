@@ -54,7 +54,7 @@ def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
 
 
 def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
-    """Seed 4461: the watch looks at a node after an event, and one that crashed amid it was not looked at.
+    """Seed 4461: the oracles check a node after an event, and one that crashed amid it was not checked.
 
     It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
     """
@@ -72,7 +72,7 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     assert not scenario.cluster.hosts[coordinator].running
     scenario.faults.heal_all()
     scenario.settle()
-    assert creation_id in scenario.cluster.watch.views.lost
+    assert creation_id in scenario.cluster.oracles.views.lost
 
 
 def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -> None:
@@ -116,7 +116,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
 def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -> None:
     """Its coordinator alone had done the OPEN when it died; the others had staged it, and finish it.
 
-    The watch took the coordinator's copy for the last one, and the next open for one of what is gone.
+    The oracle took the coordinator's replica for the last one, and the next open for one of what is gone.
     """
     scenario = three_nodes()
     coordinator = scenario.coordinator
@@ -164,7 +164,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
 
 
 def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_given_up() -> None:
-    """Seed 7134958: the watch forgot it with the next view beyond the cut; what followed was no fault."""
+    """Seed 7134958: the oracle forgot it with the next view beyond the cut; what followed was no fault."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator
     cut_off, helper = scenario.others(first)

@@ -1,4 +1,4 @@
-"""A whole cluster in the world: hosts, network, clients, the watch, and the faults."""
+"""A whole cluster in the world: hosts, network, clients, oracles, and the faults."""
 
 from typing import Final, cast
 
@@ -15,8 +15,8 @@ from ckptd.sim.faults.faults import Faults
 from ckptd.sim.faults.hostile_client import Hostile
 from ckptd.sim.faults.impostors import Impostors
 from ckptd.sim.faults.operator import Operator
+from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.trace import Trace
-from ckptd.sim.watch.watch import Watch
 from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.fake_etcd import Register
 from ckptd.sim.world.fencing import Fencing
@@ -66,11 +66,17 @@ class Cluster:
         self.client_links = ClientLinks(self.world, self.hosts)
         self.hostile = Hostile(self.world, self.hosts)
         self.impostors = Impostors(self.world, self.machines)
-        self.watch = Watch(self.world, self.hosts, self)
-        self.workload = Workload(self.world, self.client_links, self.watch.views)
+        self.oracles = Oracles(self.world, self.hosts, self)
+        self.workload = Workload(self.world, self.client_links, self.oracles.views)
         self.clients = Clients(self.workload)
         self.faults = Faults(
-            self.world, self.hosts, self.machines, self.network, self.client_links, self.register, self.watch
+            self.world,
+            self.hosts,
+            self.machines,
+            self.network,
+            self.client_links,
+            self.register,
+            self.oracles,
         )
         self.chaos = Chaos(self.faults, self.clients)
         self.operator = Operator(self.faults)
@@ -109,7 +115,7 @@ class Cluster:
         node = self.hosts[node_id].node
         return node.requests.replicas.deferred_resyncs if node is not None else {}
 
-    # -- what the watch tells and asks (watch.views.ViewListener)
+    # -- what the oracle for views reports and asks (oracles.view_oracle.ViewListener)
 
     def on_decided(self, view: View) -> None:
         self.chaos.on_decided(view)
@@ -126,7 +132,7 @@ class Cluster:
 
     def process_stopping(self, node_id: str) -> None:
         if node_id in self.hosts:
-            self.watch.views.process_stopping(node_id)
+            self.oracles.views.process_stopping(node_id)
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
         self.network.send(sender, node_id, data)
@@ -193,7 +199,7 @@ class Cluster:
 
     def handled(self, node_id: str, event: Event) -> None:
         if node_id in self.hosts:
-            self.watch.after_event(node_id)
+            self.oracles.after_event(node_id)
 
     def _cut_power(self, node_id: str) -> None:
         """The hook cuts a machine's power; later the machine is switched on again."""

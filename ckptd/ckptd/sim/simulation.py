@@ -306,10 +306,10 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     wrong: list[str] = []
     for creation_id, calls in cluster.workload.history.calls.items():
         subject = cluster.workload.subjects[creation_id]
-        calls = without_outranked(calls, cluster.watch.views.outranked)
+        calls = without_outranked(calls, cluster.oracles.views.outranked)
         sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
-        subject.losses_ns = cluster.watch.losses_of(creation_id, sync)
-        subject.fork_ns = cluster.watch.fork_of(creation_id)
+        subject.losses_ns = cluster.oracles.replicas.losses_of(creation_id, sync)
+        subject.fork_ns = cluster.oracles.replicas.fork_of(creation_id)
         findings = check_all(subject, calls)
         wrong.extend(findings.wrong)
         verdict.histories += findings.histories
@@ -320,7 +320,7 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         wrong.extend(check_not_done(calls, subject.losses_ns))
         if not subject.losses_ns:
             wrong.extend(check_expirations(calls, _wall_ns, _clock_tolerance_ns(cluster.options)))
-    if not cluster.watch.views.history_lost:
+    if not cluster.oracles.views.history_lost:
         tolerance_ns = 10 * MILLISECOND_NS
         skew = cluster.options.skew_ppm / PPM
         wrong.extend(

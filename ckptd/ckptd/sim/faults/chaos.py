@@ -36,7 +36,7 @@ class Chaos:
         self.world = faults.world
         self.hosts = faults.hosts
         self.machines = faults.machines
-        self.watch = faults.watch
+        self.oracles = faults.oracles
         self.on = False
         self._strikes = 0
 
@@ -221,7 +221,7 @@ class Chaos:
         Without this, replicas differed in 7 of 560 take-overs, because links are too fast.
         """
         faults, options, random = self.faults, self.world.options, self.world.random
-        active = dict.fromkeys(reign.node_id for reign in self.watch.reigns.values())
+        active = dict.fromkeys(period.node_id for period in self.oracles.replicas.active_periods.values())
         node_id = random.choice(list(active) or list(self.hosts))
         peer = random.choice(self._others(node_id))
         lag_ns = self.world.between(20 * MILLISECOND_NS, options.lease_ns // 3)
@@ -241,7 +241,7 @@ class Chaos:
         The node that joined takes over, and is asked again for what the stuck node had passed on.
         """
         faults, random, between = self.faults, self.world.random, self.world.between
-        active = random.choice([r.node_id for r in self.watch.reigns.values()] or [""])
+        active = random.choice([r.node_id for r in self.oracles.replicas.active_periods.values()] or [""])
         node = self.hosts[active].node if active else None
         if node is None:
             return

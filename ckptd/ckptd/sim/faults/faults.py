@@ -8,7 +8,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.durable_state import read_record
 from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.watch.watch import Watch
+from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.fake_etcd import Register
 from ckptd.sim.world.host import CrashPlan, Host, new_clock
@@ -33,7 +33,7 @@ class Faults:
         network: Network,
         client_links: ClientLinks,
         register: Register,
-        watch: Watch,
+        oracles: Oracles,
     ) -> None:
         self.world = world
         self.hosts = hosts
@@ -41,7 +41,7 @@ class Faults:
         self.network = network
         self.client_links = client_links
         self.register = register
-        self.watch = watch
+        self.oracles = oracles
         self.healed = False
         self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
@@ -93,7 +93,7 @@ class Faults:
             return
         self.world.say(f"fault: {node_id} crashes (incarnation {host.incarnation})")
         self.away_ns.pop(node_id, None)
-        self.watch.leaves.note_crash()
+        self.oracles.leaves.note_crash()
         host.stop()
         self.network.process_gone(node_id, orderly=False)
         self.client_links.process_gone(node_id, machine_too=False)
@@ -143,7 +143,7 @@ class Faults:
             return
         self.world.say(f"fault: {node_id} loses power (incarnation {host.incarnation})")
         self.away_ns.pop(node_id, None)
-        self.watch.leaves.note_crash()
+        self.oracles.leaves.note_crash()
         host.stop()
         host.powered = False
         host.clock = new_clock(self.world)
@@ -169,7 +169,7 @@ class Faults:
         host = self.machines[node_id]
         host.start()
         self.world.say(f"{node_id} starts (incarnation {host.incarnation})")
-        self.watch.process_started(node_id)
+        self.oracles.process_started(node_id)
         self.network.process_started(node_id)
 
     def pause(self, node_id: str) -> None:

@@ -4,7 +4,7 @@
   are late only while no process has a view. He gives up only machines that burnt and do not come back.
 * A hasty operator does either as soon as a node accepts the command.
 
-The answers to his commands are checked here; the watch checks the consequences. After the faults every
+The answers to his commands are checked here; the oracles check the consequences. After the faults every
 operator looks once, and sends `force-active` to a node that asks for it.
 """
 
@@ -44,7 +44,7 @@ class Operator:
         self.world = faults.world
         self.hosts = faults.hosts
         self.machines = faults.machines
-        self.views = faults.watch.views
+        self.views = faults.oracles.views
         self.on = False
         self.counts: Counter[str] = Counter()
         """His commands, by verb and outcome."""
@@ -169,7 +169,7 @@ class Operator:
                     "who is heard is not lost",
                     f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
-            self.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
+            self.views.on_declared_dead(host.node_id, name, peer.declared_dead_incarnation)
 
     # -- after the faults
 

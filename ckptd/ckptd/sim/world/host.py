@@ -262,7 +262,7 @@ class Host:
         for effect in effects if last < 0 else effects[:last]:
             self._carry_out(effect)
         if plan is not None and last >= 0:
-            # The node did what it did, and may have sent something: the watch has to know (seeds 4461, 487).
+            # The node did what it did, and may have sent something: the oracles check that (seeds 4461, 487).
             if self.node is node:
                 self.outside.handled(self.node_id, event)
             self.crash_plan = None
