@@ -15,10 +15,10 @@ from ckptd.sim.clients.client_handle import ClientHandle
 from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken
+from ckptd.sim.convergence import violations
 from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.options import Options
-from ckptd.sim.simulation import last_look, settle
+from ckptd.sim.simulation import converge, final_read
 
 NAME = b"table"
 
@@ -81,7 +81,7 @@ class Scenario:
         self.cluster.start()
         self.run_ms(100)
         self.cluster.clients.start()
-        settle(self.cluster, "the start")
+        converge(self.cluster, "the start")
         if at:
             self.attach_to(0, at)
         self.open(0)
@@ -97,9 +97,9 @@ class Scenario:
         until_ns = self.world.now_ns + int(within_ms * MILLISECOND_NS)
         assert self.world.run_until(until_ns, done), self.story()
 
-    def settle(self) -> None:
+    def converge(self) -> None:
         """Let time pass until the cluster has converged."""
-        settle(self.cluster, "convergence")
+        converge(self.cluster, "convergence")
 
     # -- who is what
 
@@ -163,7 +163,7 @@ class Scenario:
             and not self.checkpoint.flags & SA_CKPT_WR_ALL_REPLICAS
         ):
             self.request(client, Kind.ACTIVE_SET, [True])
-        self.settle()
+        self.converge()
 
     def request(self, client: int, kind: int, body: list[Any]) -> CallResult:
         """Any request on the open handle, to its end."""
@@ -209,10 +209,10 @@ class Scenario:
     def finish(self) -> None:
         """Heal everything, converge, and let every checker look."""
         self.faults.heal_all()
-        self.settle()
-        last_look(self.cluster)
-        self.settle()
-        assert what_is_broken(self.cluster) == []
+        self.converge()
+        final_read(self.cluster)
+        self.converge()
+        assert violations(self.cluster) == []
         assert self.contradictions() == []
 
     def contradictions(self) -> list[str]:

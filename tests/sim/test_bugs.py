@@ -97,7 +97,7 @@ def test_what_no_active_replica_can_commit_is_kept_and_not_served() -> None:
     with commit_raises_on(POISON, lambda node_id, as_active: True) as bug:
         scenario.begin_write(POISON)
         scenario.until(lambda: len(bug.stopped) == CLOSES_AFTER)
-        scenario.settle()
+        scenario.converge()
         serves_the_other(scenario)
         scenario.run_ms(3000)
         assert len(bug.stopped) == CLOSES_AFTER

@@ -253,7 +253,7 @@ def test_what_both_nodes_of_a_pair_held_is_gone_when_both_crash() -> None:
     scenario.run_ms(100)
     for node_id in list(scenario.cluster.hosts):
         scenario.faults.restart(node_id)
-    scenario.settle()
+    scenario.converge()
     scenario.open(0)
     assert scenario.read() is None
     scenario.finish()
@@ -320,7 +320,7 @@ def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() 
     scenario.run_ms(3000)
     assert all(node.view is None for node in scenario.cluster.nodes()), scenario.story()
     scenario.faults.restart("a")
-    scenario.settle()
+    scenario.converge()
 
 
 def test_a_crash_between_a_promise_and_its_sending_forgets_nothing() -> None:

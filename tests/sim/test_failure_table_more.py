@@ -24,8 +24,8 @@ from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Call, Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.simulation import settle
+from ckptd.sim.convergence import violations
+from ckptd.sim.simulation import converge
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 WEAK = SA_CKPT_WR_ACTIVE_REPLICA_WEAK
@@ -205,7 +205,7 @@ def test_a_lost_replica_is_rebuilt_on_a_spare_node_when_its_process_crashes(flag
         scenario.faults.crash(victim)
         scenario.until(lambda victim=victim: len({*scenario.replicas()} - {victim}) == 3)  # type: ignore[misc]
         scenario.faults.restart(victim)
-        scenario.settle()
+        scenario.converge()
         assert scenario.read() == b"kept"
     scenario.finish()
 
@@ -251,7 +251,7 @@ def test_a_checkpoint_is_gone_once_all_its_holders_are_proved_dead_and_others_ke
         assert not lost, "the one that is left has no majority, and decides nothing"
         for node_id in holders:
             scenario.faults.restart(node_id)
-        scenario.settle()
+        scenario.converge()
     assert list(lost) == [creation_id], scenario.story()
     read = scenario.begin_read(1, name=OTHER)
     assert scenario.end(read).result == [b"kept"]
@@ -304,7 +304,7 @@ def test_a_replica_that_is_put_out_for_being_slow_comes_back_by_joining(flags: i
     scenario.until(lambda: is_put_out(scenario, slow), within_ms=1000)
     scenario.faults.slow(scenario.faults.ways_around(slow), 1)
     assert latency_ms(scenario.end(call)) < 1000
-    scenario.settle()
+    scenario.converge()
     (view, *_) = [node.view for node in scenario.cluster.nodes()]
     assert view is not None and view.members[slow].join_epoch == view.epoch, "it is a newcomer"
     assert scenario.cluster.hosts[slow].incarnation == 1, "and no new process"
@@ -417,7 +417,7 @@ def test_a_collocated_replica_is_rebuilt_where_it_is_still_open_when_a_partition
     scenario.faults.cut(ways)
     scenario.run_ms(3000)
     scenario.faults.heal(ways)
-    scenario.settle()
+    scenario.converge()
     scenario.attach_to(1, "b")
     assert scenario.read(client=1) == b"before"
     scenario.finish()
@@ -460,6 +460,6 @@ def test_a_cold_start_of_a_pair_waits_for_both(first: str, second: str) -> None:
     (node,) = cluster.nodes()
     assert node.view is None and node.membership.waiting_for == "2 of 2 nodes for a cold start"
     cluster.faults.start(second)
-    settle(cluster, "the start")
+    converge(cluster, "the start")
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["a", "b"]] * 2
-    assert what_is_broken(cluster) == []
+    assert violations(cluster) == []

@@ -91,12 +91,12 @@ def test_a_word_counts_for_who_heard_of_it_alone() -> None:
     cut_off, helper = scenario.others(first)
     faults.cut(faults.ways_around(cut_off))
     scenario.until(lambda: scenario.active is not None and len(scenario.node(first).view.members) == 2)  # type: ignore[union-attr]
-    scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
+    scenario.cluster.operator.command(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
     views = scenario.cluster.oracles.views
     assert views._is_given_up(first, [cut_off])
     assert not views._is_given_up(first, [helper])
     faults.heal_all()
-    scenario.settle()
+    scenario.converge()
     assert not views._is_given_up(first, [cut_off, helper, first])
 
 

@@ -42,7 +42,7 @@ def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
     scenario.write(b"kept")
     scenario.faults.lose_disk("a")
     scenario.faults.restart("a")
-    scenario.settle()
+    scenario.converge()
     before = scenario.cluster.nodes()[0].context.epoch
     scenario.faults.power_off("b")
     scenario.faults.lose_disk("c")
@@ -71,7 +71,7 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     assert read.outcome == Outcome.NOT_DONE
     assert not scenario.cluster.hosts[coordinator].running
     scenario.faults.heal_all()
-    scenario.settle()
+    scenario.converge()
     assert creation_id in scenario.cluster.oracles.views.lost
 
 
@@ -108,7 +108,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     scenario.until(lambda: session not in node.directory.sessions)
     assert scenario.world.now_ns - began_ns < 500 * MILLISECOND_NS
     scenario.faults.heal_all()
-    scenario.settle()
+    scenario.converge()
     read = scenario.end(scenario.begin_read())
     assert read.outcome == Outcome.NOT_DONE, "its session is over"
 
@@ -146,7 +146,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     installer = min(scenario.others(first))
     for node_id in scenario.others(first):
         if node_id != installer:
-            scenario.faults.stick(10**10, (first, node_id))
+            scenario.faults.stall_link(10**10, (first, node_id))
     seq = scenario.node(installer).directory.seq
     results: list[CallResult] = []
     handle = scenario.handle(0)
@@ -160,7 +160,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     assert scenario.node(others[0]).directory.seq == seq
     assert not results
     scenario.faults.heal_all()
-    scenario.settle()
+    scenario.converge()
 
 
 def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_given_up() -> None:
@@ -175,7 +175,7 @@ def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_giv
 
     faults.cut(faults.ways_around(cut_off))
     scenario.until(lambda: sorted(members(first)) == sorted([first, helper]))
-    scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
+    scenario.cluster.operator.command(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
     faults.crash(helper)
     faults.restart(helper)
     scenario.until(lambda: members(first) == [first])
@@ -184,4 +184,4 @@ def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_giv
     scenario.until(lambda: sorted(members(cut_off)) == sorted([cut_off, helper]))
     assert members(first) == [first]
     faults.heal_all()
-    scenario.settle()
+    scenario.converge()

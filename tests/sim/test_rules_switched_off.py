@@ -19,7 +19,7 @@ from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.update_log import UpdateLog
 from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
-from ckptd.sim.sweep import Asked, hunt, sweep_seed
+from ckptd.sim.sweep import SeedRun, find_seed, sweep_seed
 
 SEEDS = 60
 """Within so many from the known one on, since a change of the core makes other histories of them."""
@@ -45,14 +45,14 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_rule_that_is_switched_off_is_found(name: str) -> None:
-    assert hunt(name, KNOWN[name], SEEDS, jobs=1).found is not None
+    assert find_seed(name, KNOWN[name], SEEDS, jobs=1).found is not None
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_can_be_made_and_unmade(name: str) -> None:
     """Each still fits the core: it is made, a seed runs with it, and the core is whole again."""
     before = {attribute: value for attribute, value in vars(UpdateLog).items() if callable(value)}
-    one = sweep_seed(Asked(1, mutant=name, shape=MUTANTS[name].shape))
+    one = sweep_seed(SeedRun(1, mutant=name, shape=MUTANTS[name].shape))
     assert one.rule != "the simulator failed", one.text
     with switched_off(""):
         assert all(vars(UpdateLog)[attribute] is value for attribute, value in before.items())
@@ -135,5 +135,5 @@ def test_a_rule_that_hardly_any_seed_shows_is_shown_by_a_scenario(
         with pytest.raises((AssertionError, KeyError)):
             scenario()
     finally:
-        patch.take_back()
+        patch.restore()
     scenario()

@@ -12,13 +12,13 @@ from ckptd.sim.clients.workload import Workload
 from ckptd.sim.draw.options import Options
 from ckptd.sim.faults.chaos import Chaos
 from ckptd.sim.faults.faults import Faults
-from ckptd.sim.faults.hostile_client import Hostile
+from ckptd.sim.faults.hostile_client import HostileClient
 from ckptd.sim.faults.impostors import Impostors
 from ckptd.sim.faults.operator import Operator
 from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.trace import Trace
 from ckptd.sim.world.client_links import ClientLinks
-from ckptd.sim.world.fake_etcd import Register
+from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.fencing import Fencing
 from ckptd.sim.world.host import Host, MakeNode, new_clock
 from ckptd.sim.world.network import Network
@@ -61,10 +61,10 @@ class Cluster:
             node_id: self._host(node_id, _MAKE_WITNESS) for node_id in options.witness_ids
         }
         self.network = Network(self.world, self.machines)
-        self.register = Register(self.world, self.hosts)
+        self.register = FakeEtcd(self.world, self.hosts)
         self.fencing = Fencing(self.world, self.hosts, self._cut_power)
         self.client_links = ClientLinks(self.world, self.hosts)
-        self.hostile = Hostile(self.world, self.hosts)
+        self.hostile_client = HostileClient(self.world, self.hosts)
         self.impostors = Impostors(self.world, self.machines)
         self.oracles = Oracles(self.world, self.hosts, self)
         self.workload = Workload(self.world, self.client_links, self.oracles.views)
@@ -102,15 +102,15 @@ class Cluster:
             self.machines[node_id].powered = False
         return late
 
-    def be_quiet(self) -> None:
+    def make_reliable(self) -> None:
         """From now on the network, the register and the fence hooks lose and delay nothing by chance."""
-        self.network.quiet = self.register.quiet = self.fencing.quiet = True
+        self.network.reliable = self.register.reliable = self.fencing.reliable = True
 
     def nodes(self) -> list[Node]:
         """The cores that run."""
         return [host.node for host in self.hosts.values() if host.node is not None]
 
-    def put_off(self, node_id: str) -> dict[int, int]:
+    def deferred_replicas(self, node_id: str) -> dict[int, int]:
         """Return the checkpoints for which a node makes no replica now, because it has no memory for one."""
         node = self.hosts[node_id].node
         return node.requests.replicas.deferred_resyncs if node is not None else {}
@@ -152,21 +152,21 @@ class Cluster:
         host.stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
-        host.kept_incarnation = incarnation
+        host.saved_incarnation = incarnation
         self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))
 
     def close_peer(self, sender: str, node_id: str) -> None:
         self.network.close(sender, node_id)
 
     def send_client(self, link: int, data: bytes) -> None:
-        self.operator.answered(link, data)
+        self.operator.on_answer(link, data)
         self.client_links.send_to_client(link, data)
 
     def close_client(self, link: int) -> None:
         self.client_links.close_by_node(link)
 
-    def ask_register(self, sender: str, asked: AskRegister) -> None:
-        self.register.ask(sender, asked)
+    def ask_register(self, sender: str, request: AskRegister) -> None:
+        self.register.ask(sender, request)
 
     def fence(self, sender: str, node_id: str) -> None:
         self.fencing.fence(sender, node_id)

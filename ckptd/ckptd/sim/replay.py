@@ -49,7 +49,7 @@ def replay(path: Path) -> Replay:
         for content in contents:
             entry = read_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
             outcome.events += 1
-            _tell(outcome, node, entry)
+            _replay_event(outcome, node, entry)
             if outcome.difference or outcome.failure:
                 break
     return outcome
@@ -62,7 +62,7 @@ def _contents(file: Any) -> Iterator[Any]:
         raise RecordingError(f"it is damaged: {error!r}") from None
 
 
-def _tell(outcome: Replay, node: Any, entry: Entry) -> None:
+def _replay_event(outcome: Replay, node: Any, entry: Entry) -> None:
     counts, limits = entry.counts or {}, entry.limits or {}
     node.edge_counts = lambda: counts
     node.edge_limits = lambda: limits

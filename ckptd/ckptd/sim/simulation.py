@@ -22,7 +22,7 @@ from ckptd.sim.checkers.open_close import check_open_close
 from ckptd.sim.checkers.weak_order import check_weak_order
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken, what_is_missing
+from ckptd.sim.convergence import violations, why_not_converged
 from ckptd.sim.draw.options import Options
 from ckptd.sim.trace import Trace
 from ckptd.sim.world.clock import PPM, WORLD_BEGAN_WALL_NS
@@ -34,7 +34,7 @@ CONVERGENCE_NS: Final = 30 * SECOND_NS
 OPERATOR_NS: Final = 10 * SECOND_NS
 """If the cluster has not converged after this time, an operator looks at what the nodes wait for."""
 
-LOOK_EVERY_NS: Final = 5 * MILLISECOND_NS
+CHECK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
 MARGIN_NS: Final = 5 * SECOND_NS
 
@@ -99,39 +99,39 @@ def run_phases(cluster: Cluster) -> None:
     cluster.clients.start()
     cluster.chaos.begin()
     if world.options.hostile:
-        cluster.hostile.begin()
+        cluster.hostile_client.begin()
     if world.options.impostors:
         cluster.impostors.begin()
     if world.options.operator:
         cluster.operator.begin()
     world.run_until(world.options.chaos_ns)
-    cluster.be_quiet()
+    cluster.make_reliable()
     cluster.chaos.end()
-    cluster.hostile.end()
+    cluster.hostile_client.end()
     cluster.impostors.end()
     cluster.operator.end()
     cluster.faults.heal_all()
     workload.resting = True
-    settle(cluster, "convergence")
-    last_look(cluster)
-    settle(cluster, "convergence after the last look")
+    converge(cluster, "convergence")
+    final_read(cluster)
+    converge(cluster, "convergence after the last look")
     _check_invariants(cluster)
     _end_sessions(cluster)
     _check_invariants(cluster)
     _check_expired(cluster)
 
 
-def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
+def converge(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
     """Let time pass until the cluster has converged. An operator looks once. Raises: Violation."""
     world = cluster.world
-    looks_ns = world.now_ns + OPERATOR_NS
+    operator_acts_ns = world.now_ns + OPERATOR_NS
 
     def missing() -> str:
-        nonlocal looks_ns
-        if world.now_ns >= looks_ns:
-            looks_ns += within_ns
-            cluster.operator.look_once()
-        return what_is_missing(cluster)
+        nonlocal operator_acts_ns
+        if world.now_ns >= operator_acts_ns:
+            operator_acts_ns += within_ns
+            cluster.operator.act_once()
+        return why_not_converged(cluster)
 
     wait_until(cluster, missing, what, within_ns)
 
@@ -142,14 +142,14 @@ def wait_until(
     """Let time pass until nothing is missing. Raises: Violation, with what is still missing."""
     until_ns = cluster.world.now_ns + within_ns
     while cluster.world.now_ns < until_ns:
-        cluster.world.run_until(cluster.world.now_ns + LOOK_EVERY_NS)
+        cluster.world.run_until(cluster.world.now_ns + CHECK_EVERY_NS)
         if not missing():
             cluster.world.say(f"{what}: reached")
             return
     raise Violation(what, f"not within {within_ns / SECOND_NS:g} s: {missing()}")
 
 
-def last_look(cluster: Cluster) -> None:
+def final_read(cluster: Cluster) -> None:
     """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
     for worker in cluster.clients.workers:
         for handle in list(worker.handles.values()):
@@ -161,7 +161,7 @@ def last_look(cluster: Cluster) -> None:
     for tracking_client in tracking_clients:
         tracking_client.final_check()
 
-    def looking() -> str:
+    def unfinished() -> str:
         wait = [
             f"{each.client.name} ({each.handle.checkpoint.name.decode()})"
             for each in tracking_clients
@@ -169,7 +169,7 @@ def last_look(cluster: Cluster) -> None:
         ]
         return f"standbys of {', '.join(wait)} look" if wait else ""
 
-    wait_until(cluster, looking, "the last look of the standbys", FINAL_CALL_NS)
+    wait_until(cluster, unfinished, "the last look of the standbys", FINAL_CALL_NS)
     for worker in cluster.clients.workers:
         worker.doubt_session()
         for handle in list(worker.handles.values()):
@@ -210,12 +210,12 @@ def _end_sessions(cluster: Cluster) -> None:
         node = nodes[0]
         if node.directory.sessions:
             return f"sessions {list(node.directory.sessions)} have not ended"
-        left = [
+        remaining = [
             entry.name
             for entry in node.directory.checkpoints.values()
             if (entry.unlinked or entry.retention_ns != SA_TIME_END) and entry.name in names
         ]
-        return f"{left} are still there" if left else what_is_missing(cluster)
+        return f"{remaining} are still there" if remaining else why_not_converged(cluster)
 
     wait_until(cluster, missing, "retention", options.session_grace_ns + retention_ns + 2 * MARGIN_NS)
 
@@ -262,7 +262,7 @@ def _end_session(worker: Worker, detach: bool) -> None:
 
 
 def _check_invariants(cluster: Cluster) -> None:
-    broken = what_is_broken(cluster)
+    broken = violations(cluster)
     if broken:
         raise Violation("invariants at the end", "; ".join(broken))
 

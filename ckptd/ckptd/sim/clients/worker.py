@@ -63,8 +63,8 @@ class Worker(ClientDriver):
         self._think()
         if self._naps or self.client.over or self.under_way >= self.world.options.pipeline:
             return
-        quiet = self.world.options.napping and self.client.attached and not self.client.pending
-        if quiet and self.world.chance(NAP):
+        may_nap = self.world.options.napping and self.client.attached and not self.client.pending
+        if may_nap and self.world.chance(NAP):
             self._nap()
             return
         checkpoint = self.random.choice(self.workload.checkpoints)

@@ -73,7 +73,7 @@ id."""
 ORDERLY_KINDS: Final = ("roll", "roll-at-once")
 """The fault kinds that come only in simulations with orderly restarts."""
 
-EMPHASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
+BIASES: Final = ("activate", "unlink", "close", "expiring", "generate", "mixed", "cancel", "read")
 """The actions that the clients of a seed may prefer. Without that each is so rare that it would hide its
 bugs."""
 
@@ -243,6 +243,6 @@ def _draw_evenly(seed: int, random: Random) -> Options:
         chunk_bytes=random.choice((40, 400, 128 * 1024)),
         chunks_in_flight=random.choice((1, 4)),
         log_bytes_max=random.choice((0, 2000, 4 * 1024 * 1024)),
-        emphasis=random.choice(("", "", "", *EMPHASES)),
+        emphasis=random.choice(("", "", "", *BIASES)),
         disk_slow=random.choice((0.0, 0.01, 0.1)),
     )

@@ -81,7 +81,7 @@ def forged_refusals(options: Options, random: Random) -> Options:
     )
 
 
-def given_up_alive(options: Options, random: Random) -> Options:
+def declared_dead_alive(options: Options, random: Random) -> Options:
     """A pair is cut for a while: one node serves alone, and the operator has the other one give it up."""
     return replace(
         options,

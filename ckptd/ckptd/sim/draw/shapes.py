@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.draw.limits import forged_refusals, given_up_alive, operated_by_hand, short_of_memory
+from ckptd.sim.draw.limits import declared_dead_alive, forged_refusals, operated_by_hand, short_of_memory
 from ckptd.sim.draw.options import MICROSECOND_NS, Options
 from ckptd.sim.draw.profiles import PROFILES, take_overs
 
@@ -189,7 +189,7 @@ def sync_splits(options: Options, random: Random) -> Options:
     )
 
 
-def forgetful_voters(options: Options, random: Random) -> Options:
+def amnesiac_voters(options: Options, random: Random) -> Options:
     """A node is cut off, one that continued loses its disk; then another is cut off instead of the first."""
     return replace(
         options,
@@ -242,7 +242,7 @@ def joins_and_retries(options: Options, random: Random) -> Options:
     )
 
 
-def only_copies(options: Options, random: Random) -> Options:
+def sole_replicas(options: Options, random: Random) -> Options:
     """The only node that holds a checkpoint loses power, while clients close and open what there is."""
     return replace(
         options,
@@ -359,7 +359,7 @@ def calls_run_out(options: Options, random: Random) -> Options:
     )
 
 
-def gone_on_alone(options: Options, random: Random) -> Options:
+def continued_alone(options: Options, random: Random) -> Options:
     """The others continue without a node that is cut off, and die as soon as it receives from them again."""
     return replace(
         options,
@@ -413,18 +413,18 @@ SHAPES: Final[dict[str, Shape]] = {
     "async take-overs": async_take_overs,
     "async splits": async_splits,
     "sync splits": sync_splits,
-    "forgetful voters": forgetful_voters,
+    "forgetful voters": amnesiac_voters,
     "joins and retries": joins_and_retries,
-    "only copies": only_copies,
+    "only copies": sole_replicas,
     "closed over restarts": closed_over_restarts,
     "last answers": last_answers,
     "calls run out": calls_run_out,
-    "gone on alone": gone_on_alone,
+    "gone on alone": continued_alone,
     "impostors": impostors,
     "short of memory": short_of_memory,
     "forged refusals": forged_refusals,
     "operated by hand": operated_by_hand,
-    "given up alive": given_up_alive,
+    "given up alive": declared_dead_alive,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special shapes, and every ordinary profile."""

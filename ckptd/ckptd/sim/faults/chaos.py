@@ -24,7 +24,7 @@ BETWEEN_HOSTS: Final = (
     "lag-then-crash",
     "join-then-crash",
 )
-STRIKES: Final = ("crash-process", "pause", "isolate", "break-link")
+INJECTIONS: Final = ("crash-process", "pause", "isolate", "break-link")
 
 
 class Chaos:
@@ -38,7 +38,7 @@ class Chaos:
         self.machines = faults.machines
         self.oracles = faults.oracles
         self.on = False
-        self._strikes = 0
+        self._injections = 0
 
     def begin(self) -> None:
         """Let faults come."""
@@ -82,7 +82,7 @@ class Chaos:
             case "crash-client":
                 self.clients.crash_one()
             case "strike-installer":
-                self._strikes += 1
+                self._injections += 1
             case "crash-the-others":
                 self._crash_the_others(node_id)
             case "forget-and-swap":
@@ -173,9 +173,9 @@ class Chaos:
             case "break-link":
                 faults.break_link(node_id, peer)
             case "stuck-link":
-                self._stick(node_id, peer)
+                self._stall_link(node_id, peer)
             case "stuck-briefly":
-                faults.stick(self.world.between(MILLISECOND_NS, 60 * MILLISECOND_NS), (node_id, peer))
+                faults.stall_link(self.world.between(MILLISECOND_NS, 60 * MILLISECOND_NS), (node_id, peer))
             case "cut-then-crash":
                 self._cut_then_crash(node_id, peer)
             case "lag-then-crash":
@@ -199,13 +199,15 @@ class Chaos:
 
         self.world.after(cut_ns + self.world.between(0, lease_ns), crash)
 
-    def _stick(self, node_id: str, peer: str) -> None:
+    def _stall_link(self, node_id: str, peer: str) -> None:
         """Have a node excluded because its acknowledgements are stuck; then perhaps crash its excluder.
 
         The second node waits for the end of a lease before it serves alone.
         """
         options, between = self.world.options, self.world.between
-        self.faults.stick(between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer))
+        self.faults.stall_link(
+            between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer)
+        )
 
         def crash() -> None:
             if self.on:
@@ -250,7 +252,7 @@ class Chaos:
         away = random.choice(holders or self._others(active))
         waits = random.choice([n for n in self._others(active) if n != away])
         lease_ns = self.world.options.lease_ns
-        faults.stick(lease_ns, (active, waits))
+        faults.stall_link(lease_ns, (active, waits))
         self._do_to_process("crash-process", away)
 
         def crash() -> None:
@@ -282,7 +284,7 @@ class Chaos:
         faults.cut_for(cut_ns, faults.ways_around(away))
 
         def swap() -> None:
-            if self.on and faults.may_forget(forgets):
+            if self.on and faults.may_lose_disk(forgets):
                 faults.lose_disk(forgets)
                 faults.end_later(self._away_ns(self._short_ns() // 4), lambda: faults.restart(forgets))
                 faults.cut_for(self.world.between(3 * lease_ns, 6 * lease_ns), faults.ways_around(next_away))
@@ -305,20 +307,20 @@ class Chaos:
             case "disk-full":
                 faults.fill_disk(node_id)
                 faults.end_later(self._either_ns(), lambda: faults.free_disk(node_id))
-            case "disk-lost" if faults.may_forget(node_id):
+            case "disk-lost" if faults.may_lose_disk(node_id):
                 faults.lose_disk(node_id)
                 faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
 
     def on_decided(self, view: View) -> None:
         """A view was decided: if a strike is due, strike its coordinator while it collects."""
-        if not self._strikes or not self.on or not self._others(view.coordinator):
+        if not self._injections or not self.on or not self._others(view.coordinator):
             return
-        self._strikes -= 1
+        self._injections -= 1
         delay_ns = self.world.between(0, 5 * self.world.options.delay_max_ns)
-        self.world.after(delay_ns, lambda: self._strike(view.coordinator))
+        self.world.after(delay_ns, lambda: self._inject(view.coordinator))
 
-    def _strike(self, node_id: str) -> None:
-        kind = self.world.random.choice(STRIKES) if self.on else ""
+    def _inject(self, node_id: str) -> None:
+        kind = self.world.random.choice(INJECTIONS) if self.on else ""
         if kind in BETWEEN_HOSTS:
             self._do_between(kind, node_id, self.world.random.choice(self._others(node_id)))
         elif kind:

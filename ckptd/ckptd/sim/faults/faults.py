@@ -10,7 +10,7 @@ from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.world.client_links import ClientLinks
-from ckptd.sim.world.fake_etcd import Register
+from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.host import CrashPlan, Host, new_clock
 from ckptd.sim.world.network import Network, Way
 from ckptd.sim.world.world import World
@@ -32,7 +32,7 @@ class Faults:
         machines: dict[str, Host],
         network: Network,
         client_links: ClientLinks,
-        register: Register,
+        register: FakeEtcd,
         oracles: Oracles,
     ) -> None:
         self.world = world
@@ -45,7 +45,7 @@ class Faults:
         self.healed = False
         self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
-        self.forgetful: str | None = None
+        self.lost_disk: str | None = None
         self.burnt: list[str] = []
         self.rolling: deque[tuple[str, int, int]] = deque()
         self.away_ns: dict[str, int] = {}
@@ -71,9 +71,9 @@ class Faults:
         for way in list(self.network.cuts):
             while self.network.is_cut(way):
                 self.network.heal(way)
-        for way in list(self.network.stuck):
-            while self.network.stuck[way]:
-                self.network.unstick(way)
+        for way in list(self.network.stalled):
+            while self.network.stalled[way]:
+                self.network.resume(way)
         self.network.slowness.clear()
         self.network.extra_loss = 0.0
         self.register.cuts.clear()
@@ -152,7 +152,7 @@ class Faults:
 
     def burn(self, node_id: str) -> None:
         """Burn a machine with its disk. A new one takes its place once all faults are over."""
-        if node_id in self.burnt or not self.may_forget(node_id):
+        if node_id in self.burnt or not self.may_lose_disk(node_id):
             return
         self.lose_disk(node_id)
         self.power_off(node_id)
@@ -195,11 +195,11 @@ class Faults:
         incarnation = host.incarnation
         host.pause()
 
-        def go_on() -> None:
+        def resume() -> None:
             if host.running and host.paused and host.incarnation == incarnation:
                 host.resume(timer_first=True)
 
-        self.world.after(stall_ns, go_on)
+        self.world.after(stall_ns, resume)
 
     def leave(self, node_id: str) -> None:
         """SIGTERM: the node hands over and leaves. If that takes too long it is killed."""
@@ -275,10 +275,10 @@ class Faults:
         if not host.running:
             self.world.say(f"fault: {node_id} lost its disk")
             host.disk.record = b""
-            host.kept_incarnation = 0
-            self.forgetful = node_id
+            host.saved_incarnation = 0
+            self.lost_disk = node_id
 
-    def may_forget(self, node_id: str) -> bool:
+    def may_lose_disk(self, node_id: str) -> bool:
         """Return True if a node may lose its disk: one at a time, while the others know what it knows.
 
         * Not while the disk of another node names no view: that node knows as little as one whose disk was
@@ -289,12 +289,12 @@ class Faults:
         """
         witnesses = self.world.options.witness_ids
         machines = self.machines.items()
-        if not all(_remembers(machine.disk.record, name in witnesses) for name, machine in machines):
+        if not all(_names_view(machine.disk.record, name in witnesses) for name, machine in machines):
             return False
         members = [self._member_of(each) for each in self.hosts]
         if self.world.options.nodes == 2 and (0 in members or len(set(members)) > 1):
             return False
-        return self.forgetful in (None, node_id) or self._member_of(self.forgetful or "") > 0
+        return self.lost_disk in (None, node_id) or self._member_of(self.lost_disk or "") > 0
 
     def _member_of(self, node_id: str) -> int:
         """Return the epoch of the view that a node has installed as a member; 0 if there is none."""
@@ -342,15 +342,15 @@ class Faults:
         self.cut(ways)
         self.end_later(delay_ns, lambda: self.heal(ways))
 
-    def stick(self, delay_ns: int, way: Way) -> None:
+    def stall_link(self, delay_ns: int, way: Way) -> None:
         """Stick one direction of a link for a while; heartbeats pass."""
         self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
-        self.network.stick(way)
-        self.end_later(delay_ns, lambda: self._unstick(way))
+        self.network.stall(way)
+        self.end_later(delay_ns, lambda: self._resume_link(way))
 
-    def _unstick(self, way: Way) -> None:
+    def _resume_link(self, way: Way) -> None:
         self.world.say(f"the link goes on {way[0]}>{way[1]}")
-        self.network.unstick(way)
+        self.network.resume(way)
 
     def break_link(self, node_id: str, peer: str) -> None:
         """Reset the connection between two nodes."""
@@ -378,7 +378,7 @@ def _is_update(effect: Effect) -> bool:
     return type(effect) is SendPeer and FrameDecoder().feed(effect.data)[0].kind == Kind.REPLICATE
 
 
-def _remembers(packed: bytes, witness: bool) -> bool:
+def _names_view(packed: bytes, witness: bool) -> bool:
     """Return True if a disk names a view that its node was in; for a witness, any view.
 
     A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).

@@ -13,9 +13,9 @@ from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.view import LOSS_EPOCHS
-from ckptd.sim.mutants.mutant import Patch, Table
+from ckptd.sim.mutants.mutant import MutantTable, Patch
 
-TABLE: Final = Table()
+TABLE: Final = MutantTable()
 
 
 @TABLE.mutant(
@@ -66,7 +66,7 @@ def _(patch: Patch) -> None:
         try:
             return original(operating, node_id)
         finally:
-            inner.take_back()
+            inner.restore()
 
     patch(Operating, "_accept_loss", accept_loss)
 

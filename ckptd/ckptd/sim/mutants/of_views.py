@@ -22,9 +22,9 @@ from ckptd.core.membership.view_change import Installation
 from ckptd.core.operations.graceful_leave import Leaving
 from ckptd.core.requests.router import READS, RequestRouter
 from ckptd.core.requests.sessions import Clients
-from ckptd.sim.mutants.mutant import Patch, Table
+from ckptd.sim.mutants.mutant import MutantTable, Patch
 
-TABLE: Final = Table()
+TABLE: Final = MutantTable()
 
 # -- proof, votes, memberships
 

@@ -166,9 +166,9 @@ class ClientLinks:
         link = self.links.get(number)
         if link is not None:
             self._lost_at_node(link, False)
-            self._tell_client(link)
+            self._report_loss(link)
 
-    def _tell_client(self, link: ClientLink) -> None:
+    def _report_loss(self, link: ClientLink) -> None:
         link.to_client_ns = max(link.to_client_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_client_ns, lambda: self._lost_at_client(link))
 
@@ -189,4 +189,4 @@ class ClientLinks:
             link.open_there = False
             del self.links[link.number]
             if not machine_too:
-                self._tell_client(link)
+                self._report_loss(link)

@@ -30,7 +30,7 @@ TIMER_LATE_NS: Final = MILLISECOND_NS
 """A timer fires up to this much late, as the daemon's does."""
 
 
-class Injected(Exception):
+class PlantedBugError(Exception):
     """A bug that a scenario puts into the core (see `planted_bugs`)."""
 
 
@@ -85,7 +85,7 @@ class Outside(Protocol):
     def close_client(self, link: int) -> None:
         """End a client's link."""
 
-    def ask_register(self, sender: str, asked: AskRegister) -> None:
+    def ask_register(self, sender: str, request: AskRegister) -> None:
         """Send a request to the external register."""
 
     def fence(self, sender: str, node_id: str) -> None:
@@ -128,7 +128,7 @@ class Host:
         self.paused = False
         self.incarnation = 0
         self.starts = 0
-        self.kept_incarnation = 0
+        self.saved_incarnation = 0
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
         self.crash_plan: CrashPlan | None = None
@@ -168,8 +168,8 @@ class Host:
         self.starts += 1
         # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
         # before.
-        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.outside.clock_ahead()
-        self.kept_incarnation = self.incarnation
+        self.incarnation = max(self.starts, self.saved_incarnation + 1) + self.outside.clock_ahead()
+        self.saved_incarnation = self.incarnation
         self.crash_plan = None
         self._inbox.clear()
         self._idle_wakes = 0
@@ -245,7 +245,7 @@ class Host:
         node = self.node
         try:
             effects = node.handle(event, self.local_ns)
-        except Injected as error:
+        except PlantedBugError as error:
             self._stop_by_fault(node, error)
             return
         except Exception as error:
@@ -255,7 +255,7 @@ class Host:
             ) from error
         if "contained" in node.context.counters:
             raise Violation("the core raised", f"node {self.node_id}: {effects}")
-        self._watch_for_spinning(event)
+        self._check_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
         plan = self.crash_plan
         last = -1 if plan is None or not effects else plan.effects_done(effects)
@@ -276,14 +276,14 @@ class Host:
                 self.world.after(delay_ns, lambda: self._take_turn(incarnation))
             self.outside.handled(self.node_id, event)
 
-    def _stop_by_fault(self, node: Node, error: Injected) -> None:
+    def _stop_by_fault(self, node: Node, error: PlantedBugError) -> None:
         """The core raised: carry out its last words and end, as the daemon does."""
         self.world.say(f"{self.node_id} stops by its own fault: {error}")
         for effect in node.last_words(self.local_ns):
             self._carry_out(effect)
         self.outside.process_failed(self.node_id)
 
-    def _watch_for_spinning(self, event: Event) -> None:
+    def _check_spinning(self, event: Event) -> None:
         assert self.node is not None
         if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
             self._idle_wakes += 1

@@ -84,7 +84,7 @@ class Network:
         self.cuts: dict[Way, int] = {}
         """How many cuts block each way."""
 
-        self.stuck: dict[Way, int] = {}
+        self.stalled: dict[Way, int] = {}
         """How many faults block the links of each way but let datagrams pass."""
 
         self.unread: dict[Way, PeerLink] = {}
@@ -94,7 +94,7 @@ class Network:
         """The factor by which each way's delay is multiplied."""
 
         self.extra_loss = 0.0
-        self.quiet = False
+        self.reliable = False
         """While True, no datagram is lost or doubled."""
 
         self._dialing: dict[Way, Dialing] = {}
@@ -118,7 +118,7 @@ class Network:
         """Send a heartbeat. It may be lost, doubled, late, or overtaken."""
         world, options = self.world, self.world.options
         way = (sender, node_id)
-        loss, doubled = (0.0, 0.0) if self.quiet else (options.datagram_loss, options.datagram_doubled)
+        loss, doubled = (0.0, 0.0) if self.reliable else (options.datagram_loss, options.datagram_doubled)
         if self.is_cut(way) or world.chance(loss + self.extra_loss):
             return
         frame = decode_datagram(data)
@@ -202,11 +202,11 @@ class Network:
         if link is not None:
             asked = self.hosts[peer].incarnation
 
-            def told() -> None:
+            def report() -> None:
                 if self.hosts[peer].incarnation == asked and not self.is_cut((node_id, peer)):
                     self.hosts[peer].deliver(Outranked(node_id, incarnation))
 
-            self.world.after(self.delay_ns((node_id, peer)), told)
+            self.world.after(self.delay_ns((node_id, peer)), report)
             self.close(node_id, peer)
 
     def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
@@ -220,8 +220,8 @@ class Network:
                 continue
             queue = link.streams[node_id].queue
             if not orderly:
-                kept = self.world.random.randint(0, len(queue))
-                while len(queue) > kept:
+                remaining = self.world.random.randint(0, len(queue))
+                while len(queue) > remaining:
                     queue.pop()
             self._push(link, (node_id, peer), None)
             del self.ends[node_id, peer]
@@ -247,7 +247,7 @@ class Network:
 
     def _holds_back(self, way: Way) -> bool:
         """Return True if what is on a link has to wait."""
-        if self.is_cut(way) or self.stuck.get(way, 0) > 0:
+        if self.is_cut(way) or self.stalled.get(way, 0) > 0:
             return True
         link = self.unread.get(way)
         return link is not None and self.ends.get((way[1], way[0])) is link
@@ -264,9 +264,9 @@ class Network:
         """Let nothing pass on this way. A link that is cut for long times out at either end."""
         self._block(self.cuts, way)
 
-    def stick(self, way: Way) -> None:
+    def stall(self, way: Way) -> None:
         """Hold back what is on a link on this way; datagrams pass. The link times out as if cut."""
-        self._block(self.stuck, way)
+        self._block(self.stalled, way)
 
     def _block(self, blocks: dict[Way, int], way: Way) -> None:
         blocks[way] = number = blocks.get(way, 0) + 1
@@ -288,9 +288,9 @@ class Network:
         """End one cut of this way. What was held back arrives in order."""
         self._unblock(self.cuts, way)
 
-    def unstick(self, way: Way) -> None:
+    def resume(self, way: Way) -> None:
         """Let what waited on a stuck link arrive."""
-        self._unblock(self.stuck, way)
+        self._unblock(self.stalled, way)
 
     def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
         blocks[way] = max(0, blocks.get(way, 0) - 1)
@@ -329,7 +329,7 @@ class Network:
         dialing.pauses = False
         cut = self.is_cut(way) or self.is_cut(back)
         if cut and not self.world.options.trust_rst and self.world.chance(FORGED):
-            self.world.after(self.delay_ns(way), lambda: self._refuse_in_its_name(node_id, peer, dialing))
+            self.world.after(self.delay_ns(way), lambda: self._forge_refusal(node_id, peer, dialing))
             return
         if cut or not self.hosts[peer].powered or host.paused:
             self._try_later(node_id, peer, dialing)
@@ -402,7 +402,7 @@ class Network:
         if usable and not overtaken and not self.is_cut((peer, node_id)):
             host.deliver(PeerRefused(peer))
 
-    def _refuse_in_its_name(self, node_id: str, peer: str, dialing: Dialing) -> None:
+    def _forge_refusal(self, node_id: str, peer: str, dialing: Dialing) -> None:
         """A device on the way (a firewall, a load balancer) refuses what cannot pass."""
         host = self.hosts[node_id]
         self._try_again(node_id, peer, dialing)
