@@ -84,7 +84,7 @@ def test_a_cluster_that_is_bootstrapped_before_the_other_machines_came_loses_not
     assert not views.history_lost and not any(views.lost.values()) and not views.outranked
 
 
-def test_a_word_counts_for_who_heard_of_it_alone() -> None:
+def test_a_command_counts_only_for_those_who_know_of_it() -> None:
     """Beyond a cut the others go on with who was given up: there its data is to be kept."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator

@@ -163,7 +163,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     scenario.converge()
 
 
-def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_given_up() -> None:
+def test_a_command_holds_where_it_was_given_though_the_others_continue_with_who_was_declared_dead() -> None:
     """Seed 7134958: the oracle forgot it with the next view beyond the cut; what followed was no fault."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator

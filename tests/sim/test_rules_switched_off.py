@@ -81,7 +81,7 @@ def orphans_live_on(patch: Patch) -> None:
 
 
 def forced_views_void_all(patch: Patch) -> None:
-    """Off: a voter that forgot what it promised since the operator's word abstains."""
+    """Off: a voter that forgot what it promised since the operator's command abstains."""
     original = MajorityArbiter.note
 
     def note(arbiter: Any, view: Any) -> None:

@@ -35,7 +35,7 @@ LEFT_FOR_NS = 50 * MILLISECOND_NS
 
 
 RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
-"""A supervisor restarts a process that ended by its own fault after this time."""
+"""A supervisor restarts a process that failed after this time."""
 
 BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
 """A node that restarts on its own is back after about this time."""

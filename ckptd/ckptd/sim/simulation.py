@@ -32,7 +32,7 @@ CONVERGENCE_NS: Final = 30 * SECOND_NS
 """A healed cluster must converge within this time, whatever happened before."""
 
 OPERATOR_NS: Final = 10 * SECOND_NS
-"""If the cluster has not converged after this time, an operator looks at what the nodes wait for."""
+"""If the cluster has not converged after this time, an operator reads what the nodes wait for."""
 
 CHECK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
@@ -91,7 +91,7 @@ def run_phases(cluster: Cluster) -> None:
 
     1. Faults come while clients work.
     2. Everything heals, and the cluster converges.
-    3. Every client takes a last look, and the cluster converges again.
+    3. Every client reads everything once more, and the cluster converges again.
     4. All sessions end.
     """
     world, workload = cluster.world, cluster.workload
@@ -122,7 +122,7 @@ def run_phases(cluster: Cluster) -> None:
 
 
 def converge(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
-    """Let time pass until the cluster has converged. An operator looks once. Raises: Violation."""
+    """Let time pass until the cluster has converged. An operator acts once. Raises: Violation."""
     world = cluster.world
     operator_acts_ns = world.now_ns + OPERATOR_NS
 

@@ -198,7 +198,7 @@ def find_seed(name: str, first: int, seeds: int, jobs: int) -> MutantResult:
 
 
 def find_seeds_and_report(names: list[str], first: int, seeds: int, jobs: int) -> list[MutantResult]:
-    """Hunt for each mutant, and print the table."""
+    """Search a seed for each mutant, and print the table."""
     began_s = monotonic()
     print(f"{'mutant':<28} {'seed':>9}  {'found by':<38} {'s':>5}  rule switched off", flush=True)
     results: list[MutantResult] = []

@@ -89,7 +89,7 @@ def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]
 
     `outranked`: when nodes continued without proof, and with which epoch.
 
-    The side that was given up may still have answered after that, with a lower epoch. All of that may be
+    The side that was declared dead may still have answered after that, with a lower epoch. All of that may be
     lost: its updates may or may not be done, and its reads prove nothing.
     """
     return [

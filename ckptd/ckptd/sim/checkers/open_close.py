@@ -1,6 +1,6 @@
 """Check opens, closes and unlinks: find answers that no correct directory could have given.
 
-This looks from outside only: at each call with its times and its outcome. `OpenCloseHistory` also knows which
+This is a check from outside: of each call with its times and its outcome. `OpenCloseHistory` also knows which
 handles may be open at the end.
 """
 

@@ -1,4 +1,4 @@
-"""A simulated client's session: request numbers, retries, fail-over and time-outs, as the protocol says.
+"""A simulated client's session: request numbers, retries, fail-over and time-outs, as in the protocol.
 
 It is written only from the text of the protocol and shares nothing with the client library, so that neither
 hides a mistake of the other.
@@ -74,7 +74,7 @@ class PendingCall:
 
 
 class SimClient:
-    """One session. `ended` is called when the service says that the session is over."""
+    """One session. `ended` is called when the service reports that the session is over."""
 
     def __init__(
         self, world: World, links: ClientLinks, name: str, home: int, ended: Callable[[], None]

@@ -180,7 +180,7 @@ class TrackingClient:
 
 
 def _concerns_section(result: CallResult) -> bool:
-    """Return True if a refusal says something about the section: that it is missing, or corrupted."""
+    """Return True if a refusal is about the section: it is missing, or corrupted."""
     return result.code == codes.FAILED_OPERATION or (result.code == codes.NOT_EXIST and result.index >= 0)
 
 

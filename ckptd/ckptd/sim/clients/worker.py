@@ -79,7 +79,7 @@ class Worker(ClientDriver):
     def _nap(self) -> None:
         """Ask nothing for a while, perhaps for longer than a session without a node is kept.
 
-        Some programs ignore their link meanwhile; others let their node see that they live.
+        Some programs ignore their link during that time; others ping their node.
         """
         client, grace_ns = self.client, self.world.options.session_grace_ns
         self._naps = True

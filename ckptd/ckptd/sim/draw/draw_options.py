@@ -54,7 +54,7 @@ SHORT_TURNS: Final = 0.12
 """The share of simulations whose nodes handle only a few frames per turn and whose clients send many."""
 
 TRACKING: Final = 0.3
-"""The share of simulations with standbys that track checkpoints."""
+"""The share of simulations with clients that track checkpoints."""
 
 NAPPING: Final = 0.15
 """The share of simulations whose clients send nothing for long times, perhaps until their session has

@@ -40,7 +40,7 @@ class Options:
     call_ns: int
     """The time-out of a call."""
     patience_ns: int
-    """How long a client waits for a silent node before it tries another one."""
+    """How long a client waits for a node that does not answer before it tries another one."""
     replicas: int
     heartbeat_ns: int
     lease_ns: int
@@ -74,7 +74,7 @@ class Options:
     orderly: bool = False
     """True if nodes only leave cleanly and come back in time. Then nothing at all may be lost."""
     tracking: bool = False
-    """True if standbys track what clients have open."""
+    """True if clients track what they have open."""
     napping: bool = False
     """True if clients send nothing for long times now and then."""
     hostile: bool = False

@@ -247,7 +247,7 @@ def split(options: Options, random: Random) -> Options:
 
 
 def stuck_links(options: Options, random: Random) -> Options:
-    """Links are stuck in one direction while heartbeats pass, and processes die meanwhile."""
+    """Links are stuck in one direction while heartbeats pass; at the same time processes die."""
     return replace(
         options,
         fault_every_ns=random.choice((150, 400, 900)) * MILLISECOND_NS,

@@ -1,6 +1,6 @@
 """Profiles that each press on one rule, where the ordinary mixes show a mistake in that rule too rarely.
 
-The hunt for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
+The search for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
 `SHAPED_ONE_IN` has a shape too. The shape is drawn with its own generator, so that the other seeds stay as
 they are.
 """
@@ -129,9 +129,9 @@ def sync_take_overs(options: Options, random: Random) -> Options:
 
 
 def async_take_overs(options: Options, random: Random) -> Options:
-    """Asynchronous checkpoints lose their tails while standbys track them, shortly before all work ends.
+    """Asynchronous checkpoints lose their tails while clients track them, shortly before all work ends.
 
-    What a standby has read of a lost tail stays in its copy until a client writes that section again.
+    What a client has read of a lost tail stays in its contents until that section is written again.
     """
     return replace(
         take_overs(options, random),

@@ -218,7 +218,7 @@ class Chaos:
             self.world.after(between(out_ns, out_ns + 3 * options.lease_ns // 2), crash)
 
     def _lag_then_crash(self) -> None:
-        """Make one peer of an active replica lag; then crash the active one's node while the peer is behind.
+        """Make one peer of an active replica lag; then crash the active one's node while the peer lags.
 
         Without this, replicas differed in 7 of 560 take-overs, because links are too fast.
         """
@@ -312,7 +312,7 @@ class Chaos:
                 faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
 
     def on_decided(self, view: View) -> None:
-        """A view was decided: if a strike is due, strike its coordinator while it collects."""
+        """A view was decided: if an injection is due, inject a fault at its coordinator while it collects."""
         if not self._injections or not self.on or not self._others(view.coordinator):
             return
         self._injections -= 1

@@ -40,11 +40,11 @@ _SECOND_DAEMONS: Final = 0.02
 _WAIT_NS: Final = (MILLISECOND_NS, 20 * MILLISECOND_NS, 100 * MILLISECOND_NS)
 _DELAY_NS: Final = 2 * MILLISECOND_NS
 _REPORT_NS: Final = SECOND_NS
-"""How often a second daemon learns that another start answers at its node's address."""
+"""How often a second daemon learns that another incarnation answers at its node's address."""
 
 
 class SecondDaemon:
-    """A second daemon with the id of a node. Its disk is empty, or a copy of the node's."""
+    """A second daemon with the id of a node. Its disk is empty, or a duplicate of the node's."""
 
     def __init__(self, impostors: "Impostors", host: Host, incarnation: int, record: bytes) -> None:
         self.impostors = impostors
@@ -146,7 +146,7 @@ class Impostors:
         self.world.after(self.random.randint(SECOND_NS // 10, 3 * SECOND_NS), stop)
 
     def _forge(self) -> None:
-        """Send a heartbeat of a known start, or of an unknown one, that claims what would hurt most."""
+        """Send a heartbeat of a known incarnation, or of an unknown one, that claims what would hurt most."""
         random, names = self.random, list(self.machines)
         if len(names) < 2:
             return

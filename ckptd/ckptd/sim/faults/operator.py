@@ -1,11 +1,11 @@
-"""The operator: he looks at the nodes now and then, and gives a command to one that waits.
+"""The operator: he checks the nodes now and then, and gives a command to one that waits.
 
 * A sensible operator waits until a node has waited for long. He bootstraps a cluster without machines that
-  are late only while no process has a view. He gives up only machines that burnt and do not come back.
+  are late only while no process has a view. He declares only machines dead that burnt and do not come back.
 * A hasty operator does either as soon as a node accepts the command.
 
 The answers to his commands are checked here; the oracles check the consequences. After the faults every
-operator looks once, and sends `force-active` to a node that asks for it.
+operator checks once, and sends `force-active` to a node that asks for it.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Operator:
         self._commands: dict[int, tuple[Host, int, str, str]] = {}
         self._last_link = LAST_LINK
         self._bootstrapped: set[str] = set()
-        """The nodes that he told to bootstrap."""
+        """The nodes that he gave the command to bootstrap."""
 
     def begin(self) -> None:
         """Start to act."""

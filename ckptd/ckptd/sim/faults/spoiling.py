@@ -43,7 +43,7 @@ ODD: Final[tuple[Any, ...]] = (
 
 NESTED: Final = (100, 1000, 5000, 400_000)
 GROWN_BYTES_MAX: Final = 4 * 1024 * 1024
-"""How much the copies of a value add to a body at most. Of a larger body only the bytes are changed."""
+"""How much the duplicates of a value add to a body at most. Of a larger body only the bytes are changed."""
 
 ROUTES: Final = (0, 25, 48)
 """How many bytes come before the msgpack of a body: none, FORWARD_ROUTE's, REPLICATE_ROUTE's."""

@@ -1,6 +1,6 @@
 """The oracle for nodes that leave: nothing is lost that SIGTERM could save.
 
-It looks when a node says that it no longer serves. What that node does not name as lost must be held by
+It checks a node that reports that it no longer serves. What that node does not name as lost must be held by
 another node that runs and stays. Where nodes only leave cleanly and come back in time (`Options.orderly`), no
 node may name anything.
 """

@@ -1,6 +1,6 @@
 """All oracles together: after every event they check, cheaply, what the event's node may have broken.
 
-They remember what the pure invariants cannot see at one moment. They may look inside the nodes, and they know
+They remember what the pure invariants cannot see at one moment. They may read the nodes' state, and they know
 which processes are really dead.
 """
 

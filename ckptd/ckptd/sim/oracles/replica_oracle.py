@@ -77,7 +77,7 @@ class ReplicaOracle:
 
         A sync checkpoint may lose some only where a loss was accepted.
 
-        Times at which nothing was missing are left out. (After two accepted losses nobody can tell: the
+        Times at which nothing was missing do not count. (After two accepted losses nobody can tell: the
         second side may have less.)
         """
         losses_ns = self.losses_ns.get(creation_id, [])
@@ -188,7 +188,7 @@ class ReplicaOracle:
     def _note_passed_over(self, node: Node) -> dict[int, Version]:
         """Return what a node held when it joined a history that continued without it.
 
-        A checkpoint is left out once the node has it in sync again.
+        A checkpoint no longer counts once the node has it in sync again.
         """
         view, node_id = node.view, node.context.node_id
         passed_over = self._passed_over.setdefault(node_id, {})
@@ -250,7 +250,7 @@ class ReplicaOracle:
         period = self.active_periods[creation_id] = ActivePeriod(host.node_id, member, seq, view.epoch)
         if last is None:
             return
-        # A node that left the view and came back gave up its replica in between, and with it what only it
+        # A node that left the view and came back dropped its replica in between, and with it what only it
         # had.
         handed_over = view.members.get(last.node_id) == last.member
         self.world.say(

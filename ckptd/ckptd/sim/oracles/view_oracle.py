@@ -22,7 +22,7 @@ Position = tuple[int, int]
 
 @dataclass(slots=True, frozen=True)
 class PlacementSnapshot:
-    """What a node's directory last said about a checkpoint: who held it in sync, and whether it was open."""
+    """A checkpoint in a node's directory: who held it in sync, and whether it was open."""
 
     name: bytes
     in_sync: tuple[tuple[str, int], ...]
@@ -34,7 +34,7 @@ class PlacementSnapshot:
 
 @dataclass(slots=True)
 class DeclaredDead:
-    """An operator's command that says that one incarnation of a node is dead."""
+    """An operator's command by which one incarnation of a node counts as dead."""
 
     incarnation: int
     epoch: int
@@ -80,7 +80,7 @@ class ViewOracle:
         """When that happened, and in which epochs."""
 
         self.declared_dead: dict[str, DeclaredDead] = {}
-        """By node, the operator's last command that says that it is lost."""
+        """By node, the operator's last command that declares it dead."""
 
         self._bootstrapped: dict[int, View] = {}
         self._pending: dict[str, tuple[int, int]] = {}
@@ -131,7 +131,7 @@ class ViewOracle:
         if decided is not None and decided.forced and decided.founded == decided.epoch:
             self._note_bootstrap(decided)
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
-            # Half of LOSS_EPOCHS, since the side that is given up may have decided some epochs meanwhile.
+            # Half of LOSS_EPOCHS, since the side that is declared dead may have decided some epochs by then.
             last = self._last_decided
             if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
                 self.accepted_ns.append(self.world.now_ns)
@@ -165,7 +165,7 @@ class ViewOracle:
             )
 
     def _check_pending(self, node_id: str, node: Node) -> None:
-        """A view that waited for the disk was decided: right only if its node knew of no other meanwhile."""
+        """A view that waited for the disk was decided: right only if its node knew of no other by then."""
         decided, pending = node.membership.decided, node.disk.pending
         known = decided.epoch if decided is not None else 0
         epoch, base = self._pending.get(node_id, (0, 0))
@@ -203,8 +203,8 @@ class ViewOracle:
         """Return True if nodes that are dead by now may have served after that epoch.
 
         That is so if a whole view was decided and is dead, since nobody can tell whether it served, or if the
-        disk of some member says so of an earlier start. (The member may have died while it wrote that, or its
-        disk is lost and says nothing.)
+        disk of some member shows that for an earlier incarnation. (The member may have died while it wrote
+        that, or its disk is lost and shows nothing.)
         """
         if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
             return True
@@ -235,7 +235,7 @@ class ViewOracle:
                 command.known_by[node_id] = None
 
     def _note_bootstrap(self, view: View) -> None:
-        """Note a cold start: only the data of nodes that the bootstrapped node hears is to be kept."""
+        """Note a bootstrap: only the data of nodes that its node receives heartbeats from is to be kept."""
         if view.epoch in self._bootstrapped:
             return
         self._bootstrapped[view.epoch] = view
@@ -313,7 +313,7 @@ class ViewOracle:
         # what had reached it alone, and the others continued without that (seed 7121256).
         installs = node.context.frozen and position[0] == before_position[0]
         if position > self._newest and not installs:
-            # (A member that is behind in the same epoch has forgotten nothing.)
+            # (A member that lags in the same epoch has forgotten nothing.)
             if directory.seq < self._newest[1]:
                 self._check_forgotten(node_id)
             self._newest = position
@@ -346,7 +346,7 @@ class ViewOracle:
                 self._check_loss(node_id, node, creation_id, snapshot)
 
     def _note_open(self, creation_id: int, position: Position, is_open: bool) -> None:
-        """Remember since when a checkpoint is closed, according to the newest directory that says so."""
+        """Remember since when a checkpoint is closed, according to the newest directory that shows it."""
         if is_open:
             if creation_id in self._closed and position > self._closed[creation_id][0]:
                 del self._closed[creation_id]
@@ -398,7 +398,7 @@ class ViewOracle:
         ]
 
     def _check_loss(self, node_id: str, node: Node, creation_id: int, snapshot: PlacementSnapshot) -> None:
-        """A checkpoint is gone or was given up: if it was open, every replica of it must be dead."""
+        """A checkpoint is gone or unavailable: if it was open, every replica of it must be dead."""
         alive = self._alive(creation_id, snapshot, node.view.members if node.view is not None else [node_id])
         still_open = any(
             opened[0] == creation_id

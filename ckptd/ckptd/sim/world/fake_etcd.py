@@ -1,8 +1,8 @@
 """The external register: what an etcd cluster is to its clients, with all that can go wrong on the way.
 
 The register holds a revision and a value. A swap may be lost and its answer may be lost. It may also be
-carried out after the node was told that the outcome is unknown, because a server does not learn that its
-client has given up.
+carried out after the node was informed that the outcome is unknown, because a server does not learn that its
+client no longer waits.
 """
 
 from collections.abc import Mapping

@@ -71,7 +71,7 @@ class Outside(Protocol):
         """Ask who is at a peer's address."""
 
     def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
-        """End the link to a peer, and tell the peer about its later incarnation."""
+        """End the link to a peer, and inform the peer of its later incarnation."""
 
     def begin_again(self, node_id: str, incarnation: int) -> None:
         """End the process, and start it again above this incarnation."""
@@ -101,7 +101,7 @@ class Outside(Protocol):
         """The process ended on its own, after it handed over."""
 
     def process_failed(self, node_id: str) -> None:
-        """The process ended by its own fault, after its last words."""
+        """The process failed, after its last words."""
 
     def handled(self, node_id: str, event: Event) -> None:
         """A node handled an event, and all its effects are carried out."""
@@ -203,7 +203,7 @@ class Host:
         self.paused = True
 
     def resume(self, timer_first: bool = False) -> None:
-        """SIGCONT: handle in order what waited; the clock continued meanwhile.
+        """SIGCONT: handle in order what waited; the clock has continued.
 
         `timer_first`: the overdue timer comes before all that, as after a stall.
         """

@@ -1,4 +1,4 @@
-"""The network between the nodes: links, datagrams, cuts, and how a dead process looks from afar.
+"""The network between the nodes: links, datagrams, cuts, and how a dead process appears to its peers.
 
 * A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link times out.
 * A process that dies sends a part of what was under way and then the end of the stream.
@@ -197,7 +197,7 @@ class Network:
             self.lose(node_id, peer, link)
 
     def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
-        """A node ends its link to a peer and finally reports that it knows a later start of it."""
+        """A node ends its link to a peer and finally reports that it knows a later incarnation of it."""
         link = self.ends.get((node_id, peer))
         if link is not None:
             asked = self.hosts[peer].incarnation
