@@ -25,7 +25,7 @@ from ckptd.sim.checkers.checkers import (
 )
 from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.checkers.linearizability import check_order
-from ckptd.sim.checkers.model import State, follow
+from ckptd.sim.checkers.model import State, state_after
 from ckptd.sim.checkers.weak_order import check_weak_order
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
@@ -337,7 +337,7 @@ class Sections(lin.Model):
         return ()
 
     def step(self, state: State, op: lin.Operation) -> tuple[bool, State]:
-        after = follow(op.arg, state)
+        after = state_after(op.arg, state)
         return (after is not None, state if after is None else after)
 
 

@@ -73,18 +73,18 @@ def _replay_event(outcome: Replay, node: Any, entry: Entry) -> None:
         if entry.digest is None:
             outcome.failure = text
         else:
-            outcome.difference = _where(outcome, entry, f"the core raised, and had not: {text}")
+            outcome.difference = _at_event(outcome, entry, f"the core raised, and had not: {text}")
         return
     for effect in effects:
         if isinstance(effect, Log):
             at_s = (entry.now_ns - outcome.start.now_ns) / 1e9
             outcome.time_line.append(f"{at_s:12.6f} s  #{outcome.events}  {effect.level}: {effect.text}")
     if entry.digest is None:
-        outcome.difference = _where(outcome, entry, "the core had raised, and did not")
+        outcome.difference = _at_event(outcome, entry, "the core had raised, and did not")
     elif digest_of(effects) != entry.digest:
         done = "".join(f"\n    {describe_effect(effect)}" for effect in effects)
-        outcome.difference = _where(outcome, entry, f"other effects than it had; now they are:{done}")
+        outcome.difference = _at_event(outcome, entry, f"other effects than it had; now they are:{done}")
 
 
-def _where(outcome: Replay, entry: Entry, text: str) -> str:
+def _at_event(outcome: Replay, entry: Entry, text: str) -> str:
     return f"event {outcome.events} ({describe_event(entry.event)}): {text}"

@@ -171,7 +171,7 @@ def final_read(cluster: Cluster) -> None:
 
     wait_until(cluster, unfinished, "the last look of the standbys", FINAL_CALL_NS)
     for worker in cluster.clients.workers:
-        worker.doubt_session()
+        worker.mark_session_uncertain()
         for handle in list(worker.handles.values()):
             worker.status(handle, final=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)

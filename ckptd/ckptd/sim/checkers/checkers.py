@@ -15,7 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.checkers.linearizability import HistoryVerdict, check_order
-from ckptd.sim.checkers.model import ELSEWHERE, State, follow, initial_state
+from ckptd.sim.checkers.model import ELSEWHERE, State, initial_state, state_after
 
 EXPIRING_ID: Final = b"x"
 """How the ids of expiring sections begin."""
@@ -122,8 +122,8 @@ def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
 def project(call: Call, section_id: bytes) -> Call | None:
     """Return what a call says about one section alone; None if it says nothing."""
     if call.operation == Operation.ITERATE:
-        held = {key: value for key, value in call.result.items() if key == section_id}
-        return replace(call, result=held)
+        shown = {key: value for key, value in call.result.items() if key == section_id}
+        return replace(call, result=shown)
     if call.operation == Operation.READ:
         if section_id not in call.arguments or (call.outcome == Outcome.REFUSED and len(call.arguments) > 1):
             return None
@@ -238,19 +238,19 @@ def check_order_by_brute_force(calls: Sequence[Call], start: State) -> bool:
     certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
     uncertain = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
     for bits in range(2 ** len(uncertain)):
-        chosen = certain + [call for place, call in enumerate(uncertain) if bits >> place & 1]
+        chosen = certain + [call for position, call in enumerate(uncertain) if bits >> position & 1]
         if any(_fits(order, start) for order in permutations(chosen)):
             return True
     return False
 
 
 def _fits(order: Sequence[Call], start: State) -> bool:
-    for place, call in enumerate(order):
-        if any(0 <= later.returned_ns < call.invoked_ns for later in order[place + 1 :] if _ended(later)):
+    for position, call in enumerate(order):
+        if any(0 <= later.returned_ns < call.invoked_ns for later in order[position + 1 :] if _ended(later)):
             return False
     state = start
     for call in order:
-        after = follow(call, state)
+        after = state_after(call, state)
         if after is None:
             return False
         state = after

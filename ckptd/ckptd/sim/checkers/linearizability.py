@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ckptd.sim.checkers.history import Call, Operation, Outcome
-from ckptd.sim.checkers.model import CORRUPTED, State, follow, observes
+from ckptd.sim.checkers.model import CORRUPTED, State, observes, state_after
 
 EXPLANATIONS_MAX: Final = 8_000
 """How many explanations are followed at once. With more, the history stays undecided."""
@@ -158,7 +158,7 @@ class _Search:
             if number not in done
             and number not in self.undone
             and observes(call)
-            and follow(call, state) is not None
+            and state_after(call, state) is not None
         ]
         return (state, done.union(fitting), node) if fitting else explanation
 
@@ -201,10 +201,10 @@ class _Search:
                 continue
             undone = self.undone.get(other)
             if undone is not None:
-                after = follow(undone, state)
+                after = state_after(undone, state)
                 if after is not None and after != state:
                     yield self._absorb((after, done | {~other}, self._node(state, ~other, node)))
-            after = follow(call, state)
+            after = state_after(call, state)
             if observes(call):
                 if undone is not None and after is not None:
                     yield self._absorb((state, done | {other}, node))
@@ -248,4 +248,4 @@ class _Search:
 def _subsets(chosen: frozenset[int]) -> Iterator[frozenset[int]]:
     numbers = sorted(chosen)
     for bits in range(2 ** len(numbers)):
-        yield frozenset(number for place, number in enumerate(numbers) if bits >> place & 1)
+        yield frozenset(number for position, number in enumerate(numbers) if bits >> position & 1)

@@ -23,7 +23,7 @@ def initial_state(single: bool) -> State:
     return ((b"", b""),) if single else ()
 
 
-def follow(call: Call, state: State) -> State | None:
+def state_after(call: Call, state: State) -> State | None:
     """Return the state after `call`; None if `call` cannot have got its answer in `state`.
 
     A call with an unknown outcome fits everywhere.
@@ -88,14 +88,14 @@ def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
         case Op.WRITE | Op.PATCH:
             if not there and op[0] == Op.WRITE:
                 return codes.NOT_EXIST
-            held = sections.get(section_id, b"")
-            if held is CORRUPTED:
+            content = sections.get(section_id, b"")
+            if content is CORRUPTED:
                 return codes.FAILED_OPERATION
-            offset, content = op[2], op[3]
-            if content:
-                held = held.ljust(offset, b"\0")
-                held = held[:offset] + content + held[offset + len(content) :]
-            sections[section_id] = held
+            offset, written = op[2], op[3]
+            if written:
+                content = content.ljust(offset, b"\0")
+                content = content[:offset] + written + content[offset + len(written) :]
+            sections[section_id] = content
         case _:
             raise AssertionError(f"the model knows no operation {op[0]}")
     return codes.OK

@@ -139,11 +139,11 @@ def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
     """Creation ids grow: an older checkpoint is never found again once a newer one has its name."""
     newest_before = 0
     ends = sorted(opens, key=lambda call: call.returned_ns)
-    place = 0
+    position = 0
     for call in sorted(opens, key=lambda call: call.invoked_ns):
-        while place < len(ends) and ends[place].returned_ns < call.invoked_ns:
-            newest_before = max(newest_before, ends[place].creation_id)
-            place += 1
+        while position < len(ends) and ends[position].returned_ns < call.invoked_ns:
+            newest_before = max(newest_before, ends[position].creation_id)
+            position += 1
         if call.creation_id < newest_before:
             yield (
                 f"{call.name!r} was {newest_before:x}, then {call.creation_id:x} again,"

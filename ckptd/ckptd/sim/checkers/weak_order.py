@@ -55,5 +55,5 @@ def _pairs(call: Call) -> list[tuple[bytes, bytes, bytes, bytes]]:
 
 
 def _lost_between(losses: list[int], from_ns: int, to_ns: int) -> bool:
-    place = bisect_left(losses, from_ns)
-    return place < len(losses) and losses[place] <= to_ns
+    position = bisect_left(losses, from_ns)
+    return position < len(losses) and losses[position] <= to_ns

@@ -68,7 +68,7 @@ class ClientDriver:
         self.workload.open_close.session_over(self.client.session, self.client.contact_ns, ended=True)
         self.begin()
 
-    def doubt_session(self) -> None:
+    def mark_session_uncertain(self) -> None:
         """Note that a session that may have ended may have closed everything that it had open."""
         if self._may_have_ended():
             client = self.client
@@ -115,7 +115,7 @@ class ClientDriver:
         def on_opened(result: CallResult) -> None:
             creation_id = result.payload[1] if result.outcome == Outcome.OK else 0
             call.end(self.world.now_ns, result.outcome, result.code, creation_id)
-            if self.workload.was_gone(creation_id, call.invoked_ns):
+            if self.workload.was_lost_before(creation_id, call.invoked_ns):
                 raise Violation(
                     "opens",
                     f"{client.name} opened {checkpoint.name!r} ({creation_id:x}),"

@@ -24,7 +24,7 @@ class KnownLosses(Protocol):
         """Checkpoints of which every replica died, by creation id."""
 
     @property
-    def unheld_ns(self) -> Mapping[int, int]:
+    def without_replica_since_ns(self) -> Mapping[int, int]:
         """Since when no process with a whole replica of a checkpoint is left, by creation id."""
 
     @property
@@ -85,6 +85,9 @@ class Workload:
         """Return True if every replica of a checkpoint died."""
         return creation_id in self.losses.lost or self.history_lost
 
-    def was_gone(self, creation_id: int, since_ns: int) -> bool:
+    def was_lost_before(self, creation_id: int, since_ns: int) -> bool:
         """Return True if every replica of a checkpoint had died before that time."""
-        return not self.history_lost and self.losses.unheld_ns.get(creation_id, since_ns) < since_ns
+        return (
+            not self.history_lost
+            and self.losses.without_replica_since_ns.get(creation_id, since_ns) < since_ns
+        )

@@ -119,8 +119,8 @@ class Faults:
         random = self.world.random
 
         def after(effects: list[Effect]) -> int:
-            places = [place for place, effect in enumerate(effects) if _is_update(effect)]
-            return random.randint(places[0] + 1, places[-1]) if len(places) > 1 else -1
+            positions = [position for position, effect in enumerate(effects) if _is_update(effect)]
+            return random.randint(positions[0] + 1, positions[-1]) if len(positions) > 1 else -1
 
         self._crash_within(node_id, after, away_ns)
 

@@ -92,18 +92,18 @@ def commit_raises_on(value: bytes, at: At) -> Iterator[PlantedBug]:
 def copying_raises_on(value: bytes, at: At) -> Iterator[PlantedBug]:
     """A replica raises when a section with `value` is placed in it."""
     bug, patch = PlantedBug(value, at), Patch()
-    handle, place = Node.handle, SectionTable.put_raw
+    handle, put_raw = Node.handle, SectionTable.put_raw
 
     def handled(node: Any, *event: Any) -> Any:
         bug.node_id, bug.as_active = node.context.node_id, False
         return handle(node, *event)
 
-    def placed(table: Any, section_id: bytes, section: Any) -> Any:
-        place(table, section_id, section)
+    def put(table: Any, section_id: bytes, section: Any) -> Any:
+        put_raw(table, section_id, section)
         bug.raise_if_hit(section.content if section is not None else b"")
 
     patch(Node, "handle", handled)
-    patch(SectionTable, "put_raw", placed)
+    patch(SectionTable, "put_raw", put)
     try:
         yield bug
     finally:

@@ -59,10 +59,10 @@ class ReplicaOracle:
         self._epochs: dict[str, int] = {}
         """By node, the epoch of the view that it had installed when it was last checked."""
 
-        self._passed_over: dict[str, dict[int, Version]] = {}
+        self._superseded: dict[str, dict[int, Version]] = {}
         """By node, what it held when it joined a history that had continued without it."""
 
-        self._ordered: dict[int, int] = {}
+        self._highest_seq: dict[int, int] = {}
         """By checkpoint, the highest seq that any active replica gave."""
 
         self._checked_marks: dict[str, dict[int, tuple[int, int, int, int]]] = {
@@ -97,7 +97,7 @@ class ReplicaOracle:
         """Forget the node's predecessor: the new process is not compared with it."""
         self._seen[node_id], self._checked_marks[node_id], self._last_held[node_id] = {}, {}, {}
         self._epochs.pop(node_id, None)
-        self._passed_over.pop(node_id, None)
+        self._superseded.pop(node_id, None)
 
     def after_event(self, host: Host, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -138,10 +138,10 @@ class ReplicaOracle:
     def _check_replica(self, node_id: str, creation_id: int, replica: Replica) -> None:
         version = version_of(replica)
         if replica.active is not None:
-            self._ordered[creation_id] = max(self._ordered.get(creation_id, 0), replica.log.seq)
-        over = beyond_limits(replica)
-        if over:
-            raise Violation("limits", f"{node_id}: {over}")
+            self._highest_seq[creation_id] = max(self._highest_seq.get(creation_id, 0), replica.log.seq)
+        excess = beyond_limits(replica)
+        if excess:
+            raise Violation("limits", f"{node_id}: {excess}")
         content = content_of(replica)
         if content is None:
             self._seen[node_id].pop(creation_id, None)
@@ -153,18 +153,18 @@ class ReplicaOracle:
             raise Violation(
                 "same version, same sections",
                 f"{replica.name!r} ({creation_id:x}) at {version} is not on {node_id} what it was on {who}:"
-                f" {_show(replica)}{self._show_other(who, creation_id, version)}",
+                f" {_describe(replica)}{self._describe_other(who, creation_id, version)}",
             )
 
-    def _show_other(self, who: str, creation_id: int, version: Version) -> str:
+    def _describe_other(self, who: str, creation_id: int, version: Version) -> str:
         node = self.hosts[who].node
         other = node.replicas.get(creation_id) if node is not None else None
-        return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
+        return f"; {who} has {_describe(other)}" if other is not None and version_of(other) == version else ""
 
     def _check_replaced(self, node: Node) -> None:
         """Check that what a replica held is in its replacement, on another node, or in quarantine."""
         node_id = node.context.node_id
-        last_held, passed_over = self._last_held[node_id], self._note_passed_over(node)
+        last_held, superseded = self._last_held[node_id], self._note_superseded(node)
         for creation_id, (epoch, seq) in list(last_held.items()):
             replica = node.replicas.get(creation_id)
             if replica is not None and (
@@ -174,10 +174,10 @@ class ReplicaOracle:
             del last_held[creation_id]
             entry = node.directory.checkpoints.get(creation_id)
             continued_without = entry is not None and not entry.attributes.sync
-            was_passed_over = passed_over.pop(creation_id, None) is not None
+            was_superseded = superseded.pop(creation_id, None) is not None
             if (
                 continued_without
-                or was_passed_over
+                or was_superseded
                 or (entry is None and self.views.was_lost_open(creation_id))
             ):
                 self._check_not_lost(node, creation_id, (epoch, seq))
@@ -185,24 +185,24 @@ class ReplicaOracle:
             if replica.complete and replica.previous_content is None and replica.log.seq:
                 last_held[creation_id] = replica.log.epoch, replica.log.seq
 
-    def _note_passed_over(self, node: Node) -> dict[int, Version]:
+    def _note_superseded(self, node: Node) -> dict[int, Version]:
         """Return what a node held when it joined a history that continued without it.
 
         A checkpoint no longer counts once the node has it in sync again.
         """
         view, node_id = node.view, node.context.node_id
-        passed_over = self._passed_over.setdefault(node_id, {})
+        superseded = self._superseded.setdefault(node_id, {})
         if view is None:
-            return passed_over
+            return superseded
         last_epoch = self._epochs.get(node_id, view.epoch)
         self._epochs[node_id] = view.epoch
         if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
-            passed_over.update(self._last_held[node_id])
-        for creation_id in list(passed_over):
+            superseded.update(self._last_held[node_id])
+        for creation_id in list(superseded):
             entry = node.directory.checkpoints.get(creation_id)
             if entry is not None and entry.replicas.get(node_id):
-                del passed_over[creation_id]
-        return passed_over
+                del superseded[creation_id]
+        return superseded
 
     def _check_not_lost(self, node: Node, creation_id: int, version: Version) -> None:
         node_id = node.context.node_id
@@ -281,7 +281,7 @@ class ReplicaOracle:
             else 0
         )
         # A node that has lost its lease may still have ordered what it had answered before (a weak batch).
-        if counted > max(lost, self._ordered.get(creation_id, 0) - start_seq):
+        if counted > max(lost, self._highest_seq.get(creation_id, 0) - start_seq):
             raise Violation(
                 "losses are counted right",
                 f"{replica.context.node_id} says that at least {counted} updates of {creation_id:x} are lost,"
@@ -307,7 +307,7 @@ def _continues_from(replica: Replica, epoch: int, seq: int) -> bool:
     return replica.complete and replica.log.is_prefix(epoch, seq)
 
 
-def _show(replica: Replica) -> str:
+def _describe(replica: Replica) -> str:
     return " ".join(
         f"{section_id!r}={section.content!r},{section.expiration_ns},{section.state}"
         for section_id, section in replica.sections.items_sorted()

@@ -64,7 +64,7 @@ class ViewOracle:
         self.lost: dict[int, bool] = {}
         """Checkpoints of which every replica died, each with True if a client had it open."""
 
-        self.unheld_ns: dict[int, int] = {}
+        self.without_replica_since_ns: dict[int, int] = {}
         """Since when no process with a whole replica of a checkpoint is left."""
 
         self.history_lost = False
@@ -86,7 +86,7 @@ class ViewOracle:
         self._pending: dict[str, tuple[int, int]] = {}
         """By node, the epoch of the view that waits for its disk, and of the newest that it knew before."""
         self._known: dict[str, int] = {}
-        self._holders: dict[str, int] | None = None
+        self._holders_at_bootstrap: dict[str, int] | None = None
         self._holds_since_ns: dict[str, int] = {}
         self._views: dict[int, tuple[View, str]] = {}
         self._decided: dict[int, View] = {}
@@ -115,7 +115,7 @@ class ViewOracle:
             if not _is_whole(replica) or any(_is_whole(other.replicas.get(creation_id)) for other in others):
                 continue
             if not any(_is_to_create(other, node, creation_id) for other in others):
-                self.unheld_ns[creation_id] = self.world.now_ns
+                self.without_replica_since_ns[creation_id] = self.world.now_ns
 
     def after_event(self, node_id: str, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -145,7 +145,9 @@ class ViewOracle:
             self._last_decided = decided
             self._decided[decided.epoch] = decided
             self.listener.on_decided(decided)
-        elif decided is not None and self._holders is not None and self._last_decided is not None:
+        elif (
+            decided is not None and self._holders_at_bootstrap is not None and self._last_decided is not None
+        ):
             # Other nodes began a history next to a bootstrapped one: one of the two will be lost.
             self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
         view = node.view
@@ -191,7 +193,7 @@ class ViewOracle:
                 continue  # What it holds is from an earlier membership: others may have continued from there.
             if self._may_have_continued(node_id, node.view.epoch):
                 continue
-            if self._may_be_passed_over(member_id, view):
+            if self._may_be_excluded(member_id, view):
                 continue
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
@@ -239,10 +241,10 @@ class ViewOracle:
         if view.epoch in self._bootstrapped:
             return
         self._bootstrapped[view.epoch] = view
-        if self._last_decided is not None or self._holders is not None:
+        if self._last_decided is not None or self._holders_at_bootstrap is not None:
             self.history_lost = True
         reported_ns = self.world.now_ns - REPORTED_HEARTBEATS * self.world.options.heartbeat_ns
-        self._holders = {
+        self._holders_at_bootstrap = {
             node_id: host.incarnation
             for node_id, host in self.hosts.items()
             if host.node is not None and self._holds_since_ns.get(node_id, reported_ns) < reported_ns
@@ -268,9 +270,9 @@ class ViewOracle:
             and any(each in command.known_by for each in by)
         )
 
-    def _may_be_passed_over(self, node_id: str, view: View) -> bool:
+    def _may_be_excluded(self, node_id: str, view: View) -> bool:
         """Return True if a view may ignore a living node's data: declared dead, or not in a bootstrap."""
-        first, holders = self._bootstrapped.get(view.founded), self._holders or {}
+        first, holders = self._bootstrapped.get(view.founded), self._holders_at_bootstrap or {}
         held = holders.get(node_id) == self.hosts[node_id].incarnation
         return self._is_declared_dead(node_id, view.members) or (
             first is not None and (node_id not in first.members or not held)
@@ -383,7 +385,7 @@ class ViewOracle:
             if position != self._newest or self._cannot_have_served(position[0]):
                 continue
             holder, view = other.context.node_id, self.hosts[node_id].node.view  # type: ignore[union-attr]
-            if view is not None and self._may_be_passed_over(holder, view):
+            if view is not None and self._may_be_excluded(holder, view):
                 continue
             if not self._may_have_continued(node_id, position[0]):
                 raise Violation(

@@ -141,7 +141,7 @@ class Host:
         self._armed = 0
         self._armed_ns = -1
         self._idle_wakes = 0
-        self._turn_asked = False
+        self._turn_scheduled = False
 
     @property
     def running(self) -> bool:
@@ -173,7 +173,7 @@ class Host:
         self.crash_plan = None
         self._inbox.clear()
         self._idle_wakes = 0
-        self._turn_asked = False
+        self._turn_scheduled = False
         wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
         self.node = self.make(
             self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
@@ -235,7 +235,7 @@ class Host:
 
     def _take_turn(self, incarnation: int) -> None:
         if self.incarnation == incarnation and self.node is not None:
-            self._turn_asked = False
+            self._turn_scheduled = False
             self.deliver(TurnCame())
 
     # -- its core
@@ -269,8 +269,8 @@ class Host:
             plan.crash()
         if self.node is node:
             self._arm()
-            if node.turn_due and not self._turn_asked:
-                self._turn_asked = True
+            if node.turn_due and not self._turn_scheduled:
+                self._turn_scheduled = True
                 incarnation = self.incarnation
                 delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
                 self.world.after(delay_ns, lambda: self._take_turn(incarnation))

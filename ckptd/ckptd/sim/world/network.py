@@ -122,8 +122,8 @@ class Network:
         if self.is_cut(way) or world.chance(loss + self.extra_loss):
             return
         frame = decode_datagram(data)
-        copies = 2 if world.chance(doubled) else 1
-        for _ in range(copies):
+        times = 2 if world.chance(doubled) else 1
+        for _ in range(times):
             world.after(self.delay_ns(way), lambda: self.hosts[node_id].deliver(HeartbeatReceived(frame)))
 
     # -- frames
@@ -200,10 +200,10 @@ class Network:
         """A node ends its link to a peer and finally reports that it knows a later incarnation of it."""
         link = self.ends.get((node_id, peer))
         if link is not None:
-            asked = self.hosts[peer].incarnation
+            its_incarnation = self.hosts[peer].incarnation
 
             def report() -> None:
-                if self.hosts[peer].incarnation == asked and not self.is_cut((node_id, peer)):
+                if self.hosts[peer].incarnation == its_incarnation and not self.is_cut((node_id, peer)):
                     self.hosts[peer].deliver(Outranked(node_id, incarnation))
 
             self.world.after(self.delay_ns((node_id, peer)), report)
@@ -368,18 +368,18 @@ class Network:
         elif node_id > peer:
             self.world.after(delay_ns, lambda: self._try_again(node_id, peer, dialing))
         else:
-            asks = there.incarnation
+            its_incarnation = there.incarnation
             self.world.after(
-                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, asks)
+                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, its_incarnation)
             )
 
-    def _answered(self, node_id: str, peer: str, dialing: Dialing, asked: int) -> None:
+    def _answered(self, node_id: str, peer: str, dialing: Dialing, its_incarnation: int) -> None:
         """The node that was dialled has asked back: it takes the link only from the process that answered."""
         here, there = self.hosts[node_id], self.hosts[peer]
         way, back = (node_id, peer), (peer, node_id)
         if here.incarnation != dialing.incarnation or not here.running:
             return
-        if there.powered and (there.incarnation != asked or not there.running):
+        if there.powered and (there.incarnation != its_incarnation or not there.running):
             self._try_again(node_id, peer, dialing)  # The process died, and its machine reports it.
             return
         silent = here.paused or here.busy or there.paused or there.busy or not there.powered
