@@ -13,7 +13,7 @@ from ckptd.sim.simulation import simulate
 from ckptd.sim.sweep import find_seed
 
 FORGED_SEED = 83000000
-HUNTED = 20
+SEEDS_MAX = 20
 """Seeds within which a rule that is switched off is found, in the shape that presses on it."""
 
 
@@ -30,7 +30,7 @@ def test_impostors_break_nothing(options: Options) -> None:
 @pytest.mark.parametrize("rule", ["heartbeats make starts known", "no later start is told"])
 def test_a_rule_against_them_that_is_switched_off_is_found(rule: str) -> None:
     assert MUTANTS[rule].shape == "impostors"
-    assert find_seed(rule, 1, HUNTED, jobs=1).found is not None
+    assert find_seed(rule, 1, SEEDS_MAX, jobs=1).found is not None
 
 
 def test_a_cluster_at_rest_changes_no_view_because_of_impostors() -> None:

@@ -1,7 +1,7 @@
 """A checker that never fires is no checker: rules of the core, switched off, are found by the ordinary seeds.
 
-Here are some that show soon; `make sweep-mutants` hunts for all of them. Some rules matter too rarely for a
-hunt: a scenario of the core shows each of those.
+Here are some that show soon; `make sweep-mutants` searches a seed for all of them. Some matter too rarely for
+that: a scenario of the core shows each of those.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,6 @@ LATE_NS = (SECOND_NS // 2, 5 * SECOND_NS // 2)
 LEFT_FOR_NS = 50 * MILLISECOND_NS
 """If a leave ends only after the faults have ended, the node is started again after this time."""
 
-
 RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
 """A supervisor restarts a process that failed after this time."""
 
@@ -48,7 +47,7 @@ _MAKE_WITNESS: Final = cast(MakeNode, Witness)
 
 
 class Cluster:
-    """Everything in one simulation. `settle` in `simulation` and the scenario tests drive it.
+    """Everything in one simulation. `converge` in `simulation` and the scenario tests drive it.
 
     `hosts` are those of the data nodes; `machines` are these and the hosts of the witnesses.
     """
