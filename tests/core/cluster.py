@@ -56,7 +56,7 @@ from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.witness import Witness
-from ckptd.sim.mutants.planted_bugs import PlantedBugError
+from ckptd.sim.world.host import PlantedBugError
 
 DISK_NS = 50_000
 TURN_NS = 10_000

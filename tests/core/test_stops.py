@@ -27,12 +27,8 @@ from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.sessions import Clients
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
-from ckptd.sim.mutants.planted_bugs import (
-    PlantedBugError,
-    apply_raises_on,
-    commit_raises_on,
-    copying_raises_on,
-)
+from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
+from ckptd.sim.world.host import PlantedBugError
 
 POISON = b"poison"
 KINDS = [SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA]

@@ -93,11 +93,11 @@ def test_a_command_counts_only_for_those_who_know_of_it() -> None:
     scenario.until(lambda: scenario.active is not None and len(scenario.node(first).view.members) == 2)  # type: ignore[union-attr]
     scenario.cluster.operator.command(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
     views = scenario.cluster.oracles.views
-    assert views._is_given_up(first, [cut_off])
-    assert not views._is_given_up(first, [helper])
+    assert views._is_declared_dead(first, [cut_off])
+    assert not views._is_declared_dead(first, [helper])
     faults.heal_all()
     scenario.converge()
-    assert not views._is_given_up(first, [cut_off, helper, first])
+    assert not views._is_declared_dead(first, [cut_off, helper, first])
 
 
 def test_what_the_side_that_was_given_up_answered_since_counts_for_nothing() -> None:
