@@ -20,7 +20,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckptd.sim.checkers.history import Doing
+from ckptd.sim.checkers.history import Operation
 
 KEYS: Final = (b"k0", b"k1", b"k2")
 VALUE_BYTES: Final = 16
@@ -222,7 +222,7 @@ class Bookkeeper(Caller):
                     ops = [[Op.CREATE, b"", SA_TIME_END, value]]
                 began = time.monotonic()
                 try:
-                    with recorder.record(Doing.UPDATE, ops) as call:
+                    with recorder.record(Operation.UPDATE, ops) as call:
                         call.result = self.ask(connection, handle, ops, timeout_ns)
                 except SaAisError as error:
                     if self.must_reopen(error):

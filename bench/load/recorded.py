@@ -8,7 +8,7 @@ from typing import Any, Final
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 
 DATA_CODES: Final = frozenset((codes.NOT_EXIST, codes.EXIST, codes.FAILED_OPERATION))
 """With an index these codes concern the sections themselves: such a refusal is a normal answer."""
@@ -29,13 +29,18 @@ class Recorder:
         """The calls that failed, except for those that the content of the sections refuses."""
 
     @contextmanager
-    def record(self, doing: Doing, asked: list[Any]) -> Iterator[Call]:
+    def record(self, operation: Operation, arguments: list[Any]) -> Iterator[Call]:
         """Record the call that the block makes and stores in `result`.
 
         Raises: CheckpointError, SaAisError, as the block does.
         """
         call = Call(
-            self.client, len(self.calls), self.checkpoint, doing, asked, invoked_ns=time.monotonic_ns()
+            self.client,
+            len(self.calls),
+            self.checkpoint,
+            operation,
+            arguments,
+            invoked_ns=time.monotonic_ns(),
         )
         self.calls.append(call)
         try:
@@ -44,7 +49,7 @@ class Recorder:
             call.code, call.index = int(error.code), error.index
             call.outcome = outcome_of(call.code, call.index)
             if call.outcome != Outcome.REFUSED:
-                self.errors.append(f"client {self.client}, {doing.value}: {error}")
+                self.errors.append(f"client {self.client}, {operation.value}: {error}")
             raise
         else:
             call.outcome = Outcome.OK
@@ -78,27 +83,27 @@ class RecordedTable:
 
     def write(self, key: bytes, value: bytes) -> None:
         """Set one section."""
-        with self.recorder.record(Doing.UPDATE, [put(key, value)]):
+        with self.recorder.record(Operation.UPDATE, [put(key, value)]):
             self.table.Write(key, value)
 
     def write_many(self, values: Values) -> None:
         """Write several sections as one atomic update."""
-        with self.recorder.record(Doing.UPDATE, [patch(*pair) for pair in values.items()]):
+        with self.recorder.record(Operation.UPDATE, [patch(*pair) for pair in values.items()]):
             self.table.Write(values)
 
     def delete(self, key: bytes) -> None:
         """Delete one section; a missing one is refused."""
-        with self.recorder.record(Doing.UPDATE, [[Op.DELETE, key]]):
+        with self.recorder.record(Operation.UPDATE, [[Op.DELETE, key]]):
             del self.table[key]
 
     def read(self, keys: Sequence[bytes]) -> None:
         """Read sections, all at one moment."""
-        with self.recorder.record(Doing.READ, list(keys)) as call:
+        with self.recorder.record(Operation.READ, list(keys)) as call:
             call.result = self.table.read_many(keys)
 
     def read_all(self) -> dict[bytes, bytes]:
         """Read everything, at one moment only if it fits on one page."""
-        with self.recorder.record(Doing.ITERATE, []) as call:
+        with self.recorder.record(Operation.ITERATE, []) as call:
             call.result = self.table.read_all()
         return dict(call.result)
 
@@ -112,20 +117,20 @@ class RecordedAsyncTable:
 
     async def write(self, key: bytes, value: bytes) -> None:
         """Set one section."""
-        with self.recorder.record(Doing.UPDATE, [put(key, value)]):
+        with self.recorder.record(Operation.UPDATE, [put(key, value)]):
             await self.table.write(key, value)
 
     async def write_many(self, values: Values) -> None:
         """Write several sections as one atomic update."""
-        with self.recorder.record(Doing.UPDATE, [patch(*pair) for pair in values.items()]):
+        with self.recorder.record(Operation.UPDATE, [patch(*pair) for pair in values.items()]):
             await self.table.write_many(values)
 
     async def read(self, keys: Sequence[bytes]) -> None:
         """Read sections, all at one moment."""
-        with self.recorder.record(Doing.READ, list(keys)) as call:
+        with self.recorder.record(Operation.READ, list(keys)) as call:
             call.result = await self.table.read_many(keys)
 
     async def read_all(self) -> None:
         """Read everything, at one moment only if it fits on one page."""
-        with self.recorder.record(Doing.ITERATE, []) as call:
+        with self.recorder.record(Operation.ITERATE, []) as call:
             call.result = await self.table.read_all()

@@ -152,10 +152,10 @@ class Entry:
     @classmethod
     def of(cls, call: Call, held: Sections, made: Mapping[bytes, int]) -> "Entry":
         """Look up the sections of a call."""
-        if call.asked[0][0] == Op.CREATE:
-            told = call.outcome != Outcome.OK or held.get(call.result[0]) in (None, call.asked[0][3])
-            return cls(call, 1, made.get(call.asked[0][3], 0), told)
-        return cls(call, 2, sum(held.get(op[1]) == op[2] for op in call.asked), True)
+        if call.arguments[0][0] == Op.CREATE:
+            told = call.outcome != Outcome.OK or held.get(call.result[0]) in (None, call.arguments[0][3])
+            return cls(call, 1, made.get(call.arguments[0][3], 0), told)
+        return cls(call, 2, sum(held.get(op[1]) == op[2] for op in call.arguments), True)
 
     @property
     def acknowledged(self) -> bool:

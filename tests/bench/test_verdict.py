@@ -11,20 +11,20 @@ from ckpt_client import CheckpointError
 from ckpt_client.errors import error_of
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 
 
 def entry(number: int, *held: bytes, outcome: Outcome = Outcome.OK) -> Entry:
     """Pair `number` of the ledger, where the sections `held` are there."""
     value = b"v%d" % number
     ops = [put(b"1.%d.%s" % (number, side), value) for side in (b"a", b"b")]
-    call = Call(1, number, 0, Doing.UPDATE, ops, number, number + 1, outcome)
+    call = Call(1, number, 0, Operation.UPDATE, ops, number, number + 1, outcome)
     return Entry.of(call, {b"1.%d.%s" % (number, side): value for side in held}, {})
 
 
 def created(told: bytes, held: dict[bytes, bytes]) -> Entry:
     """A section with a generated id, where `held` is there."""
-    call = Call(1, 1, 0, Doing.UPDATE, [[Op.CREATE, b"", 0, b"v"]], 1, 2, Outcome.OK, result=[told])
+    call = Call(1, 1, 0, Operation.UPDATE, [[Op.CREATE, b"", 0, b"v"]], 1, 2, Outcome.OK, result=[told])
     return Entry.of(call, held, Counter(held.values()))
 
 
@@ -78,7 +78,7 @@ def test_a_code_says_what_the_caller_knows(code: int, index: int, outcome: Outco
 
 def test_a_failed_call_is_recorded_with_its_times_and_raises() -> None:
     recorder = Recorder(1, 2)
-    with pytest.raises(CheckpointError), recorder.record(Doing.UPDATE, [patch(b"k", b"v")]):
+    with pytest.raises(CheckpointError), recorder.record(Operation.UPDATE, [patch(b"k", b"v")]):
         raise CheckpointError(error_of(codes.TIMEOUT), "cannot")
     (call,) = recorder.calls
     assert call.outcome == Outcome.UNKNOWN

@@ -56,7 +56,7 @@ from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.core.witness import Witness
-from ckptd.sim.mutants.planted_bugs import Injected
+from ckptd.sim.world.host import PlantedBugError
 
 DISK_NS = 50_000
 TURN_NS = 10_000
@@ -165,7 +165,7 @@ class Cluster(Network):
             return
         try:
             effects = host.node.handle(event, self.now_ns)
-        except Injected:
+        except PlantedBugError:
             self._stop_by_fault(node_id)
             return
         for effect in effects:

@@ -27,7 +27,8 @@ from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.sessions import Clients
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
-from ckptd.sim.mutants.planted_bugs import Injected, apply_raises_on, commit_raises_on, copying_raises_on
+from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
+from ckptd.sim.world.host import PlantedBugError
 
 POISON = b"poison"
 KINDS = [SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA]
@@ -290,7 +291,7 @@ def test_sections_that_stop_nodes_when_they_expire_close_their_checkpoint(
 
     def expires(one: ActiveReplica, ops: object, time_ns: int) -> None:
         stopped.append(one.context.node_id)
-        raise Injected
+        raise PlantedBugError
 
     monkeypatch.setattr(ActiveReplica, "submit_internal", expires)
     wall_ns = cluster.now_ns + cluster.node(active).context.wall_offset_ns
@@ -315,7 +316,7 @@ def directory_raises(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
         apply(directory, op, seq, now_ns)
         if op[0] == DirectoryOp.UNLINK and op[1] == POISON:
             raised.append(seq)
-            raise Injected
+            raise PlantedBugError
 
     monkeypatch.setattr(Directory, "apply", applied)
     yield raised
@@ -352,7 +353,7 @@ def test_members_that_raise_at_an_operation_that_was_answered_come_back_with_its
         apply(directory, op, seq, now_ns)
         if op[0] == DirectoryOp.UNLINK and op[1] == POISON and directory is not cluster.node("a").directory:
             stopped.append(seq)
-            raise Injected
+            raise PlantedBugError
 
     monkeypatch.setattr(Directory, "apply", applied)
     assert other.client.unlink(POISON).code == OK
@@ -374,7 +375,7 @@ def raises_once_told(patched: pytest.MonkeyPatch, owner: type, name: str) -> lis
     def method(one: Any, *arguments: Any, **named: Any) -> Any:
         original(one, *arguments, **named)
         raised.append(one.context.node_id)
-        raise Injected
+        raise PlantedBugError
 
     patched.setattr(owner, name, method)
     return raised
@@ -408,7 +409,7 @@ def test_an_attach_that_stops_its_node_is_refused_wherever_the_client_goes(
             apply(directory, op, seq, now_ns)
             if op[0] == DirectoryOp.ATTACH and op[1] == 7777:
                 raised.append("")
-                raise Injected
+                raise PlantedBugError
 
         patched.setattr(Directory, "apply", applied)
         client = Client(cluster, session=7777)
@@ -439,7 +440,7 @@ def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
             original(requests, frame)
             if request is not None and POISON in request.body:
                 raised.append(requests.context.node_id)
-                raise Injected
+                raise PlantedBugError
 
         patched.setattr(RequestRouter, "on_forward_answer", on_forward_answer)
         first = table.client.node_id

@@ -59,7 +59,7 @@ def acknowledging(cluster: LocalCluster, load: Load, since_ns: int, until_ns: in
         for caller in [*load.bookkeepers, *load.callers]
         for call in list(caller.recorder.calls)
         if since_ns < call.invoked_ns and call.returned_ns < until_ns
-        if call.outcome == Outcome.OK and call.doing.value == "update"
+        if call.outcome == Outcome.OK and call.operation.value == "update"
     }
 
 

@@ -10,14 +10,15 @@ from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import check_all, check_generated, check_not_done
 from ckptd.sim.checkers.history import Call, Outcome
-from ckptd.sim.clients.caller import Opened
-from ckptd.sim.clients.checkpoints import Slot
-from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.checkpoints import SimCheckpoint
+from ckptd.sim.clients.client_handle import ClientHandle
+from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.draw.options import Options, draw_options
-from ckptd.sim.simulation import last_look, settle
+from ckptd.sim.convergence import violations
+from ckptd.sim.draw.draw_options import draw_options
+from ckptd.sim.draw.options import Options
+from ckptd.sim.simulation import converge, final_read
 
 NAME = b"table"
 
@@ -73,14 +74,14 @@ class Scenario:
         self.cluster = Cluster(calm(nodes, **changes))
         self.world = self.cluster.world
         self.faults = self.cluster.faults
-        self.slot = Slot(NAME, flags, retention_ns, False)
+        self.checkpoint = SimCheckpoint(NAME, flags, retention_ns, False)
         self.workload = self.cluster.workload
-        self.workload.slots = [self.slot]
+        self.workload.checkpoints = [self.checkpoint]
         self.workload.resting = True
         self.cluster.start()
         self.run_ms(100)
-        self.workload.start()
-        settle(self.cluster, "the start")
+        self.cluster.clients.start()
+        converge(self.cluster, "the start")
         if at:
             self.attach_to(0, at)
         self.open(0)
@@ -96,16 +97,16 @@ class Scenario:
         until_ns = self.world.now_ns + int(within_ms * MILLISECOND_NS)
         assert self.world.run_until(until_ns, done), self.story()
 
-    def settle(self) -> None:
+    def converge(self) -> None:
         """Let time pass until the cluster has converged."""
-        settle(self.cluster, "convergence")
+        converge(self.cluster, "convergence")
 
     # -- who is what
 
     @property
     def active(self) -> str | None:
         """The node that serves as active replica now."""
-        creation_id = self.opened(0).creation_id
+        creation_id = self.handle(0).creation_id
         serving = [
             host.node_id
             for host in self.cluster.hosts.values()
@@ -134,20 +135,20 @@ class Scenario:
         """Who holds an in-sync replica, as the newest view's directory says."""
         nodes = [node for node in self.cluster.nodes() if node.view is not None]
         newest = max(nodes, key=lambda node: (node.directory.installed_epoch, node.directory.seq))
-        return newest.directory.checkpoints[self.opened(0).creation_id].in_sync
+        return newest.directory.checkpoints[self.handle(0).creation_id].in_sync
 
     # -- clients
 
     def worker(self, client: int) -> Worker:
-        return self.workload.workers[client]
+        return self.cluster.clients.workers[client]
 
-    def opened(self, client: int, name: bytes = NAME) -> Opened:
-        return self.worker(client).opened[name]
+    def handle(self, client: int, name: bytes = NAME) -> ClientHandle:
+        return self.worker(client).handles[name]
 
     def attach_to(self, client: int, node_id: str) -> None:
         """Have a client use this node."""
         session = self.worker(client).client
-        session._at = self.cluster.options.node_ids.index(node_id)
+        session._next_node = self.cluster.options.node_ids.index(node_id)
         session.leave_link()
         session.connect()
         self.until(lambda: session.attached)
@@ -155,16 +156,19 @@ class Scenario:
 
     def open(self, client: int) -> None:
         """Open the checkpoint; an asynchronous collocated one is activated where the client is."""
-        self.worker(client).open(self.slot)
-        self.until(lambda: NAME in self.worker(client).opened)
-        if self.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not self.slot.flags & SA_CKPT_WR_ALL_REPLICAS:
+        self.worker(client).open(self.checkpoint)
+        self.until(lambda: NAME in self.worker(client).handles)
+        if (
+            self.checkpoint.flags & SA_CKPT_CHECKPOINT_COLLOCATED
+            and not self.checkpoint.flags & SA_CKPT_WR_ALL_REPLICAS
+        ):
             self.request(client, Kind.ACTIVE_SET, [True])
-        self.settle()
+        self.converge()
 
-    def request(self, client: int, kind: int, body: list[Any]) -> Told:
+    def request(self, client: int, kind: int, body: list[Any]) -> CallResult:
         """Any request on the open handle, to its end."""
-        ends: list[Told] = []
-        self.worker(client).request(kind, self.opened(client).handle, body, ends.append)
+        ends: list[CallResult] = []
+        self.worker(client).request(kind, self.handle(client).number, body, ends.append)
         self.until(lambda: bool(ends))
         return ends[0]
 
@@ -174,17 +178,17 @@ class Scenario:
 
     def begin_update(self, ops: list[Any], client: int = 0, name: bytes = NAME) -> Call:
         """Begin one atomic update."""
-        opened = self.opened(client, name)
-        self.worker(client).update(opened, ops)
-        return self.workload.history.calls[opened.creation_id][-1]
+        handle = self.handle(client, name)
+        self.worker(client).update(handle, ops)
+        return self.workload.history.calls[handle.creation_id][-1]
 
     def begin_read(
         self, client: int = 0, section_ids: tuple[bytes, ...] = (b"k0",), name: bytes = NAME
     ) -> Call:
         """Begin a read."""
-        opened = self.opened(client, name)
-        self.worker(client).read(opened, list(section_ids))
-        return self.workload.history.calls[opened.creation_id][-1]
+        handle = self.handle(client, name)
+        self.worker(client).read(handle, list(section_ids))
+        return self.workload.history.calls[handle.creation_id][-1]
 
     def end(self, call: Call) -> Call:
         """Let time pass until a call has ended."""
@@ -205,10 +209,10 @@ class Scenario:
     def finish(self) -> None:
         """Heal everything, converge, and let every checker look."""
         self.faults.heal_all()
-        self.settle()
-        last_look(self.cluster)
-        self.settle()
-        assert what_is_broken(self.cluster) == []
+        self.converge()
+        final_read(self.cluster)
+        self.converge()
+        assert violations(self.cluster) == []
         assert self.contradictions() == []
 
     def contradictions(self) -> list[str]:
@@ -217,8 +221,8 @@ class Scenario:
         for creation_id, calls in self.workload.history.calls.items():
             subject = self.workload.subjects[creation_id]
             sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
-            subject.losses_ns = self.cluster.watch.losses_of(creation_id, sync)
-            subject.fork_ns = self.cluster.watch.fork_of(creation_id)
+            subject.losses_ns = self.cluster.oracles.replicas.losses_of(creation_id, sync)
+            subject.fork_ns = self.cluster.oracles.replicas.fork_of(creation_id)
             wrong.extend(check_all(subject, calls).wrong)
             wrong.extend(check_generated(calls, subject.losses_ns))
             wrong.extend(check_not_done(calls, subject.losses_ns))

@@ -20,8 +20,8 @@ from ckpt_protocol.messages import Op
 from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.stops import CLOSES_AFTER, Stops
 from ckptd.sim.checkers.history import Outcome
-from ckptd.sim.clients.checkpoints import Slot
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.clients.checkpoints import SimCheckpoint
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.simulation import simulate
 
@@ -34,8 +34,8 @@ OTHER = b"bystander"
 def cluster_with_two(flags: int = SYNC) -> tuple[Scenario, str]:
     """Two open checkpoints that hold something; the client is not at the active node, which is returned."""
     scenario = three_nodes(flags)
-    scenario.worker(0).open(Slot(OTHER, SYNC, scenario.slot.retention_ns, False))
-    scenario.until(lambda: OTHER in scenario.worker(0).opened)
+    scenario.worker(0).open(SimCheckpoint(OTHER, SYNC, scenario.checkpoint.retention_ns, False))
+    scenario.until(lambda: OTHER in scenario.worker(0).handles)
     scenario.write(b"before")
     assert end_put(scenario, OTHER).outcome == Outcome.OK
     return scenario, away_from_active(scenario)
@@ -97,11 +97,11 @@ def test_what_no_active_replica_can_commit_is_kept_and_not_served() -> None:
     with commit_raises_on(POISON, lambda node_id, as_active: True) as bug:
         scenario.begin_write(POISON)
         scenario.until(lambda: len(bug.stopped) == CLOSES_AFTER)
-        scenario.settle()
+        scenario.converge()
         serves_the_other(scenario)
         scenario.run_ms(3000)
         assert len(bug.stopped) == CLOSES_AFTER
-        creation_id = scenario.opened(0).creation_id
+        creation_id = scenario.handle(0).creation_id
         asked = scenario.end(scenario.begin_read())
         assert (asked.outcome, asked.code) == (Outcome.NOT_DONE, codes.TRY_AGAIN)
         nodes = scenario.cluster.nodes()

@@ -20,12 +20,12 @@ from ckptd.sim.checkers.checkers import (
     check_expirations,
     check_generated,
     check_not_done,
-    explain_by_brute_force,
+    check_order_by_brute_force,
     project,
 )
-from ckptd.sim.checkers.history import Call, Doing, Outcome
-from ckptd.sim.checkers.linearizability import explain
-from ckptd.sim.checkers.model import State, follow
+from ckptd.sim.checkers.history import Call, Operation, Outcome
+from ckptd.sim.checkers.linearizability import check_order
+from ckptd.sim.checkers.model import State, state_after
 from ckptd.sim.checkers.weak_order import check_weak_order
 
 SYNC, ATOMIC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
@@ -34,27 +34,27 @@ IDS = (b"x", b"y")
 
 def put(begin: int, end: int, *pairs: tuple[bytes, bytes], outcome: Outcome = Outcome.OK) -> Call:
     ops = [[Op.PUT, section_id, content, None] for section_id, content in pairs]
-    return Call(0, begin, 1, Doing.UPDATE, ops, begin, end, outcome)
+    return Call(0, begin, 1, Operation.UPDATE, ops, begin, end, outcome)
 
 
 def create(begin: int, end: int, section_id: bytes, content: bytes, code: int = codes.OK) -> Call:
     call = Call(
-        0, begin, 1, Doing.UPDATE, [[Op.CREATE, section_id, 2**63 - 1, content]], begin, end, Outcome.OK
+        0, begin, 1, Operation.UPDATE, [[Op.CREATE, section_id, 2**63 - 1, content]], begin, end, Outcome.OK
     )
     return call if code == codes.OK else replace(call, outcome=Outcome.REFUSED, code=code, index=0)
 
 
 def read(begin: int, end: int, ids: list[bytes], values: list[bytes]) -> Call:
-    return Call(1, begin, 1, Doing.READ, ids, begin, end, Outcome.OK, codes.OK, -1, values)
+    return Call(1, begin, 1, Operation.READ, ids, begin, end, Outcome.OK, codes.OK, -1, values)
 
 
 def missing(begin: int, end: int, section_id: bytes) -> Call:
-    return Call(1, begin, 1, Doing.READ, [section_id], begin, end, Outcome.REFUSED, codes.NOT_EXIST, 0)
+    return Call(1, begin, 1, Operation.READ, [section_id], begin, end, Outcome.REFUSED, codes.NOT_EXIST, 0)
 
 
 def seen(begin: int, end: int, **sections: bytes) -> Call:
     result = {key.encode(): value for key, value in sections.items()}
-    return Call(1, begin, 1, Doing.ITERATE, [], begin, end, Outcome.OK, codes.OK, -1, result)
+    return Call(1, begin, 1, Operation.ITERATE, [], begin, end, Outcome.OK, codes.OK, -1, result)
 
 
 def wrong(flags: int, calls: list[Call], losses: list[int] | None = None) -> list[str]:
@@ -122,14 +122,14 @@ BAD = {
 def test_a_correct_history_is_explained(name: str) -> None:
     for flags in (SYNC, ATOMIC, WEAK):
         assert wrong(flags, GOOD[name]) == []
-    assert explain_by_brute_force(GOOD[name], ())
+    assert check_order_by_brute_force(GOOD[name], ())
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_planted_violation_is_found(name: str) -> None:
     assert wrong(SYNC, BAD[name])
     assert wrong(ATOMIC, BAD[name])
-    assert not explain_by_brute_force(BAD[name], ())
+    assert not check_order_by_brute_force(BAD[name], ())
 
 
 def test_weak_may_split_an_update_but_each_section_keeps_its_order() -> None:
@@ -185,7 +185,7 @@ def test_a_call_under_way_at_the_loss_may_be_done_again() -> None:
 def overwrite(begin: int, end: int, section_id: bytes, content: bytes) -> Call:
     """One that is refused, since there is no such section."""
     ops = [[Op.OVERWRITE, section_id, content]]
-    return Call(0, begin, 1, Doing.UPDATE, ops, begin, end, Outcome.REFUSED, codes.NOT_EXIST, 0)
+    return Call(0, begin, 1, Operation.UPDATE, ops, begin, end, Outcome.REFUSED, codes.NOT_EXIST, 0)
 
 
 @pytest.mark.parametrize("flags", [ATOMIC, WEAK])
@@ -221,23 +221,23 @@ def test_a_call_that_was_done_before_the_loss_may_be_told_to_try_again_behind_it
     assert wrong(flags, late, losses=[10]) and check_not_done(late, [10])
 
 
-@pytest.mark.parametrize("pieces", [True, False])
+@pytest.mark.parametrize("fragments", [True, False])
 def test_a_call_under_way_at_the_loss_may_have_been_done_and_leave_its_section_corrupted(
-    pieces: bool,
+    fragments: bool,
 ) -> None:
     """Seed 7117529: a part of its batch came through, with its answer."""
-    write = Call(0, 2, 1, Doing.UPDATE, [[Op.PATCH, b"x", 3, b"2", None]], 2, 9, Outcome.OK)
-    corrupted = Call(1, 3, 1, Doing.READ, [b"x"], 10, 11, Outcome.REFUSED, codes.FAILED_OPERATION, 0)
-    subject = Subject(b"t", 1, WEAK, IDS, False, [5], pieces=pieces)
-    assert bool(check_all(subject, [put(0, 1, (b"x", b"1")), write, corrupted]).wrong) == (not pieces)
-    never = Subject(b"t", 1, WEAK, IDS, False, [], pieces=pieces)
+    write = Call(0, 2, 1, Operation.UPDATE, [[Op.PATCH, b"x", 3, b"2", None]], 2, 9, Outcome.OK)
+    corrupted = Call(1, 3, 1, Operation.READ, [b"x"], 10, 11, Outcome.REFUSED, codes.FAILED_OPERATION, 0)
+    subject = Subject(b"t", 1, WEAK, IDS, False, [5], fragments=fragments)
+    assert bool(check_all(subject, [put(0, 1, (b"x", b"1")), write, corrupted]).wrong) == (not fragments)
+    never = Subject(b"t", 1, WEAK, IDS, False, [], fragments=fragments)
     assert check_all(never, [put(0, 1, (b"x", b"1")), write, corrupted]).wrong
 
 
 def test_a_refused_update_of_many_sections_may_have_shown_on_each_before_the_loss() -> None:
     """A weak checkpoint's sections are judged one by one; the index of the refusal is of the whole call."""
     ops = [[Op.PUT, b"x", b"2", None], [Op.OVERWRITE, b"y", b"2"]]
-    both = Call(0, 2, 1, Doing.UPDATE, ops, 2, 20, Outcome.REFUSED, codes.NOT_EXIST, 1)
+    both = Call(0, 2, 1, Operation.UPDATE, ops, 2, 20, Outcome.REFUSED, codes.NOT_EXIST, 1)
     calls = [put(0, 1, (b"y", b"1")), both, read(4, 5, [b"x"], [b"2"]), missing(21, 22, b"y")]
     assert wrong(WEAK, calls, losses=[10]) == []
     assert wrong(WEAK, calls, losses=[3])
@@ -247,7 +247,7 @@ def test_a_refused_update_of_many_sections_may_have_shown_on_each_before_the_los
 def test_a_create_with_a_generated_id_that_was_done_twice_is_found() -> None:
     made = create(0, 1, b"", b"v")
     made.result = [b"1"]
-    both = Call(1, 2, 1, Doing.ITERATE, [], 2, 3, Outcome.OK, codes.OK, -1, {b"1": b"v", b"2": b"v"})
+    both = Call(1, 2, 1, Operation.ITERATE, [], 2, 3, Outcome.OK, codes.OK, -1, {b"1": b"v", b"2": b"v"})
     assert check_generated([made, both], losses_ns=[])
     once = replace(both, result={b"1": b"v"})
     assert check_generated([made, once], losses_ns=[]) == []
@@ -259,8 +259,8 @@ def test_a_create_with_a_generated_id_that_was_done_twice_is_found() -> None:
 
 
 def test_a_section_that_went_before_its_time_is_found() -> None:
-    write = Call(0, 0, 1, Doing.UPDATE, [[Op.PUT, b"x0", b"v", 100]], 0, 1, Outcome.OK)
-    gone = Call(1, 2, 1, Doing.ITERATE, [], 50, 51, Outcome.OK, codes.OK, -1, {})
+    write = Call(0, 0, 1, Operation.UPDATE, [[Op.PUT, b"x0", b"v", 100]], 0, 1, Outcome.OK)
+    gone = Call(1, 2, 1, Operation.ITERATE, [], 50, 51, Outcome.OK, codes.OK, -1, {})
     assert check_expirations([write, gone], lambda world_ns: world_ns, 10)
     assert check_expirations([write, replace(gone, returned_ns=95)], lambda world_ns: world_ns, 10) == []
     assert (
@@ -277,9 +277,9 @@ def test_a_write_that_was_said_not_to_be_done_is_found() -> None:
 
 def test_a_projection_keeps_what_is_said_of_the_section() -> None:
     call = project(put(0, 1, (b"x", b"1"), (b"y", b"2")), b"y")
-    assert call is not None and call.asked == [[Op.PUT, b"y", b"2", None]]
+    assert call is not None and call.arguments == [[Op.PUT, b"y", b"2", None]]
     call = project(read(0, 1, [b"x", b"y"], [b"1", b"2"]), b"y")
-    assert call is not None and (call.asked, call.result) == ([b"y"], [b"2"])
+    assert call is not None and (call.arguments, call.result) == ([b"y"], [b"2"])
     assert project(put(0, 1, (b"x", b"1")), b"y") is None
 
 
@@ -310,7 +310,7 @@ def histories(draw: st.DrawFn, most: int = 5) -> list[Call]:
             code = draw(st.sampled_from((codes.OK, codes.NOT_EXIST)))
             told = Outcome.OK if code == codes.OK else Outcome.REFUSED
             calls.append(
-                Call(0, begin, 1, Doing.UPDATE, [[Op.DELETE, section_id]], begin, end, told, code, 0)
+                Call(0, begin, 1, Operation.UPDATE, [[Op.DELETE, section_id]], begin, end, told, code, 0)
             )
         elif kind == "read":
             calls.append(read(begin, end, [section_id], [draw(st.sampled_from(values))]))
@@ -325,9 +325,9 @@ def histories(draw: st.DrawFn, most: int = 5) -> list[Call]:
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(histories())
 def test_the_fast_checker_agrees_with_the_dumb_one(calls: list[Call]) -> None:
-    explained = explain(calls, ())
-    assert not explained.undecided
-    assert explained.good == explain_by_brute_force(calls, ())
+    verdict = check_order(calls, ())
+    assert not verdict.undecided
+    assert verdict.good == check_order_by_brute_force(calls, ())
 
 
 class Sections(lin.Model):
@@ -337,7 +337,7 @@ class Sections(lin.Model):
         return ()
 
     def step(self, state: State, op: lin.Operation) -> tuple[bool, State]:
-        after = follow(op.arg, state)
+        after = state_after(op.arg, state)
         return (after is not None, state if after is None else after)
 
 
@@ -368,18 +368,19 @@ def operations(calls: list[Call], own: bool) -> list[lin.Operation]:
 
 def in_own_words(call: Call) -> tuple[str, object, object]:
     refused = call.outcome == Outcome.REFUSED
-    if call.doing == Doing.READ:
-        return "get", call.asked[0], None if refused else call.result[0]
-    if call.asked[0][0] == Op.DELETE:
-        return "delete", call.asked[0][1], not refused
-    return "put", (call.asked[0][1], call.asked[0][2]), None
+    if call.operation == Operation.READ:
+        return "get", call.arguments[0], None if refused else call.result[0]
+    if call.arguments[0][0] == Op.DELETE:
+        return "delete", call.arguments[0][1], not refused
+    return "put", (call.arguments[0][1], call.arguments[0][2]), None
 
 
 def simple(call: Call) -> bool:
     """Whether the call is one that a plain table of keys knows."""
-    one = len(call.asked) == 1
+    one = len(call.arguments) == 1
     return one and (
-        call.doing == Doing.READ or (call.doing == Doing.UPDATE and call.asked[0][0] != Op.CREATE)
+        call.operation == Operation.READ
+        or (call.operation == Operation.UPDATE and call.arguments[0][0] != Op.CREATE)
     )
 
 
@@ -387,9 +388,9 @@ def simple(call: Call) -> bool:
 @given(histories(most=9))
 def test_the_fast_checker_agrees_with_an_independent_search(calls: list[Call]) -> None:
     """On longer histories than the dumb checker can do. The rules of a call are ours in both."""
-    explained = explain(calls, ())
-    assert not explained.undecided
-    assert explained.good == lin.check(operations(calls, own=False), Sections()).ok
+    verdict = check_order(calls, ())
+    assert not verdict.undecided
+    assert verdict.good == lin.check(operations(calls, own=False), Sections()).ok
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
@@ -397,7 +398,7 @@ def test_the_fast_checker_agrees_with_an_independent_search(calls: list[Call]) -
 def test_the_fast_checker_and_its_model_agree_with_independent_ones(calls: list[Call]) -> None:
     """On calls that name one section each, where the other's rules know what we know."""
     some = [call for call in calls if simple(call)]
-    assert explain(some, ()).good == lin.check(operations(some, own=True), OwnRules()).ok
+    assert check_order(some, ()).good == lin.check(operations(some, own=True), OwnRules()).ok
 
 
 def test_what_one_loss_took_may_come_back_only_where_somebody_went_on_without_proof() -> None:

@@ -83,7 +83,7 @@ def test_no_active_replica_until_one_is_set_when_that_of_a_collocated_async_chec
     scenario.faults.crash(active)
     scenario.run_ms(300)
     assert scenario.active is None
-    scenario.worker(1)._look = lambda opened, told: None  # type: ignore[method-assign]
+    scenario.worker(1).judge = lambda handle, result: None  # type: ignore[method-assign]
     call = scenario.end(scenario.begin_read(client=1))
     assert (call.code, call.index) == (codes.NOT_EXIST, -1)
     assert scenario.request(1, Kind.ACTIVE_SET, [True]).outcome == Outcome.OK
@@ -253,7 +253,7 @@ def test_what_both_nodes_of_a_pair_held_is_gone_when_both_crash() -> None:
     scenario.run_ms(100)
     for node_id in list(scenario.cluster.hosts):
         scenario.faults.restart(node_id)
-    scenario.settle()
+    scenario.converge()
     scenario.open(0)
     assert scenario.read() is None
     scenario.finish()
@@ -286,10 +286,10 @@ def test_no_view_changes_when_thirty_percent_of_all_datagrams_are_lost() -> None
 
 def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lost() -> None:
     scenario = three_nodes(SYNC, retention_ns=3 * SECOND_NS)
-    creation_id = scenario.opened(0).creation_id
-    opened = scenario.opened(0)
+    creation_id = scenario.handle(0).creation_id
+    handle = scenario.handle(0)
     closed_ns = scenario.world.now_ns
-    scenario.worker(0).close(opened)
+    scenario.worker(0).close(handle)
     scenario.run_ms(1000)
     scenario.faults.crash(scenario.coordinator)
     scenario.run_ms(1500)
@@ -300,11 +300,11 @@ def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lo
 
 def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
     cluster = Cluster(calm(3))
-    cluster.start_node("b")
+    cluster.faults.start("b")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is None and "cold start" in node.membership.waiting_for
-    cluster.start_node("c")
+    cluster.faults.start("c")
     cluster.world.run_until(6 * SECOND_NS)
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["b", "c"]] * 2
 
@@ -320,7 +320,7 @@ def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() 
     scenario.run_ms(3000)
     assert all(node.view is None for node in scenario.cluster.nodes()), scenario.story()
     scenario.faults.restart("a")
-    scenario.settle()
+    scenario.converge()
 
 
 def test_a_crash_between_a_promise_and_its_sending_forgets_nothing() -> None:

@@ -22,10 +22,10 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Call, Outcome
-from ckptd.sim.clients.checkpoints import Slot
+from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken
-from ckptd.sim.simulation import settle
+from ckptd.sim.convergence import violations
+from ckptd.sim.simulation import converge
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 WEAK = SA_CKPT_WR_ACTIVE_REPLICA_WEAK
@@ -125,7 +125,7 @@ def test_half_a_weak_section_is_never_served_as_valid_when_the_active_node_of_a_
         scenario.run_ms(50)
         node = scenario.cluster.hosts[active].node
         assert node is not None
-        log = node.replicas[scenario.opened(0).creation_id].log
+        log = node.replicas[scenario.handle(0).creation_id].log
         before = log.seq
         scenario.write(b"n" * 90)
         scenario.until(lambda log=log, before=before: log.seq > before)  # type: ignore[misc]
@@ -205,7 +205,7 @@ def test_a_lost_replica_is_rebuilt_on_a_spare_node_when_its_process_crashes(flag
         scenario.faults.crash(victim)
         scenario.until(lambda victim=victim: len({*scenario.replicas()} - {victim}) == 3)  # type: ignore[misc]
         scenario.faults.restart(victim)
-        scenario.settle()
+        scenario.converge()
         assert scenario.read() == b"kept"
     scenario.finish()
 
@@ -235,23 +235,23 @@ def test_no_view_changes_when_any_node_is_paused_for_less_than_a_lease(make, pla
 def test_a_checkpoint_is_gone_once_all_its_holders_are_proved_dead_and_others_keep_theirs(make) -> None:
     scenario = make(SYNC, replicas=2)
     scenario.write(b"gone")
-    holders, creation_id = scenario.replicas(), scenario.opened(0).creation_id
+    holders, creation_id = scenario.replicas(), scenario.handle(0).creation_id
     (survivor, *_) = [node_id for node_id in scenario.cluster.hosts if node_id not in holders]
     scenario.attach_to(1, survivor)
-    scenario.workload.slots.append(Slot(OTHER, SYNC, SA_TIME_END, False))
-    scenario.worker(1).open(scenario.workload.slots[-1])
-    scenario.until(lambda: OTHER in scenario.worker(1).opened)
+    scenario.workload.checkpoints.append(SimCheckpoint(OTHER, SYNC, SA_TIME_END, False))
+    scenario.worker(1).open(scenario.workload.checkpoints[-1])
+    scenario.until(lambda: OTHER in scenario.worker(1).handles)
     kept = scenario.begin_update([[Op.PUT, b"k0", b"kept", None]], 1, OTHER)
     assert scenario.end(kept).outcome == Outcome.OK
     for node_id in holders:
         scenario.faults.crash(node_id)
     scenario.run_ms(2000)
-    lost = scenario.cluster.watch.views.lost
+    lost = scenario.cluster.oracles.views.lost
     if make is three_nodes:
         assert not lost, "the one that is left has no majority, and decides nothing"
         for node_id in holders:
             scenario.faults.restart(node_id)
-        scenario.settle()
+        scenario.converge()
     assert list(lost) == [creation_id], scenario.story()
     read = scenario.begin_read(1, name=OTHER)
     assert scenario.end(read).result == [b"kept"]
@@ -304,7 +304,7 @@ def test_a_replica_that_is_put_out_for_being_slow_comes_back_by_joining(flags: i
     scenario.until(lambda: is_put_out(scenario, slow), within_ms=1000)
     scenario.faults.slow(scenario.faults.ways_around(slow), 1)
     assert latency_ms(scenario.end(call)) < 1000
-    scenario.settle()
+    scenario.converge()
     (view, *_) = [node.view for node in scenario.cluster.nodes()]
     assert view is not None and view.members[slow].join_epoch == view.epoch, "it is a newcomer"
     assert scenario.cluster.hosts[slow].incarnation == 1, "and no new process"
@@ -417,7 +417,7 @@ def test_a_collocated_replica_is_rebuilt_where_it_is_still_open_when_a_partition
     scenario.faults.cut(ways)
     scenario.run_ms(3000)
     scenario.faults.heal(ways)
-    scenario.settle()
+    scenario.converge()
     scenario.attach_to(1, "b")
     assert scenario.read(client=1) == b"before"
     scenario.finish()
@@ -433,8 +433,8 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
     role: str, back: bool
 ) -> None:
     scenario = two_nodes(SYNC, retention_ns=3 * SECOND_NS)
-    opened, closed_ns = scenario.opened(0), scenario.world.now_ns
-    scenario.worker(0).close(opened)
+    handle, closed_ns = scenario.handle(0), scenario.world.now_ns
+    scenario.worker(0).close(handle)
     scenario.run_ms(1000)
     coordinator = scenario.coordinator
     lost = coordinator if role == "coordinator" else scenario.others(coordinator)[0]
@@ -443,9 +443,9 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
     if back:
         scenario.faults.restart(lost)
     scenario.run_ms(1000)
-    assert all(opened.creation_id in node.directory.checkpoints for node in scenario.cluster.nodes())
+    assert all(handle.creation_id in node.directory.checkpoints for node in scenario.cluster.nodes())
     scenario.run_ms((closed_ns + 3 * SECOND_NS - scenario.world.now_ns) / MILLISECOND_NS + 300)
-    assert all(opened.creation_id not in node.directory.checkpoints for node in scenario.cluster.nodes())
+    assert all(handle.creation_id not in node.directory.checkpoints for node in scenario.cluster.nodes())
     scenario.finish()
 
 
@@ -455,11 +455,11 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
 @pytest.mark.parametrize(("first", "second"), ["ab", "ba"])
 def test_a_cold_start_of_a_pair_waits_for_both(first: str, second: str) -> None:
     cluster = Cluster(calm(2))
-    cluster.start_node(first)
+    cluster.faults.start(first)
     cluster.world.run_until(5 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is None and node.membership.waiting_for == "2 of 2 nodes for a cold start"
-    cluster.start_node(second)
-    settle(cluster, "the start")
+    cluster.faults.start(second)
+    converge(cluster, "the start")
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["a", "b"]] * 2
-    assert what_is_broken(cluster) == []
+    assert violations(cluster) == []

@@ -10,7 +10,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.draw.options import HOSTILE, draw_options
+from ckptd.sim.draw.draw_options import HOSTILE, draw_options
 from ckptd.sim.faults.spoiling import GROWN_BYTES_MAX, spoil
 from ckptd.sim.simulation import run_phases, simulate
 
@@ -26,7 +26,7 @@ def test_a_hostile_client_breaks_nothing_of_the_others(seed: int) -> None:
 def test_it_sends_as_long_as_faults_come() -> None:
     cluster = Cluster(replace(draw_options(3), hostile=True))
     run_phases(cluster)
-    assert cluster.hostile.sent > 100
+    assert cluster.hostile_client.sent > 100
 
 
 def test_some_seeds_have_one() -> None:

@@ -6,13 +6,14 @@ import pytest
 from tests.sim.scenario import three_nodes
 
 from ckptd.core.settings import SECOND_NS
-from ckptd.sim.draw.options import Options, draw_options
+from ckptd.sim.draw.draw_options import draw_options
+from ckptd.sim.draw.options import Options
 from ckptd.sim.mutants.mutants import MUTANTS
 from ckptd.sim.simulation import simulate
-from ckptd.sim.sweep import hunt
+from ckptd.sim.sweep import find_seed
 
 FORGED_SEED = 83000000
-HUNTED = 20
+SEEDS_MAX = 20
 """Seeds within which a rule that is switched off is found, in the shape that presses on it."""
 
 
@@ -29,7 +30,7 @@ def test_impostors_break_nothing(options: Options) -> None:
 @pytest.mark.parametrize("rule", ["heartbeats make starts known", "no later start is told"])
 def test_a_rule_against_them_that_is_switched_off_is_found(rule: str) -> None:
     assert MUTANTS[rule].shape == "impostors"
-    assert hunt(rule, 1, HUNTED, jobs=1).found is not None
+    assert find_seed(rule, 1, SEEDS_MAX, jobs=1).found is not None
 
 
 def test_a_cluster_at_rest_changes_no_view_because_of_impostors() -> None:
@@ -47,7 +48,7 @@ def test_a_cluster_at_rest_changes_no_view_because_of_impostors() -> None:
         node.serving(host.local_ns)
         for node, host in zip(scenario.cluster.nodes(), scenario.cluster.hosts.values(), strict=True)
     )
-    second = impostors.seconds[0]
+    second = impostors.second_daemons[0]
     assert second.node.view is None
     assert "another daemon is node" in second.node.context.alarms["superseded"]
     assert scenario.cluster.world.now_ns > 3 * SECOND_NS

@@ -9,10 +9,10 @@ from tests.sim.scenario import three_nodes
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op, Verb
 from ckptd.sim.checkers.checkers import without_outranked
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.cluster import Cluster
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.limits import HASTY, SENSIBLE
-from ckptd.sim.draw.options import draw_options
 from ckptd.sim.simulation import run_phases, simulate
 
 SHORT_SEED = 9100006
@@ -41,7 +41,7 @@ def test_there_is_no_room_for_updates_and_copies_and_nodes_say_that_they_are_ful
         refused = [call for call in calls if call.code == codes.NO_MEMORY]
         assert all(call.outcome == Outcome.NOT_DONE for call in refused)
         updates += len(refused)
-        full += cluster.watch.memory.full
+        full += cluster.oracles.memory.full
         copies += sum("there is no memory for a copy" in line for line in cluster.world.time_line)
     assert updates and copies and full
 
@@ -80,30 +80,30 @@ def test_a_cluster_that_is_bootstrapped_before_the_other_machines_came_loses_not
     cluster = Cluster(options)
     run_phases(cluster)
     assert cluster.operator.counts == Counter({"bootstrap done": 1})
-    views = cluster.watch.views
+    views = cluster.oracles.views
     assert not views.history_lost and not any(views.lost.values()) and not views.outranked
 
 
-def test_a_word_counts_for_who_heard_of_it_alone() -> None:
+def test_a_command_counts_only_for_those_who_know_of_it() -> None:
     """Beyond a cut the others go on with who was given up: there its data is to be kept."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator
     cut_off, helper = scenario.others(first)
     faults.cut(faults.ways_around(cut_off))
     scenario.until(lambda: scenario.active is not None and len(scenario.node(first).view.members) == 2)  # type: ignore[union-attr]
-    scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
-    views = scenario.cluster.watch.views
-    assert views._is_given_up(first, [cut_off])
-    assert not views._is_given_up(first, [helper])
+    scenario.cluster.operator.command(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
+    views = scenario.cluster.oracles.views
+    assert views._is_declared_dead(first, [cut_off])
+    assert not views._is_declared_dead(first, [helper])
     faults.heal_all()
-    scenario.settle()
-    assert not views._is_given_up(first, [cut_off, helper, first])
+    scenario.converge()
+    assert not views._is_declared_dead(first, [cut_off, helper, first])
 
 
 def test_what_the_side_that_was_given_up_answered_since_counts_for_nothing() -> None:
     def write(epoch: int, begin: int) -> Call:
         ops = [[Op.PUT, b"x", b"%d" % begin, None]]
-        return Call(0, begin, 1, Doing.UPDATE, ops, begin, begin + 5, Outcome.OK, epoch=epoch)
+        return Call(0, begin, 1, Operation.UPDATE, ops, begin, begin + 5, Outcome.OK, epoch=epoch)
 
     calls = [write(3, 10), write(3, 30), write(1003, 40)]
     told = without_outranked(calls, [(20, 1003)])

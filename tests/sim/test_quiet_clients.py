@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.simulation import Verdict, simulate
 
 SILENT = {"pause": 2, "isolate": 2, "cut-one-way": 1, "crash-host": 1}

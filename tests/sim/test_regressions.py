@@ -6,8 +6,8 @@ from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Outcome
-from ckptd.sim.clients.checkpoints import Slot
-from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.checkpoints import SimCheckpoint
+from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.cluster import Cluster
 
 
@@ -17,8 +17,8 @@ def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start(
     The next checkpoints got the creation ids of those that were gone.
     """
     cluster = Cluster(calm(2, witnesses=1))
-    cluster.start_node("b")
-    cluster.start_node("w")
+    cluster.faults.start("b")
+    cluster.faults.start("w")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()
     assert node.view is not None and list(node.view.members) == ["b"]
@@ -42,7 +42,7 @@ def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
     scenario.write(b"kept")
     scenario.faults.lose_disk("a")
     scenario.faults.restart("a")
-    scenario.settle()
+    scenario.converge()
     before = scenario.cluster.nodes()[0].context.epoch
     scenario.faults.power_off("b")
     scenario.faults.lose_disk("c")
@@ -54,12 +54,12 @@ def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
 
 
 def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
-    """Seed 4461: the watch looks at a node after an event, and one that crashed amid it was not looked at.
+    """Seed 4461: the oracles check a node after an event, and one that crashed amid it was not checked.
 
     It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
     """
     scenario = three_nodes(replicas=1, at="c")  # Its first client is not at the coordinator.
-    creation_id = scenario.opened(0).creation_id
+    creation_id = scenario.handle(0).creation_id
     coordinator, (holder,) = scenario.coordinator, scenario.replicas()
     assert holder != coordinator
     scenario.write(b"kept by one")
@@ -71,8 +71,8 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     assert read.outcome == Outcome.NOT_DONE
     assert not scenario.cluster.hosts[coordinator].running
     scenario.faults.heal_all()
-    scenario.settle()
-    assert creation_id in scenario.cluster.watch.views.lost
+    scenario.converge()
+    assert creation_id in scenario.cluster.oracles.views.lost
 
 
 def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -> None:
@@ -92,7 +92,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     left_out = next(node_id for node_id in scenario.others(active) if node_id != scenario.coordinator)
     scenario.attach_to(0, left_out)
     node = scenario.node(active)
-    replica = node.replicas[scenario.opened(0).creation_id]
+    replica = node.replicas[scenario.handle(0).creation_id]
     before = replica.committed_seq
     call = scenario.begin_write(b"done")
     scenario.until(lambda: replica.committed_seq > before)
@@ -108,7 +108,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     scenario.until(lambda: session not in node.directory.sessions)
     assert scenario.world.now_ns - began_ns < 500 * MILLISECOND_NS
     scenario.faults.heal_all()
-    scenario.settle()
+    scenario.converge()
     read = scenario.end(scenario.begin_read())
     assert read.outcome == Outcome.NOT_DONE, "its session is over"
 
@@ -116,23 +116,23 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
 def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -> None:
     """Its coordinator alone had done the OPEN when it died; the others had staged it, and finish it.
 
-    The watch took the coordinator's copy for the last one, and the next open for one of what is gone.
+    The oracle took the coordinator's replica for the last one, and the next open for one of what is gone.
     """
     scenario = three_nodes()
     coordinator = scenario.coordinator
     others = scenario.others(coordinator)
     for client, node_id in enumerate(others):
         scenario.attach_to(client, node_id)
-    slot = Slot(b"late", SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, False)
-    scenario.worker(0).open(slot)
+    checkpoint = SimCheckpoint(b"late", SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, False)
+    scenario.worker(0).open(checkpoint)
     scenario.until(lambda: all(scenario.node(node_id).replicator.in_flight is not None for node_id in others))
     scenario.faults.cut([(coordinator, node_id) for node_id in others])
-    scenario.until(lambda: scenario.node(coordinator).directory.find(slot.name) is not None)
+    scenario.until(lambda: scenario.node(coordinator).directory.find(checkpoint.name) is not None)
     scenario.faults.crash(coordinator)
     scenario.faults.heal([(coordinator, node_id) for node_id in others])
     scenario.run_ms(0.1)
-    scenario.worker(1).open(slot)
-    scenario.until(lambda: slot.name in scenario.worker(1).opened)
+    scenario.worker(1).open(checkpoint)
+    scenario.until(lambda: checkpoint.name in scenario.worker(1).handles)
     scenario.finish()
 
 
@@ -146,11 +146,11 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     installer = min(scenario.others(first))
     for node_id in scenario.others(first):
         if node_id != installer:
-            scenario.faults.stick(10**10, (first, node_id))
+            scenario.faults.stall_link(10**10, (first, node_id))
     seq = scenario.node(installer).directory.seq
-    told: list[Told] = []
-    opened = scenario.opened(0)
-    scenario.worker(0).request(Kind.RETENTION_SET, opened.handle, [SECOND_NS], told.append)
+    results: list[CallResult] = []
+    handle = scenario.handle(0)
+    scenario.worker(0).request(Kind.RETENTION_SET, handle.number, [SECOND_NS], results.append)
     scenario.until(lambda: scenario.node(installer).replicator.in_flight is not None)
     scenario.faults.crash(first)
     scenario.until(lambda: scenario.node(installer).directory.seq == seq + 1)
@@ -158,13 +158,13 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     others = [node_id for node_id in scenario.others(first) if node_id != installer]
     scenario.until(lambda: all(scenario.node(each).context.serving() for each in others))
     assert scenario.node(others[0]).directory.seq == seq
-    assert not told
+    assert not results
     scenario.faults.heal_all()
-    scenario.settle()
+    scenario.converge()
 
 
-def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_given_up() -> None:
-    """Seed 7134958: the watch forgot it with the next view beyond the cut; what followed was no fault."""
+def test_a_command_holds_where_it_was_given_though_the_others_continue_with_who_was_declared_dead() -> None:
+    """Seed 7134958: the oracle forgot it with the next view beyond the cut; what followed was no fault."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator
     cut_off, helper = scenario.others(first)
@@ -175,7 +175,7 @@ def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_giv
 
     faults.cut(faults.ways_around(cut_off))
     scenario.until(lambda: sorted(members(first)) == sorted([first, helper]))
-    scenario.cluster.operator.say(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
+    scenario.cluster.operator.command(scenario.cluster.hosts[cut_off], Verb.ACCEPT_LOSS, first)
     faults.crash(helper)
     faults.restart(helper)
     scenario.until(lambda: members(first) == [first])
@@ -184,4 +184,4 @@ def test_a_word_holds_where_it_was_said_though_the_others_go_on_with_who_was_giv
     scenario.until(lambda: sorted(members(cut_off)) == sorted([cut_off, helper]))
     assert members(first) == [first]
     faults.heal_all()
-    scenario.settle()
+    scenario.converge()

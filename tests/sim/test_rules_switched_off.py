@@ -1,7 +1,7 @@
 """A checker that never fires is no checker: rules of the core, switched off, are found by the ordinary seeds.
 
-Here are some that show soon; `make sweep-mutants` hunts for all of them. Some rules matter too rarely for a
-hunt: a scenario of the core shows each of those.
+Here are some that show soon; `make sweep-mutants` searches a seed for all of them. Some matter too rarely for
+that: a scenario of the core shows each of those.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
-from ckptd.sim.sweep import Asked, hunt, sweep_seed
+from ckptd.sim.sweep import SeedRun, find_seed, sweep_seed
 
 SEEDS = 60
 """Within so many from the known one on, since a change of the core makes other histories of them."""
@@ -45,14 +45,14 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_rule_that_is_switched_off_is_found(name: str) -> None:
-    assert hunt(name, KNOWN[name], SEEDS, jobs=1).found is not None
+    assert find_seed(name, KNOWN[name], SEEDS, jobs=1).found is not None
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_can_be_made_and_unmade(name: str) -> None:
     """Each still fits the core: it is made, a seed runs with it, and the core is whole again."""
     before = {attribute: value for attribute, value in vars(UpdateLog).items() if callable(value)}
-    one = sweep_seed(Asked(1, mutant=name, shape=MUTANTS[name].shape))
+    one = sweep_seed(SeedRun(1, mutant=name, shape=MUTANTS[name].shape))
     assert one.rule != "the simulator failed", one.text
     with switched_off(""):
         assert all(vars(UpdateLog)[attribute] is value for attribute, value in before.items())
@@ -81,7 +81,7 @@ def orphans_live_on(patch: Patch) -> None:
 
 
 def forced_views_void_all(patch: Patch) -> None:
-    """Off: a voter that forgot what it promised since the operator's word abstains."""
+    """Off: a voter that forgot what it promised since the operator's command abstains."""
     original = MajorityArbiter.note
 
     def note(arbiter: Any, view: Any) -> None:
@@ -135,5 +135,5 @@ def test_a_rule_that_hardly_any_seed_shows_is_shown_by_a_scenario(
         with pytest.raises((AssertionError, KeyError)):
             scenario()
     finally:
-        patch.take_back()
+        patch.restore()
     scenario()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptd.sim.draw.options import FAULT_KINDS, draw_options
+from ckptd.sim.draw.draw_options import FAULT_KINDS, draw_options
 from ckptd.sim.draw.profiles import PROFILES
 from ckptd.sim.draw.shapes import SHAPES
 from ckptd.sim.simulation import simulate

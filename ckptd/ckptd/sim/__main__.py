@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ckptd.core.checks.event_log import RecordingError
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.shapes import SHAPES
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.replay import replay
 from ckptd.sim.simulation import Verdict, simulate
-from ckptd.sim.sweep import hunt_and_tell, sweep_and_tell
+from ckptd.sim.sweep import find_seeds_and_report, sweep_and_report
 from ckptd.sim.trace import Trace
 
 
@@ -47,17 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, default=2000, help="within which a mutant is to be found")
     parser.add_argument("--replay", metavar="FILE", help="tell a core again what a daemon's core was told")
-    asked = parser.parse_args(arguments)
-    if asked.replay:
-        return _replay(Path(asked.replay), asked.quiet)
-    if asked.mutants is not None:
-        return _hunt(parser, asked)
-    if asked.sweep:
-        swept = sweep_and_tell(asked.first, asked.sweep, asked.jobs, asked.nodes)
-        return 1 if any(one.rule for one in swept) else 0
-    if asked.seed is None:
+    parsed = parser.parse_args(arguments)
+    if parsed.replay:
+        return _replay(Path(parsed.replay), parsed.quiet)
+    if parsed.mutants is not None:
+        return _find_mutants(parser, parsed)
+    if parsed.sweep:
+        results = sweep_and_report(parsed.first, parsed.sweep, parsed.jobs, parsed.nodes)
+        return 1 if any(one.rule for one in results) else 0
+    if parsed.seed is None:
         parser.error("give a seed, --sweep N, --mutants or --replay FILE")
-    return _run_one(asked)
+    return _run_one(parsed)
 
 
 def _replay(path: Path, quiet: bool) -> int:
@@ -79,32 +79,32 @@ def _replay(path: Path, quiet: bool) -> int:
     return 0 if outcome.same else 1
 
 
-def _hunt(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
-    unknown = [name for name in asked.mutants if name not in MUTANTS]
+def _find_mutants(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
+    unknown = [name for name in parsed.mutants if name not in MUTANTS]
     if unknown:
         parser.error(f"no such mutant: {', '.join(unknown)}; there are: {', '.join(MUTANTS)}")
-    hunted = hunt_and_tell(asked.mutants or list(MUTANTS), asked.first, asked.seeds, asked.jobs)
-    return 0 if all(one.found for one in hunted) else 1
+    results = find_seeds_and_report(parsed.mutants or list(MUTANTS), parsed.first, parsed.seeds, parsed.jobs)
+    return 0 if all(one.found for one in results) else 1
 
 
-def _run_one(asked: argparse.Namespace) -> int:
-    shape = asked.shape or (MUTANTS[asked.mutant].shape if asked.mutant else "")
-    options = draw_options(asked.seed, asked.nodes, asked.steps, asked.clients, shape)
-    if not asked.quiet:
+def _run_one(parsed: argparse.Namespace) -> int:
+    shape = parsed.shape or (MUTANTS[parsed.mutant].shape if parsed.mutant else "")
+    options = draw_options(parsed.seed, parsed.nodes, parsed.steps, parsed.clients, shape)
+    if not parsed.quiet:
         print("\n".join(options.lines()), end="\n\n")
-    with switched_off(asked.mutant):
-        if asked.trace:
-            with open(asked.trace, "w", encoding="utf-8") as file:
+    with switched_off(parsed.mutant):
+        if parsed.trace:
+            with open(parsed.trace, "w", encoding="utf-8") as file:
                 verdict = simulate(options, Trace(file))
         else:
             verdict = simulate(options)
-    if not asked.quiet:
+    if not parsed.quiet:
         print("\n".join(verdict.time_line), end="\n\n")
-    _tell(verdict)
+    _report(verdict)
     return 0 if verdict.good else 1
 
 
-def _tell(verdict: Verdict) -> None:
+def _report(verdict: Verdict) -> None:
     seed = verdict.options.seed
     print(
         f"seed {seed}: {verdict.events} events, {verdict.calls} calls,"

@@ -1,23 +1,24 @@
-"""A whole cluster in the world: hosts, network, clients, the watch, and the faults."""
+"""A whole cluster in the world: hosts, network, clients, oracles, and the faults."""
 
-from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import Final, cast
 
 from ckptd.core.events import AskRegister, Event
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.core.view import View
+from ckptd.core.witness import Witness
+from ckptd.sim.clients.clients import Clients
 from ckptd.sim.clients.workload import Workload
 from ckptd.sim.draw.options import Options
 from ckptd.sim.faults.chaos import Chaos
 from ckptd.sim.faults.faults import Faults
-from ckptd.sim.faults.hostile_client import Hostile
+from ckptd.sim.faults.hostile_client import HostileClient
 from ckptd.sim.faults.impostors import Impostors
 from ckptd.sim.faults.operator import Operator
+from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.trace import Trace
-from ckptd.sim.watch.watch import Watch
 from ckptd.sim.world.client_links import ClientLinks
-from ckptd.sim.world.fake_etcd import Register
+from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.fencing import Fencing
 from ckptd.sim.world.host import Host, MakeNode, new_clock
 from ckptd.sim.world.network import Network
@@ -32,9 +33,8 @@ LATE_NS = (SECOND_NS // 2, 5 * SECOND_NS // 2)
 LEFT_FOR_NS = 50 * MILLISECOND_NS
 """If a leave ends only after the faults have ended, the node is started again after this time."""
 
-
 RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
-"""A supervisor restarts a process that ended by its own fault after this time."""
+"""A supervisor restarts a process that failed after this time."""
 
 BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
 """A node that restarts on its own is back after about this time."""
@@ -42,9 +42,12 @@ BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a fence hook has cut is switched on again within this time."""
 
+_MAKE_WITNESS: Final = cast(MakeNode, Witness)
+"""A host asks no more of its core than a witness can do."""
+
 
 class Cluster:
-    """Everything in one simulation. `settle` in `simulation` and the scenario tests drive it.
+    """Everything in one simulation. `converge` in `simulation` and the scenario tests drive it.
 
     `hosts` are those of the data nodes; `machines` are these and the hosts of the witnesses.
     """
@@ -52,41 +55,33 @@ class Cluster:
     def __init__(self, options: Options, trace: Trace | None = None, make: MakeNode = Node) -> None:
         self.options = options
         self.world = World(options, trace or Trace())
-        self.hosts: dict[str, Host] = {}
-        for node_id in options.node_ids:
-            clock = new_clock(self.world)
-            self.hosts[node_id] = Host(self.world, options.settings(node_id), clock, self, make)
-        self.machines = dict(self.hosts)
-        for node_id in options.witness_ids:
-            clock = new_clock(self.world)
-            self.machines[node_id] = Host(
-                self.world, options.settings(node_id), clock, self, _witness_class()
-            )
+        self.hosts = {node_id: self._host(node_id, make) for node_id in options.node_ids}
+        self.machines = self.hosts | {
+            node_id: self._host(node_id, _MAKE_WITNESS) for node_id in options.witness_ids
+        }
         self.network = Network(self.world, self.machines)
-        self.register = Register(self.world, self.hosts)
-        self.fencing = Fencing(self.world, self.hosts, self._fence)
+        self.register = FakeEtcd(self.world, self.hosts)
+        self.fencing = Fencing(self.world, self.hosts, self._cut_power)
         self.client_links = ClientLinks(self.world, self.hosts)
-        self.hostile = Hostile(self.world, self.hosts)
+        self.hostile_client = HostileClient(self.world, self.hosts)
         self.impostors = Impostors(self.world, self.machines)
-        for host in self.machines.values():
-            host.clock_ahead = self.impostors.clock_ahead
-        self.watch = Watch(self.world, self.hosts)
-        self.workload = Workload(self.world, self.client_links)
-        self.workload.is_lost_inside = lambda creation_id: creation_id in self.watch.views.lost
-        self.workload.unheld_ns = self.watch.views.unheld_ns
-        for node_id, host in self.hosts.items():
-            host.on_stopping = partial(self.watch.views.process_stopping, node_id)
-        self.workload.history_lost = lambda: self.watch.views.history_lost
-        self.watch.views.unlinked_since = self._may_be_unlinked_since
-        self.faults = Faults(self)
-        self.chaos = Chaos(self)
-        self.operator = Operator(self)
-        self.watch.views.on_decided = self.chaos.on_decided
+        self.oracles = Oracles(self.world, self.hosts, self)
+        self.workload = Workload(self.world, self.client_links, self.oracles.views)
+        self.clients = Clients(self.workload)
+        self.faults = Faults(
+            self.world,
+            self.hosts,
+            self.machines,
+            self.network,
+            self.client_links,
+            self.register,
+            self.oracles,
+        )
+        self.chaos = Chaos(self.faults, self.clients)
+        self.operator = Operator(self.faults)
 
-    def _may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
-        """Return True if a client may have unlinked `name` since then; a hostile client may at any time."""
-        of_workload = any(slot.name == name for slot in self.workload.slots)
-        return not of_workload or self.workload.openings.unlinked_since(name, since_ns)
+    def _host(self, node_id: str, make: MakeNode) -> Host:
+        return Host(self.world, self.options.settings(node_id), new_clock(self.world), self, make)
 
     def start(self) -> None:
         """Start every node, within a few milliseconds of each other."""
@@ -106,45 +101,37 @@ class Cluster:
             self.machines[node_id].powered = False
         return late
 
-    def start_node(self, node_id: str) -> None:
-        """Start one node's process."""
-        host = self.machines[node_id]
-        host.start()
-        self.world.say(f"{node_id} starts (incarnation {host.incarnation})")
-        self.watch.process_started(node_id)
-        self.network.process_started(node_id)
-
-    def be_quiet(self) -> None:
+    def make_reliable(self) -> None:
         """From now on the network, the register and the fence hooks lose and delay nothing by chance."""
-        self.network.quiet = self.register.quiet = self.fencing.quiet = True
+        self.network.reliable = self.register.reliable = self.fencing.reliable = True
 
     def nodes(self) -> list[Node]:
         """The cores that run."""
         return [host.node for host in self.hosts.values() if host.node is not None]
 
-    def put_off(self, node_id: str) -> dict[int, int]:
+    def deferred_replicas(self, node_id: str) -> dict[int, int]:
         """Return the checkpoints for which a node makes no replica now, because it has no memory for one."""
         node = self.hosts[node_id].node
         return node.requests.replicas.deferred_resyncs if node is not None else {}
 
-    def break_client_link(self) -> None:
-        """Reset one client's connection."""
-        workers = [worker for worker in self.workload.workers if worker.client.link is not None]
-        if workers:
-            client = self.world.random.choice(workers).client
-            self.world.say(f"fault: the connection of {client.name} is reset")
-            assert client.link is not None
-            self.client_links.reset(client.link)
+    # -- what the oracle for views reports and asks (oracles.view_oracle.ViewListener)
 
-    def crash_client(self) -> None:
-        """Crash one client's process."""
-        workers = [worker for worker in self.workload.workers if not worker.client.over]
-        if workers:
-            worker = self.world.random.choice(workers)
-            self.world.say(f"fault: {worker.client.name} crashes")
-            worker.crash()
+    def on_decided(self, view: View) -> None:
+        self.chaos.on_decided(view)
 
-    # -- where the effects of the hosts go (host.Outside)
+    def may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
+        """Return True if a client may have unlinked `name` since then; a hostile client may at any time."""
+        of_workload = any(checkpoint.name == name for checkpoint in self.workload.checkpoints)
+        return not of_workload or self.workload.open_close.unlinked_since(name, since_ns)
+
+    # -- what the hosts ask, and where their effects go (host.Outside)
+
+    def clock_ahead(self) -> int:
+        return self.impostors.clock_ahead()
+
+    def process_stopping(self, node_id: str) -> None:
+        if node_id in self.hosts:
+            self.oracles.views.process_stopping(node_id)
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
         self.network.send(sender, node_id, data)
@@ -164,21 +151,21 @@ class Cluster:
         host.stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
-        host.kept_incarnation = incarnation
+        host.saved_incarnation = incarnation
         self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))
 
     def close_peer(self, sender: str, node_id: str) -> None:
         self.network.close(sender, node_id)
 
     def send_client(self, link: int, data: bytes) -> None:
-        self.operator.answered(link, data)
+        self.operator.on_answer(link, data)
         self.client_links.send_to_client(link, data)
 
     def close_client(self, link: int) -> None:
         self.client_links.close_by_node(link)
 
-    def ask_register(self, sender: str, asked: AskRegister) -> None:
-        self.register.ask(sender, asked)
+    def ask_register(self, sender: str, request: AskRegister) -> None:
+        self.register.ask(sender, request)
 
     def fence(self, sender: str, node_id: str) -> None:
         self.fencing.fence(sender, node_id)
@@ -211,14 +198,10 @@ class Cluster:
 
     def handled(self, node_id: str, event: Event) -> None:
         if node_id in self.hosts:
-            self.watch.after_event(node_id)
+            self.oracles.after_event(node_id)
 
-    def _fence(self, node_id: str) -> None:
+    def _cut_power(self, node_id: str) -> None:
         """The hook cuts a machine's power; later the machine is switched on again."""
         self.faults.power_off(node_id)
         away_ns = self.world.between(LEFT_FOR_NS, LEFT_FOR_NS if self.faults.healed else FENCED_FOR_NS)
         self.world.after(away_ns, lambda: self.faults.restart(node_id))
-
-
-def _witness_class() -> Any:
-    return import_module("ckptd.core.witness").Witness

@@ -5,7 +5,7 @@ from ckptd.core.node import Node
 from ckptd.sim.cluster import Cluster
 
 
-def what_is_missing(cluster: Cluster) -> str:
+def why_not_converged(cluster: Cluster) -> str:
     """Return why the cluster has not converged yet; "" if it has."""
     nodes = cluster.nodes()
     return (
@@ -58,7 +58,7 @@ def _shape(node: Node) -> object:
 
 
 def _clients_wait(cluster: Cluster) -> str:
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         client = worker.client
         if not client.over and not client.attached:
             return f"{client.name} is not attached"
@@ -85,7 +85,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     if entry.active is None:
         return ""
     lacking = [node_id for node_id, in_sync in entry.replicas.items() if not in_sync]
-    if not all(creation_id in cluster.put_off(node_id) for node_id in lacking):
+    if not all(creation_id in cluster.deferred_replicas(node_id) for node_id in lacking):
         return f"{name} has replicas that are not in sync: {entry.replicas}"
     versions = []
     for node in nodes:
@@ -100,7 +100,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     return ""
 
 
-def what_is_broken(cluster: Cluster) -> list[str]:
+def violations(cluster: Cluster) -> list[str]:
     """Return the invariants that are broken over all nodes at this moment."""
     return broken_invariants(
         [(host.node, host.local_ns) for host in cluster.hosts.values() if host.node is not None]

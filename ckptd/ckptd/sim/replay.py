@@ -49,7 +49,7 @@ def replay(path: Path) -> Replay:
         for content in contents:
             entry = read_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
             outcome.events += 1
-            _tell(outcome, node, entry)
+            _replay_event(outcome, node, entry)
             if outcome.difference or outcome.failure:
                 break
     return outcome
@@ -62,7 +62,7 @@ def _contents(file: Any) -> Iterator[Any]:
         raise RecordingError(f"it is damaged: {error!r}") from None
 
 
-def _tell(outcome: Replay, node: Any, entry: Entry) -> None:
+def _replay_event(outcome: Replay, node: Any, entry: Entry) -> None:
     counts, limits = entry.counts or {}, entry.limits or {}
     node.edge_counts = lambda: counts
     node.edge_limits = lambda: limits
@@ -73,18 +73,18 @@ def _tell(outcome: Replay, node: Any, entry: Entry) -> None:
         if entry.digest is None:
             outcome.failure = text
         else:
-            outcome.difference = _where(outcome, entry, f"the core raised, and had not: {text}")
+            outcome.difference = _at_event(outcome, entry, f"the core raised, and had not: {text}")
         return
     for effect in effects:
         if isinstance(effect, Log):
             at_s = (entry.now_ns - outcome.start.now_ns) / 1e9
             outcome.time_line.append(f"{at_s:12.6f} s  #{outcome.events}  {effect.level}: {effect.text}")
     if entry.digest is None:
-        outcome.difference = _where(outcome, entry, "the core had raised, and did not")
+        outcome.difference = _at_event(outcome, entry, "the core had raised, and did not")
     elif digest_of(effects) != entry.digest:
         done = "".join(f"\n    {describe_effect(effect)}" for effect in effects)
-        outcome.difference = _where(outcome, entry, f"other effects than it had; now they are:{done}")
+        outcome.difference = _at_event(outcome, entry, f"other effects than it had; now they are:{done}")
 
 
-def _where(outcome: Replay, entry: Entry, text: str) -> str:
+def _at_event(outcome: Replay, entry: Entry, text: str) -> str:
     return f"event {outcome.events} ({describe_event(entry.event)}): {text}"

@@ -18,11 +18,11 @@ from ckptd.sim.checkers.checkers import (
     check_not_done,
     without_outranked,
 )
-from ckptd.sim.checkers.open_close import check_openings
+from ckptd.sim.checkers.open_close import check_open_close
 from ckptd.sim.checkers.weak_order import check_weak_order
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
-from ckptd.sim.convergence import what_is_broken, what_is_missing
+from ckptd.sim.convergence import violations, why_not_converged
 from ckptd.sim.draw.options import Options
 from ckptd.sim.trace import Trace
 from ckptd.sim.world.clock import PPM, WORLD_BEGAN_WALL_NS
@@ -32,9 +32,9 @@ CONVERGENCE_NS: Final = 30 * SECOND_NS
 """A healed cluster must converge within this time, whatever happened before."""
 
 OPERATOR_NS: Final = 10 * SECOND_NS
-"""If the cluster has not converged after this time, an operator looks at what the nodes wait for."""
+"""If the cluster has not converged after this time, an operator reads what the nodes wait for."""
 
-LOOK_EVERY_NS: Final = 5 * MILLISECOND_NS
+CHECK_EVERY_NS: Final = 5 * MILLISECOND_NS
 FINAL_CALL_NS: Final = 20 * SECOND_NS
 MARGIN_NS: Final = 5 * SECOND_NS
 
@@ -91,47 +91,47 @@ def run_phases(cluster: Cluster) -> None:
 
     1. Faults come while clients work.
     2. Everything heals, and the cluster converges.
-    3. Every client takes a last look, and the cluster converges again.
+    3. Every client reads everything once more, and the cluster converges again.
     4. All sessions end.
     """
     world, workload = cluster.world, cluster.workload
     cluster.start()
-    workload.start()
+    cluster.clients.start()
     cluster.chaos.begin()
     if world.options.hostile:
-        cluster.hostile.begin()
+        cluster.hostile_client.begin()
     if world.options.impostors:
         cluster.impostors.begin()
     if world.options.operator:
         cluster.operator.begin()
     world.run_until(world.options.chaos_ns)
-    cluster.be_quiet()
+    cluster.make_reliable()
     cluster.chaos.end()
-    cluster.hostile.end()
+    cluster.hostile_client.end()
     cluster.impostors.end()
     cluster.operator.end()
     cluster.faults.heal_all()
     workload.resting = True
-    settle(cluster, "convergence")
-    last_look(cluster)
-    settle(cluster, "convergence after the last look")
+    converge(cluster, "convergence")
+    final_read(cluster)
+    converge(cluster, "convergence after the last look")
     _check_invariants(cluster)
     _end_sessions(cluster)
     _check_invariants(cluster)
     _check_expired(cluster)
 
 
-def settle(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
-    """Let time pass until the cluster has converged. An operator looks once. Raises: Violation."""
+def converge(cluster: Cluster, what: str, within_ns: int = CONVERGENCE_NS) -> None:
+    """Let time pass until the cluster has converged. An operator acts once. Raises: Violation."""
     world = cluster.world
-    looks_ns = world.now_ns + OPERATOR_NS
+    operator_acts_ns = world.now_ns + OPERATOR_NS
 
     def missing() -> str:
-        nonlocal looks_ns
-        if world.now_ns >= looks_ns:
-            looks_ns += within_ns
-            cluster.operator.look_once()
-        return what_is_missing(cluster)
+        nonlocal operator_acts_ns
+        if world.now_ns >= operator_acts_ns:
+            operator_acts_ns += within_ns
+            cluster.operator.act_once()
+        return why_not_converged(cluster)
 
     wait_until(cluster, missing, what, within_ns)
 
@@ -142,39 +142,43 @@ def wait_until(
     """Let time pass until nothing is missing. Raises: Violation, with what is still missing."""
     until_ns = cluster.world.now_ns + within_ns
     while cluster.world.now_ns < until_ns:
-        cluster.world.run_until(cluster.world.now_ns + LOOK_EVERY_NS)
+        cluster.world.run_until(cluster.world.now_ns + CHECK_EVERY_NS)
         if not missing():
             cluster.world.say(f"{what}: reached")
             return
     raise Violation(what, f"not within {within_ns / SECOND_NS:g} s: {missing()}")
 
 
-def last_look(cluster: Cluster) -> None:
+def final_read(cluster: Cluster) -> None:
     """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
-    for worker in cluster.workload.workers:
-        for opened in list(worker.opened.values()):
-            worker.iterate(opened, FINAL_CALL_NS)
-        for handle in cluster.workload.openings.doubtful(worker.client.session):
-            worker.close_handle(handle, may_be_closed=True, call_ns=FINAL_CALL_NS)
+    for worker in cluster.clients.workers:
+        for handle in list(worker.handles.values()):
+            worker.iterate(handle, FINAL_CALL_NS)
+        for number in cluster.workload.open_close.uncertain(worker.client.session):
+            worker.close_handle(number, may_be_closed=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
-    standbys = [standby for worker in cluster.workload.workers for standby in worker.standbys]
-    for standby in standbys:
-        standby.look()
+    tracking_clients = [each for worker in cluster.clients.workers for each in worker.tracking_clients]
+    for tracking_client in tracking_clients:
+        tracking_client.final_check()
 
-    def looking() -> str:
-        wait = [f"{s.client.name} ({s.opened.slot.name.decode()})" for s in standbys if not s.over]
+    def unfinished() -> str:
+        wait = [
+            f"{each.client.name} ({each.handle.checkpoint.name.decode()})"
+            for each in tracking_clients
+            if not each.finished
+        ]
         return f"standbys of {', '.join(wait)} look" if wait else ""
 
-    wait_until(cluster, looking, "the last look of the standbys", FINAL_CALL_NS)
-    for worker in cluster.workload.workers:
-        worker.doubt_session()
-        for opened in list(worker.opened.values()):
-            worker.status(opened, final=True, call_ns=FINAL_CALL_NS)
+    wait_until(cluster, unfinished, "the last look of the standbys", FINAL_CALL_NS)
+    for worker in cluster.clients.workers:
+        worker.mark_session_uncertain()
+        for handle in list(worker.handles.values()):
+            worker.status(handle, final=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
 
 
 def _clients_busy(cluster: Cluster) -> str:
-    busy = [worker.client.name for worker in cluster.workload.workers if worker.client.busy]
+    busy = [worker.client.name for worker in cluster.clients.workers if worker.client.busy]
     return f"{', '.join(busy)} wait" if busy else ""
 
 
@@ -183,15 +187,21 @@ def _end_sessions(cluster: Cluster) -> None:
     options = cluster.options
     cluster.workload.closed = True
     all_detach = cluster.world.chance(0.4)
-    for worker in cluster.workload.workers:
+    for worker in cluster.clients.workers:
         _end_session(worker, all_detach or worker.number % 2 == 1)
     if options.nodes > 1 and cluster.world.chance(0.5):
         _lose_coordinators(cluster)
     retention_ns = max(
-        (slot.retention_ns for slot in cluster.workload.slots if slot.retention_ns != SA_TIME_END), default=0
+        (
+            checkpoint.retention_ns
+            for checkpoint in cluster.workload.checkpoints
+            if checkpoint.retention_ns != SA_TIME_END
+        ),
+        default=0,
     )
 
-    names = {slot.name for slot in cluster.workload.slots}  # A hostile client may have set any retention.
+    # A hostile client may have set any retention for its own.
+    names = {checkpoint.name for checkpoint in cluster.workload.checkpoints}
 
     def missing() -> str:
         nodes = cluster.nodes()
@@ -200,12 +210,12 @@ def _end_sessions(cluster: Cluster) -> None:
         node = nodes[0]
         if node.directory.sessions:
             return f"sessions {list(node.directory.sessions)} have not ended"
-        left = [
+        remaining = [
             entry.name
             for entry in node.directory.checkpoints.values()
             if (entry.unlinked or entry.retention_ns != SA_TIME_END) and entry.name in names
         ]
-        return f"{left} are still there" if left else what_is_missing(cluster)
+        return f"{remaining} are still there" if remaining else why_not_converged(cluster)
 
     wait_until(cluster, missing, "retention", options.session_grace_ns + retention_ns + 2 * MARGIN_NS)
 
@@ -246,13 +256,13 @@ def _end_session(worker: Worker, detach: bool) -> None:
     if client.over:
         return
     if detach:
-        client.request(Kind.DETACH, 0, [], lambda told: client.crash(False), FINAL_CALL_NS)
+        client.request(Kind.DETACH, 0, [], lambda result: client.crash(False), FINAL_CALL_NS)
     else:
         client.crash(False)
 
 
 def _check_invariants(cluster: Cluster) -> None:
-    broken = what_is_broken(cluster)
+    broken = violations(cluster)
     if broken:
         raise Violation("invariants at the end", "; ".join(broken))
 
@@ -296,10 +306,10 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
     wrong: list[str] = []
     for creation_id, calls in cluster.workload.history.calls.items():
         subject = cluster.workload.subjects[creation_id]
-        calls = without_outranked(calls, cluster.watch.views.outranked)
+        calls = without_outranked(calls, cluster.oracles.views.outranked)
         sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
-        subject.losses_ns = cluster.watch.losses_of(creation_id, sync)
-        subject.fork_ns = cluster.watch.fork_of(creation_id)
+        subject.losses_ns = cluster.oracles.replicas.losses_of(creation_id, sync)
+        subject.fork_ns = cluster.oracles.replicas.fork_of(creation_id)
         findings = check_all(subject, calls)
         wrong.extend(findings.wrong)
         verdict.histories += findings.histories
@@ -310,9 +320,11 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         wrong.extend(check_not_done(calls, subject.losses_ns))
         if not subject.losses_ns:
             wrong.extend(check_expirations(calls, _wall_ns, _clock_tolerance_ns(cluster.options)))
-    if not cluster.watch.views.history_lost:
+    if not cluster.oracles.views.history_lost:
         tolerance_ns = 10 * MILLISECOND_NS
         skew = cluster.options.skew_ppm / PPM
-        wrong.extend(check_openings(cluster.workload.openings, cluster.workload.is_lost, skew, tolerance_ns))
+        wrong.extend(
+            check_open_close(cluster.workload.open_close, cluster.workload.is_lost, skew, tolerance_ns)
+        )
     if wrong:
         verdict.rule, verdict.text = "history", "\n".join(wrong[:3])

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, NamedTuple, TextIO
 
-from ckptd.sim.draw.options import draw_options
+from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
 from ckptd.sim.simulation import simulate
 from ckptd.sim.trace import NoTrace
 
-TELL_EVERY_S: Final = 30.0
+REPORT_EVERY_S: Final = 30.0
 """How often a sweep that does not write to a terminal reports its progress."""
 
 CHUNK: Final = 4
@@ -27,7 +27,7 @@ the sweep with it."""
 
 
 @dataclass(slots=True, frozen=True)
-class Swept:
+class SeedResult:
     """The outcome of one seed, small enough to travel between processes."""
 
     seed: int
@@ -39,7 +39,7 @@ class Swept:
     undecided: int
 
 
-class Asked(NamedTuple):
+class SeedRun(NamedTuple):
     """One seed to run. With the defaults it runs as drawn and with every rule switched on."""
 
     seed: int
@@ -48,15 +48,15 @@ class Asked(NamedTuple):
     shape: str = ""
 
 
-def sweep_seed(asked: Asked) -> Swept:
+def sweep_seed(run: SeedRun) -> SeedResult:
     """Run one seed to its end."""
-    seed, nodes, mutant, shape = asked
+    seed, nodes, mutant, shape = run
     try:
         with switched_off(mutant):
             verdict = simulate(draw_options(seed, nodes, shape=shape), NoTrace())
     except Exception as error:
-        return Swept(seed, "the simulator failed", repr(error), 0, 0, 0, 0)
-    return Swept(
+        return SeedResult(seed, "the simulator failed", repr(error), 0, 0, 0, 0)
+    return SeedResult(
         seed,
         verdict.rule,
         verdict.text,
@@ -85,15 +85,15 @@ def _bound_memory() -> None:
 
 def sweep(
     first: int, seeds: int, jobs: int, nodes: int = 0, mutant: str = "", shape: str = ""
-) -> Generator[Swept, None, None]:
+) -> Generator[SeedResult, None, None]:
     """Yield the outcomes of `seeds` seeds from `first` on, in order. Close the generator to stop early."""
-    asked = [Asked(seed, nodes, mutant, shape) for seed in range(first, first + seeds)]
+    runs = [SeedRun(seed, nodes, mutant, shape) for seed in range(first, first + seeds)]
     if jobs <= 1:
-        yield from map(sweep_seed, asked)
+        yield from map(sweep_seed, runs)
         return
     with processes(jobs) as executor:
         try:
-            yield from executor.map(sweep_seed, asked, chunksize=CHUNK)
+            yield from executor.map(sweep_seed, runs, chunksize=CHUNK)
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 
@@ -107,16 +107,16 @@ class Progress:
     done: int = 0
     failed: int = 0
     began_s: float = field(default_factory=monotonic)
-    told_s: float = field(default_factory=monotonic)
+    reported_s: float = field(default_factory=monotonic)
 
-    def count(self, one: Swept) -> None:
+    def count(self, one: SeedResult) -> None:
         """Count one more seed as done."""
         self.done += 1
         self.failed += bool(one.rule)
         if self.out.isatty():
             print(f"\r{self.line()}\x1b[K", end="", file=self.out, flush=True)
-        elif monotonic() - self.told_s >= TELL_EVERY_S:
-            self.told_s = monotonic()
+        elif monotonic() - self.reported_s >= REPORT_EVERY_S:
+            self.reported_s = monotonic()
             print(self.line(), file=self.out, flush=True)
 
     def line(self) -> str:
@@ -140,48 +140,48 @@ def repeat(seed: int, nodes: int = 0, mutant: str = "") -> str:
     return f"python -m ckptd.sim {seed}" + (f" --nodes {nodes}" if nodes else "") + switched
 
 
-def sweep_and_tell(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[Swept]:
+def sweep_and_report(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[SeedResult]:
     """Sweep, print each failure as it comes and the progress, and sum up at the end."""
-    swept: list[Swept] = []
+    results: list[SeedResult] = []
     progress = Progress(seeds, sys.stderr)
     for one in sweep(first, seeds, jobs, nodes):
-        swept.append(one)
+        results.append(one)
         progress.count(one)
         if one.rule:
-            told = one.text.splitlines()[0][:300] if one.text else ""
-            print(f"\r{repeat(one.seed, nodes)}  # BROKEN: {one.rule}: {told}", flush=True)
+            text = one.text.splitlines()[0][:300] if one.text else ""
+            print(f"\r{repeat(one.seed, nodes)}  # BROKEN: {one.rule}: {text}", flush=True)
     progress.end()
-    print(summary(swept))
-    failed = [one.seed for one in swept if one.rule]
+    print(summary(results))
+    failed = [one.seed for one in results if one.rule]
     if failed:
         print("to repeat them:")
         print("\n".join(f"    {repeat(seed, nodes)}" for seed in failed))
-    return swept
+    return results
 
 
-def summary(swept: list[Swept]) -> str:
+def summary(results: list[SeedResult]) -> str:
     """Sum all outcomes up in one line."""
-    failed = [one for one in swept if one.rule]
+    failed = [one for one in results if one.rule]
     rules = ", ".join(f"{rule} {count}" for rule, count in Counter(one.rule for one in failed).most_common())
-    events, calls = sum(one.events for one in swept), sum(one.calls for one in swept)
-    histories, undecided = sum(one.histories for one in swept), sum(one.undecided for one in swept)
+    events, calls = sum(one.events for one in results), sum(one.calls for one in results)
+    histories, undecided = sum(one.histories for one in results), sum(one.undecided for one in results)
     return (
-        f"{len(swept)} seeds, {events} events, {calls} calls,"
+        f"{len(results)} seeds, {events} events, {calls} calls,"
         f" {undecided} of {histories} histories undecided,"
         f" {len(failed)} failed{': ' + rules if rules else ''}"
     )
 
 
 @dataclass(slots=True, frozen=True)
-class Hunted:
+class MutantResult:
     """The result for one mutant: the first seed that shows it (None if none does), with the broken rule."""
 
     name: str
-    found: Swept | None
+    found: SeedResult | None
     seconds: float
 
 
-def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
+def find_seed(name: str, first: int, seeds: int, jobs: int) -> MutantResult:
     """Sweep with one rule switched off, up to the first seed that fails and passes with the rule switched on.
 
     The seeds have the mutant's shape, if it has one.
@@ -190,26 +190,26 @@ def hunt(name: str, first: int, seeds: int, jobs: int) -> Hunted:
     shape = MUTANTS[name].shape
     outcomes = sweep(first, seeds, jobs, mutant=name, shape=shape)
     try:
-        shown = (one for one in outcomes if one.rule and not sweep_seed(Asked(one.seed, shape=shape)).rule)
+        shown = (one for one in outcomes if one.rule and not sweep_seed(SeedRun(one.seed, shape=shape)).rule)
         found = next(shown, None)
     finally:
         outcomes.close()
-    return Hunted(name, found, monotonic() - began_s)
+    return MutantResult(name, found, monotonic() - began_s)
 
 
-def hunt_and_tell(names: list[str], first: int, seeds: int, jobs: int) -> list[Hunted]:
-    """Hunt for each mutant, and print the table."""
+def find_seeds_and_report(names: list[str], first: int, seeds: int, jobs: int) -> list[MutantResult]:
+    """Search a seed for each mutant, and print the table."""
     began_s = monotonic()
     print(f"{'mutant':<28} {'seed':>9}  {'found by':<38} {'s':>5}  rule switched off", flush=True)
-    hunted: list[Hunted] = []
+    results: list[MutantResult] = []
     for name in names:
-        one = hunt(name, first, seeds, jobs)
-        hunted.append(one)
+        one = find_seed(name, first, seeds, jobs)
+        results.append(one)
         seed, by = (str(one.found.seed), one.found.rule) if one.found else ("NOT FOUND", "")
         print(f"{name:<28} {seed:>9}  {by:<38} {one.seconds:>5.0f}  {MUTANTS[name].rule}", flush=True)
-    missed = [one.name for one in hunted if one.found is None]
+    missed = [one.name for one in results if one.found is None]
     print(
-        f"{len(hunted)} mutants in {monotonic() - began_s:.0f} s,"
+        f"{len(results)} mutants in {monotonic() - began_s:.0f} s,"
         f" {len(missed)} not found within {seeds} seeds{': ' if missed else ''}" + ", ".join(missed)
     )
-    return hunted
+    return results

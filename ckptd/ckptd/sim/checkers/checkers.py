@@ -13,9 +13,9 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
 )
-from ckptd.sim.checkers.history import Call, Doing, Outcome
-from ckptd.sim.checkers.linearizability import Explained, explain
-from ckptd.sim.checkers.model import ELSEWHERE, State, follow, initial_state
+from ckptd.sim.checkers.history import Call, Operation, Outcome
+from ckptd.sim.checkers.linearizability import HistoryVerdict, check_order
+from ckptd.sim.checkers.model import ELSEWHERE, State, initial_state, state_after
 
 EXPIRING_ID: Final = b"x"
 """How the ids of expiring sections begin."""
@@ -34,8 +34,8 @@ class Subject:
     fork_ns: int | None = None
     """When a node continued without proof, from before an earlier loss of this checkpoint."""
 
-    pieces: bool = False
-    """True for a weak checkpoint whose batches are so small that they travel in portions. Some of these
+    fragments: bool = False
+    """True for a weak checkpoint whose batches are so small that they travel in fragments. Some of these
     may be lost."""
 
 
@@ -59,14 +59,19 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
     if subject.fork_ns is not None and not sync:
         relevant = _before(relevant, subject.fork_ns)
     if sync:
-        _add(findings, subject, "linearizability", explain(relevant, start, subject.losses_ns))
+        _add(findings, subject, "linearizability", check_order(relevant, start, subject.losses_ns))
     elif subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK:
         for section_id in subject.section_ids:
             part = [p for p in (project(call, section_id) for call in relevant) if p is not None]
-            told = explain(part, start, subject.losses_ns, subject.pieces)
-            _add(findings, subject, f"order of section {section_id!r}", told)
+            verdict = check_order(part, start, subject.losses_ns, subject.fragments)
+            _add(findings, subject, f"order of section {section_id!r}", verdict)
     else:
-        _add(findings, subject, "order, lost only from its end", explain(relevant, start, subject.losses_ns))
+        _add(
+            findings,
+            subject,
+            "order, lost only from its end",
+            check_order(relevant, start, subject.losses_ns),
+        )
     return findings
 
 
@@ -84,7 +89,7 @@ def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]
 
     `outranked`: when nodes continued without proof, and with which epoch.
 
-    The side that was given up may still have answered after that, with a lower epoch. All of that may be
+    The side that was declared dead may still have answered after that, with a lower epoch. All of that may be
     lost: its updates may or may not be done, and its reads prove nothing.
     """
     return [
@@ -95,42 +100,42 @@ def without_outranked(calls: Sequence[Call], outranked: Sequence[tuple[int, int]
     ]
 
 
-def _add(findings: Findings, subject: Subject, rule: str, explained: Explained) -> None:
-    if explained.wrong is not None:
+def _add(findings: Findings, subject: Subject, rule: str, verdict: HistoryVerdict) -> None:
+    if verdict.wrong is not None:
         findings.wrong.append(
-            f"{rule} of {subject.name.decode()} ({subject.creation_id:x}): {explained.wrong.describe()}"
+            f"{rule} of {subject.name.decode()} ({subject.creation_id:x}): {verdict.wrong.describe()}"
         )
     findings.histories += 1
-    findings.undecided += explained.undecided
+    findings.undecided += verdict.undecided
 
 
 def _modelled(call: Call, section_ids: Sequence[bytes]) -> Call | None:
     """Return the call if it names modelled ids only. All other ids are generated, or expire."""
-    if call.doing == Doing.ITERATE:
+    if call.operation == Operation.ITERATE:
         if call.outcome != Outcome.OK:
             return None
         return replace(call, result={key: value for key, value in call.result.items() if key in section_ids})
-    ids = [element[1] if call.doing == Doing.UPDATE else element for element in call.asked]
+    ids = [element[1] if call.operation == Operation.UPDATE else element for element in call.arguments]
     return call if all(section_id in section_ids for section_id in ids) else None
 
 
 def project(call: Call, section_id: bytes) -> Call | None:
     """Return what a call says about one section alone; None if it says nothing."""
-    if call.doing == Doing.ITERATE:
-        held = {key: value for key, value in call.result.items() if key == section_id}
-        return replace(call, result=held)
-    if call.doing == Doing.READ:
-        if section_id not in call.asked or (call.outcome == Outcome.REFUSED and len(call.asked) > 1):
+    if call.operation == Operation.ITERATE:
+        shown = {key: value for key, value in call.result.items() if key == section_id}
+        return replace(call, result=shown)
+    if call.operation == Operation.READ:
+        if section_id not in call.arguments or (call.outcome == Outcome.REFUSED and len(call.arguments) > 1):
             return None
         if call.outcome != Outcome.OK:
-            return replace(call, asked=[section_id])
-        return replace(call, asked=[section_id], result=[call.result[call.asked.index(section_id)]])
-    ops = [op for op in call.asked if op[1] == section_id]
+            return replace(call, arguments=[section_id])
+        return replace(call, arguments=[section_id], result=[call.result[call.arguments.index(section_id)]])
+    ops = [op for op in call.arguments if op[1] == section_id]
     if not ops:
         return None
-    if call.outcome == Outcome.REFUSED and len(call.asked) > 1:
-        return replace(call, asked=ops, index=ELSEWHERE)
-    return replace(call, asked=ops)
+    if call.outcome == Outcome.REFUSED and len(call.arguments) > 1:
+        return replace(call, arguments=ops, index=ELSEWHERE)
+    return replace(call, arguments=ops)
 
 
 def _shown_and_lost(update: Call, reader: Call, losses_ns: Sequence[int]) -> bool:
@@ -142,12 +147,12 @@ def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> lis
     """Check that each CREATE with a generated id was done once, under the id in its answer."""
     wrong: list[str] = []
     made = {
-        call.asked[0][3]: call
+        call.arguments[0][3]: call
         for call in calls
-        if call.doing == Doing.UPDATE and call.asked[0][:2] == [1, b""]
+        if call.operation == Operation.UPDATE and call.arguments[0][:2] == [1, b""]
     }
     for call in calls:
-        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+        if call.operation != Operation.ITERATE or call.outcome != Outcome.OK:
             continue
         by_value: dict[bytes, bytes] = {}
         for section_id, value in call.result.items():
@@ -177,13 +182,13 @@ def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list
     """Check that a call that ended with TRY_AGAIN was not done: no call reads what it would have written."""
     refused: dict[bytes, Call] = {}
     for call in calls:
-        if call.doing == Doing.UPDATE and call.outcome == Outcome.NOT_DONE:
-            for op in call.asked:
+        if call.operation == Operation.UPDATE and call.outcome == Outcome.NOT_DONE:
+            for op in call.arguments:
                 if op[0] in (1, 3, 6):
                     refused[op[3] if op[0] == 1 else op[2]] = call
     wrong: list[str] = []
     for call in calls:
-        if call.outcome == Outcome.OK and call.result and call.doing != Doing.UPDATE:
+        if call.outcome == Outcome.OK and call.result and call.operation != Operation.UPDATE:
             values = call.result.values() if type(call.result) is dict else call.result
             wrong.extend(
                 f"read, after it was said not to be done: {refused[value].describe()}; {call.describe()}"
@@ -203,19 +208,23 @@ def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tole
     wrong: list[str] = []
     writes: dict[bytes, list[Call]] = {}
     for call in calls:
-        if call.doing == Doing.UPDATE and call.asked[0][1].startswith(EXPIRING_ID):
-            writes.setdefault(call.asked[0][1], []).append(call)
+        if call.operation == Operation.UPDATE and call.arguments[0][1].startswith(EXPIRING_ID):
+            writes.setdefault(call.arguments[0][1], []).append(call)
     for call in calls:
-        if call.doing != Doing.ITERATE or call.outcome != Outcome.OK:
+        if call.operation != Operation.ITERATE or call.outcome != Outcome.OK:
             continue
-        for section_id, ours in writes.items():
-            before = [write for write in ours if write.invoked_ns <= call.returned_ns]
-            sure = all(
+        for section_id, own_writes in writes.items():
+            before = [write for write in own_writes if write.invoked_ns <= call.returned_ns]
+            certain = all(
                 write.outcome == Outcome.OK and write.returned_ns < call.invoked_ns for write in before
             )
-            if not before or not sure or (len(before) > 1 and before[-2].returned_ns > before[-1].invoked_ns):
+            if (
+                not before
+                or not certain
+                or (len(before) > 1 and before[-2].returned_ns > before[-1].invoked_ns)
+            ):
                 continue
-            content, until_ns = before[-1].asked[0][2:4]
+            content, until_ns = before[-1].arguments[0][2:4]
             found = call.result.get(section_id)
             if found is None and wall_ns(call.returned_ns) + tolerance_ns < until_ns:
                 wrong.append(f"expired too early: {before[-1].describe()}; {call.describe()}")
@@ -224,24 +233,24 @@ def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tole
     return wrong
 
 
-def explain_by_brute_force(calls: Sequence[Call], start: State) -> bool:
+def check_order_by_brute_force(calls: Sequence[Call], start: State) -> bool:
     """Try every order of all calls: a second, naive checker for small histories without losses."""
     certain = [call for call in calls if call.outcome in (Outcome.OK, Outcome.REFUSED)]
-    doubtful = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
-    for bits in range(2 ** len(doubtful)):
-        chosen = certain + [call for place, call in enumerate(doubtful) if bits >> place & 1]
+    uncertain = [call for call in calls if call.outcome in (Outcome.PENDING, Outcome.UNKNOWN)]
+    for bits in range(2 ** len(uncertain)):
+        chosen = certain + [call for position, call in enumerate(uncertain) if bits >> position & 1]
         if any(_fits(order, start) for order in permutations(chosen)):
             return True
     return False
 
 
 def _fits(order: Sequence[Call], start: State) -> bool:
-    for place, call in enumerate(order):
-        if any(0 <= later.returned_ns < call.invoked_ns for later in order[place + 1 :] if _ended(later)):
+    for position, call in enumerate(order):
+        if any(0 <= later.returned_ns < call.invoked_ns for later in order[position + 1 :] if _ended(later)):
             return False
     state = start
     for call in order:
-        after = follow(call, state)
+        after = state_after(call, state)
         if after is None:
             return False
         state = after

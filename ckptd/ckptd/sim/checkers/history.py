@@ -15,7 +15,7 @@ class Outcome(Enum):
     NOT_DONE = "not done"
 
 
-class Doing(Enum):
+class Operation(Enum):
     """What a call does with a checkpoint's sections."""
 
     UPDATE = "update"
@@ -30,8 +30,8 @@ class Call:
     client: int
     number: int
     creation_id: int
-    doing: Doing
-    asked: list[Any]
+    operation: Operation
+    arguments: list[Any]
     """The operations of an update as they travel, or the ids of a read."""
 
     invoked_ns: int
@@ -47,14 +47,14 @@ class Call:
 
     def describe(self) -> str:
         """Describe the call for people."""
-        asked = " ".join(_show(element) for element in self.asked)
-        told = (
+        arguments = " ".join(_show(element) for element in self.arguments)
+        answer = (
             self.outcome.value if self.outcome != Outcome.REFUSED else f"refused {self.code} at {self.index}"
         )
         if self.result is not None and self.outcome == Outcome.OK:
-            told += f" {_show(self.result)}"
+            answer += f" {_show(self.result)}"
         span = f"[{self.invoked_ns / 1e6:.3f}, {self.returned_ns / 1e6:.3f}]"
-        return f"{span} client {self.client} #{self.number} {self.doing.value} {asked}: {told}"
+        return f"{span} client {self.client} #{self.number} {self.operation.value} {arguments}: {answer}"
 
 
 def _show(content: Any) -> str:

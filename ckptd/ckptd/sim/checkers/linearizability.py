@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ckptd.sim.checkers.history import Call, Doing, Outcome
-from ckptd.sim.checkers.model import CORRUPTED, State, follow, observes
+from ckptd.sim.checkers.history import Call, Operation, Outcome
+from ckptd.sim.checkers.model import CORRUPTED, State, observes, state_after
 
 EXPLANATIONS_MAX: Final = 8_000
 """How many explanations are followed at once. With more, the history stays undecided."""
@@ -26,26 +26,26 @@ STEPS_MAX: Final = 150_000
 """How many steps a history may take in all before it stays undecided. Most take a few hundred."""
 
 
-class Past:
-    """A state that an explanation went through, the call that ended it, and the past before.
+class SearchNode:
+    """A state that an explanation went through, the call that ended it, and the node before.
 
-    Equal pasts are one object, since explanations compare them by identity.
+    Equal nodes are one object, since explanations compare them by identity.
     """
 
-    __slots__ = ("before", "number", "state")
+    __slots__ = ("number", "parent", "state")
 
-    def __init__(self, state: State, number: int, before: "Past | None") -> None:
+    def __init__(self, state: State, number: int, parent: "SearchNode | None") -> None:
         self.state = state
         self.number = number
-        self.before = before
+        self.parent = parent
 
 
-Explanation = tuple[State, frozenset[int], Past | None]
-"""The state, the calls under way that have taken effect, and the past to which a loss may lead back."""
+Explanation = tuple[State, frozenset[int], SearchNode | None]
+"""The state, the calls under way that have taken effect, and the node to which a loss may lead back."""
 
 
 @dataclass(slots=True, frozen=True)
-class Explained:
+class HistoryVerdict:
     """The verdict. `wrong` is the first call that no order explains."""
 
     wrong: Call | None = None
@@ -62,9 +62,9 @@ class _TooMany(Exception):
     pass
 
 
-def explain(
+def check_order(
     calls: Sequence[Call], start: State, losses_ns: Sequence[int] = (), may_corrupt: bool = False
-) -> Explained:
+) -> HistoryVerdict:
     """Look for an order of `calls` from state `start`, in which the state may fall back at `losses_ns`."""
     relevant = [call for call in calls if call.outcome != Outcome.NOT_DONE or _last_loss(call, losses_ns)]
     # Calls with an unknown outcome multiply the explanations. Most histories can be explained without those
@@ -73,10 +73,10 @@ def explain(
     likely = [call for call in relevant if _decided(call) or any(value in seen for value in _values(call))]
     try:
         if len(likely) < len(relevant) and _Search(likely, losses_ns, may_corrupt).run(start) is None:
-            return Explained()
-        return Explained(_Search(relevant, losses_ns, may_corrupt).run(start))
+            return HistoryVerdict()
+        return HistoryVerdict(_Search(relevant, losses_ns, may_corrupt).run(start))
     except _TooMany:
-        return Explained(undecided=True)
+        return HistoryVerdict(undecided=True)
 
 
 def _decided(call: Call) -> bool:
@@ -85,13 +85,13 @@ def _decided(call: Call) -> bool:
 
 def _last_loss(call: Call, losses_ns: Sequence[int]) -> int:
     """Return the time of the last loss during an update that says it changed nothing; 0 if there was none."""
-    if call.doing != Doing.UPDATE or call.outcome not in (Outcome.REFUSED, Outcome.NOT_DONE):
+    if call.operation != Operation.UPDATE or call.outcome not in (Outcome.REFUSED, Outcome.NOT_DONE):
         return 0
     return max((ns for ns in losses_ns if call.invoked_ns < ns < call.returned_ns), default=0)
 
 
 def _values(call: Call) -> Iterator[bytes]:
-    for op in call.asked:
+    for op in call.arguments:
         if type(op) is list:
             yield op[3] if op[0] in (1, 4, 7) else op[2] if len(op) > 2 else b""
 
@@ -114,7 +114,7 @@ class _Search:
     def __init__(self, calls: Sequence[Call], losses_ns: Sequence[int], may_corrupt: bool) -> None:
         self.calls = calls
         self.may_corrupt = may_corrupt
-        self.keeps_past = bool(losses_ns)
+        self.may_fall_back = bool(losses_ns)
         points: list[tuple[int, int, int]] = []
         self.undone: dict[int, Call] = {}
         for number, call in enumerate(calls):
@@ -129,7 +129,7 @@ class _Search:
         self.points = sorted(points)  # (At one time, first the loss and then the calls that it may undo.)
         self.steps = 0
         self.under_way: dict[int, Call] = {}
-        self.pasts: dict[tuple[State, int, Past | None], Past] = {}
+        self.nodes: dict[tuple[State, int, SearchNode | None], SearchNode] = {}
 
     def run(self, start: State) -> Call | None:
         """Return the first call that nothing explains, or None."""
@@ -151,30 +151,30 @@ class _Search:
         return None
 
     def _absorb(self, explanation: Explanation) -> Explanation:
-        state, done, past = explanation
+        state, done, node = explanation
         fitting = [
             number
             for number, call in self.under_way.items()
             if number not in done
             and number not in self.undone
             and observes(call)
-            and follow(call, state) is not None
+            and state_after(call, state) is not None
         ]
-        return (state, done.union(fitting), past) if fitting else explanation
+        return (state, done.union(fitting), node) if fitting else explanation
 
-    def _past(self, state: State, number: int, before: Past | None) -> Past | None:
-        if not self.keeps_past:
+    def _node(self, state: State, number: int, parent: SearchNode | None) -> SearchNode | None:
+        if not self.may_fall_back:
             return None
-        key = (state, number, before)
-        if key not in self.pasts:
-            self.pasts[key] = Past(state, number, before)
-        return self.pasts[key]
+        key = (state, number, parent)
+        if key not in self.nodes:
+            self.nodes[key] = SearchNode(state, number, parent)
+        return self.nodes[key]
 
     def _must_be_done(self, now: list[Explanation], number: int) -> list[Explanation]:
         done_with: dict[Explanation, None] = {}
-        for state, done, past in self._reached(now, number):
+        for state, done, node in self._reached(now, number):
             if number in done:
-                done_with[state, done - {number}, past] = None
+                done_with[state, done - {number}, node] = None
         return list(done_with)
 
     def _reached(self, now: list[Explanation], number: int = -1) -> list[Explanation]:
@@ -182,11 +182,11 @@ class _Search:
         known = dict.fromkeys(now)
         stack = list(now)
         while stack:
-            state, done, past = stack.pop()
+            state, done, node = stack.pop()
             self.steps += 1
             if number in done:
                 continue
-            for explanation in self._steps(state, done, past):
+            for explanation in self._steps(state, done, node):
                 if explanation not in known:
                     known[explanation] = None
                     stack.append(explanation)
@@ -194,27 +194,27 @@ class _Search:
                 raise _TooMany
         return list(known)
 
-    def _steps(self, state: State, done: frozenset[int], past: Past | None) -> Iterator[Explanation]:
+    def _steps(self, state: State, done: frozenset[int], node: SearchNode | None) -> Iterator[Explanation]:
         """Yield what may come next: one call under way takes effect."""
         for other, call in self.under_way.items():
             if other in done or ~other in done:
                 continue
             undone = self.undone.get(other)
             if undone is not None:
-                after = follow(undone, state)
+                after = state_after(undone, state)
                 if after is not None and after != state:
-                    yield self._absorb((after, done | {~other}, self._past(state, ~other, past)))
-            after = follow(call, state)
+                    yield self._absorb((after, done | {~other}, self._node(state, ~other, node)))
+            after = state_after(call, state)
             if observes(call):
                 if undone is not None and after is not None:
-                    yield self._absorb((state, done | {other}, past))
+                    yield self._absorb((state, done | {other}, node))
             elif after is not None and (after != state or _decided(call)):
-                yield self._absorb((after, done | {other}, self._past(state, other, past)))
+                yield self._absorb((after, done | {other}, self._node(state, other, node)))
 
     def _fall_back(self, now: list[Explanation]) -> list[Explanation]:
         """The active replica was lost: each explanation may continue from any state that it went through.
 
-        Many explanations share a past. A way back is followed once for each set of calls that it undoes.
+        Many explanations share a node. A way back is followed once for each set of calls that it undoes.
 
         A call that leaves a section corrupted may be done and stay done, known from a part of its batch. It
         cannot be placed after the loss then, where it would be refused (seed 7117529).
@@ -224,18 +224,18 @@ class _Search:
         after: dict[Explanation, None] = {}
         followed: set[tuple[Explanation, frozenset[int]]] = set()
         for explanation in now:
-            state, done, past = explanation
+            state, done, node = explanation
             undone: frozenset[int] = frozenset()
-            while ((state, done, past), undone) not in followed:
-                followed.add(((state, done, past), undone))
+            while ((state, done, node), undone) not in followed:
+                followed.add(((state, done, node), undone))
                 for redone in _subsets(undone):
-                    after[self._absorb((state, done - redone, past))] = None
+                    after[self._absorb((state, done - redone, node))] = None
                     if self.may_corrupt:
                         corrupted = tuple((section_id, CORRUPTED) for section_id, _ in state)
-                        after[self._absorb((corrupted, done - redone, past))] = None
-                if past is None:
+                        after[self._absorb((corrupted, done - redone, node))] = None
+                if node is None:
                     break
-                state, number, past = past.state, past.number, past.before
+                state, number, node = node.state, node.number, node.parent
                 if number < 0:
                     done = done - {number}
                 elif number in done:
@@ -248,4 +248,4 @@ class _Search:
 def _subsets(chosen: frozenset[int]) -> Iterator[frozenset[int]]:
     numbers = sorted(chosen)
     for bits in range(2 ** len(numbers)):
-        yield frozenset(number for place, number in enumerate(numbers) if bits >> place & 1)
+        yield frozenset(number for position, number in enumerate(numbers) if bits >> position & 1)

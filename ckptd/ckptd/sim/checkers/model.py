@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 
 CORRUPTED: Final = None
 
@@ -23,19 +23,19 @@ def initial_state(single: bool) -> State:
     return ((b"", b""),) if single else ()
 
 
-def follow(call: Call, state: State) -> State | None:
+def state_after(call: Call, state: State) -> State | None:
     """Return the state after `call`; None if `call` cannot have got its answer in `state`.
 
     A call with an unknown outcome fits everywhere.
     """
-    if call.doing == Doing.READ:
+    if call.operation == Operation.READ:
         return state if _read_fits(call, dict(state)) else None
-    if call.doing == Doing.ITERATE:
+    if call.operation == Operation.ITERATE:
         return state if call.outcome != Outcome.OK or call.result == dict(state) else None
     if call.outcome == Outcome.NOT_DONE or call.index == ELSEWHERE:
         return state
     sections = dict(state)
-    for index, op in enumerate(call.asked):
+    for index, op in enumerate(call.arguments):
         code = _change(sections, op)
         if code != codes.OK:
             refused = call.outcome == Outcome.REFUSED and (call.code, call.index) == (code, index)
@@ -47,7 +47,7 @@ def follow(call: Call, state: State) -> State | None:
 
 def observes(call: Call) -> bool:
     """Return True if the call certainly changes nothing."""
-    return call.doing != Doing.UPDATE or call.outcome in (Outcome.REFUSED, Outcome.NOT_DONE)
+    return call.operation != Operation.UPDATE or call.outcome in (Outcome.REFUSED, Outcome.NOT_DONE)
 
 
 def _unknown(call: Call) -> bool:
@@ -57,12 +57,14 @@ def _unknown(call: Call) -> bool:
 def _read_fits(call: Call, sections: dict[bytes, bytes | None]) -> bool:
     if _unknown(call):
         return True
-    for index, section_id in enumerate(call.asked):
+    for index, section_id in enumerate(call.arguments):
         if section_id not in sections:
             return (call.outcome, call.code, call.index) == (Outcome.REFUSED, codes.NOT_EXIST, index)
         if sections[section_id] is CORRUPTED:
             return (call.outcome, call.code, call.index) == (Outcome.REFUSED, codes.FAILED_OPERATION, index)
-    return call.outcome == Outcome.OK and call.result == [sections[section_id] for section_id in call.asked]
+    return call.outcome == Outcome.OK and call.result == [
+        sections[section_id] for section_id in call.arguments
+    ]
 
 
 def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
@@ -86,14 +88,14 @@ def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
         case Op.WRITE | Op.PATCH:
             if not there and op[0] == Op.WRITE:
                 return codes.NOT_EXIST
-            held = sections.get(section_id, b"")
-            if held is CORRUPTED:
+            content = sections.get(section_id, b"")
+            if content is CORRUPTED:
                 return codes.FAILED_OPERATION
-            offset, content = op[2], op[3]
-            if content:
-                held = held.ljust(offset, b"\0")
-                held = held[:offset] + content + held[offset + len(content) :]
-            sections[section_id] = held
+            offset, written = op[2], op[3]
+            if written:
+                content = content.ljust(offset, b"\0")
+                content = content[:offset] + written + content[offset + len(written) :]
+            sections[section_id] = content
         case _:
             raise AssertionError(f"the model knows no operation {op[0]}")
     return codes.OK

@@ -1,7 +1,7 @@
 """Check opens, closes and unlinks: find answers that no correct directory could have given.
 
-This looks from outside only: at each call with its times and its outcome. `Openings` also knows which handles
-may be open at the end.
+This is a check from outside: of each call with its times and its outcome. `OpenCloseHistory` also knows which
+handles may be open at the end.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,29 +36,29 @@ class DirectoryCall:
 
 
 @dataclass(slots=True)
-class HeldHandle:
+class HandleHistory:
     """What is known of a handle."""
 
     name: bytes
     opened_ns: int
     creation_id: int = 0
-    sure: bool = False
+    certain: bool = False
     """True if the handle is certainly open; False if it may be."""
 
-    let_go_ns: int = -1
+    released_ns: int = -1
     """Since when it is no longer certainly open; -1 if it still is."""
 
     retention_ns: int = 0
 
 
 @dataclass(slots=True)
-class Openings:
+class OpenCloseHistory:
     """All opens and unlinks, and every handle that was ever open, or may have been."""
 
     opens: list[DirectoryCall] = field(default_factory=list)
     unlinks: list[DirectoryCall] = field(default_factory=list)
-    handles: dict[Handle, HeldHandle] = field(default_factory=dict)
-    closed: list[HeldHandle] = field(default_factory=list)
+    handles: dict[Handle, HandleHistory] = field(default_factory=dict)
+    closed: list[HandleHistory] = field(default_factory=list)
 
     def unlinked_since(self, name: bytes, since_ns: int) -> bool:
         """Return True if an UNLINK of the name may have been done after that time."""
@@ -73,47 +73,49 @@ class Openings:
         """An OPEN is sent: it may be done from now on."""
         call = DirectoryCall(name, now_ns)
         self.opens.append(call)
-        self.handles[handle] = HeldHandle(name, now_ns, retention_ns=retention_ns)
+        self.handles[handle] = HandleHistory(name, now_ns, retention_ns=retention_ns)
         return call
 
     def opened(self, handle: Handle, creation_id: int) -> None:
         """The OPEN was answered."""
-        held = self.handles.get(handle)
-        if held is not None:
-            held.creation_id, held.sure = creation_id, True
+        history = self.handles.get(handle)
+        if history is not None:
+            history.creation_id, history.certain = creation_id, True
 
-    def let_go(self, handle: Handle, now_ns: int) -> None:
+    def release(self, handle: Handle, now_ns: int) -> None:
         """A CLOSE is sent, or its client has died: the handle may be closed from now on."""
-        held = self.handles.get(handle)
-        if held is not None and held.let_go_ns < 0:
-            held.sure, held.let_go_ns = False, now_ns
+        history = self.handles.get(handle)
+        if history is not None and history.released_ns < 0:
+            history.certain, history.released_ns = False, now_ns
 
     def gone(self, handle: Handle) -> None:
         """The handle is certainly no longer open."""
-        held = self.handles.pop(handle, None)
-        if held is not None:
-            self.closed.append(held)
+        history = self.handles.pop(handle, None)
+        if history is not None:
+            self.closed.append(history)
 
     def session_over(self, session: int, since_ns: int, ended: bool) -> None:
         """All of a session's handles may be closed since then; with `ended`, they certainly are."""
         for handle in [handle for handle in self.handles if handle[0] == session]:
-            self.let_go(handle, since_ns)
+            self.release(handle, since_ns)
             if ended:
                 self.gone(handle)
 
-    def doubtful(self, session: int) -> list[int]:
+    def uncertain(self, session: int) -> list[int]:
         """Return the numbers of a session's handles that may or may not be open."""
-        return [number for (of, number), held in self.handles.items() if of == session and not held.sure]
+        return [
+            number for (of, number), history in self.handles.items() if of == session and not history.certain
+        ]
 
     def count(self, name: bytes, creation_id: int) -> tuple[int, int]:
         """Return how often a checkpoint is open at least and at most."""
         of_it = [h for h in self.handles.values() if h.creation_id == creation_id]
         unanswered = [h for h in self.handles.values() if not h.creation_id and h.name == name]
-        return sum(held.sure for held in of_it), len(of_it) + len(unanswered)
+        return sum(history.certain for history in of_it), len(of_it) + len(unanswered)
 
 
-def check_openings(
-    openings: Openings, is_lost: Callable[[int], bool], skew: float, tolerance_ns: int
+def check_open_close(
+    open_close: OpenCloseHistory, is_lost: Callable[[int], bool], skew: float, tolerance_ns: int
 ) -> list[str]:
     """Check the names. Return the contradictions.
 
@@ -122,14 +124,14 @@ def check_openings(
     * A retention is not cut short.
     """
     wrong: list[str] = []
-    names = dict.fromkeys(call.name for call in openings.opens)
+    names = dict.fromkeys(call.name for call in open_close.opens)
     for name in names:
-        opens = [c for c in openings.opens if c.name == name and c.outcome == Outcome.OK]
-        unlinks = [c for c in openings.unlinks if c.name == name]
+        opens = [c for c in open_close.opens if c.name == name and c.outcome == Outcome.OK]
+        unlinks = [c for c in open_close.unlinks if c.name == name]
         wrong.extend(_out_of_order(opens))
-        wrong.extend(_back_again(opens, unlinks))
+        wrong.extend(_unlinked_and_back(opens, unlinks))
         wrong.extend(_unlinked_twice(opens, unlinks, is_lost))
-        wrong.extend(_expired_early(openings, opens, unlinks, is_lost, skew, tolerance_ns))
+        wrong.extend(_expired_early(open_close, opens, unlinks, is_lost, skew, tolerance_ns))
     return wrong
 
 
@@ -137,11 +139,11 @@ def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
     """Creation ids grow: an older checkpoint is never found again once a newer one has its name."""
     newest_before = 0
     ends = sorted(opens, key=lambda call: call.returned_ns)
-    place = 0
+    position = 0
     for call in sorted(opens, key=lambda call: call.invoked_ns):
-        while place < len(ends) and ends[place].returned_ns < call.invoked_ns:
-            newest_before = max(newest_before, ends[place].creation_id)
-            place += 1
+        while position < len(ends) and ends[position].returned_ns < call.invoked_ns:
+            newest_before = max(newest_before, ends[position].creation_id)
+            position += 1
         if call.creation_id < newest_before:
             yield (
                 f"{call.name!r} was {newest_before:x}, then {call.creation_id:x} again,"
@@ -149,7 +151,7 @@ def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
             )
 
 
-def _back_again(opens: list[DirectoryCall], unlinks: list[DirectoryCall]) -> Iterator[str]:
+def _unlinked_and_back(opens: list[DirectoryCall], unlinks: list[DirectoryCall]) -> Iterator[str]:
     """A name no longer means, after an UNLINK ended, what was opened before that UNLINK began."""
     for unlink in unlinks:
         if unlink.outcome != Outcome.OK:
@@ -185,7 +187,7 @@ def _unlinked_twice(
 
 
 def _expired_early(
-    openings: Openings,
+    open_close: OpenCloseHistory,
     opens: list[DirectoryCall],
     unlinks: list[DirectoryCall],
     is_lost: Callable[[int], bool],
@@ -196,9 +198,9 @@ def _expired_early(
     first: dict[int, DirectoryCall] = {}
     for call in sorted(opens, key=lambda call: call.returned_ns):
         first.setdefault(call.creation_id, call)
-    held = [*openings.handles.values(), *openings.closed]
+    history = [*open_close.handles.values(), *open_close.closed]
     for newer in first.values():
-        for h in held:
+        for h in history:
             older = h.creation_id
             if not older or h.name != newer.name or older >= newer.creation_id or is_lost(older):
                 continue
@@ -209,8 +211,8 @@ def _expired_early(
                 for c in unlinks
             ):
                 continue
-            kept_until_ns = h.let_go_ns + int(h.retention_ns * (1 - skew)) - tolerance_ns
-            if h.let_go_ns < 0 or newer.returned_ns < kept_until_ns:
+            kept_until_ns = h.released_ns + int(h.retention_ns * (1 - skew)) - tolerance_ns
+            if h.released_ns < 0 or newer.returned_ns < kept_until_ns:
                 yield (
                     f"{newer.name!r} was created anew ({newer.creation_id:x}) at"
                     f" {newer.returned_ns / 1e6:.3f} ms, within the retention of {older:x}"

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from ckpt_protocol.messages import Op
-from ckptd.sim.checkers.history import Call, Doing, Outcome
+from ckptd.sim.checkers.history import Call, Operation, Outcome
 
 
 def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[str]:
@@ -21,9 +21,9 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
     made: dict[bytes, Call] = {}
     by_client: dict[tuple[int, bytes], list[Call]] = {}
     for call in calls:
-        if call.doing != Doing.UPDATE or call.outcome != Outcome.OK:
+        if call.operation != Operation.UPDATE or call.outcome != Outcome.OK:
             continue
-        for op in call.asked:
+        for op in call.arguments:
             if op[0] in (Op.PUT, Op.OVERWRITE):
                 made[op[2]] = call
                 by_client.setdefault((call.client, op[1]), []).append(call)
@@ -45,15 +45,15 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
 
 def _pairs(call: Call) -> list[tuple[bytes, bytes, bytes, bytes]]:
     """Return every pair of sections that one read showed, with their values."""
-    if call.outcome != Outcome.OK or call.doing == Doing.UPDATE:
+    if call.outcome != Outcome.OK or call.operation == Operation.UPDATE:
         return []
-    if call.doing == Doing.ITERATE:
+    if call.operation == Operation.ITERATE:
         shown = list(call.result.items())
     else:
-        shown = list(zip(call.asked, call.result, strict=True))
+        shown = list(zip(call.arguments, call.result, strict=True))
     return [(*one, *other) for one in shown for other in shown if one[0] != other[0]]
 
 
 def _lost_between(losses: list[int], from_ns: int, to_ns: int) -> bool:
-    place = bisect_left(losses, from_ns)
-    return place < len(losses) and losses[place] <= to_ns
+    position = bisect_left(losses, from_ns)
+    return position < len(losses) and losses[position] <= to_ns

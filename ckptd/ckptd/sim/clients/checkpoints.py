@@ -32,7 +32,7 @@ KINDS: Final = {
 
 
 @dataclass(slots=True, frozen=True)
-class Slot:
+class SimCheckpoint:
     """The name and attributes of one checkpoint; it may be created several times."""
 
     name: bytes

@@ -1,4 +1,4 @@
-"""A simulated client's session: request numbers, retries, fail-over and time-outs, as the protocol says.
+"""A simulated client's session: request numbers, retries, fail-over and time-outs, as in the protocol.
 
 It is written only from the text of the protocol and shares nothing with the client library, so that neither
 hides a mistake of the other.
@@ -23,7 +23,7 @@ PAUSE_MAX_NS: Final = 60 * MILLISECOND_NS
 WITHDRAW_NS: Final = 20 * MILLISECOND_NS
 """A PING withdraws a request this long before its time ends."""
 
-_WHOLE: Final = (
+_REQUEST_REFUSALS: Final = (
     codes.BAD_HANDLE,
     codes.TRY_AGAIN,
     codes.ACCESS,
@@ -35,7 +35,7 @@ _WHOLE: Final = (
 
 
 @dataclass(slots=True, frozen=True)
-class Told:
+class CallResult:
     """How a request ended."""
 
     outcome: Outcome
@@ -46,11 +46,11 @@ class Told:
     epoch: int = 0
 
 
-Done = Callable[[Told], None]
+Done = Callable[[CallResult], None]
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingCall:
     """A request that has not ended."""
 
     number: int
@@ -60,13 +60,13 @@ class Pending:
     done: Done
     deadline_ns: int
     sent_ns: int = -1
-    on_the_way: bool = False
+    in_flight: bool = False
     """True while it is sent on the current link and not answered."""
 
-    doubtful: bool = False
+    outcome_uncertain: bool = False
     """True once it was sent on a link that is lost, so that its answer cannot arrive any more."""
 
-    doubted: bool = False
+    handle_doubted: bool = False
     """True once it was answered with BAD_HANDLE. It is repeated when the session is attached again."""
 
     withdrawn: bool = False
@@ -74,7 +74,7 @@ class Pending:
 
 
 class SimClient:
-    """One session. `ended` is called when the service says that the session is over."""
+    """One session. `ended` is called when the service reports that the session is over."""
 
     def __init__(
         self, world: World, links: ClientLinks, name: str, home: int, ended: Callable[[], None]
@@ -85,8 +85,8 @@ class SimClient:
         self.ended = ended
         self.session = world.random.getrandbits(62) + 1
         self.generation = 0
-        self.fresh = True
-        self.pending: dict[int, Pending] = {}
+        self.unconfirmed = True
+        self.pending: dict[int, PendingCall] = {}
         self.link: ClientLink | None = None
         self.attached = False
         self.over = False
@@ -99,7 +99,7 @@ class SimClient:
         self.silence_ns = 0
         """The longest time for which the service did nothing. A session may end after its grace."""
         self._node_ids = world.options.node_ids
-        self._at = home
+        self._next_node = home
         self._next_number = 1
         self._attempt = 0
         self._attach_number = 0
@@ -124,7 +124,7 @@ class SimClient:
         number = self._next_number
         self._next_number += 1
         deadline_ns = self.world.now_ns + (call_ns or self.world.options.call_ns)
-        self.pending[number] = Pending(number, kind, handle, pack_body(body), done, deadline_ns)
+        self.pending[number] = PendingCall(number, kind, handle, pack_body(body), done, deadline_ns)
         self.world.at(deadline_ns, lambda: self._time_out(number))
         if kind != Kind.TRACK:
             self.world.at(deadline_ns - WITHDRAW_NS, lambda: self._withdraw(number))
@@ -133,17 +133,17 @@ class SimClient:
 
     def cancel(self, number: int) -> None:
         """End a call whose caller no longer wants the answer."""
-        self._finish(number, Told(Outcome.UNKNOWN))
+        self._finish(number, CallResult(Outcome.UNKNOWN))
 
-    def _finish(self, number: int, told: Told) -> None:
+    def _finish(self, number: int, result: CallResult) -> None:
         pending = self.pending.pop(number, None)
         if pending is not None:
-            pending.done(told)
+            pending.done(result)
 
     def _withdraw(self, number: int) -> None:
         """Ask the node to drop a request that only waits: then it ends with TRY_AGAIN."""
         pending = self.pending.get(number)
-        if pending is None or not pending.on_the_way or self.link is None:
+        if pending is None or not pending.in_flight or self.link is None:
             return
         pending.withdrawn = True
         ping = self._next_number
@@ -154,27 +154,29 @@ class SimClient:
     def _time_out(self, number: int) -> None:
         pending = self.pending.get(number)
         if pending is not None:
-            sure = not pending.on_the_way and not pending.doubtful
-            self._finish(number, Told(Outcome.NOT_DONE if sure else Outcome.UNKNOWN, codes.TRY_AGAIN))
+            certain = not pending.in_flight and not pending.outcome_uncertain
+            self._finish(
+                number, CallResult(Outcome.NOT_DONE if certain else Outcome.UNKNOWN, codes.TRY_AGAIN)
+            )
 
-    def _send(self, pending: Pending) -> None:
+    def _send(self, pending: PendingCall) -> None:
         if not self.attached or self.link is None:
             return
         lowest = min(
             (n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=pending.number
         )
-        pending.on_the_way = True
+        pending.in_flight = True
         pending.sent_ns = self.world.now_ns
         frame = encode_frame(pending.kind, pending.number, pending.handle, lowest, pending.body)
         self.links.send_to_node(self.link, frame)
         if pending.kind == Kind.TRACK:
             return  # It waits for a change, not for the node.
         number, link = pending.number, self.link
-        self.world.after(self.world.options.patience_ns, lambda: self._lose_patience(number, link))
+        self.world.after(self.world.options.patience_ns, lambda: self._give_up_waiting(number, link))
 
-    def _lose_patience(self, number: int, link: ClientLink) -> None:
+    def _give_up_waiting(self, number: int, link: ClientLink) -> None:
         pending = self.pending.get(number)
-        if pending is None or not pending.on_the_way or self.link is not link:
+        if pending is None or not pending.in_flight or self.link is not link:
             return
         if self.world.now_ns - pending.sent_ns >= self.world.options.patience_ns:
             self.leave_link()
@@ -188,12 +190,12 @@ class SimClient:
             return
         self._attempt += 1
         attempt = self._attempt
-        node_id = self._node_ids[self._at % len(self._node_ids)]
-        self._at += 1
+        node_id = self._node_ids[self._next_node % len(self._node_ids)]
+        self._next_node += 1
         self.links.connect(self, node_id)
-        self.world.after(self.world.options.patience_ns, lambda: self._attempt_over(attempt))
+        self.world.after(self.world.options.patience_ns, lambda: self._attempt_timed_out(attempt))
 
-    def _attempt_over(self, attempt: int) -> None:
+    def _attempt_timed_out(self, attempt: int) -> None:
         if attempt == self._attempt and not self.attached and not self.over:
             self.leave_link()
             self.connect()
@@ -210,7 +212,7 @@ class SimClient:
         self.generation += 1
         self._attach_number = self._next_number
         self._next_number += 1
-        body = pack_body([self.fresh])
+        body = pack_body([self.unconfirmed])
         frame = encode_frame(Kind.ATTACH, self._attach_number, self.session, self.generation, body)
         self.links.send_to_node(self.link, frame)
 
@@ -244,16 +246,16 @@ class SimClient:
         self.links.send_to_node(self.link, frame)
         self._attempt += 1
         attempt = self._attempt
-        self.world.after(self.world.options.patience_ns, lambda: self._attempt_over(attempt))
+        self.world.after(self.world.options.patience_ns, lambda: self._attempt_timed_out(attempt))
 
     def _on_probe_answer(self, code: int) -> None:
         if code == codes.OK:
-            self._go_on()
+            self._resume()
         else:
             self.leave_link()
             self.connect()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self.attached = True
         for pending in list(self.pending.values()):
             self._send(pending)
@@ -268,9 +270,9 @@ class SimClient:
         self.link = None
         self.attached = False
         for pending in self.pending.values():
-            if pending.on_the_way:
-                pending.on_the_way = False
-                pending.doubtful = True
+            if pending.in_flight:
+                pending.in_flight = False
+                pending.outcome_uncertain = True
 
     def crash(self, seen_dead: bool) -> None:
         """End the process. Nothing of it comes back."""
@@ -282,7 +284,7 @@ class SimClient:
         self.over = True
         self._forget_link()
         for number in list(self.pending):
-            self._finish(number, Told(Outcome.UNKNOWN))
+            self._finish(number, CallResult(Outcome.UNKNOWN))
 
     # -- answers
 
@@ -292,7 +294,7 @@ class SimClient:
                 return
             code, payload, index, text = decode_answer(frame.body)
             if code not in (codes.TRY_AGAIN, codes.BAD_HANDLE) and frame.b >= self.links.newest_epoch():
-                self._heard()
+                self._note_contact()
             if frame.a == self._attach_number:
                 self._on_attach_answer(code)
             elif frame.a == self._probe_number:
@@ -300,7 +302,7 @@ class SimClient:
             else:
                 self._on_answer(
                     frame.a,
-                    Told(
+                    CallResult(
                         Outcome.OK if code == codes.OK else Outcome.REFUSED,
                         code,
                         payload,
@@ -314,14 +316,14 @@ class SimClient:
         """Return the longest time for which the service did nothing for this session."""
         return max(self.silence_ns, self.world.now_ns - self.contact_ns)
 
-    def _heard(self) -> None:
+    def _note_contact(self) -> None:
         self.silence_ns = self.longest_silence_ns()
         self.contact_ns = self.world.now_ns
 
     def _on_attach_answer(self, code: int) -> None:
         if code == codes.OK:
-            self.fresh = False
-            self._go_on()
+            self.unconfirmed = False
+            self._resume()
         elif code == codes.BAD_HANDLE:
             self._end()
             self.ended()
@@ -330,40 +332,42 @@ class SimClient:
             self._attempt += 1
             self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
 
-    def _on_answer(self, number: int, told: Told) -> None:
+    def _on_answer(self, number: int, result: CallResult) -> None:
         pending = self.pending.get(number)
         if pending is None:
             return
-        if told.code == codes.TRY_AGAIN:
-            pending.on_the_way = False
+        if result.code == codes.TRY_AGAIN:
+            pending.in_flight = False
             pause_ns = self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS)
             if pending.withdrawn:
                 self._time_out(number)
             elif self.world.now_ns + pause_ns < pending.deadline_ns:
-                self.world.after(pause_ns, lambda: self._again(number))
+                self.world.after(pause_ns, lambda: self._resend(number))
             if self.world.chance(0.2):
                 self.leave_link()
                 self.connect()
             return
-        if told.code == codes.BAD_HANDLE and self._slept and not pending.doubted:
+        if result.code == codes.BAD_HANDLE and self._slept and not pending.handle_doubted:
             # The session may have ended while its link was up.
-            pending.doubted, pending.on_the_way = True, False
+            pending.handle_doubted, pending.in_flight = True, False
             self.attached = False
             self._attach()
             return
-        if told.code in (codes.TIMEOUT, codes.LIBRARY):
-            told = replace(told, outcome=Outcome.UNKNOWN, payload=None)
-        if told.code == codes.NO_MEMORY:  # A node that answers this has checked if a duplicate was done.
-            told = replace(told, outcome=Outcome.NOT_DONE, payload=None)
-        whole = told.code in _WHOLE or (told.code == codes.NOT_EXIST and told.index < 0)
-        if whole:
+        if result.code in (codes.TIMEOUT, codes.LIBRARY):
+            result = replace(result, outcome=Outcome.UNKNOWN, payload=None)
+        if result.code == codes.NO_MEMORY:  # A node that answers this has checked if a duplicate was done.
+            result = replace(result, outcome=Outcome.NOT_DONE, payload=None)
+        request_refused = result.code in _REQUEST_REFUSALS or (
+            result.code == codes.NOT_EXIST and result.index < 0
+        )
+        if request_refused:
             # That no replica is active now says nothing about the time when the request was passed on.
-            doubtful = pending.doubtful or told.code == codes.NOT_EXIST
-            outcome = Outcome.UNKNOWN if doubtful else Outcome.NOT_DONE
-            told = replace(told, outcome=outcome, payload=None)
-        self._finish(number, told)
+            outcome_uncertain = pending.outcome_uncertain or result.code == codes.NOT_EXIST
+            outcome = Outcome.UNKNOWN if outcome_uncertain else Outcome.NOT_DONE
+            result = replace(result, outcome=outcome, payload=None)
+        self._finish(number, result)
 
-    def _again(self, number: int) -> None:
+    def _resend(self, number: int) -> None:
         pending = self.pending.get(number)
-        if pending is not None and not pending.on_the_way:
+        if pending is not None and not pending.in_flight:
             self._send(pending)

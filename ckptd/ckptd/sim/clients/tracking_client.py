@@ -1,171 +1,188 @@
-"""A standby that tracks a checkpoint: it reads the sections that are reported as changed, and nothing else.
+"""A client that tracks a checkpoint: it reads the sections that are reported as changed, and nothing else.
 
-So its copy is right only if every change was reported. At the end, when nothing changes any more, the copy
-must equal the checkpoint.
+So its contents are right only if every change was reported. At the end, when nothing changes any more, they
+must equal the checkpoint's.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY
 from ckpt_protocol.messages import Change, Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Outcome
-from ckptd.sim.clients.sim_client import Told
+from ckptd.sim.clients.client_handle import ClientHandle
+from ckptd.sim.clients.sim_client import CallResult, SimClient
+from ckptd.sim.clients.workload import Workload
 from ckptd.sim.world.world import Violation
 
-if TYPE_CHECKING:
-    from ckptd.sim.clients.caller import Caller, Opened
-
 TRACK_NS: Final = 3 * SECOND_NS
-AGAIN_NS: Final = 20 * MILLISECOND_NS
-LOOKS: Final = 6
-LOOK_AGAIN_NS: Final = 200 * MILLISECOND_NS
+RETRY_NS: Final = 20 * MILLISECOND_NS
+FINAL_CHECKS: Final = 6
+"""How often the final check is repeated before it has failed."""
+
+CHECK_AGAIN_NS: Final = 200 * MILLISECOND_NS
 _GONE: Final = (Change.DELETED, Change.EXPIRED)
 CORRUPTED: Final = None
 
-Copy = dict[bytes, bytes | None]
+Contents = dict[bytes, bytes | None]
 
 
-class Standby:
-    """The tracker of one handle."""
+class TrackingClient:
+    """Tracks one handle.
 
-    def __init__(self, caller: "Caller", opened: "Opened") -> None:
-        self.caller = caller
-        self.client = caller.client
-        self.world = caller.world
-        self.opened = opened
-        self.copy: Copy = {}
-        """The sections as the standby knows them."""
+    `judge` gets each refusal: a handle may be gone only if every replica or the session is gone.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        client: SimClient,
+        handle: ClientHandle,
+        judge: Callable[[ClientHandle, CallResult], None],
+    ) -> None:
+        self.workload = workload
+        self.world = workload.world
+        self.client = client
+        self.handle = handle
+        self.judge = judge
+        self.contents: Contents = {}
+        """The sections as this client knows them."""
 
         self.sequence: int | None = None
         self.tenure = 0
-        self.blind = True
+        self.needs_full_scan = True
         """True if it has to read everything again."""
 
-        self.over = False
-        """True once the handle is gone."""
+        self.finished = False
+        """True once the handle is gone, or the final check is done."""
 
-        self.waiting = 0
-        self.todo: list[bytes] = []
-        self._ask()
+        self.track_number = 0
+        """The number of the last TRACK."""
+
+        self.changed_ids: list[bytes] = []
+        """The sections that were reported as changed and are not read yet."""
+
+        self._track()
 
     @property
     def idle(self) -> bool:
         """True if it has read everything that was reported, and waits for more."""
-        return self.sequence is not None and self.waiting in self.client.pending
+        return self.sequence is not None and self.track_number in self.client.pending
 
-    # -- following
+    # -- tracking
 
-    def _call(self, kind: int, body: list[Any], then: Any, call_ns: int = TRACK_NS) -> int:
-        if self.over:
+    def _request(self, kind: int, body: list[Any], then: Any, call_ns: int = TRACK_NS) -> int:
+        if self.finished:
             return 0
         return self.client.request(
-            kind, self.opened.handle, body, lambda told: self._told(told, then), call_ns
+            kind, self.handle.number, body, lambda result: self._on_result(result, then), call_ns
         )
 
-    def _told(self, told: Told, then: Any) -> None:
-        """Handle the end of a request. A dead handle ends the tracker; an unknown outcome is asked again."""
-        if self.over or self.client.over or self.caller.client is not self.client:
-            self.over = True
-        elif self._is_gone(told):
-            self.caller.look(self.opened, told)
-        elif told.outcome == Outcome.OK or _says(told):
-            then(told)
+    def _on_result(self, result: CallResult, then: Any) -> None:
+        """Handle the end of a request. A dead handle ends the tracking; an unknown outcome is repeated."""
+        if self.finished or self.client.over:
+            self.finished = True
+        elif self._is_gone(result):
+            self.judge(self.handle, result)
+        elif result.outcome == Outcome.OK or _concerns_section(result):
+            then(result)
         else:
-            self.world.after(AGAIN_NS, self._again)
+            self.world.after(RETRY_NS, self._continue)
 
-    def _again(self) -> None:
-        if self.blind and self.sequence is not None:
-            self._call(Kind.ITERATE, [SA_CKPT_SECTIONS_ANY, 0, None, True], self._take_all)
-        elif self.todo:
+    def _continue(self) -> None:
+        if self.needs_full_scan and self.sequence is not None:
+            self._request(Kind.ITERATE, [SA_CKPT_SECTIONS_ANY, 0, None, True], self._on_full_scan)
+        elif self.changed_ids:
             self._read()
         else:
-            self._ask()
+            self._track()
 
-    def _ask(self) -> None:
-        self.waiting = self._call(Kind.TRACK, [self.sequence, self.tenure], self._take)
+    def _track(self) -> None:
+        self.track_number = self._request(Kind.TRACK, [self.sequence, self.tenure], self._on_changes)
 
-    def _take(self, told: Told) -> None:
-        self.sequence, rows, self.tenure = told.payload
-        self.blind = self.blind or rows is None
+    def _on_changes(self, result: CallResult) -> None:
+        self.sequence, rows, self.tenure = result.payload
+        self.needs_full_scan = self.needs_full_scan or rows is None
         for _, change, section_id, *_ in rows or ():
             if change in _GONE:
-                self.copy.pop(section_id, None)
-                if section_id in self.todo:
-                    self.todo.remove(section_id)
-            elif section_id not in self.todo:
-                self.todo.append(section_id)
-        self._again()
+                self.contents.pop(section_id, None)
+                if section_id in self.changed_ids:
+                    self.changed_ids.remove(section_id)
+            elif section_id not in self.changed_ids:
+                self.changed_ids.append(section_id)
+        self._continue()
 
-    def _take_all(self, told: Told) -> None:
-        self.copy = _contents(told.payload[0])
-        self.blind = False
-        self.todo.clear()
-        self._ask()
+    def _on_full_scan(self, result: CallResult) -> None:
+        self.contents = _contents(result.payload[0])
+        self.needs_full_scan = False
+        self.changed_ids.clear()
+        self._track()
 
     def _read(self) -> None:
-        section_id = self.todo[0]
+        section_id = self.changed_ids[0]
 
-        def take(told: Told) -> None:
-            self.todo.remove(section_id)
-            if told.code == codes.NOT_EXIST:
-                self.copy.pop(section_id, None)
+        def on_read(result: CallResult) -> None:
+            self.changed_ids.remove(section_id)
+            if result.code == codes.NOT_EXIST:
+                self.contents.pop(section_id, None)
             else:
-                self.copy[section_id] = CORRUPTED if told.code == codes.FAILED_OPERATION else told.payload[0]
-            self._again()
+                self.contents[section_id] = (
+                    CORRUPTED if result.code == codes.FAILED_OPERATION else result.payload[0]
+                )
+            self._continue()
 
-        self._call(Kind.READ, [[section_id, 0, None]], take)
+        self._request(Kind.READ, [[section_id, 0, None]], on_read)
 
     # -- the end
 
-    def look(self, looks: int = LOOKS) -> None:
-        """Compare with the checkpoint: only expirations change it now, so the copy must match soon."""
+    def final_check(self, checks: int = FINAL_CHECKS) -> None:
+        """Compare with the checkpoint: only expirations change it now, so the contents must match soon."""
 
-        def again(why: str) -> None:
-            if self.over:
+        def retry(why: str) -> None:
+            if self.finished:
                 return
-            if not looks:
-                raise Violation("tracking", f"a standby of {self.opened.slot.name.decode()} {why}")
-            self.world.after(LOOK_AGAIN_NS, lambda: self.look(looks - 1))
+            if not checks:
+                raise Violation("tracking", f"a standby of {self.handle.checkpoint.name.decode()} {why}")
+            self.world.after(CHECK_AGAIN_NS, lambda: self.final_check(checks - 1))
 
-        def compare(told: Told) -> None:
-            if self._is_gone(told):
+        def compare(result: CallResult) -> None:
+            if self._is_gone(result):
                 return
-            there = _contents(told.payload[0]) if told.outcome == Outcome.OK else None
-            if there != self.copy:
-                again(f"has {self.copy}, and there is {there} (code {told.code})")
+            there = _contents(result.payload[0]) if result.outcome == Outcome.OK else None
+            if there != self.contents:
+                retry(f"has {self.contents}, and there is {there} (code {result.code})")
                 return
-            self.over = True
-            self.client.cancel(self.waiting)
+            self.finished = True
+            self.client.cancel(self.track_number)
 
-        def take_newest(told: Told) -> None:
-            if self._is_gone(told):
+        def on_newest(result: CallResult) -> None:
+            if self._is_gone(result):
                 return
-            newest = told.payload[0] if told.outcome == Outcome.OK else -1
+            newest = result.payload[0] if result.outcome == Outcome.OK else -1
             if not self.idle or newest != self.sequence:
-                self.caller.look(self.opened, told)  # This activates a replica if none is active.
-                again(f"is at {self.sequence}, the newest update is {newest} (code {told.code})")
+                self.judge(self.handle, result)  # This activates a replica if none is active.
+                retry(f"is at {self.sequence}, the newest update is {newest} (code {result.code})")
                 return
             body = [SA_CKPT_SECTIONS_ANY, 0, None, True]
-            self.client.request(Kind.ITERATE, self.opened.handle, body, compare, TRACK_NS)
+            self.client.request(Kind.ITERATE, self.handle.number, body, compare, TRACK_NS)
 
-        workload = self.caller.workload
-        if workload.history_lost() or workload.is_lost(self.opened.creation_id):
-            self.over = True
-        if not self.over:
-            self.client.request(Kind.TRACK, self.opened.handle, [None, 0], take_newest, TRACK_NS)
+        if self.workload.is_lost(self.handle.creation_id):
+            self.finished = True
+        if not self.finished:
+            self.client.request(Kind.TRACK, self.handle.number, [None, 0], on_newest, TRACK_NS)
 
-    def _is_gone(self, told: Told) -> bool:
-        if told.code == codes.BAD_HANDLE:
-            self.over = True
-        return self.over
-
-
-def _says(told: Told) -> bool:
-    """Return True if a refusal says something about the section: that it is missing, or corrupted."""
-    return told.code == codes.FAILED_OPERATION or (told.code == codes.NOT_EXIST and told.index >= 0)
+    def _is_gone(self, result: CallResult) -> bool:
+        if result.code == codes.BAD_HANDLE:
+            self.finished = True
+        return self.finished
 
 
-def _contents(rows: list[Any]) -> Copy:
+def _concerns_section(result: CallResult) -> bool:
+    """Return True if a refusal is about the section: it is missing, or corrupted."""
+    return result.code == codes.FAILED_OPERATION or (result.code == codes.NOT_EXIST and result.index >= 0)
+
+
+def _contents(rows: list[Any]) -> Contents:
     return {row[0]: row[5] for row in rows}

@@ -1,16 +1,15 @@
 """One simulated client at work: what it does next, and when."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import EXPIRING_ID
-from ckptd.sim.clients.caller import Caller, Opened
+from ckptd.sim.clients.client_driver import ClientDriver
+from ckptd.sim.clients.client_handle import ClientHandle
 from ckptd.sim.clients.sim_client import SimClient
-
-if TYPE_CHECKING:
-    from ckptd.sim.clients.workload import Workload
+from ckptd.sim.clients.workload import Workload
 
 NAP: Final = 0.03
 """How often an idle client begins a pause, in simulations that have pauses."""
@@ -18,7 +17,7 @@ NAP: Final = 0.03
 GENERATED_MAX: Final = 6
 """How many sections with generated ids one client creates in one checkpoint."""
 
-EMPHASIZED: Final = 15
+BIASED_WEIGHT: Final = 15
 """The weight of the action that a seed's clients prefer."""
 
 ACTIONS: Final = (
@@ -44,14 +43,14 @@ ACTIONS: Final = (
 )
 
 
-class Worker(Caller):
+class Worker(ClientDriver):
     """Thinks, does one of its actions, and thinks again, until the workload rests."""
 
-    def __init__(self, workload: "Workload", number: int) -> None:
+    def __init__(self, workload: Workload, number: int) -> None:
         super().__init__(workload, number)
         emphasis = self.world.options.emphasis
         self._actions = [action for action, _ in ACTIONS]
-        self._weights = [EMPHASIZED if action == emphasis else weight for action, weight in ACTIONS]
+        self._weights = [BIASED_WEIGHT if action == emphasis else weight for action, weight in ACTIONS]
         self._think()
 
     def _think(self) -> None:
@@ -64,23 +63,23 @@ class Worker(Caller):
         self._think()
         if self._naps or self.client.over or self.under_way >= self.world.options.pipeline:
             return
-        quiet = self.world.options.napping and self.client.attached and not self.client.pending
-        if quiet and self.world.chance(NAP):
+        may_nap = self.world.options.napping and self.client.attached and not self.client.pending
+        if may_nap and self.world.chance(NAP):
             self._nap()
             return
-        slot = self.random.choice(self.workload.slots)
-        opened = self.opened.get(slot.name)
-        if opened is None:
-            self.open(slot)
+        checkpoint = self.random.choice(self.workload.checkpoints)
+        handle = self.handles.get(checkpoint.name)
+        if handle is None:
+            self.open(checkpoint)
             return
-        self.act(self.random.choices(self._actions, self._weights)[0], opened)
+        self.act(self.random.choices(self._actions, self._weights)[0], handle)
 
     # -- pauses
 
     def _nap(self) -> None:
         """Ask nothing for a while, perhaps for longer than a session without a node is kept.
 
-        Some programs ignore their link meanwhile; others let their node see that they live.
+        Some programs ignore their link during that time; others ping their node.
         """
         client, grace_ns = self.client, self.world.options.session_grace_ns
         self._naps = True
@@ -96,7 +95,7 @@ class Worker(Caller):
 
     def _keep_up(self, client: SimClient) -> None:
         if self._naps and client is self.client and not client.over:
-            self.request(Kind.PING, 0, [], lambda told: None)
+            self.request(Kind.PING, 0, [], lambda result: None)
             self.world.after(self.world.options.session_grace_ns // 4, lambda: self._keep_up(client))
 
     def _wake(self, client: SimClient) -> None:
@@ -111,55 +110,57 @@ class Worker(Caller):
         self._naps = False
         super().begin()
 
-    def act(self, action: str, opened: Opened) -> None:
+    def act(self, action: str, handle: ClientHandle) -> None:
         """Do one named action on an open checkpoint, if it makes sense for its kind."""
-        ids = opened.slot.section_ids
+        ids = handle.checkpoint.section_ids
         one = ids[0] if self.random.random() < 0.4 else self.random.choice(ids)
         some = self.random.sample(ids, self.random.randint(1, len(ids)))
-        single, sync = opened.slot.single, bool(opened.slot.flags & SA_CKPT_WR_ALL_REPLICAS)
+        single, sync = handle.checkpoint.single, bool(handle.checkpoint.flags & SA_CKPT_WR_ALL_REPLICAS)
         match action:
             case "put":
-                self.update(opened, [[Op.PUT, one, self.value(), None]])
+                self.update(handle, [[Op.PUT, one, self.value(), None]])
             case "put-many":
-                self.update(opened, [[Op.PUT, section_id, self.value(), None] for section_id in some])
+                self.update(handle, [[Op.PUT, section_id, self.value(), None] for section_id in some])
             case "patch":
-                self.update(opened, [[Op.PATCH, one, self.random.randint(0, 20), self.value(), None]])
+                self.update(handle, [[Op.PATCH, one, self.random.randint(0, 20), self.value(), None]])
             case "overwrite":
-                self.update(opened, [[Op.OVERWRITE, one, self.value()]])
+                self.update(handle, [[Op.OVERWRITE, one, self.value()]])
             case "create" if not single:
-                self.update(opened, [[Op.CREATE, one, SA_TIME_END, self.value()]])
+                self.update(handle, [[Op.CREATE, one, SA_TIME_END, self.value()]])
             case "delete" if not single:
-                self.update(opened, [[Op.DELETE, one]])
+                self.update(handle, [[Op.DELETE, one]])
             case "mixed" if not single:
-                self.update(opened, [self._any_op(section_id) for section_id in some])
-            case "generate" if not single and opened.generated < GENERATED_MAX:
-                opened.generated += 1
-                self.update(opened, [[Op.CREATE, b"", SA_TIME_END, self.value()]])
+                self.update(handle, [self._any_op(section_id) for section_id in some])
+            case "generate" if not single and handle.generated < GENERATED_MAX:
+                handle.generated += 1
+                self.update(handle, [[Op.CREATE, b"", SA_TIME_END, self.value()]])
             case "expiring" if not single:
                 until_ns = self.wall_ns() + self.world.between(50 * MILLISECOND_NS, 3 * SECOND_NS)
-                self.update(opened, [[Op.PUT, EXPIRING_ID + b"%d" % self.number, self.value(), until_ns]])
+                self.update(handle, [[Op.PUT, EXPIRING_ID + b"%d" % self.number, self.value(), until_ns]])
             case "read":
-                self.read(opened, [one])
+                self.read(handle, [one])
             case "read-many":
-                self.read(opened, some)
+                self.read(handle, some)
             case "iterate":
-                self.iterate(opened)
+                self.iterate(handle)
             case "status":
-                self.status(opened)
+                self.status(handle)
             case "synchronize" if not sync:
-                self.request(Kind.SYNCHRONIZE, opened.handle, [], lambda told: self.look(opened, told))
-            case "activate" if opened.slot.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not sync:
-                self.request(Kind.ACTIVE_SET, opened.handle, [False], lambda told: self.look(opened, told))
+                self.request(Kind.SYNCHRONIZE, handle.number, [], lambda result: self.judge(handle, result))
+            case "activate" if handle.checkpoint.flags & SA_CKPT_CHECKPOINT_COLLOCATED and not sync:
+                self.request(
+                    Kind.ACTIVE_SET, handle.number, [False], lambda result: self.judge(handle, result)
+                )
             case "close":
-                self.close(opened)
+                self.close(handle)
             case "unlink":
-                self.unlink(opened)
+                self.unlink(handle)
             case "retention":
                 self.request(
                     Kind.RETENTION_SET,
-                    opened.handle,
-                    [opened.slot.retention_ns],
-                    lambda told: self.look(opened, told),
+                    handle.number,
+                    [handle.checkpoint.retention_ns],
+                    lambda result: self.judge(handle, result),
                 )
             case "cancel" if self.client.pending:
                 self.client.cancel(self.random.choice(list(self.client.pending)))

@@ -5,12 +5,10 @@ All of it is drawn with a generator of its own, so seeds that draw none of it ke
 
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-
-if TYPE_CHECKING:
-    from ckptd.sim.draw.options import Options
+from ckptd.sim.draw.options import Options
 
 SENSIBLE: Final = "sensible"
 HASTY: Final = "hasty"
@@ -31,7 +29,7 @@ OPERATED: Final = 0.12
 """The share of simulations with an operator who acts while faults come."""
 
 
-def draw_limits(options: "Options") -> "Options":
+def draw_limits(options: Options) -> Options:
     """Return the options of a seed with everything that this module draws for it."""
     random = Random(f"{options.seed}/limits")
     memory, untrusted = random.random() < MEMORY, random.random() < UNTRUSTED
@@ -45,7 +43,7 @@ def draw_limits(options: "Options") -> "Options":
     return options
 
 
-def operated_by_hand(options: "Options", random: Random) -> "Options":
+def operated_by_hand(options: Options, random: Random) -> Options:
     """Some machines start late or burn down later, and an operator reacts to it."""
     machines = options.nodes + options.witnesses
     weights = {**options.fault_weights, "burn": random.randint(1, 4), "crash-all": random.randint(1, 3)}
@@ -58,14 +56,14 @@ def operated_by_hand(options: "Options", random: Random) -> "Options":
     )
 
 
-def short_of_memory(options: "Options", random: Random) -> "Options":
+def short_of_memory(options: Options, random: Random) -> Options:
     """Some nodes, or all, have hardly enough memory for what they have to hold."""
     small = sorted(random.sample(options.node_ids, random.randint(1, options.nodes)))
     limits = {node_id: random.choice(CHECKPOINT_BYTES) * options.checkpoints for node_id in small}
     return replace(options, memory_bytes_max=limits)
 
 
-def forged_refusals(options: "Options", random: Random) -> "Options":
+def forged_refusals(options: Options, random: Random) -> Options:
     """Nodes are cut off from each other, and the network between them refuses connections in their name."""
     return replace(
         options,
@@ -83,7 +81,7 @@ def forged_refusals(options: "Options", random: Random) -> "Options":
     )
 
 
-def given_up_alive(options: "Options", random: Random) -> "Options":
+def declared_dead_alive(options: Options, random: Random) -> Options:
     """A pair is cut for a while: one node serves alone, and the operator has the other one give it up."""
     return replace(
         options,

@@ -8,28 +8,24 @@ options that were drawn before.
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-
-if TYPE_CHECKING:
-    from ckptd.sim.draw.options import Options
-
-MICROSECOND_NS: Final = 1000
+from ckptd.sim.draw.options import MICROSECOND_NS, Options
 
 SKEW_PPM_MAX: Final = 9_800
 """The largest skew of a clock. Two clocks that are this far off, one fast and one slow, stay within the
 core's bound of one part in fifty."""
 
-Profile = Callable[["Options", Random], "Options"]
+Profile = Callable[[Options, Random], Options]
 
 
-def any_mix(options: "Options", random: Random) -> "Options":
+def any_mix(options: Options, random: Random) -> Options:
     """Keep the options as drawn."""
     return options
 
 
-def contended(options: "Options", random: Random) -> "Options":
+def contended(options: Options, random: Random) -> Options:
     """Clients call without a pause, and links between nodes are slow now and then."""
     return replace(
         options,
@@ -46,7 +42,7 @@ def contended(options: "Options", random: Random) -> "Options":
     )
 
 
-def broken_links(options: "Options", random: Random) -> "Options":
+def broken_links(options: Options, random: Random) -> Options:
     """Connections are reset all the time: everything is sent again, and calls move to other nodes."""
     weights = {"break-link": 4, "break-client": 4, "crash-process": random.choice((0, 1, 3))}
     return replace(
@@ -61,7 +57,7 @@ def broken_links(options: "Options", random: Random) -> "Options":
     )
 
 
-def short_pauses(options: "Options", random: Random) -> "Options":
+def short_pauses(options: Options, random: Random) -> Options:
     """Nodes pause for longer than the replica time-out, some also for longer than the lease."""
     lease_ns = random.choice((300, 600)) * MILLISECOND_NS
     return replace(
@@ -80,7 +76,7 @@ def short_pauses(options: "Options", random: Random) -> "Options":
     )
 
 
-def restarts(options: "Options", random: Random) -> "Options":
+def restarts(options: Options, random: Random) -> Options:
     """Processes die and are back at once, some before any node has noticed."""
     return replace(
         options,
@@ -100,7 +96,7 @@ def restarts(options: "Options", random: Random) -> "Options":
     )
 
 
-def installers_cut(options: "Options", random: Random) -> "Options":
+def installers_cut(options: Options, random: Random) -> Options:
     """The coordinator that collects for a view is cut off, or dies, in the middle of it."""
     return replace(
         options,
@@ -117,7 +113,7 @@ def installers_cut(options: "Options", random: Random) -> "Options":
     )
 
 
-def many_checkpoints(options: "Options", random: Random) -> "Options":
+def many_checkpoints(options: Options, random: Random) -> Options:
     """About thirty checkpoints, so that take-overs, joins and placement happen at the same time."""
     return replace(
         options,
@@ -128,7 +124,7 @@ def many_checkpoints(options: "Options", random: Random) -> "Options":
     )
 
 
-def stalls(options: "Options", random: Random) -> "Options":
+def stalls(options: Options, random: Random) -> Options:
     """Nodes handle nothing for a while, as in a garbage collection, and then handle their timer first."""
     return replace(
         options,
@@ -142,7 +138,7 @@ def stalls(options: "Options", random: Random) -> "Options":
     )
 
 
-def skewed_clocks(options: "Options", random: Random) -> "Options":
+def skewed_clocks(options: Options, random: Random) -> Options:
     """Clocks run as differently as the core allows, and faults make leases end."""
     return replace(
         options,
@@ -153,7 +149,7 @@ def skewed_clocks(options: "Options", random: Random) -> "Options":
     )
 
 
-def one_slow_node(options: "Options", random: Random) -> "Options":
+def one_slow_node(options: Options, random: Random) -> Options:
     """One node is far away, or slow, all the time."""
     return replace(
         options,
@@ -162,7 +158,7 @@ def one_slow_node(options: "Options", random: Random) -> "Options":
     )
 
 
-def take_overs(options: "Options", random: Random) -> "Options":
+def take_overs(options: Options, random: Random) -> Options:
     """Active replicas die under load, while some replicas learn of everything later than others."""
     return replace(
         options,
@@ -193,7 +189,7 @@ def take_overs(options: "Options", random: Random) -> "Options":
     )
 
 
-def rivals(options: "Options", random: Random) -> "Options":
+def rivals(options: Options, random: Random) -> Options:
     """Several nodes propose views at once over slow links, while voters are restarted."""
     return replace(
         options,
@@ -221,7 +217,7 @@ def rivals(options: "Options", random: Random) -> "Options":
     )
 
 
-def split(options: "Options", random: Random) -> "Options":
+def split(options: Options, random: Random) -> Options:
     """Cuts of every shape come one after the other, and processes die at the same time."""
     return replace(
         options,
@@ -250,8 +246,8 @@ def split(options: "Options", random: Random) -> "Options":
     )
 
 
-def stuck_links(options: "Options", random: Random) -> "Options":
-    """Links are stuck in one direction while heartbeats pass, and processes die meanwhile."""
+def stuck_links(options: Options, random: Random) -> Options:
+    """Links are stuck in one direction while heartbeats pass; at the same time processes die."""
     return replace(
         options,
         fault_every_ns=random.choice((150, 400, 900)) * MILLISECOND_NS,
@@ -269,7 +265,7 @@ def stuck_links(options: "Options", random: Random) -> "Options":
     )
 
 
-def short_turns(options: "Options", random: Random) -> "Options":
+def short_turns(options: Options, random: Random) -> Options:
     """Nodes handle a few frames per turn, and clients have many calls under way: everything has to wait."""
     work = random.choice((20, 60, 200))
     return replace(
@@ -284,7 +280,7 @@ def short_turns(options: "Options", random: Random) -> "Options":
     )
 
 
-def rolling(options: "Options", random: Random) -> "Options":
+def rolling(options: Options, random: Random) -> Options:
     """Nodes are restarted cleanly, one by one or all at once. Each is back within `leave_ns`."""
     return replace(
         options,

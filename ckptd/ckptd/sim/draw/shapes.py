@@ -1,6 +1,6 @@
 """Profiles that each press on one rule, where the ordinary mixes show a mistake in that rule too rarely.
 
-The hunt for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
+The search for a mutant draws its seeds in the mutant's shape, if it has one. One ordinary seed in
 `SHAPED_ONE_IN` has a shape too. The shape is drawn with its own generator, so that the other seeds stay as
 they are.
 """
@@ -8,21 +8,19 @@ they are.
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.draw.limits import forged_refusals, given_up_alive, operated_by_hand, short_of_memory
-from ckptd.sim.draw.profiles import MICROSECOND_NS, PROFILES, take_overs
-
-if TYPE_CHECKING:
-    from ckptd.sim.draw.options import Options
+from ckptd.sim.draw.limits import declared_dead_alive, forged_refusals, operated_by_hand, short_of_memory
+from ckptd.sim.draw.options import MICROSECOND_NS, Options
+from ckptd.sim.draw.profiles import PROFILES, take_overs
 
 SHAPED_ONE_IN: Final = 20
 
-Shape = Callable[["Options", Random], "Options"]
+Shape = Callable[[Options, Random], Options]
 
 
-def torn_batches(options: "Options", random: Random) -> "Options":
+def torn_batches(options: Options, random: Random) -> Options:
     """The active replica of a weak checkpoint dies while the portions of a batch are under way.
 
     There is only one other replica, so no node has the rest of the batch. Clients write different sections in
@@ -55,7 +53,7 @@ def torn_batches(options: "Options", random: Random) -> "Options":
     )
 
 
-def joins_beside_pending(options: "Options", random: Random) -> "Options":
+def joins_beside_pending(options: Options, random: Random) -> Options:
     """A replica joins while an update in its chunks still waits for another replica, whose link is stuck.
 
     There are five nodes, so that the directory's changes do not have to pass over that link.
@@ -87,7 +85,7 @@ def joins_beside_pending(options: "Options", random: Random) -> "Options":
     )
 
 
-def roles_to_and_fro(options: "Options", random: Random) -> "Options":
+def roles_to_and_fro(options: Options, random: Random) -> Options:
     """The active role moves back and forth between nodes, while reports to one of them are stuck at times."""
     return replace(
         options,
@@ -114,7 +112,7 @@ def roles_to_and_fro(options: "Options", random: Random) -> "Options":
     )
 
 
-def sync_take_overs(options: "Options", random: Random) -> "Options":
+def sync_take_overs(options: Options, random: Random) -> Options:
     """One checkpoint with `WR_ALL_REPLICAS` is taken over, while some calls conflict and some calls read."""
     return replace(
         take_overs(options, random),
@@ -130,10 +128,10 @@ def sync_take_overs(options: "Options", random: Random) -> "Options":
     )
 
 
-def async_take_overs(options: "Options", random: Random) -> "Options":
-    """Asynchronous checkpoints lose their tails while standbys track them, shortly before all work ends.
+def async_take_overs(options: Options, random: Random) -> Options:
+    """Asynchronous checkpoints lose their tails while clients track them, shortly before all work ends.
 
-    What a standby has read of a lost tail stays in its copy until a client writes that section again.
+    What a client has read of a lost tail stays in its contents until that section is written again.
     """
     return replace(
         take_overs(options, random),
@@ -153,7 +151,7 @@ def async_take_overs(options: "Options", random: Random) -> "Options":
     )
 
 
-def async_splits(options: "Options", random: Random) -> "Options":
+def async_splits(options: Options, random: Random) -> Options:
     """Nodes are cut off while their clients keep writing. What they order is not part of what follows."""
     return replace(
         options,
@@ -179,7 +177,7 @@ def async_splits(options: "Options", random: Random) -> "Options":
     )
 
 
-def sync_splits(options: "Options", random: Random) -> "Options":
+def sync_splits(options: Options, random: Random) -> Options:
     """Nodes are cut off while clients keep reading there, and other clients keep writing elsewhere."""
     return replace(
         async_splits(options, random),
@@ -191,7 +189,7 @@ def sync_splits(options: "Options", random: Random) -> "Options":
     )
 
 
-def forgetful_voters(options: "Options", random: Random) -> "Options":
+def amnesiac_voters(options: Options, random: Random) -> Options:
     """A node is cut off, one that continued loses its disk; then another is cut off instead of the first."""
     return replace(
         options,
@@ -212,7 +210,7 @@ def forgetful_voters(options: "Options", random: Random) -> "Options":
     )
 
 
-def joins_and_retries(options: "Options", random: Random) -> "Options":
+def joins_and_retries(options: Options, random: Random) -> Options:
     """A replica joins while the active one's answers are stuck, then takes over and receives the retries.
 
     Two of the five nodes hold replicas, so that a third one joins when one of them is lost.
@@ -244,7 +242,7 @@ def joins_and_retries(options: "Options", random: Random) -> "Options":
     )
 
 
-def only_copies(options: "Options", random: Random) -> "Options":
+def sole_replicas(options: Options, random: Random) -> Options:
     """The only node that holds a checkpoint loses power, while clients close and open what there is."""
     return replace(
         options,
@@ -272,7 +270,7 @@ def only_copies(options: "Options", random: Random) -> "Options":
     )
 
 
-def closed_over_restarts(options: "Options", random: Random) -> "Options":
+def closed_over_restarts(options: Options, random: Random) -> Options:
     """Every node is restarted now and then, so a node that received the directory becomes coordinator.
 
     There are few clients and they close much, so there are checkpoints that no client has open.
@@ -303,7 +301,7 @@ def closed_over_restarts(options: "Options", random: Random) -> "Options":
     )
 
 
-def last_answers(options: "Options", random: Random) -> "Options":
+def last_answers(options: Options, random: Random) -> Options:
     """A coordinator answers an OPEN, a CLOSE or an UNLINK and dies before others learn that it is done."""
     return replace(
         options,
@@ -332,7 +330,7 @@ def last_answers(options: "Options", random: Random) -> "Options":
     )
 
 
-def calls_run_out(options: "Options", random: Random) -> "Options":
+def calls_run_out(options: Options, random: Random) -> Options:
     """Calls time out while no node can tell whether they are done, because their answers are stuck."""
     return replace(
         options,
@@ -361,7 +359,7 @@ def calls_run_out(options: "Options", random: Random) -> "Options":
     )
 
 
-def gone_on_alone(options: "Options", random: Random) -> "Options":
+def continued_alone(options: Options, random: Random) -> Options:
     """The others continue without a node that is cut off, and die as soon as it receives from them again."""
     return replace(
         options,
@@ -384,7 +382,7 @@ def gone_on_alone(options: "Options", random: Random) -> "Options":
     )
 
 
-def impostors(options: "Options", random: Random) -> "Options":
+def impostors(options: Options, random: Random) -> Options:
     """An impostor forges heartbeats. Nodes lose their disks, some after a start whose clock was ahead."""
     return replace(
         options,
@@ -415,18 +413,18 @@ SHAPES: Final[dict[str, Shape]] = {
     "async take-overs": async_take_overs,
     "async splits": async_splits,
     "sync splits": sync_splits,
-    "forgetful voters": forgetful_voters,
+    "forgetful voters": amnesiac_voters,
     "joins and retries": joins_and_retries,
-    "only copies": only_copies,
+    "only copies": sole_replicas,
     "closed over restarts": closed_over_restarts,
     "last answers": last_answers,
     "calls run out": calls_run_out,
-    "gone on alone": gone_on_alone,
+    "gone on alone": continued_alone,
     "impostors": impostors,
     "short of memory": short_of_memory,
     "forged refusals": forged_refusals,
     "operated by hand": operated_by_hand,
-    "given up alive": given_up_alive,
+    "given up alive": declared_dead_alive,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special shapes, and every ordinary profile."""

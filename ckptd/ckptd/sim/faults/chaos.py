@@ -1,12 +1,11 @@
 """Chaos: which fault comes next, where, and for how long. The seed determines the mix."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import View
-
-if TYPE_CHECKING:
-    from ckptd.sim.cluster import Cluster
+from ckptd.sim.clients.clients import Clients
+from ckptd.sim.faults.faults import Faults
 
 STALL_MIN_NS: Final = 20 * MILLISECOND_NS
 STALL_MAX_NS: Final = 450 * MILLISECOND_NS
@@ -25,25 +24,28 @@ BETWEEN_HOSTS: Final = (
     "lag-then-crash",
     "join-then-crash",
 )
-STRIKES: Final = ("crash-process", "pause", "isolate", "break-link")
+INJECTIONS: Final = ("crash-process", "pause", "isolate", "break-link")
 
 
 class Chaos:
     """Draws faults while `on`."""
 
-    def __init__(self, cluster: "Cluster") -> None:
-        self.cluster = cluster
-        self.world = cluster.world
-        self.faults = cluster.faults
+    def __init__(self, faults: Faults, clients: Clients) -> None:
+        self.faults = faults
+        self.clients = clients
+        self.world = faults.world
+        self.hosts = faults.hosts
+        self.machines = faults.machines
+        self.oracles = faults.oracles
         self.on = False
-        self._strikes = 0
+        self._injections = 0
 
     def begin(self) -> None:
         """Let faults come."""
         faults, options = self.faults, self.world.options
         self.on = options.fault_every_ns > 0
-        if self.on and options.slow_factor > 1 and len(self.cluster.machines) > 1:
-            node_id = self.world.random.choice(list(self.cluster.machines))
+        if self.on and options.slow_factor > 1 and len(self.machines) > 1:
+            node_id = self.world.random.choice(list(self.machines))
             faults.slow(faults.ways_around(node_id), options.slow_factor)
         self._next()
 
@@ -69,18 +71,18 @@ class Chaos:
         """Cause one fault of this kind, at a random place and for a random time."""
         faults = self.faults
         random = self.world.random
-        node_id = random.choice(list(self.cluster.machines))
+        node_id = random.choice(list(self.machines))
         if kind in BETWEEN_HOSTS:
             if self._others(node_id):
                 self._do_between(kind, node_id, random.choice(self._others(node_id)))
             return
         match kind:
             case "break-client":
-                self.cluster.break_client_link()
+                self.clients.break_link()
             case "crash-client":
-                self.cluster.crash_client()
+                self.clients.crash_one()
             case "strike-installer":
-                self._strikes += 1
+                self._injections += 1
             case "crash-the-others":
                 self._crash_the_others(node_id)
             case "forget-and-swap":
@@ -126,7 +128,7 @@ class Chaos:
                 faults.power_off(node_id)
                 faults.end_later(self._away_ns(self._long_ns()), lambda: faults.restart(node_id))
             case "crash-all":
-                for each in self.cluster.machines:
+                for each in self.machines:
                     faults.crash(each)
                     away_ns = self._away_ns(between(0, SECOND_NS))
                     faults.end_later(away_ns, lambda each=each: faults.restart(each))  # type: ignore[misc]
@@ -139,22 +141,22 @@ class Chaos:
             case "roll":
                 self._roll()
             case "roll-at-once":
-                faults.roll_at_once({each: self._away_ns(0) for each in self.cluster.hosts})
+                faults.roll_at_once({each: self._away_ns(0) for each in self.hosts})
             case "burn":
                 faults.burn(node_id)
-            case "leave" if node_id in self.cluster.hosts:
+            case "leave" if node_id in self.hosts:
                 faults.leave(node_id)
                 faults.end_later(self._long_ns(), lambda: faults.restart(node_id))
 
     def _roll(self) -> None:
         """Restart every node in turn, or some. The pauses are drawn once, as in a script."""
-        nodes = self.world.random.sample(list(self.cluster.hosts), len(self.cluster.hosts))
+        nodes = self.world.random.sample(list(self.hosts), len(self.hosts))
         pause_ns = self.world.random.choice((0, 3, 30, 300)) * MILLISECOND_NS
         self.faults.roll([(node_id, pause_ns, self._away_ns(0)) for node_id in nodes])
 
     def _do_between(self, kind: str, node_id: str, peer: str) -> None:
         faults = self.faults
-        random, hosts = self.world.random, list(self.cluster.machines)
+        random, hosts = self.world.random, list(self.machines)
         match kind:
             case "cut-one-way":
                 faults.cut_for(self._either_ns(), [(node_id, peer)])
@@ -171,9 +173,9 @@ class Chaos:
             case "break-link":
                 faults.break_link(node_id, peer)
             case "stuck-link":
-                self._stick(node_id, peer)
+                self._stall_link(node_id, peer)
             case "stuck-briefly":
-                faults.stick(self.world.between(MILLISECOND_NS, 60 * MILLISECOND_NS), (node_id, peer))
+                faults.stall_link(self.world.between(MILLISECOND_NS, 60 * MILLISECOND_NS), (node_id, peer))
             case "cut-then-crash":
                 self._cut_then_crash(node_id, peer)
             case "lag-then-crash":
@@ -197,13 +199,15 @@ class Chaos:
 
         self.world.after(cut_ns + self.world.between(0, lease_ns), crash)
 
-    def _stick(self, node_id: str, peer: str) -> None:
+    def _stall_link(self, node_id: str, peer: str) -> None:
         """Have a node excluded because its acknowledgements are stuck; then perhaps crash its excluder.
 
         The second node waits for the end of a lease before it serves alone.
         """
         options, between = self.world.options, self.world.between
-        self.faults.stick(between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer))
+        self.faults.stall_link(
+            between(options.replica_timeout_ns // 2, 4 * options.lease_ns), (node_id, peer)
+        )
 
         def crash() -> None:
             if self.on:
@@ -214,13 +218,13 @@ class Chaos:
             self.world.after(between(out_ns, out_ns + 3 * options.lease_ns // 2), crash)
 
     def _lag_then_crash(self) -> None:
-        """Make one peer of an active replica lag; then crash the active one's node while the peer is behind.
+        """Make one peer of an active replica lag; then crash the active one's node while the peer lags.
 
         Without this, replicas differed in 7 of 560 take-overs, because links are too fast.
         """
         faults, options, random = self.faults, self.world.options, self.world.random
-        active = dict.fromkeys(reign.node_id for reign in self.cluster.watch.reigns.values())
-        node_id = random.choice(list(active) or list(self.cluster.hosts))
+        active = dict.fromkeys(period.node_id for period in self.oracles.replicas.active_periods.values())
+        node_id = random.choice(list(active) or list(self.hosts))
         peer = random.choice(self._others(node_id))
         lag_ns = self.world.between(20 * MILLISECOND_NS, options.lease_ns // 3)
         way = [(node_id, peer)]
@@ -239,8 +243,8 @@ class Chaos:
         The node that joined takes over, and is asked again for what the stuck node had passed on.
         """
         faults, random, between = self.faults, self.world.random, self.world.between
-        active = random.choice([r.node_id for r in self.cluster.watch.reigns.values()] or [""])
-        node = self.cluster.hosts[active].node if active else None
+        active = random.choice([r.node_id for r in self.oracles.replicas.active_periods.values()] or [""])
+        node = self.hosts[active].node if active else None
         if node is None:
             return
         entries = [entry for entry in node.directory.checkpoints.values() if entry.active == active]
@@ -248,7 +252,7 @@ class Chaos:
         away = random.choice(holders or self._others(active))
         waits = random.choice([n for n in self._others(active) if n != away])
         lease_ns = self.world.options.lease_ns
-        faults.stick(lease_ns, (active, waits))
+        faults.stall_link(lease_ns, (active, waits))
         self._do_to_process("crash-process", away)
 
         def crash() -> None:
@@ -275,12 +279,12 @@ class Chaos:
         Now there is a majority again, and no node in it remembers what was decided.
         """
         faults, lease_ns = self.faults, self.world.options.lease_ns
-        away, forgets, next_away = self.world.random.sample(list(self.cluster.hosts), 3)
+        away, forgets, next_away = self.world.random.sample(list(self.hosts), 3)
         cut_ns = self.world.between(2 * lease_ns, 5 * lease_ns)
         faults.cut_for(cut_ns, faults.ways_around(away))
 
         def swap() -> None:
-            if self.on and faults.may_forget(forgets):
+            if self.on and faults.may_lose_disk(forgets):
                 faults.lose_disk(forgets)
                 faults.end_later(self._away_ns(self._short_ns() // 4), lambda: faults.restart(forgets))
                 faults.cut_for(self.world.between(3 * lease_ns, 6 * lease_ns), faults.ways_around(next_away))
@@ -290,7 +294,7 @@ class Chaos:
     def _do_to_deciders(self, kind: str) -> None:
         """Cause faults of disks, of witnesses, and of the way to the register."""
         faults = self.faults
-        random, nodes = self.world.random, list(self.cluster.hosts)
+        random, nodes = self.world.random, list(self.hosts)
         some = random.sample(nodes, random.randint(1, len(nodes)))
         node_id = some[0]
         match kind:
@@ -303,24 +307,24 @@ class Chaos:
             case "disk-full":
                 faults.fill_disk(node_id)
                 faults.end_later(self._either_ns(), lambda: faults.free_disk(node_id))
-            case "disk-lost" if faults.may_forget(node_id):
+            case "disk-lost" if faults.may_lose_disk(node_id):
                 faults.lose_disk(node_id)
                 faults.end_later(self._away_ns(self._short_ns()), lambda: faults.restart(node_id))
 
     def on_decided(self, view: View) -> None:
-        """A view was decided: if a strike is due, strike its coordinator while it collects."""
-        if not self._strikes or not self.on or not self._others(view.coordinator):
+        """A view was decided: if an injection is due, inject a fault at its coordinator while it collects."""
+        if not self._injections or not self.on or not self._others(view.coordinator):
             return
-        self._strikes -= 1
+        self._injections -= 1
         delay_ns = self.world.between(0, 5 * self.world.options.delay_max_ns)
-        self.world.after(delay_ns, lambda: self._strike(view.coordinator))
+        self.world.after(delay_ns, lambda: self._inject(view.coordinator))
 
-    def _strike(self, node_id: str) -> None:
-        kind = self.world.random.choice(STRIKES) if self.on else ""
+    def _inject(self, node_id: str) -> None:
+        kind = self.world.random.choice(INJECTIONS) if self.on else ""
         if kind in BETWEEN_HOSTS:
             self._do_between(kind, node_id, self.world.random.choice(self._others(node_id)))
         elif kind:
             self._do_to_process(kind, node_id)
 
     def _others(self, node_id: str) -> list[str]:
-        return [each for each in self.cluster.machines if each != node_id]
+        return [each for each in self.machines if each != node_id]

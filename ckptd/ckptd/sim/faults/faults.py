@@ -2,34 +2,50 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.durable_state import read_record
 from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.world.host import new_clock
-from ckptd.sim.world.network import Way
-
-if TYPE_CHECKING:
-    from ckptd.sim.cluster import Cluster
+from ckptd.sim.oracles.oracles import Oracles
+from ckptd.sim.world.client_links import ClientLinks
+from ckptd.sim.world.fake_etcd import FakeEtcd
+from ckptd.sim.world.host import CrashPlan, Host, new_clock
+from ckptd.sim.world.network import Network, Way
+from ckptd.sim.world.world import World
 
 LEAVE_LIMIT_NS = 15 * SECOND_NS
 """A node that has not left this long after it was asked to is killed, as a service manager does."""
 
 
 class Faults:
-    """What can be done to a cluster, and undone. Scenario tests use these verbs too."""
+    """What can be done to a cluster, and undone. Scenario tests use these verbs too.
 
-    def __init__(self, cluster: "Cluster") -> None:
-        self.cluster = cluster
-        self.world = cluster.world
-        self.network = cluster.network
+    `hosts` are those of the data nodes; `machines` are these and the hosts of the witnesses.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        hosts: dict[str, Host],
+        machines: dict[str, Host],
+        network: Network,
+        client_links: ClientLinks,
+        register: FakeEtcd,
+        oracles: Oracles,
+    ) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.machines = machines
+        self.network = network
+        self.client_links = client_links
+        self.register = register
+        self.oracles = oracles
         self.healed = False
         self.open: dict[int, Callable[[], None]] = {}
         self._last = 0
-        self.forgetful: str | None = None
+        self.lost_disk: str | None = None
         self.burnt: list[str] = []
         self.rolling: deque[tuple[str, int, int]] = deque()
         self.away_ns: dict[str, int] = {}
@@ -55,14 +71,14 @@ class Faults:
         for way in list(self.network.cuts):
             while self.network.is_cut(way):
                 self.network.heal(way)
-        for way in list(self.network.stuck):
-            while self.network.stuck[way]:
-                self.network.unstick(way)
+        for way in list(self.network.stalled):
+            while self.network.stalled[way]:
+                self.network.resume(way)
         self.network.slowness.clear()
         self.network.extra_loss = 0.0
-        self.cluster.register.cuts.clear()
-        for node_id, host in self.cluster.machines.items():
-            host.crash_after = None
+        self.register.cuts.clear()
+        for node_id, host in self.machines.items():
+            host.crash_plan = None
             host.disk.full = False
             self.resume(node_id)
             self.restart(node_id)
@@ -72,15 +88,15 @@ class Faults:
 
     def crash(self, node_id: str) -> None:
         """SIGKILL: the process ends, and its machine refuses connections."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if not host.running:
             return
         self.world.say(f"fault: {node_id} crashes (incarnation {host.incarnation})")
         self.away_ns.pop(node_id, None)
-        self.cluster.watch.leaves.note_crash()
+        self.oracles.leaves.note_crash()
         host.stop()
         self.network.process_gone(node_id, orderly=False)
-        self.cluster.client_links.process_gone(node_id, machine_too=False)
+        self.client_links.process_gone(node_id, machine_too=False)
 
     def crash_amid_effects(self, node_id: str, away_ns: int = -1) -> None:
         """Crash the process at its next event, with only some of the event's effects carried out.
@@ -103,13 +119,13 @@ class Faults:
         random = self.world.random
 
         def after(effects: list[Effect]) -> int:
-            places = [place for place, effect in enumerate(effects) if _is_update(effect)]
-            return random.randint(places[0] + 1, places[-1]) if len(places) > 1 else -1
+            positions = [position for position, effect in enumerate(effects) if _is_update(effect)]
+            return random.randint(positions[0] + 1, positions[-1]) if len(positions) > 1 else -1
 
         self._crash_within(node_id, after, away_ns)
 
     def _crash_within(self, node_id: str, after: Callable[[list[Effect]], int], away_ns: int) -> None:
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if not host.running or host.paused:
             return
 
@@ -118,26 +134,25 @@ class Faults:
             if away_ns >= 0:
                 self.end_later(away_ns, lambda: self.restart(node_id))
 
-        host.on_crash_amid = crash
-        host.crash_after = after
+        host.crash_plan = CrashPlan(after, crash)
 
     def power_off(self, node_id: str) -> None:
         """Switch the machine off without any notice to the others."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if not host.powered:
             return
         self.world.say(f"fault: {node_id} loses power (incarnation {host.incarnation})")
         self.away_ns.pop(node_id, None)
-        self.cluster.watch.leaves.note_crash()
+        self.oracles.leaves.note_crash()
         host.stop()
         host.powered = False
         host.clock = new_clock(self.world)
         self.network.machine_gone(node_id)
-        self.cluster.client_links.process_gone(node_id, machine_too=True)
+        self.client_links.process_gone(node_id, machine_too=True)
 
     def burn(self, node_id: str) -> None:
         """Burn a machine with its disk. A new one takes its place once all faults are over."""
-        if node_id in self.burnt or not self.may_forget(node_id):
+        if node_id in self.burnt or not self.may_lose_disk(node_id):
             return
         self.lose_disk(node_id)
         self.power_off(node_id)
@@ -146,41 +161,49 @@ class Faults:
 
     def restart(self, node_id: str) -> None:
         """Start a process if none runs, with what is on the disk."""
-        if not self.cluster.machines[node_id].running and node_id not in self.burnt:
-            self.cluster.start_node(node_id)
+        if not self.machines[node_id].running and node_id not in self.burnt:
+            self.start(node_id)
+
+    def start(self, node_id: str) -> None:
+        """Start a process, with what is on the disk."""
+        host = self.machines[node_id]
+        host.start()
+        self.world.say(f"{node_id} starts (incarnation {host.incarnation})")
+        self.oracles.process_started(node_id)
+        self.network.process_started(node_id)
 
     def pause(self, node_id: str) -> None:
         """SIGSTOP."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if host.running and not host.paused:
             self.world.say(f"fault: {node_id} is paused")
             host.pause()
 
     def resume(self, node_id: str) -> None:
         """SIGCONT."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if host.running and host.paused:
             self.world.say(f"{node_id} goes on")
             host.resume()
 
     def stall(self, node_id: str, stall_ns: int) -> None:
         """Let the process handle nothing, as in a garbage collection; then its timer comes first."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if not host.running or host.paused:
             return
         self.world.say(f"fault: {node_id} stalls for {stall_ns / MILLISECOND_NS:.0f} ms")
         incarnation = host.incarnation
         host.pause()
 
-        def go_on() -> None:
+        def resume() -> None:
             if host.running and host.paused and host.incarnation == incarnation:
                 host.resume(timer_first=True)
 
-        self.world.after(stall_ns, go_on)
+        self.world.after(stall_ns, resume)
 
     def leave(self, node_id: str) -> None:
         """SIGTERM: the node hands over and leaves. If that takes too long it is killed."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         if not host.running:
             return
         self.world.say(f"fault: {node_id} is asked to leave")
@@ -212,7 +235,7 @@ class Faults:
             self.world.after(pause_ns, lambda: self._roll_one(node_id, away_ns))
 
     def _roll_one(self, node_id: str, away_ns: int) -> None:
-        if self.healed or not self.cluster.machines[node_id].running:
+        if self.healed or not self.machines[node_id].running:
             self.rolling.clear()
             return
         self.away_ns[node_id] = away_ns
@@ -220,7 +243,7 @@ class Faults:
 
     def roll_at_once(self, away_ns: dict[str, int]) -> None:
         """Ask all of these nodes to leave at once. Each is started again this long after it has ended."""
-        if self.rolling or self.away_ns or not all(self.cluster.machines[n].running for n in away_ns):
+        if self.rolling or self.away_ns or not all(self.machines[n].running for n in away_ns):
             return
         self.away_ns = dict(away_ns)
         for node_id in away_ns:
@@ -238,24 +261,24 @@ class Faults:
     def fill_disk(self, node_id: str) -> None:
         """Let every write to this disk fail."""
         self.world.say(f"fault: the disk of {node_id} is full")
-        self.cluster.machines[node_id].disk.full = True
+        self.machines[node_id].disk.full = True
 
     def free_disk(self, node_id: str) -> None:
         """Let writes to this disk succeed again."""
         self.world.say(f"the disk of {node_id} has room again")
-        self.cluster.machines[node_id].disk.full = False
+        self.machines[node_id].disk.full = False
 
     def lose_disk(self, node_id: str) -> None:
         """Crash the process and delete its state directory."""
-        host = self.cluster.machines[node_id]
+        host = self.machines[node_id]
         self.crash(node_id)
         if not host.running:
             self.world.say(f"fault: {node_id} lost its disk")
             host.disk.record = b""
-            host.kept_incarnation = 0
-            self.forgetful = node_id
+            host.saved_incarnation = 0
+            self.lost_disk = node_id
 
-    def may_forget(self, node_id: str) -> bool:
+    def may_lose_disk(self, node_id: str) -> bool:
         """Return True if a node may lose its disk: one at a time, while the others know what it knows.
 
         * Not while the disk of another node names no view: that node knows as little as one whose disk was
@@ -265,17 +288,17 @@ class Faults:
           of it.
         """
         witnesses = self.world.options.witness_ids
-        machines = self.cluster.machines.items()
-        if not all(_remembers(machine.disk.record, name in witnesses) for name, machine in machines):
+        machines = self.machines.items()
+        if not all(_names_view(machine.disk.record, name in witnesses) for name, machine in machines):
             return False
-        members = [self._member_of(each) for each in self.cluster.hosts]
+        members = [self._member_of(each) for each in self.hosts]
         if self.world.options.nodes == 2 and (0 in members or len(set(members)) > 1):
             return False
-        return self.forgetful in (None, node_id) or self._member_of(self.forgetful or "") > 0
+        return self.lost_disk in (None, node_id) or self._member_of(self.lost_disk or "") > 0
 
     def _member_of(self, node_id: str) -> int:
         """Return the epoch of the view that a node has installed as a member; 0 if there is none."""
-        node = self.cluster.hosts[node_id].node
+        node = self.hosts[node_id].node
         if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
             return 0
         return node.view.epoch
@@ -284,13 +307,13 @@ class Faults:
         """Cut these nodes off from the external register."""
         self.world.say(f"fault: {', '.join(node_ids)} cut from the register")
         for node_id in node_ids:
-            self.cluster.register.cut(node_id)
+            self.register.cut(node_id)
 
     def heal_register(self, node_ids: list[str]) -> None:
         """Let these nodes reach the register again."""
         self.world.say(f"{', '.join(node_ids)} reach the register again")
         for node_id in node_ids:
-            self.cluster.register.heal(node_id)
+            self.register.heal(node_id)
 
     # -- the network
 
@@ -319,15 +342,15 @@ class Faults:
         self.cut(ways)
         self.end_later(delay_ns, lambda: self.heal(ways))
 
-    def stick(self, delay_ns: int, way: Way) -> None:
+    def stall_link(self, delay_ns: int, way: Way) -> None:
         """Stick one direction of a link for a while; heartbeats pass."""
         self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
-        self.network.stick(way)
-        self.end_later(delay_ns, lambda: self._unstick(way))
+        self.network.stall(way)
+        self.end_later(delay_ns, lambda: self._resume_link(way))
 
-    def _unstick(self, way: Way) -> None:
+    def _resume_link(self, way: Way) -> None:
         self.world.say(f"the link goes on {way[0]}>{way[1]}")
-        self.network.unstick(way)
+        self.network.resume(way)
 
     def break_link(self, node_id: str, peer: str) -> None:
         """Reset the connection between two nodes."""
@@ -355,7 +378,7 @@ def _is_update(effect: Effect) -> bool:
     return type(effect) is SendPeer and FrameDecoder().feed(effect.data)[0].kind == Kind.REPLICATE
 
 
-def _remembers(packed: bytes, witness: bool) -> bool:
+def _names_view(packed: bytes, witness: bool) -> bool:
     """Return True if a disk names a view that its node was in; for a witness, any view.
 
     A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).

@@ -30,7 +30,7 @@ _ATTRIBUTES: Final = ((1, 2), (1, 4), (2, 8))
 _KINDS: Final = tuple(value for name, value in vars(Kind).items() if name.isupper())
 
 
-class Hostile:
+class HostileClient:
     """One hostile client. It has its own random generator and acts at times of its own."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:

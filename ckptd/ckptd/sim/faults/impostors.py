@@ -36,15 +36,15 @@ FIRST_START: Final = 10**6
 
 AHEAD: Final = 10**9
 _CLOCKS_AHEAD: Final = 0.2
-_SECONDS: Final = 0.02
+_SECOND_DAEMONS: Final = 0.02
 _WAIT_NS: Final = (MILLISECOND_NS, 20 * MILLISECOND_NS, 100 * MILLISECOND_NS)
 _DELAY_NS: Final = 2 * MILLISECOND_NS
-_TOLD_NS: Final = SECOND_NS
-"""How often a second daemon learns that another start answers at its node's address."""
+_REPORT_NS: Final = SECOND_NS
+"""How often a second daemon learns that another incarnation answers at its node's address."""
 
 
-class Second:
-    """A second daemon with the id of a node. Its disk is empty, or a copy of the node's."""
+class SecondDaemon:
+    """A second daemon with the id of a node. Its disk is empty, or a duplicate of the node's."""
 
     def __init__(self, impostors: "Impostors", host: Host, incarnation: int, record: bytes) -> None:
         self.impostors = impostors
@@ -53,7 +53,7 @@ class Second:
         self.runs = True
         self.node = Node(host.settings, incarnation, record, self.world.now_ns, 0)
         self._arm()
-        self._be_told()
+        self._report_other_daemon()
 
     def _arm(self) -> None:
         self.world.at(max(self.node.deadline_ns, self.world.now_ns + MILLISECOND_NS), self._wake)
@@ -63,13 +63,13 @@ class Second:
             self._carry_out(self.node.handle(TimeCame(), self.world.now_ns))
             self._arm()
 
-    def _be_told(self) -> None:
+    def _report_other_daemon(self) -> None:
         if not self.runs:
             return
         for peer in self.node.settings.peers:
             text = f"node {self.node_id!r} is expected elsewhere, and another start of it answers there"
             self._carry_out(self.node.handle(PeerTrouble(peer, codes.EXIST, text), self.world.now_ns))
-        self.world.after(_TOLD_NS, self._be_told)
+        self.world.after(_REPORT_NS, self._report_other_daemon)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         if self.node.serving(self.world.now_ns):
@@ -95,7 +95,7 @@ class Impostors:
         self.random = Random(f"impostors {world.options.seed}")
         self.on = False
         self.forged = 0
-        self.seconds: list[Second] = []
+        self.second_daemons: list[SecondDaemon] = []
 
     def begin(self) -> None:
         """Start to act."""
@@ -105,7 +105,7 @@ class Impostors:
     def end(self) -> None:
         """Stop all of them."""
         self.on = False
-        for second in self.seconds:
+        for second in self.second_daemons:
             second.runs = False
 
     def clock_ahead(self) -> int:
@@ -125,7 +125,7 @@ class Impostors:
         if not self.on:
             return
         self._later()
-        if self.random.random() < _SECONDS and self.world.options.arbiter != "etcd":
+        if self.random.random() < _SECOND_DAEMONS and self.world.options.arbiter != "etcd":
             self._start_second()
         else:
             self._forge()
@@ -136,8 +136,8 @@ class Impostors:
             return  # (A node that is alone asks no other node, and none asks it.)
         record = host.disk.record if self.random.random() < 0.5 else b""
         self.world.say(f"fault: a second daemon with the id of node {host.node_id} starts")
-        second = Second(self, host, FIRST_START + len(self.seconds), record)
-        self.seconds.append(second)
+        second = SecondDaemon(self, host, FIRST_START + len(self.second_daemons), record)
+        self.second_daemons.append(second)
 
         def stop() -> None:
             second.runs = False
@@ -146,7 +146,7 @@ class Impostors:
         self.world.after(self.random.randint(SECOND_NS // 10, 3 * SECOND_NS), stop)
 
     def _forge(self) -> None:
-        """Send a heartbeat of a known start, or of an unknown one, that claims what would hurt most."""
+        """Send a heartbeat of a known incarnation, or of an unknown one, that claims what would hurt most."""
         random, names = self.random, list(self.machines)
         if len(names) < 2:
             return

@@ -1,15 +1,15 @@
-"""The operator: he looks at the nodes now and then, and gives a command to one that waits.
+"""The operator: he checks the nodes now and then, and gives a command to one that waits.
 
 * A sensible operator waits until a node has waited for long. He bootstraps a cluster without machines that
-  are late only while no process has a view. He gives up only machines that burnt and do not come back.
+  are late only while no process has a view. He declares only machines dead that burnt and do not come back.
 * A hasty operator does either as soon as a node accepts the command.
 
-The answers to his commands are checked here; the watch checks the consequences. After the faults every
-operator looks once, and sends `force-active` to a node that asks for it.
+The answers to his commands are checked here; the oracles check the consequences. After the faults every
+operator checks once, and sends `force-active` to a node that asks for it.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
@@ -20,17 +20,15 @@ from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.draw.limits import HASTY
+from ckptd.sim.faults.faults import Faults
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation
 
-if TYPE_CHECKING:
-    from ckptd.sim.cluster import Cluster
-
-LINK: Final = 2**31
+LAST_LINK: Final = 2**31
 """The number of the operator's last link, to any node. The links of his earlier commands have higher
 numbers."""
 
-LOOKS_EVERY_NS: Final = 150 * MILLISECOND_NS
+ACTS_EVERY_NS: Final = 150 * MILLISECOND_NS
 PATIENCE_GRACES: Final = 2
 """A sensible operator acts on what has lasted for this many graces."""
 
@@ -41,18 +39,21 @@ ANSWER_NS: Final = 2 * SECOND_NS
 class Operator:
     """One operator."""
 
-    def __init__(self, cluster: "Cluster") -> None:
-        self.cluster = cluster
-        self.world = cluster.world
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.world = faults.world
+        self.hosts = faults.hosts
+        self.machines = faults.machines
+        self.views = faults.oracles.views
         self.on = False
         self.counts: Counter[str] = Counter()
         """His commands, by verb and outcome."""
 
-        self._waits: dict[str, tuple[int, int]] = {}
-        self._words: dict[int, tuple[Host, int, str, str]] = {}
-        self._last_link = LINK
-        self._founders: set[str] = set()
-        """The nodes that he told to bootstrap."""
+        self._waiting_since: dict[str, tuple[int, int]] = {}
+        self._commands: dict[int, tuple[Host, int, str, str]] = {}
+        self._last_link = LAST_LINK
+        self._bootstrapped: set[str] = set()
+        """The nodes that he gave the command to bootstrap."""
 
     def begin(self) -> None:
         """Start to act."""
@@ -64,15 +65,15 @@ class Operator:
         self.on = False
 
     def _next(self) -> None:
-        self.world.after(self.world.about(LOOKS_EVERY_NS), self._look)
+        self.world.after(self.world.about(ACTS_EVERY_NS), self._act)
 
-    def _look(self) -> None:
+    def _act(self) -> None:
         if not self.on:
             return
         self._next()
-        for host in self.cluster.hosts.values():
+        for host in self.hosts.values():
             self._note_wait(host)
-        hosts = [host for host in self.cluster.hosts.values() if host.node is not None and not host.paused]
+        hosts = [host for host in self.hosts.values() if host.node is not None and not host.paused]
         if not hosts:
             return
         host = self.world.random.choice(hosts)
@@ -83,78 +84,81 @@ class Operator:
             self._act_with_care(host, host.node)
 
     def _note_wait(self, host: Host) -> None:
-        node, waits = host.node, self._waits.get(host.node_id)
+        node, waiting = host.node, self._waiting_since.get(host.node_id)
         if node is None or not (node.membership.describe_wait() or self._unavailable(node)):
-            self._waits.pop(host.node_id, None)
-        elif waits is None or waits[0] != host.incarnation:
-            self._waits[host.node_id] = (host.incarnation, self.world.now_ns)
+            self._waiting_since.pop(host.node_id, None)
+        elif waiting is None or waiting[0] != host.incarnation:
+            self._waiting_since[host.node_id] = (host.incarnation, self.world.now_ns)
 
     def _act_in_haste(self, host: Host, node: Node) -> None:
-        others = [node_id for node_id in self.cluster.machines if node_id != host.node_id]
+        others = [node_id for node_id in self.machines if node_id != host.node_id]
         if node.view is None and self.world.chance(0.5):
-            if self._may_found(host):
-                self.say(host, Verb.BOOTSTRAP)
+            if self._may_bootstrap(host):
+                self.command(host, Verb.BOOTSTRAP)
         elif others:
-            self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(others))
+            self.command(host, Verb.ACCEPT_LOSS, self.world.random.choice(others))
 
     def _act_with_care(self, host: Host, node: Node) -> None:
-        waits = self._waits.get(host.node_id)
+        waiting = self._waiting_since.get(host.node_id)
         patience_ns = PATIENCE_GRACES * self.world.options.grace_ns
-        if waits is None or self.world.now_ns - waits[1] < patience_ns:
+        if waiting is None or self.world.now_ns - waiting[1] < patience_ns:
             return
-        burnt = [node_id for node_id in self.cluster.faults.burnt if node_id != host.node_id]
+        burnt = [node_id for node_id in self.faults.burnt if node_id != host.node_id]
         if "for a cold start" in node.membership.describe_wait():
-            if all(other.view is None for other in self.cluster.nodes()) and self._may_found(host):
-                self.say(host, Verb.BOOTSTRAP)
+            if all(other.view is None for other in self._nodes()) and self._may_bootstrap(host):
+                self.command(host, Verb.BOOTSTRAP)
         elif burnt:
-            self.say(host, Verb.ACCEPT_LOSS, self.world.random.choice(burnt))
+            self.command(host, Verb.ACCEPT_LOSS, self.world.random.choice(burnt))
 
-    def _may_found(self, host: Host) -> bool:
+    def _may_bootstrap(self, host: Host) -> bool:
         """Return False for a node that was bootstrapped and forgot it.
 
         It would use the same epoch again (ADR 12).
         """
         assert host.node is not None
-        return not (host.node.heartbeats.forgetful and host.node_id in self._founders)
+        return not (host.node.heartbeats.forgetful and host.node_id in self._bootstrapped)
+
+    def _nodes(self) -> list[Node]:
+        return [host.node for host in self.hosts.values() if host.node is not None]
 
     def _unavailable(self, node: Node) -> bool:
         return any(entry.last_in_sync for entry in node.directory.checkpoints.values())
 
     # -- commands and answers
 
-    def say(self, host: Host, verb: str, name: str = "") -> None:
+    def command(self, host: Host, verb: str, name: str = "") -> None:
         """Send one command to one node."""
         self.world.say(f"the operator says {verb} {name} to {host.node_id}")
         self._last_link += 1
         link, incarnation = self._last_link, host.incarnation
-        self._words[link] = (host, incarnation, verb, name)
+        self._commands[link] = (host, incarnation, verb, name)
         if verb == Verb.BOOTSTRAP:
-            self._founders.add(host.node_id)
+            self._bootstrapped.add(host.node_id)
         frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([verb, name] if name else [verb]))
         host.deliver(ClientConnected(link))
         host.deliver(ClientReceived(link, [frame]))
-        self.world.after(ANSWER_NS, lambda: self._go(link))
+        self.world.after(ANSWER_NS, lambda: self._disconnect(link))
 
-    def _go(self, link: int) -> None:
-        host, incarnation, *_ = self._words.pop(link)
+    def _disconnect(self, link: int) -> None:
+        host, incarnation, *_ = self._commands.pop(link)
         if host.node is not None and host.incarnation == incarnation:
             host.deliver(ClientLost(link))
 
-    def answered(self, link: int, data: bytes) -> None:
+    def on_answer(self, link: int, data: bytes) -> None:
         """Check a node's answer. Raises: Violation."""
-        if link not in self._words:
+        if link not in self._commands:
             return
-        host, incarnation, verb, name = self._words[link]
+        host, incarnation, verb, name = self._commands[link]
         for frame in FrameDecoder().feed(data):
             code, payload, _, text = decode_answer(frame.body)
             self.world.say(f"{host.node_id} answers {verb}: {payload if code == codes.OK else text}")
             self.counts[f"{verb} {'done' if code == codes.OK else 'refused'}"] += 1
             if verb == Verb.BOOTSTRAP and code != codes.OK:
-                self._founders.discard(host.node_id)
+                self._bootstrapped.discard(host.node_id)
             if code == codes.OK and host.node is not None and host.incarnation == incarnation:
-                self._take(host, host.node, verb, name)
+                self._check_accepted_loss(host, host.node, verb, name)
 
-    def _take(self, host: Host, node: Node, verb: str, name: str) -> None:
+    def _check_accepted_loss(self, host: Host, node: Node, verb: str, name: str) -> None:
         if verb == Verb.ACCEPT_LOSS:
             peer = node.heartbeats.peers[name]
             silent_ns = host.local_ns - peer.heard_ns - peer.excused_ns
@@ -167,27 +171,27 @@ class Operator:
                     "who is heard is not lost",
                     f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
-            self.cluster.watch.views.give_up(host.node_id, name, peer.declared_dead_incarnation)
+            self.views.on_declared_dead(host.node_id, name, peer.declared_dead_incarnation)
 
     # -- after the faults
 
-    def look_once(self) -> None:
+    def act_once(self) -> None:
         """Read what the nodes wait for, and send `force-active` to one that asks for it."""
-        for host in self.cluster.hosts.values():
+        for host in self.hosts.values():
             if host.node is not None and "the operator" in host.node.membership.describe_wait():
                 self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
                 frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
-                host.deliver(ClientConnected(LINK))
-                host.deliver(ClientReceived(LINK, [frame]))
-                host.deliver(ClientLost(LINK))
+                host.deliver(ClientConnected(LAST_LINK))
+                host.deliver(ClientReceived(LAST_LINK, [frame]))
+                host.deliver(ClientLost(LAST_LINK))
                 return
-        if self.world.options.operator and all(node.view is None for node in self.cluster.nodes()):
-            self._have_begun()
+        if self.world.options.operator and all(node.view is None for node in self._nodes()):
+            self._bootstrap_one()
 
-    def _have_begun(self) -> None:
+    def _bootstrap_one(self) -> None:
         """No node has a view, and too few vote for a cold start: bootstrap one of them."""
-        for host in self.cluster.hosts.values():
-            waits = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
-            if waits and self._may_found(host):
-                self.say(host, Verb.BOOTSTRAP)
+        for host in self.hosts.values():
+            waiting = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
+            if waiting and self._may_bootstrap(host):
+                self.command(host, Verb.BOOTSTRAP)
                 return

@@ -43,7 +43,7 @@ ODD: Final[tuple[Any, ...]] = (
 
 NESTED: Final = (100, 1000, 5000, 400_000)
 GROWN_BYTES_MAX: Final = 4 * 1024 * 1024
-"""How much the copies of a value add to a body at most. Of a larger body only the bytes are changed."""
+"""How much the duplicates of a value add to a body at most. Of a larger body only the bytes are changed."""
 
 ROUTES: Final = (0, 25, 48)
 """How many bytes come before the msgpack of a body: none, FORWARD_ROUTE's, REPLICATE_ROUTE's."""
@@ -130,23 +130,25 @@ def _change(draw: random.Random, content: Any) -> Any:
             return max(-(2**63), min(2**64 - 1, content + draw.choice((-1, 1, 1000, -content, 2**40))))
         return draw.choice(ODD)
     changed = list(content)
-    place = draw.randrange(len(changed))
+    position = draw.randrange(len(changed))
     match draw.randrange(8):
         case 0:
-            del changed[place]
+            del changed[position]
         case 1:
-            changed.insert(place, changed[place])
+            changed.insert(position, changed[position])
         case 2:
-            changed.insert(place, draw.choice(ODD))
+            changed.insert(position, draw.choice(ODD))
         case 3:
             other = draw.randrange(len(changed))
-            changed[place], changed[other] = changed[other], changed[place]
+            changed[position], changed[other] = changed[other], changed[position]
         case 4:
-            changed += [changed[place]] * min(draw.choice((1, 50, 5000)), _copies_max(changed[place]))
+            changed += [changed[position]] * min(
+                draw.choice((1, 50, 5000)), _duplicates_max(changed[position])
+            )
         case _:
-            changed[place] = _change(draw, changed[place])
+            changed[position] = _change(draw, changed[position])
     return changed
 
 
-def _copies_max(value: Any) -> int:
+def _duplicates_max(value: Any) -> int:
     return max(1, GROWN_BYTES_MAX // len(msgpack.packb(value, use_bin_type=True)))

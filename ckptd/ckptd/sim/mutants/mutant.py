@@ -9,16 +9,16 @@ class Patch:
     """Replaces attributes of classes or modules, and can restore them."""
 
     def __init__(self) -> None:
-        self._stood: list[tuple[Any, str, Any]] = []
+        self._originals: list[tuple[Any, str, Any]] = []
 
     def __call__(self, owner: Any, name: str, replacement: Any) -> None:
-        self._stood.append((owner, name, vars(owner)[name]))
+        self._originals.append((owner, name, vars(owner)[name]))
         setattr(owner, name, replacement)
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Restore all originals."""
-        while self._stood:
-            owner, name, original = self._stood.pop()
+        while self._originals:
+            owner, name, original = self._originals.pop()
             setattr(owner, name, original)
 
 
@@ -35,7 +35,7 @@ class Mutant:
     """Its seeds have this shape of `shapes.SHAPES`; "" for none."""
 
 
-class Table(dict[str, Mutant]):
+class MutantTable(dict[str, Mutant]):
     """Mutants by name, each added by the function that switches its rule off."""
 
     def mutant(

@@ -25,4 +25,4 @@ def switched_off(name: str) -> Iterator[None]:
             MUTANTS[name].switch_off(patch)
         yield
     finally:
-        patch.take_back()
+        patch.restore()

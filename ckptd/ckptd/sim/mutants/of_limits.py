@@ -13,9 +13,9 @@ from ckptd.core.operations.operator_commands import Operating
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.view import LOSS_EPOCHS
-from ckptd.sim.mutants.mutant import Patch, Table
+from ckptd.sim.mutants.mutant import MutantTable, Patch
 
-TABLE: Final = Table()
+TABLE: Final = MutantTable()
 
 
 @TABLE.mutant(
@@ -66,7 +66,7 @@ def _(patch: Patch) -> None:
         try:
             return original(operating, node_id)
         finally:
-            inner.take_back()
+            inner.restore()
 
     patch(Operating, "_accept_loss", accept_loss)
 
@@ -87,7 +87,7 @@ def _(patch: Patch) -> None:
     patch(Disk, "_complete", lambda disk, view: original(disk, replace(view, objection=lambda: "")))
 
 
-@TABLE.mutant("words of one epoch", "no two nodes go on by a word with one epoch", "operated by hand")
+@TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_word(settings: Any, last_epoch: int) -> int:
         return last_epoch + 1 + LOSS_EPOCHS
@@ -96,9 +96,9 @@ def _(patch: Patch) -> None:
     patch(pair_policy, "epoch_of_word", epoch_of_word)
 
 
-# Not here: "a voter that forgot what it promised since a word abstains". To show it, a disk has to be lost,
-# one side has to miss the last view, and a forced view has to be the newest that this side knows: none of 100
-# seeds had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
+# Not here: "a voter that forgot what it promised since a command abstains". To show it, a disk has to be
+# lost, one side has to miss the last view, and a forced view has to be the newest that this side knows: none
+# of 100 seeds had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
 
 
 @TABLE.mutant(

@@ -14,9 +14,9 @@ from ckptd.core.replication.resync import ResyncSender
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.requests import change_feed
 from ckptd.core.requests.reads import Reads
-from ckptd.sim.mutants.mutant import Patch, Table
+from ckptd.sim.mutants.mutant import MutantTable, Patch
 
-TABLE: Final = Table()
+TABLE: Final = MutantTable()
 
 # -- updates
 
@@ -115,7 +115,7 @@ def _(patch: Patch) -> None:
         try:
             return original(replica, session, after, tenure)
         finally:
-            inner.take_back()
+            inner.restore()
 
     patch(change_feed, "changes_after", changes_after)
 

@@ -22,9 +22,9 @@ from ckptd.core.membership.view_change import Installation
 from ckptd.core.operations.graceful_leave import Leaving
 from ckptd.core.requests.router import READS, RequestRouter
 from ckptd.core.requests.sessions import Clients
-from ckptd.sim.mutants.mutant import Patch, Table
+from ckptd.sim.mutants.mutant import MutantTable, Patch
 
-TABLE: Final = Table()
+TABLE: Final = MutantTable()
 
 # -- proof, votes, memberships
 
@@ -252,10 +252,10 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
-    patch(DirectoryReplicator, "take_back", _take_back_blindly)
+    patch(DirectoryReplicator, "take_back", _retract_blindly)
 
 
-def _take_back_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
+def _retract_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
     asked = order.waiting_request
     return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
 

@@ -1,7 +1,7 @@
 """Planted bugs: the core raises at one value, after it has changed its state.
 
 A planted bug is a patch of the core, like a mutant. The simulator's hosts and the scenario tests let a node
-that raised `Injected` send its last words and end, as the daemon does.
+that raised `PlantedBugError` send its last words and end, as the daemon does.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.sim.mutants.mutant import Patch
-from ckptd.sim.world.host import Injected
+from ckptd.sim.world.host import PlantedBugError
 
 At = Callable[[str, bool], bool]
 """Return True to raise at this node; the second argument is True for the checkpoint's active replica."""
 
 
-class Bug:
+class PlantedBug:
     """A planted bug. `stopped` lists the nodes that it stopped, in order."""
 
     def __init__(self, value: bytes, at: At) -> None:
@@ -28,48 +28,48 @@ class Bug:
         self.as_active = False
         self.stopped: list[str] = []
 
-    def strike(self, content: object) -> None:
+    def raise_if_hit(self, content: object) -> None:
         """Raise if the content holds the value and this is the right place. Raises: Injected."""
         if repr(self.value)[2:-1] in repr(content) and self.at(self.node_id, self.as_active):
             self.stopped.append(self.node_id)
-            raise Injected(f"at {self.value!r} on node {self.node_id}")
+            raise PlantedBugError(f"at {self.value!r} on node {self.node_id}")
 
 
 @contextmanager
-def apply_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+def apply_raises_on(value: bytes, at: At) -> Iterator[PlantedBug]:
     """Applying an update with `value` in it raises, with the sections changed and nothing else done."""
-    bug, patch = Bug(value, at), Patch()
-    handle, order, apply = Node.handle, ActiveReplica.submit, SectionTable.apply
+    bug, patch = PlantedBug(value, at), Patch()
+    handle, submit, apply = Node.handle, ActiveReplica.submit, SectionTable.apply
 
     def handled(node: Any, *event: Any) -> Any:
         bug.node_id, bug.as_active = node.context.node_id, False
         return handle(node, *event)
 
-    def ordered(active: Any, *request: Any) -> Any:
+    def submitted(active: Any, *request: Any) -> Any:
         bug.as_active = True
         try:
-            return order(active, *request)
+            return submit(active, *request)
         finally:
             bug.as_active = False
 
     def applied(table: Any, ops: Any, *more: Any, **named: Any) -> Any:
         generated = apply(table, ops, *more, **named)
-        bug.strike(ops)
+        bug.raise_if_hit(ops)
         return generated
 
     patch(Node, "handle", handled)
-    patch(ActiveReplica, "submit", ordered)
+    patch(ActiveReplica, "submit", submitted)
     patch(SectionTable, "apply", applied)
     try:
         yield bug
     finally:
-        patch.take_back()
+        patch.restore()
 
 
 @contextmanager
-def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+def commit_raises_on(value: bytes, at: At) -> Iterator[PlantedBug]:
     """The active replica raises when it commits a state that holds `value`; it reports nothing more."""
-    bug, patch = Bug(value, at), Patch()
+    bug, patch = PlantedBug(value, at), Patch()
     handle, commit = Node.handle, ActiveReplica._commit
 
     def handled(node: Any, *event: Any) -> Any:
@@ -78,33 +78,33 @@ def commit_raises_on(value: bytes, at: At) -> Iterator[Bug]:
 
     def committed(active: Any, seq: int) -> Any:
         commit(active, seq)
-        bug.strike([update.body for update in active.replica.log.entries])
+        bug.raise_if_hit([update.body for update in active.replica.log.entries])
 
     patch(Node, "handle", handled)
     patch(ActiveReplica, "_commit", committed)
     try:
         yield bug
     finally:
-        patch.take_back()
+        patch.restore()
 
 
 @contextmanager
-def copying_raises_on(value: bytes, at: At) -> Iterator[Bug]:
+def copying_raises_on(value: bytes, at: At) -> Iterator[PlantedBug]:
     """A replica raises when a section with `value` is placed in it."""
-    bug, patch = Bug(value, at), Patch()
-    handle, place = Node.handle, SectionTable.put_raw
+    bug, patch = PlantedBug(value, at), Patch()
+    handle, put_raw = Node.handle, SectionTable.put_raw
 
     def handled(node: Any, *event: Any) -> Any:
         bug.node_id, bug.as_active = node.context.node_id, False
         return handle(node, *event)
 
-    def placed(table: Any, section_id: bytes, section: Any) -> Any:
-        place(table, section_id, section)
-        bug.strike(section.content if section is not None else b"")
+    def put(table: Any, section_id: bytes, section: Any) -> Any:
+        put_raw(table, section_id, section)
+        bug.raise_if_hit(section.content if section is not None else b"")
 
     patch(Node, "handle", handled)
-    patch(SectionTable, "put_raw", placed)
+    patch(SectionTable, "put_raw", put)
     try:
         yield bug
     finally:
-        patch.take_back()
+        patch.restore()

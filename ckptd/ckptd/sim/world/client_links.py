@@ -28,13 +28,13 @@ class ClientLink:
 
     __slots__ = (
         "client",
+        "client_end_open",
         "decoder",
         "held_back",
         "incarnation",
+        "node_end_open",
         "node_id",
         "number",
-        "open_here",
-        "open_there",
         "to_client_ns",
         "to_node_ns",
     )
@@ -46,10 +46,10 @@ class ClientLink:
         self.number = number
         """The number by which the node knows this link."""
 
-        self.open_here = False
+        self.client_end_open = False
         """True while the client has its end open."""
 
-        self.open_there = True
+        self.node_end_open = True
         """True while the node has its end open."""
 
         self.to_client_ns = 0
@@ -95,8 +95,8 @@ class ClientLinks:
         host.deliver(ClientConnected(link.number))
 
     def _connected(self, link: ClientLink) -> None:
-        if link.open_there:
-            link.open_here = True
+        if link.node_end_open:
+            link.client_end_open = True
             link.client.on_connected(link)
         else:
             link.client.on_lost(None)
@@ -112,7 +112,7 @@ class ClientLinks:
         host = self.hosts[link.node_id]
         if link.held_back is not None:
             link.held_back.append(data)
-        elif link.open_there and host.incarnation == link.incarnation:
+        elif link.node_end_open and host.incarnation == link.incarnation:
             host.deliver(ClientReceived(link.number, link.decoder.feed(data)))
 
     def take_large(self, number: int) -> None:
@@ -136,27 +136,27 @@ class ClientLinks:
     def send_to_client(self, number: int, data: bytes) -> None:
         """Send whole frames of a node to its client."""
         link = self.links.get(number)
-        if link is None or not link.open_there:
+        if link is None or not link.node_end_open:
             return
         link.to_client_ns = max(link.to_client_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_client_ns, lambda: self._at_client(link, data))
 
     def _at_client(self, link: ClientLink, data: bytes) -> None:
-        if link.open_here:
+        if link.client_end_open:
             link.client.on_frames(link, FrameDecoder().feed(data))
 
     # -- ends
 
     def close_by_client(self, link: ClientLink, process_dead: bool = False) -> None:
         """Close the client's end. The node learns of it after everything that was sent before."""
-        link.open_here = False
+        link.client_end_open = False
         link.to_node_ns = max(link.to_node_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_node_ns, lambda: self._lost_at_node(link, process_dead))
 
     def _lost_at_node(self, link: ClientLink, process_dead: bool) -> None:
         host = self.hosts[link.node_id]
-        if link.open_there:
-            link.open_there = False
+        if link.node_end_open:
+            link.node_end_open = False
             self.links.pop(link.number, None)
             if host.incarnation == link.incarnation:
                 host.deliver(ClientLost(link.number, process_dead))
@@ -166,27 +166,27 @@ class ClientLinks:
         link = self.links.get(number)
         if link is not None:
             self._lost_at_node(link, False)
-            self._tell_client(link)
+            self._report_loss(link)
 
-    def _tell_client(self, link: ClientLink) -> None:
+    def _report_loss(self, link: ClientLink) -> None:
         link.to_client_ns = max(link.to_client_ns, self.world.now_ns + self._delay_ns())
         self.world.at(link.to_client_ns, lambda: self._lost_at_client(link))
 
     def _lost_at_client(self, link: ClientLink) -> None:
-        if link.open_here:
-            link.open_here = False
+        if link.client_end_open:
+            link.client_end_open = False
             link.client.on_lost(link)
 
     def reset(self, link: ClientLink) -> None:
         """Break the connection. Each end learns of it after a delay of its own; what is under way is lost."""
-        link.open_here = False
+        link.client_end_open = False
         self.world.after(self._delay_ns(), lambda: self._lost_at_node(link, False))
         self.world.after(self._delay_ns() + MILLISECOND_NS, lambda: link.client.on_lost(link))
 
     def process_gone(self, node_id: str, machine_too: bool) -> None:
         """A node's process ended. Clients learn of it only if the machine still answers."""
         for link in [link for link in self.links.values() if link.node_id == node_id]:
-            link.open_there = False
+            link.node_end_open = False
             del self.links[link.number]
             if not machine_too:
-                self._tell_client(link)
+                self._report_loss(link)

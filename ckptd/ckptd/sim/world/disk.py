@@ -8,7 +8,7 @@ from typing import Final
 
 from ckptd.core.events import Persisted, PersistFailed
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.sim.draw.profiles import MICROSECOND_NS
+from ckptd.sim.draw.options import MICROSECOND_NS
 from ckptd.sim.world.world import World
 
 WRITE_MIN_NS: Final = 100 * MICROSECOND_NS
@@ -20,12 +20,12 @@ SLOW_MAX_NS: Final = 500 * MILLISECOND_NS
 class Disk:
     """Writes one record at a time; a newer record replaces the one that waits.
 
-    `tell` passes Persisted and PersistFailed to the process that asked.
+    `report` passes Persisted and PersistFailed to the process that asked.
     """
 
-    def __init__(self, world: World, tell: Callable[[Persisted | PersistFailed], None]) -> None:
+    def __init__(self, world: World, report: Callable[[Persisted | PersistFailed], None]) -> None:
         self.world = world
-        self.tell = tell
+        self.report = report
         self.record = b""
         """What the next start finds."""
 
@@ -59,7 +59,7 @@ class Disk:
             self.record = record
         if waiting is not None:
             self._begin(*waiting)
-        self.tell(PersistFailed(number, "the disk is full") if self.full else Persisted(number))
+        self.report(PersistFailed(number, "the disk is full") if self.full else Persisted(number))
 
     def process_gone(self) -> None:
         """The process ended or the power failed: a write under way is done completely, or not at all."""

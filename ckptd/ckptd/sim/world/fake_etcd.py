@@ -1,8 +1,8 @@
 """The external register: what an etcd cluster is to its clients, with all that can go wrong on the way.
 
 The register holds a revision and a value. A swap may be lost and its answer may be lost. It may also be
-carried out after the node was told that the outcome is unknown, because a server does not learn that its
-client has given up.
+carried out after the node was informed that the outcome is unknown, because a server does not learn that its
+client no longer waits.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Final
 
 from ckptd.core.events import AskRegister, RegisterAnswered, RegisterFailed
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.sim.draw.profiles import MICROSECOND_NS
+from ckptd.sim.draw.options import MICROSECOND_NS
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import World
 
@@ -23,7 +23,7 @@ LATE_MAX_NS: Final = 400 * MILLISECOND_NS
 """How long after the reported time-out a request may still be carried out."""
 
 
-class Register:
+class FakeEtcd:
     """The register of one simulation."""
 
     def __init__(self, world: World, hosts: Mapping[str, Host]) -> None:
@@ -36,7 +36,7 @@ class Register:
         self.cuts: dict[str, int] = {}
         """How many cuts keep each node from the register."""
 
-        self.quiet = False
+        self.reliable = False
         """While True, nothing is lost or slow."""
 
     def cut(self, node_id: str) -> None:
@@ -47,41 +47,41 @@ class Register:
         """End one cut of this node."""
         self.cuts[node_id] = max(0, self.cuts.get(node_id, 0) - 1)
 
-    def ask(self, node_id: str, asked: AskRegister) -> None:
+    def ask(self, node_id: str, request: AskRegister) -> None:
         """Carry out one request of a node. It gets the answer, or a failure after a bounded time."""
         world, host = self.world, self.hosts[node_id]
         incarnation = host.incarnation
         answered: list[bool] = []
 
-        def tell(event: RegisterAnswered | RegisterFailed) -> None:
+        def report(event: RegisterAnswered | RegisterFailed) -> None:
             if not answered and host.incarnation == incarnation:
                 answered.append(True)
                 host.deliver(event)
 
         def answer(event: RegisterAnswered) -> None:
             if not self._is_lost(node_id, 0.03):
-                world.after(self._delay_ns(), lambda: tell(event))
+                world.after(self._delay_ns(), lambda: report(event))
 
         timeout_ns = world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)
-        world.after(timeout_ns, lambda: tell(RegisterFailed(asked.number, "no answer in time")))
+        world.after(timeout_ns, lambda: report(RegisterFailed(request.number, "no answer in time")))
         if self._is_lost(node_id, 0.03):
             return
         delay_ns = self._delay_ns()
-        if not self.quiet and world.chance(0.03):
+        if not self.reliable and world.chance(0.03):
             delay_ns = timeout_ns + world.between(0, LATE_MAX_NS)
-        world.after(delay_ns, lambda: answer(self._carry_out(asked)))
+        world.after(delay_ns, lambda: answer(self._carry_out(request)))
 
     def _is_lost(self, node_id: str, loss: float) -> bool:
-        return self.cuts.get(node_id, 0) > 0 or (not self.quiet and self.world.chance(loss))
+        return self.cuts.get(node_id, 0) > 0 or (not self.reliable and self.world.chance(loss))
 
     def _delay_ns(self) -> int:
-        slow = not self.quiet and self.world.chance(0.05)
+        slow = not self.reliable and self.world.chance(0.05)
         return self.world.between(DELAY_MIN_NS, SLOW_MAX_NS if slow else DELAY_MAX_NS)
 
-    def _carry_out(self, asked: AskRegister) -> RegisterAnswered:
-        swapped = asked.value is not None and asked.revision == self.revision
+    def _carry_out(self, request: AskRegister) -> RegisterAnswered:
+        swapped = request.value is not None and request.revision == self.revision
         if swapped:
             # Other clients write to that cluster too, and the revision counts every write.
             self.revision += self.world.between(1, 3)
-            self.value = asked.value
-        return RegisterAnswered(asked.number, swapped, self.revision, self.value)
+            self.value = request.value
+        return RegisterAnswered(request.number, swapped, self.revision, self.value)

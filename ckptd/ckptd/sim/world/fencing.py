@@ -18,7 +18,7 @@ class Fencing:
         self.world = world
         self.hosts = hosts
         self.power_off = power_off
-        self.quiet = False
+        self.reliable = False
         self._running: dict[tuple[str, int, str], None] = {}
 
     def fence(self, sender: str, node_id: str) -> None:
@@ -29,7 +29,7 @@ class Fencing:
             return
         self._running[hook] = None
         delay_ns = world.between(20 * MILLISECOND_NS, SECOND_NS)
-        if self.quiet or world.chance(0.7):
+        if self.reliable or world.chance(0.7):
             world.after(delay_ns, lambda: self._cut(node_id))
             world.after(delay_ns + 1, lambda: self._end(hook, True, ""))
         elif world.chance(0.5):

@@ -7,6 +7,7 @@ after the crash never happen.
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ckptd.core import events
@@ -29,7 +30,7 @@ TIMER_LATE_NS: Final = MILLISECOND_NS
 """A timer fires up to this much late, as the daemon's does."""
 
 
-class Injected(Exception):
+class PlantedBugError(Exception):
     """A bug that a scenario puts into the core (see `planted_bugs`)."""
 
 
@@ -39,8 +40,26 @@ TURN_MAX_NS: Final = 200_000
 between."""
 
 
+@dataclass(slots=True, frozen=True)
+class CrashPlan:
+    """A crash that comes amid the effects of one of the process's next events."""
+
+    effects_done: Callable[[list[Effect]], int]
+    """Returns how many of an event's effects are still carried out before the process dies; -1: it lives
+    on."""
+
+    crash: Callable[[], None]
+    """Ends the process."""
+
+
 class Outside(Protocol):
-    """Where effects go: the rest of the world, as a host sees it."""
+    """The rest of the world, as a host sees it: where effects go. A cluster implements it."""
+
+    def clock_ahead(self) -> int:
+        """Return how far the clock of a starting process is ahead, as its incarnation shows."""
+
+    def process_stopping(self, node_id: str) -> None:
+        """The process ends now; its core is still there."""
 
     def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
         """Send whole frames to a peer."""
@@ -52,7 +71,7 @@ class Outside(Protocol):
         """Ask who is at a peer's address."""
 
     def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
-        """End the link to a peer, and tell the peer about its later incarnation."""
+        """End the link to a peer, and inform the peer of its later incarnation."""
 
     def begin_again(self, node_id: str, incarnation: int) -> None:
         """End the process, and start it again above this incarnation."""
@@ -66,7 +85,7 @@ class Outside(Protocol):
     def close_client(self, link: int) -> None:
         """End a client's link."""
 
-    def ask_register(self, sender: str, asked: AskRegister) -> None:
+    def ask_register(self, sender: str, request: AskRegister) -> None:
         """Send a request to the external register."""
 
     def fence(self, sender: str, node_id: str) -> None:
@@ -82,7 +101,7 @@ class Outside(Protocol):
         """The process ended on its own, after it handed over."""
 
     def process_failed(self, node_id: str) -> None:
-        """The process ended by its own fault, after its last words."""
+        """The process failed, after its last words."""
 
     def handled(self, node_id: str, event: Event) -> None:
         """A node handled an event, and all its effects are carried out."""
@@ -109,16 +128,12 @@ class Host:
         self.paused = False
         self.incarnation = 0
         self.starts = 0
-        self.clock_ahead: Callable[[], int] = lambda: 0
-        self.kept_incarnation = 0
+        self.saved_incarnation = 0
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
-        self.crash_after: Callable[[list[Effect]], int] | None = None
-        """Returns how many of an event's effects are still carried out before the process dies; -1: it
-        lives on."""
+        self.crash_plan: CrashPlan | None = None
+        """None while no crash is due."""
 
-        self.on_crash_amid: Callable[[], None] = lambda: None
-        self.on_stopping: Callable[[], None] = lambda: None
         self.quarantined: set[str] = set()
         """The names under which data went to quarantine."""
 
@@ -126,7 +141,7 @@ class Host:
         self._armed = 0
         self._armed_ns = -1
         self._idle_wakes = 0
-        self._turn_asked = False
+        self._turn_scheduled = False
 
     @property
     def running(self) -> bool:
@@ -153,12 +168,12 @@ class Host:
         self.starts += 1
         # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
         # before.
-        self.incarnation = max(self.starts, self.kept_incarnation + 1) + self.clock_ahead()
-        self.kept_incarnation = self.incarnation
-        self.crash_after = None
+        self.incarnation = max(self.starts, self.saved_incarnation + 1) + self.outside.clock_ahead()
+        self.saved_incarnation = self.incarnation
+        self.crash_plan = None
         self._inbox.clear()
         self._idle_wakes = 0
-        self._turn_asked = False
+        self._turn_scheduled = False
         wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
         self.node = self.make(
             self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
@@ -174,10 +189,10 @@ class Host:
     def stop(self) -> None:
         """End the process at once."""
         if self.node is not None:
-            self.on_stopping()
+            self.outside.process_stopping(self.node_id)
         self.node = None
         self.paused = False
-        self.crash_after = None
+        self.crash_plan = None
         self.disk.process_gone()
         self._inbox.clear()
         self._armed += 1
@@ -188,7 +203,7 @@ class Host:
         self.paused = True
 
     def resume(self, timer_first: bool = False) -> None:
-        """SIGCONT: handle in order what waited; the clock continued meanwhile.
+        """SIGCONT: handle in order what waited; the clock has continued.
 
         `timer_first`: the overdue timer comes before all that, as after a stall.
         """
@@ -220,7 +235,7 @@ class Host:
 
     def _take_turn(self, incarnation: int) -> None:
         if self.incarnation == incarnation and self.node is not None:
-            self._turn_asked = False
+            self._turn_scheduled = False
             self.deliver(TurnCame())
 
     # -- its core
@@ -230,7 +245,7 @@ class Host:
         node = self.node
         try:
             effects = node.handle(event, self.local_ns)
-        except Injected as error:
+        except PlantedBugError as error:
             self._stop_by_fault(node, error)
             return
         except Exception as error:
@@ -240,34 +255,35 @@ class Host:
             ) from error
         if "contained" in node.context.counters:
             raise Violation("the core raised", f"node {self.node_id}: {effects}")
-        self._watch_for_spinning(event)
+        self._check_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
-        last = -1 if self.crash_after is None or not effects else self.crash_after(effects)
+        plan = self.crash_plan
+        last = -1 if plan is None or not effects else plan.effects_done(effects)
         for effect in effects if last < 0 else effects[:last]:
             self._carry_out(effect)
-        if last >= 0:
-            # The node did what it did, and may have sent something: the watch has to know (seeds 4461, 487).
+        if plan is not None and last >= 0:
+            # The node did what it did, and may have sent something: the oracles check that (seeds 4461, 487).
             if self.node is node:
                 self.outside.handled(self.node_id, event)
-            self.crash_after = None
-            self.on_crash_amid()
+            self.crash_plan = None
+            plan.crash()
         if self.node is node:
             self._arm()
-            if node.turn_due and not self._turn_asked:
-                self._turn_asked = True
+            if node.turn_due and not self._turn_scheduled:
+                self._turn_scheduled = True
                 incarnation = self.incarnation
                 delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
                 self.world.after(delay_ns, lambda: self._take_turn(incarnation))
             self.outside.handled(self.node_id, event)
 
-    def _stop_by_fault(self, node: Node, error: Injected) -> None:
+    def _stop_by_fault(self, node: Node, error: PlantedBugError) -> None:
         """The core raised: carry out its last words and end, as the daemon does."""
         self.world.say(f"{self.node_id} stops by its own fault: {error}")
         for effect in node.last_words(self.local_ns):
             self._carry_out(effect)
         self.outside.process_failed(self.node_id)
 
-    def _watch_for_spinning(self, event: Event) -> None:
+    def _check_spinning(self, event: Event) -> None:
         assert self.node is not None
         if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
             self._idle_wakes += 1

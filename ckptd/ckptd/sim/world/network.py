@@ -1,4 +1,4 @@
-"""The network between the nodes: links, datagrams, cuts, and how a dead process looks from afar.
+"""The network between the nodes: links, datagrams, cuts, and how a dead process appears to its peers.
 
 * A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link times out.
 * A process that dies sends a part of what was under way and then the end of the stream.
@@ -84,7 +84,7 @@ class Network:
         self.cuts: dict[Way, int] = {}
         """How many cuts block each way."""
 
-        self.stuck: dict[Way, int] = {}
+        self.stalled: dict[Way, int] = {}
         """How many faults block the links of each way but let datagrams pass."""
 
         self.unread: dict[Way, PeerLink] = {}
@@ -94,7 +94,7 @@ class Network:
         """The factor by which each way's delay is multiplied."""
 
         self.extra_loss = 0.0
-        self.quiet = False
+        self.reliable = False
         """While True, no datagram is lost or doubled."""
 
         self._dialing: dict[Way, Dialing] = {}
@@ -118,12 +118,12 @@ class Network:
         """Send a heartbeat. It may be lost, doubled, late, or overtaken."""
         world, options = self.world, self.world.options
         way = (sender, node_id)
-        loss, doubled = (0.0, 0.0) if self.quiet else (options.datagram_loss, options.datagram_doubled)
+        loss, doubled = (0.0, 0.0) if self.reliable else (options.datagram_loss, options.datagram_doubled)
         if self.is_cut(way) or world.chance(loss + self.extra_loss):
             return
         frame = decode_datagram(data)
-        copies = 2 if world.chance(doubled) else 1
-        for _ in range(copies):
+        times = 2 if world.chance(doubled) else 1
+        for _ in range(times):
             world.after(self.delay_ns(way), lambda: self.hosts[node_id].deliver(HeartbeatReceived(frame)))
 
     # -- frames
@@ -197,16 +197,16 @@ class Network:
             self.lose(node_id, peer, link)
 
     def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
-        """A node ends its link to a peer and finally reports that it knows a later start of it."""
+        """A node ends its link to a peer and finally reports that it knows a later incarnation of it."""
         link = self.ends.get((node_id, peer))
         if link is not None:
-            asked = self.hosts[peer].incarnation
+            its_incarnation = self.hosts[peer].incarnation
 
-            def told() -> None:
-                if self.hosts[peer].incarnation == asked and not self.is_cut((node_id, peer)):
+            def report() -> None:
+                if self.hosts[peer].incarnation == its_incarnation and not self.is_cut((node_id, peer)):
                     self.hosts[peer].deliver(Outranked(node_id, incarnation))
 
-            self.world.after(self.delay_ns((node_id, peer)), told)
+            self.world.after(self.delay_ns((node_id, peer)), report)
             self.close(node_id, peer)
 
     def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
@@ -220,8 +220,8 @@ class Network:
                 continue
             queue = link.streams[node_id].queue
             if not orderly:
-                kept = self.world.random.randint(0, len(queue))
-                while len(queue) > kept:
+                remaining = self.world.random.randint(0, len(queue))
+                while len(queue) > remaining:
                     queue.pop()
             self._push(link, (node_id, peer), None)
             del self.ends[node_id, peer]
@@ -247,7 +247,7 @@ class Network:
 
     def _holds_back(self, way: Way) -> bool:
         """Return True if what is on a link has to wait."""
-        if self.is_cut(way) or self.stuck.get(way, 0) > 0:
+        if self.is_cut(way) or self.stalled.get(way, 0) > 0:
             return True
         link = self.unread.get(way)
         return link is not None and self.ends.get((way[1], way[0])) is link
@@ -264,9 +264,9 @@ class Network:
         """Let nothing pass on this way. A link that is cut for long times out at either end."""
         self._block(self.cuts, way)
 
-    def stick(self, way: Way) -> None:
+    def stall(self, way: Way) -> None:
         """Hold back what is on a link on this way; datagrams pass. The link times out as if cut."""
-        self._block(self.stuck, way)
+        self._block(self.stalled, way)
 
     def _block(self, blocks: dict[Way, int], way: Way) -> None:
         blocks[way] = number = blocks.get(way, 0) + 1
@@ -288,9 +288,9 @@ class Network:
         """End one cut of this way. What was held back arrives in order."""
         self._unblock(self.cuts, way)
 
-    def unstick(self, way: Way) -> None:
+    def resume(self, way: Way) -> None:
         """Let what waited on a stuck link arrive."""
-        self._unblock(self.stuck, way)
+        self._unblock(self.stalled, way)
 
     def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
         blocks[way] = max(0, blocks.get(way, 0) - 1)
@@ -329,7 +329,7 @@ class Network:
         dialing.pauses = False
         cut = self.is_cut(way) or self.is_cut(back)
         if cut and not self.world.options.trust_rst and self.world.chance(FORGED):
-            self.world.after(self.delay_ns(way), lambda: self._refuse_in_its_name(node_id, peer, dialing))
+            self.world.after(self.delay_ns(way), lambda: self._forge_refusal(node_id, peer, dialing))
             return
         if cut or not self.hosts[peer].powered or host.paused:
             self._try_later(node_id, peer, dialing)
@@ -368,18 +368,18 @@ class Network:
         elif node_id > peer:
             self.world.after(delay_ns, lambda: self._try_again(node_id, peer, dialing))
         else:
-            asks = there.incarnation
+            its_incarnation = there.incarnation
             self.world.after(
-                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, asks)
+                delay_ns + self.delay_ns(way), lambda: self._answered(node_id, peer, dialing, its_incarnation)
             )
 
-    def _answered(self, node_id: str, peer: str, dialing: Dialing, asked: int) -> None:
+    def _answered(self, node_id: str, peer: str, dialing: Dialing, its_incarnation: int) -> None:
         """The node that was dialled has asked back: it takes the link only from the process that answered."""
         here, there = self.hosts[node_id], self.hosts[peer]
         way, back = (node_id, peer), (peer, node_id)
         if here.incarnation != dialing.incarnation or not here.running:
             return
-        if there.powered and (there.incarnation != asked or not there.running):
+        if there.powered and (there.incarnation != its_incarnation or not there.running):
             self._try_again(node_id, peer, dialing)  # The process died, and its machine reports it.
             return
         silent = here.paused or here.busy or there.paused or there.busy or not there.powered
@@ -402,7 +402,7 @@ class Network:
         if usable and not overtaken and not self.is_cut((peer, node_id)):
             host.deliver(PeerRefused(peer))
 
-    def _refuse_in_its_name(self, node_id: str, peer: str, dialing: Dialing) -> None:
+    def _forge_refusal(self, node_id: str, peer: str, dialing: Dialing) -> None:
         """A device on the way (a firewall, a load balancer) refuses what cannot pass."""
         host = self.hosts[node_id]
         self._try_again(node_id, peer, dialing)

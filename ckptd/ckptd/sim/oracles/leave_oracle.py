@@ -1,6 +1,6 @@
-"""The watch over nodes that leave: nothing is lost that SIGTERM could save.
+"""The oracle for nodes that leave: nothing is lost that SIGTERM could save.
 
-It looks when a node says that it no longer serves. What that node does not name as lost must be held by
+It checks a node that reports that it no longer serves. What that node does not name as lost must be held by
 another node that runs and stays. Where nodes only leave cleanly and come back in time (`Options.orderly`), no
 node may name anything.
 """
@@ -15,7 +15,7 @@ from ckptd.sim.world.world import Violation, World
 RULE: Final = "nothing is lost that SIGTERM could save"
 
 
-class LeaveWatch:
+class LeaveOracle:
     """Checks each node once, when it has left."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
@@ -25,7 +25,7 @@ class LeaveWatch:
         """When a process last died in another way. A node that leaves may not know of that yet."""
 
         self._left: set[tuple[str, int]] = set()
-        self._told_ns: dict[int, int] = {}
+        self._reported_ns: dict[int, int] = {}
         """By checkpoint, when a node that left last reported that its replica was the last one."""
 
     def note_crash(self) -> None:
@@ -39,38 +39,38 @@ class LeaveWatch:
             return
         self._left.add(start)
         leaving = node.leaving
-        taken = [*leaving.last_copy, *leaving.alone]
+        lost_with_it = [*leaving.last_copy, *leaving.alone]
         if self.world.options.orderly and len(self.hosts) > 1:
-            self._check_takes_nothing(node, taken)
-        self._told_ns.update(dict.fromkeys(taken, self.world.now_ns))
+            self._check_loses_nothing(node, lost_with_it)
+        self._reported_ns.update(dict.fromkeys(lost_with_it, self.world.now_ns))
         options = self.world.options
         if self.world.now_ns - self.crashed_ns < options.grace_ns + 2 * options.lease_ns:
             return
         for entry in node.directory.checkpoints.values():
-            if entry.creation_id not in taken and entry.replicas.get(host.node_id):
+            if entry.creation_id not in lost_with_it and entry.replicas.get(host.node_id):
                 self._check_held_elsewhere(node, entry)
 
-    def _check_takes_nothing(self, node: Node, taken: list[int]) -> None:
-        for creation_id in taken:
+    def _check_loses_nothing(self, node: Node, lost_with_it: list[int]) -> None:
+        for creation_id in lost_with_it:
             entry = node.directory.checkpoints[creation_id]
             if not entry.attributes.collocated:
                 text = f"{node.context.node_id} takes {entry.name!r} with it, though the others come back"
                 raise Violation(RULE, text)
 
     def _check_held_elsewhere(self, node: Node, entry: CheckpointEntry) -> None:
-        mine = node.replicas.get(entry.creation_id)
-        if mine is None or not mine.log.seq:
+        own = node.replicas.get(entry.creation_id)
+        if own is None or not own.log.seq:
             return  # Nothing was written yet, and another node may not know yet that it was created.
-        if mine.log.committed_seq < mine.log.seq:
+        if own.log.committed_seq < own.log.seq:
             return  # The time of its leave was over before everything was acknowledged.
         for other in self.hosts.values():
             if other.node is None or other.node is node or other.node.heartbeats.left:
                 continue
             its = other.node.replicas.get(entry.creation_id)
-            if its is not None and its.complete and its.log.is_prefix(mine.log.epoch, mine.log.seq):
+            if its is not None and its.complete and its.log.is_prefix(own.log.epoch, own.log.seq):
                 return
-        told_ns = self._told_ns.get(entry.creation_id, -(2**62))
-        if self.world.now_ns - told_ns < self.world.options.lease_ns:
+        reported_ns = self._reported_ns.get(entry.creation_id, -(2**62))
+        if self.world.now_ns - reported_ns < self.world.options.lease_ns:
             return  # Two left at once, and the other one reported what is lost with them (seed 7126653).
         me, name = node.context.node_id, f"{entry.name!r} ({entry.creation_id:x})"
         raise Violation(RULE, f"{me} leaves, and nobody else holds {name}")

@@ -1,8 +1,7 @@
-"""The watch over the nodes: after every event it checks, cheaply, what the event's node may have broken.
+"""The oracle for replicas: it remembers every version that any replica ever held, and who was active when.
 
-It remembers what the pure invariants cannot see at one moment: every version that any replica ever held, who
-was active when, and (`views`) every view and directory. It may look inside the nodes, and it knows which
-processes are really dead.
+From that it sees when replicas of one version differ, when two nodes are active at once, and when something
+acknowledged is lost.
 """
 
 from dataclasses import dataclass
@@ -21,47 +20,56 @@ from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.view import LOSS_EPOCHS, Member
-from ckptd.sim.watch.leaves import LeaveWatch
-from ckptd.sim.watch.memory import MemoryWatch
-from ckptd.sim.watch.views import ViewWatch
+from ckptd.sim.oracles.view_oracle import ViewOracle
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
 
 @dataclass(slots=True)
-class Reign:
-    """The current or last active replica of a checkpoint: its node, and which membership of that node."""
+class ActivePeriod:
+    """The current or last active replica of a checkpoint.
+
+    A node that left the view and came back begins a new period.
+    """
 
     node_id: str
     member: Member
+    """Which membership of the node it is."""
+
     seq: int
     """The seq of the last update that it was seen to have answered."""
 
     epoch: int
 
 
-class Watch:
-    """Checks one node after each of its events."""
+class ReplicaOracle:
+    """Checks the replicas of one node after each of its events."""
 
-    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+    def __init__(self, world: World, hosts: dict[str, Host], views: ViewOracle) -> None:
         self.world = world
         self.hosts = hosts
-        self.views = ViewWatch(world, hosts)
-        self.leaves = LeaveWatch(world, hosts)
-        self.memory = MemoryWatch()
-        self.reigns: dict[int, Reign] = {}
+        self.views = views
+        self.active_periods: dict[int, ActivePeriod] = {}
         self.losses_ns: dict[int, list[int]] = {}
         """By creation id, when an active replica took over and the old one had not handed over."""
 
-        self.kept_ns: dict[int, list[int]] = {}
+        self.lossless_ns: dict[int, list[int]] = {}
         """Those of these times at which the new one had all that the old one was seen to have answered."""
 
         self._epochs: dict[str, int] = {}
-        self._passed_over: dict[str, dict[int, Version]] = {}
-        self._ordered: dict[int, int] = {}
-        self._ruled: dict[str, dict[int, tuple[int, int, int, int]]] = {node_id: {} for node_id in hosts}
+        """By node, the epoch of the view that it had installed when it was last checked."""
+
+        self._superseded: dict[str, dict[int, Version]] = {}
+        """By node, what it held when it joined a history that had continued without it."""
+
+        self._highest_seq: dict[int, int] = {}
+        """By checkpoint, the highest seq that any active replica gave."""
+
+        self._checked_marks: dict[str, dict[int, tuple[int, int, int, int]]] = {
+            node_id: {} for node_id in hosts
+        }
         self._versions: dict[tuple[int, Version], tuple[bytes, str]] = {}
-        self._kept: dict[str, dict[int, Version]] = {node_id: {} for node_id in hosts}
+        self._last_held: dict[str, dict[int, Version]] = {node_id: {} for node_id in hosts}
         self._seen: dict[str, dict[int, tuple[int, int, SectionTable]]] = {node_id: {} for node_id in hosts}
 
     def losses_of(self, creation_id: int, sync: bool) -> list[int]:
@@ -69,15 +77,15 @@ class Watch:
 
         A sync checkpoint may lose some only where a loss was accepted.
 
-        Times at which nothing was missing are left out. (After two accepted losses nobody can tell: the
+        Times at which nothing was missing do not count. (After two accepted losses nobody can tell: the
         second side may have less.)
         """
         losses_ns = self.losses_ns.get(creation_id, [])
         if not sync:
             return losses_ns
         accepted_ns = min(self.views.accepted_ns, default=self.world.now_ns)
-        kept_ns = self.kept_ns.get(creation_id, []) if len(self.views.outranked) < 2 else []
-        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns and loss_ns not in kept_ns]
+        lossless_ns = self.lossless_ns.get(creation_id, []) if len(self.views.outranked) < 2 else []
+        return [loss_ns for loss_ns in losses_ns if loss_ns >= accepted_ns and loss_ns not in lossless_ns]
 
     def fork_of(self, creation_id: int) -> int | None:
         """Return when, after a loss, a node continued without proof, perhaps with what was lost."""
@@ -87,21 +95,14 @@ class Watch:
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
-        self.views.process_started(node_id)
-        self.memory.process_started(node_id)
-        self._seen[node_id], self._ruled[node_id], self._kept[node_id] = {}, {}, {}
+        self._seen[node_id], self._checked_marks[node_id], self._last_held[node_id] = {}, {}, {}
         self._epochs.pop(node_id, None)
-        self._passed_over.pop(node_id, None)
+        self._superseded.pop(node_id, None)
 
-    def after_event(self, node_id: str) -> None:
+    def after_event(self, host: Host, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
-        host = self.hosts[node_id]
-        node = host.node
-        assert node is not None
-        self.views.after_event(node_id, node)
-        self.leaves.after_event(host, node)
-        self.memory.after_event(host, node)
-        self._check_let_go(node)
+        node_id = host.node_id
+        self._check_replaced(node)
         serving = node.serving(host.local_ns) and not self.views.is_outranked(node)
         rivals: list[Clocked] | None = None
         seen = self._seen[node_id]
@@ -123,10 +124,10 @@ class Watch:
                 for rival, _ in rivals:
                     other = rival.replicas.get(creation_id)
                     if other is not None and other.active is not None and other.active.ready:
-                        self._complain_of_two(host, node, creation_id, rivals)
+                        self._report_two_active(host, node, creation_id, rivals)
                 mark = (node.context.epoch, node.directory.seq, log.seq, log.committed_seq)
-                if self._ruled[node_id].get(creation_id) != mark:
-                    self._ruled[node_id][creation_id] = mark
+                if self._checked_marks[node_id].get(creation_id) != mark:
+                    self._checked_marks[node_id][creation_id] = mark
                     self._check_active(host, node, creation_id, replica)
 
     def _nodes(self) -> list[Node]:
@@ -137,10 +138,10 @@ class Watch:
     def _check_replica(self, node_id: str, creation_id: int, replica: Replica) -> None:
         version = version_of(replica)
         if replica.active is not None:
-            self._ordered[creation_id] = max(self._ordered.get(creation_id, 0), replica.log.seq)
-        over = beyond_limits(replica)
-        if over:
-            raise Violation("limits", f"{node_id}: {over}")
+            self._highest_seq[creation_id] = max(self._highest_seq.get(creation_id, 0), replica.log.seq)
+        excess = beyond_limits(replica)
+        if excess:
+            raise Violation("limits", f"{node_id}: {excess}")
         content = content_of(replica)
         if content is None:
             self._seen[node_id].pop(creation_id, None)
@@ -152,57 +153,61 @@ class Watch:
             raise Violation(
                 "same version, same sections",
                 f"{replica.name!r} ({creation_id:x}) at {version} is not on {node_id} what it was on {who}:"
-                f" {_show(replica)}{self._show_other(who, creation_id, version)}",
+                f" {_describe(replica)}{self._describe_other(who, creation_id, version)}",
             )
 
-    def _show_other(self, who: str, creation_id: int, version: Version) -> str:
+    def _describe_other(self, who: str, creation_id: int, version: Version) -> str:
         node = self.hosts[who].node
         other = node.replicas.get(creation_id) if node is not None else None
-        return f"; {who} has {_show(other)}" if other is not None and version_of(other) == version else ""
+        return f"; {who} has {_describe(other)}" if other is not None and version_of(other) == version else ""
 
-    def _check_let_go(self, node: Node) -> None:
+    def _check_replaced(self, node: Node) -> None:
         """Check that what a replica held is in its replacement, on another node, or in quarantine."""
         node_id = node.context.node_id
-        kept, passed_over = self._kept[node_id], self._note_passed_over(node)
-        for creation_id, (epoch, seq) in list(kept.items()):
+        last_held, superseded = self._last_held[node_id], self._note_superseded(node)
+        for creation_id, (epoch, seq) in list(last_held.items()):
             replica = node.replicas.get(creation_id)
             if replica is not None and (
-                replica.previous_content is not None or _follows(replica, epoch, seq)
+                replica.previous_content is not None or _continues_from(replica, epoch, seq)
             ):
                 continue
-            del kept[creation_id]
+            del last_held[creation_id]
             entry = node.directory.checkpoints.get(creation_id)
-            went_on = entry is not None and not entry.attributes.sync
-            was_passed_over = passed_over.pop(creation_id, None) is not None
-            if went_on or was_passed_over or (entry is None and self.views.was_lost_open(creation_id)):
+            continued_without = entry is not None and not entry.attributes.sync
+            was_superseded = superseded.pop(creation_id, None) is not None
+            if (
+                continued_without
+                or was_superseded
+                or (entry is None and self.views.was_lost_open(creation_id))
+            ):
                 self._check_not_lost(node, creation_id, (epoch, seq))
         for creation_id, replica in node.replicas.items():
             if replica.complete and replica.previous_content is None and replica.log.seq:
-                kept[creation_id] = replica.log.epoch, replica.log.seq
+                last_held[creation_id] = replica.log.epoch, replica.log.seq
 
-    def _note_passed_over(self, node: Node) -> dict[int, Version]:
+    def _note_superseded(self, node: Node) -> dict[int, Version]:
         """Return what a node held when it joined a history that continued without it.
 
-        A checkpoint is left out once the node has it in sync again.
+        A checkpoint no longer counts once the node has it in sync again.
         """
         view, node_id = node.view, node.context.node_id
-        passed_over = self._passed_over.setdefault(node_id, {})
+        superseded = self._superseded.setdefault(node_id, {})
         if view is None:
-            return passed_over
+            return superseded
         last_epoch = self._epochs.get(node_id, view.epoch)
         self._epochs[node_id] = view.epoch
         if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
-            passed_over.update(self._kept[node_id])
-        for creation_id in list(passed_over):
+            superseded.update(self._last_held[node_id])
+        for creation_id in list(superseded):
             entry = node.directory.checkpoints.get(creation_id)
             if entry is not None and entry.replicas.get(node_id):
-                del passed_over[creation_id]
-        return passed_over
+                del superseded[creation_id]
+        return superseded
 
     def _check_not_lost(self, node: Node, creation_id: int, version: Version) -> None:
         node_id = node.context.node_id
         others = [other.replicas.get(creation_id) for other in self._nodes() if other is not node]
-        if any(other is not None and _follows(other, *version) for other in others):
+        if any(other is not None and _continues_from(other, *version) for other in others):
             return
         if f"{creation_id:x}-{version[0]}-{version[1]}" not in self.hosts[node_id].quarantined:
             raise Violation(
@@ -220,7 +225,7 @@ class Watch:
             and not self.views.is_outranked(host.node)
         ]
 
-    def _complain_of_two(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
+    def _report_two_active(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
         two = two_actives(creation_id, [(node, host.local_ns), *rivals])
         if two:
             raise Violation("one active replica", two)
@@ -236,27 +241,27 @@ class Watch:
             broken = uncommitted_promise(replica, entry, view, self._nodes())
             if broken:
                 raise Violation("committed is held by all", broken)
-        last = self.reigns.get(creation_id)
+        last = self.active_periods.get(creation_id)
         member = view.members[host.node_id]
         seq = replica.committed_seq if replica.sync else replica.log.seq
         if last is not None and last.node_id == host.node_id and last.member == member:
             last.seq, last.epoch = seq, view.epoch
             return
-        reign = self.reigns[creation_id] = Reign(host.node_id, member, seq, view.epoch)
+        period = self.active_periods[creation_id] = ActivePeriod(host.node_id, member, seq, view.epoch)
         if last is None:
             return
-        # A node that left the view and came back gave up its replica in between, and with it what only it
+        # A node that left the view and came back dropped its replica in between, and with it what only it
         # had.
         handed_over = view.members.get(last.node_id) == last.member
         self.world.say(
-            f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {reign.node_id}"
+            f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {period.node_id}"
             + ("" if handed_over else ", the old one is gone")
         )
         if not handed_over:
             self.losses_ns.setdefault(creation_id, []).append(self.world.now_ns)
             lost = self._count_loss(creation_id, replica, last.seq, view.epoch)
             if not lost:
-                self.kept_ns.setdefault(creation_id, []).append(self.world.now_ns)
+                self.lossless_ns.setdefault(creation_id, []).append(self.world.now_ns)
             elif replica.sync and not self._may_lose(last.epoch, view.epoch):
                 raise Violation(
                     "nothing acknowledged is lost",
@@ -266,45 +271,43 @@ class Watch:
     def _count_loss(self, creation_id: int, replica: Replica, ordered_seq: int, epoch: int) -> int:
         """Return how many updates of the old active replica the new one began without."""
         log = replica.log
-        began_seq = (
+        start_seq = (
             log.seq if log.epoch != epoch else log.last_seq_by_epoch[-1][1] if log.last_seq_by_epoch else 0
         )
-        lost = max(0, ordered_seq - began_seq)
-        told = (
+        lost = max(0, ordered_seq - start_seq)
+        counted = (
             replica.known_losses[-1][1]
-            if replica.known_losses and replica.known_losses[-1][0] == began_seq
+            if replica.known_losses and replica.known_losses[-1][0] == start_seq
             else 0
         )
         # A node that has lost its lease may still have ordered what it had answered before (a weak batch).
-        if told > max(lost, self._ordered.get(creation_id, 0) - began_seq):
+        if counted > max(lost, self._highest_seq.get(creation_id, 0) - start_seq):
             raise Violation(
                 "losses are counted right",
-                f"{replica.context.node_id} says that at least {told} updates of {creation_id:x} are lost,"
+                f"{replica.context.node_id} says that at least {counted} updates of {creation_id:x} are lost,"
                 f" {lost} are",
             )
         if lost:
-            self.world.say(f"{lost} updates of {creation_id:x} are lost, {told} by its own count")
+            self.world.say(f"{lost} updates of {creation_id:x} are lost, {counted} by its own count")
         return lost
 
     def _may_lose(self, last_epoch: int, epoch: int) -> bool:
-        """Return True if a sync checkpoint may lose updates between two epochs.
-
-        That is so if a loss was accepted in between.
+        """Return True if a sync checkpoint may lose updates between two epochs: a loss was accepted there.
 
         After two accepted losses nobody can tell which of the sides continued.
         """
-        words = [word for _, word in self.views.outranked]
-        if len(words) != 1:
+        epochs = [outranking for _, outranking in self.views.outranked]
+        if len(epochs) != 1:
             return self.views.history_lost
-        return last_epoch < words[0] <= epoch
+        return last_epoch < epochs[0] <= epoch
 
 
-def _follows(replica: Replica, epoch: int, seq: int) -> bool:
+def _continues_from(replica: Replica, epoch: int, seq: int) -> bool:
     """Return True if this replica holds what another one held at that version, or continued from it."""
     return replica.complete and replica.log.is_prefix(epoch, seq)
 
 
-def _show(replica: Replica) -> str:
+def _describe(replica: Replica) -> str:
     return " ".join(
         f"{section_id!r}={section.content!r},{section.expiration_ns},{section.state}"
         for section_id, section in replica.sections.items_sorted()

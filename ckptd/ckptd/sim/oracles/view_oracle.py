@@ -1,11 +1,8 @@
-"""The watch over views and directories: how they change from one event to the next.
+"""The oracle for views and directories: how they change from one event to the next."""
 
-It may look inside the nodes, and it knows which processes are really dead.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.node import Node
@@ -16,44 +13,58 @@ from ckptd.sim.world.clock import PPM
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
-TOLD_HEARTBEATS: Final = 4
+REPORTED_HEARTBEATS: Final = 4
 """A node that has held data for this many heartbeats has reported it."""
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """How far a directory is: the epoch of its view, and the seq of its last operation."""
 
 
 @dataclass(slots=True, frozen=True)
-class Placed:
-    """What a node's directory last said about a checkpoint: who held it in sync, and whether it was open."""
+class PlacementSnapshot:
+    """A checkpoint in a node's directory: who held it in sync, and whether it was open."""
 
     name: bytes
     in_sync: tuple[tuple[str, int], ...]
     is_open: bool
     unlinked: bool
-    suspended: bool
+    unavailable: bool
     retention_ns: int
 
 
 @dataclass(slots=True)
-class GivenUp:
-    """A start of a node that an operator gave up, the newest epoch then, and the nodes that act on it."""
+class DeclaredDead:
+    """An operator's command by which one incarnation of a node counts as dead."""
 
     incarnation: int
     epoch: int
+    """The newest epoch at that time."""
+
     known_by: dict[str, None] = field(default_factory=dict)
+    """The nodes that act on it."""
 
 
-class ViewWatch:
+class ViewListener(Protocol):
+    """What this oracle reports to the rest of the simulation, and asks it. A cluster implements it."""
+
+    def on_decided(self, view: View) -> None:
+        """A new view was decided."""
+
+    def may_be_unlinked_since(self, name: bytes, since_ns: int) -> bool:
+        """Return True if a client may have unlinked a name since a time."""
+
+
+class ViewOracle:
     """Checks views and directories."""
 
-    def __init__(self, world: World, hosts: dict[str, Host]) -> None:
+    def __init__(self, world: World, hosts: dict[str, Host], listener: ViewListener) -> None:
         self.world = world
         self.hosts = hosts
+        self.listener = listener
         self.lost: dict[int, bool] = {}
         """Checkpoints of which every replica died, each with True if a client had it open."""
 
-        self.unheld_ns: dict[int, int] = {}
+        self.without_replica_since_ns: dict[int, int] = {}
         """Since when no process with a whole replica of a checkpoint is left."""
 
         self.history_lost = False
@@ -68,35 +79,29 @@ class ViewWatch:
         self.outranked: list[tuple[int, int]] = []
         """When that happened, and in which epochs."""
 
-        self.given_up: dict[str, GivenUp] = {}
-        """By node, the operator's last command that says that it is lost."""
+        self.declared_dead: dict[str, DeclaredDead] = {}
+        """By node, the operator's last command that declares it dead."""
 
         self._bootstrapped: dict[int, View] = {}
         self._pending: dict[str, tuple[int, int]] = {}
         """By node, the epoch of the view that waits for its disk, and of the newest that it knew before."""
         self._known: dict[str, int] = {}
-        self._holders: dict[str, int] | None = None
+        self._holders_at_bootstrap: dict[str, int] | None = None
         self._holds_since_ns: dict[str, int] = {}
-        self.on_decided: Callable[[View], None] = lambda view: None
-        """Called for each new view that is decided."""
-
-        self.unlinked_since: Callable[[bytes, int], bool] = lambda name, since_ns: False
-        """Returns True if a client may have unlinked a name since a time."""
-
         self._views: dict[int, tuple[View, str]] = {}
         self._decided: dict[int, View] = {}
         self._installers: dict[int, set[str]] = {}
         self._last_decided: View | None = None
-        self._newest: Place = (0, 0)
+        self._newest: Position = (0, 0)
         self._installed: dict[str, int] = {}
-        self._placed: dict[str, tuple[Place, dict[int, Placed]]] = {}
-        self._last_placed: dict[int, tuple[Place, Placed]] = {}
-        self._closed: dict[int, tuple[Place, int]] = {}
+        self._snapshots: dict[str, tuple[Position, dict[int, PlacementSnapshot]]] = {}
+        self._last_snapshots: dict[int, tuple[Position, PlacementSnapshot]] = {}
+        self._closed: dict[int, tuple[Position, int]] = {}
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
         self._installed.pop(node_id, None)
-        self._placed.pop(node_id, None)
+        self._snapshots.pop(node_id, None)
         self._holds_since_ns.pop(node_id, None)
         self._pending.pop(node_id, None)
 
@@ -109,12 +114,12 @@ class ViewWatch:
         for creation_id, replica in node.replicas.items():
             if not _is_whole(replica) or any(_is_whole(other.replicas.get(creation_id)) for other in others):
                 continue
-            if not any(_has_to_make(other, node, creation_id) for other in others):
-                self.unheld_ns[creation_id] = self.world.now_ns
+            if not any(_is_to_create(other, node, creation_id) for other in others):
+                self.without_replica_since_ns[creation_id] = self.world.now_ns
 
     def after_event(self, node_id: str, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
-        self._note_given_up(node_id, node)
+        self._note_declared_dead(node_id, node)
         self._check_view(node_id, node)
         self._check_directory(node_id, node)
 
@@ -126,7 +131,7 @@ class ViewWatch:
         if decided is not None and decided.forced and decided.founded == decided.epoch:
             self._note_bootstrap(decided)
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
-            # Half of LOSS_EPOCHS, since the side that is given up may have decided some epochs meanwhile.
+            # Half of LOSS_EPOCHS, since the side that is declared dead may have decided some epochs by then.
             last = self._last_decided
             if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
                 self.accepted_ns.append(self.world.now_ns)
@@ -135,12 +140,14 @@ class ViewWatch:
                 self.history_lost = True
                 self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
             if self._last_decided is not None and decided.founded != self._last_decided.founded:
-                self._check_founding(node_id, decided, self._last_decided)
+                self._check_bootstrap(node_id, decided, self._last_decided)
                 self.history_lost = True
             self._last_decided = decided
             self._decided[decided.epoch] = decided
-            self.on_decided(decided)
-        elif decided is not None and self._holders is not None and self._last_decided is not None:
+            self.listener.on_decided(decided)
+        elif (
+            decided is not None and self._holders_at_bootstrap is not None and self._last_decided is not None
+        ):
             # Other nodes began a history next to a bootstrapped one: one of the two will be lost.
             self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
         view = node.view
@@ -150,17 +157,17 @@ class ViewWatch:
             raise Violation("epochs", f"{node_id} went back from {self._installed[node_id]} to {view.epoch}")
         self._installed[node_id] = view.epoch
         self._holds_since_ns.setdefault(node_id, self.world.now_ns)
-        self._take_back(node_id, view)
+        self._retract_death(node_id, view)
         self._installers.setdefault(view.epoch, set()).add(node_id)
         first, who = self._views.setdefault(view.epoch, (view, node_id))
-        if first.fields() != view.fields() and not self._founded_twice(first, view):
+        if first.fields() != view.fields() and not self._bootstrapped_twice(first, view):
             raise Violation(
                 "one view an epoch",
                 f"epoch {view.epoch} is {first.fields()} on {who}, {view.fields()} on {node_id}",
             )
 
     def _check_pending(self, node_id: str, node: Node) -> None:
-        """A view that waited for the disk was decided: right only if its node knew of no other meanwhile."""
+        """A view that waited for the disk was decided: right only if its node knew of no other by then."""
         decided, pending = node.membership.decided, node.disk.pending
         known = decided.epoch if decided is not None else 0
         epoch, base = self._pending.get(node_id, (0, 0))
@@ -175,7 +182,7 @@ class ViewWatch:
             self._pending[node_id] = (pending.view.epoch, known)
         self._known[node_id] = known
 
-    def _check_founding(self, node_id: str, view: View, last: View) -> None:
+    def _check_bootstrap(self, node_id: str, view: View, last: View) -> None:
         """A new history begins: right only if every member of the old one's last view is really dead."""
         for member_id, member in last.members.items():
             host = self.hosts[member_id]
@@ -184,9 +191,9 @@ class ViewWatch:
                 continue
             if node.view.epoch < member.join_epoch:
                 continue  # What it holds is from an earlier membership: others may have continued from there.
-            if self._may_have_gone_on(node_id, node.view.epoch):
+            if self._may_have_continued(node_id, node.view.epoch):
                 continue
-            if self._may_be_passed_over(member_id, view):
+            if self._may_be_excluded(member_id, view):
                 continue
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
@@ -194,12 +201,12 @@ class ViewWatch:
                     f"{node_id} founded epoch {view.epoch} while {member_id} of {last.epoch} lives",
                 )
 
-    def _may_have_gone_on(self, node_id: str, epoch: int) -> bool:
+    def _may_have_continued(self, node_id: str, epoch: int) -> bool:
         """Return True if nodes that are dead by now may have served after that epoch.
 
         That is so if a whole view was decided and is dead, since nobody can tell whether it served, or if the
-        disk of some member says so of an earlier start. (The member may have died while it wrote that, or its
-        disk is lost and says nothing.)
+        disk of some member shows that for an earlier incarnation. (The member may have died while it wrote
+        that, or its disk is lost and shows nothing.)
         """
         if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
             return True
@@ -212,59 +219,66 @@ class ViewWatch:
 
     # -- the operator's commands
 
-    def give_up(self, told: str, node_id: str, incarnation: int) -> None:
-        """A node was told that this start of another is lost. A node that learns it stops waiting for it."""
-        newest = self._last_decided.epoch if self._last_decided is not None else 0
-        before = self.given_up.get(node_id)
-        known_by = before.known_by if before is not None and before.incarnation == incarnation else {}
-        self.given_up[node_id] = GivenUp(incarnation, newest, known_by | {told: None})
+    def on_declared_dead(self, by: str, node_id: str, incarnation: int) -> None:
+        """Node `by` accepted the command that this incarnation of another node is dead.
 
-    def _note_given_up(self, node_id: str, node: Node) -> None:
+        A node that learns of it stops waiting for that incarnation.
+        """
+        newest = self._last_decided.epoch if self._last_decided is not None else 0
+        before = self.declared_dead.get(node_id)
+        known_by = before.known_by if before is not None and before.incarnation == incarnation else {}
+        self.declared_dead[node_id] = DeclaredDead(incarnation, newest, known_by | {by: None})
+
+    def _note_declared_dead(self, node_id: str, node: Node) -> None:
         """Note whether a node acts on such a command: it got it, or learned of it (seed 7134958)."""
-        for other, word in self.given_up.items():
+        for other, command in self.declared_dead.items():
             peer = node.heartbeats.peers.get(other)
-            if peer is not None and peer.declared_dead_incarnation >= word.incarnation:
-                word.known_by[node_id] = None
+            if peer is not None and peer.declared_dead_incarnation >= command.incarnation:
+                command.known_by[node_id] = None
 
     def _note_bootstrap(self, view: View) -> None:
-        """Note a cold start: only the data of nodes that the bootstrapped node hears is to be kept."""
+        """Note a bootstrap: only the data of nodes that its node receives heartbeats from is to be kept."""
         if view.epoch in self._bootstrapped:
             return
         self._bootstrapped[view.epoch] = view
-        if self._last_decided is not None or self._holders is not None:
+        if self._last_decided is not None or self._holders_at_bootstrap is not None:
             self.history_lost = True
-        told_ns = self.world.now_ns - TOLD_HEARTBEATS * self.world.options.heartbeat_ns
-        self._holders = {
+        reported_ns = self.world.now_ns - REPORTED_HEARTBEATS * self.world.options.heartbeat_ns
+        self._holders_at_bootstrap = {
             node_id: host.incarnation
             for node_id, host in self.hosts.items()
-            if host.node is not None and self._holds_since_ns.get(node_id, told_ns) < told_ns
+            if host.node is not None and self._holds_since_ns.get(node_id, reported_ns) < reported_ns
         }
 
-    def _take_back(self, by: str, view: View) -> None:
-        """A node installs a later view with a start that it had given up: that start counts again there."""
-        for node_id, word in list(self.given_up.items()):
+    def _retract_death(self, by: str, view: View) -> None:
+        """A node installs a later view with an incarnation that it took for dead: it counts again there."""
+        for node_id, command in list(self.declared_dead.items()):
             member = view.members.get(node_id)
-            if view.epoch > word.epoch and member is not None and member.incarnation <= word.incarnation:
-                word.known_by.pop(by, None)
+            if (
+                view.epoch > command.epoch
+                and member is not None
+                and member.incarnation <= command.incarnation
+            ):
+                command.known_by.pop(by, None)
 
-    def _is_given_up(self, node_id: str, by: Iterable[str]) -> bool:
-        """Return True if one of the nodes `by` acts on a command that this start of a node is lost."""
-        word = self.given_up.get(node_id)
+    def _is_declared_dead(self, node_id: str, by: Iterable[str]) -> bool:
+        """Return True if one of the nodes `by` acts on a command that this incarnation of a node is dead."""
+        command = self.declared_dead.get(node_id)
         return (
-            word is not None
-            and self.hosts[node_id].incarnation <= word.incarnation
-            and any(each in word.known_by for each in by)
+            command is not None
+            and self.hosts[node_id].incarnation <= command.incarnation
+            and any(each in command.known_by for each in by)
         )
 
-    def _may_be_passed_over(self, node_id: str, view: View) -> bool:
-        """Return True if a view may ignore a living node's data: given up, or not in a bootstrap."""
-        first, holders = self._bootstrapped.get(view.founded), self._holders or {}
+    def _may_be_excluded(self, node_id: str, view: View) -> bool:
+        """Return True if a view may ignore a living node's data: declared dead, or not in a bootstrap."""
+        first, holders = self._bootstrapped.get(view.founded), self._holders_at_bootstrap or {}
         held = holders.get(node_id) == self.hosts[node_id].incarnation
-        return self._is_given_up(node_id, view.members) or (
+        return self._is_declared_dead(node_id, view.members) or (
             first is not None and (node_id not in first.members or not held)
         )
 
-    def _founded_twice(self, first: View, again: View) -> bool:
+    def _bootstrapped_twice(self, first: View, again: View) -> bool:
         """Return True if a node was bootstrapped alone, lost its disk and was bootstrapped again."""
         bootstrapped = first.forced and again.forced and first.founded == again.founded == again.epoch
         alone = list(first.members) == list(again.members) and len(first.members) == 1
@@ -272,12 +286,12 @@ class ViewWatch:
 
     def is_outranked(self, node: Node) -> bool:
         """Return True if what a node serves no longer counts: others continued beyond its epoch."""
-        view, beyond, context = node.view, self.outranking, node.context
-        if view is None or beyond is None or view.epoch >= beyond.epoch:
+        view, outranking, context = node.view, self.outranking, node.context
+        if view is None or outranking is None or view.epoch >= outranking.epoch:
             return False
-        return not beyond.has(context.node_id, context.incarnation)
+        return not outranking.has(context.node_id, context.incarnation)
 
-    def _did_nothing(self, epoch: int) -> bool:
+    def _cannot_have_served(self, epoch: int) -> bool:
         """Return True if a member never installed that view: serving needs the echo of every member."""
         view = self._decided.get(epoch)
         return view is not None and not set(view.members) <= self._installers.get(epoch, set())
@@ -293,64 +307,71 @@ class ViewWatch:
 
     def _check_directory(self, node_id: str, node: Node) -> None:
         directory, view = node.directory, node.view
-        place = (directory.installed_epoch, directory.seq)
-        before_place, before = self._placed.get(node_id, ((0, 0), {}))
-        if place == before_place or view is None:
+        position = (directory.installed_epoch, directory.seq)
+        before_position, before = self._snapshots.get(node_id, ((0, 0), {}))
+        if position == before_position or view is None:
             return
         # What an installer completed counts once a node runs its view. One was paused when it had completed
         # what had reached it alone, and the others continued without that (seed 7121256).
-        installs = node.context.frozen and place[0] == before_place[0]
-        if place > self._newest and not installs:
-            # (A member that is behind in the same epoch has forgotten nothing.)
+        installs = node.context.frozen and position[0] == before_position[0]
+        if position > self._newest and not installs:
+            # (A member that lags in the same epoch has forgotten nothing.)
             if directory.seq < self._newest[1]:
                 self._check_forgotten(node_id)
-            self._newest = place
-        now: dict[int, Placed] = {}
+            self._newest = position
+        now: dict[int, PlacementSnapshot] = {}
         for creation_id, entry in directory.checkpoints.items():
-            placed = now[creation_id] = _placed(entry, view)
-            if place >= self._last_placed.get(creation_id, (place, placed))[0]:
-                self._last_placed[creation_id] = place, placed
-            self._note_open(creation_id, place, bool(entry.opens))
-        for creation_id, placed in before.items():
+            snapshot = now[creation_id] = _snapshot_of(entry, view)
+            if position >= self._last_snapshots.get(creation_id, (position, snapshot))[0]:
+                self._last_snapshots[creation_id] = position, snapshot
+            self._note_open(creation_id, position, bool(entry.opens))
+        for creation_id, snapshot in before.items():
             if creation_id in now:
                 continue
-            last = self._last_placed[creation_id][1]
+            last = self._last_snapshots[creation_id][1]
             held_here = (node_id, node.context.incarnation) in last.in_sync and not self.history_lost
-            same_view = place[0] == before_place[0] and not placed.suspended
+            same_view = position[0] == before_position[0] and not snapshot.unavailable
             if (same_view or held_here) and creation_id in self._closed:
-                self._check_expired(node_id, creation_id, placed)
+                self._check_expired(node_id, creation_id, snapshot)
             elif not same_view:
                 self._check_loss(node_id, node, creation_id, last)
-        self._placed[node_id] = (place, now)
-        if place[0] != before_place[0]:
-            self._look_for_unnoticed(node_id, node, place, now)
+        self._snapshots[node_id] = (position, now)
+        if position[0] != before_position[0]:
+            self._find_unnoticed_losses(node_id, node, position, now)
 
-    def _look_for_unnoticed(self, node_id: str, node: Node, place: Place, now: dict[int, Placed]) -> None:
+    def _find_unnoticed_losses(
+        self, node_id: str, node: Node, position: Position, now: dict[int, PlacementSnapshot]
+    ) -> None:
         """Check what disappeared with every node that knew it: the first view without it shows that."""
-        for creation_id, (known_place, placed) in list(self._last_placed.items()):
-            if known_place < place and creation_id not in now and creation_id not in self.lost:
-                self._check_loss(node_id, node, creation_id, placed)
+        for creation_id, (known_position, snapshot) in list(self._last_snapshots.items()):
+            if known_position < position and creation_id not in now and creation_id not in self.lost:
+                self._check_loss(node_id, node, creation_id, snapshot)
 
-    def _note_open(self, creation_id: int, place: Place, is_open: bool) -> None:
-        """Remember since when a checkpoint is closed, according to the newest directory that says so."""
+    def _note_open(self, creation_id: int, position: Position, is_open: bool) -> None:
+        """Remember since when a checkpoint is closed, according to the newest directory that shows it."""
         if is_open:
-            if creation_id in self._closed and place > self._closed[creation_id][0]:
+            if creation_id in self._closed and position > self._closed[creation_id][0]:
                 del self._closed[creation_id]
         elif creation_id not in self._closed:
-            self._closed[creation_id] = (place, self.world.now_ns)
+            self._closed[creation_id] = (position, self.world.now_ns)
 
-    def _check_expired(self, node_id: str, creation_id: int, placed: Placed) -> None:
+    def _check_expired(self, node_id: str, creation_id: int, snapshot: PlacementSnapshot) -> None:
         """A checkpoint went, not with its replicas: it was unlinked, or its retention must be over."""
-        if placed.unlinked:
+        if snapshot.unlinked:
             return
         closed_ns = self._closed[creation_id][1]
-        kept_ns = self.world.now_ns - closed_ns
-        least_ns = placed.retention_ns * (PPM - self.world.options.skew_ppm) // PPM
-        if kept_ns + MILLISECOND_NS < least_ns and not self.unlinked_since(placed.name, closed_ns):
-            kept, retention = f"{kept_ns / MILLISECOND_NS:.0f} ms", f"{least_ns / MILLISECOND_NS:.0f} ms"
+        retained_ns = self.world.now_ns - closed_ns
+        least_ns = snapshot.retention_ns * (PPM - self.world.options.skew_ppm) // PPM
+        if retained_ns + MILLISECOND_NS < least_ns and not self.listener.may_be_unlinked_since(
+            snapshot.name, closed_ns
+        ):
+            retained, retention = (
+                f"{retained_ns / MILLISECOND_NS:.0f} ms",
+                f"{least_ns / MILLISECOND_NS:.0f} ms",
+            )
             raise Violation(
                 "retention is kept",
-                f"{node_id} let {creation_id:x} go {kept} after its close, not {retention}",
+                f"{node_id} let {creation_id:x} go {retained} after its close, not {retention}",
             )
 
     def _check_forgotten(self, node_id: str) -> None:
@@ -360,38 +381,38 @@ class ViewWatch:
             f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
         )
         for other in self._nodes():
-            place = (other.directory.installed_epoch, other.directory.seq)
-            if place != self._newest or self._did_nothing(place[0]):
+            position = (other.directory.installed_epoch, other.directory.seq)
+            if position != self._newest or self._cannot_have_served(position[0]):
                 continue
             holder, view = other.context.node_id, self.hosts[node_id].node.view  # type: ignore[union-attr]
-            if view is not None and self._may_be_passed_over(holder, view):
+            if view is not None and self._may_be_excluded(holder, view):
                 continue
-            if not self._may_have_gone_on(node_id, place[0]):
+            if not self._may_have_continued(node_id, position[0]):
                 raise Violation(
-                    "no history is abandoned", f"{node_id} began anew while {holder} holds {place}"
+                    "no history is abandoned", f"{node_id} began anew while {holder} holds {position}"
                 )
 
-    def _living(self, creation_id: int, placed: Placed, by: Iterable[str]) -> list[str]:
+    def _alive(self, creation_id: int, snapshot: PlacementSnapshot, by: Iterable[str]) -> list[str]:
         return [
             holder
-            for holder, incarnation in placed.in_sync
-            if self._holds(holder, incarnation, creation_id) and not self._is_given_up(holder, by)
+            for holder, incarnation in snapshot.in_sync
+            if self._holds(holder, incarnation, creation_id) and not self._is_declared_dead(holder, by)
         ]
 
-    def _check_loss(self, node_id: str, node: Node, creation_id: int, placed: Placed) -> None:
-        """A checkpoint is gone or was given up: if it was open, every replica of it must be dead."""
-        living = self._living(creation_id, placed, node.view.members if node.view is not None else [node_id])
+    def _check_loss(self, node_id: str, node: Node, creation_id: int, snapshot: PlacementSnapshot) -> None:
+        """A checkpoint is gone or unavailable: if it was open, every replica of it must be dead."""
+        alive = self._alive(creation_id, snapshot, node.view.members if node.view is not None else [node_id])
         still_open = any(
             opened[0] == creation_id
             for session in node.directory.sessions.values()
             for opened in session.opens.values()
         )
-        if living and still_open and creation_id not in self.lost:
+        if alive and still_open and creation_id not in self.lost:
             raise Violation(
                 "nothing is lost while a replica lives",
-                f"{node_id} gave {creation_id:x} up, {living[0]} holds it",
+                f"{node_id} gave {creation_id:x} up, {alive[0]} holds it",
             )
-        if not living:
+        if not alive:
             self._note_lost(creation_id, still_open)
 
     def was_lost_open(self, creation_id: int) -> bool:
@@ -409,27 +430,26 @@ class ViewWatch:
         return host.incarnation == incarnation and replica is not None and replica.complete
 
 
-def _is_whole(copy: Replica | None) -> bool:
+def _is_whole(replica: Replica | None) -> bool:
     """Return True if a node may yet continue from this replica, or from the one that its join set aside."""
-    return copy is not None and (copy.complete or copy.previous_content is not None)
+    return replica is not None and (replica.complete or replica.previous_content is not None)
 
 
-def _has_to_make(other: Node, node: Node, creation_id: int) -> bool:
-    """Return True if, as `node` knows, the other one is to hold a new checkpoint and has not heard of it yet.
+def _is_to_create(other: Node, node: Node, creation_id: int) -> bool:
+    """Return True if, as `node` knows, the other one is to hold a new checkpoint and does not know it yet.
 
-    Also True if it has heard, and makes its replica once the view that it installs is on its disk (seed
-    7013558).
+    Also True if it knows, and makes its replica once the view that it installs is on its disk (seed 7013558).
     """
     entry = node.directory.checkpoints.get(creation_id)
     placed = entry is not None and other.context.node_id in entry.in_sync
     directory = other.directory
-    heard = creation_id in directory.checkpoints and creation_id not in other.replicas
-    return placed and (heard or directory.may_still_be_created(creation_id))
+    knows = creation_id in directory.checkpoints and creation_id not in other.replicas
+    return placed and (knows or directory.may_still_be_created(creation_id))
 
 
-def _placed(entry: CheckpointEntry, view: View) -> Placed:
+def _snapshot_of(entry: CheckpointEntry, view: View) -> PlacementSnapshot:
     holders = tuple(entry.last_in_sync.items())
     members = tuple((n, view.members[n].incarnation) for n in entry.in_sync if n in view.members)
-    return Placed(
+    return PlacementSnapshot(
         entry.name, holders or members, bool(entry.opens), entry.unlinked, bool(holders), entry.retention_ns
     )

@@ -1,4 +1,4 @@
-"""The watch over nodes whose replicas may take only a limited number of bytes.
+"""The oracle for nodes whose replicas may take only a limited number of bytes.
 
 It counts on its own what the sections take. If a node is at its limit and has counted since, the checkpoints
 that it orders itself must not grow. What other nodes order, and a replica that is being built, may still
@@ -14,7 +14,7 @@ from ckptd.sim.world.world import Violation
 
 
 @dataclass(slots=True)
-class _Held:
+class _MemoryUse:
     """What a node held after its last event: in total, and for each checkpoint that it orders."""
 
     counted_ns: int = -1
@@ -26,34 +26,34 @@ class _Held:
     ordered: dict[int, tuple[SectionTable, int]] = field(default_factory=dict)
 
 
-class MemoryWatch:
+class MemoryOracle:
     """Checks the nodes that have a memory limit."""
 
     def __init__(self) -> None:
         self.full = 0
         """How many events left a node at its limit."""
 
-        self._held: dict[str, _Held] = {}
+        self._use: dict[str, _MemoryUse] = {}
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: a new process holds nothing."""
-        self._held.pop(node_id, None)
+        self._use.pop(node_id, None)
 
     def after_event(self, host: Host, node: Node) -> None:
         """Check what one node may have let grow. Raises: Violation."""
         limit = host.settings.memory_bytes_max
         if not limit:
             return
-        before = self._held.setdefault(host.node_id, _Held())
+        before = self._use.setdefault(host.node_id, _MemoryUse())
         total, ordered = 0, {}
         for creation_id, replica in node.replicas.items():
-            taken = _taken_by(replica.sections)
-            total += taken
+            bytes_used = _bytes_used(replica.sections)
+            total += bytes_used
             if replica.active is not None and replica.active.ready:
-                ordered[creation_id] = (replica.sections, taken)
+                ordered[creation_id] = (replica.sections, bytes_used)
         counted_ns = node.requests.replicas.capacity.recount_due_ns
         if counted_ns != before.counted_ns:
-            self._held[host.node_id] = _Held(counted_ns, total, ordered)
+            self._use[host.node_id] = _MemoryUse(counted_ns, total, ordered)
             return
         if before.least >= limit:
             self.full += 1
@@ -62,9 +62,8 @@ class MemoryWatch:
         before.least, before.ordered = min(before.least, total), ordered
 
 
-def _taken_by(sections: SectionTable) -> int:
-    held = sections.sections.values()
-    return sum(SECTION_BYTES + len(section.content) for section in held)
+def _bytes_used(sections: SectionTable) -> int:
+    return sum(SECTION_BYTES + len(section.content) for section in sections.sections.values())
 
 
 def _check_growth(
@@ -73,10 +72,10 @@ def _check_growth(
     now: dict[int, tuple[SectionTable, int]],
     text: str,
 ) -> None:
-    for creation_id, (sections, taken) in now.items():
-        same, taken_before = before.get(creation_id, (None, 0))
-        if same is sections and taken > taken_before:
+    for creation_id, (sections, bytes_used) in now.items():
+        same, used_before = before.get(creation_id, (None, 0))
+        if same is sections and bytes_used > used_before:
             raise Violation(
                 "memory is limited",
-                f"{host.node_id} has {text}, and let {creation_id:x} grow from {taken_before} to {taken}",
+                f"{host.node_id} has {text}, and let {creation_id:x} grow from {used_before} to {bytes_used}",
             )

@@ -1,0 +1,1 @@
+"""Oracles: after each event of a node they check, from inside, what that event may have broken."""
