@@ -17,9 +17,9 @@ from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Kind, Op
+from ckptd.core.content.replica_content import LOOKED_UP_MAX
 from ckptd.core.content.sections import EXPIRATIONS_FREE
 from ckptd.core.events import ClientReceived, SendClient
-from ckptd.core.replication.replica import LOOKED_UP_MAX
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.work_units import ELEMENT_WORK, FRAME_WORK, KIB_SHIFT, OP_WORK, PASSED_SHIFT, REFUSED_SHIFT
 

@@ -24,7 +24,7 @@ from ckptd.core.arbiter.durable_state import read_record
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.requests.router import RequestRouter
+from ckptd.core.requests.forwarding import Forwarding
 from ckptd.core.requests.sessions import Clients
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
@@ -433,16 +433,16 @@ def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
     table, bystander, _ = two_tables(cluster)
     with monkeypatch.context() as patched:
         raised: list[object] = []
-        original = RequestRouter.on_forward_answer
+        original = Forwarding.on_forward_answer
 
-        def on_forward_answer(requests: RequestRouter, frame: Frame) -> None:
-            request = requests.waiting.forwarded.get((frame.c, frame.a))
-            original(requests, frame)
+        def on_forward_answer(forwarding: Forwarding, frame: Frame) -> None:
+            request = forwarding.waiting.forwarded.get((frame.c, frame.a))
+            original(forwarding, frame)
             if request is not None and POISON in request.body:
-                raised.append(requests.context.node_id)
+                raised.append(forwarding.context.node_id)
                 raise PlantedBugError
 
-        patched.setattr(RequestRouter, "on_forward_answer", on_forward_answer)
+        patched.setattr(Forwarding, "on_forward_answer", on_forward_answer)
         first = table.client.node_id
         call = table.begin_write(b"k", POISON)
         cluster.until(lambda: raised)

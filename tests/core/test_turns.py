@@ -496,7 +496,7 @@ def test_an_iteration_looks_at_a_bounded_number_of_sections_in_one_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A selection that few of many sections match was one event, however many there were."""
-    monkeypatch.setattr("ckptd.core.replication.replica.EXAMINED_MAX", 10)
+    monkeypatch.setattr("ckptd.core.content.replica_content.EXAMINED_MAX", 10)
     cluster = nodes("a", work_per_turn=40, work_per_link=20)
     table = cluster.client("a").open(sections_max=1000)
     far_ns = 4 * 10**18
@@ -518,7 +518,7 @@ def test_an_iteration_looks_at_a_bounded_number_of_sections_in_one_turn(
 def test_an_iteration_by_way_of_another_node_goes_on_there_in_turns(
     flags: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ckptd.core.replication.replica.EXAMINED_MAX", 10)
+    monkeypatch.setattr("ckptd.core.content.replica_content.EXAMINED_MAX", 10)
     cluster = three_nodes(work_per_turn=40, work_per_link=20)
     table = cluster.client("a").open(flags=flags, sections_max=1000)
     table.update(*([Op.PUT, b"%03d" % number, b"", None] for number in range(200)))
@@ -535,7 +535,7 @@ def test_an_iteration_by_way_of_another_node_goes_on_there_in_turns(
 def test_an_iteration_shows_what_is_committed_while_sections_come_and_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ckptd.core.replication.replica.EXAMINED_MAX", 10)
+    monkeypatch.setattr("ckptd.core.content.replica_content.EXAMINED_MAX", 10)
     cluster = three_nodes()
     table = cluster.client("a").open(sections_max=1000)
     table.update(*([Op.PUT, b"%03d" % number, b"", None] for number in range(0, 100, 2)))
