@@ -14,14 +14,11 @@ There are three ways to read one:
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgpack
 
 from ckpt_protocol.framing import FrameError
-
-if TYPE_CHECKING:
-    from ckpt_protocol.bounds import Bounds
 
 AT_ONCE_BYTES: Final = 128 * 1024
 """A body up to this size is built before it is checked.
@@ -34,6 +31,22 @@ _FEW: Final = 128
 
 Without this limit, 3 KB of headers that each claimed 10,000 elements took 82 MB for a moment.
 """
+
+
+class BodyBounds(Protocol):
+    """How much a body may hold; `bounds.Bounds` has it for each kind of message."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The most bytes."""
+
+    @property
+    def depth_max(self) -> int:
+        """The most arrays and maps inside each other."""
+
+    @property
+    def objects_max(self) -> int:
+        """The most objects, arrays and maps included."""
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
@@ -64,7 +77,7 @@ def pack_body(content: Any) -> bytes:
     return packed
 
 
-def unpack_bounded(body: bytes, bounds: "Bounds") -> Any:
+def unpack_bounded(body: bytes, bounds: BodyBounds) -> Any:
     """Return the content of a body, if it is within the bounds of its kind.
 
     Raises: FrameError for anything but one whole msgpack object within the bounds.
@@ -88,7 +101,7 @@ def unpack_body(body: bytes) -> Any:
         raise FrameError(f"a body of {len(body)} bytes is no msgpack: {error}") from None
 
 
-def bounded_array(body: bytes, bounds: "Bounds", fields_min: int) -> list[Any]:
+def bounded_array(body: bytes, bounds: BodyBounds, fields_min: int) -> list[Any]:
     """Return the content of a body that is an array of at least `fields_min` fields.
 
     Callers ignore further fields. Raises: FrameError.
