@@ -47,7 +47,7 @@ class AspTable(Table):
         self._numbers = 0, 0
         super().__init__(*arguments, **named)
         self._service = TableService(self)
-        self._checkpoint = TableCheckpoint(self, self._opening)
+        self._checkpoint = TableCheckpoint(self, self._operations.opening)
         service = services.issue(self._service)
         self._numbers = service, checkpoints.issue(self._checkpoint, service)
         weakref.finalize(self, _forget, service).atexit = False
@@ -78,11 +78,12 @@ class AspTable(Table):
 
     def close_checkpoint(self) -> None:
         """Close only the checkpoint, as `asp.saCkptCheckpointClose` does; the session stays."""
-        handle, self._handle = self._handle, 0
-        self._closed = True
+        operations = self._operations
+        handle, operations.handle = operations.handle, 0
+        operations.closed = True
         self._numbers = self._numbers[0], 0
         if handle:
-            self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, self._timeout_ns)
+            self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, operations.timeout_ns)
 
     @property
     def connection(self) -> Connection:
@@ -92,7 +93,7 @@ class AspTable(Table):
     @property
     def timeout_ns(self) -> int:
         """The time-out of a call to which the program gives none."""
-        return self._timeout_ns
+        return self._operations.timeout_ns
 
     @property
     def reached(self) -> dict[str, Any]:
@@ -101,9 +102,9 @@ class AspTable(Table):
 
     def ask(self, ask: "Ask") -> Any:
         """Make one SAF call with this table's handle; return the answer's payload. Raises: SaAisError."""
-        timeout_ns = ask.timeout_ns or self._timeout_ns
+        timeout_ns = ask.timeout_ns or self._operations.timeout_ns
         try:
-            return self._ask(ask.kind, ask.body, timeout_ns / 1e9, activate=False)
+            return self._ask(ask.kind, ask.body, timeout_ns / 1e9, may_activate=False)
         except CheckpointError as error:  # The table could not open the checkpoint again.
             raise error.aspErrorCode from None
         except SaAisError as error:
