@@ -14,7 +14,14 @@ from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange,
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Attributes, Key, Opening, SectionDescriptor, Status, Value
+from ckpt_client.session.table_requests import (
+    Attributes,
+    Key,
+    OpenParameters,
+    SectionDescriptor,
+    Status,
+    Value,
+)
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 
@@ -33,7 +40,7 @@ class AsyncTable(OpenAsyncTable):
 
     default_auto_activate: ClassVar[bool] = True
 
-    def __init__(self, connection: AsyncConnection, opening: Opening, timeout_ns: int) -> None:
+    def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
         """For `open` only."""
         super().__init__(connection, opening, timeout_ns)
         self._operations.auto_activate = self.default_auto_activate
@@ -62,7 +69,7 @@ class AsyncTable(OpenAsyncTable):
         try:
             timeout_ns = table_requests.default_timeout_in_ns(timeout)
             limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
-            opening = table_requests.opening_of(name, *limits, flags, retention_ms, read_only)
+            opening = table_requests.open_parameters(name, *limits, flags, retention_ms, read_only)
             connection = AsyncConnection.shared(address, cluster, key, follow_active)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None

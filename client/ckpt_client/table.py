@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aspCheckpoint")
 
-_ABSENT: Final[Any] = object()
+_MISSING: Final[Any] = object()
 _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 _MILLISECOND_NS: Final = 1_000_000
@@ -82,19 +82,19 @@ class Table(OpenTable):
         self.ckptName = name
         try:
             timeout_ns = table_requests.default_timeout_in_ns(timeout)
-            opening = table_requests.opening_of(
+            opening = table_requests.open_parameters(
                 name,
-                table_requests.either(maxRows, maxSections),
-                table_requests.either(maxRowSizeBytes, maxSectionSizeBytes),
-                table_requests.either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
+                table_requests.one_of(maxRows, maxSections),
+                table_requests.one_of(maxRowSizeBytes, maxSectionSizeBytes),
+                table_requests.one_of(maxRowKeySizeBytes, maxSectionIdSizeBytes),
                 flagsp if flags is None else flags,
                 retentionMs,
                 read_only,
             )
             if isinstance(address, Iterator):
                 address = list(address)  # `track` reads it a second time.
-            self._where = address, cluster, key, follow_active
-            connection = _connection_class(keep_alive)(*self._where)
+            self._endpoint = address, cluster, key, follow_active
+            connection = _connection_class(keep_alive)(*self._endpoint)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         super().__init__(Operations(name, opening, timeout_ns), connection, keep_alive)
@@ -199,7 +199,7 @@ class Table(OpenTable):
     ) -> None: ...
 
     def Write(
-        self, key: Any, data: Any = _ABSENT, *, expiration: int | None = None, timeout: float | None = None
+        self, key: Any, data: Any = _MISSING, *, expiration: int | None = None, timeout: float | None = None
     ) -> None:
         """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
 
@@ -215,7 +215,7 @@ class Table(OpenTable):
         Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
         """
         operations = self._operations
-        if data is _ABSENT:
+        if data is _MISSING:
             self._run(operations.write_many(key, expiration), timeout)
             return
         try:
@@ -376,7 +376,7 @@ class Table(OpenTable):
         try:
             if not operations.handle:
                 self._reopened_handle(operations.timeout_ns)
-            where, timeout_ns = self._where, operations.timeout_ns
+            where, timeout_ns = self._endpoint, operations.timeout_ns
             try:
                 return Tracking(operations.opening.name, operations.creation_id, callback, where, timeout_ns)
             except SaAisError as error:

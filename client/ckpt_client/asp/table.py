@@ -126,7 +126,7 @@ def _ask_table(ask: "SafRequest", table: AspTable) -> Any:
 class TableCheckpoint:
     """The SAF's calls on a table's open checkpoint; see `saf.Checkpoint`. Raises: SaAisError."""
 
-    def __init__(self, table: AspTable, opening: table_requests.Opening) -> None:
+    def __init__(self, table: AspTable, opening: table_requests.OpenParameters) -> None:
         self._table = weakref.ref(table)
         self._opening = opening
         self._attributes = table.attributes

@@ -14,7 +14,7 @@ from ckpt_client.checkpoint.tracking import OwnUpdates
 from ckpt_client.errors import error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Opening
+from ckpt_client.session.table_requests import OpenParameters
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 
@@ -22,7 +22,7 @@ from ckpt_protocol.messages import Kind
 class OpenAsyncTable:
     """The base of `AsyncTable`."""
 
-    def __init__(self, connection: AsyncConnection, opening: Opening, timeout_ns: int) -> None:
+    def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
         self.name = opening.name.decode()
         self._operations = Operations(self.name, opening, timeout_ns)
         self._connection = connection

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from ckpt_client.checkpoint.steps import Steps
 from ckpt_client.errors import CheckpointEnded, CheckpointError, CheckpointKeyError, SaAisError, error_of
 from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Attributes, Key, Opening
+from ckpt_client.session.table_requests import Attributes, Key, OpenParameters
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.messages import Kind
@@ -65,7 +65,7 @@ TableStep = Request | Reopen
 class OpenCheckpoint:
     """One open checkpoint of a table: what is known of it, and the steps of a call."""
 
-    def __init__(self, name: Key, opening: Opening, timeout_ns: int) -> None:
+    def __init__(self, name: Key, opening: OpenParameters, timeout_ns: int) -> None:
         self.name = name
         """The name as the program wrote it, for messages."""
 
@@ -164,7 +164,7 @@ class OpenCheckpoint:
                     raise
                 self.creation_id = 0
                 raise table_requests.ended("no checkpoint has its name") from None
-            handle, _ = table_requests.opened_of(payload)
+            handle, _ = table_requests.parse_open_answer(payload)
             if payload[1] != self.creation_id:
                 yield Kind.CLOSE, handle, table_requests.EMPTY_BODY
                 self.creation_id = 0
@@ -180,7 +180,7 @@ class OpenCheckpoint:
         return handle
 
     def _take_opened(self, payload: Any) -> None:
-        handle, self.attributes = table_requests.opened_of(payload)
+        handle, self.attributes = table_requests.parse_open_answer(payload)
         self.creation_id = payload[1]
         self.handle = handle
 

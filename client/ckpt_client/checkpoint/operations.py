@@ -12,7 +12,7 @@ from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, is
 from ckpt_client.checkpoint.steps import Result, Steps
 from ckpt_client.errors import CheckpointEnded, SaAisError
 from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key, Opening, SectionDescriptor, Status, Value
+from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
@@ -24,7 +24,7 @@ Operation = Steps[TableStep, Result]
 class Operations(OpenCheckpoint):
     """The operations on one open checkpoint."""
 
-    def __init__(self, name: Key, opening: Opening, timeout_ns: int) -> None:
+    def __init__(self, name: Key, opening: OpenParameters, timeout_ns: int) -> None:
         super().__init__(name, opening, timeout_ns)
         self.section_expiration: int = SA_TIME_END
         """When written sections expire if the program gives no time; SA_TIME_END leaves it as it is."""

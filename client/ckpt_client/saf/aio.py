@@ -12,7 +12,7 @@ from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.saf.checkpoint_handle import READ, CheckpointHandle, Iteration, SafCall
-from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named, named_error, open_body
+from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
     DEFAULT,
     TIMEOUT_NS,
@@ -74,9 +74,9 @@ class AsyncCheckpointService:
         Source: saCkptInitialize (R11 to R15).
         """
         call = "saCkptInitialize"
-        required = named(call)(negotiate)(version, highest)
-        limit_ns = named(call)(as_timeout)(timeout_ns, TIMEOUT_NS)
-        connection = named(call)(AsyncConnection.own)(address, cluster, key)
+        required = with_call_name(call)(negotiate)(version, highest)
+        limit_ns = with_call_name(call)(as_timeout)(timeout_ns, TIMEOUT_NS)
+        connection = with_call_name(call)(AsyncConnection.own)(address, cluster, key)
         service = cls(connection, required, highest, limit_ns)
         try:
             await service.ask(SafRequest(call, Kind.PING))
@@ -122,14 +122,14 @@ class AsyncCheckpointService:
     ) -> tuple[bytes, int, SafRequest]:
         """Check the arguments of an open; return (name, open flags, the request)."""
         self.check(call)
-        encoded, flags, body = named(call)(open_body)(name, open_flags, attributes, self._new)
-        limit_ns = named(call)(as_timeout)(timeout_ns, self.timeout_ns)
+        encoded, flags, body = with_call_name(call)(open_body)(name, open_flags, attributes, self._new)
+        limit_ns = with_call_name(call)(as_timeout)(timeout_ns, self.timeout_ns)
         return encoded, flags, SafRequest(call, Kind.OPEN, body, limit_ns)
 
     async def open_planned(self, plan: tuple[bytes, int, SafRequest]) -> "AsyncCheckpoint":
         """Carry out the plan that `plan_open` returned."""
         name, flags, ask = plan
-        handle, attributes = table_requests.opened_of(await self.ask(ask))
+        handle, attributes = table_requests.parse_open_answer(await self.ask(ask))
         if self.finalized:
             raise self.translated(error_of(codes.BAD_HANDLE, "the service is finalized"), ask.call)
         opened = self._opened[handle] = CheckpointHandle(name, flags, handle, attributes, self._new)
@@ -143,7 +143,9 @@ class AsyncCheckpointService:
         """Return the request of an unlink."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
-        return SafRequest(call, Kind.UNLINK, pack_body([named(call)(table_requests.checkpoint_name)(name)]))
+        return SafRequest(
+            call, Kind.UNLINK, pack_body([with_call_name(call)(table_requests.checkpoint_name)(name)])
+        )
 
     # -- for the checkpoints
 

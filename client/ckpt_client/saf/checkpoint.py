@@ -12,7 +12,7 @@ from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.checkpoint_handle import ITERATE, SafCall
-from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named, named_error
+from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
 from ckpt_client.saf.types import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
@@ -187,7 +187,7 @@ class Checkpoint:
         self.service.check(call)
         opened = self._inner.opened
         opened.check(call, SA_CKPT_CHECKPOINT_WRITE)
-        number = named(call)(as_invocation)(invocation)
+        number = with_call_name(call)(as_invocation)(invocation)
         ask = opened.synchronization(call, DEFAULT, self.service.inner.timeout_ns)
         if opened.attributes.sync:
             raise named_error(

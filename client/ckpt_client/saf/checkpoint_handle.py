@@ -67,7 +67,7 @@ class CheckpointHandle:
         """CheckpointRetentionDurationSet, in nanoseconds (R74 to R76)."""
         call = "saCkptCheckpointRetentionDurationSet"
         self.check(call, WRITE if self.new else 0)
-        duration = saf_requests.named(call)(saf_requests.as_number)(
+        duration = saf_requests.with_call_name(call)(saf_requests.as_number)(
             retention_duration, "a retention duration"
         )
         yield SafRequest(call, Kind.RETENTION_SET, pack_body([duration]))
@@ -122,7 +122,7 @@ class CheckpointHandle:
     def synchronization(self, call: str, timeout_ns: Any, default_ns: int) -> SafRequest:
         """Return the request of CheckpointSynchronize, which CheckpointSynchronizeAsync makes too."""
         self.check(call, WRITE)
-        limit_ns = saf_requests.named(call)(saf_requests.as_timeout)(timeout_ns, default_ns)
+        limit_ns = saf_requests.with_call_name(call)(saf_requests.as_timeout)(timeout_ns, default_ns)
         return SafRequest(call, Kind.SYNCHRONIZE, timeout_ns=limit_ns)
 
     # -- iterations
@@ -130,7 +130,7 @@ class CheckpointHandle:
     def check_iteration(self, sections_chosen: Any, expiration_time: Any) -> None:
         """Check the arguments of SectionIterationInitialize (R109, R110)."""
         self.check(ITERATE, READ if self.new else 0)
-        saf_requests.named(ITERATE)(saf_requests.check_choice)(sections_chosen, expiration_time)
+        saf_requests.with_call_name(ITERATE)(saf_requests.check_choice)(sections_chosen, expiration_time)
 
     def iterate(self, sections_chosen: Any, expiration_time: Any) -> "SafCall[Iteration]":
         """SectionIterationInitialize. It fails if there is no active replica (R48)."""

@@ -49,7 +49,7 @@ class SafRequest(NamedTuple):
     timeout_ns: int = 0
 
 
-def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+def with_call_name(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Set the SAF call's name on every error that the function raises."""
 
     def wrap(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -152,7 +152,7 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
 # -- calls of a checkpoint (only the daemon can check ids and data against all limits)
 
 
-@named("saCkptSectionCreate")
+@with_call_name("saCkptSectionCreate")
 def section_create(section_id: Any, expiration_time: Any, initial_data: Any, size_max: int) -> SafRequest:
     """SectionCreate. For an empty id the service generates one."""
     call = "saCkptSectionCreate"
@@ -162,27 +162,27 @@ def section_create(section_id: Any, expiration_time: Any, initial_data: Any, siz
     return SafRequest(call, Kind.UPDATE, pack_body([[Op.CREATE, encoded, expiration, data]]))
 
 
-@named("saCkptSectionDelete")
+@with_call_name("saCkptSectionDelete")
 def section_delete(section_id: Any) -> SafRequest:
     """SectionDelete."""
     return SafRequest("saCkptSectionDelete", Kind.UPDATE, pack_body([[Op.DELETE, as_section_id(section_id)]]))
 
 
-@named("saCkptSectionExpirationTimeSet")
+@with_call_name("saCkptSectionExpirationTimeSet")
 def section_expiration_time_set(section_id: Any, expiration_time: Any) -> SafRequest:
     """SectionExpirationTimeSet, with a time in ns since 1970; SA_TIME_END for never."""
     op = [Op.EXPIRATION_SET, as_section_id(section_id), as_number(expiration_time, "an expiration time")]
     return SafRequest("saCkptSectionExpirationTimeSet", Kind.UPDATE, pack_body([op]))
 
 
-@named("saCkptSectionOverwrite")
+@with_call_name("saCkptSectionOverwrite")
 def overwrite(section_id: Any, data: Any, size_max: int) -> SafRequest:
     """SectionOverwrite, which sets content and size of an existing section."""
     op = [Op.OVERWRITE, as_section_id(section_id), _content(data, size_max)]
     return SafRequest("saCkptSectionOverwrite", Kind.UPDATE, pack_body([op]))
 
 
-@named("saCkptCheckpointWrite")
+@with_call_name("saCkptCheckpointWrite")
 def write(io_vector: Any, size_max: int) -> SafRequest:
     """CheckpointWrite of elements (section_id, data, data_offset), as one atomic update (R115 to R123)."""
     ops: list[list[Any]] = []
@@ -197,7 +197,7 @@ def write(io_vector: Any, size_max: int) -> SafRequest:
     return SafRequest("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
 
 
-@named("saCkptCheckpointRead")
+@with_call_name("saCkptCheckpointRead")
 def read(io_vector: Any, size_max: int) -> SafRequest:
     """CheckpointRead of elements (section_id, data_size, data_offset) (R126 to R131).
 

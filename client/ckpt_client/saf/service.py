@@ -17,7 +17,7 @@ from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.callbacks import PendingCallbacks
 from ckpt_client.saf.checkpoint import Checkpoint, CheckpointCallbacks
-from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named, named_error
+from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
 from ckpt_client.saf.types import (
     DEFAULT,
     CheckpointCreationAttributes,
@@ -218,7 +218,7 @@ class CheckpointService:
         """
         call = "saCkptCheckpointOpenAsync"
         self.check(call)
-        number = named(call)(as_invocation)(invocation)
+        number = with_call_name(call)(as_invocation)(invocation)
         plan = self._inner.plan_open(call, name, open_flags, creation_attributes)
         tell = self._callbacks.checkpoint_open
         if tell is None:
