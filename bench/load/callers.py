@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.load.recorded import RecordedAsyncTable, RecordedTable, Recorder
 from ckpt_client import AsyncTable, CheckpointError, Connection, SaAisError, Table
-from ckpt_client.session.table_requests import opening_of
+from ckpt_client.session.table_requests import open_parameters
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
@@ -209,7 +209,7 @@ class Bookkeeper(Caller):
         """Write until stopped."""
         place, recorder = self.place, self.recorder
         timeout_ns = int(place.timeout * 1e9)
-        opening = opening_of(place.name, LEDGER_SECTIONS_MAX, 64, 32, place.flags, SA_TIME_MAX, False)
+        opening = open_parameters(place.name, LEDGER_SECTIONS_MAX, 64, 32, place.flags, SA_TIME_MAX, False)
         connection = Connection(place.address, place.cluster)
         try:
             handle = int(connection.call(Kind.OPEN, 0, opening.body, timeout_ns)[0])

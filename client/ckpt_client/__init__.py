@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # These modules import asyncio, which takes longer than all the rest. A program that only blocks needs none.
-_LATE = {
+_LAZY = {
     "AsyncTable": "ckpt_client.async_table",
     "AsyncConnection": "ckpt_client.io.aio_connection",
     "SectionChange": "ckpt_client.checkpoint.tracking",
@@ -45,7 +45,7 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_LATE[name]), name)
+    globals()[name] = found = getattr(import_module(_LAZY[name]), name)
     return found

@@ -4,19 +4,19 @@ The names in CamelCase are ASP's. The others are those of a Python mapping, and 
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
+from ckpt_client.checkpoint.open_checkpoint import is_missing
 from ckpt_client.checkpoint.open_table import OpenTable
-from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError
+from ckpt_client.checkpoint.operations import Operations
+from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking import Connection
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Attributes, Key, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aspCheckpoint")
 
-_ABSENT: Final[Any] = object()
+_MISSING: Final[Any] = object()
 _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 _MILLISECOND_NS: Final = 1_000_000
-_monotonic_ns = time.monotonic_ns
-_put_body = table_requests.put_body
-_read_one_body = table_requests.read_one_body
 
 
 class Table(OpenTable):
@@ -82,64 +79,83 @@ class Table(OpenTable):
         timeout: float | None = table_requests.TIMEOUT_S,
         keep_alive: bool = False,
     ) -> None:
-        self.sectionExpiration: int = SA_TIME_END
-        self.autoActivate: bool = self._auto_activate
+        self.ckptName = name
         try:
-            self._timeout_ns = table_requests.default_timeout_in_ns(timeout)
-            self._opening = table_requests.opening_of(
+            timeout_ns = table_requests.default_timeout_in_ns(timeout)
+            opening = table_requests.open_parameters(
                 name,
-                table_requests.either(maxRows, maxSections),
-                table_requests.either(maxRowSizeBytes, maxSectionSizeBytes),
-                table_requests.either(maxRowKeySizeBytes, maxSectionIdSizeBytes),
+                table_requests.one_of(maxRows, maxSections),
+                table_requests.one_of(maxRowSizeBytes, maxSectionSizeBytes),
+                table_requests.one_of(maxRowKeySizeBytes, maxSectionIdSizeBytes),
                 flagsp if flags is None else flags,
                 retentionMs,
                 read_only,
             )
             if isinstance(address, Iterator):
                 address = list(address)  # `track` reads it a second time.
-            self._where = address, cluster, key, follow_active
-            super().__init__(name, _connection_class(keep_alive)(*self._where), keep_alive)
+            self._endpoint = address, cluster, key, follow_active
+            connection = _connection_class(keep_alive)(*self._endpoint)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
+        super().__init__(Operations(name, opening, timeout_ns), connection, keep_alive)
+        self._operations.auto_activate = self._auto_activate
         self.tryAgainDelayMs = 250
         try:
-            self._open(self._timeout_ns)
+            self._open(timeout_ns)
         except BaseException:
-            self._closed = True
+            self._operations.closed = True
             self._connection.leave()  # Without waiting for an answer: that would exceed the call's time-out.
             raise
 
     # -- attributes
 
     @property
+    def sectionExpiration(self) -> int:
+        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: unchanged."""
+        return self._operations.section_expiration
+
+    @sectionExpiration.setter
+    def sectionExpiration(self, expiration: int) -> None:
+        self._operations.section_expiration = expiration
+
+    @property
+    def autoActivate(self) -> bool:
+        """True if a call that finds no active replica activates the local one."""
+        return self._operations.auto_activate
+
+    @autoActivate.setter
+    def autoActivate(self, autoActivate: bool) -> None:
+        self._operations.auto_activate = autoActivate
+
+    @property
     def attributes(self) -> Attributes:
         """The creation attributes in force."""
-        return self._attributes
+        return self._operations.attributes
 
     @property
     def flags(self) -> int:
         """The creation flags."""
-        return self._attributes.flags
+        return self._operations.attributes.flags
 
     @property
     def retentionMs(self) -> int:
         """How long the checkpoint is kept while no program has it open, in ms; SA_TIME_MAX: for ever."""
-        return table_requests.retention_in_ms(self._attributes.retention_ns)
+        return table_requests.retention_in_ms(self._operations.attributes.retention_ns)
 
     @property
     def maxSections(self) -> int:
         """The maximum number of sections."""
-        return self._attributes.sections_max
+        return self._operations.attributes.sections_max
 
     @property
     def maxSectionSizeBytes(self) -> int:
         """The maximum size of a section."""
-        return self._attributes.section_bytes_max
+        return self._operations.attributes.section_bytes_max
 
     @property
     def maxSectionIdSizeBytes(self) -> int:
         """The maximum length of a section's id."""
-        return self._attributes.section_id_bytes_max
+        return self._operations.attributes.section_id_bytes_max
 
     @property
     def svcHdl(self) -> int:
@@ -149,7 +165,7 @@ class Table(OpenTable):
     @property
     def ckptHdl(self) -> int:
         """The checkpoint handle; 0 once closed."""
-        return self._handle
+        return self._operations.handle
 
     @property
     def tryAgainDelayMs(self) -> int:
@@ -183,7 +199,7 @@ class Table(OpenTable):
     ) -> None: ...
 
     def Write(
-        self, key: Any, data: Any = _ABSENT, *, expiration: int | None = None, timeout: float | None = None
+        self, key: Any, data: Any = _MISSING, *, expiration: int | None = None, timeout: float | None = None
     ) -> None:
         """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
 
@@ -198,33 +214,21 @@ class Table(OpenTable):
 
         Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
         """
-        if expiration is None and self.sectionExpiration != SA_TIME_END:
-            expiration = self.sectionExpiration
+        operations = self._operations
+        if data is _MISSING:
+            self._run(operations.write_many(key, expiration), timeout)
+            return
         try:
-            if data is _ABSENT:
-                body = table_requests.patch_body(self._attributes, key, expiration)
-            else:
-                body = _put_body(self._attributes, key, data, expiration)
-            self._ask(_UPDATE, body, timeout)
+            self._ask(_UPDATE, operations.write_body(key, data, expiration), timeout)
         except SaAisError as error:
-            self._fail("write to", error)
+            raise operations.failure("write to", error) from None
 
     def Delete(self, key: Key, timeout: float | None = None) -> None:
         """Delete a section; a missing one is no error. With `maxSections` 1 this does nothing.
 
         Source: saCkptSectionDelete.
         """
-        try:
-            self._delete(key, timeout)
-        except SaAisError as error:
-            if error.code != codes.NOT_EXIST or error.index < 0:
-                self._fail("delete from", error)
-
-    def _delete(self, key: Key, timeout: float | None) -> None:
-        if not self._attributes.single:
-            self._ask(_UPDATE, table_requests.delete_body(self._attributes, key), timeout)
-        elif self._closed:
-            self._refuse_closed()
+        self._run(self._operations.delete(key, missing_is_error=False), timeout)
 
     # -- reading
 
@@ -235,24 +239,20 @@ class Table(OpenTable):
 
         Source: saCkptCheckpointRead.
         """
-        try:
-            if table_requests.is_single_key(keys):
-                return self._read_one(keys, timeout)
+        if not table_requests.is_single_key(keys):
             return table_requests.values_or_value(self.read_many(keys, timeout))
+        try:
+            return self._read_one(keys, timeout)
         except SaAisError as error:
-            self._fail("read from", error)
+            raise self._operations.failure("read from", error) from None
 
     def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
         """Return the values of several keys, all of the same moment."""
-        try:
-            wanted = table_requests.key_list(keys)
-            payload = self._ask(_READ, table_requests.read_body(self._attributes, wanted), timeout)
-            return table_requests.values_of(payload, len(wanted))
-        except SaAisError as error:
-            self._fail("read from", error)
+        return self._run(self._operations.read_many(keys), timeout)
 
     def _read_one(self, key: Key, timeout: float | None) -> bytes:
-        return table_requests.value_of(self._ask(_READ, _read_one_body(self._attributes, key), timeout))
+        body = self._operations.read_body(key)
+        return table_requests.value_of(self._ask(_READ, body, timeout))
 
     def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
         """Return every section, as a dict. See `items` for sections that are written at the same time."""
@@ -266,11 +266,7 @@ class Table(OpenTable):
         corrupted section raises FAILED_OPERATION; `sections` returns those too.
         """
         for section in self.sections(True, timeout):
-            try:
-                item = table_requests.item_of(section)
-            except SaAisError as error:
-                self._fail("read from", error)
-            yield item
+            yield self._operations.item(section)
 
     def keys(self, timeout: float | None = None) -> Iterator[bytes]:
         """Iterate over every key, in order; in pages, like `items`."""
@@ -289,49 +285,32 @@ class Table(OpenTable):
 
         Source: saCkptSectionIterationNext.
         """
-        after: bytes | None = None
-        while True:
-            try:
-                payload = self._ask(Kind.ITERATE, table_requests.iterate_body(after, with_values), timeout)
-                page, after = table_requests.page_of(payload)
-            except SaAisError as error:
-                self._fail("read from", error)
-            yield from page
-            if after is None:
-                return
+        for page in self._operations.pages(with_values):
+            yield from self._run(page, timeout)
 
     def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
         """Return the value of a key, or `default` if there is no such section."""
         try:
             return self._read_one(key, timeout)
         except SaAisError as error:
-            if error.code == codes.NOT_EXIST and error.index >= 0:
+            if is_missing(error):
                 return default
-            self._fail("read from", error)
+            raise self._operations.failure("read from", error) from None
 
     def __getitem__(self, key: Key) -> bytes:
         try:
             return self._read_one(key, None)
         except SaAisError as error:
-            self._fail("read from", error, key_error=True)
+            raise self._operations.failure("read from", error, key_error=True) from None
 
     def __setitem__(self, key: Key, value: Value) -> None:
         self.Write(key, value)
 
     def __delitem__(self, key: Key) -> None:
-        try:
-            self._delete(key, None)
-        except SaAisError as error:
-            self._fail("delete from", error, key_error=True)
+        self._run(self._operations.delete(key, missing_is_error=True))
 
     def __contains__(self, key: Key) -> bool:
-        try:
-            self._ask(_READ, table_requests.probe_body(self._attributes, key), None)
-        except SaAisError as error:
-            if error.code == codes.NOT_EXIST and error.index >= 0:
-                return False
-            self._fail("read from", error)
-        return True
+        return self._run(self._operations.contains(key))
 
     def __iter__(self) -> Iterator[bytes]:
         return self.keys()
@@ -350,40 +329,18 @@ class Table(OpenTable):
 
         Source: saCkptActiveReplicaSet.
         """
-        if self._attributes.sync:
-            logger.info("checkpoint %r is synchronous: it needs no active replica", self.ckptName)
-            return
-        try:
-            self._ask(Kind.ACTIVE_SET, pack_body([False]), timeout)
-        except SaAisError as error:
-            self._fail("activate", error)
+        self._run(self._operations.activate(), timeout)
 
     def Synchronize(self, timeout: float | None = None) -> None:
         """Wait until every in-sync replica has everything that was written before this call.
 
         Source: saCkptCheckpointSynchronize.
         """
-        if self._attributes.sync:
-            logger.info("checkpoint %r is synchronous: its replicas are the same always", self.ckptName)
-            return
-        try:
-            self._ask(Kind.SYNCHRONIZE, table_requests.EMPTY_BODY, timeout)
-        except SaAisError as error:
-            self._fail("synchronize", error)
+        self._run(self._operations.synchronize(), timeout)
 
     def GetActiveStatus(self, timeout: float | None = None) -> bool:
         """Return True if there is an active replica."""
-        try:
-            return (
-                table_requests.status_of(
-                    self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout, False)
-                ).active
-                is not None
-            )
-        except SaAisError as error:
-            if error.code == codes.NOT_EXIST and not isinstance(error, CheckpointEnded):
-                return False
-            self._fail("look at", error)
+        return self._run(self._operations.has_active(), timeout)
 
     def SetAutoActivate(self, autoActivate: bool = True) -> None:
         """Set whether a call that finds no active replica activates the local one.
@@ -398,10 +355,7 @@ class Table(OpenTable):
 
         Source: saCkptCheckpointStatusGet.
         """
-        try:
-            return table_requests.status_of(self._ask(Kind.STATUS, table_requests.EMPTY_BODY, timeout))
-        except SaAisError as error:
-            self._fail("look at", error)
+        return self._run(self._operations.status(), timeout)
 
     def track(self, callback: "TrackCallback | None" = None) -> "Tracking":
         """Report every change from now on, to `callback(changes)` in a thread of its own, or to your loop.
@@ -418,20 +372,20 @@ class Table(OpenTable):
             Tracking,  # This imports asyncio, which takes long.
         )
 
+        operations = self._operations
         try:
-            if not self._handle:
-                self._reopened_handle(self._timeout_ns)
-            name = self._opening.name
+            if not operations.handle:
+                self._reopened_handle(operations.timeout_ns)
+            where, timeout_ns = self._endpoint, operations.timeout_ns
             try:
-                return Tracking(name, self._creation_id, callback, self._where, self._timeout_ns)
+                return Tracking(operations.opening.name, operations.creation_id, callback, where, timeout_ns)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
-                    self._ask(
-                        Kind.STATUS, table_requests.EMPTY_BODY, None, False
-                    )  # If the table's own session has ended too, this raises CheckpointEnded.
+                    # If the table's own session has ended too, this raises CheckpointEnded.
+                    self._ask(Kind.STATUS, table_requests.EMPTY_BODY, None, may_activate=False)
                 raise
         except SaAisError as error:
-            self._fail("track", error)
+            raise operations.failure("track", error) from None
 
     # -- closing
 
@@ -442,23 +396,15 @@ class Table(OpenTable):
 
         Source: saCkptCheckpointUnlink.
         """
-        try:
-            timeout_ns = table_requests.timeout_in_ns(timeout, self._timeout_ns)
-            if not self._handle:
-                self._reopened_handle(timeout_ns)
-            self._ask(
-                Kind.UNLINK, table_requests.unlink_body(self._opening.name, self._creation_id), timeout, False
-            )
-        except SaAisError as error:
-            self._fail("unlink", error)
+        self._run(self._operations.unlink(), timeout)
 
     def close(self) -> None:
         """Close the checkpoint and the connection. If no node answers, this takes 1 s at most.
 
         Closing again does nothing.
         """
-        self._closed = True
-        self._handle = 0
+        self._operations.closed = True
+        self._operations.handle = 0
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -470,7 +416,7 @@ class Table(OpenTable):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"at node {self.node_id!r}"
+        state = "closed" if self._operations.closed else f"at node {self.node_id!r}"
         return f"<Table {self.ckptName!r} {state}>"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.io.connecting import failure_of
+from ckpt_client.io.connecting import explain_failure
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
@@ -129,7 +129,7 @@ def send_command(target: Target, fields: list[Any]) -> NodeAnswer:
     try:
         return request_from(target.access, target.address, Kind.OPERATE, fields, target.access.timeout)
     except (OSError, FrameError) as error:
-        why = failure_of(error)[0] if isinstance(error, OSError) else str(error)
+        why = explain_failure(error)[0] if isinstance(error, OSError) else str(error)
         raise error_of(
             codes.TIMEOUT, f"{target.address}: no answer ({why}): whether it was done is not known"
         ) from None
@@ -271,7 +271,7 @@ def wait_for(access: Access, enough: Health) -> Waited:
         try:
             answer = request_from(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
         except (OSError, FrameError) as error:
-            wrong = failure_of(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
+            wrong = explain_failure(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
         else:
             health, wrong = health_of(
                 answer.payload if isinstance(answer.payload, dict) else {}, CAPACITY_ALARMS

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.io.connecting import connect_socket, failure_of
+from ckpt_client.io.connecting import connect_socket, explain_failure
 from ckpt_client.session.address import Address
 from ckpt_client.session.endpoints import advice_on
 from ckpt_protocol import codes
@@ -82,7 +82,7 @@ def request(access: Access, addresses: Sequence[Address], kind: int, fields: lis
         try:
             return request_from(access, one, kind, fields, access.timeout)
         except OSError as error:
-            failures[one] = failure_of(error)[0]
+            failures[one] = explain_failure(error)[0]
         except FrameError as error:
             failures[one] = f"this is no ckptd ({error})"
     texts = [f"{one}: {why}" for one, why in failures.items()]

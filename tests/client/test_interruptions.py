@@ -19,7 +19,7 @@ from tests.client.test_blocking import ALL, STREAMS, cut_after, forked, once
 
 import ckpt_client
 from ckpt_client import AsyncTable, CheckpointError, Table
-from ckpt_client.session.migration import Move
+from ckpt_client.session.migration import Migration
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
@@ -37,7 +37,7 @@ class Interrupted(BaseException):
 # -- interrupted at every line
 
 # The interpreter looks for signals when a function was called, and at backward jumps: never at these.
-UNINTERRUPTED = ("try:", "finally:", "self._holder = 0", "lock.release()")
+UNINTERRUPTED = ("try:", "finally:", "self._owner_thread = 0", "lock.release()")
 
 
 def interrupt() -> None:
@@ -94,8 +94,8 @@ def scenarios() -> dict[str, Callable[[FakeNode, FakeNode, Table], None]]:
     def moving(a: FakeNode, b: FakeNode, table: Table) -> None:
         session = table._connection._session
         if session.attached:
-            other = next(address for address in session._route._addresses if address != session.address)
-            session.move = Move(other, "", session._identity, session._next_attach)
+            other = next(address for address in session._endpoints._addresses if address != session.address)
+            session.move = Migration(other, "", session._identity, session._next_attach)
 
     return {"quiet": quiet, "link lost": link_lost, "moving": moving}
 

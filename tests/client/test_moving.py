@@ -7,15 +7,15 @@ from ckpt_client.session.address import Address, parse_address, parse_addresses
 from ckpt_client.session.affinity import (
     AVOID_NS,
     FOLLOW_UPDATES,
-    OTHER_WEIGHT,
+    OTHER_NODE_PENALTY,
     REST_NS,
-    Following,
-    choose_following,
+    ActiveAffinity,
+    wants_affinity,
 )
 from ckpt_client.session.attachment import State
 from ckpt_client.session.call import Call
-from ckpt_client.session.endpoints import Route
-from ckpt_client.session.migration import IDLE_NS, Move, Stage
+from ckpt_client.session.endpoints import Endpoints
+from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.framing import Frame, decode_datagram
@@ -60,7 +60,7 @@ class Travel(Dialogue):
             assert outcome(calls[-1]) == codes.OK
         return calls
 
-    def moving(self) -> Move:
+    def moving(self) -> Migration:
         """The move that the session wants."""
         assert self.session.move is not None
         return self.session.move
@@ -71,14 +71,14 @@ class Travel(Dialogue):
         move.open(NONCE)
         acceptor = Acceptor(Identity("test", self.service.key, node_id, 1), NONCE)
         move.receive(acceptor.receive(decode_datagram(move.outgoing.pop())))
-        self.session.go_on_moving(self.now_ns)
+        self.session.advance_migration(self.now_ns)
         frames = [decode_datagram(frame) for frame in move.outgoing]
         move.outgoing.clear()
         return frames[-1]
 
     def finish(self) -> bool:
         """Tell the session that its move is over."""
-        return self.session.finish_move(self.moving(), self.now_ns)
+        return self.session.finish_migration(self.moving(), self.now_ns)
 
     def go(self, node_id: str) -> Frame:
         """The whole move; the ATTACH that was sent."""
@@ -111,13 +111,13 @@ def test_the_key_is_proved_to_the_other_node_too() -> None:
     assert talk.session.attached
 
 
-def open_and_greet(talk: Travel) -> Move:
+def open_and_greet(talk: Travel) -> Migration:
     """The second link is up and greeted; nothing has happened since."""
     move = talk.moving()
     move.open(NONCE)
     acceptor = Acceptor(Identity("test", b"", "b", 1), NONCE)
     move.receive(acceptor.receive(decode_datagram(move.outgoing.pop())))
-    assert move.stage is Stage.GREETED
+    assert move.stage is MigrationState.GREETED
     return move
 
 
@@ -127,12 +127,12 @@ def test_the_session_goes_between_calls() -> None:
     talk.updates(FOLLOW_UPDATES, "b")
     before = talk.update()
     move = open_and_greet(talk)
-    talk.session.go_on_moving(talk.now_ns)
+    talk.session.advance_migration(talk.now_ns)
     assert move.outgoing == [], "something is under way on the first link"
     waits = talk.update()
     assert [frame.a for frame in talk.requests()] == [before.number]
     talk.answer(before.number)
-    talk.session.go_on_moving(talk.now_ns)
+    talk.session.advance_migration(talk.now_ns)
     attach = decode_datagram(move.outgoing.pop())
     later = talk.update()
     assert talk.requests() == [] and attach.kind == Kind.ATTACH
@@ -150,16 +150,16 @@ def test_a_session_that_is_never_between_calls_stays_for_now() -> None:
     talk.updates(FOLLOW_UPDATES, "b")
     slow = talk.ask(Kind.SYNCHRONIZE)
     move = open_and_greet(talk)
-    talk.session.go_on_moving(talk.now_ns)
+    talk.session.advance_migration(talk.now_ns)
     waits = talk.update()
     talk.requests()
-    talk.wait(IDLE_NS - 1)
-    talk.session.go_on_moving(talk.now_ns)
+    talk.wait(MIGRATION_QUIESCE_NS - 1)
+    talk.session.advance_migration(talk.now_ns)
     assert move.under_way
     assert talk.session.wake_ns <= talk.now_ns + 1
     talk.now_ns += 1
     talk.session.advance(talk.now_ns)
-    talk.session.go_on_moving(talk.now_ns)
+    talk.session.advance_migration(talk.now_ns)
     assert not move.under_way and not move.asked
     assert not talk.finish()
     (request,) = talk.requests()
@@ -177,13 +177,13 @@ def test_a_session_that_is_never_between_calls_stays_for_now() -> None:
 def test_a_call_that_is_to_be_repeated_waits_too_and_keeps_its_time_out() -> None:
     talk = Travel()
     talk.updates(FOLLOW_UPDATES, "b")
-    call = talk.update(timeout_ns=IDLE_NS // 2)
+    call = talk.update(timeout_ns=MIGRATION_QUIESCE_NS // 2)
     slow = talk.ask(Kind.SYNCHRONIZE)
     talk.requests()
     talk.try_again(call.number)
     open_and_greet(talk)
-    talk.session.go_on_moving(talk.now_ns)
-    talk.wait(IDLE_NS // 2)
+    talk.session.advance_migration(talk.now_ns)
+    talk.wait(MIGRATION_QUIESCE_NS // 2)
     assert talk.requests() == []
     assert outcome(call) == codes.TRY_AGAIN
     assert outcome(slow) is None
@@ -205,7 +205,7 @@ def test_there_is_nowhere_to_go_where_the_active_replica_is_here_or_unknown(acti
 def test_checkpoints_with_active_replicas_here_and_there_keep_the_session_where_it_is() -> None:
     talk = Travel()
     for _ in range(FOLLOW_UPDATES):
-        talk.updates(OTHER_WEIGHT, "b")
+        talk.updates(OTHER_NODE_PENALTY, "b")
         talk.updates(1, "a")
     assert talk.session.move is None
     for _ in range(FOLLOW_UPDATES):
@@ -216,9 +216,9 @@ def test_checkpoints_with_active_replicas_here_and_there_keep_the_session_where_
 
 def test_where_nearly_all_updates_go_to_one_node_the_session_follows() -> None:
     talk = Travel()
-    for _ in range(2 * FOLLOW_UPDATES // OTHER_WEIGHT):
+    for _ in range(2 * FOLLOW_UPDATES // OTHER_NODE_PENALTY):
         if talk.session.move is None:
-            talk.updates(2 * OTHER_WEIGHT, "b")
+            talk.updates(2 * OTHER_NODE_PENALTY, "b")
             talk.updates(1, "a")
     assert talk.moving().node_id == "b"
 
@@ -365,7 +365,7 @@ def test_something_else_that_listens_there_is_a_failed_move(answer: bytes) -> No
     talk.updates(FOLLOW_UPDATES, "b")
     talk.moving().open(NONCE)
     talk.moving().receive(answer)
-    assert talk.moving().stage is Stage.FAILED and "no ckptd" in talk.moving().why
+    assert talk.moving().stage is MigrationState.FAILED and "no ckptd" in talk.moving().why
 
 
 def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
@@ -376,7 +376,7 @@ def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
     talk.lose()
     assert talk.session.move is None
     move.receive(encode_answer(attach.a, 1, 0, talk.attached_at("b")))
-    assert not talk.session.finish_move(move, talk.now_ns)
+    assert not talk.session.finish_migration(move, talk.now_ns)
     assert talk.session.state is State.UNLINKED
     again = talk.attach()
     assert again.c == attach.c + 1
@@ -437,7 +437,7 @@ def test_ending_the_session_ends_the_move() -> None:
     talk.session.end("closed")
     assert talk.session.move is None
     move.fail("given up")
-    assert not talk.session.finish_move(move, talk.now_ns)
+    assert not talk.session.finish_migration(move, talk.now_ns)
 
 
 # -- whether to follow at all, and by which address
@@ -458,12 +458,12 @@ def test_ending_the_session_ends_the_move() -> None:
 def test_who_names_several_addresses_leaves_the_choice_to_the_session(
     asked: bool | None, addresses: str, given: bool, follows: bool
 ) -> None:
-    assert choose_following(asked, parse_addresses(addresses), given) is follows
+    assert wants_affinity(asked, parse_addresses(addresses), given) is follows
 
 
 def test_the_addresses_of_a_node_are_known_ones_then_told_ones_then_unknown_ones() -> None:
     unix, udp = "unix:///b", "udp://b:2"
-    route = Route(parse_addresses(f"{A},{unix},{udp},tcp://x:1"))
+    route = Endpoints(parse_addresses(f"{A},{unix},{udp},tcp://x:1"))
     route.learn({"b": [B, A]})
     route.succeeded("a")
     route.remember(parse_address(unix), "b")
@@ -471,9 +471,9 @@ def test_the_addresses_of_a_node_are_known_ones_then_told_ones_then_unknown_ones
 
 
 def test_what_is_avoided_is_forgotten_in_time() -> None:
-    following = Following()
+    following = ActiveAffinity()
     for port in range(1, 1000):
-        following.avoid(Address("tcp", "h", port), port * SECOND_NS)
+        following.cool_down(Address("tcp", "h", port), port * SECOND_NS)
     assert len(following._avoided) <= AVOID_NS // SECOND_NS + 1
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from tests.client.saf_fake import READ, WRITE, attributes, refused
 
+from ckpt_client.checkpoint.steps import drive
 from ckpt_client.errors import error_of
 from ckpt_client.saf import SectionDescriptor
 from ckpt_client.saf.answers import code_of, created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.checkpoint_handle import Iteration, Opened
+from ckpt_client.saf.checkpoint_handle import CheckpointHandle, Iteration, SafCall
+from ckpt_client.saf.saf_requests import SafRequest
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate, show
 from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes
@@ -23,15 +25,21 @@ NO_SECTIONS = SaAisErrorT.SA_AIS_ERR_NO_SECTIONS
 VERSION = SaAisErrorT.SA_AIS_ERR_VERSION
 
 
-def opened(open_flags: int = ALL, new: bool = True) -> Opened:
+def opened(open_flags: int = ALL, new: bool = True) -> CheckpointHandle:
     """An open checkpoint."""
-    return Opened(b"safCkpt=x", open_flags, 7, Attributes(*attributes(size=10)), new)
+    return CheckpointHandle(b"safCkpt=x", open_flags, 7, Attributes(*attributes(size=10)), new)
 
 
 # -- handles
 
+
+def asked(call: SafCall[Any]) -> SafRequest:
+    """What a call asks the service."""
+    return next(call)
+
+
 ITERATE = "saCkptSectionIterationInitialize"
-CALLS: list[tuple[str, Callable[[Opened], Any], int, int]] = [
+CALLS: list[tuple[str, Callable[[CheckpointHandle], Any], int, int]] = [
     # The call, with arguments that are wrong; what it needs at B.02; at B.01.
     ("saCkptCheckpointRetentionDurationSet", lambda o: o.retention_duration_set(-1), WRITE, 0),
     ("saCkptActiveReplicaSet", lambda o: o.active_replica_set(), WRITE, WRITE),
@@ -39,7 +47,7 @@ CALLS: list[tuple[str, Callable[[Opened], Any], int, int]] = [
     ("saCkptSectionCreate", lambda o: o.section_create(1, 1, 1), WRITE, WRITE),
     ("saCkptSectionDelete", lambda o: o.section_delete(1), WRITE, WRITE),
     ("saCkptSectionExpirationTimeSet", lambda o: o.section_expiration_time_set(1, -1), WRITE, WRITE),
-    (ITERATE, lambda o: o.begin_iteration(ITERATE, 0, -1), READ, 0),
+    (ITERATE, lambda o: o.iterate(0, -1), READ, 0),
     ("saCkptSectionOverwrite", lambda o: o.overwrite(1, 1), WRITE, WRITE),
     ("saCkptCheckpointWrite", lambda o: o.write(None), WRITE, WRITE),
     ("saCkptCheckpointRead", lambda o: o.read(None), READ, READ),
@@ -53,17 +61,17 @@ def test_handle_then_access_then_arguments(call: str, make: Any, needs: int, nee
     dead = opened(0, new)
     dead.closed = "the checkpoint is closed"
     with refused(codes.BAD_HANDLE, call):
-        make(dead)
+        asked(make(dead))
     access = needs if new else needed
     if access:
         with refused(codes.ACCESS, call):
-            make(opened(ALL & ~access | 4, new))
+            asked(make(opened(ALL & ~access | 4, new)))
     without_arguments = call in ("saCkptActiveReplicaSet", "saCkptCheckpointStatusGet")
     if not without_arguments:
         with refused(codes.INVALID_PARAM, call):
-            make(opened(access, new))
+            asked(make(opened(access, new)))
     else:
-        assert make(opened(access, new)).call == call
+        assert asked(make(opened(access, new))).call == call
 
 
 def test_a_handle_is_closed_once_whatever_it_was_opened_for() -> None:
@@ -75,13 +83,13 @@ def test_a_handle_is_closed_once_whatever_it_was_opened_for() -> None:
 
 def test_what_the_calls_ask() -> None:
     handle = opened()
-    assert unpack_body(handle.retention_duration_set(5).body) == [5]
-    assert unpack_body(handle.active_replica_set().body) == [False]
-    assert handle.synchronize(0, 5).timeout_ns == 5
-    assert handle.synchronize(3, 5) == ("saCkptCheckpointSynchronize", Kind.SYNCHRONIZE, b"\x90", 3)
-    assert unpack_body(handle.write([("k", b"1234567890", 99)]).body)[0][2] == 99
+    assert unpack_body(asked(handle.retention_duration_set(5)).body) == [5]
+    assert unpack_body(asked(handle.active_replica_set()).body) == [False]
+    assert asked(handle.synchronize(0, 5)).timeout_ns == 5
+    assert asked(handle.synchronize(3, 5)) == ("saCkptCheckpointSynchronize", Kind.SYNCHRONIZE, b"\x90", 3)
+    assert unpack_body(asked(handle.write([("k", b"1234567890", 99)])).body)[0][2] == 99
     with refused(codes.INVALID_PARAM):
-        handle.overwrite("k", bytes(11))
+        asked(handle.overwrite("k", bytes(11)))
 
 
 # -- iterations
@@ -92,28 +100,34 @@ FINALIZE = "saCkptSectionIterationFinalize"
 
 def test_an_iteration_asks_for_the_section_behind_the_last() -> None:
     iteration = Iteration(opened(), 3, 99)
-    assert unpack_body(iteration.next().body) == [3, 99, None, False, 1]
-    section = SectionDescriptor(b"k")
-    assert iteration.take([section]) is section
-    assert unpack_body(iteration.next().body) == [3, 99, b"k", False, 1]
-    assert iteration.next().call == NEXT
+    asks: list[SafRequest] = []
+
+    def answer(ask: SafRequest, payload: Any) -> Any:
+        asks.append(ask)
+        return payload
+
+    section = drive(iteration.next(), answer, [[[b"k", 1, 2, 1, 4, None]], b"k"])
+    assert section == SectionDescriptor(b"k", 1, 2, 1, 4)
+    assert unpack_body(asks[0].body) == [3, 99, None, False, 1]
+    assert unpack_body(asked(iteration.next()).body) == [3, 99, b"k", False, 1]
+    assert asks[0].call == NEXT
 
 
 def test_an_answer_that_was_lost_is_asked_for_again() -> None:
     iteration = Iteration(opened(), 5, None)
-    assert iteration.next() == iteration.next()
+    assert asked(iteration.next()) == asked(iteration.next())
 
 
 def test_an_iteration_that_came_to_its_end_stays_there() -> None:
     iteration = Iteration(opened(), 5, None)
     with refused(NO_SECTIONS, NEXT):
-        iteration.take([])
+        drive(iteration.next(), lambda ask, payload: payload, [[], None])
     for _ in range(2):
         with refused(NO_SECTIONS, NEXT):
-            iteration.next()
+            asked(iteration.next())
     iteration.finalize()
     with refused(codes.BAD_HANDLE, NEXT):
-        iteration.next()
+        asked(iteration.next())
 
 
 def test_an_iteration_is_finalized_once_and_ends_with_its_checkpoint() -> None:
@@ -122,10 +136,10 @@ def test_an_iteration_is_finalized_once_and_ends_with_its_checkpoint() -> None:
     first.finalize()
     with refused(codes.BAD_HANDLE, FINALIZE):
         first.finalize()
-    second.next()
+    asked(second.next())
     handle.close()
     with refused(codes.BAD_HANDLE, NEXT):
-        second.next()
+        asked(second.next())
     with refused(codes.BAD_HANDLE, FINALIZE):
         second.finalize()
 

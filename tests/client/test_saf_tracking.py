@@ -33,7 +33,7 @@ DEAD = error_of(codes.BAD_HANDLE, "closed")
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "AGAIN_S", 0)
+    monkeypatch.setattr(tracking, "RETRY_S", 0)
 
 
 def row(sequence: int, kind: int, section_id: bytes, size: int = 1, own: int = 0) -> list[Any]:
@@ -96,7 +96,7 @@ def test_who_begins_asks_which_place_is_the_present() -> None:
 
 def test_what_creates_where_it_is_missing_is_told_as_what_it_was() -> None:
     tracker = Tracker()
-    tracker.begin([b"there"])
+    tracker.start([b"there"])
     changes = tracker.take(
         [
             5,
@@ -154,27 +154,27 @@ def test_sequences_never_fall() -> None:
     """An asynchronous checkpoint lost its last updates: what is there now has lower numbers."""
     tracker = Tracker()
     tracker.take([10, [row(10, WRITTEN, b"k")], 1])
-    assert tracker.take([8, None, 2]) == [] and tracker.blind
+    assert tracker.take([8, None, 2]) == [] and tracker.needs_full_scan
     assert unpack_body(tracker.body) == [8, 2], "asked is from where the service is"
-    looked = tracker.look(page_of(page(b"k", b"l"))[0])
+    looked = tracker.scan_page(page_of(page(b"k", b"l"))[0])
     assert plain(looked) == [(10, OVERWRITTEN, b"k"), (10, CREATED, b"l")]
     assert [change.data_size for change in looked] == [3, 3]
-    assert plain(tracker.end_look({b"k", b"l"})) == []
+    assert plain(tracker.finish_scan({b"k", b"l"})) == []
     told = tracker.take([12, [row(9, WRITTEN, b"k"), row(12, WRITTEN, b"k")], 2])
     assert plain(told) == [(10, WRITTEN, b"k"), (12, WRITTEN, b"k")]
 
 
 def test_who_looked_at_all_sections_knows_which_are_gone() -> None:
     tracker = Tracker()
-    tracker.begin([b"c", b"a", b"b"])
+    tracker.start([b"c", b"a", b"b"])
     tracker.take([5, None, 0])
-    tracker.look(page_of(page(b"b"))[0])
-    assert tracker.blind
-    gone = tracker.end_look({b"b"})
+    tracker.scan_page(page_of(page(b"b"))[0])
+    assert tracker.needs_full_scan
+    gone = tracker.finish_scan({b"b"})
     assert plain(gone) == [(5, DELETED, b"a"), (5, DELETED, b"c")]
     assert [(change.data_offset, change.data_size) for change in gone] == [(0, 0)] * 2
-    assert not tracker.blind
-    assert tracker.end_look({b"b"}) == [], "it is told once"
+    assert not tracker.needs_full_scan
+    assert tracker.finish_scan({b"b"}) == [], "it is told once"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ async def test_a_handle_that_is_dead_whenever_it_is_opened_is_not_opened_without
         nonlocal reopened
         reopened += 1
 
-    monkeypatch.setattr(tracking, "AGAIN_S", 7)
+    monkeypatch.setattr(tracking, "RETRY_S", 7)
     monkeypatch.setattr(tracking.asyncio, "sleep", sleep)
     script = Script(DEAD, DEAD, DEAD, DEAD, [9, [], 2])
     await anext(Changes(script, Tracker(), reopen=reopen))
@@ -320,7 +320,7 @@ async def test_garbage_ends_it() -> None:
 
 async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
     tracker = Tracker()
-    tracker.begin([b"a", b"gone"])
+    tracker.start([b"a", b"gone"])
     script = Script(
         [9, None, 1],
         page(b"a", b"b", after=b"b"),
@@ -344,7 +344,7 @@ async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
 async def test_who_is_blind_begins_again_where_a_page_fails(error: SaAisError, failing: int) -> None:
     """What went before the failure must be found gone as well, if it went meanwhile."""
     tracker = Tracker()
-    tracker.begin([b"a", b"b", b"c"])
+    tracker.start([b"a", b"b", b"c"])
     answers: list[Any] = [[9, None, 1], page(b"a", after=b"a"), page(b"b", after=b"b")]
     answers[failing:] = [error, error, page(b"b", after=b"b"), page(b"d"), [9, [], 1]]
     script = Script(*answers)
@@ -365,7 +365,7 @@ async def test_what_is_cancelled_takes_no_change_along() -> None:
     """They came from a generator, which ends where it is cancelled: whoever waited for the next change for a
     second at the most heard of none from then on, and of no error."""
     tracker = Tracker()
-    tracker.begin([b"gone"])
+    tracker.start([b"gone"])
     script = Script(
         [1, [row(1, WRITTEN, b"k"), row(1, WRITTEN, b"j")], 0],
         [9, None, 1],

@@ -6,8 +6,8 @@ from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, out
 from ckpt_client.session.address import parse_address
 from ckpt_client.session.attachment import RESEND_NS, State
 from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
-from ckpt_client.session.link import MOVE_NS
-from ckpt_client.session.node_silence import HASTE_NS, KEEP_UP_NS, QUIET_NS, SILENT_NS, STALE_NS
+from ckpt_client.session.link import LEAVE_STUCK_NODE_NS
+from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS, PING_AFTER_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
@@ -42,7 +42,7 @@ def test_requests_wait_until_the_session_is_attached() -> None:
     assert (request.kind, request.a, request.b, request.body) == (Kind.UPDATE, call.number, 5, BODY)
     talk.answer(request.a)
     assert outcome(call) == codes.OK
-    assert talk.session.finished[-1] is call
+    assert talk.session.completed[-1] is call
 
 
 def test_a_key_is_proved_to_a_service_that_asks() -> None:
@@ -501,10 +501,10 @@ def test_a_silent_node_is_asked_for_a_sign_of_life_and_then_left() -> None:
     talk = attached()
     call = talk.update()
     talk.requests()
-    talk.wait(QUIET_NS)
+    talk.wait(PING_AFTER_NS)
     (ping,) = talk.sent()
     assert ping.kind == Kind.PING
-    talk.wait(SILENT_NS - QUIET_NS)
+    talk.wait(DEAD_AFTER_NS - PING_AFTER_NS)
     assert talk.session.state is State.UNLINKED
     assert talk.session.address == parse_address(B)
     talk.attach()
@@ -516,9 +516,9 @@ def test_a_ping_that_was_sent_is_no_sign_of_life() -> None:
     """The blocking shell took it for one: a client never left a node that was frozen."""
     talk = attached()
     call = talk.update()
-    talk.wait(QUIET_NS)
+    talk.wait(PING_AFTER_NS)
     assert [frame.kind for frame in talk.sent()] == [Kind.UPDATE, Kind.PING]
-    talk.wait(SILENT_NS - QUIET_NS - 1)
+    talk.wait(DEAD_AFTER_NS - PING_AFTER_NS - 1)
     assert talk.session.attached
     talk.wait(1)
     assert talk.session.state is State.UNLINKED
@@ -530,8 +530,8 @@ def test_calls_with_short_time_outs_leave_a_silent_node_together() -> None:
     talk = attached()
     for _ in range(4):
         assert talk.session.attached
-        call = talk.update(SILENT_NS // 4)
-        talk.wait(SILENT_NS // 4)
+        call = talk.update(DEAD_AFTER_NS // 4)
+        talk.wait(DEAD_AFTER_NS // 4)
         assert outcome(call) == codes.TIMEOUT
         talk.sent()
     talk.update()
@@ -541,8 +541,8 @@ def test_calls_with_short_time_outs_leave_a_silent_node_together() -> None:
 
 def test_a_caller_that_gave_up_costs_a_node_that_lives_nothing() -> None:
     talk = attached()
-    assert outcome(talk.update(QUIET_NS // 2)) is None
-    talk.wait(QUIET_NS)
+    assert outcome(talk.update(PING_AFTER_NS // 2)) is None
+    talk.wait(PING_AFTER_NS)
     for frame in talk.sent():
         if frame.kind == Kind.PING:
             talk.answer(frame.a)
@@ -553,7 +553,7 @@ def test_a_caller_that_gave_up_costs_a_node_that_lives_nothing() -> None:
 def test_a_node_that_owed_an_answer_long_ago_has_a_moment_to_show_that_it_lives() -> None:
     """A blocking program does not listen between its calls: the answer may have come meanwhile."""
     talk = attached()
-    call = talk.update(QUIET_NS // 2)
+    call = talk.update(PING_AFTER_NS // 2)
     talk.session.advance(call.deadline_ns)
     talk.sent()
     talk.now_ns += 100 * SECOND_NS
@@ -561,7 +561,7 @@ def test_a_node_that_owed_an_answer_long_ago_has_a_moment_to_show_that_it_lives(
     talk.session.advance(talk.now_ns)
     (again, ping) = talk.sent()
     assert (again.kind, ping.kind) == (Kind.UPDATE, Kind.PING)
-    talk.wait(QUIET_NS - 1)
+    talk.wait(PING_AFTER_NS - 1)
     assert talk.session.attached
     talk.wait(1)
     assert talk.session.address == parse_address(B)
@@ -588,7 +588,7 @@ def test_a_request_after_a_long_pause_goes_to_the_next_node_for_the_first_time()
     talk = attached()
     talk.now_ns += STALE_NS
     call = talk.stale_update()
-    talk.wait(SILENT_NS)
+    talk.wait(DEAD_AFTER_NS)
     talk.now_ns = max(talk.now_ns, talk.session.connect_ns)
     talk.connect()
     (attach,) = talk.sent()
@@ -616,14 +616,14 @@ def test_a_node_that_never_greets_has_little_time_while_others_were_not_tried() 
         talk.wait(HASTE_NS)
     assert talk.session.address == parse_address(C)
     talk.session.open_link(NONCE, talk.now_ns)
-    talk.wait(SILENT_NS - 1)
+    talk.wait(DEAD_AFTER_NS - 1)
     assert talk.session.state is State.GREETING
 
 
 def test_datagrams_of_garbage_are_no_sign_of_life() -> None:
     talk = attached("udp://a:1,udp://b:2")
     talk.update()
-    until_ns = talk.now_ns + SILENT_NS
+    until_ns = talk.now_ns + DEAD_AFTER_NS
     while talk.now_ns < until_ns:
         talk.wait(50 * MILLISECOND_NS)
         talk.receive(b"garbage")
@@ -635,7 +635,7 @@ def test_a_lost_ping_is_no_silence_where_datagrams_may_be_lost() -> None:
     talk.now_ns += STALE_NS
     call = talk.stale_update()
     (lost,) = talk.sent()
-    talk.wait(QUIET_NS)
+    talk.wait(PING_AFTER_NS)
     (ping,) = talk.sent()
     assert lost.kind == ping.kind == Kind.PING
     talk.answer(ping.a)
@@ -647,7 +647,7 @@ def test_a_node_that_answers_ping_is_not_left_however_long_the_call_takes() -> N
     call = talk.ask(Kind.SYNCHRONIZE)
     talk.requests()
     for _ in range(9):
-        talk.wait(QUIET_NS)
+        talk.wait(PING_AFTER_NS)
         for frame in talk.sent():
             assert frame.kind == Kind.PING
             assert frame.c == call.number
@@ -665,13 +665,13 @@ def test_a_node_that_owes_an_answer_and_says_that_it_does_not_serve_is_left() ->
     talk = attached()
     call = talk.update()
     talk.requests()
-    talk.wait(QUIET_NS)
+    talk.wait(PING_AFTER_NS)
     (ping,) = talk.sent()
     talk.try_again(ping.a)
-    talk.wait(QUIET_NS)
+    talk.wait(PING_AFTER_NS)
     (ping,) = talk.sent()
     talk.try_again(ping.a)
-    talk.wait(MOVE_NS - QUIET_NS)
+    talk.wait(LEAVE_STUCK_NODE_NS - PING_AFTER_NS)
     assert talk.session.address == parse_address(B)
     talk.attach()
     (request,) = talk.requests()
@@ -685,7 +685,7 @@ def test_a_node_that_serves_again_is_not_left() -> None:
     call = talk.update()
     talk.requests()
     for round_trip in range(9):
-        talk.wait(QUIET_NS)
+        talk.wait(PING_AFTER_NS)
         (ping,) = talk.sent()
         if round_trip % 2:
             talk.answer(ping.a)
@@ -710,7 +710,7 @@ def test_an_idle_link_that_is_kept_up_is_watched() -> None:
         talk.answer(ping.a)
     talk.wait(KEEP_UP_NS)
     assert len(talk.sent()) == 1
-    talk.wait(SILENT_NS)
+    talk.wait(DEAD_AFTER_NS)
     assert talk.session.address == parse_address(B)
     assert talk.session.was_attached
 
@@ -730,7 +730,7 @@ def test_an_idle_link_is_not_watched() -> None:
     assert talk.sent() == []
     talk.update()
     talk.requests()
-    talk.wait(QUIET_NS - 1)
+    talk.wait(PING_AFTER_NS - 1)
     assert talk.sent() == []
 
 
@@ -738,7 +738,7 @@ def test_a_node_that_accepts_and_says_nothing_is_left() -> None:
     talk = Dialogue()
     talk.update()
     talk.session.open_link(NONCE, talk.now_ns)
-    talk.wait(SILENT_NS)
+    talk.wait(DEAD_AFTER_NS)
     assert talk.session.state is State.UNLINKED
     assert talk.session.address == parse_address(B)
 
@@ -747,7 +747,7 @@ def test_a_node_that_only_says_try_again_is_left_for_another() -> None:
     """A node cut off from the majority answers TRY_AGAIN for ever, while the others serve."""
     talk = attached()
     call = talk.update()
-    for _ in range(MOVE_NS // (10 * MILLISECOND_NS) + 1):
+    for _ in range(LEAVE_STUCK_NODE_NS // (10 * MILLISECOND_NS) + 1):
         for request in talk.requests():
             talk.try_again(request.a)
         talk.wait(10 * MILLISECOND_NS)
@@ -762,7 +762,7 @@ def test_a_node_that_cannot_take_the_session_is_left_for_another() -> None:
     talk = Dialogue()
     talk.update()
     talk.connect()
-    for _ in range(MOVE_NS // (10 * MILLISECOND_NS) + 1):
+    for _ in range(LEAVE_STUCK_NODE_NS // (10 * MILLISECOND_NS) + 1):
         for attach in talk.sent():
             talk.try_again(attach.a)
         talk.wait(10 * MILLISECOND_NS)
@@ -773,7 +773,7 @@ def test_activation_stays_at_its_node() -> None:
     """ActiveReplicaSet means the *local* replica: at another node it would be another wish."""
     talk = attached()
     talk.ask(Kind.ACTIVE_SET)
-    for _ in range(2 * MOVE_NS // (10 * MILLISECOND_NS)):
+    for _ in range(2 * LEAVE_STUCK_NODE_NS // (10 * MILLISECOND_NS)):
         for request in talk.requests():
             talk.try_again(request.a)
         talk.wait(10 * MILLISECOND_NS)
@@ -816,7 +816,7 @@ def test_an_abandoned_write_is_forgotten() -> None:
     talk.session.abandon(call, talk.now_ns)
     assert talk.session.calls == {}
     talk.answer(call.number)
-    assert talk.session.finished.count(call) == 0
+    assert talk.session.completed.count(call) == 0
 
 
 def test_an_open_that_succeeds_after_its_caller_gave_up_is_closed() -> None:
@@ -895,8 +895,8 @@ def test_an_orphan_is_not_awaited_for_ever() -> None:
     call = talk.ask(Kind.OPEN)
     talk.requests()
     talk.session.abandon(call, talk.now_ns)
-    for _ in range(20 * SECOND_NS // QUIET_NS):
-        talk.wait(QUIET_NS)
+    for _ in range(20 * SECOND_NS // PING_AFTER_NS):
+        talk.wait(PING_AFTER_NS)
         for frame in talk.sent():
             if frame.kind == Kind.PING:
                 talk.answer(frame.a)

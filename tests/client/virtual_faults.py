@@ -17,8 +17,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_pr
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
-from ckpt_client import async_table
-from ckpt_client.checkpoint import open_async_table, open_table
+from ckpt_client.checkpoint import open_table, time_limit
 from ckpt_client.io import aio_connection, aio_links, blocking
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
@@ -255,9 +254,7 @@ class FaultyWorld:
             patch.setattr(module, "secrets", secrets)
         for module in (aio_connection, aio_links):
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (async_table, open_async_table):
-            patch.setattr(module, "time", VirtualTime())
-        for module in (blocking, open_table):
+        for module in (blocking, open_table, time_limit):
             patch.setattr(module, "_monotonic_ns", lambda: self.cluster.now_ns)
         patch.setattr(blocking, "connect_socket", self._connect)
         patch.setattr(blocking, "untaken_bytes", lambda sock: sock.untaken)

@@ -17,7 +17,7 @@ from tests.conformance.shorthand import (
 from tests.conformance.world import World
 
 from ckpt_client.saf import Checkpoint, CheckpointService, DispatchFlags
-from ckpt_client.saf.saf_requests import Ask
+from ckpt_client.saf.saf_requests import SafRequest
 from ckpt_protocol.messages import Kind
 
 OF_A_SERVICE: dict[str, Callable[[CheckpointService, bytes], object]] = {
@@ -112,7 +112,7 @@ def test_a_handle_that_was_never_given_is_bad_handle(world: World, handle: int) 
     service.checkpoint_open(world.name(), ALL_MODES, attributes())
     for kind in (Kind.STATUS, Kind.CLOSE, Kind.SYNCHRONIZE):
         with refused("BAD_HANDLE"):
-            service.run(service.inner.ask(Ask("saCkptCheckpointStatusGet", kind), handle))
+            service.run(service.inner.ask(SafRequest("saCkptCheckpointStatusGet", kind), handle))
 
 
 @requirement("R1")

@@ -11,8 +11,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner
 from tests.conformance.world import NODES, Version, World
 from tests.core.cluster import WALL_OFFSET_NS
 
-from ckpt_client import async_table
-from ckpt_client.checkpoint import open_async_table
+from ckpt_client.checkpoint import time_limit
 from ckpt_client.io import aio_connection, aio_links
 from ckpt_client.saf import CheckpointService
 from ckpt_protocol.requests import Describe
@@ -57,8 +56,7 @@ class VirtualWorld(World):
         for module in (aio_connection, aio_links):
             patch.setattr(module, "secrets", secrets)
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (async_table, open_async_table):
-            patch.setattr(module, "time", VirtualTime())
+        patch.setattr(time_limit, "_monotonic_ns", VirtualTime().monotonic_ns)
         self.cluster: ClientsCluster = settled_cluster("".join(NODES), **settings)
         self.loop = VirtualLoop(self.cluster)
         self.runner = VirtualRunner(self.loop)

@@ -42,16 +42,16 @@ class StrictTable(AspTable):
         super().__init__(name, maxRows, maxRowSizeBytes, maxRowKeySizeBytes, flagsp, SA_TIME_MAX, **named)
 
     def _open(self, timeout_ns: int) -> None:
-        attributes = self._opening.attributes
-        if attributes is not None:
-            unscaled = attributes._replace(retention_ns=self._retention)
-            self._opening = self._opening._replace(attributes=unscaled)
+        opening = self._operations.opening
+        if opening.attributes is not None:
+            unscaled = opening.attributes._replace(retention_ns=self._retention)
+            self._operations.opening = opening._replace(attributes=unscaled)
         super()._open(timeout_ns)
 
     @property
     def retentionMs(self) -> int:
         """The retention: the program gave the number as milliseconds, ASP took it as nanoseconds."""
-        return self._attributes.retention_ns
+        return self._operations.attributes.retention_ns
 
     # -- ASP's methods
 

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ckpt_client.asp.functions import checkpoints, iterations, services
+from ckpt_client.checkpoint.steps import Result, drive
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.blocking import Connection
 from ckpt_client.session import table_requests
@@ -20,8 +21,8 @@ from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
     from ckpt_client.saf import CheckpointService
-    from ckpt_client.saf.checkpoint_handle import Iteration, Opened
-    from ckpt_client.saf.saf_requests import Ask
+    from ckpt_client.saf.checkpoint_handle import CheckpointHandle, Iteration, SafCall
+    from ckpt_client.saf.saf_requests import SafRequest
     from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
 
 ASP_VERSION = ("B", 1, 1)
@@ -47,7 +48,7 @@ class AspTable(Table):
         self._numbers = 0, 0
         super().__init__(*arguments, **named)
         self._service = TableService(self)
-        self._checkpoint = TableCheckpoint(self, self._opening)
+        self._checkpoint = TableCheckpoint(self, self._operations.opening)
         service = services.issue(self._service)
         self._numbers = service, checkpoints.issue(self._checkpoint, service)
         weakref.finalize(self, _forget, service).atexit = False
@@ -78,11 +79,12 @@ class AspTable(Table):
 
     def close_checkpoint(self) -> None:
         """Close only the checkpoint, as `asp.saCkptCheckpointClose` does; the session stays."""
-        handle, self._handle = self._handle, 0
-        self._closed = True
+        operations = self._operations
+        handle, operations.handle = operations.handle, 0
+        operations.closed = True
         self._numbers = self._numbers[0], 0
         if handle:
-            self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, self._timeout_ns)
+            self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, operations.timeout_ns)
 
     @property
     def connection(self) -> Connection:
@@ -92,18 +94,18 @@ class AspTable(Table):
     @property
     def timeout_ns(self) -> int:
         """The time-out of a call to which the program gives none."""
-        return self._timeout_ns
+        return self._operations.timeout_ns
 
     @property
     def reached(self) -> dict[str, Any]:
         """The arguments with which the table reaches the service: address, cluster, key."""
         return self._reached
 
-    def ask(self, ask: "Ask") -> Any:
+    def ask(self, ask: "SafRequest") -> Any:
         """Make one SAF call with this table's handle; return the answer's payload. Raises: SaAisError."""
-        timeout_ns = ask.timeout_ns or self._timeout_ns
+        timeout_ns = ask.timeout_ns or self._operations.timeout_ns
         try:
-            return self._ask(ask.kind, ask.body, timeout_ns / 1e9, activate=False)
+            return self._ask(ask.kind, ask.body, timeout_ns / 1e9, may_activate=False)
         except CheckpointError as error:  # The table could not open the checkpoint again.
             raise error.aspErrorCode from None
         except SaAisError as error:
@@ -117,14 +119,18 @@ def _forget(service: int) -> None:
         iterations.forget_owned(checkpoint)
 
 
+def _ask_table(ask: "SafRequest", table: AspTable) -> Any:
+    return table.ask(ask)
+
+
 class TableCheckpoint:
     """The SAF's calls on a table's open checkpoint; see `saf.Checkpoint`. Raises: SaAisError."""
 
-    def __init__(self, table: AspTable, opening: table_requests.Opening) -> None:
+    def __init__(self, table: AspTable, opening: table_requests.OpenParameters) -> None:
         self._table = weakref.ref(table)
         self._opening = opening
         self._attributes = table.attributes
-        self._opened_once: Opened | None = None
+        self._opened_once: CheckpointHandle | None = None
 
     @property
     def table(self) -> AspTable:
@@ -135,16 +141,16 @@ class TableCheckpoint:
         return table
 
     @property
-    def _opened(self) -> "Opened":
+    def _opened(self) -> "CheckpointHandle":
         if self._opened_once is None:
-            from ckpt_client.saf.checkpoint_handle import Opened
+            from ckpt_client.saf.checkpoint_handle import CheckpointHandle
 
             name, open_flags, _ = self._opening
-            self._opened_once = Opened(name, open_flags, 0, self._attributes, False)
+            self._opened_once = CheckpointHandle(name, open_flags, 0, self._attributes, False)
         return self._opened_once
 
-    def _ask(self, ask: "Ask") -> Any:
-        return self.table.ask(ask)
+    def _run(self, call: "SafCall[Result]") -> Result:
+        return drive(call, _ask_table, self.table)
 
     def close(self) -> None:
         """See saCkptCheckpointClose."""
@@ -152,17 +158,15 @@ class TableCheckpoint:
 
     def retention_duration_set(self, retention_duration: int) -> None:
         """See saCkptCheckpointRetentionDurationSet."""
-        self._ask(self._opened.retention_duration_set(retention_duration))
+        self._run(self._opened.retention_duration_set(retention_duration))
 
     def active_replica_set(self) -> None:
         """See saCkptActiveReplicaSet."""
-        self._ask(self._opened.active_replica_set())
+        self._run(self._opened.active_replica_set())
 
     def status_get(self) -> "CheckpointDescriptor":
         """See saCkptCheckpointStatusGet."""
-        from ckpt_client.saf.answers import descriptor_of
-
-        return descriptor_of(self._ask(self._opened.status_get()))
+        return self._run(self._opened.status_get())
 
     def section_create(
         self,
@@ -171,47 +175,37 @@ class TableCheckpoint:
         initial_data: table_requests.Value = b"",
     ) -> bytes:
         """See saCkptSectionCreate."""
-        from ckpt_client.saf.answers import created_id
-
-        payload = self._ask(self._opened.section_create(section_id, expiration_time, initial_data))
-        return created_id(section_id, payload)
+        return self._run(self._opened.section_create(section_id, expiration_time, initial_data))
 
     def section_delete(self, section_id: table_requests.Key) -> None:
         """See saCkptSectionDelete."""
-        self._ask(self._opened.section_delete(section_id))
+        self._run(self._opened.section_delete(section_id))
 
     def section_expiration_time_set(self, section_id: table_requests.Key, expiration_time: int) -> None:
         """See saCkptSectionExpirationTimeSet."""
-        self._ask(self._opened.section_expiration_time_set(section_id, expiration_time))
+        self._run(self._opened.section_expiration_time_set(section_id, expiration_time))
 
     def section_iteration_initialize(
         self, sections_chosen: int, expiration_time: int | None = None
     ) -> "TableIteration":
         """See saCkptSectionIterationInitialize."""
-        from ckpt_client.saf.checkpoint_handle import Iteration
-
-        call = "saCkptSectionIterationInitialize"
-        self._opened.begin_iteration(call, sections_chosen, expiration_time)
-        self._ask(self._opened.status_get(call))  # This fails if there is no active replica (R48).
-        return TableIteration(self, Iteration(self._opened, sections_chosen, expiration_time))
+        return TableIteration(self, self._run(self._opened.iterate(sections_chosen, expiration_time)))
 
     def write(self, io_vector: Any) -> None:
         """See saCkptCheckpointWrite."""
-        self._ask(self._opened.write(io_vector))
+        self._run(self._opened.write(io_vector))
 
     def overwrite(self, section_id: table_requests.Key, data: table_requests.Value) -> None:
         """See saCkptSectionOverwrite."""
-        self._ask(self._opened.overwrite(section_id, data))
+        self._run(self._opened.overwrite(section_id, data))
 
     def read(self, io_vector: Any) -> list[bytes]:
         """See saCkptCheckpointRead."""
-        from ckpt_client.saf.answers import values_of
-
-        return values_of(self._ask(self._opened.read(io_vector)))
+        return self._run(self._opened.read(io_vector))
 
     def synchronize(self, timeout_ns: int = 0) -> None:
         """See saCkptCheckpointSynchronize."""
-        self._ask(self._opened.synchronize(timeout_ns, self.table.timeout_ns))
+        self._run(self._opened.synchronize(timeout_ns, self.table.timeout_ns))
 
     def synchronize_async(self, invocation: int) -> None:
         """See saCkptCheckpointSynchronizeAsync. Raises: SaAisError INIT: a table has no callbacks (R138)."""
@@ -227,10 +221,7 @@ class TableIteration:
 
     def next(self) -> "SectionDescriptor":
         """See saCkptSectionIterationNext."""
-        from ckpt_client.saf.answers import page_of
-
-        page, _ = page_of(self._checkpoint.table.ask(self._iteration.next()))
-        return self._iteration.take(page)
+        return self._checkpoint._run(self._iteration.next())
 
     def finalize(self) -> None:
         """See saCkptSectionIterationFinalize."""

@@ -27,7 +27,7 @@ from ckpt_protocol.messages import Kind
 TRACK_NS: Final = 30_000 * MILLISECOND_NS
 """The time-out of one TRACK. The service answers after 10 s at the latest, with or without a change."""
 
-AGAIN_S: Final = 0.25
+RETRY_S: Final = 0.25
 """The pause before TRACK is repeated while no node serves."""
 
 OWN_MAX: Final = 10_000
@@ -117,7 +117,7 @@ class Tracker:
         self._sequence: int | None = None
         self._tenure = 0
         self._told = 0
-        self.blind = False
+        self.needs_full_scan = False
         """All sections have to be read, from the first page to the last, before the next TRACK."""
 
         self._known: set[bytes] = set()
@@ -128,15 +128,15 @@ class Tracker:
         return pack_body([self._sequence, self._tenure])
 
     def take(self, payload: Any) -> list[SectionChange]:
-        """Take the answer to TRACK; return its changes. It sets `blind` if the changes are unknown."""
+        """Take the answer to TRACK; return its changes. If they are unknown, set `needs_full_scan`."""
         try:
             sequence, rows, tenure = parse_changes(payload)
             for row in rows or ():
                 SectionChangeT(row.change)
         except (FrameError, ValueError):
-            table_requests.misread("TRACK")
+            table_requests.raise_malformed("TRACK")
         self._sequence, self._tenure = sequence, tenure
-        self.blind = rows is None
+        self.needs_full_scan = rows is None
         return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
 
     def lose_place(self) -> None:
@@ -145,7 +145,7 @@ class Tracker:
 
     def resume(self) -> SectionChange:
         """Have all sections read, now that the position is known again; return RESUMED."""
-        self.blind = True
+        self.needs_full_scan = True
         return self.about(SectionChangeT.RESUMED)
 
     def about(self, what: SectionChangeT) -> SectionChange:
@@ -174,11 +174,11 @@ class Tracker:
         else:
             self._known.discard(section_id)
 
-    def begin(self, section_ids: list[bytes]) -> None:
+    def start(self, section_ids: list[bytes]) -> None:
         """Remember sections that exist already; they are not reported."""
         self._known.update(section_ids)
 
-    def look(self, sections: list[table_requests.SectionDescriptor]) -> list[SectionChange]:
+    def scan_page(self, sections: list[table_requests.SectionDescriptor]) -> list[SectionChange]:
         """Return a change for each section of a page, since any of them may have changed."""
         sequence = self._sequence or 0
         return [
@@ -186,10 +186,10 @@ class Tracker:
             for section in sections
         ]
 
-    def end_look(self, found: set[bytes]) -> list[SectionChange]:
+    def finish_scan(self, found: set[bytes]) -> list[SectionChange]:
         """Return DELETED for every known section that is not in `found`, now that all sections were read."""
         sequence = self._sequence or 0
-        self.blind = False
+        self.needs_full_scan = False
         gone = sorted(self._known - found)
         return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0) for section_id in gone]
 
@@ -205,7 +205,7 @@ async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> No
     after: bytes | None = None
     while True:
         page, after = await _page(ask, after, timeout_ns)
-        tracker.begin([section.section_id for section in page])
+        tracker.start([section.section_id for section in page])
         if after is None:
             return
 
@@ -253,7 +253,7 @@ class Changes:
                 if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
                     self._lost = True
                     if self._without_place:
-                        await asyncio.sleep(AGAIN_S)  # It has only just been opened again.
+                        await asyncio.sleep(RETRY_S)  # It has only just been opened again.
                     continue
                 waits = error.code in _WAITS or _is_without_active(error)
                 if not waits:
@@ -261,7 +261,7 @@ class Changes:
                         self._fail(error)
                     raise
                 self._found, self._after = set(), None
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if changes:
                 return changes
@@ -289,13 +289,13 @@ class Changes:
     async def _take(self) -> list[SectionChange]:
         """Make one request, a TRACK or one for a page of all sections; return its changes."""
         tracker = self._tracker
-        if not tracker.blind:
+        if not tracker.needs_full_scan:
             return tracker.take(await self._ask(Kind.TRACK, tracker.body, TRACK_NS))
         page, self._after = await _page(self._ask, self._after, TRACK_NS)
         self._found.update(section.section_id for section in page)
-        changes = tracker.look(page)
+        changes = tracker.scan_page(page)
         if self._after is None:
-            changes += tracker.end_look(self._found)
+            changes += tracker.finish_scan(self._found)
             self._found = set()
         return changes
 

@@ -103,7 +103,7 @@ class Tracking:
         """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST if another one has its name."""
         body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
         payload = await self._connection.call(Kind.OPEN, 0, body, timeout_ns)
-        handle, _ = table_requests.opened_of(payload)
+        handle, _ = table_requests.parse_open_answer(payload)
         if payload[1] != self._creation_id:
             await self._connection.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, timeout_ns)
             raise error_of(codes.NOT_EXIST, "another checkpoint has this name now")

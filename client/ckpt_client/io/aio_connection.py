@@ -18,13 +18,13 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_links import MovingConnection, PresentLink, SecondLink
 from ckpt_client.io.aio_transports import open_transport
 from ckpt_client.io.blocking import DETACH_NS
-from ckpt_client.io.connecting import LARGE_BYTES, failure_of, untaken_bytes
+from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_bytes
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import Address
-from ckpt_client.session.affinity import place_of
+from ckpt_client.session.affinity import endpoint_of
 from ckpt_client.session.attachment import State
 from ckpt_client.session.call import NEVER_NS, Call
-from ckpt_client.session.node_silence import QUIET_NS
+from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
@@ -75,7 +75,7 @@ class AsyncConnection(MovingConnection):
 
         Raises: SaAisError INVALID_PARAM.
         """
-        addresses, identity, follows = place_of(address, cluster, key, follow_active)
+        addresses, identity, follows = endpoint_of(address, cluster, key, follow_active)
         for loop in [loop for loop in _connections if loop.is_closed()]:
             del _connections[loop]
         connections = _connections.setdefault(asyncio.get_running_loop(), {})
@@ -99,7 +99,7 @@ class AsyncConnection(MovingConnection):
 
         Raises: SaAisError INVALID_PARAM.
         """
-        connection = cls(*place_of(address, cluster, key, follow_active))
+        connection = cls(*endpoint_of(address, cluster, key, follow_active))
         connection._users = 1
         _unshared.add(connection)
         return connection
@@ -200,7 +200,7 @@ class AsyncConnection(MovingConnection):
         session = self._session
         call = session.begin(kind, handle, body, _monotonic_ns(), timeout_ns)
         if call.done:
-            self._settle()
+            self._pump()
             return call
         self._waiters[call.number] = done
         if (
@@ -213,7 +213,7 @@ class AsyncConnection(MovingConnection):
             self._flush_due = True
             self._loop.call_soon(self._flush)
         else:
-            self._settle()
+            self._pump()
         return call
 
     def give_up(self, call: Call) -> None:
@@ -221,7 +221,7 @@ class AsyncConnection(MovingConnection):
         self._waiters.pop(call.number, None)
         self._session.abandon(call, _monotonic_ns())
         if not self._loop.is_closed():
-            self._settle()
+            self._pump()
 
     # -- the link's events
 
@@ -230,21 +230,21 @@ class AsyncConnection(MovingConnection):
             self._session.receive(data, _monotonic_ns())
         elif isinstance(link, SecondLink) and link is self._second:
             link.move.receive(data)
-            self._go_on_moving(link)
+            self._advance_migration(link)
         else:
             return
-        self._settle()
+        self._pump()
 
     def _link_lost(self, link: PresentLink, error: Exception | None) -> None:
-        why, final = failure_of(error) if error is not None else ("the daemon closed the connection", False)
+        why, final = explain_failure(error) if error else ("the daemon closed the connection", False)
         if isinstance(link, SecondLink) and link is self._second:
             link.move.fail(why)
-            self._go_on_moving(link)
+            self._advance_migration(link)
         if link is not self._link:
             return
         self._drop_transport()
         self._session.lose_link(_monotonic_ns(), why, final)
-        self._settle()
+        self._pump()
 
     def _drop_transport(self) -> None:
         transport, self._transport, self._link = self._transport, None, None
@@ -271,14 +271,14 @@ class AsyncConnection(MovingConnection):
 
     # -- after every step of the session
 
-    def _settle(self) -> None:
+    def _pump(self) -> None:
         """Carry out what the session wants now: wake waiting tasks, write, connect, set the timer."""
         session = self._session
-        finished = session.finished
-        if finished:
+        completed = session.completed
+        if completed:
             waiters = self._waiters
-            ended = finished.copy()
-            finished.clear()
+            ended = completed.copy()
+            completed.clear()
             for call in ended:
                 done = waiters.pop(call.number, None)
                 if done is not None:
@@ -287,26 +287,26 @@ class AsyncConnection(MovingConnection):
             self.notices.tell_all(session.notices)
         if session.state in (State.UNLINKED, State.ENDED):
             self._drop_transport()
-            if session.state is State.UNLINKED and self._connector is None and self._wants_link():
+            if session.state is State.UNLINKED and self._connector is None and self._needs_link():
                 self._connector = self._loop.create_task(self._connect())
         elif session.outgoing and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
         if session.move is not None:
             if self._mover is None and self._transport is not None:
-                self._mover = self._loop.create_task(self._make_move(session.move))
+                self._mover = self._loop.create_task(self._make_migration(session.move))
             elif self._second is not None and self._second.move is session.move:
-                self._go_on_moving(self._second)
+                self._advance_migration(self._second)
         if session.wake_ns < self._timer_ns:
             self._set_timer(session.wake_ns)
         self._watch_untaken()
 
     def _watch_untaken(self) -> None:
         """Have the progress of a large request checked: it may take longer than a node may be silent."""
-        if self._untaken and self._timer_ns > (due_ns := _monotonic_ns() + QUIET_NS):
+        if self._untaken and self._timer_ns > (due_ns := _monotonic_ns() + PING_AFTER_NS):
             self._set_timer(due_ns)
 
-    def _wants_link(self) -> bool:
+    def _needs_link(self) -> bool:
         """Return True if the session needs a link.
 
         A session that was attached needs one even while there are no requests, since its grace time is short.
@@ -329,7 +329,7 @@ class AsyncConnection(MovingConnection):
             if self._untaken < before:
                 self._session.drained(now_ns)
         self._session.advance(now_ns)
-        self._settle()
+        self._pump()
 
     def _untaken_bytes(self) -> int:
         """Return how many bytes the node has not taken in yet; 0 if they are too few to mean anything."""
@@ -344,7 +344,7 @@ class AsyncConnection(MovingConnection):
         """Try one address after the other until there is a link, or none is needed any more."""
         session = self._session
         try:
-            while session.state is State.UNLINKED and self._wants_link():
+            while session.state is State.UNLINKED and self._needs_link():
                 pause_ns = session.connect_ns - _monotonic_ns()
                 if pause_ns > 0:
                     await asyncio.sleep(pause_ns / _SECOND_NS)
@@ -356,17 +356,17 @@ class AsyncConnection(MovingConnection):
                 except TimeoutError:
                     session.lose_link(_monotonic_ns(), "no connection in time")
                 except (OSError, ValueError) as error:
-                    why, final = failure_of(error)
+                    why, final = explain_failure(error)
                     session.lose_link(_monotonic_ns(), why, final)
                 else:
                     self._link, self._transport = link, transport
                     self._untaken = 0
                     session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
                     return
-                self._settle()
+                self._pump()
         finally:
             self._connector = None
-            self._settle()
+            self._pump()
 
     # -- closing
 
@@ -388,7 +388,7 @@ class AsyncConnection(MovingConnection):
         if self._users > 1:
             self._users -= 1
             return
-        self._part()
+        self._unregister()
         if asyncio.get_running_loop() is not self._loop:
             # Touch nothing of a loop that we have left: its selector may be gone, or in another thread's use.
             self._users = 0
@@ -415,7 +415,7 @@ class AsyncConnection(MovingConnection):
         if self._users > 1:
             self._users -= 1
             return
-        self._part()
+        self._unregister()
         session, transport = self._session, self._transport
         if self._users and session.attached and transport is not None:
             session.outgoing[:] = session.goodbye()
@@ -443,7 +443,7 @@ class AsyncConnection(MovingConnection):
         with contextlib.suppress(OSError):
             os.write(sock.fileno(), b"".join(session.goodbye()))
 
-    def _part(self) -> None:
+    def _unregister(self) -> None:
         """Take the connection out of the shared ones, since it is about to end."""
         self._closing = True
         connections = _connections.get(self._loop, {})
@@ -454,7 +454,7 @@ class AsyncConnection(MovingConnection):
         """End session, link, timer and tasks; return the tasks that have not noticed it yet."""
         self._users = 0
         self._session.end("the connection was closed")
-        self._settle()
+        self._pump()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -467,11 +467,11 @@ class AsyncConnection(MovingConnection):
         """In the child: let go of loop, link and session, which are the parent's, without closing them."""
         self._users = 0
         self._session.state = State.ENDED
-        _parents.append((self._transport, self._second, self._connector, self._mover))
+        _inherited_by_fork.append((self._transport, self._second, self._connector, self._mover))
         self._transport = self._link = self._second = self._connector = self._mover = None
 
 
-_parents: list[Any] = []
+_inherited_by_fork: list[Any] = []
 """Objects that the parent process still uses. The child must not finalise them: it shares the selector."""
 
 _connections: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, AsyncConnection]]" = (

@@ -6,8 +6,8 @@ import time
 from typing import Any, Final, cast
 
 from ckpt_client.io.aio_transports import Link, open_transport
-from ckpt_client.io.connecting import failure_of
-from ckpt_client.session.migration import MOVE_TIME_NS, Move
+from ckpt_client.io.connecting import explain_failure
+from ckpt_client.session.migration import MIGRATION_LIMIT_NS, Migration
 from ckpt_client.session.session import Session
 from ckpt_protocol.greeting import NONCE_BYTES
 
@@ -37,7 +37,7 @@ class PresentLink(Link):
 class SecondLink(PresentLink):
     """The link of a move, next to the current one."""
 
-    def __init__(self, connection: "MovingConnection", move: Move) -> None:
+    def __init__(self, connection: "MovingConnection", move: Migration) -> None:
         super().__init__(connection)
         self.move = move
         self.transport: asyncio.Transport | None = None
@@ -58,31 +58,31 @@ class MovingConnection:
 
     # -- a move to another node, or to a stream
 
-    async def _make_move(self, move: Move) -> None:
+    async def _make_migration(self, move: Migration) -> None:
         """Open the second link that the session wants, and wait until the move has ended."""
         second = self._second = SecondLink(self, move)
         try:
-            async with asyncio.timeout(MOVE_TIME_NS / _SECOND_NS):
+            async with asyncio.timeout(MIGRATION_LIMIT_NS / _SECOND_NS):
                 transport = await open_transport(self._loop, move.address, second)
                 second.transport = cast(asyncio.Transport, transport)
                 move.open(secrets.token_bytes(NONCE_BYTES))
-                self._go_on_moving(second)
+                self._advance_migration(second)
                 await second.ended
         except TimeoutError:
             move.fail("it does not take the session in time")
         except (OSError, ValueError) as error:
-            move.fail(failure_of(error)[0])
+            move.fail(explain_failure(error)[0])
         finally:
             move.fail("given up")
-            self._go_on_moving(second)
+            self._advance_migration(second)
             self._mover = None
-            self._settle()
+            self._pump()
 
-    def _go_on_moving(self, second: SecondLink) -> None:
+    def _advance_migration(self, second: SecondLink) -> None:
         """Send what the move wants to send. When it has ended, switch to its link or drop it."""
         move, transport = second.move, second.transport
         if move is self._session.move:
-            self._session.go_on_moving(_monotonic_ns())
+            self._session.advance_migration(_monotonic_ns())
         if move.under_way:
             if transport is not None and move.outgoing:
                 transport.write(b"".join(move.outgoing))
@@ -91,7 +91,7 @@ class MovingConnection:
         if second is not self._second:
             return
         self._second = None
-        if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
+        if self._session.finish_migration(move, _monotonic_ns()) and transport is not None:
             self._drop_transport()
             self._link, self._transport = second, transport
             self._untaken = 0
@@ -111,5 +111,5 @@ class MovingConnection:
     def _drop_transport(self) -> None:
         raise NotImplementedError
 
-    def _settle(self) -> None:
+    def _pump(self) -> None:
         raise NotImplementedError

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from ckpt_client.io.connecting import look_up
+from ckpt_client.io.connecting import resolve_in_thread
 from ckpt_client.session.address import Address
 
 
@@ -55,5 +55,5 @@ async def _resolve(loop: asyncio.AbstractEventLoop, address: Address) -> list[An
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, found)
 
-    look_up(address, then)
+    resolve_in_thread(address, then)
     return await future

@@ -17,15 +17,15 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ckpt_client.errors import SaAisError, error_of
-from ckpt_client.io.connecting import LARGE_BYTES, connect_socket, failure_of, untaken_bytes
+from ckpt_client.io.connecting import LARGE_BYTES, connect_socket, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import ServiceCalls
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import choose_addresses, choose_key, is_given
-from ckpt_client.session.affinity import choose_following
+from ckpt_client.session.affinity import wants_affinity
 from ckpt_client.session.attachment import State
 from ckpt_client.session.call import Call
-from ckpt_client.session.migration import IDLE_NS, MOVE_TIME_NS, Move, Stage
-from ckpt_client.session.node_silence import QUIET_NS, SILENT_NS
+from ckpt_client.session.migration import MIGRATION_LIMIT_NS, MIGRATION_QUIESCE_NS, Migration, MigrationState
+from ckpt_client.session.node_silence import DEAD_AFTER_NS, PING_AFTER_NS
 from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
@@ -34,7 +34,7 @@ from ckpt_protocol.greeting import NONCE_BYTES, Identity
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
-DETACH_NS: Final = SILENT_NS
+DETACH_NS: Final = DEAD_AFTER_NS
 """How long `close` waits for the service's answer. If none comes, the end of the grace closes everything."""
 
 LEAVE_S: Final = 0.2
@@ -43,7 +43,7 @@ LEAVE_S: Final = 0.2
 _RECEIVE_BYTES: Final = 65536
 """The most that one receive asks for; a larger frame is received into a buffer of its own size."""
 
-_MOVE_CALL_NS: Final = 4 * MOVE_TIME_NS
+_MIGRATION_CALL_NS: Final = 4 * MIGRATION_LIMIT_NS
 """A call with a shorter time-out is not delayed by a move to another node, which it does not need."""
 
 _DONT_WAIT: Final = socket.MSG_DONTWAIT
@@ -79,15 +79,15 @@ class Connection(ServiceCalls):
     ) -> None:
         self._addresses = choose_addresses(address)
         self._identity = Identity(cluster, choose_key(key))
-        self._follows = choose_following(follow_active, self._addresses, is_given(address))
+        self._follows = wants_affinity(follow_active, self._addresses, is_given(address))
         self._start()
         _connections.add(self)
 
     def _start(self) -> None:
         # We never re-enter it. But if a signal comes while we take it, `release` tells us whether we have it.
         self._lock = threading.RLock()
-        self._holder = 0
-        self._sound = True
+        self._owner_thread = 0
+        self._consistent = True
         self._session = Session(secrets.randbits(62) + 1, self._addresses, self._identity, self._follows)
         self._socket: socket.socket | None = None
         self._poller = select.poll()
@@ -98,7 +98,7 @@ class Connection(ServiceCalls):
 
     def renew(self) -> None:
         """Begin a new session if the current one has ended. What the old one had open is closed."""
-        if self._holder == _get_ident():
+        if self._owner_thread == _get_ident():
             raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
         with self._lock:
             if self._session.state is State.ENDED and not self._closed:
@@ -131,7 +131,7 @@ class Connection(ServiceCalls):
         Raises: SaAisError with the answer's code, or TIMEOUT, TRY_AGAIN, UNAVAILABLE when the time is over.
         """
         lock = self._lock
-        if self._holder and self._holder == _get_ident():
+        if self._owner_thread and self._owner_thread == _get_ident():
             raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
         now_ns = _monotonic_ns()
         deadline_ns = now_ns + timeout_ns
@@ -146,32 +146,32 @@ class Connection(ServiceCalls):
             raise
         # A signal handler may raise after any function call. From here to the release each is inside a `try`.
         try:
-            self._holder = _get_ident()
-            if not self._sound:
-                self._repair()
+            self._owner_thread = _get_ident()
+            if not self._consistent:
+                self._recover()
             if self._closed:
                 raise error_of(codes.BAD_HANDLE, "the connection is closed")
-            self._sound = False
+            self._consistent = False
             session = self._session
-            if session.move is not None and session.attached and timeout_ns >= _MOVE_CALL_NS:
-                self._make_move(session.move, MOVE_TIME_NS)
+            if session.move is not None and session.attached and timeout_ns >= _MIGRATION_CALL_NS:
+                self._make_migration(session.move, MIGRATION_LIMIT_NS)
                 now_ns = _monotonic_ns()
             call = session.begin(kind, handle, body, now_ns, deadline_ns - now_ns)
             if session.attached and len(body) < _SIMPLE_BYTES_MAX:
-                self._exchange(session.wake_ns - now_ns, deadline_ns)
+                self._fast_path(session.wake_ns - now_ns, deadline_ns)
             if not call.done:
-                self._drive(session, call)
+                self._run_until_done(session, call)
             if self._closed:
                 self._drop_socket()
                 session.end("the connection was closed")
-            session.finished.clear()
-            self._sound = True
+            session.completed.clear()
+            self._consistent = True
         finally:
             try:
-                if not self._sound:
-                    self._repair()
+                if not self._consistent:
+                    self._recover()
             finally:
-                self._holder = 0
+                self._owner_thread = 0
                 lock.release()
         if call.code != codes.OK:
             raise error_of(call.code, call.text, call.index)
@@ -184,22 +184,22 @@ class Connection(ServiceCalls):
             raise error_of(codes.TRY_AGAIN, "other threads' calls on this connection took all the time")
         return min(_monotonic_ns(), until_ns - 1)
 
-    def _repair(self) -> None:
+    def _recover(self) -> None:
         """Recover from an interrupted call, whose caller has gone and whose frame may have been cut in two.
 
         Drop the link, which cannot be trusted any more. What an OPEN has opened is closed.
         """
         session, now_ns = self._session, _monotonic_ns()
         self._drop_socket()
-        for call in (*session.finished, *session.calls.values()):
+        for call in (*session.completed, *session.calls.values()):
             if not call.orphan:
                 session.abandon(call, now_ns)
-        session.finished.clear()
+        session.completed.clear()
         session.lose_link(now_ns, "a call was interrupted")
-        self._sound = True
+        self._consistent = True
 
-    def _exchange(self, wait_ns: int, deadline_ns: int) -> None:
-        """Take the usual path: send one frame, receive one answer. Leave everything else to `_drive`."""
+    def _fast_path(self, wait_ns: int, deadline_ns: int) -> None:
+        """Send one frame and receive one answer, as usual. Leave everything else to `_run_until_done`."""
         sock = self._socket
         assert sock is not None, "attached without a socket"
         outgoing = self._session.outgoing
@@ -215,14 +215,14 @@ class Connection(ServiceCalls):
                 return
             outgoing.clear()
             # The kernel could time the receive itself, but its time-out would start again after each signal.
-            if self._poller.poll(min(max(wait_ns, 0), QUIET_NS) // _MILLISECOND_NS + 1):
-                self._take(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
+            if self._poller.poll(min(max(wait_ns, 0), PING_AFTER_NS) // _MILLISECOND_NS + 1):
+                self._on_bytes(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(*failure_of(error))
+            self._lose(*explain_failure(error))
 
-    def _take(self, data: bytes, deadline_ns: int) -> None:
+    def _on_bytes(self, data: bytes, deadline_ns: int) -> None:
         if not data and not self._datagram:
             self._lose("the daemon closed the connection")
             return
@@ -234,11 +234,11 @@ class Connection(ServiceCalls):
                 and len(data) < length + LENGTH_BYTES
                 and not session.mid_frame
             ):
-                self._take_big(length + LENGTH_BYTES - HEADER_BYTES, data, deadline_ns)
+                self._receive_large(length + LENGTH_BYTES - HEADER_BYTES, data, deadline_ns)
                 return
         session.receive(data, _monotonic_ns())
 
-    def _take_big(self, body_bytes: int, data: bytes, deadline_ns: int) -> None:
+    def _receive_large(self, body_bytes: int, data: bytes, deadline_ns: int) -> None:
         """Receive a large body into a buffer of its size, since joining pieces would copy it repeatedly.
 
         Raises: OSError.
@@ -258,7 +258,7 @@ class Connection(ServiceCalls):
                 try:
                     received = sock.recv_into(view[have:], 0, _DONT_WAIT)
                 except BlockingIOError:
-                    if not self._poll(sock, select.POLLIN, left_ns) and left_ns > QUIET_NS:
+                    if not self._poll(sock, select.POLLIN, left_ns) and left_ns > PING_AFTER_NS:
                         self._lose("the node stopped in the middle of an answer")
                         return
                     continue
@@ -271,7 +271,7 @@ class Connection(ServiceCalls):
 
     # -- everything but the usual path
 
-    def _drive(self, session: Session, call: Call) -> None:
+    def _run_until_done(self, session: Session, call: Call) -> None:
         """Do whatever it takes until the call is done: connect, repeat, go to another node."""
         while not call.done:
             if self._session is not session:
@@ -291,8 +291,8 @@ class Connection(ServiceCalls):
                     time.sleep((min(session.connect_ns, call.deadline_ns) - now_ns) / _SECOND_NS)
                 else:
                     self._connect(call.deadline_ns - now_ns)
-            elif session.move is not None and session.move.urgent:
-                self._make_move(session.move, min(call.deadline_ns - now_ns, MOVE_TIME_NS))
+            elif session.move is not None and session.move.call_waits:
+                self._make_migration(session.move, min(call.deadline_ns - now_ns, MIGRATION_LIMIT_NS))
             elif session.outgoing:
                 self._send_pieces(call)
             else:
@@ -307,7 +307,7 @@ class Connection(ServiceCalls):
         try:
             sock = connect_socket(session.address, min(session.connect_limit_ns, left_ns) / _SECOND_NS)
         except (OSError, ValueError) as error:
-            why, final = failure_of(error)
+            why, final = explain_failure(error)
             session.lose_link(_monotonic_ns(), why, final)
             return
         self._use_socket(sock)
@@ -320,7 +320,7 @@ class Connection(ServiceCalls):
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
 
-    def _make_move(self, move: Move, limit_ns: int) -> None:
+    def _make_migration(self, move: Migration, limit_ns: int) -> None:
         """Open the second link that the session wants, and switch to it once its node has the session."""
         until_ns = _monotonic_ns() + limit_ns
         sock = None
@@ -328,20 +328,24 @@ class Connection(ServiceCalls):
             sock = connect_socket(move.address, limit_ns / _SECOND_NS)
             move.open(secrets.token_bytes(NONCE_BYTES))
             while move.under_way:
-                self._session.go_on_moving(_monotonic_ns())
+                self._session.advance_migration(_monotonic_ns())
                 sock.sendall(b"".join(move.outgoing))
                 move.outgoing.clear()
                 left_ns = until_ns - _monotonic_ns()
                 if left_ns <= 0:
                     move.fail("it does not take the session in time")
-                elif self._poll(sock, select.POLLIN, IDLE_NS if move.stage is Stage.GREETED else left_ns):
+                elif self._poll(
+                    sock,
+                    select.POLLIN,
+                    MIGRATION_QUIESCE_NS if move.stage is MigrationState.GREETED else left_ns,
+                ):
                     data = sock.recv(_RECEIVE_BYTES)
                     move.receive(data) if data else move.fail("it closed the connection")
         except (OSError, ValueError) as error:
-            move.fail(failure_of(error)[0])
+            move.fail(explain_failure(error)[0])
         finally:
             # If the call is interrupted, the link is lost, and the move with it.
-            if self._session.finish_move(move, _monotonic_ns()) and sock is not None:
+            if self._session.finish_migration(move, _monotonic_ns()) and sock is not None:
                 self._use_socket(sock)
             elif sock is not None:
                 sock.close()
@@ -377,7 +381,7 @@ class Connection(ServiceCalls):
         except BlockingIOError:
             return  # The socket's buffer is full: the datagram is lost, as others are.
         except OSError as error:
-            self._lose(*failure_of(error))
+            self._lose(*explain_failure(error))
 
     def _look_at_untaken(self, session: Session, now_ns: int) -> None:
         """Check the progress of a large request: it may take longer than a node may be silent."""
@@ -391,17 +395,17 @@ class Connection(ServiceCalls):
         assert sock is not None, "receiving without a socket"
         try:
             if self._poll(sock, select.POLLIN, wait_ns):
-                self._take(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
+                self._on_bytes(sock.recv(_RECEIVE_BYTES, _DONT_WAIT), deadline_ns)
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(*failure_of(error))
+            self._lose(*explain_failure(error))
 
     def _poll(self, sock: socket.socket, what: int, wait_ns: int) -> bool:
         poll = select.poll()
         poll.register(sock, what)
         # Rounded up: a poll that ended just before its time would be repeated in a busy loop.
-        return bool(poll.poll(min(max(wait_ns, 0), QUIET_NS) // _MILLISECOND_NS + 1))
+        return bool(poll.poll(min(max(wait_ns, 0), PING_AFTER_NS) // _MILLISECOND_NS + 1))
 
     def _lose(self, why: str, final: bool = False) -> None:
         self._drop_socket()
@@ -417,7 +421,7 @@ class Connection(ServiceCalls):
 
     def close(self) -> None:
         """End the session: all that it opened is closed. Closing again does nothing."""
-        if self._holder == _get_ident():
+        if self._owner_thread == _get_ident():
             # A signal handler closes what its own thread is using. This ends the call that it interrupted.
             self._closed = True
             if self._socket is not None:
@@ -451,7 +455,7 @@ class Connection(ServiceCalls):
         Otherwise what it had open would stay open for the session's grace time. `patience_s` is how long to
         wait for another thread's call to end.
         """
-        if self._holder == _get_ident() or not self._lock.acquire(timeout=patience_s):
+        if self._owner_thread == _get_ident() or not self._lock.acquire(timeout=patience_s):
             return
         try:
             sock, session = self._socket, self._session

@@ -73,7 +73,7 @@ def _connect(family: int, kind: int, protocol: int, where: Any, timeout_s: float
     return sock
 
 
-def look_up(address: Address, then: Callable[[list[Any] | Exception], None]) -> None:
+def resolve_in_thread(address: Address, then: Callable[[list[Any] | Exception], None]) -> None:
     """Call `then` with what `getaddrinfo` returns or raises for a host: at once, or from another thread.
 
     A look-up has no time-out, and may take many seconds. So it runs in a thread that nobody waits for, not
@@ -99,7 +99,7 @@ def look_up(address: Address, then: Callable[[list[Any] | Exception], None]) -> 
 def _resolve(address: Address, timeout_s: float) -> list[Any]:
     """Return the addresses of a host. Raises: OSError (TimeoutError after `timeout_s`), ValueError."""
     answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
-    look_up(address, answers.put)
+    resolve_in_thread(address, answers.put)
     try:
         found = answers.get(timeout=timeout_s)
     except queue.Empty:
@@ -109,7 +109,7 @@ def _resolve(address: Address, timeout_s: float) -> list[Any]:
     return found
 
 
-def failure_of(error: Exception) -> tuple[str, bool]:
+def explain_failure(error: Exception) -> tuple[str, bool]:
     """Return (what went wrong with a connection, whether a first connection would fail like this again).
 
     A ValueError means that the host's name is invalid.

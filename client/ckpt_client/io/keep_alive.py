@@ -17,7 +17,7 @@ from ckpt_client.errors import SaAisError
 from ckpt_client.io.blocking import Connection
 from ckpt_client.session.attachment import State
 from ckpt_client.session.call import MILLISECOND_NS
-from ckpt_client.session.node_silence import KEEP_UP_NS, SILENT_NS
+from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS
 from ckpt_client.session.table_requests import EMPTY_BODY
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
@@ -71,7 +71,7 @@ class KeptConnection(Connection):
             poller.register(sock, select.POLLIN)
             now_ns = time.monotonic_ns()
             if poller.poll(0):
-                self._take(sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT), now_ns)
+                self._on_bytes(sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT), now_ns)
             session.advance(now_ns)
             for frame in session.outgoing if self._datagram else ():
                 sock.send(frame, socket.MSG_DONTWAIT)  # The PING again: it may have been lost.
@@ -147,7 +147,7 @@ def keep_up(tables: list[Kept]) -> None:
     silent = [pair for pair in asked if not pair[1].hear_of_life()]
     if not silent:
         return
-    time.sleep(max(now_ns + SILENT_NS - time.monotonic_ns(), 0) / 1e9)
+    time.sleep(max(now_ns + DEAD_AFTER_NS - time.monotonic_ns(), 0) / 1e9)
     for table, connection in silent:
         if connection.hear_of_life():
             continue

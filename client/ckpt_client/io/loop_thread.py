@@ -176,10 +176,10 @@ class _Asked:
 
 _shared: LoopThread | None = None
 _lock = threading.Lock()
-_parents: list[LoopThread] = []
+_inherited_by_fork: list[LoopThread] = []
 """Loops of the process from which this one was forked; we must neither touch nor close them."""
 
-_farewells: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_live_services: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def shared_runner() -> LoopThread:
@@ -193,17 +193,17 @@ def shared_runner() -> LoopThread:
 
 def finalize_at_exit(service: Any) -> None:
     """Have a service's `finalize` coroutine run when the process ends normally."""
-    _farewells.add(service)
+    _live_services.add(service)
 
 
-def _say_farewell() -> None:
+def _finalize_at_exit() -> None:
     runner = _shared
     if runner is None:
         return
 
     async def farewell() -> None:
         # On the loop: services that were dropped just before (the locals of a `main`, say) have left by now.
-        services = [service for service in _farewells if not service.finalized]
+        services = [service for service in _live_services if not service.finalized]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await asyncio.gather(*(service.finalize() for service in services), return_exceptions=True)
@@ -215,11 +215,11 @@ def _say_farewell() -> None:
 def _forget() -> None:
     global _shared, _lock
     if _shared is not None:
-        _parents.append(_shared)
+        _inherited_by_fork.append(_shared)
     _shared = None
     _lock = threading.Lock()
-    _farewells.clear()
+    _live_services.clear()
 
 
-atexit.register(_say_farewell)
+atexit.register(_finalize_at_exit)
 os.register_at_fork(after_in_child=_forget)

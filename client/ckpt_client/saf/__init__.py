@@ -11,11 +11,10 @@ from typing import Any
 
 from ckpt_client.errors import ERROR_CLASSES, SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
-from ckpt_client.saf.checkpoint import Checkpoint, SectionIteration
+from ckpt_client.saf.checkpoint import Checkpoint, CheckpointCallbacks, SectionIteration
 from ckpt_client.saf.service import CheckpointService
 from ckpt_client.saf.types import (
     DEFAULT,
-    CheckpointCallbacks,
     CheckpointCreationAttributes,
     CheckpointDescriptor,
     DispatchFlags,

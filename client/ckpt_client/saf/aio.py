@@ -7,12 +7,12 @@ object and no dispatch here.
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NoReturn, Self
 
+from ckpt_client.checkpoint.steps import Result, drive_async
 from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
-from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.checkpoint_handle import READ, Iteration, Opened
-from ckpt_client.saf.saf_requests import Ask, as_timeout, iterate, named, named_error, open_body
+from ckpt_client.saf.checkpoint_handle import READ, CheckpointHandle, Iteration, SafCall
+from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
     DEFAULT,
     TIMEOUT_NS,
@@ -53,7 +53,7 @@ class AsyncCheckpointService:
         self.finalized = False
         self.connection = connection
         self._new = is_new(required)
-        self._opened: dict[int, Opened] = {}
+        self._opened: dict[int, CheckpointHandle] = {}
 
     @classmethod
     async def initialize(
@@ -74,12 +74,12 @@ class AsyncCheckpointService:
         Source: saCkptInitialize (R11 to R15).
         """
         call = "saCkptInitialize"
-        required = named(call)(negotiate)(version, highest)
-        limit_ns = named(call)(as_timeout)(timeout_ns, TIMEOUT_NS)
-        connection = named(call)(AsyncConnection.own)(address, cluster, key)
+        required = with_call_name(call)(negotiate)(version, highest)
+        limit_ns = with_call_name(call)(as_timeout)(timeout_ns, TIMEOUT_NS)
+        connection = with_call_name(call)(AsyncConnection.own)(address, cluster, key)
         service = cls(connection, required, highest, limit_ns)
         try:
-            await service.ask(Ask(call, Kind.PING))
+            await service.ask(SafRequest(call, Kind.PING))
         except BaseException:
             connection.leave()
             raise
@@ -119,31 +119,33 @@ class AsyncCheckpointService:
 
     def plan_open(
         self, call: str, name: Any, open_flags: Any, attributes: Any, timeout_ns: Any = DEFAULT
-    ) -> tuple[bytes, int, Ask]:
+    ) -> tuple[bytes, int, SafRequest]:
         """Check the arguments of an open; return (name, open flags, the request)."""
         self.check(call)
-        encoded, flags, body = named(call)(open_body)(name, open_flags, attributes, self._new)
-        limit_ns = named(call)(as_timeout)(timeout_ns, self.timeout_ns)
-        return encoded, flags, Ask(call, Kind.OPEN, body, limit_ns)
+        encoded, flags, body = with_call_name(call)(open_body)(name, open_flags, attributes, self._new)
+        limit_ns = with_call_name(call)(as_timeout)(timeout_ns, self.timeout_ns)
+        return encoded, flags, SafRequest(call, Kind.OPEN, body, limit_ns)
 
-    async def open_planned(self, plan: tuple[bytes, int, Ask]) -> "AsyncCheckpoint":
+    async def open_planned(self, plan: tuple[bytes, int, SafRequest]) -> "AsyncCheckpoint":
         """Carry out the plan that `plan_open` returned."""
         name, flags, ask = plan
-        handle, attributes = table_requests.opened_of(await self.ask(ask))
+        handle, attributes = table_requests.parse_open_answer(await self.ask(ask))
         if self.finalized:
             raise self.translated(error_of(codes.BAD_HANDLE, "the service is finalized"), ask.call)
-        opened = self._opened[handle] = Opened(name, flags, handle, attributes, self._new)
+        opened = self._opened[handle] = CheckpointHandle(name, flags, handle, attributes, self._new)
         return AsyncCheckpoint(self, opened)
 
     async def checkpoint_unlink(self, name: Key) -> None:
         """Free a name; the data goes with the last handle. Source: saCkptCheckpointUnlink (R65 to R70)."""
         await self.ask(self.plan_unlink(name))
 
-    def plan_unlink(self, name: Any) -> Ask:
+    def plan_unlink(self, name: Any) -> SafRequest:
         """Return the request of an unlink."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
-        return Ask(call, Kind.UNLINK, pack_body([named(call)(table_requests.checkpoint_name)(name)]))
+        return SafRequest(
+            call, Kind.UNLINK, pack_body([with_call_name(call)(table_requests.checkpoint_name)(name)])
+        )
 
     # -- for the checkpoints
 
@@ -152,11 +154,11 @@ class AsyncCheckpointService:
         if self.finalized:
             raise named_error(call, codes.BAD_HANDLE, "the service is finalized")
 
-    def forget(self, opened: Opened) -> None:
+    def forget(self, opened: CheckpointHandle) -> None:
         """Forget a checkpoint that is closed."""
         self._opened.pop(opened.handle, None)
 
-    async def ask(self, ask: Ask, handle: int = 0) -> Any:
+    async def ask(self, ask: SafRequest, handle: int = 0) -> Any:
         """Make one request; return the answer's payload."""
         try:
             return await self.connection.call(ask.kind, handle, ask.body, ask.timeout_ns or self.timeout_ns)
@@ -182,7 +184,7 @@ class AsyncCheckpointService:
 class AsyncCheckpoint:
     """An open checkpoint. Raises: SaAisError, in every method."""
 
-    def __init__(self, service: AsyncCheckpointService, opened: Opened) -> None:
+    def __init__(self, service: AsyncCheckpointService, opened: CheckpointHandle) -> None:
         """For `checkpoint_open` only."""
         self.service = service
         self.opened = opened
@@ -208,11 +210,17 @@ class AsyncCheckpoint:
         """True if this handle tracks, or has tracked: then its own updates are noted."""
         return self._own is not None
 
-    async def ask(self, ask: Ask) -> Any:
+    async def ask(self, ask: SafRequest) -> Any:
         """Make one request on this checkpoint; return the answer's payload."""
+        return await self._ask(ask, self.opened.handle)
+
+    async def _ask(self, ask: SafRequest, handle: int) -> Any:
         if self._own is not None and ask.kind == Kind.UPDATE:
             self._own.note(self.service.connection.next_number)
-        return await self.service.ask(ask, self.opened.handle)
+        return await self.service.ask(ask, handle)
+
+    async def _run(self, call: SafCall[Result]) -> Result:
+        return await drive_async(call, self._ask, self.opened.handle)
 
     async def close(self) -> None:
         """Source: saCkptCheckpointClose (R62 to R64)."""
@@ -225,15 +233,15 @@ class AsyncCheckpoint:
 
         Source: saCkptCheckpointRetentionDurationSet.
         """
-        await self.ask(self.opened.retention_duration_set(retention_duration))
+        await self._run(self.opened.retention_duration_set(retention_duration))
 
     async def active_replica_set(self) -> None:
         """Make the local replica the active one. Source: saCkptActiveReplicaSet (R78 to R82)."""
-        await self.ask(self.opened.active_replica_set())
+        await self._run(self.opened.active_replica_set())
 
     async def status_get(self) -> CheckpointDescriptor:
         """Source: saCkptCheckpointStatusGet (R83 to R87)."""
-        return descriptor_of(await self.ask(self.opened.status_get()))
+        return await self._run(self.opened.status_get())
 
     async def section_create(
         self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
@@ -242,16 +250,15 @@ class AsyncCheckpoint:
 
         Source: saCkptSectionCreate (R88 to R102).
         """
-        ask = self.opened.section_create(section_id, expiration_time, initial_data)
-        return created_id(section_id, await self.ask(ask))
+        return await self._run(self.opened.section_create(section_id, expiration_time, initial_data))
 
     async def section_delete(self, section_id: Key) -> None:
         """Source: saCkptSectionDelete (R103)."""
-        await self.ask(self.opened.section_delete(section_id))
+        await self._run(self.opened.section_delete(section_id))
 
     async def section_expiration_time_set(self, section_id: Key, expiration_time: int) -> None:
         """Source: saCkptSectionExpirationTimeSet (R104)."""
-        await self.ask(self.opened.section_expiration_time_set(section_id, expiration_time))
+        await self._run(self.opened.section_expiration_time_set(section_id, expiration_time))
 
     def section_iteration(
         self, sections_chosen: int = SA_CKPT_SECTIONS_ANY, expiration_time: int | None = None
@@ -260,27 +267,15 @@ class AsyncCheckpoint:
 
         Source: saCkptSectionIterationInitialize, ...Next (R107 to R114).
         """
-        call = "saCkptSectionIterationInitialize"
-        self.opened.begin_iteration(call, sections_chosen, expiration_time)
-        return self._iterate(call, sections_chosen, expiration_time)
+        self.opened.check_iteration(sections_chosen, expiration_time)
+        return self._iterate(sections_chosen, expiration_time)
 
     async def _iterate(
-        self, call: str, sections_chosen: int, expiration_time: int | None
+        self, sections_chosen: int, expiration_time: int | None
     ) -> AsyncIterator[SectionDescriptor]:
-        after: bytes | None = None
-        while True:
-            page, after = await self.page(call, sections_chosen, expiration_time, after)
-            for section in page:
+        for page in self.opened.pages(sections_chosen, expiration_time):
+            for section in await self._run(page):
                 yield section
-            if after is None:
-                return
-
-    async def page(
-        self, call: str, sections_chosen: int, expiration_time: int | None, after: bytes | None
-    ) -> tuple[list[SectionDescriptor], bytes | None]:
-        """Return one page of an iteration, and where the next one begins (None: there is none)."""
-        self.opened.check(call)
-        return page_of(await self.ask(iterate(call, sections_chosen, expiration_time, after, None)))
 
     async def section_iteration_initialize(
         self, sections_chosen: int, expiration_time: int | None = None
@@ -289,18 +284,17 @@ class AsyncCheckpoint:
 
         Source: saCkptSectionIterationInitialize.
         """
-        call = "saCkptSectionIterationInitialize"
-        self.opened.begin_iteration(call, sections_chosen, expiration_time)
-        await self.ask(self.opened.status_get(call))  # This fails if there is no active replica (R48).
-        return AsyncSectionIteration(self, Iteration(self.opened, sections_chosen, expiration_time))
+        return AsyncSectionIteration(
+            self, await self._run(self.opened.iterate(sections_chosen, expiration_time))
+        )
 
     async def write(self, io_vector: Iterable[tuple[Key, table_requests.Value, int]]) -> None:
         """Write elements (section_id, data, data_offset), all or none. Source: saCkptCheckpointWrite."""
-        await self.ask(self.opened.write(io_vector))
+        await self._run(self.opened.write(io_vector))
 
     async def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
         """Replace a section's content and size. Source: saCkptSectionOverwrite."""
-        await self.ask(self.opened.overwrite(section_id, data))
+        await self._run(self.opened.overwrite(section_id, data))
 
     async def read(self, io_vector: Iterable[tuple[Key, int | None, int]]) -> list[bytes]:
         """Return the data of elements (section_id, data_size, data_offset), all of the same moment.
@@ -309,11 +303,11 @@ class AsyncCheckpoint:
 
         Source: saCkptCheckpointRead (R126 to R133).
         """
-        return values_of(await self.ask(self.opened.read(io_vector)))
+        return await self._run(self.opened.read(io_vector))
 
     async def synchronize(self, timeout_ns: int = DEFAULT) -> None:
         """Wait until all replicas have what was written before this. Source: saCkptCheckpointSynchronize."""
-        await self.ask(self.opened.synchronize(timeout_ns, self.service.timeout_ns))
+        await self._run(self.opened.synchronize(timeout_ns, self.service.timeout_ns))
 
     async def track(self) -> AsyncIterator[SectionChange]:
         """Return an iterator over every change from now on, in order (see `tracking`).
@@ -353,8 +347,7 @@ class AsyncSectionIteration:
 
     async def next(self) -> SectionDescriptor:
         """Return the next section as it is now. Source: saCkptSectionIterationNext."""
-        page, _ = page_of(await self._checkpoint.ask(self._iteration.next()))
-        return self._iteration.take(page)
+        return await self._checkpoint._run(self._iteration.next())
 
     async def finalize(self) -> None:
         """Source: saCkptSectionIterationFinalize."""

@@ -38,7 +38,7 @@ class PendingCallbacks:
                 return False
             self._waiting.append((owner, callback))
             if len(self._waiting) == 1:
-                self._ring()
+                self._signal_fd()
             self.changed.notify_all()
             return True
 
@@ -49,7 +49,7 @@ class PendingCallbacks:
                 return None
             _, callback = self._waiting.popleft()
             if not self._waiting:
-                self._hush()
+                self._clear_fd()
             return callback
 
     def cancel(self, owner: object) -> None:
@@ -63,7 +63,7 @@ class PendingCallbacks:
                 return
             self._waiting = deque(entry for entry in self._waiting if entry[0] is not owner)
             if not self._waiting:
-                self._hush()
+                self._clear_fd()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while a callback is pending. Raises: OSError."""
@@ -74,7 +74,7 @@ class PendingCallbacks:
                 os.set_blocking(writing, False)
                 self._pipe = reading, writing
                 if self._waiting:
-                    self._ring()
+                    self._signal_fd()
             return self._pipe[0]
 
     def close(self) -> None:
@@ -87,11 +87,11 @@ class PendingCallbacks:
         for descriptor in pipe or ():
             os.close(descriptor)
 
-    def _ring(self) -> None:
+    def _signal_fd(self) -> None:
         if self._pipe is not None:
             os.write(self._pipe[1], b"!")
 
-    def _hush(self) -> None:
+    def _clear_fd(self) -> None:
         if self._pipe is not None:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._pipe[0], _DRAIN_BYTES)

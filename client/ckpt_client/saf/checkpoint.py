@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from ckpt_client.checkpoint.steps import Result, drive
 from ckpt_client.checkpoint.tracking import Changes
 from ckpt_client.errors import SaAisError
-from ckpt_client.saf.aio import AsyncCheckpoint, AsyncSectionIteration
-from ckpt_client.saf.answers import code_of, created_id, descriptor_of, values_of
-from ckpt_client.saf.checkpoint_handle import Opened
-from ckpt_client.saf.saf_requests import Ask, as_invocation, named, named_error
+from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
+from ckpt_client.saf.answers import code_of
+from ckpt_client.saf.checkpoint_handle import ITERATE, SafCall
+from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
 from ckpt_client.saf.types import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
 from ckpt_protocol import codes
+from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_READ,
     SA_CKPT_CHECKPOINT_WRITE,
@@ -23,12 +26,29 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind
 
-if TYPE_CHECKING:
-    from ckpt_client.saf.service import CheckpointService
-
 TrackCallback = Callable[["Checkpoint", list[SectionChange]], object]
 
 logger = logging.getLogger("ckpt_client")
+
+
+class Service(Protocol):
+    """What a checkpoint needs of the `CheckpointService` that opened it."""
+
+    @property
+    def inner(self) -> AsyncCheckpointService: ...
+    @property
+    def callbacks(self) -> "CheckpointCallbacks": ...
+    def check(self, call: str) -> None: ...
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
+    def ask(self, ask: SafRequest, handle: int = 0) -> Any: ...
+    def begin(
+        self,
+        work: Callable[[], Coroutine[Any, Any, Any]],
+        ended: Callable[[Any, SaAisError | None], None],
+        owner: object = None,
+    ) -> None: ...
+    def cancel(self, owner: object) -> None: ...
+    def put(self, owner: object, callback: Callable[[], object]) -> bool: ...
 
 
 class Checkpoint:
@@ -38,7 +58,7 @@ class Checkpoint:
     every method.
     """
 
-    def __init__(self, service: "CheckpointService", inner: AsyncCheckpoint) -> None:
+    def __init__(self, service: Service, inner: AsyncCheckpoint) -> None:
         """For `checkpoint_open` only."""
         self.service = service
         self._inner = inner
@@ -61,56 +81,56 @@ class Checkpoint:
         """The number of this open, unique within its service."""
         return self._inner.handle
 
-    def _begin(self, call: str) -> Opened:
-        self.service.check(call)
-        return self._inner.opened
-
-    def _ask(self, ask: Ask) -> Any:
+    def _ask(self, ask: SafRequest, handle: int) -> Any:
         if self._inner.tracked and ask.kind == Kind.UPDATE:
             return self.service.run(self._inner.ask(ask))
-        return self.service.ask(ask, self._inner.opened.handle)
+        return self.service.ask(ask, handle)
+
+    def _run(self, name: str, call: SafCall[Result]) -> Result:
+        self.service.check(name)
+        return drive(call, self._ask, self._inner.opened.handle)
 
     def close(self) -> None:
         """Source: saCkptCheckpointClose (R62 to R64)."""
-        ask = self._begin("saCkptCheckpointClose").close()
+        self.service.check("saCkptCheckpointClose")
+        opened = self._inner.opened
+        ask = opened.close()
         self.service.cancel(self)
         self._stop_tracking()
-        self.service.inner.forget(self._inner.opened)
-        self._ask(ask)
+        self.service.inner.forget(opened)
+        self._ask(ask, opened.handle)
 
     def retention_duration_set(self, retention_duration: int) -> None:
         """Set how long the checkpoint is kept while no program has it open, in ns.
 
         Source: saCkptCheckpointRetentionDurationSet.
         """
-        call = "saCkptCheckpointRetentionDurationSet"
-        self._ask(self._begin(call).retention_duration_set(retention_duration))
+        call = self._inner.opened.retention_duration_set(retention_duration)
+        self._run("saCkptCheckpointRetentionDurationSet", call)
 
     def active_replica_set(self) -> None:
         """Make the local replica the active one. Source: saCkptActiveReplicaSet (R78 to R82)."""
-        self._ask(self._begin("saCkptActiveReplicaSet").active_replica_set())
+        self._run("saCkptActiveReplicaSet", self._inner.opened.active_replica_set())
 
     def status_get(self) -> CheckpointDescriptor:
         """Source: saCkptCheckpointStatusGet (R83 to R87)."""
-        return descriptor_of(self._ask(self._begin("saCkptCheckpointStatusGet").status_get()))
+        return self._run("saCkptCheckpointStatusGet", self._inner.opened.status_get())
 
     def section_create(
         self, section_id: Key, expiration_time: int = SA_TIME_END, initial_data: table_requests.Value = b""
     ) -> bytes:
         """Create a section; return its id. Source: saCkptSectionCreate (R88 to R102)."""
-        opened = self._begin("saCkptSectionCreate")
-        return created_id(
-            section_id, self._ask(opened.section_create(section_id, expiration_time, initial_data))
-        )
+        call = self._inner.opened.section_create(section_id, expiration_time, initial_data)
+        return self._run("saCkptSectionCreate", call)
 
     def section_delete(self, section_id: Key) -> None:
         """Source: saCkptSectionDelete (R103)."""
-        self._ask(self._begin("saCkptSectionDelete").section_delete(section_id))
+        self._run("saCkptSectionDelete", self._inner.opened.section_delete(section_id))
 
     def section_expiration_time_set(self, section_id: Key, expiration_time: int) -> None:
         """Source: saCkptSectionExpirationTimeSet (R104)."""
-        opened = self._begin("saCkptSectionExpirationTimeSet")
-        self._ask(opened.section_expiration_time_set(section_id, expiration_time))
+        call = self._inner.opened.section_expiration_time_set(section_id, expiration_time)
+        self._run("saCkptSectionExpirationTimeSet", call)
 
     def section_iteration(
         self, sections_chosen: int = SA_CKPT_SECTIONS_ANY, expiration_time: int | None = None
@@ -119,20 +139,13 @@ class Checkpoint:
 
         Source: saCkptSectionIterationInitialize, ...Next (R107 to R114).
         """
-        call = "saCkptSectionIterationInitialize"
-        self._begin(call).begin_iteration(call, sections_chosen, expiration_time)
-        return self._iterate(call, sections_chosen, expiration_time)
+        self.service.check(ITERATE)
+        self._inner.opened.check_iteration(sections_chosen, expiration_time)
+        return self._iterate(sections_chosen, expiration_time)
 
-    def _iterate(
-        self, call: str, sections_chosen: int, expiration_time: int | None
-    ) -> Iterator[SectionDescriptor]:
-        after: bytes | None = None
-        while True:
-            self.service.check(call)
-            page, after = self.service.run(self._inner.page(call, sections_chosen, expiration_time, after))
-            yield from page
-            if after is None:
-                return
+    def _iterate(self, sections_chosen: int, expiration_time: int | None) -> Iterator[SectionDescriptor]:
+        for page in self._inner.opened.pages(sections_chosen, expiration_time):
+            yield from self._run(ITERATE, page)
 
     def section_iteration_initialize(
         self, sections_chosen: int, expiration_time: int | None = None
@@ -141,29 +154,29 @@ class Checkpoint:
 
         Source: saCkptSectionIterationInitialize.
         """
-        self.service.check("saCkptSectionIterationInitialize")
+        self.service.check(ITERATE)
         inner = self.service.run(self._inner.section_iteration_initialize(sections_chosen, expiration_time))
         return SectionIteration(self.service, inner)
 
     def write(self, io_vector: Iterable[tuple[Key, table_requests.Value, int]]) -> None:
         """Write elements (section_id, data, data_offset), all or none. Source: saCkptCheckpointWrite."""
-        self._ask(self._begin("saCkptCheckpointWrite").write(io_vector))
+        self._run("saCkptCheckpointWrite", self._inner.opened.write(io_vector))
 
     def overwrite(self, section_id: Key, data: table_requests.Value) -> None:
         """Replace a section's content and size. Source: saCkptSectionOverwrite."""
-        self._ask(self._begin("saCkptSectionOverwrite").overwrite(section_id, data))
+        self._run("saCkptSectionOverwrite", self._inner.opened.overwrite(section_id, data))
 
     def read(self, io_vector: Iterable[tuple[Key, int | None, int]]) -> list[bytes]:
         """Return the data of elements (section_id, data_size, data_offset), all of the same moment.
 
         Source: saCkptCheckpointRead (R126 to R133).
         """
-        return values_of(self._ask(self._begin("saCkptCheckpointRead").read(io_vector)))
+        return self._run("saCkptCheckpointRead", self._inner.opened.read(io_vector))
 
     def synchronize(self, timeout_ns: int = DEFAULT) -> None:
         """Wait until all replicas have what was written before this. Source: saCkptCheckpointSynchronize."""
-        opened = self._begin("saCkptCheckpointSynchronize")
-        self._ask(opened.synchronize(timeout_ns, self.service.inner.timeout_ns))
+        call = self._inner.opened.synchronize(timeout_ns, self.service.inner.timeout_ns)
+        self._run("saCkptCheckpointSynchronize", call)
 
     def synchronize_async(self, invocation: int) -> None:
         """Begin to synchronize; a callback reports how it ended. Errors that are known at once are raised.
@@ -171,10 +184,11 @@ class Checkpoint:
         Source: saCkptCheckpointSynchronizeAsync (R137, R138, R141).
         """
         call = "saCkptCheckpointSynchronizeAsync"
-        opened = self._begin(call)
+        self.service.check(call)
+        opened = self._inner.opened
         opened.check(call, SA_CKPT_CHECKPOINT_WRITE)
-        number = named(call)(as_invocation)(invocation)
-        ask = opened.synchronize(DEFAULT, self.service.inner.timeout_ns)._replace(call=call)
+        number = with_call_name(call)(as_invocation)(invocation)
+        ask = opened.synchronization(call, DEFAULT, self.service.inner.timeout_ns)
         if opened.attributes.sync:
             raise named_error(
                 call, codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
@@ -184,7 +198,8 @@ class Checkpoint:
             raise named_error(
                 call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
             )
-        self._ask(Ask(call, Kind.STATUS))  # This raises NOT_EXIST now if there is no active replica.
+        # This raises NOT_EXIST now if there is no active replica.
+        self._ask(SafRequest(call, Kind.STATUS), opened.handle)
 
         def ended(_: Any, error: SaAisError | None) -> None:
             self.service.put(self, lambda: tell(number, code_of(error)))
@@ -203,7 +218,8 @@ class Checkpoint:
         Raises: SaAisError ACCESS without READ; INIT without a callback; EXIST if it is tracked already.
         """
         call = "saCkptCheckpointTrack"
-        self._begin(call).check(call, SA_CKPT_CHECKPOINT_READ)
+        self.service.check(call)
+        self._inner.opened.check(call, SA_CKPT_CHECKPOINT_READ)
         tell = callback or self.service.callbacks.checkpoint_track
         if tell is None:
             raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
@@ -243,7 +259,8 @@ class Checkpoint:
         Raises: SaAisError NOT_EXIST if it is not tracked.
         """
         call = "saCkptCheckpointTrackStop"
-        self._begin(call).check(call)
+        self.service.check(call)
+        self._inner.opened.check(call)
         if self._tracking is None:
             raise named_error(call, codes.NOT_EXIST, "the checkpoint is not tracked")
         self._stop_tracking()
@@ -252,6 +269,22 @@ class Checkpoint:
         tracking, self._tracking = self._tracking, None
         if tracking is not None:
             self.service.cancel(tracking)
+
+
+@dataclass(slots=True)
+class CheckpointCallbacks:
+    """The functions that `dispatch` calls. Only the call that needs a missing one fails, with ERR_INIT (R14).
+
+    * `checkpoint_open(invocation, checkpoint, error)`: the checkpoint is None unless the error is SA_AIS_OK.
+    * `checkpoint_synchronize(invocation, error)`.
+    * `checkpoint_track(checkpoint, changes)`.
+
+    Source: SaCkptCallbacksT; the third is OpenSAF's and ours.
+    """
+
+    checkpoint_open: Callable[[int, Checkpoint | None, SaAisErrorT], object] | None = None
+    checkpoint_synchronize: Callable[[int, SaAisErrorT], object] | None = None
+    checkpoint_track: Callable[[Checkpoint, list[SectionChange]], object] | None = None
 
 
 class _Tracking:
@@ -266,7 +299,7 @@ def _settle(told: "asyncio.Future[None]") -> None:
 class SectionIteration:
     """A SaCkptSectionIterationHandleT: `next` until it raises NO_SECTIONS, then `finalize`."""
 
-    def __init__(self, service: "CheckpointService", inner: AsyncSectionIteration) -> None:
+    def __init__(self, service: Service, inner: AsyncSectionIteration) -> None:
         """For `section_iteration_initialize` only."""
         self._service = service
         self._inner = inner

@@ -1,13 +1,20 @@
-"""The state of a checkpoint that a program has open, and the request of each of its calls. Pure.
+"""A checkpoint that a program has open, and each of its calls, once for all who make them. Pure.
+
+A call is a generator of requests (see `checkpoint.steps`): it checks the handle, the access mode and the
+arguments, asks the service, and returns what the program gets. `Checkpoint`, `AsyncCheckpoint` and ASP's
+tables do nothing but carry it out.
 
 The state is the handle's open flags, which alone decide what it may do (R8), and the attributes in force.
 """
 
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator
+from typing import Any, Final
 
+from ckpt_client.checkpoint.steps import Result, Steps
 from ckpt_client.saf import saf_requests
-from ckpt_client.saf.saf_requests import Ask
-from ckpt_client.saf.types import SectionDescriptor
+from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
+from ckpt_client.saf.saf_requests import SafRequest
+from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
 from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
@@ -16,10 +23,12 @@ from ckpt_protocol.messages import Kind
 
 READ: Final = SA_CKPT_CHECKPOINT_READ
 WRITE: Final = SA_CKPT_CHECKPOINT_WRITE
+ITERATE: Final = "saCkptSectionIterationInitialize"
+SafCall = Steps[SafRequest, Result]
 _NEEDS: Final = {0: "", READ: "reading", WRITE: "writing"}
 
 
-class Opened:
+class CheckpointHandle:
     """One open of one checkpoint.
 
     Every method raises SaAisError with the name of its SAF call: BAD_HANDLE once closed, ACCESS if the open
@@ -48,75 +57,104 @@ class Opened:
                 call, codes.ACCESS, f"the handle was not opened for {_NEEDS[access]}"
             )
 
-    def close(self) -> Ask:
+    def close(self) -> SafRequest:
         """CheckpointClose. The handle is dead from now on, whatever the service answers."""
         self.check("saCkptCheckpointClose")
         self.closed = "the checkpoint is closed"
-        return Ask("saCkptCheckpointClose", Kind.CLOSE)
+        return SafRequest("saCkptCheckpointClose", Kind.CLOSE)
 
-    def retention_duration_set(self, retention_duration: Any) -> Ask:
+    def retention_duration_set(self, retention_duration: Any) -> SafCall[None]:
         """CheckpointRetentionDurationSet, in nanoseconds (R74 to R76)."""
         call = "saCkptCheckpointRetentionDurationSet"
         self.check(call, WRITE if self.new else 0)
-        duration = saf_requests.named(call)(saf_requests.as_number)(
+        duration = saf_requests.with_call_name(call)(saf_requests.as_number)(
             retention_duration, "a retention duration"
         )
-        return Ask(call, Kind.RETENTION_SET, pack_body([duration]))
+        yield SafRequest(call, Kind.RETENTION_SET, pack_body([duration]))
 
-    def active_replica_set(self) -> Ask:
+    def active_replica_set(self) -> SafCall[None]:
         """ActiveReplicaSet (R78 to R82)."""
         self.check("saCkptActiveReplicaSet", WRITE)
-        return Ask("saCkptActiveReplicaSet", Kind.ACTIVE_SET, pack_body([False]))
+        yield SafRequest("saCkptActiveReplicaSet", Kind.ACTIVE_SET, pack_body([False]))
 
-    def status_get(self, call: str = "saCkptCheckpointStatusGet") -> Ask:
+    def status_get(self) -> SafCall[CheckpointDescriptor]:
         """CheckpointStatusGet (R83 to R87)."""
+        call = "saCkptCheckpointStatusGet"
         self.check(call, READ if self.new else 0)
-        return Ask(call, Kind.STATUS)
+        return descriptor_of((yield SafRequest(call, Kind.STATUS)))
 
-    def section_create(self, section_id: Any, expiration_time: Any, initial_data: Any) -> Ask:
-        """SectionCreate (R88 to R102)."""
+    def section_create(self, section_id: Any, expiration_time: Any, initial_data: Any) -> SafCall[bytes]:
+        """SectionCreate (R88 to R102). It returns the section's id."""
         self.check("saCkptSectionCreate", WRITE)
-        return saf_requests.section_create(section_id, expiration_time, initial_data, self._size_max)
+        limit = self._size_max
+        payload = yield saf_requests.section_create(section_id, expiration_time, initial_data, limit)
+        return created_id(section_id, payload)
 
-    def section_delete(self, section_id: Any) -> Ask:
+    def section_delete(self, section_id: Any) -> SafCall[None]:
         """SectionDelete (R103)."""
         self.check("saCkptSectionDelete", WRITE)
-        return saf_requests.section_delete(section_id)
+        yield saf_requests.section_delete(section_id)
 
-    def section_expiration_time_set(self, section_id: Any, expiration_time: Any) -> Ask:
+    def section_expiration_time_set(self, section_id: Any, expiration_time: Any) -> SafCall[None]:
         """SectionExpirationTimeSet (R104)."""
         self.check("saCkptSectionExpirationTimeSet", WRITE)
-        return saf_requests.section_expiration_time_set(section_id, expiration_time)
+        yield saf_requests.section_expiration_time_set(section_id, expiration_time)
 
-    def begin_iteration(self, call: str, sections_chosen: Any, expiration_time: Any) -> None:
-        """Check the arguments of SectionIterationInitialize (R109, R110)."""
-        self.check(call, READ if self.new else 0)
-        saf_requests.named(call)(saf_requests.check_choice)(sections_chosen, expiration_time)
-
-    def overwrite(self, section_id: Any, data: Any) -> Ask:
+    def overwrite(self, section_id: Any, data: Any) -> SafCall[None]:
         """SectionOverwrite (R124, R125)."""
         self.check("saCkptSectionOverwrite", WRITE)
-        return saf_requests.overwrite(section_id, data, self._size_max)
+        yield saf_requests.overwrite(section_id, data, self._size_max)
 
-    def write(self, io_vector: Any) -> Ask:
+    def write(self, io_vector: Any) -> SafCall[None]:
         """CheckpointWrite (R115 to R123)."""
         self.check("saCkptCheckpointWrite", WRITE)
-        return saf_requests.write(io_vector, self._size_max)
+        yield saf_requests.write(io_vector, self._size_max)
 
-    def read(self, io_vector: Any) -> Ask:
+    def read(self, io_vector: Any) -> SafCall[list[bytes]]:
         """CheckpointRead (R126 to R133)."""
         self.check("saCkptCheckpointRead", READ)
-        return saf_requests.read(io_vector, self._size_max)
+        return values_of((yield saf_requests.read(io_vector, self._size_max)))
 
-    def synchronize(self, timeout_ns: Any, default_ns: int) -> Ask:
+    def synchronize(self, timeout_ns: Any, default_ns: int) -> SafCall[None]:
         """CheckpointSynchronize (R134 to R140)."""
-        call = "saCkptCheckpointSynchronize"
+        yield self.synchronization("saCkptCheckpointSynchronize", timeout_ns, default_ns)
+
+    def synchronization(self, call: str, timeout_ns: Any, default_ns: int) -> SafRequest:
+        """Return the request of CheckpointSynchronize, which CheckpointSynchronizeAsync makes too."""
         self.check(call, WRITE)
-        return Ask(
-            call,
-            Kind.SYNCHRONIZE,
-            timeout_ns=saf_requests.named(call)(saf_requests.as_timeout)(timeout_ns, default_ns),
-        )
+        limit_ns = saf_requests.with_call_name(call)(saf_requests.as_timeout)(timeout_ns, default_ns)
+        return SafRequest(call, Kind.SYNCHRONIZE, timeout_ns=limit_ns)
+
+    # -- iterations
+
+    def check_iteration(self, sections_chosen: Any, expiration_time: Any) -> None:
+        """Check the arguments of SectionIterationInitialize (R109, R110)."""
+        self.check(ITERATE, READ if self.new else 0)
+        saf_requests.with_call_name(ITERATE)(saf_requests.check_choice)(sections_chosen, expiration_time)
+
+    def iterate(self, sections_chosen: Any, expiration_time: Any) -> "SafCall[Iteration]":
+        """SectionIterationInitialize. It fails if there is no active replica (R48)."""
+        self.check_iteration(sections_chosen, expiration_time)
+        yield SafRequest(ITERATE, Kind.STATUS)
+        return Iteration(self, sections_chosen, expiration_time)
+
+    def pages(
+        self, sections_chosen: int, expiration_time: int | None
+    ) -> Iterator[SafCall[list[SectionDescriptor]]]:
+        """Yield a call for each page of an iteration. Carry it out before you take the next one."""
+        after: bytes | None = None
+
+        def page() -> SafCall[list[SectionDescriptor]]:
+            nonlocal after
+            self.check(ITERATE)
+            sections, after = page_of(
+                (yield saf_requests.iterate(ITERATE, sections_chosen, expiration_time, after, None))
+            )
+            return sections
+
+        yield page()
+        while after is not None:
+            yield page()
 
 
 class Iteration:
@@ -125,28 +163,26 @@ class Iteration:
     Source: SaCkptSectionIterationHandleT (R111 to R114).
     """
 
-    def __init__(self, opened: Opened, sections_chosen: int, expiration_time: int | None) -> None:
+    def __init__(self, opened: CheckpointHandle, sections_chosen: int, expiration_time: int | None) -> None:
         self._opened = opened
         self._choice = (int(sections_chosen), expiration_time)
         self._after: bytes | None = None
         self._ended = False
         self._finalized = False
 
-    def next(self) -> Ask:
+    def next(self) -> SafCall[SectionDescriptor]:
         """SectionIterationNext. Raises: SaAisError BAD_HANDLE; NO_SECTIONS after the last section."""
         call = "saCkptSectionIterationNext"
         self._check(call)
-        if self._ended:
-            self._refuse_ended(call)
-        return saf_requests.iterate(call, *self._choice, self._after, 1)
-
-    def take(self, page: list[SectionDescriptor]) -> SectionDescriptor:
-        """Return the one section in the answer. Raises: SaAisError NO_SECTIONS if there is none."""
-        if not page:
+        if not self._ended:
+            page, _ = page_of((yield saf_requests.iterate(call, *self._choice, self._after, 1)))
+            if page:
+                self._after = page[0].section_id
+                return page[0]
             self._ended = True
-            self._refuse_ended("saCkptSectionIterationNext")
-        self._after = page[0].section_id
-        return page[0]
+        raise saf_requests.named_error(
+            call, codes.SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, "there is no further section"
+        )
 
     def finalize(self) -> None:
         """SectionIterationFinalize. Raises: SaAisError BAD_HANDLE."""
@@ -157,8 +193,3 @@ class Iteration:
         self._opened.check(call)
         if self._finalized:
             raise saf_requests.named_error(call, codes.BAD_HANDLE, "the iteration is finalized")
-
-    def _refuse_ended(self, call: str) -> NoReturn:
-        raise saf_requests.named_error(
-            call, codes.SaAisErrorT.SA_AIS_ERR_NO_SECTIONS, "there is no further section"
-        )

@@ -40,7 +40,7 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-class Ask(NamedTuple):
+class SafRequest(NamedTuple):
     """One request: the name of its SAF call, and what is sent."""
 
     call: str
@@ -49,7 +49,7 @@ class Ask(NamedTuple):
     timeout_ns: int = 0
 
 
-def named(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+def with_call_name(call: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Set the SAF call's name on every error that the function raises."""
 
     def wrap(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -152,38 +152,38 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
 # -- calls of a checkpoint (only the daemon can check ids and data against all limits)
 
 
-@named("saCkptSectionCreate")
-def section_create(section_id: Any, expiration_time: Any, initial_data: Any, size_max: int) -> Ask:
+@with_call_name("saCkptSectionCreate")
+def section_create(section_id: Any, expiration_time: Any, initial_data: Any, size_max: int) -> SafRequest:
     """SectionCreate. For an empty id the service generates one."""
     call = "saCkptSectionCreate"
     encoded = as_section_id(section_id)
     data = b"" if initial_data is None else _content(initial_data, size_max)
     expiration = as_number(expiration_time, "an expiration time")
-    return Ask(call, Kind.UPDATE, pack_body([[Op.CREATE, encoded, expiration, data]]))
+    return SafRequest(call, Kind.UPDATE, pack_body([[Op.CREATE, encoded, expiration, data]]))
 
 
-@named("saCkptSectionDelete")
-def section_delete(section_id: Any) -> Ask:
+@with_call_name("saCkptSectionDelete")
+def section_delete(section_id: Any) -> SafRequest:
     """SectionDelete."""
-    return Ask("saCkptSectionDelete", Kind.UPDATE, pack_body([[Op.DELETE, as_section_id(section_id)]]))
+    return SafRequest("saCkptSectionDelete", Kind.UPDATE, pack_body([[Op.DELETE, as_section_id(section_id)]]))
 
 
-@named("saCkptSectionExpirationTimeSet")
-def section_expiration_time_set(section_id: Any, expiration_time: Any) -> Ask:
+@with_call_name("saCkptSectionExpirationTimeSet")
+def section_expiration_time_set(section_id: Any, expiration_time: Any) -> SafRequest:
     """SectionExpirationTimeSet, with a time in ns since 1970; SA_TIME_END for never."""
     op = [Op.EXPIRATION_SET, as_section_id(section_id), as_number(expiration_time, "an expiration time")]
-    return Ask("saCkptSectionExpirationTimeSet", Kind.UPDATE, pack_body([op]))
+    return SafRequest("saCkptSectionExpirationTimeSet", Kind.UPDATE, pack_body([op]))
 
 
-@named("saCkptSectionOverwrite")
-def overwrite(section_id: Any, data: Any, size_max: int) -> Ask:
+@with_call_name("saCkptSectionOverwrite")
+def overwrite(section_id: Any, data: Any, size_max: int) -> SafRequest:
     """SectionOverwrite, which sets content and size of an existing section."""
     op = [Op.OVERWRITE, as_section_id(section_id), _content(data, size_max)]
-    return Ask("saCkptSectionOverwrite", Kind.UPDATE, pack_body([op]))
+    return SafRequest("saCkptSectionOverwrite", Kind.UPDATE, pack_body([op]))
 
 
-@named("saCkptCheckpointWrite")
-def write(io_vector: Any, size_max: int) -> Ask:
+@with_call_name("saCkptCheckpointWrite")
+def write(io_vector: Any, size_max: int) -> SafRequest:
     """CheckpointWrite of elements (section_id, data, data_offset), as one atomic update (R115 to R123)."""
     ops: list[list[Any]] = []
     total = 0
@@ -194,11 +194,11 @@ def write(io_vector: Any, size_max: int) -> Ask:
         total += len(encoded) + len(content)
         if total > CALL_BYTES_MAX:
             refuse(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one call", index)
-    return Ask("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
+    return SafRequest("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
 
 
-@named("saCkptCheckpointRead")
-def read(io_vector: Any, size_max: int) -> Ask:
+@with_call_name("saCkptCheckpointRead")
+def read(io_vector: Any, size_max: int) -> SafRequest:
     """CheckpointRead of elements (section_id, data_size, data_offset) (R126 to R131).
 
     Without a size, an element is read to the end of its section.
@@ -210,15 +210,15 @@ def read(io_vector: Any, size_max: int) -> Ask:
         if size is not None and first + as_number(size, "a size", index) > size_max:
             refuse(codes.INVALID_PARAM, f"offset and size exceed maxSectionSize {size_max}", index)
         elements.append([encoded, first, size])
-    return Ask("saCkptCheckpointRead", Kind.READ, pack_body(elements))
+    return SafRequest("saCkptCheckpointRead", Kind.READ, pack_body(elements))
 
 
 def iterate(
     call: str, sections_chosen: Any, expiration_time: Any, after: bytes | None, limit: int | None
-) -> Ask:
+) -> SafRequest:
     """Return the request for a page of sections after `after`, `limit` sections at most."""
     body = pack_body([sections_chosen, expiration_time or 0, after, False, limit])
-    return Ask(call, Kind.ITERATE, body)
+    return SafRequest(call, Kind.ITERATE, body)
 
 
 def check_choice(sections_chosen: Any, expiration_time: Any) -> None:

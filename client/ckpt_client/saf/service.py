@@ -16,11 +16,10 @@ from ckpt_client.io.loop_thread import Cancellable, Runner, finalize_at_exit, sh
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.callbacks import PendingCallbacks
-from ckpt_client.saf.checkpoint import Checkpoint
-from ckpt_client.saf.saf_requests import Ask, as_invocation, named, named_error
+from ckpt_client.saf.checkpoint import Checkpoint, CheckpointCallbacks
+from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
 from ckpt_client.saf.types import (
     DEFAULT,
-    CheckpointCallbacks,
     CheckpointCreationAttributes,
     DispatchFlags,
     Version,
@@ -219,7 +218,7 @@ class CheckpointService:
         """
         call = "saCkptCheckpointOpenAsync"
         self.check(call)
-        number = named(call)(as_invocation)(invocation)
+        number = with_call_name(call)(as_invocation)(invocation)
         plan = self._inner.plan_open(call, name, open_flags, creation_attributes)
         tell = self._callbacks.checkpoint_open
         if tell is None:
@@ -254,7 +253,7 @@ class CheckpointService:
         """Run a coroutine on the loop and wait until it has ended."""
         return self._runner.run(coroutine)
 
-    def ask(self, ask: Ask, handle: int = 0) -> Any:
+    def ask(self, ask: SafRequest, handle: int = 0) -> Any:
         """Make one request; return the answer's payload."""
         inner = self._inner
         timeout_ns = ask.timeout_ns or inner.timeout_ns

@@ -3,22 +3,15 @@
 Pure. They are what the calls take and return, without the pointers that C needs.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ckpt_client.checkpoint.tracking import SectionChange, SectionChangeT
-from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import SA_CKPT_SECTION_VALID, SA_TIME_END
-
-if TYPE_CHECKING:
-    from ckpt_client.saf.checkpoint import Checkpoint
 
 __all__ = [
     "DEFAULT",
     "TIMEOUT_NS",
-    "CheckpointCallbacks",
     "CheckpointCreationAttributes",
     "CheckpointDescriptor",
     "DispatchFlags",
@@ -76,19 +69,3 @@ class SectionDescriptor(NamedTuple):
     section_size: int = 0
     section_state: int = SA_CKPT_SECTION_VALID
     last_update: int = 0
-
-
-@dataclass(slots=True)
-class CheckpointCallbacks:
-    """The functions that `dispatch` calls. Only the call that needs a missing one fails, with ERR_INIT (R14).
-
-    * `checkpoint_open(invocation, checkpoint, error)`: the checkpoint is None unless the error is SA_AIS_OK.
-    * `checkpoint_synchronize(invocation, error)`.
-    * `checkpoint_track(checkpoint, changes)`.
-
-    Source: SaCkptCallbacksT; the third is OpenSAF's and ours.
-    """
-
-    checkpoint_open: "Callable[[int, Checkpoint | None, SaAisErrorT], object] | None" = None
-    checkpoint_synchronize: Callable[[int, SaAisErrorT], object] | None = None
-    checkpoint_track: "Callable[[Checkpoint, list[SectionChange]], object] | None" = None

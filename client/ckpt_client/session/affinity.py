@@ -11,13 +11,13 @@ from typing import Final
 
 from ckpt_client.session.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.session.call import MILLISECOND_NS
-from ckpt_client.session.endpoints import Route
+from ckpt_client.session.endpoints import Endpoints
 from ckpt_protocol.greeting import Identity
 
 FOLLOW_UPDATES: Final = 100
 """After this many updates in favour of one node the session considers moving there."""
 
-OTHER_WEIGHT: Final = 4
+OTHER_NODE_PENALTY: Final = 4
 """How many updates in favour of a node are cancelled by one update that names another.
 
 So a session with several open checkpoints moves if more than four of five updates go to one node, and stays
@@ -31,7 +31,7 @@ AVOID_NS: Final = 60_000 * MILLISECOND_NS
 """How long a session avoids a node that was lost, or an address to which it could not move."""
 
 
-def choose_following(follow_active: bool | None, addresses: tuple[Address, ...], given: bool) -> bool:
+def wants_affinity(follow_active: bool | None, addresses: tuple[Address, ...], given: bool) -> bool:
     """Return True if a session follows the active replica. `given`: the addresses are not the default ones.
 
     A program that names one address, usually that of the local node, means that node: reading from it is near
@@ -40,7 +40,7 @@ def choose_following(follow_active: bool | None, addresses: tuple[Address, ...],
     return given and len(addresses) > 1 if follow_active is None else bool(follow_active)
 
 
-def place_of(
+def endpoint_of(
     address: str | Iterable[str] | None, cluster: str, key: str | bytes | None, follow_active: bool | None
 ) -> tuple[tuple[Address, ...], Identity, bool]:
     """Return the addresses, our identity and whether to follow, from the arguments of `Connection`.
@@ -48,11 +48,11 @@ def place_of(
     Raises: SaAisError INVALID_PARAM.
     """
     addresses = choose_addresses(address)
-    follows = choose_following(follow_active, addresses, is_given(address))
+    follows = wants_affinity(follow_active, addresses, is_given(address))
     return addresses, Identity(cluster, choose_key(key)), follows
 
 
-class Following:
+class ActiveAffinity:
     """What the answers have said about the active replica, and where the session must not go for now."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Following:
         if place == self._place and epoch == self._epoch:
             self._score += 1
             return self._score >= FOLLOW_UPDATES
-        self._score -= OTHER_WEIGHT
+        self._score -= OTHER_NODE_PENALTY
         if self._score < 0:
             self._epoch, self._place, self._score = epoch, place, 1
         return False
@@ -87,7 +87,7 @@ class Following:
         """Remember the members of an epoch."""
         self._members_epoch, self._members = epoch, tuple(sorted(node_ids))
 
-    def choose(self, route: Route, here: str, now_ns: int) -> tuple[str, Address] | None:
+    def choose(self, route: Endpoints, here: str, now_ns: int) -> tuple[str, Address] | None:
         """Return the active replica's node and an address of it; None if it is `here` or must be avoided."""
         self.forget()
         if not 0 < self._place <= len(self._members) or now_ns < self._rest_until_ns:
@@ -104,7 +104,7 @@ class Following:
         """Return True if the session must not go to this address or node for now."""
         return now_ns < self._avoided.get(place, 0)
 
-    def avoid(self, place: Address | str, now_ns: int) -> None:
+    def cool_down(self, place: Address | str, now_ns: int) -> None:
         """Avoid an address to which the session could not move, or a node that was lost."""
         self._avoided = {kept: until for kept, until in self._avoided.items() if until > now_ns}
         self._avoided[place] = now_ns + AVOID_NS

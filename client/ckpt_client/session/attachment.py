@@ -15,7 +15,7 @@ from ckpt_protocol.messages import Kind
 RESEND_NS: Final = 100 * MILLISECOND_NS
 """A datagram that is unanswered for this long is sent again, since it may be lost."""
 
-REGREETS_MAX: Final = 3
+HANDSHAKE_REPEATS_MAX: Final = 3
 """How often the handshake is repeated on a datagram link, without success, before a refusal counts."""
 
 
@@ -35,7 +35,7 @@ class Attachment:
 
     def __init__(self, session_id: int, identity: Identity) -> None:
         self.session_id = session_id
-        self.fresh = True
+        self.unconfirmed = True
         """The service has not confirmed the session yet, so ATTACH may create it."""
 
         self.node_id = ""
@@ -61,7 +61,7 @@ class Attachment:
 
     def hello_again(self, now_ns: int) -> bytes:
         """Return the same HELLO again, since it or its WELCOME was lost."""
-        self._arm(now_ns)
+        self._schedule_resend(now_ns)
         return self._opener.hello(self._datagram)
 
     def take_welcome(self, frame: Frame) -> bytes | None:
@@ -80,14 +80,14 @@ class Attachment:
         self.retry_ns = NEVER_NS
         return proof
 
-    def regreet(self, frame: Frame, now_ns: int) -> bytes:
+    def repeat_handshake(self, frame: Frame, now_ns: int) -> bytes:
         """Return HELLO, after REFUSED, for a daemon that does not know our datagrams (any more).
 
         Raises: HandshakeRejected if our proof was wrong (streams), or if repeating the handshake does not
         help.
         """
         self._regreets += 1
-        if not self._datagram or self._regreets > REGREETS_MAX:
+        if not self._datagram or self._regreets > HANDSHAKE_REPEATS_MAX:
             self._opener.receive(frame)
         return self.hello_again(now_ns)
 
@@ -104,21 +104,21 @@ class Attachment:
     def next_attach(self, number: int) -> bytes:
         """Return an ATTACH of the next generation, for any link."""
         self._generation += 1
-        body = pack_body([self.fresh])
+        body = pack_body([self.unconfirmed])
         return encode_frame(Kind.ATTACH, number, self.session_id, self._generation, body)
 
     def attach_again(self, now_ns: int) -> bytes:
         """Return the same ATTACH again."""
-        self._arm(now_ns)
+        self._schedule_resend(now_ns)
         return self._attach
 
     def attached(self) -> None:
         """Note that the service has confirmed the session at this node."""
-        self.fresh = False
+        self.unconfirmed = False
         self._regreets = 0
         self.retry_ns = NEVER_NS
 
-    def pause(self, now_ns: int, pause_max_ns: int) -> None:
+    def back_off(self, now_ns: int, pause_max_ns: int) -> None:
         """Pause before the next ATTACH: after TRY_AGAIN, since the node cannot take the session yet."""
         self._pause_ns = pause_after(self._pause_ns, pause_max_ns)
         self.retry_ns = now_ns + self._pause_ns
@@ -127,7 +127,7 @@ class Attachment:
         """Repeat nothing more, since the link is gone."""
         self.retry_ns = NEVER_NS
 
-    def _arm(self, now_ns: int) -> None:
+    def _schedule_resend(self, now_ns: int) -> None:
         self.retry_ns = now_ns + RESEND_NS if self._datagram else NEVER_NS
 
 

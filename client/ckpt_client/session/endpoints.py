@@ -27,7 +27,7 @@ def advice_on(failures: Iterable[str]) -> str:
     return HOW_TO_START if all(why.startswith(NOBODY_LISTENS) for why in failures) else ""
 
 
-class Route:
+class Endpoints:
     """The addresses in the order in which they are tried: those given, then those named by the service."""
 
     def __init__(self, addresses: tuple[Address, ...]) -> None:
@@ -86,7 +86,7 @@ class Route:
         self.connect_ns = now_ns + self._pause_ns
         self._pause_ns = min(2 * self._pause_ns, PAUSE_MAX_NS)
 
-    def verdict(self) -> int:
+    def final_code(self) -> int:
         """Return the code to fail with if every address failed permanently; 0 while there is hope.
 
         A refusal by a daemon says more than that nothing listens elsewhere, so its code is preferred.
@@ -95,13 +95,13 @@ class Route:
         return min(codes)
 
     def start_again(self, now_ns: int) -> None:
-        """Forget a verdict, because there is a new request."""
+        """Forget a final_code, because there is a new request."""
         self._witnesses.clear()
         self._failures = 0
         self._reasons.clear()
         self.connect_ns = now_ns
 
-    def learn(self, members: Mapping[str, Iterable[str]]) -> None:
+    def update_members(self, members: Mapping[str, Iterable[str]]) -> None:
         """Add the members' TCP addresses, as the service named them, to the addresses.
 
         Paths of unix sockets mean something else on each host, so they are not taken.
@@ -112,7 +112,7 @@ class Route:
         # We keep the current address even if the service no longer names it, because we are using it.
         self._take((*self._given, *learned[: 2 * NODES_MAX]), self.current)
 
-    def go(self, address: Address) -> None:
+    def switch_to(self, address: Address) -> None:
         """Note that the session is at `address` now."""
         self._take(self._addresses, address)
 

@@ -7,9 +7,9 @@ while their node is silent waits for 1 s, not for 10 s.
 from typing import Final
 
 from ckpt_client.session.address import Address
-from ckpt_client.session.node_silence import SILENT_NS
+from ckpt_client.session.node_silence import DEAD_AFTER_NS
 
-NO_WAIT_NS: Final = 5 * SILENT_NS
+NO_WAIT_NS: Final = 5 * DEAD_AFTER_NS
 """How long we do not wait for a node that did not answer a goodbye."""
 
 _unanswered_ns: dict[Address, int] = {}

@@ -9,8 +9,8 @@ from typing import Final
 from ckpt_client.session.address import Address
 from ckpt_client.session.attachment import Attachment, State, members_of
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS
-from ckpt_client.session.endpoints import Route
-from ckpt_client.session.node_silence import HASTE_NS, QUIET_NS, SILENT_NS, Silence
+from ckpt_client.session.endpoints import Endpoints
+from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, PING_AFTER_NS, Silence
 from ckpt_client.session.pending_calls import Unanswered
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
@@ -19,7 +19,7 @@ from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.greeting import HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind
 
-MOVE_NS: Final = 500 * MILLISECOND_NS
+LEAVE_STUCK_NODE_NS: Final = 500 * MILLISECOND_NS
 """A node that answers only TRY_AGAIN for this long (because it is cut off, say) is left for another one.
 
 This is longer than a fail-over keeps the surviving nodes from serving: about 0.3 s.
@@ -54,7 +54,7 @@ class Linking(Unanswered):
 
         self._follows = False
         self._attachment = Attachment(session_id, identity)
-        self._route = Route(addresses)
+        self._endpoints = Endpoints(addresses)
         self._decoder = FrameDecoder()
         self._datagram = False
         self._silence = Silence()
@@ -71,7 +71,7 @@ class Linking(Unanswered):
         old session is never taken for one of this session.
         """
         self._number = ended._number
-        self._route = ended._route
+        self._endpoints = ended._endpoints
         self.pause_max_ns = ended.pause_max_ns
         self.moved = ended.moved
 
@@ -80,12 +80,12 @@ class Linking(Unanswered):
     @property
     def address(self) -> Address:
         """The address of the link, or the one to connect to next."""
-        return self._route.current
+        return self._endpoints.current
 
     @property
     def connect_ns(self) -> int:
         """When the next connection may be tried."""
-        return self._route.connect_ns
+        return self._endpoints.connect_ns
 
     @property
     def node_id(self) -> str:
@@ -95,7 +95,7 @@ class Linking(Unanswered):
     @property
     def was_attached(self) -> bool:
         """True if the service knows this session, which then has something to lose."""
-        return not self._attachment.fresh and self.state is not State.ENDED
+        return not self._attachment.unconfirmed and self.state is not State.ENDED
 
     @property
     def mid_frame(self) -> bool:
@@ -110,12 +110,12 @@ class Linking(Unanswered):
     @property
     def silent_ns(self) -> int:
         """When the node will have been silent for too long."""
-        return self._silence.since_ns + SILENT_NS
+        return self._silence.since_ns + DEAD_AFTER_NS
 
     @property
     def connect_limit_ns(self) -> int:
         """How long connecting to `address` may take."""
-        return HASTE_NS if self._route.first_round else SILENT_NS
+        return HASTE_NS if self._endpoints.first_round else DEAD_AFTER_NS
 
     # -- the link
 
@@ -126,7 +126,7 @@ class Linking(Unanswered):
         self._silence.heard(now_ns)
         self._refused_since_ns = NEVER_NS
         self.outgoing.clear()
-        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        self.wake_ns = min(self.wake_ns, now_ns + PING_AFTER_NS)
         self._greet(self._attachment.hello(nonce, self._datagram, now_ns))
 
     def lose_link(self, now_ns: int, why: str, final: bool = False) -> None:
@@ -140,7 +140,7 @@ class Linking(Unanswered):
     def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
         if self.state is State.ENDED:
             return
-        if final_code == codes.UNAVAILABLE and not self._attachment.fresh:
+        if final_code == codes.UNAVAILABLE and not self._attachment.unconfirmed:
             final_code = 0
         self.state = State.UNLINKED
         self.attached = self._probing = self._silence.unanswered = False
@@ -148,13 +148,13 @@ class Linking(Unanswered):
         self._attachment.drop()
         for call in self.calls.values():
             call.lose_link()
-        self._route.failed(now_ns, why, final_code)
+        self._endpoints.failed(now_ns, why, final_code)
         self._left = f"{self.node_id or 'none'} ({why})"
-        code = self._route.verdict()
+        code = self._endpoints.final_code()
         if code:
-            hint = self._route.hint if code == codes.UNAVAILABLE else ""
-            self._fail_all(code, "; ".join(filter(None, (self._route.why(), hint))))
-        self.wake_ns = min(self.wake_ns, self._route.connect_ns)
+            hint = self._endpoints.hint if code == codes.UNAVAILABLE else ""
+            self._fail_all(code, "; ".join(filter(None, (self._endpoints.why(), hint))))
+        self.wake_ns = min(self.wake_ns, self._endpoints.connect_ns)
 
     def _greet(self, hello: bytes) -> None:
         self.state = State.GREETING
@@ -203,12 +203,12 @@ class Linking(Unanswered):
         if proof:
             self.outgoing.append(proof)
         self.state = State.GREETED
-        if self._go_on(now_ns) or not self._attachment.fresh:
+        if self._go_on(now_ns) or not self._attachment.unconfirmed:
             self._attach(now_ns)
 
     def _take_refusal(self, frame: Frame, now_ns: int) -> None:
         try:
-            hello = self._attachment.regreet(frame, now_ns)
+            hello = self._attachment.repeat_handshake(frame, now_ns)
         except HandshakeRejected as refused:
             self._take_refused(refused, now_ns)
             return
@@ -226,22 +226,24 @@ class Linking(Unanswered):
             self._attached(epoch, members_of(payload), now_ns)
         elif code == codes.TRY_AGAIN:
             self._note_refused(text, now_ns)
-            self._attachment.pause(now_ns, self.pause_max_ns)
+            self._attachment.back_off(now_ns, self.pause_max_ns)
             self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
         elif code == codes.BAD_HANDLE:
             self.end(f"the session has ended ({text}): open the checkpoint again")
         else:
             if code == codes.UNAVAILABLE:
-                self._route.note_witness()
+                self._endpoints.note_witness()
             why = f"the session is not accepted: {text or codes.code_name(code)}"
-            self._drop_link(now_ns, why, code if self._attachment.fresh and code != codes.TIMEOUT else 0)
+            self._drop_link(
+                now_ns, why, code if self._attachment.unconfirmed and code != codes.TIMEOUT else 0
+            )
 
     def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
-        if not self._attachment.fresh and self._left:
+        if not self._attachment.unconfirmed and self._left:
             self._note_move(self._left)
         self._left = ""
-        self._route.succeeded(self.node_id)
-        self._route.learn(members)
+        self._endpoints.succeeded(self.node_id)
+        self._endpoints.update_members(members)
         self._attachment.attached()
         self.state = State.ATTACHED
         self._refused_since_ns = NEVER_NS
@@ -254,7 +256,7 @@ class Linking(Unanswered):
     def _note_refused(self, text: str, now_ns: int) -> None:
         self._refused_text = text
         self._refused_since_ns = min(self._refused_since_ns, now_ns)
-        if self._route.has_others:
+        if self._endpoints.has_others:
             self.wake_ns = min(self.wake_ns, self._refused_since_ns + self._refusals_ns)
 
     # -- how long its node may be silent, or refuse
@@ -262,13 +264,13 @@ class Linking(Unanswered):
     @property
     def _patience_ns(self) -> int:
         """How long the node may be silent."""
-        return self.connect_limit_ns if self.state is State.GREETING else SILENT_NS
+        return self.connect_limit_ns if self.state is State.GREETING else DEAD_AFTER_NS
 
     @property
     def _refusals_ns(self) -> int:
         """How long the node may answer TRY_AGAIN to everything."""
-        looking = self.state is State.ATTACHING and self._route.first_round
-        return HASTE_NS if looking and not self._attachment.fresh else MOVE_NS
+        looking = self.state is State.ATTACHING and self._endpoints.first_round
+        return HASTE_NS if looking and not self._attachment.unconfirmed else LEAVE_STUCK_NODE_NS
 
     # -- implemented by `linked_session`
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ckpt_client.session.attachment import RESEND_NS, State
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
 from ckpt_client.session.link import Linking
-from ckpt_client.session.node_silence import KEEP_UP_NS, QUIET_NS, SILENT_NS
+from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS, PING_AFTER_NS
 from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
@@ -38,7 +38,7 @@ _NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYN
 _HURRIED_NS: Final = 4 * WITHDRAW_NS
 """A call with a shorter time-out may have to be withdrawn before its node counts as quiet."""
 
-AGAIN_NS: Final = 250 * MILLISECOND_NS
+RESEND_MIN_NS: Final = 250 * MILLISECOND_NS
 AGAIN_MAX_NS: Final = 4_000 * MILLISECOND_NS
 """The pauses after which a request that was also sent on an earlier link is repeated: first and longest."""
 
@@ -77,10 +77,10 @@ class LinkedSession(Linking):
                 self.wake_ns = now_ns
             elif self._silence.begin(now_ns) and self.attached:
                 self._probe(now_ns)
-            if self.state is State.UNLINKED and self._route.verdict():
-                self._route.start_again(now_ns)
+            if self.state is State.UNLINKED and self._endpoints.final_code():
+                self._endpoints.start_again(now_ns)
         calls[number] = call
-        wake_ns = now_ns + QUIET_NS
+        wake_ns = now_ns + PING_AFTER_NS
         if hurried:
             wake_ns = min(wake_ns, call.withdraw_ns, call.deadline_ns)
         if wake_ns < self.wake_ns:
@@ -129,10 +129,12 @@ class LinkedSession(Linking):
         frame = encode_frame(call.kind, call.number, call.handle, self._lowest, call.body)
         if self._datagram:
             if len(frame) > DATAGRAM_BYTES_MAX:
-                self._does_not_fit(call, f"a request of {len(frame)} bytes does not fit a datagram", now_ns)
+                self._on_too_big_for_datagram(
+                    call, f"a request of {len(frame)} bytes does not fit a datagram", now_ns
+                )
                 return
             call.maybe_done = call.maybe_done or call.in_flight
-            call.resend_ns = min(2 * call.resend_ns or RESEND_NS, SILENT_NS)
+            call.resend_ns = min(2 * call.resend_ns or RESEND_NS, DEAD_AFTER_NS)
             call.retry_ns = now_ns + call.resend_ns
             self.wake_ns = min(self.wake_ns, call.retry_ns)
         elif len(frame) > FRAME_BYTES_MAX:
@@ -141,7 +143,7 @@ class LinkedSession(Linking):
             return
         elif call.maybe_done and len(frame) <= AGAIN_BYTES_MAX:
             # It was sent on two links: its answer may have taken the one that is gone.
-            call.resend_ns = min(2 * call.resend_ns or AGAIN_NS, AGAIN_MAX_NS)
+            call.resend_ns = min(2 * call.resend_ns or RESEND_MIN_NS, AGAIN_MAX_NS)
             call.retry_ns = now_ns + call.resend_ns
             self.wake_ns = min(self.wake_ns, call.retry_ns)
         else:
@@ -226,7 +228,7 @@ class LinkedSession(Linking):
         self._refused_since_ns = NEVER_NS
         if code == codes.TOO_BIG and self._datagram:
             call.in_flight, call.maybe_done = False, True
-            self._does_not_fit(call, text, now_ns)
+            self._on_too_big_for_datagram(call, text, now_ns)
             return
         if code == codes.BAD_HANDLE:
             if not call.doubted:
@@ -273,10 +275,10 @@ class LinkedSession(Linking):
     def _take_pong(self, body: bytes, now_ns: int) -> None:
         """Take the answer to a PING: the node lives. If it does not serve (cut off, say), leave it soon."""
         code, _, _, text = decode_answer(body)
-        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        self.wake_ns = min(self.wake_ns, now_ns + PING_AFTER_NS)
         if self._probing:
             self._probing = False
-            if code == codes.TRY_AGAIN and self._route.has_others:
+            if code == codes.TRY_AGAIN and self._endpoints.has_others:
                 # The waiting calls were not sent, so another node can get them for the first time.
                 self._drop_link(now_ns, f"the node does not serve: {text}")
                 return
@@ -324,7 +326,7 @@ class LinkedSession(Linking):
     def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
         """Take the active replica's position among the members, which the answer to an update named."""
 
-    def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
+    def _on_too_big_for_datagram(self, call: Call, text: str, now_ns: int) -> None:
         """Fail a call whose request or answer does not fit into a datagram."""
         self._finish(call, codes.TOO_BIG, f"{text}: use a tcp:// address")
 
@@ -361,7 +363,7 @@ class LinkedSession(Linking):
         quiet_ns = now_ns - self._silence.since_ns
         if awaiting and quiet_ns >= self._patience_ns:
             self._drop_link(now_ns, "the node does not answer")
-        elif now_ns - self._refused_since_ns >= self._refusals_ns and self._route.has_others:
+        elif now_ns - self._refused_since_ns >= self._refusals_ns and self._endpoints.has_others:
             self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
         elif awaiting and self.state in _GREETED and now_ns >= self._silence.next_ping_ns:
             self._ping(now_ns)
@@ -391,7 +393,7 @@ class LinkedSession(Linking):
                 wake_ns = min(wake_ns, self._silence.next_ping_ns)
         elif self.keeps_up and self.state is State.ATTACHED:
             wake_ns = min(wake_ns, self._silence.since_ns + KEEP_UP_NS)
-        if self._route.has_others:
+        if self._endpoints.has_others:
             wake_ns = min(wake_ns, self._refused_since_ns + self._refusals_ns)
         return min(wake_ns, self._attachment.retry_ns)
 
@@ -408,9 +410,11 @@ class LinkedSession(Linking):
             text += f"; the node had said: {call.text}"
         elif self.state is not State.ATTACHED:
             refused = self.state is State.ATTACHING and self._refused_since_ns != NEVER_NS
-            trouble = f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._route.why()
+            trouble = (
+                f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._endpoints.why()
+            )
             text = f"no node serves within the time-out ({trouble})"
-            if not self._attachment.fresh:
+            if not self._attachment.unconfirmed:
                 text += "; if all nodes that held the checkpoint are lost, its data is gone with them"
             if not sent:
                 code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE

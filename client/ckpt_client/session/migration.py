@@ -17,14 +17,14 @@ from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.greeting import ROLE_CLIENT, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
 
-MOVE_TIME_NS: Final = 1_000 * MILLISECOND_NS
+MIGRATION_LIMIT_NS: Final = 1_000 * MILLISECOND_NS
 """A node must take the session within this time, or the move fails."""
 
-IDLE_NS: Final = 100 * MILLISECOND_NS
+MIGRATION_QUIESCE_NS: Final = 100 * MILLISECOND_NS
 """How long new calls wait, at most, for those under way, so that the session can move between them."""
 
 
-class Stage(Enum):
+class MigrationState(Enum):
     """How far a move has come."""
 
     OPENING = 0
@@ -35,15 +35,15 @@ class Stage(Enum):
     FAILED = 5
 
 
-class Move:
+class Migration:
     """One move to another node, or to a stream.
 
     The driver
 
     1. connects to `address` and calls `open`;
-    2. sends `outgoing` and calls `receive` while the move is `under_way`, for MOVE_TIME_NS at most;
+    2. sends `outgoing` and calls `receive` while the move is `under_way`, for MIGRATION_LIMIT_NS at most;
     3. calls `fail` if the transport fails or the time is over;
-    4. calls the session's `finish_move`.
+    4. calls the session's `finish_migration`.
 
     A move that is GREETED waits until the session calls `attach`. The argument `attach` returns the number
     and the frame of an ATTACH of the next generation.
@@ -55,19 +55,19 @@ class Move:
         node_id: str,
         identity: Identity,
         attach: Callable[[], tuple[int, bytes]],
-        urgent: bool = False,
+        call_waits: bool = False,
     ) -> None:
         self.address = address
         self.node_id = node_id
         """The node that has to be there; "" for any."""
 
-        self.urgent = urgent
+        self.call_waits = call_waits
         """A call waits for the move."""
 
-        self.stage = Stage.OPENING
+        self.stage = MigrationState.OPENING
         self.outgoing: list[bytes] = []
         self.why = ""
-        self.found = ""
+        self.reached_node = ""
         """The node that answered the handshake."""
 
         self.asked = False
@@ -84,22 +84,26 @@ class Move:
     @property
     def under_way(self) -> bool:
         """True while the move has neither succeeded nor failed."""
-        return self.stage not in (Stage.DONE, Stage.FAILED)
+        return self.stage not in (MigrationState.DONE, MigrationState.FAILED)
 
     def open(self, nonce: bytes) -> None:
         """Begin the handshake: the transport is up. `nonce`: 16 random bytes."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
-        self.stage = Stage.GREETING
+        self.stage = MigrationState.GREETING
         self.outgoing.append(self._opener.hello())
 
     def receive(self, data: bytes) -> None:
         """Take what came on the second link."""
         try:
             for frame in self._decoder.feed(data):
-                if self.stage is Stage.GREETING:
+                if self.stage is MigrationState.GREETING:
                     greeted, proof = self._opener.receive(frame)
                     self._take_welcome(greeted.node_id, proof)
-                elif self.stage is Stage.ATTACHING and frame.kind == Kind.ANSWER and frame.a == self._number:
+                elif (
+                    self.stage is MigrationState.ATTACHING
+                    and frame.kind == Kind.ANSWER
+                    and frame.a == self._number
+                ):
                     self._take_attached(frame.b, frame.body)
         except FrameError as error:
             self.fail(f"what answers there is no ckptd ({error})")
@@ -109,23 +113,23 @@ class Move:
     def fail(self, why: str) -> None:
         """Fail the move, unless it has ended: the session stays where it is."""
         if self.under_way:
-            self.stage, self.why = Stage.FAILED, why
+            self.stage, self.why = MigrationState.FAILED, why
 
     def _take_welcome(self, node_id: str, proof: bytes) -> None:
-        self.found = node_id
+        self.reached_node = node_id
         if self.node_id and node_id != self.node_id:
             self.fail(f"node {node_id!r} is there, not {self.node_id!r}")
             return
         if proof:
             self.outgoing.append(proof)
-        self.stage = Stage.GREETED
+        self.stage = MigrationState.GREETED
 
     def attach(self) -> None:
         """Send ATTACH, now that nothing is under way on the current link."""
         self._number, frame = self._attach()
         self.asked = True
         self.outgoing.append(frame)
-        self.stage = Stage.ATTACHING
+        self.stage = MigrationState.ATTACHING
 
     def _take_attached(self, epoch: int, body: bytes) -> None:
         code, payload, _, text = decode_answer(body)
@@ -133,4 +137,4 @@ class Move:
             self.fail(text or codes.code_name(code))
             return
         self.epoch, self.members = epoch, members_of(payload)
-        self.stage = Stage.DONE
+        self.stage = MigrationState.DONE

@@ -8,10 +8,10 @@ from typing import Final
 
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS
 
-QUIET_NS: Final = 200 * MILLISECOND_NS
+PING_AFTER_NS: Final = 200 * MILLISECOND_NS
 """A node that owes an answer and is silent for this long is sent a PING."""
 
-SILENT_NS: Final = 1_000 * MILLISECOND_NS
+DEAD_AFTER_NS: Final = 1_000 * MILLISECOND_NS
 """A node that owes an answer and is silent for this long is left, whether it was sent a PING or not.
 
 The other nodes continue without a silent node after 0.9 s (failures.md): earlier there is nowhere to go.
@@ -20,8 +20,8 @@ The other nodes continue without a silent node after 0.9 s (failures.md): earlie
 HASTE_NS: Final = 300 * MILLISECOND_NS
 """How long connection and handshake may take at one address while others have not been tried.
 
-Two nodes of five may become silent at the same time. A client that gave the second one SILENT_NS too needed
-more than 2 s to reach the third. In the second round over the addresses each gets SILENT_NS.
+Two nodes of five may become silent at the same time. A client that gave the second one DEAD_AFTER_NS too
+needed more than 2 s to reach the third. In the second round over the addresses each gets DEAD_AFTER_NS.
 """
 
 STALE_NS: Final = 3_000 * MILLISECOND_NS
@@ -63,7 +63,7 @@ class Silence:
     @property
     def next_ping_ns(self) -> int:
         """When the next PING is due, if the node owes an answer."""
-        return self._again_ns if self._pinged else self._since_ns + QUIET_NS
+        return self._again_ns if self._pinged else self._since_ns + PING_AFTER_NS
 
     def heard(self, now_ns: int) -> None:
         """Note that bytes came from the node."""
@@ -84,17 +84,18 @@ class Silence:
     def excuse(self, now_ns: int) -> None:
         """Begin the first request after one that was never answered: the silence continues.
 
-        If that was long ago, we have not listened since. In that case the node gets QUIET_NS to answer, once.
+        If that was long ago, we have not listened since. In that case the node gets PING_AFTER_NS to answer,
+        once.
         """
-        if now_ns - self._since_ns >= SILENT_NS and not self.excused:
+        if now_ns - self._since_ns >= DEAD_AFTER_NS and not self.excused:
             self.excused = True
-            self._since_ns = now_ns - SILENT_NS + QUIET_NS
+            self._since_ns = now_ns - DEAD_AFTER_NS + PING_AFTER_NS
             self._pinged = False
 
     def pinged(self, now_ns: int, repeat: bool) -> None:
         """Note that a PING is sent. `repeat` is True if it may be lost on the way."""
         self._pinged = True
-        self._again_ns = now_ns + QUIET_NS if repeat else NEVER_NS
+        self._again_ns = now_ns + PING_AFTER_NS if repeat else NEVER_NS
 
     def kept(self) -> tuple[int, bool, bool, bool]:
         """Return the state, for `restore`."""

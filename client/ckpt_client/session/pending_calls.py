@@ -25,7 +25,7 @@ class Unanswered:
         self.calls: dict[int, Call] = {}
         """The unanswered calls by number, which is also their order."""
 
-        self.finished: list[Call] = []
+        self.completed: list[Call] = []
         """Calls that have ended, until the driver takes them."""
 
         self._number = 0
@@ -60,7 +60,7 @@ class Unanswered:
         call.done = True
         call.code, call.text, call.index = code, text, index
         if not call.orphan:
-            self.finished.append(call)
+            self.completed.append(call)
 
     def _fail_all(self, code: int, text: str) -> None:
         """End every call. A change that may have been made fails with TIMEOUT, whatever made us give up."""

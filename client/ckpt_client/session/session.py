@@ -12,12 +12,12 @@ orders the session's updates, and switch from UDP to TCP when a message does not
 from typing import Final
 
 from ckpt_client.session.address import Address
-from ckpt_client.session.affinity import Following
+from ckpt_client.session.affinity import ActiveAffinity
 from ckpt_client.session.attachment import State, described_members
 from ckpt_client.session.call import NEVER_NS, Call
 from ckpt_client.session.linked_session import LinkedSession
-from ckpt_client.session.migration import IDLE_NS, Move, Stage
-from ckpt_client.session.node_silence import QUIET_NS
+from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
+from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
@@ -37,9 +37,9 @@ class Session(LinkedSession):
     * Send `outgoing` and clear it; call `receive` with what comes.
     * Call `advance` when `wake_ns` has come.
     * Drop the transport when `state` has become UNLINKED or ENDED.
-    * Take the calls that have ended from `finished`.
-    * If there is a `move`, open a second link for it next to the current one, and call `finish_move` when it
-      is no longer under way.
+    * Take the calls that have ended from `completed`.
+    * If there is a `move`, open a second link for it next to the current one, and call `finish_migration`
+      when it is no longer under way.
 
     If `follows`, the session goes to the node whose replica orders its updates (see `affinity`).
     """
@@ -48,12 +48,12 @@ class Session(LinkedSession):
         self, session_id: int, addresses: tuple[Address, ...], identity: Identity, follows: bool = False
     ) -> None:
         super().__init__(session_id, addresses, identity)
-        self.move: Move | None = None
+        self.move: Migration | None = None
         self._follows = self._wanted_to_follow = follows
-        self._following = Following()
+        self._affinity = ActiveAffinity()
         self._identity = identity
-        self._members_asked = 0
-        self._hold_until_ns = NEVER_NS
+        self._describe_number = 0
+        self._quiesce_until_ns = NEVER_NS
         self._no_stream_here = False
 
     def successor(self, session_id: int) -> "Session":
@@ -71,7 +71,7 @@ class Session(LinkedSession):
         if kind == Kind.ACTIVE_SET:
             # This makes the *local* replica the active one, so from now on it matters at which node we are.
             self._follows = False
-            if self.move is not None and not self.move.urgent:
+            if self.move is not None and not self.move.call_waits:
                 self.move.fail("the session stays where it makes its replica active")
         return super().begin(kind, handle, body, now_ns, timeout_ns)
 
@@ -88,25 +88,25 @@ class Session(LinkedSession):
         self.move = None
         super().end(why)
 
-    def go_on_moving(self, now_ns: int) -> None:
+    def advance_migration(self, now_ns: int) -> None:
         """Let a move whose handshake is done continue, between calls.
 
         The driver calls this after every step while there is a `move`. New calls wait until those under way
         are answered. If a call were sent on both links, its answer might take the one that is dropped.
         """
         move = self.move
-        if move is None or move.stage is not Stage.GREETED or self.state is not State.ATTACHED:
+        if move is None or move.stage is not MigrationState.GREETED or self.state is not State.ATTACHED:
             return
         if self.attached:
             self.attached = False
-            self._hold_until_ns = now_ns + IDLE_NS
-            self.wake_ns = min(self.wake_ns, self._hold_until_ns)
+            self._quiesce_until_ns = now_ns + MIGRATION_QUIESCE_NS
+            self.wake_ns = min(self.wake_ns, self._quiesce_until_ns)
         if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
             move.attach()
-        elif now_ns >= self._hold_until_ns:
+        elif now_ns >= self._quiesce_until_ns:
             move.fail("calls are under way all the time")
 
-    def finish_move(self, move: Move, now_ns: int) -> bool:
+    def finish_migration(self, move: Migration, now_ns: int) -> bool:
         """Finish a move that is no longer under way. Return True if its transport now carries the link.
 
         The driver can then drop the old transport: calls that it left unanswered are sent again, with the
@@ -115,22 +115,22 @@ class Session(LinkedSession):
         if self.move is not move:
             return False
         self.move = None
-        if move.found:
-            self._route.remember(move.address, move.found)
-        if move.stage is Stage.DONE:
+        if move.reached_node:
+            self._endpoints.remember(move.address, move.reached_node)
+        if move.stage is MigrationState.DONE:
             self._take_over(move, now_ns)
             return True
-        if move.stage is Stage.FAILED and self._hold_until_ns <= now_ns and not move.asked:
-            self._following.rest(now_ns)
+        if move.stage is MigrationState.FAILED and self._quiesce_until_ns <= now_ns and not move.asked:
+            self._affinity.rest(now_ns)
         else:
-            self._following.avoid(move.address, now_ns)
+            self._affinity.cool_down(move.address, now_ns)
         waiting = [call for call in self.calls.values() if call.awaits_stream]
         if waiting and self._other_streams(now_ns):
             # The node itself may be lost, not only its stream.
             self._drop_link(now_ns, f"{move.address}: {move.why}")
             return False
         for call in waiting:
-            super()._does_not_fit(call, f"{call.text} ({move.address}: {move.why})", now_ns)
+            super()._on_too_big_for_datagram(call, f"{call.text} ({move.address}: {move.why})", now_ns)
         if move.asked:
             # The service may have attached the session to the other node: attach it to this one again.
             self._attach(now_ns)
@@ -138,7 +138,7 @@ class Session(LinkedSession):
             self._resume(now_ns)
         return False
 
-    def _take_over(self, move: Move, now_ns: int) -> None:
+    def _take_over(self, move: Migration, now_ns: int) -> None:
         self._datagram = False
         self._decoder = FrameDecoder()
         self._silence.heard(now_ns)
@@ -146,19 +146,19 @@ class Session(LinkedSession):
         for call in self.calls.values():
             call.lose_link()
         left = self.node_id
-        self._attachment.node_id = move.found
-        self._route.go(move.address)
-        why = "a message fits no datagram" if move.urgent else "to be at its active replica"
+        self._attachment.node_id = move.reached_node
+        self._endpoints.switch_to(move.address)
+        why = "a message fits no datagram" if move.call_waits else "to be at its active replica"
         self._note_move(f"{left} ({why})")
         self._left = ""
-        if not move.urgent:
-            self._following.rest(now_ns)
-        self.wake_ns = min(self.wake_ns, now_ns + QUIET_NS)
+        if not move.call_waits:
+            self._affinity.rest(now_ns)
+        self.wake_ns = min(self.wake_ns, now_ns + PING_AFTER_NS)
         self._attached(move.epoch, move.members, now_ns)
 
     @property
     def _holds_calls(self) -> bool:  # type: ignore[override]
-        return self.move is not None and self.move.stage in (Stage.GREETED, Stage.ATTACHING)
+        return self.move is not None and self.move.stage in (MigrationState.GREETED, MigrationState.ATTACHING)
 
     def _next_attach(self) -> tuple[int, bytes]:
         self._number += 1
@@ -167,35 +167,37 @@ class Session(LinkedSession):
     # -- events on the link
 
     def _attached(self, epoch: int, members: dict[str, list[str]], now_ns: int) -> None:
-        self._following.learn(epoch, tuple(members))
-        self._members_asked = 0
+        self._affinity.learn(epoch, tuple(members))
+        self._describe_number = 0
         super()._attached(epoch, members, now_ns)
 
     def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
         if self.state is State.ATTACHED:
-            self._following.avoid(self.node_id, now_ns)
+            self._affinity.cool_down(self.node_id, now_ns)
         self.move = None
         self._no_stream_here = False
         super()._drop_link(now_ns, why, final_code)
 
     def _next_wake_ns(self) -> int:
-        greeted = self.move is not None and self.move.stage is Stage.GREETED
-        return min(super()._next_wake_ns(), self._hold_until_ns if greeted else NEVER_NS)
+        greeted = self.move is not None and self.move.stage is MigrationState.GREETED
+        return min(super()._next_wake_ns(), self._quiesce_until_ns if greeted else NEVER_NS)
 
     def _take_unasked(self, number: int, body: bytes) -> None:
-        if number != self._members_asked:
+        if number != self._describe_number:
             super()._take_unasked(number, body)
             return
-        self._members_asked = 0
+        self._describe_number = 0
         epoch, members = described_members(decode_answer(body)[1])
-        self._following.learn(epoch, tuple(members))
+        self._affinity.learn(epoch, tuple(members))
         if members:
-            self._route.learn(members)
+            self._endpoints.update_members(members)
 
     def _other_streams(self, now_ns: int) -> bool:
         """Return True if there is an address at which a stream has not just failed."""
-        streams = [Address("tcp", place.host, place.port) for place in self._route.addresses if place.port]
-        return any(not self._following.avoids(stream, now_ns) for stream in streams)
+        streams = [
+            Address("tcp", place.host, place.port) for place in self._endpoints.addresses if place.port
+        ]
+        return any(not self._affinity.avoids(stream, now_ns) for stream in streams)
 
     def _watch_link(self, now_ns: int) -> None:
         if self._no_stream_here:
@@ -204,29 +206,29 @@ class Session(LinkedSession):
             super()._watch_link(now_ns)
 
     def _note_active(self, epoch: int, active: int, now_ns: int) -> None:
-        following = self._following
+        following = self._affinity
         if not following.note(epoch, active):
             return
         if self._datagram or not self.attached:
             following.forget()
         elif following.knows_members:
-            chosen = following.choose(self._route, self.node_id, now_ns)
+            chosen = following.choose(self._endpoints, self.node_id, now_ns)
             if chosen is not None and self.move is None:
                 node_id, address = chosen
-                self.move = Move(address, node_id, self._identity, self._next_attach)
-        elif not self._members_asked:
-            self._members_asked, frame = self._own_request(Kind.DESCRIBE, _DESCRIBE_CLUSTER)
+                self.move = Migration(address, node_id, self._identity, self._next_attach)
+        elif not self._describe_number:
+            self._describe_number, frame = self._own_request(Kind.DESCRIBE, _DESCRIBE_CLUSTER)
             self.outgoing.append(frame)
 
-    def _does_not_fit(self, call: Call, text: str, now_ns: int) -> None:
+    def _on_too_big_for_datagram(self, call: Call, text: str, now_ns: int) -> None:
         """Continue over TCP, at the same host and port, if anything listens there."""
         address = Address("tcp", self.address.host, self.address.port)
-        avoided = self._following.avoids(address, now_ns)
+        avoided = self._affinity.avoids(address, now_ns)
         if self.state is not State.ATTACHED or (avoided and not self._other_streams(now_ns)):
-            super()._does_not_fit(call, text, now_ns)
+            super()._on_too_big_for_datagram(call, text, now_ns)
             return
         call.awaits_stream, call.text, call.retry_ns = True, text, NEVER_NS
         if avoided:
             self._no_stream_here, self.wake_ns = True, now_ns
         elif self.move is None:
-            self.move = Move(address, "", self._identity, self._next_attach, urgent=True)
+            self.move = Migration(address, "", self._identity, self._next_attach, call_waits=True)

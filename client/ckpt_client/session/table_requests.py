@@ -80,7 +80,7 @@ class Attributes(NamedTuple):
         return self.sections_max == 1
 
 
-class Opening(NamedTuple):
+class OpenParameters(NamedTuple):
     """Everything needed to open a checkpoint, and to open it again."""
 
     name: bytes
@@ -128,7 +128,7 @@ def refuse(code: int, text: str, index: int = -1) -> NoReturn:
 # -- arguments
 
 
-def either(first: int | None, second: int | None) -> int | None:
+def one_of(first: int | None, second: int | None) -> int | None:
     """Return what was given under one of two names. Raises: SaAisError INVALID_PARAM."""
     if first is not None and second is not None:
         refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
@@ -184,7 +184,7 @@ def retention_in_ms(retention_ns: int) -> int:
     return SA_TIME_MAX if retention_ns == SA_TIME_MAX else retention_ns // SA_TIME_ONE_MILLISECOND
 
 
-def opening_of(
+def open_parameters(
     name: Key,
     sections_max: int | None,
     section_bytes_max: int | None,
@@ -192,7 +192,7 @@ def opening_of(
     flags: int,
     retention_ms: int,
     read_only: bool,
-) -> Opening:
+) -> OpenParameters:
     """Return how to open a checkpoint: with all three limits create it if missing, with none it must exist.
 
     Raises: SaAisError INVALID_PARAM, TOO_BIG.
@@ -201,7 +201,7 @@ def opening_of(
     limits = (sections_max, section_bytes_max, section_id_bytes_max)
     if limits == (None, None, None):
         open_flags = SA_CKPT_CHECKPOINT_READ | (0 if read_only else SA_CKPT_CHECKPOINT_WRITE)
-        return Opening(encoded, open_flags, None)
+        return OpenParameters(encoded, open_flags, None)
     if read_only:
         refuse(codes.INVALID_PARAM, "a read-only table creates nothing: leave the limits out")
     if sections_max is None or section_bytes_max is None or section_id_bytes_max is None:
@@ -217,7 +217,7 @@ def opening_of(
         flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max
     )
     open_flags = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
-    return Opening(encoded, open_flags, attributes)
+    return OpenParameters(encoded, open_flags, attributes)
 
 
 def section_id(attributes: Attributes, key: Key) -> bytes:
@@ -380,17 +380,17 @@ def reopened_text(name: bytes, node_id: str) -> str:
 # -- answers
 
 
-def misread(what: str) -> NoReturn:
+def raise_malformed(what: str) -> NoReturn:
     """Raise the error for an answer that no daemon gives."""
     raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
 
 
-def opened_of(payload: Any) -> tuple[int, Attributes]:
+def parse_open_answer(payload: Any) -> tuple[int, Attributes]:
     """Return (handle, attributes in force) from the answer to OPEN."""
     try:
         opened = parse_opened(payload)
     except FrameError:
-        misread("OPEN")
+        raise_malformed("OPEN")
     return opened.handle, Attributes(*opened.attributes)
 
 
@@ -399,16 +399,16 @@ def values_of(payload: Any, count: int) -> list[bytes]:
     try:
         values = parse_values(payload)
     except FrameError:
-        misread("READ")
+        raise_malformed("READ")
     if len(values) != count:
-        misread("READ")
+        raise_malformed("READ")
     return values
 
 
 def value_of(payload: Any) -> bytes:
     """Return the one value in the answer to READ."""
     if type(payload) is not list or len(payload) != 1 or type(payload[0]) is not bytes:
-        misread("READ")
+        raise_malformed("READ")
     return payload[0]
 
 
@@ -417,7 +417,7 @@ def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
     try:
         return parse_page(payload)
     except FrameError:
-        misread("ITERATE")
+        raise_malformed("ITERATE")
 
 
 def item_of(section: SectionDescriptor) -> tuple[bytes, bytes]:
@@ -438,7 +438,7 @@ def status_of(payload: Any) -> Status:
     try:
         status = parse_status(payload)
     except FrameError:
-        misread("STATUS")
+        raise_malformed("STATUS")
     return Status(Attributes(*status.attributes), *status[1:])
 
 

@@ -1,0 +1,183 @@
+"""What a program can do with an open checkpoint: each operation once, for `Table` and `AsyncTable`.
+
+An operation is a generator of steps (see `steps`); `ask` makes one call on the checkpoint. The arguments are
+checked when the steps are carried out, and every SaAisError becomes the program's CheckpointError. What an
+operation means is explained at the methods of `Table` and `AsyncTable`, which do nothing but carry it out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, is_missing, logger
+from ckpt_client.checkpoint.steps import Result, Steps
+from ckpt_client.errors import CheckpointEnded, SaAisError
+from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
+from ckpt_protocol import codes
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.messages import Kind
+
+Operation = Steps[TableStep, Result]
+
+
+class Operations(OpenCheckpoint):
+    """The operations on one open checkpoint."""
+
+    def __init__(self, name: Key, opening: OpenParameters, timeout_ns: int) -> None:
+        super().__init__(name, opening, timeout_ns)
+        self.section_expiration: int = SA_TIME_END
+        """When written sections expire if the program gives no time; SA_TIME_END leaves it as it is."""
+
+    # -- writing
+
+    def write(self, key: Key, value: Value, expiration: int | None) -> Operation[None]:
+        """Set the content of one section."""
+        try:
+            yield from self.ask(Kind.UPDATE, self.write_body(key, value, expiration))
+        except SaAisError as error:
+            raise self.failure("write to", error) from None
+
+    def write_body(self, key: Key, value: Value, expiration: int | None) -> bytes:
+        """Return the request of `write`."""
+        if expiration is None and self.section_expiration != SA_TIME_END:
+            expiration = self.section_expiration
+        return table_requests.put_body(self.attributes, key, value, expiration)
+
+    def write_many(
+        self, values: Mapping[Any, Value] | Iterable[tuple[Key, Value]], expiration: int | None
+    ) -> Operation[None]:
+        """Write at the beginning of several sections, as one atomic update."""
+        if expiration is None and self.section_expiration != SA_TIME_END:
+            expiration = self.section_expiration
+        try:
+            yield from self.ask(Kind.UPDATE, table_requests.patch_body(self.attributes, values, expiration))
+        except SaAisError as error:
+            raise self.failure("write to", error) from None
+
+    def delete(self, key: Key, missing_is_error: bool) -> Operation[None]:
+        """Delete one section. With `missing_is_error`, a missing one is a KeyError."""
+        try:
+            if not self.attributes.single:
+                yield from self.ask(Kind.UPDATE, table_requests.delete_body(self.attributes, key))
+            elif self.closed:
+                raise self.closed_error()
+        except SaAisError as error:
+            if missing_is_error or not is_missing(error):
+                raise self.failure("delete from", error, key_error=True) from None
+
+    # -- reading
+
+    def read(self, key: Key) -> Operation[bytes]:
+        """Return the value of one key; if it is missing, the error is also a KeyError."""
+        try:
+            return (yield from self._value(key))
+        except SaAisError as error:
+            raise self.failure("read from", error, key_error=True) from None
+
+    def get(self, key: Key, default: Any) -> Operation[Any]:
+        """Return the value of one key, or `default`."""
+        try:
+            return (yield from self._value(key))
+        except SaAisError as error:
+            if is_missing(error):
+                return default
+            raise self.failure("read from", error) from None
+
+    def _value(self, key: Key) -> Operation[bytes]:
+        return table_requests.value_of((yield from self.ask(Kind.READ, self.read_body(key))))
+
+    def read_body(self, key: Key) -> bytes:
+        """Return the request of `read` and `get`."""
+        return table_requests.read_one_body(self.attributes, key)
+
+    def read_many(self, keys: Iterable[Key]) -> Operation[list[bytes]]:
+        """Return the values of several keys, all of the same moment."""
+        try:
+            wanted = table_requests.key_list(keys)
+            payload = yield from self.ask(Kind.READ, table_requests.read_body(self.attributes, wanted))
+            return table_requests.values_of(payload, len(wanted))
+        except SaAisError as error:
+            raise self.failure("read from", error) from None
+
+    def contains(self, key: Key) -> Operation[bool]:
+        """Return True if there is a section with this key."""
+        try:
+            yield from self.ask(Kind.READ, table_requests.probe_body(self.attributes, key))
+        except SaAisError as error:
+            if is_missing(error):
+                return False
+            raise self.failure("read from", error) from None
+        return True
+
+    def pages(self, with_values: bool) -> Iterator[Operation[list[SectionDescriptor]]]:
+        """Yield an operation for each page of sections. Carry it out before you take the next one."""
+        after: bytes | None = None
+
+        def page() -> Operation[list[SectionDescriptor]]:
+            nonlocal after
+            try:
+                body = table_requests.iterate_body(after, with_values)
+                sections, after = table_requests.page_of((yield from self.ask(Kind.ITERATE, body)))
+            except SaAisError as error:
+                raise self.failure("read from", error) from None
+            return sections
+
+        yield page()
+        while after is not None:
+            yield page()
+
+    def item(self, section: SectionDescriptor) -> tuple[bytes, bytes]:
+        """Return a section's (key, value)."""
+        try:
+            return table_requests.item_of(section)
+        except SaAisError as error:
+            raise self.failure("read from", error) from None
+
+    # -- replicas
+
+    def activate(self) -> Operation[None]:
+        """Make the local replica the active one."""
+        if self.attributes.sync:
+            logger.info("checkpoint %r is synchronous: it needs no active replica", self.name)
+            return
+        try:
+            yield from self.ask(Kind.ACTIVE_SET, pack_body([False]))
+        except SaAisError as error:
+            raise self.failure("activate", error) from None
+
+    def synchronize(self) -> Operation[None]:
+        """Wait until every in-sync replica has everything that was written before."""
+        if self.attributes.sync:
+            logger.info("checkpoint %r is synchronous: its replicas are the same always", self.name)
+            return
+        try:
+            yield from self.ask(Kind.SYNCHRONIZE, table_requests.EMPTY_BODY)
+        except SaAisError as error:
+            raise self.failure("synchronize", error) from None
+
+    def has_active(self) -> Operation[bool]:
+        """Return True if there is an active replica."""
+        try:
+            payload = yield from self.ask(Kind.STATUS, table_requests.EMPTY_BODY, may_activate=False)
+            return table_requests.status_of(payload).active is not None
+        except SaAisError as error:
+            if error.code == codes.NOT_EXIST and not isinstance(error, CheckpointEnded):
+                return False
+            raise self.failure("look at", error) from None
+
+    def status(self) -> Operation[Status]:
+        """Return the checkpoint's state."""
+        try:
+            return table_requests.status_of((yield from self.ask(Kind.STATUS, table_requests.EMPTY_BODY)))
+        except SaAisError as error:
+            raise self.failure("look at", error) from None
+
+    def unlink(self) -> Operation[None]:
+        """Free the checkpoint's name, if this checkpoint still has it."""
+        try:
+            yield from self.reopen()  # Only then we know which creation it is.
+            body = table_requests.unlink_body(self.opening.name, self.creation_id)
+            yield from self.ask(Kind.UNLINK, body, may_activate=False)
+        except SaAisError as error:
+            raise self.failure("unlink", error) from None

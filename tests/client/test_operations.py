@@ -1,0 +1,119 @@
+"""The steps of an operation, without a connection: what it asks, and what it does with each answer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from ckpt_client import CheckpointError, CheckpointKeyError
+from ckpt_client.checkpoint.open_checkpoint import Reopen, TableStep
+from ckpt_client.checkpoint.operations import Operation, Operations
+from ckpt_client.checkpoint.steps import Result, drive
+from ckpt_client.errors import error_of
+from ckpt_client.session.table_requests import Attributes, ended, open_parameters
+from ckpt_protocol import codes
+from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.messages import Kind, Op
+
+ATTRIBUTES = Attributes(SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED, 900, 10**9, 9, 100, 9)
+DEAD = error_of(codes.BAD_HANDLE, "the session has ended")
+NO_ACTIVE = error_of(codes.NOT_EXIST, "there is no active replica")
+MISSING = error_of(codes.NOT_EXIST, "there is no such section", 0)
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, which a test runner would take for itself."""
+
+
+@pytest.fixture
+def operations() -> Operations:
+    """An open checkpoint."""
+    opened = Operations("x", open_parameters("x", None, None, None, 0, 0, False), 10**9)
+    opened.handle, opened.creation_id, opened.attributes = 7, 11, ATTRIBUTES
+    return opened
+
+
+def carry_out(
+    operation: Operation[Result], answers: Iterable[Any]
+) -> tuple[Result | BaseException, list[TableStep]]:
+    """What an operation ends with, and its steps, if they are answered like this."""
+    steps: list[TableStep] = []
+
+    def answer(step: TableStep, left: Any) -> Any:
+        steps.append(step)
+        given = next(left)
+        if isinstance(given, BaseException):
+            raise given
+        return given
+
+    try:
+        return drive(operation, answer, iter(answers)), steps
+    except (CheckpointError, Interrupted) as error:
+        return error, steps
+
+
+def kinds(steps: list[TableStep]) -> list[Any]:
+    """Each step in short: a request's kind and handle, or the handle that was lost."""
+    return [("reopen", step.lost) if isinstance(step, Reopen) else step[:2] for step in steps]
+
+
+def test_a_write_is_one_request(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.write("k", "v", None), [None])
+    assert outcome is None and kinds(steps) == [(Kind.UPDATE, 7)]
+    assert isinstance(steps[0], tuple) and unpack_body(steps[0][2]) == [[Op.PUT, b"k", b"v", None]]
+
+
+def test_wrong_arguments_are_refused_before_anything_is_asked(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.write("k", bytes(101), None), [])
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.INVALID_PARAM and steps == []
+    assert outcome.text.startswith("cannot write to checkpoint 'x': ")
+
+
+def test_a_call_in_a_session_that_has_ended_is_repeated_once(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.read("k"), [DEAD, 8, [b"v"]])
+    assert outcome == b"v" and kinds(steps) == [(Kind.READ, 7), ("reopen", 7), (Kind.READ, 8)]
+    outcome, steps = carry_out(operations.read("k"), [DEAD, 8, DEAD])
+    assert isinstance(outcome, CheckpointError) and outcome.aspErrorCode is DEAD and len(steps) == 3
+
+
+def test_a_checkpoint_that_is_gone_has_no_active_replica_to_be_made(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.read("k"), [DEAD, ended("no checkpoint has its name")])
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.NOT_EXIST and len(steps) == 2
+
+
+def test_without_an_active_replica_the_local_one_is_activated(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.read("k"), [NO_ACTIVE, None, [b"v"]])
+    assert outcome == b"v" and kinds(steps) == [(Kind.READ, 7), (Kind.ACTIVE_SET, 7), (Kind.READ, 7)]
+    operations.auto_activate = False
+    outcome, steps = carry_out(operations.read("k"), [NO_ACTIVE])
+    assert isinstance(outcome, CheckpointError) and outcome.aspErrorCode is NO_ACTIVE
+
+
+def test_a_session_that_ends_during_an_activation_is_replaced_too(operations: Operations) -> None:
+    outcome, steps = carry_out(operations.contains("k"), [NO_ACTIVE, DEAD, 8, None, None])
+    assert outcome is True
+    assert kinds(steps)[1:4] == [(Kind.ACTIVE_SET, 7), ("reopen", 7), (Kind.ACTIVE_SET, 8)]
+
+
+def test_what_a_missing_section_means(operations: Operations) -> None:
+    assert isinstance(carry_out(operations.read("k"), [MISSING])[0], CheckpointKeyError)
+    assert carry_out(operations.get("k", "default"), [MISSING])[0] == "default"
+    assert carry_out(operations.contains("k"), [MISSING])[0] is False
+    assert carry_out(operations.delete("k", missing_is_error=False), [MISSING])[0] is None
+    assert isinstance(
+        carry_out(operations.delete("k", missing_is_error=True), [MISSING])[0], CheckpointKeyError
+    )
+
+
+def test_an_interrupt_ends_the_operation_where_it_waits(operations: Operations) -> None:
+    interrupt = Interrupted()
+    assert carry_out(operations.read("k"), [interrupt])[0] is interrupt
+    assert operations.handle == 7
+
+
+def test_a_closed_table_asks_nothing(operations: Operations) -> None:
+    operations.closed, operations.handle = True, 0
+    for operation in (operations.status(), operations.unlink(), operations.delete("k", False)):
+        outcome, steps = carry_out(operation, [])
+        assert isinstance(outcome, CheckpointError) and outcome.code == codes.BAD_HANDLE and steps == []
