@@ -18,7 +18,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
-from ckptd.core.events import ClientReceived, PeerReceived
+from ckptd.core.events import ClientCongested, ClientDrained, ClientReceived, PeerReceived
 from ckptd.core.requests.change_feed import EXACT_ROWS_MAX, TRACK_WAIT_NS
 from ckptd.core.settings import SECOND_NS
 
@@ -623,6 +623,34 @@ def test_a_tracker_is_told_of_changes_when_its_client_went_to_another_node_and_b
     assert mine.set_active().code == OK
     cluster.settle()
     mine.write(b"k", b"v")
+    cluster.run(50)
+    assert call.code == OK
+    cluster.check()
+
+
+def test_a_tracker_that_waits_in_a_lane_does_not_take_the_place_of_its_repeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seed 7215794: its client had gone to another node and asked there, and was told nothing for ten seconds."""
+    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    cluster = three_nodes(replicas=2)
+    table = cluster.client("a").open()
+    cluster.run(50)
+    active = cluster.active() or ""
+    (third,) = cluster.replica(active).active.commit_set  # type: ignore[union-attr]
+    (other,) = set("abc") - {active, third}
+    tracker = cluster.client(active).open_existing()
+    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    call = tracker.begin(Kind.TRACK, sequence, tenure)
+    cluster.run(5)
+    first = tracker.client.link
+    cluster.deliver(active, ClientCongested(first))
+    cluster.node(active).requests.tracks.look([cluster.replica(active).creation_id])
+    tracker.client.move(other)
+    cluster.run(5)
+    cluster.deliver(active, ClientDrained(first))
+    cluster.run(5)
+    table.write(b"k", b"v")
     cluster.run(50)
     assert call.code == OK
     cluster.check()

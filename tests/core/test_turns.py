@@ -654,3 +654,29 @@ def test_a_lost_replica_is_made_anew_while_clients_open_without_a_pause() -> Non
     cluster.until(lambda: len(cluster.in_sync("a")) == 3)
     assert not all(call.answers for call in calls)
     assert table.status()[1] == 0
+
+
+def test_an_update_that_waits_in_a_lane_is_not_done_once_its_session_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its client asks where the session is now, and may have been told there that nothing was done."""
+    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    cluster = three_nodes()
+    table = cluster.client("a").open()
+    cluster.run(50)
+    requests = cluster.node("a").requests
+    requests.draining = True
+    table.begin_write(b"k", b"v")
+    cluster.run(5)
+    assert len(requests.waiting.parked) == 1
+    link = table.client.link
+    cluster.deliver("a", ClientCongested(link))
+    requests.draining = False
+    requests.retry_parked()
+    assert not requests.waiting.parked
+    table.client.calls.clear()
+    table.client.move("b")
+    cluster.deliver("a", ClientDrained(link))
+    cluster.run(50)
+    assert cluster.contents("a") == {}
+    cluster.check()

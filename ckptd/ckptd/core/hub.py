@@ -45,6 +45,9 @@ class Hub(VoterHub, Protocol):
     def route(self, request: Request) -> None:
         """Send a client's request where it belongs, or hold it."""
 
+    def resume(self, request: Request) -> None:
+        """Continue with a request that has waited in its link's lane."""
+
     def answer(self, request: Request, body: bytes) -> None:
         """Give a request its one answer."""
 

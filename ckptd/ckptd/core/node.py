@@ -252,7 +252,8 @@ class Node(Hub):
             case PeerConnected(node_id, incarnation, urls):
                 self._on_peer_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                self._on_peer_lost(node_id)
+                if self.membership.starts.lost(node_id):
+                    self._replicas.on_peer_lost(node_id)
             case PeerRefused(node_id):
                 if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
@@ -279,10 +280,6 @@ class Node(Hub):
         self.requests.on_peer_connected(node_id)
         self.leaving.on_peer_connected(node_id)
         self.membership.consider()
-
-    def _on_peer_lost(self, node_id: str) -> None:
-        if self.membership.starts.lost(node_id):
-            self._replicas.on_peer_lost(node_id)
 
     def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
         try:
@@ -351,6 +348,9 @@ class Node(Hub):
 
     def route(self, request: Request) -> None:
         self.requests.route(request)
+
+    def resume(self, request: Request) -> None:
+        self.requests.resume(request)
 
     def answer(self, request: Request, body: bytes) -> None:
         self.requests.answer(request, body)

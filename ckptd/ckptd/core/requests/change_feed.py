@@ -65,8 +65,12 @@ class Tracks:
         self.context = context
         self.hub = hub
         self.turns = turns
-        self.waiting: dict[int, dict[tuple[int, int], Request]] = {}
-        """By creation id, then by session and request number: a repeated request replaces the earlier one."""
+        self.waiting: dict[int, dict[tuple[int | str, int, int], Request]] = {}
+        """By creation id, then by origin, session and request number.
+
+        A repeated request replaces the earlier one, but not one that came another way: the client reads the
+        answer where it is now (seed 7215794).
+        """
         self.count = 0
         self.due_ns = NEVER_NS
         """No waiting request has to be answered before this time."""
@@ -88,7 +92,7 @@ class Tracks:
 
     def wait(self, request: Request) -> None:
         """Keep a request until something happens to its checkpoint."""
-        place = request.session, request.number
+        place = request.origin, request.session, request.number
         earlier = self.waiting.get(request.creation_id, {}).pop(place, None)
         if earlier is not None:
             self.count -= 1

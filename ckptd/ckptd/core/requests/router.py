@@ -21,7 +21,7 @@ from ckpt_protocol.requests import (
     parse_of_handle,
     parse_track,
 )
-from ckptd.core.client_request import Request
+from ckptd.core.client_request import CHANGE_NOTHING, Request
 from ckptd.core.containment import refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry
@@ -133,6 +133,17 @@ class RequestRouter:
             self._serve_as_active(request, entry, self.replicas.by_id.get(creation_id))
         else:
             self.forwarding.forward(request, entry.active)
+
+    def resume(self, request: Request) -> None:
+        """Continue with a request that has waited in its link's lane.
+
+        Its session may have left since. Then its client asks where the session is now, and may have been told
+        there that nothing was done.
+        """
+        if request.kind not in CHANGE_NOTHING and self.forwarding.session_left(request):
+            self.turns.take_answered(request)
+        else:
+            self.route(request)
 
     def _stopped_here(self, request: Request) -> bool:
         """Refuse a request that has stopped a node, if this node can decide that; return True if it did.

@@ -396,7 +396,7 @@ class Turns:
             elif type(item) is Request:
                 self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 context.work += FRAME_WORK
-                self.hub.route(item)
+                self.hub.resume(item)
             else:
                 self.hub.on_link(item)  # type: ignore[arg-type]
             if self.lanes.get(key) is not lane:
