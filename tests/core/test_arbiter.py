@@ -12,10 +12,10 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.durable_state import NOT_KNOWN, Disk, Record, read_record
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
 from ckptd.core.arbiter.make_arbiter import make_arbiter
-from ckptd.core.arbiter.paxos import PROPOSAL_NS, MajorityArbiter
+from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -41,9 +41,9 @@ def arbiter_of(context: Context, record: Record | None = None) -> Arbiter:
     return make_arbiter(context, disk, hub, Heartbeats(context, hub))
 
 
-def voter_of(node_id: str, record: Record | None = None, **changes: Any) -> MajorityArbiter:
+def voter_of(node_id: str, record: Record | None = None, **changes: Any) -> PaxosArbiter:
     arbiter = arbiter_of(context_of(node_id, **changes), record)
-    assert isinstance(arbiter, MajorityArbiter)
+    assert isinstance(arbiter, PaxosArbiter)
     return arbiter
 
 
@@ -86,13 +86,13 @@ class Cluster:
         self.marks = 0
         self.arbiters = {node_id: self.start(node_id) for node_id in voters}
 
-    def start(self, node_id: str) -> MajorityArbiter:
+    def start(self, node_id: str) -> PaxosArbiter:
         """A (new) start of a node: it knows what is on its disk only."""
         context = context_of(node_id, self.now_ns, self.voters, arbiter="majority")
         disk = Disk(context, self.disks[node_id])
         disk.forgetful = False
         hub = LoneHub()
-        return MajorityArbiter(context, disk, hub, Heartbeats(context, hub))
+        return PaxosArbiter(context, disk, hub, Heartbeats(context, hub))
 
     def event(self, node_id: str, act: Any, crash_after: int | None = None) -> None:
         """One event at a node; with `crash_after`, it dies when so many of the effects are carried out."""
@@ -158,10 +158,10 @@ class Cluster:
     [
         (("a",), "", LocalArbiter),
         (("a", "b"), "", LocalArbiter),
-        (VOTERS, "", MajorityArbiter),
+        (VOTERS, "", PaxosArbiter),
         (VOTERS, "pair", LocalArbiter),
-        (("a",), "majority", MajorityArbiter),
-        (("a", "b"), "etcd", RegisterArbiter),
+        (("a",), "majority", PaxosArbiter),
+        (("a", "b"), "etcd", EtcdArbiter),
     ],
 )
 def test_the_arbiter_is_chosen_by_the_settings(

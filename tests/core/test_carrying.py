@@ -317,7 +317,7 @@ def test_a_link_that_breaks_between_two_pieces_costs_no_more_than_these() -> Non
         cluster.flap("a", "c")
     come_together(cluster)
     assert len({str(shape(node.directory)) for node in cluster.running()}) == 1
-    assert cluster.node("c").membership.installation.transfers.incoming == {}
+    assert cluster.node("c").reconfiguration.view_change.transfers.incoming == {}
 
 
 def test_a_directory_that_takes_longer_than_a_node_may_be_silent_puts_nobody_out() -> None:

@@ -93,7 +93,7 @@ def test_a_cold_start_with_a_node_missing_is_made_when_the_operator_says_so() ->
     cluster.restart("b")
     cluster.run(3000)
     assert not cluster.serving("a")
-    assert "last view" in cluster.node("a").membership.describe_wait()
+    assert "last view" in cluster.node("a").reconfiguration.describe_wait()
     answer = cluster.operate("b", "bootstrap")
     assert answer.code == OK and "a new history" in answer.payload
     cluster.settle()
@@ -251,7 +251,7 @@ def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_som
     cluster.kill("c")
     cluster.run(2000)
     cluster.restart("c")
-    cluster.until(lambda: bool(cluster.node("c").membership.candidates.newcomers()))
+    cluster.until(lambda: bool(cluster.node("c").reconfiguration.proposal.newcomers()))
     answer = cluster.operate("c", "bootstrap")
     assert answer.code == BAD_OPERATION
     cluster.check()
@@ -282,7 +282,7 @@ def test_a_cold_start_that_lacks_votes_says_so_and_bootstrap_makes_it() -> None:
     cluster.run(3000)
     for node_id in "abc":
         assert not cluster.serving(node_id)
-        assert cluster.node(node_id).membership.describe_wait() == "2 of 3 votes for a cold start"
+        assert cluster.node(node_id).reconfiguration.describe_wait() == "2 of 3 votes for a cold start"
     assert cluster.operate("b", "bootstrap").code == OK
     cluster.check()
 
@@ -543,7 +543,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_deci
     cluster.until(lambda: cluster.serving("c"))
     cluster.client("b").open().write(b"k", b"v")
     cluster.heal()
-    cluster.until(lambda: cluster.node("a").membership.decided is not None)
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided is not None)
     cluster.release_disk("a")
     cluster.until(lambda: command.answers)
     assert command.answers[0].code == BAD_OPERATION

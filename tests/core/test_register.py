@@ -4,7 +4,7 @@ from tests.core.cluster import Cluster, nodes
 from tests.core.lone_hub import LoneHub
 
 from ckptd.core.arbiter.durable_state import Record
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.events import AskRegister
 from ckptd.core.view import founding
 
@@ -72,7 +72,7 @@ def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
     cluster.cut("a", "c")
     cluster.run(5000)
     assert not cluster.serving("a")
-    decided = cluster.node("a").membership.decided
+    decided = cluster.node("a").reconfiguration.decided
     assert decided is not None and "a" not in decided.members
 
 
@@ -97,7 +97,7 @@ def test_a_register_that_holds_no_view_is_an_alarm_and_nothing_is_put_over_it() 
 def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     cluster = on_etcd("ab")
     arbiter = cluster.node("a").arbiter
-    assert isinstance(arbiter, RegisterArbiter)
+    assert isinstance(arbiter, EtcdArbiter)
     hub = LoneHub()
     arbiter.hub, decided = hub, hub.decided
     arbiter.number = 0

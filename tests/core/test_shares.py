@@ -101,7 +101,7 @@ def test_a_connection_that_asks_twice_has_one_session(at: str, under_one_number:
     cluster.until(lambda: again.answers[-1:] and again.answers[-1].code == OK and other.answers)
     assert before.code == OK
     assert (first.code, other.code) == (BAD_HANDLE, NO_RESOURCES)
-    assert not cluster.node(at).clients.attaching
+    assert not cluster.node(at).sessions.attaching
     client.disconnect()
     cluster.run(20_000)
     assert list(cluster.node("a").directory.sessions) == [busy.session]

@@ -75,7 +75,7 @@ def test_a_start_that_only_a_view_on_disk_names_is_known_too() -> None:
     """Nobody has met it since they started; the view of its time is waited for, or its death proved."""
     cluster = three_nodes()
     lose_disk_and_clock(cluster, "b")
-    last = cluster.node("a").membership.decided
+    last = cluster.node("a").reconfiguration.decided
     assert last is not None
     cluster.kill("a")
     cluster.kill("c")

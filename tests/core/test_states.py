@@ -58,7 +58,7 @@ def test_an_activation_goes_where_the_table_says_and_nowhere_else(
 
 @pytest.mark.parametrize(("state", "following"), list(itertools.product(LeaveState, LeaveState)))
 def test_a_leave_goes_where_the_table_says_and_nowhere_else(state: LeaveState, following: LeaveState) -> None:
-    leave = written()[0].node("a").leaving
+    leave = written()[0].node("a").graceful_leave
     assert leave.state is LeaveState.STAYING
     leave.state = state
     if graceful_leave.TRANSITIONS.get(state) is not following:

@@ -25,7 +25,7 @@ from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.requests.forwarding import Forwarding
-from ckptd.core.requests.sessions import Clients
+from ckptd.core.requests.sessions import Sessions
 from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.world.host import PlantedBugError
@@ -233,7 +233,7 @@ def test_a_node_that_makes_no_copy_is_not_made_active_and_goes_on_where_it_is(
 ) -> None:
     """ActiveReplicaSet there was granted, and each update ended that node: it looked for its copy."""
     if knows_late:
-        monkeypatch.setattr(Clients, "_check_has_copies", lambda clients, creation_id: None)
+        monkeypatch.setattr(Sessions, "_check_has_copies", lambda clients, creation_id: None)
     cluster = three_nodes()
     table = cluster.client("c").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
     for node_id in "abc":

@@ -510,7 +510,7 @@ def test_a_track_that_is_garbage_ends_its_connection_also_where_it_would_wait(bo
             "b", client.link, encode_frame(Kind.TRACK, number, standby.opened.handle, 1, body)
         )
         cluster.run(5)
-        assert client.link not in cluster.node("b").clients.links
+        assert client.link not in cluster.node("b").sessions.links
         cluster.heal()
         cluster.run(2000)
         client.attach("b")
@@ -645,7 +645,7 @@ def test_a_tracker_that_waits_in_a_lane_does_not_take_the_place_of_its_repeat(
     cluster.run(5)
     first = tracker.client.link
     cluster.deliver(active, ClientCongested(first))
-    cluster.node(active).requests.tracks.look([cluster.replica(active).creation_id])
+    cluster.node(active).requests.change_feed.recheck([cluster.replica(active).creation_id])
     tracker.client.move(other)
     cluster.run(5)
     cluster.deliver(active, ClientDrained(first))

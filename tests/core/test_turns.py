@@ -376,7 +376,7 @@ def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
     cluster.release("a", "b")
     cluster.run(100)
     assert node.turns.lanes == {}
-    assert link not in node.clients.links
+    assert link not in node.sessions.links
     assert cluster.contents("a") == {}
     cluster.check()
 

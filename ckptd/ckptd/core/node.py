@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.requests import Describe, Operate
 from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.client_request import Request
 from ckptd.core.containment import drop_heartbeat
@@ -43,11 +43,11 @@ from ckptd.core.events import (
 from ckptd.core.hub import Hub, Positions
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import Alarms
-from ckptd.core.operations.graceful_leave import LeaveState, Leaving
-from ckptd.core.operations.last_words import Stopping
-from ckptd.core.operations.operator_commands import Operating
+from ckptd.core.operations.graceful_leave import GracefulLeave, LeaveState
+from ckptd.core.operations.last_words import LastWords
+from ckptd.core.operations.operator_commands import OperatorCommands
 from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
 from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
 from ckptd.core.peer_frames import PeerFrames
@@ -56,7 +56,7 @@ from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.requests.sessions import Clients
+from ckptd.core.requests.sessions import Sessions
 from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
@@ -79,27 +79,29 @@ class Node(Hub):
         self.disk = Disk(context, record)
         self.arbiter = make_arbiter(context, self.disk, self, self.heartbeats)
         self.replicator = DirectoryReplicator(context, Directory(), self)
-        self.membership = Membership(context, self.heartbeats, self.arbiter, self.replicator, self)
+        self.reconfiguration = Reconfiguration(context, self.heartbeats, self.arbiter, self.replicator, self)
         self._replicas = LocalReplicas(context, self)
         self.turns = Turns(context, self)
         self.requests = RequestRouter(context, self, self.replicator, self._replicas, self.turns)
-        self.clients = Clients(context, self, self.replicator, self.requests)
+        self.sessions = Sessions(context, self, self.replicator, self.requests)
         self.housekeeping = Housekeeping(context, self.replicator, self.heartbeats)
         self.alarms = Alarms(context)
-        self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests, self)
-        self.operating = Operating(context, self.heartbeats, self.membership, self)
-        self.stopping = Stopping(
+        self.graceful_leave = GracefulLeave(
+            context, self.heartbeats, self.reconfiguration, self._replicas, self.requests, self
+        )
+        self.operator_commands = OperatorCommands(context, self.heartbeats, self.reconfiguration, self)
+        self.stop_reports = LastWords(
             context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
         )
         self.peer_frames = PeerFrames(
             context,
             self,
-            self.membership,
+            self.reconfiguration,
             self.replicator,
             self._replicas,
             self.requests,
             self.housekeeping,
-            self.stopping,
+            self.stop_reports,
         )
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
@@ -120,7 +122,7 @@ class Node(Hub):
 
     @property
     def view(self) -> View | None:
-        return self.membership.view
+        return self.reconfiguration.view
 
     @property
     def directory(self) -> Directory:
@@ -160,7 +162,7 @@ class Node(Hub):
         if kind is ClientReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
-                self.clients.receive(event.link, frames)  # type: ignore[union-attr]
+                self.sessions.receive(event.link, frames)  # type: ignore[union-attr]
             else:
                 turns.take_client(event.link, frames)  # type: ignore[union-attr]
         elif kind is PeerReceived:
@@ -177,7 +179,7 @@ class Node(Hub):
             self._handle_rare(event)
         if context.newly_visible:
             moved, context.newly_visible = context.newly_visible, {}
-            self.requests.tracks.look(moved)
+            self.requests.change_feed.recheck(moved)
         if context.acks:
             context.flush_acks()
         if context.closing:
@@ -191,7 +193,7 @@ class Node(Hub):
     def last_words(self, now_ns: int) -> list[Effect]:
         """Return the last effects to carry out, in order, after `handle` raised: this node ends."""
         self.context.now_ns = now_ns
-        return self.stopping.last_words()
+        return self.stop_reports.last_words()
 
     def _handle_rare(self, event: Event) -> None:
         match event:
@@ -208,7 +210,7 @@ class Node(Hub):
             case HeartbeatReceived(frame, sealed):
                 self._on_heartbeat(frame, sealed)
             case ClientConnected(link):
-                self.clients.on_connected(link)
+                self.sessions.on_connected(link)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
                 self.on_link(event)
             case ClientCongested(link):
@@ -216,9 +218,9 @@ class Node(Hub):
             case ClientDrained(link):
                 self.turns.drain(link)
             case PeerTrouble():
-                self.membership.starts.trouble(event)
+                self.reconfiguration.incarnations.trouble(event)
             case Outranked(node_id, incarnation):
-                self.membership.starts.outranked(node_id, incarnation)
+                self.reconfiguration.incarnations.outranked(node_id, incarnation)
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
@@ -228,14 +230,14 @@ class Node(Hub):
                 self.disk.on_failed(text)
                 self.heartbeats.disk_fails = self.disk.failing
             case RegisterAnswered(number, swapped, revision, value):
-                if isinstance(self.arbiter, RegisterArbiter):
+                if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_answered(number, swapped, revision, value)
             case RegisterFailed(number, text):
-                if isinstance(self.arbiter, RegisterArbiter):
+                if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_failed(number, text)
             case FenceEnded(node_id, fenced, text):
-                self.membership.silent_peer.on_fenced(node_id, fenced, text)
-                self.membership.consider()
+                self.reconfiguration.pair_policy.on_fenced(node_id, fenced, text)
+                self.reconfiguration.consider()
             case LeaveAsked():
                 self.leave()
             case ClientReceived() | PeerReceived() | TurnCame():
@@ -248,38 +250,38 @@ class Node(Hub):
         match event:
             case ClientLost(link, process_dead):
                 self.turns.forget(link)
-                self.clients.on_lost(link, process_dead)
+                self.sessions.on_lost(link, process_dead)
             case PeerConnected(node_id, incarnation, urls):
                 self._on_peer_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                if self.membership.starts.lost(node_id):
+                if self.reconfiguration.incarnations.lost(node_id):
                     self._replicas.on_peer_lost(node_id)
             case PeerRefused(node_id):
                 if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
                         self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
-                    self.membership.consider()
+                    self.reconfiguration.consider()
 
     def _note_lag(self, late_ns: int) -> None:
         """Note that this process was paused (its tick is late): no other node was silent because of that."""
         self.heartbeats.next_ns = self.context.now_ns
         self.heartbeats.note_lag(late_ns)
-        self.membership.note_lag(late_ns)
+        self.reconfiguration.note_lag(late_ns)
         self._replicas.busy.on_local_pause(late_ns)
         self.replicator.proposed_ns += late_ns
 
     # -- peers
 
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
-        if self.membership.starts.connected(node_id, incarnation, urls) is None:
+        if self.reconfiguration.incarnations.connected(node_id, incarnation, urls) is None:
             return
-        self.stopping.on_peer_connected(node_id)  # Before anything with which it might join.
-        self.membership.installation.on_peer_connected(node_id)
+        self.stop_reports.on_peer_connected(node_id)  # Before anything with which it might join.
+        self.reconfiguration.view_change.on_peer_connected(node_id)
         self.replicator.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
-        self.leaving.on_peer_connected(node_id)
-        self.membership.consider()
+        self.graceful_leave.on_peer_connected(node_id)
+        self.reconfiguration.consider()
 
     def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
         try:
@@ -289,11 +291,11 @@ class Node(Hub):
             return
         if peer is None:
             return
-        self.membership.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
+        self.reconfiguration.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
         if self.heartbeats.is_half_open(peer):
             text = f"node {peer.node_id} has no link to this node"
             self.context.effects.append(ClosePeer(peer.node_id, text))
-        view = self.membership.view
+        view = self.reconfiguration.view
         if view is not None and not self.context.frozen:
             self.heartbeats.renew_lease(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
@@ -307,35 +309,35 @@ class Node(Hub):
         if peer.left or peer.leaving != peer.seen_leaving:
             peer.seen_leaving = peer.leaving
             self.housekeeping.placement_due = True
-            self.membership.consider()
+            self.reconfiguration.consider()
 
     def _notice_serving(self) -> None:
         serving = self.context.serving()
         if serving and not self.was_serving:
             self.alarms.on_serving()
             self._replicas.on_serving()
-            self.clients.on_serving_again()
+            self.sessions.on_serving_again()
             self.replicator.advance()
             self.requests.retry_parked()
             self.housekeeping.on_time()
         self.was_serving = serving
 
     def leave(self) -> None:
-        self.leaving.start()
+        self.graceful_leave.start()
         self.housekeeping.placement_due = True
         self._on_time()
 
     def stop_all(self) -> None:
-        self.leaving.stop_all()
+        self.graceful_leave.stop_all()
         self.leave()
 
     # -- what the parts ask of their node (see `Hub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.membership.decided, self.disk.record.view
+        return self.reconfiguration.decided, self.disk.record.view
 
     def on_decided(self, view: View) -> None:
-        self.membership.on_decided(view)
+        self.reconfiguration.on_decided(view)
 
     def on_superseded(self) -> None:
         quarantine_all(self._replicas.by_id.values())
@@ -368,26 +370,26 @@ class Node(Hub):
         return self.peer_frames.receive(node_id, frames)
 
     def receive_client(self, link: int, frames: Iterable[Frame]) -> bool:
-        return self.clients.receive(link, frames)
+        return self.sessions.receive(link, frames)
 
     def on_attach_answered(self, request: Request, body: bytes) -> bytes:
-        return self.clients.on_attach_answered(request, body)
+        return self.sessions.on_attach_answered(request, body)
 
     def describe_wait(self) -> str:
-        return self.membership.describe_wait()
+        return self.reconfiguration.describe_wait()
 
     def operate(self, link: int, number: int, command: Operate) -> None:
-        self.operating.operate(link, number, command)
+        self.operator_commands.operate(link, number, command)
 
     @property
     def draining(self) -> bool:
         return self.requests.draining
 
     def retry_checkpoint(self, name: str) -> str:
-        return self.stopping.retry(name)
+        return self.stop_reports.retry(name)
 
     def on_left(self, text: str) -> None:
-        self.operating.tell_drained(text)
+        self.operator_commands.answer_drained(text)
 
     # -- the directory
 
@@ -398,8 +400,8 @@ class Node(Hub):
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.replicator.directory)
-        self.stopping.prune()  # (Not earlier: replicas that go had to know of the stops.)
-        self.clients.on_installed()
+        self.stop_reports.prune()  # (Not earlier: replicas that go had to know of the stops.)
+        self.sessions.on_installed()
         self.housekeeping.on_installed(view)
         self.alarms.on_installed(self.replicator.directory)
         self.replicator.directory.dirty.clear()
@@ -419,15 +421,15 @@ class Node(Hub):
         if self.context.frozen:
             return  # A view's installation follows, and checks everything.
         if attached:
-            self.clients.look_after(attached)
+            self.sessions.ensure_link_or_grace(attached)
         if created:
-            self.clients.on_created(created)
-        self.clients.on_changed(changed)
+            self.sessions.on_created(created)
+        self.sessions.on_changed(changed)
         if ended:
-            self.clients.on_ended(ended)
+            self.sessions.on_ended(ended)
             self._replicas.forget_sessions(ended)
         self._replicas.reconcile(changed)
-        self.stopping.prune()
+        self.stop_reports.prune()
         self.housekeeping.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
@@ -443,15 +445,15 @@ class Node(Hub):
         now_ns = context.now_ns
         context.deadline_ns = NEVER_NS
         context.work = 0
-        view = self.membership.view
+        view = self.reconfiguration.view
         if view is not None and not context.frozen:
             heartbeats.renew_lease(view)
             self._notice_serving()
         self._replicas.busy.run_timers()
-        if now_ns < heartbeats.next_ns and self.membership.settled:
+        if now_ns < heartbeats.next_ns and self.reconfiguration.settled:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
-            if now_ns < self.next_ns and self.leaving.state is LeaveState.STAYING:
+            if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.STAYING:
                 return
         if now_ns >= heartbeats.next_ns:
             self.disk.on_time()
@@ -459,20 +461,22 @@ class Node(Hub):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
-            self.membership.candidates.eviction.complain(stalled, self.membership.late_members())
+            self.reconfiguration.proposal.eviction.complain(stalled, self.reconfiguration.late_members())
             heartbeats.send_all()
-            self.membership.starts.look()
+            self.reconfiguration.incarnations.look()
             if not heartbeats.leaving:
-                self.alarms.look(self.replicator.directory, self.membership.describe_wait(), self._limits())
+                self.alarms.look(
+                    self.replicator.directory, self.reconfiguration.describe_wait(), self._limits()
+                )
             self.requests.on_time()
-        self.membership.consider()
-        self.clients.on_time()
+        self.reconfiguration.consider()
+        self.sessions.on_time()
         self.housekeeping.on_time()
         self._replicas.proposals.repeat()
         self._replicas.retry_resyncs()
-        self.leaving.on_time()
+        self.graceful_leave.on_time()
         self._replicas.drop_obsolete()
-        self.next_ns = min(self._replicas.retired_ns, self.clients.next_ns(), self.housekeeping.next_ns())
+        self.next_ns = min(self._replicas.retired_ns, self.sessions.next_ns(), self.housekeeping.next_ns())
         if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))

@@ -42,7 +42,7 @@ def parse_view(value: object) -> View:
         {named: Member(incarnation, join_epoch) for named, (incarnation, join_epoch) in stays},
         tuple(_departure(departure) for departure in array(departures, "departures", _DEPARTURES_MAX)),
         epoch_of(founded),
-        dict(sorted(start_of(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
+        dict(sorted(parse_incarnation(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
         boolean(forced, "whether a view was forced"),
         tuple(epoch_of(past) for past in array(idle, "idle epochs", DEPARTURES_MAX)),
     )
@@ -59,7 +59,7 @@ def _departure(value: object) -> Departure:
     return Departure(who, whole(left[1], "an incarnation"), epoch_of(left[2]), epoch_of(left[3]))
 
 
-def start_of(value: object) -> tuple[str, int]:
+def parse_incarnation(value: object) -> tuple[str, int]:
     """Parse a node's id and incarnation."""
     start = row(value, "a start of a node", 2)
     return node_id(start[0], "a node's id"), whole(start[1], "an incarnation")

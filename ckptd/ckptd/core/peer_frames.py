@@ -12,9 +12,9 @@ from ckptd.core.directory.parse_directory import parse_ask
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.membership.view_change import OF_INSTALLATION
-from ckptd.core.operations.last_words import Stopping
+from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.membership.view_change import VIEW_CHANGE_KINDS
+from ckptd.core.operations.last_words import LastWords
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.unknown_checkpoints import EARLY_FRAMES_MAX
 from ckptd.core.requests.router import RequestRouter
@@ -44,21 +44,21 @@ class PeerFrames:
         self,
         context: Context,
         hub: Hub,
-        membership: Membership,
+        reconfiguration: Reconfiguration,
         replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
         housekeeping: Housekeeping,
-        stopping: Stopping,
+        stop_reports: LastWords,
     ) -> None:
         self.context = context
         self.hub = hub
-        self.membership = membership
+        self.reconfiguration = reconfiguration
         self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
         self.housekeeping = housekeeping
-        self.stopping = stopping
+        self.stop_reports = stop_reports
         self.early: list[tuple[str, Frame]] = []
         """Frames of a view that this node does not run yet, each with its sender."""
 
@@ -124,17 +124,17 @@ class PeerFrames:
     def _receive_between_epochs(self, node_id: str, frame: Frame) -> None:
         kind = frame.kind
         if kind in _VOTES:
-            self.membership.arbiter.receive(node_id, frame)
-        elif kind in OF_INSTALLATION:
-            self.membership.installation.receive(node_id, frame)
+            self.reconfiguration.arbiter.receive(node_id, frame)
+        elif kind in VIEW_CHANGE_KINDS:
+            self.reconfiguration.view_change.receive(node_id, frame)
         elif kind == Kind.DECIDED:
-            self.membership.on_decided_elsewhere(frame)
+            self.reconfiguration.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:
             self.hub.stop_all()
         elif kind == Kind.NODES:
-            self.membership.starts.on_nodes(node_id, frame)
+            self.reconfiguration.incarnations.on_nodes(node_id, frame)
         elif kind == Kind.FAULTS:
-            self.stopping.on_stopped(node_id, frame)
+            self.stop_reports.on_stopped(node_id, frame)
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 

@@ -64,7 +64,7 @@ class View:
         return succession(self)[0]
 
     @property
-    def starts(self) -> dict[str, int]:
+    def incarnations(self) -> dict[str, int]:
         """The members by node id, each with its incarnation."""
         return {node_id: member.incarnation for node_id, member in self.members.items()}
 

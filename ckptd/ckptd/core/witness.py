@@ -12,7 +12,7 @@ from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_a
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import (
@@ -34,8 +34,8 @@ from ckptd.core.events import (
 )
 from ckptd.core.hub import Positions, VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts
-from ckptd.core.membership.proposal import Candidates
+from ckptd.core.liveness.incarnations import Incarnations
+from ckptd.core.membership.proposal import MembershipProposal
 from ckptd.core.operations.resource_usage import EdgeLimits
 from ckptd.core.operations.status import EdgeCounts, describe_cluster
 from ckptd.core.parse_views import parse_decided
@@ -57,11 +57,11 @@ class Witness(VoterHub):
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
         self.heartbeats = Heartbeats(context, self)
         self.disk = Disk(context, record)
-        self.arbiter = MajorityArbiter(context, self.disk, self, self.heartbeats)
-        self.candidates = Candidates(context, self.heartbeats)
+        self.arbiter = PaxosArbiter(context, self.disk, self, self.heartbeats)
+        self.proposal = MembershipProposal(context, self.heartbeats)
         self.heartbeats.disk_epoch = self.disk.epoch
         self.heartbeats.forgetful = self.disk.forgetful
-        self.starts = Starts(context, self.heartbeats, self)
+        self.incarnations = Incarnations(context, self.heartbeats, self)
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
         self.edge_counts: EdgeCounts = dict
@@ -89,13 +89,13 @@ class Witness(VoterHub):
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls):
-                self.starts.connected(node_id, incarnation, urls)
+                self.incarnations.connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                self.starts.lost(node_id)
+                self.incarnations.lost(node_id)
             case PeerTrouble():
-                self.starts.trouble(event)
+                self.incarnations.trouble(event)
             case Outranked(node_id, incarnation):
-                self.starts.outranked(node_id, incarnation)
+                self.incarnations.outranked(node_id, incarnation)
             case PeerRefused(node_id):
                 self.heartbeats.on_connection_refused(node_id)
             case ClientReceived(link, frames):
@@ -123,7 +123,7 @@ class Witness(VoterHub):
             self.disk.on_time()
             heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
             heartbeats.send_all()
-            self.starts.look()
+            self.incarnations.look()
         context.wake_at(heartbeats.next_ns)
 
     def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
@@ -167,7 +167,7 @@ class Witness(VoterHub):
                 if frame.kind in VOTES:
                     self.arbiter.receive(node_id, frame)
                 elif frame.kind == Kind.NODES:
-                    self.starts.on_nodes(node_id, frame)
+                    self.incarnations.on_nodes(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
                     self._learn(parse_decided(frame.body))
                 elif frame.kind == Kind.STOP:
@@ -220,7 +220,7 @@ class Witness(VoterHub):
     def _describe(self, what: str) -> bytes:
         if what == "checkpoints":
             return answer_ok([])
-        waiting_for = self.starts.waits_for("nothing: it is a witness")
+        waiting_for = self.incarnations.waits_for("nothing: it is a witness")
         return answer_ok(
             describe_cluster(
                 self.context,

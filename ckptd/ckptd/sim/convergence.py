@@ -30,12 +30,12 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
         node = host.node
         assert node is not None
         if node.view is None:
-            return f"{host.node_id} has no view: waits for {node.membership.waiting_for}"
+            return f"{host.node_id} has no view: waits for {node.reconfiguration.waiting_for}"
         if len(node.view.members) < len(cluster.hosts):
             members = ", ".join(node.view.members)
-            return f"{host.node_id} is in a view of {members}: {node.membership.waiting_for}"
+            return f"{host.node_id} is in a view of {members}: {node.reconfiguration.waiting_for}"
         if not node.serving(host.local_ns):
-            return f"{host.node_id} does not serve: {node.membership.waiting_for}"
+            return f"{host.node_id} does not serve: {node.reconfiguration.waiting_for}"
         assert first.view is not None
         if node.view.epoch != first.view.epoch:
             return (

@@ -21,7 +21,7 @@ ANSWER_NS: Final = 30_000_000_000
 """After this long an answer is no longer expected (the runtime's own time-out is far shorter)."""
 
 
-class RegisterArbiter(Arbiter):
+class EtcdArbiter(Arbiter):
     """Reads the register, applies the rule, swaps."""
 
     votes = True

@@ -32,7 +32,7 @@ Promise = tuple[Ballot, Ballot, View | None]
 """The ballot that a voter promised, the one that it accepted last, and the view accepted with that."""
 
 
-class MajorityArbiter(Arbiter):
+class PaxosArbiter(Arbiter):
     """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`."""
 
     votes = True

@@ -343,7 +343,7 @@ class Directory:
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
-        self.members = view.starts
+        self.members = view.incarnations
         for entry in list(self.checkpoints.values()):
             if not entry.last_in_sync:
                 self._keep_continuous_members(entry, view, base_epoch, stayed, served)

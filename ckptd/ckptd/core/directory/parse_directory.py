@@ -14,7 +14,7 @@ from ckpt_protocol.parsing import parser
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import Attributes, parse_attributes
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp, SessionEntry
-from ckptd.core.parse_views import epoch_of, start_of
+from ckptd.core.parse_views import epoch_of, parse_incarnation
 
 _ROWS_MAX: Final = 10_000_000
 """The most rows in one array of a directory. The bounds of the whole body are tighter."""
@@ -121,7 +121,7 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     entry.opens = dict(_open(opened) for opened in array(opens, "opens", _ROWS_MAX))
     entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
     entry.last_closed_ns = now_ns - _time(passed_ns)
-    entry.last_in_sync = dict(start_of(holder) for holder in array(holders, "holders", NODES_MAX))
+    entry.last_in_sync = dict(parse_incarnation(holder) for holder in array(holders, "holders", NODES_MAX))
     entry.activation_seq = _number(term)
     entry.retention_seq = _number(retention_seq)
     entry.created_ns = _time(created_ns)
@@ -152,7 +152,7 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
     directory = Directory()
     epoch, seq, checkpoints, sessions, members = row(value, "a directory", 5)[:5]
     directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
-    directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+    directory.members = dict(parse_incarnation(member) for member in array(members, "members", NODES_MAX))
     for fields in array(checkpoints, "checkpoints", _ROWS_MAX):
         _add_checkpoint(directory, fields, now_ns)
     for fields in array(sessions, "sessions", _ROWS_MAX):
@@ -187,7 +187,9 @@ def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
             case Row.HEAD:
                 epoch, seq, members = row(rest, "a head", 3)[:3]
                 directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
-                directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+                directory.members = dict(
+                    parse_incarnation(member) for member in array(members, "members", NODES_MAX)
+                )
             case Row.CHECKPOINT:
                 _add_checkpoint(directory, rest, now_ns)
             case Row.SESSION:

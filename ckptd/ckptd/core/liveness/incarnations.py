@@ -47,7 +47,7 @@ class _Trouble:
     since_ns: int
 
 
-class Starts:
+class Incarnations:
     """The incarnations that count. The views that are known here name incarnations, too."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats, hub: VoterHub) -> None:
@@ -67,7 +67,7 @@ class Starts:
         peer, context = self.heartbeats.peers.get(node_id), self.context
         if peer is None:
             return None
-        last = max([peer.incarnation, *starts_in(node_id, self.hub.known_views())])
+        last = max([peer.incarnation, *incarnations_in(node_id, self.hub.known_views())])
         if incarnation < last:
             if not any(
                 view is not None and view.has(node_id, incarnation) for view in self.hub.known_views()[:1]
@@ -200,7 +200,7 @@ def _names(nodes: Nodes) -> str:
     return f"nodes {', '.join(data_nodes)}" + (f" and witnesses {', '.join(witnesses)}" if witnesses else "")
 
 
-def starts_in(node_id: str, views: Iterable[View | None]) -> list[int]:
+def incarnations_in(node_id: str, views: Iterable[View | None]) -> list[int]:
     """Return every incarnation of a node that these views name, also of departures and witnesses."""
     found: list[int] = []
     for view in views:

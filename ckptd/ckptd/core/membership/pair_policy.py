@@ -43,7 +43,7 @@ def epoch_of_word(settings: Settings, last_epoch: int) -> int:
     return least + (place - least) % step
 
 
-class SilentPeer:
+class PairPolicy:
     """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:

@@ -29,7 +29,7 @@ def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
     return staying or [n for n in succession(view) if n == me or not peers[n].left][-1:]
 
 
-class Candidates:
+class MembershipProposal:
     """What membership asks of the failure detector: who is alive, who hears whom, who may join."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats) -> None:

@@ -17,10 +17,10 @@ from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts, starts_in
-from ckptd.core.membership.pair_policy import SilentPeer
-from ckptd.core.membership.proposal import Candidates
-from ckptd.core.membership.view_change import Installation
+from ckptd.core.liveness.incarnations import Incarnations, incarnations_in
+from ckptd.core.membership.pair_policy import PairPolicy
+from ckptd.core.membership.proposal import MembershipProposal
+from ckptd.core.membership.view_change import ViewChange
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.view import LOSS_EPOCHS, View, following, founding
 
@@ -28,7 +28,7 @@ UNSERVED_GRACES: Final = 3
 """How many graces an installed view may go unserved before it is abandoned. A slow disk is no reason."""
 
 
-class Membership:
+class Reconfiguration:
     """Decides when this node proposes a view, and follows what was decided.
 
     `view` is the installed view, `decided` the newest view that is known to be decided. `waiting_for` tells
@@ -47,10 +47,10 @@ class Membership:
         self.heartbeats = heartbeats
         self.arbiter = arbiter
         self.disk = arbiter.disk
-        self.candidates = Candidates(context, heartbeats)
-        self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
-        self.installation = Installation(context, heartbeats, replicator, self.learn, arbiter.disk, hub)
-        self.starts = Starts(context, heartbeats, hub)
+        self.proposal = MembershipProposal(context, heartbeats)
+        self.pair_policy = PairPolicy(context, heartbeats, arbiter.disk)
+        self.view_change = ViewChange(context, heartbeats, replicator, self.learn, arbiter.disk, hub)
+        self.incarnations = Incarnations(context, heartbeats, hub)
         self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
@@ -72,7 +72,7 @@ class Membership:
 
     @property
     def view(self) -> View | None:
-        return self.installation.view
+        return self.view_change.view
 
     @property
     def directory(self) -> Directory:
@@ -80,15 +80,15 @@ class Membership:
 
     def note_lag(self, lag_ns: int) -> None:
         """Move the times on by a pause of this process: no member kept it waiting then."""
-        self.candidates.note_lag(lag_ns)
+        self.proposal.note_lag(lag_ns)
         self.unserved_ns += lag_ns
-        if self.installation.collection is not None:
-            self.installation.collection.note_lag(lag_ns)
+        if self.view_change.collection is not None:
+            self.view_change.collection.note_lag(lag_ns)
 
     def late_members(self) -> list[str]:
         """Return members that keep a view from being served: no answer to its collector, or no lease."""
         since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
-        collection = self.installation.collection
+        collection = self.view_change.collection
         if collection is not None:
             return collection.late(since_ns)
         view, context = self.view, self.context
@@ -102,12 +102,12 @@ class Membership:
         """Return what this node waits for before it serves; "" when it serves."""
         if self.settled and self.context.serving():
             return ""
-        return self.starts.waits_for(self.installation.waiting_for or self.waiting_for)
+        return self.incarnations.waits_for(self.view_change.waiting_for or self.waiting_for)
 
     @property
     def settled(self) -> bool:
         """Return True if the newest decided view is installed and nothing is in progress."""
-        if self.view is None or self.decided is None or self.installation.busy or self.arbiter.busy:
+        if self.view is None or self.decided is None or self.view_change.busy or self.arbiter.busy:
             return False
         return self.view.epoch == self.decided.epoch
 
@@ -116,39 +116,39 @@ class Membership:
     def consider(self) -> None:
         """Propose, collect or install, if it is this node's turn."""
         self.arbiter.on_time()
-        self.arbiter.watch(self.candidates.reachable_voters())
+        self.arbiter.watch(self.proposal.reachable_voters())
         base = self.decided
         context = self.context
         self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
         self.heartbeats.outlived_command = self._outlived_command()
-        if context.settings.arbiter_name == "pair" and self.starts.superseded:
+        if context.settings.arbiter_name == "pair" and self.incarnations.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
             return
         if base is None or not self.heartbeats.member:
             self._consider_outside()
             return
-        if self.candidates.succeeds_leaver(base):
+        if self.proposal.succeeds_leaver(base):
             self.arbiter.prepare()
-        first = self.candidates.first_alive(base)
+        first = self.proposal.first_alive(base)
         if first != context.node_id:
-            self.installation.collection = None
+            self.view_change.collection = None
             self.waiting_for = f"node {first}, whose turn it is to change the view"
             return
-        wanted = self.candidates.wanted_members(base)
-        if wanted != base.starts or self.candidates.forgetful_witness(base):
+        wanted = self.proposal.wanted_members(base)
+        if wanted != base.incarnations or self.proposal.forgetful_witness(base):
             if self._may_change(base, wanted):
                 self._propose()
             return
         if self.view is not None and self.view.epoch >= base.epoch:
             self.waiting_for = "the acknowledgement of every other member"
             return
-        if base.coordinator != context.node_id or self.installation.abandoned_epoch == base.epoch:
+        if base.coordinator != context.node_id or self.view_change.abandoned_epoch == base.epoch:
             self._propose()
-        elif not self.installation.is_for(base.epoch):
-            self.installation.collect(base)
+        elif not self.view_change.is_for(base.epoch):
+            self.view_change.collect(base)
         else:
-            self.installation.install_when_complete()
+            self.view_change.install_when_complete()
 
     def _may_change(self, base: View, wanted: dict[str, int]) -> bool:
         """Return True if a change may be proposed now.
@@ -188,7 +188,7 @@ class Membership:
     def _consider_outside(self) -> None:
         """Wait for admission, or propose a cold start when no member is left that could admit us."""
         context = self.context
-        heard = self.candidates.newcomers()
+        heard = self.proposal.newcomers()
         if any(peer.member for peer in heard):
             self.waiting_for = "admission by the cluster's members"
             return
@@ -210,7 +210,7 @@ class Membership:
 
     def _enough(self, nodes: int) -> bool:
         """Return True if so many data nodes, with the witnesses that are here, can make a cold start."""
-        return nodes + len(self.candidates.witnesses()) >= self._needed()
+        return nodes + len(self.proposal.witnesses()) >= self._needed()
 
     def _propose(self) -> None:
         if self.disk.pending is None and not self.arbiter.busy and not self.heartbeats.left:
@@ -236,8 +236,8 @@ class Membership:
 
     def _view_after(self, current: View) -> View | None:
         """Return the view to follow `current`, of which this node is a member; None if none may."""
-        wanted = self.candidates.wanted_members(current)
-        if not wanted or self.candidates.first_alive(current) != self.context.node_id:
+        wanted = self.proposal.wanted_members(current)
+        if not wanted or self.proposal.first_alive(current) != self.context.node_id:
             return None  # (No member is left: this node, the only one, left while the register was read.)
         if self._needs_no_change(current, wanted):
             return None  # The node that was to join has fallen silent in the meantime.
@@ -246,21 +246,21 @@ class Membership:
             return None
         epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
-            if not self.silent_peer.may_follow(current, wanted):
-                self.waiting_for = self.silent_peer.waiting_for
+            if not self.pair_policy.may_follow(current, wanted):
+                self.waiting_for = self.pair_policy.waiting_for
                 return None
-            epoch = self.silent_peer.next_epoch(current, epoch - 1)
-            self.gives_up = current if self.silent_peer.accepts_loss(current) else None
+            epoch = self.pair_policy.next_epoch(current, epoch - 1)
+            self.gives_up = current if self.pair_policy.accepts_loss(current) else None
         if not self._keeps_data(current, wanted):
             self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
             return None
-        if self.installation.abandoned_epoch == current.epoch:
-            return founding(epoch, wanted, self.candidates.witnesses())
-        return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
+        if self.view_change.abandoned_epoch == current.epoch:
+            return founding(epoch, wanted, self.proposal.witnesses())
+        return following(current, epoch, wanted, self.proposal.witnesses(), self.context.epoch)
 
     def _needs_no_change(self, current: View, wanted: dict[str, int]) -> bool:
         installed = self.view is not None and self.view.epoch >= current.epoch
-        return installed and wanted == current.starts and not self.candidates.forgetful_witness(current)
+        return installed and wanted == current.incarnations and not self.proposal.forgetful_witness(current)
 
     def _say_loss(self, current: View) -> None:
         text = (
@@ -279,7 +279,7 @@ class Membership:
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
-        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._enough(len(members)):
             return None
         members_before = current.members.items() if current is not None else ()
@@ -288,7 +288,7 @@ class Membership:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof of their death: {names}"
             return None
-        epoch, witnesses = self.last_epoch(current) + 1, self.candidates.witnesses()
+        epoch, witnesses = self.last_epoch(current) + 1, self.proposal.witnesses()
         if current is None or all(
             heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
             for departure in current.departures
@@ -361,7 +361,7 @@ class Membership:
 
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
-        named = starts_in(node_id, (self.decided, self.disk.record.view))
+        named = incarnations_in(node_id, (self.decided, self.disk.record.view))
         self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
     def on_decided(self, view: View) -> None:
@@ -384,7 +384,7 @@ class Membership:
             # (Not a view of an earlier incarnation of this node, decided again unchanged: it has no data
             # for it.) Whether it is still the right view is considered with the next heartbeat, not at
             # once: two views that each follow from the other would never end (seed 50084).
-            self.installation.collect(view)
+            self.view_change.collect(view)
 
     def send_decided(self, node_id: str) -> None:
         """Send a node the newest decided view, when its heartbeat shows that it does not know it."""
@@ -401,7 +401,7 @@ class Membership:
             return view.epoch == self.decided.epoch
         self.disk.void(f"view {view.epoch} was decided meanwhile")
         if self.decided is not None:
-            self.candidates.eviction.note(self.decided, view)
+            self.proposal.eviction.note(self.decided, view)
         self.decided = view
         self.heartbeats.member = view.has(self.context.node_id, self.context.incarnation)
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
@@ -409,9 +409,9 @@ class Membership:
         self.arbiter.note(view)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
         self.heartbeats.outlived_command = self._outlived_command()
-        self.installation.forget_older(view.epoch)
+        self.view_change.forget_older(view.epoch)
         self.admit_since_ns = self.fewer_since_ns = -1
-        self.candidates.deaf_since_ns.clear()
+        self.proposal.deaf_since_ns.clear()
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:
@@ -424,6 +424,6 @@ class Membership:
     def on_heartbeat(self, node_id: str, epoch: int, decided_epoch: int) -> None:
         """Drop the INSTALL of a member that runs the view; send what was decided to a node that lags."""
         if self.view is not None and epoch == self.view.epoch:
-            self.installation.installs.pop(node_id, None)
+            self.view_change.installs.pop(node_id, None)
         if self.decided is not None and decided_epoch < self.decided.epoch:
             self.send_decided(node_id)

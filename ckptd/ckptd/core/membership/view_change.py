@@ -26,7 +26,7 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
 from ckptd.core.view import View, served_between, served_by_earlier_starts, was_member
 
-OF_INSTALLATION: Final = (
+VIEW_CHANGE_KINDS: Final = (
     Kind.COLLECT,
     Kind.COLLECTED,
     Kind.INSTALL,
@@ -44,7 +44,7 @@ class Collection:
     def __init__(self, view: View, since_ns: int) -> None:
         self.view = view
         self.since_ns = since_ns
-        self.replies: dict[str, Collected] = {}
+        self.replies: dict[str, MemberState] = {}
         self.complete_ns = -1
         """When all members had answered; -1 before."""
         self.agreed: Agreed | None = None
@@ -80,7 +80,7 @@ class Agreed:
         """In how many pieces each of them got it; -1: as a whole, within INSTALL."""
 
 
-class Collected:
+class MemberState:
     """One member's answer to COLLECT: how far its directory is."""
 
     __slots__ = ("committed_seq", "directory", "installed_before", "installed_epoch", "staged")
@@ -107,7 +107,7 @@ class Collected:
         return self.installed_epoch, self.committed_seq + (self.staged is not None)
 
 
-class Installation:
+class ViewChange:
     """Collects and installs the views that are decided.
 
     `learn` reports a decided view to the membership, and returns True if it is the newest.
@@ -164,7 +164,7 @@ class Installation:
             self.saving = None
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        """Take a frame of one of the kinds `OF_INSTALLATION`. Raises: FrameError."""
+        """Take a frame of one of the kinds `VIEW_CHANGE_KINDS`. Raises: FrameError."""
         match frame.kind:
             case Kind.COLLECT:
                 self.on_collect(node_id, frame)
@@ -201,9 +201,9 @@ class Installation:
         frame = encode_frame(Kind.COLLECT, 0, view.epoch, seq, body)
         self.context.send_peer(node_id, frame)
 
-    def _collected_here(self) -> Collected:
+    def _collected_here(self) -> MemberState:
         directory, before = self.directory, self.disk.installed_before
-        return Collected(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
+        return MemberState(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Seal the old epoch, and answer how far this member's directory is. Raises: FrameError."""
@@ -212,32 +212,32 @@ class Installation:
             return
         if not view.has(self.context.node_id, self.context.incarnation) or not self.learn(view):
             return
-        collected = self._collected_here()
-        if collected.place <= (installed_epoch, seq):
-            self._send_collected(node_id, view.epoch, collected, None)
+        state = self._collected_here()
+        if state.place <= (installed_epoch, seq):
+            self._send_collected(node_id, view.epoch, state, None)
         elif self._is_small():
-            self._send_collected(node_id, view.epoch, collected, self.directory.snapshot(self.context.now_ns))
+            self._send_collected(node_id, view.epoch, state, self.directory.snapshot(self.context.now_ns))
         else:
             self.transfers.send(
                 node_id,
                 view.epoch,
                 self.directory,
-                lambda pieces: self._send_collected(node_id, view.epoch, collected, pieces),
+                lambda pieces: self._send_collected(node_id, view.epoch, state, pieces),
             )
 
     def _is_small(self) -> bool:
         """Return True if the directory is sent as a whole, not in pieces."""
         return size_of(self.directory) <= self.context.settings.directory_piece_bytes
 
-    def _send_collected(self, node_id: str, epoch: int, collected: Collected, directory: Any) -> None:
+    def _send_collected(self, node_id: str, epoch: int, state: MemberState, directory: Any) -> None:
         body = [
-            collected.installed_epoch,
-            collected.committed_seq,
-            collected.staged,
+            state.installed_epoch,
+            state.committed_seq,
+            state.staged,
             directory,
-            collected.installed_before,
+            state.installed_before,
         ]
-        reply = encode_frame(Kind.COLLECTED, 0, epoch, collected.place[1], pack_body(body))
+        reply = encode_frame(Kind.COLLECTED, 0, epoch, state.place[1], pack_body(body))
         self.context.send_peer(node_id, reply)
 
     def on_collected(self, node_id: str, frame: Frame) -> None:
@@ -257,7 +257,7 @@ class Installation:
                 return
         elif sent is not None:
             directory = read_snapshot(sent, self.context.now_ns)
-        collection.replies[node_id] = Collected(installed_epoch, seq, staged, directory, before)
+        collection.replies[node_id] = MemberState(installed_epoch, seq, staged, directory, before)
         self.install_when_complete()
 
     def _note_progress(self, node_id: str, epoch: int) -> None:
@@ -330,7 +330,7 @@ class Installation:
             self._abandon_history(view, served_by_earlier_starts(view, before))
             return
         if not counted:
-            base = Collected(0, 0, None, Directory(), 0)
+            base = MemberState(0, 0, None, Directory(), 0)
         else:
             best = max(counted, key=lambda node_id: (counted[node_id].place, node_id == self.context.node_id))
             base = counted[best]

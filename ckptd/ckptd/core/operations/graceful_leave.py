@@ -23,7 +23,7 @@ from ckptd.core.events import Leave
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.membership.proposal import keepers
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import show_names
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.requests.router import RequestRouter
@@ -70,14 +70,14 @@ TRANSITIONS: Final = {
 """By state, the one that follows. A leave is never taken back."""
 
 
-class Leaving:
+class GracefulLeave:
     """The leave of this node."""
 
     def __init__(
         self,
         context: Context,
         heartbeats: Heartbeats,
-        membership: Membership,
+        reconfiguration: Reconfiguration,
         replicas: LocalReplicas,
         requests: RequestRouter,
         hub: Hub,
@@ -85,7 +85,7 @@ class Leaving:
         self.context = context
         self.hub = hub
         self.heartbeats = heartbeats
-        self.membership = membership
+        self.reconfiguration = reconfiguration
         self.replicas = replicas
         self.requests = requests
         self.state = LeaveState.STAYING
@@ -144,7 +144,7 @@ class Leaving:
 
     def _look(self) -> None:
         """Give up the role once everything is handed over and acknowledged, or the time for that is over."""
-        view, passed_ns = self.membership.view, self.context.now_ns - self.entered_ns
+        view, passed_ns = self.reconfiguration.view, self.context.now_ns - self.entered_ns
         waits = self._waits_for_others(view)
         late = passed_ns >= (LINGER_NS if self.stopping else self._limit_ns())
         if waits and not late:
@@ -158,7 +158,7 @@ class Leaving:
     def _limit_ns(self) -> int:
         """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
         leave_ns = self.context.settings.leave_ns
-        here = any(not peer.leaving for peer in self.membership.candidates.newcomers())
+        here = any(not peer.leaving for peer in self.reconfiguration.proposal.newcomers())
         return HAND_OVER_SHARES * leave_ns if here else leave_ns
 
     def _waits_for_others(self, view: View | None) -> bool:
@@ -191,7 +191,7 @@ class Leaving:
 
     def _sort_copies(self, view: View, staying: list[str]) -> None:
         """Find what no staying node has: `last_copy` if another node could come to get it, else `alone`."""
-        directory = self.membership.directory
+        directory = self.reconfiguration.directory
         looked_at = (directory.installed_epoch, directory.seq, staying, self.stopping)
         if looked_at == self._sorted_at:
             return  # (A directory may hold 100,000 checkpoints, and this runs every millisecond.)
@@ -282,15 +282,15 @@ class Leaving:
 
     def _succeeded(self) -> bool:
         """Return True if another node has taken over, or none is left to do so."""
-        view, decided = self.membership.view, self.membership.decided
-        if view is None or self.stopping or (len(view.members) == 1 and self.membership.settled):
+        view, decided = self.reconfiguration.view, self.reconfiguration.decided
+        if view is None or self.stopping or (len(view.members) == 1 and self.reconfiguration.settled):
             return True
         if decided is not None and self.context.node_id not in decided.members:
             return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())
         return False
 
     def _all_acknowledged(self) -> bool:
-        if self.membership.replicator.in_flight is not None or self.membership.replicator.queue:
+        if self.reconfiguration.replicator.in_flight is not None or self.reconfiguration.replicator.queue:
             return False
         for replica in self.replicas.by_id.values():
             active = replica.active

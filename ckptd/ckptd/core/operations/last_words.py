@@ -25,7 +25,7 @@ from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, read_stopped
 _OF_COPIES: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
 
 
-class Stopping:
+class LastWords:
     """Keeps `context.stops` in line with the peers, the disk and the directory."""
 
     def __init__(
@@ -33,14 +33,14 @@ class Stopping:
         context: Context,
         heartbeats: Heartbeats,
         disk: Disk,
-        order: DirectoryReplicator,
+        replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.disk = disk
-        self.replicator = order
+        self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
         context.stops.learn(disk.record.stops)

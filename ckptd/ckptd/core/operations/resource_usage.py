@@ -44,7 +44,7 @@ def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> L
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
-        "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),
+        "trackers": (max(requests.change_feed.count, turns.tracker_count), TRACKS_MAX),
         "early_frames": (early_frames, EARLY_FRAMES_MAX),
     }
     if settings.memory_bytes_max:

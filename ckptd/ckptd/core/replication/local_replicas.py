@@ -15,7 +15,7 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
-from ckptd.core.replication.closed_checkpoints import Closed
+from ckptd.core.replication.closed_checkpoints import ClosedCheckpoints
 from ckptd.core.replication.proposals import Proposals
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
@@ -47,7 +47,7 @@ class LocalReplicas:
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
         """Joins that found no memory: creation id to the time of the next try."""
-        self.closed = Closed(context)
+        self.closed_checkpoints = ClosedCheckpoints(context)
         self.unproven_takeover_seen = False
         """Since this node started, a view may have continued without proof that the others were dead: the
         epoch
@@ -91,7 +91,7 @@ class LocalReplicas:
                 self._step_down(replica)
             elif replica.active is not None:
                 self.begin_activation(replica, entry)
-                self.closed.look(replica)
+                self.closed_checkpoints.quarantine_if_closed(replica)
         self.reconcile(directory.checkpoints)
 
     def on_serving(self) -> None:
@@ -193,7 +193,7 @@ class LocalReplicas:
         replica.resync_senders.clear()
         replica.active = ActiveReplica(replica, self.hub, self.busy.by_id)
         self.begin_activation(replica, entry)
-        self.closed.look(replica)
+        self.closed_checkpoints.quarantine_if_closed(replica)
         self.on_maybe_ready(replica)
 
     def _step_down(self, replica: Replica) -> None:
@@ -245,9 +245,9 @@ class LocalReplicas:
                 self.reconcile([creation_id])  # (This node may have shunned it until now.)
             elif creation_id in self.context.stops.closed:
                 self.hub.retry_parked(replica.active.close())
-                self.closed.look(replica)
+                self.closed_checkpoints.quarantine_if_closed(replica)
             elif not replica.active.ready:
-                self.closed.kept.pop(creation_id, None)
+                self.closed_checkpoints.quarantined.pop(creation_id, None)
                 self.begin_activation(replica, entry)
                 self.on_maybe_ready(replica)
 

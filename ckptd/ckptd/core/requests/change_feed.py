@@ -53,7 +53,7 @@ Row = list[Any]
 """[sequence, change, section id, offset, size, the tracker's own request that made the change or 0]"""
 
 
-class Tracks:
+class ChangeFeed:
     """The TRACK requests that wait here."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Tracks:
         self.waiting.setdefault(request.creation_id, {})[place] = request
         self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
 
-    def look(self, creation_ids: Iterable[int]) -> None:
+    def recheck(self, creation_ids: Iterable[int]) -> None:
         """Try the TRACKs of these checkpoints again: something happened to them, or to who serves them."""
         if not self.count:
             return
@@ -115,7 +115,7 @@ class Tracks:
             self.count -= len(waiting)
             self.hub.retry(list(waiting.values()))
 
-    def take_all(self) -> list[Request]:
+    def pop_all(self) -> list[Request]:
         """Remove and return every request that waits: a new view begins."""
         taken = [request for waiting in self.waiting.values() for request in waiting.values()]
         self.waiting, self.count = {}, 0

@@ -31,7 +31,7 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.change_feed import Tracks
+from ckptd.core.requests.change_feed import ChangeFeed
 from ckptd.core.requests.turns import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 from ckptd.core.work_units import REFUSED_SHIFT
@@ -66,7 +66,7 @@ class Reads:
         self.replicas = replicas
         self.turns = turns
         self.waiting = waiting
-        self.tracks = Tracks(context, hub, turns)
+        self.change_feed = ChangeFeed(context, hub, turns)
         self.token = 0
         self.queries_until_ready: list[tuple[str, Frame]] = []
         """QUERYs of other nodes that wait until this node's active replica serves."""
@@ -108,7 +108,7 @@ class Reads:
 
     def serve(self, request: Request, entry: CheckpointEntry, replica: Replica) -> None:
         if request.kind == Kind.TRACK:
-            self.tracks.serve(request, replica)
+            self.change_feed.serve(request, replica)
             return
         try:
             if request.kind == _READ:

@@ -88,7 +88,7 @@ class RequestRouter:
         self.waiting = WaitingRequests(context, hub, turns)
         self.reads = Reads(context, hub, replicator, replicas, turns, self.waiting)
         self.forwarding = Forwarding(context, hub, replicator, turns, self.waiting)
-        self.tracks = self.reads.tracks
+        self.change_feed = self.reads.change_feed
         self.withdrawals = Withdrawals(context, hub, replicator, replicas, turns, self.waiting)
 
     # -- dispatching
@@ -182,7 +182,7 @@ class RequestRouter:
                 self.answer(request, known[1])
                 return
         if request.kind == Kind.TRACK and not waits and parse_track(request.body).after is not None:
-            self.tracks.wait(request)
+            self.change_feed.wait(request)
         elif waits:
             self.waiting.park(request)
         elif request.in_doubt:
@@ -375,7 +375,7 @@ class RequestRouter:
             if request.creation_id in creation_ids:
                 del self.waiting.commit_queries[token]
                 self.route(request)
-        self.tracks.look(creation_ids)
+        self.change_feed.recheck(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
         """Hold what waited, to send it again in the new epoch.
@@ -392,7 +392,7 @@ class RequestRouter:
             *self.waiting.commit_queries.values(),
             *self.waiting.parked.values(),
         ]
-        waiting += self.tracks.take_all()
+        waiting += self.change_feed.pop_all()
         self.waiting.forwarded, self.waiting.commit_queries, self.waiting.parked = {}, {}, {}
         self.reads.queries_until_ready.clear()
         for request in waiting:
@@ -415,7 +415,7 @@ class RequestRouter:
 
     def on_time(self) -> None:
         """Answer or forget what has waited for a long time."""
-        self.tracks.on_time()
+        self.change_feed.on_time()
         if self.context.now_ns < self.recheck_ns:
             return
         self.recheck_ns = self.context.now_ns + LOOK_EVERY_NS * (

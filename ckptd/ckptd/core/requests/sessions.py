@@ -56,7 +56,7 @@ class Ping(NamedTuple):
     withdrawn: tuple[int, ...]
 
 
-class Clients:
+class Sessions:
     """The clients of this node: their links and their sessions."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Clients:
         self.requests = requests
         self.links = requests.links
         """Link to session, 0 before ATTACH. Shared with `RequestRouter`."""
-        self.by_session: dict[int, int] = {}
+        self.link_of_session: dict[int, int] = {}
         """Session to link."""
         self.attaching: dict[int, tuple[int, set[int]]] = {}
         """By link, the session that it asks to attach, and the numbers of its requests for that."""
@@ -76,10 +76,10 @@ class Clients:
         """Creation id to link, for the checkpoints that clients of this node created."""
         self.created: Counter[int] = Counter()
         """By link, how many checkpoints in `creators` are its own."""
-        self.grace: dict[int, int] = {}
+        self.grace_until_ns: dict[int, int] = {}
         """The sessions without a link, and the time in ns until which each is kept."""
         self.ending: dict[int, None] = {}
-        """The sessions in `grace` whose end has been asked for."""
+        """The sessions in `grace_until_ns` whose end has been asked for."""
 
     def on_connected(self, link: int) -> None:
         self.links[link] = 0
@@ -92,12 +92,12 @@ class Clients:
         self.attaching.pop(link, None)
         self.created.pop(link, None)
         session = self.links.pop(link, 0)
-        if not session or self.by_session.get(session) != link:
+        if not session or self.link_of_session.get(session) != link:
             return
-        del self.by_session[session]
+        del self.link_of_session[session]
         grace_ns = 0 if process_dead else self.context.settings.session_grace_ns
-        self.grace[session] = self.context.now_ns + grace_ns
-        self.context.wake_at(self.grace[session])
+        self.grace_until_ns[session] = self.context.now_ns + grace_ns
+        self.context.wake_at(self.grace_until_ns[session])
 
     def receive(self, link: int, frames: Iterable[Frame]) -> bool:
         """Take a client's frames in order, as many as its turn allows. Return False if its link ends."""
@@ -212,7 +212,7 @@ class Clients:
         until each of its requests for it is answered. A link that asked twice, and whose first request was
         refused, once had two sessions, of which one never ended.
         """
-        attached = session if self.by_session.get(session) == link else 0
+        attached = session if self.link_of_session.get(session) == link else 0
         asks_for, numbers = self.attaching.get(link, (0, set()))
         for other in (attached, asks_for):
             if other not in (0, asked):
@@ -246,7 +246,7 @@ class Clients:
     def on_created(self, created: Iterable[tuple[int, int]]) -> None:
         """Count the checkpoints that sessions created, by the links of this node."""
         for session, creation_id in created:
-            link = self.by_session.get(session)
+            link = self.link_of_session.get(session)
             if link is not None:
                 self.creators[creation_id] = link
                 self.created[link] += 1
@@ -287,15 +287,15 @@ class Clients:
             return body
         if isinstance(link, int) and link in self.links:
             before = self.links[link]
-            if before != session and self.by_session.get(before) == link:
+            if before != session and self.link_of_session.get(before) == link:
                 # It asked twice with one number, was answered, and then asked for this session.
-                self.look_after([session])
+                self.ensure_link_or_grace([session])
                 return answer_error(codes.NO_RESOURCES, ONE_SESSION)
             self.links[link] = session
-            self.by_session[session] = link
+            self.link_of_session[session] = link
             self.context.effects.append(TakeLarge(link))
-            self.grace.pop(session, None)
-        elif session not in self.by_session:
+            self.grace_until_ns.pop(session, None)
+        elif session not in self.link_of_session:
             self._start_grace(session)
         view = self.requests.view
         members = [[node_id, list(self.hub.urls_of(node_id))] for node_id in (view.members if view else ())]
@@ -311,15 +311,15 @@ class Clients:
     # -- sessions without a link
 
     def _start_grace(self, session: int) -> None:
-        self.grace[session] = self.context.now_ns + self.context.settings.session_grace_ns
-        self.context.wake_at(self.grace[session])
+        self.grace_until_ns[session] = self.context.now_ns + self.context.settings.session_grace_ns
+        self.context.wake_at(self.grace_until_ns[session])
 
     def on_installed(self) -> None:
         """Check all sessions: a directory came, perhaps with some that this node did not know."""
         self.on_changed(list(self.creators))
-        self.look_after(self.replicator.directory.sessions)
+        self.ensure_link_or_grace(self.replicator.directory.sessions)
 
-    def look_after(self, sessions: Iterable[int]) -> None:
+    def ensure_link_or_grace(self, sessions: Iterable[int]) -> None:
         """Make sure that each of these sessions, if attached to this node, has a link or a running grace.
 
         The answer to ATTACH attaches a session to a link. A client once sent two ATTACHes with the same
@@ -329,41 +329,41 @@ class Clients:
         for session in sessions:
             entry = self.replicator.directory.sessions.get(session)
             attached_here = entry is not None and entry.node_id == self.context.node_id
-            if attached_here and session not in self.by_session and session not in self.grace:
+            if attached_here and session not in self.link_of_session and session not in self.grace_until_ns:
                 self._start_grace(session)
 
     def on_serving_again(self) -> None:
         """Start every grace again: while this node did not serve, no client could attach here."""
-        for session in self.grace:
+        for session in self.grace_until_ns:
             self._start_grace(session)
 
     def on_ended(self, sessions: list[int]) -> None:
         """Detach the links of sessions that have ended."""
         for session in sessions:
-            self.grace.pop(session, None)
-            link = self.by_session.pop(session, None)
+            self.grace_until_ns.pop(session, None)
+            link = self.link_of_session.pop(session, None)
             if link is not None and self.links.get(link) == session:
                 self.links[link] = 0
 
     def on_time(self) -> None:
         """Ask for the end of the sessions whose grace is over."""
-        if not self.grace or self.context.now_ns < min(self.grace.values()):
+        if not self.grace_until_ns or self.context.now_ns < min(self.grace_until_ns.values()):
             return
-        self.ending = {session: None for session in self.ending if session in self.grace}
-        for session, until_ns in list(self.grace.items()):
+        self.ending = {session: None for session in self.ending if session in self.grace_until_ns}
+        for session, until_ns in list(self.grace_until_ns.items()):
             entry = self.replicator.directory.sessions.get(session)
             if entry is None or entry.node_id != self.context.node_id:
-                del self.grace[session]
+                del self.grace_until_ns[session]
             elif until_ns <= self.context.now_ns and self.context.serving():
                 if session not in self.ending:
                     if len(self.ending) >= OWN_AT_ONCE:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
                 self.hub.propose([DirectoryOp.END, session, entry.generation])
-                self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
+                self.grace_until_ns[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:
-        return min(self.grace.values(), default=NEVER_NS)
+        return min(self.grace_until_ns.values(), default=NEVER_NS)
 
 
 def _routed(kind: int, handle: int, body: bytes) -> bytes:

@@ -7,9 +7,9 @@ from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import Disk
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership import pair_policy
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations import forced_views
-from ckptd.core.operations.operator_commands import Operating
+from ckptd.core.operations.operator_commands import OperatorCommands
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.view import LOSS_EPOCHS
@@ -58,7 +58,7 @@ def _(patch: Patch) -> None:
     "the living given up", "a loss is accepted only of a node that is not heard", "operated by hand"
 )
 def _(patch: Patch) -> None:
-    original = Operating._accept_loss
+    original = OperatorCommands._accept_loss
 
     def accept_loss(operating: Any, node_id: str) -> str:
         inner = Patch()
@@ -68,7 +68,7 @@ def _(patch: Patch) -> None:
         finally:
             inner.restore()
 
-    patch(Operating, "_accept_loss", accept_loss)
+    patch(OperatorCommands, "_accept_loss", accept_loss)
 
 
 @TABLE.mutant(
@@ -105,4 +105,4 @@ def _(patch: Patch) -> None:
     "outranked go on", "who was given up takes in nobody that knows of a view beyond it", "given up alive"
 )
 def _(patch: Patch) -> None:
-    patch(Membership, "_is_behind", lambda membership, current: False)
+    patch(Reconfiguration, "_is_behind", lambda reconfiguration, current: False)

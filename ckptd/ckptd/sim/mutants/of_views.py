@@ -8,20 +8,20 @@ from zlib import crc32
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, Record
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
 from ckptd.core.directory import directory, replicator, transfer, validation
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts
+from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.membership.view_change import Installation
-from ckptd.core.operations.graceful_leave import Leaving
+from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.membership.view_change import ViewChange
+from ckptd.core.operations.graceful_leave import GracefulLeave
 from ckptd.core.requests.router import READS, RequestRouter
-from ckptd.core.requests.sessions import Clients
+from ckptd.core.requests.sessions import Sessions
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 
 TABLE: Final = MutantTable()
@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
     def outranked(starts: Any, node_id: str, incarnation: int) -> None:
         pass
 
-    patch(Starts, "outranked", outranked)
+    patch(Incarnations, "outranked", outranked)
 
 
 @TABLE.mutant(
@@ -124,7 +124,7 @@ def _(patch: Patch) -> None:
     "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
 )
 def _(patch: Patch) -> None:
-    patch(MajorityArbiter, "_may_vote", lambda arbiter: True)
+    patch(PaxosArbiter, "_may_vote", lambda arbiter: True)
 
 
 # -- leases
@@ -157,22 +157,22 @@ def _(patch: Patch) -> None:
     "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
 )
 def _(patch: Patch) -> None:
-    patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
+    patch(ViewChange, "_leases_end_ns", lambda view_change, collection: 0)
 
 
 @TABLE.mutant(
     "no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses"
 )
 def _(patch: Patch) -> None:
-    original = Membership.learn
+    original = Reconfiguration.learn
 
-    def learn(membership: Any, view: Any) -> bool:
-        frozen = membership.context.frozen
-        newest = original(membership, view)
-        membership.context.frozen = frozen
+    def learn(reconfiguration: Any, view: Any) -> bool:
+        frozen = reconfiguration.context.frozen
+        newest = original(reconfiguration, view)
+        reconfiguration.context.frozen = frozen
         return newest
 
-    patch(Membership, "learn", learn)
+    patch(Reconfiguration, "learn", learn)
 
 
 # -- the directory
@@ -206,15 +206,15 @@ def _(patch: Patch) -> None:
     "staged operation dropped", "a new coordinator finishes the operation that was staged", "last answers"
 )
 def _(patch: Patch) -> None:
-    original = Installation._install_collected
+    original = ViewChange._install_collected
 
-    def install_collected(installation: Any, collection: Any) -> None:
-        installation.replicator.in_flight = None
+    def install_collected(view_change: Any, collection: Any) -> None:
+        view_change.replicator.in_flight = None
         for reply in collection.replies.values():
             reply.staged = None
-        original(installation, collection)
+        original(view_change, collection)
 
-    patch(Installation, "_install_collected", install_collected)
+    patch(ViewChange, "_install_collected", install_collected)
 
 
 @TABLE.mutant("names as creation ids", "messages name a checkpoint by its creation id")
@@ -293,7 +293,7 @@ def _(patch: Patch) -> None:
     "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
 )
 def _(patch: Patch) -> None:
-    patch(Leaving, "_is_expected", lambda leaving, entry, staying: False)
+    patch(GracefulLeave, "_is_expected", lambda leaving, entry, staying: False)
 
 
 @TABLE.mutant("retention ends early", "retention travels as passed time", "closed over restarts")
@@ -309,7 +309,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
 def _(patch: Patch) -> None:
-    patch(Clients, "on_installed", lambda clients: None)
+    patch(Sessions, "on_installed", lambda clients: None)
 
 
 # Not here: "the sessions of a node that left end after their grace". At the end of a simulation every node is
@@ -319,10 +319,10 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("sessions never end", "a session without a connection ends after its grace")
 def _(patch: Patch) -> None:
-    patch(Clients, "on_time", lambda clients: None)
+    patch(Sessions, "on_time", lambda clients: None)
 
 
 @TABLE.mutant("sessions have no grace", "a session outlives a lost connection for its grace")
 def _(patch: Patch) -> None:
-    original = Clients.on_lost
-    patch(Clients, "on_lost", lambda clients, link, process_dead: original(clients, link, True))
+    original = Sessions.on_lost
+    patch(Sessions, "on_lost", lambda clients, link, process_dead: original(clients, link, True))

@@ -38,7 +38,7 @@ class LeaveOracle:
         if not node.heartbeats.left or start in self._left:
             return
         self._left.add(start)
-        leaving = node.leaving
+        leaving = node.graceful_leave
         lost_with_it = [*leaving.last_copy, *leaving.alone]
         if self.world.options.orderly and len(self.hosts) > 1:
             self._check_loses_nothing(node, lost_with_it)

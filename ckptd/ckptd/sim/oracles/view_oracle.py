@@ -126,7 +126,7 @@ class ViewOracle:
     # -- views
 
     def _check_view(self, node_id: str, node: Node) -> None:
-        decided = node.membership.decided
+        decided = node.reconfiguration.decided
         self._check_pending(node_id, node)
         if decided is not None and decided.forced and decided.founded == decided.epoch:
             self._note_bootstrap(decided)
@@ -168,7 +168,7 @@ class ViewOracle:
 
     def _check_pending(self, node_id: str, node: Node) -> None:
         """A view that waited for the disk was decided: right only if its node knew of no other by then."""
-        decided, pending = node.membership.decided, node.disk.pending
+        decided, pending = node.reconfiguration.decided, node.disk.pending
         known = decided.epoch if decided is not None else 0
         epoch, base = self._pending.get(node_id, (0, 0))
         if known and known == epoch and self._known[node_id] not in (base, epoch):
@@ -210,7 +210,7 @@ class ViewOracle:
         """
         if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
             return True
-        view = self.hosts[node_id].node.membership.decided  # type: ignore[union-attr]
+        view = self.hosts[node_id].node.reconfiguration.decided  # type: ignore[union-attr]
         members = [self.hosts[member_id].node for member_id in view.members] if view is not None else []
         return any(
             node is not None and node.context.incarnation > 1 and node.disk.installed_before > epoch
