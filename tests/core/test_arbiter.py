@@ -13,14 +13,14 @@ from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.durable_state import NOT_KNOWN, Disk, Record, read_record
 from ckptd.core.arbiter.etcd import EtcdArbiter
-from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
+from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, NextViewRule
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.settings import Settings
-from ckptd.core.view import View, following, founding
+from ckptd.core.view import View, bootstrap_view, successor_view
 
 VOTERS = ("a", "b", "c")
 Message = tuple[str, str, Frame]
@@ -61,14 +61,14 @@ def persist(arbiter: Arbiter) -> Record:
     return read_record(writes[-1].record)
 
 
-def next_view(mark: int) -> Rule:
+def next_view(mark: int) -> NextViewRule:
     """A rule whose views all differ, by an incarnation that nobody else proposes."""
 
     def rule(current: View | None) -> View:
         return (
-            founding(1, {"a": mark})
+            bootstrap_view(1, {"a": mark})
             if current is None
-            else following(current, current.epoch + 1, {"a": mark})
+            else successor_view(current, current.epoch + 1, {"a": mark})
         )
 
     return rule
@@ -190,11 +190,11 @@ def test_a_local_arbiter_decides_nothing_when_the_rule_allows_nothing() -> None:
 
 def test_a_local_arbiter_notes_newer_views_of_others_only() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a", "b")))
-    arbiter.note(founding(5, {"b": 1}))
+    arbiter.on_decided_elsewhere(bootstrap_view(5, {"b": 1}))
     assert arbiter.disk.epoch == 5
-    assert persist(arbiter).view == founding(5, {"b": 1})
-    arbiter.note(founding(5, {"a": 1}))
-    arbiter.note(founding(4, {"a": 1}))
+    assert persist(arbiter).view == bootstrap_view(5, {"b": 1})
+    arbiter.on_decided_elsewhere(bootstrap_view(5, {"a": 1}))
+    arbiter.on_decided_elsewhere(bootstrap_view(4, {"a": 1}))
     assert arbiter.context.effects == []
 
 
@@ -236,13 +236,13 @@ def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_w
 
 def test_an_empty_disk_is_forgetful_and_may_have_installed_anything() -> None:
     assert Disk(context_of("a"), b"").forgetful
-    assert Disk(context_of("a"), b"").installed_before > 2**60
+    assert Disk(context_of("a"), b"").installed_by_earlier_incarnations > 2**60
     kept = Disk(context_of("a"), Record(installed=7).pack())
-    assert (kept.forgetful, kept.installed_before) == (False, 7)
+    assert (kept.forgetful, kept.installed_by_earlier_incarnations) == (False, 7)
 
 
 def test_a_record_is_the_same_after_a_restart() -> None:
-    view = following(founding(1, {"a": 1, "b": 2}), 2, {"a": 1})
+    view = successor_view(bootstrap_view(1, {"a": 1, "b": 2}), 2, {"a": 1})
     for record in (Record(), Record((3, "b"), (2, "a"), view), Record((3, "b"))):
         assert read_record(record.pack()) == record
     assert read_record(b"") == Record(installed=NOT_KNOWN)
@@ -264,8 +264,10 @@ def test_one_proposer_decides_and_every_voter_has_the_view_on_disk() -> None:
     cluster.propose("a")
     assert cluster.decided == []
     cluster.deliver_all()
-    assert cluster.decided == [("a", founding(1, {"a": 1}))]
-    assert [read_record(cluster.disks[node_id]).view for node_id in VOTERS] == [founding(1, {"a": 1})] * 3
+    assert cluster.decided == [("a", bootstrap_view(1, {"a": 1}))]
+    assert [read_record(cluster.disks[node_id]).view for node_id in VOTERS] == [
+        bootstrap_view(1, {"a": 1})
+    ] * 3
 
 
 def test_two_of_three_decide_and_one_alone_does_not() -> None:
@@ -300,7 +302,7 @@ def test_a_single_voter_decides_alone_with_its_view_on_disk_first() -> None:
 
 def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
     voter = voter_of("b")
-    view = founding(1, {"a": 1})
+    view = bootstrap_view(1, {"a": 1})
     for kind, body, record in (
         (Kind.PREPARE, ["a"], Record((4, "a"))),
         (Kind.ACCEPT, ["a", view.fields()], Record((4, "a"), (4, "a"), view)),
@@ -317,13 +319,13 @@ def test_a_proposer_counts_its_own_promise_and_acceptance_when_they_are_on_disk(
     decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     arbiter.receive("b", Frame(Kind.PROMISE, 1, 0, 1, pack_body(["a", [1, "a"], [0, ""], None])))
-    assert arbiter.proposal is None
+    assert arbiter.proposed is None
     persist(arbiter)
-    assert arbiter.proposal is not None
+    assert arbiter.proposed is not None
     arbiter.receive("b", Frame(Kind.ACCEPTED, 1, 0, 1, pack_body(["a", [1, "a"]])))
     assert decided == []
     persist(arbiter)
-    assert decided == [founding(1, {"a": 1})]
+    assert decided == [bootstrap_view(1, {"a": 1})]
 
 
 def test_a_disk_that_fails_gives_no_vote() -> None:
@@ -342,7 +344,7 @@ def test_a_promise_is_kept_over_a_restart() -> None:
     for kind, body in (
         (Kind.PREPARE, ["a"]),
         (Kind.PREPARE, ["c"]),
-        (Kind.ACCEPT, ["a", founding(1, {"a": 1}).fields()]),
+        (Kind.ACCEPT, ["a", bootstrap_view(1, {"a": 1}).fields()]),
     ):
         number = 9 if body == ["c"] else 8
         frame = Frame(kind, number, 0, 0, pack_body(body))
@@ -374,17 +376,17 @@ def test_a_decided_view_is_found_by_the_next_proposer_whatever_majority_answers(
         cluster.deliver_all("b", "c")
     (_, first), (_, second) = cluster.decided
     assert second.epoch == first.epoch + 1
-    assert second.departures[0].incarnation == first.members["a"].incarnation
+    assert second.past_memberships[0].incarnation == first.members["a"].incarnation
 
 
 def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
-    arbiter = voter_of("a", Record((2, "a"), (2, "a"), founding(7, {"a": 1})))
+    arbiter = voter_of("a", Record((2, "a"), (2, "a"), bootstrap_view(7, {"a": 1})))
     given: list[View | None] = []
     arbiter.propose(lambda current: given.append(current))
     persist(arbiter)
-    body = ["a", [3, "a"], [2, "b"], founding(5, {"b": 1}).fields()]
+    body = ["a", [3, "a"], [2, "b"], bootstrap_view(5, {"b": 1}).fields()]
     arbiter.receive("b", Frame(Kind.PROMISE, 3, 0, 1, pack_body(body)))
-    assert given == [founding(5, {"b": 1})]
+    assert given == [bootstrap_view(5, {"b": 1})]
     assert not arbiter.busy
 
 
@@ -444,9 +446,9 @@ def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
     arbiter.receive("b", promise)
     arbiter.receive("c", promise._replace(a=4))
     arbiter.receive("c", promise._replace(body=pack_body(["c", [5, "c"], [0, ""], None])))
-    assert arbiter.proposal is None
+    assert arbiter.proposed is None
     arbiter.receive("c", promise)
-    assert arbiter.proposal is not None
+    assert arbiter.proposed is not None
     persist(arbiter)
     accepted = Frame(Kind.ACCEPTED, 5, 0, 1, pack_body(["a", [5, "a"]]))
     arbiter.receive("d", accepted)
@@ -481,7 +483,7 @@ def test_a_vote_of_who_is_no_voter_is_the_senders_fault() -> None:
 
 def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.deliver_all()
     assert cluster.decided == []
     cluster.propose("a")
@@ -492,7 +494,7 @@ def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() ->
 
 def test_promises_that_were_asked_for_ahead_are_of_no_use_after_a_rivals_ballot() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.deliver_all()
     cluster.propose("b")
     cluster.deliver_all()
@@ -504,7 +506,7 @@ def test_promises_that_were_asked_for_ahead_are_of_no_use_after_a_rivals_ballot(
 
 def test_a_proposal_made_while_promises_are_under_way_waits_for_them() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.propose("a")
     assert {frame.kind for _, _, frame in cluster.network} == {Kind.PREPARE}
     cluster.deliver_all()
@@ -539,7 +541,7 @@ def act(cluster: Cluster, action: str, which: Any) -> None:
         case "propose":
             cluster.propose(which)
         case "prepare":
-            cluster.event(which, lambda arbiter: arbiter.prepare())
+            cluster.event(which, lambda arbiter: arbiter.prepare_ahead())
         case "die proposing":
             cluster.propose(which, crash_after=cluster.marks % 3)
         case "restart":

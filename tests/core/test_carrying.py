@@ -255,7 +255,7 @@ def test_a_directory_in_pieces_is_the_same_directory(
     arriving = Arriving(6)
     for piece in pieces_of(directory, 1_000, piece_bytes):
         assert len(piece) <= 2 * piece_bytes + 40_000
-        arriving.take(piece, 1_000)
+        arriving.add_piece(piece, 1_000)
     assert shape(arriving.directory) == shape(directory)
     assert arriving.directory.names == directory.names
     closed = [entry.last_closed_ns for entry in directory.checkpoints.values()]

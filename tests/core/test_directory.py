@@ -14,7 +14,7 @@ from ckptd.core.directory.directory import (
     DirectoryOp,
 )
 from ckptd.core.directory.parse_directory import read_snapshot
-from ckptd.core.view import View, following, founding
+from ckptd.core.view import View, bootstrap_view, successor_view
 
 SYNC, ASYNC, SYNC_COLLOCATED, ASYNC_COLLOCATED, WEAK_COLLOCATED = 1, 2, 9, 10, 12
 RETENTION_NS = 10 * RETENTION_AT_ONCE_NS
@@ -381,9 +381,9 @@ A, B, C = {"a": 1}, {"b": 1}, {"c": 1}
 
 def views(*memberships: dict[str, int]) -> list[View]:
     """Views of epochs 1, 2, ..."""
-    made = [founding(1, memberships[0])]
+    made = [bootstrap_view(1, memberships[0])]
     for members in memberships[1:]:
-        made.append(following(made[-1], made[-1].epoch + 1, members))
+        made.append(successor_view(made[-1], made[-1].epoch + 1, members))
     return made
 
 

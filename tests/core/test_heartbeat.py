@@ -13,7 +13,7 @@ from ckptd.core.context import Context
 from ckptd.core.events import AskBack, SendHeartbeat
 from ckptd.core.liveness.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
 from ckptd.core.settings import MILLISECOND_NS, Settings
-from ckptd.core.view import View, founding
+from ckptd.core.view import View, bootstrap_view
 
 START_NS = 10**12
 EPOCH = 4
@@ -30,7 +30,7 @@ def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **ch
         Settings(node_id, peers=peers, lease_ns=LEASE_NS, grace_ns=GRACE_NS), **changes
     )
     context = Context(settings, incarnation, now_ns, 0)
-    context.epoch, context.frozen = EPOCH, False
+    context.epoch, context.sealed = EPOCH, False
     heartbeats = Heartbeats(context, LoneHub())
     for peer in heartbeats.peers.values():
         heartbeats.meet(peer, FIRST)
@@ -58,7 +58,7 @@ def lease_until_ns(one: Heartbeats, view: View) -> int:
 
 
 def pair(**changes: Any) -> tuple[Heartbeats, Heartbeats, View]:
-    return node("a", **changes), node("b", **changes), founding(EPOCH, {"a": FIRST, "b": FIRST})
+    return node("a", **changes), node("b", **changes), bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST})
 
 
 def exchange(a: Heartbeats, b: Heartbeats) -> None:
@@ -105,7 +105,7 @@ def test_there_is_no_lease_before_any_echo() -> None:
 
 def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
     a, b, c = node("a"), node("b"), node("c")
-    view = founding(EPOCH, {"a": FIRST, "b": FIRST, "c": FIRST})
+    view = bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST, "c": FIRST})
     exchange(a, b)
     assert lease_until_ns(a, view) < START_NS
     pass_time(2 * MILLISECOND_NS, c)
@@ -116,11 +116,11 @@ def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
 
 
 def test_who_is_alone_in_its_view_needs_nobody() -> None:
-    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST})) == ALONE_LEASE_NS
+    assert lease_until_ns(node("a"), bootstrap_view(EPOCH, {"a": FIRST})) == ALONE_LEASE_NS
 
 
 def test_a_member_that_is_not_configured_gives_no_lease() -> None:
-    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST, "z": FIRST})) < START_NS
+    assert lease_until_ns(node("a"), bootstrap_view(EPOCH, {"a": FIRST, "z": FIRST})) < START_NS
 
 
 def test_an_echo_of_another_epoch_does_not_count() -> None:
@@ -136,7 +136,7 @@ def test_echoes_of_the_epoch_before_give_no_lease_in_the_next() -> None:
     exchange(a, b)
     assert lease_until_ns(a, view) == START_NS + LEASE_NS
     a.context.epoch = b.context.epoch = EPOCH + 1
-    after = founding(EPOCH + 1, {"a": FIRST, "b": FIRST})
+    after = bootstrap_view(EPOCH + 1, {"a": FIRST, "b": FIRST})
     assert lease_until_ns(a, after) < START_NS
     exchange(a, b)
     assert lease_until_ns(a, after) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
@@ -148,7 +148,7 @@ def test_an_echo_of_a_coming_epoch_gives_no_lease_when_that_epoch_is_installed()
     b.context.epoch = EPOCH + 1
     exchange(a, b)
     a.context.epoch = EPOCH + 1
-    assert lease_until_ns(a, founding(EPOCH + 1, {"a": FIRST, "b": FIRST})) < START_NS
+    assert lease_until_ns(a, bootstrap_view(EPOCH + 1, {"a": FIRST, "b": FIRST})) < START_NS
 
 
 def test_an_echo_of_another_epoch_takes_no_lease_away() -> None:
@@ -170,7 +170,7 @@ def test_an_echo_meant_for_an_older_start_of_this_node_does_not_count() -> None:
 
 def test_an_echo_of_another_start_of_the_member_does_not_count() -> None:
     a = node("a")
-    view = founding(EPOCH, {"a": FIRST, "b": FIRST})
+    view = bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST})
     a.met(a.peers["b"], FIRST + 1)
     exchange(a, node("b", FIRST + 1))
     assert lease_until_ns(a, view) < START_NS
@@ -189,24 +189,24 @@ def test_an_older_echo_that_comes_late_does_not_shorten_a_lease() -> None:
 def test_a_frozen_node_echoes_nothing_and_says_no_epoch() -> None:
     a, b, view = pair()
     b.receive(beat(a, b))
-    b.context.frozen = True
+    b.context.sealed = True
     frozen = beat(b, a)
     assert (frozen.b, frozen.c) == (0, 0)
     a.receive(frozen)
     assert lease_until_ns(a, view) < START_NS
     pass_time(1, b)
-    b.context.frozen = False
+    b.context.sealed = False
     assert (beat(b, a).b, beat(b, a).c) == (EPOCH, START_NS)
 
 
 def test_a_frozen_node_takes_no_lease_from_echoes() -> None:
     a, b, view = pair()
-    a.context.frozen = True
+    a.context.sealed = True
     b.receive(beat(a, b))
     answered = beat(b, a)
     answered = answered._replace(b=a.context.epoch)
     a.receive(answered)
-    a.context.frozen = False
+    a.context.sealed = False
     assert lease_until_ns(a, view) < START_NS
 
 
@@ -398,7 +398,7 @@ def test_a_newer_start_inherits_nothing_of_the_older() -> None:
     peer = a.peers["b"]
     assert not (peer.leaving or peer.left or peer.member or peer.complaints or peer.hears)
     assert not a.alive("b", FIRST + 1)
-    assert lease_until_ns(a, founding(EPOCH, {"a": FIRST, "b": FIRST + 1})) < START_NS
+    assert lease_until_ns(a, bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST + 1})) < START_NS
     assert lease_until_ns(a, view) < START_NS
 
 
@@ -509,7 +509,7 @@ def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fr
     a, b = linked_pair()
     if not fresh:
         pass_time(LEASE_NS, a, b)
-        b.context.frozen = True
+        b.context.sealed = True
         a.receive(beat(b, a))
     assert a.on_connection_refused("b")
     assert a.peers["b"].fresh == ((FIRST, EPOCH) if fresh else (0, 0))

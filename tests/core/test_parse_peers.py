@@ -21,7 +21,7 @@ from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.directory.directory import Directory
-from ckptd.core.directory.parse_directory import check_staged, parse_ask, read_snapshot, take_piece
+from ckptd.core.directory.parse_directory import add_piece, check_staged, parse_ask, read_snapshot
 from ckptd.core.events import ClosePeer, HeartbeatReceived, PeerReceived
 from ckptd.core.liveness.parse_heartbeat import parse_heartbeat
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_decided, parse_install, parse_vote
@@ -58,7 +58,7 @@ PARSERS: dict[int, Callable[[Frame], Any]] = {
     Kind.INSTALL: parse_install,
     Kind.DECIDED: lambda frame: parse_decided(frame.body),
     Kind.FAULTS: read_stopped,
-    Kind.DIRECTORY: lambda frame: take_piece(Directory(), frame.body, 0),
+    Kind.DIRECTORY: lambda frame: add_piece(Directory(), frame.body, 0),
 }
 OF_PEERS = [frame for frame in REPRESENTATIVES if getattr(Kind, frame.kind) >= Kind.HEARTBEAT]
 OLD = ["HEARTBEAT", "COLLECTED", "INSTALL"]

@@ -6,7 +6,7 @@ from tests.core.lone_hub import LoneHub
 from ckptd.core.arbiter.durable_state import Record
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.events import AskRegister
-from ckptd.core.view import founding
+from ckptd.core.view import bootstrap_view
 
 
 def on_etcd(node_ids: str) -> Cluster:
@@ -102,15 +102,15 @@ def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     arbiter.hub, decided = hub, hub.decided
     arbiter.number = 0
     arbiter.context.effects = []
-    arbiter.propose(lambda current: founding(9, {"a": 1}))
+    arbiter.propose(lambda current: bootstrap_view(9, {"a": 1}))
     (asked,) = [effect for effect in arbiter.context.effects if isinstance(effect, AskRegister)]
     arbiter.on_answered(asked.number - 1, True, 9, None)
     arbiter.on_failed(asked.number + 1, "late")
     assert arbiter.busy and decided == []
     arbiter.on_answered(asked.number, False, 0, None)
-    assert arbiter.number == asked.number + 1 and arbiter.proposal == founding(9, {"a": 1})
+    assert arbiter.number == asked.number + 1 and arbiter.proposed == bootstrap_view(9, {"a": 1})
     arbiter.on_answered(arbiter.number, True, 1, Record().pack())
-    assert decided == [founding(9, {"a": 1})]
+    assert decided == [bootstrap_view(9, {"a": 1})]
 
 
 def test_a_node_that_left_while_the_register_was_read_proposes_no_view_of_nobody() -> None:

@@ -5,7 +5,7 @@ from tests.core.cluster import Cluster, two_nodes
 
 from ckpt_protocol.codes import TRY_AGAIN
 from ckptd.core.membership.pair_policy import FENCE_AGAIN_NS
-from ckptd.core.view import LOSS_EPOCHS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 
 
 def written_pair(**settings: object) -> Cluster:
@@ -68,7 +68,7 @@ def test_a_fence_hook_that_succeeds_lets_the_other_go_on_and_it_says_what_that_c
     assert any("without proof that coordinator a is dead" in line for line in cluster.lines)
     node = cluster.node("b")
     assert node.context.counters["losses_accepted"] == 1
-    assert node.view is not None and node.view.epoch > LOSS_EPOCHS
+    assert node.view is not None and node.view.epoch > EPOCH_JUMP_DATA_LOSS
 
 
 def test_a_fence_hook_that_fails_is_run_again_and_promotes_nobody() -> None:

@@ -329,12 +329,12 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     node = cluster.node("c")
     context, heartbeats = node.context, node.heartbeats
     heartbeats.complaints = ("a", "b")
-    context.frozen = True
+    context.sealed = True
     context.now_ns = heartbeats.complained_ns + node.settings.grace_ns - 1
-    node.reconfiguration.proposal.eviction.complain([], [])
+    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
     assert heartbeats.complaints == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
-    node.reconfiguration.proposal.eviction.complain([], [])
+    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
     assert heartbeats.complaints == ()
 
 

@@ -139,11 +139,11 @@ def test_what_a_lost_disk_knew_stays_unknown_until_a_view_is_installed() -> None
     cluster.kill("c")
     cluster.restart("c")
     assert not cluster.node("c").disk.forgetful
-    assert cluster.node("c").disk.installed_before == UNKNOWN_EPOCH
+    assert cluster.node("c").disk.installed_by_earlier_incarnations == UNKNOWN_EPOCH
     cluster.settle()
     cluster.kill("c")
     cluster.restart("c")
-    assert 0 < cluster.node("c").disk.installed_before < UNKNOWN_EPOCH
+    assert 0 < cluster.node("c").disk.installed_by_earlier_incarnations < UNKNOWN_EPOCH
 
 
 def ask_witness(cluster: Cluster, kind: int, *fields: object) -> tuple[int, object, int, str]:

@@ -82,12 +82,12 @@ def orphans_live_on(patch: Patch) -> None:
 
 def forced_views_void_all(patch: Patch) -> None:
     """Off: a voter that forgot what it promised since the operator's command abstains."""
-    original = PaxosArbiter.note
+    original = PaxosArbiter.on_decided_elsewhere
 
     def note(arbiter: Any, view: Any) -> None:
-        original(arbiter, replace(view, members={}, witnesses={}) if view.forced else view)
+        original(arbiter, replace(view, members={}, witnesses={}) if view.operator_forced else view)
 
-    patch(PaxosArbiter, "note", note)
+    patch(PaxosArbiter, "on_decided_elsewhere", note)
 
 
 def served_uncounted(patch: Patch) -> None:

@@ -75,33 +75,26 @@ class Node(Hub):
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
-        self.heartbeats = Heartbeats(context, self)
+        self.heartbeats = heartbeats = Heartbeats(context, self)
         self.disk = Disk(context, record)
-        self.arbiter = make_arbiter(context, self.disk, self, self.heartbeats)
-        self.replicator = DirectoryReplicator(context, Directory(), self)
-        self.reconfiguration = Reconfiguration(context, self.heartbeats, self.arbiter, self.replicator, self)
-        self._replicas = LocalReplicas(context, self)
-        self.turns = Turns(context, self)
-        self.requests = RequestRouter(context, self, self.replicator, self._replicas, self.turns)
-        self.sessions = Sessions(context, self, self.replicator, self.requests)
-        self.housekeeping = Housekeeping(context, self.replicator, self.heartbeats)
-        self.alarms = Alarms(context)
-        self.graceful_leave = GracefulLeave(
-            context, self.heartbeats, self.reconfiguration, self._replicas, self.requests, self
+        self.arbiter = make_arbiter(context, self.disk, self, heartbeats)
+        self.replicator = replicator = DirectoryReplicator(context, Directory(), self)
+        self.reconfiguration = reconfiguration = Reconfiguration(
+            context, heartbeats, self.arbiter, replicator, self
         )
-        self.operator_commands = OperatorCommands(context, self.heartbeats, self.reconfiguration, self)
-        self.stop_reports = LastWords(
-            context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
+        self._replicas = replicas = LocalReplicas(context, self)
+        self.turns = Turns(context, self)
+        self.requests = requests = RequestRouter(context, self, replicator, replicas, self.turns)
+        self.sessions = Sessions(context, self, replicator, requests)
+        self.housekeeping = Housekeeping(context, replicator, heartbeats)
+        self.alarms = Alarms(context)
+        self.graceful_leave = GracefulLeave(context, heartbeats, reconfiguration, replicas, requests, self)
+        self.operator_commands = OperatorCommands(context, heartbeats, reconfiguration, self)
+        self.stop_reports = reports = LastWords(
+            context, heartbeats, self.disk, replicator, replicas, requests
         )
         self.peer_frames = PeerFrames(
-            context,
-            self,
-            self.reconfiguration,
-            self.replicator,
-            self._replicas,
-            self.requests,
-            self.housekeeping,
-            self.stop_reports,
+            context, self, reconfiguration, replicator, replicas, requests, self.housekeeping, reports
         )
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
@@ -134,7 +127,7 @@ class Node(Hub):
 
     def serving(self, now_ns: int) -> bool:
         """Return True if this node may order updates and serve reads at that time."""
-        return now_ns < self.context.lease_until_ns and not self.context.frozen
+        return now_ns < self.context.lease_until_ns and not self.context.sealed
 
     def active_for(self, creation_id: int, now_ns: int) -> bool:
         """Return True if this node would order an update of the checkpoint at that time."""
@@ -203,7 +196,7 @@ class Node(Hub):
                 return
         late_ns = self.context.now_ns - self.heartbeats.next_ns
         if late_ns >= self.settings.heartbeat_ns:
-            self._note_lag(late_ns)
+            self._on_local_pause(late_ns)
         match event:
             case TimeCame():
                 self._on_time()
@@ -237,7 +230,7 @@ class Node(Hub):
                     self.arbiter.on_failed(number, text)
             case FenceEnded(node_id, fenced, text):
                 self.reconfiguration.pair_policy.on_fenced(node_id, fenced, text)
-                self.reconfiguration.consider()
+                self.reconfiguration.reconfigure_if_needed()
             case LeaveAsked():
                 self.leave()
             case ClientReceived() | PeerReceived() | TurnCame():
@@ -260,13 +253,13 @@ class Node(Hub):
                 if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
                         self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
-                    self.reconfiguration.consider()
+                    self.reconfiguration.reconfigure_if_needed()
 
-    def _note_lag(self, late_ns: int) -> None:
+    def _on_local_pause(self, late_ns: int) -> None:
         """Note that this process was paused (its tick is late): no other node was silent because of that."""
         self.heartbeats.next_ns = self.context.now_ns
-        self.heartbeats.note_lag(late_ns)
-        self.reconfiguration.note_lag(late_ns)
+        self.heartbeats.on_local_pause(late_ns)
+        self.reconfiguration.on_local_pause(late_ns)
         self._replicas.busy.on_local_pause(late_ns)
         self.replicator.proposed_ns += late_ns
 
@@ -281,7 +274,7 @@ class Node(Hub):
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
         self.graceful_leave.on_peer_connected(node_id)
-        self.reconfiguration.consider()
+        self.reconfiguration.reconfigure_if_needed()
 
     def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
         try:
@@ -296,7 +289,7 @@ class Node(Hub):
             text = f"node {peer.node_id} has no link to this node"
             self.context.effects.append(ClosePeer(peer.node_id, text))
         view = self.reconfiguration.view
-        if view is not None and not self.context.frozen:
+        if view is not None and not self.context.sealed:
             self.heartbeats.renew_lease(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
                 # The first heartbeat of an epoch is answered at once: that begins the sender's lease.
@@ -309,7 +302,7 @@ class Node(Hub):
         if peer.left or peer.leaving != peer.seen_leaving:
             peer.seen_leaving = peer.leaving
             self.housekeeping.placement_due = True
-            self.reconfiguration.consider()
+            self.reconfiguration.reconfigure_if_needed()
 
     def _notice_serving(self) -> None:
         serving = self.context.serving()
@@ -418,7 +411,7 @@ class Node(Hub):
         changed, attached, ended = list(directory.dirty), directory.attached, directory.ended
         created = directory.created
         directory.dirty, directory.attached, directory.created, directory.ended = {}, [], [], []
-        if self.context.frozen:
+        if self.context.sealed:
             return  # A view's installation follows, and checks everything.
         if attached:
             self.sessions.ensure_link_or_grace(attached)
@@ -446,11 +439,11 @@ class Node(Hub):
         context.deadline_ns = NEVER_NS
         context.work = 0
         view = self.reconfiguration.view
-        if view is not None and not context.frozen:
+        if view is not None and not context.sealed:
             heartbeats.renew_lease(view)
             self._notice_serving()
         self._replicas.busy.run_timers()
-        if now_ns < heartbeats.next_ns and self.reconfiguration.settled:
+        if now_ns < heartbeats.next_ns and self.reconfiguration.is_stable:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
             if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.STAYING:
@@ -461,7 +454,9 @@ class Node(Hub):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
-            self.reconfiguration.proposal.eviction.complain(stalled, self.reconfiguration.late_members())
+            self.reconfiguration.proposal.eviction.update_stall_reports(
+                stalled, self.reconfiguration.stalled_members()
+            )
             heartbeats.send_all()
             self.reconfiguration.incarnations.look()
             if not heartbeats.leaving:
@@ -469,7 +464,7 @@ class Node(Hub):
                     self.replicator.directory, self.reconfiguration.describe_wait(), self._limits()
                 )
             self.requests.on_time()
-        self.reconfiguration.consider()
+        self.reconfiguration.reconfigure_if_needed()
         self.sessions.on_time()
         self.housekeeping.on_time()
         self._replicas.proposals.repeat()

@@ -74,7 +74,7 @@ class PeerFrames:
                 context.cause = frame
                 context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
                 replica = held.get(creation_id) if kind in _BULK else None
-                if replica is not None and epoch == context.epoch and not context.frozen:
+                if replica is not None and epoch == context.epoch and not context.sealed:
                     active = replica.active  # Most frames take this short path.
                     if active is not None and active.ready and kind == ACK and not body:
                         active.on_ack(node_id, seq)
@@ -82,7 +82,7 @@ class PeerFrames:
                         self.replicas.receive_update(replica, node_id, frame)
                 elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
                     # The epoch is checked for each message: a node that was paused has stale ones queued.
-                    if epoch == context.epoch and not context.frozen:
+                    if epoch == context.epoch and not context.sealed:
                         self._receive_in_epoch(node_id, frame)
                     elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
                         self.early.append((node_id, frame))

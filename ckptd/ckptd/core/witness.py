@@ -169,19 +169,19 @@ class Witness(VoterHub):
                 elif frame.kind == Kind.NODES:
                     self.incarnations.on_nodes(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
-                    self._learn(parse_decided(frame.body))
+                    self._adopt_decided(parse_decided(frame.body))
                 elif frame.kind == Kind.STOP:
                     self._leave()
         except FrameError as error:
             close_peer(self.context, node_id, frame, error)
 
-    def _learn(self, view: View) -> None:
+    def _adopt_decided(self, view: View) -> None:
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return
         self.decided = view
         self.heartbeats.decided_epoch = view.epoch
         self.context.epoch = view.epoch
-        self.arbiter.note(view)
+        self.arbiter.on_decided_elsewhere(view)
         self.context.log(f"view {view.epoch} is decided: {', '.join(view.members)}")
 
     # -- clients

@@ -97,7 +97,7 @@ class Disk:
         not know what it promised, nor what it served.
         """
         installed = self.record.installed
-        self.installed_before = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
+        self.installed_by_earlier_incarnations = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
         """The last epoch that earlier incarnations of this node installed."""
         self.failing = False
         self.number = 0

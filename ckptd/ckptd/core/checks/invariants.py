@@ -68,7 +68,7 @@ def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, no
     """Every in-sync replica holds what the active replica of a sync checkpoint calls committed."""
     for node in nodes:
         context = node.context
-        if not entry.replicas.get(context.node_id) or not view.has(context.node_id, context.incarnation):
+        if not entry.replicas.get(context.node_id) or not view.includes(context.node_id, context.incarnation):
             continue
         other = node.replicas.get(entry.creation_id)
         if other is None or other.dropped or other.last_seq >= replica.committed_seq:

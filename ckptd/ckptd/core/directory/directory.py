@@ -12,7 +12,7 @@ from typing import Any, Final
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ReplyCache
-from ckptd.core.view import View, last_epoch_of_stay
+from ckptd.core.view import View, last_epoch_of_membership
 
 RETENTION_AT_ONCE_NS: Final = 1_000_000
 """A retention of less than a millisecond has ended by the time the close is answered (R73)."""
@@ -332,21 +332,23 @@ class Directory:
 
     # -- a view's installation
 
-    def install(self, view: View, stayed: list[str], now_ns: int, served: bool = True) -> None:
+    def install(
+        self, view: View, continuous_members: list[str], now_ns: int, may_have_served: bool = True
+    ) -> None:
         """Install this directory in a view: drop replicas that left, readopt holders, place active replicas.
 
-        A replica stays in sync only if its node is in `stayed`: it has been a member ever since this
-        directory's epoch, or it was a member then and no view in between can have served (R2). If no in-sync
-        replica is left, the checkpoint becomes unavailable: it keeps its name and waits for its holders, and
-        is lost when all of them are dead. `served`: a view in between may have served, so the nodes that
-        stayed longer may have continued without the others.
+        A replica stays in sync only if its node is in `continuous_members`: it has been a member ever since
+        this directory's epoch, or it was a member then and no view in between can have served (R2). If no
+        in-sync replica is left, the checkpoint becomes unavailable: it keeps its name and waits for its
+        holders, and is lost when all of them are dead. `may_have_served`: a view in between may have served,
+        so the nodes that stayed longer may have continued without the others.
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
         self.members = view.incarnations
         for entry in list(self.checkpoints.values()):
             if not entry.last_in_sync:
-                self._keep_continuous_members(entry, view, base_epoch, stayed, served)
+                self._keep_continuous_members(entry, view, base_epoch, continuous_members, may_have_served)
             if entry.last_in_sync:
                 self._readopt_replicas(entry, now_ns)
             if not entry.in_sync and not entry.last_in_sync:
@@ -355,27 +357,40 @@ class Directory:
             self._choose_active(entry)
 
     def _keep_continuous_members(
-        self, entry: CheckpointEntry, view: View, base_epoch: int, stayed: list[str], served: bool
+        self,
+        entry: CheckpointEntry,
+        view: View,
+        base_epoch: int,
+        continuous_members: list[str],
+        may_have_served: bool,
     ) -> None:
-        kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
+        kept = {
+            node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in continuous_members
+        }
         if not any(kept.values()):
-            self._mark_unavailable(entry, view, base_epoch, served)
+            self._mark_unavailable(entry, view, base_epoch, may_have_served)
         entry.replicas = kept
 
-    def _mark_unavailable(self, entry: CheckpointEntry, view: View, base_epoch: int, served: bool) -> None:
+    def _mark_unavailable(
+        self, entry: CheckpointEntry, view: View, base_epoch: int, may_have_served: bool
+    ) -> None:
         """Make a checkpoint unavailable: its holders are the in-sync nodes that stayed longest.
 
         Those may have continued without the others. If no view in between can have served, none has
         continued, and all of them are holders (seed 91).
         """
-        stays: dict[str, tuple[int, int]] = {}
+        memberships: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
             for incarnation in self._incarnations_at(view, node_id, base_epoch):
-                last = last_epoch_of_stay(view, node_id, incarnation, base_epoch) if served else base_epoch
-                stays[node_id] = (last, incarnation)
-        longest = max((last for last, _ in stays.values()), default=0)
+                last = (
+                    last_epoch_of_membership(view, node_id, incarnation, base_epoch)
+                    if may_have_served
+                    else base_epoch
+                )
+                memberships[node_id] = (last, incarnation)
+        longest = max((last for last, _ in memberships.values()), default=0)
         entry.last_in_sync = {
-            node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
+            node_id: incarnation for node_id, (last, incarnation) in memberships.items() if last == longest
         }
 
     def _incarnations_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
@@ -383,9 +398,9 @@ class Directory:
         if member is not None and member.join_epoch <= base_epoch:
             return [member.incarnation]
         return [
-            departure.incarnation
-            for departure in view.departures
-            if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
+            past.incarnation
+            for past in view.past_memberships
+            if past.node_id == node_id and past.join_epoch <= base_epoch <= past.last_epoch
         ]
 
     def _readopt_replicas(self, entry: CheckpointEntry, now_ns: int) -> None:

@@ -179,7 +179,7 @@ def _answer(fields: list[Any]) -> tuple[int, int, bytes]:
     return _number(request), _number(seq), octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
 
 
-def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
+def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
     """Add a piece (rows of `messages.Row`) to a directory that arrives in pieces."""
     for fields in bounded_array(body, BOUNDS[Kind.DIRECTORY], 0):
         number, *rest = row(fields, "a row of a directory", 2)

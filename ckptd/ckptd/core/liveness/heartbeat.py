@@ -143,7 +143,7 @@ class Heartbeats:
     def send(self, peer: Peer) -> None:
         context = self.context
         # A sealed node echoes nothing: its echo would prolong a lease of an epoch that is over.
-        echo_ns = 0 if context.frozen else peer.stamp_ns
+        echo_ns = 0 if context.sealed else peer.stamp_ns
         if echo_ns:
             peer.echo_given_ns = peer.heard_ns
         standing = (
@@ -177,10 +177,10 @@ class Heartbeats:
                     for other in self.peers.values()
                     if other.declared_dead_incarnation
                 ],
-                [] if context.frozen else self.hub.unreplicated_positions(peer.node_id),
+                [] if context.sealed else self.hub.unreplicated_positions(peer.node_id),
             ]
         )
-        epoch = 0 if context.frozen else context.epoch
+        epoch = 0 if context.sealed else context.epoch
         # Two heartbeats of the same moment get different stamps: otherwise the later would be taken for a
         # duplicate, or for the earlier one.
         peer.stamped_ns = stamp_ns = max(context.now_ns, peer.stamped_ns + 1)
@@ -241,7 +241,7 @@ class Heartbeats:
             beat.of_incarnation == context.incarnation
             and frame.c
             and frame.b == context.epoch
-            and not context.frozen
+            and not context.sealed
         ):
             if peer.echo_epoch != frame.b:
                 peer.echo_epoch, peer.echoed_ns = frame.b, LONG_AGO_NS
@@ -359,14 +359,14 @@ class Heartbeats:
             return True
         return False
 
-    def note_lag(self, lag_ns: int) -> None:
+    def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause of this process: no node's silence in that time counts against it.
 
         What the others sent is still waiting to be read. A pause of ours for garbage collection once cost
         the others their membership.
         """
         for peer in self.peers.values():
-            peer.excused_ns += lag_ns
+            peer.excused_ns += pause_ns
 
     # -- judging
 
@@ -441,7 +441,7 @@ class Heartbeats:
             until_ns = min(until_ns, peer.echoed_ns + context.settings.lease_ns)
         context.lease_until_ns = until_ns
         if until_ns > context.now_ns:
-            context.confirmed_epoch = view.epoch
+            context.established_epoch = view.epoch
 
     def without_echo(self, view: View) -> list[str]:
         """Return the other members that are heard, but whose echoes give this node no lease."""

@@ -70,7 +70,8 @@ class Incarnations:
         last = max([peer.incarnation, *incarnations_in(node_id, self.hub.known_views())])
         if incarnation < last:
             if not any(
-                view is not None and view.has(node_id, incarnation) for view in self.hub.known_views()[:1]
+                view is not None and view.includes(node_id, incarnation)
+                for view in self.hub.known_views()[:1]
             ):
                 context.effects.append(RefusePeer(node_id, last))
                 return None
@@ -206,6 +207,6 @@ def incarnations_in(node_id: str, views: Iterable[View | None]) -> list[int]:
     for view in views:
         if view is not None:
             found += [view.members[node_id].incarnation] if node_id in view.members else []
-            found += [left.incarnation for left in view.departures if left.node_id == node_id]
+            found += [left.incarnation for left in view.past_memberships if left.node_id == node_id]
             found += [view.witnesses[node_id]] if node_id in view.witnesses else []
     return found

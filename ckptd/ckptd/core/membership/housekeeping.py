@@ -10,7 +10,7 @@ from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
 from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.proposal import keepers
+from ckptd.core.membership.proposal import handover_members
 from ckptd.core.view import View
 
 
@@ -124,7 +124,7 @@ class Housekeeping:
 
     def _missing(self) -> list[tuple[int, str]]:
         assert self.view is not None
-        staying = keepers(self.view, self.heartbeats)
+        staying = handover_members(self.view, self.heartbeats)
         leaving = [node_id for node_id in self.view.members if node_id not in staying]
         full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
         if self.heartbeats.full:
@@ -156,7 +156,7 @@ class Housekeeping:
     def propose(self, operation: list[Any]) -> None:
         """Propose an operation to the coordinator, which orders it if it agrees."""
         view = self.replicator.view
-        if view is None or self.context.frozen:
+        if view is None or self.context.sealed:
             return
         if self.replicator.is_coordinator:
             self.on_proposal(self.context.node_id, operation)

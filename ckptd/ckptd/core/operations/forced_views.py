@@ -13,9 +13,9 @@ from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.pair_policy import epoch_of_word
+from ckptd.core.membership.pair_policy import epoch_of_command
 from ckptd.core.membership.reconfiguration import Reconfiguration
-from ckptd.core.view import LOSS_EPOCHS, View, following, founding
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View, bootstrap_view, successor_view
 
 Outcome = Callable[[str | RequestError], None]
 """Takes what was done and can be lost, or why nothing was done."""
@@ -93,31 +93,35 @@ class ForcedViews:
             )
             raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch(reconfiguration.decided)
-        return replace(founding(epoch, members, proposal.witnesses()), forced=True)
+        return replace(bootstrap_view(epoch, members, proposal.reachable_witnesses()), operator_forced=True)
 
     def _continued(self) -> View:
         """Return the view to follow with the members that are heard. Raises: RequestError."""
         context, reconfiguration = self.context, self.reconfiguration
         self._check_blocked()
         base = reconfiguration.decided
-        if reconfiguration.view is None or base is None or not base.has(context.node_id, context.incarnation):
+        if (
+            reconfiguration.view is None
+            or base is None
+            or not base.includes(context.node_id, context.incarnation)
+        ):
             raise RequestError(
                 codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
             )
         proposal = reconfiguration.proposal
-        wanted = proposal.wanted_members(base)
-        view = following(base, self._epoch(base), wanted, proposal.witnesses(), context.epoch)
-        return replace(view, forced=True)
+        wanted = proposal.proposed_members(base)
+        view = successor_view(base, self._epoch(base), wanted, proposal.reachable_witnesses(), context.epoch)
+        return replace(view, operator_forced=True)
 
     def _check_blocked(self) -> None:
-        if self.reconfiguration.settled and self.context.serving():
+        if self.reconfiguration.is_stable and self.context.serving():
             raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
         if self.heartbeats.leaving:
             raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
 
     def _epoch(self, current: View | None) -> int:
-        epoch = epoch_of_word(self.context.settings, self.reconfiguration.last_epoch(current))
-        if epoch + LOSS_EPOCHS > EPOCH_MAX:
+        epoch = epoch_of_command(self.context.settings, self.reconfiguration.last_epoch(current))
+        if epoch + EPOCH_JUMP_DATA_LOSS > EPOCH_MAX:
             raise RequestError(
                 codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
             )

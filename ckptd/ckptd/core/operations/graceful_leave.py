@@ -22,7 +22,7 @@ from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.events import Leave
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats, Peer
-from ckptd.core.membership.proposal import keepers
+from ckptd.core.membership.proposal import handover_members
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import show_names
 from ckptd.core.replication.local_replicas import LocalReplicas
@@ -158,7 +158,7 @@ class GracefulLeave:
     def _limit_ns(self) -> int:
         """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
         leave_ns = self.context.settings.leave_ns
-        here = any(not peer.leaving for peer in self.reconfiguration.proposal.newcomers())
+        here = any(not peer.leaving for peer in self.reconfiguration.proposal.reachable_data_nodes())
         return HAND_OVER_SHARES * leave_ns if here else leave_ns
 
     def _waits_for_others(self, view: View | None) -> bool:
@@ -169,7 +169,9 @@ class GracefulLeave:
             self._sort_copies(view, [])
             peers = self.heartbeats.peers.values()
             return any(not peer.leaving and self.heartbeats.hears(peer) for peer in peers)
-        staying = [node_id for node_id in keepers(view, self.heartbeats) if node_id != self.context.node_id]
+        staying = [
+            node_id for node_id in handover_members(view, self.heartbeats) if node_id != self.context.node_id
+        ]
         answered = [node_id for node_id in staying if self._counts_on(node_id, view)]
         silent_ns = ANSWER_HEARTBEATS * self.context.settings.heartbeat_ns
         if len(answered) < len(staying) and self.context.now_ns - self.entered_ns < silent_ns:
@@ -246,7 +248,7 @@ class GracefulLeave:
 
     def _stop_serving(self) -> None:
         self._enter(LeaveState.LINGERING)
-        self.context.frozen = True
+        self.context.sealed = True
         self.heartbeats.left = True
         self.heartbeats.send_all()
         taken = self.last_copy | self.alone
@@ -283,7 +285,7 @@ class GracefulLeave:
     def _succeeded(self) -> bool:
         """Return True if another node has taken over, or none is left to do so."""
         view, decided = self.reconfiguration.view, self.reconfiguration.decided
-        if view is None or self.stopping or (len(view.members) == 1 and self.reconfiguration.settled):
+        if view is None or self.stopping or (len(view.members) == 1 and self.reconfiguration.is_stable):
             return True
         if decided is not None and self.context.node_id not in decided.members:
             return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())

@@ -150,7 +150,7 @@ class LastWords:
 
     def _act(self, creation_ids: set[int]) -> None:
         self._note()
-        if self.context.frozen:
+        if self.context.sealed:
             return  # The installation of the next view looks at everything.
         changed = sorted(creation_ids)
         self.replicas.on_stops(changed)

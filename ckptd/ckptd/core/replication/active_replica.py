@@ -250,7 +250,7 @@ class ActiveReplica(Activation):
         """
         log, acked, context = self.replica.log, self.acked, self.context
         committed_seq, before_seq = log.seq, log.committed_seq
-        if committed_seq == before_seq or not self.ready or context.confirmed_epoch != context.epoch:
+        if committed_seq == before_seq or not self.ready or context.established_epoch != context.epoch:
             return
         for node_id in self.commit_set:
             seq = acked.get(node_id, 0)
@@ -334,7 +334,7 @@ class ActiveReplica(Activation):
         log, context = self.replica.log, self.context
         if (
             context.now_ns - self.last_progress_ns < context.settings.replica_timeout_ns
-            or not context.confirmed
+            or not context.is_view_established
         ):
             return []
         if self.replica.creation_id in context.stops.closed:

@@ -15,10 +15,10 @@ class BusyReplicas:
         self.by_id: dict[int, ActiveReplica] = {}
         """By creation id."""
 
-    def on_local_pause(self, lag_ns: int) -> None:
+    def on_local_pause(self, pause_ns: int) -> None:
         """This process was paused: acknowledgements that it did not read in that time are not overdue."""
         for active in self.by_id.values():
-            active.last_progress_ns = min(active.last_progress_ns + lag_ns, active.context.now_ns)
+            active.last_progress_ns = min(active.last_progress_ns + pause_ns, active.context.now_ns)
 
     def run_timers(self) -> None:
         """Let every active replica in `active_with_timers` do what is due."""

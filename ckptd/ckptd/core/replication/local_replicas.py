@@ -21,7 +21,7 @@ from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
 from ckptd.core.replication.unknown_checkpoints import UnknownCheckpoints
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.core.view import LOSS_EPOCHS, View
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
 
 _REPLICATE: Final = Kind.REPLICATE
 
@@ -51,7 +51,7 @@ class LocalReplicas:
         self.unproven_takeover_seen = False
         """Since this node started, a view may have continued without proof that the others were dead: the
         epoch
-        rose by half of `LOSS_EPOCHS` or more at once."""
+        rose by half of `EPOCH_JUMP_DATA_LOSS` or more at once."""
         self.unknown_checkpoints = UnknownCheckpoints()
 
     # -- in line with the directory
@@ -64,7 +64,7 @@ class LocalReplicas:
         # view in between: it was not notified of what was lost there (seed 7013035).
         was_away = view.members[self.context.node_id].join_epoch > last_epoch or view.epoch > last_epoch + 1
         self.unproven_takeover_seen = (
-            self.unproven_takeover_seen or view.epoch - last_epoch >= LOSS_EPOCHS // 2
+            self.unproven_takeover_seen or view.epoch - last_epoch >= EPOCH_JUMP_DATA_LOSS // 2
         )
         self.view = view
         self.directory = directory

@@ -97,7 +97,7 @@ class RequestRouter:
         """Send a request where it belongs, or hold it."""
         context = self.context
         context.cause = request
-        if context.frozen or context.now_ns >= context.lease_until_ns or self.draining:
+        if context.sealed or context.now_ns >= context.lease_until_ns or self.draining:
             self.waiting.park(request)
             return
         creation_id = request.creation_id

@@ -299,7 +299,7 @@ class Faults:
     def _member_of(self, node_id: str) -> int:
         """Return the epoch of the view that a node has installed as a member; 0 if there is none."""
         node = self.hosts[node_id].node
-        if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
+        if node is None or node.view is None or not node.view.includes(node_id, node.context.incarnation):
             return 0
         return node.view.epoch
 

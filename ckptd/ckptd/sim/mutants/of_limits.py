@@ -12,7 +12,7 @@ from ckptd.core.operations import forced_views
 from ckptd.core.operations.operator_commands import OperatorCommands
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
-from ckptd.core.view import LOSS_EPOCHS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 
 TABLE: Final = MutantTable()
@@ -90,10 +90,10 @@ def _(patch: Patch) -> None:
 @TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_word(settings: Any, last_epoch: int) -> int:
-        return last_epoch + 1 + LOSS_EPOCHS
+        return last_epoch + 1 + EPOCH_JUMP_DATA_LOSS
 
-    patch(forced_views, "epoch_of_word", epoch_of_word)
-    patch(pair_policy, "epoch_of_word", epoch_of_word)
+    patch(forced_views, "epoch_of_command", epoch_of_word)
+    patch(pair_policy, "epoch_of_command", epoch_of_word)
 
 
 # Not here: "a voter that forgot what it promised since a command abstains". To show it, a disk has to be

@@ -115,7 +115,7 @@ def _(patch: Patch) -> None:
     def start(disk: Any, context: Any, packed: bytes) -> None:
         original(disk, context, packed)
         disk.forgetful = False
-        disk.installed_before = disk.record.installed
+        disk.installed_by_earlier_incarnations = disk.record.installed
 
     patch(Disk, "__init__", start)
 
@@ -164,15 +164,15 @@ def _(patch: Patch) -> None:
     "no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses"
 )
 def _(patch: Patch) -> None:
-    original = Reconfiguration.learn
+    original = Reconfiguration.adopt_decided
 
     def learn(reconfiguration: Any, view: Any) -> bool:
-        frozen = reconfiguration.context.frozen
+        sealed = reconfiguration.context.sealed
         newest = original(reconfiguration, view)
-        reconfiguration.context.frozen = frozen
+        reconfiguration.context.sealed = sealed
         return newest
 
-    patch(Reconfiguration, "learn", learn)
+    patch(Reconfiguration, "adopt_decided", learn)
 
 
 # -- the directory

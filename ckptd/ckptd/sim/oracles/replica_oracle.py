@@ -19,7 +19,7 @@ from ckptd.core.checks.invariants import (
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
-from ckptd.core.view import LOSS_EPOCHS, Member
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, Member
 from ckptd.sim.oracles.view_oracle import ViewOracle
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
@@ -196,7 +196,10 @@ class ReplicaOracle:
             return superseded
         last_epoch = self._epochs.get(node_id, view.epoch)
         self._epochs[node_id] = view.epoch
-        if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
+        if (
+            view.epoch - last_epoch >= EPOCH_JUMP_DATA_LOSS // 2
+            and view.members[node_id].join_epoch > last_epoch
+        ):
             superseded.update(self._last_held[node_id])
         for creation_id in list(superseded):
             entry = node.directory.checkpoints.get(creation_id)
