@@ -102,7 +102,7 @@ def test_a_view_that_the_dead_coordinator_had_decided_does_not_meet_that_of_its_
     cluster.run(1)
     cluster.restart("a")
     cluster.run(10)
-    assert cluster.node("b").disk.failing
+    assert cluster.node("b").store.failing
     cluster.hosts["b"].disk_full = False
     cluster.check()
     assert cluster.contents("a")[b"k"] == cluster.contents("b")[b"k"] == b"v"

@@ -23,7 +23,7 @@ def members(cluster: Cluster, node_id: str) -> list[str]:
 
 def promised(cluster: Cluster, node_id: str) -> tuple[int, str]:
     """The highest ballot that a voter promised."""
-    return cluster.node(node_id).disk.record.promised
+    return cluster.node(node_id).store.state.promised
 
 
 # -- cold starts
@@ -328,14 +328,14 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     cluster.client("a").open().write(b"k", b"v")
     node = cluster.node("c")
     context, heartbeats = node.context, node.heartbeats
-    heartbeats.complaints = ("a", "b")
+    heartbeats.stall_reports = ("a", "b")
     context.sealed = True
-    context.now_ns = heartbeats.complained_ns + node.settings.grace_ns - 1
+    context.now_ns = heartbeats.stall_reported_ns + node.settings.grace_ns - 1
     node.reconfiguration.proposal.eviction.update_stall_reports([], [])
-    assert heartbeats.complaints == ("a", "b"), "while the next view is made they stand"
+    assert heartbeats.stall_reports == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
     node.reconfiguration.proposal.eviction.update_stall_reports([], [])
-    assert heartbeats.complaints == ()
+    assert heartbeats.stall_reports == ()
 
 
 def test_what_was_pending_is_answered_only_when_every_member_runs_the_view() -> None:

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.requests import Describe, Operate
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.client_request import Request
@@ -76,8 +76,8 @@ class Node(Hub):
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
         self.heartbeats = heartbeats = Heartbeats(context, self)
-        self.disk = Disk(context, record)
-        self.arbiter = make_arbiter(context, self.disk, self, heartbeats)
+        self.store = StateStore(context, record)
+        self.arbiter = make_arbiter(context, self.store, self, heartbeats)
         self.replicator = replicator = DirectoryReplicator(context, Directory(), self)
         self.reconfiguration = reconfiguration = Reconfiguration(
             context, heartbeats, self.arbiter, replicator, self
@@ -91,7 +91,7 @@ class Node(Hub):
         self.graceful_leave = GracefulLeave(context, heartbeats, reconfiguration, replicas, requests, self)
         self.operator_commands = OperatorCommands(context, heartbeats, reconfiguration, self)
         self.stop_reports = reports = LastWords(
-            context, heartbeats, self.disk, replicator, replicas, requests
+            context, heartbeats, self.store, replicator, replicas, requests
         )
         self.peer_frames = PeerFrames(
             context, self, reconfiguration, replicator, replicas, requests, self.housekeeping, reports
@@ -211,17 +211,17 @@ class Node(Hub):
             case ClientDrained(link):
                 self.turns.drain(link)
             case PeerTrouble():
-                self.reconfiguration.incarnations.trouble(event)
+                self.reconfiguration.incarnations.on_trouble(event)
             case Outranked(node_id, incarnation):
-                self.reconfiguration.incarnations.outranked(node_id, incarnation)
+                self.reconfiguration.incarnations.on_outranked(node_id, incarnation)
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
-                self.disk.on_persisted(number)
-                self.heartbeats.disk_fails = self.disk.failing
+                self.store.on_persisted(number)
+                self.heartbeats.disk_failing = self.store.failing
             case PersistFailed(_, text):
-                self.disk.on_failed(text)
-                self.heartbeats.disk_fails = self.disk.failing
+                self.store.on_failed(text)
+                self.heartbeats.disk_failing = self.store.failing
             case RegisterAnswered(number, swapped, revision, value):
                 if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_answered(number, swapped, revision, value)
@@ -247,7 +247,7 @@ class Node(Hub):
             case PeerConnected(node_id, incarnation, urls):
                 self._on_peer_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                if self.reconfiguration.incarnations.lost(node_id):
+                if self.reconfiguration.incarnations.on_lost(node_id):
                     self._replicas.on_peer_lost(node_id)
             case PeerRefused(node_id):
                 if self.heartbeats.on_connection_refused(node_id):
@@ -266,7 +266,7 @@ class Node(Hub):
     # -- peers
 
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
-        if self.reconfiguration.incarnations.connected(node_id, incarnation, urls) is None:
+        if self.reconfiguration.incarnations.on_connected(node_id, incarnation, urls) is None:
             return
         self.stop_reports.on_peer_connected(node_id)  # Before anything with which it might join.
         self.reconfiguration.view_change.on_peer_connected(node_id)
@@ -296,11 +296,11 @@ class Node(Hub):
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
             self._notice_serving()
-        if peer.leaving and not peer.seen_leaving:
+        if peer.leaving and not peer.leaving_noticed:
             # The leaving node relies on members that stay, and has to know that we have heard it.
             self.heartbeats.send(peer)
-        if peer.left or peer.leaving != peer.seen_leaving:
-            peer.seen_leaving = peer.leaving
+        if peer.left or peer.leaving != peer.leaving_noticed:
+            peer.leaving_noticed = peer.leaving
             self.housekeeping.placement_due = True
             self.reconfiguration.reconfigure_if_needed()
 
@@ -327,7 +327,7 @@ class Node(Hub):
     # -- what the parts ask of their node (see `Hub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.reconfiguration.decided, self.disk.record.view
+        return self.reconfiguration.decided, self.store.state.view
 
     def on_decided(self, view: View) -> None:
         self.reconfiguration.on_decided(view)
@@ -449,7 +449,7 @@ class Node(Hub):
             if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.STAYING:
                 return
         if now_ns >= heartbeats.next_ns:
-            self.disk.on_time()
+            self.store.on_time()
             if self._replicas.find_full_nodes(heartbeats):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
@@ -458,7 +458,7 @@ class Node(Hub):
                 stalled, self.reconfiguration.stalled_members()
             )
             heartbeats.send_all()
-            self.reconfiguration.incarnations.look()
+            self.reconfiguration.incarnations.update()
             if not heartbeats.leaving:
                 self.alarms.look(
                     self.replicator.directory, self.reconfiguration.describe_wait(), self._limits()

@@ -11,7 +11,7 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
@@ -56,11 +56,11 @@ class Witness(VoterHub):
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
         self.heartbeats = Heartbeats(context, self)
-        self.disk = Disk(context, record)
-        self.arbiter = PaxosArbiter(context, self.disk, self, self.heartbeats)
+        self.store = StateStore(context, record)
+        self.arbiter = PaxosArbiter(context, self.store, self, self.heartbeats)
         self.proposal = MembershipProposal(context, self.heartbeats)
-        self.heartbeats.disk_epoch = self.disk.epoch
-        self.heartbeats.forgetful = self.disk.forgetful
+        self.heartbeats.disk_epoch = self.store.epoch
+        self.heartbeats.amnesiac = self.store.amnesiac
         self.incarnations = Incarnations(context, self.heartbeats, self)
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
@@ -89,23 +89,23 @@ class Witness(VoterHub):
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls):
-                self.incarnations.connected(node_id, incarnation, urls)
+                self.incarnations.on_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                self.incarnations.lost(node_id)
+                self.incarnations.on_lost(node_id)
             case PeerTrouble():
-                self.incarnations.trouble(event)
+                self.incarnations.on_trouble(event)
             case Outranked(node_id, incarnation):
-                self.incarnations.outranked(node_id, incarnation)
+                self.incarnations.on_outranked(node_id, incarnation)
             case PeerRefused(node_id):
                 self.heartbeats.on_connection_refused(node_id)
             case ClientReceived(link, frames):
                 self._on_client(link, frames)
             case Persisted(number):
-                self.disk.on_persisted(number)
-                self.heartbeats.disk_fails = False
+                self.store.on_persisted(number)
+                self.heartbeats.disk_failing = False
             case PersistFailed(_, text):
-                self.disk.on_failed(text)
-                self.heartbeats.disk_fails = True
+                self.store.on_failed(text)
+                self.heartbeats.disk_failing = True
             case LeaveAsked():
                 self._leave()
             case _:
@@ -120,10 +120,10 @@ class Witness(VoterHub):
         context, heartbeats = self.context, self.heartbeats
         context.deadline_ns = NEVER_NS
         if context.now_ns >= heartbeats.next_ns:
-            self.disk.on_time()
+            self.store.on_time()
             heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
             heartbeats.send_all()
-            self.incarnations.look()
+            self.incarnations.update()
         context.wake_at(heartbeats.next_ns)
 
     def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
@@ -145,7 +145,7 @@ class Witness(VoterHub):
     # -- what the parts ask of their node (see `VoterHub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.decided, self.disk.record.view
+        return self.decided, self.store.state.view
 
     def on_decided(self, view: View) -> None:
         raise AssertionError("a witness proposes no view")
@@ -220,7 +220,7 @@ class Witness(VoterHub):
     def _describe(self, what: str) -> bytes:
         if what == "checkpoints":
             return answer_ok([])
-        waiting_for = self.incarnations.waits_for("nothing: it is a witness")
+        waiting_for = self.incarnations.explain_wait("nothing: it is a witness")
         return answer_ok(
             describe_cluster(
                 self.context,

@@ -9,7 +9,7 @@ from typing import Final
 from ckpt_protocol.bounds import VIEW_BOUNDS
 from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import FrameError
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
@@ -26,8 +26,8 @@ class EtcdArbiter(Arbiter):
 
     has_voters = True
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
-        super().__init__(context, disk, hub)
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
+        super().__init__(context, store, hub)
         nodes = 1 + len(context.settings.peers)
         self.quorum = nodes // 2 + 1
         self.next_view_rule: NextViewRule | None = None
@@ -71,7 +71,7 @@ class EtcdArbiter(Arbiter):
             self.context.raise_alarm("arbiter", f"the register holds no view: {error}")
             self._fail()
             return
-        if stored is not None and (stored.epoch > self.disk.epoch or self.disk.record.view is None):
+        if stored is not None and (stored.epoch > self.store.epoch or self.store.state.view is None):
             self._adopt(stored)  # Another node decided it, or we did and the answer was lost.
             return
         next_view_rule, lost = self.next_view_rule, self.proposed is not None
@@ -109,9 +109,9 @@ class EtcdArbiter(Arbiter):
         self.back_off(sorted(names).index(self.context.node_id) + 1, len(names), self._last_number)
 
     def on_decided_elsewhere(self, view: View) -> None:
-        if view.epoch > self.disk.epoch:
-            self.disk.record.view = view
-            self.disk.save()
+        if view.epoch > self.store.epoch:
+            self.store.state.view = view
+            self.store.persist()
 
     def update_alarm(self, reachable: int) -> None:
         context = self.context

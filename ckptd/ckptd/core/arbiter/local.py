@@ -3,7 +3,7 @@
 An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
 last decided view. `propose` takes the rule that computes the next view from the current one. When a view
 has been decided, the arbiter tells the node; a proposal that fails is made again later. What a register
-promises is on disk before it is sent (`durable_state.Disk`).
+promises is on disk before it is sent (`durable_state.StateStore`).
 
 `LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
 two others.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import Frame
-from ckptd.core.arbiter.durable_state import Disk, PendingView
+from ckptd.core.arbiter.durable_state import PendingView, StateStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.view import View
@@ -32,10 +32,10 @@ class Arbiter:
     has_voters = False
     """True if the view on a node's own disk may be undecided, or may not be the last one."""
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
         self.context = context
         self.hub = hub
-        self.disk = disk
+        self.store = store
         self.quorum = 1
         """How many voters are needed."""
         self.busy = False
@@ -67,10 +67,10 @@ class Arbiter:
         view: View,
         objection: Callable[[], str],
         on_decided: Callable[[View], None],
-        on_void: Callable[[str], None],
+        on_discarded: Callable[[str], None],
     ) -> None:
         """Decide a view by operator command, once it is on disk and if nothing speaks against it then."""
-        self.disk.decide(PendingView(view, None, objection, on_decided, on_void))
+        self.store.decide(PendingView(view, None, objection, on_decided, on_discarded))
 
     def back_off(self, rank: int, ranks: int, salt: int) -> None:
         """Wait before the next proposal: rivals wait for different times, and longer after every failure."""
@@ -87,15 +87,19 @@ class LocalArbiter(Arbiter):
     """
 
     def propose(self, next_view_rule: NextViewRule) -> None:
-        if self.disk.failing:
+        if self.store.failing:
             return
-        view = next_view_rule(self.disk.record.view)
+        view = next_view_rule(self.store.state.view)
         if view is None:
             return
         self.busy = True
-        self.disk.decide(
+        self.store.decide(
             PendingView(
-                view, None, lambda: self._objection(next_view_rule, view), self._on_decided, self._on_void
+                view,
+                None,
+                lambda: self._objection(next_view_rule, view),
+                self._on_decided,
+                self._on_discarded,
             )
         )
 
@@ -104,16 +108,16 @@ class LocalArbiter(Arbiter):
 
         What it was decided by may be over: a node that was given up is heard again, and has gone on.
         """
-        return "" if next_view_rule(self.disk.record.view) == view else "another view has to follow by now"
+        return "" if next_view_rule(self.store.state.view) == view else "another view has to follow by now"
 
     def _on_decided(self, view: View) -> None:
         self.busy = False
         self.hub.on_decided(view)
 
-    def _on_void(self, reason: str) -> None:
+    def _on_discarded(self, reason: str) -> None:
         self.busy = False
 
     def on_decided_elsewhere(self, view: View) -> None:
-        if view.epoch > self.disk.epoch:
-            self.disk.record.view = view
-            self.disk.save()
+        if view.epoch > self.store.epoch:
+            self.store.state.view = view
+            self.store.persist()

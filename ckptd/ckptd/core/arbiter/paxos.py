@@ -11,7 +11,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, PendingView
+from ckptd.core.arbiter.durable_state import NO_BALLOT, PendingView, StateStore
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
@@ -37,8 +37,8 @@ class PaxosArbiter(Arbiter):
 
     has_voters = True
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub, heartbeats: Heartbeats) -> None:
-        super().__init__(context, disk, hub)
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub, heartbeats: Heartbeats) -> None:
+        super().__init__(context, store, hub)
         self.heartbeats = heartbeats
         self.voters = context.settings.voters
         self.quorum = len(self.voters) // 2 + 1
@@ -50,7 +50,7 @@ class PaxosArbiter(Arbiter):
         self.promises: dict[str, tuple[Ballot, View | None]] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0
-        self.highest_round = disk.record.promised[0]
+        self.highest_round = store.state.promised[0]
 
     # -- proposing
 
@@ -71,7 +71,7 @@ class PaxosArbiter(Arbiter):
             self._propose_next()
 
     def prepare_ahead(self) -> None:
-        if self.disk.pending is not None or self.busy or self._holds_promises():
+        if self.store.pending is not None or self.busy or self._holds_promises():
             return
         if self.context.now_ns >= self.not_before_ns:
             self._begin_ballot()
@@ -81,7 +81,7 @@ class PaxosArbiter(Arbiter):
         """Return True if promises were requested ahead, lately, and this voter promised no higher one."""
         return (
             self.prepared_ahead
-            and self.disk.record.promised <= self.ballot
+            and self.store.state.promised <= self.ballot
             and self.context.now_ns - self.since_ns < PREPARED_AHEAD_TTL_NS
         )
 
@@ -91,7 +91,7 @@ class PaxosArbiter(Arbiter):
         self.proposed = None
         self.promises, self.acceptances = {}, {}
         self.since_ns = context.now_ns
-        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + 1
+        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + 1
         self.ballot = ballot = (self.highest_round, context.node_id)
         context.wake_at(context.now_ns + PROPOSAL_NS)
         self._send_voters(encode_frame(Kind.PREPARE, ballot[0], context.epoch, 0, pack_body([ballot[1]])))
@@ -160,12 +160,12 @@ class PaxosArbiter(Arbiter):
         view: View,
         objection: Callable[[], str],
         on_decided: Callable[[View], None],
-        on_void: Callable[[str], None],
+        on_discarded: Callable[[str], None],
     ) -> None:
         self.busy = self.prepared_ahead = False
-        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + FORCED_ROUNDS
+        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + FORCED_ROUNDS
         ballot = (self.highest_round, self.context.node_id)
-        self.disk.decide(PendingView(view, ballot, objection, on_decided, on_void))
+        self.store.decide(PendingView(view, ballot, objection, on_decided, on_discarded))
 
     def update_alarm(self, reachable: int) -> None:
         if reachable < self.quorum and self.context.epoch:
@@ -194,40 +194,40 @@ class PaxosArbiter(Arbiter):
         Where most voters are here with empty directories, and no voter knows of a view, it is a first
         start: there was nothing to promise.
         """
-        if self.disk.pending is not None:
+        if self.store.pending is not None:
             return False
-        if not self.disk.forgetful:
+        if not self.store.amnesiac:
             return True
-        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
-        empty = 1 + sum(peer.forgetful for peer in here)
-        if empty < self.quorum or any(peer.has_history for peer in self.heartbeats.peers.values()):
+        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
+        empty = 1 + sum(peer.amnesiac for peer in here)
+        if empty < self.quorum or any(peer.knows_a_view for peer in self.heartbeats.peers.values()):
             return False
         # Our heartbeats say `forgetful` until there is a view: others may need to count us.
-        self.disk.forgetful = False
-        self.disk.record.installed = 0
+        self.store.amnesiac = False
+        self.store.state.installed_epoch = 0
         return True
 
     def on_decided_elsewhere(self, view: View) -> None:
         me, incarnation = self.context.node_id, self.context.incarnation
         named = view.includes(me, incarnation) or view.witnesses.get(me) == incarnation
         void = view.operator_forced and me not in view.members and me not in view.witnesses
-        if self.heartbeats.forgetful and (named or void):
-            self.disk.forgetful = False
-            self.disk.save(self._on_memory_restored)
+        if self.heartbeats.amnesiac and (named or void):
+            self.store.amnesiac = False
+            self.store.persist(self._on_memory_restored)
 
     def _on_memory_restored(self) -> None:
-        self.heartbeats.forgetful = False
+        self.heartbeats.amnesiac = False
 
     def _vote_promise(self, proposer: str, ballot: Ballot) -> None:
-        record = self.disk.record
+        state = self.store.state
         if not self._may_vote():
             return
-        if ballot > record.promised:
-            record.promised = ballot
-            promise = (ballot, record.accepted, record.view)
-            self.disk.save(lambda: self._answer_promise(proposer, ballot, True, promise))
+        if ballot > state.promised:
+            state.promised = ballot
+            promise = (ballot, state.accepted, state.view)
+            self.store.persist(lambda: self._answer_promise(proposer, ballot, True, promise))
         else:
-            self._answer_promise(proposer, ballot, False, (record.promised, record.accepted, record.view))
+            self._answer_promise(proposer, ballot, False, (state.promised, state.accepted, state.view))
 
     def _answer_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
         if proposer == self.context.node_id:
@@ -238,15 +238,15 @@ class PaxosArbiter(Arbiter):
         self._reply(proposer, Kind.PROMISE, ballot, granted, body)
 
     def _vote_accept(self, proposer: str, ballot: Ballot, view: View) -> None:
-        record = self.disk.record
+        state = self.store.state
         if not self._may_vote():
             return
-        if ballot >= record.promised:
-            record.promised = record.accepted = ballot
-            record.view = view
-            self.disk.save(lambda: self._answer_accepted(proposer, ballot, True, ballot))
+        if ballot >= state.promised:
+            state.promised = state.accepted = ballot
+            state.view = view
+            self.store.persist(lambda: self._answer_accepted(proposer, ballot, True, ballot))
         else:
-            self._answer_accepted(proposer, ballot, False, record.promised)
+            self._answer_accepted(proposer, ballot, False, state.promised)
 
     def _answer_accepted(self, proposer: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if proposer == self.context.node_id:

@@ -38,13 +38,13 @@ class Eviction:
         """
         context, heartbeats = self.context, self.heartbeats
         if not context.sealed:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(sorted({*stalled, *late}))
+            heartbeats.stall_reported_ns = context.now_ns
+            heartbeats.stall_reports = tuple(sorted({*stalled, *late}))
         elif late:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(late)
-        elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
-            heartbeats.complaints = ()
+            heartbeats.stall_reported_ns = context.now_ns
+            heartbeats.stall_reports = tuple(late)
+        elif context.now_ns - heartbeats.stall_reported_ns >= context.settings.grace_ns:
+            heartbeats.stall_reports = ()
 
     def reported_stalled(self, base: View) -> list[str]:
         """Return the members whose acknowledgements some member has waited for too long.
@@ -53,15 +53,15 @@ class Eviction:
         pair, a coordinator that is accused accuses the other node: no other node can continue.
         """
         me = self.context.node_id
-        reported_stalled = list(self.heartbeats.complaints)
+        reported_stalled = list(self.heartbeats.stall_reports)
         for node_id in succession(base):
             peer = self.heartbeats.peers.get(node_id)
             if peer is None or peer.epoch != base.epoch or node_id in reported_stalled:
                 continue
-            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.complaints:
+            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.stall_reports:
                 reported_stalled.append(node_id)
             else:
-                reported_stalled.extend(peer.complaints)
+                reported_stalled.extend(peer.stall_reports)
         return reported_stalled
 
     def note_eviction(self, view: View, next_view: View) -> None:

@@ -11,7 +11,7 @@ have what it acknowledged then. A node that continues without proof accepts that
 
 from typing import Final
 
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.context import Context
 from ckptd.core.events import Fence
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -49,10 +49,10 @@ def epoch_of_command(settings: Settings, last_epoch: int) -> int:
 class PairPolicy:
     """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:
+    def __init__(self, context: Context, heartbeats: Heartbeats, store: StateStore) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.disk = disk
+        self.store = store
         self.policy = context.settings.on_silent_peer
         self.waiting_for = ""
         self.fence_again_ns = 0
@@ -129,11 +129,11 @@ class PairPolicy:
         if not heartbeats.proved_dead(coordinator, incarnation):
             return False
         peer = heartbeats.peers[coordinator]
-        if peer.fresh == (incarnation, current.epoch) or not self.context.epoch:
+        if peer.lease_fresh_at_death == (incarnation, current.epoch) or not self.context.epoch:
             return True  # (A node that never served has no older data that could replace newer data.)
         # Otherwise the coordinator's disk tells, if it has restarted and its disk was not lost.
-        restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
-        return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
+        restarted = peer.incarnation > incarnation and heartbeats.recently_heard(peer)
+        return restarted and not peer.amnesiac and peer.disk_epoch <= self.store.epoch
 
     # -- fencing
 
@@ -160,6 +160,6 @@ class PairPolicy:
         self.fence_again_ns = 0
         self.context.count("fenced")
         self.context.log(f"node {node_id} was fenced: {text}", "warning")
-        if not self.heartbeats.hears(peer):
+        if not self.heartbeats.recently_heard(peer):
             self.context.count("losses_accepted")
             self.heartbeats.declare_dead(node_id, peer.incarnation)

@@ -42,7 +42,7 @@ class MembershipProposal:
     def _missed_heartbeats(self, peer: Peer) -> bool:
         """Return True if this peer may just have fallen silent: admitting it would only mean waiting."""
         limit_ns = ONE_WAY_HEARTBEATS * self.context.settings.heartbeat_ns
-        return self.heartbeats.silent_ns(peer) >= limit_ns
+        return self.heartbeats.silence_ns(peer) >= limit_ns
 
     def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause: what this process did not read then counts against no member."""
@@ -67,12 +67,12 @@ class MembershipProposal:
         """Return True if a witness that lost its state directory waits for a view that names it."""
         peers = self.heartbeats.peers
         return any(
-            peers[node_id].forgetful and view.witnesses.get(node_id) != incarnation
+            peers[node_id].amnesiac and view.witnesses.get(node_id) != incarnation
             for node_id, incarnation in self.reachable_witnesses().items()
         )
 
     def _is_reachable(self, peer: Peer) -> bool:
-        return peer.connected and self.heartbeats.hears(peer)
+        return peer.connected and self.heartbeats.recently_heard(peer)
 
     def acting_coordinator(self, base: View) -> str:
         """Return the node that acts: the first in succession that is fit to, or this node.
@@ -111,7 +111,7 @@ class MembershipProposal:
         A node that hears no other node but is heard by all would otherwise be waited for forever.
         """
         me = self.context.node_id
-        return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
+        return node_id == me or self.heartbeats.peers[node_id].its_heard.get(me) == self.context.incarnation
 
     def _blocked_by_its_disk(self, base: View, node_id: str) -> bool:
         """Return True if a member does not run this view, and cannot since its disk fails (R3).
@@ -121,9 +121,9 @@ class MembershipProposal:
         already installed.
         """
         if node_id == self.context.node_id:
-            return self.heartbeats.disk_fails and self.context.epoch < base.epoch
+            return self.heartbeats.disk_failing and self.context.epoch < base.epoch
         peer = self.heartbeats.peers[node_id]
-        return peer.disk_fails and peer.epoch < base.epoch
+        return peer.disk_failing and peer.epoch < base.epoch
 
     def proposed_members(self, base: View) -> dict[str, int]:
         """Return the members of the next view.
@@ -161,11 +161,11 @@ class MembershipProposal:
         """Add the nodes that may join: each is connected with all of `proposed`, in both directions."""
         joined = dict(proposed)
         for peer in self.reachable_data_nodes():
-            if peer.node_id in not_now or peer.node_id in joined or peer.disk_fails:
+            if peer.node_id in not_now or peer.node_id in joined or peer.disk_failing:
                 continue
             if self._missed_heartbeats(peer) or self.eviction.is_in_readmission_backoff(peer):
                 continue
-            linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
+            linked = all(peer.its_links.get(other) == incarnation for other, incarnation in joined.items())
             if linked and self._mutually_connected(peer.node_id, joined):
                 joined[peer.node_id] = peer.incarnation
         return joined
@@ -189,7 +189,7 @@ class MembershipProposal:
         me = self.context.node_id
         its = peers[node_id]
         return all(
-            its.hears.get(other) == incarnation
-            and (other == me or peers[other].hears.get(node_id) == its.incarnation)
+            its.its_heard.get(other) == incarnation
+            and (other == me or peers[other].its_heard.get(node_id) == its.incarnation)
             for other, incarnation in others.items()
         )

@@ -10,7 +10,7 @@ from typing import Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
+from ckptd.core.arbiter.durable_state import ANY_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
@@ -46,10 +46,10 @@ class Reconfiguration:
         self.context = context
         self.heartbeats = heartbeats
         self.arbiter = arbiter
-        self.disk = arbiter.disk
+        self.store = arbiter.store
         self.proposal = MembershipProposal(context, heartbeats)
-        self.pair_policy = PairPolicy(context, heartbeats, arbiter.disk)
-        self.view_change = ViewChange(context, heartbeats, replicator, self.adopt_decided, arbiter.disk, hub)
+        self.pair_policy = PairPolicy(context, heartbeats, arbiter.store)
+        self.view_change = ViewChange(context, heartbeats, replicator, self.adopt_decided, arbiter.store, hub)
         self.incarnations = Incarnations(context, heartbeats, hub)
         self.replicator = replicator
         self.decided: View | None = None
@@ -59,16 +59,16 @@ class Reconfiguration:
         self.join_batch_since_ns = -1
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
-        heartbeats.disk_epoch = self.disk.epoch
+        heartbeats.disk_epoch = self.store.epoch
         heartbeats.outlived_command = self._outlived_command()
         if arbiter.has_voters:
-            heartbeats.forgetful = self.disk.forgetful
+            heartbeats.amnesiac = self.store.amnesiac
         else:
             # There are no votes here that a view could give back by naming this node: what a lost disk knew
             # stays unknown until a view is installed.
-            heartbeats.forgetful = self.disk.installed_by_earlier_incarnations == UNKNOWN_EPOCH
-            self.decided = self.disk.record.view
-            heartbeats.decided_epoch = self.disk.epoch
+            heartbeats.amnesiac = self.store.installed_by_earlier_incarnations == ANY_EPOCH
+            self.decided = self.store.state.view
+            heartbeats.decided_epoch = self.store.epoch
 
     @property
     def view(self) -> View | None:
@@ -96,13 +96,13 @@ class Reconfiguration:
             self.not_serving_since_ns = context.now_ns
             return []
         late = context.now_ns - self.not_serving_since_ns >= NOT_SERVING_GRACES * context.settings.grace_ns
-        return self.heartbeats.without_echo(view) if late else []
+        return self.heartbeats.members_without_lease_ack(view) if late else []
 
     def describe_wait(self) -> str:
         """Return what this node waits for before it serves; "" when it serves."""
         if self.is_stable and self.context.serving():
             return ""
-        return self.incarnations.waits_for(self.view_change.waiting_for or self.waiting_for)
+        return self.incarnations.explain_wait(self.view_change.waiting_for or self.waiting_for)
 
     @property
     def is_stable(self) -> bool:
@@ -213,7 +213,7 @@ class Reconfiguration:
         return nodes + len(self.proposal.reachable_witnesses()) >= self._bootstrap_quorum()
 
     def _propose(self) -> None:
-        if self.disk.pending is None and not self.arbiter.busy and not self.heartbeats.left:
+        if self.store.pending is None and not self.arbiter.busy and not self.heartbeats.left:
             if "arbiter" in self.context.alarms:
                 self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
@@ -299,7 +299,7 @@ class Reconfiguration:
             return bootstrap_view(epoch, members, witnesses)
         # A node that left earlier may hold all the data, if the last view never served. That is known once
         # the members' disks are collected (seed 20235).
-        idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
+        idle = (current.epoch,) if heartbeats.died_before_installing(current) else ()
         return successor_view(current, epoch, members, witnesses, self.context.epoch, idle)
 
     def _is_behind(self, current: View | None) -> bool:
@@ -316,7 +316,7 @@ class Reconfiguration:
         return any(
             peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
             for peer in self.heartbeats.peers.values()
-            if self.heartbeats.hears(peer)
+            if self.heartbeats.recently_heard(peer)
         )
 
     def _outlived_command(self) -> bool:
@@ -325,15 +325,15 @@ class Reconfiguration:
         Each other member is heard and does not know the view. Serving takes every member, so it never began:
         the earlier incarnation died as soon as its disk had the view.
         """
-        view, context = self.disk.record.view, self.context
-        if view is None or not view.operator_forced or view.epoch != self.disk.epoch:
+        view, context = self.store.state.view, self.context
+        if view is None or not view.operator_forced or view.epoch != self.store.epoch:
             return False
         if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
             return False
         others = [(self.heartbeats.peers.get(n), n) for n in view.members if n != context.node_id]
         return all(
             peer is not None
-            and self.heartbeats.hears(peer)
+            and self.heartbeats.recently_heard(peer)
             and view.includes(node_id, peer.incarnation)
             and peer.decided_epoch < view.epoch
             for peer, node_id in others
@@ -341,9 +341,9 @@ class Reconfiguration:
 
     def last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
-        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
+        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
-        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.disk.epoch)
+        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.store.epoch)
         return max(*own, *known)
 
     def _retains_directory(self, current: View, proposed: dict[str, int]) -> bool:
@@ -364,7 +364,7 @@ class Reconfiguration:
 
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
-        named = incarnations_in(node_id, (self.decided, self.disk.record.view))
+        named = incarnations_in(node_id, (self.decided, self.store.state.view))
         self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
     def on_decided(self, view: View) -> None:
@@ -402,7 +402,7 @@ class Reconfiguration:
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
-        self.disk.void(f"view {view.epoch} was decided meanwhile")
+        self.store.discard_pending(f"view {view.epoch} was decided meanwhile")
         if self.decided is not None:
             self.proposal.eviction.note_eviction(self.decided, view)
         self.decided = view

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, read_snapshot
@@ -49,14 +49,14 @@ class ViewChange:
         heartbeats: Heartbeats,
         replicator: DirectoryReplicator,
         adopt_decided: Callable[[View], bool],
-        disk: Disk,
+        store: StateStore,
         hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.replicator = replicator
         self.adopt_decided = adopt_decided
-        self.disk = disk
+        self.store = store
         self.hub = hub
         self.view: View | None = None
         """The installed view."""
@@ -132,7 +132,7 @@ class ViewChange:
         self.context.send_peer(node_id, frame)
 
     def _own_state(self) -> MemberState:
-        directory, before = self.directory, self.disk.installed_by_earlier_incarnations
+        directory, before = self.directory, self.store.installed_by_earlier_incarnations
         return MemberState(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
@@ -238,9 +238,9 @@ class ViewChange:
             if view.includes(node_id, incarnation):
                 continue  # It is back, and sealed its old epoch when it answered the collector.
             if was_member:
-                end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
+                end_ns = max(end_ns, heartbeats.lease_expiry_ns(node_id))
             else:
-                end_ns = max(end_ns, collection.complete_ns + heartbeats.longest_lease_ns)
+                end_ns = max(end_ns, collection.complete_ns + heartbeats.lease_ns_with_skew)
         return end_ns
 
     # -- installing
@@ -377,8 +377,8 @@ class ViewChange:
         return any(
             peer is not None
             and peer.connected
-            and self.heartbeats.hears(peer)
-            and not (peer.leaving or peer.disk_fails or peer.forgetful)
+            and self.heartbeats.recently_heard(peer)
+            and not (peer.leaving or peer.disk_failing or peer.amnesiac)
             for peer in peers
         )
 
@@ -407,8 +407,8 @@ class ViewChange:
 
     def _persist_and_install(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
         self.awaiting_disk = view
-        self.disk.record.installed = view.epoch
-        self.disk.save(lambda: self._on_durable(view, continuous_members, may_have_served))
+        self.store.state.installed_epoch = view.epoch
+        self.store.persist(lambda: self._on_durable(view, continuous_members, may_have_served))
 
     def _on_durable(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
         if self.awaiting_disk is not view:
@@ -428,7 +428,7 @@ class ViewChange:
         context.sealed = False
         context.acks.clear()
         self.waiting_for = ""
-        self.heartbeats.complaints = ()
+        self.heartbeats.stall_reports = ()
         self.heartbeats.renew_lease(view)
         names = ", ".join(view.members)
         context.log(f"view {view.epoch} installed: members {names}; coordinator {view.coordinator}")

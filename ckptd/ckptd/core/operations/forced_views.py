@@ -52,8 +52,8 @@ class ForcedViews:
     def _force(
         self, view: View, derive: Callable[[], View], left: list[str], text: str, outcome: Outcome
     ) -> None:
-        disk, arbiter = self.reconfiguration.disk, self.reconfiguration.arbiter
-        if disk.failing:
+        store, arbiter = self.reconfiguration.store, self.reconfiguration.arbiter
+        if store.failing:
             raise RequestError(codes.NO_RESOURCES, self.context.alarms["disk"])
 
         def objection() -> str:
@@ -68,15 +68,15 @@ class ForcedViews:
             self.reconfiguration.on_decided(view)
             outcome(text)
 
-        def on_void(reason: str) -> None:
-            if disk.failing:  # It may stay so for long, and the operator has to know.
+        def on_discarded(reason: str) -> None:
+            if store.failing:  # It may stay so for long, and the operator has to know.
                 text = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
                 outcome(RequestError(codes.NO_RESOURCES, text))
             else:
                 refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
-                disk.when_durable(lambda: outcome(refusal))
+                store.when_durable(lambda: outcome(refusal))
 
-        arbiter.force(view, objection, on_decided, on_void)
+        arbiter.force(view, objection, on_decided, on_discarded)
 
     def _bootstrapped(self) -> View:
         """Return the view of a cold start with the nodes that are here. Raises: RequestError."""
@@ -86,7 +86,7 @@ class ForcedViews:
             raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
         proposal = reconfiguration.proposal
         members = proposal.with_joiners({context.node_id: context.incarnation}, [])
-        holder = self.heartbeats.who_holds_data()
+        holder = self.heartbeats.find_data_holder()
         if holder:
             text = (
                 f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"

@@ -109,7 +109,7 @@ class GracefulLeave:
             self.heartbeats.leaving = True
             self.context.log("leaving: handing over")
             self.heartbeats.send_all()
-            self._said = {peer.node_id: peer.stamped_ns for peer in self.heartbeats.peers.values()}
+            self._said = {peer.node_id: peer.our_timestamp_ns for peer in self.heartbeats.peers.values()}
 
     def stop_all(self) -> None:
         """Stop the whole cluster, as an operator asks: tell every peer, and wait for none to come back."""
@@ -168,7 +168,7 @@ class GracefulLeave:
         if self.stopping:
             self._sort_copies(view, [])
             peers = self.heartbeats.peers.values()
-            return any(not peer.leaving and self.heartbeats.hears(peer) for peer in peers)
+            return any(not peer.leaving and self.heartbeats.recently_heard(peer) for peer in peers)
         staying = [
             node_id for node_id in handover_members(view, self.heartbeats) if node_id != self.context.node_id
         ]
@@ -188,8 +188,8 @@ class GracefulLeave:
         counted on each other.
         """
         peer = self.heartbeats.peers[node_id]
-        knows = peer.echo_epoch == view.epoch and peer.echoed_ns >= self._said[node_id]
-        return knows and not peer.left and self.heartbeats.hears(peer)
+        knows = peer.lease_acked_epoch == view.epoch and peer.lease_acked_ns >= self._said[node_id]
+        return knows and not peer.left and self.heartbeats.recently_heard(peer)
 
     def _sort_copies(self, view: View, staying: list[str]) -> None:
         """Find what no staying node has: `last_copy` if another node could come to get it, else `alone`."""

@@ -10,7 +10,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe
 from ckptd.core.context import Context
@@ -32,18 +32,18 @@ class LastWords:
         self,
         context: Context,
         heartbeats: Heartbeats,
-        disk: Disk,
+        store: StateStore,
         replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.disk = disk
+        self.store = store
         self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
-        context.stops.learn(disk.record.stops)
+        context.stops.learn(store.state.stops)
 
     # -- before this node ends
 
@@ -62,7 +62,7 @@ class LastWords:
         peers = [peer.node_id for peer in self.heartbeats.peers.values() if peer.connected]
         effects += [SendPeer(node_id, frame) for node_id in peers]
         self._note()
-        effects.append(Persist(self.disk.record.pack(), self.disk.number + 1))
+        effects.append(Persist(self.store.state.pack(), self.store.number + 1))
         return effects
 
     def _stop(self) -> Stop | None:
@@ -146,7 +146,7 @@ class LastWords:
 
     def _note(self) -> None:
         """Put the stops into the record. It is written with the next change of it."""
-        self.disk.record.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
+        self.store.state.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
 
     def _act(self, creation_ids: set[int]) -> None:
         self._note()

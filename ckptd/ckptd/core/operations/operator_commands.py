@@ -76,7 +76,7 @@ class OperatorCommands:
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
             raise RequestError(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
-        if self.heartbeats.hears(peer):
+        if self.heartbeats.recently_heard(peer):
             raise RequestError(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
         self.reconfiguration.declare_dead(node_id)
         return (

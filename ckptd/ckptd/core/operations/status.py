@@ -51,9 +51,9 @@ def describe_cluster(
 
     def votes(witness: str) -> bool:
         if witness == context.node_id:
-            return not heartbeats.forgetful
+            return not heartbeats.amnesiac
         peer = heartbeats.peers[witness]
-        return peer.connected and heartbeats.hears(peer) and not peer.forgetful
+        return peer.connected and heartbeats.recently_heard(peer) and not peer.amnesiac
 
     members = view.members.items() if view else ()
     return {

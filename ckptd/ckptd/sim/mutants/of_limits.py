@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership import pair_policy
 from ckptd.core.membership.reconfiguration import Reconfiguration
@@ -62,7 +62,7 @@ def _(patch: Patch) -> None:
 
     def accept_loss(operating: Any, node_id: str) -> str:
         inner = Patch()
-        inner(Heartbeats, "hears", lambda heartbeats, peer: False)
+        inner(Heartbeats, "recently_heard", lambda heartbeats, peer: False)
         try:
             return original(operating, node_id)
         finally:
@@ -75,16 +75,16 @@ def _(patch: Patch) -> None:
     "bootstrap over data", "no node is bootstrapped while it hears a member with data", "operated by hand"
 )
 def _(patch: Patch) -> None:
-    patch(Heartbeats, "who_holds_data", lambda heartbeats: "")
+    patch(Heartbeats, "find_data_holder", lambda heartbeats: "")
 
 
 @TABLE.mutant(
     "decided late", "a view that waited for the disk is void once another was decided", "given up alive"
 )
 def _(patch: Patch) -> None:
-    original = Disk._complete
-    patch(Disk, "void", lambda disk, reason: None)
-    patch(Disk, "_complete", lambda disk, view: original(disk, replace(view, objection=lambda: "")))
+    original = StateStore._complete
+    patch(StateStore, "discard_pending", lambda store, reason: None)
+    patch(StateStore, "_complete", lambda store, view: original(store, replace(view, objection=lambda: "")))
 
 
 @TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")

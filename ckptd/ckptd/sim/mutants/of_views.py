@@ -7,7 +7,7 @@ from zlib import crc32
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
-from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, Record
+from ckptd.core.arbiter.durable_state import NO_BALLOT, DurableState, StateStore
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
@@ -41,7 +41,7 @@ def _(patch: Patch) -> None:
         node_id, incarnation = unpack_body(frame.body)[:2]
         peer = heartbeats.peers.get(node_id)
         if peer is not None and incarnation > peer.incarnation:
-            heartbeats.meet(peer, incarnation)
+            heartbeats.on_new_incarnation(peer, incarnation)
         return original(heartbeats, frame, sealed)
 
     patch(Heartbeats, "receive", receive)
@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
     def outranked(starts: Any, node_id: str, incarnation: int) -> None:
         pass
 
-    patch(Incarnations, "outranked", outranked)
+    patch(Incarnations, "on_outranked", outranked)
 
 
 @TABLE.mutant(
@@ -64,9 +64,9 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     def note_freshness(heartbeats: Any, peer: Any) -> None:
-        peer.fresh = (peer.incarnation, heartbeats.context.epoch)
+        peer.lease_fresh_at_death = (peer.incarnation, heartbeats.context.epoch)
 
-    patch(Heartbeats, "_note_freshness", note_freshness)
+    patch(Heartbeats, "_note_lease_freshness", note_freshness)
 
 
 @TABLE.mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
@@ -83,41 +83,41 @@ def _(patch: Patch) -> None:
     "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
 )
 def _(patch: Patch) -> None:
-    def save(disk: Any, then: Any = None) -> None:
-        disk._write()
+    def save(store: Any, then: Any = None) -> None:
+        store._write()
         if then is not None:
             then()
 
-    patch(Disk, "save", save)
+    patch(StateStore, "persist", save)
 
 
 @TABLE.mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
 def _(patch: Patch) -> None:
-    patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
+    patch(DurableState, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
 
 
 @TABLE.mutant(
     "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone"
 )
 def _(patch: Patch) -> None:
-    patch(Record, "pack", _packed_without(installed=0))
+    patch(DurableState, "pack", _packed_without(installed=0))
 
 
 def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
-    original = Record.pack
+    original = DurableState.pack
     return lambda record: original(replace(record, **forgotten))
 
 
 @TABLE.mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
 def _(patch: Patch) -> None:
-    original = Disk.__init__
+    original = StateStore.__init__
 
-    def start(disk: Any, context: Any, packed: bytes) -> None:
-        original(disk, context, packed)
-        disk.forgetful = False
-        disk.installed_by_earlier_incarnations = disk.record.installed
+    def start(store: Any, context: Any, packed: bytes) -> None:
+        original(store, context, packed)
+        store.amnesiac = False
+        store.installed_by_earlier_incarnations = store.state.installed_epoch
 
-    patch(Disk, "__init__", start)
+    patch(StateStore, "__init__", start)
 
 
 @TABLE.mutant(

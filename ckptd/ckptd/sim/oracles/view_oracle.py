@@ -173,7 +173,7 @@ class ViewOracle:
 
     def _check_pending(self, node_id: str, node: Node) -> None:
         """A view that waited for the disk was decided: right only if its node knew of no other by then."""
-        decided, pending = node.reconfiguration.decided, node.disk.pending
+        decided, pending = node.reconfiguration.decided, node.store.pending
         known = decided.epoch if decided is not None else 0
         epoch, base = self._pending.get(node_id, (0, 0))
         if known and known == epoch and self._known[node_id] not in (base, epoch):
@@ -220,7 +220,7 @@ class ViewOracle:
         return any(
             node is not None
             and node.context.incarnation > 1
-            and node.disk.installed_by_earlier_incarnations > epoch
+            and node.store.installed_by_earlier_incarnations > epoch
             for node in members
         )
 
