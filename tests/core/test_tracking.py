@@ -632,7 +632,7 @@ def test_a_tracker_that_waits_in_a_lane_does_not_take_the_place_of_its_repeat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Seed 7215794: its client had gone to another node and asked there, and was told nothing for ten seconds."""
-    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = three_nodes(replicas=2)
     table = cluster.client("a").open()
     cluster.run(50)
@@ -678,7 +678,7 @@ def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() 
 
 def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It had gone there from those that waited, since many did; each cost its client one of its share."""
-    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = nodes("a")
     table = cluster.client("a").open()
     sequence, _, tenure = table.call(Kind.TRACK, None, 0).payload
@@ -700,7 +700,7 @@ def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: 
 
 
 def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERED_AT_ONCE", 5)
+    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERS_PER_EVENT_MAX", 5)
     cluster = nodes("a")
     tracker = cluster.client("a").open()
     sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload

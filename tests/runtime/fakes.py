@@ -52,8 +52,8 @@ class FakeNode:
         self.settings: Settings | None = start[0] if start else None
         self.start = start
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: Callable[[], dict[str, int]] = dict
-        self.edge_limits: Callable[[], dict[str, tuple[int, int]]] = dict
+        self.transport_counters: Callable[[], dict[str, int]] = dict
+        self.transport_limits: Callable[[], dict[str, tuple[int, int]]] = dict
         self.deadline_ns = NEVER_NS
         self.turn_due = False
         self.events: list[Event] = []

@@ -29,7 +29,6 @@ class Context:
         "alarms",
         "cause",
         "closing",
-        "contained_line_ns",
         "counters",
         "deadline_ns",
         "effects",
@@ -39,6 +38,7 @@ class Context:
         "incarnation",
         "lease_until_ns",
         "newly_visible",
+        "next_containment_log_ns",
         "node_id",
         "now_ns",
         "resident_bytes",
@@ -70,7 +70,7 @@ class Context:
         self.newly_visible: dict[int, None] = {}
         """Tracked checkpoints in which this event made something visible."""
         self.deadline_ns = now_ns
-        self.contained_line_ns = now_ns
+        self.next_containment_log_ns = now_ns
         """When `containment` may log again."""
         self.closing: dict[int, str] = {}
         """Links of clients that are closed after this event, and why."""

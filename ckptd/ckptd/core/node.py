@@ -48,10 +48,10 @@ from ckptd.core.operations.alarms import Alarms
 from ckptd.core.operations.graceful_leave import GracefulLeave, LeaveState
 from ckptd.core.operations.last_words import LastWords
 from ckptd.core.operations.operator_commands import OperatorCommands
-from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
-from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
+from ckptd.core.operations.resource_usage import Limits, ReadTransportLimits, limits_of
+from ckptd.core.operations.status import ReadTransportCounters, describe_checkpoints, describe_cluster
 from ckptd.core.peer_frames import PeerFrames
-from ckptd.core.replication.data_loss import note_unacknowledged
+from ckptd.core.replication.data_loss import note_advertised_positions
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
@@ -98,8 +98,8 @@ class Node(Hub):
         )
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: EdgeCounts = dict
-        self.edge_limits: EdgeLimits = dict
+        self.transport_counters: ReadTransportCounters = dict
+        self.transport_limits: ReadTransportLimits = dict
         self.was_serving = False
 
     # -- looked at by the runtime, the simulator and the invariants
@@ -157,22 +157,22 @@ class Node(Hub):
             if free and len(frames) == 1:
                 self.sessions.receive(event.link, frames)  # type: ignore[union-attr]
             else:
-                turns.take_client(event.link, frames)  # type: ignore[union-attr]
+                turns.on_client_frames(event.link, frames)  # type: ignore[union-attr]
         elif kind is PeerReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
                 self.peer_frames.receive(event.node_id, frames)  # type: ignore[union-attr]
             else:
-                turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
+                turns.on_peer_frames(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
             context.work = 0
             self.replicator.advance()
-            turns.go_on()
+            turns.run_turn()
         else:
-            self._handle_rare(event)
+            self._handle_other(event)
         if context.newly_visible:
-            moved, context.newly_visible = context.newly_visible, {}
-            self.requests.change_feed.recheck(moved)
+            newly_visible, context.newly_visible = context.newly_visible, {}
+            self.requests.change_feed.recheck(newly_visible)
         if context.acks:
             context.flush_acks()
         if context.closing:
@@ -188,11 +188,11 @@ class Node(Hub):
         self.context.now_ns = now_ns
         return self.stop_reports.last_words()
 
-    def _handle_rare(self, event: Event) -> None:
+    def _handle_other(self, event: Event) -> None:
         match event:
-            case ClientLost(link) if self.turns.waits(link, event):
+            case ClientLost(link) if self.turns.defer_event(link, event):
                 return
-            case PeerConnected(key) | PeerLost(key) | PeerRefused(key) if self.turns.waits(key, event):
+            case PeerConnected(key) | PeerLost(key) | PeerRefused(key) if self.turns.defer_event(key, event):
                 return
         late_ns = self.context.now_ns - self.heartbeats.next_ns
         if late_ns >= self.settings.heartbeat_ns:
@@ -207,9 +207,9 @@ class Node(Hub):
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
                 self.on_link(event)
             case ClientCongested(link):
-                self.turns.congest(link)
+                self.turns.on_congested(link)
             case ClientDrained(link):
-                self.turns.drain(link)
+                self.turns.on_drained(link)
             case PeerTrouble():
                 self.reconfiguration.incarnations.on_trouble(event)
             case Outranked(node_id, incarnation):
@@ -242,7 +242,7 @@ class Node(Hub):
         """Handle an event of a link, after all that the link brought before it is done."""
         match event:
             case ClientLost(link, process_dead):
-                self.turns.forget(link)
+                self.turns.drop_lane(link)
                 self.sessions.on_lost(link, process_dead)
             case PeerConnected(node_id, incarnation, urls):
                 self._on_peer_connected(node_id, incarnation, urls)
@@ -295,7 +295,7 @@ class Node(Hub):
                 # The first heartbeat of an epoch is answered at once: that begins the sender's lease.
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
-            self._notice_serving()
+            self._on_serving_changed()
         if peer.leaving and not peer.leaving_noticed:
             # The leaving node relies on members that stay, and has to know that we have heard it.
             self.heartbeats.send(peer)
@@ -304,7 +304,7 @@ class Node(Hub):
             self.housekeeping.placement_due = True
             self.reconfiguration.reconfigure_if_needed()
 
-    def _notice_serving(self) -> None:
+    def _on_serving_changed(self) -> None:
         serving = self.context.serving()
         if serving and not self.was_serving:
             self.alarms.on_serving()
@@ -339,7 +339,7 @@ class Node(Hub):
         return self._replicas.busy.unreplicated_positions(node_id)
 
     def on_positions_advertised(self, positions: Positions) -> None:
-        note_unacknowledged(self._replicas.by_id, self.context.epoch, positions)
+        note_advertised_positions(self._replicas.by_id, self.context.epoch, positions)
 
     def route(self, request: Request) -> None:
         self.requests.route(request)
@@ -389,7 +389,7 @@ class Node(Hub):
     def on_installed(self, view: View) -> None:
         self.was_serving = False
         unanswered = self.replicator.unanswered()
-        self.replicator.start(view)
+        self.replicator.on_installed(view)
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.replicator.directory)
@@ -400,11 +400,12 @@ class Node(Hub):
         self.replicator.directory.dirty.clear()
         self.replicator.directory.forget_losses(self._replicas.by_id)
         self.peer_frames.on_installed(view)
-        self._notice_serving()
+        self._on_serving_changed()
 
     def _limits(self) -> Limits:
-        early_frames = max(len(self.peer_frames.early), self._replicas.unknown_checkpoints.count)
-        return limits_of(self.context, self.requests, early_frames)
+        of_epochs = len(self.peer_frames.future_epoch_frames)
+        frames_ahead = max(of_epochs, self._replicas.unknown_checkpoints.count)
+        return limits_of(self.context, self.requests, frames_ahead)
 
     def on_directory_applied(self) -> None:
         directory = self.replicator.directory
@@ -417,7 +418,7 @@ class Node(Hub):
             self.sessions.ensure_link_or_grace(attached)
         if created:
             self.sessions.on_created(created)
-        self.sessions.on_changed(changed)
+        self.sessions.on_directory_changed(changed)
         if ended:
             self.sessions.on_ended(ended)
             self._replicas.forget_sessions(ended)
@@ -441,12 +442,12 @@ class Node(Hub):
         view = self.reconfiguration.view
         if view is not None and not context.sealed:
             heartbeats.renew_lease(view)
-            self._notice_serving()
+            self._on_serving_changed()
         self._replicas.busy.run_timers()
         if now_ns < heartbeats.next_ns and self.reconfiguration.is_stable:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
-            if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.STAYING:
+            if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.NOT_LEAVING:
                 return
         if now_ns >= heartbeats.next_ns:
             self.store.on_time()
@@ -460,9 +461,7 @@ class Node(Hub):
             heartbeats.send_all()
             self.reconfiguration.incarnations.update()
             if not heartbeats.leaving:
-                self.alarms.look(
-                    self.replicator.directory, self.reconfiguration.describe_wait(), self._limits()
-                )
+                self.alarms.update(self.replicator.directory, self.describe_wait(), self._limits())
             self.requests.on_time()
         self.reconfiguration.reconfigure_if_needed()
         self.sessions.on_time()
@@ -471,7 +470,7 @@ class Node(Hub):
         self._replicas.retry_resyncs()
         self.graceful_leave.on_time()
         self._replicas.drop_obsolete()
-        self.next_ns = min(self._replicas.retired_ns, self.sessions.next_ns(), self.housekeeping.next_ns())
+        self.next_ns = min(self._replicas.obsolete_ns, self.sessions.next_ns(), self.housekeeping.next_ns())
         if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
@@ -492,8 +491,8 @@ class Node(Hub):
                 self.view,
                 self.urls,
                 self.describe_wait(),
-                self.alarms.told(self.directory),
-                self.edge_counts,
-                {**self._limits(), **self.edge_limits()},
+                self.alarms.current(self.directory),
+                self.transport_counters,
+                {**self._limits(), **self.transport_limits()},
             )
         return describe_checkpoints(self.context, self.directory, asked.after)

@@ -36,8 +36,8 @@ from ckptd.core.hub import Positions, VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.membership.proposal import MembershipProposal
-from ckptd.core.operations.resource_usage import EdgeLimits
-from ckptd.core.operations.status import EdgeCounts, describe_cluster
+from ckptd.core.operations.resource_usage import ReadTransportLimits
+from ckptd.core.operations.status import ReadTransportCounters, describe_cluster
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
@@ -64,8 +64,8 @@ class Witness(VoterHub):
         self.incarnations = Incarnations(context, self.heartbeats, self)
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: EdgeCounts = dict
-        self.edge_limits: EdgeLimits = dict
+        self.transport_counters: ReadTransportCounters = dict
+        self.transport_limits: ReadTransportLimits = dict
 
     @property
     def deadline_ns(self) -> int:
@@ -229,7 +229,7 @@ class Witness(VoterHub):
                 self.urls,
                 waiting_for,
                 self.context.alarms,
-                self.edge_counts,
-                self.edge_limits(),
+                self.transport_counters,
+                self.transport_limits(),
             )
         )

@@ -138,7 +138,7 @@ class Daemon:
         )
         node = self._make_node(*start)
         node.urls = urls
-        node.edge_counts = self.counters.as_dict
+        node.transport_counters = self.counters.as_dict
         if event_log is None:
             return node
         logged = LoggedNode(node, event_log)

@@ -78,7 +78,7 @@ class NodeAssembly:
                 self.peers.limits,
             )
         )
-        node.edge_limits = self._limits.rows
+        node.transport_limits = self._limits.rows
 
     def pass_time(self, passed_s: float) -> None:
         """Check timers, idle and slow clients, and how full limits are. Call it every `passed_s` seconds."""

@@ -1,6 +1,6 @@
 """What must be true of the whole cluster once faults have stopped."""
 
-from ckptd.core.checks.invariants import broken_invariants, content_of, version_of
+from ckptd.core.checks.invariants import broken_invariants, comparable_content, version_of
 from ckptd.core.node import Node
 from ckptd.sim.cluster import Cluster
 
@@ -92,9 +92,9 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
         if not entry.replicas.get(node.context.node_id):
             continue
         replica = node.replicas.get(creation_id)
-        if replica is None or content_of(replica) is None:
+        if replica is None or comparable_content(replica) is None:
             return f"{name} has no whole replica on {node.context.node_id}"
-        versions.append((version_of(replica)[1], content_of(replica)))
+        versions.append((version_of(replica)[1], comparable_content(replica)))
     if any(version != versions[0] for version in versions):
         return f"{name} is not the same everywhere: {[version[0] for version in versions]}"
     return ""

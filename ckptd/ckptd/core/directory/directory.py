@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ReplyCache
+from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR, ReplyCache
 from ckptd.core.view import View, last_epoch_of_membership
 
-RETENTION_AT_ONCE_NS: Final = 1_000_000
+RETENTION_NONE_BELOW_NS: Final = 1_000_000
 """A retention of less than a millisecond has ended by the time the close is answered (R73)."""
 
 EPOCH_SHIFT: Final = 40
@@ -89,7 +89,7 @@ class SessionEntry:
 
     node_id: str
     generation: int
-    moved_seq: int = field(default=0, compare=False)
+    migrated_seq: int = field(default=0, compare=False)
     """The directory's seq when the session last migrated from another node; 0 if this member does not know.
     It is not sent with the directory."""
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -133,16 +133,16 @@ class Directory:
             sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
             + SESSION_MEMORY_BYTES * len(self.sessions)
             + HANDLE_MEMORY_BYTES * self.open_handles
-            + ANSWER_IN_MEMORY * answers
+            + ANSWER_MEMORY_FACTOR * answers
         )
 
-    def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
-        """Forget the answers below `lowest`, the session's lowest unanswered request: its client has them."""
-        self.resident_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
+    def trim_answers(self, entry: "SessionEntry", first_unanswered: int) -> None:
+        """Forget the answers below the session's lowest unanswered request: its client has them."""
+        self.resident_bytes -= ANSWER_MEMORY_FACTOR * entry.answers.trim(first_unanswered)
 
-    def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
+    def record_reply(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
         """Remember a session's answer to one request."""
-        self.resident_bytes += ANSWER_IN_MEMORY * entry.answers.record(number, self.seq, answer)
+        self.resident_bytes += ANSWER_MEMORY_FACTOR * entry.answers.record(number, self.seq, answer)
 
     def find(self, name: bytes) -> CheckpointEntry | None:
         """Return the checkpoint that has this name now, or None."""
@@ -171,7 +171,7 @@ class Directory:
                 entry.node_id, entry.generation = node_id, generation
                 self.attached.append(session)
                 if moved:
-                    entry.moved_seq = seq
+                    entry.migrated_seq = seq
                     self._follow_session(entry)
             case [DirectoryOp.END, session, generation]:
                 if session in self.sessions and self.sessions[session].generation == generation:
@@ -213,9 +213,9 @@ class Directory:
                 creation_id,
                 node_id,
             ]:
-                self._place(number, creation_id, node_id)
+                self._change_replica(number, creation_id, node_id)
 
-    def _place(self, number: int, creation_id: int, node_id: str) -> None:
+    def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
         if entry is None:
             return
@@ -246,14 +246,14 @@ class Directory:
         self.lost[entry.creation_id] = None
         self._remove(entry.creation_id)
 
-    def forget_losses(self, held: Container[int]) -> None:
+    def forget_losses(self, replicas: Container[int]) -> None:
         """Forget the losses of checkpoints of which this node has no replica.
 
         The installation of a view alone does not clear `lost`. When it did, a loss that a coordinator
         finished on the way to the view was forgotten, and the replica was dropped without quarantine
         (seed 204).
         """
-        self.lost = {creation_id: None for creation_id in self.lost if creation_id in held}
+        self.lost = {creation_id: None for creation_id in self.lost if creation_id in replicas}
 
     def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
@@ -291,13 +291,15 @@ class Directory:
         if not entry.opens:
             entry.last_closed_ns = now_ns
             entry.retention_seq = self.seq
-            if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
+            if entry.unlinked or entry.retention_ns < RETENTION_NONE_BELOW_NS:
                 self._remove(entry.creation_id)
 
     def _end(self, session: int, now_ns: int) -> None:
         for handle in list(self.sessions[session].opens):
             self._close(session, handle, now_ns)
-        self.resident_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
+        self.resident_bytes -= (
+            SESSION_MEMORY_BYTES + ANSWER_MEMORY_FACTOR * self.sessions[session].answers.bytes
+        )
         del self.sessions[session]
         self.ended.append(session)
 

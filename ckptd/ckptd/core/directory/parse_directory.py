@@ -88,16 +88,16 @@ def check_operation(value: object) -> list[Any]:
 @parser
 def check_staged(body: bytes) -> bytes:
     """Check the body of a directory's REPLICATE: the operation, and the request that it answers."""
-    op, session, request, lowest, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
+    op, session, request, first_unanswered, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
     check_operation(op)
-    for number in (session, request, lowest):
+    for number in (session, request, first_unanswered):
         _number(number)
     octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
     return body
 
 
 @parser
-def parse_ask(body: bytes) -> list[Any]:
+def parse_proposal(body: bytes) -> list[Any]:
     """Parse ASK: the operation that a member proposes."""
     return check_operation(bounded_array(body, BOUNDS[Kind.ASK], 1))
 
@@ -156,10 +156,10 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
     for fields in array(checkpoints, "checkpoints", _ROWS_MAX):
         _add_checkpoint(directory, fields, now_ns)
     for fields in array(sessions, "sessions", _ROWS_MAX):
-        session, node, generation, opens, lowest, answers = row(fields, "a session", 6)[:6]
+        session, node, generation, opens, first_unanswered, answers = row(fields, "a session", 6)[:6]
         session_entry = SessionEntry(_node(node), _number(generation))
         session_entry.opens = _opens_of_session(opens)
-        session_entry.answers.first_unanswered = _number(lowest)
+        session_entry.answers.first_unanswered = _number(first_unanswered)
         for answered in array(answers, "answers", _ROWS_MAX):
             session_entry.answers.record(*_answer(row(answered, "an answer", 3)))
         directory.sessions[_number(session)] = session_entry
@@ -193,9 +193,9 @@ def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
             case Row.CHECKPOINT:
                 _add_checkpoint(directory, rest, now_ns)
             case Row.SESSION:
-                session, node, generation, lowest = row(rest, "a session", 4)[:4]
+                session, node, generation, first_unanswered = row(rest, "a session", 4)[:4]
                 entry = directory.sessions[_number(session)] = SessionEntry(_node(node), _number(generation))
-                entry.answers.first_unanswered = _number(lowest)
+                entry.answers.first_unanswered = _number(first_unanswered)
             case Row.OPENS:
                 _add_opens(directory, rest)
             case Row.ANSWER:

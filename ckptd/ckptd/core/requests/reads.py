@@ -67,7 +67,7 @@ class Reads:
         self.turns = turns
         self.waiting = waiting
         self.change_feed = ChangeFeed(context, hub, turns)
-        self.token = 0
+        self.last_query_id = 0
         self.queries_until_ready: list[tuple[str, Frame]] = []
         """QUERYs of other nodes that wait until this node's active replica serves."""
 
@@ -77,7 +77,7 @@ class Reads:
         If a pending update touches what is asked for, ask the active replica first, which knows what is
         committed.
         """
-        if replica is None or replica.dropped or not replica.complete:
+        if replica is None or replica.ignores_updates or not replica.complete:
             self.waiting.park(request)
             return
         active = replica.active
@@ -88,10 +88,10 @@ class Reads:
                 self.waiting.park(request)
             return
         if replica.log.pending and self._touches_pending(request, replica) and entry.active is not None:
-            self.token += 1
+            self.last_query_id += 1
             self.turns.add_unanswered(request, 1)
-            self.waiting.commit_queries[self.token] = request
-            frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.token)
+            self.waiting.commit_queries[self.last_query_id] = request
+            frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.last_query_id)
             self.context.send_peer(entry.active, frame)
             return
         self.serve(request, entry, replica)
@@ -117,7 +117,7 @@ class Reads:
                 page = replica.iterate(parse_iterate(request.body))
                 if isinstance(page, Iterate):
                     request.body = pack_body(list(page))  # Do the rest after others have had their turn.
-                    self.turns.put_back([request])
+                    self.turns.requeue([request])
                     return
                 body = page
             else:
@@ -163,7 +163,7 @@ class Reads:
         replica = self.replicas.by_id.get(frame.a)
         if request is None:
             return
-        if entry is None or replica is None or replica.dropped or not self.context.serving():
+        if entry is None or replica is None or replica.ignores_updates or not self.context.serving():
             self.hub.route(request)
         else:
             self.serve(request, entry, replica)

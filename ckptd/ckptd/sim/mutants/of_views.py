@@ -20,7 +20,7 @@ from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.membership.view_change import ViewChange
 from ckptd.core.operations.graceful_leave import GracefulLeave
-from ckptd.core.requests.router import READS, RequestRouter
+from ckptd.core.requests.router import READ_KINDS, RequestRouter
 from ckptd.core.requests.sessions import Sessions
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 
@@ -145,7 +145,7 @@ def _(patch: Patch) -> None:
     def dispatch(requests: Any, request: Any) -> None:
         context = requests.context
         lease_until_ns = context.lease_until_ns
-        if request.kind in READS:
+        if request.kind in READ_KINDS:
             context.lease_until_ns = NEVER_NS
         original(requests, request)
         context.lease_until_ns = lease_until_ns
@@ -180,7 +180,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
 def _(patch: Patch) -> None:
-    original = DirectoryReplicator._order_request
+    original = DirectoryReplicator._replicate_request
 
     def order_request(order: Any, request: Any) -> None:
         session = order.directory.sessions.get(request.session)
@@ -188,18 +188,18 @@ def _(patch: Patch) -> None:
             session.answers.by_request.clear()
         original(order, request)
 
-    patch(DirectoryReplicator, "_order_request", order_request)
+    patch(DirectoryReplicator, "_replicate_request", order_request)
 
 
 @TABLE.mutant("directory held by some", "a change of the directory is answered when every member holds it")
 def _(patch: Patch) -> None:
-    original = DirectoryReplicator._commit_if_held
+    original = DirectoryReplicator._commit_if_acknowledged
 
     def commit_if_held(order: Any) -> None:
         order.awaiting_ack = []
         original(order)
 
-    patch(DirectoryReplicator, "_commit_if_held", commit_if_held)
+    patch(DirectoryReplicator, "_commit_if_acknowledged", commit_if_held)
 
 
 @TABLE.mutant(
@@ -252,7 +252,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
-    patch(DirectoryReplicator, "take_back", _retract_blindly)
+    patch(DirectoryReplicator, "withdraw", _retract_blindly)
 
 
 def _retract_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
@@ -293,7 +293,7 @@ def _(patch: Patch) -> None:
     "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
 )
 def _(patch: Patch) -> None:
-    patch(GracefulLeave, "_is_expected", lambda leaving, entry, staying: False)
+    patch(GracefulLeave, "_is_expected_elsewhere", lambda leaving, entry, staying: False)
 
 
 @TABLE.mutant("retention ends early", "retention travels as passed time", "closed over restarts")
