@@ -559,8 +559,8 @@ def test_many_trackers_of_one_checkpoint_are_told_in_turns() -> None:
     trackers = [cluster.client("a").open_existing() for _ in range(30)]
     waiting = []
     for tracker in trackers:
-        sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-        waiting.append(tracker.begin(Kind.TRACK, sequence, tenure))
+        sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+        waiting.append(tracker.begin(Kind.TRACK, sequence, lineage))
     cluster.run(1)
     metered = Metered(cluster.node("a"))
     table.write(b"k", b"v")

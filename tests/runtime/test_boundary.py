@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.fakes import free_port, running
 
 from ckpt_protocol.framing import FrameDecoder, encode_frame
-from ckpt_protocol.greeting import Acceptor
+from ckpt_protocol.handshake import Acceptor
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     AskRegister,

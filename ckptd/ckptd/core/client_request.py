@@ -60,7 +60,7 @@ class Request:
         self.outcome_uncertain = False
         """A duplicate of it, next to the one in progress, may already have been carried out."""
         self.open_deferred = self.withdrawn = False
-        """`put_off`: the coordinator answered that this OPEN has to wait.
+        """`open_deferred`: the coordinator answered that this OPEN has to wait.
 
         `withdrawn`: the client's time is over, and the node `forwarded_to` was asked to give the request
         back.

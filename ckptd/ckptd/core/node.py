@@ -200,8 +200,8 @@ class Node(Hub):
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame, sealed):
-                self._on_heartbeat(frame, sealed)
+            case HeartbeatReceived(frame, authentic):
+                self._on_heartbeat(frame, authentic)
             case ClientConnected(link):
                 self.sessions.on_connected(link)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
@@ -276,9 +276,9 @@ class Node(Hub):
         self.graceful_leave.on_peer_connected(node_id)
         self.reconfiguration.reconfigure_if_needed()
 
-    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
+    def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:
         try:
-            peer = self.heartbeats.receive(frame, sealed)
+            peer = self.heartbeats.receive(frame, authentic)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
             return

@@ -84,8 +84,8 @@ class Witness(VoterHub):
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame, sealed):
-                self._on_heartbeat(frame, sealed)
+            case HeartbeatReceived(frame, authentic):
+                self._on_heartbeat(frame, authentic)
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls):
@@ -126,9 +126,9 @@ class Witness(VoterHub):
             self.incarnations.update()
         context.wake_at(heartbeats.next_ns)
 
-    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
+    def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:
         try:
-            self.heartbeats.receive(frame, sealed)
+            self.heartbeats.receive(frame, authentic)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
 

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptd import __version__
 from ckptd.core.events import LeaveAsked, WallClockRead
 from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES

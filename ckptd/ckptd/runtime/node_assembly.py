@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clients.connection_acceptor import ConnectionAcceptor
 from ckptd.runtime.clients.datagram_router import DatagramRouter

@@ -189,10 +189,10 @@ class Heartbeats:
 
     # -- receiving
 
-    def receive(self, frame: Frame, sealed: bool = True) -> Peer | None:
+    def receive(self, frame: Frame, authentic: bool = True) -> Peer | None:
         """Take a heartbeat; None if it is stale or from a node that we do not know. Raises: FrameError.
 
-        A heartbeat that is not `sealed` (signed) only makes us ask at the peer's address who is there.
+        A heartbeat that is not `authentic` (signed) only makes us ask at the peer's address who is there.
         Otherwise one forged datagram with a huge stamp would make every later heartbeat of that incarnation
         look old.
         """
@@ -205,7 +205,7 @@ class Heartbeats:
         if incarnation != peer.incarnation:
             self._on_unknown_incarnation(peer)
             return None
-        if not sealed:
+        if not authentic:
             context.count("heartbeats_unsealed")
             return None
         if incarnation <= peer.dead_incarnation or frame.a <= peer.their_timestamp_ns:

@@ -143,9 +143,9 @@ class ChangeFeed:
 
 
 def lineage_of(replica: Replica) -> int:
-    """Return the tenure of an asynchronous checkpoint's active replica; 0 for other kinds and other replicas.
+    """Return the lineage of an asynchronous checkpoint's active replica; 0 for other kinds and other replicas.
 
-    A new tenure means that updates may be lost that were already read, whether or not trackers were told of
+    A new lineage means that updates may be lost that were already read, whether or not trackers were told of
     them.
     """
     return replica.active.lineage if replica.active is not None and not replica.sync else 0

@@ -37,12 +37,12 @@ TABLE: Final = MutantTable()
 def _(patch: Patch) -> None:
     original = Heartbeats.receive
 
-    def receive(heartbeats: Any, frame: Any, sealed: bool) -> Any:
+    def receive(heartbeats: Any, frame: Any, authentic: bool) -> Any:
         node_id, incarnation = unpack_body(frame.body)[:2]
         peer = heartbeats.peers.get(node_id)
         if peer is not None and incarnation > peer.incarnation:
             heartbeats.on_new_incarnation(peer, incarnation)
-        return original(heartbeats, frame, sealed)
+        return original(heartbeats, frame, authentic)
 
     patch(Heartbeats, "receive", receive)
 
