@@ -36,7 +36,7 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK, code_name
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Identity, Opener
+from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 # Ports below Linux's ephemeral range (from 32768). While its node is down, a port in that range may be taken

@@ -17,7 +17,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Opener, parse_refused
+from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Opener, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptctl.settings import Access
 

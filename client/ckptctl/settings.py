@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ckpt_client.errors import SaAisError
 from ckpt_client.session.address import ADDRESS_VARIABLE, KEY_VARIABLE, Address, choose_addresses, choose_key
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckpt_protocol.limits import KEY_BYTES_MIN
 
 ENVIRONMENT_PREFIX: Final = "CKPTD_DAEMON_"

@@ -10,7 +10,7 @@ from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, unpack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
-from ckpt_protocol.creation import fault_of
+from ckpt_protocol.creation import attributes_fault
 from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import (
@@ -100,7 +100,7 @@ class Changed(NamedTuple):
 
 
 def _attributes(value: object) -> tuple[int, ...]:
-    fault = fault_of(value)
+    fault = attributes_fault(value)
     if fault:
         raise FrameError(fault)
     return tuple(row(value, "creation attributes", 6)[:6])
@@ -166,10 +166,10 @@ def _replica(value: object) -> tuple[str, bool]:
 
 
 def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:
-    """TRACK's answer: the position, the changes (None: look at all sections), and the tenure."""
-    sequence, rows, tenure = row(payload, "an answer to TRACK", 3)[:3]
+    """TRACK's answer: the position, the changes (None: look at all sections), and the lineage."""
+    sequence, rows, lineage = row(payload, "an answer to TRACK", 3)[:3]
     changes = None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)]
-    return whole(sequence, "a place", U64_MAX), changes, whole(tenure, "a tenure", U64_MAX, -SIZE_MAX)
+    return whole(sequence, "a place", U64_MAX), changes, whole(lineage, "a tenure", U64_MAX, -SIZE_MAX)
 
 
 def _changed(value: object) -> Changed:

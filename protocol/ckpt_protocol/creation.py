@@ -10,7 +10,7 @@ from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, UPDATE_FLAGS
 from ckpt_protocol.limits import SECTION_ID_BYTES_MAX, SECTIONS_MAX, SIZE_MAX
 
 
-def fault_of(fields: Any) -> str:
+def attributes_fault(fields: Any) -> str:
     """Return what is wrong with creation attributes (INVALID_PARAM), in words; "" if nothing is."""
     if type(fields) is not list or len(fields) < 6 or any(type(field) is not int for field in fields[:6]):
         return "the creation attributes are not six integers"

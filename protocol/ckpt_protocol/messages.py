@@ -20,7 +20,7 @@ PROTOCOL_VERSION_MAX: Final = 1
 class Kind:
     """The kinds of frames. The comment after each says what a, b and c are, then what the body is."""
 
-    # -- the first exchange, on every connection (see `greeting`)
+    # -- the handshake, on every connection (see `handshake`)
     HELLO: Final = 1  # version min, version max, role; [magic, cluster, nonce, node_id, incarnation, urls]
     WELCOME: Final = 2  # version, proof asked, incarnation; [cluster, nonce, node_id, proof, urls]
     PROOF: Final = 3  # 0, 0, 0; the proof's bytes
@@ -43,7 +43,7 @@ class Kind:
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; [request, ...]: give those up if they only wait
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: an operator command (class Verb)
-    TRACK: Final = 25  # request, handle, lowest; [sequence or nil, tenure]: a read that waits for a change
+    TRACK: Final = 25  # request, handle, lowest; [sequence or nil, lineage]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
     # -- between daemons; b is the sender's epoch
@@ -90,7 +90,7 @@ class Row:
 
 
 class Change:
-    """What happened to a section, in the answer to TRACK: `[sequence, [row, ...] or nil, tenure]`.
+    """What happened to a section, in the answer to TRACK: `[sequence, [row, ...] or nil, lineage]`.
 
     A row is `[sequence, change, section id, offset, size, the session's own request or 0]`.
     """

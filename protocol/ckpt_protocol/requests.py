@@ -21,7 +21,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_FOREVER,
 )
-from ckpt_protocol.creation import fault_of
+from ckpt_protocol.creation import attributes_fault
 from ckpt_protocol.fields import U64_MAX, node_id, text, whole
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX, WITHDRAWN_MAX
@@ -58,7 +58,7 @@ class Track(NamedTuple):
     """TRACK. `after` None: the client asks for the current position in the order of updates."""
 
     after: int | None
-    tenure: int
+    lineage: int
 
 
 class Operate(NamedTuple):
@@ -113,7 +113,7 @@ def parse_open(body: bytes) -> Open:
         raise wrong("whether retention durations are compared is true or false")
     if attributes is None:
         return Open(name, flags, None, compare_retention)
-    fault = fault_of(attributes)
+    fault = attributes_fault(attributes)
     if fault:
         raise wrong(fault)
     return Open(name, flags, tuple(attributes[:6]), compare_retention)
@@ -213,11 +213,11 @@ def parse_iterate(body: bytes) -> Iterate:
 def parse_track(body: bytes) -> Track:
     """TRACK."""
     after, *more = _fields(Kind.TRACK, body, 1)
-    tenure = more[0] if more else 0
+    lineage = more[0] if more else 0
     try:
         return Track(
             None if after is None else whole(after, "a place", U64_MAX),
-            whole(tenure, "a tenure", U64_MAX, -SIZE_MAX),
+            whole(lineage, "a tenure", U64_MAX, -SIZE_MAX),
         )
     except FrameError:
         why = "a place in the order of updates is an unsigned number, or nil; a tenure is a number"

@@ -9,7 +9,7 @@ from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, decode_datagram
-from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity
+from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 SECOND_NS = 1000 * MILLISECOND_NS

@@ -19,7 +19,7 @@ from ckpt_protocol.bounds import FROM_CLIENT
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram
-from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity
+from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok, encode_answer
 
@@ -420,7 +420,7 @@ class FakeNode:
             self.forget(link)
 
     def _take(self, link: FakeLink, frame: Frame) -> None:
-        if link.acceptor is not None and link.acceptor.greeted is None:
+        if link.acceptor is not None and link.acceptor.peer is None:
             try:
                 link.send(link.acceptor.receive(frame))
             except HandshakeRejected as refused:

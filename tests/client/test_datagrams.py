@@ -5,7 +5,7 @@ from tests.client.dialogue import NONCE, SECOND_NS, Dialogue, outcome
 from ckpt_client.session.address import parse_address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import decode_datagram
-from ckpt_protocol.greeting import Acceptor
+from ckpt_protocol.handshake import Acceptor
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 

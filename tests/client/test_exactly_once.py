@@ -14,7 +14,7 @@ from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, decode_datagram
-from ckpt_protocol.greeting import Acceptor, Identity
+from ckpt_protocol.handshake import Acceptor, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 NONCE = b"0123456789abcdef"

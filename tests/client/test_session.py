@@ -11,7 +11,7 @@ from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.greeting import HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 

@@ -22,7 +22,7 @@ from ckpt_client.io import aio_connection, aio_links, blocking
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram
-from ckpt_protocol.greeting import HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected
 from ckpt_protocol.messages import Kind
 
 BUFFER_BYTES = 200_000

@@ -13,7 +13,7 @@ from tests.core.network import DELAY_NS, Link
 
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
-from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, HandshakeRejected, Identity
+from ckpt_protocol.handshake import NONCE_BYTES, Acceptor, HandshakeRejected, Identity
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
 from ckptd.runtime.net.handshake import cut_first_frame
 
@@ -96,7 +96,7 @@ class ClientLink:
     def _greet(self, data: bytes) -> bytes:
         """The acceptor's part of the first exchange; what follows it."""
         self._held += data
-        while self._acceptor.greeted is None:
+        while self._acceptor.peer is None:
             frame, self._held = cut_first_frame(self._held)
             if frame is None:
                 return b""

@@ -15,7 +15,7 @@ from tests.core.network import DELAY_NS, Network
 
 from ckpt_protocol.framing import FrameDecoder, decode_datagram
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
-from ckptd.core.checks.invariants import broken_invariants, two_actives
+from ckptd.core.checks.invariants import broken_invariants, several_active
 from ckptd.core.events import (
     AskBack,
     AskRegister,
@@ -173,7 +173,7 @@ class Cluster(Network):
         self.look_at_turns(node_id)
         clocked = [(node, self.now_ns) for node in self.running()]
         for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
-            wrong = two_actives(creation_id, clocked)
+            wrong = several_active(creation_id, clocked)
             assert self.may_have_two_actives or not wrong, wrong
 
     def look_at_turns(self, node_id: str) -> None:

@@ -11,16 +11,16 @@ from tests.core.lone_hub import LoneHub
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NOT_KNOWN, Disk, Record, read_record
-from ckptd.core.arbiter.etcd import RegisterArbiter
-from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, Rule
+from ckptd.core.arbiter.durable_state import NEVER_RECORDED, DurableState, StateStore, parse_state
+from ckptd.core.arbiter.etcd import EtcdArbiter
+from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, NextViewRule
 from ckptd.core.arbiter.make_arbiter import make_arbiter
-from ckptd.core.arbiter.paxos import PROPOSAL_NS, MajorityArbiter
+from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.settings import Settings
-from ckptd.core.view import View, following, founding
+from ckptd.core.view import View, bootstrap_view, successor_view
 
 VOTERS = ("a", "b", "c")
 Message = tuple[str, str, Frame]
@@ -34,16 +34,16 @@ def context_of(node_id: str, now_ns: int = 0, voters: tuple[str, ...] = VOTERS, 
     return context
 
 
-def arbiter_of(context: Context, record: Record | None = None) -> Arbiter:
+def arbiter_of(context: Context, record: DurableState | None = None) -> Arbiter:
     """The arbiter that the settings name, with a disk that is not empty."""
-    disk = Disk(context, (record or Record()).pack())
+    disk = StateStore(context, (record or DurableState()).pack())
     hub = LoneHub()
     return make_arbiter(context, disk, hub, Heartbeats(context, hub))
 
 
-def voter_of(node_id: str, record: Record | None = None, **changes: Any) -> MajorityArbiter:
+def voter_of(node_id: str, record: DurableState | None = None, **changes: Any) -> PaxosArbiter:
     arbiter = arbiter_of(context_of(node_id, **changes), record)
-    assert isinstance(arbiter, MajorityArbiter)
+    assert isinstance(arbiter, PaxosArbiter)
     return arbiter
 
 
@@ -53,22 +53,22 @@ def decided_by(arbiter: Arbiter) -> list[View]:
     return arbiter.hub.decided
 
 
-def persist(arbiter: Arbiter) -> Record:
+def persist(arbiter: Arbiter) -> DurableState:
     """The disk has written what was asked; what waited for it happens. Returns the record."""
     writes = [effect for effect in arbiter.context.effects if isinstance(effect, Persist)]
     arbiter.context.effects.clear()
-    arbiter.disk.on_persisted(writes[-1].number)
-    return read_record(writes[-1].record)
+    arbiter.store.on_persisted(writes[-1].number)
+    return parse_state(writes[-1].record)
 
 
-def next_view(mark: int) -> Rule:
+def next_view(mark: int) -> NextViewRule:
     """A rule whose views all differ, by an incarnation that nobody else proposes."""
 
     def rule(current: View | None) -> View:
         return (
-            founding(1, {"a": mark})
+            bootstrap_view(1, {"a": mark})
             if current is None
-            else following(current, current.epoch + 1, {"a": mark})
+            else successor_view(current, current.epoch + 1, {"a": mark})
         )
 
     return rule
@@ -86,13 +86,13 @@ class Cluster:
         self.marks = 0
         self.arbiters = {node_id: self.start(node_id) for node_id in voters}
 
-    def start(self, node_id: str) -> MajorityArbiter:
+    def start(self, node_id: str) -> PaxosArbiter:
         """A (new) start of a node: it knows what is on its disk only."""
         context = context_of(node_id, self.now_ns, self.voters, arbiter="majority")
-        disk = Disk(context, self.disks[node_id])
-        disk.forgetful = False
+        disk = StateStore(context, self.disks[node_id])
+        disk.amnesiac = False
         hub = LoneHub()
-        return MajorityArbiter(context, disk, hub, Heartbeats(context, hub))
+        return PaxosArbiter(context, disk, hub, Heartbeats(context, hub))
 
     def event(self, node_id: str, act: Any, crash_after: int | None = None) -> None:
         """One event at a node; with `crash_after`, it dies when so many of the effects are carried out."""
@@ -109,7 +109,7 @@ class Cluster:
             if isinstance(effect, Persist):
                 self.disks[node_id] = effect.record
                 if done != crash_after:
-                    arbiter.disk.on_persisted(effect.number)
+                    arbiter.store.on_persisted(effect.number)
             elif isinstance(effect, SendPeer):
                 (frame,) = FrameDecoder().feed(effect.data)
                 self.network.append((node_id, effect.node_id, frame))
@@ -158,10 +158,10 @@ class Cluster:
     [
         (("a",), "", LocalArbiter),
         (("a", "b"), "", LocalArbiter),
-        (VOTERS, "", MajorityArbiter),
+        (VOTERS, "", PaxosArbiter),
         (VOTERS, "pair", LocalArbiter),
-        (("a",), "majority", MajorityArbiter),
-        (("a", "b"), "etcd", RegisterArbiter),
+        (("a",), "majority", PaxosArbiter),
+        (("a", "b"), "etcd", EtcdArbiter),
     ],
 )
 def test_the_arbiter_is_chosen_by_the_settings(
@@ -178,23 +178,23 @@ def test_a_local_arbiter_has_its_view_on_disk_before_it_decides() -> None:
         assert arbiter.busy and len(decided) == epoch - 1
         assert persist(arbiter).view == decided[-1]
         assert not arbiter.busy
-    assert arbiter.disk.epoch == 2
+    assert arbiter.store.epoch == 2
 
 
 def test_a_local_arbiter_decides_nothing_when_the_rule_allows_nothing() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a",)))
     arbiter.propose(lambda current: None)
     assert arbiter.context.effects == [] and decided_by(arbiter) == []
-    assert arbiter.disk.epoch == 0
+    assert arbiter.store.epoch == 0
 
 
 def test_a_local_arbiter_notes_newer_views_of_others_only() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a", "b")))
-    arbiter.note(founding(5, {"b": 1}))
-    assert arbiter.disk.epoch == 5
-    assert persist(arbiter).view == founding(5, {"b": 1})
-    arbiter.note(founding(5, {"a": 1}))
-    arbiter.note(founding(4, {"a": 1}))
+    arbiter.on_decided_elsewhere(bootstrap_view(5, {"b": 1}))
+    assert arbiter.store.epoch == 5
+    assert persist(arbiter).view == bootstrap_view(5, {"b": 1})
+    arbiter.on_decided_elsewhere(bootstrap_view(5, {"a": 1}))
+    arbiter.on_decided_elsewhere(bootstrap_view(4, {"a": 1}))
     assert arbiter.context.effects == []
 
 
@@ -202,11 +202,11 @@ def test_a_local_arbiter_notes_newer_views_of_others_only() -> None:
 
 
 def test_what_waits_for_a_record_happens_when_it_or_a_later_one_is_on_disk() -> None:
-    disk = Disk(context_of("a"), b"")
+    disk = StateStore(context_of("a"), b"")
     done: list[str] = []
-    disk.save(lambda: done.append("first"))
-    disk.save()
-    disk.save(lambda: done.append("third"))
+    disk.persist(lambda: done.append("first"))
+    disk.persist()
+    disk.persist(lambda: done.append("third"))
     disk.on_persisted(0)
     assert done == []
     disk.on_persisted(2)
@@ -217,9 +217,9 @@ def test_what_waits_for_a_record_happens_when_it_or_a_later_one_is_on_disk() -> 
 
 def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_works_again() -> None:
     context = context_of("a")
-    disk = Disk(context, b"")
+    disk = StateStore(context, b"")
     done: list[str] = []
-    disk.save(lambda: done.append("promise"))
+    disk.persist(lambda: done.append("promise"))
     disk.on_failed("no space left")
     assert "disk" in context.alarms
     context.effects.clear()
@@ -235,17 +235,17 @@ def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_w
 
 
 def test_an_empty_disk_is_forgetful_and_may_have_installed_anything() -> None:
-    assert Disk(context_of("a"), b"").forgetful
-    assert Disk(context_of("a"), b"").installed_before > 2**60
-    kept = Disk(context_of("a"), Record(installed=7).pack())
-    assert (kept.forgetful, kept.installed_before) == (False, 7)
+    assert StateStore(context_of("a"), b"").amnesiac
+    assert StateStore(context_of("a"), b"").installed_by_earlier_incarnations > 2**60
+    kept = StateStore(context_of("a"), DurableState(installed_epoch=7).pack())
+    assert (kept.amnesiac, kept.installed_by_earlier_incarnations) == (False, 7)
 
 
 def test_a_record_is_the_same_after_a_restart() -> None:
-    view = following(founding(1, {"a": 1, "b": 2}), 2, {"a": 1})
-    for record in (Record(), Record((3, "b"), (2, "a"), view), Record((3, "b"))):
-        assert read_record(record.pack()) == record
-    assert read_record(b"") == Record(installed=NOT_KNOWN)
+    view = successor_view(bootstrap_view(1, {"a": 1, "b": 2}), 2, {"a": 1})
+    for record in (DurableState(), DurableState((3, "b"), (2, "a"), view), DurableState((3, "b"))):
+        assert parse_state(record.pack()) == record
+    assert parse_state(b"") == DurableState(installed_epoch=NEVER_RECORDED)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_record_is_the_same_after_a_restart() -> None:
 )
 def test_a_record_that_is_none_is_an_error(packed: bytes) -> None:
     with pytest.raises(FrameError):
-        read_record(packed)
+        parse_state(packed)
 
 
 # -- three arbiters
@@ -264,8 +264,10 @@ def test_one_proposer_decides_and_every_voter_has_the_view_on_disk() -> None:
     cluster.propose("a")
     assert cluster.decided == []
     cluster.deliver_all()
-    assert cluster.decided == [("a", founding(1, {"a": 1}))]
-    assert [read_record(cluster.disks[node_id]).view for node_id in VOTERS] == [founding(1, {"a": 1})] * 3
+    assert cluster.decided == [("a", bootstrap_view(1, {"a": 1}))]
+    assert [parse_state(cluster.disks[node_id]).view for node_id in VOTERS] == [
+        bootstrap_view(1, {"a": 1})
+    ] * 3
 
 
 def test_two_of_three_decide_and_one_alone_does_not() -> None:
@@ -295,15 +297,15 @@ def test_a_single_voter_decides_alone_with_its_view_on_disk_first() -> None:
     cluster.wait()
     cluster.propose("a")
     assert [view.epoch for _, view in cluster.decided] == [1, 2]
-    assert read_record(cluster.disks["a"]).view == cluster.decided[-1][1]
+    assert parse_state(cluster.disks["a"]).view == cluster.decided[-1][1]
 
 
 def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
     voter = voter_of("b")
-    view = founding(1, {"a": 1})
+    view = bootstrap_view(1, {"a": 1})
     for kind, body, record in (
-        (Kind.PREPARE, ["a"], Record((4, "a"))),
-        (Kind.ACCEPT, ["a", view.fields()], Record((4, "a"), (4, "a"), view)),
+        (Kind.PREPARE, ["a"], DurableState((4, "a"))),
+        (Kind.ACCEPT, ["a", view.fields()], DurableState((4, "a"), (4, "a"), view)),
     ):
         voter.receive("a", Frame(kind, 4, 0, 0, pack_body(body)))
         assert [type(effect) for effect in voter.context.effects] == [Persist]
@@ -317,20 +319,20 @@ def test_a_proposer_counts_its_own_promise_and_acceptance_when_they_are_on_disk(
     decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     arbiter.receive("b", Frame(Kind.PROMISE, 1, 0, 1, pack_body(["a", [1, "a"], [0, ""], None])))
-    assert arbiter.proposal is None
+    assert arbiter.proposed is None
     persist(arbiter)
-    assert arbiter.proposal is not None
+    assert arbiter.proposed is not None
     arbiter.receive("b", Frame(Kind.ACCEPTED, 1, 0, 1, pack_body(["a", [1, "a"]])))
     assert decided == []
     persist(arbiter)
-    assert decided == [founding(1, {"a": 1})]
+    assert decided == [bootstrap_view(1, {"a": 1})]
 
 
 def test_a_disk_that_fails_gives_no_vote() -> None:
     voter = voter_of("b")
     voter.receive("a", Frame(Kind.PREPARE, 4, 0, 0, pack_body(["a"])))
     voter.context.effects.clear()
-    voter.disk.on_failed("no space left")
+    voter.store.on_failed("no space left")
     assert not [effect for effect in voter.context.effects if isinstance(effect, SendPeer)]
 
 
@@ -342,13 +344,13 @@ def test_a_promise_is_kept_over_a_restart() -> None:
     for kind, body in (
         (Kind.PREPARE, ["a"]),
         (Kind.PREPARE, ["c"]),
-        (Kind.ACCEPT, ["a", founding(1, {"a": 1}).fields()]),
+        (Kind.ACCEPT, ["a", bootstrap_view(1, {"a": 1}).fields()]),
     ):
         number = 9 if body == ["c"] else 8
         frame = Frame(kind, number, 0, 0, pack_body(body))
         cluster.event("b", lambda arbiter, frame=frame: arbiter.receive("a", frame))
     assert [frame.c for _, _, frame in cluster.network] == [0, 0, 0]
-    assert read_record(cluster.disks["b"]) == Record((9, "c"), installed=NOT_KNOWN)
+    assert parse_state(cluster.disks["b"]) == DurableState((9, "c"), installed_epoch=NEVER_RECORDED)
 
 
 def test_a_restarted_proposer_never_uses_a_ballot_again() -> None:
@@ -374,17 +376,17 @@ def test_a_decided_view_is_found_by_the_next_proposer_whatever_majority_answers(
         cluster.deliver_all("b", "c")
     (_, first), (_, second) = cluster.decided
     assert second.epoch == first.epoch + 1
-    assert second.departures[0].incarnation == first.members["a"].incarnation
+    assert second.past_memberships[0].incarnation == first.members["a"].incarnation
 
 
 def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
-    arbiter = voter_of("a", Record((2, "a"), (2, "a"), founding(7, {"a": 1})))
+    arbiter = voter_of("a", DurableState((2, "a"), (2, "a"), bootstrap_view(7, {"a": 1})))
     given: list[View | None] = []
     arbiter.propose(lambda current: given.append(current))
     persist(arbiter)
-    body = ["a", [3, "a"], [2, "b"], founding(5, {"b": 1}).fields()]
+    body = ["a", [3, "a"], [2, "b"], bootstrap_view(5, {"b": 1}).fields()]
     arbiter.receive("b", Frame(Kind.PROMISE, 3, 0, 1, pack_body(body)))
-    assert given == [founding(5, {"b": 1})]
+    assert given == [bootstrap_view(5, {"b": 1})]
     assert not arbiter.busy
 
 
@@ -394,7 +396,7 @@ def test_nothing_is_accepted_when_the_rule_allows_nothing() -> None:
     cluster.deliver_all()
     assert cluster.decided == []
     assert not cluster.arbiters["a"].busy
-    assert all(read_record(cluster.disks[node_id]).view is None for node_id in VOTERS)
+    assert all(parse_state(cluster.disks[node_id]).view is None for node_id in VOTERS)
 
 
 def test_of_two_rivals_the_one_with_the_lower_ballot_loses_and_backs_off() -> None:
@@ -434,7 +436,7 @@ def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
 
 
 def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
-    arbiter = voter_of("a", Record((4, "e")), voters=("a", "b", "c", "d", "e"))
+    arbiter = voter_of("a", DurableState((4, "e")), voters=("a", "b", "c", "d", "e"))
     decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     persist(arbiter)
@@ -444,9 +446,9 @@ def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
     arbiter.receive("b", promise)
     arbiter.receive("c", promise._replace(a=4))
     arbiter.receive("c", promise._replace(body=pack_body(["c", [5, "c"], [0, ""], None])))
-    assert arbiter.proposal is None
+    assert arbiter.proposed is None
     arbiter.receive("c", promise)
-    assert arbiter.proposal is not None
+    assert arbiter.proposed is not None
     persist(arbiter)
     accepted = Frame(Kind.ACCEPTED, 5, 0, 1, pack_body(["a", [5, "a"]]))
     arbiter.receive("d", accepted)
@@ -469,19 +471,19 @@ def test_a_vote_of_other_fields_is_the_senders_fault(kind: int, fields: Any) -> 
     with pytest.raises(FrameError):
         arbiter.receive("b", Frame(kind, 1, 0, 1, pack_body(fields)))
     assert arbiter.context.effects == []
-    assert arbiter.disk.record == Record()
+    assert arbiter.store.state == DurableState()
 
 
 def test_a_vote_of_who_is_no_voter_is_the_senders_fault() -> None:
     arbiter = voter_of("a")
     with pytest.raises(FrameError):
         arbiter.receive("z", Frame(Kind.PREPARE, 1, 0, 0, pack_body(["z"])))
-    assert arbiter.disk.record == Record()
+    assert arbiter.store.state == DurableState()
 
 
 def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.deliver_all()
     assert cluster.decided == []
     cluster.propose("a")
@@ -492,7 +494,7 @@ def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() ->
 
 def test_promises_that_were_asked_for_ahead_are_of_no_use_after_a_rivals_ballot() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.deliver_all()
     cluster.propose("b")
     cluster.deliver_all()
@@ -504,7 +506,7 @@ def test_promises_that_were_asked_for_ahead_are_of_no_use_after_a_rivals_ballot(
 
 def test_a_proposal_made_while_promises_are_under_way_waits_for_them() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.prepare())
+    cluster.event("a", lambda arbiter: arbiter.prepare_ahead())
     cluster.propose("a")
     assert {frame.kind for _, _, frame in cluster.network} == {Kind.PREPARE}
     cluster.deliver_all()
@@ -539,7 +541,7 @@ def act(cluster: Cluster, action: str, which: Any) -> None:
         case "propose":
             cluster.propose(which)
         case "prepare":
-            cluster.event(which, lambda arbiter: arbiter.prepare())
+            cluster.event(which, lambda arbiter: arbiter.prepare_ahead())
         case "die proposing":
             cluster.propose(which, crash_after=cluster.marks % 3)
         case "restart":

@@ -255,7 +255,7 @@ def test_a_directory_in_pieces_is_the_same_directory(
     arriving = Arriving(6)
     for piece in pieces_of(directory, 1_000, piece_bytes):
         assert len(piece) <= 2 * piece_bytes + 40_000
-        arriving.take(piece, 1_000)
+        arriving.add_piece(piece, 1_000)
     assert shape(arriving.directory) == shape(directory)
     assert arriving.directory.names == directory.names
     closed = [entry.last_closed_ns for entry in directory.checkpoints.values()]
@@ -317,7 +317,7 @@ def test_a_link_that_breaks_between_two_pieces_costs_no_more_than_these() -> Non
         cluster.flap("a", "c")
     come_together(cluster)
     assert len({str(shape(node.directory)) for node in cluster.running()}) == 1
-    assert cluster.node("c").membership.installation.transfers.incoming == {}
+    assert cluster.node("c").reconfiguration.view_change.transfers.incoming == {}
 
 
 def test_a_directory_that_takes_longer_than_a_node_may_be_silent_puts_nobody_out() -> None:

@@ -8,16 +8,16 @@ from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.directory import (
     EPOCH_SHIFT,
-    RETENTION_AT_ONCE_NS,
+    RETENTION_NONE_BELOW_NS,
     CheckpointEntry,
     Directory,
     DirectoryOp,
 )
 from ckptd.core.directory.parse_directory import read_snapshot
-from ckptd.core.view import View, following, founding
+from ckptd.core.view import View, bootstrap_view, successor_view
 
 SYNC, ASYNC, SYNC_COLLOCATED, ASYNC_COLLOCATED, WEAK_COLLOCATED = 1, 2, 9, 10, 12
-RETENTION_NS = 10 * RETENTION_AT_ONCE_NS
+RETENTION_NS = 10 * RETENTION_NONE_BELOW_NS
 READ = 1
 
 
@@ -205,7 +205,7 @@ def test_a_reopen_ends_a_retention_and_the_next_close_begins_it_anew() -> None:
     assert ordered.directory.expires_ns(entry) == 9_000 + RETENTION_NS
 
 
-@pytest.mark.parametrize("retention_ns", [0, RETENTION_AT_ONCE_NS - 1])
+@pytest.mark.parametrize("retention_ns", [0, RETENTION_NONE_BELOW_NS - 1])
 def test_a_checkpoint_without_retention_goes_with_its_last_close(retention_ns: int) -> None:
     ordered = Ordered()
     entry = ordered.create(retention_ns=retention_ns)
@@ -218,7 +218,7 @@ def test_a_checkpoint_without_retention_goes_with_its_last_close(retention_ns: i
 
 def test_a_checkpoint_with_the_least_retention_outlives_its_close() -> None:
     ordered = Ordered()
-    ordered.create(retention_ns=RETENTION_AT_ONCE_NS)
+    ordered.create(retention_ns=RETENTION_NONE_BELOW_NS)
     ordered.do(DirectoryOp.CLOSE, 11, 1)
     assert ordered.held() == [b"n"]
 
@@ -381,9 +381,9 @@ A, B, C = {"a": 1}, {"b": 1}, {"c": 1}
 
 def views(*memberships: dict[str, int]) -> list[View]:
     """Views of epochs 1, 2, ..."""
-    made = [founding(1, memberships[0])]
+    made = [bootstrap_view(1, memberships[0])]
     for members in memberships[1:]:
-        made.append(following(made[-1], made[-1].epoch + 1, members))
+        made.append(successor_view(made[-1], made[-1].epoch + 1, members))
     return made
 
 

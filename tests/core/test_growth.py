@@ -16,7 +16,7 @@ from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.content import sections as sections_module
 from ckptd.core.content.growth import growth_bound, growth_of
-from ckptd.core.content.sections import SECTION_BYTES, SectionTable
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable
 from ckptd.core.directory.attributes import Attributes
 
 MIB = 1 << 20
@@ -111,7 +111,9 @@ def test_the_growth_that_was_computed_is_the_one_that_comes(ops: list[Any]) -> N
 
 
 def test_each_section_without_an_id_counts_for_itself() -> None:
-    assert growth_of([[Op.CREATE, b"", SA_TIME_END, b"1234"]] * 3, table()) == 3 * (SECTION_BYTES + 4)
+    assert growth_of([[Op.CREATE, b"", SA_TIME_END, b"1234"]] * 3, table()) == 3 * (
+        SECTION_OVERHEAD_BYTES + 4
+    )
 
 
 # -- generated ids

@@ -11,9 +11,9 @@ from ckpt_protocol.framing import Frame, FrameError, decode_datagram
 from ckpt_protocol.limits import EPOCH_MAX
 from ckptd.core.context import Context
 from ckptd.core.events import AskBack, SendHeartbeat
-from ckptd.core.liveness.heartbeat import ALONE_LEASE_NS, ASK_BACK_NS, CLOCK_SKEW, Heartbeats
+from ckptd.core.liveness.heartbeat import ASK_BACK_NS, CLOCK_SKEW, SOLE_MEMBER_LEASE_NS, Heartbeats
 from ckptd.core.settings import MILLISECOND_NS, Settings
-from ckptd.core.view import View, founding
+from ckptd.core.view import View, bootstrap_view
 
 START_NS = 10**12
 EPOCH = 4
@@ -30,10 +30,10 @@ def node(node_id: str, incarnation: int = FIRST, *, now_ns: int = START_NS, **ch
         Settings(node_id, peers=peers, lease_ns=LEASE_NS, grace_ns=GRACE_NS), **changes
     )
     context = Context(settings, incarnation, now_ns, 0)
-    context.epoch, context.frozen = EPOCH, False
+    context.epoch, context.sealed = EPOCH, False
     heartbeats = Heartbeats(context, LoneHub())
     for peer in heartbeats.peers.values():
-        heartbeats.meet(peer, FIRST)
+        heartbeats.on_new_incarnation(peer, FIRST)
     return heartbeats
 
 
@@ -58,7 +58,7 @@ def lease_until_ns(one: Heartbeats, view: View) -> int:
 
 
 def pair(**changes: Any) -> tuple[Heartbeats, Heartbeats, View]:
-    return node("a", **changes), node("b", **changes), founding(EPOCH, {"a": FIRST, "b": FIRST})
+    return node("a", **changes), node("b", **changes), bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST})
 
 
 def exchange(a: Heartbeats, b: Heartbeats) -> None:
@@ -105,7 +105,7 @@ def test_there_is_no_lease_before_any_echo() -> None:
 
 def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
     a, b, c = node("a"), node("b"), node("c")
-    view = founding(EPOCH, {"a": FIRST, "b": FIRST, "c": FIRST})
+    view = bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST, "c": FIRST})
     exchange(a, b)
     assert lease_until_ns(a, view) < START_NS
     pass_time(2 * MILLISECOND_NS, c)
@@ -116,11 +116,11 @@ def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
 
 
 def test_who_is_alone_in_its_view_needs_nobody() -> None:
-    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST})) == ALONE_LEASE_NS
+    assert lease_until_ns(node("a"), bootstrap_view(EPOCH, {"a": FIRST})) == SOLE_MEMBER_LEASE_NS
 
 
 def test_a_member_that_is_not_configured_gives_no_lease() -> None:
-    assert lease_until_ns(node("a"), founding(EPOCH, {"a": FIRST, "z": FIRST})) < START_NS
+    assert lease_until_ns(node("a"), bootstrap_view(EPOCH, {"a": FIRST, "z": FIRST})) < START_NS
 
 
 def test_an_echo_of_another_epoch_does_not_count() -> None:
@@ -136,7 +136,7 @@ def test_echoes_of_the_epoch_before_give_no_lease_in_the_next() -> None:
     exchange(a, b)
     assert lease_until_ns(a, view) == START_NS + LEASE_NS
     a.context.epoch = b.context.epoch = EPOCH + 1
-    after = founding(EPOCH + 1, {"a": FIRST, "b": FIRST})
+    after = bootstrap_view(EPOCH + 1, {"a": FIRST, "b": FIRST})
     assert lease_until_ns(a, after) < START_NS
     exchange(a, b)
     assert lease_until_ns(a, after) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
@@ -148,7 +148,7 @@ def test_an_echo_of_a_coming_epoch_gives_no_lease_when_that_epoch_is_installed()
     b.context.epoch = EPOCH + 1
     exchange(a, b)
     a.context.epoch = EPOCH + 1
-    assert lease_until_ns(a, founding(EPOCH + 1, {"a": FIRST, "b": FIRST})) < START_NS
+    assert lease_until_ns(a, bootstrap_view(EPOCH + 1, {"a": FIRST, "b": FIRST})) < START_NS
 
 
 def test_an_echo_of_another_epoch_takes_no_lease_away() -> None:
@@ -170,8 +170,8 @@ def test_an_echo_meant_for_an_older_start_of_this_node_does_not_count() -> None:
 
 def test_an_echo_of_another_start_of_the_member_does_not_count() -> None:
     a = node("a")
-    view = founding(EPOCH, {"a": FIRST, "b": FIRST})
-    a.met(a.peers["b"], FIRST + 1)
+    view = bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST})
+    a.on_incarnation_answered(a.peers["b"], FIRST + 1)
     exchange(a, node("b", FIRST + 1))
     assert lease_until_ns(a, view) < START_NS
 
@@ -189,24 +189,24 @@ def test_an_older_echo_that_comes_late_does_not_shorten_a_lease() -> None:
 def test_a_frozen_node_echoes_nothing_and_says_no_epoch() -> None:
     a, b, view = pair()
     b.receive(beat(a, b))
-    b.context.frozen = True
+    b.context.sealed = True
     frozen = beat(b, a)
     assert (frozen.b, frozen.c) == (0, 0)
     a.receive(frozen)
     assert lease_until_ns(a, view) < START_NS
     pass_time(1, b)
-    b.context.frozen = False
+    b.context.sealed = False
     assert (beat(b, a).b, beat(b, a).c) == (EPOCH, START_NS)
 
 
 def test_a_frozen_node_takes_no_lease_from_echoes() -> None:
     a, b, view = pair()
-    a.context.frozen = True
+    a.context.sealed = True
     b.receive(beat(a, b))
     answered = beat(b, a)
     answered = answered._replace(b=a.context.epoch)
     a.receive(answered)
-    a.context.frozen = False
+    a.context.sealed = False
     assert lease_until_ns(a, view) < START_NS
 
 
@@ -214,12 +214,12 @@ def test_a_node_left_behind_may_believe_in_its_lease_no_longer_than_our_last_ech
     a, b, view = pair()
     exchange(a, b)
     echoed_at_ns = b.peers["a"].heard_ns
-    assert b.lease_left_behind_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
-    assert b.lease_left_behind_ns("a") > lease_until_ns(a, view)
+    assert b.lease_expiry_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
+    assert b.lease_expiry_ns("a") > lease_until_ns(a, view)
     b.receive(beat(a, b))
-    assert b.lease_left_behind_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
-    assert b.lease_left_behind_ns("c") < START_NS
-    assert b.lease_left_behind_ns("unknown") == b.context.now_ns
+    assert b.lease_expiry_ns("a") == echoed_at_ns + LEASE_NS + LEASE_NS // CLOCK_SKEW
+    assert b.lease_expiry_ns("c") < START_NS
+    assert b.lease_expiry_ns("unknown") == b.context.now_ns
 
 
 # -- who is heard
@@ -270,7 +270,7 @@ def test_heartbeats_of_another_cluster_or_of_strangers_are_ignored() -> None:
     a, b, _ = pair()
     other = node("b", cluster="another")
     assert a.receive(beat(other, a)) is None
-    assert a.peers["b"].stamp_ns == 0
+    assert a.peers["b"].their_timestamp_ns == 0
     fields = unpack_body(beat(b, a).body)
     for stranger in ("z", "a"):
         frame = beat(b, a)._replace(body=pack_body([stranger, *fields[1:]]))
@@ -305,11 +305,11 @@ def test_a_heartbeat_says_whom_its_sender_hears_and_has_links_to() -> None:
     b.receive(beat(c, b))
     b.peers["c"].connected = True
     a.receive(beat(b, a))
-    assert a.peers["b"].hears == {"a": FIRST, "c": FIRST}
-    assert a.peers["b"].linked == {"c": FIRST}
+    assert a.peers["b"].its_heard == {"a": FIRST, "c": FIRST}
+    assert a.peers["b"].its_links == {"c": FIRST}
     pass_time(GRACE_NS, b)
     a.receive(beat(b, a))
-    assert a.peers["b"].hears == {}
+    assert a.peers["b"].its_heard == {}
 
 
 @pytest.mark.parametrize("place", [1, 2, 3, 4])
@@ -334,22 +334,22 @@ def test_a_heartbeat_that_says_the_same_again_is_not_parsed_again_and_its_header
         pass_time(MILLISECOND_NS, a, b)
         b.receive(beat(a, b))
         assert b.peers["a"].heard_ns == b.context.now_ns
-    assert len(b.known) == 1
+    assert len(b.parsed_by_body) == 1
     with pytest.raises(FrameError):
         b.receive(beat(a, b)._replace(b=EPOCH_MAX + 1))
     a.decided_epoch = 7
     b.receive(beat(a, b))
     assert b.peers["a"].decided_epoch == 7
-    assert len(b.known) == 1, "one for each peer"
+    assert len(b.parsed_by_body) == 1, "one for each peer"
 
 
 def test_a_heartbeat_carries_the_standing_of_its_sender() -> None:
     a, b, _ = pair()
-    b.leaving, b.member, b.disk_epoch, b.decided_epoch, b.complaints = True, True, 3, 5, ("c",)
+    b.leaving, b.member, b.disk_epoch, b.decided_epoch, b.stall_reports = True, True, 3, 5, ("c",)
     a.receive(beat(b, a))
     peer = a.peers["b"]
     assert (peer.leaving, peer.left, peer.member) == (True, False, True)
-    assert (peer.disk_epoch, peer.decided_epoch, peer.complaints, peer.epoch) == (3, 5, ("c",), EPOCH)
+    assert (peer.disk_epoch, peer.decided_epoch, peer.stall_reports, peer.epoch) == (3, 5, ("c",), EPOCH)
 
 
 def test_one_heartbeat_goes_to_every_configured_peer() -> None:
@@ -379,7 +379,7 @@ def test_a_newer_start_kills_the_older() -> None:
     a, b, _ = pair()
     a.receive(beat(b, a))
     late = node("b", now_ns=START_NS + 10**9)
-    assert a.met(a.peers["b"], FIRST + 5)
+    assert a.on_incarnation_answered(a.peers["b"], FIRST + 5)
     a.receive(beat(node("b", FIRST + 5), a))
     assert a.proved_dead("b", FIRST)
     assert a.proved_dead("b", FIRST + 4)
@@ -392,20 +392,20 @@ def test_a_newer_start_kills_the_older() -> None:
 def test_a_newer_start_inherits_nothing_of_the_older() -> None:
     a, b, view = pair()
     b.leaving = b.left = b.member = True
-    b.complaints = ("c",)
+    b.stall_reports = ("c",)
     exchange(a, b)
-    a.meet(a.peers["b"], FIRST + 1)
+    a.on_new_incarnation(a.peers["b"], FIRST + 1)
     peer = a.peers["b"]
-    assert not (peer.leaving or peer.left or peer.member or peer.complaints or peer.hears)
+    assert not (peer.leaving or peer.left or peer.member or peer.stall_reports or peer.its_heard)
     assert not a.alive("b", FIRST + 1)
-    assert lease_until_ns(a, founding(EPOCH, {"a": FIRST, "b": FIRST + 1})) < START_NS
+    assert lease_until_ns(a, bootstrap_view(EPOCH, {"a": FIRST, "b": FIRST + 1})) < START_NS
     assert lease_until_ns(a, view) < START_NS
 
 
 def test_a_stamp_of_a_newer_start_counts_although_it_is_smaller() -> None:
     a, b, _ = pair()
     a.receive(beat(b, a))
-    a.met(a.peers["b"], FIRST + 1)
+    a.on_incarnation_answered(a.peers["b"], FIRST + 1)
     assert a.receive(beat(node("b", FIRST + 1, now_ns=5), a))
 
 
@@ -437,7 +437,7 @@ def test_a_flood_of_unknown_starts_makes_a_node_ask_back_once_a_second() -> None
 
 def test_an_earlier_start_that_answers_is_not_met() -> None:
     a, b, _ = pair()
-    assert not a.met(a.peers["b"], FIRST - 1)
+    assert not a.on_incarnation_answered(a.peers["b"], FIRST - 1)
     assert a.receive(beat(b, a))
 
 
@@ -447,7 +447,7 @@ def test_a_start_that_was_taken_for_dead_and_answers_is_alive() -> None:
     assert a.on_connection_refused("b")
     pass_time(MILLISECOND_NS, a, b)
     assert a.receive(beat(b, a)) is None
-    assert a.met(a.peers["b"], FIRST)
+    assert a.on_incarnation_answered(a.peers["b"], FIRST)
     assert a.receive(beat(b, a))
     assert a.alive("b", FIRST)
     assert a.proved_dead("b", FIRST - 1)
@@ -492,7 +492,7 @@ def test_a_refused_connection_proves_nothing_while_there_is_a_link() -> None:
 
 def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_heard() -> None:
     a, _ = linked_pair()
-    a.met(a.peers["b"], FIRST + 1)
+    a.on_incarnation_answered(a.peers["b"], FIRST + 1)
     assert not a.on_connection_refused("b")
     assert not a.proved_dead("b", FIRST + 1)
 
@@ -509,10 +509,10 @@ def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fr
     a, b = linked_pair()
     if not fresh:
         pass_time(LEASE_NS, a, b)
-        b.context.frozen = True
+        b.context.sealed = True
         a.receive(beat(b, a))
     assert a.on_connection_refused("b")
-    assert a.peers["b"].fresh == ((FIRST, EPOCH) if fresh else (0, 0))
+    assert a.peers["b"].lease_fresh_at_death == ((FIRST, EPOCH) if fresh else (0, 0))
 
 
 def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None:
@@ -521,7 +521,7 @@ def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None
     pass_time(MILLISECOND_NS, a, b)
     assert a.receive(beat(b, a)) is None
     assert not a.alive("b", FIRST)
-    assert a.met(a.peers["b"], FIRST + 1)
+    assert a.on_incarnation_answered(a.peers["b"], FIRST + 1)
     assert a.receive(beat(node("b", FIRST + 1), a))
     assert a.alive("b", FIRST + 1)
 

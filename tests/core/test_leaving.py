@@ -143,7 +143,7 @@ def test_a_leave_waits_for_the_node_that_is_being_admitted() -> None:
     cluster.kill("b")
     cluster.settle()
     cluster.restart("b")
-    cluster.until(lambda: cluster.node("a").membership.decided != cluster.node("a").view)
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided != cluster.node("a").view)
     cluster.leave("a")
     cluster.until(lambda: "a" in cluster.left)
     table.client.move("b")
@@ -157,7 +157,7 @@ def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_tha
     cluster = three_nodes(leave_ns=100 * 10**6)
     cluster.client("a").open().write(b"k", b"v")
     cluster.kill("c")
-    cluster.until(lambda: cluster.node("b").membership.installation.saving is not None)
+    cluster.until(lambda: cluster.node("b").reconfiguration.view_change.awaiting_disk is not None)
     cluster.hosts["b"].disk_full = True
     cluster.run(50)
     cluster.leave("b")
@@ -167,7 +167,7 @@ def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_tha
     cluster.run(60)
     assert "b" in cluster.left or not cluster.serving("b")
     node = cluster.hosts["b"].node
-    assert node is None or node.context.frozen
+    assert node is None or node.context.sealed
 
 
 @pytest.mark.parametrize("node_id", "abc")

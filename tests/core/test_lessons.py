@@ -315,7 +315,9 @@ def test_a_refused_connection_proves_nothing_to_a_pair_without_trust_rst() -> No
     cluster.kill("a")
     cluster.run(5000)
     assert not cluster.serving("b")
-    assert cluster.node("b").membership.describe_wait() == "proof that coordinator a is dead, or its return"
+    assert (
+        cluster.node("b").reconfiguration.describe_wait() == "proof that coordinator a is dead, or its return"
+    )
     cluster.restart("a")
     cluster.settle()
     assert table.read(b"k") == b"v", "a newer start is proof enough"

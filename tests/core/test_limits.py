@@ -40,11 +40,11 @@ def test_what_is_full_is_told_apart_from_what_nearly_is() -> None:
 def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
     cluster = nodes("a")
     node = cluster.node("a")
-    node.edge_limits = lambda: {"clients": (1, 10), "bytes": (1, 10)}
+    node.transport_limits = lambda: {"clients": (1, 10), "bytes": (1, 10)}
     told = described(node, cluster.now_ns)
     assert {tuple(row) for row in told["limits"]} >= {("bytes", 1, 10), ("clients", 1, 10)}
     assert told["alarms"] == []
-    node.edge_limits = lambda: {"clients": (9, 10), "bytes": (1, 10)}
+    node.transport_limits = lambda: {"clients": (9, 10), "bytes": (1, 10)}
     assert described(node, cluster.now_ns)["alarms"] == [["limits", "nearly full: clients 9 of 10"]]
 
 
@@ -52,7 +52,7 @@ def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
 def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
     node = nodes("a").node("a")
     if of == "a view":
-        node.peer_frames.early = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
+        node.peer_frames.future_epoch_frames = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
     else:
         for creation_id in range(1, 8_001):
             node._replicas.unknown_checkpoints.keep(
@@ -63,7 +63,7 @@ def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
 
 def test_a_witness_tells_the_same() -> None:
     witness = Witness(Settings("w", peers=("a", "b"), witness=True), 1, b"", 0, 0)
-    witness.edge_limits = lambda: {"clients": (9, 10)}
+    witness.transport_limits = lambda: {"clients": (9, 10)}
     told = described(witness, 0)
     assert told["limits"] == [["clients", 9, 10]]
     assert ["limits", "nearly full: clients 9 of 10"] in told["alarms"]

@@ -21,7 +21,7 @@ def unavailable(**settings: int) -> Cluster:
     table = cluster.client("b").open(flags=SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED)
     table.write(b"k", b"v")
     cluster.pause("b")
-    cluster.until(lambda: cluster.serving("a") and "b" not in cluster.node("a").membership.view.members)
+    cluster.until(lambda: cluster.serving("a") and "b" not in cluster.node("a").reconfiguration.view.members)
     return cluster
 
 
@@ -75,7 +75,7 @@ def test_that_a_client_is_gone_does_not_wait_for_what_it_asked_and_nobody_can_an
     client.disconnect(process_dead=True)
     cluster.run(1)
     assert not node.turns.lanes
-    assert client.session not in node.clients.by_session
+    assert client.session not in node.sessions.link_of_session
     cluster.run(2000)
     assert client.session not in node.directory.sessions
 

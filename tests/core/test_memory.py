@@ -6,7 +6,7 @@ from tests.core.cluster import Cluster, nodes, three_nodes
 from ckpt_protocol.codes import NO_MEMORY, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.messages import Op
-from ckptd.core.content.sections import SECTION_BYTES
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES
 from ckptd.core.settings import MILLISECOND_NS, Settings
 
 LIMIT = 400_000
@@ -173,7 +173,9 @@ def test_sections_count_at_once_wherever_they_are_staged_and_not_only_when_all_i
         table.write(b"%d" % number, b"")
     cluster.run(20)
     for node_id in "abc":
-        assert cluster.node(node_id).context.resident_bytes - before[node_id] >= 100 * SECTION_BYTES, node_id
+        assert (
+            cluster.node(node_id).context.resident_bytes - before[node_id] >= 100 * SECTION_OVERHEAD_BYTES
+        ), node_id
     cluster.check()
 
 

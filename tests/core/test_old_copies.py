@@ -39,7 +39,7 @@ def until_decided(cluster: Cluster) -> None:
     """Everything is healed, and the view in which c is a member again is decided; it is not installed."""
     before = epoch(cluster, "a")
     cluster.heal()
-    cluster.until(lambda: cluster.node("a").membership.decided.epoch > before)  # type: ignore[union-attr]
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided.epoch > before)  # type: ignore[union-attr]
 
 
 # -- its directory
@@ -62,7 +62,7 @@ def test_an_old_directory_counts_for_nothing_while_one_that_went_on_is_only_sile
     cluster.restart("a")
     cluster.run(5000)
     assert not cluster.serving("a") and not cluster.serving("c")
-    waits = {cluster.node(node_id).membership.describe_wait() for node_id in "ac"}
+    waits = {cluster.node(node_id).reconfiguration.describe_wait() for node_id in "ac"}
     assert any(wait.startswith("a member that holds the directory") for wait in waits), waits
     cluster.holds.clear()
     cluster.heal()
@@ -207,7 +207,7 @@ def test_a_copy_goes_to_quarantine_where_its_checkpoint_was_lost_in_a_view_that_
     first = epoch(cluster, "a")
     cluster.hold_disk("b")  # It installs nothing.
     cluster.kill("c")
-    cluster.until(lambda: cluster.node("a").membership.decided.epoch > first)  # type: ignore[union-attr]
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided.epoch > first)  # type: ignore[union-attr]
     cluster.release("b", "a")
     cluster.until(lambda: epoch(cluster, "a") > first)
     cluster.restart("c")

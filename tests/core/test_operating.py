@@ -7,7 +7,7 @@ from tests.core.slow_disk import SlowDisk
 from ckpt_protocol.codes import BAD_OPERATION, INVALID_PARAM, NO_RESOURCES, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckptd.core.events import PersistFailed
-from ckptd.core.view import LOSS_EPOCHS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 
 
 def blocked_pair() -> Cluster:
@@ -27,7 +27,7 @@ def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(said: tuple[
     assert answer.code == OK and "quarantine" in answer.payload
     table = cluster.client("b").open_existing()
     table.write(b"k", b"w")
-    assert cluster.node("b").view.epoch > LOSS_EPOCHS  # type: ignore[union-attr]
+    assert cluster.node("b").view.epoch > EPOCH_JUMP_DATA_LOSS  # type: ignore[union-attr]
     assert cluster.node("b").context.counters["losses_accepted"] == 1
     cluster.restart("a")
     cluster.check()
@@ -93,7 +93,7 @@ def test_a_cold_start_with_a_node_missing_is_made_when_the_operator_says_so() ->
     cluster.restart("b")
     cluster.run(3000)
     assert not cluster.serving("a")
-    assert "last view" in cluster.node("a").membership.describe_wait()
+    assert "last view" in cluster.node("a").reconfiguration.describe_wait()
     answer = cluster.operate("b", "bootstrap")
     assert answer.code == OK and "a new history" in answer.payload
     cluster.settle()
@@ -251,7 +251,7 @@ def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_som
     cluster.kill("c")
     cluster.run(2000)
     cluster.restart("c")
-    cluster.until(lambda: bool(cluster.node("c").membership.candidates.newcomers()))
+    cluster.until(lambda: bool(cluster.node("c").reconfiguration.proposal.reachable_data_nodes()))
     answer = cluster.operate("c", "bootstrap")
     assert answer.code == BAD_OPERATION
     cluster.check()
@@ -282,7 +282,7 @@ def test_a_cold_start_that_lacks_votes_says_so_and_bootstrap_makes_it() -> None:
     cluster.run(3000)
     for node_id in "abc":
         assert not cluster.serving(node_id)
-        assert cluster.node(node_id).membership.describe_wait() == "2 of 3 votes for a cold start"
+        assert cluster.node(node_id).reconfiguration.describe_wait() == "2 of 3 votes for a cold start"
     assert cluster.operate("b", "bootstrap").code == OK
     cluster.check()
 
@@ -345,7 +345,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
     answer = command.answers[0]
     assert answer.code == BAD_OPERATION and "nothing was decided" in answer.text
     cluster.check()
-    assert all(node.context.epoch < LOSS_EPOCHS for node in cluster.running())
+    assert all(node.context.epoch < EPOCH_JUMP_DATA_LOSS for node in cluster.running())
     assert {cluster.contents(node_id)[b"k"] for node_id in "abc"} == {b"v"} and not cluster.quarantined
 
 
@@ -469,7 +469,7 @@ def test_a_vote_under_way_that_fails_leaves_no_refused_command_on_disk() -> None
     cluster.restart("c")
     cluster.run(8000)
     assert cluster.contents("a") == {b"k": b"v"} and not cluster.quarantined
-    assert all(node.context.epoch < LOSS_EPOCHS for node in cluster.running())
+    assert all(node.context.epoch < EPOCH_JUMP_DATA_LOSS for node in cluster.running())
 
 
 def test_a_command_that_only_a_dead_start_knew_of_keeps_nobody_out() -> None:
@@ -543,7 +543,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_deci
     cluster.until(lambda: cluster.serving("c"))
     cluster.client("b").open().write(b"k", b"v")
     cluster.heal()
-    cluster.until(lambda: cluster.node("a").membership.decided is not None)
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided is not None)
     cluster.release_disk("a")
     cluster.until(lambda: command.answers)
     assert command.answers[0].code == BAD_OPERATION

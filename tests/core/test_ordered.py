@@ -27,8 +27,8 @@ def test_it_holds_what_a_sorted_list_would(
                 del held[section_id]
                 ids.discard(section_id)
             else:
-                ids.take_in(held, 1)
-        while not ids.take_in(held, 3):
+                ids.sort_some(held, 1)
+        while not ids.sort_some(held, 3):
             pass
         assert list(ids.after(None)) == sorted(held)
         assert list(ids.after(after)) == [i for i in sorted(held) if i > after]
@@ -39,5 +39,5 @@ def test_it_holds_what_a_sorted_list_would(
 def test_ids_are_taken_in_by_portions() -> None:
     held = dict.fromkeys(b"%d" % number for number in range(25))
     ids = OrderedIds(held)
-    assert [ids.take_in(held, 10) for _ in range(4)] == [False, False, True, True]
+    assert [ids.sort_some(held, 10) for _ in range(4)] == [False, False, True, True]
     assert list(ids.after(None)) == sorted(held)

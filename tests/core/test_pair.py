@@ -15,7 +15,7 @@ def test_the_coordinator_of_a_pair_goes_on_alone_and_the_other_one_blocks() -> N
     cluster.run(3000)
     assert cluster.active() == "a", "an active replica on the blocked side moves to the coordinator's"
     assert not cluster.serving("b")
-    assert "coordinator a" in cluster.node("b").membership.describe_wait()
+    assert "coordinator a" in cluster.node("b").reconfiguration.describe_wait()
     other.write(b"k", b"w")
     call = table.begin_read(b"k")
     cluster.run(1100)
@@ -49,7 +49,7 @@ def test_a_pairs_silence_or_an_old_refusal_promotes_nobody(silent: bool) -> None
     cluster.cuts.clear()
     cluster.run(5000)
     assert not cluster.serving("b")
-    assert "coordinator a" in cluster.node("b").membership.describe_wait()
+    assert "coordinator a" in cluster.node("b").reconfiguration.describe_wait()
 
 
 def test_a_restarted_coordinator_that_went_on_alone_stops_the_other_from_promoting() -> None:
@@ -95,14 +95,14 @@ def test_a_view_that_the_dead_coordinator_had_decided_does_not_meet_that_of_its_
     table.write(b"k", b"v")
     cluster.hold("b", "a")
     table.begin_write(b"j", b"pending")
-    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.until(lambda: list(cluster.node("a").reconfiguration.decided.members) == ["a"])  # type: ignore[union-attr]
     cluster.hosts["b"].disk_full = True
     cluster.kill("a")
     cluster.holds.clear()
     cluster.run(1)
     cluster.restart("a")
     cluster.run(10)
-    assert cluster.node("b").disk.failing
+    assert cluster.node("b").store.failing
     cluster.hosts["b"].disk_full = False
     cluster.check()
     assert cluster.contents("a")[b"k"] == cluster.contents("b")[b"k"] == b"v"

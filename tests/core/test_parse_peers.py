@@ -21,11 +21,11 @@ from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.directory.directory import Directory
-from ckptd.core.directory.parse_directory import check_staged, parse_ask, read_snapshot, take_piece
+from ckptd.core.directory.parse_directory import add_piece, check_staged, parse_proposal, read_snapshot
 from ckptd.core.events import ClosePeer, HeartbeatReceived, PeerReceived
 from ckptd.core.liveness.parse_heartbeat import parse_heartbeat
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_decided, parse_install, parse_vote
-from ckptd.core.stops import read_stopped
+from ckptd.core.stops import parse_faults
 
 ODD: list[Any] = [
     None,
@@ -48,7 +48,7 @@ PARSERS: dict[int, Callable[[Frame], Any]] = {
     Kind.HEARTBEAT: lambda frame: parse_heartbeat(frame, {}),
     Kind.JOIN: parse_join,
     Kind.CHUNK: parse_chunk,
-    Kind.ASK: lambda frame: parse_ask(frame.body),
+    Kind.ASK: lambda frame: parse_proposal(frame.body),
     Kind.PREPARE: parse_vote,
     Kind.PROMISE: parse_vote,
     Kind.ACCEPT: parse_vote,
@@ -57,8 +57,8 @@ PARSERS: dict[int, Callable[[Frame], Any]] = {
     Kind.COLLECTED: lambda frame: parse_collected(frame.body),
     Kind.INSTALL: parse_install,
     Kind.DECIDED: lambda frame: parse_decided(frame.body),
-    Kind.FAULTS: read_stopped,
-    Kind.DIRECTORY: lambda frame: take_piece(Directory(), frame.body, 0),
+    Kind.FAULTS: parse_faults,
+    Kind.DIRECTORY: lambda frame: add_piece(Directory(), frame.body, 0),
 }
 OF_PEERS = [frame for frame in REPRESENTATIVES if getattr(Kind, frame.kind) >= Kind.HEARTBEAT]
 OLD = ["HEARTBEAT", "COLLECTED", "INSTALL"]

@@ -21,12 +21,12 @@ from ckptd.core.directory.directory import (
 )
 from ckptd.core.directory.validation import validate
 from ckptd.core.settings import Settings
-from ckptd.core.view import founding
+from ckptd.core.view import bootstrap_view
 
 SESSION = 77
 READ, WRITE, CREATE = 1, 2, 4
 SYNC, ASYNC_COLLOCATED, SYNC_COLLOCATED, WEAK_COLLOCATED, ASYNC = 1, 10, 9, 12, 2
-VIEW = founding(3, {"a": 1, "b": 1, "c": 1, "d": 1})
+VIEW = bootstrap_view(3, {"a": 1, "b": 1, "c": 1, "d": 1})
 
 
 def attributes(flags: int = SYNC, retention_ns: int = 5) -> list[int]:

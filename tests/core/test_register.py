@@ -3,10 +3,10 @@
 from tests.core.cluster import Cluster, nodes
 from tests.core.lone_hub import LoneHub
 
-from ckptd.core.arbiter.durable_state import Record
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.durable_state import DurableState
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.events import AskRegister
-from ckptd.core.view import founding
+from ckptd.core.view import bootstrap_view
 
 
 def on_etcd(node_ids: str) -> Cluster:
@@ -72,7 +72,7 @@ def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
     cluster.cut("a", "c")
     cluster.run(5000)
     assert not cluster.serving("a")
-    decided = cluster.node("a").membership.decided
+    decided = cluster.node("a").reconfiguration.decided
     assert decided is not None and "a" not in decided.members
 
 
@@ -97,20 +97,20 @@ def test_a_register_that_holds_no_view_is_an_alarm_and_nothing_is_put_over_it() 
 def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     cluster = on_etcd("ab")
     arbiter = cluster.node("a").arbiter
-    assert isinstance(arbiter, RegisterArbiter)
+    assert isinstance(arbiter, EtcdArbiter)
     hub = LoneHub()
     arbiter.hub, decided = hub, hub.decided
     arbiter.number = 0
     arbiter.context.effects = []
-    arbiter.propose(lambda current: founding(9, {"a": 1}))
+    arbiter.propose(lambda current: bootstrap_view(9, {"a": 1}))
     (asked,) = [effect for effect in arbiter.context.effects if isinstance(effect, AskRegister)]
     arbiter.on_answered(asked.number - 1, True, 9, None)
     arbiter.on_failed(asked.number + 1, "late")
     assert arbiter.busy and decided == []
     arbiter.on_answered(asked.number, False, 0, None)
-    assert arbiter.number == asked.number + 1 and arbiter.proposal == founding(9, {"a": 1})
-    arbiter.on_answered(arbiter.number, True, 1, Record().pack())
-    assert decided == [founding(9, {"a": 1})]
+    assert arbiter.number == asked.number + 1 and arbiter.proposed == bootstrap_view(9, {"a": 1})
+    arbiter.on_answered(arbiter.number, True, 1, DurableState().pack())
+    assert decided == [bootstrap_view(9, {"a": 1})]
 
 
 def test_a_node_that_left_while_the_register_was_read_proposes_no_view_of_nobody() -> None:

@@ -404,7 +404,9 @@ def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() ->
     cluster.until(lambda: cluster.node("a").replicator.directory.checkpoints[here.creation_id].active == "a")
     put = mine.begin_write(b"k", b"put")
     cluster.until(
-        lambda: cluster.node("b").requests.waiting.forwarded[here.client.session, call.number].to == "a"
+        lambda: (
+            cluster.node("b").requests.waiting.forwarded[here.client.session, call.number].forwarded_to == "a"
+        )
     )
     cluster.hold("a", "b")
     cluster.until(lambda: put.code == OK)

@@ -16,7 +16,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.directory.directory import Directory, DirectoryOp
-from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, REFUSED_BYTES_MAX, ErrorReplyCache
+from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, ERROR_REPLIES_BYTES_MAX, ErrorReplyCache
 
 CREATE = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ
 ATTRIBUTES = [SA_CKPT_WR_ALL_REPLICAS, 4096, SA_TIME_END, 1, 4096, 8]
@@ -101,7 +101,7 @@ def test_a_connection_that_asks_twice_has_one_session(at: str, under_one_number:
     cluster.until(lambda: again.answers[-1:] and again.answers[-1].code == OK and other.answers)
     assert before.code == OK
     assert (first.code, other.code) == (BAD_HANDLE, NO_RESOURCES)
-    assert not cluster.node(at).clients.attaching
+    assert not cluster.node(at).sessions.attaching
     client.disconnect()
     cluster.run(20_000)
     assert list(cluster.node("a").directory.sessions) == [busy.session]
@@ -143,7 +143,7 @@ def test_what_is_gone_is_not_counted() -> None:
     ]
     for seq, op in enumerate(ops, 1):
         directory.apply(op, seq, 0)
-        directory.keep_answer(directory.sessions[7], seq, b"answer")
+        directory.record_reply(directory.sessions[7], seq, b"answer")
         before = directory.resident_bytes
         directory.count()
         assert directory.resident_bytes == before
@@ -224,7 +224,7 @@ def test_refusals_that_are_kept_are_bounded_for_all_sessions_together() -> None:
     for session in range(1, 40):
         for number in range(1, 300):
             refused.record(session, number, 1, 0, body)
-    assert refused.bytes < REFUSED_BYTES_MAX + 40 * (ANSWERS_BYTES_FREE + len(body) + 100)
+    assert refused.bytes < ERROR_REPLIES_BYTES_MAX + 40 * (ANSWERS_BYTES_FREE + len(body) + 100)
     assert refused.find(39, 1, 1) is not None, "a newcomer's are kept"
     for session in range(1, 40):
         refused.find(session, 1, 10**6)

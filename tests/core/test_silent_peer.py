@@ -5,7 +5,7 @@ from tests.core.cluster import Cluster, two_nodes
 
 from ckpt_protocol.codes import TRY_AGAIN
 from ckptd.core.membership.pair_policy import FENCE_AGAIN_NS
-from ckptd.core.view import LOSS_EPOCHS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 
 
 def written_pair(**settings: object) -> Cluster:
@@ -28,7 +28,7 @@ def test_neither_goes_on_without_proof_under_block() -> None:
     cluster = written_pair(on_silent_peer="block")
     cut_off(cluster)
     assert not cluster.serving("a") and not cluster.serving("b")
-    assert "on_silent_peer is block" in cluster.node("a").membership.describe_wait()
+    assert "on_silent_peer is block" in cluster.node("a").reconfiguration.describe_wait()
     cluster.heal()
     cluster.check()
     assert cluster.contents("a") == cluster.contents("b") == {b"k": b"v"}
@@ -68,7 +68,7 @@ def test_a_fence_hook_that_succeeds_lets_the_other_go_on_and_it_says_what_that_c
     assert any("without proof that coordinator a is dead" in line for line in cluster.lines)
     node = cluster.node("b")
     assert node.context.counters["losses_accepted"] == 1
-    assert node.view is not None and node.view.epoch > LOSS_EPOCHS
+    assert node.view is not None and node.view.epoch > EPOCH_JUMP_DATA_LOSS
 
 
 def test_a_fence_hook_that_fails_is_run_again_and_promotes_nobody() -> None:
@@ -158,7 +158,7 @@ def test_a_coordinator_that_lost_its_state_directory_is_no_proof_after_a_silence
     cluster.restart("a")
     cluster.run(3000)
     assert not cluster.serving("b"), "its older data would take the newer's place"
-    assert "the operator" in cluster.node("b").membership.describe_wait()
+    assert "the operator" in cluster.node("b").reconfiguration.describe_wait()
     assert cluster.operate("b", "force-active").code == 1
     cluster.until(lambda: cluster.serving("b"))
     cluster.check()
@@ -192,7 +192,7 @@ def test_a_coordinator_that_lost_its_disk_proves_nothing_by_its_second_restart_e
         assert not cluster.serving("b")
         cluster.kill("a")
     cluster.restart("a")
-    assert "force-active" in cluster.node("b").membership.describe_wait()
+    assert "force-active" in cluster.node("b").reconfiguration.describe_wait()
 
 
 def test_a_pair_whose_first_start_was_cut_short_begins_all_the_same() -> None:

@@ -11,7 +11,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClosePeer, HeartbeatReceived, Outranked, PeerReceived, PeerTrouble
-from ckptd.core.liveness.incarnations import STRANGERS_MAX, TROUBLE_NS
+from ckptd.core.liveness.incarnations import TROUBLE_NS, UNCONFIGURED_MAX
 from ckptd.core.settings import MILLISECOND_NS
 
 OTHER = "node 'b' is expected at host-b:7301, and another start of node 'b' answers there"
@@ -75,7 +75,7 @@ def test_a_start_that_only_a_view_on_disk_names_is_known_too() -> None:
     """Nobody has met it since they started; the view of its time is waited for, or its death proved."""
     cluster = three_nodes()
     lose_disk_and_clock(cluster, "b")
-    last = cluster.node("a").membership.decided
+    last = cluster.node("a").reconfiguration.decided
     assert last is not None
     cluster.kill("a")
     cluster.kill("c")
@@ -99,7 +99,9 @@ def test_a_lower_start_that_the_newest_view_names_is_taken_as_it_is() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     peer = cluster.node("c").heartbeats.peers["b"]
-    cluster.node("c").heartbeats.meet(peer, peer.incarnation + 500)  # (Another daemon was at b's address.)
+    cluster.node("c").heartbeats.on_new_incarnation(
+        peer, peer.incarnation + 500
+    )  # (Another daemon was at b's address.)
     incarnation = cluster.node("b").context.incarnation
     cluster.run(30)
     cluster.flap("b", "c")
@@ -187,7 +189,7 @@ def test_strangers_are_remembered_up_to_a_limit() -> None:
     for number in range(100):
         cluster.deliver("b", PeerTrouble(f"stranger-{number}", codes.ACCESS, "it connects"))
     cluster.run(30)
-    assert alarms(cluster, "b")["peers"].count("stranger-") == STRANGERS_MAX
+    assert alarms(cluster, "b")["peers"].count("stranger-") == UNCONFIGURED_MAX
 
 
 def nodes_of(cluster: Cluster, sender: str, receiver: str, *lists: Any) -> list[Any]:

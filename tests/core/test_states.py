@@ -6,7 +6,7 @@ import pytest
 from tests.core.cluster import Cluster, three_nodes
 
 from ckptd.core.content import replica_state
-from ckptd.core.content.replica_state import DROPPED, WHOLE, ReplicaEvent, ReplicaState
+from ckptd.core.content.replica_state import COMPLETE, IGNORES_UPDATES, ReplicaEvent, ReplicaState
 from ckptd.core.operations import graceful_leave
 from ckptd.core.operations.graceful_leave import LeaveState
 from ckptd.core.replication import activation
@@ -32,12 +32,15 @@ def test_a_replica_goes_where_the_table_says_and_nowhere_else(
     following = replica_state.TRANSITIONS.get((state, event))
     if following is None:
         with pytest.raises(KeyError):
-            replica.on(event)
+            replica.on_event(event)
         assert replica.state is state
         return
-    replica.on(event)
+    replica.on_event(event)
     assert replica.state is following
-    assert (replica.complete, replica.dropped) == (following in WHOLE, following in DROPPED)
+    assert (replica.complete, replica.ignores_updates) == (
+        following in COMPLETE,
+        following in IGNORES_UPDATES,
+    )
 
 
 @pytest.mark.parametrize(("state", "following"), list(itertools.product(ActivationState, ActivationState)))
@@ -58,8 +61,8 @@ def test_an_activation_goes_where_the_table_says_and_nowhere_else(
 
 @pytest.mark.parametrize(("state", "following"), list(itertools.product(LeaveState, LeaveState)))
 def test_a_leave_goes_where_the_table_says_and_nowhere_else(state: LeaveState, following: LeaveState) -> None:
-    leave = written()[0].node("a").leaving
-    assert leave.state is LeaveState.STAYING
+    leave = written()[0].node("a").graceful_leave
+    assert leave.state is LeaveState.NOT_LEAVING
     leave.state = state
     if graceful_leave.TRANSITIONS.get(state) is not following:
         with pytest.raises((AssertionError, KeyError)):
@@ -71,7 +74,7 @@ def test_a_leave_goes_where_the_table_says_and_nowhere_else(state: LeaveState, f
 
 def test_every_state_is_reached() -> None:
     """From the first one, by the tables alone."""
-    replicas = {ReplicaState.FOLLOWING}
+    replicas = {ReplicaState.CONSISTENT}
     activations = {ActivationState.REPORTING}
     for _ in range(10):
         replicas |= {after for (state, _), after in replica_state.TRANSITIONS.items() if state in replicas}

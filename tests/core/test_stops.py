@@ -20,13 +20,13 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.arbiter.durable_state import read_record
+from ckptd.core.arbiter.durable_state import parse_state
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.requests.forwarding import Forwarding
-from ckptd.core.requests.sessions import Clients
-from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, read_stopped
+from ckptd.core.requests.sessions import Sessions
+from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, parse_faults
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.world.host import PlantedBugError
 
@@ -233,12 +233,12 @@ def test_a_node_that_makes_no_copy_is_not_made_active_and_goes_on_where_it_is(
 ) -> None:
     """ActiveReplicaSet there was granted, and each update ended that node: it looked for its copy."""
     if knows_late:
-        monkeypatch.setattr(Clients, "_check_has_copies", lambda clients, creation_id: None)
+        monkeypatch.setattr(Sessions, "_check_makes_replicas", lambda clients, creation_id: None)
     cluster = three_nodes()
     table = cluster.client("c").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
     for node_id in "abc":
         stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
-        cluster.node(node_id).context.stops.learn([stop])
+        cluster.node(node_id).context.stops.add([stop])
     mine = cluster.client("a").open_existing()
     placed = mine.begin(Kind.ACTIVE_SET, False)
     cluster.run(5)
@@ -256,7 +256,7 @@ def test_a_checkpoint_that_this_node_makes_no_copy_of_is_opened_elsewhere() -> N
     assert table.call(Kind.ACTIVE_SET, False).code == OK
     for node_id in "abc":
         stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
-        cluster.node(node_id).context.stops.learn([stop])
+        cluster.node(node_id).context.stops.add([stop])
     refused = cluster.client("a").try_open()
     assert refused.code == LIBRARY
     assert "makes none any more" in refused.text
@@ -270,7 +270,7 @@ def test_an_open_that_was_done_elsewhere_is_done_also_where_no_copy_is_made() ->
     assert table.call(Kind.ACTIVE_SET, False).code == OK
     for node_id in "abc":
         stop = Stop("a", 1, Phase.COPY, table.creation_id, 1, 1, 0, 0)
-        cluster.node(node_id).context.stops.learn([stop])
+        cluster.node(node_id).context.stops.add([stop])
     client = cluster.client("b")
     call = client.begin(Kind.OPEN, 0, [b"x", READ_WRITE, None, False])
     cluster.until(lambda: call.answers)
@@ -487,15 +487,15 @@ def test_what_is_known_ends_with_the_session_and_the_checkpoint() -> None:
         client.call(Kind.DETACH)
     cluster.run(20_000)
     assert all(not node.context.stops.known for node in cluster.running())
-    assert all(not node.disk.record.stops for node in cluster.running())
+    assert all(not node.store.state.stops for node in cluster.running())
 
 
 def test_a_record_from_before_there_were_stops_is_read() -> None:
     packed = pack_body([[3, "a"], [2, "b"], None, 4])
-    assert read_record(packed).stops == ()
-    record = read_record(packed)
+    assert parse_state(packed).stops == ()
+    record = parse_state(packed)
     record.stops = (stop(1), stop(2, Phase.STAGE, "b"))
-    assert read_record(record.pack()) == record
+    assert parse_state(record.pack()) == record
 
 
 def stop(number: int, phase: int = Phase.ORDER, node_id: str = "a", creation_id: int = 5) -> Stop:
@@ -504,7 +504,7 @@ def stop(number: int, phase: int = Phase.ORDER, node_id: str = "a", creation_id:
 
 def test_the_oldest_stop_goes_first() -> None:
     stops = Stops()
-    stops.learn(stop(number) for number in range(1, STOPS_MAX + 2))
+    stops.add(stop(number) for number in range(1, STOPS_MAX + 2))
     assert len(stops.known) == STOPS_MAX
     assert (7, 1) not in stops.requests
     assert (7, STOPS_MAX + 1) in stops.requests
@@ -512,11 +512,11 @@ def test_the_oldest_stop_goes_first() -> None:
 
 def test_stops_of_one_start_count_once_for_closing() -> None:
     stops = Stops()
-    stops.learn([stop(1), stop(2)])
+    stops.add([stop(1), stop(2)])
     assert not stops.closed
-    stops.learn([stop(3, Phase.STAGE, "b"), stop(3, Phase.COPY, "c")])
+    stops.add([stop(3, Phase.STAGE, "b"), stop(3, Phase.COPY, "c")])
     assert not stops.closed
-    stops.learn([stop(4, Phase.LEAD, "b")])
+    stops.add([stop(4, Phase.LEAD, "b")])
     assert list(stops.closed) == [5]
 
 
@@ -535,7 +535,7 @@ def test_stops_of_one_start_count_once_for_closing() -> None:
 )
 def test_stops_of_another_shape_are_garbage(body: object) -> None:
     with pytest.raises(FrameError):
-        read_stopped(Frame(Kind.FAULTS, 0, 1, 0, pack_body(body)))
+        parse_faults(Frame(Kind.FAULTS, 0, 1, 0, pack_body(body)))
 
 
 def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
@@ -546,7 +546,7 @@ def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
     call = table.begin_read(b"k")
     cluster.run(5)
     stops = Stops()
-    stops.learn(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
+    stops.add(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
     frame = FrameDecoder().feed(stops.frame(1))[0]
     cluster.deliver(node_id, PeerReceived(active, [frame]))
     cluster.until(lambda: call.answers)
@@ -563,7 +563,7 @@ def test_a_closed_weak_checkpoint_goes_without_ordering_what_gathered(
     table.write(b"k", POISON)
     assert cluster.replica(active).active.batch  # type: ignore[union-attr]
     stops = Stops()
-    stops.learn(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
+    stops.add(stop(number, Phase.LEAD, node, table.creation_id) for number, node in enumerate("xy", 1))
     frame = FrameDecoder().feed(stops.frame(1))[0]
     cluster.deliver(active, PeerReceived(table.client.node_id, [frame]))
     flush = ActiveReplica.flush_batch

@@ -401,9 +401,9 @@ def test_a_tracker_without_an_active_replica_waits_for_one() -> None:
     assert not call.answers
     table.set_active()
     cluster.until(lambda: call.answers)
-    sequence, rows, tenure = call.answers[0].payload
+    sequence, rows, lineage = call.answers[0].payload
     assert rows is None
-    call = other.begin(Kind.TRACK, sequence, tenure)
+    call = other.begin(Kind.TRACK, sequence, lineage)
     table.write(b"k", b"v")
     cluster.until(lambda: call.answers)
     assert [row[1:5] for row in call.answers[0].payload[1]] == [[OVERWRITTEN, b"k", 0, 1]]
@@ -471,12 +471,12 @@ def test_a_track_takes_no_room_to_speak_of() -> None:
     assert any("closes client link" in line for line in cluster.lines)
 
 
-@pytest.mark.parametrize("tenure", [None, "x", [[]]])
-def test_a_tenure_that_is_none_is_refused_also_where_it_would_wait(tenure: Any) -> None:
+@pytest.mark.parametrize("lineage", [None, "x", [[]]])
+def test_a_tenure_that_is_none_is_refused_also_where_it_would_wait(lineage: Any) -> None:
     """It was sent back after ten seconds, whatever it was."""
     cluster = three_nodes()
     table = cluster.client("a").open(flags=ASYNC_COLLOCATED)
-    assert table.call(Kind.TRACK, 0, tenure).code == INVALID_PARAM
+    assert table.call(Kind.TRACK, 0, lineage).code == INVALID_PARAM
 
 
 @pytest.mark.parametrize("body", [b"\xc1", b"\x91\xff", b"\x90"])
@@ -510,7 +510,7 @@ def test_a_track_that_is_garbage_ends_its_connection_also_where_it_would_wait(bo
             "b", client.link, encode_frame(Kind.TRACK, number, standby.opened.handle, 1, body)
         )
         cluster.run(5)
-        assert client.link not in cluster.node("b").clients.links
+        assert client.link not in cluster.node("b").sessions.links
         cluster.heal()
         cluster.run(2000)
         client.attach("b")
@@ -558,8 +558,8 @@ def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch
     cluster.run(50)
     assert cluster.active() == "a"
     tracker = cluster.client(at).open_existing()
-    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-    calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(30)]
+    sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+    calls = [tracker.begin(Kind.TRACK, sequence, lineage) for _ in range(30)]
     cluster.run(50)
     assert [call.code for call in calls] == [None] * 20 + [TRY_AGAIN] * 10
     for node_id in {"a", at}:
@@ -581,20 +581,20 @@ def test_one_client_has_its_share_of_the_trackers(at: str, monkeypatch: pytest.M
     cluster.run(50)
     tracker, other = cluster.client(at).open_existing(), cluster.client(at).open_existing()
     for _ in range(3):
-        sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-        calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(10)]
+        sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+        calls = [tracker.begin(Kind.TRACK, sequence, lineage) for _ in range(10)]
         cluster.run(5)
         for call in calls:
             if not call.answers:
                 tracker.client.send(call)
         cluster.run(5)
         assert [call.code for call in calls] == [None] * 5 + [TRY_AGAIN] * 5
-        theirs = other.begin(Kind.TRACK, sequence, tenure)
+        theirs = other.begin(Kind.TRACK, sequence, lineage)
         cluster.run(5)
         table.write(b"k", b"v")
         cluster.run(50)
         assert [call.code for call in [*calls[:5], theirs]] == [OK] * 6
-    calls = [tracker.begin(Kind.TRACK, tracker.call(Kind.TRACK, None, 0).payload[0], tenure)]
+    calls = [tracker.begin(Kind.TRACK, tracker.call(Kind.TRACK, None, 0).payload[0], lineage)]
     cluster.run(11_000)
     assert [call.code for call in calls] == [OK]
     assert not any(cluster.node(at).turns.trackers.values()) and not cluster.node(at).turns.tracker_count
@@ -609,8 +609,8 @@ def test_a_tracker_is_told_of_changes_when_its_client_went_to_another_node_and_b
     mine = cluster.client("a").open_existing()
     assert there.set_active().code == OK
     cluster.settle()
-    sequence, _, tenure = here.call(Kind.TRACK, None, 0).payload
-    call = here.begin(Kind.TRACK, sequence, tenure)
+    sequence, _, lineage = here.call(Kind.TRACK, None, 0).payload
+    call = here.begin(Kind.TRACK, sequence, lineage)
     cluster.run(5)
     client = here.client
     first = client.link
@@ -632,7 +632,7 @@ def test_a_tracker_that_waits_in_a_lane_does_not_take_the_place_of_its_repeat(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Seed 7215794: its client had gone to another node and asked there, and was told nothing for ten seconds."""
-    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = three_nodes(replicas=2)
     table = cluster.client("a").open()
     cluster.run(50)
@@ -640,12 +640,12 @@ def test_a_tracker_that_waits_in_a_lane_does_not_take_the_place_of_its_repeat(
     (third,) = cluster.replica(active).active.commit_set  # type: ignore[union-attr]
     (other,) = set("abc") - {active, third}
     tracker = cluster.client(active).open_existing()
-    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-    call = tracker.begin(Kind.TRACK, sequence, tenure)
+    sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+    call = tracker.begin(Kind.TRACK, sequence, lineage)
     cluster.run(5)
     first = tracker.client.link
     cluster.deliver(active, ClientCongested(first))
-    cluster.node(active).requests.tracks.look([cluster.replica(active).creation_id])
+    cluster.node(active).requests.change_feed.recheck([cluster.replica(active).creation_id])
     tracker.client.move(other)
     cluster.run(5)
     cluster.deliver(active, ClientDrained(first))
@@ -662,8 +662,8 @@ def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() 
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     cluster.run(50)
     tracker = cluster.client("b").open_existing()
-    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-    call = tracker.begin(Kind.TRACK, sequence, tenure)
+    sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+    call = tracker.begin(Kind.TRACK, sequence, lineage)
     cluster.run(5)
     cluster.kill("c")
     cluster.until(lambda: not cluster.serving("b"))
@@ -678,11 +678,11 @@ def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() 
 
 def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It had gone there from those that waited, since many did; each cost its client one of its share."""
-    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = nodes("a")
     table = cluster.client("a").open()
-    sequence, _, tenure = table.call(Kind.TRACK, None, 0).payload
-    call = table.begin(Kind.TRACK, sequence, tenure)
+    sequence, _, lineage = table.call(Kind.TRACK, None, 0).payload
+    call = table.begin(Kind.TRACK, sequence, lineage)
     cluster.run(1)
     turns = cluster.node("a").turns
     assert list(turns.trackers.values()) == [1]
@@ -700,11 +700,11 @@ def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: 
 
 
 def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERED_AT_ONCE", 5)
+    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERS_PER_EVENT_MAX", 5)
     cluster = nodes("a")
     tracker = cluster.client("a").open()
-    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-    calls = [tracker.begin(Kind.TRACK, sequence, tenure) for _ in range(30)]
+    sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+    calls = [tracker.begin(Kind.TRACK, sequence, lineage) for _ in range(30)]
     cluster.run(TRACK_WAIT_NS / 1_000_000 - 1)
     told = [0]
     while told[-1] < 30:
@@ -724,12 +724,12 @@ def test_trackers_of_links_that_are_gone_are_counted_no_more() -> None:
     cluster.run(50)
     away = cluster.client("b")
     tracker = away.open_existing()
-    sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
+    sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
     cluster.pause("a")
     cluster.pause("c")
     cluster.run(700)
     for _ in range(20):
-        tracker.begin(Kind.TRACK, sequence, tenure)
+        tracker.begin(Kind.TRACK, sequence, lineage)
     cluster.run(1)
     requests = cluster.node("b").requests
     assert len(requests.waiting.parked) == 20

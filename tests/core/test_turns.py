@@ -18,7 +18,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.directory.directory import DirectoryOp
-from ckptd.core.directory.replicator import OWN_AT_ONCE
+from ckptd.core.directory.replicator import INTERNAL_OPS_MAX
 from ckptd.core.events import ClientCongested, ClientDrained, ClientLost, ClientReceived, TurnCame
 from ckptd.core.node import Node
 from ckptd.core.requests.router import DIRECTORY_WEIGHT
@@ -376,7 +376,7 @@ def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
     cluster.release("a", "b")
     cluster.run(100)
     assert node.turns.lanes == {}
-    assert link not in node.clients.links
+    assert link not in node.sessions.links
     assert cluster.contents("a") == {}
     cluster.check()
 
@@ -559,8 +559,8 @@ def test_many_trackers_of_one_checkpoint_are_told_in_turns() -> None:
     trackers = [cluster.client("a").open_existing() for _ in range(30)]
     waiting = []
     for tracker in trackers:
-        sequence, _, tenure = tracker.call(Kind.TRACK, None, 0).payload
-        waiting.append(tracker.begin(Kind.TRACK, sequence, tenure))
+        sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload
+        waiting.append(tracker.begin(Kind.TRACK, sequence, lineage))
     cluster.run(1)
     metered = Metered(cluster.node("a"))
     table.write(b"k", b"v")
@@ -599,7 +599,7 @@ def longest_queue(cluster: Cluster, done: Callable[[], bool], kind: int) -> int:
     order = cluster.node("a").replicator
     while not done():
         cluster.run(0.5)
-        worst = max(worst, order.count_own(kind))
+        worst = max(worst, order.count_internal(kind))
     return worst
 
 
@@ -613,7 +613,7 @@ def test_the_ends_of_many_sessions_do_not_keep_everybody_else_waiting(node_id: s
         client.disconnect()
     directory = cluster.node("a").directory
     worst = longest_queue(cluster, lambda: len(directory.sessions) == 1, DirectoryOp.END)
-    assert 10 <= worst <= OWN_AT_ONCE
+    assert 10 <= worst <= INTERNAL_OPS_MAX
     assert table.status()[5] == 1
     cluster.check()
 
@@ -625,7 +625,11 @@ def test_the_ends_of_the_sessions_of_a_lost_node_do_not_keep_everybody_else_wait
     cluster.client("a").open()
     cluster.kill("c")
     directory = cluster.node("a").directory
-    assert 10 <= longest_queue(cluster, lambda: len(directory.sessions) == 1, DirectoryOp.END) <= OWN_AT_ONCE
+    assert (
+        10
+        <= longest_queue(cluster, lambda: len(directory.sessions) == 1, DirectoryOp.END)
+        <= INTERNAL_OPS_MAX
+    )
 
 
 def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting() -> None:
@@ -636,7 +640,11 @@ def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting(
     cluster.client("b").open(b"y")
     client.call(Kind.DETACH)
     directory = cluster.node("a").directory
-    assert 10 <= longest_queue(cluster, lambda: len(directory.names) == 1, DirectoryOp.EXPIRE) <= OWN_AT_ONCE
+    assert (
+        10
+        <= longest_queue(cluster, lambda: len(directory.names) == 1, DirectoryOp.EXPIRE)
+        <= INTERNAL_OPS_MAX
+    )
     cluster.check()
 
 
@@ -660,7 +668,7 @@ def test_an_update_that_waits_in_a_lane_is_not_done_once_its_session_has_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its client asks where the session is now, and may have been told there that nothing was done."""
-    monkeypatch.setattr("ckptd.core.requests.router.AGAIN_AT_ONCE_MAX", 0)
+    monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = three_nodes()
     table = cluster.client("a").open()
     cluster.run(50)

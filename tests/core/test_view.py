@@ -12,22 +12,24 @@ from ckpt_protocol.limits import VIEW_BYTES_MAX
 from ckptd.core import view as view_rules
 from ckptd.core.parse_views import parse_view
 from ckptd.core.view import (
-    DEPARTURES_PER_NODE_MAX,
-    Departure,
+    PAST_MEMBERSHIPS_PER_NODE_MAX,
     Member,
+    PastMembership,
     View,
-    following,
-    founding,
-    last_epoch_of_stay,
-    served_by_earlier_starts,
+    bootstrap_view,
+    last_epoch_of_membership,
+    served_by_earlier_incarnations,
     succession,
+    successor_view,
     was_member,
 )
 
 
 def served_between(view: View, installed: dict[str, int], before: dict[str, int] | None = None) -> bool:
     """As the rule, where the members' disks tell nothing of their earlier starts: those may have served."""
-    return view_rules.served_between(view, installed, before or dict.fromkeys(view.members, view.epoch))
+    return view_rules.may_have_served_between(
+        view, installed, before or dict.fromkeys(view.members, view.epoch)
+    )
 
 
 def history(*memberships: dict[str, int], installed: bool = False) -> View:
@@ -35,9 +37,9 @@ def history(*memberships: dict[str, int], installed: bool = False) -> View:
 
     `installed`: each was installed by who proposed the next.
     """
-    view = founding(1, memberships[0])
+    view = bootstrap_view(1, memberships[0])
     for epoch, members in enumerate(memberships[1:], 2):
-        view = following(view, epoch, members, installed_epoch=epoch - 1 if installed else 0)
+        view = successor_view(view, epoch, members, installed_epoch=epoch - 1 if installed else 0)
     return view
 
 
@@ -45,48 +47,48 @@ A, B, C = {"a": 1}, {"b": 1}, {"c": 1}
 
 
 def test_everybody_joins_when_a_history_is_founded() -> None:
-    view = founding(5, {"b": 2, "a": 1})
+    view = bootstrap_view(5, {"b": 2, "a": 1})
     assert view == View(5, {"a": Member(1, 5), "b": Member(2, 5)}, (), 5)
     assert list(view.members) == ["a", "b"]
 
 
 def test_who_stays_keeps_its_join_epoch_and_who_comes_joins_now() -> None:
-    view = following(founding(5, A | B), 6, C | A)
+    view = successor_view(bootstrap_view(5, A | B), 6, C | A)
     assert view.members == {"a": Member(1, 5), "c": Member(1, 6)}
-    assert view.departures == (Departure("b", 1, 5, 5),)
-    assert (view.epoch, view.founded) == (6, 5)
+    assert view.past_memberships == (PastMembership("b", 1, 5, 5),)
+    assert (view.epoch, view.bootstrap_epoch) == (6, 5)
 
 
 def test_a_restarted_node_joins_anew_because_it_has_no_data() -> None:
-    view = following(founding(5, A | B), 6, A | {"b": 2})
+    view = successor_view(bootstrap_view(5, A | B), 6, A | {"b": 2})
     assert view.members["b"] == Member(2, 6)
-    assert view.departures == (Departure("b", 1, 5, 5),)
-    assert view.has("b", 2)
-    assert not view.has("b", 1)
-    assert not view.has("z", 1)
+    assert view.past_memberships == (PastMembership("b", 1, 5, 5),)
+    assert view.includes("b", 2)
+    assert not view.includes("b", 1)
+    assert not view.includes("z", 1)
 
 
 def test_a_node_that_comes_back_joins_anew_and_its_stay_is_remembered() -> None:
     view = history(A | B, A, A, A | B)
     assert view.members["b"] == Member(1, 4)
-    assert view.departures == (Departure("b", 1, 1, 1),)
+    assert view.past_memberships == (PastMembership("b", 1, 1, 1),)
 
 
 def test_a_view_does_not_change_when_another_follows() -> None:
-    view = founding(1, A | B)
-    following(view, 2, A)
-    assert view == founding(1, A | B)
+    view = bootstrap_view(1, A | B)
+    successor_view(view, 2, A)
+    assert view == bootstrap_view(1, A | B)
 
 
 def test_departures_are_bounded_per_node_and_the_newest_are_kept() -> None:
     memberships = [A | B if epoch % 2 else A for epoch in range(1, 60)]
     view = history(*memberships, A | C, A, installed=True)
-    stays = [departure for departure in view.departures if departure.node_id == "b"]
-    assert len(stays) == DEPARTURES_PER_NODE_MAX
+    stays = [past for past in view.past_memberships if past.node_id == "b"]
+    assert len(stays) == PAST_MEMBERSHIPS_PER_NODE_MAX
     assert [stay.last_epoch for stay in stays] == list(range(45, 60, 2))
-    assert [departure.node_id for departure in view.departures][-1] == "c"
+    assert [past.node_id for past in view.past_memberships][-1] == "c"
     view = history(*memberships, A | C, A)
-    assert len([d for d in view.departures if d.node_id == "b"]) == 30, (
+    assert len([d for d in view.past_memberships if d.node_id == "b"]) == 30, (
         "none of these views is known to be over"
     )
 
@@ -94,10 +96,10 @@ def test_departures_are_bounded_per_node_and_the_newest_are_kept() -> None:
 def test_a_view_of_many_nodes_that_come_and_go_fits_into_a_vote() -> None:
     """Each of 64 nodes with the longest name comes and goes while no view is installed at all."""
     names = [f"n{number}-{60 * 'x'}" for number in range(64)]
-    view = founding(1, dict.fromkeys(names, 1))
+    view = bootstrap_view(1, dict.fromkeys(names, 1))
     for epoch in range(2, 600):
         members = {name: epoch for place, name in enumerate(names) if (place + epoch) % 2}
-        view = following(view, epoch, members, installed_epoch=1)
+        view = successor_view(view, epoch, members, installed_epoch=1)
     assert len(pack_body([view.fields()])) <= VIEW_BYTES_MAX
     assert parse_view(unpack_body(pack_body(view.fields()))) == view
 
@@ -109,7 +111,7 @@ def test_the_succession_is_by_join_epoch_then_node_id() -> None:
 
 
 def test_ordinals_count_the_sorted_members_from_one() -> None:
-    view = founding(1, C | A)
+    view = bootstrap_view(1, C | A)
     assert [view.ordinal(node_id) for node_id in ("a", "c", "b", None)] == [1, 2, 0, 0]
 
 
@@ -122,7 +124,7 @@ def test_a_view_is_the_same_after_it_travelled() -> None:
 
 
 def test_members_are_sorted_whatever_order_they_travelled_in() -> None:
-    fields = founding(1, A | B | C).fields()
+    fields = bootstrap_view(1, A | B | C).fields()
     fields[1].reverse()
     assert list(parse_view(fields).members) == ["a", "b", "c"]
 
@@ -177,14 +179,14 @@ def test_views_of_which_nothing_is_known_may_have_served_however_many_they_are()
     view = View(2**62, {"a": Member(1, 1), "b": Member(1, 2**62)}, ())
     assert not served_between(view, {"a": 1, "b": 1}), "b was no member, and a never installed any of them"
     assert served_between(view, {"a": 2**61, "b": 2**61}) is False
-    gone = View(2**62, {"b": Member(1, 2**62)}, (Departure("a", 1, 1, 2**61),))
+    gone = View(2**62, {"b": Member(1, 2**62)}, (PastMembership("a", 1, 1, 2**61),))
     assert served_between(gone, {"b": 1})
 
 
 def _slowly(view: View, installed: dict[str, int], before: dict[str, int]) -> bool:
     """The rule as it is said: every epoch between is looked at."""
     return not all(
-        epoch in view.idle or view_rules._did_nothing(view, epoch, installed, before)
+        epoch in view.unserved_epochs or view_rules._cannot_have_served(view, epoch, installed, before)
         for epoch in range(max(installed.values()) + 1, view.epoch)
     )
 
@@ -204,12 +206,12 @@ def test_looking_where_it_may_change_is_as_good_as_looking_at_every_epoch(
     idle: list[int],
     told: list[int],
 ) -> None:
-    departures = tuple(Departure(node, start, min(a, b), max(a, b)) for node, start, a, b in stays)
+    past_memberships = tuple(PastMembership(node, start, min(a, b), max(a, b)) for node, start, a, b in stays)
     starts = {node: Member(start, join) for node, (start, join) in sorted(members.items())}
-    view = View(15, starts, departures, idle=tuple(sorted(set(idle))))
+    view = View(15, starts, past_memberships, unserved_epochs=tuple(sorted(set(idle))))
     installed = dict(zip(sorted(members), told, strict=False))
     before = dict(zip(sorted(members), told[3:], strict=False))
-    assert view_rules.served_between(view, installed, before) == _slowly(view, installed, before)
+    assert view_rules.may_have_served_between(view, installed, before) == _slowly(view, installed, before)
 
 
 def test_an_older_start_of_a_member_may_have_served_between() -> None:
@@ -236,20 +238,20 @@ def test_nothing_lies_between_a_view_and_the_one_before_it() -> None:
 
 def test_the_last_epoch_of_a_stay_is_the_views_own_for_who_never_left() -> None:
     view = history(A | B | C, A | B, A, A | B | C)
-    assert last_epoch_of_stay(view, "a", 1, 1) == 4
-    assert last_epoch_of_stay(view, "b", 1, 1) == 2
-    assert last_epoch_of_stay(view, "c", 1, 1) == 1
-    assert last_epoch_of_stay(view, "b", 1, 2) == 2
-    assert last_epoch_of_stay(view, "b", 1, 4) == 4
+    assert last_epoch_of_membership(view, "a", 1, 1) == 4
+    assert last_epoch_of_membership(view, "b", 1, 1) == 2
+    assert last_epoch_of_membership(view, "c", 1, 1) == 1
+    assert last_epoch_of_membership(view, "b", 1, 2) == 2
+    assert last_epoch_of_membership(view, "b", 1, 4) == 4
 
 
 def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
     view = history(A | B, A, A | {"b": 2})
-    assert last_epoch_of_stay(view, "b", 1, 1) == 1
-    assert last_epoch_of_stay(view, "b", 2, 1) == 0
-    assert last_epoch_of_stay(view, "b", 1, 3) == 0
-    assert last_epoch_of_stay(view, "b", 1, 2) == 0
-    assert last_epoch_of_stay(view, "z", 1, 1) == 0
+    assert last_epoch_of_membership(view, "b", 1, 1) == 1
+    assert last_epoch_of_membership(view, "b", 2, 1) == 0
+    assert last_epoch_of_membership(view, "b", 1, 3) == 0
+    assert last_epoch_of_membership(view, "b", 1, 2) == 0
+    assert last_epoch_of_membership(view, "z", 1, 1) == 0
 
 
 def test_what_earlier_starts_served_is_told_by_their_disks_only_and_within_their_stays() -> None:
@@ -257,10 +259,10 @@ def test_what_earlier_starts_served_is_told_by_their_disks_only_and_within_their
 
     The third node, which held everything and was cut off, was not waited for.
     """
-    view = founding(1, A | B | C)
+    view = bootstrap_view(1, A | B | C)
     for epoch, members in ((4, A | B), (5, B), (6, {"b": 2} | C)):
-        view = following(view, epoch, members)
+        view = successor_view(view, epoch, members)
     unknown = 2**62
-    assert served_by_earlier_starts(view, {"b": 4, "c": unknown}) == 4
-    assert served_by_earlier_starts(view, {"b": unknown, "c": unknown}) == 5
-    assert served_by_earlier_starts(founding(1, A | B), {"a": unknown, "b": unknown}) == 0
+    assert served_by_earlier_incarnations(view, {"b": 4, "c": unknown}) == 4
+    assert served_by_earlier_incarnations(view, {"b": unknown, "c": unknown}) == 5
+    assert served_by_earlier_incarnations(bootstrap_view(1, A | B), {"a": unknown, "b": unknown}) == 0

@@ -23,7 +23,7 @@ def members(cluster: Cluster, node_id: str) -> list[str]:
 
 def promised(cluster: Cluster, node_id: str) -> tuple[int, str]:
     """The highest ballot that a voter promised."""
-    return cluster.node(node_id).disk.record.promised
+    return cluster.node(node_id).store.state.promised
 
 
 # -- cold starts
@@ -48,7 +48,7 @@ def test_a_cold_start_of_a_pair_waits_for_both() -> None:
     cluster.start("a")
     cluster.run(5000)
     assert not cluster.serving("a")
-    assert cluster.node("a").membership.describe_wait()
+    assert cluster.node("a").reconfiguration.describe_wait()
     cluster.start("b")
     cluster.settle()
     cluster.check()
@@ -304,7 +304,7 @@ def test_a_member_that_lost_its_majority_says_so(restarted: bool) -> None:
     cluster.cut("b", "c")
     cluster.run(3000)
     assert (
-        cluster.node("c").membership.describe_wait()
+        cluster.node("c").reconfiguration.describe_wait()
         == "the arbiter: 1 of 3 voters are here: no view can be changed"
     )
     cluster.heal()
@@ -317,7 +317,7 @@ def test_a_member_that_needs_the_others_acknowledgement_says_so() -> None:
     cluster.cut("a", "b")
     cluster.cut("a", "c")
     cluster.until(lambda: not cluster.serving("a"))
-    assert cluster.node("a").membership.describe_wait() == "the acknowledgement of every other member"
+    assert cluster.node("a").reconfiguration.describe_wait() == "the acknowledgement of every other member"
     cluster.heal()
     cluster.check()
 
@@ -328,14 +328,14 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     cluster.client("a").open().write(b"k", b"v")
     node = cluster.node("c")
     context, heartbeats = node.context, node.heartbeats
-    heartbeats.complaints = ("a", "b")
-    context.frozen = True
-    context.now_ns = heartbeats.complained_ns + node.settings.grace_ns - 1
-    node.membership.candidates.eviction.complain([], [])
-    assert heartbeats.complaints == ("a", "b"), "while the next view is made they stand"
+    heartbeats.stall_reports = ("a", "b")
+    context.sealed = True
+    context.now_ns = heartbeats.stall_reported_ns + node.settings.grace_ns - 1
+    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
+    assert heartbeats.stall_reports == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
-    node.membership.candidates.eviction.complain([], [])
-    assert heartbeats.complaints == ()
+    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
+    assert heartbeats.stall_reports == ()
 
 
 def test_what_was_pending_is_answered_only_when_every_member_runs_the_view() -> None:
@@ -388,7 +388,7 @@ def test_a_coordinator_that_died_while_it_waited_for_a_lease_had_served_nobody(r
     table.write(b"k", b"acknowledged")
     cluster.hold("b", "a")
     table.begin_write(b"j", b"pending")
-    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.until(lambda: list(cluster.node("a").reconfiguration.decided.members) == ["a"])  # type: ignore[union-attr]
     cluster.run(300)
     assert cluster.node("a").view.epoch == 1, "it waits for the end of b's lease"  # type: ignore[union-attr]
     cluster.kill("a")
@@ -408,7 +408,7 @@ def test_the_disk_of_a_node_that_comes_back_tells_that_it_had_served_nobody() ->
     table.write(b"k", b"acknowledged")
     cluster.hold("b", "a")
     table.begin_write(b"j", b"pending")
-    cluster.until(lambda: list(cluster.node("a").membership.decided.members) == ["a"])  # type: ignore[union-attr]
+    cluster.until(lambda: list(cluster.node("a").reconfiguration.decided.members) == ["a"])  # type: ignore[union-attr]
     cluster.run(300)
     cluster.kill("a")
     cluster.holds.clear()

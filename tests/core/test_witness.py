@@ -4,7 +4,7 @@ from tests.core.cluster import Cluster, nodes
 
 from ckpt_protocol.codes import OK, UNAVAILABLE
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH, Record
+from ckptd.core.arbiter.durable_state import ANY_EPOCH, DurableState
 from ckptd.core.witness import Witness
 
 
@@ -99,7 +99,7 @@ def test_a_witness_that_came_late_is_remembered_by_its_disk_once_a_view_names_it
     cluster.settle()
     cluster.start("w")
     cluster.until(lambda: cluster.node("a").view.witnesses == {"w": 1})  # type: ignore[union-attr]
-    cluster.until(lambda: not cluster.node("a").heartbeats.peers["w"].forgetful)
+    cluster.until(lambda: not cluster.node("a").heartbeats.peers["w"].amnesiac)
     cluster.kill("w")
     cluster.kill("b")
     cluster.run(3000)
@@ -121,7 +121,7 @@ def test_a_data_node_that_lost_its_state_directory_does_not_vote_before_it_is_ad
     assert not cluster.serving("a"), "a has no majority with somebody who does not remember"
     cluster.restart("b")
     cluster.settle()
-    assert not cluster.node("c").disk.forgetful
+    assert not cluster.node("c").store.amnesiac
     cluster.kill("b", silent=True)
     cluster.until(lambda: cluster.serving("a"))
     assert cluster.contents("a") == {b"k": b"v"}
@@ -138,12 +138,12 @@ def test_what_a_lost_disk_knew_stays_unknown_until_a_view_is_installed() -> None
     assert cluster.node("c").view is None, "it was named, and has installed nothing"
     cluster.kill("c")
     cluster.restart("c")
-    assert not cluster.node("c").disk.forgetful
-    assert cluster.node("c").disk.installed_before == UNKNOWN_EPOCH
+    assert not cluster.node("c").store.amnesiac
+    assert cluster.node("c").store.installed_by_earlier_incarnations == ANY_EPOCH
     cluster.settle()
     cluster.kill("c")
     cluster.restart("c")
-    assert 0 < cluster.node("c").disk.installed_before < UNKNOWN_EPOCH
+    assert 0 < cluster.node("c").store.installed_by_earlier_incarnations < ANY_EPOCH
 
 
 def ask_witness(cluster: Cluster, kind: int, *fields: object) -> tuple[int, object, int, str]:
@@ -216,7 +216,7 @@ def test_who_has_installed_a_view_and_voted_for_none_has_history_too() -> None:
 def test_one_empty_disk_among_voters_that_never_saw_a_view_is_no_first_start() -> None:
     """Seed 833: b and c had founded epoch 1; b lost its disk, c was cut off, and a had only promised something."""
     cluster = Cluster("abc")
-    cluster.hosts["a"].record = Record((1, "b")).pack()
+    cluster.hosts["a"].record = DurableState((1, "b")).pack()
     cluster.start("a", "b")
     cluster.run(5000)
     assert not cluster.serving("a") and not cluster.serving("b")

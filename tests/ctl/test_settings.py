@@ -11,7 +11,7 @@ from tests.client.fake_service import FakeNode
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client.errors import SaAisError
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptctl.settings import CLUSTER, LISTEN, Access, SettingsError, SharedOptions, resolve
 from ckptd.runtime.config.model import Config
 

@@ -9,7 +9,7 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, Identity, Opener
+from ckpt_protocol.handshake import NONCE_BYTES, ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
 from ckptd.testing import LocalCluster
 

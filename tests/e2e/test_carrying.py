@@ -8,7 +8,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import NO_RESOURCES, OK
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener
+from ckpt_protocol.handshake import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind, Op
 from ckptd.testing import LocalCluster
 

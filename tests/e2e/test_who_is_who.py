@@ -14,7 +14,7 @@ import pytest
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_PEER, Identity, Opener
+from ckpt_protocol.handshake import NONCE_BYTES, ROLE_PEER, Identity, Opener
 from ckpt_protocol.limits import INCARNATION_MAX
 from ckpt_protocol.messages import Kind
 from ckptd.testing import HeldPort, LocalCluster, describe

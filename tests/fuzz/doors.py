@@ -15,7 +15,7 @@ from tests.fuzz.places import CLIENT, PEER, STRANGER
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.greeting import NONCE_BYTES, ROLE_CLIENT, ROLE_PEER, Identity, Opener
+from ckpt_protocol.handshake import NONCE_BYTES, ROLE_CLIENT, ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
 from ckptd.sim.faults.spoiling import spoil
 from ckptd.testing import LocalCluster

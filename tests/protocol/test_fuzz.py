@@ -11,7 +11,7 @@ from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
-from ckpt_protocol.greeting import Acceptor, HandshakeRejected, Identity, Opener, unseal
+from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity, Opener, verify
 from ckpt_protocol.messages import Kind
 
 GOOD = [frame.encode() for frame in REPRESENTATIVES]
@@ -74,7 +74,7 @@ def test_a_body_of_garbage_is_content_or_a_frame_error(body: bytes) -> None:
     _decode(unpack_body, body)
     _decode(lambda packed: bounded_array(packed, BOUNDS[Kind.OPEN], 3), body)
     _decode(decode_answer, body)
-    _decode(lambda sealed: unseal(b"key", sealed), body)
+    _decode(lambda signed: verify(b"key", signed), body)
 
 
 U64 = st.integers(0, 2**64 - 1)
@@ -89,7 +89,7 @@ def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -
     with contextlib.suppress(FrameError, HandshakeRejected):
         for frame in frames:
             acceptor.receive(frame)
-    assert acceptor.greeted is None or not key
+    assert acceptor.peer is None or not key
 
 
 @settings(max_examples=500, deadline=None)
@@ -97,6 +97,6 @@ def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -
 def test_an_opener_takes_garbage_for_nobody(frame: Frame, key: bytes) -> None:
     opener = Opener(Identity("prod", key), 1, NONCE_A)
     with contextlib.suppress(FrameError, HandshakeRejected):
-        greeted, _ = opener.receive(frame)
+        peer, _ = opener.receive(frame)
         assert not key
-        assert type(greeted.node_id) is str
+        assert type(peer.node_id) is str

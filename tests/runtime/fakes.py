@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.greeting import (
+from ckpt_protocol.handshake import (
     ROLE_CLIENT,
     ROLE_PEER,
     Acceptor,
-    Greeted,
     HandshakeRejected,
     Identity,
     Opener,
+    PeerIdentity,
 )
 from ckpt_protocol.messages import Kind, answer_ok, encode_answer
 from ckptd.core.events import (
@@ -52,8 +52,8 @@ class FakeNode:
         self.settings: Settings | None = start[0] if start else None
         self.start = start
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: Callable[[], dict[str, int]] = dict
-        self.edge_limits: Callable[[], dict[str, tuple[int, int]]] = dict
+        self.transport_counters: Callable[[], dict[str, int]] = dict
+        self.transport_limits: Callable[[], dict[str, tuple[int, int]]] = dict
         self.deadline_ns = NEVER_NS
         self.turn_due = False
         self.events: list[Event] = []
@@ -124,13 +124,13 @@ class RawClient:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def greet(self, identity: Identity, role: int = ROLE_CLIENT, behind: bytes = b"") -> Greeted:
+    async def greet(self, identity: Identity, role: int = ROLE_CLIENT, behind: bytes = b"") -> PeerIdentity:
         """The first exchange; `behind` goes out in one piece with its last frame."""
         opener = Opener(identity, role, NONCE)
         self.send(opener.hello())
-        greeted, proof = opener.receive(await self.frame())
+        peer, proof = opener.receive(await self.frame())
         self.send(proof + behind)
-        return greeted
+        return peer
 
     async def attach(self) -> None:
         """Attach a session: from now on large frames are taken."""
@@ -168,7 +168,7 @@ class AtAddress:
                     self.asked += 1
                     try:
                         writer.write(acceptor.receive(frame))
-                        if acceptor.greeted is not None and acceptor.greeted.role == ROLE_PEER:
+                        if acceptor.peer is not None and acceptor.peer.role == ROLE_PEER:
                             writer.write(encode_frame(Kind.TAKEN, 0, 0, 0))
                     except HandshakeRejected as error:
                         writer.write(error.frame())

@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.fakes import free_port, running
 
 from ckpt_protocol.framing import FrameDecoder, encode_frame
-from ckpt_protocol.greeting import Acceptor
+from ckpt_protocol.handshake import Acceptor
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     AskRegister,
@@ -44,7 +44,7 @@ async def test_a_first_exchange_that_raises_ends_that_connection(
                 patched.setattr(Acceptor, "receive", fails)
                 stranger.send(encode_frame(Kind.HELLO, 1, 1, 1, b"\x90"))
                 assert await stranger.closed()
-        assert a.node.edge_counts()["contained_io"] == 1
+        assert a.node.transport_counters()["contained_io"] == 1
         assert "ZeroDivisionError" in caplog.text
         assert "secret" not in caplog.text
         async with a.client() as client:
@@ -63,7 +63,7 @@ async def test_a_client_whose_stream_raises_is_cut_off(
                 await client.greet(a.identity)
                 client.send(b"x")
                 assert await client.closed()
-        assert a.node.edge_counts()["contained_io"] == 1
+        assert a.node.transport_counters()["contained_io"] == 1
         async with a.client() as client:
             await client.ping()
 
@@ -93,7 +93,7 @@ async def test_a_datagram_that_raises_is_dropped_and_the_next_is_taken(
                 monkeypatch.setattr(module, "decode_datagram", fails)
             for _ in range(2):
                 sender.send(encode_frame(kind, 0, 0, 0, b"\x90"))
-            while a.node.edge_counts()["contained_io"] < 2:
+            while a.node.transport_counters()["contained_io"] < 2:
                 await asyncio.sleep(0.01)
         assert not a.driver.ended.done()
 
@@ -104,7 +104,7 @@ async def test_a_register_that_raises_did_not_answer(tmp_path: Path, monkeypatch
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, b"view")]
         a.driver.handle(WallClockRead(0))
         assert (await a.node.told(RegisterFailed)).number == 7
-        assert a.node.edge_counts()["contained_io"] == 1
+        assert a.node.transport_counters()["contained_io"] == 1
 
 
 @pytest.mark.parametrize("number", ["Infinity", "1e999", "-Infinity", "NaN", "[]", "{}", '"x"', "null"])
@@ -133,7 +133,7 @@ async def test_a_quarantine_that_raises_is_counted(tmp_path: Path, monkeypatch: 
     async with running(tmp_path) as a:
         a.node.on[WallClockRead] = lambda event: [Quarantine("x", b"content")]
         a.driver.handle(WallClockRead(0))
-        while not a.node.edge_counts()["quarantine_failures"]:
+        while not a.node.transport_counters()["quarantine_failures"]:
             await asyncio.sleep(0.01)
         assert not a.driver.ended.done()
 

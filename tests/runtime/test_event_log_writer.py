@@ -12,7 +12,7 @@ from tests.runtime.fakes import FakeNode, running
 from ckpt_client import Table
 from ckpt_protocol.framing import Frame
 from ckptd.core import events
-from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, pack_event, read_entry
+from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, pack_event, parse_entry
 from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
 from ckptd.core.node import Node
 from ckptd.core.settings import Settings
@@ -56,7 +56,7 @@ def unpack(content: bytes) -> Any:
 
 def test_every_kind_of_event_comes_back_as_it_was() -> None:
     for event in EVENTS:
-        entry = read_entry(unpack(pack_entry(9, pack_event(event), 8, {"n": 1}, {"m": (2, 3)})), unpack)
+        entry = parse_entry(unpack(pack_entry(9, pack_event(event), 8, {"n": 1}, {"m": (2, 3)})), unpack)
         assert entry.event == event
         assert (entry.now_ns, entry.digest, entry.counts) == (9, 8, {"n": 1})
         assert entry.limits == {"m": (2, 3)}
@@ -66,7 +66,7 @@ def test_every_kind_of_event_comes_back_as_it_was() -> None:
 def test_an_event_of_another_version_is_refused() -> None:
     packed = msgpack.packb(["DayBroke", []])
     with pytest.raises(RecordingError, match="of another version"):
-        read_entry([1, packed, 0, None], unpack)
+        parse_entry([1, packed, 0, None], unpack)
 
 
 @pytest.mark.parametrize(

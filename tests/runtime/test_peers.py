@@ -14,7 +14,7 @@ from tests.runtime.fakes import NONCE, AtAddress, RawClient, Running, at_address
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, encode_frame
-from ckpt_protocol.greeting import ROLE_PEER, Identity, Opener
+from ckpt_protocol.handshake import ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     AskBack,
@@ -108,7 +108,7 @@ async def test_heartbeats_travel_sealed_by_the_secret_of_the_link(tmp_path: Path
         ]
         a.driver.handle(WallClockRead(0))
         beat = await b.node.told(HeartbeatReceived)
-        assert (beat.frame.a, beat.sealed) == (1, True)
+        assert (beat.frame.a, beat.authentic) == (1, True)
 
 
 async def test_a_dialler_redials_when_the_core_closes_the_link(tmp_path: Path) -> None:
@@ -435,10 +435,10 @@ async def test_what_waits_for_a_peer_is_a_limit_that_is_shown(tmp_path: Path) ->
         await greet_as_peer(peer)
         peer.writer.transport.pause_reading()
         await b.node.told(PeerConnected)
-        assert b.node.edge_limits()["peer_buffer_bytes"] == (0, 64 * 1024 * 1024)
+        assert b.node.transport_limits()["peer_buffer_bytes"] == (0, 64 * 1024 * 1024)
         b.node.on[WallClockRead] = lambda event: [SendPeer("a", bytes(32 * 1024 * 1024))]
         b.driver.handle(WallClockRead(0))
-        unsent, most = b.node.edge_limits()["peer_buffer_bytes"]
+        unsent, most = b.node.transport_limits()["peer_buffer_bytes"]
         assert 16 * 1024 * 1024 < unsent <= most // 2
 
 

@@ -25,9 +25,9 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
         a.client(greet=False),
     ):
         assert (await client.ping()).a == 1
-        while not a.node.edge_limits()["strangers"][0]:
+        while not a.node.transport_limits()["strangers"][0]:
             await asyncio.sleep(0.01)
-        assert a.node.edge_limits() == {
+        assert a.node.transport_limits() == {
             "clients": (1, 100),
             "client_buffer_bytes": (0, 320 * MIB),
             "client_frames_bytes": (0, 100 * MIB),
@@ -40,7 +40,7 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
             "peer_buffer_bytes": (0, 256 * MIB),
         }
         client.send(ping(2, bytes(UNATTACHED_BODY_BYTES_MAX))[:-1])
-        while not a.node.edge_limits()["client_frames_bytes"][0]:
+        while not a.node.transport_limits()["client_frames_bytes"][0]:
             await asyncio.sleep(0.01)
 
 

@@ -11,14 +11,14 @@ from tests.runtime.fakes import NONCE, Running, at_address, ping, running
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
-from ckpt_protocol.greeting import (
+from ckpt_protocol.handshake import (
     ROLE_CLIENT,
     ROLE_PEER,
     HandshakeRejected,
     Identity,
     Opener,
     parse_refused,
-    seal,
+    sign,
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
@@ -252,18 +252,18 @@ async def test_a_silent_link_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyP
 async def test_heartbeats_of_a_node_that_was_not_met_are_told_as_such(tmp_path: Path, key: bytes) -> None:
     async with running(tmp_path, key=key) as a:
         with UdpClient(a) as peer:
-            peer.send(seal(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
+            peer.send(sign(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
             frame = Frame(Kind.HEARTBEAT, 5, 6, 7, b"body")
-            assert await a.node.told(HeartbeatReceived) == HeartbeatReceived(frame, sealed=False)
+            assert await a.node.told(HeartbeatReceived) == HeartbeatReceived(frame, authentic=False)
 
 
 @pytest.mark.parametrize("key", [b"", b"wrong"])
 async def test_forged_heartbeats_do_not(tmp_path: Path, key: bytes) -> None:
     async with running(tmp_path, key=b"secret") as a:
         with UdpClient(a) as peer:
-            peer.send(seal(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
+            peer.send(sign(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))
             peer.send(encode_frame(Kind.HEARTBEAT, 5, 6, 7)[:10])
-            peer.send(seal(b"secret", encode_frame(Kind.HEARTBEAT, 9, 6, 7)))
+            peer.send(sign(b"secret", encode_frame(Kind.HEARTBEAT, 9, 6, 7)))
             assert (await a.node.told(HeartbeatReceived)).frame.a == 9
             assert a.daemon.counters.garbage_datagrams == 2
 

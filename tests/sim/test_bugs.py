@@ -176,7 +176,7 @@ def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule() -> None:
 
 def test_without_last_words_a_clients_repeats_end_two_of_three_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault that the rule is for, with the rule switched off."""
-    monkeypatch.setattr(Stops, "learn", lambda stops, learned: [])
+    monkeypatch.setattr(Stops, "add", lambda stops, learned: [])
     scenario, _ = cluster_with_two()
     with apply_raises_on(POISON, lambda node_id, as_active: True) as bug:
         scenario.begin_write(POISON)
@@ -187,7 +187,7 @@ def test_without_last_words_a_clients_repeats_end_two_of_three_nodes(monkeypatch
 def test_with_the_log_a_backup_would_stop_at_the_same_update_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario, active = cluster_with_two()
     backup = scenario.others(active)[1]
-    monkeypatch.setattr(ResyncSender, "by_content", property(lambda source: False))
+    monkeypatch.setattr(ResyncSender, "must_send_sections", property(lambda source: False))
     monkeypatch.setattr(Stops, "named_update", lambda *version: False)
     with apply_raises_on(POISON, lambda node_id, as_active: node_id == backup) as bug:
         assert scenario.write(POISON).outcome == Outcome.OK

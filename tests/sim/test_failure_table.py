@@ -113,7 +113,7 @@ def test_a_pair_blocks_until_the_coordinator_returns_when_its_machine_loses_powe
     assert call.outcome in (Outcome.NOT_DONE, Outcome.UNKNOWN)
     assert scenario.active is None
     node = scenario.cluster.hosts[other].node
-    assert node is not None and coordinator in node.membership.waiting_for
+    assert node is not None and coordinator in node.reconfiguration.waiting_for
     scenario.faults.restart(coordinator)
     write_until_done(scenario, b"released", 3000)
     scenario.finish()
@@ -303,7 +303,7 @@ def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
     cluster.faults.start("b")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()
-    assert node.view is None and "cold start" in node.membership.waiting_for
+    assert node.view is None and "cold start" in node.reconfiguration.waiting_for
     cluster.faults.start("c")
     cluster.world.run_until(6 * SECOND_NS)
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["b", "c"]] * 2

@@ -69,7 +69,7 @@ def epochs(scenario: Scenario) -> list[int]:
 
 def is_put_out(scenario: Scenario, node_id: str) -> bool:
     """Whether a view without this node was decided."""
-    decided = [node.membership.decided for node in scenario.cluster.nodes()]
+    decided = [node.reconfiguration.decided for node in scenario.cluster.nodes()]
     return any(view is not None and node_id not in view.members for view in decided)
 
 
@@ -458,7 +458,7 @@ def test_a_cold_start_of_a_pair_waits_for_both(first: str, second: str) -> None:
     cluster.faults.start(first)
     cluster.world.run_until(5 * SECOND_NS)
     (node,) = cluster.nodes()
-    assert node.view is None and node.membership.waiting_for == "2 of 2 nodes for a cold start"
+    assert node.view is None and node.reconfiguration.waiting_for == "2 of 2 nodes for a cold start"
     cluster.faults.start(second)
     converge(cluster, "the start")
     assert [list(node.view.members) for node in cluster.nodes() if node.view is not None] == [["a", "b"]] * 2

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
 
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.replication import local_replicas, resync
@@ -82,12 +82,12 @@ def orphans_live_on(patch: Patch) -> None:
 
 def forced_views_void_all(patch: Patch) -> None:
     """Off: a voter that forgot what it promised since the operator's command abstains."""
-    original = MajorityArbiter.note
+    original = PaxosArbiter.on_decided_elsewhere
 
     def note(arbiter: Any, view: Any) -> None:
-        original(arbiter, replace(view, members={}, witnesses={}) if view.forced else view)
+        original(arbiter, replace(view, members={}, witnesses={}) if view.operator_forced else view)
 
-    patch(MajorityArbiter, "note", note)
+    patch(PaxosArbiter, "on_decided_elsewhere", note)
 
 
 def served_uncounted(patch: Patch) -> None:

@@ -9,7 +9,7 @@ Origin = int | str
 """Where the answer goes: a client's link at this node, or the node that forwarded the request."""
 
 
-CHANGE_NOTHING: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.SYNCHRONIZE)
+READ_ONLY_KINDS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.SYNCHRONIZE)
 """Requests that change nothing, whatever became of them."""
 
 
@@ -20,16 +20,16 @@ class Request:
         "body",
         "creation_id",
         "elements",
+        "first_unanswered",
+        "forwarded_to",
         "kind",
-        "lowest",
-        "maybe_done",
         "number",
+        "open_deferred",
         "origin",
-        "put_off",
+        "outcome_uncertain",
+        "received_ns",
         "sent_seq",
         "session",
-        "since_ns",
-        "to",
         "weight",
         "withdrawn",
     )
@@ -39,32 +39,33 @@ class Request:
         origin: Origin,
         session: int,
         number: int,
-        lowest: int,
+        first_unanswered: int,
         kind: int,
         creation_id: int,
         body: bytes,
-        since_ns: int,
+        received_ns: int,
     ) -> None:
         self.origin = origin
         self.session = session
         self.number = number
-        self.lowest = lowest
+        self.first_unanswered = first_unanswered
         self.kind = kind
         self.creation_id = creation_id
         """0 for requests to the directory."""
         self.body = body
-        self.since_ns = since_ns
+        self.received_ns = received_ns
         """When it arrived at this node."""
         self.elements: Elements | None = None
         """What a READ asks for, once its body was parsed here."""
-        self.maybe_done = False
+        self.outcome_uncertain = False
         """A duplicate of it, next to the one in progress, may already have been carried out."""
-        self.put_off = self.withdrawn = False
-        """`put_off`: the coordinator answered that this OPEN has to wait.
+        self.open_deferred = self.withdrawn = False
+        """`open_deferred`: the coordinator answered that this OPEN has to wait.
 
-        `withdrawn`: the client's time is over, and the node `to` was asked to give the request back.
+        `withdrawn`: the client's time is over, and the node `forwarded_to` was asked to give the request
+        back.
         """
-        self.to = ""
+        self.forwarded_to = ""
         self.weight = self.sent_seq = 0
         """`weight`: what it counts for among the unanswered requests of its link, 0 while it is not counted.
 
@@ -76,4 +77,4 @@ class Request:
     @property
     def in_doubt(self) -> bool:
         """Return True if it may have been carried out, so that TRY_AGAIN would be wrong."""
-        return self.maybe_done and self.kind not in CHANGE_NOTHING
+        return self.outcome_uncertain and self.kind not in READ_ONLY_KINDS

@@ -52,8 +52,8 @@ def contain(context: Context, kind: int, body: bytes, error: Exception) -> str:
     """Count and log an exception that changed nothing; return a text that says what it was about."""
     context.count("contained")
     text = f"{describe(kind, body)} raised {where(error)}"
-    if context.now_ns >= context.contained_line_ns:
-        context.contained_line_ns = context.now_ns + LINE_EVERY_NS
+    if context.now_ns >= context.next_containment_log_ns:
+        context.next_containment_log_ns = context.now_ns + LINE_EVERY_NS
         context.log(f"{text}; nothing was changed, and the node goes on. Please report this", "error")
     return text
 

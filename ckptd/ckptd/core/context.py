@@ -21,7 +21,7 @@ NEVER_NS: Final = 2**63
 class Context:
     """Time and effects of the event that is being handled, and the node's status in its view.
 
-    `lease_until_ns` and `frozen` decide whether this node may order updates and serve reads.
+    `lease_until_ns` and `sealed` decide whether this node may order updates and serve reads.
     """
 
     __slots__ = (
@@ -29,20 +29,20 @@ class Context:
         "alarms",
         "cause",
         "closing",
-        "confirmed_epoch",
-        "contained_line_ns",
         "counters",
         "deadline_ns",
         "effects",
         "epoch",
-        "frozen",
+        "established_epoch",
         "full_nodes",
         "incarnation",
         "lease_until_ns",
         "newly_visible",
+        "next_containment_log_ns",
         "node_id",
         "now_ns",
         "resident_bytes",
+        "sealed",
         "settings",
         "stops",
         "wall_offset_ns",
@@ -57,10 +57,10 @@ class Context:
         self.now_ns = now_ns
         self.wall_offset_ns = wall_offset_ns
         self.epoch = 0
-        self.frozen = True
+        self.sealed = True
         """Sealed: no view is installed yet, or this node knows a newer one, or it answered a collector."""
         self.lease_until_ns = 0
-        self.confirmed_epoch = 0
+        self.established_epoch = 0
         self.effects: list[Effect] = []
         self.cause: object = None
         """What is being handled (a frame, a request, a replica, an operation), for the node's last words."""
@@ -70,7 +70,7 @@ class Context:
         self.newly_visible: dict[int, None] = {}
         """Tracked checkpoints in which this event made something visible."""
         self.deadline_ns = now_ns
-        self.contained_line_ns = now_ns
+        self.next_containment_log_ns = now_ns
         """When `containment` may log again."""
         self.closing: dict[int, str] = {}
         """Links of clients that are closed after this event, and why."""
@@ -94,12 +94,12 @@ class Context:
 
     def serving(self) -> bool:
         """Return True if this node holds its view's lease now and its epoch is not sealed."""
-        return self.now_ns < self.lease_until_ns and not self.frozen
+        return self.now_ns < self.lease_until_ns and not self.sealed
 
     @property
-    def confirmed(self) -> bool:
+    def is_view_established(self) -> bool:
         """Return True if every member has shown that it runs the view: no member served in it before that."""
-        return self.confirmed_epoch == self.epoch
+        return self.established_epoch == self.epoch
 
     def wake_at(self, at_ns: int) -> None:
         """Ask for `TimeCame` no later than this."""

@@ -108,12 +108,12 @@ class Outranked:
 class HeartbeatReceived:
     """A HEARTBEAT datagram arrived. It may be late, duplicated or out of order.
 
-    `sealed`: it is signed with the secret of a handshake between the two nodes; otherwise anybody may have
+    `authentic`: it is signed with the secret of a handshake between the two nodes; otherwise anybody may have
     sent it.
     """
 
     frame: Frame
-    sealed: bool = True
+    authentic: bool = True
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from typing import Any, assert_never
 
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.requests import Describe, Operate
-from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.client_request import Request
 from ckptd.core.containment import drop_heartbeat
@@ -43,20 +43,20 @@ from ckptd.core.events import (
 from ckptd.core.hub import Hub, Positions
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import Alarms
-from ckptd.core.operations.graceful_leave import LeaveState, Leaving
-from ckptd.core.operations.last_words import Stopping
-from ckptd.core.operations.operator_commands import Operating
-from ckptd.core.operations.resource_usage import EdgeLimits, Limits, limits_of
-from ckptd.core.operations.status import EdgeCounts, describe_checkpoints, describe_cluster
+from ckptd.core.operations.graceful_leave import GracefulLeave, LeaveState
+from ckptd.core.operations.last_words import LastWords
+from ckptd.core.operations.operator_commands import OperatorCommands
+from ckptd.core.operations.resource_usage import Limits, ReadTransportLimits, limits_of
+from ckptd.core.operations.status import ReadTransportCounters, describe_checkpoints, describe_cluster
 from ckptd.core.peer_frames import PeerFrames
-from ckptd.core.replication.data_loss import note_unacknowledged
+from ckptd.core.replication.data_loss import note_advertised_positions
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.requests.sessions import Clients
+from ckptd.core.requests.sessions import Sessions
 from ckptd.core.requests.turns import Turns
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
@@ -75,36 +75,31 @@ class Node(Hub):
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
-        self.heartbeats = Heartbeats(context, self)
-        self.disk = Disk(context, record)
-        self.arbiter = make_arbiter(context, self.disk, self, self.heartbeats)
-        self.replicator = DirectoryReplicator(context, Directory(), self)
-        self.membership = Membership(context, self.heartbeats, self.arbiter, self.replicator, self)
-        self._replicas = LocalReplicas(context, self)
+        self.heartbeats = heartbeats = Heartbeats(context, self)
+        self.store = StateStore(context, record)
+        self.arbiter = make_arbiter(context, self.store, self, heartbeats)
+        self.replicator = replicator = DirectoryReplicator(context, Directory(), self)
+        self.reconfiguration = reconfiguration = Reconfiguration(
+            context, heartbeats, self.arbiter, replicator, self
+        )
+        self._replicas = replicas = LocalReplicas(context, self)
         self.turns = Turns(context, self)
-        self.requests = RequestRouter(context, self, self.replicator, self._replicas, self.turns)
-        self.clients = Clients(context, self, self.replicator, self.requests)
-        self.housekeeping = Housekeeping(context, self.replicator, self.heartbeats)
+        self.requests = requests = RequestRouter(context, self, replicator, replicas, self.turns)
+        self.sessions = Sessions(context, self, replicator, requests)
+        self.housekeeping = Housekeeping(context, replicator, heartbeats)
         self.alarms = Alarms(context)
-        self.leaving = Leaving(context, self.heartbeats, self.membership, self._replicas, self.requests, self)
-        self.operating = Operating(context, self.heartbeats, self.membership, self)
-        self.stopping = Stopping(
-            context, self.heartbeats, self.disk, self.replicator, self._replicas, self.requests
+        self.graceful_leave = GracefulLeave(context, heartbeats, reconfiguration, replicas, requests, self)
+        self.operator_commands = OperatorCommands(context, heartbeats, reconfiguration, self)
+        self.stop_reports = reports = LastWords(
+            context, heartbeats, self.store, replicator, replicas, requests
         )
         self.peer_frames = PeerFrames(
-            context,
-            self,
-            self.membership,
-            self.replicator,
-            self._replicas,
-            self.requests,
-            self.housekeeping,
-            self.stopping,
+            context, self, reconfiguration, replicator, replicas, requests, self.housekeeping, reports
         )
         self.next_ns = now_ns
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: EdgeCounts = dict
-        self.edge_limits: EdgeLimits = dict
+        self.transport_counters: ReadTransportCounters = dict
+        self.transport_limits: ReadTransportLimits = dict
         self.was_serving = False
 
     # -- looked at by the runtime, the simulator and the invariants
@@ -120,7 +115,7 @@ class Node(Hub):
 
     @property
     def view(self) -> View | None:
-        return self.membership.view
+        return self.reconfiguration.view
 
     @property
     def directory(self) -> Directory:
@@ -132,7 +127,7 @@ class Node(Hub):
 
     def serving(self, now_ns: int) -> bool:
         """Return True if this node may order updates and serve reads at that time."""
-        return now_ns < self.context.lease_until_ns and not self.context.frozen
+        return now_ns < self.context.lease_until_ns and not self.context.sealed
 
     def active_for(self, creation_id: int, now_ns: int) -> bool:
         """Return True if this node would order an update of the checkpoint at that time."""
@@ -160,24 +155,24 @@ class Node(Hub):
         if kind is ClientReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
-                self.clients.receive(event.link, frames)  # type: ignore[union-attr]
+                self.sessions.receive(event.link, frames)  # type: ignore[union-attr]
             else:
-                turns.take_client(event.link, frames)  # type: ignore[union-attr]
+                turns.on_client_frames(event.link, frames)  # type: ignore[union-attr]
         elif kind is PeerReceived:
             frames = event.frames  # type: ignore[union-attr]
             if free and len(frames) == 1:
                 self.peer_frames.receive(event.node_id, frames)  # type: ignore[union-attr]
             else:
-                turns.take_peer(event.node_id, frames)  # type: ignore[union-attr]
+                turns.on_peer_frames(event.node_id, frames)  # type: ignore[union-attr]
         elif kind is TurnCame:
             context.work = 0
             self.replicator.advance()
-            turns.go_on()
+            turns.run_turn()
         else:
-            self._handle_rare(event)
+            self._handle_other(event)
         if context.newly_visible:
-            moved, context.newly_visible = context.newly_visible, {}
-            self.requests.tracks.look(moved)
+            newly_visible, context.newly_visible = context.newly_visible, {}
+            self.requests.change_feed.recheck(newly_visible)
         if context.acks:
             context.flush_acks()
         if context.closing:
@@ -191,51 +186,51 @@ class Node(Hub):
     def last_words(self, now_ns: int) -> list[Effect]:
         """Return the last effects to carry out, in order, after `handle` raised: this node ends."""
         self.context.now_ns = now_ns
-        return self.stopping.last_words()
+        return self.stop_reports.last_words()
 
-    def _handle_rare(self, event: Event) -> None:
+    def _handle_other(self, event: Event) -> None:
         match event:
-            case ClientLost(link) if self.turns.waits(link, event):
+            case ClientLost(link) if self.turns.defer_event(link, event):
                 return
-            case PeerConnected(key) | PeerLost(key) | PeerRefused(key) if self.turns.waits(key, event):
+            case PeerConnected(key) | PeerLost(key) | PeerRefused(key) if self.turns.defer_event(key, event):
                 return
         late_ns = self.context.now_ns - self.heartbeats.next_ns
         if late_ns >= self.settings.heartbeat_ns:
-            self._note_lag(late_ns)
+            self._on_local_pause(late_ns)
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame, sealed):
-                self._on_heartbeat(frame, sealed)
+            case HeartbeatReceived(frame, authentic):
+                self._on_heartbeat(frame, authentic)
             case ClientConnected(link):
-                self.clients.on_connected(link)
+                self.sessions.on_connected(link)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
                 self.on_link(event)
             case ClientCongested(link):
-                self.turns.congest(link)
+                self.turns.on_congested(link)
             case ClientDrained(link):
-                self.turns.drain(link)
+                self.turns.on_drained(link)
             case PeerTrouble():
-                self.membership.starts.trouble(event)
+                self.reconfiguration.incarnations.on_trouble(event)
             case Outranked(node_id, incarnation):
-                self.membership.starts.outranked(node_id, incarnation)
+                self.reconfiguration.incarnations.on_outranked(node_id, incarnation)
             case WallClockRead(offset_ns):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
-                self.disk.on_persisted(number)
-                self.heartbeats.disk_fails = self.disk.failing
+                self.store.on_persisted(number)
+                self.heartbeats.disk_failing = self.store.failing
             case PersistFailed(_, text):
-                self.disk.on_failed(text)
-                self.heartbeats.disk_fails = self.disk.failing
+                self.store.on_failed(text)
+                self.heartbeats.disk_failing = self.store.failing
             case RegisterAnswered(number, swapped, revision, value):
-                if isinstance(self.arbiter, RegisterArbiter):
+                if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_answered(number, swapped, revision, value)
             case RegisterFailed(number, text):
-                if isinstance(self.arbiter, RegisterArbiter):
+                if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_failed(number, text)
             case FenceEnded(node_id, fenced, text):
-                self.membership.silent_peer.on_fenced(node_id, fenced, text)
-                self.membership.consider()
+                self.reconfiguration.pair_policy.on_fenced(node_id, fenced, text)
+                self.reconfiguration.reconfigure_if_needed()
             case LeaveAsked():
                 self.leave()
             case ClientReceived() | PeerReceived() | TurnCame():
@@ -247,95 +242,95 @@ class Node(Hub):
         """Handle an event of a link, after all that the link brought before it is done."""
         match event:
             case ClientLost(link, process_dead):
-                self.turns.forget(link)
-                self.clients.on_lost(link, process_dead)
+                self.turns.drop_lane(link)
+                self.sessions.on_lost(link, process_dead)
             case PeerConnected(node_id, incarnation, urls):
                 self._on_peer_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                if self.membership.starts.lost(node_id):
+                if self.reconfiguration.incarnations.on_lost(node_id):
                     self._replicas.on_peer_lost(node_id)
             case PeerRefused(node_id):
                 if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
                         self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
-                    self.membership.consider()
+                    self.reconfiguration.reconfigure_if_needed()
 
-    def _note_lag(self, late_ns: int) -> None:
+    def _on_local_pause(self, late_ns: int) -> None:
         """Note that this process was paused (its tick is late): no other node was silent because of that."""
         self.heartbeats.next_ns = self.context.now_ns
-        self.heartbeats.note_lag(late_ns)
-        self.membership.note_lag(late_ns)
+        self.heartbeats.on_local_pause(late_ns)
+        self.reconfiguration.on_local_pause(late_ns)
         self._replicas.busy.on_local_pause(late_ns)
         self.replicator.proposed_ns += late_ns
 
     # -- peers
 
     def _on_peer_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> None:
-        if self.membership.starts.connected(node_id, incarnation, urls) is None:
+        if self.reconfiguration.incarnations.on_connected(node_id, incarnation, urls) is None:
             return
-        self.stopping.on_peer_connected(node_id)  # Before anything with which it might join.
-        self.membership.installation.on_peer_connected(node_id)
+        self.stop_reports.on_peer_connected(node_id)  # Before anything with which it might join.
+        self.reconfiguration.view_change.on_peer_connected(node_id)
         self.replicator.on_peer_connected(node_id)
         self._replicas.on_peer_connected(node_id)
         self.requests.on_peer_connected(node_id)
-        self.leaving.on_peer_connected(node_id)
-        self.membership.consider()
+        self.graceful_leave.on_peer_connected(node_id)
+        self.reconfiguration.reconfigure_if_needed()
 
-    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
+    def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:
         try:
-            peer = self.heartbeats.receive(frame, sealed)
+            peer = self.heartbeats.receive(frame, authentic)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
             return
         if peer is None:
             return
-        self.membership.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
+        self.reconfiguration.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
         if self.heartbeats.is_half_open(peer):
             text = f"node {peer.node_id} has no link to this node"
             self.context.effects.append(ClosePeer(peer.node_id, text))
-        view = self.membership.view
-        if view is not None and not self.context.frozen:
+        view = self.reconfiguration.view
+        if view is not None and not self.context.sealed:
             self.heartbeats.renew_lease(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
                 # The first heartbeat of an epoch is answered at once: that begins the sender's lease.
                 peer.answered_epoch = view.epoch
                 self.heartbeats.send(peer)
-            self._notice_serving()
-        if peer.leaving and not peer.seen_leaving:
+            self._on_serving_changed()
+        if peer.leaving and not peer.leaving_noticed:
             # The leaving node relies on members that stay, and has to know that we have heard it.
             self.heartbeats.send(peer)
-        if peer.left or peer.leaving != peer.seen_leaving:
-            peer.seen_leaving = peer.leaving
+        if peer.left or peer.leaving != peer.leaving_noticed:
+            peer.leaving_noticed = peer.leaving
             self.housekeeping.placement_due = True
-            self.membership.consider()
+            self.reconfiguration.reconfigure_if_needed()
 
-    def _notice_serving(self) -> None:
+    def _on_serving_changed(self) -> None:
         serving = self.context.serving()
         if serving and not self.was_serving:
             self.alarms.on_serving()
             self._replicas.on_serving()
-            self.clients.on_serving_again()
+            self.sessions.on_serving_again()
             self.replicator.advance()
             self.requests.retry_parked()
             self.housekeeping.on_time()
         self.was_serving = serving
 
     def leave(self) -> None:
-        self.leaving.start()
+        self.graceful_leave.start()
         self.housekeeping.placement_due = True
         self._on_time()
 
     def stop_all(self) -> None:
-        self.leaving.stop_all()
+        self.graceful_leave.stop_all()
         self.leave()
 
     # -- what the parts ask of their node (see `Hub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.membership.decided, self.disk.record.view
+        return self.reconfiguration.decided, self.store.state.view
 
     def on_decided(self, view: View) -> None:
-        self.membership.on_decided(view)
+        self.reconfiguration.on_decided(view)
 
     def on_superseded(self) -> None:
         quarantine_all(self._replicas.by_id.values())
@@ -344,7 +339,7 @@ class Node(Hub):
         return self._replicas.busy.unreplicated_positions(node_id)
 
     def on_positions_advertised(self, positions: Positions) -> None:
-        note_unacknowledged(self._replicas.by_id, self.context.epoch, positions)
+        note_advertised_positions(self._replicas.by_id, self.context.epoch, positions)
 
     def route(self, request: Request) -> None:
         self.requests.route(request)
@@ -368,66 +363,67 @@ class Node(Hub):
         return self.peer_frames.receive(node_id, frames)
 
     def receive_client(self, link: int, frames: Iterable[Frame]) -> bool:
-        return self.clients.receive(link, frames)
+        return self.sessions.receive(link, frames)
 
     def on_attach_answered(self, request: Request, body: bytes) -> bytes:
-        return self.clients.on_attach_answered(request, body)
+        return self.sessions.on_attach_answered(request, body)
 
     def describe_wait(self) -> str:
-        return self.membership.describe_wait()
+        return self.reconfiguration.describe_wait()
 
     def operate(self, link: int, number: int, command: Operate) -> None:
-        self.operating.operate(link, number, command)
+        self.operator_commands.operate(link, number, command)
 
     @property
     def draining(self) -> bool:
         return self.requests.draining
 
     def retry_checkpoint(self, name: str) -> str:
-        return self.stopping.retry(name)
+        return self.stop_reports.retry(name)
 
     def on_left(self, text: str) -> None:
-        self.operating.tell_drained(text)
+        self.operator_commands.answer_drained(text)
 
     # -- the directory
 
     def on_installed(self, view: View) -> None:
         self.was_serving = False
         unanswered = self.replicator.unanswered()
-        self.replicator.start(view)
+        self.replicator.on_installed(view)
         self.next_ns = self.context.now_ns
         self.requests.on_installed(view, unanswered)
         self._replicas.on_installed(view, self.replicator.directory)
-        self.stopping.prune()  # (Not earlier: replicas that go had to know of the stops.)
-        self.clients.on_installed()
+        self.stop_reports.prune()  # (Not earlier: replicas that go had to know of the stops.)
+        self.sessions.on_installed()
         self.housekeeping.on_installed(view)
         self.alarms.on_installed(self.replicator.directory)
         self.replicator.directory.dirty.clear()
         self.replicator.directory.forget_losses(self._replicas.by_id)
         self.peer_frames.on_installed(view)
-        self._notice_serving()
+        self._on_serving_changed()
 
     def _limits(self) -> Limits:
-        early_frames = max(len(self.peer_frames.early), self._replicas.unknown_checkpoints.count)
-        return limits_of(self.context, self.requests, early_frames)
+        of_epochs = len(self.peer_frames.future_epoch_frames)
+        frames_ahead = max(of_epochs, self._replicas.unknown_checkpoints.count)
+        return limits_of(self.context, self.requests, frames_ahead)
 
     def on_directory_applied(self) -> None:
         directory = self.replicator.directory
         changed, attached, ended = list(directory.dirty), directory.attached, directory.ended
         created = directory.created
         directory.dirty, directory.attached, directory.created, directory.ended = {}, [], [], []
-        if self.context.frozen:
+        if self.context.sealed:
             return  # A view's installation follows, and checks everything.
         if attached:
-            self.clients.look_after(attached)
+            self.sessions.ensure_link_or_grace(attached)
         if created:
-            self.clients.on_created(created)
-        self.clients.on_changed(changed)
+            self.sessions.on_created(created)
+        self.sessions.on_directory_changed(changed)
         if ended:
-            self.clients.on_ended(ended)
+            self.sessions.on_ended(ended)
             self._replicas.forget_sessions(ended)
         self._replicas.reconcile(changed)
-        self.stopping.prune()
+        self.stop_reports.prune()
         self.housekeeping.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
@@ -443,36 +439,38 @@ class Node(Hub):
         now_ns = context.now_ns
         context.deadline_ns = NEVER_NS
         context.work = 0
-        view = self.membership.view
-        if view is not None and not context.frozen:
+        view = self.reconfiguration.view
+        if view is not None and not context.sealed:
             heartbeats.renew_lease(view)
-            self._notice_serving()
+            self._on_serving_changed()
         self._replicas.busy.run_timers()
-        if now_ns < heartbeats.next_ns and self.membership.settled:
+        if now_ns < heartbeats.next_ns and self.reconfiguration.is_stable:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))
-            if now_ns < self.next_ns and self.leaving.state is LeaveState.STAYING:
+            if now_ns < self.next_ns and self.graceful_leave.state is LeaveState.NOT_LEAVING:
                 return
         if now_ns >= heartbeats.next_ns:
-            self.disk.on_time()
+            self.store.on_time()
             if self._replicas.find_full_nodes(heartbeats):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
-            self.membership.candidates.eviction.complain(stalled, self.membership.late_members())
+            self.reconfiguration.proposal.eviction.update_stall_reports(
+                stalled, self.reconfiguration.stalled_members()
+            )
             heartbeats.send_all()
-            self.membership.starts.look()
+            self.reconfiguration.incarnations.update()
             if not heartbeats.leaving:
-                self.alarms.look(self.replicator.directory, self.membership.describe_wait(), self._limits())
+                self.alarms.update(self.replicator.directory, self.describe_wait(), self._limits())
             self.requests.on_time()
-        self.membership.consider()
-        self.clients.on_time()
+        self.reconfiguration.reconfigure_if_needed()
+        self.sessions.on_time()
         self.housekeeping.on_time()
         self._replicas.proposals.repeat()
         self._replicas.retry_resyncs()
-        self.leaving.on_time()
+        self.graceful_leave.on_time()
         self._replicas.drop_obsolete()
-        self.next_ns = min(self._replicas.retired_ns, self.clients.next_ns(), self.housekeeping.next_ns())
+        self.next_ns = min(self._replicas.obsolete_ns, self.sessions.next_ns(), self.housekeeping.next_ns())
         if self.next_ns <= now_ns:  # It is due but cannot be done now: look again with the next heartbeat.
             self.next_ns = heartbeats.next_ns
         context.wake_at(min(heartbeats.next_ns, self.next_ns))
@@ -493,8 +491,8 @@ class Node(Hub):
                 self.view,
                 self.urls,
                 self.describe_wait(),
-                self.alarms.told(self.directory),
-                self.edge_counts,
-                {**self._limits(), **self.edge_limits()},
+                self.alarms.current(self.directory),
+                self.transport_counters,
+                {**self._limits(), **self.transport_limits()},
             )
         return describe_checkpoints(self.context, self.directory, asked.after)

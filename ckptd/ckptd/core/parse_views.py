@@ -9,15 +9,15 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.limits import EPOCH_MAX, NODE_ID_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX
 from ckpt_protocol.messages import Kind
 from ckpt_protocol.parsing import parser
-from ckptd.core.view import DEPARTURES_MAX, Departure, Member, View
+from ckptd.core.view import PAST_MEMBERSHIPS_MAX, Member, PastMembership, View
 
 ROUND_MAX: Final = 2**62
 """The highest round of a ballot. A round grows by one at a time, so there is room above for what follows."""
 
 EARLIER_EPOCH_MAX: Final = 2**62
-"""What a lost disk reports for earlier incarnations (`durable_state.UNKNOWN_EPOCH`)."""
+"""What a lost disk reports for earlier incarnations (`durable_state.ANY_EPOCH`)."""
 
-_DEPARTURES_MAX: Final = NODES_MAX * (DEPARTURES_MAX + 1)
+_PAST_MEMBERSHIPS_MAX: Final = NODES_MAX * (PAST_MEMBERSHIPS_MAX + 1)
 
 Ballot = tuple[int, str]
 
@@ -31,20 +31,22 @@ def epoch_of(value: object) -> int:
 def parse_view(value: object) -> View:
     """Parse a view, as `View.fields` sends it, with at least one member."""
     fields = row(value, "a view", 4)
-    epoch, members, departures, founded = fields[:4]
-    witnesses, forced = fields[4:6] if len(fields) > 5 else ([], False)
-    idle = fields[6] if len(fields) > 6 else []
-    stays = sorted(_member(member) for member in array(members, "members", NODES_MAX))
-    if not stays or len(dict(stays)) < len(stays):
+    epoch, members, past_memberships, bootstrap_epoch = fields[:4]
+    witnesses, operator_forced = fields[4:6] if len(fields) > 5 else ([], False)
+    unserved_epochs = fields[6] if len(fields) > 6 else []
+    members_by_id = sorted(_member(member) for member in array(members, "members", NODES_MAX))
+    if not members_by_id or len(dict(members_by_id)) < len(members_by_id):
         raise FrameError("a view without members, or with one of them twice")
     return View(
         epoch_of(epoch),
-        {named: Member(incarnation, join_epoch) for named, (incarnation, join_epoch) in stays},
-        tuple(_departure(departure) for departure in array(departures, "departures", _DEPARTURES_MAX)),
-        epoch_of(founded),
-        dict(sorted(start_of(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
-        boolean(forced, "whether a view was forced"),
-        tuple(epoch_of(past) for past in array(idle, "idle epochs", DEPARTURES_MAX)),
+        {named: Member(incarnation, join_epoch) for named, (incarnation, join_epoch) in members_by_id},
+        tuple(
+            _past_membership(past) for past in array(past_memberships, "departures", _PAST_MEMBERSHIPS_MAX)
+        ),
+        epoch_of(bootstrap_epoch),
+        dict(sorted(parse_incarnation(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
+        boolean(operator_forced, "whether a view was forced"),
+        tuple(epoch_of(past) for past in array(unserved_epochs, "idle epochs", PAST_MEMBERSHIPS_MAX)),
     )
 
 
@@ -53,13 +55,13 @@ def _member(value: object) -> tuple[str, tuple[int, int]]:
     return node_id(member[0], "a member"), (whole(member[1], "an incarnation"), epoch_of(member[2]))
 
 
-def _departure(value: object) -> Departure:
+def _past_membership(value: object) -> PastMembership:
     left = row(value, "a departure", 4)
     who = node_id(left[0], "who left")
-    return Departure(who, whole(left[1], "an incarnation"), epoch_of(left[2]), epoch_of(left[3]))
+    return PastMembership(who, whole(left[1], "an incarnation"), epoch_of(left[2]), epoch_of(left[3]))
 
 
-def start_of(value: object) -> tuple[str, int]:
+def parse_incarnation(value: object) -> tuple[str, int]:
     """Parse a node's id and incarnation."""
     start = row(value, "a start of a node", 2)
     return node_id(start[0], "a node's id"), whole(start[1], "an incarnation")
@@ -122,7 +124,7 @@ class CollectedFields(NamedTuple):
     staged: bytes | None
     directory: int | list[Any] | None
     """None, the number of pieces that it was sent in, or its fields (not checked)."""
-    installed_before: int
+    installed_by_earlier_incarnations: int
 
 
 @parser
@@ -145,15 +147,17 @@ class Install(NamedTuple):
     base_epoch: int
     directory: int | list[Any] | None
     """None, the number of pieces that it was sent in, or its fields (not checked)."""
-    stayed: list[str]
-    served: bool
+    continuous_members: list[str]
+    may_have_served: bool
     seq: int
 
 
 @parser
 def parse_install(frame: Frame) -> Install:
     """Parse INSTALL, and unpack the directory in it."""
-    view, base_epoch, directory, stayed, served = bounded_array(frame.body, BOUNDS[Kind.INSTALL], 5)[:5]
+    view, base_epoch, directory, continuous_members, served = bounded_array(
+        frame.body, BOUNDS[Kind.INSTALL], 5
+    )[:5]
     fields: int | list[Any] | None = None
     if type(directory) is bytes:
         fields = bounded_array(directory, DIRECTORY_BOUNDS, 5)
@@ -163,7 +167,7 @@ def parse_install(frame: Frame) -> Install:
         parse_view(view),
         epoch_of(base_epoch),
         fields,
-        [node_id(stayer, "who stayed") for stayer in array(stayed, "who stayed", NODES_MAX)],
+        [node_id(stayer, "who stayed") for stayer in array(continuous_members, "who stayed", NODES_MAX)],
         boolean(served, "whether views between may have served"),
         whole(frame.c, "a seq", SEQ_MAX),
     )

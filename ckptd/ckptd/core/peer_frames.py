@@ -8,25 +8,25 @@ from ckpt_protocol.framing import Frame, FrameError, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, Kind
 from ckptd.core.containment import close_peer
 from ckptd.core.context import Context
-from ckptd.core.directory.parse_directory import parse_ask
+from ckptd.core.directory.parse_directory import parse_proposal
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.membership.view_change import OF_INSTALLATION
-from ckptd.core.operations.last_words import Stopping
+from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.membership.view_change import VIEW_CHANGE_KINDS
+from ckptd.core.operations.last_words import LastWords
 from ckptd.core.replication.local_replicas import LocalReplicas
-from ckptd.core.replication.unknown_checkpoints import EARLY_FRAMES_MAX
+from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.view import View
 from ckptd.core.work_units import KIB_SHIFT, PEER_WORK
 
 REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK
-_BULK = (ACK, REPLICATE)
-_VOTES = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
-_OF_REPLICAS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
-_OF_REQUESTS = (
+_HOT_KINDS = (ACK, REPLICATE)
+_VOTE_KINDS = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
+_REPLICA_KINDS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
+_REQUEST_KINDS = (
     Kind.FORWARD,
     Kind.FORWARD_ANSWER,
     Kind.FORWARD_REFUSED,
@@ -44,22 +44,22 @@ class PeerFrames:
         self,
         context: Context,
         hub: Hub,
-        membership: Membership,
+        reconfiguration: Reconfiguration,
         replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
         housekeeping: Housekeeping,
-        stopping: Stopping,
+        stop_reports: LastWords,
     ) -> None:
         self.context = context
         self.hub = hub
-        self.membership = membership
+        self.reconfiguration = reconfiguration
         self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
         self.housekeeping = housekeeping
-        self.stopping = stopping
-        self.early: list[tuple[str, Frame]] = []
+        self.stop_reports = stop_reports
+        self.future_epoch_frames: list[tuple[str, Frame]] = []
         """Frames of a view that this node does not run yet, each with its sender."""
 
     def receive(self, node_id: str, frames: Iterable[Frame]) -> bool:
@@ -73,21 +73,21 @@ class PeerFrames:
                     refuse_by_header(kind, len(body), FROM_WITNESS)
                 context.cause = frame
                 context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
-                replica = held.get(creation_id) if kind in _BULK else None
-                if replica is not None and epoch == context.epoch and not context.frozen:
+                replica = held.get(creation_id) if kind in _HOT_KINDS else None
+                if replica is not None and epoch == context.epoch and not context.sealed:
                     active = replica.active  # Most frames take this short path.
                     if active is not None and active.ready and kind == ACK and not body:
                         active.on_ack(node_id, seq)
                     else:
                         self.replicas.receive_update(replica, node_id, frame)
-                elif kind in _OF_REPLICAS or kind in _OF_REQUESTS:
+                elif kind in _REPLICA_KINDS or kind in _REQUEST_KINDS:
                     # The epoch is checked for each message: a node that was paused has stale ones queued.
-                    if epoch == context.epoch and not context.frozen:
-                        self._receive_in_epoch(node_id, frame)
-                    elif epoch > context.epoch and len(self.early) < EARLY_FRAMES_MAX:
-                        self.early.append((node_id, frame))
+                    if epoch == context.epoch and not context.sealed:
+                        self._on_epoch_frame(node_id, frame)
+                    elif epoch > context.epoch and len(self.future_epoch_frames) < FRAMES_AHEAD_MAX:
+                        self.future_epoch_frames.append((node_id, frame))
                 else:
-                    self._receive_between_epochs(node_id, frame)
+                    self._on_view_change_frame(node_id, frame)
                 if context.work >= context.work_until:
                     break
         except FrameError as error:
@@ -95,9 +95,9 @@ class PeerFrames:
             return False
         return True
 
-    def _receive_in_epoch(self, node_id: str, frame: Frame) -> None:
+    def _on_epoch_frame(self, node_id: str, frame: Frame) -> None:
         kind = frame.kind
-        if frame.a == DIRECTORY_ID and kind in _OF_REPLICAS:
+        if frame.a == DIRECTORY_ID and kind in _REPLICA_KINDS:
             if kind == Kind.REPLICATE:
                 self.replicator.stage(node_id, frame.c, frame.body)
             elif kind == Kind.ACK:
@@ -117,35 +117,35 @@ class PeerFrames:
         elif kind == Kind.QUERIED:
             self.requests.reads.on_queried(frame)
         elif kind == Kind.ASK:
-            self.housekeeping.on_proposal(node_id, parse_ask(frame.body))
+            self.housekeeping.on_proposal(node_id, parse_proposal(frame.body))
         else:
             self.replicas.receive(node_id, frame)
 
-    def _receive_between_epochs(self, node_id: str, frame: Frame) -> None:
+    def _on_view_change_frame(self, node_id: str, frame: Frame) -> None:
         kind = frame.kind
-        if kind in _VOTES:
-            self.membership.arbiter.receive(node_id, frame)
-        elif kind in OF_INSTALLATION:
-            self.membership.installation.receive(node_id, frame)
+        if kind in _VOTE_KINDS:
+            self.reconfiguration.arbiter.receive(node_id, frame)
+        elif kind in VIEW_CHANGE_KINDS:
+            self.reconfiguration.view_change.receive(node_id, frame)
         elif kind == Kind.DECIDED:
-            self.membership.on_decided_elsewhere(frame)
+            self.reconfiguration.on_decided_elsewhere(frame)
         elif kind == Kind.STOP:
             self.hub.stop_all()
         elif kind == Kind.NODES:
-            self.membership.starts.on_nodes(node_id, frame)
+            self.reconfiguration.incarnations.on_nodes(node_id, frame)
         elif kind == Kind.FAULTS:
-            self.stopping.on_stopped(node_id, frame)
+            self.stop_reports.on_stopped(node_id, frame)
         else:
             raise FrameError(f"a frame of kind {kind} from a peer")
 
     def on_installed(self, view: View) -> None:
         """Take the frames of this view that came before it was installed."""
-        early, self.early = self.early, []
-        for node_id, frame in early:
+        kept, self.future_epoch_frames = self.future_epoch_frames, []
+        for node_id, frame in kept:
             if frame.b == view.epoch:
                 try:
-                    self._receive_in_epoch(node_id, frame)
+                    self._on_epoch_frame(node_id, frame)
                 except FrameError as error:  # Its sender's link is closed, not that of the view's sender.
                     close_peer(self.context, node_id, frame, error)
             elif frame.b > view.epoch:
-                self.early.append((node_id, frame))
+                self.future_epoch_frames.append((node_id, frame))

@@ -14,13 +14,13 @@ from ckpt_protocol import codes
 from ckpt_protocol.limits import ANSWER_BYTES, ANSWERS_BYTES_MAX, ANSWERS_MAX
 from ckpt_protocol.messages import answer_error
 
-ANSWER_IN_MEMORY: Final = 2
+ANSWER_MEMORY_FACTOR: Final = 2
 """How many times more memory an ordinary answer takes than `ANSWER_BYTES`."""
 
 ANSWERS_BYTES_FREE: Final = 64 * 1024
 """Bytes of answers that a session may keep, at a checkpoint or in the directory, even at full capacity."""
 
-REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
+ERROR_REPLIES_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that the refusals of all sessions may take at one checkpoint, or in the directory.
 
 Beyond it, a session has at most `ANSWERS_BYTES_FREE` of them kept.
@@ -74,17 +74,17 @@ class ReplyCache:
             return f"answers of {ANSWERS_BYTES_MAX} bytes are kept for this session: none has been trimmed"
         return ""
 
-    def trim(self, lowest: int) -> int:
+    def trim(self, first_unanswered: int) -> int:
         """Discard the answers below the client's lowest unanswered request; return the bytes freed."""
-        if lowest <= self.first_unanswered:
+        if first_unanswered <= self.first_unanswered:
             return 0
-        self.first_unanswered = lowest
+        self.first_unanswered = first_unanswered
         by_request, before = self.by_request, self.bytes
-        if self.last < lowest:
+        if self.last < first_unanswered:
             by_request.clear()
             self.bytes = 0
         else:
-            for request in [request for request in by_request if request < lowest]:
+            for request in [request for request in by_request if request < first_unanswered]:
                 self._drop(request)
         return before - self.bytes
 
@@ -102,22 +102,22 @@ class ErrorReplyCache:
     def __bool__(self) -> bool:
         return bool(self._sessions)
 
-    def find(self, session: int, number: int, lowest: int) -> tuple[int, bytes] | None:
+    def find(self, session: int, number: int, first_unanswered: int) -> tuple[int, bytes] | None:
         """Return the refusal that a request got before; trim those of its session."""
         answers = self._sessions.get(session)
         if answers is None:
             return None
-        self.bytes -= answers.trim(lowest)
+        self.bytes -= answers.trim(first_unanswered)
         if not answers.by_request:
             self.forget(session)
             return None
         return answers.by_request.get(number)
 
-    def record(self, session: int, number: int, lowest: int, seq: int, body: bytes) -> None:
+    def record(self, session: int, number: int, first_unanswered: int, seq: int, body: bytes) -> None:
         """Remember a refusal, unless the capacity is used up, or its client has let too many pile up."""
         answers = self._sessions.setdefault(session, ReplyCache())
-        self.bytes -= answers.trim(lowest)
-        has_room = self.bytes < REFUSED_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
+        self.bytes -= answers.trim(first_unanswered)
+        has_room = self.bytes < ERROR_REPLIES_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
         if has_room and not answers.excess:
             self.bytes += answers.record(number, seq, body)
 

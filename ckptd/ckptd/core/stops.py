@@ -27,7 +27,7 @@ from ckpt_protocol.messages import Kind
 from ckpt_protocol.parsing import parser
 
 
-class WhatThereIs(Protocol):
+class DirectoryContents(Protocol):
     """The part of the directory that tells whether a stop still matters."""
 
     @property
@@ -48,7 +48,7 @@ STOPS_MAX: Final = FAULTS_MAX
 STOPS_ON_DISK_MAX: Final = 32
 """How many its record keeps, the newest: a record of the largest cluster has to stay small."""
 
-MAKES_NO_COPY: Final = (
+MAKES_NO_REPLICA: Final = (
     "its copy of this checkpoint stopped this node, which makes none any more (ckptctl cluster retry)"
 )
 """The answer to a client that asks for a replica there."""
@@ -130,7 +130,7 @@ def number_of(op: list[Any]) -> int:
     return crc32(pack_body(op)) + 1
 
 
-def _is_over(stop: Stop, directory: WhatThereIs) -> bool:
+def _is_obsolete(stop: Stop, directory: DirectoryContents) -> bool:
     if stop.creation_id in directory.checkpoints or directory.may_still_be_created(stop.creation_id):
         return False
     if stop.session:
@@ -151,7 +151,7 @@ class Stops:
         self.closed: dict[int, str] = {}
         """Checkpoints that are not served, and why."""
 
-    def learn(self, stops: Iterable[Stop]) -> list[Stop]:
+    def add(self, stops: Iterable[Stop]) -> list[Stop]:
         """Remember stops; return those that are new."""
         new = [stop for stop in stops if stop not in self.known]
         for stop in new:
@@ -182,7 +182,7 @@ class Stops:
             for stop in self.by_creation.get(creation_id, ())
         )
 
-    def shuns(self, creation_id: int, node_id: str) -> bool:
+    def bars_replica(self, creation_id: int, node_id: str) -> bool:
         """Return True if its replica of this checkpoint stopped that node before: it makes no other."""
         return any(
             stop.phase == Phase.COPY and stop.node_id == node_id
@@ -203,9 +203,9 @@ class Stops:
             self._index()
         return bool(stops)
 
-    def prune(self, directory: WhatThereIs) -> bool:
+    def prune(self, directory: DirectoryContents) -> bool:
         """Forget stops that no session can repeat and no checkpoint can meet; True if there were any."""
-        over = [stop for stop in self.known if _is_over(stop, directory)]
+        over = [stop for stop in self.known if _is_obsolete(stop, directory)]
         for stop in over:
             del self.known[stop]
         if over:
@@ -219,7 +219,7 @@ class Stops:
 
 
 @parser
-def read_stopped(frame: Frame) -> tuple[list[Stop], list[int]]:
+def parse_faults(frame: Frame) -> tuple[list[Stop], list[int]]:
     """Parse FAULTS: stops, and checkpoints that are to be tried again. Raises: FrameError."""
     rows, forgotten = bounded_array(frame.body, BOUNDS[Kind.FAULTS], 2)[:2]
     if type(rows) is not list or len(rows) > STOPS_MAX or type(forgotten) is not list:

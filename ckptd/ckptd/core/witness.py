@@ -11,8 +11,8 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
-from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import (
@@ -34,10 +34,10 @@ from ckptd.core.events import (
 )
 from ckptd.core.hub import Positions, VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts
-from ckptd.core.membership.proposal import Candidates
-from ckptd.core.operations.resource_usage import EdgeLimits
-from ckptd.core.operations.status import EdgeCounts, describe_cluster
+from ckptd.core.liveness.incarnations import Incarnations
+from ckptd.core.membership.proposal import MembershipProposal
+from ckptd.core.operations.resource_usage import ReadTransportLimits
+from ckptd.core.operations.status import ReadTransportCounters, describe_cluster
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
@@ -56,16 +56,16 @@ class Witness(VoterHub):
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
         self.heartbeats = Heartbeats(context, self)
-        self.disk = Disk(context, record)
-        self.arbiter = MajorityArbiter(context, self.disk, self, self.heartbeats)
-        self.candidates = Candidates(context, self.heartbeats)
-        self.heartbeats.disk_epoch = self.disk.epoch
-        self.heartbeats.forgetful = self.disk.forgetful
-        self.starts = Starts(context, self.heartbeats, self)
+        self.store = StateStore(context, record)
+        self.arbiter = PaxosArbiter(context, self.store, self, self.heartbeats)
+        self.proposal = MembershipProposal(context, self.heartbeats)
+        self.heartbeats.disk_epoch = self.store.epoch
+        self.heartbeats.amnesiac = self.store.amnesiac
+        self.incarnations = Incarnations(context, self.heartbeats, self)
         self.decided: View | None = None
         self.urls: tuple[str, ...] = ()
-        self.edge_counts: EdgeCounts = dict
-        self.edge_limits: EdgeLimits = dict
+        self.transport_counters: ReadTransportCounters = dict
+        self.transport_limits: ReadTransportLimits = dict
 
     @property
     def deadline_ns(self) -> int:
@@ -84,28 +84,28 @@ class Witness(VoterHub):
         match event:
             case TimeCame():
                 self._on_time()
-            case HeartbeatReceived(frame, sealed):
-                self._on_heartbeat(frame, sealed)
+            case HeartbeatReceived(frame, authentic):
+                self._on_heartbeat(frame, authentic)
             case PeerReceived(node_id, frames):
                 self._on_frames(node_id, frames)
             case PeerConnected(node_id, incarnation, urls):
-                self.starts.connected(node_id, incarnation, urls)
+                self.incarnations.on_connected(node_id, incarnation, urls)
             case PeerLost(node_id):
-                self.starts.lost(node_id)
+                self.incarnations.on_lost(node_id)
             case PeerTrouble():
-                self.starts.trouble(event)
+                self.incarnations.on_trouble(event)
             case Outranked(node_id, incarnation):
-                self.starts.outranked(node_id, incarnation)
+                self.incarnations.on_outranked(node_id, incarnation)
             case PeerRefused(node_id):
                 self.heartbeats.on_connection_refused(node_id)
             case ClientReceived(link, frames):
                 self._on_client(link, frames)
             case Persisted(number):
-                self.disk.on_persisted(number)
-                self.heartbeats.disk_fails = False
+                self.store.on_persisted(number)
+                self.heartbeats.disk_failing = False
             case PersistFailed(_, text):
-                self.disk.on_failed(text)
-                self.heartbeats.disk_fails = True
+                self.store.on_failed(text)
+                self.heartbeats.disk_failing = True
             case LeaveAsked():
                 self._leave()
             case _:
@@ -120,15 +120,15 @@ class Witness(VoterHub):
         context, heartbeats = self.context, self.heartbeats
         context.deadline_ns = NEVER_NS
         if context.now_ns >= heartbeats.next_ns:
-            self.disk.on_time()
+            self.store.on_time()
             heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
             heartbeats.send_all()
-            self.starts.look()
+            self.incarnations.update()
         context.wake_at(heartbeats.next_ns)
 
-    def _on_heartbeat(self, frame: Frame, sealed: bool) -> None:
+    def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:
         try:
-            self.heartbeats.receive(frame, sealed)
+            self.heartbeats.receive(frame, authentic)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
 
@@ -145,7 +145,7 @@ class Witness(VoterHub):
     # -- what the parts ask of their node (see `VoterHub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.decided, self.disk.record.view
+        return self.decided, self.store.state.view
 
     def on_decided(self, view: View) -> None:
         raise AssertionError("a witness proposes no view")
@@ -167,21 +167,21 @@ class Witness(VoterHub):
                 if frame.kind in VOTES:
                     self.arbiter.receive(node_id, frame)
                 elif frame.kind == Kind.NODES:
-                    self.starts.on_nodes(node_id, frame)
+                    self.incarnations.on_nodes(node_id, frame)
                 elif frame.kind == Kind.DECIDED:
-                    self._learn(parse_decided(frame.body))
+                    self._adopt_decided(parse_decided(frame.body))
                 elif frame.kind == Kind.STOP:
                     self._leave()
         except FrameError as error:
             close_peer(self.context, node_id, frame, error)
 
-    def _learn(self, view: View) -> None:
+    def _adopt_decided(self, view: View) -> None:
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return
         self.decided = view
         self.heartbeats.decided_epoch = view.epoch
         self.context.epoch = view.epoch
-        self.arbiter.note(view)
+        self.arbiter.on_decided_elsewhere(view)
         self.context.log(f"view {view.epoch} is decided: {', '.join(view.members)}")
 
     # -- clients
@@ -220,7 +220,7 @@ class Witness(VoterHub):
     def _describe(self, what: str) -> bytes:
         if what == "checkpoints":
             return answer_ok([])
-        waiting_for = self.starts.waits_for("nothing: it is a witness")
+        waiting_for = self.incarnations.explain_wait("nothing: it is a witness")
         return answer_ok(
             describe_cluster(
                 self.context,
@@ -229,7 +229,7 @@ class Witness(VoterHub):
                 self.urls,
                 waiting_for,
                 self.context.alarms,
-                self.edge_counts,
-                self.edge_limits(),
+                self.transport_counters,
+                self.transport_limits(),
             )
         )

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptd import __version__
 from ckptd.core.events import LeaveAsked, WallClockRead
 from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES
@@ -138,7 +138,7 @@ class Daemon:
         )
         node = self._make_node(*start)
         node.urls = urls
-        node.edge_counts = self.counters.as_dict
+        node.transport_counters = self.counters.as_dict
         if event_log is None:
             return node
         logged = LoggedNode(node, event_log)

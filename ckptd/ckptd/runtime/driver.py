@@ -34,7 +34,7 @@ from ckptd.core.events import (
     TimeCame,
     TurnCame,
 )
-from ckptd.core.operations.resource_usage import EdgeLimits
+from ckptd.core.operations.resource_usage import ReadTransportLimits
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.errors import BegunAgain
 from ckptd.runtime.logs import LEVELS, logger
@@ -49,10 +49,10 @@ class CoreNode(Protocol):
     urls: tuple[str, ...]
     """URLs by which clients reach this node. They are known only once its port is bound."""
 
-    edge_counts: Callable[[], dict[str, int]]
+    transport_counters: Callable[[], dict[str, int]]
     """Returns the runtime's counters, for the answer to DESCRIBE."""
 
-    edge_limits: EdgeLimits
+    transport_limits: ReadTransportLimits
     """Returns how full the runtime's limits are, also for DESCRIBE."""
 
     @property
@@ -126,7 +126,7 @@ class Driver:
 
     def __init__(self, node: CoreNode, handler: EffectHandler) -> None:
         self.clients: dict[int, ClientSink] = {}
-        """The links to clients by number. `clients.Clients` adds and removes them."""
+        """The links to clients by number. `clients.Sessions` adds and removes them."""
 
         self.peers: dict[str, FrameSink] = {}
         """The links to peers by node id. `peers.PeerConnector` adds and removes them."""

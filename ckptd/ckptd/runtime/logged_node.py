@@ -6,9 +6,9 @@ A daemon that records wraps its core in `LoggedNode`; a daemon that does not rec
 from collections.abc import Callable
 
 from ckptd import __version__
-from ckptd.core.checks.event_log import Start, digest_of, pack_entry, pack_event, pack_start
+from ckptd.core.checks.event_log import LogHeader, digest_of, pack_entry, pack_event, pack_header
 from ckptd.core.events import Effect, Event
-from ckptd.core.operations.resource_usage import EdgeLimits, Limits
+from ckptd.core.operations.resource_usage import Limits, ReadTransportLimits
 from ckptd.core.settings import Settings
 from ckptd.runtime.driver import CoreNode
 from ckptd.runtime.event_log_writer import EventLogWriter
@@ -21,37 +21,37 @@ class LoggedNode:
         self.urls = node.urls
         self._node = node
         self._writer = writer
-        self._read_counts = node.edge_counts
+        self._read_counts = node.transport_counters
         self._counts: dict[str, int] | None = None
-        node.edge_counts = self._report_counts
-        self._read_limits = node.edge_limits
+        node.transport_counters = self._report_counts
+        self._read_limits = node.transport_limits
         self._limits: Limits | None = None
-        node.edge_limits = self._report_limits
+        node.transport_limits = self._report_limits
 
     def begin(
         self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
     ) -> None:
         """Write the header: the arguments that the core was made with."""
-        start = Start(__version__, settings, incarnation, record, now_ns, wall_offset_ns, self.urls)
-        self._writer.write(pack_start(start))
+        start = LogHeader(__version__, settings, incarnation, record, now_ns, wall_offset_ns, self.urls)
+        self._writer.write(pack_header(start))
         self._writer.flush()
 
     @property
-    def edge_counts(self) -> Callable[[], dict[str, int]]:
+    def transport_counters(self) -> Callable[[], dict[str, int]]:
         """Returns the runtime's counters. The core asks through this object, which logs the answer."""
         return self._report_counts
 
-    @edge_counts.setter
-    def edge_counts(self, read: Callable[[], dict[str, int]]) -> None:
+    @transport_counters.setter
+    def transport_counters(self, read: Callable[[], dict[str, int]]) -> None:
         self._read_counts = read
 
     @property
-    def edge_limits(self) -> EdgeLimits:
+    def transport_limits(self) -> ReadTransportLimits:
         """Returns how full the runtime's limits are. The core asks through this object as well."""
         return self._report_limits
 
-    @edge_limits.setter
-    def edge_limits(self, read: EdgeLimits) -> None:
+    @transport_limits.setter
+    def transport_limits(self, read: ReadTransportLimits) -> None:
         self._read_limits = read
 
     @property

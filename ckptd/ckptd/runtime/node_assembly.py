@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clients.connection_acceptor import ConnectionAcceptor
 from ckptd.runtime.clients.datagram_router import DatagramRouter
@@ -78,7 +78,7 @@ class NodeAssembly:
                 self.peers.limits,
             )
         )
-        node.edge_limits = self._limits.rows
+        node.transport_limits = self._limits.rows
 
     def pass_time(self, passed_s: float) -> None:
         """Check timers, idle and slow clients, and how full limits are. Call it every `passed_s` seconds."""

@@ -6,14 +6,14 @@ not see them otherwise, so the runtime checks them itself once a second and logs
 
 from collections.abc import Sequence
 
-from ckptd.core.operations.resource_usage import EdgeLimits, FullLimits, Limits
+from ckptd.core.operations.resource_usage import FullLimits, Limits, ReadTransportLimits
 from ckptd.runtime.logs import logger
 
 
 class TransportLimits:
     """The limits of all parts of the runtime, as reported by the functions in `sources`."""
 
-    def __init__(self, sources: Sequence[EdgeLimits]) -> None:
+    def __init__(self, sources: Sequence[ReadTransportLimits]) -> None:
         self._sources = sources
         self._full = FullLimits()
 
@@ -24,7 +24,7 @@ class TransportLimits:
     def check(self, now_ns: int) -> None:
         """Log a limit that has become nearly full, and the end of such a time."""
         was_full = bool(self._full)
-        news = self._full.look(self.rows(), now_ns)
+        news = self._full.update(self.rows(), now_ns)
         if news:
             logger.warning("alarm limits of connections: %s", news)
         elif was_full and not self._full:

@@ -1,6 +1,6 @@
 """What must be true of the whole cluster once faults have stopped."""
 
-from ckptd.core.checks.invariants import broken_invariants, content_of, version_of
+from ckptd.core.checks.invariants import broken_invariants, comparable_content, version_of
 from ckptd.core.node import Node
 from ckptd.sim.cluster import Cluster
 
@@ -30,12 +30,12 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
         node = host.node
         assert node is not None
         if node.view is None:
-            return f"{host.node_id} has no view: waits for {node.membership.waiting_for}"
+            return f"{host.node_id} has no view: waits for {node.reconfiguration.waiting_for}"
         if len(node.view.members) < len(cluster.hosts):
             members = ", ".join(node.view.members)
-            return f"{host.node_id} is in a view of {members}: {node.membership.waiting_for}"
+            return f"{host.node_id} is in a view of {members}: {node.reconfiguration.waiting_for}"
         if not node.serving(host.local_ns):
-            return f"{host.node_id} does not serve: {node.membership.waiting_for}"
+            return f"{host.node_id} does not serve: {node.reconfiguration.waiting_for}"
         assert first.view is not None
         if node.view.epoch != first.view.epoch:
             return (
@@ -92,9 +92,9 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
         if not entry.replicas.get(node.context.node_id):
             continue
         replica = node.replicas.get(creation_id)
-        if replica is None or content_of(replica) is None:
+        if replica is None or comparable_content(replica) is None:
             return f"{name} has no whole replica on {node.context.node_id}"
-        versions.append((version_of(replica)[1], content_of(replica)))
+        versions.append((version_of(replica)[1], comparable_content(replica)))
     if any(version != versions[0] for version in versions):
         return f"{name} is not the same everywhere: {[version[0] for version in versions]}"
     return ""

@@ -8,7 +8,14 @@ from typing import Any
 
 import msgpack
 
-from ckptd.core.checks.event_log import Entry, RecordingError, Start, digest_of, read_entry, read_start
+from ckptd.core.checks.event_log import (
+    LoggedEvent,
+    LogHeader,
+    RecordingError,
+    digest_of,
+    parse_entry,
+    parse_header,
+)
 from ckptd.core.events import Effect, Log
 from ckptd.core.make_core import make_core
 from ckptd.sim.trace import describe_effect, describe_event
@@ -18,7 +25,7 @@ from ckptd.sim.trace import describe_effect, describe_event
 class Replay:
     """The outcome of a replay. `difference` is "" if everything was the same."""
 
-    start: Start
+    start: LogHeader
     events: int = 0
     difference: str = ""
     failure: str = ""
@@ -40,14 +47,14 @@ def replay(path: Path) -> Replay:
     with open(path, "rb") as file:
         contents = _contents(file)
         try:
-            start = read_start(next(contents))
+            start = parse_header(next(contents))
         except StopIteration:
             raise RecordingError("it is empty") from None
         outcome = Replay(start)
         node = make_core(start.settings, start.incarnation, start.record, start.now_ns, start.wall_offset_ns)
         node.urls = start.urls
         for content in contents:
-            entry = read_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
+            entry = parse_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
             outcome.events += 1
             _replay_event(outcome, node, entry)
             if outcome.difference or outcome.failure:
@@ -62,10 +69,10 @@ def _contents(file: Any) -> Iterator[Any]:
         raise RecordingError(f"it is damaged: {error!r}") from None
 
 
-def _replay_event(outcome: Replay, node: Any, entry: Entry) -> None:
+def _replay_event(outcome: Replay, node: Any, entry: LoggedEvent) -> None:
     counts, limits = entry.counts or {}, entry.limits or {}
-    node.edge_counts = lambda: counts
-    node.edge_limits = lambda: limits
+    node.transport_counters = lambda: counts
+    node.transport_limits = lambda: limits
     try:
         effects: list[Effect] = node.handle(entry.event, entry.now_ns)
     except Exception as error:
@@ -86,5 +93,5 @@ def _replay_event(outcome: Replay, node: Any, entry: Entry) -> None:
         outcome.difference = _at_event(outcome, entry, f"other effects than it had; now they are:{done}")
 
 
-def _at_event(outcome: Replay, entry: Entry, text: str) -> str:
+def _at_event(outcome: Replay, entry: LoggedEvent, text: str) -> str:
     return f"event {outcome.events} ({describe_event(entry.event)}): {text}"

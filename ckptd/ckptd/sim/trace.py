@@ -66,9 +66,9 @@ def describe_event(event: Event) -> str:
             return f"ClientReceived {link} {describe_frames(frames)}"
         case events.PeerReceived(node_id, frames):
             return f"PeerReceived {node_id} {describe_frames(frames)}"
-        case events.HeartbeatReceived(frame, sealed):
-            unsealed = "" if sealed else "unsealed "
-            return f"HeartbeatReceived {unsealed}{describe_frames([frame])}"
+        case events.HeartbeatReceived(frame, authentic):
+            not_authentic = "" if authentic else "unsealed "
+            return f"HeartbeatReceived {not_authentic}{describe_frames([frame])}"
         case _:
             return repr(event)
 

@@ -115,7 +115,7 @@ class Tracker:
     def __init__(self, own: OwnUpdates | None = None) -> None:
         self._own = own if own is not None else OwnUpdates()
         self._sequence: int | None = None
-        self._tenure = 0
+        self._lineage = 0
         self._told = 0
         self.needs_full_scan = False
         """All sections have to be read, from the first page to the last, before the next TRACK."""
@@ -125,23 +125,23 @@ class Tracker:
     @property
     def body(self) -> bytes:
         """The body of TRACK, which asks what came after our position; at first, what the position is now."""
-        return pack_body([self._sequence, self._tenure])
+        return pack_body([self._sequence, self._lineage])
 
     def take(self, payload: Any) -> list[SectionChange]:
         """Take the answer to TRACK; return its changes. If they are unknown, set `needs_full_scan`."""
         try:
-            sequence, rows, tenure = parse_changes(payload)
+            sequence, rows, lineage = parse_changes(payload)
             for row in rows or ():
                 SectionChangeT(row.change)
         except (FrameError, ValueError):
             table_requests.raise_malformed("TRACK")
-        self._sequence, self._tenure = sequence, tenure
+        self._sequence, self._lineage = sequence, lineage
         self.needs_full_scan = rows is None
         return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
 
     def lose_place(self) -> None:
         """Forget the position, as tracking continues in a new session: TRACK asks for the current one."""
-        self._sequence, self._tenure = None, 0
+        self._sequence, self._lineage = None, 0
 
     def resume(self) -> SectionChange:
         """Have all sections read, now that the position is known again; return RESUMED."""

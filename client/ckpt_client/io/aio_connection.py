@@ -29,7 +29,7 @@ from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.greeting import NONCE_BYTES, Identity
+from ckpt_protocol.handshake import NONCE_BYTES, Identity
 from ckpt_protocol.messages import Kind
 
 _SECOND_NS: Final = 1_000_000_000

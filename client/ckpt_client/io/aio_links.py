@@ -9,7 +9,7 @@ from ckpt_client.io.aio_transports import Link, open_transport
 from ckpt_client.io.connecting import explain_failure
 from ckpt_client.session.migration import MIGRATION_LIMIT_NS, Migration
 from ckpt_client.session.session import Session
-from ckpt_protocol.greeting import NONCE_BYTES
+from ckpt_protocol.handshake import NONCE_BYTES
 
 _SECOND_NS: Final = 1_000_000_000
 _monotonic_ns = time.monotonic_ns

@@ -30,7 +30,7 @@ from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
-from ckpt_protocol.greeting import NONCE_BYTES, Identity
+from ckpt_protocol.handshake import NONCE_BYTES, Identity
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 

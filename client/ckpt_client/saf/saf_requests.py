@@ -23,7 +23,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
     SA_TIME_MAX,
 )
-from ckpt_protocol.creation import fault_of
+from ckpt_protocol.creation import attributes_fault
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     OPS_PER_UPDATE_MAX,
@@ -143,7 +143,7 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
             fields = [as_integer(field) for field in CheckpointCreationAttributes(*attributes)]
         except TypeError:
             refuse(codes.INVALID_PARAM, f"creation attributes are six integers, not {attributes!r}")
-        fault = fault_of(fields)
+        fault = attributes_fault(fields)
         if fault:
             refuse(codes.INVALID_PARAM, fault)
     return encoded, int(open_flags), pack_body([encoded, int(open_flags), fields, not new])

@@ -12,7 +12,7 @@ from typing import Final
 from ckpt_client.session.address import Address, choose_addresses, choose_key, is_given
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_client.session.endpoints import Endpoints
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 
 FOLLOW_UPDATES: Final = 100
 """After this many updates in favour of one node the session considers moving there."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, pause_after
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
-from ckpt_protocol.greeting import ROLE_CLIENT, Identity, Opener
+from ckpt_protocol.handshake import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 RESEND_NS: Final = 100 * MILLISECOND_NS

@@ -16,7 +16,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import HandshakeRejected, Identity
+from ckpt_protocol.handshake import HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind
 
 LEAVE_STUCK_NODE_NS: Final = 500 * MILLISECOND_NS

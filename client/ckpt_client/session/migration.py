@@ -14,7 +14,7 @@ from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import FrameDecoder, FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, HandshakeRejected, Identity, Opener
+from ckpt_protocol.handshake import ROLE_CLIENT, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
 
 MIGRATION_LIMIT_NS: Final = 1_000 * MILLISECOND_NS

@@ -21,7 +21,7 @@ from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckpt_protocol.messages import Kind
 
 _DESCRIBE_CLUSTER: Final = pack_body(["cluster"])

@@ -1,8 +1,8 @@
 """The record that a node keeps on disk, and the actions that wait until it is there.
 
 A promise that is sent before it is on disk can be forgotten in a crash and given twice; the same goes for a
-view that is served before it is on disk. Actions that depend on the record are passed to `save` as `then`,
-and run once this record, or a later one, is durable (ADR 10).
+view that is served before it is on disk. Actions that depend on the record are passed to `persist` as
+`on_durable`, and run once this record, or a later one, is durable (ADR 10).
 """
 
 from collections import deque
@@ -22,47 +22,47 @@ from ckptd.core.view import View
 
 NO_BALLOT: Final[Ballot] = (0, "")
 
-NOT_KNOWN: Final = -1
-"""Value of `installed` after a start with an empty disk, until a view is installed.
+NEVER_RECORDED: Final = -1
+"""Value of `installed_epoch` after a start with an empty disk, until a view is installed.
 
 Before the disk was lost, any view may have been installed.
 """
 
-UNKNOWN_EPOCH: Final = 2**62
+ANY_EPOCH: Final = 2**62
 """What an empty disk reports for earlier incarnations: they may have installed any view."""
 
 WAITING_MAX: Final = 1_000
 """How many actions may wait for a slow disk; beyond it the oldest is dropped, like a lost message."""
 
-Then = Callable[[], None]
+OnDurable = Callable[[], None]
 
 
 @dataclass(slots=True)
-class Record:
+class DurableState:
     """A node's register, the epoch of the last view that it installed, and the stops that it knows of."""
 
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
     view: View | None = None
-    installed: int = 0
+    installed_epoch: int = 0
     stops: tuple[Stop, ...] = ()
 
     def pack(self) -> bytes:
         view = self.view.fields() if self.view else None
         stops = [stop.fields() for stop in self.stops]
-        return pack_body([list(self.promised), list(self.accepted), view, self.installed, stops])
+        return pack_body([list(self.promised), list(self.accepted), view, self.installed_epoch, stops])
 
 
-def read_record(packed: bytes) -> Record:
+def parse_state(packed: bytes) -> DurableState:
     """Unpack a record as `Persist` wrote it; b"" is an empty disk. Raises: FrameError."""
     if not packed:
-        return Record(installed=NOT_KNOWN)
+        return DurableState(installed_epoch=NEVER_RECORDED)
     promised, accepted, view, installed, *more = bounded_array(packed, VIEW_BOUNDS, 4)
-    return Record(
+    return DurableState(
         parse_ballot(promised),
         parse_ballot(accepted),
         parse_view(view) if view is not None else None,
-        whole(installed, "an epoch", EPOCH_MAX, NOT_KNOWN),
+        whole(installed, "an epoch", EPOCH_MAX, NEVER_RECORDED),
         tuple(parse_stop(row) for row in array(more[0], "stops", FAULTS_MAX)) if more else (),
     )
 
@@ -80,49 +80,49 @@ class PendingView:
     objection: Callable[[], str]
     """Says, when the view is on disk, why it must not count any more; "" if nothing speaks against it."""
     on_decided: Callable[[View], None]
-    on_void: Callable[[str], None]
+    on_discarded: Callable[[str], None]
     """Called with the reason when the view is given up."""
 
 
-class Disk:
+class StateStore:
     """The record of one node, and what waits until it is durable."""
 
     def __init__(self, context: Context, packed: bytes) -> None:
         self.context = context
-        self.record = read_record(packed)
-        self.forgetful = not packed
+        self.state = parse_state(packed)
+        self.amnesiac = not packed
         """The disk was empty when this node started.
 
         That is so at a node's very first start, and when its state directory was lost. Then the node does
         not know what it promised, nor what it served.
         """
-        installed = self.record.installed
-        self.installed_before = UNKNOWN_EPOCH if installed == NOT_KNOWN else installed
+        installed = self.state.installed_epoch
+        self.installed_by_earlier_incarnations = ANY_EPOCH if installed == NEVER_RECORDED else installed
         """The last epoch that earlier incarnations of this node installed."""
         self.failing = False
         self.number = 0
         self.pending: PendingView | None = None
-        """The view that is being written, if any: `record` does not have it yet."""
+        """The view that is being written, if any: `state` does not have it yet."""
         self._pending_number = 0
-        self._waiting: deque[tuple[int, Then]] = deque()
+        self._waiting: deque[tuple[int, OnDurable]] = deque()
 
     @property
     def epoch(self) -> int:
         """The highest epoch in the record; a pending view does not count."""
-        view = self.record.view
-        return max(view.epoch if view else 0, self.record.installed)
+        view = self.state.view
+        return max(view.epoch if view else 0, self.state.installed_epoch)
 
-    def save(self, then: Then | None = None) -> None:
-        """Make the current record durable, then call `then`."""
+    def persist(self, on_durable: OnDurable | None = None) -> None:
+        """Make the current record durable, then call `on_durable`."""
         self._write()
-        if then is not None:
-            self.when_durable(then)
+        if on_durable is not None:
+            self.when_durable(on_durable)
 
-    def when_durable(self, then: Then) -> None:
-        """Call `then` once everything that was saved before is durable."""
+    def when_durable(self, on_durable: OnDurable) -> None:
+        """Call `on_durable` once everything that was saved before is durable."""
         if len(self._waiting) >= WAITING_MAX:
             self._waiting.popleft()
-        self._waiting.append((self.number, then))
+        self._waiting.append((self.number, on_durable))
 
     def decide(self, pending: PendingView) -> None:
         """Write a view that is decided once it is durable. It replaces one that is still pending."""
@@ -130,9 +130,9 @@ class Disk:
         self._write()
         self._pending_number = self.number
         if replaced is not None:
-            replaced.on_void("another view is decided in its place")
+            replaced.on_discarded("another view is decided in its place")
 
-    def void(self, reason: str) -> None:
+    def discard_pending(self, reason: str) -> None:
         """Give up the pending view, if there is one, also where it may already be on disk.
 
         The record is written again at once, also if the last write failed: one with the view may be queued
@@ -143,16 +143,16 @@ class Disk:
             return
         self.pending = None
         self._write()
-        pending.on_void(reason)
+        pending.on_discarded(reason)
 
     def _write(self) -> None:
-        record, pending = self.record, self.pending
+        state, pending = self.state, self.pending
         if pending is not None:
-            record = replace(record, view=pending.view)
+            state = replace(state, view=pending.view)
             if pending.ballot is not None:
-                record = replace(record, promised=pending.ballot, accepted=pending.ballot)
+                state = replace(state, promised=pending.ballot, accepted=pending.ballot)
         self.number += 1
-        self.context.effects.append(Persist(record.pack(), self.number))
+        self.context.effects.append(Persist(state.pack(), self.number))
 
     def on_persisted(self, number: int) -> None:
         """Run the actions that waited for this record or an older one."""
@@ -168,12 +168,12 @@ class Disk:
     def _complete(self, pending: PendingView) -> None:
         objection = pending.objection()
         if objection:
-            self.void(objection)
+            self.discard_pending(objection)
             return
         self.pending = None
-        self.record.view = pending.view
+        self.state.view = pending.view
         if pending.ballot is not None:
-            self.record.promised = self.record.accepted = pending.ballot
+            self.state.promised = self.state.accepted = pending.ballot
         pending.on_decided(pending.view)
 
     def on_failed(self, text: str) -> None:
@@ -184,7 +184,7 @@ class Disk:
         self.failing = True
         reason = f"the state directory cannot be written: {text}"
         self.context.raise_alarm("disk", reason)
-        self.void(reason)
+        self.discard_pending(reason)
 
     def on_time(self) -> None:
         """Write the record again if that failed."""

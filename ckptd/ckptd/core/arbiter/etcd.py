@@ -9,8 +9,8 @@ from typing import Final
 from ckpt_protocol.bounds import VIEW_BOUNDS
 from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import FrameError
-from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.local import Arbiter, Rule
+from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
 from ckptd.core.hub import VoterHub
@@ -21,36 +21,36 @@ ANSWER_NS: Final = 30_000_000_000
 """After this long an answer is no longer expected (the runtime's own time-out is far shorter)."""
 
 
-class RegisterArbiter(Arbiter):
+class EtcdArbiter(Arbiter):
     """Reads the register, applies the rule, swaps."""
 
-    votes = True
+    has_voters = True
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
-        super().__init__(context, disk, hub)
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
+        super().__init__(context, store, hub)
         nodes = 1 + len(context.settings.peers)
         self.quorum = nodes // 2 + 1
-        self.rule: Rule | None = None
-        self.proposal: View | None = None
+        self.next_view_rule: NextViewRule | None = None
+        self.proposed: View | None = None
         self.number = 0
         """The number of the `AskRegister` that is not answered yet, 0 for none."""
         self._last_number = 0
-        self._asked_ns = context.now_ns - context.settings.register_probe_ns
+        self._called_ns = context.now_ns - context.settings.register_probe_ns
 
-    def propose(self, rule: Rule) -> None:
+    def propose(self, next_view_rule: NextViewRule) -> None:
         if self.busy or self.context.now_ns < self.not_before_ns:
             self.context.wake_at(self.not_before_ns)
             return
         self.busy = True
-        self.rule = rule
+        self.next_view_rule = next_view_rule
         if not self.number:
-            self._ask(0, None)
+            self._call(0, None)
 
-    def _ask(self, revision: int, view: View | None) -> None:
-        self.proposal = view
+    def _call(self, revision: int, view: View | None) -> None:
+        self.proposed = view
         self._last_number += 1
         self.number = self._last_number
-        self._asked_ns = self.context.now_ns
+        self._called_ns = self.context.now_ns
         value = pack_body([view.fields()]) if view is not None else None
         self.context.effects.append(AskRegister(self.number, revision, value))
 
@@ -61,37 +61,37 @@ class RegisterArbiter(Arbiter):
         self.number = 0
         self.context.clear_alarm("arbiter")
         if swapped:
-            assert self.proposal is not None, number
+            assert self.proposed is not None, number
             self.failures = 0
-            self._settle(self.proposal)
+            self._adopt(self.proposed)
             return
         try:
-            held = parse_view(bounded_array(value, VIEW_BOUNDS, 1)[0]) if value is not None else None
+            stored = parse_view(bounded_array(value, VIEW_BOUNDS, 1)[0]) if value is not None else None
         except FrameError as error:
             self.context.raise_alarm("arbiter", f"the register holds no view: {error}")
             self._fail()
             return
-        if held is not None and (held.epoch > self.disk.epoch or self.disk.record.view is None):
-            self._settle(held)  # Another node decided it, or we did and the answer was lost.
+        if stored is not None and (stored.epoch > self.store.epoch or self.store.state.view is None):
+            self._adopt(stored)  # Another node decided it, or we did and the answer was lost.
             return
-        rule, lost = self.rule, self.proposal is not None
-        if rule is None or lost:
+        next_view_rule, lost = self.next_view_rule, self.proposed is not None
+        if next_view_rule is None or lost:
             if lost:
                 self._fail()
             return
-        proposal = rule(held)
-        if proposal is None:
+        proposed = next_view_rule(stored)
+        if proposed is None:
             self._fail()
-        elif proposal is held:
-            self._settle(proposal)
+        elif proposed is stored:
+            self._adopt(proposed)
         else:
-            self._ask(revision, proposal)
+            self._call(revision, proposed)
 
-    def _settle(self, view: View) -> None:
+    def _adopt(self, view: View) -> None:
         """Report the view in the register as decided."""
         self.busy = False
-        self.rule = self.proposal = None
-        self.note(view)
+        self.next_view_rule = self.proposed = None
+        self.on_decided_elsewhere(view)
         self.hub.on_decided(view)
 
     def on_failed(self, number: int, text: str) -> None:
@@ -104,18 +104,18 @@ class RegisterArbiter(Arbiter):
 
     def _fail(self) -> None:
         self.busy = False
-        self.rule = self.proposal = None
+        self.next_view_rule = self.proposed = None
         names = (self.context.node_id, *self.context.settings.peers)
         self.back_off(sorted(names).index(self.context.node_id) + 1, len(names), self._last_number)
 
-    def note(self, view: View) -> None:
-        if view.epoch > self.disk.epoch:
-            self.disk.record.view = view
-            self.disk.save()
+    def on_decided_elsewhere(self, view: View) -> None:
+        if view.epoch > self.store.epoch:
+            self.store.state.view = view
+            self.store.persist()
 
-    def watch(self, reachable: int) -> None:
+    def update_alarm(self, reachable: int) -> None:
         context = self.context
-        if self.number and context.now_ns - self._asked_ns >= ANSWER_NS:
+        if self.number and context.now_ns - self._called_ns >= ANSWER_NS:
             self.on_failed(self.number, "no answer")
-        elif not self.number and context.now_ns - self._asked_ns >= context.settings.register_probe_ns:
-            self._ask(0, None)
+        elif not self.number and context.now_ns - self._called_ns >= context.settings.register_probe_ns:
+            self._call(0, None)

@@ -3,7 +3,7 @@
 An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
 last decided view. `propose` takes the rule that computes the next view from the current one. When a view
 has been decided, the arbiter tells the node; a proposal that fails is made again later. What a register
-promises is on disk before it is sent (`durable_state.Disk`).
+promises is on disk before it is sent (`durable_state.StateStore`).
 
 `LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
 two others.
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import Frame
-from ckptd.core.arbiter.durable_state import Disk, PendingView
+from ckptd.core.arbiter.durable_state import PendingView, StateStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.view import View
 
-Rule = Callable[[View | None], View | None]
+NextViewRule = Callable[[View | None], View | None]
 """Computes the view to follow the current one; None when none may."""
 
 BACK_OFF_STEP_NS: Final = 3_000_000
@@ -29,13 +29,13 @@ FAILURES_MAX: Final = 6
 class Arbiter:
     """What all arbiters have in common."""
 
-    votes = False
+    has_voters = False
     """True if the view on a node's own disk may be undecided, or may not be the last one."""
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub) -> None:
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
         self.context = context
         self.hub = hub
-        self.disk = disk
+        self.store = store
         self.quorum = 1
         """How many voters are needed."""
         self.busy = False
@@ -43,14 +43,14 @@ class Arbiter:
         self.not_before_ns = context.now_ns
         self.failures = 0
 
-    def propose(self, rule: Rule) -> None:
+    def propose(self, next_view_rule: NextViewRule) -> None:
         """Try to have the view decided that the rule computes."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
+    def prepare_ahead(self) -> None:
         """Prepare for a proposal that is expected soon (a member leaves): do what does not depend on it."""
 
-    def note(self, view: View) -> None:
+    def on_decided_elsewhere(self, view: View) -> None:
         """Take note of a view that was decided elsewhere, or by the operator."""
 
     def receive(self, node_id: str, frame: Frame) -> None:
@@ -59,7 +59,7 @@ class Arbiter:
     def on_time(self) -> None:
         """Act on the time: a proposal may have timed out."""
 
-    def watch(self, reachable: int) -> None:
+    def update_alarm(self, reachable: int) -> None:
         """Raise or clear the alarm `arbiter`; `reachable` counts the reachable voters, this node included."""
 
     def force(
@@ -67,15 +67,15 @@ class Arbiter:
         view: View,
         objection: Callable[[], str],
         on_decided: Callable[[View], None],
-        on_void: Callable[[str], None],
+        on_discarded: Callable[[str], None],
     ) -> None:
         """Decide a view by operator command, once it is on disk and if nothing speaks against it then."""
-        self.disk.decide(PendingView(view, None, objection, on_decided, on_void))
+        self.store.decide(PendingView(view, None, objection, on_decided, on_discarded))
 
-    def back_off(self, place: int, places: int, salt: int) -> None:
+    def back_off(self, rank: int, ranks: int, salt: int) -> None:
         """Wait before the next proposal: rivals wait for different times, and longer after every failure."""
         self.failures = min(self.failures + 1, FAILURES_MAX)
-        spread = (place * 7 + salt * 5) % (4 * places) + 1
+        spread = (rank * 7 + salt * 5) % (4 * ranks) + 1
         self.not_before_ns = self.context.now_ns + BACK_OFF_STEP_NS * spread * self.failures
         self.context.wake_at(self.not_before_ns)
 
@@ -86,30 +86,38 @@ class LocalArbiter(Arbiter):
     A node that may propose (the rule knows) decides alone, and writes the view to its own disk first.
     """
 
-    def propose(self, rule: Rule) -> None:
-        if self.disk.failing:
+    def propose(self, next_view_rule: NextViewRule) -> None:
+        if self.store.failing:
             return
-        view = rule(self.disk.record.view)
+        view = next_view_rule(self.store.state.view)
         if view is None:
             return
         self.busy = True
-        self.disk.decide(PendingView(view, None, lambda: self._objection(rule, view), self._end, self._void))
+        self.store.decide(
+            PendingView(
+                view,
+                None,
+                lambda: self._objection(next_view_rule, view),
+                self._on_decided,
+                self._on_discarded,
+            )
+        )
 
-    def _objection(self, rule: Rule, view: View) -> str:
+    def _objection(self, next_view_rule: NextViewRule, view: View) -> str:
         """Return why a view must not follow any more, now that the disk has it.
 
         What it was decided by may be over: a node that was given up is heard again, and has gone on.
         """
-        return "" if rule(self.disk.record.view) == view else "another view has to follow by now"
+        return "" if next_view_rule(self.store.state.view) == view else "another view has to follow by now"
 
-    def _end(self, view: View) -> None:
+    def _on_decided(self, view: View) -> None:
         self.busy = False
         self.hub.on_decided(view)
 
-    def _void(self, reason: str) -> None:
+    def _on_discarded(self, reason: str) -> None:
         self.busy = False
 
-    def note(self, view: View) -> None:
-        if view.epoch > self.disk.epoch:
-            self.disk.record.view = view
-            self.disk.save()
+    def on_decided_elsewhere(self, view: View) -> None:
+        if view.epoch > self.store.epoch:
+            self.store.state.view = view
+            self.store.persist()

@@ -1,20 +1,20 @@
 """Makes the arbiter of a node."""
 
-from ckptd.core.arbiter.durable_state import Disk
-from ckptd.core.arbiter.etcd import RegisterArbiter
+from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.local import Arbiter, LocalArbiter
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 
 
-def make_arbiter(context: Context, disk: Disk, hub: VoterHub, heartbeats: Heartbeats) -> Arbiter:
+def make_arbiter(context: Context, store: StateStore, hub: VoterHub, heartbeats: Heartbeats) -> Arbiter:
     """Return the arbiter that the settings name."""
     match context.settings.arbiter_name:
         case "majority":
-            return MajorityArbiter(context, disk, hub, heartbeats)
+            return PaxosArbiter(context, store, hub, heartbeats)
         case "etcd":
-            return RegisterArbiter(context, disk, hub)
+            return EtcdArbiter(context, store, hub)
         case _:
-            return LocalArbiter(context, disk, hub)
+            return LocalArbiter(context, store, hub)

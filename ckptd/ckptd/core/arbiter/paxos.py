@@ -11,8 +11,8 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, PendingView
-from ckptd.core.arbiter.local import Arbiter, Rule
+from ckptd.core.arbiter.durable_state import NO_BALLOT, PendingView, StateStore
+from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
@@ -22,7 +22,7 @@ from ckptd.core.view import View
 PROPOSAL_NS: Final = 200_000_000
 """A proposal that has no majority after this long is abandoned and tried again."""
 
-PREPARED_NS: Final = 2_000_000_000
+PREPARED_AHEAD_TTL_NS: Final = 2_000_000_000
 """How long promises that were requested ahead of a proposal can be used."""
 
 FORCED_ROUNDS: Final = 1_000
@@ -32,66 +32,66 @@ Promise = tuple[Ballot, Ballot, View | None]
 """The ballot that a voter promised, the one that it accepted last, and the view accepted with that."""
 
 
-class MajorityArbiter(Arbiter):
+class PaxosArbiter(Arbiter):
     """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`."""
 
-    votes = True
+    has_voters = True
 
-    def __init__(self, context: Context, disk: Disk, hub: VoterHub, heartbeats: Heartbeats) -> None:
-        super().__init__(context, disk, hub)
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub, heartbeats: Heartbeats) -> None:
+        super().__init__(context, store, hub)
         self.heartbeats = heartbeats
         self.voters = context.settings.voters
         self.quorum = len(self.voters) // 2 + 1
         self.ballot: Ballot = NO_BALLOT
-        self.rule: Rule | None = None
-        self.proposal: View | None = None
-        self.prepared = False
+        self.next_view_rule: NextViewRule | None = None
+        self.proposed: View | None = None
+        self.prepared_ahead = False
         """Promises were requested ahead: the next proposal takes one round instead of two."""
         self.promises: dict[str, tuple[Ballot, View | None]] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0
-        self.highest_round = disk.record.promised[0]
+        self.highest_round = store.state.promised[0]
 
     # -- proposing
 
-    def propose(self, rule: Rule) -> None:
+    def propose(self, next_view_rule: NextViewRule) -> None:
         context = self.context
         if self.busy or context.now_ns < self.not_before_ns:
             context.wake_at(self.not_before_ns)
             return
         self.busy = True
-        self.rule = rule
+        self.next_view_rule = next_view_rule
         if not self._holds_promises():
             self._begin_ballot()
             return
-        self.prepared = False
+        self.prepared_ahead = False
         self.since_ns = context.now_ns
         context.wake_at(context.now_ns + PROPOSAL_NS)
         if len(self.promises) >= self.quorum:
             self._propose_next()
 
-    def prepare(self) -> None:
-        if self.disk.pending is not None or self.busy or self._holds_promises():
+    def prepare_ahead(self) -> None:
+        if self.store.pending is not None or self.busy or self._holds_promises():
             return
         if self.context.now_ns >= self.not_before_ns:
             self._begin_ballot()
-            self.prepared = True
+            self.prepared_ahead = True
 
     def _holds_promises(self) -> bool:
         """Return True if promises were requested ahead, lately, and this voter promised no higher one."""
         return (
-            self.prepared
-            and self.disk.record.promised <= self.ballot
-            and self.context.now_ns - self.since_ns < PREPARED_NS
+            self.prepared_ahead
+            and self.store.state.promised <= self.ballot
+            and self.context.now_ns - self.since_ns < PREPARED_AHEAD_TTL_NS
         )
 
     def _begin_ballot(self) -> None:
         context = self.context
-        self.prepared = False
-        self.proposal = None
+        self.prepared_ahead = False
+        self.proposed = None
         self.promises, self.acceptances = {}, {}
         self.since_ns = context.now_ns
-        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + 1
+        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + 1
         self.ballot = ballot = (self.highest_round, context.node_id)
         context.wake_at(context.now_ns + PROPOSAL_NS)
         self._send_voters(encode_frame(Kind.PREPARE, ballot[0], context.epoch, 0, pack_body([ballot[1]])))
@@ -103,11 +103,11 @@ class MajorityArbiter(Arbiter):
                 self.context.send_peer(node_id, frame)
 
     def _on_promise(self, voter: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
-        if not (self.busy or self.prepared) or ballot != self.ballot or self.proposal is not None:
+        if not (self.busy or self.prepared_ahead) or ballot != self.ballot or self.proposed is not None:
             return
         promised, accepted, view = promise
         if not granted:
-            self._lose(promised)
+            self._on_rejected(promised)
             return
         self.promises[voter] = (accepted, view)
         if self.busy and len(self.promises) >= self.quorum:
@@ -116,31 +116,31 @@ class MajorityArbiter(Arbiter):
     def _propose_next(self) -> None:
         ballot = self.ballot
         _, current = max(self.promises.values(), key=lambda kept: kept[0])
-        assert self.rule is not None
-        proposal = self.rule(current)
-        if proposal is None:
+        assert self.next_view_rule is not None
+        proposed = self.next_view_rule(current)
+        if proposed is None:
             self.busy = False
             self._back_off()
             return
-        self.proposal = proposal
-        body = pack_body([ballot[1], proposal.fields()])
+        self.proposed = proposed
+        body = pack_body([ballot[1], proposed.fields()])
         self._send_voters(encode_frame(Kind.ACCEPT, ballot[0], self.context.epoch, 0, body))
-        self._vote_accept(self.context.node_id, ballot, proposal)
+        self._vote_accept(self.context.node_id, ballot, proposed)
 
     def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
-        if not self.busy or ballot != self.ballot or self.proposal is None:
+        if not self.busy or ballot != self.ballot or self.proposed is None:
             return
         if not granted:
-            self._lose(promised)
+            self._on_rejected(promised)
             return
         self.acceptances[voter] = None
         if len(self.acceptances) >= self.quorum:
             self.busy = False
             self.failures = 0
-            self.hub.on_decided(self.proposal)
+            self.hub.on_decided(self.proposed)
 
-    def _lose(self, promised: Ballot) -> None:
-        self.prepared = False
+    def _on_rejected(self, promised: Ballot) -> None:
+        self.prepared_ahead = False
         self.highest_round = max(self.highest_round, promised[0])
         self.busy = False
         self._back_off()
@@ -160,14 +160,14 @@ class MajorityArbiter(Arbiter):
         view: View,
         objection: Callable[[], str],
         on_decided: Callable[[View], None],
-        on_void: Callable[[str], None],
+        on_discarded: Callable[[str], None],
     ) -> None:
-        self.busy = self.prepared = False
-        self.highest_round = max(self.highest_round, self.disk.record.promised[0]) + FORCED_ROUNDS
+        self.busy = self.prepared_ahead = False
+        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + FORCED_ROUNDS
         ballot = (self.highest_round, self.context.node_id)
-        self.disk.decide(PendingView(view, ballot, objection, on_decided, on_void))
+        self.store.decide(PendingView(view, ballot, objection, on_decided, on_discarded))
 
-    def watch(self, reachable: int) -> None:
+    def update_alarm(self, reachable: int) -> None:
         if reachable < self.quorum and self.context.epoch:
             text = f"{reachable} of {len(self.voters)} voters are here: no view can be changed"
             self.context.raise_alarm("arbiter", text)
@@ -194,42 +194,42 @@ class MajorityArbiter(Arbiter):
         Where most voters are here with empty directories, and no voter knows of a view, it is a first
         start: there was nothing to promise.
         """
-        if self.disk.pending is not None:
+        if self.store.pending is not None:
             return False
-        if not self.disk.forgetful:
+        if not self.store.amnesiac:
             return True
-        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
-        empty = 1 + sum(peer.forgetful for peer in here)
-        if empty < self.quorum or any(peer.has_history for peer in self.heartbeats.peers.values()):
+        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
+        empty = 1 + sum(peer.amnesiac for peer in here)
+        if empty < self.quorum or any(peer.knows_a_view for peer in self.heartbeats.peers.values()):
             return False
         # Our heartbeats say `forgetful` until there is a view: others may need to count us.
-        self.disk.forgetful = False
-        self.disk.record.installed = 0
+        self.store.amnesiac = False
+        self.store.state.installed_epoch = 0
         return True
 
-    def note(self, view: View) -> None:
+    def on_decided_elsewhere(self, view: View) -> None:
         me, incarnation = self.context.node_id, self.context.incarnation
-        named = view.has(me, incarnation) or view.witnesses.get(me) == incarnation
-        void = view.forced and me not in view.members and me not in view.witnesses
-        if self.heartbeats.forgetful and (named or void):
-            self.disk.forgetful = False
-            self.disk.save(self._remembered)
+        named = view.includes(me, incarnation) or view.witnesses.get(me) == incarnation
+        void = view.operator_forced and me not in view.members and me not in view.witnesses
+        if self.heartbeats.amnesiac and (named or void):
+            self.store.amnesiac = False
+            self.store.persist(self._on_memory_restored)
 
-    def _remembered(self) -> None:
-        self.heartbeats.forgetful = False
+    def _on_memory_restored(self) -> None:
+        self.heartbeats.amnesiac = False
 
     def _vote_promise(self, proposer: str, ballot: Ballot) -> None:
-        record = self.disk.record
+        state = self.store.state
         if not self._may_vote():
             return
-        if ballot > record.promised:
-            record.promised = ballot
-            promise = (ballot, record.accepted, record.view)
-            self.disk.save(lambda: self._tell_promise(proposer, ballot, True, promise))
+        if ballot > state.promised:
+            state.promised = ballot
+            promise = (ballot, state.accepted, state.view)
+            self.store.persist(lambda: self._answer_promise(proposer, ballot, True, promise))
         else:
-            self._tell_promise(proposer, ballot, False, (record.promised, record.accepted, record.view))
+            self._answer_promise(proposer, ballot, False, (state.promised, state.accepted, state.view))
 
-    def _tell_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
+    def _answer_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
         if proposer == self.context.node_id:
             self._on_promise(proposer, ballot, granted, promise)
             return
@@ -238,17 +238,17 @@ class MajorityArbiter(Arbiter):
         self._reply(proposer, Kind.PROMISE, ballot, granted, body)
 
     def _vote_accept(self, proposer: str, ballot: Ballot, view: View) -> None:
-        record = self.disk.record
+        state = self.store.state
         if not self._may_vote():
             return
-        if ballot >= record.promised:
-            record.promised = record.accepted = ballot
-            record.view = view
-            self.disk.save(lambda: self._tell_accepted(proposer, ballot, True, ballot))
+        if ballot >= state.promised:
+            state.promised = state.accepted = ballot
+            state.view = view
+            self.store.persist(lambda: self._answer_accepted(proposer, ballot, True, ballot))
         else:
-            self._tell_accepted(proposer, ballot, False, record.promised)
+            self._answer_accepted(proposer, ballot, False, state.promised)
 
-    def _tell_accepted(self, proposer: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
+    def _answer_accepted(self, proposer: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if proposer == self.context.node_id:
             self._on_accepted(proposer, ballot, granted, promised)
         else:

@@ -1,6 +1,6 @@
 """The recording of a node's events, in a form that can be replayed.
 
-A recording is a header (`pack_start`) and one entry per event: the time, the event, a digest of its
+A recording is a header (`pack_header`) and one entry per event: the time, the event, a digest of its
 effects, and the counts and limits that the core asked the runtime for during the event. The core is
 deterministic, so the same events have the same effects: a recording of a daemon in the field can be
 replayed on a desk. The code is generic over the event types: a new type needs no change here.
@@ -27,7 +27,7 @@ class RecordingError(Exception):
 
 
 @dataclass(slots=True, frozen=True)
-class Start:
+class LogHeader:
     """The arguments that a core was made with, and the version of `ckptd`."""
 
     version: str
@@ -40,7 +40,7 @@ class Start:
 
 
 @dataclass(slots=True, frozen=True)
-class Entry:
+class LoggedEvent:
     """One event, and what came of it."""
 
     now_ns: int
@@ -55,7 +55,7 @@ class Entry:
 # -- writing
 
 
-def pack_start(start: Start) -> bytes:
+def pack_header(start: LogHeader) -> bytes:
     """Pack the header."""
     return pack_body({"format": FORMAT, **dataclasses.asdict(start)})
 
@@ -100,7 +100,7 @@ def _names_of(kind: type) -> tuple[str, ...]:
 # -- reading
 
 
-def read_start(content: Any) -> Start:
+def parse_header(content: Any) -> LogHeader:
     """Read the unpacked header, without settings that this version lacks. Raises: RecordingError."""
     try:
         if content["format"] != FORMAT:
@@ -111,13 +111,13 @@ def read_start(content: Any) -> Start:
             for name, value in content["settings"].items()
             if name in known
         }
-        values = {name: content[name] for name in _names_of(Start)}
-        return Start(**{**values, "settings": Settings(**settings), "urls": tuple(content["urls"])})
+        values = {name: content[name] for name in _names_of(LogHeader)}
+        return LogHeader(**{**values, "settings": Settings(**settings), "urls": tuple(content["urls"])})
     except (LookupError, TypeError, AttributeError) as error:
         raise RecordingError(f"it does not begin with a recording's header: {error!r}") from None
 
 
-def read_entry(content: Any, unpack: Callable[[bytes], Any]) -> Entry:
+def parse_entry(content: Any, unpack: Callable[[bytes], Any]) -> LoggedEvent:
     """Read an entry whose event is still packed. Raises: RecordingError."""
     try:
         now_ns, packed, digest, counts, *later = content
@@ -127,7 +127,7 @@ def read_entry(content: Any, unpack: Callable[[bytes], Any]) -> Entry:
         fields = [_as(hints[field], value) for field, value in zip(_names_of(kind), values, strict=True)]
         limits = later[0] if later else None
         rows = {name: (used, most) for name, (used, most) in limits.items()} if limits is not None else None
-        return Entry(now_ns, kind(*fields), digest, counts, rows)
+        return LoggedEvent(now_ns, kind(*fields), digest, counts, rows)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(f"an entry of another version: {error!r}") from None
 

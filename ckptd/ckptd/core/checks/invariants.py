@@ -24,7 +24,7 @@ def version_of(replica: Replica) -> Version:
     return replica.log.epoch, replica.log.seq
 
 
-def content_of(replica: Replica) -> bytes | None:
+def comparable_content(replica: Replica) -> bytes | None:
     """Return all that a replica holds, as bytes to compare; None while its version does not determine that.
 
     That is so in the middle of a resync, and while changes of a weak checkpoint gather for their batch at
@@ -40,13 +40,13 @@ def content_of(replica: Replica) -> bytes | None:
     )
 
 
-def two_actives(creation_id: int, nodes: Iterable[Clocked]) -> str:
+def several_active(creation_id: int, nodes: Iterable[Clocked]) -> str:
     """No two nodes serve as the active replica of one checkpoint at the same time."""
     serving = [node.context.node_id for node, now_ns in nodes if node.active_for(creation_id, now_ns)]
     return f"{' and '.join(serving)} serve {creation_id:x} as active replicas" if len(serving) > 1 else ""
 
 
-def beyond_limits(replica: Replica) -> str:
+def over_limits(replica: Replica) -> str:
     """Sections, section sizes and id sizes stay within the creation attributes."""
     attributes = replica.attributes
     sections = replica.sections.sections
@@ -64,14 +64,16 @@ def beyond_limits(replica: Replica) -> str:
     return ""
 
 
-def uncommitted_promise(replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable[Node]) -> str:
+def committed_but_not_everywhere(
+    replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable[Node]
+) -> str:
     """Every in-sync replica holds what the active replica of a sync checkpoint calls committed."""
     for node in nodes:
         context = node.context
-        if not entry.replicas.get(context.node_id) or not view.has(context.node_id, context.incarnation):
+        if not entry.replicas.get(context.node_id) or not view.includes(context.node_id, context.incarnation):
             continue
         other = node.replicas.get(entry.creation_id)
-        if other is None or other.dropped or other.last_seq >= replica.committed_seq:
+        if other is None or other.ignores_updates or other.last_seq >= replica.committed_seq:
             continue
         return (
             f"{entry.name!r}: {replica.context.node_id} calls {replica.committed_seq} committed,"
@@ -95,7 +97,7 @@ def differing_replicas(nodes: Sequence[Node]) -> str:
     seen: dict[tuple[int, Version], tuple[bytes, str]] = {}
     for node in nodes:
         for creation_id, replica in node.replicas.items():
-            content = content_of(replica)
+            content = comparable_content(replica)
             if content is None:
                 continue
             node_id = node.context.node_id
@@ -110,10 +112,10 @@ def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
     cores = [node for node, _ in nodes]
     broken = [differing_views(cores), differing_replicas(cores)]
     creation_ids = dict.fromkeys(creation_id for node in cores for creation_id in node.replicas)
-    broken.extend(two_actives(creation_id, nodes) for creation_id in creation_ids)
+    broken.extend(several_active(creation_id, nodes) for creation_id in creation_ids)
     for node, now_ns in nodes:
         for creation_id, replica in node.replicas.items():
-            broken.append(beyond_limits(replica))
+            broken.append(over_limits(replica))
             entry = node.directory.checkpoints.get(creation_id)
             if (
                 replica.sync
@@ -121,5 +123,5 @@ def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
                 and node.view is not None
                 and node.active_for(creation_id, now_ns)
             ):
-                broken.append(uncommitted_promise(replica, entry, node.view, cores))
+                broken.append(committed_but_not_everywhere(replica, entry, node.view, cores))
     return [text for text in broken if text]

@@ -13,11 +13,12 @@ from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
-from ckptd.core.content.sections import SECTION_BYTES, SectionTable
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable
 
 _PATCHES: Final = (Op.WRITE, Op.PATCH)
-_ABSENT: Final = -SECTION_BYTES
-"""The size of a section that does not exist: a new one takes `SECTION_BYTES` in addition to its content."""
+_ABSENT: Final = -SECTION_OVERHEAD_BYTES
+"""The size of a section that does not exist: a new one takes `SECTION_OVERHEAD_BYTES` in addition to its
+content."""
 
 
 def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
@@ -37,7 +38,7 @@ def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
             if op[0] in _PATCHES:
                 built = _walk(ops, table)[1]
                 break
-    return body_bytes + count * SECTION_BYTES + built
+    return body_bytes + count * SECTION_OVERHEAD_BYTES + built
 
 
 def growth_of(ops: Ops, table: SectionTable) -> int:

@@ -16,7 +16,7 @@ BUCKET_MAX: Final = 1_000
 
 
 class OrderedIds:
-    """Empty at first; `take_in` adds the ids that exist already, `add` and `discard` what changes."""
+    """Empty at first; `sort_some` adds the ids that exist already, `add` and `discard` what changes."""
 
     __slots__ = ("_buckets", "_lasts", "_missing")
 
@@ -25,12 +25,12 @@ class OrderedIds:
         self._lasts: list[bytes] = []
         self._missing: Iterator[bytes] | None = iter(list(section_ids))
 
-    def take_in(self, held: Container[bytes], count_max: int) -> bool:
+    def sort_some(self, existing: Container[bytes], count_max: int) -> bool:
         """Take in up to `count_max` of the missing ids, if still `held`. Return True once none is missing."""
         if self._missing is not None:
             portion = list(islice(self._missing, count_max))
             for section_id in portion:
-                if section_id in held:
+                if section_id in existing:
                     self.add(section_id)
             if len(portion) < count_max:
                 self._missing = None
@@ -43,8 +43,8 @@ class OrderedIds:
             self._buckets.append([section_id])
             lasts.append(section_id)
             return
-        place = min(bisect_left(lasts, section_id), len(lasts) - 1)
-        bucket = self._buckets[place]
+        index = min(bisect_left(lasts, section_id), len(lasts) - 1)
+        bucket = self._buckets[index]
         if section_id > bucket[-1]:
             bucket.append(section_id)
         else:
@@ -52,35 +52,35 @@ class OrderedIds:
             if bucket[at] == section_id:
                 return
             bucket.insert(at, section_id)
-        lasts[place] = bucket[-1]
+        lasts[index] = bucket[-1]
         if len(bucket) > BUCKET_MAX:
             half = len(bucket) // 2
-            self._buckets.insert(place + 1, bucket[half:])
+            self._buckets.insert(index + 1, bucket[half:])
             del bucket[half:]
-            lasts.insert(place, bucket[-1])
+            lasts.insert(index, bucket[-1])
 
     def discard(self, section_id: bytes) -> None:
         """Remove an id, if it is there."""
-        place = bisect_left(self._lasts, section_id)
-        if place == len(self._lasts):
+        index = bisect_left(self._lasts, section_id)
+        if index == len(self._lasts):
             return
-        bucket = self._buckets[place]
+        bucket = self._buckets[index]
         at = bisect_left(bucket, section_id)
         if bucket[at] != section_id:
             return
         del bucket[at]
         if bucket:
-            self._lasts[place] = bucket[-1]
+            self._lasts[index] = bucket[-1]
         else:
-            del self._buckets[place], self._lasts[place]
+            del self._buckets[index], self._lasts[index]
 
     def after(self, section_id: bytes | None) -> Iterator[bytes]:
         """Yield the ids after this one, or all, in byte order. (Change nothing while you iterate.)"""
-        place, at = 0, 0
+        index, at = 0, 0
         if section_id is not None:
-            place = bisect_right(self._lasts, section_id)
-            if place < len(self._buckets):
-                at = bisect_right(self._buckets[place], section_id)
-        for bucket in islice(self._buckets, place, None):
+            index = bisect_right(self._lasts, section_id)
+            if index < len(self._buckets):
+                at = bisect_right(self._buckets[index], section_id)
+        for bucket in islice(self._buckets, index, None):
             yield from islice(bucket, at, None)
             at = 0

@@ -23,7 +23,7 @@ _ROWS_MAX: Final = 10_000_000
 _HISTORY_MAX: Final = 1_000
 """The most epochs whose last seq another replica may send. (It keeps 64: `update_log.HISTORY_EPOCHS`.)"""
 
-KeptAnswers = list[tuple[int, int, list[tuple[int, int, bytes]]]]
+SessionReplies = list[tuple[int, int, list[tuple[int, int, bytes]]]]
 """Each session, its lowest unanswered request, and (request, seq, answer) of each remembered answer."""
 
 
@@ -42,13 +42,13 @@ def parse_join(frame: Frame) -> tuple[int, int, bool]:
     return whole(epoch, "an epoch", U64_MAX), frame.c, boolean(complete, "whether a copy is whole")
 
 
-class Opening(NamedTuple):
+class SnapshotHeader(NamedTuple):
     """What the first chunk of a join says about the source's log."""
 
     epoch: int
     history: list[tuple[int, int]]
-    answers: KeptAnswers
-    keeps: bool
+    answers: SessionReplies
+    reuses_sections: bool
     """What the receiver holds is a prefix of the source's history, so it may keep sections."""
 
 
@@ -57,8 +57,8 @@ class Chunk(NamedTuple):
 
     number: int
     sections: list[tuple[bytes, Section | None]]
-    opening: Opening | None
-    answers: KeptAnswers
+    snapshot_header: SnapshotHeader | None
+    answers: SessionReplies
     seq: int
 
 
@@ -70,8 +70,8 @@ def parse_chunk(frame: Frame) -> Chunk:
     return Chunk(
         numbered,
         [_section(fields) for fields in array(listed, "sections", CHUNK_SECTIONS_MAX)],
-        _opening(opening) if numbered == 1 else None,
-        _kept_answers(more[0]) if more else [],
+        _snapshot_header(opening) if numbered == 1 else None,
+        _session_replies(more[0]) if more else [],
         whole(frame.c, "a seq", SEQ_MAX),
     )
 
@@ -92,32 +92,32 @@ def _section(value: object) -> tuple[bytes, Section | None]:
     return section_id, section
 
 
-def _opening(value: object) -> Opening:
-    epoch, history, answers, keeps = row(value, "the opening of a join", 4)[:4]
-    return Opening(
+def _snapshot_header(value: object) -> SnapshotHeader:
+    epoch, history, answers, reuses_sections = row(value, "the opening of a join", 4)[:4]
+    return SnapshotHeader(
         whole(epoch, "an epoch", U64_MAX),
-        [_past(past) for past in array(history, "past epochs", _HISTORY_MAX)],
-        _kept_answers(answers),
-        boolean(keeps, "whether sections are kept"),
+        [_past_epoch(past) for past in array(history, "past epochs", _HISTORY_MAX)],
+        _session_replies(answers),
+        boolean(reuses_sections, "whether sections are kept"),
     )
 
 
-def _past(value: object) -> tuple[int, int]:
+def _past_epoch(value: object) -> tuple[int, int]:
     past = row(value, "a past epoch", 2)
     return whole(past[0], "an epoch", U64_MAX), whole(past[1], "a seq", SEQ_MAX)
 
 
-def _kept_answers(value: object) -> KeptAnswers:
-    return [_of_session(fields) for fields in array(value, "answers", _ROWS_MAX)]
+def _session_replies(value: object) -> SessionReplies:
+    return [_replies_of_session(fields) for fields in array(value, "answers", _ROWS_MAX)]
 
 
-def _of_session(value: object) -> tuple[int, int, list[tuple[int, int, bytes]]]:
-    session, lowest, kept = row(value, "a session's answers", 3)[:3]
-    answers = [_kept(row(fields, "an answer", 3)) for fields in array(kept, "answers", _ROWS_MAX)]
-    return whole(session, "a session", U64_MAX), whole(lowest, "a lowest number", U64_MAX), answers
+def _replies_of_session(value: object) -> tuple[int, int, list[tuple[int, int, bytes]]]:
+    session, first_unanswered, replies = row(value, "a session's answers", 3)[:3]
+    answers = [_reply(row(fields, "an answer", 3)) for fields in array(replies, "answers", _ROWS_MAX)]
+    return whole(session, "a session", U64_MAX), whole(first_unanswered, "a lowest number", U64_MAX), answers
 
 
-def _kept(fields: list[Any]) -> tuple[int, int, bytes]:
+def _reply(fields: list[Any]) -> tuple[int, int, bytes]:
     request, seq, answer = fields[:3]
     return (
         whole(request, "a request", U64_MAX),

@@ -27,7 +27,13 @@ from ckpt_protocol.parsing import ParseFailed
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Elements, Iterate
 from ckpt_protocol.updates import Answered, Ops, parse_replicated
-from ckptd.core.content.replica_state import DROPPED, TRANSITIONS, WHOLE, ReplicaEvent, ReplicaState
+from ckptd.core.content.replica_state import (
+    COMPLETE,
+    IGNORES_UPDATES,
+    TRANSITIONS,
+    ReplicaEvent,
+    ReplicaState,
+)
 from ckptd.core.content.sections import CORRUPTED, PreImages, Section, SectionTable
 from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import Context
@@ -56,7 +62,7 @@ class ReplicaContent(ABC):
         "context",
         "created_ns",
         "creation_id",
-        "dropped",
+        "ignores_updates",
         "known_losses",
         "log",
         "name",
@@ -85,10 +91,10 @@ class ReplicaContent(ABC):
         self.created_ns = created_ns
         self.sections = SectionTable(attributes, created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
-        self.state = ReplicaState.FOLLOWING
+        self.state = ReplicaState.CONSISTENT
         self.complete = True
         """The sections are exactly what the updates up to `log.seq` made of them: False during a join."""
-        self.dropped = False
+        self.ignores_updates = False
         """It cannot follow, and takes no updates until it joins again."""
         self.possibly_superseded = False
         """Its node was out of at least one view, or never ran one, so others may have continued without it.
@@ -111,11 +117,11 @@ class ReplicaContent(ABC):
         self.previous_content: tuple[SectionTable, UpdateLog, bool] | None = None
         """During a join: the old content, see `stash_content`."""
 
-    def on(self, event: ReplicaEvent) -> None:
+    def on_event(self, event: ReplicaEvent) -> None:
         """Enter the state that follows on an event."""
         self.state = TRANSITIONS[self.state, event]
-        self.complete = self.state in WHOLE
-        self.dropped = self.state in DROPPED
+        self.complete = self.state in COMPLETE
+        self.ignores_updates = self.state in IGNORES_UPDATES
 
     # -- the roles of the replica
 
@@ -169,7 +175,7 @@ class ReplicaContent(ABC):
         """
         if len(body) < _ROUTE_BYTES:
             raise FrameError("an update shorter than its route")
-        session, request, lowest, time_ns, committed_seq, epoch = _unpack_route(body)
+        session, request, first_unanswered, time_ns, committed_seq, epoch = _unpack_route(body)
         log = self.log
         if seq > log.seq:
             if seq != log.seq + 1:
@@ -180,17 +186,17 @@ class ReplicaContent(ABC):
                 return False  # It stopped a node: this replica gets the result by joining.
             if epoch > self.context.epoch:
                 raise FrameError("an update of an epoch that is still to come")
-            update = Update(epoch, seq, time_ns, session, request, lowest, body[_ROUTE_BYTES:])
+            update = Update(epoch, seq, time_ns, session, request, first_unanswered, body[_ROUTE_BYTES:])
             try:
                 ops, answered = parse_replicated(update.body, session)
             except FrameError:
                 raise
             except Exception as error:
                 raise ParseFailed(error) from error
-            held_bytes = self.sections.resident_bytes
+            bytes_before = self.sections.resident_bytes
             if not self._apply(update, ops, answered):
                 return False
-            self.context.resident_bytes += self.sections.resident_bytes - held_bytes
+            self.context.resident_bytes += self.sections.resident_bytes - bytes_before
             log.append(update)
             if self.sync:
                 log.pending.append(update)
@@ -200,26 +206,28 @@ class ReplicaContent(ABC):
         return True
 
     def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
-        before: PreImages = {}
+        pre_images: PreImages = {}
         self.context.work += OP_WORK * len(ops)
         if not self.complete:
-            self.sections.apply_during_resync(ops, update.time_ns, update.seq, before)
+            self.sections.apply_during_resync(ops, update.time_ns, update.seq, pre_images)
             generated = _generated_ids(ops)
         else:
             try:
-                generated = self.sections.apply(ops, update.time_ns, update.seq, before)
+                generated = self.sections.apply(ops, update.time_ns, update.seq, pre_images)
             except RequestError:
-                self.on(ReplicaEvent.REFUSED_UPDATE)
+                self.on_event(ReplicaEvent.REFUSED_UPDATE)
                 return False
         if self.sync:
-            update.pre_images = before
+            update.pre_images = pre_images
         log = self.log
         if answered is None:
             update.answer = answer_ok(generated)
-            log.record_reply(update.session, update.request, update.lowest, update.seq, update.answer)
+            log.record_reply(
+                update.session, update.request, update.first_unanswered, update.seq, update.answer
+            )
         else:
-            for session, request, lowest, answer in answered:
-                log.record_reply(session, request, lowest, update.seq, answer)
+            for session, request, first_unanswered, answer in answered:
+                log.record_reply(session, request, first_unanswered, update.seq, answer)
         return True
 
     def request_resync(self, node_id: str) -> None:
@@ -247,7 +255,7 @@ class ReplicaContent(ABC):
         """Forget the content: it has diverged from the active replica's, or there is no memory for it."""
         self.sections = SectionTable(self.attributes, self.created_ns)
         self.log = UpdateLog(self.context.settings.log_bytes_max)
-        self.on(ReplicaEvent.EMPTIED)
+        self.on_event(ReplicaEvent.EMPTIED)
         self.reusable_sections = {}
         self.previous_content = None
 
@@ -268,7 +276,7 @@ class ReplicaContent(ABC):
         if self.previous_content is not None:
             self.sections, self.log, self.possibly_superseded = self.previous_content
             self.previous_content = None
-            self.on(ReplicaEvent.RESYNC_ENDED)
+            self.on_event(ReplicaEvent.RESYNC_ENDED)
             self.reusable_sections = {}
 
     # -- reading: always the committed state
@@ -280,8 +288,8 @@ class ReplicaContent(ABC):
             return any(section_id in overlay for section_id in section_ids)
         self.context.work += len(section_ids) * len(self.log.pending) >> PENDING_SHIFT
         for update in self.log.pending:
-            before = update.pre_images
-            if before and any(section_id in before for section_id in section_ids):
+            pre_images = update.pre_images
+            if pre_images and any(section_id in pre_images for section_id in section_ids):
                 return True
         return False
 

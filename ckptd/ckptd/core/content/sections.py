@@ -20,7 +20,7 @@ from ckptd.core.content.ordered_ids import OrderedIds
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT
 
-SECTION_BYTES: Final = 300
+SECTION_OVERHEAD_BYTES: Final = 300
 """Approximate memory of a section, without its content and its id."""
 
 VALID: Final = SA_CKPT_SECTION_VALID
@@ -99,7 +99,7 @@ class SectionTable:
 
     # -- changing
 
-    def apply(self, ops: Ops, time_ns: int, seq: int, before: PreImages) -> list[bytes] | None:
+    def apply(self, ops: Ops, time_ns: int, seq: int, pre_images: PreImages) -> list[bytes] | None:
         """Apply every operation or none. Return the ids that were generated, or None if there are none.
 
         A CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
@@ -110,18 +110,18 @@ class SectionTable:
         index = 0
         try:
             for index, op in enumerate(ops):  # noqa: B007 (the handlers below need it)
-                made = handlers[op[0]](self, op, time_ns, seq, before)
+                made = handlers[op[0]](self, op, time_ns, seq, pre_images)
                 if made is not None:
                     if generated is None:
                         generated = []
                     generated.append(made)
         except RequestError as refusal:
-            self.undo(before)
+            self.undo(pre_images)
             refusal.index = index
             raise
         return generated
 
-    def apply_during_resync(self, ops: Ops, time_ns: int, seq: int, before: PreImages) -> None:
+    def apply_during_resync(self, ops: Ops, time_ns: int, seq: int, pre_images: PreImages) -> None:
         """Apply operations at a joining replica; skip those on sections that it has not received yet."""
         for op in ops:
             touched: PreImages = {}
@@ -130,13 +130,13 @@ class SectionTable:
             except RequestError:
                 continue
             for section_id, section in touched.items():
-                before.setdefault(section_id, section)
+                pre_images.setdefault(section_id, section)
 
-    def undo(self, before: PreImages) -> None:
+    def undo(self, pre_images: PreImages) -> None:
         """Restore the previous sections."""
-        for section_id, section in before.items():
+        for section_id, section in pre_images.items():
             self.put_raw(section_id, section)
-        before.clear()
+        pre_images.clear()
 
     def put_raw(self, section_id: bytes, section: Section | None) -> None:
         """Put a section under an id, whatever was there; None removes."""
@@ -159,9 +159,11 @@ class SectionTable:
             if len(self.expirations) > EXPIRATIONS_FREE + 2 * len(sections):
                 self.rearm_expirations()  # Most entries are obsolete, and would stay until their time came.
 
-    def _replace(self, section_id: bytes, old: Section | None, section: Section, before: PreImages) -> None:
-        if section_id not in before:
-            before[section_id] = old
+    def _replace(
+        self, section_id: bytes, old: Section | None, section: Section, pre_images: PreImages
+    ) -> None:
+        if section_id not in pre_images:
+            pre_images[section_id] = old
         if old is None or section.expiration_ns != SA_TIME_END:
             self.put_raw(section_id, section)
             return
@@ -198,7 +200,7 @@ class SectionTable:
         if len(self.sections) >= self.attributes.sections_max:
             raise RequestError(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
 
-    def _create(self, op: Any, time_ns: int, seq: int, before: PreImages) -> bytes | None:
+    def _create(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> bytes | None:
         _, section_id, expiration_ns, content, *_ = op
         self._check_content(content)
         self._check_expiration(expiration_ns, time_ns)
@@ -208,7 +210,7 @@ class SectionTable:
             section_id = self._generate_id(seq)
             op[:] = [op[0], section_id, expiration_ns, content, True]
         self._check_new_id(section_id)
-        self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), before)
+        self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), pre_images)
         return section_id if len(op) > _FIELDS_OF_CREATE else None
 
     def _generate_id(self, seq: int) -> bytes:
@@ -240,25 +242,25 @@ class SectionTable:
         )
         raise RequestError(codes.NO_SPACE, text)
 
-    def _delete(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _delete(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         section_id = op[1]
         if section_id == DEFAULT_ID:
             raise RequestError(codes.INVALID_PARAM, "the default section cannot be deleted")
         old = self._get(section_id)
-        if section_id not in before:
-            before[section_id] = old
+        if section_id not in pre_images:
+            pre_images[section_id] = old
         self.put_raw(section_id, None)
 
-    def _overwrite(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _overwrite(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, content = op
         old = self._get(section_id)
         self._check_content(content)
-        self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), before)
+        self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), pre_images)
 
-    def _write(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _write(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, offset, content = op
         old = self._get(section_id)
-        self._splice(section_id, old, offset, content, old.expiration_ns, time_ns, seq, before)
+        self._splice(section_id, old, offset, content, old.expiration_ns, time_ns, seq, pre_images)
 
     def _splice(
         self,
@@ -269,7 +271,7 @@ class SectionTable:
         expiration_ns: int,
         time_ns: int,
         seq: int,
-        before: PreImages,
+        pre_images: PreImages,
     ) -> None:
         """Write at an offset. This never shortens; a gap after the old end reads as zeros (R116)."""
         self._check_content(content)
@@ -283,24 +285,24 @@ class SectionTable:
                 raise RequestError(
                     codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it"
                 )
-            held = old.content
+            old_content = old.content
             if not content:
-                content = held
-            elif offset or len(content) < len(held):
-                content = _spliced(held, offset, content)
+                content = old_content
+            elif offset or len(content) < len(old_content):
+                content = _spliced(old_content, offset, content)
         elif offset and content:
             content = bytes(offset) + content
         self.work += len(content) >> KIB_SHIFT
-        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), pre_images)
 
-    def _set_expiration(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _set_expiration(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, expiration_ns = op
         if section_id == DEFAULT_ID:
             raise RequestError(codes.INVALID_PARAM, "the default section never expires")
         old = self._get(section_id)
         self._check_expiration(expiration_ns, time_ns)
         section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
-        self._replace(section_id, old, section, before)
+        self._replace(section_id, old, section, pre_images)
 
     def _get_or_admit(
         self, section_id: bytes, expiration_ns: int | None, time_ns: int
@@ -316,7 +318,7 @@ class SectionTable:
             return None, SA_TIME_END if expiration_ns is None else expiration_ns
         return old, old.expiration_ns if expiration_ns is None else expiration_ns
 
-    def _put(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _put(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, content, expiration_ns = op
         old = self.sections.get(section_id)
         if (
@@ -324,16 +326,16 @@ class SectionTable:
             and len(content) <= self.section_bytes_cap
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case. It checks and does the same as the general one below.
-            if section_id not in before:
-                before[section_id] = old
+            if section_id not in pre_images:
+                pre_images[section_id] = old
             self.content_bytes += len(content) - len(old.content)
             self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
             return
         old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
         self._check_content(content)
-        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), before)
+        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), pre_images)
 
-    def _patch(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _patch(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, offset, content, expiration_ns = op
         old = self.sections.get(section_id)
         if (
@@ -343,33 +345,35 @@ class SectionTable:
             and old.state == VALID
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case, as in _put.
-            if section_id not in before:
-                before[section_id] = old
+            if section_id not in pre_images:
+                pre_images[section_id] = old
             self.content_bytes += len(content) - len(old.content)
             self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
             return
         old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
-        self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, before)
+        self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, pre_images)
 
-    def _remove(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _remove(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         if op[1] in self.sections:
-            self._delete(op, time_ns, seq, before)
+            self._delete(op, time_ns, seq, pre_images)
 
-    def _fragment(self, op: Any, time_ns: int, seq: int, before: PreImages) -> None:
+    def _fragment(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         """Add a piece of a weak section, which is CORRUPTED until its last piece has arrived."""
         _, section_id, total, offset, content, expiration_ns, last_update_ns = op
         old = self.sections.get(section_id)
-        held = old.content[:offset] if old is not None and offset else b""
-        whole = held + content
-        state = VALID if len(whole) == total else CORRUPTED
-        self._replace(section_id, old, Section(whole, expiration_ns, last_update_ns, seq, state), before)
+        old_content = old.content[:offset] if old is not None and offset else b""
+        new_content = old_content + content
+        state = VALID if len(new_content) == total else CORRUPTED
+        self._replace(
+            section_id, old, Section(new_content, expiration_ns, last_update_ns, seq, state), pre_images
+        )
 
     # -- reading
 
     @property
     def resident_bytes(self) -> int:
         """Approximate memory of all sections."""
-        return self.content_bytes + SECTION_BYTES * len(self.sections)
+        return self.content_bytes + SECTION_OVERHEAD_BYTES * len(self.sections)
 
     def next_expiration_ns(self) -> int | None:
         """Return when the next section expires (ns since 1970), None for never."""
@@ -409,7 +413,7 @@ class SectionTable:
         """
         if self._ordered is None:
             self._ordered = OrderedIds(self.sections)
-        return self._ordered if self._ordered.take_in(self.sections, count_max) else None
+        return self._ordered if self._ordered.sort_some(self.sections, count_max) else None
 
     def sorted_ids(self) -> list[bytes]:
         """Return all ids in byte order."""
@@ -421,13 +425,13 @@ class SectionTable:
             yield section_id, self.sections[section_id]
 
 
-def _spliced(held: bytes, offset: int, content: bytes) -> bytes:
+def _spliced(old_content: bytes, offset: int, content: bytes) -> bytes:
     """Return `held` with `content` written at `offset`; a gap between them reads as zeros."""
     end = offset + len(content)
-    if len(held) <= _PIECEWISE_BYTES:
-        return held[:offset].ljust(offset, b"\0") + content + held[end:]
-    with memoryview(held) as view:
-        return b"".join((view[:offset], bytes(max(0, offset - len(held))), content, view[end:]))
+    if len(old_content) <= _PIECEWISE_BYTES:
+        return old_content[:offset].ljust(offset, b"\0") + content + old_content[end:]
+    with memoryview(old_content) as view:
+        return b"".join((view[:offset], bytes(max(0, offset - len(old_content))), content, view[end:]))
 
 
 Handler = Callable[[SectionTable, Any, int, int, PreImages], bytes | None]

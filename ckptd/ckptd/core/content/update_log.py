@@ -19,7 +19,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.content.sections import PreImages
 from ckptd.core.reply_cache import FORGOTTEN, ReplyCache
 
-_ENTRY_BYTES: Final = 300
+_ENTRY_OVERHEAD_BYTES: Final = 300
 """Approximate memory of an update, without its body."""
 
 _REPLICATE_HEAD: Final = struct.Struct(HEADER.format + REPLICATE_ROUTE.format.lstrip(">"))
@@ -41,7 +41,7 @@ class Update:
         "answer",
         "body",
         "epoch",
-        "lowest",
+        "first_unanswered",
         "pre_images",
         "request",
         "seq",
@@ -57,7 +57,7 @@ class Update:
         time_ns: int,
         session: int,
         request: int,
-        lowest: int,
+        first_unanswered: int,
         body: bytes,
     ) -> None:
         self.epoch = epoch
@@ -65,7 +65,7 @@ class Update:
         self.time_ns = time_ns
         self.session = session
         self.request = request
-        self.lowest = lowest
+        self.first_unanswered = first_unanswered
         self.body = body
         self.pre_images: PreImages | None = None
         """While the update is pending: the previous sections."""
@@ -85,7 +85,7 @@ class Update:
                 self.seq,
                 self.session,
                 self.request,
-                self.lowest,
+                self.first_unanswered,
                 self.time_ns,
                 committed_seq,
                 self.epoch,
@@ -131,7 +131,7 @@ class UpdateLog:
             self.epoch = update.epoch
         self.seq = update.seq
         self.entries.append(update)
-        self.entry_bytes += len(update.body) + _ENTRY_BYTES
+        self.entry_bytes += len(update.body) + _ENTRY_OVERHEAD_BYTES
 
     def compact(self, content_bytes: int) -> None:
         """Forget committed updates while more is kept than sending the whole content would cost.
@@ -145,7 +145,7 @@ class UpdateLog:
         while self.entry_bytes > keep and entries and entries[0].seq <= committed_seq:
             if len(entries) == 1 and self.entry_bytes <= newest_max:
                 break
-            self.entry_bytes -= len(entries.popleft().body) + _ENTRY_BYTES
+            self.entry_bytes -= len(entries.popleft().body) + _ENTRY_OVERHEAD_BYTES
 
     def updates_after(self, seq: int) -> Iterator[Update]:
         """Yield the staged updates after `seq`, oldest first."""
@@ -180,7 +180,7 @@ class UpdateLog:
         self.pending.clear()
         self.entry_bytes = 0
 
-    def find_reply(self, session: int, request: int, lowest: int) -> tuple[int, bytes] | None:
+    def find_reply(self, session: int, request: int, first_unanswered: int) -> tuple[int, bytes] | None:
         """Return (seq, answer) of a request that was applied before, or None; trim the session's answers.
 
         A request below the lowest unanswered one was answered long ago: (0, FORGOTTEN).
@@ -191,8 +191,8 @@ class UpdateLog:
             return None
         if request < answers.first_unanswered:
             return 0, FORGOTTEN
-        if lowest > answers.first_unanswered:
-            answers.trim(lowest)
+        if first_unanswered > answers.first_unanswered:
+            answers.trim(first_unanswered)
         known = answers.by_request.get(request)
         if known is None and answers.excess:
             raise RequestError(codes.NO_RESOURCES, answers.excess)
@@ -203,11 +203,13 @@ class UpdateLog:
         """Approximate size of the answers of all sessions."""
         return sum(answers.bytes for answers in self.answers.values())
 
-    def record_reply(self, session: int, request: int, lowest: int, seq: int, answer: bytes) -> None:
+    def record_reply(
+        self, session: int, request: int, first_unanswered: int, seq: int, answer: bytes
+    ) -> None:
         """Remember the answer that a request got, for its retries."""
         answers = self.answers.get(session)
         if answers is None:
             answers = self.answers[session] = ReplyCache()
-        if lowest > answers.first_unanswered:
-            answers.trim(lowest)
+        if first_unanswered > answers.first_unanswered:
+            answers.trim(first_unanswered)
         answers.record(request, seq, answer)

@@ -9,7 +9,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
 )
-from ckpt_protocol.creation import fault_of
+from ckpt_protocol.creation import attributes_fault
 from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckpt_protocol.refusal import RequestError
 
@@ -81,7 +81,7 @@ def parse_attributes(fields: Any) -> Attributes:
 
     Raises: RequestError INVALID_PARAM.
     """
-    fault = fault_of(fields)
+    fault = attributes_fault(fields)
     if fault:
         raise RequestError(codes.INVALID_PARAM, fault)
     return Attributes(*fields[:6])

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.reply_cache import ANSWER_IN_MEMORY, ReplyCache
-from ckptd.core.view import View, last_epoch_of_stay
+from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR, ReplyCache
+from ckptd.core.view import View, last_epoch_of_membership
 
-RETENTION_AT_ONCE_NS: Final = 1_000_000
+RETENTION_NONE_BELOW_NS: Final = 1_000_000
 """A retention of less than a millisecond has ended by the time the close is answered (R73)."""
 
 EPOCH_SHIFT: Final = 40
@@ -89,7 +89,7 @@ class SessionEntry:
 
     node_id: str
     generation: int
-    moved_seq: int = field(default=0, compare=False)
+    migrated_seq: int = field(default=0, compare=False)
     """The directory's seq when the session last migrated from another node; 0 if this member does not know.
     It is not sent with the directory."""
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -133,16 +133,16 @@ class Directory:
             sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
             + SESSION_MEMORY_BYTES * len(self.sessions)
             + HANDLE_MEMORY_BYTES * self.open_handles
-            + ANSWER_IN_MEMORY * answers
+            + ANSWER_MEMORY_FACTOR * answers
         )
 
-    def trim_answers(self, entry: "SessionEntry", lowest: int) -> None:
-        """Forget the answers below `lowest`, the session's lowest unanswered request: its client has them."""
-        self.resident_bytes -= ANSWER_IN_MEMORY * entry.answers.trim(lowest)
+    def trim_answers(self, entry: "SessionEntry", first_unanswered: int) -> None:
+        """Forget the answers below the session's lowest unanswered request: its client has them."""
+        self.resident_bytes -= ANSWER_MEMORY_FACTOR * entry.answers.trim(first_unanswered)
 
-    def keep_answer(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
+    def record_reply(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
         """Remember a session's answer to one request."""
-        self.resident_bytes += ANSWER_IN_MEMORY * entry.answers.record(number, self.seq, answer)
+        self.resident_bytes += ANSWER_MEMORY_FACTOR * entry.answers.record(number, self.seq, answer)
 
     def find(self, name: bytes) -> CheckpointEntry | None:
         """Return the checkpoint that has this name now, or None."""
@@ -171,7 +171,7 @@ class Directory:
                 entry.node_id, entry.generation = node_id, generation
                 self.attached.append(session)
                 if moved:
-                    entry.moved_seq = seq
+                    entry.migrated_seq = seq
                     self._follow_session(entry)
             case [DirectoryOp.END, session, generation]:
                 if session in self.sessions and self.sessions[session].generation == generation:
@@ -213,9 +213,9 @@ class Directory:
                 creation_id,
                 node_id,
             ]:
-                self._place(number, creation_id, node_id)
+                self._change_replica(number, creation_id, node_id)
 
-    def _place(self, number: int, creation_id: int, node_id: str) -> None:
+    def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
         if entry is None:
             return
@@ -246,14 +246,14 @@ class Directory:
         self.lost[entry.creation_id] = None
         self._remove(entry.creation_id)
 
-    def forget_losses(self, held: Container[int]) -> None:
+    def forget_losses(self, replicas: Container[int]) -> None:
         """Forget the losses of checkpoints of which this node has no replica.
 
         The installation of a view alone does not clear `lost`. When it did, a loss that a coordinator
         finished on the way to the view was forgotten, and the replica was dropped without quarantine
         (seed 204).
         """
-        self.lost = {creation_id: None for creation_id in self.lost if creation_id in held}
+        self.lost = {creation_id: None for creation_id in self.lost if creation_id in replicas}
 
     def _open(self, session: int, handle: int, creation_id: int, flags: int) -> None:
         session_entry, entry = self.sessions.get(session), self.checkpoints.get(creation_id)
@@ -291,13 +291,15 @@ class Directory:
         if not entry.opens:
             entry.last_closed_ns = now_ns
             entry.retention_seq = self.seq
-            if entry.unlinked or entry.retention_ns < RETENTION_AT_ONCE_NS:
+            if entry.unlinked or entry.retention_ns < RETENTION_NONE_BELOW_NS:
                 self._remove(entry.creation_id)
 
     def _end(self, session: int, now_ns: int) -> None:
         for handle in list(self.sessions[session].opens):
             self._close(session, handle, now_ns)
-        self.resident_bytes -= SESSION_MEMORY_BYTES + ANSWER_IN_MEMORY * self.sessions[session].answers.bytes
+        self.resident_bytes -= (
+            SESSION_MEMORY_BYTES + ANSWER_MEMORY_FACTOR * self.sessions[session].answers.bytes
+        )
         del self.sessions[session]
         self.ended.append(session)
 
@@ -332,21 +334,23 @@ class Directory:
 
     # -- a view's installation
 
-    def install(self, view: View, stayed: list[str], now_ns: int, served: bool = True) -> None:
+    def install(
+        self, view: View, continuous_members: list[str], now_ns: int, may_have_served: bool = True
+    ) -> None:
         """Install this directory in a view: drop replicas that left, readopt holders, place active replicas.
 
-        A replica stays in sync only if its node is in `stayed`: it has been a member ever since this
-        directory's epoch, or it was a member then and no view in between can have served (R2). If no in-sync
-        replica is left, the checkpoint becomes unavailable: it keeps its name and waits for its holders, and
-        is lost when all of them are dead. `served`: a view in between may have served, so the nodes that
-        stayed longer may have continued without the others.
+        A replica stays in sync only if its node is in `continuous_members`: it has been a member ever since
+        this directory's epoch, or it was a member then and no view in between can have served (R2). If no
+        in-sync replica is left, the checkpoint becomes unavailable: it keeps its name and waits for its
+        holders, and is lost when all of them are dead. `may_have_served`: a view in between may have served,
+        so the nodes that stayed longer may have continued without the others.
         """
         base_epoch = self.installed_epoch
         self.installed_epoch = view.epoch
-        self.members = view.starts
+        self.members = view.incarnations
         for entry in list(self.checkpoints.values()):
             if not entry.last_in_sync:
-                self._keep_continuous_members(entry, view, base_epoch, stayed, served)
+                self._keep_continuous_members(entry, view, base_epoch, continuous_members, may_have_served)
             if entry.last_in_sync:
                 self._readopt_replicas(entry, now_ns)
             if not entry.in_sync and not entry.last_in_sync:
@@ -355,27 +359,40 @@ class Directory:
             self._choose_active(entry)
 
     def _keep_continuous_members(
-        self, entry: CheckpointEntry, view: View, base_epoch: int, stayed: list[str], served: bool
+        self,
+        entry: CheckpointEntry,
+        view: View,
+        base_epoch: int,
+        continuous_members: list[str],
+        may_have_served: bool,
     ) -> None:
-        kept = {node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in stayed}
+        kept = {
+            node_id: in_sync for node_id, in_sync in entry.replicas.items() if node_id in continuous_members
+        }
         if not any(kept.values()):
-            self._mark_unavailable(entry, view, base_epoch, served)
+            self._mark_unavailable(entry, view, base_epoch, may_have_served)
         entry.replicas = kept
 
-    def _mark_unavailable(self, entry: CheckpointEntry, view: View, base_epoch: int, served: bool) -> None:
+    def _mark_unavailable(
+        self, entry: CheckpointEntry, view: View, base_epoch: int, may_have_served: bool
+    ) -> None:
         """Make a checkpoint unavailable: its holders are the in-sync nodes that stayed longest.
 
         Those may have continued without the others. If no view in between can have served, none has
         continued, and all of them are holders (seed 91).
         """
-        stays: dict[str, tuple[int, int]] = {}
+        memberships: dict[str, tuple[int, int]] = {}
         for node_id in entry.in_sync:
             for incarnation in self._incarnations_at(view, node_id, base_epoch):
-                last = last_epoch_of_stay(view, node_id, incarnation, base_epoch) if served else base_epoch
-                stays[node_id] = (last, incarnation)
-        longest = max((last for last, _ in stays.values()), default=0)
+                last = (
+                    last_epoch_of_membership(view, node_id, incarnation, base_epoch)
+                    if may_have_served
+                    else base_epoch
+                )
+                memberships[node_id] = (last, incarnation)
+        longest = max((last for last, _ in memberships.values()), default=0)
         entry.last_in_sync = {
-            node_id: incarnation for node_id, (last, incarnation) in stays.items() if last == longest
+            node_id: incarnation for node_id, (last, incarnation) in memberships.items() if last == longest
         }
 
     def _incarnations_at(self, view: View, node_id: str, base_epoch: int) -> list[int]:
@@ -383,9 +400,9 @@ class Directory:
         if member is not None and member.join_epoch <= base_epoch:
             return [member.incarnation]
         return [
-            departure.incarnation
-            for departure in view.departures
-            if departure.node_id == node_id and departure.join_epoch <= base_epoch <= departure.last_epoch
+            past.incarnation
+            for past in view.past_memberships
+            if past.node_id == node_id and past.join_epoch <= base_epoch <= past.last_epoch
         ]
 
     def _readopt_replicas(self, entry: CheckpointEntry, now_ns: int) -> None:

@@ -14,7 +14,7 @@ from ckpt_protocol.parsing import parser
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import Attributes, parse_attributes
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp, SessionEntry
-from ckptd.core.parse_views import epoch_of, start_of
+from ckptd.core.parse_views import epoch_of, parse_incarnation
 
 _ROWS_MAX: Final = 10_000_000
 """The most rows in one array of a directory. The bounds of the whole body are tighter."""
@@ -88,16 +88,16 @@ def check_operation(value: object) -> list[Any]:
 @parser
 def check_staged(body: bytes) -> bytes:
     """Check the body of a directory's REPLICATE: the operation, and the request that it answers."""
-    op, session, request, lowest, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
+    op, session, request, first_unanswered, answer = bounded_array(body, BOUNDS[Kind.REPLICATE], 5)[:5]
     check_operation(op)
-    for number in (session, request, lowest):
+    for number in (session, request, first_unanswered):
         _number(number)
     octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
     return body
 
 
 @parser
-def parse_ask(body: bytes) -> list[Any]:
+def parse_proposal(body: bytes) -> list[Any]:
     """Parse ASK: the operation that a member proposes."""
     return check_operation(bounded_array(body, BOUNDS[Kind.ASK], 1))
 
@@ -121,7 +121,7 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     entry.opens = dict(_open(opened) for opened in array(opens, "opens", _ROWS_MAX))
     entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
     entry.last_closed_ns = now_ns - _time(passed_ns)
-    entry.last_in_sync = dict(start_of(holder) for holder in array(holders, "holders", NODES_MAX))
+    entry.last_in_sync = dict(parse_incarnation(holder) for holder in array(holders, "holders", NODES_MAX))
     entry.activation_seq = _number(term)
     entry.retention_seq = _number(retention_seq)
     entry.created_ns = _time(created_ns)
@@ -152,14 +152,14 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
     directory = Directory()
     epoch, seq, checkpoints, sessions, members = row(value, "a directory", 5)[:5]
     directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
-    directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+    directory.members = dict(parse_incarnation(member) for member in array(members, "members", NODES_MAX))
     for fields in array(checkpoints, "checkpoints", _ROWS_MAX):
         _add_checkpoint(directory, fields, now_ns)
     for fields in array(sessions, "sessions", _ROWS_MAX):
-        session, node, generation, opens, lowest, answers = row(fields, "a session", 6)[:6]
+        session, node, generation, opens, first_unanswered, answers = row(fields, "a session", 6)[:6]
         session_entry = SessionEntry(_node(node), _number(generation))
         session_entry.opens = _opens_of_session(opens)
-        session_entry.answers.first_unanswered = _number(lowest)
+        session_entry.answers.first_unanswered = _number(first_unanswered)
         for answered in array(answers, "answers", _ROWS_MAX):
             session_entry.answers.record(*_answer(row(answered, "an answer", 3)))
         directory.sessions[_number(session)] = session_entry
@@ -179,7 +179,7 @@ def _answer(fields: list[Any]) -> tuple[int, int, bytes]:
     return _number(request), _number(seq), octets(answer, "an answer", PEER_FRAME_BYTES_MAX)
 
 
-def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
+def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
     """Add a piece (rows of `messages.Row`) to a directory that arrives in pieces."""
     for fields in bounded_array(body, BOUNDS[Kind.DIRECTORY], 0):
         number, *rest = row(fields, "a row of a directory", 2)
@@ -187,13 +187,15 @@ def take_piece(directory: Directory, body: bytes, now_ns: int) -> None:
             case Row.HEAD:
                 epoch, seq, members = row(rest, "a head", 3)[:3]
                 directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
-                directory.members = dict(start_of(member) for member in array(members, "members", NODES_MAX))
+                directory.members = dict(
+                    parse_incarnation(member) for member in array(members, "members", NODES_MAX)
+                )
             case Row.CHECKPOINT:
                 _add_checkpoint(directory, rest, now_ns)
             case Row.SESSION:
-                session, node, generation, lowest = row(rest, "a session", 4)[:4]
+                session, node, generation, first_unanswered = row(rest, "a session", 4)[:4]
                 entry = directory.sessions[_number(session)] = SessionEntry(_node(node), _number(generation))
-                entry.answers.first_unanswered = _number(lowest)
+                entry.answers.first_unanswered = _number(first_unanswered)
             case Row.OPENS:
                 _add_opens(directory, rest)
             case Row.ANSWER:

@@ -6,26 +6,28 @@ from ckptd.core.directory.directory import Directory
 from ckptd.core.view import View
 
 
-def held_by(directory: Directory, view: View) -> dict[str, int]:
+def replicas_per_node(directory: Directory, view: View) -> dict[str, int]:
     """Count the replicas that each member holds."""
-    held = dict.fromkeys(view.members, 0)
+    per_node = dict.fromkeys(view.members, 0)
     for entry in directory.checkpoints.values():
         for node_id in entry.replicas:
-            if node_id in held:
-                held[node_id] += 1
-    return held
+            if node_id in per_node:
+                per_node[node_id] += 1
+    return per_node
 
 
-def place_replicas(held: dict[str, int], first: str, replicas: int, full: Collection[str] = ()) -> list[str]:
+def place_replicas(
+    per_node: dict[str, int], first: str, replicas: int, full: Collection[str] = ()
+) -> list[str]:
     """Choose at most `replicas` nodes for a new checkpoint; the first of them gets the active replica.
 
     The node `first` comes first, then those that hold the fewest replicas. Full nodes come last: they are
     chosen only if there are too few others. Nothing can be written then, but nothing is acknowledged that a
     single crash would lose.
     """
-    return sorted(held, key=lambda node_id: (node_id in full, node_id != first, held[node_id], node_id))[
-        :replicas
-    ]
+    return sorted(
+        per_node, key=lambda node_id: (node_id in full, node_id != first, per_node[node_id], node_id)
+    )[:replicas]
 
 
 def missing_replicas(
@@ -36,23 +38,23 @@ def missing_replicas(
     A collocated checkpoint has a replica on each node through which it is open. A node that is leaving
     counts as gone already: it hands over its replicas before it goes. A full node gets no more replicas.
     """
-    held = held_by(directory, view)
-    wanted: list[tuple[int, str]] = []
+    per_node = replicas_per_node(directory, view)
+    missing: list[tuple[int, str]] = []
     for entry in directory.checkpoints.values():
         if not entry.in_sync:
             continue
         if entry.attributes.collocated:
             users = {directory.sessions[session].node_id: None for session, _ in entry.opens}
-            lacking = (node_id for node_id in users if node_id in held and node_id not in entry.replicas)
-            wanted += [
+            lacking = (node_id for node_id in users if node_id in per_node and node_id not in entry.replicas)
+            missing += [
                 (entry.creation_id, node_id) for node_id in lacking if node_id not in (*leaving, *full)
             ]
             continue
         staying = [node_id for node_id in entry.replicas if node_id not in leaving]
         taken = (*entry.replicas, *leaving, *full)
-        candidates = [node_id for node_id in held if node_id not in taken]
-        candidates.sort(key=lambda node_id: (held[node_id], node_id))
+        candidates = [node_id for node_id in per_node if node_id not in taken]
+        candidates.sort(key=lambda node_id: (per_node[node_id], node_id))
         for node_id in candidates[: max(0, replicas - len(staying))]:
-            held[node_id] += 1
-            wanted.append((entry.creation_id, node_id))
-    return wanted
+            per_node[node_id] += 1
+            missing.append((entry.creation_id, node_id))
+    return missing

@@ -28,7 +28,7 @@ from ckptd.core.stops import number_of
 from ckptd.core.view import View
 from ckptd.core.work_units import FRAME_WORK
 
-OWN_AT_ONCE: Final = 16
+INTERNAL_OPS_MAX: Final = 16
 """How many internal operations of one kind may wait at a time. Clients' requests wait in the same queue: when
 a program with 10,000 sessions had gone, the end of each session was ordered before any client's open."""
 
@@ -79,7 +79,7 @@ class DirectoryReplicator:
         """True if this node is the coordinator of the installed view."""
         return self.view is not None and self.view.coordinator == self.context.node_id
 
-    def start(self, view: View) -> None:
+    def on_installed(self, view: View) -> None:
         """Start in a view that was just installed: it has finished or superseded what was staged."""
         self.view = view
         self.queue.clear()
@@ -92,7 +92,9 @@ class DirectoryReplicator:
         """Return the requests that have not been answered, for the next coordinator."""
         queued = [item for item in self.queue if isinstance(item, Request)]
         if self.waiting_request is not None:
-            self.waiting_request.maybe_done = True  # It was staged, so the next coordinator finishes it.
+            self.waiting_request.outcome_uncertain = (
+                True  # It was staged, so the next coordinator finishes it.
+            )
             queued.insert(0, self.waiting_request)
         return queued
 
@@ -107,16 +109,17 @@ class DirectoryReplicator:
         self.queue.append(item)
         self.advance()
 
-    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+    def withdraw(self, session: int, number: int, scanned_max: int) -> Request | None:
         """Remove a request and its duplicates from the queue; None if it is not there, or may be done."""
         entry = self.directory.sessions.get(session)
-        asked = self.waiting_request
-        if (asked is not None and (asked.session, asked.number) == (session, number)) or (
-            entry is not None and number in entry.answers.by_request
-        ):
+        waiting_request = self.waiting_request
+        if (
+            waiting_request is not None
+            and (waiting_request.session, waiting_request.number) == (session, number)
+        ) or (entry is not None and number in entry.answers.by_request):
             return None
         found = None
-        for item in list(islice(self.queue, looked_at_max)):
+        for item in list(islice(self.queue, scanned_max)):
             if isinstance(item, Request) and (item.session, item.number) == (session, number):
                 if item.in_doubt:
                     return None
@@ -124,7 +127,7 @@ class DirectoryReplicator:
                 found = item
         return found
 
-    def take_late(self, late_ns: int, looked_at_max: int) -> list[Request]:
+    def pop_late(self, late_ns: int, scanned_max: int) -> list[Request]:
         """Remove from the queue the requests that came before `late_ns` and were not done, with duplicates.
 
         This scans the queue once. To search for each of 1,000 requests separately took 100 ms, at every
@@ -132,9 +135,9 @@ class DirectoryReplicator:
         """
         if not self.queue:
             return []
-        looked_at = [self.queue.popleft() for _ in range(min(looked_at_max, len(self.queue)))]
-        requests = [item for item in looked_at if isinstance(item, Request)]
-        late = {(item.session, item.number): item for item in requests if item.since_ns <= late_ns}
+        scanned = [self.queue.popleft() for _ in range(min(scanned_max, len(self.queue)))]
+        requests = [item for item in scanned if isinstance(item, Request)]
+        late = {(item.session, item.number): item for item in requests if item.received_ns <= late_ns}
         for item in requests:
             if item.in_doubt:
                 late.pop((item.session, item.number), None)
@@ -147,7 +150,7 @@ class DirectoryReplicator:
                 del late[session, number]
         self.queue.extendleft(
             item
-            for item in reversed(looked_at)
+            for item in reversed(scanned)
             if not (isinstance(item, Request) and (item.session, item.number) in late)
         )
         return list(late.values())
@@ -157,7 +160,7 @@ class DirectoryReplicator:
         """True if an item that waits can be ordered now: only the end of the last turn has stopped it."""
         return bool(self.queue) and self.in_flight is None and self.is_coordinator and self.context.serving()
 
-    def count_own(self, *kinds: int) -> int:
+    def count_internal(self, *kinds: int) -> int:
         """Count the operations of these kinds: the internal ones that wait here, and the staged one."""
         waiting = sum(type(item) is list and item[0] in kinds for item in self.queue)
         return waiting + (self.in_flight is not None and self.in_flight_kind in kinds)
@@ -181,19 +184,19 @@ class DirectoryReplicator:
             context.work += FRAME_WORK
             item = self.queue.popleft()
             if isinstance(item, Request):
-                self._order_request(item)
+                self._replicate_request(item)
             elif not self.context.stops.known or (0, number_of(item)) not in self.context.stops.requests:
-                self._order(item, 0, 0, 0, b"", None)
+                self._replicate(item, 0, 0, 0, b"", None)
             else:
                 self.context.count("repeats_refused")
 
-    def _order_request(self, request: Request) -> None:
+    def _replicate_request(self, request: Request) -> None:
         assert self.view is not None
         directory = self.directory
         session = directory.sessions.get(request.session)
         if session is not None and request.kind != Kind.ATTACH:
             answers = session.answers
-            directory.trim_answers(session, request.lowest)
+            directory.trim_answers(session, request.first_unanswered)
             known = answers.by_request.get(request.number)
             if known is not None:
                 self.hub.answer(request, known[1])
@@ -210,7 +213,7 @@ class DirectoryReplicator:
         if stop is not None:
             self.hub.answer(request, refuse_repeat(self.context, stop))
             return
-        refused = self.error_replies.find(request.session, request.number, request.lowest)
+        refused = self.error_replies.find(request.session, request.number, request.first_unanswered)
         if refused is not None and request.kind != Kind.ATTACH:
             self.hub.answer(request, refused[1])
             return
@@ -223,13 +226,13 @@ class DirectoryReplicator:
                 origin,
                 request,
                 self.context.full_nodes,
-                self.context.stops.shuns,
+                self.context.stops.bars_replica,
             )
         except RequestError as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
             if session is not None and refusal.code != codes.TRY_AGAIN and request.kind != Kind.ATTACH:
                 self.error_replies.record(
-                    request.session, request.number, request.lowest, directory.seq, error
+                    request.session, request.number, request.first_unanswered, directory.seq, error
                 )
             self.hub.answer(request, error)
             return
@@ -237,11 +240,11 @@ class DirectoryReplicator:
             self.hub.answer(request, contain_request(self.context, request, error))
             return
         if op and op[0] == DirectoryOp.ADD_REPLICA:
-            self._order(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
+            self._replicate(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
         elif op:
             if op[0] == DirectoryOp.CREATE:
                 op = [*op, self.context.wall_ns]
-            self._order(op, request.session, request.number, request.lowest, answer, request)
+            self._replicate(op, request.session, request.number, request.first_unanswered, answer, request)
         else:
             self.hub.answer(request, answer)
 
@@ -253,18 +256,24 @@ class DirectoryReplicator:
             return ""
         return f"the directory has no room (directory_bytes_max, {limit}), and this session trims no answers"
 
-    def _order(
-        self, op: list[Any], session: int, number: int, lowest: int, answer: bytes, asked: Request | None
+    def _replicate(
+        self,
+        op: list[Any],
+        session: int,
+        number: int,
+        first_unanswered: int,
+        answer: bytes,
+        waiting_request: Request | None,
     ) -> None:
         assert self.view is not None
         self.in_flight_kind = op[0]
-        self.in_flight = pack_body([op, session, number, lowest, answer])
-        self.waiting_request = asked
+        self.in_flight = pack_body([op, session, number, first_unanswered, answer])
+        self.waiting_request = waiting_request
         self.proposed_ns = self.context.now_ns
         self.awaiting_ack = [node_id for node_id in self.view.members if node_id != self.context.node_id]
         for node_id in self.awaiting_ack:
             self._send_staged(node_id)
-        self._commit_if_held()
+        self._commit_if_acknowledged()
 
     def _send_staged(self, node_id: str) -> None:
         if self.in_flight is not None:
@@ -275,20 +284,20 @@ class DirectoryReplicator:
     def on_ack(self, node_id: str, seq: int) -> None:
         if self.is_coordinator and seq == self.directory.seq + 1 and node_id in self.awaiting_ack:
             self.awaiting_ack.remove(node_id)
-            self._commit_if_held()
+            self._commit_if_acknowledged()
             self.advance()
 
-    def _commit_if_held(self) -> None:
+    def _commit_if_acknowledged(self) -> None:
         if self.in_flight is None or self.awaiting_ack or self.view is None:
             return
-        asked, self.waiting_request = self.waiting_request, None
+        waiting_request, self.waiting_request = self.waiting_request, None
         answer = self.commit_in_flight(first=True)
         frame = encode_frame(Kind.COMMIT, DIRECTORY_ID, self.context.epoch, self.directory.seq)
         for node_id in self.view.members:
             if node_id != self.context.node_id:
                 self.context.send_peer(node_id, frame)
-        if asked is not None:
-            self.hub.answer(asked, answer)
+        if waiting_request is not None:
+            self.hub.answer(waiting_request, answer)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Send again what may have been lost with the last link."""
@@ -333,7 +342,7 @@ class DirectoryReplicator:
     def commit_in_flight(self, first: bool = False) -> bytes:
         """Apply the staged operation and return its answer. `first`: see `Operation`."""
         assert self.in_flight is not None
-        op, session, number, lowest, answer = unpack_body(self.in_flight)[:5]
+        op, session, number, first_unanswered, answer = unpack_body(self.in_flight)[:5]
         before, self.context.cause = self.context.cause, self.in_flight_operation(first)
         self.in_flight = None
         directory = self.directory
@@ -342,8 +351,8 @@ class DirectoryReplicator:
             self.error_replies.forget(directory.ended[-1])
         entry = directory.sessions.get(session)
         if entry is not None and number:
-            directory.trim_answers(entry, lowest)
-            directory.keep_answer(entry, number, answer)
+            directory.trim_answers(entry, first_unanswered)
+            directory.record_reply(entry, number, answer)
         self.hub.on_directory_applied()
         self.context.cause = before
         return cast(bytes, answer)

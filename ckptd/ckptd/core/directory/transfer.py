@@ -17,7 +17,7 @@ from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind, Row
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory, fields_of
-from ckptd.core.directory.parse_directory import take_piece
+from ckptd.core.directory.parse_directory import add_piece
 
 PIECES_IN_FLIGHT: Final = 2
 """Pieces that may be unacknowledged: the receiver reads one while the next is on its way."""
@@ -85,21 +85,21 @@ class Arriving:
         self.pieces = 0
         self.directory = Directory()
 
-    def take(self, body: bytes, now_ns: int) -> None:
+    def add_piece(self, body: bytes, now_ns: int) -> None:
         """Add the next piece. Raises: FrameError."""
         self.pieces += 1
-        take_piece(self.directory, body, now_ns)
+        add_piece(self.directory, body, now_ns)
 
 
 class Transfer:
-    """A directory that is being sent. Once all pieces are acknowledged, `then` receives their number."""
+    """A directory that is being sent. Once all pieces are acknowledged, `on_sent` receives their number."""
 
-    __slots__ = ("acked", "ended", "epoch", "pieces", "sent", "then")
+    __slots__ = ("acked", "ended", "epoch", "on_sent", "pieces", "sent")
 
-    def __init__(self, epoch: int, pieces: Iterator[bytes], then: Callable[[int], None]) -> None:
+    def __init__(self, epoch: int, pieces: Iterator[bytes], on_sent: Callable[[int], None]) -> None:
         self.epoch = epoch
         self.pieces = pieces
-        self.then = then
+        self.on_sent = on_sent
         self.sent = 0
         self.acked = 0
         self.ended = False
@@ -117,11 +117,11 @@ class Transfers:
         self.outgoing: dict[str, Transfer] = {}
         self.incoming: dict[str, Arriving] = {}
 
-    def send(self, node_id: str, epoch: int, directory: Directory, then: Callable[[int], None]) -> None:
+    def send(self, node_id: str, epoch: int, directory: Directory, on_sent: Callable[[int], None]) -> None:
         """Start (again) to send a directory for the view of this epoch."""
         piece_bytes = self.context.settings.directory_piece_bytes
         pieces = pieces_of(directory, self.context.now_ns, piece_bytes)
-        transfer = self.outgoing[node_id] = Transfer(epoch, pieces, then)
+        transfer = self.outgoing[node_id] = Transfer(epoch, pieces, on_sent)
         self._send_pieces(node_id, transfer)
 
     def _send_pieces(self, node_id: str, transfer: Transfer) -> None:
@@ -143,7 +143,7 @@ class Transfers:
         self._send_pieces(node_id, transfer)
         if transfer.ended and transfer.acked == transfer.sent:
             del self.outgoing[node_id]
-            transfer.then(transfer.sent)
+            transfer.on_sent(transfer.sent)
         return True
 
     def on_piece(self, node_id: str, frame: Frame) -> bool:
@@ -153,11 +153,11 @@ class Transfers:
         arriving = self.incoming.get(node_id)
         if arriving is None or frame.b != arriving.epoch or frame.a != arriving.pieces + 1:
             return False
-        arriving.take(frame.body, self.context.now_ns)
+        arriving.add_piece(frame.body, self.context.now_ns)
         self.context.send_peer(node_id, encode_frame(Kind.DIRECTORY_ACK, frame.a, frame.b, 0))
         return True
 
-    def take(self, node_id: str, epoch: int, pieces: Any) -> Directory | None:
+    def finished(self, node_id: str, epoch: int, pieces: Any) -> Directory | None:
         """Return the directory that arrived in this many pieces; None if they have not all arrived."""
         arriving = self.incoming.get(node_id)
         if arriving is None or (arriving.epoch, arriving.pieces) != (epoch, pieces):
@@ -165,11 +165,11 @@ class Transfers:
         arriving.directory.count()
         return arriving.directory
 
-    def forget_older(self, epoch: int) -> None:
+    def discard_older(self, epoch: int) -> None:
         """Discard the transfers for older epochs: a view of this epoch was decided."""
         self.outgoing = {n: each for n, each in self.outgoing.items() if each.epoch >= epoch}
         self.incoming = {n: each for n, each in self.incoming.items() if each.epoch >= epoch}
 
-    def forget_all(self) -> None:
+    def discard_all(self) -> None:
         """Discard all transfers: a view is installed."""
         self.outgoing, self.incoming = {}, {}

@@ -33,9 +33,9 @@ from ckptd.core.directory.directory import (
     DirectoryOp,
     SessionEntry,
 )
-from ckptd.core.directory.placement import held_by, place_replicas
+from ckptd.core.directory.placement import place_replicas, replicas_per_node
 from ckptd.core.settings import Settings
-from ckptd.core.stops import MAKES_NO_COPY
+from ckptd.core.stops import MAKES_NO_REPLICA
 from ckptd.core.view import View
 
 ValidatedOp = tuple[list[Any], bytes]
@@ -49,12 +49,12 @@ def validate(
     node_id: str,
     request: Request,
     full: Collection[str] = (),
-    shuns: Callable[[int, str], bool] = lambda creation_id, node_id: False,
+    bars_replica: Callable[[int, str], bool] = lambda creation_id, node_id: False,
 ) -> ValidatedOp:
     """Validate one request of a session at `node_id`. Raises: RequestError.
 
-    `full`: the nodes whose replicas have reached their memory limit. `shuns`: returns True if a node makes no
-    replica of a checkpoint, because the checkpoint stopped that node before.
+    `full`: the nodes whose replicas have reached their memory limit. `bars_replica`: returns True if a node
+    makes no replica of a checkpoint, because the checkpoint stopped that node before.
 
     An open that has to wait for a replica may order an ADD. Its answer is TRY_AGAIN, and the session has
     opened nothing yet.
@@ -68,7 +68,7 @@ def validate(
                 session = _session(directory, request)
                 return [DirectoryOp.END, request.session, session.generation], answer_ok()
             case Kind.OPEN:
-                return _open(directory, view, settings, node_id, request, full, shuns)
+                return _open(directory, view, settings, node_id, request, full, bars_replica)
             case Kind.CLOSE:
                 handle = parse_of_handle(request.kind, request.body).handle
                 if handle not in _session(directory, request).opens:
@@ -138,7 +138,7 @@ def _open(
     node_id: str,
     request: Request,
     full: Collection[str],
-    shuns: Callable[[int, str], bool],
+    bars_replica: Callable[[int, str], bool],
 ) -> ValidatedOp:
     name, flags, raw_attributes, with_retention = parse_open(request.body)
     session = _session(directory, request)
@@ -151,11 +151,11 @@ def _open(
         raise RequestError(
             codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)"
         )
-    wanted = Attributes(*raw_attributes) if raw_attributes is not None else None
+    requested = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number
     if entry is None:
-        if wanted is None:
+        if requested is None:
             raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
         if len(directory.checkpoints) >= settings.checkpoints_max:
             text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
@@ -163,18 +163,18 @@ def _open(
         _check_room(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
         creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
         replicas = [node_id]
-        if not wanted.collocated:
-            replicas = place_replicas(held_by(directory, view), node_id, settings.replicas, full)
-        active = None if wanted.collocated and not wanted.sync else replicas[0]
-        op = [DirectoryOp.CREATE, request.session, handle, flags, name, wanted.fields(), replicas, active]
-        return op, answer_ok([handle, creation_id, wanted.fields()])
-    differences = entry.attributes.differences(wanted, with_retention) if wanted is not None else ""
+        if not requested.collocated:
+            replicas = place_replicas(replicas_per_node(directory, view), node_id, settings.replicas, full)
+        active = None if requested.collocated and not requested.sync else replicas[0]
+        op = [DirectoryOp.CREATE, request.session, handle, flags, name, requested.fields(), replicas, active]
+        return op, answer_ok([handle, creation_id, requested.fields()])
+    differences = entry.attributes.differences(requested, with_retention) if requested is not None else ""
     if differences:
         text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
         raise RequestError(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
-    if waits and not entry.last_in_sync and shuns(entry.creation_id, node_id):
-        raise RequestError(codes.LIBRARY, MAKES_NO_COPY)
+    if waits and not entry.last_in_sync and bars_replica(entry.creation_id, node_id):
+        raise RequestError(codes.LIBRARY, MAKES_NO_REPLICA)
     if waits and not entry.last_in_sync and node_id not in entry.replicas:
         return [DirectoryOp.ADD_REPLICA, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
     if waits:

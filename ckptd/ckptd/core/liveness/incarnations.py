@@ -33,7 +33,7 @@ TROUBLE_NS: Final = 5 * SECOND_NS
 It is repeated for as long as the trouble lasts, and each try takes at most 4 s.
 """
 
-STRANGERS_MAX: Final = 8
+UNCONFIGURED_MAX: Final = 8
 """How many node ids that are not configured here are remembered for the operator."""
 
 Nodes = tuple[tuple[str, ...], tuple[str, ...]]
@@ -47,7 +47,7 @@ class _Trouble:
     since_ns: int
 
 
-class Starts:
+class Incarnations:
     """The incarnations that count. The views that are known here name incarnations, too."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats, hub: VoterHub) -> None:
@@ -62,28 +62,29 @@ class Starts:
 
     # -- incarnations of others
 
-    def connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> Peer | None:
+    def on_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> Peer | None:
         """Note the link to an incarnation that answered at its address; None if that does not count."""
         peer, context = self.heartbeats.peers.get(node_id), self.context
         if peer is None:
             return None
-        last = max([peer.incarnation, *starts_in(node_id, self.hub.known_views())])
+        last = max([peer.incarnation, *incarnations_in(node_id, self.hub.known_views())])
         if incarnation < last:
             if not any(
-                view is not None and view.has(node_id, incarnation) for view in self.hub.known_views()[:1]
+                view is not None and view.includes(node_id, incarnation)
+                for view in self.hub.known_views()[:1]
             ):
                 context.effects.append(RefusePeer(node_id, last))
                 return None
-            self.heartbeats.take_earlier(peer, incarnation)
+            self.heartbeats.adopt_earlier_incarnation(peer, incarnation)
         else:
-            self.heartbeats.met(peer, incarnation)
+            self.heartbeats.on_incarnation_answered(peer, incarnation)
         peer.connected, peer.urls = True, urls
         context.log(f"node {node_id} is connected")
         self.heartbeats.send(peer)
         context.send_peer(node_id, encode_frame(Kind.NODES, 0, 0, 0, pack_body(list(self._own_nodes))))
         return peer
 
-    def lost(self, node_id: str) -> bool:
+    def on_lost(self, node_id: str) -> bool:
         """Note that the link to a peer is lost; False if it did not count, or is no peer's."""
         peer = self.heartbeats.peers.get(node_id)
         if peer is None or not peer.connected:
@@ -94,28 +95,32 @@ class Starts:
 
     # -- what others report about this node
 
-    def outranked(self, node_id: str, incarnation: int) -> None:
+    def on_outranked(self, node_id: str, incarnation: int) -> None:
         """Start again above a later incarnation of this node that a peer knows, unless this one serves."""
         context = self.context
         if incarnation <= context.incarnation or self.heartbeats.leaving:
             return
         if context.serving():
             text = f"it knows a later start of this node ({incarnation}), and has not heard of this view yet"
-            self.trouble(PeerTrouble(node_id, codes.TRY_AGAIN, text))
+            self.on_trouble(PeerTrouble(node_id, codes.TRY_AGAIN, text))
             return
         text = f"node {node_id} knows a later start of this node ({incarnation}): this one begins again"
         context.log(text, "warning")
         self.hub.on_superseded()
         context.effects.append(BeginAgain(incarnation))
 
-    def trouble(self, event: PeerTrouble) -> None:
+    def on_trouble(self, event: PeerTrouble) -> None:
         """Remember what keeps a peer and this node apart, for the operator."""
         known = event.node_id in self.heartbeats.peers
-        if not known and event.node_id not in self._troubles and self._strangers() >= STRANGERS_MAX:
+        if (
+            not known
+            and event.node_id not in self._troubles
+            and self._unconfigured_count() >= UNCONFIGURED_MAX
+        ):
             return
         self._troubles[event.node_id] = _Trouble(event.code, event.text, self.context.now_ns)
 
-    def _strangers(self) -> int:
+    def _unconfigured_count(self) -> int:
         return sum(node_id not in self.heartbeats.peers for node_id in self._troubles)
 
     @property
@@ -136,19 +141,21 @@ class Starts:
 
     def _is_linked(self, node_id: str) -> bool:
         peer, context = self.heartbeats.peers.get(node_id), self.context
-        return peer is not None and peer.connected and peer.linked.get(context.node_id) == context.incarnation
+        return (
+            peer is not None and peer.connected and peer.its_links.get(context.node_id) == context.incarnation
+        )
 
     # -- the nodes of the cluster
 
     def on_nodes(self, node_id: str, frame: Frame) -> None:
         """Take a peer's list of the nodes that it is configured with. Raises: FrameError."""
-        told = bounded_array(frame.body, BOUNDS[Kind.NODES], 2)[:2]
-        data_nodes, witnesses = (texts(names, "a node's id", NODES_MAX, NODE_ID_BYTES_MAX) for names in told)
+        lists = bounded_array(frame.body, BOUNDS[Kind.NODES], 2)[:2]
+        data_nodes, witnesses = (texts(names, "a node's id", NODES_MAX, NODE_ID_BYTES_MAX) for names in lists)
         self._nodes[node_id] = (tuple(sorted(data_nodes)), tuple(sorted(witnesses)))
 
     # -- reporting to the operator
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Discard what is over, and raise or clear the alarms; called with each heartbeat."""
         heartbeats, now_ns = self.heartbeats, self.context.now_ns
         for node_id, trouble in list(self._troubles.items()):
@@ -171,13 +178,13 @@ class Starts:
         others = [
             (node_id, theirs)
             for node_id, theirs in sorted(self._nodes.items())
-            if theirs != own and heartbeats.hears(heartbeats.peers[node_id])
+            if theirs != own and heartbeats.recently_heard(heartbeats.peers[node_id])
         ]
         differ = "; ".join(f"node {node_id} has {_names(theirs)}" for node_id, theirs in others)
         text = f"this node has {_names(own)}; {differ}. Give all nodes the same peers and witnesses"
         self._set("peers_differ", text if differ else "")
 
-    def waits_for(self, otherwise: str) -> str:
+    def explain_wait(self, otherwise: str) -> str:
         """Return what this node waits for: `otherwise`, or what keeps it apart from all others."""
         if not otherwise:
             return ""
@@ -200,12 +207,12 @@ def _names(nodes: Nodes) -> str:
     return f"nodes {', '.join(data_nodes)}" + (f" and witnesses {', '.join(witnesses)}" if witnesses else "")
 
 
-def starts_in(node_id: str, views: Iterable[View | None]) -> list[int]:
+def incarnations_in(node_id: str, views: Iterable[View | None]) -> list[int]:
     """Return every incarnation of a node that these views name, also of departures and witnesses."""
     found: list[int] = []
     for view in views:
         if view is not None:
             found += [view.members[node_id].incarnation] if node_id in view.members else []
-            found += [left.incarnation for left in view.departures if left.node_id == node_id]
+            found += [left.incarnation for left in view.past_memberships if left.node_id == node_id]
             found += [view.witnesses[node_id]] if node_id in view.witnesses else []
     return found

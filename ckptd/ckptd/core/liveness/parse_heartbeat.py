@@ -23,15 +23,15 @@ class Heartbeat(NamedTuple):
     decided_epoch: int
     disk_epoch: int
     flags: int
-    hears: dict[str, int]
+    heard: dict[str, int]
     """The nodes that the sender hears, each with its incarnation."""
-    linked: dict[str, int]
+    links: dict[str, int]
     """Those of them that the sender has a link to."""
-    complaints: tuple[str, ...]
+    stall_reports: tuple[str, ...]
     of_incarnation: int
     cluster: str
-    given_up: dict[str, int]
-    unacknowledged: list[tuple[int, int]]
+    declared_dead: dict[str, int]
+    advertised_positions: list[tuple[int, int]]
 
 
 @parser
@@ -43,38 +43,41 @@ def parse_heartbeat(frame: Frame, known: Mapping[bytes, Heartbeat]) -> Heartbeat
 
 def _parse(body: bytes) -> Heartbeat:
     fields = bounded_array(body, BOUNDS[Kind.HEARTBEAT], 9)
-    heard = [_heard(heard) for heard in array(fields[5], "who is heard", NODES_MAX)]
+    heard = [_heard_node(heard) for heard in array(fields[5], "who is heard", NODES_MAX)]
     return Heartbeat(
         node_id(fields[0], "a node's id"),
         whole(fields[1], "an incarnation"),
         whole(fields[2], "an epoch", EPOCH_MAX),
         whole(fields[3], "an epoch", EPOCH_MAX),
         whole(fields[4], "flags"),
-        {other: start for other, start, _ in heard},
-        {other: start for other, start, linked in heard if linked},
-        tuple(node_id(late, "a node's id") for late in array(fields[6], "complaints", NODES_MAX)),
+        {other: incarnation for other, incarnation, _ in heard},
+        {other: incarnation for other, incarnation, linked in heard if linked},
+        tuple(node_id(stalled, "a node's id") for stalled in array(fields[6], "complaints", NODES_MAX)),
         whole(fields[7], "an incarnation"),
         text(fields[8], "a cluster's name", CLUSTER_NAME_BYTES_MAX),
-        dict(_given_up(given) for given in array(fields[9], "who was given up", NODES_MAX))
+        dict(_declared_dead(declared) for declared in array(fields[9], "who was given up", NODES_MAX))
         if len(fields) > 9
         else {},
-        [_ordered(ordered) for ordered in array(fields[10], "what is not acknowledged", UNACKNOWLEDGED_MAX)]
+        [
+            _position(position)
+            for position in array(fields[10], "what is not acknowledged", UNACKNOWLEDGED_MAX)
+        ]
         if len(fields) > 10
         else [],
     )
 
 
-def _heard(fields: object) -> tuple[str, int, bool]:
+def _heard_node(fields: object) -> tuple[str, int, bool]:
     heard = row(fields, "a node that is heard", 3)
     linked = boolean(heard[2], "whether there is a link")
     return node_id(heard[0], "a node's id"), whole(heard[1], "an incarnation"), linked
 
 
-def _given_up(fields: object) -> tuple[str, int]:
-    given = row(fields, "a node that was given up", 2)
-    return node_id(given[0], "a node's id"), whole(given[1], "an incarnation")
+def _declared_dead(fields: object) -> tuple[str, int]:
+    declared = row(fields, "a node that was given up", 2)
+    return node_id(declared[0], "a node's id"), whole(declared[1], "an incarnation")
 
 
-def _ordered(fields: object) -> tuple[int, int]:
-    ordered = row(fields, "a checkpoint that is ahead", 2)
-    return whole(ordered[0], "a creation id", U64_MAX), whole(ordered[1], "a seq", SEQ_MAX)
+def _position(fields: object) -> tuple[int, int]:
+    position = row(fields, "a checkpoint that is ahead", 2)
+    return whole(position[0], "a creation id", U64_MAX), whole(position[1], "a seq", SEQ_MAX)

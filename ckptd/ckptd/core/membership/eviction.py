@@ -12,12 +12,12 @@ from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View, succession
 
-READMIT_NS: Final = SECOND_NS
+READMISSION_BACKOFF_NS: Final = SECOND_NS
 """How long a member that was evicted while alive stays out. The time doubles with each further eviction."""
 
-READMIT_MAX_NS: Final = 8 * SECOND_NS
-FORGIVEN_NS: Final = 60 * SECOND_NS
-"""A member that was not evicted for this long starts again with `READMIT_NS`."""
+READMISSION_BACKOFF_MAX_NS: Final = 8 * SECOND_NS
+EVICTION_FORGOTTEN_NS: Final = 60 * SECOND_NS
+"""A member that was not evicted for this long starts again with `READMISSION_BACKOFF_NS`."""
 
 
 class Eviction:
@@ -26,10 +26,10 @@ class Eviction:
     def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.evicted: dict[tuple[str, int], tuple[int, int]] = {}
+        self.evictions: dict[tuple[str, int], tuple[int, int]] = {}
         """By node and incarnation: when it was last evicted, and how long it stays out."""
 
-    def complain(self, stalled: Iterable[str], late: list[str]) -> None:
+    def update_stall_reports(self, stalled: Iterable[str], late: list[str]) -> None:
         """Report the nodes whose acknowledgements are overdue: `stalled` of updates, `late` with a view.
 
         A sealed node waits for no acknowledgements of updates, and reports only members that are late with
@@ -37,34 +37,34 @@ class Eviction:
         stale report once kept every other node out forever (seed 2238).
         """
         context, heartbeats = self.context, self.heartbeats
-        if not context.frozen:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(sorted({*stalled, *late}))
+        if not context.sealed:
+            heartbeats.stall_reported_ns = context.now_ns
+            heartbeats.stall_reports = tuple(sorted({*stalled, *late}))
         elif late:
-            heartbeats.complained_ns = context.now_ns
-            heartbeats.complaints = tuple(late)
-        elif context.now_ns - heartbeats.complained_ns >= context.settings.grace_ns:
-            heartbeats.complaints = ()
+            heartbeats.stall_reported_ns = context.now_ns
+            heartbeats.stall_reports = tuple(late)
+        elif context.now_ns - heartbeats.stall_reported_ns >= context.settings.grace_ns:
+            heartbeats.stall_reports = ()
 
-    def accused(self, base: View) -> list[str]:
+    def reported_stalled(self, base: View) -> list[str]:
         """Return the members whose acknowledgements some member has waited for too long.
 
         Complaints of a member that is itself accused do not count, since it waits for all the others. In a
         pair, a coordinator that is accused accuses the other node: no other node can continue.
         """
         me = self.context.node_id
-        accused = list(self.heartbeats.complaints)
+        reported_stalled = list(self.heartbeats.stall_reports)
         for node_id in succession(base):
             peer = self.heartbeats.peers.get(node_id)
-            if peer is None or peer.epoch != base.epoch or node_id in accused:
+            if peer is None or peer.epoch != base.epoch or node_id in reported_stalled:
                 continue
-            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.complaints:
-                accused.append(node_id)
+            if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.stall_reports:
+                reported_stalled.append(node_id)
             else:
-                accused.extend(peer.complaints)
-        return accused
+                reported_stalled.extend(peer.stall_reports)
+        return reported_stalled
 
-    def note(self, view: View, next_view: View) -> None:
+    def note_eviction(self, view: View, next_view: View) -> None:
         """Note the members that live and are not in `next_view`.
 
         Such a node would block all others each time it came back, so it is re-admitted only after a
@@ -72,17 +72,24 @@ class Eviction:
         """
         now_ns = self.context.now_ns
         for node_id, member in view.members.items():
-            start = (node_id, member.incarnation)
-            if next_view.has(*start) or node_id == self.context.node_id or not self.heartbeats.alive(*start):
+            incarnation = (node_id, member.incarnation)
+            if (
+                next_view.includes(*incarnation)
+                or node_id == self.context.node_id
+                or not self.heartbeats.alive(*incarnation)
+            ):
                 continue
-            since_ns, kept_ns = self.evicted.get(start, (now_ns, 0))
-            again = kept_ns > 0 and now_ns - since_ns < FORGIVEN_NS
-            self.evicted[start] = (now_ns, min(2 * kept_ns, READMIT_MAX_NS) if again else READMIT_NS)
-        for start, (since_ns, _) in list(self.evicted.items()):
-            if now_ns - since_ns >= FORGIVEN_NS:
-                del self.evicted[start]
+            since_ns, backoff_ns = self.evictions.get(incarnation, (now_ns, 0))
+            again = backoff_ns > 0 and now_ns - since_ns < EVICTION_FORGOTTEN_NS
+            self.evictions[incarnation] = (
+                now_ns,
+                min(2 * backoff_ns, READMISSION_BACKOFF_MAX_NS) if again else READMISSION_BACKOFF_NS,
+            )
+        for incarnation, (since_ns, _) in list(self.evictions.items()):
+            if now_ns - since_ns >= EVICTION_FORGOTTEN_NS:
+                del self.evictions[incarnation]
 
-    def is_kept_out(self, peer: Peer) -> bool:
+    def is_in_readmission_backoff(self, peer: Peer) -> bool:
         """Return True if this member was evicted lately."""
-        since_ns, kept_ns = self.evicted.get((peer.node_id, peer.incarnation), (0, 0))
-        return self.context.now_ns - since_ns < kept_ns
+        since_ns, backoff_ns = self.evictions.get((peer.node_id, peer.incarnation), (0, 0))
+        return self.context.now_ns - since_ns < backoff_ns

@@ -8,9 +8,9 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
-from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
+from ckptd.core.directory.replicator import INTERNAL_OPS_MAX, DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.proposal import keepers
+from ckptd.core.membership.proposal import handover_members
 from ckptd.core.view import View
 
 
@@ -81,13 +81,17 @@ class Housekeeping:
         if self.unavailable:
             self._drop_dead_holders()
         # Do not wait for an empty queue: clients that open and close without a pause would prevent it.
-        if self.placement_due and not self.replicator.count_own(
+        if self.placement_due and not self.replicator.count_internal(
             DirectoryOp.ADD_REPLICA, DirectoryOp.HOLDER_LOST
         ):
             self.placement_due = False
-            for creation_id, node_id in self._missing():
+            for creation_id, node_id in self._missing_replicas():
                 self.replicator.submit([DirectoryOp.ADD_REPLICA, creation_id, node_id])
-        room = OWN_AT_ONCE - self.replicator.count_own(DirectoryOp.END) if self.orphaned_sessions else 0
+        room = (
+            INTERNAL_OPS_MAX - self.replicator.count_internal(DirectoryOp.END)
+            if self.orphaned_sessions
+            else 0
+        )
         for (session, generation), until_ns in list(self.orphaned_sessions.items()):
             if until_ns <= now_ns and room > 0:
                 room -= 1
@@ -102,7 +106,7 @@ class Housekeeping:
         checkpoints = self.replicator.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
         self.unavailable = [entry.creation_id for entry in waiting if entry.last_in_sync]
-        if self.replicator.count_own(DirectoryOp.ADD_REPLICA, DirectoryOp.HOLDER_LOST):
+        if self.replicator.count_internal(DirectoryOp.ADD_REPLICA, DirectoryOp.HOLDER_LOST):
             return
         lost = {
             (node_id, incarnation)
@@ -122,9 +126,9 @@ class Housekeeping:
             return NEVER_NS
         return min(self.next_expiry_ns, min(self.orphaned_sessions.values(), default=NEVER_NS))
 
-    def _missing(self) -> list[tuple[int, str]]:
+    def _missing_replicas(self) -> list[tuple[int, str]]:
         assert self.view is not None
-        staying = keepers(self.view, self.heartbeats)
+        staying = handover_members(self.view, self.heartbeats)
         leaving = [node_id for node_id in self.view.members if node_id not in staying]
         full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
         if self.heartbeats.full:
@@ -137,10 +141,10 @@ class Housekeeping:
 
         It has to be ordered, since a client may open one of them at the same time.
         """
-        if self.replicator.count_own(DirectoryOp.EXPIRE):
+        if self.replicator.count_internal(DirectoryOp.EXPIRE):
             return  # `next_expiry_ns` stays due: the next ones follow when these are done.
         self.next_expiry_ns = NEVER_NS
-        room = OWN_AT_ONCE
+        room = INTERNAL_OPS_MAX
         for entry in list(self.replicator.directory.checkpoints.values()):
             expires_ns = self.replicator.directory.expires_ns(entry)
             if expires_ns is None:
@@ -156,7 +160,7 @@ class Housekeeping:
     def propose(self, operation: list[Any]) -> None:
         """Propose an operation to the coordinator, which orders it if it agrees."""
         view = self.replicator.view
-        if view is None or self.context.frozen:
+        if view is None or self.context.sealed:
             return
         if self.replicator.is_coordinator:
             self.on_proposal(self.context.node_id, operation)

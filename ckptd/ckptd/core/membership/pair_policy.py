@@ -11,14 +11,14 @@ have what it acknowledged then. A node that continues without proof accepts that
 
 from typing import Final
 
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.context import Context
 from ckptd.core.events import Fence
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.settings import Settings
-from ckptd.core.view import LOSS_EPOCHS, View
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
 
-TAKE_OVER_EPOCHS: Final = 100
+EPOCH_JUMP_TAKEOVER: Final = 100
 """How far the epoch rises when the coordinator is proved dead.
 
 The coordinator may have decided to continue alone just before it died. Before it can serve alone a lease
@@ -29,35 +29,38 @@ FENCE_AGAIN_NS: Final = 5_000_000_000
 """How long after a fence hook was started it may be run again, in case it failed."""
 
 
-def epoch_of_word(settings: Settings, last_epoch: int) -> int:
+def epoch_of_command(settings: Settings, last_epoch: int) -> int:
     """Return the epoch in which this node continues after an operator command or a promotion.
 
     `last_epoch` is the newest epoch that this node knows of. No other node's command gives the same epoch,
-    nor one of the next `LOSS_EPOCHS`. Two nodes that were bootstrapped, or forced, while they were cut off
-    from each other once both began with epoch 1000. When they met, each mistook the other's view, and
+    nor one of the next `EPOCH_JUMP_DATA_LOSS`. Two nodes that were bootstrapped, or forced, while they were
+    cut off from each other once both began with epoch 1000. When they met, each mistook the other's view, and
     checkpoints with the same number, for its own.
     """
     voters = settings.voters
-    place, step = voters.index(settings.node_id) * LOSS_EPOCHS, len(voters) * LOSS_EPOCHS
-    least = last_epoch + 1 + LOSS_EPOCHS
-    return least + (place - least) % step
+    first_epoch, step = (
+        voters.index(settings.node_id) * EPOCH_JUMP_DATA_LOSS,
+        len(voters) * EPOCH_JUMP_DATA_LOSS,
+    )
+    least = last_epoch + 1 + EPOCH_JUMP_DATA_LOSS
+    return least + (first_epoch - least) % step
 
 
-class SilentPeer:
+class PairPolicy:
     """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, disk: Disk) -> None:
+    def __init__(self, context: Context, heartbeats: Heartbeats, store: StateStore) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.disk = disk
+        self.store = store
         self.policy = context.settings.on_silent_peer
         self.waiting_for = ""
         self.fence_again_ns = 0
 
-    def may_follow(self, current: View, wanted: dict[str, int]) -> bool:
+    def may_succeed(self, current: View, proposed: dict[str, int]) -> bool:
         """Return True if a view without the silent node may follow `current`."""
         if current.coordinator == self.context.node_id:
-            return self._may_go_on(current, wanted)
+            return self._may_continue(current, proposed)
         return self._may_take_over(current)
 
     def next_epoch(self, current: View, last_epoch: int) -> int:
@@ -68,27 +71,29 @@ class SilentPeer:
         )
         if coordinator == self.context.node_id or left:
             return last_epoch + 1
-        if self.accepts_loss(current):
-            return epoch_of_word(self.context.settings, last_epoch)
-        return last_epoch + 1 + TAKE_OVER_EPOCHS
+        if self.accepts_data_loss(current):
+            return epoch_of_command(self.context.settings, last_epoch)
+        return last_epoch + 1 + EPOCH_JUMP_TAKEOVER
 
-    def accepts_loss(self, current: View) -> bool:
+    def accepts_data_loss(self, current: View) -> bool:
         """Return True if continuing abandons what the coordinator may have acknowledged alone."""
         coordinator = current.coordinator
-        return coordinator != self.context.node_id and not self._proved(current, coordinator)
+        return coordinator != self.context.node_id and not self._coordinator_lost_nothing(
+            current, coordinator
+        )
 
-    def _may_go_on(self, current: View, wanted: dict[str, int]) -> bool:
+    def _may_continue(self, current: View, proposed: dict[str, int]) -> bool:
         """Return True if this coordinator may continue: always, except under `block` without proof."""
         if self.policy != "block":
             return True
         for node_id, member in current.members.items():
-            if wanted.get(node_id) == member.incarnation or self._is_over(current, node_id):
+            if proposed.get(node_id) == member.incarnation or self._has_ended(current, node_id):
                 continue
             self.waiting_for = f"proof that {node_id} is dead, or its return (on_silent_peer is block)"
             return False
         return True
 
-    def _is_over(self, current: View, node_id: str) -> bool:
+    def _has_ended(self, current: View, node_id: str) -> bool:
         incarnation = current.members[node_id].incarnation
         return self.heartbeats.has_left_cleanly(node_id, incarnation, current.epoch) or (
             self.heartbeats.counts_as_dead(node_id, incarnation)
@@ -98,7 +103,7 @@ class SilentPeer:
         coordinator = current.coordinator
         incarnation = current.members[coordinator].incarnation
         if (
-            self._proved(current, coordinator)
+            self._coordinator_lost_nothing(current, coordinator)
             or incarnation <= self.heartbeats.peers[coordinator].declared_dead_incarnation
         ):
             return True
@@ -115,7 +120,7 @@ class SilentPeer:
             )
         return False
 
-    def _proved(self, current: View, coordinator: str) -> bool:
+    def _coordinator_lost_nothing(self, current: View, coordinator: str) -> bool:
         """Return True if the coordinator cannot have served anything that this node lacks."""
         heartbeats = self.heartbeats
         incarnation = current.members[coordinator].incarnation
@@ -124,11 +129,11 @@ class SilentPeer:
         if not heartbeats.proved_dead(coordinator, incarnation):
             return False
         peer = heartbeats.peers[coordinator]
-        if peer.fresh == (incarnation, current.epoch) or not self.context.epoch:
+        if peer.lease_fresh_at_death == (incarnation, current.epoch) or not self.context.epoch:
             return True  # (A node that never served has no older data that could replace newer data.)
         # Otherwise the coordinator's disk tells, if it has restarted and its disk was not lost.
-        restarted = peer.incarnation > incarnation and heartbeats.hears(peer)
-        return restarted and not peer.forgetful and peer.disk_epoch <= self.disk.epoch
+        restarted = peer.incarnation > incarnation and heartbeats.recently_heard(peer)
+        return restarted and not peer.amnesiac and peer.disk_epoch <= self.store.epoch
 
     # -- fencing
 
@@ -155,6 +160,6 @@ class SilentPeer:
         self.fence_again_ns = 0
         self.context.count("fenced")
         self.context.log(f"node {node_id} was fenced: {text}", "warning")
-        if not self.heartbeats.hears(peer):
+        if not self.heartbeats.recently_heard(peer):
             self.context.count("losses_accepted")
             self.heartbeats.declare_dead(node_id, peer.incarnation)

@@ -10,14 +10,14 @@ from ckptd.core.liveness.heartbeat import Heartbeats, Peer
 from ckptd.core.membership.eviction import Eviction
 from ckptd.core.view import View, succession
 
-DEAF_HEARTBEATS: Final = 4
+ONE_WAY_HEARTBEATS: Final = 4
 """How many heartbeat intervals a member must miss another's heartbeats before it is excluded for that.
 
 A node that wants to join must have been heard within the same time.
 """
 
 
-def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
+def handover_members(view: View, heartbeats: Heartbeats) -> list[str]:
     """Return the members that a leaving node can hand over to: those that stay.
 
     If all members leave, that is the one that joined last. The others hand over to it and go, and it waits
@@ -29,66 +29,68 @@ def keepers(view: View, heartbeats: Heartbeats) -> list[str]:
     return staying or [n for n in succession(view) if n == me or not peers[n].left][-1:]
 
 
-class Candidates:
+class MembershipProposal:
     """What membership asks of the failure detector: who is alive, who hears whom, who may join."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.deaf_since_ns: dict[tuple[str, ...], int] = {}
+        self.partitioned_since_ns: dict[tuple[str, ...], int] = {}
         """Since when a member and these others have not heard each other."""
         self.eviction = Eviction(context, heartbeats)
 
-    def _is_quiet(self, peer: Peer) -> bool:
+    def _missed_heartbeats(self, peer: Peer) -> bool:
         """Return True if this peer may just have fallen silent: admitting it would only mean waiting."""
-        deaf_ns = DEAF_HEARTBEATS * self.context.settings.heartbeat_ns
-        return self.heartbeats.silent_ns(peer) >= deaf_ns
+        limit_ns = ONE_WAY_HEARTBEATS * self.context.settings.heartbeat_ns
+        return self.heartbeats.silence_ns(peer) >= limit_ns
 
-    def note_lag(self, lag_ns: int) -> None:
+    def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause: what this process did not read then counts against no member."""
-        for key in self.deaf_since_ns:
-            self.deaf_since_ns[key] += lag_ns
+        for key in self.partitioned_since_ns:
+            self.partitioned_since_ns[key] += pause_ns
 
     def reachable_voters(self) -> int:
         """Return how many of all voters are heard and linked, this node included."""
-        return 1 + len([peer for peer in self.heartbeats.peers.values() if self._is_here(peer)])
+        return 1 + len([peer for peer in self.heartbeats.peers.values() if self._is_reachable(peer)])
 
-    def newcomers(self) -> list[Peer]:
-        return [p for p in self.heartbeats.peers.values() if self._is_here(p) and not p.is_witness]
+    def reachable_data_nodes(self) -> list[Peer]:
+        return [p for p in self.heartbeats.peers.values() if self._is_reachable(p) and not p.is_witness]
 
-    def witnesses(self) -> dict[str, int]:
+    def reachable_witnesses(self) -> dict[str, int]:
         """Return the witnesses that are heard and linked, each with its incarnation."""
         peers = self.heartbeats.peers.values()
-        return {peer.node_id: peer.incarnation for peer in peers if peer.is_witness and self._is_here(peer)}
+        return {
+            peer.node_id: peer.incarnation for peer in peers if peer.is_witness and self._is_reachable(peer)
+        }
 
-    def forgetful_witness(self, view: View) -> bool:
+    def has_amnesiac_witness(self, view: View) -> bool:
         """Return True if a witness that lost its state directory waits for a view that names it."""
         peers = self.heartbeats.peers
         return any(
-            peers[node_id].forgetful and view.witnesses.get(node_id) != incarnation
-            for node_id, incarnation in self.witnesses().items()
+            peers[node_id].amnesiac and view.witnesses.get(node_id) != incarnation
+            for node_id, incarnation in self.reachable_witnesses().items()
         )
 
-    def _is_here(self, peer: Peer) -> bool:
-        return peer.connected and self.heartbeats.hears(peer)
+    def _is_reachable(self, peer: Peer) -> bool:
+        return peer.connected and self.heartbeats.recently_heard(peer)
 
-    def first_alive(self, base: View) -> str:
+    def acting_coordinator(self, base: View) -> str:
         """Return the node that acts: the first in succession that is fit to, or this node.
 
         It is alive, hears this node, is not accused, and its disk lets it install the view.
         """
-        accused = self.eviction.accused(base)
+        reported_stalled = self.eviction.reported_stalled(base)
         alive = [
             node_id
             for node_id in succession(base)
             if self.heartbeats.alive(node_id, base.members[node_id].incarnation)
-            and node_id not in accused
-            and self._hears_us(node_id)
-            and not self._cannot_install(base, node_id)
+            and node_id not in reported_stalled
+            and self._is_heard_by(node_id)
+            and not self._blocked_by_its_disk(base, node_id)
         ]
         return alive[0] if alive else self.context.node_id
 
-    def succeeds_leaver(self, base: View) -> bool:
+    def is_next_coordinator(self, base: View) -> bool:
         """Return True if a member is about to leave and this node is first among those that stay."""
         leaving = [node_id for node_id in base.members if self._is_leaving(node_id)]
         staying = (
@@ -103,15 +105,15 @@ class Candidates:
             return self.heartbeats.leaving
         return self.heartbeats.peers[node_id].leaving
 
-    def _hears_us(self, node_id: str) -> bool:
+    def _is_heard_by(self, node_id: str) -> bool:
         """Return True if this node's heartbeats reach `node_id`.
 
         A node that hears no other node but is heard by all would otherwise be waited for forever.
         """
         me = self.context.node_id
-        return node_id == me or self.heartbeats.peers[node_id].hears.get(me) == self.context.incarnation
+        return node_id == me or self.heartbeats.peers[node_id].its_heard.get(me) == self.context.incarnation
 
-    def _cannot_install(self, base: View, node_id: str) -> bool:
+    def _blocked_by_its_disk(self, base: View, node_id: str) -> bool:
         """Return True if a member does not run this view, and cannot since its disk fails (R3).
 
         All others would wait for its acknowledgement: one full disk, together with another node that came
@@ -119,68 +121,75 @@ class Candidates:
         already installed.
         """
         if node_id == self.context.node_id:
-            return self.heartbeats.disk_fails and self.context.epoch < base.epoch
+            return self.heartbeats.disk_failing and self.context.epoch < base.epoch
         peer = self.heartbeats.peers[node_id]
-        return peer.disk_fails and peer.epoch < base.epoch
+        return peer.disk_failing and peer.epoch < base.epoch
 
-    def wanted_members(self, base: View) -> dict[str, int]:
+    def proposed_members(self, base: View) -> dict[str, int]:
         """Return the members of the next view.
 
         These are the living members that hear each other, in order of succession, and the nodes that may
         join them.
         """
         heartbeats, me = self.heartbeats, self.context.node_id
-        accused = self.eviction.accused(base)
-        wanted: dict[str, int] = {}
+        reported_stalled = self.eviction.reported_stalled(base)
+        proposed: dict[str, int] = {}
         if not heartbeats.left:
-            wanted[me] = self.context.incarnation
+            proposed[me] = self.context.incarnation
         for node_id in succession(base):
             member = base.members[node_id]
             if node_id == me or not heartbeats.alive(node_id, member.incarnation):
                 continue
-            if node_id in accused or self._is_deaf(node_id, wanted) or self._cannot_install(base, node_id):
+            if (
+                node_id in reported_stalled
+                or self._is_one_way_partitioned(node_id, proposed)
+                or self._blocked_by_its_disk(base, node_id)
+            ):
                 continue
-            wanted[node_id] = member.incarnation
-        not_now = [*accused, *(n for n, member in base.members.items() if base.has(n, self._incarnation(n)))]
-        return dict(sorted(self.with_joiners(wanted, not_now).items()))
+            proposed[node_id] = member.incarnation
+        not_now = [
+            *reported_stalled,
+            *(n for n, member in base.members.items() if base.includes(n, self._incarnation(n))),
+        ]
+        return dict(sorted(self.with_joiners(proposed, not_now).items()))
 
     def _incarnation(self, node_id: str) -> int:
         peer = self.heartbeats.peers.get(node_id)
         return peer.incarnation if peer is not None else self.context.incarnation
 
-    def with_joiners(self, wanted: dict[str, int], not_now: list[str]) -> dict[str, int]:
-        """Add the nodes that may join: all of `wanted` hear the node and have links to it, and vice versa."""
-        joined = dict(wanted)
-        for peer in self.newcomers():
-            if peer.node_id in not_now or peer.node_id in joined or peer.disk_fails:
+    def with_joiners(self, proposed: dict[str, int], not_now: list[str]) -> dict[str, int]:
+        """Add the nodes that may join: each is connected with all of `proposed`, in both directions."""
+        joined = dict(proposed)
+        for peer in self.reachable_data_nodes():
+            if peer.node_id in not_now or peer.node_id in joined or peer.disk_failing:
                 continue
-            if self._is_quiet(peer) or self.eviction.is_kept_out(peer):
+            if self._missed_heartbeats(peer) or self.eviction.is_in_readmission_backoff(peer):
                 continue
-            linked = all(peer.linked.get(other) == incarnation for other, incarnation in joined.items())
-            if linked and self._hear_each_other(peer.node_id, joined):
+            linked = all(peer.its_links.get(other) == incarnation for other, incarnation in joined.items())
+            if linked and self._mutually_connected(peer.node_id, joined):
                 joined[peer.node_id] = peer.incarnation
         return joined
 
-    def _is_deaf(self, node_id: str, others: dict[str, int]) -> bool:
+    def _is_one_way_partitioned(self, node_id: str, others: dict[str, int]) -> bool:
         """Return True if this member and one of `others` have missed each other's heartbeats for a while.
 
-        We wait for `DEAF_HEARTBEATS` intervals because the member may simply know, earlier than we do, that
-        the other one has died. Excluding it at once cost a full lease of waiting in 3 of 40 kills.
+        We wait for `ONE_WAY_HEARTBEATS` intervals because the member may simply know, earlier than we do,
+        that the other one has died. Excluding it at once cost a full lease of waiting in 3 of 40 kills.
         """
         context = self.context
         key = (node_id, *others)
-        if self._hear_each_other(node_id, others):
-            self.deaf_since_ns.pop(key, None)
+        if self._mutually_connected(node_id, others):
+            self.partitioned_since_ns.pop(key, None)
             return False
-        since_ns = self.deaf_since_ns.setdefault(key, context.now_ns)
-        return context.now_ns - since_ns >= DEAF_HEARTBEATS * context.settings.heartbeat_ns
+        since_ns = self.partitioned_since_ns.setdefault(key, context.now_ns)
+        return context.now_ns - since_ns >= ONE_WAY_HEARTBEATS * context.settings.heartbeat_ns
 
-    def _hear_each_other(self, node_id: str, others: dict[str, int]) -> bool:
+    def _mutually_connected(self, node_id: str, others: dict[str, int]) -> bool:
         peers = self.heartbeats.peers
         me = self.context.node_id
         its = peers[node_id]
         return all(
-            its.hears.get(other) == incarnation
-            and (other == me or peers[other].hears.get(node_id) == its.incarnation)
+            its.its_heard.get(other) == incarnation
+            and (other == me or peers[other].its_heard.get(node_id) == its.incarnation)
             for other, incarnation in others.items()
         )

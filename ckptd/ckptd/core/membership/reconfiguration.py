@@ -10,25 +10,25 @@ from typing import Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import UNKNOWN_EPOCH
+from ckptd.core.arbiter.durable_state import ANY_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts, starts_in
-from ckptd.core.membership.pair_policy import SilentPeer
-from ckptd.core.membership.proposal import Candidates
-from ckptd.core.membership.view_change import Installation
+from ckptd.core.liveness.incarnations import Incarnations, incarnations_in
+from ckptd.core.membership.pair_policy import PairPolicy
+from ckptd.core.membership.proposal import MembershipProposal
+from ckptd.core.membership.view_change import ViewChange
 from ckptd.core.parse_views import parse_decided
-from ckptd.core.view import LOSS_EPOCHS, View, following, founding
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View, bootstrap_view, successor_view
 
-UNSERVED_GRACES: Final = 3
+NOT_SERVING_GRACES: Final = 3
 """How many graces an installed view may go unserved before it is abandoned. A slow disk is no reason."""
 
 
-class Membership:
+class Reconfiguration:
     """Decides when this node proposes a view, and follows what was decided.
 
     `view` is the installed view, `decided` the newest view that is known to be decided. `waiting_for` tells
@@ -46,128 +46,128 @@ class Membership:
         self.context = context
         self.heartbeats = heartbeats
         self.arbiter = arbiter
-        self.disk = arbiter.disk
-        self.candidates = Candidates(context, heartbeats)
-        self.silent_peer = SilentPeer(context, heartbeats, arbiter.disk)
-        self.installation = Installation(context, heartbeats, replicator, self.learn, arbiter.disk, hub)
-        self.starts = Starts(context, heartbeats, hub)
+        self.store = arbiter.store
+        self.proposal = MembershipProposal(context, heartbeats)
+        self.pair_policy = PairPolicy(context, heartbeats, arbiter.store)
+        self.view_change = ViewChange(context, heartbeats, replicator, self.adopt_decided, arbiter.store, hub)
+        self.incarnations = Incarnations(context, heartbeats, hub)
         self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
-        self.gives_up: View | None = None
+        self.unproven_base: View | None = None
         """The view whose coordinator the proposed one gives up without proof (`pair`)."""
-        self.admit_since_ns = -1
-        self.fewer_since_ns = -1
-        self.unserved_ns = context.now_ns
-        heartbeats.disk_epoch = self.disk.epoch
+        self.join_batch_since_ns = -1
+        self.minority_since_ns = -1
+        self.not_serving_since_ns = context.now_ns
+        heartbeats.disk_epoch = self.store.epoch
         heartbeats.outlived_command = self._outlived_command()
-        if arbiter.votes:
-            heartbeats.forgetful = self.disk.forgetful
+        if arbiter.has_voters:
+            heartbeats.amnesiac = self.store.amnesiac
         else:
             # There are no votes here that a view could give back by naming this node: what a lost disk knew
             # stays unknown until a view is installed.
-            heartbeats.forgetful = self.disk.installed_before == UNKNOWN_EPOCH
-            self.decided = self.disk.record.view
-            heartbeats.decided_epoch = self.disk.epoch
+            heartbeats.amnesiac = self.store.installed_by_earlier_incarnations == ANY_EPOCH
+            self.decided = self.store.state.view
+            heartbeats.decided_epoch = self.store.epoch
 
     @property
     def view(self) -> View | None:
-        return self.installation.view
+        return self.view_change.view
 
     @property
     def directory(self) -> Directory:
         return self.replicator.directory
 
-    def note_lag(self, lag_ns: int) -> None:
+    def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause of this process: no member kept it waiting then."""
-        self.candidates.note_lag(lag_ns)
-        self.unserved_ns += lag_ns
-        if self.installation.collection is not None:
-            self.installation.collection.note_lag(lag_ns)
+        self.proposal.on_local_pause(pause_ns)
+        self.not_serving_since_ns += pause_ns
+        if self.view_change.collection is not None:
+            self.view_change.collection.on_local_pause(pause_ns)
 
-    def late_members(self) -> list[str]:
+    def stalled_members(self) -> list[str]:
         """Return members that keep a view from being served: no answer to its collector, or no lease."""
         since_ns = self.context.now_ns - self.context.settings.replica_timeout_ns
-        collection = self.installation.collection
+        collection = self.view_change.collection
         if collection is not None:
-            return collection.late(since_ns)
+            return collection.stalled_members(since_ns)
         view, context = self.view, self.context
-        if view is None or context.frozen or context.serving():
-            self.unserved_ns = context.now_ns
+        if view is None or context.sealed or context.serving():
+            self.not_serving_since_ns = context.now_ns
             return []
-        late = context.now_ns - self.unserved_ns >= UNSERVED_GRACES * context.settings.grace_ns
-        return self.heartbeats.without_echo(view) if late else []
+        late = context.now_ns - self.not_serving_since_ns >= NOT_SERVING_GRACES * context.settings.grace_ns
+        return self.heartbeats.members_without_lease_ack(view) if late else []
 
     def describe_wait(self) -> str:
         """Return what this node waits for before it serves; "" when it serves."""
-        if self.settled and self.context.serving():
+        if self.is_stable and self.context.serving():
             return ""
-        return self.starts.waits_for(self.installation.waiting_for or self.waiting_for)
+        return self.incarnations.explain_wait(self.view_change.waiting_for or self.waiting_for)
 
     @property
-    def settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Return True if the newest decided view is installed and nothing is in progress."""
-        if self.view is None or self.decided is None or self.installation.busy or self.arbiter.busy:
+        if self.view is None or self.decided is None or self.view_change.busy or self.arbiter.busy:
             return False
         return self.view.epoch == self.decided.epoch
 
     # -- deciding
 
-    def consider(self) -> None:
+    def reconfigure_if_needed(self) -> None:
         """Propose, collect or install, if it is this node's turn."""
         self.arbiter.on_time()
-        self.arbiter.watch(self.candidates.reachable_voters())
+        self.arbiter.update_alarm(self.proposal.reachable_voters())
         base = self.decided
         context = self.context
-        self.heartbeats.member = base is not None and base.has(context.node_id, context.incarnation)
+        self.heartbeats.member = base is not None and base.includes(context.node_id, context.incarnation)
         self.heartbeats.outlived_command = self._outlived_command()
-        if context.settings.arbiter_name == "pair" and self.starts.superseded:
+        if context.settings.arbiter_name == "pair" and self.incarnations.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
             return
         if base is None or not self.heartbeats.member:
-            self._consider_outside()
+            self._reconfigure_as_outsider()
             return
-        if self.candidates.succeeds_leaver(base):
-            self.arbiter.prepare()
-        first = self.candidates.first_alive(base)
+        if self.proposal.is_next_coordinator(base):
+            self.arbiter.prepare_ahead()
+        first = self.proposal.acting_coordinator(base)
         if first != context.node_id:
-            self.installation.collection = None
+            self.view_change.collection = None
             self.waiting_for = f"node {first}, whose turn it is to change the view"
             return
-        wanted = self.candidates.wanted_members(base)
-        if wanted != base.starts or self.candidates.forgetful_witness(base):
-            if self._may_change(base, wanted):
+        proposed = self.proposal.proposed_members(base)
+        if proposed != base.incarnations or self.proposal.has_amnesiac_witness(base):
+            if self._should_propose(base, proposed):
                 self._propose()
             return
         if self.view is not None and self.view.epoch >= base.epoch:
             self.waiting_for = "the acknowledgement of every other member"
             return
-        if base.coordinator != context.node_id or self.installation.abandoned_epoch == base.epoch:
+        if base.coordinator != context.node_id or self.view_change.abandoned_epoch == base.epoch:
             self._propose()
-        elif not self.installation.is_for(base.epoch):
-            self.installation.collect(base)
+        elif not self.view_change.is_installing(base.epoch):
+            self.view_change.collect(base)
         else:
-            self.installation.install_when_complete()
+            self.view_change.install_when_complete()
 
-    def _may_change(self, base: View, wanted: dict[str, int]) -> bool:
+    def _should_propose(self, base: View, proposed: dict[str, int]) -> bool:
         """Return True if a change may be proposed now.
 
         A loss is proposed at once. When nodes only join, this node waits two heartbeats for others to join
         with them.
         """
         context = self.context
-        losses = any(wanted.get(node_id) != member.incarnation for node_id, member in base.members.items())
+        losses = any(proposed.get(node_id) != member.incarnation for node_id, member in base.members.items())
         if losses or self.view is None or self.view.epoch < base.epoch:
-            self.admit_since_ns = -1
-            return bool(wanted) and self._outnumbers(base, wanted)
-        if self.admit_since_ns < 0:
-            self.admit_since_ns = context.now_ns
+            self.join_batch_since_ns = -1
+            return bool(proposed) and self._is_large_enough(base, proposed)
+        if self.join_batch_since_ns < 0:
+            self.join_batch_since_ns = context.now_ns
             context.wake_at(context.now_ns + 2 * context.settings.heartbeat_ns)
             return False
-        return context.now_ns - self.admit_since_ns >= 2 * context.settings.heartbeat_ns
+        return context.now_ns - self.join_batch_since_ns >= 2 * context.settings.heartbeat_ns
 
-    def _outnumbers(self, base: View, wanted: dict[str, int]) -> bool:
+    def _is_large_enough(self, base: View, proposed: dict[str, int]) -> bool:
         """Return True if this side is large enough to propose, or let the others go first for long enough.
 
         The first proposer wins. Without the wait, a single node that happened to be first would stop all
@@ -176,24 +176,24 @@ class Membership:
         context = self.context
         kept, living = 0, 0
         for node_id, member in base.members.items():
-            kept += wanted.get(node_id) == member.incarnation
+            kept += proposed.get(node_id) == member.incarnation
             living += not self.heartbeats.counts_as_dead(node_id, member.incarnation)
-        if not self.arbiter.votes or 2 * kept >= living:
-            self.fewer_since_ns = -1
+        if not self.arbiter.has_voters or 2 * kept >= living:
+            self.minority_since_ns = -1
             return True
-        if self.fewer_since_ns < 0:
-            self.fewer_since_ns = context.now_ns
-        return context.now_ns - self.fewer_since_ns >= context.settings.grace_ns // 2
+        if self.minority_since_ns < 0:
+            self.minority_since_ns = context.now_ns
+        return context.now_ns - self.minority_since_ns >= context.settings.grace_ns // 2
 
-    def _consider_outside(self) -> None:
+    def _reconfigure_as_outsider(self) -> None:
         """Wait for admission, or propose a cold start when no member is left that could admit us."""
         context = self.context
-        heard = self.candidates.newcomers()
+        heard = self.proposal.reachable_data_nodes()
         if any(peer.member for peer in heard):
             self.waiting_for = "admission by the cluster's members"
             return
-        needed = f"{self._needed()} of {len(context.settings.voters)}"
-        if not self._enough(len(heard) + 1):
+        needed = f"{self._bootstrap_quorum()} of {len(context.settings.voters)}"
+        if not self._has_bootstrap_quorum(len(heard) + 1):
             self.waiting_for = f"{needed} nodes for a cold start"
             return
         if self.waiting_for == f"{needed} nodes for a cold start":
@@ -203,66 +203,70 @@ class Membership:
         if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
             self._propose()
 
-    def _needed(self) -> int:
+    def _bootstrap_quorum(self) -> int:
         """Return how many nodes a cold start needs: both of a `pair`, most of the voters, or the only one."""
         pair = self.context.settings.arbiter_name == "pair"
         return len(self.context.settings.voters) if pair else self.arbiter.quorum
 
-    def _enough(self, nodes: int) -> bool:
+    def _has_bootstrap_quorum(self, nodes: int) -> bool:
         """Return True if so many data nodes, with the witnesses that are here, can make a cold start."""
-        return nodes + len(self.candidates.witnesses()) >= self._needed()
+        return nodes + len(self.proposal.reachable_witnesses()) >= self._bootstrap_quorum()
 
     def _propose(self) -> None:
-        if self.disk.pending is None and not self.arbiter.busy and not self.heartbeats.left:
+        if self.store.pending is None and not self.arbiter.busy and not self.heartbeats.left:
             if "arbiter" in self.context.alarms:
                 self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
 
     def _next_view(self, current: View | None) -> View | None:
-        """Return the view to follow `current`, the arbiter's last; None if none may. The arbiter's `Rule`."""
-        self.gives_up = None
+        """The arbiter's `NextViewRule`: the view to follow `current`, its last; None if none may."""
+        self.unproven_base = None
         if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
             current = self.decided  # By an operator command, past the arbiter.
         elif (
             current is not None
-            and self.arbiter.votes
+            and self.arbiter.has_voters
             and (self.decided is None or current.epoch > self.decided.epoch)
         ):
             # A view that we did not know of may already be decided: it is decided again, unchanged.
             return current
-        if current is not None and current.has(self.context.node_id, self.context.incarnation):
-            return self._view_after(current)
-        return self._first_view(current)
+        if current is not None and current.includes(self.context.node_id, self.context.incarnation):
+            return self._successor_view(current)
+        return self._bootstrap_view(current)
 
-    def _view_after(self, current: View) -> View | None:
+    def _successor_view(self, current: View) -> View | None:
         """Return the view to follow `current`, of which this node is a member; None if none may."""
-        wanted = self.candidates.wanted_members(current)
-        if not wanted or self.candidates.first_alive(current) != self.context.node_id:
+        proposed = self.proposal.proposed_members(current)
+        if not proposed or self.proposal.acting_coordinator(current) != self.context.node_id:
             return None  # (No member is left: this node, the only one, left while the register was read.)
-        if self._needs_no_change(current, wanted):
+        if self._needs_no_change(current, proposed):
             return None  # The node that was to join has fallen silent in the meantime.
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
         epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
-            if not self.silent_peer.may_follow(current, wanted):
-                self.waiting_for = self.silent_peer.waiting_for
+            if not self.pair_policy.may_succeed(current, proposed):
+                self.waiting_for = self.pair_policy.waiting_for
                 return None
-            epoch = self.silent_peer.next_epoch(current, epoch - 1)
-            self.gives_up = current if self.silent_peer.accepts_loss(current) else None
-        if not self._keeps_data(current, wanted):
+            epoch = self.pair_policy.next_epoch(current, epoch - 1)
+            self.unproven_base = current if self.pair_policy.accepts_data_loss(current) else None
+        if not self._retains_directory(current, proposed):
             self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
             return None
-        if self.installation.abandoned_epoch == current.epoch:
-            return founding(epoch, wanted, self.candidates.witnesses())
-        return following(current, epoch, wanted, self.candidates.witnesses(), self.context.epoch)
+        if self.view_change.abandoned_epoch == current.epoch:
+            return bootstrap_view(epoch, proposed, self.proposal.reachable_witnesses())
+        return successor_view(
+            current, epoch, proposed, self.proposal.reachable_witnesses(), self.context.epoch
+        )
 
-    def _needs_no_change(self, current: View, wanted: dict[str, int]) -> bool:
+    def _needs_no_change(self, current: View, proposed: dict[str, int]) -> bool:
         installed = self.view is not None and self.view.epoch >= current.epoch
-        return installed and wanted == current.starts and not self.candidates.forgetful_witness(current)
+        return (
+            installed and proposed == current.incarnations and not self.proposal.has_amnesiac_witness(current)
+        )
 
-    def _say_loss(self, current: View) -> None:
+    def _report_data_loss(self, current: View) -> None:
         text = (
             f"this node goes on without proof that coordinator {current.coordinator} is dead: what that "
             "acknowledged alone since is not here; it goes to quarantine if the node comes back"
@@ -273,14 +277,14 @@ class Membership:
             self.context.count("losses_accepted")
         self.context.log(text, "warning")
 
-    def _first_view(self, current: View | None) -> View | None:
+    def _bootstrap_view(self, current: View | None) -> View | None:
         """Return the view of a cold start, when no member of the last view is left; None if none may be."""
         heartbeats = self.heartbeats
         if self._is_behind(current):
             self.waiting_for = "word of a newer view, which a node knows"
             return None
-        members = self.candidates.with_joiners({self.context.node_id: self.context.incarnation}, [])
-        if not self._enough(len(members)):
+        members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        if not self._has_bootstrap_quorum(len(members)):
             return None
         members_before = current.members.items() if current is not None else ()
         missing = [n for n, member in members_before if not heartbeats.counts_as_dead(n, member.incarnation)]
@@ -288,16 +292,15 @@ class Membership:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof of their death: {names}"
             return None
-        epoch, witnesses = self.last_epoch(current) + 1, self.candidates.witnesses()
+        epoch, witnesses = self.last_epoch(current) + 1, self.proposal.reachable_witnesses()
         if current is None or all(
-            heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
-            for departure in current.departures
+            heartbeats.counts_as_dead(past.node_id, past.incarnation) for past in current.past_memberships
         ):
-            return founding(epoch, members, witnesses)
+            return bootstrap_view(epoch, members, witnesses)
         # A node that left earlier may hold all the data, if the last view never served. That is known once
         # the members' disks are collected (seed 20235).
-        idle = (current.epoch,) if heartbeats.died_waiting(current) else ()
-        return following(current, epoch, members, witnesses, self.context.epoch, idle)
+        idle = (current.epoch,) if heartbeats.died_before_installing(current) else ()
+        return successor_view(current, epoch, members, witnesses, self.context.epoch, idle)
 
     def _is_behind(self, current: View | None) -> bool:
         """Return True if a node that is heard knows of a newer view than this node's own register does.
@@ -308,12 +311,12 @@ class Membership:
         other member, nobody serves in it, and this node would wait for ever (seed 7170870).
         """
         epoch = current.epoch if current is not None else 0
-        of_a_command = epoch + LOSS_EPOCHS // 2
-        newer = of_a_command if self.arbiter.votes else epoch + 1
+        of_a_command = epoch + EPOCH_JUMP_DATA_LOSS // 2
+        newer = of_a_command if self.arbiter.has_voters else epoch + 1
         return any(
             peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
             for peer in self.heartbeats.peers.values()
-            if self.heartbeats.hears(peer)
+            if self.heartbeats.recently_heard(peer)
         )
 
     def _outlived_command(self) -> bool:
@@ -322,28 +325,28 @@ class Membership:
         Each other member is heard and does not know the view. Serving takes every member, so it never began:
         the earlier incarnation died as soon as its disk had the view.
         """
-        view, context = self.disk.record.view, self.context
-        if view is None or not view.forced or view.epoch != self.disk.epoch:
+        view, context = self.store.state.view, self.context
+        if view is None or not view.operator_forced or view.epoch != self.store.epoch:
             return False
-        if context.node_id not in view.members or view.has(context.node_id, context.incarnation):
+        if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
             return False
         others = [(self.heartbeats.peers.get(n), n) for n in view.members if n != context.node_id]
         return all(
             peer is not None
-            and self.heartbeats.hears(peer)
-            and view.has(node_id, peer.incarnation)
+            and self.heartbeats.recently_heard(peer)
+            and view.includes(node_id, peer.incarnation)
             and peer.decided_epoch < view.epoch
             for peer, node_id in others
         )
 
     def last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
-        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.hears(peer)]
+        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
-        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.disk.epoch)
+        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.store.epoch)
         return max(*own, *known)
 
-    def _keeps_data(self, current: View, wanted: dict[str, int]) -> bool:
+    def _retains_directory(self, current: View, proposed: dict[str, int]) -> bool:
         """Return True if the next view keeps a member that may hold the directory.
 
         A member that joined and has installed nothing since must not exclude the older members: what they
@@ -353,7 +356,7 @@ class Membership:
         if self.directory.installed_epoch >= joined:
             return True
         older = {n: member for n, member in current.members.items() if member.join_epoch < joined}
-        return any(wanted.get(n) == member.incarnation for n, member in older.items()) or all(
+        return any(proposed.get(n) == member.incarnation for n, member in older.items()) or all(
             self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
         )
 
@@ -361,14 +364,14 @@ class Membership:
 
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
-        named = starts_in(node_id, (self.decided, self.disk.record.view))
+        named = incarnations_in(node_id, (self.decided, self.store.state.view))
         self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
 
     def on_decided(self, view: View) -> None:
-        if self.gives_up is not None and not view.forced:
-            self._say_loss(self.gives_up)
-        self.gives_up = None
-        if not self.learn(view):
+        if self.unproven_base is not None and not view.operator_forced:
+            self._report_data_loss(self.unproven_base)
+        self.unproven_base = None
+        if not self.adopt_decided(view):
             return
         self.context.log(f"view {view.epoch} decided: {', '.join(view.members)}")
         if view.coordinator != self.context.node_id:
@@ -378,13 +381,13 @@ class Membership:
             if peer.leaving and peer.node_id not in view.members:
                 # The leaving node waits for this, and its clients wait for that node.
                 self.send_decided(peer.node_id)
-        if view.coordinator == self.context.node_id and view.has(
+        if view.coordinator == self.context.node_id and view.includes(
             self.context.node_id, self.context.incarnation
         ):
             # (Not a view of an earlier incarnation of this node, decided again unchanged: it has no data
             # for it.) Whether it is still the right view is considered with the next heartbeat, not at
             # once: two views that each follow from the other would never end (seed 50084).
-            self.installation.collect(view)
+            self.view_change.collect(view)
 
     def send_decided(self, node_id: str) -> None:
         """Send a node the newest decided view, when its heartbeat shows that it does not know it."""
@@ -392,38 +395,38 @@ class Membership:
             body = pack_body([self.decided.fields()])
             self.context.send_peer(node_id, encode_frame(Kind.DECIDED, 0, self.decided.epoch, 0, body))
 
-    def learn(self, view: View) -> bool:
+    def adopt_decided(self, view: View) -> bool:
         """Take note of a decided view: from now on no older epoch is served or acknowledged.
 
         Return True if it is the newest that is known.
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
-        self.disk.void(f"view {view.epoch} was decided meanwhile")
+        self.store.discard_pending(f"view {view.epoch} was decided meanwhile")
         if self.decided is not None:
-            self.candidates.eviction.note(self.decided, view)
+            self.proposal.eviction.note_eviction(self.decided, view)
         self.decided = view
-        self.heartbeats.member = view.has(self.context.node_id, self.context.incarnation)
+        self.heartbeats.member = view.includes(self.context.node_id, self.context.incarnation)
         self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
-        self.context.frozen = True
-        self.arbiter.note(view)
+        self.context.sealed = True
+        self.arbiter.on_decided_elsewhere(view)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
         self.heartbeats.outlived_command = self._outlived_command()
-        self.installation.forget_older(view.epoch)
-        self.admit_since_ns = self.fewer_since_ns = -1
-        self.candidates.deaf_since_ns.clear()
+        self.view_change.discard_older(view.epoch)
+        self.join_batch_since_ns = self.minority_since_ns = -1
+        self.proposal.partitioned_since_ns.clear()
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:
         """Take DECIDED from a node. Raises: FrameError."""
         view = parse_decided(frame.body)
         if self.decided is None or view.epoch > self.decided.epoch:
-            self.learn(view)
-            self.consider()
+            self.adopt_decided(view)
+            self.reconfigure_if_needed()
 
     def on_heartbeat(self, node_id: str, epoch: int, decided_epoch: int) -> None:
         """Drop the INSTALL of a member that runs the view; send what was decided to a node that lags."""
         if self.view is not None and epoch == self.view.epoch:
-            self.installation.installs.pop(node_id, None)
+            self.view_change.unconfirmed_installs.pop(node_id, None)
         if self.decided is not None and decided_epoch < self.decided.epoch:
             self.send_decided(node_id)

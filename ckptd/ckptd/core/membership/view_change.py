@@ -15,7 +15,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, read_snapshot
@@ -23,10 +23,11 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.transfer import Transfers, size_of
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.membership.collection import Agreed, Collection, MemberState
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
-from ckptd.core.view import View, served_between, served_by_earlier_starts, was_member
+from ckptd.core.view import View, may_have_served_between, served_by_earlier_incarnations, was_member
 
-OF_INSTALLATION: Final = (
+VIEW_CHANGE_KINDS: Final = (
     Kind.COLLECT,
     Kind.COLLECTED,
     Kind.INSTALL,
@@ -36,81 +37,10 @@ OF_INSTALLATION: Final = (
 """The kinds of frames that `receive` takes."""
 
 
-class Collection:
-    """What a coordinator has collected for a decided view, and since when."""
-
-    __slots__ = ("agreed", "complete_ns", "progress_ns", "replies", "since_ns", "view")
-
-    def __init__(self, view: View, since_ns: int) -> None:
-        self.view = view
-        self.since_ns = since_ns
-        self.replies: dict[str, Collected] = {}
-        self.complete_ns = -1
-        """When all members had answered; -1 before."""
-        self.agreed: Agreed | None = None
-        self.progress_ns: dict[str, int] = {}
-        """When a member last sent or acknowledged a piece of the directory."""
-
-    def late(self, before_ns: int) -> list[str]:
-        """Return the members that are waited for and have made no progress since `before_ns`."""
-        missing = [node_id for node_id in self.view.members if node_id not in self.replies]
-        if self.agreed is not None:
-            missing = [node_id for node_id in self.agreed.lacking if node_id not in self.agreed.pieces]
-        return [n for n in missing if max(self.since_ns, self.progress_ns.get(n, 0)) <= before_ns]
-
-    def note_lag(self, lag_ns: int) -> None:
-        """Move the times on by a pause of this process: no member kept it waiting then."""
-        self.since_ns += lag_ns
-        for node_id in self.progress_ns:
-            self.progress_ns[node_id] += lag_ns
-
-
-class Agreed:
-    """What the members of a collected view install once those that lack the directory have it."""
-
-    __slots__ = ("base_epoch", "lacking", "pieces", "served", "stayed")
-
-    def __init__(self, base_epoch: int, stayed: list[str], served: bool, lacking: list[str]) -> None:
-        self.base_epoch = base_epoch
-        self.stayed = stayed
-        self.served = served
-        self.lacking = lacking
-        """The members that lack the directory."""
-        self.pieces: dict[str, int] = {}
-        """In how many pieces each of them got it; -1: as a whole, within INSTALL."""
-
-
-class Collected:
-    """One member's answer to COLLECT: how far its directory is."""
-
-    __slots__ = ("committed_seq", "directory", "installed_before", "installed_epoch", "staged")
-
-    def __init__(
-        self,
-        installed_epoch: int,
-        committed_seq: int,
-        staged: bytes | None,
-        directory: Directory | None,
-        installed_before: int,
-    ) -> None:
-        self.installed_epoch = installed_epoch
-        self.installed_before = installed_before
-        """The last epoch that earlier incarnations of the member installed."""
-        self.committed_seq = committed_seq
-        self.staged = staged
-        self.directory = directory
-        """Only where the coordinator's directory lags behind this member's."""
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """How advanced the member's directory is: epoch and seq, with what it has staged."""
-        return self.installed_epoch, self.committed_seq + (self.staged is not None)
-
-
-class Installation:
+class ViewChange:
     """Collects and installs the views that are decided.
 
-    `learn` reports a decided view to the membership, and returns True if it is the newest.
+    `adopt_decided` reports a decided view to the membership, and returns True if it is the newest.
     """
 
     def __init__(
@@ -118,22 +48,22 @@ class Installation:
         context: Context,
         heartbeats: Heartbeats,
         replicator: DirectoryReplicator,
-        learn: Callable[[View], bool],
-        disk: Disk,
+        adopt_decided: Callable[[View], bool],
+        store: StateStore,
         hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
         self.replicator = replicator
-        self.learn = learn
-        self.disk = disk
+        self.adopt_decided = adopt_decided
+        self.store = store
         self.hub = hub
         self.view: View | None = None
         """The installed view."""
-        self.saving: View | None = None
+        self.awaiting_disk: View | None = None
         """The view to install once the disk has recorded that this node may have served in it."""
         self.collection: Collection | None = None
-        self.installs: dict[str, bytes] = {}
+        self.unconfirmed_installs: dict[str, bytes] = {}
         """INSTALL frames that members may still lack."""
         self.abandoned_epoch = 0
         """The epoch of a view whose members cannot have what the last view served."""
@@ -147,24 +77,24 @@ class Installation:
     @property
     def busy(self) -> bool:
         """Return True if an installation is in progress here."""
-        return self.collection is not None or self.saving is not None
+        return self.collection is not None or self.awaiting_disk is not None
 
-    def is_for(self, epoch: int) -> bool:
+    def is_installing(self, epoch: int) -> bool:
         """Return True if the view of this epoch is being collected or installed."""
-        under_way = self.collection.view if self.collection is not None else self.saving
+        under_way = self.collection.view if self.collection is not None else self.awaiting_disk
         return under_way is not None and under_way.epoch == epoch
 
-    def forget_older(self, epoch: int) -> None:
+    def discard_older(self, epoch: int) -> None:
         """Discard what was collected for views older than `epoch`, which was decided."""
-        self.installs.clear()
-        self.transfers.forget_older(epoch)
+        self.unconfirmed_installs.clear()
+        self.transfers.discard_older(epoch)
         if self.collection is not None and self.collection.view.epoch < epoch:
             self.collection = None
-        if self.saving is not None and self.saving.epoch < epoch:
-            self.saving = None
+        if self.awaiting_disk is not None and self.awaiting_disk.epoch < epoch:
+            self.awaiting_disk = None
 
     def receive(self, node_id: str, frame: Frame) -> None:
-        """Take a frame of one of the kinds `OF_INSTALLATION`. Raises: FrameError."""
+        """Take a frame of one of the kinds `VIEW_CHANGE_KINDS`. Raises: FrameError."""
         match frame.kind:
             case Kind.COLLECT:
                 self.on_collect(node_id, frame)
@@ -184,7 +114,7 @@ class Installation:
     def collect(self, view: View) -> None:
         """Start collecting for a decided view that this node coordinates."""
         self.collection = Collection(view, self.context.now_ns)
-        self.collection.replies[self.context.node_id] = self._collected_here()
+        self.collection.replies[self.context.node_id] = self._own_state()
         for node_id in view.members:
             if node_id != self.context.node_id:
                 self._send_collect(node_id)
@@ -193,7 +123,7 @@ class Installation:
     def _send_collect(self, node_id: str) -> None:
         assert self.collection is not None
         view = self.collection.view
-        installed_epoch, seq = self.collection.replies[self.context.node_id].place
+        installed_epoch, seq = self.collection.replies[self.context.node_id].position
         if installed_epoch < view.members[self.context.node_id].join_epoch:
             # Our directory may not count: have the members send theirs, whatever it is.
             installed_epoch, seq = 0, 0
@@ -201,43 +131,43 @@ class Installation:
         frame = encode_frame(Kind.COLLECT, 0, view.epoch, seq, body)
         self.context.send_peer(node_id, frame)
 
-    def _collected_here(self) -> Collected:
-        directory, before = self.directory, self.disk.installed_before
-        return Collected(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
+    def _own_state(self) -> MemberState:
+        directory, before = self.directory, self.store.installed_by_earlier_incarnations
+        return MemberState(directory.installed_epoch, directory.seq, self.replicator.in_flight, None, before)
 
     def on_collect(self, node_id: str, frame: Frame) -> None:
         """Seal the old epoch, and answer how far this member's directory is. Raises: FrameError."""
         view, installed_epoch, seq = parse_collect(frame)
         if self.view is not None and self.view.epoch >= view.epoch:
             return
-        if not view.has(self.context.node_id, self.context.incarnation) or not self.learn(view):
+        if not view.includes(self.context.node_id, self.context.incarnation) or not self.adopt_decided(view):
             return
-        collected = self._collected_here()
-        if collected.place <= (installed_epoch, seq):
-            self._send_collected(node_id, view.epoch, collected, None)
+        state = self._own_state()
+        if state.position <= (installed_epoch, seq):
+            self._send_collected(node_id, view.epoch, state, None)
         elif self._is_small():
-            self._send_collected(node_id, view.epoch, collected, self.directory.snapshot(self.context.now_ns))
+            self._send_collected(node_id, view.epoch, state, self.directory.snapshot(self.context.now_ns))
         else:
             self.transfers.send(
                 node_id,
                 view.epoch,
                 self.directory,
-                lambda pieces: self._send_collected(node_id, view.epoch, collected, pieces),
+                lambda pieces: self._send_collected(node_id, view.epoch, state, pieces),
             )
 
     def _is_small(self) -> bool:
         """Return True if the directory is sent as a whole, not in pieces."""
         return size_of(self.directory) <= self.context.settings.directory_piece_bytes
 
-    def _send_collected(self, node_id: str, epoch: int, collected: Collected, directory: Any) -> None:
+    def _send_collected(self, node_id: str, epoch: int, state: MemberState, directory: Any) -> None:
         body = [
-            collected.installed_epoch,
-            collected.committed_seq,
-            collected.staged,
+            state.installed_epoch,
+            state.committed_seq,
+            state.staged,
             directory,
-            collected.installed_before,
+            state.installed_by_earlier_incarnations,
         ]
-        reply = encode_frame(Kind.COLLECTED, 0, epoch, collected.place[1], pack_body(body))
+        reply = encode_frame(Kind.COLLECTED, 0, epoch, state.position[1], pack_body(body))
         self.context.send_peer(node_id, reply)
 
     def on_collected(self, node_id: str, frame: Frame) -> None:
@@ -252,12 +182,12 @@ class Installation:
             check_staged(staged)
         directory = None
         if type(sent) is int:
-            directory = self.transfers.take(node_id, frame.b, sent)
+            directory = self.transfers.finished(node_id, frame.b, sent)
             if directory is None:
                 return
         elif sent is not None:
             directory = read_snapshot(sent, self.context.now_ns)
-        collection.replies[node_id] = Collected(installed_epoch, seq, staged, directory, before)
+        collection.replies[node_id] = MemberState(installed_epoch, seq, staged, directory, before)
         self.install_when_complete()
 
     def _note_progress(self, node_id: str, epoch: int) -> None:
@@ -268,7 +198,7 @@ class Installation:
     def install_when_complete(self) -> None:
         """Install, once all members have answered and no lease of an excluded node can hold."""
         collection = self.collection
-        if self.saving is not None:
+        if self.awaiting_disk is not None:
             self.waiting_for = "its disk"
             return
         if collection is None or len(collection.replies) < len(collection.view.members):
@@ -297,20 +227,20 @@ class Installation:
         installed_epoch = max(reply.installed_epoch for reply in collection.replies.values())
         was_member = view.members[context.node_id].join_epoch <= installed_epoch
         end_ns = context.now_ns
-        for departure in view.departures:
-            node_id, incarnation = departure.node_id, departure.incarnation
-            if departure.last_epoch < installed_epoch or node_id == context.node_id:
+        for past in view.past_memberships:
+            node_id, incarnation = past.node_id, past.incarnation
+            if past.last_epoch < installed_epoch or node_id == context.node_id:
                 continue
             if heartbeats.proved_dead(node_id, incarnation) or heartbeats.has_left_cleanly(
                 node_id, incarnation, view.epoch
             ):
                 continue
-            if view.has(node_id, incarnation):
+            if view.includes(node_id, incarnation):
                 continue  # It is back, and sealed its old epoch when it answered the collector.
             if was_member:
-                end_ns = max(end_ns, heartbeats.lease_left_behind_ns(node_id))
+                end_ns = max(end_ns, heartbeats.lease_expiry_ns(node_id))
             else:
-                end_ns = max(end_ns, collection.complete_ns + heartbeats.longest_lease_ns)
+                end_ns = max(end_ns, collection.complete_ns + heartbeats.lease_ns_with_skew)
         return end_ns
 
     # -- installing
@@ -318,35 +248,41 @@ class Installation:
     def _install_collected(self, collection: Collection) -> None:
         view, replies = collection.view, collection.replies
         installed = {node_id: reply.installed_epoch for node_id, reply in replies.items()}
-        before = {node_id: reply.installed_before for node_id, reply in replies.items()}
-        served = served_between(view, installed, before)
-        if served:
+        before = {node_id: reply.installed_by_earlier_incarnations for node_id, reply in replies.items()}
+        may_have_served = may_have_served_between(view, installed, before)
+        if may_have_served:
             counted = {n: reply for n, reply in replies.items() if installed[n] >= view.members[n].join_epoch}
         else:
             counted = {
                 n: reply for n, reply in replies.items() if 0 < installed[n] == max(installed.values())
             }
-        if not counted and not any(member.join_epoch == view.founded for member in view.members.values()):
-            self._abandon_history(view, served_by_earlier_starts(view, before))
+        if not counted and not any(
+            member.join_epoch == view.bootstrap_epoch for member in view.members.values()
+        ):
+            self._abandon_history(view, served_by_earlier_incarnations(view, before))
             return
         if not counted:
-            base = Collected(0, 0, None, Directory(), 0)
+            base = MemberState(0, 0, None, Directory(), 0)
         else:
-            best = max(counted, key=lambda node_id: (counted[node_id].place, node_id == self.context.node_id))
+            best = max(
+                counted, key=lambda node_id: (counted[node_id].position, node_id == self.context.node_id)
+            )
             base = counted[best]
-        if served:
-            stayed = [n for n, member in view.members.items() if member.join_epoch <= base.installed_epoch]
+        if may_have_served:
+            continuous_members = [
+                n for n, member in view.members.items() if member.join_epoch <= base.installed_epoch
+            ]
         else:
-            stayed = [n for n in view.members if was_member(view, n, base.installed_epoch)]
-        base_place = base.place
+            continuous_members = [n for n in view.members if was_member(view, n, base.installed_epoch)]
+        base_position = base.position
         if base.directory is not None:
             self.replicator.directory = base.directory
             self.replicator.in_flight = base.staged
         if self.replicator.in_flight is not None:
             self._finish_staged()
         others = (node_id for node_id in view.members if node_id != self.context.node_id)
-        lacking = [n for n in others if n not in counted or counted[n].place != base_place]
-        collection.agreed = Agreed(base.installed_epoch, stayed, served, lacking)
+        lacking = [n for n in others if n not in counted or counted[n].position != base_position]
+        collection.agreed = Agreed(base.installed_epoch, continuous_members, may_have_served, lacking)
         if not lacking or self._is_small():
             collection.agreed.pieces = dict.fromkeys(lacking, -1)
             self._install_agreed(collection, collection.agreed)
@@ -380,12 +316,20 @@ class Installation:
             directory: bytes | int | None = agreed.pieces.get(node_id)
             if directory == -1:
                 directory = snapshot = snapshot or pack_body(self.directory.snapshot(self.context.now_ns))
-            body = pack_body([view.fields(), agreed.base_epoch, directory, agreed.stayed, agreed.served])
+            body = pack_body(
+                [
+                    view.fields(),
+                    agreed.base_epoch,
+                    directory,
+                    agreed.continuous_members,
+                    agreed.may_have_served,
+                ]
+            )
             frame = encode_frame(Kind.INSTALL, 0, view.epoch, self.directory.seq, body)
-            self.installs[node_id] = frame
+            self.unconfirmed_installs[node_id] = frame
             self.context.send_peer(node_id, frame)
         self.collection = None
-        self._save_and_install(view, agreed.stayed, agreed.served)
+        self._persist_and_install(view, agreed.continuous_members, agreed.may_have_served)
 
     def _finish_staged(self) -> None:
         """Finish the operation that the last coordinator had staged, before anything else.
@@ -416,10 +360,10 @@ class Installation:
             self.waiting_for = "a restarted node, whose disk may tell that nobody served since"
             return
         gone = all(
-            self.heartbeats.counts_as_dead(departure.node_id, departure.incarnation)
-            or view.has(departure.node_id, departure.incarnation)
-            or departure.last_epoch < served_epoch
-            for departure in view.departures
+            self.heartbeats.counts_as_dead(past.node_id, past.incarnation)
+            or view.includes(past.node_id, past.incarnation)
+            or past.last_epoch < served_epoch
+            for past in view.past_memberships
         )
         self.waiting_for = "a member that holds the directory"
         if gone and self.abandoned_epoch != view.epoch:
@@ -428,28 +372,28 @@ class Installation:
 
     def _awaits_returning_disk(self, view: View) -> bool:
         """Return True if a restarted node is here and about to be admitted: its disk is looked at first."""
-        left = {departure.node_id for departure in view.departures} - set(view.members)
+        left = {past.node_id for past in view.past_memberships} - set(view.members)
         peers = (self.heartbeats.peers.get(node_id) for node_id in sorted(left))
         return any(
             peer is not None
             and peer.connected
-            and self.heartbeats.hears(peer)
-            and not (peer.leaving or peer.disk_fails or peer.forgetful)
+            and self.heartbeats.recently_heard(peer)
+            and not (peer.leaving or peer.disk_failing or peer.amnesiac)
             for peer in peers
         )
 
     def on_install(self, node_id: str, frame: Frame) -> None:
         """Take INSTALL from the coordinator. Raises: FrameError."""
-        view, base_epoch, sent, stayed, served, seq = parse_install(frame)
+        view, base_epoch, sent, continuous_members, may_have_served, seq = parse_install(frame)
         whole_directory = read_snapshot(sent, self.context.now_ns) if type(sent) is list else None
-        if not view.has(self.context.node_id, self.context.incarnation):
+        if not view.includes(self.context.node_id, self.context.incarnation):
             return
-        if (self.view is not None and view.epoch <= self.view.epoch) or not self.learn(view):
+        if (self.view is not None and view.epoch <= self.view.epoch) or not self.adopt_decided(view):
             return
-        if self.saving is not None:
+        if self.awaiting_disk is not None:
             return  # A repeated INSTALL: the view is being installed.
         if type(sent) is int:
-            directory = self.transfers.take(node_id, frame.b, sent)
+            directory = self.transfers.finished(node_id, frame.b, sent)
             if directory is None:
                 return
             self.replicator.directory, self.replicator.in_flight = directory, None
@@ -459,32 +403,32 @@ class Installation:
             self.replicator.commit_in_flight()
         if self.directory.seq != seq or self.directory.installed_epoch != base_epoch:
             return
-        self._save_and_install(view, stayed, served)
+        self._persist_and_install(view, continuous_members, may_have_served)
 
-    def _save_and_install(self, view: View, stayed: list[str], served: bool) -> None:
-        self.saving = view
-        self.disk.record.installed = view.epoch
-        self.disk.save(lambda: self._saved(view, stayed, served))
+    def _persist_and_install(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
+        self.awaiting_disk = view
+        self.store.state.installed_epoch = view.epoch
+        self.store.persist(lambda: self._on_durable(view, continuous_members, may_have_served))
 
-    def _saved(self, view: View, stayed: list[str], served: bool) -> None:
-        if self.saving is not view:
+    def _on_durable(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
+        if self.awaiting_disk is not view:
             return
-        self.saving = None
+        self.awaiting_disk = None
         if (
             not self.heartbeats.left
         ):  # A node that gave up must not serve any more: others rely on that (seed 1657).
-            self._install(view, stayed, served)
+            self._install(view, continuous_members, may_have_served)
 
-    def _install(self, view: View, stayed: list[str], served: bool) -> None:
+    def _install(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
         context = self.context
-        self.directory.install(view, stayed, self.context.now_ns, served)
+        self.directory.install(view, continuous_members, self.context.now_ns, may_have_served)
         self.view = view
-        self.transfers.forget_all()
+        self.transfers.discard_all()
         context.epoch = view.epoch
-        context.frozen = False
+        context.sealed = False
         context.acks.clear()
         self.waiting_for = ""
-        self.heartbeats.complaints = ()
+        self.heartbeats.stall_reports = ()
         self.heartbeats.renew_lease(view)
         names = ", ".join(view.members)
         context.log(f"view {view.epoch} installed: members {names}; coordinator {view.coordinator}")
@@ -499,5 +443,5 @@ class Installation:
                 self._send_directory(node_id, collection)
         elif collection is not None and node_id in collection.view.members:
             self._send_collect(node_id)
-        elif node_id in self.installs:
-            self.context.send_peer(node_id, self.installs[node_id])
+        elif node_id in self.unconfirmed_installs:
+            self.context.send_peer(node_id, self.unconfirmed_installs[node_id])

@@ -26,7 +26,7 @@ class Alarms:
     def __init__(self, context: Context) -> None:
         self.context = context
         settings = context.settings
-        self.wanted = min(settings.replicas, 1 + len(settings.peers))
+        self.replicas_wanted = min(settings.replicas, 1 + len(settings.peers))
         """How many in-sync replicas a checkpoint should have, unless it is collocated."""
         self.degraded: dict[int, None] = {}
         """Creation ids of checkpoints with fewer in-sync replicas than they should have."""
@@ -60,18 +60,18 @@ class Alarms:
     def _is_degraded(self, entry: CheckpointEntry) -> bool:
         if entry.attributes.collocated:
             return not all(entry.replicas.values())
-        return len(entry.in_sync) < self.wanted
+        return len(entry.in_sync) < self.replicas_wanted
 
     def on_serving(self) -> None:
         """Clear the alarm `not_serving`: this node serves."""
         self._set("not_serving", "")
 
-    def look(self, directory: Directory, waiting_for: str, limits: Limits) -> None:
+    def update(self, directory: Directory, waiting_for: str, limits: Limits) -> None:
         """Raise or clear alarms; called with each heartbeat.
 
         `waiting_for`: what a node that does not serve waits for.
         """
-        news = self._full.look(limits, self.context.now_ns)
+        news = self._full.update(limits, self.context.now_ns)
         if news:
             self.context.raise_alarm("limits", news, again=True)
         elif not self._full:
@@ -79,33 +79,33 @@ class Alarms:
         if not self.context.serving():
             self._set("not_serving", f"this node serves nothing; it waits for {waiting_for}")
             return
-        self._set("replicas_degraded", self._lacking(directory) if self.degraded else "")
-        self._set("unavailable", self._waiting(directory) if self.unavailable else "")
+        self._set("replicas_degraded", self._degraded_text(directory) if self.degraded else "")
+        self._set("unavailable", self._unavailable_text(directory) if self.unavailable else "")
         closed = {each: None for each in self.context.stops.closed if each in directory.checkpoints}
-        self._set("closed", self._closed(directory, closed) if closed else "")
+        self._set("closed", self._closed_text(directory, closed) if closed else "")
 
-    def told(self, directory: Directory) -> dict[str, str]:
+    def current(self, directory: Directory) -> dict[str, str]:
         """Return the alarms, together with what becomes one unless it ends within a lease.
 
         This is the answer to a client that asks if all is well.
         """
-        told = dict(self.context.alarms)
+        alarms = dict(self.context.alarms)
         if self.context.serving():
             if self._lost_with_view:
-                told.setdefault("replicas_degraded", self._lacking(directory))
+                alarms.setdefault("replicas_degraded", self._degraded_text(directory))
             if self.unavailable:
-                told.setdefault("unavailable", self._waiting(directory))
-        return told
+                alarms.setdefault("unavailable", self._unavailable_text(directory))
+        return alarms
 
-    def _lacking(self, directory: Directory) -> str:
-        return f"fewer than {self.wanted} replicas in sync: {names_of(directory, self.degraded)}"
+    def _degraded_text(self, directory: Directory) -> str:
+        return f"fewer than {self.replicas_wanted} replicas in sync: {names_of(directory, self.degraded)}"
 
-    def _waiting(self, directory: Directory) -> str:
+    def _unavailable_text(self, directory: Directory) -> str:
         first = directory.checkpoints[next(iter(self.unavailable))]
         holders, names = ", ".join(sorted(first.last_in_sync)), names_of(directory, self.unavailable)
         return f"no replica in sync is here, and node {holders} is waited for: {names}"
 
-    def _closed(self, directory: Directory, closed: dict[int, None]) -> str:
+    def _closed_text(self, directory: Directory, closed: dict[int, None]) -> str:
         why = self.context.stops.closed[next(iter(closed))]
         return f"not served, since {why}: {names_of(directory, closed)}; unlink it, or have it tried again"
 

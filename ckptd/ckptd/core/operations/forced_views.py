@@ -13,9 +13,9 @@ from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.pair_policy import epoch_of_word
-from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.view import LOSS_EPOCHS, View, following, founding
+from ckptd.core.membership.pair_policy import epoch_of_command
+from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View, bootstrap_view, successor_view
 
 Outcome = Callable[[str | RequestError], None]
 """Takes what was done and can be lost, or why nothing was done."""
@@ -24,10 +24,10 @@ Outcome = Callable[[str | RequestError], None]
 class ForcedViews:
     """Has views decided that the operator asks for, at most one at a time."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, membership: Membership) -> None:
+    def __init__(self, context: Context, heartbeats: Heartbeats, reconfiguration: Reconfiguration) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.membership = membership
+        self.reconfiguration = reconfiguration
 
     def bootstrap(self, outcome: Outcome) -> None:
         """Make a cold start with the nodes that are here. Raises: RequestError."""
@@ -40,7 +40,7 @@ class ForcedViews:
 
     def force_active(self, outcome: Outcome) -> None:
         """Continue with the members that are heard, whatever the arbiter says. Raises: RequestError."""
-        view, base = self._continued(), self.membership.decided
+        view, base = self._continued(), self.reconfiguration.decided
         left = [node_id for node_id in base.members if node_id not in view.members] if base else []
         text = (
             f"{', '.join(view.members)} go on in epoch {view.epoch} without "
@@ -52,8 +52,8 @@ class ForcedViews:
     def _force(
         self, view: View, derive: Callable[[], View], left: list[str], text: str, outcome: Outcome
     ) -> None:
-        disk, arbiter = self.membership.disk, self.membership.arbiter
-        if disk.failing:
+        store, arbiter = self.reconfiguration.store, self.reconfiguration.arbiter
+        if store.failing:
             raise RequestError(codes.NO_RESOURCES, self.context.alarms["disk"])
 
         def objection() -> str:
@@ -64,60 +64,64 @@ class ForcedViews:
 
         def on_decided(view: View) -> None:
             for node_id in left:
-                self.membership.declare_dead(node_id)
-            self.membership.on_decided(view)
+                self.reconfiguration.declare_dead(node_id)
+            self.reconfiguration.on_decided(view)
             outcome(text)
 
-        def on_void(reason: str) -> None:
-            if disk.failing:  # It may stay so for long, and the operator has to know.
+        def on_discarded(reason: str) -> None:
+            if store.failing:  # It may stay so for long, and the operator has to know.
                 text = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
                 outcome(RequestError(codes.NO_RESOURCES, text))
             else:
                 refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
-                disk.when_durable(lambda: outcome(refusal))
+                store.when_durable(lambda: outcome(refusal))
 
-        arbiter.force(view, objection, on_decided, on_void)
+        arbiter.force(view, objection, on_decided, on_discarded)
 
     def _bootstrapped(self) -> View:
         """Return the view of a cold start with the nodes that are here. Raises: RequestError."""
-        context, membership = self.context, self.membership
+        context, reconfiguration = self.context, self.reconfiguration
         self._check_blocked()
-        if membership.view is not None:
+        if reconfiguration.view is not None:
             raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
-        candidates = membership.candidates
-        members = candidates.with_joiners({context.node_id: context.incarnation}, [])
-        holder = self.heartbeats.who_holds_data()
+        proposal = reconfiguration.proposal
+        members = proposal.with_joiners({context.node_id: context.incarnation}, [])
+        holder = self.heartbeats.find_data_holder()
         if holder:
             text = (
                 f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
             )
             raise RequestError(codes.BAD_OPERATION, text)
-        epoch = self._epoch(membership.decided)
-        return replace(founding(epoch, members, candidates.witnesses()), forced=True)
+        epoch = self._epoch(reconfiguration.decided)
+        return replace(bootstrap_view(epoch, members, proposal.reachable_witnesses()), operator_forced=True)
 
     def _continued(self) -> View:
         """Return the view to follow with the members that are heard. Raises: RequestError."""
-        context, membership = self.context, self.membership
+        context, reconfiguration = self.context, self.reconfiguration
         self._check_blocked()
-        base = membership.decided
-        if membership.view is None or base is None or not base.has(context.node_id, context.incarnation):
+        base = reconfiguration.decided
+        if (
+            reconfiguration.view is None
+            or base is None
+            or not base.includes(context.node_id, context.incarnation)
+        ):
             raise RequestError(
                 codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
             )
-        candidates = membership.candidates
-        wanted = candidates.wanted_members(base)
-        view = following(base, self._epoch(base), wanted, candidates.witnesses(), context.epoch)
-        return replace(view, forced=True)
+        proposal = reconfiguration.proposal
+        wanted = proposal.proposed_members(base)
+        view = successor_view(base, self._epoch(base), wanted, proposal.reachable_witnesses(), context.epoch)
+        return replace(view, operator_forced=True)
 
     def _check_blocked(self) -> None:
-        if self.membership.settled and self.context.serving():
+        if self.reconfiguration.is_stable and self.context.serving():
             raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
         if self.heartbeats.leaving:
             raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
 
     def _epoch(self, current: View | None) -> int:
-        epoch = epoch_of_word(self.context.settings, self.membership.last_epoch(current))
-        if epoch + LOSS_EPOCHS > EPOCH_MAX:
+        epoch = epoch_of_command(self.context.settings, self.reconfiguration.last_epoch(current))
+        if epoch + EPOCH_JUMP_DATA_LOSS > EPOCH_MAX:
             raise RequestError(
                 codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
             )

@@ -10,7 +10,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe
 from ckptd.core.context import Context
@@ -20,40 +20,40 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, read_stopped
+from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, parse_faults
 
-_OF_COPIES: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
+_REPLICA_KINDS: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
 
 
-class Stopping:
+class LastWords:
     """Keeps `context.stops` in line with the peers, the disk and the directory."""
 
     def __init__(
         self,
         context: Context,
         heartbeats: Heartbeats,
-        disk: Disk,
-        order: DirectoryReplicator,
+        store: StateStore,
+        replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.disk = disk
-        self.replicator = order
+        self.store = store
+        self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
-        context.stops.learn(disk.record.stops)
+        context.stops.add(store.state.stops)
 
     # -- before this node ends
 
     def last_words(self) -> list[Effect]:
         """Return the effects that remain to be carried out after the core raised an exception."""
         context = self.context
-        stop = self._stop()
+        stop = self._stop_of_cause()
         if stop is None:
             return []
-        context.stops.learn([stop])
+        context.stops.add([stop])
         frame = context.stops.frame(context.epoch)
         text = f"this node stops: {stop.describe()}"
         if isinstance(context.cause, Request | Frame):
@@ -61,11 +61,11 @@ class Stopping:
         effects: list[Effect] = [Log("critical", text)]
         peers = [peer.node_id for peer in self.heartbeats.peers.values() if peer.connected]
         effects += [SendPeer(node_id, frame) for node_id in peers]
-        self._note()
-        effects.append(Persist(self.disk.record.pack(), self.disk.number + 1))
+        self._record_stops()
+        effects.append(Persist(self.store.state.pack(), self.store.number + 1))
         return effects
 
-    def _stop(self) -> Stop | None:
+    def _stop_of_cause(self) -> Stop | None:
         """Return what this node was doing; None if there is nothing that the others could avoid."""
         cause = self.context.cause
         match cause:
@@ -76,25 +76,25 @@ class Stopping:
                 if replica is not None and replica.active is not None:
                     phase, seq = Phase.ORDER, replica.log.seq + 1
                 number = 0 if cause.kind == Kind.ATTACH else cause.number
-                return self._made(phase, creation_id, self.context.epoch, seq, cause.session, number)
+                return self._stop_at(phase, creation_id, self.context.epoch, seq, cause.session, number)
             case Replica():
                 phase = Phase.LEAD if cause.active is not None else Phase.COPY
-                return self._made(phase, cause.creation_id, cause.log.epoch, cause.log.seq)
+                return self._stop_at(phase, cause.creation_id, cause.log.epoch, cause.log.seq)
             case Operation(seq, creation_id, session, request, first):
                 phase = Phase.COORDINATE if first else Phase.FOLLOW
-                return self._made(phase, creation_id, self.context.epoch, seq, session, request)
+                return self._stop_at(phase, creation_id, self.context.epoch, seq, session, request)
             case Frame(Kind.FORWARD_ANSWER | Kind.FORWARD_REFUSED, number, epoch, session):
-                return self._made(Phase.PASS, 0, epoch, 0, session, number)
-            case Frame(kind, creation_id, epoch, seq, body) if kind in _OF_COPIES and creation_id:
+                return self._stop_at(Phase.PASS, 0, epoch, 0, session, number)
+            case Frame(kind, creation_id, epoch, seq, body) if kind in _REPLICA_KINDS and creation_id:
                 if kind == Kind.REPLICATE:
                     session, request, _, _, _, ordered = REPLICATE_ROUTE.unpack_from(body)
-                    return self._made(Phase.STAGE, creation_id, ordered, seq, session, request)
+                    return self._stop_at(Phase.STAGE, creation_id, ordered, seq, session, request)
                 replica = self.replicas.by_id.get(creation_id)
                 active = replica is not None and replica.active is not None
-                return self._made(Phase.LEAD if active else Phase.COPY, creation_id, epoch, seq)
+                return self._stop_at(Phase.LEAD if active else Phase.COPY, creation_id, epoch, seq)
         return None
 
-    def _made(
+    def _stop_at(
         self, phase: int, creation_id: int, epoch: int, seq: int, session: int = 0, request: int = 0
     ) -> Stop:
         context = self.context
@@ -104,16 +104,16 @@ class Stopping:
 
     def on_stopped(self, node_id: str, frame: Frame) -> None:
         """Learn the stops that a node reports, and pass on what is new to all peers. Raises: FrameError."""
-        stops, forgotten = read_stopped(frame)
+        stops, forgotten = parse_faults(frame)
         context = self.context
-        new = context.stops.learn(stops)
+        new = context.stops.add(stops)
         again = [creation_id for creation_id in forgotten if context.stops.forget(creation_id)]
         for stop in new:
             context.count("stops_heard_of")
             context.log(f"a node stopped by its own fault: {stop.describe()}", "error")
         if new or again:
-            self._tell(again, node_id)
-            self._act({*(stop.creation_id for stop in new), *again})
+            self._broadcast(again, node_id)
+            self._apply({*(stop.creation_id for stop in new), *again})
 
     def on_peer_connected(self, node_id: str) -> None:
         """Send a peer what this node knows: it may have been away, or may have just started."""
@@ -123,7 +123,7 @@ class Stopping:
     def prune(self) -> None:
         """Forget the stops that no longer matter: sessions have ended, or checkpoints are gone."""
         if self.context.stops.known and self.context.stops.prune(self.replicator.directory):
-            self._note()
+            self._record_stops()
 
     def retry(self, name: Any) -> str:
         """Serve a checkpoint again, as an operator asks. Raises: RequestError."""
@@ -134,23 +134,23 @@ class Stopping:
             raise RequestError(
                 codes.BAD_OPERATION, f"checkpoint {name!r} stopped no node that this one knows of"
             )
-        self._tell([entry.creation_id], "")
-        self._act({entry.creation_id})
+        self._broadcast([entry.creation_id], "")
+        self._apply({entry.creation_id})
         return f"checkpoint {name!r} is tried again; what stopped a node before may stop the next one"
 
-    def _tell(self, forgotten: list[int], but: str) -> None:
+    def _broadcast(self, forgotten: list[int], but: str) -> None:
         frame = self.context.stops.frame(self.context.epoch, forgotten)
         for peer in self.heartbeats.peers.values():
             if peer.connected and peer.node_id != but and not peer.is_witness:
                 self.context.send_peer(peer.node_id, frame)
 
-    def _note(self) -> None:
+    def _record_stops(self) -> None:
         """Put the stops into the record. It is written with the next change of it."""
-        self.disk.record.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
+        self.store.state.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
 
-    def _act(self, creation_ids: set[int]) -> None:
-        self._note()
-        if self.context.frozen:
+    def _apply(self, creation_ids: set[int]) -> None:
+        self._record_stops()
+        if self.context.sealed:
             return  # The installation of the next view looks at everything.
         changed = sorted(creation_ids)
         self.replicas.on_stops(changed)

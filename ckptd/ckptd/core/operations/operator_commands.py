@@ -9,26 +9,26 @@ from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.forced_views import ForcedViews
 
 
-class Operating:
+class OperatorCommands:
     """Carries out the operator commands."""
 
     def __init__(
         self,
         context: Context,
         heartbeats: Heartbeats,
-        membership: Membership,
+        reconfiguration: Reconfiguration,
         hub: Hub,
     ) -> None:
         self.context = context
         self.heartbeats = heartbeats
-        self.membership = membership
-        self.forced_views = ForcedViews(context, heartbeats, membership)
+        self.reconfiguration = reconfiguration
+        self.forced_views = ForcedViews(context, heartbeats, reconfiguration)
         self.hub = hub
-        self.drains: list[tuple[int, int]] = []
+        self.waiting_drains: list[tuple[int, int]] = []
         """Links and request numbers of those who wait until this node has handed over."""
 
     def operate(self, link: int, number: int, operate: Operate) -> None:
@@ -37,11 +37,11 @@ class Operating:
         try:
             match operate.verb:
                 case Verb.DRAIN:
-                    self.drains.append((link, number))
+                    self.waiting_drains.append((link, number))
                     self.hub.leave()
                     return
                 case Verb.STOP:
-                    self.drains.append((link, number))
+                    self.waiting_drains.append((link, number))
                     self.hub.stop_all()
                     return
                 case Verb.BOOTSTRAP:
@@ -76,16 +76,16 @@ class Operating:
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
             raise RequestError(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
-        if self.heartbeats.hears(peer):
+        if self.heartbeats.recently_heard(peer):
             raise RequestError(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
-        self.membership.declare_dead(node_id)
+        self.reconfiguration.declare_dead(node_id)
         return (
             f"node {node_id} counts as dead: what only it acknowledged is lost, and goes to quarantine if it "
             "comes back"
         )
 
-    def tell_drained(self, text: str) -> None:
+    def answer_drained(self, text: str) -> None:
         """Answer the operators who wait: this node ends. `text` says what that costs."""
-        for link, number in self.drains:
+        for link, number in self.waiting_drains:
             self._answer(link, number, answer_ok(text))
-        self.drains.clear()
+        self.waiting_drains.clear()

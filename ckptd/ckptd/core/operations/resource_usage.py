@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.replication.unknown_checkpoints import EARLY_FRAMES_MAX
-from ckptd.core.reply_cache import REFUSED_BYTES_MAX
+from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
+from ckptd.core.reply_cache import ERROR_REPLIES_BYTES_MAX
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
 from ckptd.core.settings import SECOND_NS
@@ -24,14 +24,14 @@ REST_NS: Final = 10 * SECOND_NS
 Limits = dict[str, tuple[int, int]]
 """By name, how much there is now and how much there may be. The name is the setting's, without `_max`."""
 
-EdgeLimits = Callable[[], Limits]
+ReadTransportLimits = Callable[[], Limits]
 """Returns the limits of the runtime."""
 
 
-def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> Limits:
+def limits_of(context: Context, requests: RequestRouter, frames_ahead: int) -> Limits:
     """Return the limits of a node's core: what it holds of everything that others can make grow.
 
-    `early_frames`: the larger of the two counts (see `EARLY_FRAMES_MAX`).
+    `frames_ahead`: the larger of the two counts (see `FRAMES_AHEAD_MAX`).
     """
     settings, directory, turns = context.settings, requests.replicator.directory, requests.turns
     waiting = requests.waiting.count
@@ -40,12 +40,12 @@ def limits_of(context: Context, requests: RequestRouter, early_frames: int) -> L
         "sessions": (len(directory.sessions), settings.sessions_max),
         "opens": (directory.open_handles, settings.opens_max),
         "directory_bytes": (directory.resident_bytes, settings.directory_bytes_max),
-        "refusals_bytes": (requests.replicator.error_replies.bytes, REFUSED_BYTES_MAX),
+        "refusals_bytes": (requests.replicator.error_replies.bytes, ERROR_REPLIES_BYTES_MAX),
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
-        "trackers": (max(requests.tracks.count, turns.tracker_count), TRACKS_MAX),
-        "early_frames": (early_frames, EARLY_FRAMES_MAX),
+        "trackers": (max(requests.change_feed.count, turns.tracker_count), TRACKS_MAX),
+        "early_frames": (frames_ahead, FRAMES_AHEAD_MAX),
     }
     if settings.memory_bytes_max:
         found["memory_bytes"] = context.resident_bytes, settings.memory_bytes_max
@@ -59,10 +59,10 @@ def full_limits(limits: Limits) -> Limits:
 
 def nearly_full(limits: Limits) -> str:
     """Return the text of the alarm; "" while no limit is nearly full."""
-    return _told(full_limits(limits))
+    return _text_of(full_limits(limits))
 
 
-def _told(rows: Limits) -> str:
+def _text_of(rows: Limits) -> str:
     full = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used >= most]
     nearly = [f"{name} {used} of {most}" for name, (used, most) in rows.items() if used < most]
     parts = (("full", full), ("nearly full", nearly))
@@ -76,22 +76,24 @@ class FullLimits:
     """
 
     def __init__(self) -> None:
-        self._told_ns: dict[tuple[str, bool], int] = {}
+        self._reported_ns: dict[tuple[str, bool], int] = {}
 
-    def look(self, limits: Limits, now_ns: int) -> str:
+    def update(self, limits: Limits, now_ns: int) -> str:
         """Return what to log, if a limit is newly nearly full, or newly full; "" otherwise.
 
         A limit that was so within the last `REST_NS` is not new.
         """
         rows = full_limits(limits)
-        if not rows and not self._told_ns:
+        if not rows and not self._reported_ns:
             return ""
         found = [(name, False) for name in rows]
         found += [(name, True) for name, (used, most) in rows.items() if used >= most]
-        news = [state for state in found if state not in self._told_ns]
-        self._told_ns.update(dict.fromkeys(found, now_ns))
-        self._told_ns = {state: at_ns for state, at_ns in self._told_ns.items() if now_ns - at_ns < REST_NS}
-        return _told(rows) if news else ""
+        news = [state for state in found if state not in self._reported_ns]
+        self._reported_ns.update(dict.fromkeys(found, now_ns))
+        self._reported_ns = {
+            state: at_ns for state, at_ns in self._reported_ns.items() if now_ns - at_ns < REST_NS
+        }
+        return _text_of(rows) if news else ""
 
     def __bool__(self) -> bool:
-        return bool(self._told_ns)
+        return bool(self._reported_ns)

@@ -13,7 +13,7 @@ from ckptd.core.operations.resource_usage import Limits, nearly_full
 from ckptd.core.view import View
 from ckptd.core.work_units import PASSED_SHIFT
 
-EdgeCounts = Callable[[], dict[str, int]]
+ReadTransportCounters = Callable[[], dict[str, int]]
 """Returns the runtime's counters, by name."""
 
 
@@ -31,7 +31,7 @@ def describe_cluster(
     urls: tuple[str, ...],
     waiting_for: str,
     alarms: Mapping[str, str],
-    edge_counts: EdgeCounts,
+    transport_counters: ReadTransportCounters,
     limits: Limits,
 ) -> dict[str, Any]:
     """Return the answer to `cluster`, by name. `urls` are this node's own.
@@ -51,9 +51,9 @@ def describe_cluster(
 
     def votes(witness: str) -> bool:
         if witness == context.node_id:
-            return not heartbeats.forgetful
+            return not heartbeats.amnesiac
         peer = heartbeats.peers[witness]
-        return peer.connected and heartbeats.hears(peer) and not peer.forgetful
+        return peer.connected and heartbeats.recently_heard(peer) and not peer.amnesiac
 
     members = view.members.items() if view else ()
     return {
@@ -71,7 +71,7 @@ def describe_cluster(
         "waiting_for": waiting_for,
         "alarms": [[name, text] for name, text in sorted(alarms.items())],
         "limits": [[name, used, most] for name, (used, most) in limits.items()],
-        "counters": {**edge_counts(), **dict(sorted(context.counters.items()))},
+        "counters": {**transport_counters(), **dict(sorted(context.counters.items()))},
         "memory_bytes": context.resident_bytes,
     }
 

@@ -107,7 +107,7 @@ class Activation(ABC):
         return self.state in (ActivationState.LEVELLING, ActivationState.SERVING)
 
     @abstractmethod
-    def watch_timers(self) -> None:
+    def arm_timers(self) -> None:
         """Have the timers of this replica looked at from now on."""
 
     @abstractmethod
@@ -118,11 +118,11 @@ class Activation(ABC):
     def try_commit(self) -> None:
         """Commit what every required replica has staged."""
 
-    def begin_activation(self, in_sync: list[str], activation_seq: int, counted: bool) -> None:
+    def begin_activation(self, in_sync: list[str], activation_seq: int, counts_as_in_sync: bool) -> None:
         """Start (again) in an epoch, and wait for the reports of the other in-sync replicas' nodes.
 
-        `activation_seq`: the directory's seq when this replica was made active. `counted`: the directory
-        counts this replica itself as in sync.
+        `activation_seq`: the directory's seq when this replica was made active. `counts_as_in_sync`: the
+        directory counts this replica itself as in sync.
         """
         self.context.cause = self.replica
         self.replica.restore_content()
@@ -130,14 +130,14 @@ class Activation(ABC):
         if not self.lineage or self.replica.possibly_superseded:
             self._begin_lineage()
         self._enter(ActivationState.REPORTING)
-        self.counts_as_in_sync = counted
+        self.counts_as_in_sync = counts_as_in_sync
         self.catching_up_from = ""
         self.commit_set = list(in_sync)
         self.downstream = list(in_sync)
         self.acked, self.admitted = {}, {}
         self.awaiting_report = list(in_sync)
         self.last_progress_ns = self.context.now_ns
-        self.watch_timers()
+        self.arm_timers()
         self._apply_reports()
         self.try_become_ready()
 
@@ -158,7 +158,7 @@ class Activation(ABC):
         self.awaiting_report.remove(node_id)
         self.acked[node_id] = seq
         if self.ready:
-            self.resend(node_id)
+            self.send_tail(node_id)
             self.try_commit()
         else:
             self.try_become_ready()
@@ -191,14 +191,14 @@ class Activation(ABC):
                 return  # Who is in sync is not made to join it before: if it died, nobody would be in sync.
             self._enter(ActivationState.LEVELLING)
             for node_id in self.commit_set:
-                self.resend(node_id)
+                self.send_tail(node_id)
         if replica.sync and any(self.acked.get(node_id, 0) < log.seq for node_id in self.commit_set):
             return
         self._enter(ActivationState.SERVING)
         report_data_loss(replica)
         self.begin_serving()
 
-    def resend(self, node_id: str) -> None:
+    def send_tail(self, node_id: str) -> None:
         """Send a replica every staged update that it has not acknowledged."""
         replica, log, context = self.replica, self.replica.log, self.context
         acked = self.acked.get(node_id, 0)
@@ -210,14 +210,14 @@ class Activation(ABC):
         for update in log.updates_after(acked):
             context.send_peer(node_id, update.frame(replica.creation_id, context.epoch, log.committed_seq))
 
-    def change_replicas(self, replicas: dict[str, bool], counted: bool) -> None:
+    def change_replicas(self, replicas: dict[str, bool], counts_as_in_sync: bool) -> None:
         """Adopt a change of the directory within the epoch: who holds replicas (node id to in sync).
 
-        `counted` as in `begin_activation`. A node that was sent JOINED stays required until the directory
-        counts it as in sync too, since it may already have proposed that.
+        `counts_as_in_sync` as in `begin_activation`. A node that was sent JOINED stays required until the
+        directory counts it as in sync too, since it may already have proposed that.
         """
         me = self.context.node_id
-        self.counts_as_in_sync = counted
+        self.counts_as_in_sync = counts_as_in_sync
         for node_id, in_sync in replicas.items():
             if not in_sync or node_id == me:
                 continue

@@ -21,7 +21,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.content.growth import growth_bound
 from ckptd.core.content.replica_content import ReplicaContent
-from ckptd.core.content.sections import SECTION_BYTES, PreImages
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, PreImages
 from ckptd.core.content.update_log import Update
 from ckptd.core.hub import Hub
 from ckptd.core.replication.activation import Activation, ActivationState
@@ -43,10 +43,12 @@ class ActiveReplica(Activation):
         "error_replies",
     )
 
-    def __init__(self, replica: ReplicaContent, hub: Hub, watched: "dict[int, ActiveReplica]") -> None:
+    def __init__(
+        self, replica: ReplicaContent, hub: Hub, active_with_timers: "dict[int, ActiveReplica]"
+    ) -> None:
         super().__init__(replica)
         self.answer = hub.answer
-        self.active_with_timers = watched
+        self.active_with_timers = active_with_timers
         self.advertised_commit_seq = 0
         """The last committed seq that was sent to the other replicas."""
         self.answers_after_commit: list[tuple[int, Request, bytes]] = []
@@ -54,14 +56,14 @@ class ActiveReplica(Activation):
         self.batch = WeakBatch()
         self.error_replies = ErrorReplyCache()
 
-    def watch_timers(self) -> None:
+    def arm_timers(self) -> None:
         self.active_with_timers[self.replica.creation_id] = self
 
     def begin_serving(self) -> None:
         self.advertised_commit_seq = self.replica.log.committed_seq
         self.replica.sections.rearm_expirations()
         self._arm_expiration()
-        self.watch_timers()
+        self.arm_timers()
         self.try_commit()
 
     # -- ordering
@@ -69,11 +71,12 @@ class ActiveReplica(Activation):
     def submit(self, request: Request) -> None:
         """Handle one UPDATE request: refuse it, recognise a retry, or give it the next version."""
         replica, log, context = self.replica, self.replica.log, self.context
-        session, number, lowest, body = request.session, request.number, request.lowest, request.body
+        session, number, body = request.session, request.number, request.body
+        first_unanswered = request.first_unanswered
         try:
-            known = log.find_reply(session, number, lowest)
+            known = log.find_reply(session, number, first_unanswered)
             if known is not None:
-                self._answer_again(known, request)
+                self._answer_duplicate(known, request)
                 return
             if context.stops.requests:
                 stop = context.stops.requests.get((session, number))
@@ -81,7 +84,7 @@ class ActiveReplica(Activation):
                     self.answer_when_committed(request, refuse_repeat(context, stop))
                     return
             if self.error_replies:
-                refused = self.error_replies.find(session, number, lowest)
+                refused = self.error_replies.find(session, number, first_unanswered)
                 if refused is not None:
                     self.answer_when_committed(request, refused[1])
                     return
@@ -110,10 +113,10 @@ class ActiveReplica(Activation):
             return
         seq = log.seq + 1
         time_ns = context.now_ns + context.wall_offset_ns
-        before: PreImages = {}
+        pre_images: PreImages = {}
         sections = replica.sections
         sections.epoch = context.epoch
-        held_bytes = sections.content_bytes + SECTION_BYTES * len(sections.sections)
+        bytes_before = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
         work = sections.work
         # Count it even if it is refused: 10,000 operations of which only the last fails once counted as none.
         context.work += OP_WORK * len(ops) + (len(body) >> KIB_SHIFT)
@@ -122,34 +125,34 @@ class ActiveReplica(Activation):
             limit = settings.memory_bytes_max
             if context.full_nodes or (limit and context.resident_bytes + bound > limit):
                 check_capacity(replica, session, self.downstream, ops)
-            if replica.weak and not self.batch.has_room(ops):
+            if replica.weak and not self.batch.can_add(ops):
                 self.flush_batch()
                 seq = log.seq + 1
-            generated = sections.apply(ops, time_ns, seq, before)
+            generated = sections.apply(ops, time_ns, seq, pre_images)
             context.work += sections.work - work
-            grown = sections.content_bytes + SECTION_BYTES * len(sections.sections) - held_bytes
-            if grown > 0:
-                context.resident_bytes += grown
+            bytes_now = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
+            if bytes_now > bytes_before:
+                context.resident_bytes += bytes_now - bytes_before
         except RequestError as refusal:
             context.work += sections.work - work
             error = answer_error(refusal.code, refusal.text, refusal.index)
-            self.error_replies.record(session, number, lowest, log.seq, error)
+            self.error_replies.record(session, number, first_unanswered, log.seq, error)
             self.answer_when_committed(request, error)
             return
         if generated:
             body = pack_body(ops)
         answer = answer_ok(generated)
         if replica.weak:
-            log.record_reply(session, number, lowest, seq, answer)
-            self.batch.add(before, [session, number, lowest, answer], context.now_ns)
+            log.record_reply(session, number, first_unanswered, seq, answer)
+            self.batch.add(pre_images, [session, number, first_unanswered, answer], context.now_ns)
             self.answer(request, answer)
-            self._watch_batch()
+            self._arm_batch_timer()
         else:
-            update = Update(context.epoch, seq, time_ns, session, number, lowest, body)
+            update = Update(context.epoch, seq, time_ns, session, number, first_unanswered, body)
             update.answer = answer
             update.waiting_request = request
-            log.record_reply(session, number, lowest, seq, answer)
-            self._stage_and_send(update, before)
+            log.record_reply(session, number, first_unanswered, seq, answer)
+            self._stage_and_send(update, pre_images)
         if replica.sections.expirations:
             self.active_with_timers[replica.creation_id] = self
             self._arm_expiration()
@@ -157,18 +160,18 @@ class ActiveReplica(Activation):
     def submit_internal(self, ops: Ops, time_ns: int) -> None:
         """Order an internal update: the deletion of expired sections."""
         replica, log = self.replica, self.replica.log
-        before: PreImages = {}
-        if replica.weak and not self.batch.has_room(ops):
+        pre_images: PreImages = {}
+        if replica.weak and not self.batch.can_add(ops):
             self.flush_batch()
-        replica.sections.apply(ops, time_ns, log.seq + 1, before)
+        replica.sections.apply(ops, time_ns, log.seq + 1, pre_images)
         if replica.weak:
-            self.batch.add(before, None, self.context.now_ns)
-            self._watch_batch()
+            self.batch.add(pre_images, None, self.context.now_ns)
+            self._arm_batch_timer()
             return
         body = pack_body([ops, []])
-        self._stage_and_send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), before)
+        self._stage_and_send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), pre_images)
 
-    def _stage_and_send(self, update: Update, before: PreImages) -> None:
+    def _stage_and_send(self, update: Update, pre_images: PreImages) -> None:
         """Stage an update and send it to every replica; answer it now if it does not wait for a commit."""
         replica, log = self.replica, self.replica.log
         if log.committed_seq == log.seq:
@@ -185,7 +188,7 @@ class ActiveReplica(Activation):
             self.active_with_timers[replica.creation_id] = self
             self.context.wake_at(self.context.now_ns + self.context.settings.commit_notice_ns)
         if replica.sync and self.commit_set:
-            update.pre_images = before
+            update.pre_images = pre_images
             log.pending.append(update)
             return
         if update.waiting_request is not None:
@@ -194,7 +197,7 @@ class ActiveReplica(Activation):
         if not self.commit_set:
             self._commit(update.seq)
 
-    def _answer_again(self, known: tuple[int, bytes], request: Request) -> None:
+    def _answer_duplicate(self, known: tuple[int, bytes], request: Request) -> None:
         seq, answer = known
         if self.replica.sync and seq > self.replica.log.committed_seq:
             for update in self.replica.log.pending:
@@ -209,23 +212,23 @@ class ActiveReplica(Activation):
         log = self.replica.log
         if not self.replica.sync or not log.pending:
             self.answer(request, body)
-        elif not self._is_crowded(request):
+        elif not self._refuse_if_overloaded(request):
             self.answers_after_commit.append((log.seq, request, body))
 
-    def take_back(self, session: int, number: int, looked_at_max: int) -> Request | None:
+    def withdraw(self, session: int, number: int, scanned_max: int) -> Request | None:
         """Remove and return a request that waits for a commit and was not done itself, or None."""
-        for place, (_, request, _) in enumerate(self.answers_after_commit[:looked_at_max]):
+        for index, (_, request, _) in enumerate(self.answers_after_commit[:scanned_max]):
             if (request.session, request.number) == (session, number):
-                del self.answers_after_commit[place]
+                del self.answers_after_commit[index]
                 return request
         return None
 
-    def _is_crowded(self, request: Request) -> bool:
+    def _refuse_if_overloaded(self, request: Request) -> bool:
         """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
-        crowded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
-        if crowded:
+        overloaded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
+        if overloaded:
             self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
-        return crowded
+        return overloaded
 
     # -- committing
 
@@ -250,7 +253,7 @@ class ActiveReplica(Activation):
         """
         log, acked, context = self.replica.log, self.acked, self.context
         committed_seq, before_seq = log.seq, log.committed_seq
-        if committed_seq == before_seq or not self.ready or context.confirmed_epoch != context.epoch:
+        if committed_seq == before_seq or not self.ready or context.established_epoch != context.epoch:
             return
         for node_id in self.commit_set:
             seq = acked.get(node_id, 0)
@@ -286,7 +289,7 @@ class ActiveReplica(Activation):
         log = self.replica.log
         if log.committed_seq >= log.seq:
             self.answer(request, answer_ok())
-        elif not self._is_crowded(request):
+        elif not self._refuse_if_overloaded(request):
             self.answers_after_commit.append((log.seq, request, answer_ok()))
 
     # -- timers
@@ -334,7 +337,7 @@ class ActiveReplica(Activation):
         log, context = self.replica.log, self.context
         if (
             context.now_ns - self.last_progress_ns < context.settings.replica_timeout_ns
-            or not context.confirmed
+            or not context.is_view_established
         ):
             return []
         if self.replica.creation_id in context.stops.closed:
@@ -356,14 +359,14 @@ class ActiveReplica(Activation):
         wall_ns = context.wall_ns
         expired = self.replica.sections.expired(wall_ns)
         if expired:
-            if self.replica.weak and not self.batch.has_room(expired):
+            if self.replica.weak and not self.batch.can_add(expired):
                 self.flush_batch()
             for start in range(0, len(expired), OPS_PER_UPDATE_MAX):
                 portion = expired[start : start + OPS_PER_UPDATE_MAX]
                 self.submit_internal(Ops([[Op.REMOVE, section_id] for section_id in portion]), wall_ns)
         self._arm_expiration()
 
-    def _watch_batch(self) -> None:
+    def _arm_batch_timer(self) -> None:
         self.active_with_timers[self.replica.creation_id] = self
         self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
 
@@ -373,13 +376,13 @@ class ActiveReplica(Activation):
         if not batch:
             return
         portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes)
-        answered = batch.covered_requests
+        covered_requests = batch.covered_requests
         batch.clear()
         time_ns = self.context.wall_ns
         for ops, whole in portions:
             # The answers go with the first portion: what a part shows as done must not be done again.
-            body = pack_body([ops, answered])
-            answered = []
+            body = pack_body([ops, covered_requests])
+            covered_requests = []
             update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
             for section_id in whole:
                 section = replica.sections.sections.get(section_id)
@@ -391,7 +394,7 @@ class ActiveReplica(Activation):
         """Stop serving, because this checkpoint stopped nodes. Return the requests that were not answered."""
         self._enter(ActivationState.CLOSED)
         self.active_with_timers.pop(self.replica.creation_id, None)
-        return self._take_unanswered()
+        return self._pop_unanswered()
 
     def step_down(self) -> list[Request]:
         """Give up the active role. Return the requests that were not answered.
@@ -404,9 +407,9 @@ class ActiveReplica(Activation):
         self.flush_batch()
         self._enter(ActivationState.CLOSED)
         self.active_with_timers.pop(self.replica.creation_id, None)
-        return self._take_unanswered()
+        return self._pop_unanswered()
 
-    def _take_unanswered(self) -> list[Request]:
+    def _pop_unanswered(self) -> list[Request]:
         unanswered = [request for _, request, _ in self.answers_after_commit]
         self.answers_after_commit = []
         for update in self.replica.log.pending:

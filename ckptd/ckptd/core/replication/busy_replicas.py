@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ckptd.core.client_request import Request
 from ckptd.core.hub import Positions
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.data_loss import UNACKNOWLEDGED_MAX
+from ckptd.core.replication.data_loss import ADVERTISED_POSITIONS_MAX
 
 
 class BusyReplicas:
@@ -15,10 +15,10 @@ class BusyReplicas:
         self.by_id: dict[int, ActiveReplica] = {}
         """By creation id."""
 
-    def on_local_pause(self, lag_ns: int) -> None:
+    def on_local_pause(self, pause_ns: int) -> None:
         """This process was paused: acknowledgements that it did not read in that time are not overdue."""
         for active in self.by_id.values():
-            active.last_progress_ns = min(active.last_progress_ns + lag_ns, active.context.now_ns)
+            active.last_progress_ns = min(active.last_progress_ns + pause_ns, active.context.now_ns)
 
     def run_timers(self) -> None:
         """Let every active replica in `active_with_timers` do what is due."""
@@ -42,11 +42,11 @@ class BusyReplicas:
 
     def unreplicated_positions(self, node_id: str) -> Positions:
         """Return how far asynchronous active replicas have ordered what a node may lack."""
-        ordered: Positions = []
+        positions: Positions = []
         for creation_id, active in self.by_id.items():
             seq = active.replica.log.seq
             if not active.replica.sync and active.ready and active.acked.get(node_id, seq) < seq:
-                ordered.append((creation_id, seq))
-                if len(ordered) == UNACKNOWLEDGED_MAX:
+                positions.append((creation_id, seq))
+                if len(positions) == ADVERTISED_POSITIONS_MAX:
                     break
-        return ordered
+        return positions

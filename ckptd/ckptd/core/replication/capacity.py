@@ -13,14 +13,14 @@ from ckpt_protocol.updates import Ops
 from ckptd.core.content.growth import growth_of
 from ckptd.core.content.parse_replicas import Chunk
 from ckptd.core.content.replica_content import ReplicaContent
-from ckptd.core.content.sections import SECTION_BYTES
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES
 from ckptd.core.context import Context
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE
 from ckptd.core.settings import SECOND_NS
 
-COUNT_AGAIN_NS: Final = SECOND_NS
+RECOUNT_NS: Final = SECOND_NS
 
-COPY_SLACK: Final = 4
+RESYNC_OVERCOMMIT: Final = 4
 """A replica that is being made may exceed the limit by one part in so many: updates stop before it does."""
 
 
@@ -35,7 +35,7 @@ class Capacity:
         """Return True if these, all of this node's replicas, have reached the memory limit."""
         context, limit = self.context, self.context.settings.memory_bytes_max
         if context.now_ns >= self.recount_due_ns:
-            self.recount_due_ns = context.now_ns + COUNT_AGAIN_NS
+            self.recount_due_ns = context.now_ns + RECOUNT_NS
             context.resident_bytes = _count(replicas)
             if limit and context.resident_bytes >= limit:
                 for replica in replicas:
@@ -55,26 +55,26 @@ class Capacity:
         Small sections take more than their bytes: a limit of 400 KB once admitted a replica of 600 KB.
         """
         brought = sum(section is not None for _, section in chunk.sections)
-        self.context.resident_bytes += body_bytes + SECTION_BYTES * brought
+        self.context.resident_bytes += body_bytes + SECTION_OVERHEAD_BYTES * brought
         limit = self.context.settings.memory_bytes_max
-        return not limit or self.context.resident_bytes <= limit + limit // COPY_SLACK
+        return not limit or self.context.resident_bytes <= limit + limit // RESYNC_OVERCOMMIT
 
 
-def check_capacity(replica: ReplicaContent, session: int, streaming: Collection[str], ops: Ops) -> None:
+def check_capacity(replica: ReplicaContent, session: int, downstream: Collection[str], ops: Ops) -> None:
     """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises:
     RequestError.
 
     The answer of every update is kept for a while. It counts as growth only if the session trims no answers.
     """
-    grown = growth_of(ops, replica.sections)
+    added_bytes = growth_of(ops, replica.sections)
     answers = replica.log.answers.get(session)
     if answers is not None and answers.bytes >= ANSWERS_BYTES_FREE:
-        grown += ANSWERS_BYTES_FREE
-    if grown <= 0:
+        added_bytes += ANSWERS_BYTES_FREE
+    if added_bytes <= 0:
         return
     context, limit = replica.context, replica.context.settings.memory_bytes_max
-    full = [node_id for node_id in context.full_nodes if node_id in streaming]
-    if limit and context.resident_bytes + grown > limit:
+    full = [node_id for node_id in context.full_nodes if node_id in downstream]
+    if limit and context.resident_bytes + added_bytes > limit:
         full.append(context.node_id)
     if full:
         text = f"the replicas of node {full[0]} take all that they may (memory_bytes_max)"

@@ -10,20 +10,20 @@ from ckptd.core.context import Context
 from ckptd.core.replication.resync import quarantine
 
 
-class Closed:
+class ClosedCheckpoints:
     """The closed checkpoints of this node."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.kept: dict[int, None] = {}
+        self.quarantined: dict[int, None] = {}
         """Creation ids of those whose content went to quarantine."""
 
-    def look(self, replica: ReplicaContent) -> None:
+    def quarantine_if_closed(self, replica: ReplicaContent) -> None:
         """If the checkpoint is closed, quarantine the replica, which this node is to make active."""
         why = self.context.stops.closed.get(replica.creation_id)
-        if why is None or replica.creation_id in self.kept:
+        if why is None or replica.creation_id in self.quarantined:
             return
-        self.kept[replica.creation_id] = None
+        self.quarantined[replica.creation_id] = None
         self.context.count("checkpoints_closed")
         name = replica.name.decode(errors="replace")
         self.context.log(f"checkpoint {name!r} is not served: {why}", "error")

@@ -10,14 +10,14 @@ from typing import Final
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.hub import Positions
 
-UNACKNOWLEDGED_MAX: Final = 32
+ADVERTISED_POSITIONS_MAX: Final = 32
 """The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""
 
 
 def report_data_loss(replica: ReplicaContent) -> None:
     """After a take-over, report how many updates the lost active replica had ordered that no replica has."""
     context, log = replica.context, replica.log
-    known_seq = max((heard for _, _, heard in replica.replica_reports.values()), default=0)
+    known_seq = max((advertised_seq for _, _, advertised_seq in replica.replica_reports.values()), default=0)
     lost = max(known_seq, replica.advertised_seq) - log.seq
     replica.advertised_seq = 0
     if lost > 0 and not replica.sync:
@@ -27,10 +27,12 @@ def report_data_loss(replica: ReplicaContent) -> None:
         replica.known_losses.append((log.seq, lost))
 
 
-def note_unacknowledged(held: Mapping[int, ReplicaContent], epoch: int, ordered: Positions) -> None:
+def note_advertised_positions(
+    replicas: Mapping[int, ReplicaContent], epoch: int, positions: Positions
+) -> None:
     """Remember how far a node has ordered: a lower bound of the loss, should that node be lost."""
-    for creation_id, seq in ordered:
-        replica = held.get(creation_id)
+    for creation_id, seq in positions:
+        replica = replicas.get(creation_id)
         if replica is not None and not replica.is_active:
             replica.advertised_seq = max(replica.advertised_seq, seq)
             replica.advertised_epoch = epoch

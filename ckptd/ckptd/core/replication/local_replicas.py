@@ -15,20 +15,26 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
-from ckptd.core.replication.closed_checkpoints import Closed
+from ckptd.core.replication.closed_checkpoints import ClosedCheckpoints
 from ckptd.core.replication.proposals import Proposals
 from ckptd.core.replication.replica import Replica
-from ckptd.core.replication.resync import ResyncSender, finish_resync, may_be_alone, quarantine, receive_chunk
+from ckptd.core.replication.resync import (
+    ResyncSender,
+    finish_resync,
+    may_be_unique,
+    quarantine,
+    receive_chunk,
+)
 from ckptd.core.replication.unknown_checkpoints import UnknownCheckpoints
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.core.view import LOSS_EPOCHS, View
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
 
 _REPLICATE: Final = Kind.REPLICATE
 
-RETIRED_NS: Final = 10 * SECOND_NS
+OBSOLETE_TTL_NS: Final = 10 * SECOND_NS
 """How long after a view's installation replicas that the directory no longer lists are kept for a resync."""
 
-JOIN_AGAIN_NS = 5000 * MILLISECOND_NS
+RESYNC_RETRY_NS = 5000 * MILLISECOND_NS
 
 
 class LocalReplicas:
@@ -43,15 +49,14 @@ class LocalReplicas:
         """This node's replicas by creation id."""
         self.busy = BusyReplicas()
         self.proposals = Proposals(context, hub)
-        self.retired_ns = NEVER_NS
+        self.obsolete_ns = NEVER_NS
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
         """Joins that found no memory: creation id to the time of the next try."""
-        self.closed = Closed(context)
+        self.closed_checkpoints = ClosedCheckpoints(context)
         self.unproven_takeover_seen = False
         """Since this node started, a view may have continued without proof that the others were dead: the
-        epoch
-        rose by half of `LOSS_EPOCHS` or more at once."""
+        epoch rose by half of `EPOCH_JUMP_DATA_LOSS` or more at once."""
         self.unknown_checkpoints = UnknownCheckpoints()
 
     # -- in line with the directory
@@ -60,15 +65,12 @@ class LocalReplicas:
         """Start reports, joins and active replicas again, in the new epoch."""
         last_epoch = self.view.epoch if self.view is not None else 0
         # Others may have continued without this node's replicas if it was out of the view, or if it never ran
-        # a
-        # view in between: it was not notified of what was lost there (seed 7013035).
+        # a view in between: it was not notified of what was lost there (seed 7013035).
         was_away = view.members[self.context.node_id].join_epoch > last_epoch or view.epoch > last_epoch + 1
-        self.unproven_takeover_seen = (
-            self.unproven_takeover_seen or view.epoch - last_epoch >= LOSS_EPOCHS // 2
-        )
+        self.unproven_takeover_seen |= view.epoch - last_epoch >= EPOCH_JUMP_DATA_LOSS // 2
         self.view = view
         self.directory = directory
-        self.retired_ns = self.context.now_ns + RETIRED_NS
+        self.obsolete_ns = self.context.now_ns + OBSOLETE_TTL_NS
         self.proposals.unconfirmed.clear()
         self.unknown_checkpoints.clear()
         for creation_id, replica in list(self.by_id.items()):
@@ -80,9 +82,8 @@ class LocalReplicas:
             replica.restore_content()
             if replica.advertised_epoch != last_epoch:
                 replica.advertised_seq = 0
-            replica.on(
-                ReplicaEvent.TAKEN_BACK
-            )  # It is still in sync there: it may be needed, or leaves again.
+            # It is still in sync there: it may be needed, or leaves again.
+            replica.on_event(ReplicaEvent.READMITTED)
             entry = directory.checkpoints.get(creation_id)
             replica.possibly_superseded = replica.possibly_superseded or was_away
             if entry is None:
@@ -91,7 +92,7 @@ class LocalReplicas:
                 self._step_down(replica)
             elif replica.active is not None:
                 self.begin_activation(replica, entry)
-                self.closed.look(replica)
+                self.closed_checkpoints.quarantine_if_closed(replica)
         self.reconcile(directory.checkpoints)
 
     def on_serving(self) -> None:
@@ -115,18 +116,18 @@ class LocalReplicas:
         me = self.context.node_id
         in_sync = entry.replicas.get(me)
         replica = self.by_id.get(entry.creation_id)
-        if self.context.stops.shuns(entry.creation_id, me):
+        if self.context.stops.bars_replica(entry.creation_id, me):
             return  # This checkpoint stopped this node before.
         if in_sync is None:
             return  # This node came back and may be given a replica again. If not, this one is dropped later.
-        made = replica is None
+        created = replica is None
         if replica is not None:
             self.context.cause = replica
             if in_sync:
                 replica.possibly_superseded = False
         if replica is None:
-            made_ns = entry.created_ns
-            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, made_ns)
+            created_ns = entry.created_ns
+            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, created_ns)
             self.by_id[entry.creation_id] = replica
         if self.proposals.unconfirmed.get(entry.creation_id) == (
             DirectoryOp.IN_SYNC if in_sync else DirectoryOp.OUT_OF_SYNC
@@ -150,7 +151,7 @@ class LocalReplicas:
             if node_id in entry.replicas:
                 del replica.queued_joins[node_id]
                 self._on_join(replica, node_id, join)
-        if made:
+        if created:
             self._receive_kept_frames(entry.creation_id)
 
     def _attach_to_active(self, replica: Replica, entry: CheckpointEntry, in_sync: bool) -> None:
@@ -159,8 +160,8 @@ class LocalReplicas:
             replica.resync_source = ""
             replica.replica_reports.clear()
             return
-        put_off = entry.creation_id in self.deferred_resyncs and not in_sync
-        if replica.resync_source == entry.active or put_off:
+        deferred = entry.creation_id in self.deferred_resyncs and not in_sync
+        if replica.resync_source == entry.active or deferred:
             return
         replica.replica_reports.clear()
         replica.resync_senders.clear()
@@ -168,7 +169,7 @@ class LocalReplicas:
         if in_sync or entry.creation_id in self.proposals.unconfirmed:
             self._report(replica, entry.active)
         else:
-            replica.on(ReplicaEvent.TAKEN_BACK)
+            replica.on_event(ReplicaEvent.READMITTED)
             replica.request_resync(entry.active)
 
     def _report(self, replica: Replica, active: str) -> None:
@@ -189,11 +190,11 @@ class LocalReplicas:
 
     def _activate(self, replica: Replica, entry: CheckpointEntry) -> None:
         replica.resync_source = ""
-        replica.on(ReplicaEvent.TAKEN_BACK)  # It catches up before it serves.
+        replica.on_event(ReplicaEvent.READMITTED)  # It catches up before it serves.
         replica.resync_senders.clear()
         replica.active = ActiveReplica(replica, self.hub, self.busy.by_id)
         self.begin_activation(replica, entry)
-        self.closed.look(replica)
+        self.closed_checkpoints.quarantine_if_closed(replica)
         self.on_maybe_ready(replica)
 
     def _step_down(self, replica: Replica) -> None:
@@ -210,7 +211,7 @@ class LocalReplicas:
         replica = self.by_id.pop(creation_id, None)
         self.proposals.unconfirmed.pop(creation_id, None)
         self.busy.by_id.pop(creation_id, None)
-        if replica is not None and may_be_alone(replica, self.directory, self.unproven_takeover_seen):
+        if replica is not None and may_be_unique(replica, self.directory, self.unproven_takeover_seen):
             quarantine(replica)
         if replica is not None and replica.active is not None:
             self.hub.retry_parked(replica.active.step_down())
@@ -218,10 +219,10 @@ class LocalReplicas:
             self.busy.by_id.pop(creation_id, None)
 
     def drop_obsolete(self) -> None:
-        """Drop the replicas that are not in the directory, once `RETIRED_NS` have passed in a view."""
-        if self.context.now_ns < self.retired_ns:
+        """Drop the replicas that are not in the directory, once `OBSOLETE_TTL_NS` have passed in a view."""
+        if self.context.now_ns < self.obsolete_ns:
             return
-        self.retired_ns = NEVER_NS
+        self.obsolete_ns = NEVER_NS
         for creation_id in list(self.by_id):
             entry = self.directory.checkpoints.get(creation_id)
             if entry is None or (self.context.node_id not in entry.replicas and not entry.last_in_sync):
@@ -245,9 +246,9 @@ class LocalReplicas:
                 self.reconcile([creation_id])  # (This node may have shunned it until now.)
             elif creation_id in self.context.stops.closed:
                 self.hub.retry_parked(replica.active.close())
-                self.closed.look(replica)
+                self.closed_checkpoints.quarantine_if_closed(replica)
             elif not replica.active.ready:
-                self.closed.kept.pop(creation_id, None)
+                self.closed_checkpoints.quarantined.pop(creation_id, None)
                 self.begin_activation(replica, entry)
                 self.on_maybe_ready(replica)
 
@@ -263,7 +264,7 @@ class LocalReplicas:
             case Kind.REPLICATE | Kind.ACK:
                 self.receive_update(replica, node_id, frame)
             case Kind.COMMIT:
-                if replica.active is not None or replica.dropped:
+                if replica.active is not None or replica.ignores_updates:
                     return
                 if frame.c > replica.log.seq and replica.complete:
                     self._leave_in_sync_unless_resyncing(replica)
@@ -290,7 +291,7 @@ class LocalReplicas:
         """Handle REPLICATE or ACK, of this epoch. Raises: FrameError."""
         active = replica.active
         if frame.kind == _REPLICATE:
-            if replica.dropped or (active is not None and node_id != active.catching_up_from):
+            if replica.ignores_updates or (active is not None and node_id != active.catching_up_from):
                 return
             if not replica.stage(node_id, frame.c, frame.body):
                 self._leave_in_sync_unless_resyncing(replica)
@@ -304,7 +305,7 @@ class LocalReplicas:
                 self.on_maybe_ready(replica)
 
     def _receive_kept_frames(self, creation_id: int) -> None:
-        for node_id, frame in self.unknown_checkpoints.take(creation_id):
+        for node_id, frame in self.unknown_checkpoints.pop(creation_id):
             try:
                 self.receive(node_id, frame)
             except FrameError as error:  # Close the sender's link, and not the one that CREATE came by.
@@ -368,8 +369,8 @@ class LocalReplicas:
         replica.resync_senders[node_id] = ResyncSender(replica, node_id)
         replica.resync_senders[node_id].start(*join)
 
-    def _on_joined(self, replica: Replica, done_seq: int) -> None:
-        if replica.log.seq < done_seq:
+    def _on_joined(self, replica: Replica, complete_at_seq: int) -> None:
+        if replica.log.seq < complete_at_seq:
             return  # It ends a join that this replica has started again since.
         finish_resync(replica)
         if replica.active is not None:
@@ -407,7 +408,7 @@ class LocalReplicas:
         if replica.has_diverged:
             quarantine(replica)
             replica.reset()
-        replica.on(ReplicaEvent.LEFT)
+        replica.on_event(ReplicaEvent.LEFT_IN_SYNC_SET)
         entry = self.directory.checkpoints.get(replica.creation_id)
         if entry is not None and entry.replicas.get(self.context.node_id):
             self._propose(DirectoryOp.OUT_OF_SYNC, replica.creation_id)
@@ -446,7 +447,7 @@ class LocalReplicas:
             if active is not None:
                 reported = node_id in active.commit_set and node_id not in active.awaiting_report
                 if active.has_sent_tails and reported:
-                    active.resend(node_id)
+                    active.send_tail(node_id)
                 was_ready = active.ready
                 active.try_become_ready()
                 if not was_ready:
@@ -486,7 +487,7 @@ class LocalReplicas:
         replica.reset()
         replica.resync_source = ""
         self.capacity.recount_due_ns = 0
-        self.deferred_resyncs[replica.creation_id] = self.context.now_ns + JOIN_AGAIN_NS
+        self.deferred_resyncs[replica.creation_id] = self.context.now_ns + RESYNC_RETRY_NS
 
     def retry_resyncs(self) -> None:
         """Start again the joins that found no memory, once they are due and there is some."""

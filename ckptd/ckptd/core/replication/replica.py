@@ -8,7 +8,7 @@ from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.resync import ResyncSender
-from ckptd.core.reply_cache import ANSWER_IN_MEMORY
+from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR
 
 
 class Replica(ReplicaContent):
@@ -37,7 +37,12 @@ class Replica(ReplicaContent):
     def resident_bytes(self) -> int:
         refusals = self.active.error_replies.bytes if self.active is not None else 0
         log = self.log
-        return self.sections.resident_bytes + log.entry_bytes + ANSWER_IN_MEMORY * log.answer_bytes + refusals
+        return (
+            self.sections.resident_bytes
+            + log.entry_bytes
+            + ANSWER_MEMORY_FACTOR * log.answer_bytes
+            + refusals
+        )
 
     def report(self, node_id: str, activation_seq: int) -> None:
         """Report what this replica holds to the node of the active one, for that activation."""

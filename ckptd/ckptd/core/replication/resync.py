@@ -23,14 +23,14 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import FrameError, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
-from ckptd.core.content.parse_replicas import Chunk, KeptAnswers
+from ckptd.core.content.parse_replicas import Chunk, SessionReplies
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
 from ckptd.core.reply_cache import ReplyCache
 
-_SECTION_BYTES = 64
+_SECTION_HEADER_BYTES = 64
 
 
 class ResyncSender:
@@ -63,7 +63,7 @@ class ResyncSender:
         """The approximate sizes in bytes of the chunks that are in flight."""
 
     @property
-    def by_content(self) -> bool:
+    def must_send_sections(self) -> bool:
         """True if an update of this checkpoint stopped a node: others get the result and do not apply it."""
         return self.replica.creation_id in self.replica.context.stops.by_creation
 
@@ -72,7 +72,7 @@ class ResyncSender:
         replica, log = self.replica, self.replica.log
         replica.flush_batch()
         is_prefix = complete and log.is_prefix(epoch, seq)
-        if is_prefix and log.holds_since(seq) and not self.by_content:
+        if is_prefix and log.holds_since(seq) and not self.must_send_sections:
             context = replica.context
             for update in log.updates_after(seq):
                 frame = update.frame(replica.creation_id, context.epoch, log.committed_seq)
@@ -81,7 +81,7 @@ class ResyncSender:
         else:
             self.reusable_up_to_seq = seq if is_prefix else -1
             self.ids = iter(list(replica.sections.sections))
-            self.answers = _each_answer(log.answers)
+            self.answers = _each_reply(log.answers)
             self.send_chunks()
         replica.stream_to(self.node_id)
         self.on_commit(log.committed_seq)
@@ -100,17 +100,17 @@ class ResyncSender:
     def _send_chunk(self) -> None:
         replica, log, context = self.replica, self.replica.log, self.replica.context
         replica.flush_batch()  # So that the chunk shows what its seq says.
-        listed: list[list[Any]] = []
-        answers, size = self._some_answers(context.settings.chunk_bytes)
+        chunk_sections: list[list[Any]] = []
+        answers, size = self._next_replies(context.settings.chunk_bytes)
         for section_id in self.ids if size < context.settings.chunk_bytes else ():
             section = replica.sections.sections.get(section_id)
             if section is None:
                 continue
             if section.seq <= self.reusable_up_to_seq:
-                listed.append([section_id])
-                size += _SECTION_BYTES + len(section_id)
+                chunk_sections.append([section_id])
+                size += _SECTION_HEADER_BYTES + len(section_id)
             else:
-                listed.append(
+                chunk_sections.append(
                     [
                         section_id,
                         section.content,
@@ -120,7 +120,7 @@ class ResyncSender:
                         section.state,
                     ]
                 )
-                size += _SECTION_BYTES + len(section_id) + len(section.content)
+                size += _SECTION_HEADER_BYTES + len(section_id) + len(section.content)
             if size >= context.settings.chunk_bytes:
                 break
         else:
@@ -128,7 +128,7 @@ class ResyncSender:
                 self.complete_at_seq = log.seq
         self.chunk += 1
         self.chunk_bytes_in_flight.append(size)
-        fields: list[Any] = [self.chunk, listed, None]
+        fields: list[Any] = [self.chunk, chunk_sections, None]
         if self.chunk == 1:
             fields[2] = [log.epoch, log.last_seq_by_epoch, answers, self.reusable_up_to_seq >= 0]
         elif answers:
@@ -138,15 +138,15 @@ class ResyncSender:
             self.node_id, encode_frame(Kind.CHUNK, replica.creation_id, context.epoch, log.seq, body)
         )
 
-    def _some_answers(self, bytes_max: int) -> tuple[list[list[Any]], int]:
+    def _next_replies(self, bytes_max: int) -> tuple[list[list[Any]], int]:
         """Return the next remembered answers by session, and their approximate size."""
         rows: list[list[Any]] = []
         size = 0
-        for session, kept, request in self.answers:
+        for session, replies, request in self.answers:
             if not rows or rows[-1][0] != session:
-                rows.append([session, kept.first_unanswered, []])
+                rows.append([session, replies.first_unanswered, []])
                 size += ANSWER_BYTES
-            answer = kept.by_request.get(request)
+            answer = replies.by_request.get(request)
             if answer is not None:  # (It may have been trimmed since the join began.)
                 rows[-1][2].append([request, *answer])
                 size += ANSWER_BYTES + len(answer[1])
@@ -179,40 +179,40 @@ class ResyncSender:
         replica.context.send_peer(self.node_id, frame)
 
 
-def _each_answer(by_session: dict[int, ReplyCache]) -> Iterator[tuple[int, ReplyCache, int]]:
+def _each_reply(by_session: dict[int, ReplyCache]) -> Iterator[tuple[int, ReplyCache, int]]:
     """Yield every remembered answer by session and request number.
 
     Each session comes first with the number 0, so that one without answers is sent too.
     """
-    for session, kept in list(by_session.items()):
-        yield session, kept, 0
-        for request in list(kept.by_request):
-            yield session, kept, request
+    for session, replies in list(by_session.items()):
+        yield session, replies, 0
+        for request in list(replies.by_request):
+            yield session, replies, request
 
 
 def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
     """Take a chunk at the joining replica. Raises: FrameError if the peer sent garbage."""
-    _check_kept(replica, chunk)
+    _check_reused(replica, chunk)
     sections = replica.sections
-    if chunk.opening is not None:
-        epoch, history, answers, keeps = chunk.opening
-        held = dict(sections.sections)
-        if not keeps:
+    if chunk.snapshot_header is not None:
+        epoch, history, answers, reuses_sections = chunk.snapshot_header
+        reusable = dict(sections.sections)
+        if not reuses_sections:
             quarantine(replica)
-        if keeps or replica.is_active:
+        if reuses_sections or replica.is_active:
             replica.stash_content()
             sections = replica.sections
         replica.possibly_superseded = False
         for section_id in list(sections.sections):
             sections.put_raw(section_id, None)
-        replica.reusable_sections = held if keeps else {}
-        replica.on(ReplicaEvent.RESYNC_BEGUN)
+        replica.reusable_sections = reusable if reuses_sections else {}
+        replica.on_event(ReplicaEvent.RESYNC_BEGUN)
         replica.log.reset_to(epoch, chunk.seq, history)
         replica.log.answers = {}
-        _take_answers(replica, answers)
+        _merge_replies(replica, answers)
     elif replica.complete:
         return
-    _take_answers(replica, chunk.answers)
+    _merge_replies(replica, chunk.answers)
     for section_id, section in chunk.sections:
         sections.put_raw(
             section_id, section if section is not None else replica.reusable_sections.pop(section_id)
@@ -221,40 +221,41 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
 
 
-def _check_kept(replica: ReplicaContent, chunk: Chunk) -> None:
+def _check_reused(replica: ReplicaContent, chunk: Chunk) -> None:
     """Check, before anything changes, that every section that a chunk keeps is here. Raises: FrameError."""
-    held = replica.reusable_sections
-    if chunk.opening is not None:
-        held = replica.sections.sections if chunk.opening.keeps else {}
+    reusable = replica.reusable_sections
+    if chunk.snapshot_header is not None:
+        reusable = replica.sections.sections if chunk.snapshot_header.reuses_sections else {}
     elif replica.complete:
         return  # This chunk belongs to a join that is over, and does nothing.
-    kept = [section_id for section_id, section in chunk.sections if section is None]
-    if len(set(kept)) < len(kept) or not held.keys() >= set(kept):
+    replies = [section_id for section_id, section in chunk.sections if section is None]
+    if len(set(replies)) < len(replies) or not reusable.keys() >= set(replies):
         raise FrameError("a chunk keeps a section that is not held")
 
 
-def _take_answers(replica: ReplicaContent, rows: KeptAnswers) -> None:
+def _merge_replies(replica: ReplicaContent, rows: SessionReplies) -> None:
     """Add the answers that the source remembers to those that the stream has brought already."""
-    for session, lowest, kept in rows:
-        mine = replica.log.answers.setdefault(session, ReplyCache())
-        mine.trim(lowest)
-        for request, seq, answer in kept:
-            if request >= mine.first_unanswered and request not in mine.by_request:
-                mine.record(request, seq, answer)
+    for session, first_unanswered, replies in rows:
+        own = replica.log.answers.setdefault(session, ReplyCache())
+        own.trim(first_unanswered)
+        for request, seq, answer in replies:
+            if request >= own.first_unanswered and request not in own.by_request:
+                own.record(request, seq, answer)
 
 
-def may_be_alone(replica: ReplicaContent, directory: Directory, lossy: bool) -> bool:
+def may_be_unique(replica: ReplicaContent, directory: Directory, unproven_takeover_seen: bool) -> bool:
     """Return True if a replica that is dropped may hold data that no other node has.
 
     What it held before a join that broke off counts too. It may be alone if every in-sync replica is lost, or
     if its node was out of the view, since the others may have continued without it. (They have everything
-    acknowledged that a synchronous replica held, unless a view continued without proof: `lossy`.)
+    acknowledged that a synchronous replica held, unless a view continued without proof:
+    `unproven_takeover_seen`.)
     """
     replica.restore_content()
     if replica.creation_id in directory.lost:
         return True
     known = replica.creation_id in directory.checkpoints
-    return replica.possibly_superseded and (not known or not replica.sync or lossy)
+    return replica.possibly_superseded and (not known or not replica.sync or unproven_takeover_seen)
 
 
 def quarantine(replica: ReplicaContent) -> None:
@@ -286,7 +287,7 @@ def quarantine_all(replicas: Iterable[ReplicaContent]) -> None:
 
 def finish_resync(replica: ReplicaContent) -> None:
     """Finish a join at the joining replica (JOINED): its content is whole."""
-    replica.on(ReplicaEvent.RESYNC_ENDED)
+    replica.on_event(ReplicaEvent.RESYNC_ENDED)
     replica.possibly_superseded = False
     replica.reusable_sections = {}
     replica.previous_content = None

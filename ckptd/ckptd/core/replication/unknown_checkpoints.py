@@ -7,7 +7,7 @@ from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.directory.directory import Directory
 
-EARLY_FRAMES_MAX: Final = 10_000
+FRAMES_AHEAD_MAX: Final = 10_000
 """Frames of a view that this node does not run yet, and as many of checkpoints that it does not know of yet.
 
 Further ones are dropped. Those of a view are sent again in that view. Because of the others a replica is not
@@ -26,11 +26,11 @@ class UnknownCheckpoints:
         """Keep a frame, if its checkpoint may still be created."""
         if frame.kind not in (Kind.REPLICATE, Kind.COMMIT, Kind.ACK, Kind.JOIN):
             return
-        if self.count < EARLY_FRAMES_MAX and directory.may_still_be_created(frame.a):
+        if self.count < FRAMES_AHEAD_MAX and directory.may_still_be_created(frame.a):
             self.count += 1
             self.by_id.setdefault(frame.a, []).append((node_id, frame))
 
-    def take(self, creation_id: int) -> Iterator[tuple[str, Frame]]:
+    def pop(self, creation_id: int) -> Iterator[tuple[str, Frame]]:
         """Yield the frames of a checkpoint that is known now."""
         for kept in self.by_id.pop(creation_id, []):
             self.count -= 1

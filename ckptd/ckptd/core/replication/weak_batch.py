@@ -20,10 +20,10 @@ OP_BYTES: Final = 60
 class WeakBatch:
     """What has gathered since the last batch."""
 
-    __slots__ = ("beside_bytes", "changed", "covered_requests", "expired", "since_ns")
+    __slots__ = ("changed", "covered_requests", "expired", "first_portion_bytes", "since_ns")
 
     def __init__(self) -> None:
-        self.beside_bytes = 0
+        self.first_portion_bytes = 0
         """The size of the ids and answers, all of which are in the first portion."""
         self.changed: dict[bytes, None] = {}
         """The ids of the changed sections, in the order in which they first changed."""
@@ -33,25 +33,28 @@ class WeakBatch:
         """The changed sections whose last change was their expiration."""
         self.since_ns = 0
 
-    def add(self, before: PreImages, answered: list[Any] | None, now_ns: int) -> None:
+    def add(self, pre_images: PreImages, covered: list[Any] | None, now_ns: int) -> None:
         """Remember which sections an update touched, and the request that it answered."""
         if not self.changed and not self.covered_requests:
             self.since_ns = now_ns
-        for section_id in before:
-            self.beside_bytes += OP_BYTES + len(section_id)
+        for section_id in pre_images:
+            self.first_portion_bytes += OP_BYTES + len(section_id)
             self.changed[section_id] = None
-        if answered is None:
-            self.expired.update(before)
+        if covered is None:
+            self.expired.update(pre_images)
         else:
-            self.beside_bytes += OP_BYTES + len(answered[3])
-            self.covered_requests.append(answered)
-            self.expired.difference_update(before)
+            self.first_portion_bytes += OP_BYTES + len(covered[3])
+            self.covered_requests.append(covered)
+            self.expired.difference_update(pre_images)
 
-    def has_room(self, ops: Any) -> bool:
+    def can_add(self, ops: Any) -> bool:
         """Return True if an update may be added to the batch; otherwise the batch has to be sent first."""
         if not self.changed or type(ops) is not list:
             return True
-        return len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX and self.beside_bytes < PORTION_BYTES_MAX
+        return (
+            len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX
+            and self.first_portion_bytes < PORTION_BYTES_MAX
+        )
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.covered_requests)
@@ -64,14 +67,14 @@ class WeakBatch:
         """
         portions: list[tuple[list[Any], list[bytes]]] = []
         ops: list[Any] = []
-        whole: list[bytes] = []
-        marks: list[Any] = []
+        completed_ids: list[bytes] = []
+        corruption_marks: list[Any] = []
         size = ids_bytes = 0
         for section_id in self.changed:
             section = sections.sections.get(section_id)
             if section is None:
                 mark = [True] if section_id in self.expired else []
-                marks.append([Op.REMOVE, section_id, *mark])
+                corruption_marks.append([Op.REMOVE, section_id, *mark])
                 continue
             content = section.content
             total = len(content) + (section.state == CORRUPTED)  # Incomplete here, so everywhere.
@@ -80,20 +83,20 @@ class WeakBatch:
                 piece = content[offset : offset + batch_bytes]
                 ids_bytes += OP_BYTES + len(section_id)
                 if ops and (size + len(piece) > batch_bytes or ids_bytes > PORTION_BYTES_MAX):
-                    portions.append((ops, whole))
-                    ops, whole, size, ids_bytes = [], [], 0, OP_BYTES + len(section_id)
+                    portions.append((ops, completed_ids))
+                    ops, completed_ids, size, ids_bytes = [], [], 0, OP_BYTES + len(section_id)
                 ops.append([Op.PIECE, section_id, total, offset, piece, *times])
                 size += len(piece)
                 if portions and not offset:
-                    marks.append([Op.PIECE, section_id, total + 1, 0, b"", *times])
-            whole.append(section_id)
+                    corruption_marks.append([Op.PIECE, section_id, total + 1, 0, b"", *times])
+            completed_ids.append(section_id)
         if ops or not portions:
-            portions.append((ops, whole))
-        portions[0][0][:0] = marks
+            portions.append((ops, completed_ids))
+        portions[0][0][:0] = corruption_marks
         return portions
 
     def clear(self) -> None:
-        self.beside_bytes = 0
+        self.first_portion_bytes = 0
         self.changed = {}
         self.covered_requests = []
         self.expired = set()

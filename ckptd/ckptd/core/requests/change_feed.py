@@ -31,7 +31,7 @@ TRACK_WAIT_NS: Final = 10 * SECOND_NS
 So whatever went wrong with it on its way ends with that.
 """
 
-ANSWERED_AT_ONCE: Final = 512
+ANSWERS_PER_EVENT_MAX: Final = 512
 """TRACKs that one event answers because their time is over. The rest follow with the next heartbeat."""
 
 ROWS_MAX: Final = 1_000
@@ -53,7 +53,7 @@ Row = list[Any]
 """[sequence, change, section id, offset, size, the tracker's own request that made the change or 0]"""
 
 
-class Tracks:
+class ChangeFeed:
     """The TRACK requests that wait here."""
 
     def __init__(
@@ -77,11 +77,11 @@ class Tracks:
 
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; if nothing did, let the request wait."""
-        after, tenure = parse_track(request.body)
+        after, lineage = parse_track(request.body)
         if after is None and replica.active is not None:
             replica.active.flush_batch()  # What was written before is not a change to report.
         try:
-            body = changes_after(replica, request.session, after, tenure)
+            body = changes_after(replica, request.session, after, lineage)
         except Exception as error:  # Reading the log changes nothing.
             body = contain_request(self.context, request, error)
         if body is not None:
@@ -92,21 +92,21 @@ class Tracks:
 
     def wait(self, request: Request) -> None:
         """Keep a request until something happens to its checkpoint."""
-        place = request.origin, request.session, request.number
-        earlier = self.waiting.get(request.creation_id, {}).pop(place, None)
+        key = request.origin, request.session, request.number
+        earlier = self.waiting.get(request.creation_id, {}).pop(key, None)
         if earlier is not None:
             self.count -= 1
-            request.since_ns = earlier.since_ns  # Otherwise one that is repeated would wait for ever.
-            self.turns.take_answered(earlier)
+            request.received_ns = earlier.received_ns  # Otherwise one that is repeated would wait for ever.
+            self.turns.remove_unanswered(earlier)
         excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns.add_tracker(request)
         if excess:
             self.hub.answer(request, answer_error(codes.TRY_AGAIN, excess))
             return
         self.count += 1
-        self.waiting.setdefault(request.creation_id, {})[place] = request
-        self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
+        self.waiting.setdefault(request.creation_id, {})[key] = request
+        self.due_ns = min(self.due_ns, request.received_ns + TRACK_WAIT_NS)
 
-    def look(self, creation_ids: Iterable[int]) -> None:
+    def recheck(self, creation_ids: Iterable[int]) -> None:
         """Try the TRACKs of these checkpoints again: something happened to them, or to who serves them."""
         if not self.count:
             return
@@ -115,7 +115,7 @@ class Tracks:
             self.count -= len(waiting)
             self.hub.retry(list(waiting.values()))
 
-    def take_all(self) -> list[Request]:
+    def pop_all(self) -> list[Request]:
         """Remove and return every request that waits: a new view begins."""
         taken = [request for waiting in self.waiting.values() for request in waiting.values()]
         self.waiting, self.count = {}, 0
@@ -126,62 +126,62 @@ class Tracks:
         if self.context.now_ns < self.due_ns:
             return
         over_ns = self.context.now_ns - TRACK_WAIT_NS
-        room = ANSWERED_AT_ONCE
+        room = ANSWERS_PER_EVENT_MAX
         self.due_ns = NEVER_NS
         for creation_id, waiting in list(self.waiting.items()):
-            for place, request in list(waiting.items()):
-                if request.since_ns <= over_ns and room:
+            for key, request in list(waiting.items()):
+                if request.received_ns <= over_ns and room:
                     room -= 1
-                    del waiting[place]
+                    del waiting[key]
                     self.count -= 1
-                    after, tenure = parse_track(request.body)
-                    self.hub.answer(request, answer_ok([after, [], tenure]))
+                    after, lineage = parse_track(request.body)
+                    self.hub.answer(request, answer_ok([after, [], lineage]))
                 else:
-                    self.due_ns = min(self.due_ns, request.since_ns + TRACK_WAIT_NS)
+                    self.due_ns = min(self.due_ns, request.received_ns + TRACK_WAIT_NS)
             if not waiting:
                 del self.waiting[creation_id]
 
 
-def tenure_of(replica: Replica) -> int:
-    """Return the tenure of an asynchronous checkpoint's active replica; 0 for other kinds and other replicas.
+def lineage_of(replica: Replica) -> int:
+    """Return the lineage of an asynchronous checkpoint's active replica; 0 for other kinds and other replicas.
 
-    A new tenure means that updates may be lost that were already read, whether or not trackers were told of
+    A new lineage means that updates may be lost that were already read, whether or not trackers were told of
     them.
     """
     return replica.active.lineage if replica.active is not None and not replica.sync else 0
 
 
-def changes_after(replica: Replica, session: int, after: int | None, tenure: int) -> bytes | None:
-    """Return TRACK's answer, `[sequence, rows, tenure]`; None if there is nothing after `after`.
+def changes_after(replica: Replica, session: int, after: int | None, lineage: int) -> bytes | None:
+    """Return TRACK's answer, `[sequence, rows, lineage]`; None if there is nothing after `after`.
 
     The rows are nil if the client must look at all sections.
     """
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
     now = (_epoch_at(log, end) << SEQ_BITS) + end
-    ours = tenure_of(replica)
+    own_lineage = lineage_of(replica)
     if after is None:
-        return answer_ok([now, [], ours])
+        return answer_ok([now, [], own_lineage])
     epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
-    if not log.is_prefix(epoch, seq) or tenure != ours:
-        return answer_ok([now, None, ours])
+    if not log.is_prefix(epoch, seq) or lineage != own_lineage:
+        return answer_ok([now, None, own_lineage])
     if seq >= end:
         return None  # (Beyond it: another node has reported it, before this one knows that it is committed.)
     if not log.holds_since(seq):
-        return answer_ok([now, None, ours])
+        return answer_ok([now, None, own_lineage])
     rows: list[Row] = []
     rows_bytes = 0
     for update in log.updates_after(seq):
         if update.seq > end or len(rows) >= ROWS_MAX or rows_bytes >= PAGE_BYTES_MAX:
             break
         now = (update.epoch << SEQ_BITS) + update.seq
-        made = _rows(update, now, session, replica.weak)
+        made = _changes_of(update, now, session, replica.weak)
         replica.context.work += ROW_WORK * len(made) + (len(update.body) >> KIB_SHIFT)
         rows += made
         rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
     if len(rows) > EXACT_ROWS_MAX:
         rows = _coalesced(rows, replica)
-    return answer_ok([now, rows, ours])
+    return answer_ok([now, rows, own_lineage])
 
 
 def _epoch_at(log: UpdateLog, seq: int) -> int:
@@ -191,7 +191,7 @@ def _epoch_at(log: UpdateLog, seq: int) -> int:
     return log.epoch if seq else 0
 
 
-def _rows(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
+def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
     ops = unpack_body(update.body)
     own = 0
     removed = Change.DELETED

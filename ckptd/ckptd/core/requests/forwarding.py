@@ -23,7 +23,7 @@ from ckpt_protocol.requests import (
     parse_track,
 )
 from ckpt_protocol.updates import parse_update
-from ckptd.core.client_request import CHANGE_NOTHING, Request
+from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import SessionEntry
@@ -91,17 +91,17 @@ class Forwarding:
             return
         if request.kind == Kind.TRACK and not self._counts_as_tracker(request):
             return
-        request.to = node_id
+        request.forwarded_to = node_id
         self.waiting.forwarded[request.session, request.number] = request
         if request.kind != Kind.TRACK:
             self.turns.add_unanswered(request, self._weight_of(request))
-        self.send_again(request)
+        self.resend(request)
 
     def _counts_as_tracker(self, request: Request) -> bool:
         """Return True if one more TRACK may wait for another node; otherwise answer it."""
         earlier = self.waiting.forwarded.pop((request.session, request.number), None)
         if earlier is not None:
-            self.turns.take_answered(earlier)
+            self.turns.remove_unanswered(earlier)
         excess = self.turns.add_tracker(request)
         if excess:
             self.hub.answer(request, answer_error(codes.TRY_AGAIN, excess))
@@ -148,13 +148,15 @@ class Forwarding:
             return 1
         return 1 + (entry.attributes.section_bytes_cap >> WEIGHT_SHIFT)
 
-    def send_again(self, request: Request) -> None:
+    def resend(self, request: Request) -> None:
         request.sent_seq = self.replicator.directory.seq
-        route = FORWARD_ROUTE.pack(request.kind, request.creation_id, request.lowest, request.sent_seq)
+        route = FORWARD_ROUTE.pack(
+            request.kind, request.creation_id, request.first_unanswered, request.sent_seq
+        )
         frame = encode_frame(
             Kind.FORWARD, request.number, self.context.epoch, request.session, route + request.body
         )
-        self.context.send_peer(request.to, frame)
+        self.context.send_peer(request.forwarded_to, frame)
 
     # -- from other nodes
 
@@ -162,14 +164,16 @@ class Forwarding:
         """Take a request that another node forwards. Raises: FrameError."""
         if len(frame.body) < FORWARD_ROUTE.size:
             raise FrameError("a forwarded request shorter than its route")
-        kind, creation_id, lowest, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
+        kind, creation_id, first_unanswered, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_ROUTE.size :]
         if kind == Kind.TRACK:
             try:
                 parse_track(body)
             except RequestError as refusal:
                 raise FrameError(refusal.text) from None
-        request = Request(node_id, frame.c, frame.a, lowest, kind, creation_id, body, self.context.now_ns)
+        request = Request(
+            node_id, frame.c, frame.a, first_unanswered, kind, creation_id, body, self.context.now_ns
+        )
         request.sent_seq = directory_seq
         if directory_seq > self.replicator.directory.seq:
             # The sender's directory is ahead of ours: it may know a session or checkpoint that we do not.
@@ -199,23 +203,23 @@ class Forwarding:
         If it has left that node and is back there since, this is True as well.
         """
         came_by = request.origin if type(request.origin) is str else self.context.node_id
-        back = request.kind not in CHANGE_NOTHING and 0 < request.sent_seq < session.moved_seq
+        back = request.kind not in READ_ONLY_KINDS and 0 < request.sent_seq < session.migrated_seq
         return back or session.node_id != came_by
 
-    def forget_if_left(self, request: Request) -> bool:
+    def drop_if_session_left(self, request: Request) -> bool:
         """Forget a forwarded request whose session has left since, instead of sending it again.
 
         Return True if it was forgotten. A client was once refused elsewhere and came back, and the old
         duplicate was forwarded to the node that was active then. (A TRACK is not forgotten: its client may
         only have tried another node, and comes back to the link where the TRACK waits.)
         """
-        if request.kind in CHANGE_NOTHING:
+        if request.kind in READ_ONLY_KINDS:
             return False
         session = self.replicator.directory.sessions.get(request.session)
         if session is None or request.kind == Kind.ATTACH or not self._has_left(request, session):
             return False
         self.waiting.forwarded.pop((request.session, request.number), None)
-        self.turns.take_answered(request)
+        self.turns.remove_unanswered(request)
         return True
 
     def on_forward_answer(self, frame: Frame) -> None:
@@ -245,16 +249,16 @@ class Forwarding:
         """
         if len(frame.body) < FORWARD_REFUSED_ROUTE.size:
             raise FrameError("a refused update shorter than its route")
-        (term,) = FORWARD_REFUSED_ROUTE.unpack_from(frame.body)
+        (activation_seq,) = FORWARD_REFUSED_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_REFUSED_ROUTE.size :]
         decode_answer(body)
         request = self.waiting.forwarded.get((frame.c, frame.a))
-        if request is None or request.to != node_id or request.kind != _UPDATE:
+        if request is None or request.forwarded_to != node_id or request.kind != _UPDATE:
             return
         entry = self.replicator.directory.checkpoints.get(request.creation_id)
         # A withdrawn request that went to no other node waited there: that node's directory lags behind.
-        given_back = request.withdrawn and not request.maybe_done
-        if entry is None or entry.activation_seq == term or given_back:
+        given_back = request.withdrawn and not request.outcome_uncertain
+        if entry is None or entry.activation_seq == activation_seq or given_back:
             self.hub.answer(request, body)
 
     def refuse_handle(self, request: Request, why: str) -> None:

@@ -31,7 +31,7 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.change_feed import Tracks
+from ckptd.core.requests.change_feed import ChangeFeed
 from ckptd.core.requests.turns import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 from ckptd.core.work_units import REFUSED_SHIFT
@@ -66,8 +66,8 @@ class Reads:
         self.replicas = replicas
         self.turns = turns
         self.waiting = waiting
-        self.tracks = Tracks(context, hub, turns)
-        self.token = 0
+        self.change_feed = ChangeFeed(context, hub, turns)
+        self.last_query_id = 0
         self.queries_until_ready: list[tuple[str, Frame]] = []
         """QUERYs of other nodes that wait until this node's active replica serves."""
 
@@ -77,7 +77,7 @@ class Reads:
         If a pending update touches what is asked for, ask the active replica first, which knows what is
         committed.
         """
-        if replica is None or replica.dropped or not replica.complete:
+        if replica is None or replica.ignores_updates or not replica.complete:
             self.waiting.park(request)
             return
         active = replica.active
@@ -88,10 +88,10 @@ class Reads:
                 self.waiting.park(request)
             return
         if replica.log.pending and self._touches_pending(request, replica) and entry.active is not None:
-            self.token += 1
+            self.last_query_id += 1
             self.turns.add_unanswered(request, 1)
-            self.waiting.commit_queries[self.token] = request
-            frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.token)
+            self.waiting.commit_queries[self.last_query_id] = request
+            frame = encode_frame(Kind.QUERY, replica.creation_id, self.context.epoch, self.last_query_id)
             self.context.send_peer(entry.active, frame)
             return
         self.serve(request, entry, replica)
@@ -108,7 +108,7 @@ class Reads:
 
     def serve(self, request: Request, entry: CheckpointEntry, replica: Replica) -> None:
         if request.kind == Kind.TRACK:
-            self.tracks.serve(request, replica)
+            self.change_feed.serve(request, replica)
             return
         try:
             if request.kind == _READ:
@@ -117,7 +117,7 @@ class Reads:
                 page = replica.iterate(parse_iterate(request.body))
                 if isinstance(page, Iterate):
                     request.body = pack_body(list(page))  # Do the rest after others have had their turn.
-                    self.turns.put_back([request])
+                    self.turns.requeue([request])
                     return
                 body = page
             else:
@@ -163,7 +163,7 @@ class Reads:
         replica = self.replicas.by_id.get(frame.a)
         if request is None:
             return
-        if entry is None or replica is None or replica.dropped or not self.context.serving():
+        if entry is None or replica is None or replica.ignores_updates or not self.context.serving():
             self.hub.route(request)
         else:
             self.serve(request, entry, replica)

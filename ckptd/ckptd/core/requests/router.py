@@ -21,7 +21,7 @@ from ckpt_protocol.requests import (
     parse_of_handle,
     parse_track,
 )
-from ckptd.core.client_request import CHANGE_NOTHING, Request
+from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.containment import refuse_repeat
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry
@@ -43,22 +43,22 @@ _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 _ANSWER: Final = Kind.ANSWER
 
-AGAIN_AT_ONCE_MAX = 16
+RETRY_AT_ONCE_MAX = 16
 """Up to this many held requests are tried again in the event that lets them continue.
 
 If there are more, they wait for their turns.
 """
 
-LOOK_EVERY_NS = 10_000
+RECHECK_PER_REQUEST_NS = 10_000
 """How long a node waits, for each request that waits, before it looks at all of them again.
 
 Looking at one takes about a tenth of that.
 """
 
-FORGET_NS = 60 * SECOND_NS
+ABANDONED_REQUEST_NS = 60 * SECOND_NS
 """A request is forgotten after this time: no client can have waited for it so long."""
 
-READS = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK)
+READ_KINDS = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK)
 
 
 class RequestRouter:
@@ -88,7 +88,7 @@ class RequestRouter:
         self.waiting = WaitingRequests(context, hub, turns)
         self.reads = Reads(context, hub, replicator, replicas, turns, self.waiting)
         self.forwarding = Forwarding(context, hub, replicator, turns, self.waiting)
-        self.tracks = self.reads.tracks
+        self.change_feed = self.reads.change_feed
         self.withdrawals = Withdrawals(context, hub, replicator, replicas, turns, self.waiting)
 
     # -- dispatching
@@ -97,17 +97,17 @@ class RequestRouter:
         """Send a request where it belongs, or hold it."""
         context = self.context
         context.cause = request
-        if context.frozen or context.now_ns >= context.lease_until_ns or self.draining:
+        if context.sealed or context.now_ns >= context.lease_until_ns or self.draining:
             self.waiting.park(request)
             return
         creation_id = request.creation_id
-        if context.stops.requests and self._stopped_here(request):
+        if context.stops.requests and self._refuse_if_stopped_a_node(request):
             return
         if not creation_id:
             self._route_to_coordinator(request)
             return
         if creation_id in context.stops.closed:
-            self._put_off(request)
+            self._refuse_closed(request)
             return
         entry = self.replicator.directory.checkpoints.get(creation_id)
         if entry is None:
@@ -125,7 +125,7 @@ class RequestRouter:
                 active.submit(request)
             else:
                 self.waiting.park(request)
-        elif entry.attributes.sync and request.kind in READS and entry.replicas.get(me):
+        elif entry.attributes.sync and request.kind in READ_KINDS and entry.replicas.get(me):
             self.reads.read_locally(request, entry, self.replicas.by_id.get(creation_id))
         elif entry.active is None:
             self._route_without_active(request, entry)
@@ -140,12 +140,12 @@ class RequestRouter:
         Its session may have left since. Then its client asks where the session is now, and may have been told
         there that nothing was done.
         """
-        if request.kind not in CHANGE_NOTHING and self.forwarding.session_left(request):
-            self.turns.take_answered(request)
+        if request.kind not in READ_ONLY_KINDS and self.forwarding.session_left(request):
+            self.turns.remove_unanswered(request)
         else:
             self.route(request)
 
-    def _stopped_here(self, request: Request) -> bool:
+    def _refuse_if_stopped_a_node(self, request: Request) -> bool:
         """Refuse a request that has stopped a node, if this node can decide that; return True if it did.
 
         It can decide it for a read that stopped any node, and for a request that stopped its client's node
@@ -160,7 +160,7 @@ class RequestRouter:
         return True
 
     def _route_to_coordinator(self, request: Request) -> None:
-        if request.put_off and self.withdrawals.why_open_waits_here(request):
+        if request.open_deferred and self.withdrawals.why_open_waits_here(request):
             self.waiting.park(request)
         elif self.replicator.is_coordinator:
             # One link with 60,000 OPENs under way once blocked the directory for all others for a minute.
@@ -182,7 +182,7 @@ class RequestRouter:
                 self.answer(request, known[1])
                 return
         if request.kind == Kind.TRACK and not waits and parse_track(request.body).after is not None:
-            self.tracks.wait(request)
+            self.change_feed.wait(request)
         elif waits:
             self.waiting.park(request)
         elif request.in_doubt:
@@ -198,14 +198,14 @@ class RequestRouter:
             self.waiting.park(request)
         elif request.kind == Kind.SYNCHRONIZE:
             active.synchronize(request)
-        elif request.kind in READS:
+        elif request.kind in READ_KINDS:
             self.reads.serve(request, entry, replica)
         else:
             self.answer(
                 request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown")
             )
 
-    def _put_off(self, request: Request) -> None:
+    def _refuse_closed(self, request: Request) -> None:
         """Answer at once, if nothing was done, a request whose checkpoint is closed.
 
         It makes no sense to hold it: a closed checkpoint does not open again on its own.
@@ -220,8 +220,8 @@ class RequestRouter:
     def answer(self, request: Request, body: bytes) -> None:
         """Give a request its one answer, unless the answer has to wait for a replica."""
         if request.weight:
-            self.turns.take_answered(request)
-        if request.to:
+            self.turns.remove_unanswered(request)
+        if request.forwarded_to:
             self.waiting.forwarded.pop((request.session, request.number), None)
         if type(request.origin) is str:
             kind = Kind.FORWARD_ANSWER
@@ -236,26 +236,26 @@ class RequestRouter:
             if request.kind == Kind.ATTACH:
                 body = self.hub.on_attach_answered(request, body)
             elif request.kind == Kind.OPEN:
-                if self._puts_off(request, body):
+                if self._parks_open(request, body):
                     return
-                body = self._of_what_is_there(body)
+                body = self._refuse_if_lost(body)
             if request.kind != Kind.ATTACH and self._awaits_local_replica(request, body):
                 self.turns.add_unanswered(request, 1)
                 self.waiting.deferred[request.session, request.number] = (request, body)
                 return
-        self._tell(request, body)
+        self._send_answer(request, body)
 
     def refuse_waiting(self, request: Request, body: bytes) -> None:
         """Answer a request that was taken back while it waited."""
-        self.turns.take_answered(request)
+        self.turns.remove_unanswered(request)
         if isinstance(request.origin, int):
             if request.kind == Kind.ATTACH:
                 body = self.hub.on_attach_answered(request, body)
-            self._tell(request, body)
+            self._send_answer(request, body)
         else:
             self.answer(request, body)
 
-    def _tell(self, request: Request, body: bytes) -> None:
+    def _send_answer(self, request: Request, body: bytes) -> None:
         """Send an answer to a client of this node."""
         ordinal = 0
         if request.creation_id:
@@ -266,17 +266,17 @@ class RequestRouter:
             request.origin, encode_frame(_ANSWER, request.number, self.context.epoch, ordinal, body)
         )
 
-    def _puts_off(self, request: Request, body: bytes) -> bool:
+    def _parks_open(self, request: Request, body: bytes) -> bool:
         """Hold an OPEN that the coordinator had to put off until it can be done; return True if held."""
         if decode_answer(body)[0] == codes.TRY_AGAIN:
             # The coordinator knows every duplicate of it: none was done, and no earlier one will be.
-            request.maybe_done, request.put_off, request.to = False, True, ""
+            request.outcome_uncertain, request.open_deferred, request.forwarded_to = False, True, ""
             if not request.withdrawn and self.withdrawals.why_open_waits_here(request):
                 self.waiting.park(request)
                 return True
         return False
 
-    def _of_what_is_there(self, body: bytes) -> bytes:
+    def _refuse_if_lost(self, body: bytes) -> bytes:
         """Return an OPEN's answer, or a refusal if the checkpoint was lost meanwhile.
 
         An OPEN that was ordered before a view change is finished after it, perhaps in a view without the last
@@ -318,7 +318,7 @@ class RequestRouter:
     def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
         """Try again what is held, and requests whose replica lost its role: something changed."""
         for request in unanswered:
-            request.maybe_done = True
+            request.outcome_uncertain = True
             if isinstance(request.origin, int):
                 self.waiting.park(request)
         if self.waiting.deferred:
@@ -327,11 +327,11 @@ class RequestRouter:
                     del self.waiting.deferred[key]
                     self.answer(request, body)
         if self.waiting.parked and self.context.serving() and not self.draining:
-            held, self.waiting.parked = self.waiting.parked, {}
-            for request in held.values():
-                self.turns.take_answered(request)  # Else they keep the lanes full that they continue in.
-            going = [request for request in held.values() if not self.forwarding.session_left(request)]
-            self.retry(going)
+            parked, self.waiting.parked = self.waiting.parked, {}
+            for request in parked.values():
+                self.turns.remove_unanswered(request)  # Else they keep the lanes full that they continue in.
+            remaining = [request for request in parked.values() if not self.forwarding.session_left(request)]
+            self.retry(remaining)
         if self.reads.queries_until_ready and self.context.serving():
             early_queries, self.reads.queries_until_ready = self.reads.queries_until_ready, []
             for node_id, frame in early_queries:
@@ -340,18 +340,18 @@ class RequestRouter:
     def on_stops(self, creation_ids: list[int]) -> None:
         """Look again at what waits elsewhere for these checkpoints: they may be closed now, or open again."""
         for key, request in list(self.waiting.forwarded.items()):
-            if request.creation_id in creation_ids and not self.forwarding.forget_if_left(request):
+            if request.creation_id in creation_ids and not self.forwarding.drop_if_session_left(request):
                 del self.waiting.forwarded[key]
-                request.to = ""
-                request.maybe_done = True
+                request.forwarded_to = ""
+                request.outcome_uncertain = True
                 self.route(request)
         self.on_directory_changed(creation_ids)
         self.retry_parked()
 
     def retry(self, requests: list[Request]) -> None:
         """Try requests again that have waited: at once if they are few, otherwise in their turns."""
-        if len(requests) > AGAIN_AT_ONCE_MAX:
-            self.turns.put_back(requests)
+        if len(requests) > RETRY_AT_ONCE_MAX:
+            self.turns.requeue(requests)
         else:
             for request in requests:
                 self.route(request)
@@ -362,20 +362,20 @@ class RequestRouter:
         for request in list(self.waiting.forwarded.values()):
             if request.creation_id in creation_ids:
                 entry = checkpoints.get(request.creation_id)
-                goes_on = (
+                unchanged = (
                     entry is not None
-                    and entry.active == request.to
+                    and entry.active == request.forwarded_to
                     and entry.activation_seq <= request.sent_seq
                 )
-                if not goes_on and not self.forwarding.forget_if_left(request):
+                if not unchanged and not self.forwarding.drop_if_session_left(request):
                     del self.waiting.forwarded[request.session, request.number]
-                    request.maybe_done = True
+                    request.outcome_uncertain = True
                     self.route(request)
-        for token, request in list(self.waiting.commit_queries.items()):
+        for query_id, request in list(self.waiting.commit_queries.items()):
             if request.creation_id in creation_ids:
-                del self.waiting.commit_queries[token]
+                del self.waiting.commit_queries[query_id]
                 self.route(request)
-        self.tracks.look(creation_ids)
+        self.change_feed.recheck(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
         """Hold what waited, to send it again in the new epoch.
@@ -385,51 +385,51 @@ class RequestRouter:
         self.view = view
         self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
         for request in self.waiting.forwarded.values():
-            request.maybe_done = True
+            request.outcome_uncertain = True
         waiting = [
             *unanswered,
             *self.waiting.forwarded.values(),
             *self.waiting.commit_queries.values(),
             *self.waiting.parked.values(),
         ]
-        waiting += self.tracks.take_all()
+        waiting += self.change_feed.pop_all()
         self.waiting.forwarded, self.waiting.commit_queries, self.waiting.parked = {}, {}, {}
         self.reads.queries_until_ready.clear()
         for request in waiting:
-            request.to = ""
+            request.forwarded_to = ""
             if isinstance(request.origin, int) and request.origin in self.links:
                 self.waiting.park(request)
             else:
-                self.turns.take_answered(request)
+                self.turns.remove_unanswered(request)
 
     def on_peer_connected(self, node_id: str) -> None:
         """Send again what a broken link may have lost."""
         for request in list(self.waiting.forwarded.values()):
-            if request.to == node_id and not self.forwarding.forget_if_left(request):
-                self.forwarding.send_again(request)
-        for token, request in list(self.waiting.commit_queries.items()):
+            if request.forwarded_to == node_id and not self.forwarding.drop_if_session_left(request):
+                self.forwarding.resend(request)
+        for query_id, request in list(self.waiting.commit_queries.items()):
             entry = self.replicator.directory.checkpoints.get(request.creation_id)
             if entry is not None and entry.active == node_id:
-                del self.waiting.commit_queries[token]
+                del self.waiting.commit_queries[query_id]
                 self.route(request)
 
     def on_time(self) -> None:
         """Answer or forget what has waited for a long time."""
-        self.tracks.on_time()
+        self.change_feed.on_time()
         if self.context.now_ns < self.recheck_ns:
             return
-        self.recheck_ns = self.context.now_ns + LOOK_EVERY_NS * (
+        self.recheck_ns = self.context.now_ns + RECHECK_PER_REQUEST_NS * (
             len(self.waiting.parked) + len(self.waiting.forwarded)
         )
         self.waiting.check_backlog()
-        self.turns.count_again(self.waiting.unanswered(self.replicator, self.replicas))
+        self.turns.recount_unanswered(self.waiting.unanswered(self.replicator, self.replicas))
         self.withdrawals.on_time()
-        late_ns = self.context.now_ns - FORGET_NS
+        late_ns = self.context.now_ns - ABANDONED_REQUEST_NS
         for key, request in list(self.waiting.parked.items()):
-            if request.since_ns <= late_ns:
+            if request.received_ns <= late_ns:
                 del self.waiting.parked[key]
-                self.turns.take_answered(request)
+                self.turns.remove_unanswered(request)
         for key, request in list(self.waiting.forwarded.items()):
-            if request.since_ns <= late_ns and request.origin not in self.links:
+            if request.received_ns <= late_ns and request.origin not in self.links:
                 del self.waiting.forwarded[key]
-                self.turns.take_answered(request)
+                self.turns.remove_unanswered(request)

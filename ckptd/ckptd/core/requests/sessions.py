@@ -27,14 +27,14 @@ from ckptd.core.client_request import Request
 from ckptd.core.containment import close_client, contain_client
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import OPENED_WITH_B01_RULES, DirectoryOp
-from ckptd.core.directory.replicator import OWN_AT_ONCE, DirectoryReplicator
+from ckptd.core.directory.replicator import INTERNAL_OPS_MAX, DirectoryReplicator
 from ckptd.core.events import TakeLarge
 from ckptd.core.hub import Hub
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.stops import MAKES_NO_COPY
+from ckptd.core.stops import MAKES_NO_REPLICA
 from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
 
-_OF_HANDLE = {
+_HANDLE_KINDS = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,
     Kind.READ: SA_CKPT_CHECKPOINT_READ,
     Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_WITH_B01_RULES,
@@ -45,7 +45,7 @@ _OF_HANDLE = {
 """Requests about one checkpoint through a handle, and the open flag that each needs."""
 
 _CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
-_OF_DIRECTORY = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
+_DIRECTORY_KINDS = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
 ONE_SESSION: Final = "a connection has one session, and this one has another"
 
@@ -56,7 +56,7 @@ class Ping(NamedTuple):
     withdrawn: tuple[int, ...]
 
 
-class Clients:
+class Sessions:
     """The clients of this node: their links and their sessions."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Clients:
         self.requests = requests
         self.links = requests.links
         """Link to session, 0 before ATTACH. Shared with `RequestRouter`."""
-        self.by_session: dict[int, int] = {}
+        self.link_of_session: dict[int, int] = {}
         """Session to link."""
         self.attaching: dict[int, tuple[int, set[int]]] = {}
         """By link, the session that it asks to attach, and the numbers of its requests for that."""
@@ -76,10 +76,10 @@ class Clients:
         """Creation id to link, for the checkpoints that clients of this node created."""
         self.created: Counter[int] = Counter()
         """By link, how many checkpoints in `creators` are its own."""
-        self.grace: dict[int, int] = {}
+        self.grace_until_ns: dict[int, int] = {}
         """The sessions without a link, and the time in ns until which each is kept."""
         self.ending: dict[int, None] = {}
-        """The sessions in `grace` whose end has been asked for."""
+        """The sessions in `grace_until_ns` whose end has been asked for."""
 
     def on_connected(self, link: int) -> None:
         self.links[link] = 0
@@ -92,12 +92,12 @@ class Clients:
         self.attaching.pop(link, None)
         self.created.pop(link, None)
         session = self.links.pop(link, 0)
-        if not session or self.by_session.get(session) != link:
+        if not session or self.link_of_session.get(session) != link:
             return
-        del self.by_session[session]
+        del self.link_of_session[session]
         grace_ns = 0 if process_dead else self.context.settings.session_grace_ns
-        self.grace[session] = self.context.now_ns + grace_ns
-        self.context.wake_at(self.grace[session])
+        self.grace_until_ns[session] = self.context.now_ns + grace_ns
+        self.context.wake_at(self.grace_until_ns[session])
 
     def receive(self, link: int, frames: Iterable[Frame]) -> bool:
         """Take a client's frames in order, as many as its turn allows. Return False if its link ends."""
@@ -134,8 +134,8 @@ class Clients:
         session = self.links.get(link)
         if session is None:
             return None
-        kind, number, handle, lowest, body = frame
-        needed = _OF_HANDLE.get(kind)
+        kind, number, handle, first_unanswered, body = frame
+        needed = _HANDLE_KINDS.get(kind)
         if needed is None:
             return self._check_other(link, session, frame)
         context = self.context
@@ -144,13 +144,13 @@ class Clients:
             return None  # The session has moved to another node: its client asks again there.
         opened = entry.opens.get(handle) if entry is not None else None
         if opened is None:
-            raise RequestError(codes.BAD_HANDLE, self._why_bad(session))
+            raise RequestError(codes.BAD_HANDLE, self._bad_handle_reason(session))
         if needed and not opened[1] & needed:
             mode = "writing" if needed == SA_CKPT_CHECKPOINT_WRITE else "reading"
             raise RequestError(codes.ACCESS, f"the handle was not opened for {mode}")
         if kind in _CHECKED_HERE:  # The bodies of the others are parsed where they are served.
             self._check_rare(kind, body, opened[0])
-        return Request(link, session, number, lowest, kind, opened[0], body, context.now_ns)
+        return Request(link, session, number, first_unanswered, kind, opened[0], body, context.now_ns)
 
     def _check_rare(self, kind: int, body: bytes, creation_id: int) -> None:
         if kind == Kind.TRACK:
@@ -166,7 +166,7 @@ class Clients:
         entry = self.replicator.directory.checkpoints.get(creation_id)
         return entry is not None and entry.attributes.sync
 
-    def _why_bad(self, session: int) -> str:
+    def _bad_handle_reason(self, session: int) -> str:
         if not session:
             return "no session is attached on this connection"
         if session not in self.replicator.directory.sessions:
@@ -177,7 +177,7 @@ class Clients:
         self.context.send_client(link, encode_answer(number, self.context.epoch, 0, answer_error(code, text)))
 
     def _check_other(self, link: int, session: int, frame: Frame) -> Request | Operate | Ping | None:
-        kind, number, handle, lowest, body = frame
+        kind, number, handle, first_unanswered, body = frame
         now_ns = self.context.now_ns
         if kind == Kind.PING:
             return Ping(tuple(parse_ping(body)))
@@ -188,10 +188,10 @@ class Clients:
         if kind == Kind.OPERATE:
             return parse_operate(body)
         if kind == Kind.ATTACH:
-            body = pack_body([lowest, parse_attach(body)])
+            body = pack_body([first_unanswered, parse_attach(body)])
             self._check_attach(link, session, handle, number)
             return Request(link, handle, number, 0, kind, 0, body, now_ns)
-        if kind not in _OF_DIRECTORY:
+        if kind not in _DIRECTORY_KINDS:
             raise FrameError(f"a frame of kind {kind} from a client")
         if not session:
             raise RequestError(codes.BAD_HANDLE, "no session is attached on this connection")
@@ -202,8 +202,8 @@ class Clients:
         if kind == Kind.OPEN:
             self._check_share(link, body)
         elif kind == Kind.ACTIVE_SET and entry is not None and handle in entry.opens:
-            self._check_has_copies(entry.opens[handle][0])
-        return Request(link, session, number, lowest, kind, 0, _routed(kind, handle, body), now_ns)
+            self._check_makes_replicas(entry.opens[handle][0])
+        return Request(link, session, number, first_unanswered, kind, 0, _routed(kind, handle, body), now_ns)
 
     def _check_attach(self, link: int, session: int, asked: int, number: int) -> None:
         """Refuse a second session on a link. Raises: RequestError.
@@ -212,9 +212,9 @@ class Clients:
         until each of its requests for it is answered. A link that asked twice, and whose first request was
         refused, once had two sessions, of which one never ended.
         """
-        attached = session if self.by_session.get(session) == link else 0
-        asks_for, numbers = self.attaching.get(link, (0, set()))
-        for other in (attached, asks_for):
+        attached = session if self.link_of_session.get(session) == link else 0
+        attaching, numbers = self.attaching.get(link, (0, set()))
+        for other in (attached, attaching):
             if other not in (0, asked):
                 raise RequestError(codes.NO_RESOURCES, ONE_SESSION)
         numbers.add(number)
@@ -235,23 +235,23 @@ class Clients:
         text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
         raise RequestError(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
 
-    def _check_has_copies(self, creation_id: int) -> None:
+    def _check_makes_replicas(self, creation_id: int) -> None:
         """Refuse to make this node active for a checkpoint of which it makes no replica.
 
         Raises: RequestError.
         """
-        if self.context.stops.shuns(creation_id, self.context.node_id):
-            raise RequestError(codes.LIBRARY, MAKES_NO_COPY)
+        if self.context.stops.bars_replica(creation_id, self.context.node_id):
+            raise RequestError(codes.LIBRARY, MAKES_NO_REPLICA)
 
     def on_created(self, created: Iterable[tuple[int, int]]) -> None:
         """Count the checkpoints that sessions created, by the links of this node."""
         for session, creation_id in created:
-            link = self.by_session.get(session)
+            link = self.link_of_session.get(session)
             if link is not None:
                 self.creators[creation_id] = link
                 self.created[link] += 1
 
-    def on_changed(self, creation_ids: Iterable[int]) -> None:
+    def on_directory_changed(self, creation_ids: Iterable[int]) -> None:
         """Take the checkpoints that are gone from the counts of their links."""
         for creation_id in creation_ids:
             if creation_id in self.creators and creation_id not in self.replicator.directory.checkpoints:
@@ -282,28 +282,28 @@ class Clients:
         """
         link, session = request.origin, request.session
         if isinstance(link, int):
-            self._is_answered(link, session, request.number)
+            self._end_attaching(link, session, request.number)
         if body != answer_ok():
             return body
         if isinstance(link, int) and link in self.links:
             before = self.links[link]
-            if before != session and self.by_session.get(before) == link:
+            if before != session and self.link_of_session.get(before) == link:
                 # It asked twice with one number, was answered, and then asked for this session.
-                self.look_after([session])
+                self.ensure_link_or_grace([session])
                 return answer_error(codes.NO_RESOURCES, ONE_SESSION)
             self.links[link] = session
-            self.by_session[session] = link
+            self.link_of_session[session] = link
             self.context.effects.append(TakeLarge(link))
-            self.grace.pop(session, None)
-        elif session not in self.by_session:
+            self.grace_until_ns.pop(session, None)
+        elif session not in self.link_of_session:
             self._start_grace(session)
         view = self.requests.view
         members = [[node_id, list(self.hub.urls_of(node_id))] for node_id in (view.members if view else ())]
         return answer_ok([self.context.node_id, members])
 
-    def _is_answered(self, link: int, session: int, number: int) -> None:
-        asks_for, numbers = self.attaching.get(link, (0, set()))
-        if asks_for == session:
+    def _end_attaching(self, link: int, session: int, number: int) -> None:
+        attaching, numbers = self.attaching.get(link, (0, set()))
+        if attaching == session:
             numbers.discard(number)
             if not numbers:
                 self.attaching.pop(link, None)
@@ -311,15 +311,15 @@ class Clients:
     # -- sessions without a link
 
     def _start_grace(self, session: int) -> None:
-        self.grace[session] = self.context.now_ns + self.context.settings.session_grace_ns
-        self.context.wake_at(self.grace[session])
+        self.grace_until_ns[session] = self.context.now_ns + self.context.settings.session_grace_ns
+        self.context.wake_at(self.grace_until_ns[session])
 
     def on_installed(self) -> None:
         """Check all sessions: a directory came, perhaps with some that this node did not know."""
-        self.on_changed(list(self.creators))
-        self.look_after(self.replicator.directory.sessions)
+        self.on_directory_changed(list(self.creators))
+        self.ensure_link_or_grace(self.replicator.directory.sessions)
 
-    def look_after(self, sessions: Iterable[int]) -> None:
+    def ensure_link_or_grace(self, sessions: Iterable[int]) -> None:
         """Make sure that each of these sessions, if attached to this node, has a link or a running grace.
 
         The answer to ATTACH attaches a session to a link. A client once sent two ATTACHes with the same
@@ -329,41 +329,41 @@ class Clients:
         for session in sessions:
             entry = self.replicator.directory.sessions.get(session)
             attached_here = entry is not None and entry.node_id == self.context.node_id
-            if attached_here and session not in self.by_session and session not in self.grace:
+            if attached_here and session not in self.link_of_session and session not in self.grace_until_ns:
                 self._start_grace(session)
 
     def on_serving_again(self) -> None:
         """Start every grace again: while this node did not serve, no client could attach here."""
-        for session in self.grace:
+        for session in self.grace_until_ns:
             self._start_grace(session)
 
     def on_ended(self, sessions: list[int]) -> None:
         """Detach the links of sessions that have ended."""
         for session in sessions:
-            self.grace.pop(session, None)
-            link = self.by_session.pop(session, None)
+            self.grace_until_ns.pop(session, None)
+            link = self.link_of_session.pop(session, None)
             if link is not None and self.links.get(link) == session:
                 self.links[link] = 0
 
     def on_time(self) -> None:
         """Ask for the end of the sessions whose grace is over."""
-        if not self.grace or self.context.now_ns < min(self.grace.values()):
+        if not self.grace_until_ns or self.context.now_ns < min(self.grace_until_ns.values()):
             return
-        self.ending = {session: None for session in self.ending if session in self.grace}
-        for session, until_ns in list(self.grace.items()):
+        self.ending = {session: None for session in self.ending if session in self.grace_until_ns}
+        for session, until_ns in list(self.grace_until_ns.items()):
             entry = self.replicator.directory.sessions.get(session)
             if entry is None or entry.node_id != self.context.node_id:
-                del self.grace[session]
+                del self.grace_until_ns[session]
             elif until_ns <= self.context.now_ns and self.context.serving():
                 if session not in self.ending:
-                    if len(self.ending) >= OWN_AT_ONCE:
+                    if len(self.ending) >= INTERNAL_OPS_MAX:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
                 self.hub.propose([DirectoryOp.END, session, entry.generation])
-                self.grace[session] = self.context.now_ns + self.context.settings.lease_ns
+                self.grace_until_ns[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:
-        return min(self.grace.values(), default=NEVER_NS)
+        return min(self.grace_until_ns.values(), default=NEVER_NS)
 
 
 def _routed(kind: int, handle: int, body: bytes) -> bytes:

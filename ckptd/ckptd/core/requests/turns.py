@@ -36,9 +36,9 @@ Key = int | str
 _Rest = ClientLost | PeerConnected | PeerLost | PeerRefused
 """Events that wait behind the frames of their link."""
 
-_READS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
+_READ_KINDS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
 
-READS_OF_PEERS: Final = ""
+FORWARDED_READS_LANE: Final = ""
 """The lane of the reads that peers forwarded and that continue in turns.
 
 So the lanes of the peers' links do not wait for them.
@@ -47,10 +47,10 @@ So the lanes of the peers' links do not wait for them.
 LANES_FULL_MAX: Final = 32
 """The lanes are crowded when all together hold as much as this many full ones.
 
-Each may then hold only 1 / `CROWDED_PART` of its limit.
+Each may then hold only 1 / `OVERLOADED_SHARE` of its limit.
 """
 
-CROWDED_PART: Final = 64
+OVERLOADED_SHARE: Final = 64
 
 TRACKS_MAX: Final = 16_384
 """TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN.
@@ -71,7 +71,7 @@ _ITEM_BYTES: Final = 256
 class Lane:
     """What waits of one link."""
 
-    __slots__ = ("congested", "full", "items", "listed", "lost", "stopped", "waiting_bytes")
+    __slots__ = ("congested", "full", "items", "lost", "scheduled", "stopped", "waiting_bytes")
 
     def __init__(self) -> None:
         self.items: deque[Frame | Request | _Rest] = deque()
@@ -80,7 +80,7 @@ class Lane:
         """The client does not read its answers."""
         self.full = False
         """The client already waits for many answers."""
-        self.listed = False
+        self.scheduled = False
         """The lane is in `Turns.round`."""
         self.lost = False
         """The client is gone."""
@@ -113,53 +113,53 @@ class Turns:
 
     # -- frames and events that arrive
 
-    def take_client(self, link: int, frames: list[Frame]) -> None:
+    def on_client_frames(self, link: int, frames: list[Frame]) -> None:
         """Serve frames of a client now, or keep them for a later turn."""
         context = self.context
         if self.round or link in self.lanes or context.work >= self.work_max:
-            self._keep(link, frames)
+            self._enqueue(link, frames)
             return
         context.work_until = context.work + self.quantum
         waiting = iter(frames)
         if self.hub.receive_client(link, waiting) and context.work >= context.work_until:
             rest = list(waiting)
             if rest:
-                self._keep(link, rest)
+                self._enqueue(link, rest)
 
-    def take_peer(self, node_id: str, frames: list[Frame]) -> None:
+    def on_peer_frames(self, node_id: str, frames: list[Frame]) -> None:
         """Serve frames of a peer now, or keep them for a later turn."""
         context = self.context
         # (Twice the budget: a write is delayed if its acknowledgement waits for a turn of clients.)
         if node_id in self.lanes or context.work >= 2 * self.work_max:
-            self._keep(node_id, frames)
+            self._enqueue(node_id, frames)
             return
         context.work_until = context.work + self.quantum
         waiting = iter(frames)
         if self.hub.receive_peer(node_id, waiting) and context.work >= context.work_until:
             rest = list(waiting)
             if rest:
-                self._keep(node_id, rest)
+                self._enqueue(node_id, rest)
 
-    def waits(self, key: Key, event: _Rest) -> bool:
+    def defer_event(self, key: Key, event: _Rest) -> bool:
         """Keep an event that must wait for what its link brought before it; return False if it need not."""
         lane = self.lanes.get(key)
         if lane is None:
             return False
         if not lane.items:
-            self.forget(key)
+            self.drop_lane(key)
             return False
         if type(event) is ClientLost:
             # No client reads the answers any more, so only requests that change something are carried out.
-            lane.items = deque(i for i in lane.items if type(i) is Request or i[0] not in _READS)  # type: ignore[index]
+            lane.items = deque(i for i in lane.items if type(i) is Request or i[0] not in _READ_KINDS)  # type: ignore[index]
             lane.congested = lane.full = False
             lane.lost = True  # Never full again: otherwise its session's end would wait for every answer.
         elif type(event) is PeerConnected:
             lane.stopped = False  # This is a new connection, and it is read.
         lane.items.append(event)
-        self._list(key, lane)
+        self._schedule(key, lane)
         return True
 
-    def _keep(self, key: Key, frames: list[Frame]) -> None:
+    def _enqueue(self, key: Key, frames: list[Frame]) -> None:
         lane = self.lanes.get(key)
         if type(key) is int and not (lane is not None and lane.congested):
             frames = self._answer_pings(key, frames)
@@ -172,7 +172,7 @@ class Turns:
             lane.stopped = True
             self.context.count("links_not_read")
             self.context.effects.append(StopReading(key))
-        self._list(key, lane)
+        self._schedule(key, lane)
 
     def _add_bytes(self, lane: Lane, more_bytes: int) -> None:
         lane.waiting_bytes += more_bytes
@@ -180,8 +180,8 @@ class Turns:
 
     def _lane_bytes(self) -> int:
         """Return how much one lane may hold: little if all lanes together hold much."""
-        crowded = self.waiting_bytes > LANES_FULL_MAX * self.lane_bytes_max
-        return self.lane_bytes_max // CROWDED_PART if crowded else self.lane_bytes_max
+        overloaded = self.waiting_bytes > LANES_FULL_MAX * self.lane_bytes_max
+        return self.lane_bytes_max // OVERLOADED_SHARE if overloaded else self.lane_bytes_max
 
     def _answer_pings(self, link: int, frames: list[Frame]) -> list[Frame]:
         pings = [frame for frame in frames if frame.kind == Kind.PING]
@@ -192,24 +192,24 @@ class Turns:
         self.hub.receive_client(link, waiting)
         return [*waiting, *(frame for frame in frames if frame.kind != Kind.PING)]
 
-    def put_back(self, requests: Iterable[Request]) -> None:
+    def requeue(self, requests: Iterable[Request]) -> None:
         """Keep requests that may continue now, ahead of everything that their links brought since."""
         self.context.work_until = (
             0  # The link that is served now may be one of theirs: its other frames stay after them.
         )
         by_origin: dict[Key, list[Request]] = {}
         for request in requests:
-            passed_on = type(request.origin) is str and request.kind in _READS
-            by_origin.setdefault(READS_OF_PEERS if passed_on else request.origin, []).append(request)
+            forwarded = type(request.origin) is str and request.kind in _READ_KINDS
+            by_origin.setdefault(FORWARDED_READS_LANE if forwarded else request.origin, []).append(request)
         for key, theirs in by_origin.items():
             lane = self.lanes.get(key)
             if lane is None:
                 lane = self.lanes[key] = Lane()
             lane.items.extendleft(reversed(theirs))
             self._add_bytes(lane, sum(_ITEM_BYTES + len(request.body) for request in theirs))
-            self._list(key, lane)
+            self._schedule(key, lane)
 
-    def take_back(self, link: int, number: int, looked_at_max: int) -> Frame | Request | None:
+    def withdraw(self, link: int, number: int, scanned_max: int) -> Frame | Request | None:
         """Take a client's request out of its lane, unless it is in doubt.
 
         A PING overtakes what waits in a lane, so it may name a request that is still there.
@@ -217,7 +217,7 @@ class Turns:
         lane = self.lanes.get(link)
         if lane is None:
             return None
-        for item in islice(lane.items, looked_at_max):
+        for item in islice(lane.items, scanned_max):
             if not isinstance(item, Frame | Request):
                 continue
             if isinstance(item, Frame):
@@ -232,7 +232,7 @@ class Turns:
 
     # -- who has to wait
 
-    def congest(self, link: int) -> None:
+    def on_congested(self, link: int) -> None:
         """Let a client's requests wait until it reads its answers."""
         lane = self.lanes.get(link)
         if lane is None:
@@ -240,12 +240,12 @@ class Turns:
         lane.congested = True
         self.context.count("links_congested")
 
-    def drain(self, link: int) -> None:
+    def on_drained(self, link: int) -> None:
         """Serve a client again: it has read its answers."""
         lane = self.lanes.get(link)
         if lane is not None:
             lane.congested = False
-            self._list(link, lane)
+            self._schedule(link, lane)
 
     def add_unanswered(self, request: Request, weight: int) -> None:
         """Count a client's request that waits from now on, here or for other nodes."""
@@ -278,7 +278,7 @@ class Turns:
         request.weight = TRACKER
         return ""
 
-    def take_answered(self, request: Request) -> None:
+    def remove_unanswered(self, request: Request) -> None:
         """Count a request no more, if it was counted: it is answered or dropped.
 
         TRACKs of links that were gone once counted for ever.
@@ -305,9 +305,9 @@ class Turns:
             lane = self.lanes.get(link)
             if lane is not None and lane.full:
                 lane.full = False
-                self._list(link, lane)
+                self._schedule(link, lane)
 
-    def count_again(self, waiting: Iterable[Request]) -> None:
+    def recount_unanswered(self, waiting: Iterable[Request]) -> None:
         """Correct the counts of unanswered requests. `waiting` are all requests that do wait.
 
         Otherwise a duplicate that is dropped without an answer would count for ever, and its client would not
@@ -323,7 +323,7 @@ class Turns:
         for key, lane in list(self.lanes.items()):
             if lane.full and type(key) is int and self.unanswered.get(key, 0) < self.unanswered_max:
                 lane.full = False
-                self._list(key, lane)
+                self._schedule(key, lane)
 
     def drop_frames(self, key: Key) -> None:
         """Drop what a link brought: it is cut off.
@@ -334,9 +334,9 @@ class Turns:
         if lane is not None:
             while lane.items and type(lane.items[0]) in (Frame, Request):
                 lane.items.popleft()
-            self._list(key, lane)
+            self._schedule(key, lane)
 
-    def forget(self, key: Key) -> None:
+    def drop_lane(self, key: Key) -> None:
         """Drop the lane of a link that is gone, with everything in it."""
         lane = self.lanes.pop(key, None)
         if lane is not None:
@@ -347,39 +347,39 @@ class Turns:
 
     # -- turns
 
-    def _list(self, key: Key, lane: Lane) -> None:
+    def _schedule(self, key: Key, lane: Lane) -> None:
         """Add a lane to the round if it can be served, or delete it if it has nothing to wait for."""
         if lane.congested or lane.full:
             return
         if not lane.items:
             if lane.stopped:
                 self.context.effects.append(ReadOn(key))
-            if not lane.listed:
+            if not lane.scheduled:
                 del self.lanes[key]
                 self.waiting_bytes -= lane.waiting_bytes
-        elif not lane.listed:
-            lane.listed = True
+        elif not lane.scheduled:
+            lane.scheduled = True
             self.round.append(key)
 
-    def go_on(self) -> None:
+    def run_turn(self) -> None:
         """Run one turn: serve the lanes in order, a little of each at a time, within the budget."""
         context, lanes, order = self.context, self.lanes, self.round
         context.work = 0
         while order and context.work < self.work_max:
             key = order.popleft()
             lane = lanes.get(key)
-            if lane is None or not lane.listed:
+            if lane is None or not lane.scheduled:
                 continue
-            lane.listed = False
+            lane.scheduled = False
             if lane.congested:
-                continue  # It became so after the lane was listed; `drain` lists it again.
+                continue  # It became so after the lane was listed; `on_drained` lists it again.
             context.work_until = min(context.work + self.quantum, self.work_max)
             self._serve(key, lane)
             if lanes.get(key) is lane:
                 if lane.stopped and 2 * lane.waiting_bytes <= self._lane_bytes():
                     lane.stopped = False
                     context.effects.append(ReadOn(key))
-                self._list(key, lane)
+                self._schedule(key, lane)
 
     def _serve(self, key: Key, lane: Lane) -> None:
         context, items = self.context, lane.items
@@ -388,10 +388,10 @@ class Turns:
             if type(item) is Frame:
                 self._add_bytes(lane, -_ITEM_BYTES - len(item.body))
                 if type(key) is int:
-                    going = self.hub.receive_client(key, (item,))
+                    link_open = self.hub.receive_client(key, (item,))
                 else:
-                    going = self.hub.receive_peer(str(key), (item,))
-                if not going:
+                    link_open = self.hub.receive_peer(str(key), (item,))
+                if not link_open:
                     self.drop_frames(key)
             elif type(item) is Request:
                 self._add_bytes(lane, -_ITEM_BYTES - len(item.body))

@@ -67,7 +67,7 @@ class WaitingRequests:
             key = request.session, request.number
             earlier = self.parked.get(key)
             if earlier is not None and earlier is not request:
-                self.turns.take_answered(earlier)
+                self.turns.remove_unanswered(earlier)
             self.parked[key] = request
 
     def check_backlog(self) -> None:

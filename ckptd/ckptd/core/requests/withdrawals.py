@@ -14,7 +14,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckpt_protocol.requests import parse_open
-from ckptd.core.client_request import CHANGE_NOTHING, Request
+from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.context import Context
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.validation import why_open_waits
@@ -24,7 +24,7 @@ from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.requests.turns import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 
-LOOKED_AT_MAX: Final = 1_000
+SCANNED_MAX: Final = 1_000
 """Entries of each queue that are searched for a withdrawn request. One further back is not found."""
 
 
@@ -50,7 +50,7 @@ class Withdrawals:
     def withdraw(self, link: int, session: int, numbers: Iterable[int]) -> None:
         """Withdraw the requests that a client names because their time is nearly over."""
         for number in numbers:
-            in_lane = self.turns.take_back(link, number, LOOKED_AT_MAX)
+            in_lane = self.turns.withdraw(link, number, SCANNED_MAX)
             if in_lane is not None:
                 error = answer_error(codes.TRY_AGAIN, "this node has not had the time for it")
                 if isinstance(in_lane, Request):
@@ -59,12 +59,12 @@ class Withdrawals:
                     self.context.send_client(link, encode_answer(number, self.context.epoch, 0, error))
                 continue
             forwarded = self.waiting.forwarded.get((session, number))
-            if forwarded is not None and forwarded.kind not in CHANGE_NOTHING:
+            if forwarded is not None and forwarded.kind not in READ_ONLY_KINDS:
                 # If it was forwarded before, for example in an earlier view, no node can tell if it was done.
-                if not forwarded.maybe_done:
+                if not forwarded.outcome_uncertain:
                     forwarded.withdrawn = True
                     frame = encode_frame(Kind.WITHDRAW, number, self.context.epoch, session)
-                    self.context.send_peer(forwarded.to, frame)
+                    self.context.send_peer(forwarded.forwarded_to, frame)
                 continue
             self._withdraw(session, number)
 
@@ -83,24 +83,24 @@ class Withdrawals:
     def _find(self, session: int, number: int) -> tuple[Request | None, str]:
         """Take a request that waits and was not done out of its queue. Return it, and what it waited for."""
         key, waiting = (session, number), self.waiting
-        held = waiting.parked.get(key)
-        if held is not None:
-            if held.in_doubt:
+        parked = waiting.parked.get(key)
+        if parked is not None:
+            if parked.in_doubt:
                 return None, ""
             del waiting.parked[key]
-            return held, self.why_parked(held)
+            return parked, self.why_parked(parked)
         forwarded = waiting.forwarded.pop(key, None)
         if forwarded is not None:
-            return forwarded, f"node {forwarded.to} does not answer"
-        for token, asked in islice(waiting.commit_queries.items(), LOOKED_AT_MAX):
+            return forwarded, f"node {forwarded.forwarded_to} does not answer"
+        for query_id, asked in islice(waiting.commit_queries.items(), SCANNED_MAX):
             if (asked.session, asked.number) == key:
-                del waiting.commit_queries[token]
+                del waiting.commit_queries[query_id]
                 return asked, "the active replica does not say what is committed"
-        queued = self.replicator.take_back(session, number, LOOKED_AT_MAX)
+        queued = self.replicator.withdraw(session, number, SCANNED_MAX)
         if queued is not None:
             return queued, self._why_queued()
-        for active in islice(self.replicas.busy.by_id.values(), LOOKED_AT_MAX):
-            uncommitted = active.take_back(session, number, LOOKED_AT_MAX)
+        for active in islice(self.replicas.busy.by_id.values(), SCANNED_MAX):
+            uncommitted = active.withdraw(session, number, SCANNED_MAX)
             if uncommitted is not None:
                 return uncommitted, _why_uncommitted(active)
         return None, ""
@@ -112,12 +112,12 @@ class Withdrawals:
         late = [
             (key, request)
             for key, request in waiting.parked.items()
-            if request.since_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
+            if request.received_ns <= late_ns and not request.in_doubt and isinstance(request.origin, int)
         ]
-        for key, request in late[:LOOKED_AT_MAX]:  # The others at the next heartbeat: each takes about 4 us.
+        for key, request in late[:SCANNED_MAX]:  # The others at the next heartbeat: each takes about 4 us.
             del waiting.parked[key]
             self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self.why_parked(request)))
-        for request in self.replicator.take_late(late_ns, LOOKED_AT_MAX):
+        for request in self.replicator.pop_late(late_ns, SCANNED_MAX):
             self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, self._why_queued()))
 
     def why_not_serving(self) -> str:
@@ -138,11 +138,11 @@ class Withdrawals:
         return why_open_waits(entry, me)
 
     def _why_queued(self) -> str:
-        order = self.replicator
+        replicator = self.replicator
         if not self.context.serving():
             return self.why_not_serving()
-        if order.awaiting_ack:
-            return f"{_listed(order.awaiting_ack)} must acknowledge an earlier change of the directory"
+        if replicator.awaiting_ack:
+            return f"{_listed(replicator.awaiting_ack)} must acknowledge an earlier change of the directory"
         return "earlier changes of the directory come first"
 
     def why_parked(self, request: Request) -> str:
@@ -151,7 +151,7 @@ class Withdrawals:
             return self.why_not_serving()
         if self.hub.draining:
             return "this node is leaving"
-        if request.put_off:
+        if request.open_deferred:
             return self.why_open_waits_here(request) or "the checkpoint is being opened"
         entry = self.replicator.directory.checkpoints.get(request.creation_id)
         if entry is not None and entry.creation_id in self.context.stops.closed:

@@ -7,7 +7,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
 from ckpt_protocol.framing import BodyTooLong, FrameDecoder, FrameError
-from ckpt_protocol.greeting import HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected
 from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.boundary import contained

@@ -3,7 +3,7 @@
 import asyncio
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, ROLE_OPERATOR, Greeted, HandshakeRejected, Identity
+from ckpt_protocol.handshake import ROLE_CLIENT, ROLE_OPERATOR, HandshakeRejected, Identity, PeerIdentity
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.clients import ClientLink, Clients
@@ -83,18 +83,18 @@ class ConnectionAcceptor:
             case _:
                 contained(self._counters, self._limited_log, "a first exchange", reason)
 
-    def _on_authenticated(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def _on_authenticated(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         try:
-            if greeted.about:
+            if identity.about:
                 transport.close()  # It only asked who is here, and has its answer.
-            elif greeted.role in (ROLE_CLIENT, ROLE_OPERATOR):
+            elif identity.role in (ROLE_CLIENT, ROLE_OPERATOR):
                 prepare_stream(transport)
-                link = ClientLink(self._clients, transport, is_operator=greeted.role == ROLE_OPERATOR)
+                link = ClientLink(self._clients, transport, is_operator=identity.role == ROLE_OPERATOR)
                 transport.set_protocol(link)
                 if rest:
                     link.data_received(rest)
             else:
-                self._peers.accept(transport, greeted, rest)
+                self._peers.accept(transport, identity, rest)
         except HandshakeRejected as error:
             self._counters.refused += 1
             self._limited_log.warn("refused", f"a connection was refused: {error.text}")

@@ -3,7 +3,7 @@
 from typing import Final
 
 from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, FrameError, decode_datagram
-from ckpt_protocol.greeting import unseal
+from ckpt_protocol.handshake import verify
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import HeartbeatReceived
 from ckptd.runtime.boundary import contained
@@ -48,11 +48,11 @@ class DatagramRouter:
         if not _is_heartbeat(datagram):
             self._udp_clients.receive(datagram, address)
             return
-        heartbeat = self._peers.unseal(datagram, address)
-        sealed = heartbeat is not None
+        heartbeat = self._peers.verify(datagram, address)
+        authentic = heartbeat is not None
         try:
             frame = decode_datagram(
-                heartbeat if heartbeat is not None else unseal(self._cluster_key, datagram)
+                heartbeat if heartbeat is not None else verify(self._cluster_key, datagram)
             )
         except FrameError as error:
             self._counters.garbage_datagrams += 1
@@ -61,7 +61,7 @@ class DatagramRouter:
         except Exception as error:
             contained(self._counters, self._limited_log, "a heartbeat", error)
         else:
-            self._driver.handle(HeartbeatReceived(frame, sealed))
+            self._driver.handle(HeartbeatReceived(frame, authentic))
 
 
 def _is_heartbeat(datagram: bytes) -> bool:

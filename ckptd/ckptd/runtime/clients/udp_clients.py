@@ -9,7 +9,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, Frame, FrameError, decode_datagram
-from ckpt_protocol.greeting import ROLE_CLIENT, Acceptor, HandshakeRejected, Identity
+from ckpt_protocol.handshake import ROLE_CLIENT, Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.events import ClientReceived
@@ -159,7 +159,7 @@ class UdpClients:
             # The sender's address may be forged, so never send it more bytes than we received.
             raise HandshakeRejected(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
         handshake = _Handshake(acceptor, datagram, welcome, now_ns())
-        if acceptor.greeted is not None:
+        if acceptor.peer is not None:
             self._connect(address, handshake)
         else:
             # Keep the old link until the new client at this address has proved itself.

@@ -68,7 +68,7 @@ class DaemonEffects(EffectHandler):
     def send_heartbeat(self, node_id: str, data: bytes) -> None:
         address = self.peers.datagram_address(node_id)
         if address is not None:
-            self._datagrams.send(self.peers.seal(node_id, data), address)
+            self._datagrams.send(self.peers.sign(node_id, data), address)
 
     def ask_back(self, node_id: str) -> None:
         self.peers.connectors[node_id].recheck()

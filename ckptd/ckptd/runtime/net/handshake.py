@@ -10,13 +10,13 @@ from collections.abc import Callable, Container
 from typing import Final, cast
 
 from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError, decode_datagram
-from ckpt_protocol.greeting import NONCE_BYTES, Acceptor, Greeted, HandshakeRejected, Identity, Opener
+from ckpt_protocol.handshake import NONCE_BYTES, Acceptor, HandshakeRejected, Identity, Opener, PeerIdentity
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
 
 HANDSHAKE_LIMIT_S: Final = 5.0
 """How long a connection may take for the handshake before it is closed."""
 
-OnAuthenticated = Callable[[asyncio.Transport, Greeted, bytes], None]
+OnAuthenticated = Callable[[asyncio.Transport, PeerIdentity, bytes], None]
 """Takes over a connection: its transport, who is at the other end, and the bytes received after the
 handshake."""
 
@@ -76,7 +76,7 @@ class IncomingHandshake(asyncio.Protocol):
             return
         self._received += data
         try:
-            while self._acceptor.greeted is None:
+            while self._acceptor.peer is None:
                 frame, self._received = cut_first_frame(self._received)
                 if frame is None:
                     return
@@ -91,7 +91,7 @@ class IncomingHandshake(asyncio.Protocol):
         else:
             rest, self._received, self._transport = self._received, b"", None
             self._on_closed(self, None)
-            self._on_authenticated(transport, self._acceptor.greeted, rest)
+            self._on_authenticated(transport, self._acceptor.peer, rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
@@ -125,7 +125,7 @@ class OutgoingHandshake(asyncio.Protocol):
         self._on_authenticated = on_authenticated
         self._received = b""
         self._transport: asyncio.Transport | None = None
-        self.outcome: asyncio.Future[Greeted] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[PeerIdentity] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -140,7 +140,7 @@ class OutgoingHandshake(asyncio.Protocol):
             frame, self._received = cut_first_frame(self._received)
             if frame is None:
                 return
-            greeted, reply = self._opener.receive(frame)
+            peer, reply = self._opener.receive(frame)
         except Exception as error:  # HandshakeRejected, FrameError or our own bug: end only this connection.
             self._transport = None
             transport.abort()
@@ -149,9 +149,9 @@ class OutgoingHandshake(asyncio.Protocol):
         if reply:
             transport.write(reply)
         rest, self._received, self._transport = self._received, b"", None
-        self._on_authenticated(transport, greeted, rest)
+        self._on_authenticated(transport, peer, rest)
         if not self.outcome.done():
-            self.outcome.set_result(greeted)
+            self.outcome.set_result(peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -10,7 +10,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_CLIENT, Greeted, HandshakeRejected, Identity
+from ckpt_protocol.handshake import ROLE_CLIENT, HandshakeRejected, Identity, PeerIdentity
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
 from ckptd.runtime.net.connecting import connect_stream
 from ckptd.runtime.net.handshake import OutgoingHandshake
@@ -19,13 +19,15 @@ IDENTIFY_LIMIT_S: Final = 1.0
 """How long a node may take to say who it is. It is longer than a pause for garbage collection."""
 
 
-async def identify(identity: Identity, address: SocketAddress, family: int, about: bytes = b"") -> Greeted:
+async def identify(
+    identity: Identity, address: SocketAddress, family: int, about: bytes = b""
+) -> PeerIdentity:
     """Return who answers at an address. `about` is the nonce of a handshake that it must have opened.
 
     Raises: HandshakeRejected; FrameError; OSError.
     """
     handshake = OutgoingHandshake(
-        identity, ROLE_CLIENT, lambda transport, greeted, rest: transport.abort(), about
+        identity, ROLE_CLIENT, lambda transport, identity, rest: transport.abort(), about
     )
     sock = await connect_stream(address, family)
     try:
@@ -37,15 +39,15 @@ async def identify(identity: Identity, address: SocketAddress, family: int, abou
 
 
 def explain(
-    node_id: str, host_port: HostPort, claim: Greeted, found: Greeted | Exception
+    node_id: str, host_port: HostPort, claim: PeerIdentity, found: PeerIdentity | Exception
 ) -> HandshakeRejected | None:
     """Return why a claim to be `node_id` is refused, given what was found at its address; None to accept."""
     match found:
-        case Greeted() if found.node_id != node_id:
+        case PeerIdentity() if found.node_id != node_id:
             why = f"node {found.node_id!r} answers there, and not node {node_id!r}"
-        case Greeted() if found.incarnation != claim.incarnation:
+        case PeerIdentity() if found.incarnation != claim.incarnation:
             why = f"another start of node {node_id!r} answers there: two daemons have this node id"
-        case Greeted():
+        case PeerIdentity():
             return None
         case HandshakeRejected() | FrameError():
             why = f"what answers there is not this daemon ({found})"

@@ -5,7 +5,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.greeting import Greeted, HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity
 from ckpt_protocol.messages import Kind
 
 CLAIMS_MAX: Final = 8
@@ -15,9 +15,9 @@ CLAIMS_MAX: Final = 8
 class Claim(asyncio.Protocol):
     """A connection whose other end claims to be a peer. We read nothing more until that is checked."""
 
-    def __init__(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def __init__(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         self.transport = transport
-        self.greeted = greeted
+        self.identity = identity
         self.rest = rest
         transport.set_protocol(self)
         transport.pause_reading()

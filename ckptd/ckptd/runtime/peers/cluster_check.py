@@ -6,7 +6,7 @@ from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import HandshakeRejected, Identity
+from ckpt_protocol.handshake import HandshakeRejected, Identity
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.errors import StartError
 from ckptd.runtime.logs import logger

@@ -19,7 +19,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.bounds import FROM_PEER, FROM_WITNESS
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import ROLE_PEER, Greeted, HandshakeRejected
+from ckpt_protocol.handshake import ROLE_PEER, HandshakeRejected, PeerIdentity
 from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clock import now_ns
@@ -28,8 +28,8 @@ from ckptd.runtime.driver import Driver
 from ckptd.runtime.logs import logger
 from ckptd.runtime.net.connecting import connect_stream
 from ckptd.runtime.net.handshake import HANDSHAKE_LIMIT_S, OutgoingHandshake, new_nonce
+from ckptd.runtime.net.heartbeat_secrets import HeartbeatSecrets
 from ckptd.runtime.net.name_lookup import resolve
-from ckptd.runtime.net.seals import Seals
 from ckptd.runtime.peers.address_check import explain, identify
 from ckptd.runtime.peers.claims import Claim, Claims
 from ckptd.runtime.peers.peer_context import PeerContext
@@ -71,7 +71,7 @@ class PeerConnector:
         self.is_dialer = context.identity.node_id < node_id
         self.link: PeerLink | None = None
         self.resolved: SocketAddress | None = None
-        self.seals = Seals(context.identity.key)
+        self.heartbeat_secrets = HeartbeatSecrets(context.identity.key)
         self._context = context
         self._identity = context.identity
         self._driver = driver
@@ -94,9 +94,9 @@ class PeerConnector:
 
     # -- the link
 
-    def check_claim(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def check_claim(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         """Keep a connection that claims to be this peer's, and have the peer's address asked."""
-        self._claims.add(Claim(transport, greeted, rest))
+        self._claims.add(Claim(transport, identity, rest))
         self._check_requested.set()
 
     def recheck(self) -> None:
@@ -105,16 +105,16 @@ class PeerConnector:
         self._check_requested.set()
 
     def _connect(
-        self, transport: asyncio.Transport, greeted: Greeted, rest: bytes, address: SocketAddress
+        self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes, address: SocketAddress
     ) -> None:
         """Make a new connection to the peer at `address` the link, in place of the present one."""
         self._supersede_link()
         self.resolved = self._confirmed_at = address
-        self.seals.agree(greeted.secret)
+        self.heartbeat_secrets.agree(identity.secret)
         context = self._context
         link = PeerLink(
             transport,
-            greeted,
+            identity,
             FROM_WITNESS if self.node_id in context.witnesses else FROM_PEER,
             self._driver,
             context.counters,
@@ -129,7 +129,7 @@ class PeerConnector:
         self._driver.peers[self.node_id] = link
         self._changed.set()
         logger.debug("the link to node %s is up", self.node_id)
-        self._driver.handle(PeerConnected(self.node_id, greeted.incarnation, greeted.urls))
+        self._driver.handle(PeerConnected(self.node_id, identity.incarnation, identity.urls))
         if rest:
             link.data_received(rest)
 
@@ -292,13 +292,15 @@ class PeerConnector:
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT_S):
                 await asyncio.get_running_loop().create_connection(lambda: handshake, sock=sock)
-                greeted = await handshake.outcome
-            if greeted.node_id != self.node_id:
-                raise HandshakeRejected(codes.ACCESS, f"it is node {greeted.node_id!r}, not {self.node_id!r}")
-            self.seals.offer(greeted.secret)
+                identity = await handshake.outcome
+            if identity.node_id != self.node_id:
+                raise HandshakeRejected(
+                    codes.ACCESS, f"it is node {identity.node_id!r}, not {self.node_id!r}"
+                )
+            self.heartbeat_secrets.offer(identity.secret)
             async with asyncio.timeout(TAKEN_LIMIT_S):
                 await pending[0].outcome
-            self._connect(pending[0].transport, greeted, pending[0].rest, address)
+            self._connect(pending[0].transport, identity, pending[0].rest, address)
         except HandshakeRejected as error:
             self._on_rejected(error)
         except FrameError as error:
@@ -330,10 +332,10 @@ class PeerConnector:
 
     async def _decide_claim(self, claim: Claim) -> None:
         """Take or refuse a connection, depending on what answers at the peer's address."""
-        address, found = await self._identify(claim.greeted.nonce)
+        address, found = await self._identify(claim.identity.nonce)
         if claim.transport.is_closing():
             return
-        refused = explain(self.node_id, self.address, claim.greeted, found)
+        refused = explain(self.node_id, self.address, claim.identity, found)
         if refused is not None or address is None:
             refused = refused or HandshakeRejected(codes.TRY_AGAIN, f"{self.address.host} has no address")
             self._context.counters.refused += 1
@@ -347,7 +349,7 @@ class PeerConnector:
             self._reject_call(claim)
         else:
             claim.accept()
-            self._connect(claim.transport, claim.greeted, claim.rest, address)
+            self._connect(claim.transport, claim.identity, claim.rest, address)
             claim.transport.resume_reading()
 
     def _reject_call(self, claim: Claim) -> None:
@@ -369,13 +371,13 @@ class PeerConnector:
             return
         link = self.link
         _, found = await self._identify()
-        other = isinstance(found, Greeted) and found.node_id == self.node_id
-        if other and found.incarnation != link.greeted.incarnation and self.link is link:  # type: ignore[union-attr]
+        other = isinstance(found, PeerIdentity) and found.node_id == self.node_id
+        if other and found.incarnation != link.identity.incarnation and self.link is link:  # type: ignore[union-attr]
             logger.warning("another start of node %s answers at %s", self.node_id, self.address)
             self.resolved = None
             self._supersede_link()
 
-    async def _identify(self, about: bytes = b"") -> tuple[SocketAddress | None, Greeted | Exception]:
+    async def _identify(self, about: bytes = b"") -> tuple[SocketAddress | None, PeerIdentity | Exception]:
         """Look up the peer's address and ask who is there; return the address and the answer or error."""
         address = None
         try:

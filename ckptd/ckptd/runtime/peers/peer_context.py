@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ckpt_protocol.greeting import Identity
+from ckpt_protocol.handshake import Identity
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.logs import RateLimitedLog
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
-from ckpt_protocol.greeting import Greeted, HandshakeRejected, parse_refused
+from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
 from ckptd.runtime.boundary import contained
@@ -23,7 +23,7 @@ class PeerLink(asyncio.Protocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        greeted: Greeted,
+        identity: PeerIdentity,
         body_limits: tuple[int, ...],
         driver: Driver,
         counters: Counters,
@@ -32,8 +32,8 @@ class PeerLink(asyncio.Protocol):
         on_lost: Callable[["PeerLink"], None],
         on_rejected: Callable[[HandshakeRejected], None],
     ) -> None:
-        self.greeted = greeted
-        self._node_id = greeted.node_id
+        self.identity = identity
+        self._node_id = identity.node_id
         self._transport = transport
         self._handle = driver.handle
         self._feed = FrameDecoder(body_limits).feed

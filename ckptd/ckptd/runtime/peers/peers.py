@@ -3,7 +3,7 @@
 import asyncio
 
 from ckpt_protocol import codes
-from ckpt_protocol.greeting import Greeted, HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity
 from ckptd.core.events import PeerTrouble
 from ckptd.core.operations.resource_usage import Limits
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
@@ -28,12 +28,12 @@ class Peers:
         self._driver = driver
         self._buffer_bytes_max = context.buffer_bytes_max
 
-    def accept(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def accept(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         """Take a connection that claims to be a peer's; the connector checks that claim.
 
         Raises: HandshakeRejected.
         """
-        me, node_id = self._node_id, greeted.node_id
+        me, node_id = self._node_id, identity.node_id
         connector = self.connectors.get(node_id)
         if connector is None:
             remedy = "give all nodes the same peers, or correct the node id"
@@ -42,7 +42,7 @@ class Peers:
             raise HandshakeRejected(
                 codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}"
             )
-        connector.check_claim(transport, greeted, rest)
+        connector.check_claim(transport, identity, rest)
 
     def limits(self) -> Limits:
         """Return the largest number of unsent bytes for one peer, and how many there may be."""
@@ -55,17 +55,19 @@ class Peers:
         connector = self.connectors.get(node_id)
         return None if connector is None else connector.resolved
 
-    def seal(self, node_id: str, heartbeat: bytes) -> bytes:
-        """Return a heartbeat for a peer with its seal."""
-        return self.connectors[node_id].seals.seal(heartbeat)
+    def sign(self, node_id: str, heartbeat: bytes) -> bytes:
+        """Return a heartbeat for a peer with its signature."""
+        return self.connectors[node_id].heartbeat_secrets.sign(heartbeat)
 
-    def unseal(self, datagram: bytes, address: SocketAddress) -> bytes | None:
-        """Return the heartbeat without its seal; None if it has no seal that we share with a peer."""
+    def verify(self, datagram: bytes, address: SocketAddress) -> bytes | None:
+        """Return the heartbeat without its signature; None if no secret of a peer signed it."""
         likely = self.at(address)
-        heartbeat = likely.seals.open(datagram) if likely is not None else None
+        heartbeat = likely.heartbeat_secrets.verify(datagram) if likely is not None else None
         if heartbeat is None:
             others = (connector for connector in self.connectors.values() if connector is not likely)
-            heartbeat = next(filter(None, (connector.seals.open(datagram) for connector in others)), None)
+            heartbeat = next(
+                filter(None, (connector.heartbeat_secrets.verify(datagram) for connector in others)), None
+            )
         return heartbeat
 
     def at(self, address: SocketAddress) -> PeerConnector | None:

@@ -3,7 +3,7 @@
 import asyncio
 
 from ckpt_protocol.framing import FrameError
-from ckpt_protocol.greeting import Greeted, HandshakeRejected, parse_refused
+from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.runtime.net.handshake import cut_first_frame
 
@@ -15,9 +15,9 @@ class PendingLink(asyncio.Protocol):
     connection ended first. `rest`: the bytes received after that.
     """
 
-    def __init__(self, transport: asyncio.Transport, greeted: Greeted, rest: bytes) -> None:
+    def __init__(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         self.transport = transport
-        self.greeted = greeted
+        self.identity = identity
         self.rest = b""
         self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         transport.set_protocol(self)

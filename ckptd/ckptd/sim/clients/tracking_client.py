@@ -51,7 +51,7 @@ class TrackingClient:
         """The sections as this client knows them."""
 
         self.sequence: int | None = None
-        self.tenure = 0
+        self.lineage = 0
         self.needs_full_scan = True
         """True if it has to read everything again."""
 
@@ -100,10 +100,10 @@ class TrackingClient:
             self._track()
 
     def _track(self) -> None:
-        self.track_number = self._request(Kind.TRACK, [self.sequence, self.tenure], self._on_changes)
+        self.track_number = self._request(Kind.TRACK, [self.sequence, self.lineage], self._on_changes)
 
     def _on_changes(self, result: CallResult) -> None:
-        self.sequence, rows, self.tenure = result.payload
+        self.sequence, rows, self.lineage = result.payload
         self.needs_full_scan = self.needs_full_scan or rows is None
         for _, change, section_id, *_ in rows or ():
             if change in _GONE:

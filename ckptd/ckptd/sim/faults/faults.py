@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import read_record
+from ckptd.core.arbiter.durable_state import parse_state
 from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.oracles.oracles import Oracles
@@ -299,7 +299,7 @@ class Faults:
     def _member_of(self, node_id: str) -> int:
         """Return the epoch of the view that a node has installed as a member; 0 if there is none."""
         node = self.hosts[node_id].node
-        if node is None or node.view is None or not node.view.has(node_id, node.context.incarnation):
+        if node is None or node.view is None or not node.view.includes(node_id, node.context.incarnation):
             return 0
         return node.view.epoch
 
@@ -383,5 +383,5 @@ def _names_view(packed: bytes, witness: bool) -> bool:
 
     A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).
     """
-    record = read_record(packed)
-    return record.installed > 0 or (witness and record.view is not None)
+    record = parse_state(packed)
+    return record.installed_epoch > 0 or (witness and record.view is not None)

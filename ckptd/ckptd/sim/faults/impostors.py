@@ -1,6 +1,6 @@
 """Impostors: a sender that forges heartbeats, and second daemons under the id of a running node.
 
-The forger reaches every node with datagrams and knows every incarnation, but not the secrets that seal
+The forger reaches every node with datagrams and knows every incarnation, but not the secrets that sign
 heartbeats. A second daemon is a whole core with an incarnation of its own. It sends heartbeats, and every
 node that asks back at the address of its node id refuses it. Neither may have any effect on the cluster, and
 a second daemon must never serve.
@@ -114,7 +114,7 @@ class Impostors:
 
     def send(self, node_id: str, frame: Frame) -> None:
         """Send a datagram to a node. None is lost, since none should matter."""
-        host, event = self.machines[node_id], HeartbeatReceived(frame, sealed=False)
+        host, event = self.machines[node_id], HeartbeatReceived(frame, authentic=False)
         self.world.after(self.random.randint(1, _DELAY_NS), lambda: host.deliver(event))
 
     def _later(self) -> None:

@@ -85,7 +85,7 @@ class Operator:
 
     def _note_wait(self, host: Host) -> None:
         node, waiting = host.node, self._waiting_since.get(host.node_id)
-        if node is None or not (node.membership.describe_wait() or self._unavailable(node)):
+        if node is None or not (node.reconfiguration.describe_wait() or self._unavailable(node)):
             self._waiting_since.pop(host.node_id, None)
         elif waiting is None or waiting[0] != host.incarnation:
             self._waiting_since[host.node_id] = (host.incarnation, self.world.now_ns)
@@ -104,7 +104,7 @@ class Operator:
         if waiting is None or self.world.now_ns - waiting[1] < patience_ns:
             return
         burnt = [node_id for node_id in self.faults.burnt if node_id != host.node_id]
-        if "for a cold start" in node.membership.describe_wait():
+        if "for a cold start" in node.reconfiguration.describe_wait():
             if all(other.view is None for other in self._nodes()) and self._may_bootstrap(host):
                 self.command(host, Verb.BOOTSTRAP)
         elif burnt:
@@ -116,7 +116,7 @@ class Operator:
         It would use the same epoch again (ADR 12).
         """
         assert host.node is not None
-        return not (host.node.heartbeats.forgetful and host.node_id in self._bootstrapped)
+        return not (host.node.heartbeats.amnesiac and host.node_id in self._bootstrapped)
 
     def _nodes(self) -> list[Node]:
         return [host.node for host in self.hosts.values() if host.node is not None]
@@ -161,7 +161,7 @@ class Operator:
     def _check_accepted_loss(self, host: Host, node: Node, verb: str, name: str) -> None:
         if verb == Verb.ACCEPT_LOSS:
             peer = node.heartbeats.peers[name]
-            silent_ns = host.local_ns - peer.heard_ns - peer.excused_ns
+            silent_ns = host.local_ns - peer.heard_ns - peer.pause_credit_ns
             if (
                 silent_ns < host.settings.grace_ns
                 and peer.incarnation > peer.dead_incarnation
@@ -178,7 +178,7 @@ class Operator:
     def act_once(self) -> None:
         """Read what the nodes wait for, and send `force-active` to one that asks for it."""
         for host in self.hosts.values():
-            if host.node is not None and "the operator" in host.node.membership.describe_wait():
+            if host.node is not None and "the operator" in host.node.reconfiguration.describe_wait():
                 self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
                 frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
                 host.deliver(ClientConnected(LAST_LINK))
@@ -191,7 +191,9 @@ class Operator:
     def _bootstrap_one(self) -> None:
         """No node has a view, and too few vote for a cold start: bootstrap one of them."""
         for host in self.hosts.values():
-            waiting = host.node is not None and "for a cold start" in host.node.membership.describe_wait()
+            waiting = (
+                host.node is not None and "for a cold start" in host.node.reconfiguration.describe_wait()
+            )
             if waiting and self._may_bootstrap(host):
                 self.command(host, Verb.BOOTSTRAP)
                 return

@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import Disk
+from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership import pair_policy
-from ckptd.core.membership.reconfiguration import Membership
+from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations import forced_views
-from ckptd.core.operations.operator_commands import Operating
+from ckptd.core.operations.operator_commands import OperatorCommands
 from ckptd.core.replication import active_replica
 from ckptd.core.replication.capacity import check_capacity
-from ckptd.core.view import LOSS_EPOCHS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 
 TABLE: Final = MutantTable()
@@ -58,42 +58,42 @@ def _(patch: Patch) -> None:
     "the living given up", "a loss is accepted only of a node that is not heard", "operated by hand"
 )
 def _(patch: Patch) -> None:
-    original = Operating._accept_loss
+    original = OperatorCommands._accept_loss
 
     def accept_loss(operating: Any, node_id: str) -> str:
         inner = Patch()
-        inner(Heartbeats, "hears", lambda heartbeats, peer: False)
+        inner(Heartbeats, "recently_heard", lambda heartbeats, peer: False)
         try:
             return original(operating, node_id)
         finally:
             inner.restore()
 
-    patch(Operating, "_accept_loss", accept_loss)
+    patch(OperatorCommands, "_accept_loss", accept_loss)
 
 
 @TABLE.mutant(
     "bootstrap over data", "no node is bootstrapped while it hears a member with data", "operated by hand"
 )
 def _(patch: Patch) -> None:
-    patch(Heartbeats, "who_holds_data", lambda heartbeats: "")
+    patch(Heartbeats, "find_data_holder", lambda heartbeats: "")
 
 
 @TABLE.mutant(
     "decided late", "a view that waited for the disk is void once another was decided", "given up alive"
 )
 def _(patch: Patch) -> None:
-    original = Disk._complete
-    patch(Disk, "void", lambda disk, reason: None)
-    patch(Disk, "_complete", lambda disk, view: original(disk, replace(view, objection=lambda: "")))
+    original = StateStore._complete
+    patch(StateStore, "discard_pending", lambda store, reason: None)
+    patch(StateStore, "_complete", lambda store, view: original(store, replace(view, objection=lambda: "")))
 
 
 @TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_word(settings: Any, last_epoch: int) -> int:
-        return last_epoch + 1 + LOSS_EPOCHS
+        return last_epoch + 1 + EPOCH_JUMP_DATA_LOSS
 
-    patch(forced_views, "epoch_of_word", epoch_of_word)
-    patch(pair_policy, "epoch_of_word", epoch_of_word)
+    patch(forced_views, "epoch_of_command", epoch_of_word)
+    patch(pair_policy, "epoch_of_command", epoch_of_word)
 
 
 # Not here: "a voter that forgot what it promised since a command abstains". To show it, a disk has to be
@@ -105,4 +105,4 @@ def _(patch: Patch) -> None:
     "outranked go on", "who was given up takes in nobody that knows of a view beyond it", "given up alive"
 )
 def _(patch: Patch) -> None:
-    patch(Membership, "_is_behind", lambda membership, current: False)
+    patch(Reconfiguration, "_is_behind", lambda reconfiguration, current: False)

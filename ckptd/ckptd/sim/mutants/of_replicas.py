@@ -6,7 +6,7 @@ from ckpt_protocol.messages import Op
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.directory.directory import Directory
-from ckptd.core.peer_frames import _OF_REPLICAS, _OF_REQUESTS, PeerFrames
+from ckptd.core.peer_frames import _REPLICA_KINDS, _REQUEST_KINDS, PeerFrames
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
@@ -64,7 +64,7 @@ def _(patch: Patch) -> None:
             node_id,
             [
                 frame._replace(b=epoch)
-                if frame.b < epoch and (frame.kind in _OF_REPLICAS or frame.kind in _OF_REQUESTS)
+                if frame.b < epoch and (frame.kind in _REPLICA_KINDS or frame.kind in _REQUEST_KINDS)
                 else frame
                 for frame in frames
             ],
@@ -102,18 +102,18 @@ def _(patch: Patch) -> None:
     "async take-overs",
 )
 def _(patch: Patch) -> None:
-    patch(change_feed, "tenure_of", lambda replica: 0)
+    patch(change_feed, "lineage_of", lambda replica: 0)
 
 
 @TABLE.mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")
 def _(patch: Patch) -> None:
     original = change_feed.changes_after
 
-    def changes_after(replica: Any, session: int, after: Any, tenure: Any) -> Any:
+    def changes_after(replica: Any, session: int, after: Any, lineage: Any) -> Any:
         inner = Patch()
         inner(UpdateLog, "holds_since", lambda log, seq: True)
         try:
-            return original(replica, session, after, tenure)
+            return original(replica, session, after, lineage)
         finally:
             inner.restore()
 
@@ -216,7 +216,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("joiners count at once", "a joining replica counts when it holds everything")
 def _(patch: Patch) -> None:
-    original = Directory._place
+    original = Directory._change_replica
 
     def place(directory: Any, number: int, creation_id: int, node_id: str) -> None:
         original(directory, number, creation_id, node_id)
@@ -224,7 +224,7 @@ def _(patch: Patch) -> None:
         if entry is not None and node_id in entry.replicas:
             entry.replicas[node_id] = True
 
-    patch(Directory, "_place", place)
+    patch(Directory, "_change_replica", place)
 
 
 @TABLE.mutant(

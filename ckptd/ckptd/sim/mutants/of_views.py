@@ -7,21 +7,21 @@ from zlib import crc32
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
-from ckptd.core.arbiter.durable_state import NO_BALLOT, Disk, Record
-from ckptd.core.arbiter.paxos import MajorityArbiter
+from ckptd.core.arbiter.durable_state import NO_BALLOT, DurableState, StateStore
+from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
 from ckptd.core.directory import directory, replicator, transfer, validation
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.liveness.incarnations import Starts
+from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.membership.housekeeping import Housekeeping
-from ckptd.core.membership.reconfiguration import Membership
-from ckptd.core.membership.view_change import Installation
-from ckptd.core.operations.graceful_leave import Leaving
-from ckptd.core.requests.router import READS, RequestRouter
-from ckptd.core.requests.sessions import Clients
+from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.membership.view_change import ViewChange
+from ckptd.core.operations.graceful_leave import GracefulLeave
+from ckptd.core.requests.router import READ_KINDS, RequestRouter
+from ckptd.core.requests.sessions import Sessions
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 
 TABLE: Final = MutantTable()
@@ -37,12 +37,12 @@ TABLE: Final = MutantTable()
 def _(patch: Patch) -> None:
     original = Heartbeats.receive
 
-    def receive(heartbeats: Any, frame: Any, sealed: bool) -> Any:
+    def receive(heartbeats: Any, frame: Any, authentic: bool) -> Any:
         node_id, incarnation = unpack_body(frame.body)[:2]
         peer = heartbeats.peers.get(node_id)
         if peer is not None and incarnation > peer.incarnation:
-            heartbeats.meet(peer, incarnation)
-        return original(heartbeats, frame, sealed)
+            heartbeats.on_new_incarnation(peer, incarnation)
+        return original(heartbeats, frame, authentic)
 
     patch(Heartbeats, "receive", receive)
 
@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
     def outranked(starts: Any, node_id: str, incarnation: int) -> None:
         pass
 
-    patch(Starts, "outranked", outranked)
+    patch(Incarnations, "on_outranked", outranked)
 
 
 @TABLE.mutant(
@@ -64,9 +64,9 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     def note_freshness(heartbeats: Any, peer: Any) -> None:
-        peer.fresh = (peer.incarnation, heartbeats.context.epoch)
+        peer.lease_fresh_at_death = (peer.incarnation, heartbeats.context.epoch)
 
-    patch(Heartbeats, "_note_freshness", note_freshness)
+    patch(Heartbeats, "_note_lease_freshness", note_freshness)
 
 
 @TABLE.mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
@@ -83,48 +83,48 @@ def _(patch: Patch) -> None:
     "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
 )
 def _(patch: Patch) -> None:
-    def save(disk: Any, then: Any = None) -> None:
-        disk._write()
+    def save(store: Any, then: Any = None) -> None:
+        store._write()
         if then is not None:
             then()
 
-    patch(Disk, "save", save)
+    patch(StateStore, "persist", save)
 
 
 @TABLE.mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
 def _(patch: Patch) -> None:
-    patch(Record, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
+    patch(DurableState, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
 
 
 @TABLE.mutant(
     "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone"
 )
 def _(patch: Patch) -> None:
-    patch(Record, "pack", _packed_without(installed=0))
+    patch(DurableState, "pack", _packed_without(installed=0))
 
 
 def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
-    original = Record.pack
+    original = DurableState.pack
     return lambda record: original(replace(record, **forgotten))
 
 
 @TABLE.mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
 def _(patch: Patch) -> None:
-    original = Disk.__init__
+    original = StateStore.__init__
 
-    def start(disk: Any, context: Any, packed: bytes) -> None:
-        original(disk, context, packed)
-        disk.forgetful = False
-        disk.installed_before = disk.record.installed
+    def start(store: Any, context: Any, packed: bytes) -> None:
+        original(store, context, packed)
+        store.amnesiac = False
+        store.installed_by_earlier_incarnations = store.state.installed_epoch
 
-    patch(Disk, "__init__", start)
+    patch(StateStore, "__init__", start)
 
 
 @TABLE.mutant(
     "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
 )
 def _(patch: Patch) -> None:
-    patch(MajorityArbiter, "_may_vote", lambda arbiter: True)
+    patch(PaxosArbiter, "_may_vote", lambda arbiter: True)
 
 
 # -- leases
@@ -145,7 +145,7 @@ def _(patch: Patch) -> None:
     def dispatch(requests: Any, request: Any) -> None:
         context = requests.context
         lease_until_ns = context.lease_until_ns
-        if request.kind in READS:
+        if request.kind in READ_KINDS:
             context.lease_until_ns = NEVER_NS
         original(requests, request)
         context.lease_until_ns = lease_until_ns
@@ -157,22 +157,22 @@ def _(patch: Patch) -> None:
     "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
 )
 def _(patch: Patch) -> None:
-    patch(Installation, "_leases_end_ns", lambda installation, collection: 0)
+    patch(ViewChange, "_leases_end_ns", lambda view_change, collection: 0)
 
 
 @TABLE.mutant(
     "no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses"
 )
 def _(patch: Patch) -> None:
-    original = Membership.learn
+    original = Reconfiguration.adopt_decided
 
-    def learn(membership: Any, view: Any) -> bool:
-        frozen = membership.context.frozen
-        newest = original(membership, view)
-        membership.context.frozen = frozen
+    def learn(reconfiguration: Any, view: Any) -> bool:
+        sealed = reconfiguration.context.sealed
+        newest = original(reconfiguration, view)
+        reconfiguration.context.sealed = sealed
         return newest
 
-    patch(Membership, "learn", learn)
+    patch(Reconfiguration, "adopt_decided", learn)
 
 
 # -- the directory
@@ -180,7 +180,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
 def _(patch: Patch) -> None:
-    original = DirectoryReplicator._order_request
+    original = DirectoryReplicator._replicate_request
 
     def order_request(order: Any, request: Any) -> None:
         session = order.directory.sessions.get(request.session)
@@ -188,33 +188,33 @@ def _(patch: Patch) -> None:
             session.answers.by_request.clear()
         original(order, request)
 
-    patch(DirectoryReplicator, "_order_request", order_request)
+    patch(DirectoryReplicator, "_replicate_request", order_request)
 
 
 @TABLE.mutant("directory held by some", "a change of the directory is answered when every member holds it")
 def _(patch: Patch) -> None:
-    original = DirectoryReplicator._commit_if_held
+    original = DirectoryReplicator._commit_if_acknowledged
 
     def commit_if_held(order: Any) -> None:
         order.awaiting_ack = []
         original(order)
 
-    patch(DirectoryReplicator, "_commit_if_held", commit_if_held)
+    patch(DirectoryReplicator, "_commit_if_acknowledged", commit_if_held)
 
 
 @TABLE.mutant(
     "staged operation dropped", "a new coordinator finishes the operation that was staged", "last answers"
 )
 def _(patch: Patch) -> None:
-    original = Installation._install_collected
+    original = ViewChange._install_collected
 
-    def install_collected(installation: Any, collection: Any) -> None:
-        installation.replicator.in_flight = None
+    def install_collected(view_change: Any, collection: Any) -> None:
+        view_change.replicator.in_flight = None
         for reply in collection.replies.values():
             reply.staged = None
-        original(installation, collection)
+        original(view_change, collection)
 
-    patch(Installation, "_install_collected", install_collected)
+    patch(ViewChange, "_install_collected", install_collected)
 
 
 @TABLE.mutant("names as creation ids", "messages name a checkpoint by its creation id")
@@ -252,7 +252,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
-    patch(DirectoryReplicator, "take_back", _retract_blindly)
+    patch(DirectoryReplicator, "withdraw", _retract_blindly)
 
 
 def _retract_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
@@ -293,7 +293,7 @@ def _(patch: Patch) -> None:
     "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
 )
 def _(patch: Patch) -> None:
-    patch(Leaving, "_is_expected", lambda leaving, entry, staying: False)
+    patch(GracefulLeave, "_is_expected_elsewhere", lambda leaving, entry, staying: False)
 
 
 @TABLE.mutant("retention ends early", "retention travels as passed time", "closed over restarts")
@@ -309,7 +309,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
 def _(patch: Patch) -> None:
-    patch(Clients, "on_installed", lambda clients: None)
+    patch(Sessions, "on_installed", lambda clients: None)
 
 
 # Not here: "the sessions of a node that left end after their grace". At the end of a simulation every node is
@@ -319,10 +319,10 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("sessions never end", "a session without a connection ends after its grace")
 def _(patch: Patch) -> None:
-    patch(Clients, "on_time", lambda clients: None)
+    patch(Sessions, "on_time", lambda clients: None)
 
 
 @TABLE.mutant("sessions have no grace", "a session outlives a lost connection for its grace")
 def _(patch: Patch) -> None:
-    original = Clients.on_lost
-    patch(Clients, "on_lost", lambda clients, link, process_dead: original(clients, link, True))
+    original = Sessions.on_lost
+    patch(Sessions, "on_lost", lambda clients, link, process_dead: original(clients, link, True))

@@ -38,8 +38,8 @@ class LeaveOracle:
         if not node.heartbeats.left or start in self._left:
             return
         self._left.add(start)
-        leaving = node.leaving
-        lost_with_it = [*leaving.last_copy, *leaving.alone]
+        leaving = node.graceful_leave
+        lost_with_it = [*leaving.last_replicas, *leaving.unshared]
         if self.world.options.orderly and len(self.hosts) > 1:
             self._check_loses_nothing(node, lost_with_it)
         self._reported_ns.update(dict.fromkeys(lost_with_it, self.world.now_ns))

@@ -7,7 +7,7 @@ grow.
 
 from dataclasses import dataclass, field
 
-from ckptd.core.content.sections import SECTION_BYTES, SectionTable
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable
 from ckptd.core.node import Node
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation
@@ -63,7 +63,7 @@ class MemoryOracle:
 
 
 def _bytes_used(sections: SectionTable) -> int:
-    return sum(SECTION_BYTES + len(section.content) for section in sections.sections.values())
+    return sum(SECTION_OVERHEAD_BYTES + len(section.content) for section in sections.sections.values())
 
 
 def _check_growth(

@@ -10,16 +10,16 @@ from hashlib import blake2b
 from ckptd.core.checks.invariants import (
     Clocked,
     Version,
-    beyond_limits,
-    content_of,
-    two_actives,
-    uncommitted_promise,
+    committed_but_not_everywhere,
+    comparable_content,
+    over_limits,
+    several_active,
     version_of,
 )
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
-from ckptd.core.view import LOSS_EPOCHS, Member
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, Member
 from ckptd.sim.oracles.view_oracle import ViewOracle
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
@@ -139,10 +139,10 @@ class ReplicaOracle:
         version = version_of(replica)
         if replica.active is not None:
             self._highest_seq[creation_id] = max(self._highest_seq.get(creation_id, 0), replica.log.seq)
-        excess = beyond_limits(replica)
+        excess = over_limits(replica)
         if excess:
             raise Violation("limits", f"{node_id}: {excess}")
-        content = content_of(replica)
+        content = comparable_content(replica)
         if content is None:
             self._seen[node_id].pop(creation_id, None)
             return
@@ -196,7 +196,10 @@ class ReplicaOracle:
             return superseded
         last_epoch = self._epochs.get(node_id, view.epoch)
         self._epochs[node_id] = view.epoch
-        if view.epoch - last_epoch >= LOSS_EPOCHS // 2 and view.members[node_id].join_epoch > last_epoch:
+        if (
+            view.epoch - last_epoch >= EPOCH_JUMP_DATA_LOSS // 2
+            and view.members[node_id].join_epoch > last_epoch
+        ):
             superseded.update(self._last_held[node_id])
         for creation_id in list(superseded):
             entry = node.directory.checkpoints.get(creation_id)
@@ -226,7 +229,7 @@ class ReplicaOracle:
         ]
 
     def _report_two_active(self, host: Host, node: Node, creation_id: int, rivals: list[Clocked]) -> None:
-        two = two_actives(creation_id, [(node, host.local_ns), *rivals])
+        two = several_active(creation_id, [(node, host.local_ns), *rivals])
         if two:
             raise Violation("one active replica", two)
 
@@ -238,7 +241,7 @@ class ReplicaOracle:
                 "directory", f"{host.node_id} is active for {creation_id:x}, which it does not know"
             )
         if replica.sync:
-            broken = uncommitted_promise(replica, entry, view, self._nodes())
+            broken = committed_but_not_everywhere(replica, entry, view, self._nodes())
             if broken:
                 raise Violation("committed is held by all", broken)
         last = self.active_periods.get(creation_id)

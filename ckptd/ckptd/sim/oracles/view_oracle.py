@@ -8,7 +8,7 @@ from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
-from ckptd.core.view import LOSS_EPOCHS, View
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
 from ckptd.sim.world.clock import PPM
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
@@ -126,20 +126,23 @@ class ViewOracle:
     # -- views
 
     def _check_view(self, node_id: str, node: Node) -> None:
-        decided = node.membership.decided
+        decided = node.reconfiguration.decided
         self._check_pending(node_id, node)
-        if decided is not None and decided.forced and decided.founded == decided.epoch:
+        if decided is not None and decided.operator_forced and decided.bootstrap_epoch == decided.epoch:
             self._note_bootstrap(decided)
         if decided is not None and (self._last_decided is None or decided.epoch > self._last_decided.epoch):
             # Half of LOSS_EPOCHS, since the side that is declared dead may have decided some epochs by then.
             last = self._last_decided
-            if last is not None and decided.epoch - last.epoch >= LOSS_EPOCHS // 2:
+            if last is not None and decided.epoch - last.epoch >= EPOCH_JUMP_DATA_LOSS // 2:
                 self.accepted_ns.append(self.world.now_ns)
                 self.outranking = decided
                 self.outranked.append((self.world.now_ns, decided.epoch))
                 self.history_lost = True
                 self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
-            if self._last_decided is not None and decided.founded != self._last_decided.founded:
+            if (
+                self._last_decided is not None
+                and decided.bootstrap_epoch != self._last_decided.bootstrap_epoch
+            ):
                 self._check_bootstrap(node_id, decided, self._last_decided)
                 self.history_lost = True
             self._last_decided = decided
@@ -149,7 +152,9 @@ class ViewOracle:
             decided is not None and self._holders_at_bootstrap is not None and self._last_decided is not None
         ):
             # Other nodes began a history next to a bootstrapped one: one of the two will be lost.
-            self.history_lost = self.history_lost or decided.founded != self._last_decided.founded
+            self.history_lost = (
+                self.history_lost or decided.bootstrap_epoch != self._last_decided.bootstrap_epoch
+            )
         view = node.view
         if view is None or self._installed.get(node_id) == view.epoch:
             return
@@ -168,7 +173,7 @@ class ViewOracle:
 
     def _check_pending(self, node_id: str, node: Node) -> None:
         """A view that waited for the disk was decided: right only if its node knew of no other by then."""
-        decided, pending = node.membership.decided, node.disk.pending
+        decided, pending = node.reconfiguration.decided, node.store.pending
         known = decided.epoch if decided is not None else 0
         epoch, base = self._pending.get(node_id, (0, 0))
         if known and known == epoch and self._known[node_id] not in (base, epoch):
@@ -210,10 +215,12 @@ class ViewOracle:
         """
         if any(decided.epoch > epoch and self._is_dead(decided) for decided in self._decided.values()):
             return True
-        view = self.hosts[node_id].node.membership.decided  # type: ignore[union-attr]
+        view = self.hosts[node_id].node.reconfiguration.decided  # type: ignore[union-attr]
         members = [self.hosts[member_id].node for member_id in view.members] if view is not None else []
         return any(
-            node is not None and node.context.incarnation > 1 and node.disk.installed_before > epoch
+            node is not None
+            and node.context.incarnation > 1
+            and node.store.installed_by_earlier_incarnations > epoch
             for node in members
         )
 
@@ -272,7 +279,7 @@ class ViewOracle:
 
     def _may_be_excluded(self, node_id: str, view: View) -> bool:
         """Return True if a view may ignore a living node's data: declared dead, or not in a bootstrap."""
-        first, holders = self._bootstrapped.get(view.founded), self._holders_at_bootstrap or {}
+        first, holders = self._bootstrapped.get(view.bootstrap_epoch), self._holders_at_bootstrap or {}
         held = holders.get(node_id) == self.hosts[node_id].incarnation
         return self._is_declared_dead(node_id, view.members) or (
             first is not None and (node_id not in first.members or not held)
@@ -280,7 +287,11 @@ class ViewOracle:
 
     def _bootstrapped_twice(self, first: View, again: View) -> bool:
         """Return True if a node was bootstrapped alone, lost its disk and was bootstrapped again."""
-        bootstrapped = first.forced and again.forced and first.founded == again.founded == again.epoch
+        bootstrapped = (
+            first.operator_forced
+            and again.operator_forced
+            and first.bootstrap_epoch == again.bootstrap_epoch == again.epoch
+        )
         alone = list(first.members) == list(again.members) and len(first.members) == 1
         return bootstrapped and alone and self._is_dead(first)
 
@@ -289,7 +300,7 @@ class ViewOracle:
         view, outranking, context = node.view, self.outranking, node.context
         if view is None or outranking is None or view.epoch >= outranking.epoch:
             return False
-        return not outranking.has(context.node_id, context.incarnation)
+        return not outranking.includes(context.node_id, context.incarnation)
 
     def _cannot_have_served(self, epoch: int) -> bool:
         """Return True if a member never installed that view: serving needs the echo of every member."""
@@ -313,7 +324,7 @@ class ViewOracle:
             return
         # What an installer completed counts once a node runs its view. One was paused when it had completed
         # what had reached it alone, and the others continued without that (seed 7121256).
-        installs = node.context.frozen and position[0] == before_position[0]
+        installs = node.context.sealed and position[0] == before_position[0]
         if position > self._newest and not installs:
             # (A member that lags in the same epoch has forgotten nothing.)
             if directory.seq < self._newest[1]:

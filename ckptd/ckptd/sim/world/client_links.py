@@ -14,7 +14,7 @@ class ClientEnd(Protocol):
     """What a client learns about its link."""
 
     def on_connected(self, link: "ClientLink") -> None:
-        """The greeting has been exchanged."""
+        """The handshake is complete."""
 
     def on_frames(self, link: "ClientLink", frames: list[Frame]) -> None:
         """Answers arrived."""

@@ -10,19 +10,19 @@ from tests.protocol.representative import NONCE_A, NONCE_B
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameError, decode_datagram
-from ckpt_protocol.greeting import (
+from ckpt_protocol.handshake import (
     ROLE_CLIENT,
     ROLE_OPERATOR,
     ROLE_PEER,
-    SEAL_BYTES,
+    SIGNATURE_BYTES,
     Acceptor,
-    Greeted,
     HandshakeRejected,
     Identity,
     Opener,
+    PeerIdentity,
     parse_refused,
-    seal,
-    unseal,
+    sign,
+    verify,
 )
 from ckpt_protocol.limits import HELLO_DATAGRAM_BYTES
 from ckpt_protocol.messages import Kind
@@ -37,15 +37,15 @@ def with_key(identity: Identity, key: bytes = KEY) -> Identity:
     return Identity(identity.cluster, key, identity.node_id, identity.incarnation, identity.urls)
 
 
-def exchange(opener: Opener, acceptor: Acceptor) -> Greeted:
+def exchange(opener: Opener, acceptor: Acceptor) -> PeerIdentity:
     """Carry the frames across; what the opener learns is returned."""
     welcome = acceptor.receive(decode_datagram(opener.hello()))
-    greeted, proof = opener.receive(decode_datagram(welcome))
+    peer, proof = opener.receive(decode_datagram(welcome))
     if proof:
-        assert acceptor.greeted is None
+        assert acceptor.peer is None
         assert acceptor.receive(decode_datagram(proof)) == b""
-    assert acceptor.greeted is not None
-    return greeted
+    assert acceptor.peer is not None
+    return peer
 
 
 def hello(*changes: tuple[int, Any], a: int = 1, b: int = 1, c: int = ROLE_PEER) -> Frame:
@@ -67,7 +67,7 @@ def welcome(*changes: tuple[int, Any], a: int = 1, b: int = 0) -> Frame:
 def refused(acceptor: Acceptor, frame: Frame) -> HandshakeRejected:
     with pytest.raises(HandshakeRejected) as raised:
         acceptor.receive(frame)
-    assert acceptor.greeted is None
+    assert acceptor.peer is None
     return raised.value
 
 
@@ -77,16 +77,16 @@ def refused(acceptor: Acceptor, frame: Frame) -> HandshakeRejected:
 @pytest.mark.parametrize("key", [b"", KEY], ids=["no key", "key"])
 def test_two_nodes_learn_who_the_other_is(key: bytes) -> None:
     acceptor = Acceptor(with_key(NODE_A, key), NONCE_B)
-    greeted = exchange(Opener(with_key(NODE_B, key), ROLE_PEER, NONCE_A), acceptor)
-    assert greeted == Greeted(1, ROLE_PEER, "a", 11, ("tcp://host-a:7301",))
-    assert acceptor.greeted == Greeted(1, ROLE_PEER, "b", 22, NODE_B.urls)
+    peer = exchange(Opener(with_key(NODE_B, key), ROLE_PEER, NONCE_A), acceptor)
+    assert peer == PeerIdentity(1, ROLE_PEER, "a", 11, ("tcp://host-a:7301",))
+    assert acceptor.peer == PeerIdentity(1, ROLE_PEER, "b", 22, NODE_B.urls)
 
 
 @pytest.mark.parametrize("key", [b"", KEY], ids=["no key", "key"])
 def test_a_client_is_greeted_without_a_name(key: bytes) -> None:
     acceptor = Acceptor(with_key(NODE_A, key), NONCE_B)
     assert exchange(Opener(with_key(CLIENT, key), ROLE_CLIENT, NONCE_A), acceptor).node_id == "a"
-    assert acceptor.greeted == Greeted(1, ROLE_CLIENT, "", 0, ())
+    assert acceptor.peer == PeerIdentity(1, ROLE_CLIENT, "", 0, ())
 
 
 def test_a_client_that_names_no_cluster_takes_any() -> None:
@@ -129,7 +129,7 @@ def test_versions_without_overlap_are_refused(low: int, high: int) -> None:
 def test_versions_that_overlap_agree_on_the_highest_of_both(low: int, high: int) -> None:
     acceptor = Acceptor(NODE_A, NONCE_B)
     assert decode_datagram(acceptor.receive(hello(a=low, b=high))).a == 1
-    assert acceptor.greeted is not None
+    assert acceptor.peer is not None
 
 
 @pytest.mark.parametrize("version", [0, 2])
@@ -215,7 +215,7 @@ def test_a_proof_that_was_overheard_opens_no_second_connection() -> None:
     first = Acceptor(with_key(NODE_A), NONCE_B)
     _, proof = opener.receive(decode_datagram(first.receive(decode_datagram(opener.hello()))))
     first.receive(decode_datagram(proof))
-    assert first.greeted is not None
+    assert first.peer is not None
     second = Acceptor(with_key(NODE_A), bytes(16))
     second.receive(decode_datagram(opener.hello()))
     assert refused(second, decode_datagram(proof)).code == codes.ACCESS
@@ -288,7 +288,7 @@ def test_what_is_no_hello_ends_the_connection(frame: Frame) -> None:
     acceptor = Acceptor(NODE_A, NONCE_B)
     with pytest.raises(FrameError):
         acceptor.receive(frame)
-    assert acceptor.greeted is None
+    assert acceptor.peer is None
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_a_hello_over_udp_is_as_long_as_its_answer_may_be() -> None:
         assert HELLO_DATAGRAM_BYTES <= len(opener.hello(datagram=True)) <= HELLO_DATAGRAM_BYTES + 4
         acceptor = Acceptor(NODE_A, NONCE_B, [about])
         acceptor.receive(decode_datagram(opener.hello(datagram=True)))
-        assert acceptor.greeted is not None
-        assert acceptor.greeted.about == about
+        assert acceptor.peer is not None
+        assert acceptor.peer.about == about
 
 
 def test_further_fields_of_later_versions_are_ignored() -> None:
@@ -345,8 +345,8 @@ def test_further_fields_of_later_versions_are_ignored() -> None:
     acceptor = Acceptor(NODE_A, NONCE_B)
     answer = decode_datagram(acceptor.receive(Frame(Kind.HELLO, 1, 1, ROLE_PEER, body)))
     longer = answer._replace(body=pack_body([*unpack_body(answer.body), "new"]))
-    greeted, _ = Opener(NODE_B, ROLE_PEER, NONCE_A).receive(longer)
-    assert (greeted.node_id, acceptor.greeted is not None) == ("a", True)
+    peer, _ = Opener(NODE_B, ROLE_PEER, NONCE_A).receive(longer)
+    assert (peer.node_id, acceptor.peer is not None) == ("a", True)
 
 
 # -- asking back
@@ -362,8 +362,8 @@ def asked(about: bytes, opened: list[bytes]) -> Acceptor:
 def test_a_node_says_whether_it_opened_an_exchange() -> None:
     opened = b"o" * 16
     acceptor = asked(opened, [opened])
-    assert acceptor.greeted is not None
-    assert acceptor.greeted.about == opened
+    assert acceptor.peer is not None
+    assert acceptor.peer.about == opened
     for others in ([], [NONCE_A]):
         with pytest.raises(HandshakeRejected, match="did not open") as refused:
             asked(opened, others)
@@ -378,37 +378,37 @@ def test_what_is_asked_about_is_a_nonce() -> None:
 
 def test_both_sides_know_the_openers_nonce() -> None:
     acceptor = Acceptor(NODE_A, NONCE_B)
-    greeted = exchange(Opener(NODE_B, ROLE_PEER, NONCE_A), acceptor)
-    assert acceptor.greeted is not None
-    assert greeted.nonce == acceptor.greeted.nonce == NONCE_A
+    peer = exchange(Opener(NODE_B, ROLE_PEER, NONCE_A), acceptor)
+    assert acceptor.peer is not None
+    assert peer.nonce == acceptor.peer.nonce == NONCE_A
 
 
 # -- datagrams between daemons
 
 
-def test_a_sealed_datagram_is_unsealed_by_the_same_key_only() -> None:
-    sealed = seal(KEY, b"heartbeat")
-    assert len(sealed) == len(b"heartbeat") + SEAL_BYTES
-    assert sealed[-SEAL_BYTES:] == hmac.digest(KEY, b"heartbeat", "sha256")[:16]
-    assert unseal(KEY, sealed) == b"heartbeat"
+def test_a_signed_datagram_is_verified_by_the_same_key_only() -> None:
+    signed = sign(KEY, b"heartbeat")
+    assert len(signed) == len(b"heartbeat") + SIGNATURE_BYTES
+    assert signed[-SIGNATURE_BYTES:] == hmac.digest(KEY, b"heartbeat", "sha256")[:16]
+    assert verify(KEY, signed) == b"heartbeat"
     with pytest.raises(FrameError):
-        unseal(b"another key", sealed)
+        verify(b"another key", signed)
 
 
 def test_without_a_key_datagrams_travel_as_they_are() -> None:
-    assert seal(b"", b"heartbeat") == b"heartbeat"
-    assert unseal(b"", b"heartbeat") == b"heartbeat"
+    assert sign(b"", b"heartbeat") == b"heartbeat"
+    assert verify(b"", b"heartbeat") == b"heartbeat"
 
 
-@pytest.mark.parametrize("place", range(len(b"heartbeat") + SEAL_BYTES))
+@pytest.mark.parametrize("place", range(len(b"heartbeat") + SIGNATURE_BYTES))
 def test_a_datagram_that_was_changed_anywhere_is_refused(place: int) -> None:
-    changed = bytearray(seal(KEY, b"heartbeat"))
+    changed = bytearray(sign(KEY, b"heartbeat"))
     changed[place] ^= 1
     with pytest.raises(FrameError):
-        unseal(KEY, bytes(changed))
+        verify(KEY, bytes(changed))
 
 
-@pytest.mark.parametrize("datagram", [b"", b"x", b"heartbeat", bytes(SEAL_BYTES)])
-def test_a_datagram_without_a_seal_is_refused(datagram: bytes) -> None:
+@pytest.mark.parametrize("datagram", [b"", b"x", b"heartbeat", bytes(SIGNATURE_BYTES)])
+def test_a_datagram_without_a_signature_is_refused(datagram: bytes) -> None:
     with pytest.raises(FrameError):
-        unseal(KEY, datagram)
+        verify(KEY, datagram)

@@ -1,4 +1,4 @@
-"""The first exchange of every connection: version, cluster, and proof of the cluster's key.
+"""The handshake of every connection: version, cluster, and proof of the cluster's key.
 
     opener                                        acceptor
     HELLO   versions, role, cluster, nonce   ->
@@ -7,13 +7,13 @@
 
 The opener may send requests right after its PROOF.
 
-When an opener says that it is a peer, the acceptor asks back. It opens an exchange to that
-peer's configured address, `about` the nonce of the first exchange. The peer refuses it if it
-did not open that first exchange.
+When an opener says that it is a peer, the acceptor asks back. It opens a handshake to that
+peer's configured address, `about` the nonce of the first one. The peer refuses it if it did
+not open that first one.
 
 A proof is the HMAC-SHA256, under the cluster's key, of who proves, the opener's role, the
 cluster's name and both nonces. So neither side's proof can be replayed as the other's. Two
-peers derive a secret from the same nonces and seal their heartbeats with it.
+peers derive a secret from the same nonces and sign their heartbeats with it.
 """
 
 import hmac
@@ -53,7 +53,7 @@ TEXT_HEAD_BYTES: Final = 6
 
 
 class HandshakeRejected(Exception):
-    """The first exchange failed: `code` is a SAF code, the text says why.
+    """The handshake failed: `code` is a SAF code, the text says why.
 
     `incarnation`: that of a later start of the refused peer that is known; 0 if the reason is another one.
     """
@@ -89,8 +89,8 @@ class Identity:
 
 
 @dataclass(slots=True, frozen=True)
-class Greeted:
-    """What is known about the other side after the exchange."""
+class PeerIdentity:
+    """What is known about the other side after the handshake."""
 
     version: int
     role: int
@@ -98,16 +98,16 @@ class Greeted:
     incarnation: int
     urls: tuple[str, ...]
     nonce: bytes = field(default=b"", repr=False, compare=False)
-    """The opener's nonce. It identifies this exchange."""
+    """The opener's nonce. It identifies this handshake."""
     about: bytes = field(default=b"", repr=False, compare=False)
-    """The nonce of the exchange that the opener asks back about; b"" if it asks about none."""
+    """The nonce of the handshake that the opener asks back about; b"" if it asks about none."""
     secret: bytes = field(default=b"", repr=False, compare=False)
-    """Between peers: known only to the two ends of this exchange. It seals their heartbeats."""
+    """Between peers: known only to the two ends of this handshake. It signs their heartbeats."""
 
 
 def _proof(key: bytes, who: str, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
-    said = pack_body([MAGIC, who, role, cluster, opener, acceptor])
-    return hmac.digest(key, said, "sha256")
+    proved = pack_body([MAGIC, who, role, cluster, opener, acceptor])
+    return hmac.digest(key, proved, "sha256")
 
 
 def _secret(key: bytes, role: int, cluster: str, opener: bytes, acceptor: bytes) -> bytes:
@@ -137,7 +137,7 @@ class Opener:
         body = pack_body(fields)
         return encode_frame(Kind.HELLO, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, self.role, body)
 
-    def receive(self, frame: Frame) -> tuple[Greeted, bytes]:
+    def receive(self, frame: Frame) -> tuple[PeerIdentity, bytes]:
         """Take WELCOME; return who answered and what to send now (possibly nothing).
 
         Raises: HandshakeRejected if the other side refused or cannot prove itself; FrameError.
@@ -170,21 +170,21 @@ class Opener:
             raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
         incarnation = whole(frame.c, "an incarnation", INCARNATION_MAX)
         secret = _secret(me.key, self.role, cluster, self.nonce, nonce)
-        return Greeted(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce, secret=secret), send
+        return PeerIdentity(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce, secret=secret), send
 
 
 class Acceptor:
     """The side that was connected to. Pass each frame to `receive` until `greeted` is set.
 
-    `opened`: the nonces of the exchanges that this side opened itself, for peers that ask back about one.
+    `own_nonces`: the nonces of the exchanges that this side opened itself, for peers that ask back about one.
     """
 
-    def __init__(self, identity: Identity, nonce: bytes, opened: Container[bytes] = ()) -> None:
+    def __init__(self, identity: Identity, nonce: bytes, own_nonces: Container[bytes] = ()) -> None:
         self.identity = identity
         self.nonce = nonce
-        self.opened = opened
-        self.greeted: Greeted | None = None
-        self._awaiting_proof: tuple[Greeted, bytes] | None = None
+        self.own_nonces = own_nonces
+        self.peer: PeerIdentity | None = None
+        self._awaiting_proof: tuple[PeerIdentity, bytes] | None = None
 
     def receive(self, frame: Frame) -> bytes:
         """Take HELLO or PROOF; return what to send now.
@@ -192,10 +192,10 @@ class Acceptor:
         Raises: HandshakeRejected (send its `frame()`, then close); FrameError (close).
         """
         if self._awaiting_proof is not None:
-            greeted, wanted = self._awaiting_proof
+            peer, wanted = self._awaiting_proof
             if frame.kind != Kind.PROOF or not hmac.compare_digest(wanted, frame.body):
                 raise HandshakeRejected(codes.ACCESS, "the cluster key is missing or wrong")
-            self.greeted = greeted
+            self.peer = peer
             return b""
         if frame.kind != Kind.HELLO:
             raise FrameError(f"a frame of kind {frame.kind} before HELLO")
@@ -213,18 +213,18 @@ class Acceptor:
             raise HandshakeRejected(
                 codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}"
             )
-        if about and about not in self.opened:
+        if about and about not in self.own_nonces:
             raise HandshakeRejected(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
         version = min(frame.b, PROTOCOL_VERSION_MAX)
         secret = _secret(me.key, frame.c, me.cluster, nonce, self.nonce)
-        greeted = Greeted(version, frame.c, node_id, incarnation, urls, nonce, about, secret)
+        peer = PeerIdentity(version, frame.c, node_id, incarnation, urls, nonce, about, secret)
         proof = b""
         if me.key:
             proof = _proof(me.key, "acceptor", frame.c, me.cluster, nonce, self.nonce)
             wanted = _proof(me.key, "opener", frame.c, me.cluster, nonce, self.nonce)
-            self._awaiting_proof = (greeted, wanted)
+            self._awaiting_proof = (peer, wanted)
         else:
-            self.greeted = greeted
+            self.peer = peer
         body = pack_body([me.cluster, self.nonce, me.node_id, proof, list(me.urls)])
         return encode_frame(Kind.WELCOME, version, 1 if me.key else 0, me.incarnation, body)
 
@@ -263,31 +263,31 @@ def parse_refused(frame: Frame) -> HandshakeRejected:
     return HandshakeRejected(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)
 
 
-SEAL_BYTES: Final = 16
+SIGNATURE_BYTES: Final = 16
 
 
 @lru_cache(maxsize=4 * NODES_MAX)
-def _begun(key: bytes) -> hmac.HMAC:
+def _keyed_hmac(key: bytes) -> hmac.HMAC:
     """Return the HMAC of a key before any data. Starting one costs twice what the rest of it does."""
     return hmac.new(key, digestmod="sha256")
 
 
-def _mark(key: bytes, datagram: bytes) -> bytes:
-    marking = _begun(key).copy()
-    marking.update(datagram)
-    return marking.digest()[:SEAL_BYTES]
+def _signature(key: bytes, datagram: bytes) -> bytes:
+    digest = _keyed_hmac(key).copy()
+    digest.update(datagram)
+    return digest.digest()[:SIGNATURE_BYTES]
 
 
-def seal(key: bytes, datagram: bytes) -> bytes:
+def sign(key: bytes, datagram: bytes) -> bytes:
     """Return a datagram between daemons with its authentication appended; unchanged if there is no key."""
-    return datagram + _mark(key, datagram) if key else datagram
+    return datagram + _signature(key, datagram) if key else datagram
 
 
-def unseal(key: bytes, sealed: bytes) -> bytes:
+def verify(key: bytes, signed: bytes) -> bytes:
     """Return the datagram inside. Raises: FrameError if its authentication is missing or wrong."""
     if not key:
-        return sealed
-    datagram, mark = sealed[:-SEAL_BYTES], sealed[-SEAL_BYTES:]
-    if not hmac.compare_digest(_mark(key, datagram), mark):
+        return signed
+    datagram, signature = signed[:-SIGNATURE_BYTES], signed[-SIGNATURE_BYTES:]
+    if not hmac.compare_digest(_signature(key, datagram), signature):
         raise FrameError("a datagram that our key did not seal")
     return datagram
