@@ -4,6 +4,7 @@ What is larger than it should be is named here with its size, and may only becom
 """
 
 import ast
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -112,3 +113,101 @@ def test_every_folder_of_tests_is_run() -> None:
     ]
     tests = {name_of(path) for path in (ROOT / "tests").rglob("test_*.py")}
     assert {name for name in tests if not any(Path(name).is_relative_to(top) for top in named)} == set()
+
+
+SAID_OTHERWISE = {
+    # word: (what to say instead, what is meant, which packages must not use it)
+    "frozen": ("sealed", "the epoch is over here: nothing of it is served or acknowledged", "core"),
+    "confirmed": ("established", "every member has shown that it runs the view", "core"),
+    "founding": ("bootstrap view", "the first view of a history", ""),
+    "founded": ("bootstrap epoch", "the epoch of a history's first view", ""),
+    "following": ("successor view", "the view that comes after another one", "core"),
+    "departure": ("past membership", "a membership that has ended", ""),
+    "departures": ("past memberships", "the memberships that have ended", ""),
+    "start of": ("incarnation", "one start of a node, with its number", "core"),
+    "forgetful": ("amnesiac", "it lost its state directory, or never had one", ""),
+    "term": (
+        "activation seq",
+        "the directory's seq when the active replica was placed last",
+        "core protocol",
+    ),
+    "tenure": ("lineage", "what tells readers that something which they have read may be lost", ""),
+    "of word": ("operator command", "what an operator had a node do", "core"),
+    "silent peer": (
+        "pair policy",
+        "what a pair does when a node is silent (the setting keeps its name)",
+        "core",
+    ),
+    "candidates": ("proposed members, reachable data nodes", "who may be in the next view", "membership"),
+    "installation": ("view change", "collecting for a decided view, and installing it", ""),
+    "tracks": ("change feed", "reads that wait for a change", ""),
+    "register arbiter": ("etcd arbiter", "the arbiter that keeps its register in etcd", ""),
+    "majority arbiter": ("paxos arbiter", "the arbiter that the nodes make up together", ""),
+    "seal": ("sign", "make a datagram's signature", ""),
+    "seals": ("signature, heartbeat secrets", "what shows that a heartbeat is a peer's", ""),
+    "unseal": ("verify", "check a datagram's signature, and take it off", ""),
+    "greet": ("send hello", "begin a handshake", ""),
+    "greeting": ("handshake", "the first frames of every connection", ""),
+    "greeted": ("peer identity", "what is known of the other side after the handshake", ""),
+    "complaint": ("stall report", "members that owe a node acknowledgements", ""),
+    "complaints": ("stall reports", "members that owe a node acknowledgements", ""),
+    "accused": ("reported stalled", "some member waits for it for too long", ""),
+    "deaf": ("one-way partitioned", "another member's heartbeats do not arrive there", ""),
+    "put out": ("evicted", "left out of the next view although it lives", ""),
+    "kept out": ("in re-admission back-off", "evicted a moment ago", ""),
+    "left behind": ("excluded", "a member of the last view that is not in the next one", "core"),
+    "newcomers": ("reachable data nodes", "nodes that may join", ""),
+    "given up": ("declared dead", "counts as dead without proof", "core sim"),
+    "gives up": ("declare dead, step down, discard", "say which of them it is", "core sim"),
+    "died waiting": ("died before installing", "a coordinator's view that nobody can have served", ""),
+    "lag": ("local pause", "this process did not run for a while", "core"),
+    "edge": ("transport", "the runtime's connections and datagrams", "core runtime sim"),
+    "unlinked ns": ("disconnected since", "there is no connection (a name is unlinked, a peer is not)", ""),
+    "look": ("update, recheck, scan, find", "say what is done", "core protocol"),
+    "looked": ("scanned", "how much of a queue was searched", "core protocol"),
+    "told": ("sent, reported, notified", "say by which message", "core protocol"),
+    "tell": ("send, report, answer", "say by which message", "core"),
+    "said": ("sent, announced", "say by which message", "core protocol"),
+    "crowded": ("overloaded", "too much waits", "core"),
+    "put off": ("deferred", "it waits for a condition", "core"),
+    "take back": ("withdraw", "remove a request that only waits", ""),
+    "copies": ("replicas", "what the nodes hold of a checkpoint", "core protocol"),
+    "held by": ("replicas per node", "how many replicas each member holds", "core"),
+    "early": ("future epoch, unknown checkpoint", "say what the frame has overtaken", "core"),
+    "idle": ("unserved", "an epoch in which no node served", "core"),
+    "stays": ("memberships", "from which to which epoch a node was a member", "core"),
+    "stayed": ("continuous members", "members ever since the last epoch that served", "core"),
+    "dropped": ("ignores updates", "a replica that waits for its next resync", "core"),
+}
+"""Words that this code once had for something else or for several things at once. docs/ARCHITECTURE.md,
+"Words"."""
+
+PLACES = {"core": "ckptd/ckptd/core", "membership": "ckptd/ckptd/core/membership", "protocol": "protocol"}
+PLACES |= {"runtime": "ckptd/ckptd/runtime", "sim": "ckptd/ckptd/sim"}
+OF_OTHERS = {"frozen", "on_silent_peer"}
+"""A keyword of `dataclass`, and a setting."""
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    """All names that a module defines or uses."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for field in ("name", "id", "attr", "arg"):
+            name = getattr(node, field, None)
+            if isinstance(name, str) and name not in OF_OTHERS:
+                yield name
+
+
+def words_of(identifier: str) -> str:
+    """An identifier as words: ` one start of `."""
+    return f" {' '.join(re.findall(r'[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])', identifier)).lower()} "
+
+
+def test_one_thing_has_one_name() -> None:
+    found = []
+    for path in FILES:
+        words = {words_of(name): name for name in identifiers(path)}
+        for word, (instead, _, packages) in SAID_OTHERWISE.items():
+            places = [PLACES[package] for package in packages.split()] or [""]
+            if any(name_of(path).startswith(place) for place in places):
+                found += [(name_of(path), words[each], instead) for each in words if f" {word} " in each]
+    assert found == []

@@ -106,7 +106,7 @@ def request_from(
         connection.settimeout(timeout_s)
         connection.sendall(opener.hello())
         try:
-            greeted, proof = opener.receive(receiver.frame())
+            peer, proof = opener.receive(receiver.frame())
         except HandshakeRejected as refused:
             raise error_of(refused.code, f"{address}: {refused.text}") from None
         if proof:
@@ -119,7 +119,7 @@ def request_from(
     code, payload, index, text = decode_answer(answer.body)
     if code != codes.OK:
         raise error_of(code, f"{address}: {text}", index)
-    return NodeAnswer(greeted.node_id, greeted.incarnation, payload)
+    return NodeAnswer(peer.node_id, peer.incarnation, payload)
 
 
 class _FrameReceiver:

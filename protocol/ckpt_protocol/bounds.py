@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from ckpt_protocol.framing import HEADER_BYTES
 from ckpt_protocol.limits import (
+    ADVERTISED_POSITIONS_MAX,
     ANSWERS_PER_BATCH_MAX,
     CHUNK_SECTIONS_MAX,
     FAULTS_MAX,
@@ -28,7 +29,6 @@ from ckpt_protocol.limits import (
     READ_ELEMENTS_MAX,
     SMALL_REQUEST_BYTES_MAX,
     TRACK_BYTES_MAX,
-    UNACKNOWLEDGED_MAX,
     UNATTACHED_BODY_BYTES_MAX,
     URLS_PER_NODE_MAX,
     VIEW_BYTES_MAX,
@@ -62,13 +62,13 @@ _PEER_BODY_BYTES: Final = PEER_FRAME_BYTES_MAX - HEADER_BYTES
 class Sender(IntFlag):
     """Who sends a frame.
 
-    STRANGER is the sender of any datagram to the UDP port that comes from no known client.
+    UNAUTHENTICATED is the sender of any datagram to the UDP port that comes from no known client.
     """
 
     CLIENT = 1
     PEER = 2
     WITNESS = 4
-    STRANGER = 8
+    UNAUTHENTICATED = 8
     NODE = 16
     """The node that a client, or an opener of the first exchange, is connected to."""
 
@@ -79,18 +79,18 @@ class Sender(IntFlag):
 class State(IntFlag):
     """How far a connection has come.
 
-    A request that needs a session but comes while the connection is only GREETED is answered ERR_BAD_HANDLE:
-    the client's session may have ended in the meantime. Every other frame in a wrong state ends the
-    connection.
+    A request that needs a session but comes while the connection is only ESTABLISHED is answered
+    ERR_BAD_HANDLE: the client's session may have ended in the meantime. Every other frame in a wrong state
+    ends the connection.
     """
 
     NONE = 8
     """A datagram that belongs to no connection."""
 
-    FIRST = 1
-    """In the first exchange."""
+    HANDSHAKE = 1
+    """In the handshake."""
 
-    GREETED = 2
+    ESTABLISHED = 2
     """The first exchange is done: both sides know who the other one is."""
 
     ATTACHED = 4
@@ -108,9 +108,9 @@ class Bounds(NamedTuple):
 
 
 _FIRST_BYTES: Final = FIRST_FRAME_BYTES_MAX - HEADER_BYTES
-_OPENERS: Final = Sender.CLIENT | Sender.PEER | Sender.WITNESS | Sender.STRANGER | Sender.OPERATOR
+_OPENERS: Final = Sender.CLIENT | Sender.PEER | Sender.WITNESS | Sender.UNAUTHENTICATED | Sender.OPERATOR
 _NODES: Final = Sender.PEER | Sender.WITNESS
-_GREETED: Final = State.GREETED | State.ATTACHED
+_ESTABLISHED: Final = State.ESTABLISHED | State.ATTACHED
 
 
 def _of(
@@ -129,24 +129,24 @@ def _small(fields: int, states: State = State.ATTACHED, body_bytes: int = SMALL_
 
 def _sessionless(fields: int) -> Bounds:
     """Return those of a request that needs no session and that an operator's tool may send as well."""
-    return _of(SMALL_REQUEST_BYTES_MAX, 1, 1 + fields, Sender.CLIENT | Sender.OPERATOR, _GREETED)
+    return _of(SMALL_REQUEST_BYTES_MAX, 1, 1 + fields, Sender.CLIENT | Sender.OPERATOR, _ESTABLISHED)
 
 
 def _between(body_bytes: int, depth: int, objects: int, senders: Sender = Sender.PEER) -> Bounds:
     """Return the bounds of a frame between nodes, after the first exchange."""
-    return _of(body_bytes, depth, objects, senders, State.GREETED)
+    return _of(body_bytes, depth, objects, senders, State.ESTABLISHED)
 
 
-_EMPTY: Final = Bounds(0, 0, 0, Sender.PEER, State.GREETED)
+_EMPTY: Final = Bounds(0, 0, 0, Sender.PEER, State.ESTABLISHED)
 
 BOUNDS: Final[dict[int, Bounds]] = {
-    Kind.HELLO: _of(_FIRST_BYTES, 2, 8 + URLS_PER_NODE_MAX, _OPENERS, State.FIRST),
-    Kind.WELCOME: _of(_FIRST_BYTES, 2, 6 + URLS_PER_NODE_MAX, Sender.NODE, State.FIRST),
-    Kind.PROOF: Bounds(_FIRST_BYTES, 0, 0, _OPENERS, State.FIRST),
+    Kind.HELLO: _of(_FIRST_BYTES, 2, 8 + URLS_PER_NODE_MAX, _OPENERS, State.HANDSHAKE),
+    Kind.WELCOME: _of(_FIRST_BYTES, 2, 6 + URLS_PER_NODE_MAX, Sender.NODE, State.HANDSHAKE),
+    Kind.PROOF: Bounds(_FIRST_BYTES, 0, 0, _OPENERS, State.HANDSHAKE),
     # A node refuses in the first exchange. For an opener whose proof was wrong, the exchange is over by then.
-    Kind.REFUSED: _of(_FIRST_BYTES, 1, 2, Sender.NODE | _NODES, State.FIRST | _GREETED),
-    Kind.TAKEN: Bounds(0, 0, 0, _NODES, State.FIRST),
-    Kind.ATTACH: _small(1, _GREETED),
+    Kind.REFUSED: _of(_FIRST_BYTES, 1, 2, Sender.NODE | _NODES, State.HANDSHAKE | _ESTABLISHED),
+    Kind.TAKEN: Bounds(0, 0, 0, _NODES, State.HANDSHAKE),
+    Kind.ATTACH: _small(1, _ESTABLISHED),
     Kind.DETACH: _small(0),
     Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 11, Sender.CLIENT, State.ATTACHED),
     Kind.CLOSE: _small(0),
@@ -162,17 +162,17 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.PING: _sessionless(WITHDRAWN_MAX),
     Kind.OPERATE: _sessionless(2),
     Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
-    Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _GREETED),
+    Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _ESTABLISHED),
     Kind.HEARTBEAT: _of(
         HEARTBEAT_BYTES_MAX,
         3,
-        12 + NODES_MAX * (4 + 1 + 3) + UNACKNOWLEDGED_MAX * 3,
-        _NODES | Sender.STRANGER,
+        12 + NODES_MAX * (4 + 1 + 3) + ADVERTISED_POSITIONS_MAX * 3,
+        _NODES | Sender.UNAUTHENTICATED,
         State.NONE,
     ),
     # The body after the route has the bounds of the request's own kind.
-    Kind.FORWARD: Bounds(_PEER_BODY_BYTES, 0, 0, Sender.PEER, State.GREETED),
-    Kind.FORWARD_REFUSED: Bounds(SMALL_REQUEST_BYTES_MAX, 0, 0, Sender.PEER, State.GREETED),
+    Kind.FORWARD: Bounds(_PEER_BODY_BYTES, 0, 0, Sender.PEER, State.ESTABLISHED),
+    Kind.FORWARD_REFUSED: Bounds(SMALL_REQUEST_BYTES_MAX, 0, 0, Sender.PEER, State.ESTABLISHED),
     Kind.FORWARD_ANSWER: _between(_PEER_BODY_BYTES, 6, ANSWER_OBJECTS_MAX),
     Kind.REPLICATE: _between(
         _PEER_BODY_BYTES, 3, 3 + OP_OBJECTS * OPS_PER_BATCH_MAX + _ANSWERED_OBJECTS * ANSWERS_PER_BATCH_MAX
@@ -225,15 +225,15 @@ def body_limits(senders: Sender, states: State) -> tuple[int, ...]:
     return tuple(limits)
 
 
-FROM_CLIENT: Final = body_limits(Sender.CLIENT, _GREETED)
+FROM_CLIENT: Final = body_limits(Sender.CLIENT, _ESTABLISHED)
 """What a node accepts from a client over a stream once its session has been attached on it."""
 
 FROM_NEW_CLIENT: Final = tuple(min(limit, UNATTACHED_BODY_BYTES_MAX) for limit in FROM_CLIENT)
 """Until then it accepts every kind, to answer that a session is missing, but nothing large."""
 
-FROM_OPERATOR: Final = body_limits(Sender.OPERATOR, State.GREETED)
-FROM_PEER: Final = body_limits(Sender.PEER, State.GREETED)
-FROM_WITNESS: Final = body_limits(Sender.WITNESS, State.GREETED)
+FROM_OPERATOR: Final = body_limits(Sender.OPERATOR, State.ESTABLISHED)
+FROM_PEER: Final = body_limits(Sender.PEER, State.ESTABLISHED)
+FROM_WITNESS: Final = body_limits(Sender.WITNESS, State.ESTABLISHED)
 
-FROM_NODE: Final = body_limits(Sender.NODE, State.FIRST | _GREETED)
+FROM_NODE: Final = body_limits(Sender.NODE, State.HANDSHAKE | _ESTABLISHED)
 """What a client accepts from the node that it is connected to."""

@@ -70,9 +70,9 @@ class HandshakeRejected(Exception):
         If it would exceed `bytes_max`, the text is cut and the incarnation left out.
         """
         body = pack_body([self.text, self.incarnation] if self.incarnation else [self.text])
-        room = bytes_max - HEADER_BYTES
-        if len(body) > room:
-            why = self.text.encode()[: max(0, room - TEXT_HEAD_BYTES)].decode(errors="ignore")
+        limit = bytes_max - HEADER_BYTES
+        if len(body) > limit:
+            why = self.text.encode()[: max(0, limit - TEXT_HEAD_BYTES)].decode(errors="ignore")
             body = pack_body([why]) if why else b""
         return encode_frame(Kind.REFUSED, self.code, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, body)
 
@@ -174,7 +174,7 @@ class Opener:
 
 
 class Acceptor:
-    """The side that was connected to. Pass each frame to `receive` until `greeted` is set.
+    """The side that was connected to. Pass each frame to `receive` until `peer` is set.
 
     `own_nonces`: the nonces of the exchanges that this side opened itself, for peers that ask back about one.
     """

@@ -147,7 +147,7 @@ INCARNATION_MAX: Final = 2**63 - 1
 FAULTS_MAX: Final = 256
 """Stops of nodes that one node remembers and reports."""
 
-UNACKNOWLEDGED_MAX: Final = 32
+ADVERTISED_POSITIONS_MAX: Final = 32
 """Asynchronous checkpoints that one heartbeat reports on."""
 
 EPOCH_MAX: Final = 2**23

@@ -66,8 +66,8 @@ def _taker(shapes: Shapes) -> Callable[[Row], Row]:
     find = shapes.get
 
     def check(op: Row) -> Row:
-        place = find((op[0], *map(type, op))) if op and type(op[0]) is int else None
-        if place == 0 or (place is not None and 0 <= op[place] <= SIZE_MAX):
+        index = find((op[0], *map(type, op))) if op and type(op[0]) is int else None
+        if index == 0 or (index is not None and 0 <= op[index] <= SIZE_MAX):
             return op
         raise ValueError(_WRONG)
 
@@ -91,9 +91,9 @@ def _taker_of_all(shapes: Shapes) -> Callable[[list[Row]], bool]:
             return False
         types = [kind.pop() for kind in kinds]
         for number in set(columns[0]):
-            place = find((number, *types))
-            if place is None or (
-                place and not (min(columns[place]) >= 0 and max(columns[place]) <= SIZE_MAX)
+            index = find((number, *types))
+            if index is None or (
+                index and not (min(columns[index]) >= 0 and max(columns[index]) <= SIZE_MAX)
             ):
                 return False
         return True

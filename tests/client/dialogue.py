@@ -3,7 +3,7 @@
 from typing import Any
 
 from ckpt_client.session.address import parse_addresses
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS, Call
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
@@ -74,7 +74,7 @@ class Dialogue:
 
     def connect(self) -> None:
         """The transport is up, and WELCOME comes."""
-        assert self.session.state is State.UNLINKED, self.session.state
+        assert self.session.state is SessionState.DISCONNECTED, self.session.state
         assert self.now_ns >= self.session.connect_ns, "connected before the pause was over"
         self.session.open_link(NONCE, self.now_ns)
         self.welcome()
@@ -88,7 +88,7 @@ class Dialogue:
             self.receive(acceptor.receive(hello))
         except HandshakeRejected as refused:
             self.receive(refused.frame())
-        if self.service.key and self.session.state is not State.UNLINKED:
+        if self.service.key and self.session.state is not SessionState.DISCONNECTED:
             decoded = [decode_datagram(frame) for frame in self.session.outgoing]
             proof = next(frame for frame in decoded if frame.kind == Kind.PROOF)
             self.session.outgoing.pop(0)
@@ -99,7 +99,7 @@ class Dialogue:
 
     def attach(self, *urls: str) -> Frame:
         """Connect where necessary, confirm ATTACH, and return it. What was unanswered is then sent."""
-        if self.session.state is State.UNLINKED:
+        if self.session.state is SessionState.DISCONNECTED:
             self.now_ns = max(self.now_ns, self.session.connect_ns)
             self.connect()
         (attach,) = self.sent()

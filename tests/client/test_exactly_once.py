@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt_client.session.address import parse_address, parse_addresses
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS, Call
 from ckpt_client.session.migration import Migration, MigrationState
 from ckpt_client.session.session import Session
@@ -130,7 +130,7 @@ class World:
 
     def collect(self) -> None:
         """What the session wants to send is under way; a link that it left is gone."""
-        if self.session.state is State.UNLINKED:
+        if self.session.state is SessionState.DISCONNECTED:
             self.strayed.extend(self.to_service)
             self.to_service.clear()
             self.to_client.clear()
@@ -138,7 +138,7 @@ class World:
         self.session.outgoing.clear()
 
     def connect(self) -> None:
-        if self.session.state is State.UNLINKED:
+        if self.session.state is SessionState.DISCONNECTED:
             self.now_ns = max(self.now_ns, self.session.connect_ns)
             self.session.open_link(NONCE, self.now_ns)
 
@@ -155,7 +155,7 @@ class World:
 
     def lose(self) -> None:
         """The link goes, and answers with it; what the client had sent may still reach the service."""
-        if self.session.state is not State.UNLINKED:
+        if self.session.state is not SessionState.DISCONNECTED:
             self.session.lose_link(self.now_ns, "lost")
 
     def begin_move(self) -> None:

@@ -12,7 +12,7 @@ from ckpt_client.session.affinity import (
     ActiveAffinity,
     wants_affinity,
 )
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
 from ckpt_client.session.endpoints import Endpoints
 from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
@@ -117,7 +117,7 @@ def open_and_greet(talk: Travel) -> Migration:
     move.open(NONCE)
     acceptor = Acceptor(Identity("test", b"", "b", 1), NONCE)
     move.receive(acceptor.receive(decode_datagram(move.outgoing.pop())))
-    assert move.stage is MigrationState.GREETED
+    assert move.stage is MigrationState.CONNECTED
     return move
 
 
@@ -377,7 +377,7 @@ def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
     assert talk.session.move is None
     move.receive(encode_answer(attach.a, 1, 0, talk.attached_at("b")))
     assert not talk.session.finish_migration(move, talk.now_ns)
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     again = talk.attach()
     assert again.c == attach.c + 1
 

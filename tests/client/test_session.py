@@ -4,7 +4,7 @@ import pytest
 from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, outcome
 
 from ckpt_client.session.address import parse_address
-from ckpt_client.session.attachment import RESEND_NS, State
+from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
 from ckpt_client.session.link import LEAVE_STUCK_NODE_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS, PING_AFTER_NS, STALE_NS
@@ -142,7 +142,7 @@ def test_a_session_that_has_ended_ends_every_call_with_bad_handle() -> None:
     assert "session has ended" in read.text
     later = talk.update()
     assert outcome(later) == codes.BAD_HANDLE
-    assert talk.session.state is State.ENDED
+    assert talk.session.state is SessionState.ENDED
 
 
 def test_a_write_that_was_on_its_way_when_the_session_ended_is_timeout() -> None:
@@ -291,7 +291,7 @@ def test_garbage_after_the_greeting_loses_the_link_and_the_request_goes_elsewher
     call = talk.update()
     talk.requests()
     talk.receive(b"\xff" * 64)
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     talk.attach()
     (request,) = talk.requests()
     assert request.a == call.number
@@ -305,7 +305,7 @@ def test_an_answer_with_a_garbled_body_loses_the_link(body: bytes) -> None:
     call = talk.update()
     talk.requests()
     talk.receive(encode_answer(call.number, 1, 1, body))
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     assert outcome(call) is None
 
 
@@ -505,7 +505,7 @@ def test_a_silent_node_is_asked_for_a_sign_of_life_and_then_left() -> None:
     (ping,) = talk.sent()
     assert ping.kind == Kind.PING
     talk.wait(DEAD_AFTER_NS - PING_AFTER_NS)
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     assert talk.session.address == parse_address(B)
     talk.attach()
     (request,) = talk.requests()
@@ -521,7 +521,7 @@ def test_a_ping_that_was_sent_is_no_sign_of_life() -> None:
     talk.wait(DEAD_AFTER_NS - PING_AFTER_NS - 1)
     assert talk.session.attached
     talk.wait(1)
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     assert outcome(call) is None
 
 
@@ -617,7 +617,7 @@ def test_a_node_that_never_greets_has_little_time_while_others_were_not_tried() 
     assert talk.session.address == parse_address(C)
     talk.session.open_link(NONCE, talk.now_ns)
     talk.wait(DEAD_AFTER_NS - 1)
-    assert talk.session.state is State.GREETING
+    assert talk.session.state is SessionState.HANDSHAKING
 
 
 def test_datagrams_of_garbage_are_no_sign_of_life() -> None:
@@ -739,7 +739,7 @@ def test_a_node_that_accepts_and_says_nothing_is_left() -> None:
     talk.update()
     talk.session.open_link(NONCE, talk.now_ns)
     talk.wait(DEAD_AFTER_NS)
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
     assert talk.session.address == parse_address(B)
 
 
@@ -967,14 +967,14 @@ def test_a_daemon_that_never_knows_the_address_is_left() -> None:
     talk.update()
     for _ in range(10):
         talk.requests()
-        if talk.session.state is State.UNLINKED:
+        if talk.session.state is SessionState.DISCONNECTED:
             break
         talk.receive(HandshakeRejected(codes.TRY_AGAIN, "greet first").frame())
-        if talk.session.state is State.GREETING:
+        if talk.session.state is SessionState.HANDSHAKING:
             talk.wait(RESEND_NS)
             talk.session.outgoing[:-1] = []
             talk.welcome()
-    assert talk.session.state is State.UNLINKED
+    assert talk.session.state is SessionState.DISCONNECTED
 
 
 def test_garbage_datagrams_are_dropped() -> None:

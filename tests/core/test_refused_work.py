@@ -17,7 +17,7 @@ from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.content.replica_content import LOOKED_UP_MAX
+from ckptd.core.content.replica_content import SECTION_LOOKUPS_MAX
 from ckptd.core.content.sections import EXPIRATIONS_FREE
 from ckptd.core.events import ClientReceived, SendClient
 from ckptd.core.settings import SECOND_NS
@@ -95,7 +95,7 @@ def test_ids_that_are_tried_for_a_section_without_one_count() -> None:
 def test_reads_beside_pending_updates_count_what_they_look_through() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open(sections_max=1000)
-    ids = [b"%d" % number for number in range(2 * LOOKED_UP_MAX)]
+    ids = [b"%d" % number for number in range(2 * SECTION_LOOKUPS_MAX)]
     table.call(Kind.UPDATE, *([Op.PUT, section_id, b"old", None] for section_id in ids))
     for node_id in "bc":
         cluster.hold("a", node_id)
@@ -110,7 +110,7 @@ def test_reads_beside_pending_updates_count_what_they_look_through() -> None:
         code, work = counted(table, kind, body)
         assert code == OK
         assert work >= ELEMENT_WORK * 10 * len(ids)
-    for some in (ids, ids[:LOOKED_UP_MAX], ids[:1]):
+    for some in (ids, ids[:SECTION_LOOKUPS_MAX], ids[:1]):
         read = table.begin_read(*some)
         cluster.run(1)
         assert read.answer is not None

@@ -39,7 +39,7 @@ _LIMITS: Final = {
     CLIENT: FROM_CLIENT,
     NEW_CLIENT: FROM_CLIENT,
     PEER: FROM_PEER,
-    STRANGER: body_limits(Sender.STRANGER, State.NONE),
+    STRANGER: body_limits(Sender.UNAUTHENTICATED, State.NONE),
 }
 _SENDS: Final = (SendClient, SendPeer, SendHeartbeat)
 MESSAGES_PER_PLACE: Final = 30

@@ -36,7 +36,7 @@ from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICA
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 NAMES = {number: name for name, number in kind_numbers().items()}
 ROUTES = {"FORWARD": FORWARD_ROUTE.size, "REPLICATE": REPLICATE_ROUTE.size}
-TIGHT = Bounds(4096, 3, 20, Sender.PEER, State.GREETED)
+TIGHT = Bounds(4096, 3, 20, Sender.PEER, State.ESTABLISHED)
 
 
 def document_row(kind: int) -> str:
@@ -89,7 +89,7 @@ def test_until_a_session_is_attached_every_request_may_come_that_needs_none_and_
     for kind, bounds in BOUNDS.items():
         assert (FROM_NEW_CLIENT[kind] == NOT_ALLOWED) == (FROM_CLIENT[kind] == NOT_ALLOWED)
         assert FROM_NEW_CLIENT[kind] <= UNATTACHED_BODY_BYTES_MAX
-        if bounds.senders & Sender.CLIENT and bounds.states & State.GREETED:
+        if bounds.senders & Sender.CLIENT and bounds.states & State.ESTABLISHED:
             assert FROM_NEW_CLIENT[kind] == bounds.body_bytes_max
 
 
@@ -100,8 +100,8 @@ def test_until_a_session_is_attached_every_request_may_come_that_needs_none_and_
         (FROM_PEER, ["FORWARD", "REFUSED", "PREPARE", "PROMISE"], ["HELLO", "UPDATE", "ANSWER", "HEARTBEAT"]),
         (FROM_WITNESS, ["PROMISE", "ACCEPTED"], ["REPLICATE", "FORWARD", "INSTALL", "PREPARE", "UPDATE"]),
         (FROM_NODE, ["WELCOME", "REFUSED", "ANSWER"], ["HELLO", "UPDATE", "REPLICATE"]),
-        (body_limits(Sender.CLIENT, State.FIRST), ["HELLO", "PROOF"], ["ATTACH", "PING"]),
-        (body_limits(Sender.STRANGER, State.NONE), ["HEARTBEAT"], ["HELLO", "UPDATE", "REPLICATE"]),
+        (body_limits(Sender.CLIENT, State.HANDSHAKE), ["HELLO", "PROOF"], ["ATTACH", "PING"]),
+        (body_limits(Sender.UNAUTHENTICATED, State.NONE), ["HEARTBEAT"], ["HELLO", "UPDATE", "REPLICATE"]),
     ],
     ids=["client", "peer", "witness", "node", "first exchange", "datagram"],
 )
@@ -162,7 +162,7 @@ def test_objects_and_levels_are_counted_as_they_would_be_built(content: Any) -> 
 )
 def test_what_is_counted_is_what_msgpack_reads(body: bytes) -> None:
     """Whatever the bytes: within its bounds a body is one whole object to both, or to neither."""
-    bounds = Bounds(100_000, 12, 100, Sender.PEER, State.GREETED)
+    bounds = Bounds(100_000, 12, 100, Sender.PEER, State.ESTABLISHED)
     try:
         check_bounds(body, bounds.depth_max, bounds.objects_max)
     except FrameError:

@@ -43,7 +43,7 @@ class Hub(VoterHub, Protocol):
     # -- requests
 
     def route(self, request: Request) -> None:
-        """Send a client's request where it belongs, or hold it."""
+        """Send a client's request where it belongs, or park it."""
 
     def resume(self, request: Request) -> None:
         """Continue with a request that has waited in its link's lane."""
@@ -55,7 +55,7 @@ class Hub(VoterHub, Protocol):
         """Answer a request that was taken back while it waited."""
 
     def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
-        """Try again what is held: something changed. `unanswered` may have been done in part."""
+        """Try again what is parked: something changed. `unanswered` may have been done in part."""
 
     def retry(self, requests: list[Request]) -> None:
         """Try requests again that have waited."""
@@ -101,7 +101,7 @@ class Hub(VoterHub, Protocol):
 
     @property
     def draining(self) -> bool:
-        """Return True while this node leaves and holds every request."""
+        """Return True while this node leaves and parks every request."""
 
     def leave(self) -> None:
         """Begin a planned leave."""

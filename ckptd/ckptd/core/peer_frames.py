@@ -64,7 +64,7 @@ class PeerFrames:
 
     def receive(self, node_id: str, frames: Iterable[Frame]) -> bool:
         """Take a peer's frames in order, as many as its turn allows; False if its link is closed instead."""
-        context, held = self.context, self.replicas.by_id
+        context, replicas = self.context, self.replicas.by_id
         witness = node_id in context.settings.witnesses
         try:
             for frame in frames:
@@ -73,7 +73,7 @@ class PeerFrames:
                     refuse_by_header(kind, len(body), FROM_WITNESS)
                 context.cause = frame
                 context.work += PEER_WORK + (len(body) >> KIB_SHIFT)
-                replica = held.get(creation_id) if kind in _HOT_KINDS else None
+                replica = replicas.get(creation_id) if kind in _HOT_KINDS else None
                 if replica is not None and epoch == context.epoch and not context.sealed:
                     active = replica.active  # Most frames take this short path.
                     if active is not None and active.ready and kind == ACK and not body:

@@ -117,8 +117,8 @@ class ErrorReplyCache:
         """Remember a refusal, unless the capacity is used up, or its client has let too many pile up."""
         answers = self._sessions.setdefault(session, ReplyCache())
         self.bytes -= answers.trim(first_unanswered)
-        has_room = self.bytes < ERROR_REPLIES_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
-        if has_room and not answers.excess:
+        has_capacity = self.bytes < ERROR_REPLIES_BYTES_MAX or answers.bytes < ANSWERS_BYTES_FREE
+        if has_capacity and not answers.excess:
             self.bytes += answers.record(number, seq, body)
 
     def forget(self, session: int) -> None:

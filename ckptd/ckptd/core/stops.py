@@ -205,12 +205,12 @@ class Stops:
 
     def prune(self, directory: DirectoryContents) -> bool:
         """Forget stops that no session can repeat and no checkpoint can meet; True if there were any."""
-        over = [stop for stop in self.known if _is_obsolete(stop, directory)]
-        for stop in over:
+        obsolete = [stop for stop in self.known if _is_obsolete(stop, directory)]
+        for stop in obsolete:
             del self.known[stop]
-        if over:
+        if obsolete:
             self._index()
-        return bool(over)
+        return bool(obsolete)
 
     def frame(self, epoch: int, forgotten: Iterable[int] = ()) -> bytes:
         """Return the FAULTS frame that reports all stops to another node."""

@@ -22,7 +22,7 @@ from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_byte
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import endpoint_of
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import NEVER_NS, Call
 from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_client.session.notices import Notices
@@ -106,7 +106,7 @@ class AsyncConnection(MovingConnection):
 
     def renew(self) -> None:
         """Begin a new session if the current one has ended. What the old one had open is closed."""
-        if self._session.state is State.ENDED and self._users and not self._closing:
+        if self._session.state is SessionState.ENDED and self._users and not self._closing:
             self._session = self._session.successor(secrets.randbits(62) + 1)
 
     @property
@@ -122,7 +122,7 @@ class AsyncConnection(MovingConnection):
     @property
     def ended(self) -> bool:
         """True if the session has ended, with everything that it had open."""
-        return self._session.state is State.ENDED
+        return self._session.state is SessionState.ENDED
 
     @property
     def next_number(self) -> int:
@@ -285,9 +285,9 @@ class AsyncConnection(MovingConnection):
                     done(call)
         if session.notices:
             self.notices.tell_all(session.notices)
-        if session.state in (State.UNLINKED, State.ENDED):
+        if session.state in (SessionState.DISCONNECTED, SessionState.ENDED):
             self._drop_transport()
-            if session.state is State.UNLINKED and self._connector is None and self._needs_link():
+            if session.state is SessionState.DISCONNECTED and self._connector is None and self._needs_link():
                 self._connector = self._loop.create_task(self._connect())
         elif session.outgoing and not self._flush_due:
             self._flush_due = True
@@ -344,7 +344,7 @@ class AsyncConnection(MovingConnection):
         """Try one address after the other until there is a link, or none is needed any more."""
         session = self._session
         try:
-            while session.state is State.UNLINKED and self._needs_link():
+            while session.state is SessionState.DISCONNECTED and self._needs_link():
                 pause_ns = session.connect_ns - _monotonic_ns()
                 if pause_ns > 0:
                     await asyncio.sleep(pause_ns / _SECOND_NS)
@@ -376,7 +376,7 @@ class AsyncConnection(MovingConnection):
         This waits for DETACH_NS at most, and not at all while no node has the session, so that closing many
         tables in turn waits once. The session continues with a CLOSE that was not answered.
         """
-        if self._session.state is State.ATTACHED:
+        if self._session.state is SessionState.ATTACHED:
             await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS)
         else:
             self.give_up(
@@ -397,7 +397,7 @@ class AsyncConnection(MovingConnection):
         if not goodbyes.is_worth_waiting(address, _monotonic_ns()):
             self.leave()
         try:
-            if self._users and self._session.state is State.ATTACHED:
+            if self._users and self._session.state is SessionState.ATTACHED:
                 await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, DETACH_NS)
         except SaAisError as error:
             # The end of the session's grace time closes what the service has not closed now.
@@ -466,7 +466,7 @@ class AsyncConnection(MovingConnection):
     def _after_fork(self) -> None:
         """In the child: let go of loop, link and session, which are the parent's, without closing them."""
         self._users = 0
-        self._session.state = State.ENDED
+        self._session.state = SessionState.ENDED
         _inherited_by_fork.append((self._transport, self._second, self._connector, self._mover))
         self._transport = self._link = self._second = self._connector = self._mover = None
 

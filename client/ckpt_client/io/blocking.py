@@ -22,7 +22,7 @@ from ckpt_client.io.service_calls import ServiceCalls
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import choose_addresses, choose_key, is_given
 from ckpt_client.session.affinity import wants_affinity
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
 from ckpt_client.session.migration import MIGRATION_LIMIT_NS, MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, PING_AFTER_NS
@@ -101,7 +101,7 @@ class Connection(ServiceCalls):
         if self._owner_thread == _get_ident():
             raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
         with self._lock:
-            if self._session.state is State.ENDED and not self._closed:
+            if self._session.state is SessionState.ENDED and not self._closed:
                 self._session = self._session.successor(secrets.randbits(62) + 1)
 
     @property
@@ -285,7 +285,7 @@ class Connection(ServiceCalls):
             session.advance(now_ns)
             if call.done:
                 break
-            if session.state in (State.UNLINKED, State.ENDED):
+            if session.state in (SessionState.DISCONNECTED, SessionState.ENDED):
                 self._drop_socket()
                 if session.connect_ns > now_ns:
                     time.sleep((min(session.connect_ns, call.deadline_ns) - now_ns) / _SECOND_NS)
@@ -297,7 +297,7 @@ class Connection(ServiceCalls):
                 self._send_pieces(call)
             else:
                 self._receive(session.wake_ns - now_ns, call.deadline_ns)
-        if session.state in (State.UNLINKED, State.ENDED):
+        if session.state in (SessionState.DISCONNECTED, SessionState.ENDED):
             self._drop_socket()
         if session.notices:
             self.notices.tell_all(session.notices)
@@ -337,7 +337,7 @@ class Connection(ServiceCalls):
                 elif self._poll(
                     sock,
                     select.POLLIN,
-                    MIGRATION_QUIESCE_NS if move.stage is MigrationState.GREETED else left_ns,
+                    MIGRATION_QUIESCE_NS if move.stage is MigrationState.CONNECTED else left_ns,
                 ):
                     data = sock.recv(_RECEIVE_BYTES)
                     move.receive(data) if data else move.fail("it closed the connection")

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.blocking import Connection
-from ckpt_client.session.attachment import State
+from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS
 from ckpt_client.session.table_requests import EMPTY_BODY
@@ -45,7 +45,7 @@ class KeptConnection(Connection):
             session, sock = self._session, self._socket
             if self._closed or not session.was_attached:
                 return False
-            if sock is None or session.state is not State.ATTACHED:
+            if sock is None or session.state is not SessionState.ATTACHED:
                 return True
             if not session.ask_for_life(now_ns):
                 return False
@@ -76,7 +76,9 @@ class KeptConnection(Connection):
             for frame in session.outgoing if self._datagram else ():
                 sock.send(frame, socket.MSG_DONTWAIT)  # The PING again: it may have been lost.
             session.outgoing.clear()
-            return self._socket is not None and session.state is State.ATTACHED and not session.owed_life
+            return (
+                self._socket is not None and session.state is SessionState.ATTACHED and not session.owed_life
+            )
         except OSError as error:
             self._lose(str(error))
             return False

@@ -19,12 +19,12 @@ HANDSHAKE_REPEATS_MAX: Final = 3
 """How often the handshake is repeated on a datagram link, without success, before a refusal counts."""
 
 
-class State(Enum):
+class SessionState(Enum):
     """The state of a session."""
 
-    UNLINKED = 0
-    GREETING = 1
-    GREETED = 2
+    DISCONNECTED = 0
+    HANDSHAKING = 1
+    CONNECTED = 2
     ATTACHING = 3
     ATTACHED = 4
     ENDED = 5
@@ -46,7 +46,7 @@ class Attachment:
         """The request number of the latest ATTACH."""
         self._identity = identity
         self._generation = 0
-        self._regreets = 0
+        self._hello_repeats = 0
         self._opener = Opener(identity, ROLE_CLIENT, b"")
         self._datagram = False
         self._attach = b""
@@ -56,7 +56,7 @@ class Attachment:
         """Return HELLO, the first frame on a new link."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
         self._datagram = datagram
-        self._regreets = 0
+        self._hello_repeats = 0
         return self.hello_again(now_ns)
 
     def hello_again(self, now_ns: int) -> bytes:
@@ -73,10 +73,10 @@ class Attachment:
             if frame.kind not in (Kind.WELCOME, Kind.REFUSED):
                 return None
             # A daemon that has forgotten us refuses every request on its way. HELLO itself is repeated.
-            if self._regreets and frame.kind == Kind.REFUSED:
+            if self._hello_repeats and frame.kind == Kind.REFUSED:
                 return None
-        greeted, proof = self._opener.receive(frame)
-        self.node_id = greeted.node_id
+        peer, proof = self._opener.receive(frame)
+        self.node_id = peer.node_id
         self.retry_ns = NEVER_NS
         return proof
 
@@ -86,8 +86,8 @@ class Attachment:
         Raises: HandshakeRejected if our proof was wrong (streams), or if repeating the handshake does not
         help.
         """
-        self._regreets += 1
-        if not self._datagram or self._regreets > HANDSHAKE_REPEATS_MAX:
+        self._hello_repeats += 1
+        if not self._datagram or self._hello_repeats > HANDSHAKE_REPEATS_MAX:
             self._opener.receive(frame)
         return self.hello_again(now_ns)
 
@@ -115,7 +115,7 @@ class Attachment:
     def attached(self) -> None:
         """Note that the service has confirmed the session at this node."""
         self.unconfirmed = False
-        self._regreets = 0
+        self._hello_repeats = 0
         self.retry_ns = NEVER_NS
 
     def back_off(self, now_ns: int, pause_max_ns: int) -> None:

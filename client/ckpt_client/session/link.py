@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ckpt_client.session.address import Address
-from ckpt_client.session.attachment import Attachment, State, members_of
+from ckpt_client.session.attachment import Attachment, SessionState, members_of
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS
 from ckpt_client.session.endpoints import Endpoints
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, PING_AFTER_NS, Silence
@@ -35,7 +35,7 @@ class Linking(Unanswered):
         super().__init__()
         self.session_id = session_id
         self.pause_max_ns = TRY_AGAIN_MAX_NS
-        self.state = State.UNLINKED
+        self.state = SessionState.DISCONNECTED
         self.attached = False
         self.outgoing: list[bytes] = []
         self.wake_ns = NEVER_NS
@@ -95,7 +95,7 @@ class Linking(Unanswered):
     @property
     def was_attached(self) -> bool:
         """True if the service knows this session, which then has something to lose."""
-        return not self._attachment.unconfirmed and self.state is not State.ENDED
+        return not self._attachment.unconfirmed and self.state is not SessionState.ENDED
 
     @property
     def mid_frame(self) -> bool:
@@ -127,7 +127,7 @@ class Linking(Unanswered):
         self._refused_since_ns = NEVER_NS
         self.outgoing.clear()
         self.wake_ns = min(self.wake_ns, now_ns + PING_AFTER_NS)
-        self._greet(self._attachment.hello(nonce, self._datagram, now_ns))
+        self._send_hello(self._attachment.hello(nonce, self._datagram, now_ns))
 
     def lose_link(self, now_ns: int, why: str, final: bool = False) -> None:
         """Note that the transport is gone or could not be opened.
@@ -138,11 +138,11 @@ class Linking(Unanswered):
         self._drop_link(now_ns, why, codes.UNAVAILABLE if final else 0)
 
     def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return
         if final_code == codes.UNAVAILABLE and not self._attachment.unconfirmed:
             final_code = 0
-        self.state = State.UNLINKED
+        self.state = SessionState.DISCONNECTED
         self.attached = self._probing = self._silence.unanswered = False
         self.outgoing.clear()
         self._attachment.drop()
@@ -156,14 +156,14 @@ class Linking(Unanswered):
             self._fail_all(code, "; ".join(filter(None, (self._endpoints.why(), hint))))
         self.wake_ns = min(self.wake_ns, self._endpoints.connect_ns)
 
-    def _greet(self, hello: bytes) -> None:
-        self.state = State.GREETING
+    def _send_hello(self, hello: bytes) -> None:
+        self.state = SessionState.HANDSHAKING
         self.attached = False
         self.outgoing.append(hello)
         self.wake_ns = min(self.wake_ns, self._attachment.retry_ns)
 
     def _attach(self, now_ns: int) -> None:
-        self.state = State.ATTACHING
+        self.state = SessionState.ATTACHING
         self.attached = False
         self._number += 1
         self.outgoing.append(self._attachment.attach(self._number, now_ns))
@@ -186,7 +186,7 @@ class Linking(Unanswered):
     # -- handshake and ATTACH
 
     def _take_garbage(self, error: FrameError, now_ns: int) -> None:
-        if self.state is State.GREETING:
+        if self.state is SessionState.HANDSHAKING:
             self._drop_link(now_ns, f"what listens there is no ckptd ({error})", codes.UNAVAILABLE)
         else:
             self._drop_link(now_ns, f"the daemon sent garbage ({error})")
@@ -202,7 +202,7 @@ class Linking(Unanswered):
             return
         if proof:
             self.outgoing.append(proof)
-        self.state = State.GREETED
+        self.state = SessionState.CONNECTED
         if self._go_on(now_ns) or not self._attachment.unconfirmed:
             self._attach(now_ns)
 
@@ -214,7 +214,7 @@ class Linking(Unanswered):
             return
         for call in self.calls.values():
             call.lose_link()
-        self._greet(hello)
+        self._send_hello(hello)
 
     def _take_refused(self, refused: HandshakeRejected, now_ns: int) -> None:
         final_code = refused.code if refused.code in _FINAL_REFUSALS else 0
@@ -245,7 +245,7 @@ class Linking(Unanswered):
         self._endpoints.succeeded(self.node_id)
         self._endpoints.update_members(members)
         self._attachment.attached()
-        self.state = State.ATTACHED
+        self.state = SessionState.ATTACHED
         self._refused_since_ns = NEVER_NS
         self._resume(now_ns)
 
@@ -264,12 +264,12 @@ class Linking(Unanswered):
     @property
     def _patience_ns(self) -> int:
         """How long the node may be silent."""
-        return self.connect_limit_ns if self.state is State.GREETING else DEAD_AFTER_NS
+        return self.connect_limit_ns if self.state is SessionState.HANDSHAKING else DEAD_AFTER_NS
 
     @property
     def _refusals_ns(self) -> int:
         """How long the node may answer TRY_AGAIN to everything."""
-        looking = self.state is State.ATTACHING and self._endpoints.first_round
+        looking = self.state is SessionState.ATTACHING and self._endpoints.first_round
         return HASTE_NS if looking and not self._attachment.unconfirmed else LEAVE_STUCK_NODE_NS
 
     # -- implemented by `linked_session`

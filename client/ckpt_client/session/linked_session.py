@@ -11,7 +11,7 @@ No update is ever applied twice, because of three rules that are kept here:
 
 from typing import Any, Final
 
-from ckpt_client.session.attachment import RESEND_NS, State
+from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
 from ckpt_client.session.link import Linking
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS, PING_AFTER_NS
@@ -49,7 +49,7 @@ _OK_BODY: Final = answer_ok()
 _EMPTY_BODY: Final = pack_body([])
 _unpack_header = HEADER.unpack_from
 
-_GREETED: Final = frozenset((State.GREETED, State.ATTACHING, State.ATTACHED))
+_CONNECTED: Final = frozenset((SessionState.CONNECTED, SessionState.ATTACHING, SessionState.ATTACHED))
 
 
 class LinkedSession(Linking):
@@ -67,7 +67,7 @@ class LinkedSession(Linking):
         hurried = timeout_ns < _HURRIED_NS
         if kind not in _NOT_WITHDRAWN:
             call.withdraw_ns = call.deadline_ns - (timeout_ns // 4 if hurried else WITHDRAW_NS)
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             self._end(call, codes.BAD_HANDLE, "the session has ended: open the checkpoint again")
             return call
         calls = self.calls
@@ -77,7 +77,7 @@ class LinkedSession(Linking):
                 self.wake_ns = now_ns
             elif self._silence.begin(now_ns) and self.attached:
                 self._probe(now_ns)
-            if self.state is State.UNLINKED and self._endpoints.final_code():
+            if self.state is SessionState.DISCONNECTED and self._endpoints.final_code():
                 self._endpoints.start_again(now_ns)
         calls[number] = call
         wake_ns = now_ns + PING_AFTER_NS
@@ -85,9 +85,9 @@ class LinkedSession(Linking):
             wake_ns = min(wake_ns, call.withdraw_ns, call.deadline_ns)
         if wake_ns < self.wake_ns:
             self.wake_ns = wake_ns
-        if self.attached or (self.state in _GREETED and call.needs_no_session):
+        if self.attached or (self.state in _CONNECTED and call.needs_no_session):
             self._send(call, now_ns)
-        elif self.state is State.GREETED:
+        elif self.state is SessionState.CONNECTED:
             self._attach(now_ns)
         return call
 
@@ -114,7 +114,7 @@ class LinkedSession(Linking):
 
     def end(self, why: str) -> None:
         """End the session, for the service or for the program: fail every call that still waits."""
-        self.state = State.ENDED
+        self.state = SessionState.ENDED
         self.attached = False
         self.outgoing.clear()
         self._fail_all(codes.BAD_HANDLE, why)
@@ -191,9 +191,9 @@ class LinkedSession(Linking):
             self._take_garbage(error, now_ns)
 
     def _take(self, frame: Frame, now_ns: int) -> None:
-        if self.state is State.GREETING:
+        if self.state is SessionState.HANDSHAKING:
             self._take_welcome(frame, now_ns)
-        elif self.state not in _GREETED:
+        elif self.state not in _CONNECTED:
             return  # It was in the same data as the frame that made us drop the link.
         elif frame.kind == Kind.ANSWER:
             self._take_answer(frame.a, frame.b, frame.c, frame.body, now_ns)
@@ -207,7 +207,7 @@ class LinkedSession(Linking):
         if call is None or not call.in_flight:
             if not 0 < number <= self._number:
                 raise FrameError("an answer to a request that was never made")
-            if self.state is State.ATTACHING and number == self._attachment.number:
+            if self.state is SessionState.ATTACHING and number == self._attachment.number:
                 self._take_attached(epoch, body, now_ns)
             elif number == self._ping_number or self._probing:
                 self._take_pong(body, now_ns)
@@ -269,7 +269,7 @@ class LinkedSession(Linking):
         call.in_flight = False
         call.maybe_done = call.maybe_done or (self._datagram and call.sends > 1)
         call.retry_ns = NEVER_NS
-        if self.state is State.ATTACHED:
+        if self.state is SessionState.ATTACHED:
             self._attach(now_ns)
 
     def _take_pong(self, body: bytes, now_ns: int) -> None:
@@ -348,13 +348,13 @@ class LinkedSession(Linking):
                 elif call.text:
                     call.retry_ns = NEVER_NS  # It was refused, and is not repeated: it fails with TRY_AGAIN.
             if call.retry_ns <= now_ns:
-                if call.in_flight or self.attached or self.state is not State.ATTACHED:
+                if call.in_flight or self.attached or self.state is not SessionState.ATTACHED:
                     self._send(call, now_ns)
                 else:
                     call.retry_ns = NEVER_NS  # `_resume` sends it.
         if withdrawn and self.attached:
             self._ping(now_ns, withdrawn[:WITHDRAWN_MAX])
-        if self.state not in (State.UNLINKED, State.ENDED):
+        if self.state not in (SessionState.DISCONNECTED, SessionState.ENDED):
             self._watch_link(now_ns)
         self.wake_ns = self._next_wake_ns()
 
@@ -365,33 +365,37 @@ class LinkedSession(Linking):
             self._drop_link(now_ns, "the node does not answer")
         elif now_ns - self._refused_since_ns >= self._refusals_ns and self._endpoints.has_others:
             self._drop_link(now_ns, f"the node cannot serve: {self._refused_text or 'TRY_AGAIN'}")
-        elif awaiting and self.state in _GREETED and now_ns >= self._silence.next_ping_ns:
+        elif awaiting and self.state in _CONNECTED and now_ns >= self._silence.next_ping_ns:
             self._ping(now_ns)
-        elif self.keeps_up and not awaiting and self.state is State.ATTACHED:
+        elif self.keeps_up and not awaiting and self.state is SessionState.ATTACHED:
             self.ask_for_life(now_ns)
         elif now_ns >= self._attachment.retry_ns:
             again = (
                 self._attachment.hello_again
-                if self.state is State.GREETING
+                if self.state is SessionState.HANDSHAKING
                 else self._attachment.attach_again
             )
             self.outgoing.append(again(now_ns))
 
     @property
     def _awaits_answer(self) -> bool:
-        return bool(self.calls) or self._silence.unanswered or self.state in (State.GREETING, State.ATTACHING)
+        return (
+            bool(self.calls)
+            or self._silence.unanswered
+            or self.state in (SessionState.HANDSHAKING, SessionState.ATTACHING)
+        )
 
     def _next_wake_ns(self) -> int:
         calls = self.calls.values()
         wake_ns = min((min(call.deadline_ns, call.withdraw_ns) for call in calls), default=NEVER_NS)
-        if self.state in (State.UNLINKED, State.ENDED):
+        if self.state in (SessionState.DISCONNECTED, SessionState.ENDED):
             return wake_ns
         wake_ns = min(wake_ns, min((call.retry_ns for call in calls), default=NEVER_NS))
         if self._awaits_answer:
             wake_ns = min(wake_ns, self._silence.since_ns + self._patience_ns)
-            if self.state in _GREETED:
+            if self.state in _CONNECTED:
                 wake_ns = min(wake_ns, self._silence.next_ping_ns)
-        elif self.keeps_up and self.state is State.ATTACHED:
+        elif self.keeps_up and self.state is SessionState.ATTACHED:
             wake_ns = min(wake_ns, self._silence.since_ns + KEEP_UP_NS)
         if self._endpoints.has_others:
             wake_ns = min(wake_ns, self._refused_since_ns + self._refusals_ns)
@@ -404,12 +408,12 @@ class LinkedSession(Linking):
         """
         sent = call.maybe_applied and not (call.text and call.kind in READ_ONLY)
         code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"
-        if self.state is State.ATTACHED and not sent:
+        if self.state is SessionState.ATTACHED and not sent:
             code, text = codes.TRY_AGAIN, call.text or "the service cannot do it now"
-        elif self.state is State.ATTACHED and call.text:
+        elif self.state is SessionState.ATTACHED and call.text:
             text += f"; the node had said: {call.text}"
-        elif self.state is not State.ATTACHED:
-            refused = self.state is State.ATTACHING and self._refused_since_ns != NEVER_NS
+        elif self.state is not SessionState.ATTACHED:
+            refused = self.state is SessionState.ATTACHING and self._refused_since_ns != NEVER_NS
             trouble = (
                 f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._endpoints.why()
             )

@@ -28,8 +28,8 @@ class MigrationState(Enum):
     """How far a move has come."""
 
     OPENING = 0
-    GREETING = 1
-    GREETED = 2
+    HANDSHAKING = 1
+    CONNECTED = 2
     ATTACHING = 3
     DONE = 4
     FAILED = 5
@@ -45,7 +45,7 @@ class Migration:
     3. calls `fail` if the transport fails or the time is over;
     4. calls the session's `finish_migration`.
 
-    A move that is GREETED waits until the session calls `attach`. The argument `attach` returns the number
+    A move that is CONNECTED waits until the session calls `attach`. The argument `attach` returns the number
     and the frame of an ATTACH of the next generation.
     """
 
@@ -89,16 +89,16 @@ class Migration:
     def open(self, nonce: bytes) -> None:
         """Begin the handshake: the transport is up. `nonce`: 16 random bytes."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
-        self.stage = MigrationState.GREETING
+        self.stage = MigrationState.HANDSHAKING
         self.outgoing.append(self._opener.hello())
 
     def receive(self, data: bytes) -> None:
         """Take what came on the second link."""
         try:
             for frame in self._decoder.feed(data):
-                if self.stage is MigrationState.GREETING:
-                    greeted, proof = self._opener.receive(frame)
-                    self._take_welcome(greeted.node_id, proof)
+                if self.stage is MigrationState.HANDSHAKING:
+                    peer, proof = self._opener.receive(frame)
+                    self._take_welcome(peer.node_id, proof)
                 elif (
                     self.stage is MigrationState.ATTACHING
                     and frame.kind == Kind.ANSWER
@@ -122,7 +122,7 @@ class Migration:
             return
         if proof:
             self.outgoing.append(proof)
-        self.stage = MigrationState.GREETED
+        self.stage = MigrationState.CONNECTED
 
     def attach(self) -> None:
         """Send ATTACH, now that nothing is under way on the current link."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import ActiveAffinity
-from ckpt_client.session.attachment import State, described_members
+from ckpt_client.session.attachment import SessionState, described_members
 from ckpt_client.session.call import NEVER_NS, Call
 from ckpt_client.session.linked_session import LinkedSession
 from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
@@ -32,11 +32,11 @@ class Session(LinkedSession):
 
     The driver's duties:
 
-    * While `state` is UNLINKED and a link is needed, connect to `address`, not before `connect_ns`; then call
-      `open_link` or `lose_link`.
+    * While `state` is DISCONNECTED and a link is needed, connect to `address`, not before `connect_ns`; then
+      call `open_link` or `lose_link`.
     * Send `outgoing` and clear it; call `receive` with what comes.
     * Call `advance` when `wake_ns` has come.
-    * Drop the transport when `state` has become UNLINKED or ENDED.
+    * Drop the transport when `state` has become DISCONNECTED or ENDED.
     * Take the calls that have ended from `completed`.
     * If there is a `move`, open a second link for it next to the current one, and call `finish_migration`
       when it is no longer under way.
@@ -95,7 +95,11 @@ class Session(LinkedSession):
         are answered. If a call were sent on both links, its answer might take the one that is dropped.
         """
         move = self.move
-        if move is None or move.stage is not MigrationState.GREETED or self.state is not State.ATTACHED:
+        if (
+            move is None
+            or move.stage is not MigrationState.CONNECTED
+            or self.state is not SessionState.ATTACHED
+        ):
             return
         if self.attached:
             self.attached = False
@@ -158,7 +162,10 @@ class Session(LinkedSession):
 
     @property
     def _holds_calls(self) -> bool:  # type: ignore[override]
-        return self.move is not None and self.move.stage in (MigrationState.GREETED, MigrationState.ATTACHING)
+        return self.move is not None and self.move.stage in (
+            MigrationState.CONNECTED,
+            MigrationState.ATTACHING,
+        )
 
     def _next_attach(self) -> tuple[int, bytes]:
         self._number += 1
@@ -172,15 +179,15 @@ class Session(LinkedSession):
         super()._attached(epoch, members, now_ns)
 
     def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
-        if self.state is State.ATTACHED:
+        if self.state is SessionState.ATTACHED:
             self._affinity.cool_down(self.node_id, now_ns)
         self.move = None
         self._no_stream_here = False
         super()._drop_link(now_ns, why, final_code)
 
     def _next_wake_ns(self) -> int:
-        greeted = self.move is not None and self.move.stage is MigrationState.GREETED
-        return min(super()._next_wake_ns(), self._quiesce_until_ns if greeted else NEVER_NS)
+        peer = self.move is not None and self.move.stage is MigrationState.CONNECTED
+        return min(super()._next_wake_ns(), self._quiesce_until_ns if peer else NEVER_NS)
 
     def _take_unasked(self, number: int, body: bytes) -> None:
         if number != self._describe_number:
@@ -224,7 +231,7 @@ class Session(LinkedSession):
         """Continue over TCP, at the same host and port, if anything listens there."""
         address = Address("tcp", self.address.host, self.address.port)
         avoided = self._affinity.avoids(address, now_ns)
-        if self.state is not State.ATTACHED or (avoided and not self._other_streams(now_ns)):
+        if self.state is not SessionState.ATTACHED or (avoided and not self._other_streams(now_ns)):
             super()._on_too_big_for_datagram(call, text, now_ns)
             return
         call.awaits_stream, call.text, call.retry_ns = True, text, NEVER_NS

@@ -81,7 +81,7 @@ class PendingView:
     """Says, when the view is on disk, why it must not count any more; "" if nothing speaks against it."""
     on_decided: Callable[[View], None]
     on_discarded: Callable[[str], None]
-    """Called with the reason when the view is given up."""
+    """Called with the reason when the view is discarded."""
 
 
 class StateStore:
@@ -179,7 +179,7 @@ class StateStore:
     def on_failed(self, text: str) -> None:
         """Note a failed write: nothing that waits for the record happens, and it is tried again.
 
-        A pending view is given up: who decided it decides again, by what is true then.
+        A pending view is discarded: the node that decided it decides again, by what is true then.
         """
         self.failing = True
         reason = f"the state directory cannot be written: {text}"

@@ -106,7 +106,7 @@ class LocalArbiter(Arbiter):
     def _objection(self, next_view_rule: NextViewRule, view: View) -> str:
         """Return why a view must not follow any more, now that the disk has it.
 
-        What it was decided by may be over: a node that was given up is heard again, and has gone on.
+        What it was decided by may be over: a node that was declared dead is heard again, and has continued.
         """
         return "" if next_view_rule(self.store.state.view) == view else "another view has to follow by now"
 

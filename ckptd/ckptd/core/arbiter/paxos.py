@@ -33,7 +33,7 @@ Promise = tuple[Ballot, Ballot, View | None]
 
 
 class PaxosArbiter(Arbiter):
-    """Proposer and voter in one. A forgetful voter abstains: see `_may_vote`."""
+    """Proposer and voter in one. An amnesiac voter abstains: see `_may_vote`."""
 
     has_voters = True
 
@@ -198,11 +198,11 @@ class PaxosArbiter(Arbiter):
             return False
         if not self.store.amnesiac:
             return True
-        here = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
-        empty = 1 + sum(peer.amnesiac for peer in here)
+        reachable = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
+        empty = 1 + sum(peer.amnesiac for peer in reachable)
         if empty < self.quorum or any(peer.knows_a_view for peer in self.heartbeats.peers.values()):
             return False
-        # Our heartbeats say `forgetful` until there is a view: others may need to count us.
+        # Our heartbeats say `amnesiac` until there is a view: others may need to count us.
         self.store.amnesiac = False
         self.store.state.installed_epoch = 0
         return True

@@ -48,14 +48,14 @@ def growth_of(ops: Ops, table: SectionTable) -> int:
 
 def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
     """Return (bytes added, bytes of the sections that WRITE and PATCH build). Raises: RequestError."""
-    held, cap = table.sections, table.section_bytes_cap
+    existing, cap = table.sections, table.section_bytes_cap
     sizes: dict[bytes, int] = {}
     added = built = 0
     for index, op in enumerate(ops):
         kind, section_id = op[0], op[1]
         size = sizes.get(section_id)
         if size is None:
-            section = held.get(section_id)
+            section = existing.get(section_id)
             size = _ABSENT if section is None else len(section.content)
         if kind in _PATCHES:
             content_bytes = len(op[3])

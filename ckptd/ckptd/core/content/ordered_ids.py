@@ -26,7 +26,7 @@ class OrderedIds:
         self._missing: Iterator[bytes] | None = iter(list(section_ids))
 
     def sort_some(self, existing: Container[bytes], count_max: int) -> bool:
-        """Take in up to `count_max` of the missing ids, if still `held`. Return True once none is missing."""
+        """Sort in up to `count_max` of the missing ids that still exist. Return True once none is missing."""
         if self._missing is not None:
             portion = list(islice(self._missing, count_max))
             for section_id in portion:

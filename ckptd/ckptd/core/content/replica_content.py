@@ -44,7 +44,7 @@ _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
 
-LOOKED_UP_MAX: Final = 64
+SECTION_LOOKUPS_MAX: Final = 64
 """Up to so many sections are looked up in each pending update; for more, these are merged first."""
 
 EXAMINED_MAX: Final = 1_000
@@ -283,7 +283,7 @@ class ReplicaContent(ABC):
 
     def pending_touches(self, section_ids: list[bytes]) -> bool:
         """Return True if an update that is not known to be committed touches one of these."""
-        if len(section_ids) > LOOKED_UP_MAX:
+        if len(section_ids) > SECTION_LOOKUPS_MAX:
             overlay = self.committed_overlay()
             return any(section_id in overlay for section_id in section_ids)
         self.context.work += len(section_ids) * len(self.log.pending) >> PENDING_SHIFT
@@ -302,11 +302,11 @@ class ReplicaContent(ABC):
 
     def _committed(self, count: int) -> Callable[[bytes], Section | None]:
         """Return the function that looks up `count` sections as the committed updates left them."""
-        if count <= LOOKED_UP_MAX:
+        if count <= SECTION_LOOKUPS_MAX:
             self.context.work += count * len(self.log.pending) >> PENDING_SHIFT
             return self.committed_section
-        overlay, held = self.committed_overlay(), self.sections.sections
-        return lambda section_id: overlay[section_id] if section_id in overlay else held.get(section_id)
+        overlay, staged = self.committed_overlay(), self.sections.sections
+        return lambda section_id: overlay[section_id] if section_id in overlay else staged.get(section_id)
 
     def committed_overlay(self) -> PreImages:
         """Return the committed value (None: no section) under every id that a pending update touches."""
@@ -373,14 +373,14 @@ class ReplicaContent(ABC):
         result: other requests get their turn first.
         """
         chosen, expiration_ns, after, with_values, limit = asked
-        held, context = self.sections.sections, self.context
+        staged, context = self.sections.sections, self.context
         overlay = self.committed_overlay()
         context.work += ELEMENT_WORK * EXAMINED_MAX
         ordered = self.sections.ordered(EXAMINED_MAX)
         if ordered is None:
             return asked
         ids = ordered.after(after)
-        gone = sorted(i for i in overlay if i not in held and (after is None or i > after))
+        gone = sorted(i for i in overlay if i not in staged and (after is None or i > after))
         if gone:
             ids = merge(ids, gone)
         page: list[list[Any]] = []
@@ -392,7 +392,7 @@ class ReplicaContent(ABC):
                     return asked._replace(after=last)
                 return answer_ok([page, last])
             examined += 1
-            section = overlay[section_id] if section_id in overlay else held[section_id]
+            section = overlay[section_id] if section_id in overlay else staged[section_id]
             if section is None or not _is_chosen(section, chosen, expiration_ns):
                 last = section_id
                 continue

@@ -426,7 +426,7 @@ class SectionTable:
 
 
 def _spliced(old_content: bytes, offset: int, content: bytes) -> bytes:
-    """Return `held` with `content` written at `offset`; a gap between them reads as zeros."""
+    """Return `old_content` with `content` written at `offset`; a gap between them reads as zeros."""
     end = offset + len(content)
     if len(old_content) <= _PIECEWISE_BYTES:
         return old_content[:offset].ljust(offset, b"\0") + content + old_content[end:]

@@ -167,10 +167,10 @@ class Directory:
                     self.sessions[session] = SessionEntry(node_id, generation)
                     self.resident_bytes += SESSION_MEMORY_BYTES
                 entry = self.sessions[session]
-                moved = entry.node_id != node_id
+                migrated = entry.node_id != node_id
                 entry.node_id, entry.generation = node_id, generation
                 self.attached.append(session)
-                if moved:
+                if migrated:
                     entry.migrated_seq = seq
                     self._follow_session(entry)
             case [DirectoryOp.END, session, generation]:

@@ -109,7 +109,7 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     """Parse a checkpoint, as `fields_of` makes it."""
     fields = row(value, "a checkpoint", 13)
     creation_id, name, attributes, retention_ns, replicas, active, opens, unlinked, passed_ns = fields[:9]
-    holders, term, retention_seq, created_ns = fields[9:13]
+    holders, activation_seq, retention_seq, created_ns = fields[9:13]
     entry = CheckpointEntry(
         _number(creation_id),
         _name(name),
@@ -122,7 +122,7 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
     entry.last_closed_ns = now_ns - _time(passed_ns)
     entry.last_in_sync = dict(parse_incarnation(holder) for holder in array(holders, "holders", NODES_MAX))
-    entry.activation_seq = _number(term)
+    entry.activation_seq = _number(activation_seq)
     entry.retention_seq = _number(retention_seq)
     entry.created_ns = _time(created_ns)
     return entry

@@ -204,7 +204,7 @@ class DirectoryReplicator:
             if request.number < answers.first_unanswered:
                 self.hub.answer(request, FORGOTTEN)
                 return
-            excess = answers.excess or self._lacks_room_for_answer(request, answers.bytes)
+            excess = answers.excess or self._lacks_capacity_for_answer(request, answers.bytes)
             if excess:
                 self.hub.answer(request, answer_error(codes.NO_RESOURCES, excess))
                 return
@@ -248,7 +248,7 @@ class DirectoryReplicator:
         else:
             self.hub.answer(request, answer)
 
-    def _lacks_room_for_answer(self, request: Request, answers_bytes: int) -> str:
+    def _lacks_capacity_for_answer(self, request: Request, answers_bytes: int) -> str:
         """Return why no more answers are kept: the directory is full, and this session has many. Else ""."""
         limit = self.context.settings.directory_bytes_max
         full = self.directory.resident_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE

@@ -85,7 +85,7 @@ def validate(
     raise RequestError(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
 
 
-def _check_room(directory: Directory, settings: Settings, more_bytes: int) -> None:
+def _check_capacity(directory: Directory, settings: Settings, more_bytes: int) -> None:
     """Check that the directory has capacity for `more_bytes`. Raises: RequestError."""
     if directory.resident_bytes + more_bytes > settings.directory_bytes_max:
         text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
@@ -123,7 +123,7 @@ def _attach(directory: Directory, settings: Settings, node_id: str, request: Req
             codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already (sessions_max)"
         )
     if session is None:
-        _check_room(directory, settings, SESSION_MEMORY_BYTES)
+        _check_capacity(directory, settings, SESSION_MEMORY_BYTES)
     if session is not None and generation < session.generation:
         raise RequestError(codes.BAD_HANDLE, "this session was attached elsewhere since")
     if session is not None and (generation, node_id) == (session.generation, session.node_id):
@@ -160,7 +160,7 @@ def _open(
         if len(directory.checkpoints) >= settings.checkpoints_max:
             text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
             raise RequestError(codes.NO_RESOURCES, text)
-        _check_room(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
+        _check_capacity(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
         creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
         replicas = [node_id]
         if not requested.collocated:
@@ -179,7 +179,7 @@ def _open(
         return [DirectoryOp.ADD_REPLICA, entry.creation_id, node_id], answer_error(codes.TRY_AGAIN, waits)
     if waits:
         raise RequestError(codes.TRY_AGAIN, waits)
-    _check_room(directory, settings, HANDLE_MEMORY_BYTES)
+    _check_capacity(directory, settings, HANDLE_MEMORY_BYTES)
     in_force = entry.attributes.fields()
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])

@@ -156,7 +156,7 @@ class Heartbeats:
             context.epoch > 0,
             self.outlived_command,
         )
-        flags = sum(1 << place for place, holds in enumerate(flag_values) if holds)
+        flags = sum(1 << bit for bit, holds in enumerate(flag_values) if holds)
         body = pack_body(
             [
                 context.node_id,
@@ -183,8 +183,8 @@ class Heartbeats:
         epoch = 0 if context.sealed else context.epoch
         # Two heartbeats of the same moment get different stamps: otherwise the later would be taken for a
         # duplicate, or for the earlier one.
-        peer.our_timestamp_ns = stamp_ns = max(context.now_ns, peer.our_timestamp_ns + 1)
-        frame = encode_frame(Kind.HEARTBEAT, stamp_ns & (2**64 - 1), epoch, echo_ns, body)
+        peer.our_timestamp_ns = timestamp_ns = max(context.now_ns, peer.our_timestamp_ns + 1)
+        frame = encode_frame(Kind.HEARTBEAT, timestamp_ns & (2**64 - 1), epoch, echo_ns, body)
         context.effects.append(SendHeartbeat(peer.node_id, frame))
 
     # -- receiving
@@ -331,12 +331,12 @@ class Heartbeats:
         return peer is not None and 0 < epoch < view.epoch and peer.lease_fresh_at_death == died
 
     def declare_dead(self, node_id: str, incarnation: int) -> None:
-        """Give a silent node up: a fence hook or the operator says that it is dead, and its data is lost."""
+        """Declare a silent node dead: a fence hook or the operator says that it is, and its data is lost."""
         peer = self.peers[node_id]
         peer.declared_dead_incarnation = max(peer.declared_dead_incarnation, incarnation)
 
     def retract_death(self, peer: Peer) -> None:
-        """Note that a node that was given up is heard again: it is not dead, and comes back by joining."""
+        """Note that a node which was declared dead is heard again: it is not, and comes back by joining."""
         peer.declared_dead_incarnation = 0
         self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
 
@@ -400,7 +400,7 @@ class Heartbeats:
         return peer is not None and incarnation <= peer.dead_incarnation
 
     def counts_as_dead(self, node_id: str, incarnation: int) -> bool:
-        """Return True if the node is proved dead, or was given up by a fence hook or the operator."""
+        """Return True if the node is proved dead, or was declared dead by a fence hook or the operator."""
         if self.proved_dead(node_id, incarnation):
             return True
         peer = self.peers.get(node_id)

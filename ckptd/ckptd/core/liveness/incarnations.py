@@ -128,7 +128,7 @@ class Incarnations:
         """Why the others take another daemon for the node with this id, and what to do; "" if they do not."""
         by_text: dict[str, list[str]] = {}
         for node_id, trouble in sorted(self._troubles.items()):
-            if trouble.code == codes.EXIST and not self._is_linked(node_id):
+            if trouble.code == codes.EXIST and not self._is_connected(node_id):
                 by_text.setdefault(trouble.text, []).append(node_id)
         if not by_text:
             return ""
@@ -139,7 +139,7 @@ class Incarnations:
             "at the address that the others have for this node id"
         )
 
-    def _is_linked(self, node_id: str) -> bool:
+    def _is_connected(self, node_id: str) -> bool:
         peer, context = self.heartbeats.peers.get(node_id), self.context
         return (
             peer is not None and peer.connected and peer.its_links.get(context.node_id) == context.incarnation
@@ -159,7 +159,7 @@ class Incarnations:
         """Discard what is over, and raise or clear the alarms; called with each heartbeat."""
         heartbeats, now_ns = self.heartbeats, self.context.now_ns
         for node_id, trouble in list(self._troubles.items()):
-            if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_linked(node_id):
+            if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_connected(node_id):
                 del self._troubles[node_id]
         for node_id in list(self._nodes):
             if not heartbeats.peers[node_id].connected:
@@ -208,7 +208,7 @@ def _names(nodes: Nodes) -> str:
 
 
 def incarnations_in(node_id: str, views: Iterable[View | None]) -> list[int]:
-    """Return every incarnation of a node that these views name, also of departures and witnesses."""
+    """Return every incarnation of a node that these views name, also of past memberships and witnesses."""
     found: list[int] = []
     for view in views:
         if view is not None:

@@ -10,7 +10,13 @@ from ckpt_protocol.bounds import BOUNDS
 from ckpt_protocol.codec import bounded_array
 from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, row, text, whole
 from ckpt_protocol.framing import Frame
-from ckpt_protocol.limits import CLUSTER_NAME_BYTES_MAX, EPOCH_MAX, NODES_MAX, SEQ_MAX, UNACKNOWLEDGED_MAX
+from ckpt_protocol.limits import (
+    ADVERTISED_POSITIONS_MAX,
+    CLUSTER_NAME_BYTES_MAX,
+    EPOCH_MAX,
+    NODES_MAX,
+    SEQ_MAX,
+)
 from ckpt_protocol.messages import Kind
 from ckpt_protocol.parsing import parser
 
@@ -60,7 +66,7 @@ def _parse(body: bytes) -> Heartbeat:
         else {},
         [
             _position(position)
-            for position in array(fields[10], "what is not acknowledged", UNACKNOWLEDGED_MAX)
+            for position in array(fields[10], "what is not acknowledged", ADVERTISED_POSITIONS_MAX)
         ]
         if len(fields) > 10
         else [],

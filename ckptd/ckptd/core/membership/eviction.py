@@ -1,6 +1,6 @@
 """Eviction: a member that lives but owes acknowledgements for too long is left out of the next view.
 
-Each node reports in its heartbeats which members it waits for (complaints). A view without them follows. A
+Each node reports in its heartbeats which members it waits for (stall reports). A view without them follows. A
 member that was evicted comes back by joining, after a back-off.
 """
 
@@ -29,8 +29,8 @@ class Eviction:
         self.evictions: dict[tuple[str, int], tuple[int, int]] = {}
         """By node and incarnation: when it was last evicted, and how long it stays out."""
 
-    def update_stall_reports(self, stalled: Iterable[str], late: list[str]) -> None:
-        """Report the nodes whose acknowledgements are overdue: `stalled` of updates, `late` with a view.
+    def update_stall_reports(self, stalled: Iterable[str], late_members: list[str]) -> None:
+        """Report the nodes with overdue acknowledgements: `stalled` of updates, `late_members` of a view.
 
         A sealed node waits for no acknowledgements of updates, and reports only members that are late with
         the next view. Its last report stays valid while that view is made, but for one grace at most: a
@@ -39,10 +39,10 @@ class Eviction:
         context, heartbeats = self.context, self.heartbeats
         if not context.sealed:
             heartbeats.stall_reported_ns = context.now_ns
-            heartbeats.stall_reports = tuple(sorted({*stalled, *late}))
-        elif late:
+            heartbeats.stall_reports = tuple(sorted({*stalled, *late_members}))
+        elif late_members:
             heartbeats.stall_reported_ns = context.now_ns
-            heartbeats.stall_reports = tuple(late)
+            heartbeats.stall_reports = tuple(late_members)
         elif context.now_ns - heartbeats.stall_reported_ns >= context.settings.grace_ns:
             heartbeats.stall_reports = ()
 

@@ -87,21 +87,21 @@ class Housekeeping:
             self.placement_due = False
             for creation_id, node_id in self._missing_replicas():
                 self.replicator.submit([DirectoryOp.ADD_REPLICA, creation_id, node_id])
-        room = (
+        remaining = (
             INTERNAL_OPS_MAX - self.replicator.count_internal(DirectoryOp.END)
             if self.orphaned_sessions
             else 0
         )
         for (session, generation), until_ns in list(self.orphaned_sessions.items()):
-            if until_ns <= now_ns and room > 0:
-                room -= 1
+            if until_ns <= now_ns and remaining > 0:
+                remaining -= 1
                 del self.orphaned_sessions[session, generation]
                 self.replicator.submit([DirectoryOp.END, session, generation])
 
     def _drop_dead_holders(self) -> None:
         """Order HOLDER_LOST for each dead node that unavailable checkpoints wait for.
 
-        A checkpoint waits for its holders until they are back, proved dead or given up.
+        A checkpoint waits for its holders until they are back, proved dead or declared dead.
         """
         checkpoints = self.replicator.directory.checkpoints
         waiting = [checkpoints[cid] for cid in self.unavailable if cid in checkpoints]
@@ -144,13 +144,13 @@ class Housekeeping:
         if self.replicator.count_internal(DirectoryOp.EXPIRE):
             return  # `next_expiry_ns` stays due: the next ones follow when these are done.
         self.next_expiry_ns = NEVER_NS
-        room = INTERNAL_OPS_MAX
+        remaining = INTERNAL_OPS_MAX
         for entry in list(self.replicator.directory.checkpoints.values()):
             expires_ns = self.replicator.directory.expires_ns(entry)
             if expires_ns is None:
                 continue
-            if expires_ns <= now_ns and room > 0:
-                room -= 1
+            if expires_ns <= now_ns and remaining > 0:
+                remaining -= 1
                 self.replicator.submit([DirectoryOp.EXPIRE, entry.creation_id, entry.retention_seq])
             elif expires_ns < self.next_expiry_ns:
                 self.next_expiry_ns = expires_ns

@@ -147,7 +147,7 @@ class PairPolicy:
         context.effects.append(Fence(coordinator))
 
     def on_fenced(self, node_id: str, fenced: bool, text: str) -> None:
-        """Take the result of the fence hook; give the node up if it was fenced.
+        """Take the result of the fence hook; declare the node dead if it was fenced.
 
         A result that comes too late has no effect: the node has been heard again.
         """

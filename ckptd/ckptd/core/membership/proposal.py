@@ -165,8 +165,8 @@ class MembershipProposal:
                 continue
             if self._missed_heartbeats(peer) or self.eviction.is_in_readmission_backoff(peer):
                 continue
-            linked = all(peer.its_links.get(other) == incarnation for other, incarnation in joined.items())
-            if linked and self._mutually_connected(peer.node_id, joined):
+            connected = all(peer.its_links.get(other) == incarnation for other, incarnation in joined.items())
+            if connected and self._mutually_connected(peer.node_id, joined):
                 joined[peer.node_id] = peer.incarnation
         return joined
 

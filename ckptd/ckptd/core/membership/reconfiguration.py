@@ -55,7 +55,7 @@ class Reconfiguration:
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
         self.unproven_base: View | None = None
-        """The view whose coordinator the proposed one gives up without proof (`pair`)."""
+        """The view that the proposed one follows without proof that its coordinator is dead (`pair`)."""
         self.join_batch_since_ns = -1
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
@@ -299,8 +299,8 @@ class Reconfiguration:
             return bootstrap_view(epoch, members, witnesses)
         # A node that left earlier may hold all the data, if the last view never served. That is known once
         # the members' disks are collected (seed 20235).
-        idle = (current.epoch,) if heartbeats.died_before_installing(current) else ()
-        return successor_view(current, epoch, members, witnesses, self.context.epoch, idle)
+        unserved_epochs = (current.epoch,) if heartbeats.died_before_installing(current) else ()
+        return successor_view(current, epoch, members, witnesses, self.context.epoch, unserved_epochs)
 
     def _is_behind(self, current: View | None) -> bool:
         """Return True if a node that is heard knows of a newer view than this node's own register does.

@@ -416,7 +416,7 @@ class ViewChange:
         self.awaiting_disk = None
         if (
             not self.heartbeats.left
-        ):  # A node that gave up must not serve any more: others rely on that (seed 1657).
+        ):  # A node that has left must not serve any more: others rely on that (seed 1657).
             self._install(view, continuous_members, may_have_served)
 
     def _install(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:

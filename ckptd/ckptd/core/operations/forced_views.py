@@ -109,8 +109,10 @@ class ForcedViews:
                 codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
             )
         proposal = reconfiguration.proposal
-        wanted = proposal.proposed_members(base)
-        view = successor_view(base, self._epoch(base), wanted, proposal.reachable_witnesses(), context.epoch)
+        proposed = proposal.proposed_members(base)
+        view = successor_view(
+            base, self._epoch(base), proposed, proposal.reachable_witnesses(), context.epoch
+        )
         return replace(view, operator_forced=True)
 
     def _check_blocked(self) -> None:

@@ -31,7 +31,7 @@ from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import View
 
 LEAVE_ANNOUNCE_NS: Final = SECOND_NS
-"""How long a node that has given up its role waits to see a view without it.
+"""How long a node that serves no more waits to see a view without it.
 
 When the whole cluster stops, this is how long a node waits for the others.
 """
@@ -160,8 +160,10 @@ class GracefulLeave:
     def _limit_ns(self) -> int:
         """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
         leave_ns = self.context.settings.leave_ns
-        here = any(not peer.leaving for peer in self.reconfiguration.proposal.reachable_data_nodes())
-        return HAND_OVER_SHARES * leave_ns if here else leave_ns
+        has_reachable_peer = any(
+            not peer.leaving for peer in self.reconfiguration.proposal.reachable_data_nodes()
+        )
+        return HAND_OVER_SHARES * leave_ns if has_reachable_peer else leave_ns
 
     def _waits_for_others(self, view: View | None) -> bool:
         """Return True if another node has yet to take what only this one holds, or to say that it stays."""

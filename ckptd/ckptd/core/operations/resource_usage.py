@@ -12,7 +12,7 @@ from ckptd.core.context import Context
 from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
 from ckptd.core.reply_cache import ERROR_REPLIES_BYTES_MAX
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKS_MAX
+from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKERS_MAX
 from ckptd.core.settings import SECOND_NS
 
 ALARM_PERCENT: Final = 80
@@ -44,7 +44,7 @@ def limits_of(context: Context, requests: RequestRouter, frames_ahead: int) -> L
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
-        "trackers": (max(requests.change_feed.count, turns.tracker_count), TRACKS_MAX),
+        "trackers": (max(requests.change_feed.count, turns.tracker_count), TRACKERS_MAX),
         "early_frames": (frames_ahead, FRAMES_AHEAD_MAX),
     }
     if settings.memory_bytes_max:

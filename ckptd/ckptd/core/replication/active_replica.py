@@ -344,8 +344,8 @@ class ActiveReplica(Activation):
             return []
         if self.awaiting_report or log.committed_seq >= log.seq:
             return list(self.awaiting_report)
-        wanted = log.committed_seq + 1
-        return [node_id for node_id in self.commit_set if self.acked.get(node_id, 0) < wanted]
+        next_seq = log.committed_seq + 1
+        return [node_id for node_id in self.commit_set if self.acked.get(node_id, 0) < next_seq]
 
     def _arm_expiration(self) -> None:
         expiration_ns = self.replica.sections.next_expiration_ns()

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from ckpt_protocol.limits import ADVERTISED_POSITIONS_MAX
 from ckptd.core.client_request import Request
 from ckptd.core.hub import Positions
 from ckptd.core.replication.active_replica import ActiveReplica
-from ckptd.core.replication.data_loss import ADVERTISED_POSITIONS_MAX
 
 
 class BusyReplicas:

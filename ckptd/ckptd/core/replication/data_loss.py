@@ -5,13 +5,9 @@ replica compares that with the update that it continues from. The result is a lo
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.hub import Positions
-
-ADVERTISED_POSITIONS_MAX: Final = 32
-"""The most checkpoints in a heartbeat. If there are more, a reported loss is still a lower bound."""
 
 
 def report_data_loss(replica: ReplicaContent) -> None:

@@ -472,9 +472,9 @@ class LocalReplicas:
         full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
         if heartbeats.full:
             full.append(self.context.node_id)
-        have_room = bool(set(self.context.full_nodes) - set(full))
+        have_capacity = bool(set(self.context.full_nodes) - set(full))
         self.context.full_nodes = tuple(full)
-        return have_room
+        return have_capacity
 
     def _defer_resync(self, replica: Replica) -> None:
         """Put off a join for which there is no memory: free what it took, and try again later."""

@@ -21,7 +21,7 @@ from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.hub import Hub
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.turns import TOO_MANY_TRACKS, TRACKS_MAX, Turns
+from ckptd.core.requests.turns import TOO_MANY_TRACKERS, TRACKERS_MAX, Turns
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.work_units import KIB_SHIFT, ROW_WORK
 
@@ -98,7 +98,7 @@ class ChangeFeed:
             self.count -= 1
             request.received_ns = earlier.received_ns  # Otherwise one that is repeated would wait for ever.
             self.turns.remove_unanswered(earlier)
-        excess = TOO_MANY_TRACKS if self.count >= TRACKS_MAX else self.turns.add_tracker(request)
+        excess = TOO_MANY_TRACKERS if self.count >= TRACKERS_MAX else self.turns.add_tracker(request)
         if excess:
             self.hub.answer(request, answer_error(codes.TRY_AGAIN, excess))
             return
@@ -125,13 +125,13 @@ class ChangeFeed:
         """Answer the requests that have waited for `TRACK_WAIT_NS`."""
         if self.context.now_ns < self.due_ns:
             return
-        over_ns = self.context.now_ns - TRACK_WAIT_NS
-        room = ANSWERS_PER_EVENT_MAX
+        expired_ns = self.context.now_ns - TRACK_WAIT_NS
+        remaining = ANSWERS_PER_EVENT_MAX
         self.due_ns = NEVER_NS
         for creation_id, waiting in list(self.waiting.items()):
             for key, request in list(waiting.items()):
-                if request.received_ns <= over_ns and room:
-                    room -= 1
+                if request.received_ns <= expired_ns and remaining:
+                    remaining -= 1
                     del waiting[key]
                     self.count -= 1
                     after, lineage = parse_track(request.body)
@@ -143,7 +143,7 @@ class ChangeFeed:
 
 
 def lineage_of(replica: Replica) -> int:
-    """Return the lineage of an asynchronous checkpoint's active replica; 0 for all others.
+    """Return the lineage of an active replica; 0 if it is not active, or not of an asynchronous checkpoint.
 
     A new lineage means that updates may be lost that were already read, whether or not trackers were told of
     them.

@@ -1,8 +1,8 @@
 """Routes every request: to this node's replica, to the active replica's node, or to the coordinator.
 
-A request that cannot be served now is held until something changes. One that was forwarded is sent again when
-the view, the directory or the link changes; this is safe, since no node applies it twice. Each request is
-answered once.
+A request that cannot be served now is parked until something changes. One that was forwarded is sent again
+when the view, the directory or the link changes; this is safe, since no node applies it twice. Each request
+is answered once.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ _READ: Final = Kind.READ
 _ANSWER: Final = Kind.ANSWER
 
 RETRY_AT_ONCE_MAX = 16
-"""Up to this many held requests are tried again in the event that lets them continue.
+"""Up to this many parked requests are tried again in the event that lets them continue.
 
 If there are more, they wait for their turns.
 """
@@ -82,7 +82,7 @@ class RequestRouter:
         """By node, its position among the members, from 1."""
         self.links: dict[int, int] = {}
         self.draining = False
-        """This node is leaving: it holds every request."""
+        """This node is leaving: it parks every request."""
         self.recheck_ns = 0
         """When this node looks at the waiting requests again."""
         self.waiting = WaitingRequests(context, hub, turns)
@@ -94,7 +94,7 @@ class RequestRouter:
     # -- dispatching
 
     def route(self, request: Request) -> None:
-        """Send a request where it belongs, or hold it."""
+        """Send a request where it belongs, or park it."""
         context = self.context
         context.cause = request
         if context.sealed or context.now_ns >= context.lease_until_ns or self.draining:
@@ -208,7 +208,7 @@ class RequestRouter:
     def _refuse_closed(self, request: Request) -> None:
         """Answer at once, if nothing was done, a request whose checkpoint is closed.
 
-        It makes no sense to hold it: a closed checkpoint does not open again on its own.
+        It makes no sense to park it: a closed checkpoint does not open again on its own.
         """
         if request.in_doubt or type(request.origin) is str:
             self.waiting.park(request)
@@ -267,7 +267,7 @@ class RequestRouter:
         )
 
     def _parks_open(self, request: Request, body: bytes) -> bool:
-        """Hold an OPEN that the coordinator had to put off until it can be done; return True if held."""
+        """Park an OPEN that the coordinator had to defer until it can be done; True if it is parked."""
         if decode_answer(body)[0] == codes.TRY_AGAIN:
             # The coordinator knows every duplicate of it: none was done, and no earlier one will be.
             request.outcome_uncertain, request.open_deferred, request.forwarded_to = False, True, ""
@@ -316,7 +316,7 @@ class RequestRouter:
     # -- when something changes
 
     def retry_parked(self, unanswered: Iterable[Request] = ()) -> None:
-        """Try again what is held, and requests whose replica lost its role: something changed."""
+        """Try again what is parked, and requests whose replica lost its role: something changed."""
         for request in unanswered:
             request.outcome_uncertain = True
             if isinstance(request.origin, int):
@@ -333,8 +333,8 @@ class RequestRouter:
             remaining = [request for request in parked.values() if not self.forwarding.session_left(request)]
             self.retry(remaining)
         if self.reads.queries_until_ready and self.context.serving():
-            early_queries, self.reads.queries_until_ready = self.reads.queries_until_ready, []
-            for node_id, frame in early_queries:
+            queries, self.reads.queries_until_ready = self.reads.queries_until_ready, []
+            for node_id, frame in queries:
                 self.reads.on_query(node_id, frame)
 
     def on_stops(self, creation_ids: list[int]) -> None:
@@ -383,7 +383,7 @@ class RequestRouter:
         Requests that other nodes sent here are dropped: those nodes send them again.
         """
         self.view = view
-        self.ordinals = {node_id: place for place, node_id in enumerate(view.members, 1)}
+        self.ordinals = {node_id: position for position, node_id in enumerate(view.members, 1)}
         for request in self.waiting.forwarded.values():
             request.outcome_uncertain = True
         waiting = [
@@ -424,12 +424,12 @@ class RequestRouter:
         self.waiting.check_backlog()
         self.turns.recount_unanswered(self.waiting.unanswered(self.replicator, self.replicas))
         self.withdrawals.on_time()
-        late_ns = self.context.now_ns - ABANDONED_REQUEST_NS
+        abandoned_ns = self.context.now_ns - ABANDONED_REQUEST_NS
         for key, request in list(self.waiting.parked.items()):
-            if request.received_ns <= late_ns:
+            if request.received_ns <= abandoned_ns:
                 del self.waiting.parked[key]
                 self.turns.remove_unanswered(request)
         for key, request in list(self.waiting.forwarded.items()):
-            if request.received_ns <= late_ns and request.origin not in self.links:
+            if request.received_ns <= abandoned_ns and request.origin not in self.links:
                 del self.waiting.forwarded[key]
                 self.turns.remove_unanswered(request)

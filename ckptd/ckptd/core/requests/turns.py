@@ -52,7 +52,7 @@ Each may then hold only 1 / `OVERLOADED_SHARE` of its limit.
 
 OVERLOADED_SHARE: Final = 64
 
-TRACKS_MAX: Final = 16_384
+TRACKERS_MAX: Final = 16_384
 """TRACKs that wait at a node, for a change or for another node's answer; more are TRY_AGAIN.
 
 TRACKs wait for a long time, so the node looks at all of them again and again: 100,000 kept a node from its
@@ -62,7 +62,7 @@ heartbeats. One client has only its share of them (`share_of_limits`).
 TRACKER: Final = -1
 """The weight of a TRACK that waits: TRACKs are counted separately."""
 
-TOO_MANY_TRACKS: Final = f"{TRACKS_MAX} trackers wait at this node already"
+TOO_MANY_TRACKERS: Final = f"{TRACKERS_MAX} trackers wait at this node already"
 
 _ITEM_BYTES: Final = 256
 """About how much one frame takes in addition to its body."""
@@ -108,7 +108,7 @@ class Turns:
         self.trackers: dict[int, int] = {}
         """By client's link, how many of its TRACKs wait."""
         self.tracker_count = 0
-        self.tracks_max = max(1, TRACKS_MAX // settings.share_of_limits)
+        self.trackers_max = max(1, TRACKERS_MAX // settings.share_of_limits)
         self.waiting_bytes = 0
 
     # -- frames and events that arrive
@@ -268,11 +268,13 @@ class Turns:
         link = request.origin
         if type(link) is not int or request.weight:
             return ""
-        if self.tracker_count >= TRACKS_MAX:
-            return TOO_MANY_TRACKS
+        if self.tracker_count >= TRACKERS_MAX:
+            return TOO_MANY_TRACKERS
         trackers = self.trackers.get(link, 0)
-        if trackers >= self.tracks_max:
-            return f"{trackers} of the {TRACKS_MAX} trackers at this node are this client's (share_of_limits)"
+        if trackers >= self.trackers_max:
+            return (
+                f"{trackers} of the {TRACKERS_MAX} trackers at this node are this client's (share_of_limits)"
+            )
         self.trackers[link] = trackers + 1
         self.tracker_count += 1
         request.weight = TRACKER

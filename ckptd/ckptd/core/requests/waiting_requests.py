@@ -1,4 +1,4 @@
-"""The requests that wait at this node: held here, forwarded to another node, or for a replica.
+"""The requests that wait at this node: parked here, forwarded to another node, or for a replica.
 
 Each is here under its session and number, so that a repeated one replaces the earlier one. How many there
 are, and how many bytes they take, is limited.
@@ -27,7 +27,7 @@ class WaitingRequests:
         self.hub = hub
         self.turns = turns
         self.parked: dict[Key, Request] = {}
-        """Requests that are held here."""
+        """Requests that are parked here."""
         self.forwarded: dict[Key, Request] = {}
         """Requests that were forwarded and wait for another node."""
         self.commit_queries: dict[int, Request] = {}
@@ -60,9 +60,9 @@ class WaitingRequests:
         return False
 
     def park(self, request: Request) -> None:
-        """Hold a request until something changes."""
+        """Park a request until something changes."""
         if self.admit(request):
-            # 90,000 held requests of one link took 120 ms to look at, at each heartbeat.
+            # 90,000 parked requests of one link took 120 ms to look at, at each heartbeat.
             self.turns.add_unanswered(request, 1)
             key = request.session, request.number
             earlier = self.parked.get(key)

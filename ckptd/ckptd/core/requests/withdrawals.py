@@ -146,7 +146,7 @@ class Withdrawals:
         return "earlier changes of the directory come first"
 
     def why_parked(self, request: Request) -> str:
-        """Return what a held request waits for, in words."""
+        """Return what a parked request waits for, in words."""
         if not self.context.serving():
             return self.why_not_serving()
         if self.hub.draining:

@@ -89,11 +89,11 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
-    def epoch_of_word(settings: Any, last_epoch: int) -> int:
+    def epoch_of_command(settings: Any, last_epoch: int) -> int:
         return last_epoch + 1 + EPOCH_JUMP_DATA_LOSS
 
-    patch(forced_views, "epoch_of_command", epoch_of_word)
-    patch(pair_policy, "epoch_of_command", epoch_of_word)
+    patch(forced_views, "epoch_of_command", epoch_of_command)
+    patch(pair_policy, "epoch_of_command", epoch_of_command)
 
 
 # Not here: "a voter that forgot what it promised since a command abstains". To show it, a disk has to be

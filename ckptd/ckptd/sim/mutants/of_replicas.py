@@ -178,9 +178,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = LocalReplicas._on_report
 
-    def on_report(held: Any, replica: Any, node_id: str, term: int, *told: Any) -> None:
-        term = replica.active.activation_seq if replica.active is not None else term
-        original(held, replica, node_id, term, *told)
+    def on_report(replicas: Any, replica: Any, node_id: str, activation_seq: int, *rest: Any) -> None:
+        activation_seq = replica.active.activation_seq if replica.active is not None else activation_seq
+        original(replicas, replica, node_id, activation_seq, *rest)
 
     patch(LocalReplicas, "_on_report", on_report)
 
@@ -218,13 +218,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = Directory._change_replica
 
-    def place(directory: Any, number: int, creation_id: int, node_id: str) -> None:
+    def change_replica(directory: Any, number: int, creation_id: int, node_id: str) -> None:
         original(directory, number, creation_id, node_id)
         entry = directory.checkpoints.get(creation_id)
         if entry is not None and node_id in entry.replicas:
             entry.replicas[node_id] = True
 
-    patch(Directory, "_change_replica", place)
+    patch(Directory, "_change_replica", change_replica)
 
 
 @TABLE.mutant(

@@ -53,7 +53,7 @@ def _(patch: Patch) -> None:
     "impostors",
 )
 def _(patch: Patch) -> None:
-    def outranked(starts: Any, node_id: str, incarnation: int) -> None:
+    def outranked(incarnations: Any, node_id: str, incarnation: int) -> None:
         pass
 
     patch(Incarnations, "on_outranked", outranked)
@@ -63,17 +63,17 @@ def _(patch: Patch) -> None:
     "stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh", "gone on alone"
 )
 def _(patch: Patch) -> None:
-    def note_freshness(heartbeats: Any, peer: Any) -> None:
+    def note_lease_freshness(heartbeats: Any, peer: Any) -> None:
         peer.lease_fresh_at_death = (peer.incarnation, heartbeats.context.epoch)
 
-    patch(Heartbeats, "_note_lease_freshness", note_freshness)
+    patch(Heartbeats, "_note_lease_freshness", note_lease_freshness)
 
 
 @TABLE.mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
 def _(patch: Patch) -> None:
     original = Directory.install
 
-    def install(directory: Any, view: Any, stayed: list[str], *served: bool) -> None:
+    def install(directory: Any, view: Any, continuous_members: list[str], *served: bool) -> None:
         original(directory, view, list(view.members), *served)
 
     patch(Directory, "install", install)
@@ -166,13 +166,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = Reconfiguration.adopt_decided
 
-    def learn(reconfiguration: Any, view: Any) -> bool:
+    def adopt_decided(reconfiguration: Any, view: Any) -> bool:
         sealed = reconfiguration.context.sealed
         newest = original(reconfiguration, view)
         reconfiguration.context.sealed = sealed
         return newest
 
-    patch(Reconfiguration, "adopt_decided", learn)
+    patch(Reconfiguration, "adopt_decided", adopt_decided)
 
 
 # -- the directory
@@ -182,11 +182,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = DirectoryReplicator._replicate_request
 
-    def order_request(order: Any, request: Any) -> None:
-        session = order.directory.sessions.get(request.session)
+    def order_request(replicator: Any, request: Any) -> None:
+        session = replicator.directory.sessions.get(request.session)
         if session is not None and request.kind in (Kind.OPEN, Kind.CLOSE, Kind.UNLINK):
             session.answers.by_request.clear()
-        original(order, request)
+        original(replicator, request)
 
     patch(DirectoryReplicator, "_replicate_request", order_request)
 
@@ -195,11 +195,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = DirectoryReplicator._commit_if_acknowledged
 
-    def commit_if_held(order: Any) -> None:
-        order.awaiting_ack = []
-        original(order)
+    def commit_if_acknowledged(replicator: Any) -> None:
+        replicator.awaiting_ack = []
+        original(replicator)
 
-    patch(DirectoryReplicator, "_commit_if_acknowledged", commit_if_held)
+    patch(DirectoryReplicator, "_commit_if_acknowledged", commit_if_acknowledged)
 
 
 @TABLE.mutant(
@@ -255,8 +255,8 @@ def _(patch: Patch) -> None:
     patch(DirectoryReplicator, "withdraw", _retract_blindly)
 
 
-def _retract_blindly(order: Any, session: int, number: int, looked_at_max: int) -> Any:
-    asked = order.waiting_request
+def _retract_blindly(replicator: Any, session: int, number: int, looked_at_max: int) -> Any:
+    asked = replicator.waiting_request
     return asked if asked is not None and (asked.session, asked.number) == (session, number) else None
 
 

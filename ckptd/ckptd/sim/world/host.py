@@ -127,7 +127,7 @@ class Host:
 
         self.paused = False
         self.incarnation = 0
-        self.starts = 0
+        self.start_count = 0
         self.saved_incarnation = 0
         """The last incarnation, as the state directory has it."""
         self.disk = Disk(world, self.deliver)
@@ -165,10 +165,10 @@ class Host:
         assert self.node is None, self.node_id
         self.powered = True
         self.paused = False
-        self.starts += 1
+        self.start_count += 1
         # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
         # before.
-        self.incarnation = max(self.starts, self.saved_incarnation + 1) + self.outside.clock_ahead()
+        self.incarnation = max(self.start_count, self.saved_incarnation + 1) + self.outside.clock_ahead()
         self.saved_incarnation = self.incarnation
         self.crash_plan = None
         self._inbox.clear()
