@@ -24,6 +24,7 @@ from ckpt_client.session.table_requests import (
 )
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
+from ckpt_protocol.messages import Kind
 
 logger = logging.getLogger("aspCheckpoint")
 
@@ -153,7 +154,11 @@ class AsyncTable(OpenAsyncTable):
         `expiration` is in ns since 1970. None takes `section_expiration`; if that is SA_TIME_END, an existing
         section keeps its expiration.
         """
-        await self._run(self._operations.write(key, value, expiration), timeout)
+        operations = self._operations
+        try:
+            await self._ask(Kind.UPDATE, operations.write_body(key, value, expiration), timeout)
+        except SaAisError as error:
+            raise operations.failure("write to", error) from None
 
     async def write_many(
         self,
@@ -177,7 +182,12 @@ class AsyncTable(OpenAsyncTable):
 
     async def read(self, key: Key, timeout: float | None = None) -> bytes:
         """Return the value of one key. If it is missing, raise a CheckpointError that is also a KeyError."""
-        return await self._run(self._operations.read(key), timeout)
+        operations = self._operations
+        try:
+            payload = await self._ask(Kind.READ, operations.read_body(key), timeout)
+            return table_requests.value_of(payload)
+        except SaAisError as error:
+            raise operations.failure("read from", error, key_error=True) from None
 
     async def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
         """Return the values of several keys, all of the same moment."""

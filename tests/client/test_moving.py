@@ -464,7 +464,7 @@ def test_who_names_several_addresses_leaves_the_choice_to_the_session(
 def test_the_addresses_of_a_node_are_known_ones_then_told_ones_then_unknown_ones() -> None:
     unix, udp = "unix:///b", "udp://b:2"
     route = Endpoints(parse_addresses(f"{A},{unix},{udp},tcp://x:1"))
-    route.learn({"b": [B, A]})
+    route.update_members({"b": [B, A]})
     route.succeeded("a")
     route.remember(parse_address(unix), "b")
     assert [str(address) for address in route.addresses_of("b")] == [unix, B, "tcp://x:1"]

@@ -308,6 +308,8 @@ def test_what_an_iteration_asks() -> None:
 
 def test_the_innermost_name_of_a_call_stays() -> None:
     with refused(INVALID, "inner"):
-        saf_requests.named("outer")(saf_requests.named("inner")(saf_requests.refuse))(INVALID, "why", 4)
+        saf_requests.with_call_name("outer")(saf_requests.with_call_name("inner")(saf_requests.refuse))(
+            INVALID, "why", 4
+        )
     with refused(INVALID, "saCkptSectionDelete"):
-        saf_requests.named("outer")(saf_requests.section_delete)(5)
+        saf_requests.with_call_name("outer")(saf_requests.section_delete)(5)

@@ -4,6 +4,7 @@ Tasks take turns in opening the checkpoint again.
 """
 
 import asyncio
+import time
 from typing import Any
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep
@@ -11,7 +12,7 @@ from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.checkpoint.steps import Result, drive_async
 from ckpt_client.checkpoint.time_limit import TimeLimit
 from ckpt_client.checkpoint.tracking import OwnUpdates
-from ckpt_client.errors import error_of
+from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import OpenParameters
@@ -51,6 +52,23 @@ class OpenAsyncTable:
         if step.refusal is not None and not self._connection.usable:
             raise step.refusal
         return await self._reopened_handle(limit, step.lost)
+
+    async def _ask(self, kind: int, body: bytes, timeout: float | None) -> Any:
+        """Do what `Operations.ask` does, without a generator for a request that succeeds at once."""
+        operations = self._operations
+        timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
+        handle = operations.handle
+        if not handle:
+            return await self._run(operations.ask(kind, body), timeout)
+        deadline_ns = time.monotonic_ns() + timeout_ns
+        if self._own is not None and kind == Kind.UPDATE:
+            self._own.note(self._connection.next_number)
+        try:
+            return await self._connection.call(kind, handle, body, timeout_ns)
+        except SaAisError as error:
+            refusal = error
+        steps = operations.recover(kind, body, True, handle, refusal)
+        return await drive_async(steps, self._carry_out, TimeLimit.until(deadline_ns))
 
     # -- opening
 

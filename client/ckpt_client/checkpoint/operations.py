@@ -3,6 +3,8 @@
 An operation is a generator of steps (see `steps`); `ask` makes one call on the checkpoint. The arguments are
 checked when the steps are carried out, and every SaAisError becomes the program's CheckpointError. What an
 operation means is explained at the methods of `Table` and `AsyncTable`, which do nothing but carry it out.
+One write and one read are what programs do most. They are one request, and have no generator: the tables send
+`write_body` and `read_body` themselves.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,15 +33,8 @@ class Operations(OpenCheckpoint):
 
     # -- writing
 
-    def write(self, key: Key, value: Value, expiration: int | None) -> Operation[None]:
-        """Set the content of one section."""
-        try:
-            yield from self.ask(Kind.UPDATE, self.write_body(key, value, expiration))
-        except SaAisError as error:
-            raise self.failure("write to", error) from None
-
     def write_body(self, key: Key, value: Value, expiration: int | None) -> bytes:
-        """Return the request of `write`."""
+        """Return the request that sets the content of one section."""
         if expiration is None and self.section_expiration != SA_TIME_END:
             expiration = self.section_expiration
         return table_requests.put_body(self.attributes, key, value, expiration)
@@ -68,13 +63,6 @@ class Operations(OpenCheckpoint):
 
     # -- reading
 
-    def read(self, key: Key) -> Operation[bytes]:
-        """Return the value of one key; if it is missing, the error is also a KeyError."""
-        try:
-            return (yield from self._value(key))
-        except SaAisError as error:
-            raise self.failure("read from", error, key_error=True) from None
-
     def get(self, key: Key, default: Any) -> Operation[Any]:
         """Return the value of one key, or `default`."""
         try:
@@ -88,7 +76,7 @@ class Operations(OpenCheckpoint):
         return table_requests.value_of((yield from self.ask(Kind.READ, self.read_body(key))))
 
     def read_body(self, key: Key) -> bytes:
-        """Return the request of `read` and `get`."""
+        """Return the request that reads one section."""
         return table_requests.read_one_body(self.attributes, key)
 
     def read_many(self, keys: Iterable[Key]) -> Operation[list[bytes]]:

@@ -143,7 +143,7 @@ class ChangeFeed:
 
 
 def lineage_of(replica: Replica) -> int:
-    """Return the lineage of an active replica; 0 if it is not active, or not of an asynchronous checkpoint.
+    """Return the lineage of an asynchronous checkpoint's active replica; 0 for all others.
 
     A new lineage means that updates may be lost that were already read, whether or not trackers were told of
     them.

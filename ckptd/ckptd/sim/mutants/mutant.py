@@ -11,7 +11,10 @@ class Patch:
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
 
-    def __call__(self, owner: Any, name: str, replacement: Any) -> None:
+    def __call__(self, target: Any, name: str, replacement: Any) -> None:
+        """Replace an attribute of a module, or of a class or the base class that defines it."""
+        owners = target.__mro__ if isinstance(target, type) else (target,)
+        owner = next(each for each in owners if name in vars(each))
         self._originals.append((owner, name, vars(owner)[name]))
         setattr(owner, name, replacement)
 
