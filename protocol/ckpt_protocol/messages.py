@@ -51,7 +51,7 @@ class Kind:
     FORWARD: Final = 50  # request, epoch, session; FORWARD_ROUTE then the client's body
     FORWARD_ANSWER: Final = 51  # request, epoch, session; the ANSWER's body
     REPLICATE: Final = 52  # creation_id, epoch, seq; REPLICATE_ROUTE then the client's body
-    ACK: Final = 53  # creation_id, epoch, seq staged; none, or [term, heard_seq] in a report
+    ACK: Final = 53  # creation_id, epoch, seq staged; none, or [activation_seq, advertised_seq] in a report
     COMMIT: Final = 54  # creation_id, epoch, seq committed
     QUERY: Final = 55  # creation_id, epoch, token
     QUERIED: Final = 56  # creation_id, epoch, token; after a COMMIT that is current
@@ -59,7 +59,7 @@ class Kind:
     CHUNK: Final = 58  # creation_id, epoch, seq it shows; [number, [section, ...], first chunk: opening]
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
     JOINED: Final = 60  # creation_id, epoch, seq; []
-    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (directory.Do)
+    ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (DirectoryOp)
     WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
     FORWARD_REFUSED: Final = 63  # request, epoch, session; FORWARD_REFUSED_ROUTE then the ANSWER's body
     PREPARE: Final = 70  # round, epoch, 0; [node_id]

@@ -15,7 +15,7 @@ from ckptd.core.events import Event
 from ckptd.core.view import View
 
 Positions = list[tuple[int, int]]
-"""Creation ids, each with the seq up to which an active replica has ordered updates."""
+"""Creation ids of asynchronous checkpoints, each with the seq up to which its active replica has ordered."""
 
 
 class VoterHub(Protocol):

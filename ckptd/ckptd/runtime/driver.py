@@ -126,7 +126,7 @@ class Driver:
 
     def __init__(self, node: CoreNode, handler: EffectHandler) -> None:
         self.clients: dict[int, ClientSink] = {}
-        """The links to clients by number. `clients.Sessions` adds and removes them."""
+        """The links to clients by number. `clients.Clients` adds and removes them."""
 
         self.peers: dict[str, FrameSink] = {}
         """The links to peers by node id. `peers.PeerConnector` adds and removes them."""

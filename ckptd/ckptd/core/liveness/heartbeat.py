@@ -25,8 +25,6 @@ from ckptd.core.view import View
 
 NEVER_HEARD_NS: Final = -(2**62)
 
-"""Creation ids of asynchronous checkpoints, and how far their active replica has ordered."""
-
 CLOCK_SKEW: Final = 50
 """The clocks of two nodes differ in speed by at most one part in this many."""
 

@@ -21,7 +21,7 @@ EVICTION_FORGOTTEN_NS: Final = 60 * SECOND_NS
 
 
 class Eviction:
-    """Who is accused, and who was evicted."""
+    """Which members are reported as stalled, and which were evicted."""
 
     def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
         self.context = context
@@ -49,8 +49,9 @@ class Eviction:
     def reported_stalled(self, base: View) -> list[str]:
         """Return the members whose acknowledgements some member has waited for too long.
 
-        Complaints of a member that is itself accused do not count, since it waits for all the others. In a
-        pair, a coordinator that is accused accuses the other node: no other node can continue.
+        Reports of a member that is itself reported do not count, since it waits for all the others. In a
+        pair, a coordinator that the other node reports takes that node for the stalled one: one of the two
+        has to continue.
         """
         me = self.context.node_id
         reported_stalled = list(self.heartbeats.stall_reports)

@@ -77,7 +77,7 @@ class MembershipProposal:
     def acting_coordinator(self, base: View) -> str:
         """Return the node that acts: the first in succession that is fit to, or this node.
 
-        It is alive, hears this node, is not accused, and its disk lets it install the view.
+        It is alive, hears this node, is not reported as stalled, and its disk lets it install the view.
         """
         reported_stalled = self.eviction.reported_stalled(base)
         alive = [

@@ -219,8 +219,8 @@ class ViewChange:
     def _leases_end_ns(self, collection: Collection) -> int:
         """Return when the last lease of a node that this view excludes has surely ended.
 
-        Nodes that left before the newest view that a member has installed were waited for at that time. A
-        lease needs every member's echo. So a coordinator that was a member itself goes by its own last
+        Nodes that an installed view already excludes need no wait: that view change waited for their leases.
+        A lease needs every member's echo. So a coordinator that was a member itself goes by its own last
         echo; any other goes by the time when all members had answered the collector.
         """
         context, heartbeats, view = self.context, self.heartbeats, collection.view
@@ -294,7 +294,7 @@ class ViewChange:
         """Send a member the directory that it is to install.
 
         All members install it once the last one has it. In a view that is installed and not served, each of
-        them would accuse the one that still lacks something.
+        them would report the one that still lacks something as stalled.
         """
 
         def sent(pieces: int) -> None:

@@ -85,7 +85,7 @@ class Alarms:
         self._set("closed", self._closed_text(directory, closed) if closed else "")
 
     def current(self, directory: Directory) -> dict[str, str]:
-        """Return the alarms, together with what becomes one unless it ends within a lease.
+        """Return the alarms, and the conditions that become alarms if they last for a lease.
 
         This is the answer to a client that asks if all is well.
         """

@@ -167,9 +167,9 @@ class Activation(ABC):
         """Move on towards `ready`, as far as the reports allow.
 
         The active replica first catches up with the most advanced replica. Then the directory has to count it
-        as in sync: a view that came before that was formed without what the active replica had acknowledged
-        (seed 7172867). Then it brings every in-sync replica to its own state. It serves nothing before that:
-        a reader might otherwise be given data that is lost with this replica (ADR 6).
+        as in sync. Once a view change came first, and the new view lacked updates that this replica had
+        acknowledged (seed 7172867). Then it brings every in-sync replica to its own state, and only then
+        serves: a reader might otherwise be given data that is lost with this replica (ADR 6).
         """
         replica, log, context = self.replica, self.replica.log, self.context
         if self.ready or self.awaiting_report or replica.creation_id in context.stops.closed:
@@ -188,7 +188,8 @@ class Activation(ABC):
         if self.state is not ActivationState.LEVELLING:
             self._enter(ActivationState.CAUGHT_UP)
             if not self.counts_as_in_sync:
-                return  # Who is in sync is not made to join it before: if it died, nobody would be in sync.
+                # No in-sync replica resyncs from this one yet: if this node died, none would be in sync.
+                return
             self._enter(ActivationState.LEVELLING)
             for node_id in self.commit_set:
                 self.send_tail(node_id)

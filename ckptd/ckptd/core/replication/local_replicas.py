@@ -383,7 +383,7 @@ class LocalReplicas:
     def _leave_in_sync_unless_resyncing(self, replica: Replica) -> None:
         """Handle an update or commit that lies beyond this replica's end, or an update that it refused.
 
-        If a join is under way, ignore it: it was sent before the answer to the JOIN, which follows in order.
+        Ignore it during a resync: the source sent it before it answered our JOIN, and that brings the rest.
         A second join next to the first would be asked to keep sections that the first has replaced.
         """
         entry = self.directory.checkpoints.get(replica.creation_id)

@@ -1,4 +1,4 @@
-"""What this node proposes to the coordinator of its own replicas: that one is in sync, or is not any more."""
+"""What this node proposes to the coordinator about its replicas: that one is in sync, or no longer is."""
 
 from typing import Final
 

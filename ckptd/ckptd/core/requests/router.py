@@ -148,9 +148,9 @@ class RequestRouter:
     def _refuse_if_stopped_a_node(self, request: Request) -> bool:
         """Refuse a request that has stopped a node, if this node can decide that; return True if it did.
 
-        It can decide it for a read that stopped any node, and for a request that stopped its client's node
-        while that passed it on. In all other cases only the active replica, or the coordinator, knows if the
-        request was done.
+        It can decide in two cases: a read that stopped any node; a request that stopped the client's node
+        while that node passed it on. In all other cases only the active replica, or the coordinator, knows if
+        the request was done.
         """
         stop = self.context.stops.requests.get((request.session, request.number))
         decided_here = request.creation_id and request.kind != Kind.UPDATE
@@ -174,8 +174,8 @@ class RequestRouter:
         waits = entry.last_in_sync or entry.attributes.sync or not entry.attributes.collocated
         if request.kind == Kind.UPDATE and replica is not None and not waits:
             # It may have been applied before the active replica was lost, and have reached this replica.
-            # (Not if the checkpoint waits for holders. Then the replica here is of the past, and what it
-            # alone has staged is discarded.)
+            # (Not while the checkpoint waits for the nodes that were last in sync. The replica here is out of
+            # date then, and what only it has staged is discarded.)
             answers = replica.log.answers.get(request.session)
             known = answers.by_request.get(request.number) if answers is not None else None
             if known is not None and known[1]:

@@ -29,7 +29,7 @@ class PlantedBug:
         self.stopped: list[str] = []
 
     def raise_if_hit(self, content: object) -> None:
-        """Raise if the content holds the value and this is the right place. Raises: Injected."""
+        """Raise if the content holds the value and this is the right place. Raises: PlantedBugError."""
         if repr(self.value)[2:-1] in repr(content) and self.at(self.node_id, self.as_active):
             self.stopped.append(self.node_id)
             raise PlantedBugError(f"at {self.value!r} on node {self.node_id}")

@@ -353,7 +353,7 @@ class ViewOracle:
     def _find_unnoticed_losses(
         self, node_id: str, node: Node, position: Position, now: dict[int, PlacementSnapshot]
     ) -> None:
-        """Check what disappeared with every node that knew it: the first view without it shows that."""
+        """Check each checkpoint that vanished, at the first view without it: who knew it must be gone."""
         for creation_id, (known_position, snapshot) in list(self._last_snapshots.items()):
             if known_position < position and creation_id not in now and creation_id not in self.lost:
                 self._check_loss(node_id, node, creation_id, snapshot)

@@ -1,0 +1,51 @@
+"""Each section operation is known wherever operations are told apart: what forgets one does so silently."""
+
+from typing import Any
+
+import pytest
+
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.messages import Op
+from ckpt_protocol.updates import Ops
+from ckptd.core.content import sections
+from ckptd.core.content.growth import growth_of
+from ckptd.core.content.sections import SectionTable
+from ckptd.core.content.update_log import Update
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.requests.change_feed import _changes_of
+
+SAMPLES: dict[int, list[Any]] = {
+    Op.CREATE: [Op.CREATE, b"new", SA_TIME_END, b"vv"],
+    Op.DELETE: [Op.DELETE, b"k"],
+    Op.OVERWRITE: [Op.OVERWRITE, b"k", b"vv"],
+    Op.WRITE: [Op.WRITE, b"k", 0, b"vv"],
+    Op.EXPIRATION_SET: [Op.EXPIRATION_SET, b"k", 7],
+    Op.PUT: [Op.PUT, b"k", b"vv", None],
+    Op.PATCH: [Op.PATCH, b"k", 0, b"vv", None],
+    Op.REMOVE: [Op.REMOVE, b"k"],
+    Op.PIECE: [Op.PIECE, b"k", 2, 0, b"vv", SA_TIME_END, 0],
+}
+KEEPS_ITS_SIZE = (Op.EXPIRATION_SET,)
+CHANGES_NO_DATA = (Op.EXPIRATION_SET,)
+OF_THE_SERVICE = (Op.REMOVE, Op.PIECE)
+"""Not counted: a client's update was counted when it was gathered."""
+
+NUMBERS = sorted({number for name, number in vars(Op).items() if name.isupper() and name != "CLIENT_MAX"})
+
+
+def test_every_operation_has_a_sample_here() -> None:
+    assert sorted(SAMPLES) == NUMBERS
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_operation_is_applied_counted_and_reported(number: int) -> None:
+    table = SectionTable(Attributes(1, 1000, SA_TIME_END, 10, 100, 10), 0)
+    table.apply(Ops([[Op.PUT, b"k", b"v", None]]), 1, 1, {})
+    op = SAMPLES[number]
+    assert number in sections._HANDLERS
+    if number not in OF_THE_SERVICE:
+        assert bool(growth_of(Ops([op]), table)) == (number not in KEEPS_ITS_SIZE)
+    body = pack_body([op]) if number not in OF_THE_SERVICE else pack_body([[op], []])
+    update = Update(1, 2, 1, 0 if number in OF_THE_SERVICE else 5, 1, 1, body)
+    assert bool(_changes_of(update, 2, 5, weak=False)) == (number not in CHANGES_NO_DATA)
