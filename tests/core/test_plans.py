@@ -53,7 +53,9 @@ class Asked:
         if kind == Kind.ATTACH:
             # An ATTACH names the generation where others name the lowest unanswered request.
             request.body = pack_body([lowest, *fields])
-        op, answer = validate(self.directory, VIEW, self.settings, node_id, request)
+        op, answer = validate(
+            self.directory, VIEW, self.settings, node_id, request, (), lambda creation_id, barred: False
+        )
         code, payload, index, text = decode_answer(answer)
         assert (code, index, text) == (codes.OK, -1, "")
         return op, payload

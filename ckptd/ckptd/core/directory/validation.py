@@ -48,8 +48,8 @@ def validate(
     settings: Settings,
     node_id: str,
     request: Request,
-    full: Collection[str] = (),
-    bars_replica: Callable[[int, str], bool] = lambda creation_id, node_id: False,
+    full: Collection[str],
+    bars_replica: Callable[[int, str], bool],
 ) -> ValidatedOp:
     """Validate one request of a session at `node_id`. Raises: RequestError.
 
