@@ -16,6 +16,7 @@ from ckpt_protocol.framing import Frame
 from ckptd.core.arbiter.durable_state import PendingView, StateStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
+from ckptd.core.parse_views import Ballot
 from ckptd.core.view import View
 
 NextViewRule = Callable[[View | None], View | None]
@@ -70,7 +71,12 @@ class Arbiter:
         on_discarded: Callable[[str], None],
     ) -> None:
         """Decide a view by operator command, once it is on disk and if nothing speaks against it then."""
-        self.store.decide(PendingView(view, None, objection, on_decided, on_discarded))
+        ballot = self._begin_command()
+        self.store.decide(PendingView(view, ballot, objection, on_decided, on_discarded))
+
+    def _begin_command(self) -> Ballot | None:
+        """Stop what is being proposed, and return the ballot of a command; None without ballots."""
+        return None
 
     def back_off(self, rank: int, ranks: int, salt: int) -> None:
         """Wait before the next proposal: rivals wait for different times, and longer after every failure."""

@@ -5,13 +5,12 @@ view that follows it accepted. There is no log (Rystsov, *CASPaxos: Replicated S
 2018). More than half of the voters, data nodes and witnesses, decide.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NO_BALLOT, PendingView, StateStore
+from ckptd.core.arbiter.durable_state import NO_BALLOT, StateStore
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
@@ -155,17 +154,10 @@ class PaxosArbiter(Arbiter):
         elif self.busy:
             self.context.wake_at(self.since_ns + PROPOSAL_NS)
 
-    def force(
-        self,
-        view: View,
-        objection: Callable[[], str],
-        on_decided: Callable[[View], None],
-        on_discarded: Callable[[str], None],
-    ) -> None:
+    def _begin_command(self) -> Ballot | None:
         self.busy = self.prepared_ahead = False
         self.highest_round = max(self.highest_round, self.store.state.promised[0]) + FORCED_ROUNDS
-        ballot = (self.highest_round, self.context.node_id)
-        self.store.decide(PendingView(view, ballot, objection, on_decided, on_discarded))
+        return self.highest_round, self.context.node_id
 
     def update_alarm(self, reachable: int) -> None:
         if reachable < self.quorum and self.context.epoch:

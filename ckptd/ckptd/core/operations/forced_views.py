@@ -70,8 +70,8 @@ class ForcedViews:
 
         def on_discarded(reason: str) -> None:
             if store.failing:  # It may stay so for long, and the operator has to know.
-                text = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
-                outcome(RequestError(codes.NO_RESOURCES, text))
+                why = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
+                outcome(RequestError(codes.NO_RESOURCES, why))
             else:
                 refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
                 store.when_durable(lambda: outcome(refusal))
