@@ -75,7 +75,7 @@ def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> 
         raise BodyTooLong(f"a frame of kind {kind} has a body of {body_bytes} bytes, more than {limit}")
 
 
-_ANY: Final = (FRAME_BYTES_MAX - HEADER_BYTES,) * 256
+_ANY: Final[Sequence[int]] = [FRAME_BYTES_MAX - HEADER_BYTES] * 256
 
 
 class FrameDecoder:

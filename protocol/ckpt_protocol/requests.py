@@ -4,6 +4,7 @@ They raise FrameError for a body that is not msgpack or beyond its kind's bounds
 and RequestError for a wrong field (that is the answer to the request). UPDATE is in `updates`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NewType
 
 from ckpt_protocol import codes
@@ -28,7 +29,7 @@ from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX
 from ckpt_protocol.messages import Kind, Verb
 from ckpt_protocol.refusal import RequestError
 
-Elements = NewType("Elements", list[list[Any]])
+Elements = NewType("Elements", Sequence[list[Any]])
 """The checked elements of a READ, each `[section id, offset, size or None]`.
 
 Offset and size are from 0 to `SIZE_MAX`.

@@ -4,7 +4,7 @@ A table of shapes checks an operation's number and the types of all its fields w
 the operation is. Every write passes through here, at every replica.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NewType
 
 from ckpt_protocol import codes
@@ -21,7 +21,7 @@ from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_P
 from ckpt_protocol.messages import Kind, Op
 from ckpt_protocol.refusal import RequestError
 
-Ops = NewType("Ops", list[list[Any]])
+Ops = NewType("Ops", Sequence[list[Any]])
 """Checked operations: each has a known number, and its fields have the right types and ranges.
 
 What depends on the checkpoint (its limits, what exists, what time it is) is not checked here.

@@ -39,6 +39,7 @@ def missing_replicas(
     counts as gone already: it hands over its replicas before it goes. A full node gets no more replicas.
     """
     per_node = replicas_per_node(directory, view)
+    refusing = [*leaving, *full]
     missing: list[tuple[int, str]] = []
     for entry in directory.checkpoints.values():
         if not entry.in_sync:
@@ -46,12 +47,10 @@ def missing_replicas(
         if entry.attributes.collocated:
             users = {directory.sessions[session].node_id: None for session, _ in entry.opens}
             lacking = (node_id for node_id in users if node_id in per_node and node_id not in entry.replicas)
-            missing += [
-                (entry.creation_id, node_id) for node_id in lacking if node_id not in (*leaving, *full)
-            ]
+            missing += [(entry.creation_id, node_id) for node_id in lacking if node_id not in refusing]
             continue
         staying = [node_id for node_id in entry.replicas if node_id not in leaving]
-        taken = (*entry.replicas, *leaving, *full)
+        taken = (*entry.replicas, *refusing)
         candidates = [node_id for node_id in per_node if node_id not in taken]
         candidates.sort(key=lambda node_id: (per_node[node_id], node_id))
         for node_id in candidates[: max(0, replicas - len(staying))]:

@@ -148,11 +148,12 @@ class DirectoryReplicator:
             entry = sessions.get(session)
             if entry is not None and number in entry.answers.by_request:
                 del late[session, number]
-        self.queue.extendleft(
+        on_time = [
             item
-            for item in reversed(scanned)
+            for item in scanned
             if not (isinstance(item, Request) and (item.session, item.number) in late)
-        )
+        ]
+        self.queue.extendleft(reversed(on_time))
         return list(late.values())
 
     @property

@@ -18,7 +18,7 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
     and the later one made on what was left.
     """
     losses = sorted(losses_ns)
-    made: dict[bytes, Call] = {}
+    made: dict[bytes | None, Call] = {}
     by_client: dict[tuple[int, bytes], list[Call]] = {}
     for call in calls:
         if call.operation != Operation.UPDATE or call.outcome != Outcome.OK:
@@ -43,7 +43,7 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
     return wrong
 
 
-def _pairs(call: Call) -> list[tuple[bytes, bytes, bytes, bytes]]:
+def _pairs(call: Call) -> list[tuple[bytes, bytes | None, bytes, bytes | None]]:
     """Return every pair of sections that one read showed, with their values."""
     if call.outcome != Outcome.OK or call.operation == Operation.UPDATE:
         return []
