@@ -16,7 +16,7 @@ MINUTES ?= 10
 # Most tests wait for daemons and timers: one process more than there are cores.
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help venv demo test test-slow test-pythons smoke check conformance format bench bench-time-outs bench-kill bench-silence \
+.PHONY: help venv demo test test-slow test-pythons smoke check compile-check conformance format bench bench-time-outs bench-kill bench-silence \
 	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo '  make smoke            what is installed, in clean environments'
 	@echo '  make conformance      the SAF requirements; writes docs/conformance.md'
 	@echo '  make check            ruff, mypy --strict, import-linter'
+	@echo '  make compile-check    the core compiles with mypyc, with the same traces'
 	@echo
 	@echo 'Simulator and endurance'
 	@echo '  make sweep            SEEDS=n seeds from FIRST=seed on, JOBS=n processes'
@@ -85,6 +86,9 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/mypy bench examples/demo
 	$(BIN)/lint-imports
+
+compile-check: $(INSTALLED)
+	.ci/compile-check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
