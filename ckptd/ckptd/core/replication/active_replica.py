@@ -70,92 +70,112 @@ class ActiveReplica(Activation):
 
     def submit(self, request: Request) -> None:
         """Handle one UPDATE request: refuse it, recognise a retry, or give it the next version."""
+        if self._answer_unparsed(request):
+            return
+        ops = self._parse(request)
+        if ops is None:
+            return
         replica, log, context = self.replica, self.replica.log, self.context
-        session, number, body = request.session, request.number, request.body
-        first_unanswered = request.first_unanswered
-        try:
-            known = log.find_reply(session, number, first_unanswered)
-            if known is not None:
-                self._answer_duplicate(known, request)
-                return
-            if context.stops.requests:
-                stop = context.stops.requests.get((session, number))
-                if stop is not None:
-                    self.answer_when_committed(request, refuse_repeat(context, stop))
-                    return
-            if self.error_replies:
-                refused = self.error_replies.find(session, number, first_unanswered)
-                if refused is not None:
-                    self.answer_when_committed(request, refused[1])
-                    return
-            if len(body) > UPDATE_BODY_BYTES_MAX:
-                text = f"{len(body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
-                raise RequestError(codes.NO_RESOURCES, text)
-        except RequestError as refusal:
-            self.answer(request, answer_error(refusal.code, refusal.text))
-            return
-        settings = context.settings
-        if log.entry_bytes > settings.pending_bytes_max and log.committed_seq < log.seq:
-            self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
-            return
-        try:
-            ops = parse_update(body)
-        except RequestError as refusal:
-            context.work += len(body) >> REFUSED_SHIFT
-            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
-            return
-        except FrameError as garbage:
-            context.work += len(body) >> REFUSED_SHIFT
-            self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
-            return
-        except Exception as raised:
-            self.answer(request, contain_request(context, request, raised))
-            return
-        seq = log.seq + 1
+        session, number, first_unanswered = request.session, request.number, request.first_unanswered
         time_ns = context.now_ns + context.wall_offset_ns
         pre_images: PreImages = {}
-        sections = replica.sections
-        sections.epoch = context.epoch
-        bytes_before = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
-        work = sections.work
-        # Count it even if it is refused: 10,000 operations of which only the last fails once counted as none.
-        context.work += OP_WORK * len(ops) + (len(body) >> KIB_SHIFT)
         try:
-            bound = growth_bound(ops, len(body), sections)
-            limit = settings.memory_bytes_max
-            if context.full_nodes or (limit and context.resident_bytes + bound > limit):
-                check_capacity(replica, session, self.downstream, ops)
-            if replica.weak and not self.batch.can_add(ops):
-                self.flush_batch()
-                seq = log.seq + 1
-            generated = sections.apply(ops, time_ns, seq, pre_images)
-            context.work += sections.work - work
-            bytes_now = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
-            if bytes_now > bytes_before:
-                context.resident_bytes += bytes_now - bytes_before
+            generated = self._apply(request, ops, time_ns, pre_images)
         except RequestError as refusal:
-            context.work += sections.work - work
             error = answer_error(refusal.code, refusal.text, refusal.index)
             self.error_replies.record(session, number, first_unanswered, log.seq, error)
             self.answer_when_committed(request, error)
             return
-        if generated:
-            body = pack_body(ops)
+        seq = log.seq + 1
         answer = answer_ok(generated)
+        log.record_reply(session, number, first_unanswered, seq, answer)
         if replica.weak:
-            log.record_reply(session, number, first_unanswered, seq, answer)
             self.batch.add(pre_images, [session, number, first_unanswered, answer], context.now_ns)
             self.answer(request, answer)
             self._arm_batch_timer()
         else:
+            body = pack_body(ops) if generated else request.body
             update = Update(context.epoch, seq, time_ns, session, number, first_unanswered, body)
             update.answer = answer
             update.waiting_request = request
-            log.record_reply(session, number, first_unanswered, seq, answer)
             self._stage_and_send(update, pre_images)
         if replica.sections.expirations:
             self.active_with_timers[replica.creation_id] = self
             self._arm_expiration()
+
+    def _answer_unparsed(self, request: Request) -> bool:
+        """Answer a request whose operations do not matter. Return False if they do.
+
+        It may be a retry, it may have been refused before, it may be too long, or too much may wait already.
+        """
+        log, context = self.replica.log, self.context
+        session, number, first_unanswered = request.session, request.number, request.first_unanswered
+        try:
+            known = log.find_reply(session, number, first_unanswered)
+            if known is not None:
+                self._answer_duplicate(known, request)
+                return True
+            if context.stops.requests:
+                stop = context.stops.requests.get((session, number))
+                if stop is not None:
+                    self.answer_when_committed(request, refuse_repeat(context, stop))
+                    return True
+            if self.error_replies:
+                refused = self.error_replies.find(session, number, first_unanswered)
+                if refused is not None:
+                    self.answer_when_committed(request, refused[1])
+                    return True
+            if len(request.body) > UPDATE_BODY_BYTES_MAX:
+                text = f"{len(request.body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
+                raise RequestError(codes.NO_RESOURCES, text)
+        except RequestError as refusal:
+            self.answer(request, answer_error(refusal.code, refusal.text))
+            return True
+        if log.entry_bytes > context.settings.pending_bytes_max and log.committed_seq < log.seq:
+            self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
+            return True
+        return False
+
+    def _parse(self, request: Request) -> Ops | None:
+        """Return the operations of a request; None if they are not valid, and that was its answer."""
+        try:
+            return parse_update(request.body)
+        except RequestError as refusal:
+            self.context.work += len(request.body) >> REFUSED_SHIFT
+            self.answer(request, answer_error(refusal.code, refusal.text, refusal.index))
+        except FrameError as garbage:
+            self.context.work += len(request.body) >> REFUSED_SHIFT
+            self.answer(request, answer_error(codes.INVALID_PARAM, str(garbage)))
+        except Exception as raised:
+            self.answer(request, contain_request(self.context, request, raised))
+        return None
+
+    def _apply(self, request: Request, ops: Ops, time_ns: int, pre_images: PreImages) -> list[bytes] | None:
+        """Apply the operations as the next update. Return the ids that were generated, if any.
+
+        Raises: RequestError; then nothing was applied.
+        """
+        replica, context = self.replica, self.context
+        sections = replica.sections
+        sections.epoch = context.epoch
+        bytes_before = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
+        work_before = sections.work
+        # Count it even if it is refused: 10,000 operations of which only the last fails once counted as none.
+        context.work += OP_WORK * len(ops) + (len(request.body) >> KIB_SHIFT)
+        try:
+            bound = growth_bound(ops, len(request.body), sections)
+            limit = context.settings.memory_bytes_max
+            if context.full_nodes or (limit and context.resident_bytes + bound > limit):
+                check_capacity(replica, request.session, self.downstream, ops)
+            if replica.weak and not self.batch.can_add(ops):
+                self.flush_batch()
+            generated = sections.apply(ops, time_ns, replica.log.seq + 1, pre_images)
+        finally:
+            context.work += sections.work - work_before
+        bytes_now = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
+        if bytes_now > bytes_before:
+            context.resident_bytes += bytes_now - bytes_before
+        return generated
 
     def submit_internal(self, ops: Ops, time_ns: int) -> None:
         """Order an internal update: the deletion of expired sections."""
