@@ -527,6 +527,44 @@ def test_a_node_that_an_operator_had_go_on_alone_is_admitted_where_the_others_we
     assert cluster.contents("b") == {b"k": b"v"}
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_over(restarts: bool) -> None:
+    """Seed 7238163: b waited for ever for word of a's view, of which a's disk had only the epoch left.
+
+    a had gone on alone by the operator's word, died, and came back. Before c heard a, it had a vote for a view
+    of the others' history, whose epochs are lower.
+    """
+    cluster = Cluster("abc")
+    cluster.start("a")
+    cluster.run(100)
+    for command in (["accept-loss", "b"], ["accept-loss", "c"], ["bootstrap"]):
+        assert cluster.operate("a", *command).code == OK
+    cluster.until(lambda: cluster.serving("a"))
+    forced_epoch = cluster.node("a").context.epoch
+    cluster.kill("a", silent=True)
+    cluster.start("c")
+    cluster.run(100)
+    assert cluster.operate("c", "bootstrap").code == OK
+    cluster.until(lambda: cluster.serving("c"))
+    cluster.start("a")
+    cluster.cuts.add(("a", "c"))  # a's heartbeats are lost; the link is there.
+    cluster.start("b")
+    cluster.until(lambda: cluster.serving("b"))
+    cluster.client("b").open().write(b"k", b"v")
+    cluster.until(lambda: cluster.node("a").store.state.view == cluster.node("b").view)
+    cluster.run(200)
+    assert cluster.node("b").context.epoch < forced_epoch
+    cluster.kill("c")
+    cluster.lose_disk("c")
+    if restarts:
+        cluster.kill("a")
+        cluster.restart("a")
+    cluster.heal()
+    cluster.restart("c")
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"v"}
+
+
 def test_a_command_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_decided() -> None:
     """The node decided, and installed, the older view behind the newer one, and served in it (seed 7122780)."""
     cluster = Cluster("abc")

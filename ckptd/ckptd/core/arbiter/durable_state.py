@@ -46,11 +46,20 @@ class DurableState:
     view: View | None = None
     installed_epoch: int = 0
     stops: tuple[Stop, ...] = ()
+    outlived_epoch: int = 0
+    """The epoch of the last view that an operator forced here and in which nobody can serve any more.
+
+    The register may take a view of a lower epoch afterwards, since forced views are decided beside it. Then
+    nothing else says that nobody needs to wait for the forced one (seed 7238163). 0: there was no such view.
+    """
 
     def pack(self) -> bytes:
         view = self.view.fields() if self.view else None
         stops = [stop.fields() for stop in self.stops]
-        return pack_body([list(self.promised), list(self.accepted), view, self.installed_epoch, stops])
+        outlived = [self.outlived_epoch] if self.outlived_epoch else []
+        return pack_body(
+            [list(self.promised), list(self.accepted), view, self.installed_epoch, stops, *outlived]
+        )
 
 
 def parse_state(packed: bytes) -> DurableState:
@@ -64,6 +73,7 @@ def parse_state(packed: bytes) -> DurableState:
         parse_view(view) if view is not None else None,
         whole(installed, "an epoch", EPOCH_MAX, NEVER_RECORDED),
         tuple(parse_stop(row) for row in array(more[0], "stops", FAULTS_MAX)) if more else (),
+        whole(more[1], "an epoch", EPOCH_MAX) if len(more) > 1 else 0,
     )
 
 

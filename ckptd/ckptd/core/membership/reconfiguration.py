@@ -60,7 +60,7 @@ class Reconfiguration:
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
         heartbeats.disk_epoch = self.store.epoch
-        heartbeats.outlived_command = self._outlived_command()
+        self._note_outlived_command()
         if arbiter.has_voters:
             heartbeats.amnesiac = self.store.amnesiac
         else:
@@ -120,7 +120,7 @@ class Reconfiguration:
         base = self.decided
         context = self.context
         self.heartbeats.member = base is not None and base.includes(context.node_id, context.incarnation)
-        self.heartbeats.outlived_command = self._outlived_command()
+        self._note_outlived_command()
         if context.settings.arbiter_name == "pair" and self.incarnations.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
@@ -319,11 +319,18 @@ class Reconfiguration:
             if self.heartbeats.recently_heard(peer)
         )
 
-    def _outlived_command(self) -> bool:
+    def _note_outlived_command(self) -> None:
+        """Record, and tell the others, that the disk ends with a forced view in which nobody can serve."""
+        store = self.store
+        if store.state.outlived_epoch != store.epoch and self._has_outlived_command():
+            store.state.outlived_epoch = store.epoch
+        self.heartbeats.outlived_command = 0 < store.epoch == store.state.outlived_epoch
+
+    def _has_outlived_command(self) -> bool:
         """Return True if the disk ends with a forced view of an earlier incarnation that nobody serves in.
 
-        Each other member is heard and does not know the view. Serving takes every member, so it never began:
-        the earlier incarnation died as soon as its disk had the view.
+        Each other member is heard and does not know the view. Serving takes every member, so it never began,
+        and never will: the earlier incarnation died as soon as its disk had the view.
         """
         view, context = self.store.state.view, self.context
         if view is None or not view.operator_forced or view.epoch != self.store.epoch:
@@ -411,7 +418,7 @@ class Reconfiguration:
         self.context.sealed = True
         self.arbiter.on_decided_elsewhere(view)
         self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
-        self.heartbeats.outlived_command = self._outlived_command()
+        self._note_outlived_command()
         self.view_change.discard_older(view.epoch)
         self.join_batch_since_ns = self.minority_since_ns = -1
         self.proposal.partitioned_since_ns.clear()
