@@ -5,7 +5,6 @@ read only what a client needs: where the daemon listens, and the cluster's name 
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +138,8 @@ def read_environment(environment: Mapping[str, str]) -> DaemonSettings:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # Not at the top: every command would wait for it, and few have a file.
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:

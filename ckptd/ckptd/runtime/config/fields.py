@@ -31,7 +31,8 @@ from ckptd.runtime.config.types import (
 class ConfigFields(BaseModel):
     """One daemon's settings, each checked by itself. Times are in milliseconds, sizes in bytes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Only `Config` validates, so pydantic need not build a validator for this class too.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     cluster: str = Field("ckptd", description="the cluster's name; nodes of another one are refused")
     key: str = Field("", repr=False, description="the cluster's key; prefer key_file, since flags show in ps")

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from ckptd.core.settings import MILLISECOND_NS, TURN_SETTINGS, Settings
 from ckptd.runtime.config.addresses import HostPort, default_socket_path, default_state_directory
@@ -19,6 +19,8 @@ from ckptd.runtime.host.memory import memory_for_replicas
 
 class Config(ConfigFields):
     """One daemon's settings, which also agree with each other."""
+
+    model_config = ConfigDict(defer_build=False)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -7,7 +7,6 @@ The names of flags and variables are derived from the model, so every setting ca
 import argparse
 import difflib
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -153,6 +152,8 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    import tomllib  # Not at the top: a daemon without a file would wait for it.
+
     try:
         with open(path, "rb") as file:
             fault = secret_fault(path, os.fstat(file.fileno()))
