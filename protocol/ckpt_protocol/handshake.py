@@ -55,7 +55,8 @@ TEXT_HEAD_BYTES: Final = 6
 class HandshakeRejected(Exception):
     """The handshake failed: `code` is a SAF code, the text says why.
 
-    `incarnation`: that of a later start of the refused peer that is known; 0 if the reason is another one.
+    `incarnation`: a later incarnation of the refused peer, which the other side knows; 0 if the reason is
+    another one.
     """
 
     def __init__(self, code: int, why: str, incarnation: int = 0) -> None:

@@ -41,7 +41,7 @@ class Kind:
     ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values, limit]
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
-    PING: Final = 23  # request, 0, lowest; [request, ...]: give those up if they only wait
+    PING: Final = 23  # request, 0, lowest; [request, ...]: withdraw those that only wait
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: an operator command (class Verb)
     TRACK: Final = 25  # request, handle, lowest; [sequence or nil, lineage]: a read that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
@@ -60,7 +60,7 @@ class Kind:
     CHUNK_ACK: Final = 59  # creation_id, epoch, chunk's number
     JOINED: Final = 60  # creation_id, epoch, seq; []
     ASK: Final = 61  # 0, epoch, 0; [operation, ...]: a member's proposal to the coordinator (DirectoryOp)
-    WITHDRAW: Final = 62  # request, epoch, session; none: give a FORWARD back if it only waits
+    WITHDRAW: Final = 62  # request, epoch, session; none: return a FORWARD that only waits
     FORWARD_REFUSED: Final = 63  # request, epoch, session; FORWARD_REFUSED_ROUTE then the ANSWER's body
     PREPARE: Final = 70  # round, epoch, 0; [node_id]
     PROMISE: Final = 71  # round, epoch, granted; [node_id, promised, accepted, view or nil]
@@ -112,7 +112,7 @@ class Verb:
     STOP: Final = "stop"  # end every node, wait for none to come back; answered when this node ends
     BOOTSTRAP: Final = "bootstrap"  # make a cold start with the nodes that are here
     FORCE_ACTIVE: Final = "force-active"  # continue with the nodes that are here, whatever the arbiter says
-    ACCEPT_LOSS: Final = "accept-loss"  # node_id: take that node for dead, and what only it had for lost
+    ACCEPT_LOSS: Final = "accept-loss"  # node_id: that node counts as dead, and what only it had is lost
     RETRY: Final = "retry"  # name: serve a checkpoint again that has stopped nodes
 
 
@@ -165,7 +165,7 @@ _OK: Final = pack_body([OK])
 def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
     """Return the body of a refusal; `index` is the lowest element at fault, -1 for none.
 
-    A text longer than `REFUSAL_CHARS_MAX` is cut: FORWARD_REFUSED has room for no more.
+    A text longer than `REFUSAL_CHARS_MAX` is cut, because FORWARD_REFUSED can carry no more.
     """
     return pack_body([code, index, text[:REFUSAL_CHARS_MAX]])
 

@@ -88,7 +88,7 @@ def parse_nothing(kind: int, body: bytes) -> None:
 
 
 def parse_ping(body: bytes) -> list[int]:
-    """PING: the numbers of the requests that the node should give up if they only wait."""
+    """PING: the numbers of the requests that the node should withdraw if they only wait."""
     if body == _NO_FIELDS:
         return []
     return [_number(number, "a request's number") for number in _fields(Kind.PING, body, 0)[:WITHDRAWN_MAX]]
@@ -121,7 +121,7 @@ def parse_open(body: bytes) -> Open:
 
 
 def parse_unlink(body: bytes) -> tuple[bytes, int]:
-    """UNLINK: the name, and the creation id of the checkpoint meant (0: whichever has the name)."""
+    """UNLINK: the name, and the creation id of the checkpoint that is meant (0: any)."""
     name, *more = _fields(Kind.UNLINK, body, 1)
     return check_name(name), _number(more[0], "a creation id") if more else 0
 
@@ -153,7 +153,7 @@ def _retention(retention_ns: object) -> int:
 
 
 def parse_active_set(body: bytes) -> bool:
-    """ACTIVE_SET: True if it should do nothing where there is an active replica already."""
+    """ACTIVE_SET: True if it should do nothing while there is an active replica."""
     return _only_if_none(_fields(Kind.ACTIVE_SET, body, 1)[0])
 
 

@@ -1,4 +1,4 @@
-"""Three real daemons, and clients of this process or of others that come to them by one kind of address."""
+"""Three real daemons, and clients, in this process or in others, that use one kind of address."""
 
 import itertools
 import time
@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 
 class DaemonWorld(World):
-    """One cluster serves all scenarios; what a test did to its nodes is put right before the next."""
+    """One cluster serves all scenarios; after each test it is repaired before the next one begins."""
 
     def __init__(self, cluster: LocalCluster, scheme: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What a scenario can do with a cluster, whether it is cores in virtual time or real daemons.
+"""What a scenario can do with a cluster, which is either cores in virtual time or real daemons.
 
 A scenario is a plain test function with a `world`: it makes services at nodes, opens checkpoints, lets time
-pass, and kills what is to be killed. What it leaves behind is put in order afterwards.
+pass, and kills nodes or clients. What it leaves behind is cleaned up afterwards.
 """
 
 import select
@@ -22,9 +22,9 @@ Version = tuple[str, int, int]
 
 
 class Described(NamedTuple):
-    """What a node says of a checkpoint.
+    """A node's description of a checkpoint.
 
-    `active`: the active replica's node, or None. `replicas`: node to whether its replica is in sync.
+    `active`: the active replica's node, or None. `replicas`: by node, True if its replica is in sync.
     """
 
     creation_id: int
@@ -45,22 +45,22 @@ class World(ABC):
 
     @property
     def virtual(self) -> bool:
-        """Whether time is virtual here."""
+        """True if time is virtual here."""
         return self.kind == "virtual"
 
     # -- clients
 
     @abstractmethod
     def name(self, stem: str = "x") -> bytes:
-        """A checkpoint's name that nobody else uses."""
+        """Return a checkpoint's name that no other test uses."""
 
     @abstractmethod
     def address(self, node: str) -> str:
-        """A node's client address."""
+        """Return a node's address for clients."""
 
     @abstractmethod
     def _initialize(self, *arguments: Any, **named: Any) -> CheckpointService:
-        """`CheckpointService.initialize`, on this world's runner."""
+        """Call `CheckpointService.initialize` on this world's runner."""
 
     def service(
         self,
@@ -69,7 +69,7 @@ class World(ABC):
         callbacks: CheckpointCallbacks | None = None,
         **named: Any,
     ) -> CheckpointService:
-        """A service that knows this node's address only. It is finalized when the test ends."""
+        """Return a service that knows only this node's address. It is finalized when the test ends."""
         named.setdefault("address", self.address(node))
         service = self._initialize(version, callbacks, **named)
         self._services.append(service)
@@ -77,33 +77,34 @@ class World(ABC):
 
     @abstractmethod
     def doomed_service(self, node: str = "a", version: Version = ("B", 2, 2)) -> CheckpointService:
-        """A service in a process of its own, for `abandon`.
+        """Return a service in a process of its own, for `abandon`.
 
-        It has no callbacks; what it gives has the methods and attributes of the real thing, no more.
+        It has no callbacks. The objects that it returns have the methods and attributes of the real ones, and
+        nothing else.
         """
 
     @abstractmethod
     def abandon(self, service: CheckpointService) -> None:
-        """The process of a doomed service is killed: it closes nothing."""
+        """Kill the process of a doomed service, so that it closes nothing."""
 
     def end_process(self, service: CheckpointService) -> None:
-        """The program of a doomed service comes to its end in good order. Only with daemons."""
+        """Let the program of a doomed service end cleanly. Only with daemons."""
         raise AssertionError("only real processes end: mark the scenario with on(DAEMONS, why=...)")
 
     def cut_off(self, service: CheckpointService) -> None:
-        """A service reaches no node any more, and no node knows why. Only in virtual time."""
+        """Cut a service off from all nodes; no node knows why. Only in virtual time."""
         raise AssertionError("only virtual networks are cut: mark the scenario with on(VIRTUAL, why=...)")
 
     def let_in(self, service: CheckpointService) -> None:
-        """A service that was cut off reaches the nodes again. Only in virtual time."""
+        """Let a service that was cut off reach the nodes again. Only in virtual time."""
         raise AssertionError("only virtual networks are cut: mark the scenario with on(VIRTUAL, why=...)")
 
     def open(
         self, node: str = "a", name: bytes | None = None, open_flags: int = ALL_MODES, **changed: Any
     ) -> Checkpoint:
-        """A checkpoint (a new one without a `name`) opened through a service of its own at a node.
+        """Open a checkpoint (a new one if there is no `name`) with a service of its own at a node.
 
-        `changed`: creation attributes other than the usual, where the flags hold CREATE.
+        `changed`: the creation attributes that differ from the usual ones, if the flags include CREATE.
         """
         wanted = attributes(**changed) if open_flags & 4 else None
         return self.service(node).checkpoint_open(name or self.name(), open_flags, wanted)
@@ -112,14 +113,14 @@ class World(ABC):
 
     @abstractmethod
     def now_ns(self) -> int:
-        """The time of day, in ns since 1970."""
+        """Return the time of day, in ns since 1970."""
 
     @abstractmethod
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""
 
     def until(self, predicate: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Ask again and again until the answer is true, and return it; fails when it is not in time.
+        """Ask repeatedly until the answer is true, and return it; fail if it is not true in time.
 
         A call that is refused, or a node that does not answer, counts as "not yet".
         """
@@ -136,7 +137,7 @@ class World(ABC):
             self.pass_time(POLL_SECONDS)
 
     def wait_readable(self, service: CheckpointService, seconds: float = 5.0) -> bool:
-        """Whether the selection object becomes readable within a time."""
+        """Return True if the selection object becomes readable within a time."""
         selected = service.selection_object()
         end_ns = self.now_ns() + int(seconds * 1e9)
         while not is_readable(selected):
@@ -154,7 +155,7 @@ class World(ABC):
 
     @abstractmethod
     def kill(self, node: str) -> None:
-        """A node's process ends at once, and whoever dials it is refused."""
+        """Kill a node's process: it ends at once, and connections to it are refused."""
 
     @abstractmethod
     def restart(self, node: str) -> None:
@@ -162,18 +163,18 @@ class World(ABC):
 
     @abstractmethod
     def leave(self, node: str) -> None:
-        """A node hands over and leaves, as at SIGTERM."""
+        """Let a node hand over and leave, as at SIGTERM."""
 
     @abstractmethod
     def pause(self, node: str) -> None:
-        """A node's process stands still, as at SIGSTOP: the others hear nothing of it."""
+        """Pause a node's process, as SIGSTOP does: the others receive nothing from it."""
 
     @abstractmethod
     def resume(self, node: str) -> None:
-        """A paused process goes on."""
+        """Let a paused process continue."""
 
     def partition(self, side: str, other_side: str) -> None:
-        """Nothing passes between the nodes of two sides ("a", "bc"). Only in virtual time."""
+        """Cut the nodes of two sides ("a", "bc") off from each other. Only in virtual time."""
         raise AssertionError("only virtual networks are cut: mark the scenario with on(VIRTUAL, why=...)")
 
     def heal(self) -> None:
@@ -182,18 +183,19 @@ class World(ABC):
 
     @abstractmethod
     def running(self) -> tuple[str, ...]:
-        """The nodes that run."""
+        """Return the nodes that run."""
 
-    # -- what the nodes say
+    # -- what the nodes report
 
     @abstractmethod
     def _rows(self, node: str) -> list[Any]:
-        """A node's answer to DESCRIBE "checkpoints"."""
+        """Return a node's answer to DESCRIBE "checkpoints"."""
 
     def described(self, name: bytes, node: str | None = None, unlinked: bool = False) -> Described | None:
-        """What a node (any that runs) says of a checkpoint, None where it knows none of that name.
+        """Return a node's description of a checkpoint; None if the node knows no such name.
 
-        `unlinked`: the one whose name was freed, not the one that has it now.
+        Without a node, ask any that runs. `unlinked`: describe the checkpoint whose name was freed, not the
+        one that has the name now.
         """
         for row in self._rows(node or self.running()[0]):
             if row[0] == name and row[6] == unlinked:
@@ -201,24 +203,24 @@ class World(ABC):
         return None
 
     def active_node(self, name: bytes) -> str | None:
-        """The node of a checkpoint's active replica."""
+        """Return the node of a checkpoint's active replica."""
         found = self.described(name)
         return None if found is None else found.active
 
     def replicas(self, name: bytes) -> dict[str, bool]:
-        """The nodes with a replica of a checkpoint, and whether it is in sync."""
+        """Return the nodes with a replica of a checkpoint, each with True if the replica is in sync."""
         found = self.described(name)
         return {} if found is None else found.replicas
 
     def wait_in_sync(self, name: bytes, *nodes: str) -> None:
-        """Until a checkpoint has in-sync replicas on these nodes (none named: on all)."""
+        """Wait until a checkpoint has in-sync replicas on these nodes (on all, if none is named)."""
         wanted = nodes or self.running()
         self.until(lambda: all(self.replicas(name).get(node) for node in wanted))
 
     # -- the end
 
     def close(self) -> None:
-        """Finalize what the test left."""
+        """Finalize the services that the test left."""
         for service in self._services:
             with suppress(SaAisError):
                 service.finalize()
@@ -226,5 +228,5 @@ class World(ABC):
 
 
 def is_readable(selection_object: int) -> bool:
-    """Whether a descriptor is readable now."""
+    """Return True if a descriptor is readable now."""
     return bool(select.select([selection_object], [], [], 0)[0])

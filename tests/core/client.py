@@ -1,4 +1,4 @@
-"""A client of the scenario tests: frames out, answers in, and nothing by itself but TRY_AGAIN."""
+"""A client for the scenario tests: it sends frames, takes answers, and on its own only repeats TRY_AGAIN."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Call:
-    """A request under way; `answers` are all that came for it, the first of them counts."""
+    """A request in progress; `answers` are all that came for it, and the first of them counts."""
 
     def __init__(self, number: int, kind: int, handle: int, body: bytes) -> None:
         self.number = number
@@ -50,12 +50,12 @@ class Call:
 
     @property
     def code(self) -> int | None:
-        """The answer's code, None while there is none."""
+        """The answer's code; None while there is none."""
         return self.answers[0].code if self.answers else None
 
 
 class Client:
-    """One session. `move` is what a client does that lost its node."""
+    """One session. A client that lost its node calls `move`."""
 
     def __init__(self, cluster: "Cluster", session: int) -> None:
         self.cluster = cluster
@@ -70,7 +70,7 @@ class Client:
     # -- links
 
     def begin_attach(self, node_id: str) -> Call:
-        """Connect to a node, and ask it to tie the session to it."""
+        """Connect to a node, and send ATTACH."""
         self.node_id = node_id
         self.link = self.cluster.connect_client(self, node_id)
         self.generation += 1
@@ -81,14 +81,14 @@ class Client:
         return call
 
     def attach(self, node_id: str) -> Answer:
-        """Connect to a node and tie the session to it."""
+        """Connect to a node, and attach the session to it."""
         call = self.begin_attach(node_id)
         answer = self._end(call, third=self.generation)
         self.attached = self.attached or answer.code == OK
         return answer
 
     def move(self, node_id: str) -> None:
-        """Go to another node with everything that is open, and repeat there what is unanswered."""
+        """Attach the session to another node, with all that is open, and repeat there what is unanswered."""
         unanswered = [call for call in self.calls.values() if not call.answers]
         answer = self.attach(node_id)
         assert answer.code == OK, answer
@@ -96,33 +96,33 @@ class Client:
             self.send(call)
 
     def operate(self, node_id: str, said: list[str]) -> Answer:
-        """An operator command, on a connection without a session."""
+        """Send an operator command, on a connection without a session."""
         return self.end(self.begin_operate(node_id, said))
 
     def begin_operate(self, node_id: str, said: list[str]) -> Call:
-        """An operator command whose answer is not waited for."""
+        """Send an operator command without waiting for the answer."""
         self.node_id = node_id
         self.link = self.cluster.connect_client(self, node_id)
         return self.begin(Kind.OPERATE, 0, said)
 
     def describe(self, node_id: str) -> Any:
-        """What a node says of the cluster, on a connection without a session."""
+        """Return a node's description of the cluster, asked on a connection without a session."""
         self.node_id = node_id
         self.link = self.cluster.connect_client(self, node_id)
         return self.end(self.begin(Kind.DESCRIBE, 0, ["cluster"])).payload
 
     def disconnect(self, process_dead: bool = False) -> None:
-        """End the link, as a client does that dies; the session is in its grace time."""
+        """End the link, as the death of a client does; the session's grace begins."""
         self.cluster.lose_client(self.node_id, self.link, process_dead)
         self.lose_node(self.node_id)
 
     def lose_node(self, node_id: str) -> None:
-        """The node is gone: nothing comes from it any more."""
+        """Note that the node is gone: nothing comes from it any more."""
         if node_id == self.node_id:
             self.node_id, self.link = "", 0
 
     def receive(self, link: int, data: bytes) -> None:
-        """Bytes from the node; those of an older link are dropped, as its socket is closed."""
+        """Take bytes from the node; drop those of an older link, whose socket is closed."""
         if link != self.link:
             return
         for frame in FrameDecoder().feed(data):
@@ -147,18 +147,18 @@ class Client:
         self.cluster.send_client(self.node_id, self.link, data)
 
     def begin(self, kind: int, handle: int = 0, fields: Any = ()) -> Call:
-        """Send a request and do not wait for its answer."""
+        """Send a request without waiting for the answer."""
         number = self._next()
         call = self.calls[number] = Call(number, kind, handle, pack_body(list(fields)))
         self.send(call)
         return call
 
     def call(self, kind: int, handle: int = 0, fields: Any = ()) -> Answer:
-        """A request to its end; TRY_AGAIN is repeated."""
+        """Make a request, and return its answer; repeat it after TRY_AGAIN."""
         return self._end(self.begin(kind, handle, fields))
 
     def end(self, call: Call) -> Answer:
-        """Wait for a request that was sent."""
+        """Wait for the answer to a request that was sent."""
         return self._end(call)
 
     def _end(self, call: Call, third: int = 0) -> Answer:
@@ -182,7 +182,7 @@ class Client:
         section_bytes_max: int = 4096,
         section_id_bytes_max: int = 64,
     ) -> "Opened":
-        """Open a checkpoint, created where missing."""
+        """Open a checkpoint; create it if it is missing."""
         attributes = [
             flags,
             sections_max * section_bytes_max,
@@ -195,11 +195,11 @@ class Client:
         return Opened(self, self.call(Kind.OPEN, 0, fields))
 
     def open_existing(self, name: bytes = b"x", mode: int = READ_WRITE) -> "Opened":
-        """Open a checkpoint that there is."""
+        """Open a checkpoint that exists."""
         return Opened(self, self.call(Kind.OPEN, 0, [name, mode, None, False]))
 
     def try_open(self, name: bytes = b"x", mode: int = READ_WRITE) -> Answer:
-        """Open a checkpoint that there may be."""
+        """Open a checkpoint that may not exist."""
         return self.call(Kind.OPEN, 0, [name, mode, None, False])
 
     def unlink(self, name: bytes = b"x") -> Answer:
@@ -207,7 +207,7 @@ class Client:
 
 
 class Opened:
-    """An open handle. The plain verbs insist on success; those with `try_` return the answer."""
+    """An open handle. Its methods fail unless the call succeeds; those with `try_` return the answer."""
 
     def __init__(self, client: Client, answer: Answer) -> None:
         assert answer.code == OK, answer
@@ -244,13 +244,13 @@ class Opened:
         return bytes(answer.payload[0])
 
     def update(self, *ops: list[Any]) -> Any:
-        """One atomic update; the ids that it generated."""
+        """Make one atomic update; return the ids that it generated."""
         answer = self.try_update(*ops)
         assert answer.code == OK, answer
         return answer.payload
 
     def read_all(self) -> dict[bytes, bytes]:
-        """Every section, page by page."""
+        """Return every section, read page by page."""
         found: dict[bytes, bytes] = {}
         after = None
         while True:
@@ -262,7 +262,7 @@ class Opened:
                 return found
 
     def states(self) -> dict[bytes, int]:
-        """Every section's state."""
+        """Return every section's state."""
         answer = self.call(Kind.ITERATE, SA_CKPT_SECTIONS_ANY, 0, None, False)
         assert answer.code == OK, answer
         return {section_id: state for section_id, _, _, state, _, _ in answer.payload[0]}

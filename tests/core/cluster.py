@@ -1,8 +1,8 @@
-"""Cores wired together in virtual time: the small language of the scenario tests.
+"""Cores connected in virtual time: the small language of the scenario tests.
 
-Everything is delivered in order after the same short delay, so that a test alone decides
-what is lost, late or broken: `kill`, `restart`, `cut`, `flap`, `hold`, `pause`. After every
-event two active replicas of one checkpoint are an error; `check` looks at the rest.
+Everything is delivered in order after the same short delay, so only the test decides what is lost, late or
+broken: `kill`, `restart`, `cut`, `flap`, `hold`, `pause`. After every event the cluster checks that no
+checkpoint has two active replicas; `check` checks the other invariants.
 """
 
 import itertools
@@ -60,10 +60,10 @@ from ckptd.sim.world.host import PlantedBugError
 
 DISK_NS = 50_000
 TURN_NS = 10_000
-"""A core that has work left goes on so much later: what arrives meanwhile comes first."""
+"""A core that has work left continues after this time; what arrives before that is handled first."""
 
 SMALL = (UNATTACHED_BODY_BYTES_MAX,) * 256
-"""By kind of frame: what is taken on a client's link until its session is attached."""
+"""By kind of frame: the largest body that is accepted on a client's link until its session is attached."""
 
 REFUSED_EVERY_NS = 5 * MILLISECOND_NS
 WALL_OFFSET_NS = 10**18
@@ -72,16 +72,16 @@ WALL_OFFSET_NS = 10**18
 class Cluster(Network):
     """`quarantined`, `lines`, `left` and `asked_back` are what the cores asked for, in order.
 
-    `may_contain`: the cores are made to raise before they change anything.
-    `speechless`: the last words of a node that raises do not reach its peers.
-    `last_copies`: those of `left` that said that they take the last copy of something with them.
+    `may_contain`: the test makes the cores raise before they change anything. `speechless`: the last words of
+    a node that raises do not reach its peers. `last_copies`: the nodes of `left` that reported that they take
+    the last replica of something with them.
     """
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, **settings)
         self.clients: dict[int, Client] = {}
         self.large: set[int] = set()
-        """Links of clients on which large frames are taken."""
+        """Links of clients on which large frames are accepted."""
         self.quarantined: list[tuple[str, bytes]] = []
         self.left: list[str] = []
         self.last_copies: list[str] = []
@@ -95,25 +95,25 @@ class Cluster(Network):
         self.register_loses_answers = False
         self.slow_disks: dict[str, list[Callable[[], None]]] = {}
 
-    # -- who is what
+    # -- which node has which role
 
     def node(self, node_id: str) -> Node:
-        """A node that runs."""
+        """Return the core of a node that runs."""
         node = self.hosts[node_id].node
         assert isinstance(node, Node), f"{node_id} does not run"
         return node
 
     def running(self) -> list[Node]:
-        """The data nodes that run."""
+        """Return the data nodes that run."""
         return [host.node for host in self.hosts.values() if isinstance(host.node, Node)]
 
     def serving(self, node_id: str) -> bool:
-        """Whether a node runs and may serve now."""
+        """Return True if a node runs and may serve now."""
         node = self.hosts[node_id].node
         return node is not None and node.serving(self.now_ns)
 
     def active(self, name: bytes = b"x") -> str | None:
-        """The node that serves as a checkpoint's active replica now."""
+        """Return the node that serves as a checkpoint's active replica now."""
         for node in self.running():
             entry = node.directory.find(name)
             if entry is not None and node.active_for(entry.creation_id, self.now_ns):
@@ -121,22 +121,22 @@ class Cluster(Network):
         return None
 
     def replica(self, node_id: str, name: bytes = b"x") -> Replica:
-        """A node's copy of a checkpoint."""
+        """Return a node's replica of a checkpoint."""
         entry = self.node(node_id).directory.find(name)
         assert entry is not None, f"{node_id} knows no {name!r}"
         return self.node(node_id).replicas[entry.creation_id]
 
     def in_sync(self, node_id: str, name: bytes = b"x") -> list[str]:
-        """The in-sync replicas' nodes, as this node's directory has them."""
+        """Return the nodes of the in-sync replicas, according to this node's directory."""
         entry = self.node(node_id).directory.find(name)
         return entry.in_sync if entry is not None else []
 
     def contents(self, node_id: str, name: bytes = b"x") -> dict[bytes, bytes]:
-        """What a node's copy holds, as staged."""
+        """Return what a node's replica has staged."""
         return {key: section.content for key, section in self.replica(node_id, name).sections.items_sorted()}
 
     def kinds_sent(self, sender: str, peer: str, creation_id: int) -> list[int]:
-        """The kinds of all frames about a checkpoint that went one way."""
+        """Return the kinds of all frames about a checkpoint that went from one node to another."""
         return [
             frame.kind
             for one, other, data in self.sent
@@ -148,7 +148,7 @@ class Cluster(Network):
     # -- events and effects
 
     def deliver(self, node_id: str, event: Event) -> None:
-        """Give a core one event now, and carry out what it asks for."""
+        """Pass one event to a core now, and carry out its effects."""
         host = self.hosts[node_id]
         if host.node is None:
             return
@@ -156,7 +156,7 @@ class Cluster(Network):
             host.queued.append(event)
             return
         if isinstance(event, PeerConnected):
-            host.unread.pop(event.node_id, None)  # Another connection: it is read.
+            host.unread.pop(event.node_id, None)  # It is another connection, so it is read.
         if isinstance(event, ClientReceived) and event.link in host.unread:
             host.unread[event.link].append(event)
             return
@@ -177,7 +177,7 @@ class Cluster(Network):
             assert self.may_have_two_actives or not wrong, wrong
 
     def look_at_turns(self, node_id: str) -> None:
-        """Give a core that has work left its next turn, a little later."""
+        """Schedule the next turn of a core that has work left, a little later."""
         host = self.hosts[node_id]
         if host.node is not None and host.node.turn_due and not host.turn_asked:
             host.turn_asked = True
@@ -194,7 +194,7 @@ class Cluster(Network):
             self.deliver(node_id, event)
 
     def _stop_by_fault(self, node_id: str) -> None:
-        """A core raised: the daemon carries out its last words, and ends."""
+        """Carry out the last words of a core that raised, and end it, as the daemon does."""
         host = self.hosts[node_id]
         assert host.node is not None
         for effect in host.node.last_words(self.now_ns):
@@ -254,7 +254,7 @@ class Cluster(Network):
                 assert_never(effect)
 
     def _refuse_peer(self, node_id: str, peer: str, incarnation: int) -> None:
-        """The link ends, and the peer learns why."""
+        """End the link, and send the peer the reason."""
         self.after(DELAY_NS, lambda: self.deliver(peer, Outranked(node_id, incarnation)))
         self.after(2 * DELAY_NS, lambda: self.flap(node_id, peer))
 
@@ -282,15 +282,15 @@ class Cluster(Network):
             self.after(DISK_NS, written)
 
     def hold_disk(self, node_id: str) -> None:
-        """From now on nothing that it writes gets to its disk."""
+        """Hold back what the node writes to its disk from now on."""
         self.slow_disks[node_id] = []
 
     def release_disk(self, node_id: str) -> None:
-        """The last of it does: a record that another one follows is not written."""
+        """Write the newest record to the disk; a record that another one follows is not written."""
         self.slow_disks.pop(node_id)[-1]()
 
     def _ask_register(self, node_id: str, asked: AskRegister) -> None:
-        """The register outside: one value, swapped by its revision."""
+        """Answer as the external register: one value, swapped by its revision."""
         if node_id in self.register_cut:
             self.deliver(node_id, RegisterFailed(asked.number, "no route"))
             return
@@ -307,21 +307,21 @@ class Cluster(Network):
             self.after(DELAY_NS, lambda: self.deliver(node_id, answer))
 
     def fence(self, node_id: str, fenced: bool = True) -> None:
-        """The fence hook that was run last ends."""
+        """End the fence hook that was run last."""
         by, target = self.fences[-1]
         assert by == node_id
         self.deliver(node_id, FenceEnded(target, fenced, "exit code 0" if fenced else "exit code 1"))
 
     def operate(self, node_id: str, *said: str) -> Answer:
-        """The operator's word to one node."""
+        """Send an operator command to one node, and return its answer."""
         return Client(self, session=1000 + next(self.counter)).operate(node_id, list(said))
 
     def begin_operate(self, node_id: str, *said: str) -> Call:
-        """An operator command to one node; its answer is not waited for."""
+        """Send an operator command to one node, without waiting for the answer."""
         return Client(self, session=1000 + next(self.counter)).begin_operate(node_id, list(said))
 
     def lose_disk(self, node_id: str) -> None:
-        """A node that does not run loses its state directory."""
+        """Delete the state directory of a node that does not run."""
         assert self.hosts[node_id].node is None
         self.hosts[node_id].record = b""
 
@@ -339,7 +339,7 @@ class Cluster(Network):
             make = Witness if host.settings.witness else Node
             host.node = make(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
         for node_id, peer in itertools.product(node_ids, self.hosts):
-            self._lose(peer, node_id)  # What is left of a link to the start before this one.
+            self._lose(peer, node_id)  # What is left of a link to the previous incarnation.
         for node_id, peer in itertools.product(node_ids, self.hosts):
             self._connect(node_id, peer)
 
@@ -349,7 +349,10 @@ class Cluster(Network):
         self.start(node_id)
 
     def kill(self, node_id: str, silent: bool = False) -> None:
-        """End a process at once. Its peers see the links end and dials refused; `silent`: they see nothing."""
+        """End a process at once.
+
+        The links of its peers end, and their connections are refused. `silent`: they notice nothing.
+        """
         host = self.hosts[node_id]
         host.node = None
         host.silent = silent
@@ -363,7 +366,7 @@ class Cluster(Network):
             client.lose_node(node_id)
 
     def _refuse(self, peer: str, dead: str) -> None:
-        """Dials are refused for as long as nothing listens there."""
+        """Refuse connections as long as nothing listens there."""
         host = self.hosts[dead]
         if host.node is None and not host.silent and peer != dead:
             if (peer, dead) not in self.cuts:
@@ -371,11 +374,11 @@ class Cluster(Network):
             self.after(REFUSED_EVERY_NS, lambda: self._refuse(peer, dead))
 
     def pause(self, node_id: str) -> None:
-        """Stop a process as SIGSTOP does: links stay, what comes waits."""
+        """Pause a process as SIGSTOP does: its links stay, and what arrives waits."""
         self.hosts[node_id].paused = True
 
     def resume(self, node_id: str) -> None:
-        """Let it go on: it handles what waited, in order, with the clock of now."""
+        """Let a paused process continue: it handles what waited, in order, at the current time."""
         host = self.hosts[node_id]
         host.paused = False
         queued, host.queued = host.queued, []
@@ -389,26 +392,26 @@ class Cluster(Network):
     # -- clients
 
     def client(self, node_id: str) -> Client:
-        """A new session, attached to a node."""
+        """Return a new session, attached to a node."""
         client = Client(self, session=1000 + next(self.counter))
         client.attach(node_id)
         return client
 
     def connect_client(self, client: Client, node_id: str) -> int:
-        """A new link of a client to a node."""
+        """Make a new link of a client to a node."""
         link = next(self.counter)
         self.clients[link] = client
         self.after(DELAY_NS, lambda: self.deliver(node_id, ClientConnected(link)))
         return link
 
     def send_client(self, node_id: str, link: int, data: bytes) -> None:
-        """Bytes from a client to its node."""
+        """Send bytes from a client to its node."""
         decoder = FrameDecoder() if link in self.large else FrameDecoder(SMALL)
         event = ClientReceived(link, decoder.feed(data))
         self.after(DELAY_NS, lambda: self.deliver(node_id, event))
 
     def lose_client(self, node_id: str, link: int, process_dead: bool) -> None:
-        """A client's link ends."""
+        """End a client's link."""
         self.deliver(node_id, ClientLost(link, process_dead))
 
     # -- the end
@@ -433,7 +436,7 @@ class Cluster(Network):
         return len({node.directory.seq for node in nodes}) == 1
 
     def check(self) -> None:
-        """Let the cluster come to rest; then every invariant must hold."""
+        """Let the cluster settle, then check every invariant."""
         self.settle()
         self.run(50)
         raised = [line for line in self.lines if "nothing was changed" in line]
@@ -442,7 +445,7 @@ class Cluster(Network):
 
 
 def nodes(node_ids: str, **settings: Any) -> Cluster:
-    """A cluster of these nodes that serves."""
+    """Return a cluster of these nodes that serves."""
     cluster = Cluster(node_ids, **settings)
     cluster.start(*cluster.hosts)
     cluster.settle()
@@ -450,10 +453,10 @@ def nodes(node_ids: str, **settings: Any) -> Cluster:
 
 
 def three_nodes(**settings: Any) -> Cluster:
-    """a, b and c under `majority`; a coordinates."""
+    """Return a cluster of a, b and c under `majority`; a is the coordinator."""
     return nodes("abc", **settings)
 
 
 def two_nodes(**settings: Any) -> Cluster:
-    """a and b under `pair`; a coordinates."""
+    """Return a cluster of a and b under `pair`; a is the coordinator."""
     return nodes("ab", **settings)

@@ -1,11 +1,11 @@
-"""The node of a part that is tested alone: it notes what was decided, and holds no data."""
+"""The node of a part that is tested alone: it records what was decided, and holds no data."""
 
 from ckptd.core.hub import Positions, VoterHub
 from ckptd.core.view import View
 
 
 class LoneHub(VoterHub):
-    """What a failure detector or an arbiter asks of its node, answered as if nothing else were there."""
+    """Answers what a failure detector or an arbiter asks of its node, as if the node had no other parts."""
 
     def __init__(self) -> None:
         self.decided: list[View] = []

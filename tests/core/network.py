@@ -1,7 +1,6 @@
-"""Hosts, links and virtual time: what is under way between cores, and what a test does to it.
+"""Hosts, links and virtual time: what is in flight between cores, and what a test does to it.
 
-Everything arrives in order after the same short delay. A link that breaks loses what is
-under way on it.
+Everything arrives in order after the same short delay. A link that breaks loses what is in flight on it.
 """
 
 import heapq
@@ -34,7 +33,7 @@ class Host:
     queued: list[Event] = field(default_factory=list)
     turn_asked: bool = False
     unread: dict[int | str, list[Event]] = field(default_factory=dict)
-    """Links that the core does not read, and what came on them meanwhile."""
+    """Links that the core does not read, each with what has come on it since."""
 
 
 class Link:
@@ -71,7 +70,7 @@ class Network:
         self.lines: list[str] = []
 
     def deliver(self, node_id: str, event: Event) -> None:
-        """Give a core one event now."""
+        """Pass one event to a core now."""
         raise NotImplementedError
 
     # -- time
@@ -87,7 +86,7 @@ class Network:
         self.now_ns = end_ns
 
     def until(self, done: Callable[[], Any], milliseconds: float = 15_000) -> None:
-        """Let time pass until something is so; fails with the cores' log when it never is."""
+        """Let time pass until a condition holds; fail with the cores' log if it does not."""
         end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
         while not done():
             assert self._step(end_ns), "it never came to pass:\n" + "\n".join(self.lines[-40:])
@@ -144,14 +143,14 @@ class Network:
             self.deliver(node_id, PeerConnected(peer, self.hosts[peer].incarnation))
 
     def _lose(self, node_id: str, peer: str, link: Link | None = None) -> None:
-        """A node learns that its link to a peer (this one, or whichever there is) has ended."""
+        """Let a node notice that its link to a peer (this link, or the current one) has ended."""
         held = self.ends.get((node_id, peer))
         if held is not None and link in (None, held):
             del self.ends[node_id, peer]
             self.deliver(node_id, PeerLost(peer))
 
     def flap(self, one: str, other: str, down_ms: float = 1) -> None:
-        """A link breaks, loses what is under way on it, and is made anew."""
+        """Break a link: it loses what is in flight on it, and is made again."""
         for way in ((one, other), (other, one)):
             if way in self.holds:
                 self.holds[way] = []
@@ -159,7 +158,7 @@ class Network:
         self.after(int(down_ms * MILLISECOND_NS), lambda: self._connect(one, other))
 
     def cut(self, side: str, other_side: str, one_way: bool = False) -> None:
-        """Nothing passes between the nodes of two sides any more, each a string of ids.
+        """Cut the nodes of two sides, each a string of ids, off from each other.
 
         `one_way`: heartbeats still pass from the second side to the first.
         """
@@ -175,10 +174,10 @@ class Network:
             self._connect(one, other)
 
     def hold(self, sender: str, peer: str) -> None:
-        """Keep what is sent on this way from arriving; heartbeats pass."""
+        """Hold back what is sent in this direction; heartbeats pass."""
         self.holds[sender, peer] = []
 
     def release(self, sender: str, peer: str) -> None:
-        """Let what was held arrive, in order."""
+        """Let what was held back arrive, in order."""
         for link, data in self.holds.pop((sender, peer), []):
             self.after(DELAY_NS, partial(self._arrive, link, sender, peer, data))

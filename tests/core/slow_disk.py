@@ -1,4 +1,4 @@
-"""A disk as the daemon writes to it: one write is under way, and of those that wait the newest is written next."""
+"""A disk as the daemon uses it: one write is in progress, and of those that wait the newest is next."""
 
 from tests.core.cluster import Cluster
 
@@ -6,7 +6,7 @@ from ckptd.core.events import Persisted, PersistFailed
 
 
 class SlowDisk:
-    """One node's disk from now on; the test says when, and how, each write ends."""
+    """Replaces one node's disk; the test decides when, and how, each write ends."""
 
     def __init__(self, cluster: Cluster, node_id: str) -> None:
         self.cluster = cluster
@@ -25,7 +25,7 @@ class SlowDisk:
             self.waiting = record, number
 
     def end(self, *, done: bool = True, told: bool = True) -> None:
-        """The write that is under way ends: it is done or failed, and the node learns that or does not."""
+        """End the write in progress: it succeeds or fails, and the node learns that or does not."""
         assert self.writing is not None
         record, number = self.writing
         self.writing, self.waiting = self.waiting, None
@@ -36,7 +36,7 @@ class SlowDisk:
             self.cluster.deliver(self.node_id, event)
 
     def release(self) -> None:
-        """All writes are fast again."""
+        """Make all writes fast again."""
         self.cluster._persist = self._persist_elsewhere  # type: ignore[method-assign]
         while self.writing:
             self.end()

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --minutes 10`: send spoiled frames for so long; exit with 1 if one broke a node."""
+"""`python -m tests.fuzz --minutes 10`: send spoiled frames for this time; exit with 1 if one broke a node."""
 
 import argparse
 import sys

@@ -1,7 +1,7 @@
-"""Spoiled frames for real daemons, by each of their doors: unix socket, TCP and UDP; greeted or not.
+"""Spoiled frames for real daemons, over unix socket, TCP and UDP, with a handshake or without.
 
-Traffic stays on loopback. A key may be set: then a stranger's word is nothing, and an attacker that
-greets as a client has the key.
+Traffic stays on loopback. If a key is set, frames without a handshake have no effect, and an attacker that
+makes the handshake as a client has the key.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class Doors:
         self.frames = 0
 
     def knock(self) -> None:
-        """One attempt to hurt one node. That a node refuses it, or cuts the connection, is well."""
+        """Make one attempt to harm one node. The node may refuse it, or cut the connection."""
         draw = self.draw
         node = draw.choice(self.cluster.running)
         with contextlib.suppress(OSError):
@@ -59,7 +59,7 @@ class Doors:
         return frame if self.draw.random() < 0.2 else self._spoiled(frame)
 
     def _spoiled(self, frame: Frame) -> Frame:
-        """An operator's word is everybody's without a key: what is spoiled must not become one."""
+        """Without a key any client may send an operator command, so no spoiled frame must become one."""
         spoiled = spoil(self.draw, frame, KINDS)
         return frame if spoiled.kind == Kind.OPERATE else spoiled
 
@@ -68,7 +68,7 @@ class Doors:
         with socket.socket(type=socket.SOCK_DGRAM) as sock:
             for _ in range(self.draw.choice(BURST)):
                 sender = self.draw.choice((CLIENT, PEER, STRANGER))
-                with contextlib.suppress(OSError):  # What is too long for a datagram.
+                with contextlib.suppress(OSError):  # It is too long for a datagram.
                     sock.sendto(encode_frame(*self._frame(sender)), (host, int(port)))
 
     def _connect(self, node: str) -> socket.socket:
@@ -83,7 +83,7 @@ class Doors:
     def _stream(self, node: str, role: int) -> None:
         draw = self.draw
         with self._connect(node) as sock:
-            if draw.random() < 0.2:  # Not even a greeting.
+            if draw.random() < 0.2:  # Not even a handshake.
                 hello = self.corpus[PEER][Kind.HELLO][0]
                 sock.sendall(encode_frame(*self._spoiled(hello)) + draw.randbytes(draw.choice((0, 3, 4000))))
                 sock.recv(4096)

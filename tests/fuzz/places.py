@@ -1,7 +1,8 @@
-"""Where a frame arrives: a node in each state that matters, with everybody who may send to it.
+"""Where a frame arrives: a node in each state that matters, with all senders that may reach it.
 
-A `Place` is a small cluster in virtual time, made anew after every few frames, since an authentic peer's
-well-formed nonsense is believed. The connections go through the frame decoder as in the daemon.
+A `Place` is a small cluster in virtual time. It is replaced after a few frames, since a node believes a
+well-formed frame of an authentic peer, even if it is nonsense. What a connection brings passes the frame
+decoder, as in the daemon.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ STRANGER: Final = "stranger"
 class Place:
     """`target` is the node that gets the frames; `opened` are the attacking client's handles there.
 
-    `serves`: the node answers its clients in this state, so that another client can be looked after.
+    `serves`: the node answers its clients in this state, so the test can check another client.
     """
 
     cluster: Cluster
@@ -39,7 +40,7 @@ class Place:
 
     @property
     def senders(self) -> tuple[str, ...]:
-        """Who can send to the target in this state."""
+        """Return the senders that can reach the target in this state."""
         senders: tuple[str, ...] = (STRANGER,) if self.peers else ()
         if self.peers:
             senders += (PEER,)
@@ -47,7 +48,7 @@ class Place:
 
 
 def _busy(cluster: Cluster, at: str) -> list[Opened]:
-    """Checkpoints of three kinds with some content, open at one node."""
+    """Open checkpoints of three kinds with some content at one node."""
     client = cluster.client(at)
     kinds = (
         ("x", 1),
@@ -81,7 +82,7 @@ def _backup() -> Place:
 
 
 def _pending() -> Place:
-    """Updates wait for an acknowledgement, a reader for the commit, a tracker for a change."""
+    """Have updates wait for an acknowledgement, a reader for the commit, and a tracker for a change."""
     cluster = nodes("abc")
     opened = _busy(cluster, "a")
     cluster.hold("b", "a")
@@ -93,7 +94,7 @@ def _pending() -> Place:
 
 
 def _joining() -> Place:
-    """The target is in the view, and its copies are not whole yet."""
+    """Have the target in the view while its replicas are not complete yet."""
     cluster = nodes("abc")
     _busy(cluster, "a")
     cluster.kill("c")
@@ -105,7 +106,7 @@ def _joining() -> Place:
 
 
 def _source() -> Place:
-    """The target sends copies of its checkpoints to a node that joins and acknowledges nothing."""
+    """Have the target send its checkpoints to a node that joins and acknowledges nothing."""
     cluster = nodes("abc", chunk_bytes=40, chunks_in_flight=1)
     opened = _busy(cluster, "a")
     cluster.kill("c")
@@ -119,7 +120,7 @@ def _source() -> Place:
 
 
 def _cut_off() -> Place:
-    """The target lost its lease, and asks for a view that it cannot get."""
+    """Have the target without its lease, while it proposes a view that it cannot get."""
     cluster = nodes("abc")
     opened = _busy(cluster, "b")
     cluster.cut("b", "ac")
@@ -166,7 +167,7 @@ PLACES: Final[dict[str, Callable[[], Place]]] = {
 
 
 def bystander(place: Place) -> tuple[Client, Opened]:
-    """A client that means no harm, at the target, with a checkpoint of its own."""
+    """Return a harmless client at the target, with a checkpoint of its own."""
     client = place.cluster.client(place.target)
     table = client.open(b"bystander")
     table.write(b"k", b"v")

@@ -1,4 +1,4 @@
-"""A counter that goes on where its predecessor stopped, as an active component keeps its state.
+"""A counter that continues where the program before it stopped, as an active component keeps its state.
 
 pyosaf_counter.py STEPS
 """
@@ -14,12 +14,12 @@ SECTION = b"count"
 
 
 def section_id():
-    """The id of the counter's section."""
+    """Return the id of the counter's section."""
     return saCkpt.SaCkptSectionIdT(len(SECTION), (SaUint8T * len(SECTION))(*bytearray(SECTION)))
 
 
 def check(function, rc):
-    """End the program when a call fails."""
+    """End the program if a call fails."""
     if rc != eSaAisErrorT.SA_AIS_OK:
         print("%s: %s" % (function, eSaAisErrorT.whatis(rc)))
         sys.exit(1)
@@ -55,7 +55,7 @@ class Counter:
         check("saCkptCheckpointOpen", rc)
 
     def read(self):
-        """The number, 0 where there is none yet."""
+        """Return the number, 0 if there is none yet."""
         number = SaUint32T(0)
         element = saCkpt.SaCkptIOVectorElementT(
             section_id(), cast(byref(number), c_void_p), sizeof(number), 0, 0
@@ -68,7 +68,7 @@ class Counter:
         return number.value
 
     def write(self, value):
-        """Overwrite the section, or make it."""
+        """Overwrite the section, or create it."""
         number = SaUint32T(value)
         section = section_id()
         rc = saCkpt.saCkptSectionOverwrite(self.checkpoint, section, byref(number), sizeof(number))

@@ -1,4 +1,4 @@
-"""A core that only writes down what it is told, and a client that speaks raw frames."""
+"""A core that only records its events, and a client that sends raw frames."""
 
 import asyncio
 import contextlib
@@ -82,7 +82,7 @@ class FakeNode:
         return self.said_last
 
     async def told(self, kind: type[Kept], count: int = 1) -> Kept:
-        """The `count`-th event of a kind, as soon as there is one."""
+        """Return the `count`-th event of a kind, as soon as it has come."""
         while True:
             found = [event for event in self.events if isinstance(event, kind)]
             if len(found) >= count:
@@ -95,7 +95,7 @@ class FakeNode:
 
 
 class RawClient:
-    """A stream on which a test says what it likes."""
+    """A stream on which a test can send anything."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -104,7 +104,7 @@ class RawClient:
         self._frames: list[Frame] = []
 
     async def frame(self) -> Frame:
-        """The next frame. Raises: EOFError where the daemon closed the connection."""
+        """Return the next frame. Raises: EOFError if the daemon closed the connection."""
         while not self._frames:
             try:
                 chunk = await self.reader.read(65536)
@@ -116,7 +116,7 @@ class RawClient:
         return self._frames.pop(0)
 
     async def closed(self) -> bool:
-        """Whether the daemon closes the connection without another word (else this fails or times out)."""
+        """Return True if the daemon closes the connection without sending more (else fail or time out)."""
         with contextlib.suppress(EOFError):
             raise AssertionError(f"a frame came: {await self.frame()}")
         return True
@@ -125,7 +125,7 @@ class RawClient:
         self.writer.write(data)
 
     async def greet(self, identity: Identity, role: int = ROLE_CLIENT, behind: bytes = b"") -> PeerIdentity:
-        """The first exchange; `behind` goes out in one piece with its last frame."""
+        """Make the handshake; `behind` is sent in one piece with its last frame."""
         opener = Opener(identity, role, NONCE)
         self.send(opener.hello())
         peer, proof = opener.receive(await self.frame())
@@ -133,7 +133,7 @@ class RawClient:
         return peer
 
     async def attach(self) -> None:
-        """Attach a session: from now on large frames are taken."""
+        """Attach a session, so that the daemon accepts large frames from now on."""
         self.send(encode_frame(Kind.ATTACH, 1, 5, 1, b"\x91\xc3"))
         assert (await self.frame()).a == 1
 
@@ -147,7 +147,7 @@ def ping(request: int, body: bytes = b"\x90") -> bytes:
 
 
 class AtAddress:
-    """What answers at a peer's address: node `node_id`, in the start `incarnation`, which opened `opened`."""
+    """What answers at a peer's address: this incarnation of `node_id`; it opened the handshakes `opened`."""
 
     def __init__(self, node_id: str, incarnation: int, key: bytes) -> None:
         self.node_id = node_id
@@ -177,7 +177,7 @@ class AtAddress:
 
 @contextlib.asynccontextmanager
 async def at_address(node_id: str = "a", incarnation: int = 5, key: bytes = b"") -> AsyncIterator[AtAddress]:
-    """Something that answers as a peer does that is asked back."""
+    """Run a listener that answers as a peer does when it is asked back."""
     peer = AtAddress(node_id, incarnation, key)
     server = await asyncio.start_server(peer.answer, "127.0.0.1", 0)
     peer.port, peer.close = server.sockets[0].getsockname()[1], server.close
@@ -188,7 +188,7 @@ async def at_address(node_id: str = "a", incarnation: int = 5, key: bytes = b"")
 
 
 class OpenDaemon(Daemon):
-    """A daemon that shows its parts and what it has opened."""
+    """A daemon whose parts, and what it has opened, a test can see."""
 
     assembly: NodeAssembly
     resources: Resources
@@ -254,7 +254,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(directory: Path, key: bytes = b"", **settings: Any) -> AsyncIterator[Running]:
-    """A daemon on a free port that lives as long as the block."""
+    """Run a daemon on a free port until the block ends."""
     node_id = settings.setdefault("node_id", "a")
     settings.setdefault("listen", "127.0.0.1:0")
     settings.setdefault("socket", "none")
@@ -284,6 +284,6 @@ _held: list[HeldPort] = []
 
 
 def free_port() -> int:
-    """A port that is free for TCP and UDP, and that nobody else draws while this process lives."""
+    """Return a port that is free for TCP and UDP, and that no other test gets while this process runs."""
     _held.append(HeldPort())
     return _held[-1].number

@@ -1,4 +1,4 @@
-"""A small language for scenarios: a calm cluster in virtual time, one client or more, and faults by name."""
+"""A small language for scenarios: a calm cluster in virtual time, clients, and faults by name."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ NAME = b"table"
 
 
 def calm(nodes: int, **changes: Any) -> Options:
-    """A fast network without faults, and the daemon's own default times."""
+    """Return options for a fast network without faults, and the daemon's own default times."""
     options = replace(
         draw_options(0),
         nodes=nodes,
@@ -63,9 +63,9 @@ def calm(nodes: int, **changes: Any) -> Options:
 
 
 class Scenario:
-    """A cluster that has come up, with one open checkpoint. `faults` has the verbs for what goes wrong.
+    """A cluster that serves, with one open checkpoint. `faults` has a method for each fault.
 
-    `at`: the node whose client creates it, and that is active then; the first one if it is not told.
+    `at`: the node whose client creates the checkpoint, and which is active then; by default the first one.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Scenario:
         self.world.run_until(self.world.now_ns + int(milliseconds * MILLISECOND_NS))
 
     def until(self, done: Callable[[], bool], within_ms: float = 60_000) -> None:
-        """Let time pass until something is so; fails with the time line when it is not in time."""
+        """Let time pass until a condition holds; fail with the time line if it does not hold in time."""
         until_ns = self.world.now_ns + int(within_ms * MILLISECOND_NS)
         assert self.world.run_until(until_ns, done), self.story()
 
@@ -101,11 +101,11 @@ class Scenario:
         """Let time pass until the cluster has converged."""
         converge(self.cluster, "convergence")
 
-    # -- who is what
+    # -- which node has which role
 
     @property
     def active(self) -> str | None:
-        """The node that serves as active replica now."""
+        """Return the node that serves as active replica now."""
         creation_id = self.handle(0).creation_id
         serving = [
             host.node_id
@@ -117,22 +117,22 @@ class Scenario:
 
     @property
     def coordinator(self) -> str:
-        """The coordinator of the newest installed view."""
+        """Return the coordinator of the newest installed view."""
         views = [node.view for node in self.cluster.nodes() if node.view is not None]
         return max(views, key=lambda view: view.epoch).coordinator
 
     def node(self, node_id: str) -> Node:
-        """A node that runs."""
+        """Return the core of a node that runs."""
         node = self.cluster.hosts[node_id].node
         assert node is not None, f"{node_id} does not run"
         return node
 
     def others(self, node_id: str) -> list[str]:
-        """All nodes but this one."""
+        """Return all nodes but this one."""
         return list(self.cluster.network.peers_of(node_id))
 
     def replicas(self) -> list[str]:
-        """Who holds an in-sync replica, as the newest view's directory says."""
+        """Return the nodes with an in-sync replica, according to the newest view's directory."""
         nodes = [node for node in self.cluster.nodes() if node.view is not None]
         newest = max(nodes, key=lambda node: (node.directory.installed_epoch, node.directory.seq))
         return newest.directory.checkpoints[self.handle(0).creation_id].in_sync
@@ -166,7 +166,7 @@ class Scenario:
         self.converge()
 
     def request(self, client: int, kind: int, body: list[Any]) -> CallResult:
-        """Any request on the open handle, to its end."""
+        """Make any request on the open handle, and wait until it has ended."""
         ends: list[CallResult] = []
         self.worker(client).request(kind, self.handle(client).number, body, ends.append)
         self.until(lambda: bool(ends))
@@ -200,14 +200,14 @@ class Scenario:
         return self.end(self.begin_write(content, client, section_id))
 
     def read(self, client: int = 0) -> bytes | None:
-        """What `k0` holds; None where there is no such section."""
+        """Return the content of `k0`; None if there is no such section."""
         call = self.end(self.begin_read(client))
         return bytes(call.result[0]) if call.outcome == Outcome.OK else None
 
     # -- the end
 
     def finish(self) -> None:
-        """Heal everything, converge, and let every checker look."""
+        """Heal everything, converge, and run every checker."""
         self.faults.heal_all()
         self.converge()
         final_read(self.cluster)
@@ -216,7 +216,7 @@ class Scenario:
         assert self.contradictions() == []
 
     def contradictions(self) -> list[str]:
-        """What the checkers say of all that clients saw."""
+        """Return what the checkers object to in the answers that clients got."""
         wrong: list[str] = []
         for creation_id, calls in self.workload.history.calls.items():
             subject = self.workload.subjects[creation_id]
@@ -229,27 +229,27 @@ class Scenario:
         return wrong
 
     def story(self) -> str:
-        """The time line, for a test that fails."""
+        """Return the time line, for a test that fails."""
         return "\n".join(self.world.time_line)
 
 
 def three_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
-    """Three nodes under `majority`, one open checkpoint."""
+    """Return three nodes under `majority`, with one open checkpoint."""
     return Scenario(3, flags, **changes)
 
 
 def two_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
-    """Two nodes under `pair`, one open checkpoint."""
+    """Return two nodes under `pair`, with one open checkpoint."""
     return Scenario(2, flags, **changes)
 
 
 def five_nodes(flags: int = SA_CKPT_WR_ALL_REPLICAS, **changes: Any) -> Scenario:
-    """Five nodes under `majority`, one open checkpoint."""
+    """Return five nodes under `majority`, with one open checkpoint."""
     return Scenario(5, flags, **changes)
 
 
 def away_from_active(scenario: Scenario, client: int = 0) -> str:
-    """Attach a client to a node that is not the active replica's; returns the active one."""
+    """Attach a client to a node other than the active replica's; return the active replica's node."""
     active = scenario.active
     assert active is not None
     scenario.attach_to(client, scenario.others(active)[0])
@@ -257,7 +257,7 @@ def away_from_active(scenario: Scenario, client: int = 0) -> str:
 
 
 def write_until_done(scenario: Scenario, content: bytes, within_ms: float) -> None:
-    """The next write is acknowledged within that virtual time."""
+    """Check that the next write is acknowledged within this virtual time."""
     began_ns = scenario.world.now_ns
     call = scenario.write(content)
     assert call.outcome == Outcome.OK, scenario.story()

@@ -10,7 +10,7 @@ Origin = int | str
 
 
 READ_ONLY_KINDS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.SYNCHRONIZE)
-"""Requests that change nothing, whatever became of them."""
+"""Requests that change nothing, whether they were carried out or not."""
 
 
 class Request:
@@ -58,7 +58,7 @@ class Request:
         self.elements: Elements | None = None
         """What a READ asks for, once its body was parsed here."""
         self.outcome_uncertain = False
-        """A duplicate of it, next to the one in progress, may already have been carried out."""
+        """A duplicate of it, other than the one in progress, may already have been carried out."""
         self.open_deferred = self.withdrawn = False
         """`open_deferred`: the coordinator answered that this OPEN has to wait.
 

@@ -1,4 +1,4 @@
-"""Frames from peers: each goes to the part that it is for, if it is of the epoch that this node is in."""
+"""Passes each frame of a peer to the part that handles it, if the frame is of this node's epoch."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -145,7 +145,7 @@ class PeerFrames:
             if frame.b == view.epoch:
                 try:
                     self._on_epoch_frame(node_id, frame)
-                except FrameError as error:  # Its sender's link is closed, not that of the view's sender.
+                except FrameError as error:  # Close the link to its sender, not to the view's sender.
                     close_peer(self.context, node_id, frame, error)
             elif frame.b > view.epoch:
                 self.future_epoch_frames.append((node_id, frame))

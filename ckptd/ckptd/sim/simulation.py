@@ -183,7 +183,10 @@ def _clients_busy(cluster: Cluster) -> str:
 
 
 def _end_sessions(cluster: Cluster) -> None:
-    """Half of the clients, or all, detach, the others vanish. In time only what must be kept may be left."""
+    """Have half of the clients, or all, detach, and let the others vanish.
+
+    After some time only what must be kept may be left.
+    """
     options = cluster.options
     cluster.workload.closed = True
     all_detach = cluster.world.chance(0.4)
@@ -278,10 +281,10 @@ def _clock_tolerance_ns(options: Options) -> int:
 
 
 def _check_expired(cluster: Cluster) -> None:
-    """Some seconds after everything has settled, no section may be left whose expiration time has passed.
+    """Check, some seconds after everything has settled, that no section is left that should have expired.
 
-    An active replica that took over just now, after two coordinators were lost, gets a second for it
-    (seed 7184919).
+    An active replica that took over just now, after two coordinators were lost, gets one more second (seed
+    7184919).
     """
     if _expired(cluster):
         wait_until(cluster, lambda: _expired(cluster), "expiration", SECOND_NS)

@@ -1,8 +1,8 @@
-"""Keep the sessions of quiet tables alive: one thread for all tables of a process with `keep_alive=True`.
+"""Keep the sessions of idle tables alive: one thread for all tables of a process with `keep_alive=True`.
 
 A blocking `Table` does nothing between its calls. If its node becomes silent during a long pause, its session
 ends after the grace; if that was the last session that had the checkpoint open, the retention begins. This
-thread asks each table's node for a sign of life, and moves the session to another node if it gets none.
+thread sends each table's node a PING, and moves the session to another node if no answer comes.
 """
 
 import os
@@ -26,7 +26,7 @@ ANSWERS_S: Final = 0.05
 """How long the thread waits for the answers of live nodes."""
 
 LOOK_S: Final = KEEP_UP_NS / 1e9 / 2
-"""How often the thread looks for quiet tables."""
+"""How often the thread looks for idle tables."""
 
 CALL_NS: Final = 1_500 * MILLISECOND_NS
 """The time-out for moving to another node. If that fails, the next look tries again."""
@@ -38,9 +38,9 @@ class KeptConnection(Connection):
     """A connection that another thread keeps alive between the calls."""
 
     def ask_for_life(self, now_ns: int) -> bool:
-        """Send a PING, without waiting, if nothing came for long. Return True if there is work to do."""
+        """Send a PING, without waiting, if nothing came for a while. Return True if there is work to do."""
         if not self._lock.acquire(blocking=False):
-            return False  # A call is under way, and watches the link itself.
+            return False  # A call is in progress, and watches the link itself.
         try:
             session, sock = self._session, self._socket
             if self._closed or not session.was_attached:
@@ -74,7 +74,7 @@ class KeptConnection(Connection):
                 self._on_bytes(sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT), now_ns)
             session.advance(now_ns)
             for frame in session.outgoing if self._datagram else ():
-                sock.send(frame, socket.MSG_DONTWAIT)  # The PING again: it may have been lost.
+                sock.send(frame, socket.MSG_DONTWAIT)  # Repeat the PING, since it may have been lost.
             session.outgoing.clear()
             return (
                 self._socket is not None and session.state is SessionState.ATTACHED and not session.owed_life

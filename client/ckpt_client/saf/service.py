@@ -156,7 +156,7 @@ class CheckpointService:
     def finalize(self) -> None:
         """Close every checkpoint, cancel pending callbacks, end. Source: saCkptFinalize (R21, R22)."""
         self.check("saCkptFinalize")
-        # From here on nothing of this service is valid, even if no node answers its goodbye.
+        # From here on nothing of this service is valid, even if no node answers the DETACH.
         self._let_go.detach()
         self._pending.close()
         for task in list(self._under_way.values()):
@@ -285,7 +285,7 @@ class CheckpointService:
                 self._under_way.pop(token, None)
 
         self._under_way[token] = self._runner.spawn(see_to_its_end())
-        if over:  # It ended before we entered it.
+        if over:  # It had ended before we added it.
             self._under_way.pop(token, None)
 
     def cancel(self, owner: object) -> None:

@@ -10,7 +10,7 @@ NEVER_NS: Final = 2**63
 
 TRY_AGAIN_MIN_NS: Final = 2 * MILLISECOND_NS
 TRY_AGAIN_MAX_NS: Final = 250 * MILLISECOND_NS
-"""The pause before a request that was answered TRY_AGAIN is repeated; it doubles from one to the other."""
+"""The longest pause before a request that was answered TRY_AGAIN is repeated. The pause doubles each time."""
 
 
 WITHDRAW_NS: Final = 100 * MILLISECOND_NS
@@ -27,7 +27,7 @@ def pause_after(pause_ns: int, pause_max_ns: int) -> int:
 
 
 class Call:
-    """One request until it is answered or given up."""
+    """One request, until it is answered or cancelled."""
 
     __slots__ = (
         "awaits_stream",
@@ -60,10 +60,10 @@ class Call:
         self.body = body
         self.deadline_ns = deadline_ns
         self.retry_ns = self.withdraw_ns = NEVER_NS
-        """When it is sent again; when the node is asked to give it up."""
+        """When it is sent again; when the node is asked to withdraw it."""
 
         self.withdrawn = False
-        """The time to withdraw it has come. If it was in flight, the node was asked to give it up."""
+        """The time to withdraw it has come. If it was in flight, the node was asked to withdraw it."""
 
         self.pause_ns = 0
         """The latest pause after TRY_AGAIN."""
@@ -81,7 +81,7 @@ class Call:
         """How often it was sent."""
 
         self.orphan = False
-        """Its caller gave up; the session itself waits for the answer."""
+        """Its caller has cancelled it; only the session waits for the answer."""
 
         self.awaits_stream = False
         """The request or its answer does not fit into a datagram."""
@@ -90,7 +90,7 @@ class Call:
         """It has ended: `code` is OK and `payload` is set, or `code`, `index` and `text` say why not."""
 
         self.doubted = False
-        """It was answered BAD_HANDLE once, and is asked again."""
+        """It was answered BAD_HANDLE once, and is sent again."""
 
         self.code = 0
         self.payload: Any = None

@@ -25,7 +25,7 @@ needed more than 2 s to reach the third. In the second round over the addresses 
 """
 
 STALE_NS: Final = 3_000 * MILLISECOND_NS
-"""A link on which nothing came for this long gets a PING before the next request.
+"""A link on which nothing has come for this long gets a PING before the next request.
 
 If we send a request to a node that has gone in the meantime, we cannot know whether it was done. A request
 that still waits here was certainly not done: it can go to another node, or into another session.
@@ -33,10 +33,10 @@ that still waits here was certainly not done: it can go to another node, or into
 
 
 KEEP_UP_NS: Final = 2_500 * MILLISECOND_NS
-"""How often the node of a quiet session that is kept alive has to answer a PING.
+"""How often the node of an idle session that is kept alive has to answer a PING.
 
-A session without a node ends after 10 s (`session_grace_ms`), counted from the view without its node. So
-there is time to notice the silence, and for some tries.
+A session without a node ends after 10 s (`session_grace_ms`), counted from the view without its node. That is
+enough time to notice the silence and to try some other nodes.
 """
 
 
@@ -53,7 +53,7 @@ class Silence:
         """A caller gave up while the node owed it an answer, and nothing has come since."""
 
         self.excused = False
-        """The node has had its second chance after that."""
+        """After that, the node has already had its second chance."""
 
     @property
     def since_ns(self) -> int:
@@ -71,7 +71,7 @@ class Silence:
         self._pinged = self.unanswered = self.excused = False
 
     def drained(self, now_ns: int) -> None:
-        """Note that the node took in a part of a large request."""
+        """Note that the node has read a part of a large request."""
         self._since_ns = now_ns
         self._pinged = False
 

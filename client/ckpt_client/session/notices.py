@@ -1,6 +1,7 @@
 """What a client logs on its own: that it went to another node, or opened a checkpoint again.
 
-A cluster in trouble would make every client log this over and over, so each logs one line in a while.
+While a cluster is in trouble every client would log this again and again, so each client logs one line in
+`NOTICE_S`.
 """
 
 import logging
@@ -21,7 +22,7 @@ class Notices:
         self._left_out = 0
 
     def tell(self, text: str) -> None:
-        """Log a line, unless another one was logged just before."""
+        """Log a line, unless another one was logged less than `NOTICE_S` ago."""
         now_s = time.monotonic()
         if now_s < self._again_s:
             self._left_out += 1

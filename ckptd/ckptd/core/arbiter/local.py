@@ -70,7 +70,7 @@ class Arbiter:
         on_decided: Callable[[View], None],
         on_discarded: Callable[[str], None],
     ) -> None:
-        """Decide a view by operator command, once it is on disk and if nothing speaks against it then."""
+        """Decide a view by operator command, once it is on disk, unless there is an objection by then."""
         ballot = self._begin_command()
         self.store.decide(PendingView(view, ballot, objection, on_decided, on_discarded))
 
@@ -110,9 +110,10 @@ class LocalArbiter(Arbiter):
         )
 
     def _objection(self, next_view_rule: NextViewRule, view: View) -> str:
-        """Return why a view must not follow any more, now that the disk has it.
+        """Return why a view must not take effect any more, although it is on the disk now; "" if it may.
 
-        What it was decided by may be over: a node that was declared dead is heard again, and has continued.
+        The reason for the decision may have passed: heartbeats arrive again from a node that was declared
+        dead, and it has continued.
         """
         return "" if next_view_rule(self.store.state.view) == view else "another view has to follow by now"
 

@@ -1,8 +1,8 @@
 """The update log of one replica: what is staged, what is pending, what was answered.
 
 It knows neither sections nor nodes. `seq` is the seq of the last staged update; it keeps growing across
-epochs. `committed_seq` is the last seq that every in-sync replica is known to have staged. Asynchronous kinds
-have it too, where it only says what may be forgotten.
+epochs. `committed_seq` is the last seq that every in-sync replica is known to have staged. Asynchronous
+checkpoints have it too; for them it only tells which updates may be discarded.
 """
 
 import struct
@@ -28,7 +28,7 @@ _REPLICATE: Final = Kind.REPLICATE
 _pack_replicate = _REPLICATE_HEAD.pack
 
 LOG_BYTES_MIN: Final = 64 * 1024
-"""Bytes of updates that are kept for replicas that come back, however little the checkpoint holds."""
+"""Bytes of updates that are kept for replicas that come back, even if the checkpoint holds less."""
 
 HISTORY_EPOCHS: Final = 64
 """Past epochs whose last seq is kept; a replica from before them is rebuilt from scratch."""

@@ -32,7 +32,7 @@ class Housekeeping:
         """When this node last served, as far as this class noticed, or installed a view."""
 
     def on_installed(self, view: View) -> None:
-        """Start all timers again: those of the last coordinator are lost with it."""
+        """Start all timers again, because those of the last coordinator are lost with it."""
         self._extend_orphans()
         self.view = view
         self.next_expiry_ns = self.context.now_ns

@@ -160,7 +160,7 @@ class ActiveReplica(Activation):
         sections.epoch = context.epoch
         bytes_before = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
         work_before = sections.work
-        # Count it even if it is refused: 10,000 operations of which only the last fails once counted as none.
+        # Count it even if it is refused: 10,000 operations, of which only the last failed, once cost nothing.
         context.work += OP_WORK * len(ops) + (len(request.body) >> KIB_SHIFT)
         try:
             bound = growth_bound(ops, len(request.body), sections)
