@@ -31,7 +31,7 @@ POLL_SECONDS: Final = 0.02
 ASK_SECONDS: Final = 2.0
 HEARTBEAT_MS: Final = 50
 ELECTION_MS: Final = 500
-"""Short, since members are killed here; long enough for a machine with two cores."""
+"""Short, since tests kill members; long enough for a machine with two cores."""
 
 
 class EtcdError(Exception):
@@ -71,9 +71,9 @@ def _openssl(*arguments: str) -> None:
 
 
 class EtcdCluster:
-    """`members` processes of one cluster. `tls`: https alone, and everybody needs a client certificate.
+    """`members` processes of one cluster. `tls`: only https, and every client needs a certificate.
 
-    A method's `member` is an index. `close` (or leaving the block) ends everything.
+    A method's `member` is an index. `close`, or the end of the block, ends everything.
     """
 
     def __init__(self, members: int = 1, *, tls: bool = False) -> None:
@@ -118,7 +118,7 @@ class EtcdCluster:
 
     @property
     def running(self) -> tuple[int, ...]:
-        """The members whose processes run (or are paused)."""
+        """Return the members whose processes run (or are paused)."""
         return tuple(m for m, process in sorted(self._processes.items()) if process.poll() is None)
 
     def start(self, member: int) -> None:
@@ -157,7 +157,7 @@ class EtcdCluster:
     # -- asking
 
     def post(self, member: int, path: str, question: dict[str, Any], token: str = "") -> Any:
-        """What a member's JSON gateway answers. Raises: OSError (HTTPError where it refuses)."""
+        """Return what a member's JSON gateway answers. Raises: OSError (HTTPError if it refuses)."""
         headers = {"Authorization": token} if token else {}
         request = urllib.request.Request(
             self.endpoints[member] + path, json.dumps(question).encode(), headers
@@ -166,7 +166,7 @@ class EtcdCluster:
         certificates = self.certificates
         if certificates is not None:
             context = ssl.create_default_context(cafile=certificates.ca)
-            # As Python 3.13 does it by itself: certificates that it refuses are found by every Python.
+            # Python 3.13 does this on its own; so every Python finds the certificates that 3.13 refuses.
             context.verify_flags |= ssl.VERIFY_X509_STRICT
             context.load_cert_chain(certificates.client, certificates.keys[certificates.client])
         opener = urllib.request.build_opener(
@@ -176,20 +176,20 @@ class EtcdCluster:
             return json.loads(answer.read())
 
     def enable_passwords(self, root_password: str) -> None:
-        """From now on everybody needs a name and a password; there is `root`."""
+        """Demand a name and a password from every client from now on; the only user is `root`."""
         self.post(0, "/v3/auth/user/add", {"name": "root", "password": root_password})
         self.post(0, "/v3/auth/role/add", {"name": "root"})
         self.post(0, "/v3/auth/user/grant", {"user": "root", "role": "root"})
         self.post(0, "/v3/auth/enable", {})
 
     def forget_tokens(self, root_password: str) -> None:
-        """Have every token of `root` forgotten (its password is set anew, and stays the same)."""
+        """Make etcd forget every token of `root`, by setting the same password again."""
         root = {"name": "root", "password": root_password}
         token = self.post(0, "/v3/auth/authenticate", root)["token"]
         self.post(0, "/v3/auth/user/changepw", root, token)
 
     def wait_healthy(self, seconds: float = START_SECONDS) -> None:
-        """Until every member that runs answers a linearizable read (or says that it wants a password)."""
+        """Wait until every member that runs answers a linearizable read (or demands a password)."""
         deadline = time.monotonic() + seconds
         waiting = list(self.running)
         while waiting:

@@ -1,4 +1,4 @@
-"""Cancels a task at every turn of its event loop, one run after the other."""
+"""Cancels a task at every turn of its event loop, one turn in each run."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ class TurningLoop(asyncio.SelectorEventLoop):
 
 
 async def cancelled_at(turn: int, work: Coroutine[Any, Any, Any]) -> bool:
-    """Run `work` and cancel it at its `turn`-th turn; False: it has fewer. A failure of its own is raised."""
+    """Run `work` and cancel it at its `turn`-th turn. Return False if it has fewer; raise its own failure."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, TurningLoop)
     task = loop.create_task(work)
@@ -41,9 +41,9 @@ async def cancelled_at(turn: int, work: Coroutine[Any, Any, Any]) -> bool:
 async def cancel_everywhere(
     prepare: Callable[[int], Awaitable[Coroutine[Any, Any, Any]]], check: Callable[[int], Awaitable[None]]
 ) -> int:
-    """Cancel what `prepare` makes at its first turn, its second, and so on; `check` after each.
+    """Cancel what `prepare` makes at its first turn, its second, and so on; call `check` after each.
 
-    Returns how many turns it took when nothing cancelled it.
+    Return how many turns it took when it was not cancelled.
     """
     turn = 1
     while True:
@@ -55,8 +55,8 @@ async def cancel_everywhere(
 
 
 def run_clean(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Run `work` on a loop of its own; nothing may be left in it, and nobody may complain."""
-    gc.collect()  # What earlier tests left is not ours.
+    """Run `work` on a loop of its own. It must leave no task there, and cause no complaint or warning."""
+    gc.collect()  # What earlier tests left must not count here.
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with asyncio.Runner(loop_factory=TurningLoop) as runner:

@@ -1,4 +1,4 @@
-"""A session and the other side of its link, spoken by the test: no socket, no clock."""
+"""A session, and a test that plays the other side of its link: no socket, no clock."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BODY = pack_body([[6, b"key", b"value", None]])
 
 
 class Dialogue:
-    """One session with `addresses`; `now_ns` is what the test says."""
+    """One session with `addresses`; the test sets `now_ns`."""
 
     def __init__(
         self, addresses: str = f"{A},{B}", key: bytes = b"", service_key: bytes = b"", follows: bool = False
@@ -41,15 +41,15 @@ class Dialogue:
         return call
 
     def stale_update(self, timeout_ns: int = 10 * SECOND_NS) -> Call:
-        """The same, and the node says nothing."""
+        """The same, but the node sends nothing."""
         return self.session.begin(Kind.UPDATE, 5, BODY, self.now_ns, timeout_ns)
 
     def ask(self, kind: int, timeout_ns: int = 10 * SECOND_NS) -> Call:
-        """Begin some other call."""
+        """Begin another kind of call."""
         return self.session.begin(kind, 5, pack_body([]), self.now_ns, timeout_ns)
 
     def wait(self, duration_ns: int) -> None:
-        """Let time pass, waking the session as often as it wishes."""
+        """Let time pass, and wake the session at each of its deadlines."""
         until_ns = self.now_ns + duration_ns
         for _ in range(10_000):
             wake_ns = self.session.wake_ns
@@ -63,24 +63,24 @@ class Dialogue:
     # -- what the service does
 
     def sent(self) -> list[Frame]:
-        """The frames that the session wants to send, taken."""
+        """Take the frames that the session wants to send."""
         frames = [decode_datagram(frame) for frame in self.session.outgoing]
         self.session.outgoing.clear()
         return frames
 
     def requests(self) -> list[Frame]:
-        """Those of `sent` that are requests of callers."""
+        """Return those frames of `sent` that are requests of callers."""
         return [frame for frame in self.sent() if frame.kind not in (Kind.HELLO, Kind.PROOF, Kind.ATTACH)]
 
     def connect(self) -> None:
-        """The transport is up, and WELCOME comes."""
+        """Connect the transport, and make the handshake."""
         assert self.session.state is SessionState.DISCONNECTED, self.session.state
         assert self.now_ns >= self.session.connect_ns, "connected before the pause was over"
         self.session.open_link(NONCE, self.now_ns)
         self.welcome()
 
     def welcome(self) -> None:
-        """Answer HELLO, and take PROOF where it is asked for."""
+        """Answer HELLO, and take PROOF if it is asked for."""
         (hello,) = self.sent()
         assert hello.kind == Kind.HELLO
         acceptor = Acceptor(self.service, NONCE)
@@ -98,7 +98,10 @@ class Dialogue:
                 self.receive(refused.frame())
 
     def attach(self, *urls: str) -> Frame:
-        """Connect where necessary, confirm ATTACH, and return it. What was unanswered is then sent."""
+        """Connect if necessary, answer ATTACH with OK, and return it.
+
+        After this the session sends what is unanswered.
+        """
         if self.session.state is SessionState.DISCONNECTED:
             self.now_ns = max(self.now_ns, self.session.connect_ns)
             self.connect()
@@ -108,23 +111,23 @@ class Dialogue:
         return attach
 
     def lose(self, why: str = "connection reset") -> None:
-        """The transport breaks."""
+        """Break the transport."""
         self.session.lose_link(self.now_ns, why)
 
     def receive(self, data: bytes) -> None:
-        """Bytes come."""
+        """Pass bytes to the session."""
         if data:
             self.session.receive(data, self.now_ns)
 
     def answer(self, number: int, body: bytes = b"") -> None:
-        """ANSWER to a request; OK unless another body is given."""
+        """Answer a request: OK unless another body is given."""
         self.receive(encode_answer(number, 1, 1, body or answer_ok()))
 
     def try_again(self, number: int, text: str = "not now") -> None:
-        """Nothing was done."""
+        """Answer TRY_AGAIN: nothing was done."""
         self.answer(number, answer_error(codes.TRY_AGAIN, text))
 
 
 def outcome(call: Call) -> Any:
-    """The code a call ended with, None while it goes on."""
+    """Return the code with which a call ended; None while it is in progress."""
     return call.code if call.done else None

@@ -1,8 +1,8 @@
-"""A small honest service for the client's tests: real sockets, real frames, sections in a dict.
+"""A small but correct service for the client's tests: real sockets, real frames, sections in a dict.
 
 Several nodes share one `FakeService`, as a cluster shares its state: sessions, handles, checkpoints, and the
-answers by which a repeated update is recognised. `FakeNode.misbehave` is asked before each request is served,
-so that a test can lose a link, delay or garble an answer at the moment that it needs.
+answers by which a repeated update is recognised. A node calls `FakeNode.misbehave` before it serves a
+request, so a test can break a link, or delay or garble an answer, at the moment that it needs.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class FakeCheckpoint:
 
 @dataclass
 class FakeSession:
-    """One session: its node, its generation, what it opened, and the answers that a repetition gets."""
+    """One session: its node, its generation, what it opened, and its answers for repeated requests."""
 
     generation: int
     node_id: str
@@ -61,7 +61,7 @@ class FakeSession:
 
 
 class FakeService:
-    """What a cluster knows. `page_sections`: how many sections one page of an iteration holds."""
+    """The state of a cluster. `page_sections`: how many sections one page of an iteration holds."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -75,7 +75,7 @@ class FakeService:
         self._creations = 0
 
     def end_session(self, session_id: int) -> None:
-        """The grace time of a session is over."""
+        """End a session, as when its grace is over."""
         with self.lock:
             session = self.sessions.pop(session_id, None)
             self.ended.add(session_id)
@@ -84,7 +84,7 @@ class FakeService:
                     checkpoint.opens -= 1
 
     def serve(self, node: "FakeNode", session_id: int, frame: Frame) -> bytes:
-        """The answer's body. Changes are applied once, however often they are asked."""
+        """Return the answer's body. A change is applied once, however often its request comes."""
         with self.lock:
             try:
                 return self._serve(node, session_id, frame)
@@ -237,7 +237,7 @@ class FakeService:
         checkpoint.applied += 1
 
     def attach(self, node: "FakeNode", link: "FakeLink", frame: Frame) -> bytes:
-        """ATTACH: ties the session to the node, which takes large frames on that link from now on."""
+        """ATTACH: attach the session to the node, which accepts large frames on that link from now on."""
         with self.lock:
             session_id, generation = frame.b, frame.c
             session = self.sessions.get(session_id)
@@ -254,7 +254,7 @@ class FakeService:
 
 
 Misbehaviour = Callable[["FakeNode", "FakeLink", Frame], bool]
-"""Asked before a request is served; True: the test has dealt with it."""
+"""Called before a request is served; returns True if the test has dealt with it."""
 
 
 class FakeLink:
@@ -267,7 +267,7 @@ class FakeLink:
         self.session_id = 0
 
     def send(self, data: bytes) -> None:
-        """Send, whatever became of the other side."""
+        """Send, even if the other side is gone."""
         with contextlib.suppress(OSError):
             if self.where is None:
                 self.sock.sendall(data)
@@ -297,8 +297,8 @@ class FakeLink:
 class FakeNode:
     """One node's listener, served by one thread.
 
-    `url` is where it listens; `hidden` leaves it out of ATTACH answers. It receives `piece_bytes` at a time,
-    and then pauses.
+    `url` is where it listens; `hidden` keeps it out of the answers to ATTACH. It receives `piece_bytes` at a
+    time, and then pauses.
     """
 
     def __init__(
@@ -339,11 +339,11 @@ class FakeNode:
         self._thread.start()
 
     def kinds(self) -> list[int]:
-        """The kinds of the requests that came, in order."""
+        """Return the kinds of the requests that came, in order."""
         return [frame.kind for frame in self.received]
 
     def stop(self) -> None:
-        """The node is lost: listener and links go."""
+        """Lose the node: its listener and its links end."""
         self._running = False
         with contextlib.suppress(OSError):
             self._waker.send(b"x")
@@ -351,7 +351,7 @@ class FakeNode:
         self._waker.close()
 
     def die(self) -> None:
-        """The node is lost in the middle of what it does: for its own thread."""
+        """Lose the node in the middle of its work; call this in its own thread."""
         self._running = False
 
     def drop_links(self) -> None:

@@ -43,12 +43,12 @@ CREATED, OVERWRITTEN, DELETED = 1, 3, 4
 
 
 def attributes(flags: int = ASYNC, sections: int = 100, size: int = 1000) -> CheckpointCreationAttributes:
-    """Creation attributes that are right."""
+    """Return valid creation attributes."""
     return CheckpointCreationAttributes(flags, sections * size, 10**9, sections, size, 20)
 
 
 def until(predicate: Callable[[], Any], what: str = "") -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + DEADLINE_S
     while not predicate():
         assert time.monotonic() < deadline, what or "it does not come"
@@ -57,7 +57,7 @@ def until(predicate: Callable[[], Any], what: str = "") -> None:
 
 @contextlib.contextmanager
 def refused(code: int, call: str = "") -> Iterator[pytest.ExceptionInfo[SaAisError]]:
-    """What stands within is refused with a code, in the name of this call."""
+    """Check that the block is refused with a code, and that the error names this call."""
     with pytest.raises(SaAisError) as caught:
         yield caught
     assert caught.value.code == code, f"{caught.value!s}, not {SaAisErrorT(code).name}"
@@ -117,7 +117,7 @@ class SafService(FakeService):
         self.log.append((checkpoint.name, kind, section_id, size, self._asked))
 
     def track(self, link: FakeLink, frame: Frame) -> None:
-        """Answer a TRACK, or have it wait."""
+        """Answer a TRACK, or let it wait."""
         with self.lock:
             session = self.sessions.get(link.session_id)
             if session is None or frame.b not in session.opens:
@@ -137,7 +137,7 @@ class SafService(FakeService):
 
 
 def tracked(also: Misbehaviour | None = None) -> Misbehaviour:
-    """A node's `misbehave` that serves TRACK, and asks `also` first."""
+    """Return a `misbehave` for a node that serves TRACK, and calls `also` first."""
 
     def misbehave(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
         if also is not None and also(node, link, frame):
@@ -152,12 +152,12 @@ def tracked(also: Misbehaviour | None = None) -> Misbehaviour:
 
 
 def unanswered(*kinds: int) -> Misbehaviour:
-    """Requests of these kinds get no answer."""
+    """Return a `misbehave` that leaves requests of these kinds without an answer."""
     return lambda node, link, frame: frame.kind in kinds
 
 
 class Heard:
-    """What callbacks were told, in order."""
+    """Records the calls of callbacks, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -194,10 +194,10 @@ def initialize() -> Iterator[Initialize]:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """No task stays behind on the loop, and nobody warns of anything."""
+    """Check that no task stays on the loop, and that nothing warns."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        # Since Python 3.12 every fork beside a thread warns; it is what some tests are about.
+        # Since Python 3.12 every fork in a process with threads warns; some tests are about that.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         yield
         until(lambda: not shared_runner().call(other_tasks), "tasks are left")
@@ -205,15 +205,15 @@ def nothing_left() -> Iterator[None]:
 
 
 def other_tasks() -> list[str]:
-    """The running loop's tasks, but for the one that asks."""
+    """Return the running loop's tasks, except for the current one."""
     return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
 def opened(service: CheckpointService, kind: int = ASYNC, name: str = NAME) -> Checkpoint:
-    """A checkpoint for everything."""
+    """Open a checkpoint for reading and writing, and create it."""
     return service.checkpoint_open(name, ALL_MODES, attributes(kind))
 
 
 def readable(service: CheckpointService) -> bool:
-    """Whether `select` says that a callback is pending."""
+    """Return True if `select` shows that a callback is pending."""
     return bool(select.select([service], [], [], 0)[0])

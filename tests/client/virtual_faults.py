@@ -1,6 +1,7 @@
-"""Real cores in virtual time, the real client library before them, and a way between that can be cut.
+"""Real cores in virtual time, the real client library, and connections between them that can be cut.
 
-Blocking clients get sockets whose waiting lets virtual time go on. Those of asyncio run on a virtual loop.
+Blocking clients get sockets on which a wait lets virtual time pass. Clients with asyncio run on a virtual
+loop.
 """
 
 import asyncio
@@ -26,13 +27,13 @@ from ckpt_protocol.handshake import HandshakeRejected
 from ckpt_protocol.messages import Kind
 
 BUFFER_BYTES = 200_000
-"""What a socket holds for a node that takes nothing in."""
+"""How many bytes a socket buffers for a node that reads nothing."""
 
 SECOND_NS = 1_000_000_000
 
 
 class FaultyCluster(ClientsCluster):
-    """Nodes that clients may not reach, in either direction, or that answer garbage."""
+    """Nodes that clients cannot reach, in one direction or both, or that answer garbage."""
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, **settings)
@@ -41,11 +42,11 @@ class FaultyCluster(ClientsCluster):
         self.garbled: set[str] = set()
 
     def hangs(self, node_id: str) -> bool:
-        """Whether a connection is neither made nor refused."""
+        """Return True if a connection to the node is neither made nor refused."""
         return self.hosts[node_id].silent or node_id in self.cut_to_node | self.cut_to_client
 
     def takes_in(self, node_id: str) -> bool:
-        """Whether a node reads what a client sends."""
+        """Return True if a node reads what a client sends."""
         return not self.hosts[node_id].paused and not self.hangs(node_id)
 
     def connect(
@@ -71,11 +72,11 @@ class FaultyLink:
         self._link = link
 
     def runs(self) -> bool:
-        """Whether the node's process is still the one that was connected to."""
+        """Return True if the node's process is still the one to which the client connected."""
         return self._link._runs()
 
     def send(self, data: bytes) -> None:
-        """Bytes for the node."""
+        """Send bytes to the node."""
         if self._link.node_id not in self._cluster.cut_to_node:
             self._link.send(data)
 
@@ -88,7 +89,7 @@ class FaultyLink:
 
 
 class DatagramLink:
-    """A UDP client's way to a node: each start of the node is told apart, as a daemon does."""
+    """A UDP client's link to a node. Each incarnation of the node is another one, as with a daemon."""
 
     def __init__(
         self, cluster: FaultyCluster, node_id: str, process: str, received: Callable[[bytes], None]
@@ -99,7 +100,7 @@ class DatagramLink:
         self._open = True
 
     def send(self, frame: bytes) -> None:
-        """One datagram for the node."""
+        """Send one datagram to the node."""
         if self._node_id not in self._cluster.cut_to_node:
             self._cluster.after(DELAY_NS, lambda: self._arrive(frame))
 
@@ -118,7 +119,7 @@ class DatagramLink:
             self._cluster.after(DELAY_NS, lambda: self._split(refused))
 
     def _split(self, data: bytes) -> None:
-        """Frames for the client, one a datagram; garbage as it is."""
+        """Pass bytes to the client, split into one datagram for each frame; leave garbage unchanged."""
         if self._node_id in self._cluster.cut_to_client or not self._open:
             return
         while len(data) >= LENGTH_BYTES and self._node_id not in self._cluster.garbled:
@@ -136,7 +137,7 @@ class DatagramLink:
 
 
 class FaultyLoop(VirtualLoop):
-    """Adds datagrams, and connections that are never made."""
+    """A virtual loop with datagrams, and with connections that are never made."""
 
     cluster: FaultyCluster
 
@@ -241,7 +242,7 @@ class VirtualSocket:
 
 
 class FaultyWorld:
-    """Nodes `a`, `b`, `c`, …, and what a client library needs to live in their time."""
+    """Nodes `a`, `b`, `c`, …, and what a client library needs to run in their time."""
 
     def __init__(self, patch: pytest.MonkeyPatch, node_ids: str = "abc") -> None:
         self.cluster = FaultyCluster(node_ids)
@@ -263,13 +264,13 @@ class FaultyWorld:
         patch.setattr(blocking, "select", polling)
 
     def addresses(self, transport: str) -> list[str]:
-        """The nodes' addresses by one transport, `a` first."""
+        """Return the nodes' addresses for one transport, `a` first."""
         if transport == "unix":
             return [f"unix://{self.cluster.unix_path(node)}" for node in self.cluster.hosts]
         return [self.cluster.url(node).replace("tcp:", f"{transport}:") for node in self.cluster.hosts]
 
     def pass_time(self, seconds: float) -> None:
-        """Let the nodes go on; no client's loop runs meanwhile."""
+        """Let time pass for the nodes, while no client's loop runs."""
         end_ns = self.cluster.now_ns + int(seconds * SECOND_NS)
         while self.cluster.step(end_ns):
             pass
@@ -287,7 +288,7 @@ class FaultyWorld:
         return VirtualPoll(self.cluster)
 
     def close(self) -> None:
-        """End what still runs."""
+        """End everything that still runs."""
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
@@ -301,7 +302,7 @@ async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 class VirtualPoll:
-    """Waiting for a socket lets virtual time go on."""
+    """A poll that lets virtual time pass while it waits for a socket."""
 
     def __init__(self, cluster: FaultyCluster) -> None:
         self._cluster = cluster

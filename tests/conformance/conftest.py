@@ -1,4 +1,4 @@
-"""The worlds that scenarios run in, and the table of what they showed."""
+"""The worlds in which scenarios run, and the table of their results."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in virtual time runs once with real daemons; the rest of that is slow."""
+    """Mark runs with real daemons as slow, except for one of each scenario that also runs in virtual time."""
     kinds: dict[str, list[pytest.Item]] = defaultdict(list)
     virtual = set()
     for item in items:
@@ -64,7 +64,7 @@ def daemons() -> Iterator[LocalCluster]:
 def world(
     world_kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
-    """Three nodes that serve."""
+    """Yield three nodes that serve."""
     made: World
     if world_kind == VIRTUAL:
         mark = request.node.get_closest_marker("settings")

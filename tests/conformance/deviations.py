@@ -1,14 +1,14 @@
-"""Where this service does something else on purpose, and which requirements ask nothing of a Python library.
+"""The intended deviations from requirements, and the requirements that do not apply to a Python library.
 
-A deviation has its scenarios all the same: they show what is done instead. What does not apply has a reason
-and needs none.
+A deviation has scenarios, too: they show what the service does instead. A requirement that does not apply has
+a reason and no scenario.
 """
 
 from typing import Final, NamedTuple
 
 
 class Deviation(NamedTuple):
-    """What we do instead of what is asked, and why."""
+    """What we do instead of what the requirement asks, and why."""
 
     what: str
     why: str

@@ -1,4 +1,4 @@
-"""What a scenario says of itself: which requirements it proves, and in which worlds."""
+"""The marks of a scenario: which requirements it proves, and in which worlds."""
 
 import pytest
 
@@ -9,24 +9,24 @@ EACH_TRANSPORT = (VIRTUAL, DAEMONS, "daemons-tcp", "daemons-udp")
 
 
 def requirement(*numbers: str) -> pytest.MarkDecorator:
-    """The scenario proves these requirements ("R23"), or, where one is deviated from, what we do instead."""
+    """Mark a scenario that proves these requirements ("R23"), or what we do instead of them."""
     return pytest.mark.requirement(*numbers)
 
 
 def on(*worlds: str, why: str) -> pytest.MarkDecorator:
-    """The scenario runs only in these worlds ("virtual", "daemons-unix", …), for a reason."""
+    """Mark a scenario that runs only in these worlds ("virtual", "daemons-unix", …), with the reason."""
     return pytest.mark.worlds(*worlds, why=why)
 
 
 def settings(**changed: int) -> pytest.MarkDecorator:
-    """The nodes' settings (`ckptd.core.settings`), where a scenario needs others. Only in virtual time."""
+    """Set settings of the nodes (`ckptd.core.settings`) that a scenario needs. Only in virtual time."""
     return pytest.mark.settings(**changed)
 
 
 each_transport = pytest.mark.worlds(*EACH_TRANSPORT, why="")
-"""The scenario is about the client: it runs with every kind of address."""
+"""Marks a scenario about the client, which runs with every kind of address."""
 
 
 def numbers_of(item: pytest.Item) -> tuple[str, ...]:
-    """What a scenario proves."""
+    """Return the requirements that a scenario proves."""
     return tuple(number for mark in item.iter_markers("requirement") for number in mark.args)

@@ -1,4 +1,4 @@
-"""Calls that are under way while a scenario goes on: what happens in the middle of one."""
+"""Calls in progress while a scenario continues, for what happens in the middle of one."""
 
 from collections.abc import Coroutine
 from typing import Any
@@ -11,9 +11,9 @@ from ckpt_protocol.codes import code_name
 
 
 class Begun:
-    """A coroutine of a service. `code`: "" until it ends, then "OK" or what it was refused with.
+    """A coroutine of a service. `code`: "" until it ends, then "OK" or the code with which it was refused.
 
-    It goes on while the scenario lets time pass, or makes calls of its own.
+    It continues while the scenario lets time pass, or makes calls of its own.
     """
 
     def __init__(self, service: CheckpointService, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -30,25 +30,25 @@ class Begun:
             self.code = "OK"
 
     def end(self, world: World, seconds: float = 10.0) -> Any:
-        """Wait for its end, which must be a good one; the result."""
+        """Wait until it has ended successfully; return the result."""
         world.until(lambda: self.code, seconds)
         assert self.code == "OK"
         return self.result
 
     def give_up(self) -> None:
-        """Whether it is done nobody knows."""
+        """Cancel it: its outcome is unknown."""
         self._under_way.cancel()
 
 
 def begin(checkpoint: Checkpoint, method: str, *arguments: Any) -> Begun:
-    """Begin a call of a checkpoint."""
+    """Begin a call on a checkpoint."""
     return Begun(checkpoint.service, getattr(checkpoint._inner, method)(*arguments))
 
 
 class Writing:
     """A process that overwrites sections with ascending numbers, in this order, again and again.
 
-    `done`: the last number that it has been told was written to all of them.
+    `done`: the last number whose write to all of them was acknowledged.
     """
 
     def __init__(self, checkpoint: Checkpoint, *section_ids: str) -> None:
@@ -65,7 +65,7 @@ class Writing:
             self.done += 1
 
     def stop(self, world: World) -> int:
-        """Have it end after this round. The last number."""
+        """Let it end after this round; return the last number."""
         self._stopped = True
         self.begun.end(world)
         return self.done

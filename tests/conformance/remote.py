@@ -1,7 +1,7 @@
-"""A client's process that can be killed: it does what it is told over a pipe, and is no part of the test.
+"""A client in a process of its own, which the test can kill: it carries out the calls that come over a pipe.
 
-The test holds stand-ins with the methods and attributes of what lives there. Run as a program this is the
-process itself.
+The test has stand-ins with the methods and attributes of the objects there. If this module is run as a
+program, it is that process.
 """
 
 import pickle
@@ -15,7 +15,7 @@ from ckpt_client.saf import Checkpoint, CheckpointService
 from ckpt_client.saf.checkpoint import SectionIteration
 
 _STAYS = (Checkpoint, SectionIteration, CheckpointService)
-"""What is not sent to the test but stood in for."""
+"""Objects that stay in the process; the test gets stand-ins for them."""
 
 
 class Process:
@@ -28,7 +28,7 @@ class Process:
         self.service: Any = StandIn(self, self.ask(None, "initialize", (version,), {"address": address}))
 
     def ask(self, place: int | None, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Have something done there; its result, a stand-in, or what it was refused with."""
+        """Make a call there; return its result or a stand-in, or raise its error."""
         assert self._popen.stdin is not None and self._popen.stdout is not None
         pickle.dump((place, method, arguments, named), self._popen.stdin)
         self._popen.stdin.flush()
@@ -38,7 +38,7 @@ class Process:
         return StandIn(self, result) if kind == "stays" and place is not None else result
 
     def end(self) -> None:
-        """The program comes to its end."""
+        """Let the program end."""
         assert self._popen.stdin is not None
         self._popen.stdin.close()
         assert self._popen.wait(10) == 0
@@ -83,7 +83,7 @@ def _do(objects: list[Any], place: int | None, method: str, arguments: Any, name
 
 
 def main(told: BinaryIO, tell: BinaryIO) -> None:
-    """Do as one is told until one is killed, or nobody is there any more."""
+    """Carry out calls until the process is killed, or the test has ended."""
     objects: list[Any] = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Short words for scenarios: attributes, flags, what a call is refused with, what callbacks were told."""
+"""Short names for scenarios: attributes, flags, the code of a refusal, the calls of callbacks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +41,10 @@ SECTIONS = 10
 
 
 def attributes(**changed: Any) -> CheckpointCreationAttributes:
-    """Creation attributes: synchronous, 10 sections of 100 bytes with ids of 16, kept for a minute.
+    """Return creation attributes: synchronous, 10 sections of 100 bytes with ids of 16, kept for a minute.
 
-    `changed`: what is to be otherwise. Without a `checkpoint_size` of its own it is what the sections need.
+    `changed`: the attributes that differ. If `checkpoint_size` is not among them, it is what the sections
+    need.
     """
     named = {
         "creation_flags": SYNC,
@@ -58,7 +59,7 @@ def attributes(**changed: Any) -> CheckpointCreationAttributes:
 
 
 def opened(world: "World", kind: int = SYNC, node: str = "a", **changed: Any) -> Checkpoint:
-    """A new checkpoint of this kind with an active replica, opened at this node."""
+    """Open a new checkpoint of this kind, with an active replica, at this node."""
     checkpoint = world.open(node, creation_flags=kind, **changed)
     if kind in (ASYNC | COLLOCATED, WEAK | COLLOCATED):
         checkpoint.active_replica_set()
@@ -66,7 +67,7 @@ def opened(world: "World", kind: int = SYNC, node: str = "a", **changed: Any) ->
 
 
 def rest(iteration: SectionIteration) -> Iterator[SectionDescriptor]:
-    """What an iteration has still to tell; it is at its end then."""
+    """Return the rest of an iteration, which is at its end then."""
     while True:
         try:
             section = iteration.next()
@@ -77,15 +78,15 @@ def rest(iteration: SectionIteration) -> Iterator[SectionDescriptor]:
 
 
 def ids(iteration: SectionIteration) -> list[bytes]:
-    """The ids of what an iteration has still to tell, in its order."""
+    """Return the ids of the rest of an iteration, in its order."""
     return [section.section_id for section in rest(iteration)]
 
 
 @contextmanager
 def refused(code: str, index: int | None = None) -> Iterator[pytest.ExceptionInfo[SaAisError]]:
-    """What stands within is refused with this code, named without its prefix ("NOT_EXIST").
+    """Check that the block is refused with this code, named without its prefix ("NOT_EXIST").
 
-    `index`: the element that is at fault, where that matters.
+    `index`: the element that is at fault, if that matters.
     """
     wanted = SaAisErrorT[f"SA_AIS_ERR_{code}"]
     with pytest.raises(SaAisError) as caught:
@@ -106,7 +107,7 @@ def outcome(call: Any) -> str:
 
 
 class Heard:
-    """What callbacks were told, in order. `callbacks` goes to `world.service(callbacks=heard.callbacks)`."""
+    """Records the calls of callbacks, in order. Pass it as `world.service(callbacks=heard.callbacks)`."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[int, Any, SaAisErrorT]] = []

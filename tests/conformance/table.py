@@ -1,4 +1,4 @@
-"""The table of requirements, as a run of the scenarios shows it: always the same for the same outcomes."""
+"""The table of requirements, made from a run of the scenarios: always the same for the same outcomes."""
 
 from tests.conformance.deviations import DEVIATIONS, NOT_APPLICABLE
 from tests.conformance.marks import EACH_TRANSPORT
@@ -34,14 +34,14 @@ def _number(requirement: str) -> int:
 
 
 class Outcomes:
-    """What scenarios showed, by requirement and world."""
+    """The results of scenarios, by requirement and world."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, bool]] = {}
         self._reasons: dict[str, set[str]] = {}
 
     def add(self, numbers: tuple[str, ...], kind: str, outcome: str, why: str) -> None:
-        """A scenario ended. `why`: why it runs only where it does."""
+        """Add the result of a scenario. `why`: why it runs only in some worlds."""
         if outcome == "skipped":
             return
         for number in numbers:
@@ -50,7 +50,7 @@ class Outcomes:
             self._reasons.setdefault(number, set()).add(why)
 
     def result(self, requirement: str) -> str:
-        """What there is to say of a requirement as a whole."""
+        """Return the result for a requirement as a whole."""
         worlds = self._seen.get(requirement, {})
         if not all(worlds.values()):
             return FAILS
@@ -74,7 +74,7 @@ class Outcomes:
         )
 
     def _only(self) -> list[str]:
-        """The requirements that are shown in one world alone, and why."""
+        """Return the requirements that are shown in one world only, and why."""
         lines = []
         for requirement in REQUIREMENTS:
             reasons = sorted(self._reasons.get(requirement, set()))
@@ -84,7 +84,7 @@ class Outcomes:
         return lines
 
     def table(self) -> str:
-        """The page."""
+        """Return the page."""
         lines = [_HEAD, self._totals(), ""]
         lines.append("| | asks | SAF | result | virtual | unix | tcp | udp |")
         lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -1,7 +1,7 @@
-"""The in-process cluster as clients see it: addresses, connections that can break, and the first exchange.
+"""The in-process cluster as clients see it: addresses, connections that can break, and the handshake.
 
-Behind it are the real cores of `tests.core.cluster`, in virtual time. What a client writes comes to its node
-as bytes, is cut into frames there, and answers go back as bytes.
+It uses the real cores of `tests.core.cluster`, in virtual time. What a client writes reaches its node as
+bytes and is cut into frames there; answers travel back as bytes.
 """
 
 from collections.abc import Callable
@@ -52,17 +52,17 @@ class ClientLink:
     # -- the client's end
 
     def send(self, data: bytes) -> None:
-        """Bytes from the client."""
+        """Send bytes from the client to the node."""
         self.cluster.after(DELAY_NS, lambda: self._arrive(data))
 
     def close(self, process_dead: bool = False) -> None:
-        """The client's end goes; the node learns of it behind what was sent before."""
+        """Close the client's end; the node learns of it after everything that was sent before."""
         if self.open_here:
             self.open_here = False
             self.cluster.after(DELAY_NS, lambda: self._end_at_node(process_dead))
 
     def reset(self, process_dead: bool) -> None:
-        """The connection is gone, and both ends hear of it."""
+        """Break the connection; both ends learn of it."""
         if self.open_here and not process_dead:
             self.cluster.after(DELAY_NS, self._lost)
         self.close(process_dead)
@@ -94,7 +94,7 @@ class ClientLink:
                 self.cluster.deliver(self.node_id, ClientReceived(self.number, frames))
 
     def _greet(self, data: bytes) -> bytes:
-        """The acceptor's part of the first exchange; what follows it."""
+        """Do the acceptor's part of the handshake; return the frames that follow it."""
         self._held += data
         while self._acceptor.peer is None:
             frame, self._held = cut_first_frame(self._held)
@@ -115,7 +115,7 @@ class ClientLink:
                 self.cluster.deliver(self.node_id, ClientLost(self.number, process_dead))
 
     def break_off(self) -> None:
-        """The node's end goes; the client learns of it behind what was sent before."""
+        """Close the node's end; the client learns of it after everything that was sent before."""
         if self.open_there:
             self.open_there = False
             self.cluster.after(DELAY_NS, self._end_at_client)
@@ -128,40 +128,43 @@ class ClientLink:
     # -- what the cluster calls
 
     def receive(self, link: int, data: bytes) -> None:
-        """Bytes for the client have arrived."""
+        """Take bytes for the client that have arrived."""
         if self.open_here:
             self._received(data)
 
     def lose_node(self, node_id: str) -> None:
-        """The node's process has ended. Where its whole machine is silent nobody hears of it."""
+        """Note that the node's process has ended.
+
+        If its whole machine is silent, the client does not learn of it.
+        """
         if node_id == self.node_id and not self.cluster.hosts[node_id].silent:
             self.break_off()
 
 
 class ClientsCluster(Cluster):
-    """Nodes that clients reach at `unix:///virtual/<node>` and at the TCP addresses that the nodes tell of.
+    """Nodes that clients reach at `unix:///virtual/<node>` and at the TCP addresses that the nodes announce.
 
-    A connection's `process` names the client's process, so that this can be killed.
+    A connection's `process` names the client's process, so that a test can kill it.
     """
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, cluster=CLUSTER_NAME, **settings)
         self.links: dict[int, ClientLink] = {}
         self.unheard: set[str] = set()
-        """The processes whose connections come to nothing."""
+        """The processes whose attempts to connect have no effect."""
 
     # -- addresses
 
     def unix_path(self, node_id: str) -> str:
-        """A node's unix socket."""
+        """Return the path of a node's unix socket."""
         return f"/virtual/{node_id}"
 
     def url(self, node_id: str) -> str:
-        """The client address that a node tells of."""
+        """Return the address for clients that a node announces."""
         return f"tcp://10.0.0.{1 + list(self.hosts).index(node_id)}:{PORT}"
 
     def node_at(self, place: str) -> str:
-        """The node at a unix socket's path or at a host's address."""
+        """Return the node at a unix socket's path or at a host's address."""
         if place.startswith("/"):
             return place.rpartition("/")[2]
         return list(self.hosts)[int(place.rpartition(".")[2]) - 1]
@@ -171,7 +174,7 @@ class ClientsCluster(Cluster):
     def connect(
         self, node_id: str, process: str, received: Callable[[bytes], None], lost: Callable[[], None]
     ) -> ClientLink:
-        """A connection. Raises: ConnectionRefusedError where nothing listens."""
+        """Make a connection. Raises: ConnectionRefusedError if nothing listens."""
         host = self.hosts[node_id]
         if host.node is None:
             raise ConnectionRefusedError(111, "Connection refused")
@@ -180,16 +183,16 @@ class ClientsCluster(Cluster):
         return link
 
     def cut_off(self, process: str, process_dead: bool = False) -> None:
-        """A client's process loses its connections, and makes no others.
+        """Let a client's process lose its connections, and make no others.
 
-        `process_dead`: it has ended, and its nodes' kernels know.
+        `process_dead`: it has ended, and its nodes' kernels know that.
         """
         self.unheard.add(process)
         for link in list(self.links.values()):
             if link.process == process:
                 link.reset(process_dead)
 
-    # -- what nodes tell each other of their addresses
+    # -- the addresses that nodes announce to each other
 
     def start(self, *node_ids: str) -> None:
         super().start(*node_ids)
@@ -215,7 +218,7 @@ class ClientsCluster(Cluster):
 
 
 def settled_cluster(node_ids: str = "abc", **settings: Any) -> ClientsCluster:
-    """A cluster of these nodes that serves."""
+    """Return a cluster of these nodes that serves."""
     cluster = ClientsCluster(node_ids, **settings)
     cluster.start(*cluster.hosts)
     cluster.settle()

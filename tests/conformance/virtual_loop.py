@@ -1,6 +1,6 @@
 """An asyncio loop in virtual time, and the runner that drives it in the calling thread.
 
-Nothing here sleeps: where the loop would wait, the cluster goes on to its next event, and time jumps there.
+Nothing here sleeps: when the loop would wait, the cluster handles its next event, and time jumps there.
 """
 
 import asyncio
@@ -16,18 +16,19 @@ Result = TypeVar("Result")
 
 SECOND_NS = 1_000_000_000
 PATIENCE_NS = 60 * SECOND_NS
-"""So much virtual time passes at most in one call. Heartbeats never end: this is how nothing more comes."""
+"""The longest that one call may take in virtual time. Heartbeats never end, so there is always another event.
+"""
 
 
 POLL_S = 0.001
 
 
 client_process = contextvars.ContextVar("client_process", default="")
-"""The client's process that what runs just now belongs to."""
+"""The client's process to which the running code belongs."""
 
 
 class Stuck(AssertionError):
-    """What is waited for does not come."""
+    """The event that the test waits for does not come."""
 
 
 class VirtualTransport(asyncio.Transport):
@@ -49,12 +50,12 @@ class VirtualTransport(asyncio.Transport):
             self.link.send(bytes(data))
 
     def received(self, data: bytes) -> None:
-        """Bytes from the node."""
+        """Take bytes from the node."""
         if not self._closing:
             self._call_soon(self._protocol.data_received, data)
 
     def lost(self) -> None:
-        """The node's end is gone."""
+        """Note that the node's end is gone."""
         if not self._closing:
             self._closing = True
             self._call_soon(self._protocol.connection_lost, None)
@@ -77,7 +78,7 @@ class VirtualTransport(asyncio.Transport):
 
 
 class _Selector:
-    """Where a loop waits for its sockets: here it is where virtual time goes on."""
+    """A selector that lets virtual time pass when its loop waits."""
 
     def __init__(self, loop: "VirtualLoop") -> None:
         self._loop = loop
@@ -101,7 +102,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.cluster.now_ns / SECOND_NS
 
     def let_time_pass(self, seconds: float | None) -> None:
-        """Let the cluster go on until it has something for us, or our next timer is due."""
+        """Let the cluster run until it has something for us, or our next timer is due."""
         cluster = self.cluster
         end_ns = self.until_ns
         if seconds is not None:
@@ -130,7 +131,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         await arrived
         node_id = cluster.node_at(place)
         if cluster.hosts[node_id].silent or process in cluster.unheard:
-            await self.create_future()  # Nobody answers.
+            await self.create_future()  # No answer comes.
         protocol = factory()
         transport = VirtualTransport(self, protocol)
         transport.link = cluster.connect(node_id, process, transport.received, transport.lost)
@@ -171,7 +172,7 @@ class VirtualRunner:
         return self.run(connection.call(*request))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Begin a coroutine; it goes on whenever the loop runs."""
+        """Start a coroutine; it continues whenever the loop runs."""
         context = contextvars.copy_context()
         context.run(client_process.set, self.process)
         return self.loop.create_task(coroutine, context=context)
@@ -185,7 +186,7 @@ class VirtualRunner:
         return self.run(once())
 
     def wait(self, predicate: Callable[[], bool], condition: Any = None) -> None:
-        """Let time pass until something is so."""
+        """Let time pass until a condition holds."""
 
         async def poll() -> None:
             while not predicate():

@@ -25,11 +25,11 @@ class CountedSecrets:
         self._numbers = itertools.count(1)
 
     def token_bytes(self, count: int) -> bytes:
-        """Bytes that nobody had before."""
+        """Return bytes that no earlier call returned."""
         return next(self._numbers).to_bytes(count, "big")
 
     def randbits(self, bits: int) -> int:
-        """A number that nobody had before."""
+        """Return a number that no earlier call returned."""
         return next(self._numbers)
 
 
@@ -37,7 +37,7 @@ class VirtualTime:
     """Instead of `time` in the client library: on a virtual loop its own time, elsewhere the real one."""
 
     def monotonic_ns(self) -> int:
-        """The loop's time."""
+        """Return the loop's time."""
         loop = asyncio._get_running_loop()
         return loop.cluster.now_ns if isinstance(loop, VirtualLoop) else time.monotonic_ns()
 
@@ -136,13 +136,13 @@ class VirtualWorld(World):
         return list(self.cluster.node(node).describe(Describe("checkpoints", None)))
 
     def contents(self, node: str, name: bytes) -> dict[bytes, bytes]:
-        """What a node's own copy holds, by section. Only here: nobody can ask a daemon for it."""
+        """Return the content of a node's own replica, by section. (A test cannot ask a daemon for it.)"""
         return self.cluster.contents(node, name)
 
     # -- the end
 
     def check(self) -> None:
-        """What must always hold of the cores holds."""
+        """Check what must always hold of the cores."""
         cluster = self.cluster
         wrong = broken_invariants([(node, cluster.now_ns) for node in cluster.running()])
         assert wrong == []

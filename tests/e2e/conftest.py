@@ -1,4 +1,4 @@
-"""Clusters of real processes. One of three nodes is shared: what kills a node makes it whole again."""
+"""Clusters of real processes. All tests share one with three nodes; a test that kills a node restarts it."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def shared_cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def cluster(shared_cluster: LocalCluster) -> LocalCluster:
-    """Three nodes that serve, whatever an earlier test left."""
+    """Yield three nodes that serve, whatever an earlier test left."""
     for node in shared_cluster.node_ids:
         if node not in shared_cluster.running:
             shared_cluster.start(node)
@@ -25,5 +25,5 @@ def cluster(shared_cluster: LocalCluster) -> LocalCluster:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """A checkpoint's name that no other test uses."""
+    """Return a checkpoint's name that no other test uses."""
     return str(request.node.name)

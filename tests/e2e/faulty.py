@@ -12,19 +12,19 @@ from ckptd.testing import LocalCluster
 
 SYNC = Shape()
 TIMEOUT_SECONDS = 1.5
-"""Of a call whose caller cannot go to another node."""
+"""The time-out of a call whose caller cannot go to another node."""
 
 ENTRIES = 60
-"""So many further acknowledged updates show that the service goes on."""
+"""This many further acknowledged updates show that the service continues."""
 
 
 @contextmanager
 def under_load(
     cluster: LocalCluster, name: str, shape: Shape = SYNC, failures: bool = False, losses: int = 0
 ) -> Iterator[Load]:
-    """The block is what happens meanwhile. Then every call is judged, and what nodes said of themselves.
+    """Run the block while clients make calls; then check every call, and what the nodes reported.
 
-    `failures`: calls of clients that know all nodes may fail too. `losses` as in `judge`.
+    `failures`: calls of clients that know all nodes may fail, too. `losses` as in `judge`.
     """
     with Watch(cluster) as watch:
         with Load(cluster, name, shape, seed=len(name)) as load:
@@ -40,7 +40,7 @@ def under_load(
 
 @contextmanager
 def pinned_load(cluster: LocalCluster, name: str, losses: int = 0) -> Iterator[Load]:
-    """Callers that stay at their nodes, so that those of one side cannot go to the other."""
+    """Return callers that stay at their nodes, so that those of one side cannot go to the other."""
     shape = Shape(pinned=True, timeout=TIMEOUT_SECONDS)
     with Watch(cluster) as watch:
         with Load(cluster, name, shape) as load:
@@ -52,7 +52,7 @@ def pinned_load(cluster: LocalCluster, name: str, losses: int = 0) -> Iterator[L
 
 
 def acknowledging(cluster: LocalCluster, load: Load, since_ns: int, until_ns: int) -> set[str]:
-    """The nodes by way of which updates that began and ended between the two were done."""
+    """Return the nodes through which updates were done that began and ended between the two times."""
     nodes = dict(zip((caller.place.address for caller in load.bookkeepers), cluster.node_ids, strict=True))
     return {
         nodes[caller.place.address]
@@ -64,19 +64,19 @@ def acknowledging(cluster: LocalCluster, load: Load, since_ns: int, until_ns: in
 
 
 def check(verdict: Verdict) -> None:
-    """Nothing contradicts a promise, and the checkers came to a verdict."""
+    """Check that nothing contradicts a promise, and that the checkers came to a verdict."""
     assert verdict.wrong == []
     assert verdict.undecided == 0
     assert verdict.calls > 0 and verdict.acknowledged > 0
 
 
 def coordinator(cluster: LocalCluster) -> str:
-    """The node that is coordinator, as any that answers says."""
+    """Return the coordinator, according to any node that answers."""
     return str(cluster.describe("cluster", cluster.running[0])["coordinator"])
 
 
 def standby(cluster: LocalCluster, name: str) -> str:
-    """A node with an in-sync replica that is not the active one; not the coordinator if it can be had."""
+    """Return a node with an in-sync replica that is not active; if possible not the coordinator."""
     cluster.wait_in_sync(name, 2)
     active, first = cluster.active_node(name), coordinator(cluster)
     others = [node for node in cluster.in_sync_nodes(name) if node != active]
@@ -84,7 +84,7 @@ def standby(cluster: LocalCluster, name: str) -> str:
 
 
 def node_of(cluster: LocalCluster, role: str, name: str) -> str:
-    """The node that has a role for a checkpoint just now."""
+    """Return the node that has a role for a checkpoint at the moment."""
     if role == "coordinator":
         return coordinator(cluster)
     active = cluster.active_node(name)
@@ -93,12 +93,12 @@ def node_of(cluster: LocalCluster, role: str, name: str) -> str:
 
 
 def alarms(cluster: LocalCluster, node: str) -> dict[str, str]:
-    """The alarms that a node has, by name."""
+    """Return a node's alarms, by name."""
     return dict(cluster.describe("cluster", node)["alarms"])
 
 
 def wait_blocked(cluster: LocalCluster, node: str, reason: str) -> None:
-    """Until a node serves nothing and says that it waits for this."""
+    """Wait until a node serves nothing and reports that it waits for this."""
 
     def blocked() -> bool:
         described = cluster.describe("cluster", node)
@@ -108,7 +108,7 @@ def wait_blocked(cluster: LocalCluster, node: str, reason: str) -> None:
 
 
 def wait_alone(cluster: LocalCluster, node: str) -> None:
-    """Until a node serves in a view of its own."""
+    """Wait until a node serves in a view of which it is the only member."""
 
     def alone() -> bool:
         described = cluster.describe("cluster", node)
@@ -118,11 +118,11 @@ def wait_alone(cluster: LocalCluster, node: str) -> None:
 
 
 def wait_logged(cluster: LocalCluster, node: str, text: str) -> None:
-    """Until a node has logged this."""
+    """Wait until a node has logged this."""
     cluster.wait_until(lambda: text in cluster.log_path(node).read_text(), f"node {node} logs {text!r}")
 
 
 def quarantined(cluster: LocalCluster, node: str) -> bytes:
-    """Everything that a node has in quarantine."""
+    """Return everything that a node has in quarantine."""
     directory = cluster.state_path(node) / "quarantine"
     return b"".join(path.read_bytes() for path in sorted(directory.iterdir())) if directory.is_dir() else b""

@@ -17,7 +17,7 @@ WRONG_FOR_S = 2.0
 
 
 class NamedCluster(LocalCluster):
-    """Node x is `node-x` to the others. `ips`: where each listens."""
+    """A cluster in which node x has the name `node-x`. `ips`: where each node listens."""
 
     def __init__(self) -> None:
         super().__init__(3)
@@ -25,7 +25,7 @@ class NamedCluster(LocalCluster):
         self._mounted = False
 
     def know(self, names: dict[str, str]) -> None:
-        """What the name service says from now on."""
+        """Set what the name service answers from now on."""
         path = self.directory / "hosts"
         path.write_text("127.0.0.1 localhost\n" + "".join(f"{ip} node-{n}\n" for n, ip in names.items()))
         if not self._mounted:
@@ -42,7 +42,7 @@ class NamedCluster(LocalCluster):
 
 
 def main(what: str) -> None:
-    """Go through one of both."""
+    """Run one of the two scenarios."""
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     cluster = NamedCluster()
     cluster.know(IPS)

@@ -14,7 +14,7 @@ LIMIT_SECONDS = 60
 def ckptctl(
     cluster: LocalCluster, *arguments: str, given: bytes = b"", node: str = "b", address: str = ""
 ) -> Run:
-    """One command, as it ended; at a node's unix socket where no other address is told."""
+    """Run one command, at a node's unix socket unless another address is given; return how it ended."""
     return subprocess.run(
         [sys.executable, "-m", "ckptctl", *arguments, "--address", address or cluster.address(node)],
         input=given,
@@ -25,19 +25,19 @@ def ckptctl(
 
 
 def done(cluster: LocalCluster, node: str, *arguments: str) -> str:
-    """What a command that must succeed prints."""
+    """Run a command that must succeed; return what it prints."""
     ended = ckptctl(cluster, *arguments, node=node)
     assert ended.returncode == 0, (arguments, ended.stdout, ended.stderr)
     return ended.stdout.decode()
 
 
 def refused(cluster: LocalCluster, node: str, *arguments: str) -> str:
-    """The one line of a command that must be refused (after what it says before it asks)."""
+    """Run a command that must be refused; return its last line, after the text before the question."""
     ended = ckptctl(cluster, *arguments, node=node)
     assert ended.returncode == 1 and ended.stdout == b"", (arguments, ended)
     return ended.stderr.decode().splitlines()[-1]
 
 
 def status(cluster: LocalCluster, node: str) -> Any:
-    """What `status --json` says."""
+    """Return what `status --json` prints."""
     return json.loads(done(cluster, node, "status", "--json"))

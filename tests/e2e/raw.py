@@ -1,4 +1,4 @@
-"""A client that says what it likes and reads when it likes, with no library in between."""
+"""A client that sends anything and reads at any time, without the client library."""
 
 import os
 import socket
@@ -48,24 +48,24 @@ class Raw:
         return self._frames.pop(0)
 
     def send(self, data: bytes) -> None:
-        """Whole frames."""
+        """Send whole frames."""
         self.socket.sendall(data)
 
     def answer(self, number: int) -> tuple[int, Any]:
-        """The code and the payload of one request's answer."""
+        """Return the code and the payload of one request's answer."""
         while number not in self._answers:
             frame = self._frame()
             self._answers[frame.a] = decode_answer(frame.body)[:2]
         return self._answers.pop(number)
 
     def ask(self, kind: int, handle: int, fields: Sequence[Any]) -> tuple[int, Any]:
-        """One request to its end."""
+        """Make one request, and return its answer."""
         self._number += 1
         self.send(encode_frame(kind, self._number, handle, self._number, pack_body(list(fields))))
         return self.answer(self._number)
 
     def open(self, name: bytes) -> int:
-        """The handle of a checkpoint that exists."""
+        """Open a checkpoint that exists; return the handle."""
         code, payload = self.ask(Kind.OPEN, 0, [name, OPEN_FLAGS & ~4, None, False])
         assert code == OK, code
         return int(payload[0])

@@ -21,7 +21,7 @@ def _run(*command: str) -> None:
 
 @contextmanager
 def small_disk(bytes_max: int = SMALL_BYTES) -> Iterator[Path]:
-    """A directory that is a file system of its own, until left. Raises: CalledProcessError; OSError."""
+    """Yield a directory that is a file system of its own. Raises: CalledProcessError; OSError."""
     directory = Path(tempfile.mkdtemp(prefix="ckptd-disk-"))
     try:
         _run("mount", "-t", "tmpfs", "-o", f"size={bytes_max},mode=700", "tmpfs", str(directory))
@@ -34,7 +34,7 @@ def small_disk(bytes_max: int = SMALL_BYTES) -> Iterator[Path]:
 
 
 def why_unavailable() -> str:
-    """Why there can be no such file system here; "" where there can."""
+    """Return why there can be no such file system here; "" if there can."""
     if os.geteuid() != 0:
         return "small file systems take root"
     try:
@@ -46,14 +46,14 @@ def why_unavailable() -> str:
 
 @contextmanager
 def on_small_disk(cluster: LocalCluster, node: str, bytes_max: int = SMALL_BYTES) -> Iterator[Path]:
-    """Have a cluster that is not entered yet keep a node's state on one. Leave it after the cluster."""
+    """Let a cluster that is not entered yet keep a node's state on one. Exit this after the cluster."""
     with small_disk(bytes_max) as disk:
         cluster.state_path(node).symlink_to(disk, target_is_directory=True)
         yield disk
 
 
 def fill(disk: Path) -> None:
-    """Leave not one byte."""
+    """Fill the file system to the last byte."""
     with open(disk / BALLAST, "wb", buffering=0) as ballast:
         try:
             while True:
@@ -63,5 +63,5 @@ def fill(disk: Path) -> None:
 
 
 def free(disk: Path) -> None:
-    """Give back what `fill` took."""
+    """Free what `fill` took."""
     (disk / BALLAST).unlink()

@@ -1,4 +1,4 @@
-"""A program that writes all the time, and what was acknowledged to it."""
+"""A program that writes all the time, and the writes that were acknowledged."""
 
 import threading
 from types import TracebackType
@@ -10,7 +10,7 @@ WAIT_SECONDS = 30.0
 
 
 class Stream:
-    """Writes "1", "2", "3", … each to a section of that name, in a thread, until left."""
+    """Writes "1", "2", "3", … each to a section of that name, in a thread, until its block ends."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -35,7 +35,7 @@ class Stream:
                 self._changed.notify_all()
 
     def wait_more(self, count: int) -> None:
-        """Until that many more writes have been acknowledged."""
+        """Wait until this many more writes have been acknowledged."""
         with self._changed:
             wanted = len(self.acknowledged) + count
             assert self._changed.wait_for(lambda: len(self.acknowledged) >= wanted, WAIT_SECONDS), (
@@ -43,7 +43,7 @@ class Stream:
             )
 
     def lost_at(self, table: Table) -> list[str]:
-        """The acknowledged writes that a table does not show."""
+        """Return the acknowledged writes that a table does not show."""
         held = table.read_all()
         return [key for key in self.acknowledged if held.get(key.encode()) != key.encode()]
 

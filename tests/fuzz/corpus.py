@@ -1,7 +1,7 @@
-"""Recorded traffic to spoil: what reached each kind of receiver while a cluster went through its life.
+"""Recorded frames to spoil: everything that each kind of receiver got during the life of a cluster.
 
-Every kind of frame occurs: the rare ones come from the table of representative frames, with the ids of
-the recorded cluster put in.
+Every kind of frame occurs. The rare ones come from the table of representative frames, with the ids of the
+recorded cluster.
 """
 
 from collections import defaultdict
@@ -49,7 +49,7 @@ class _Recorded(Cluster):
 
 
 def record() -> Corpus:
-    """The corpus of one eventful life."""
+    """Return the corpus of one eventful life."""
     cluster = _Recorded("ab", witnesses="w")
     cluster.start(*cluster.hosts)
     cluster.settle()
@@ -75,7 +75,7 @@ def record() -> Corpus:
 
 
 def _use(cluster: Cluster, at: str = "a") -> None:
-    """Every call that a client has."""
+    """Make every call that a client has."""
     client = cluster.client(at)
     other = cluster.client("b")
     for name, flags in ((b"x", 1), (b"y", SA_CKPT_WR_ACTIVE_REPLICA_WEAK)):
@@ -104,6 +104,6 @@ def _use(cluster: Cluster, at: str = "a") -> None:
 
 
 def nothing_missing(corpus: Corpus) -> list[int]:
-    """The kinds of which the corpus has no frame."""
+    """Return the kinds of which the corpus has no frame."""
     found = {kind for by_kind in corpus.values() for kind in by_kind}
     return [kind for kind in KINDS if kind not in found]

@@ -1,9 +1,9 @@
-"""Sends spoiled frames to a node in every state, and looks at what they cost and break.
+"""Sends spoiled frames to a node in every state, and checks what they cost and break.
 
-A message must never raise, whoever sent it: what is wrong with it ends its sender's connection or is
-refused. It must not cost more memory than its size and the named limits allow. Afterwards the node still
-serves a client that means no harm, and the cluster comes to rest, unless the messages came from an
-authentic peer, whose well-formed word is believed.
+No message must raise an exception, whatever its sender: a fault in it ends its sender's connection, or the
+message is refused. It must not cost more memory than its size and the named limits allow. Afterwards the node
+still serves a harmless client, and the cluster settles. (Not if the messages came from an authentic peer,
+since a node believes its well-formed frames.)
 """
 
 import contextlib
@@ -44,26 +44,26 @@ _LIMITS: Final = {
 _SENDS: Final = (SendClient, SendPeer, SendHeartbeat)
 MESSAGES_PER_PLACE: Final = 30
 AS_RECORDED: Final = 0.15
-"""So many frames are sent unspoiled: late, doubled, or in a state in which nobody expects them."""
+"""This share of the frames is sent unspoiled: late, twice, or in a state in which they are not expected."""
 
 PEAK_BYTES_MAX: Final = 32 * 1024 * 1024
 PEAK_PER_BYTE_MAX: Final = 80
-"""What one message may take while it is handled: a fixed part, and a part for each byte that came."""
+"""Memory that one message may take while it is handled: a fixed part, and a part for each byte of it."""
 
 WORK_MAX: Final = 50_000
-"""Counted work of one event: what the longest legal update takes, which cannot be split (about 50 ms)."""
+"""Counted work of one event: that of the longest legal update, which cannot be split (about 50 ms)."""
 
 GUESSED: Final = 2**40
-"""The sessions that clients without one begin are above this; those of the others are small numbers here."""
+"""Clients without a session begin one above this; the sessions of the others are small numbers here."""
 
 HANDLING_SECONDS_MAX: Final = 30
-"""A message that is not handled by then never ends, however slow the machine is."""
+"""A message that takes longer counts as one that never ends, even on a slow machine."""
 
 SENT_BYTES_MAX: Final = 4 * 1024 * 1024
 """What a node may send because of one message of a client. (Pages and chunks have limits of their own.)"""
 
 BACKUPS: Final = 2
-"""An update goes to so many other replicas, beside that."""
+"""An update is also sent to this many other replicas."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Report:
     messages: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     closed: int = 0
     contained: int = 0
-    """Messages that raised where nothing was changed yet: each is a check that is missing."""
+    """Messages that raised before anything was changed: each shows that a check is missing."""
     peak_bytes: tuple[int, str] = (0, "")
     sent_bytes: tuple[int, str] = (0, "")
     work: tuple[int, str] = (0, "")
@@ -119,7 +119,7 @@ def _ends() -> Iterator[None]:
 
 
 class Sink(Client):
-    """The attacking client's end: it takes every answer, asked for or not."""
+    """The attacking client's end: it takes every answer, expected or not."""
 
     def receive(self, link: int, data: bytes) -> None:
         FrameDecoder().feed(data)
@@ -134,7 +134,7 @@ class Fuzzer:
         self.report = Report()
 
     def run_seed(self, seed: int) -> None:
-        """One place, and some messages to it."""
+        """Send some messages to one place."""
         draw = random.Random(seed)
         name = draw.choice(list(PLACES))
         place = PLACES[name]()
@@ -161,7 +161,7 @@ class Fuzzer:
         self.report.findings.append(Finding(what, place, sender, sent, seed))
 
     def link(self, place: Place, sender: str) -> int:
-        """The link that the sender's frames come by; 0 where it has none."""
+        """Return the link on which the sender's frames come; 0 if it has none."""
         if sender == CLIENT:
             link = place.opened[0].client.link
             place.cluster.clients[link] = Sink(place.cluster, 0)
@@ -180,12 +180,12 @@ class Fuzzer:
         return frame if draw.random() < AS_RECORDED else spoil(draw, frame, KINDS)
 
     def aim(self, draw: random.Random, place: Place, sender: str, frame: Frame) -> Frame:
-        """The frame with handles, epoch and creation ids of this place, so that it is looked into."""
+        """Return the frame with handles, epoch and creation ids of this place, so the node handles it."""
         if sender in (CLIENT, NEW_CLIENT):
             number = draw.randrange(100, 10**6)
             handle = draw.choice(place.opened).handle if draw.random() < 0.9 else frame.b
             if frame.kind == Kind.ATTACH:
-                handle = GUESSED + number  # (Nobody guesses another's session: there are 2**63.)
+                handle = GUESSED + number  # (No client can guess another's session: there are 2**63.)
             frame = frame._replace(a=number, b=handle, c=draw.choice((1, number)))
         elif sender == PEER:
             node = place.cluster.hosts[place.target].node
@@ -197,7 +197,7 @@ class Fuzzer:
         return frame
 
     def send(self, place: Place, name: str, sender: str, link: int, frame: Frame) -> bool:
-        """Deliver it as the daemon would. False where that ended the sender's connection."""
+        """Deliver it as the daemon would. Return False if that ended the sender's connection."""
         try:
             frames = FrameDecoder(_LIMITS[sender]).feed(encode_frame(*frame))
         except FrameError:

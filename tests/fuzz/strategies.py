@@ -12,7 +12,7 @@ from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICA
 from ckptd.sim.faults.spoiling import NUMBERS, nested
 
 AT_BOUNDS_BYTES_MAX: Final = 300_000
-"""Bodies that fill a bound are drawn up to this size: a longer one shows nothing more, and takes long."""
+"""The largest size of a body that fills a bound: a longer one shows nothing new, and takes long."""
 
 ROUTES: Final = {
     Kind.FORWARD: FORWARD_ROUTE.size,
@@ -38,12 +38,12 @@ _numbers = st.sampled_from(NUMBERS) | st.integers(0, 20)
 
 
 def frames(kind: int) -> st.SearchStrategy[Frame]:
-    """Frames of one kind."""
+    """Generate frames of one kind."""
     return st.builds(Frame, st.just(kind), _numbers, _numbers, _numbers, _bodies(kind, BOUNDS[kind]))
 
 
 def _bodies(kind: int, bounds: Bounds) -> st.SearchStrategy[bytes]:
-    """Trees of any shape; what other senders of the kind say, with fields changed; what fills a bound."""
+    """Generate trees of any shape, representative bodies with changed fields, bodies that fill a bound."""
     told = [each.body for each in REPRESENTATIVES if getattr(Kind, each.kind) == kind and each.body]
     routes = st.binary(min_size=ROUTES.get(kind, 0), max_size=ROUTES.get(kind, 0))
     choices = [
@@ -58,7 +58,7 @@ def _bodies(kind: int, bounds: Bounds) -> st.SearchStrategy[bytes]:
 
 
 def _filled(bounds: Bounds) -> list[bytes]:
-    """Bodies with as many objects, and as many bytes, as may be, and with one more."""
+    """Generate bodies with as many objects, and as many bytes, as allowed, and with one more."""
     filled = [b"", _pack([])]
     for more in (-1, 0, 1):
         count, size = bounds.objects_max - 1 + more, bounds.body_bytes_max + more
@@ -70,7 +70,7 @@ def _filled(bounds: Bounds) -> list[bytes]:
 
 
 def _changed(drawn: tuple[bytes, Any]) -> st.SearchStrategy[bytes]:
-    """A representative body with one of its fields replaced."""
+    """Generate a representative body with one of its fields replaced."""
     body, random = drawn
     for route in (0, *ROUTES.values()):
         try:

@@ -13,7 +13,7 @@ WAIT_SECONDS = 10
 
 
 class Opener:
-    """What a component does while it starts: everything by callbacks."""
+    """What a component does while it starts, all by callbacks."""
 
     def __init__(self):
         self.handle = saCkpt.SaCkptHandleT()
@@ -55,7 +55,7 @@ class Opener:
             self.check(saCkpt.saCkptDispatch, self.handle, eSaDispatchFlagsT.SA_DISPATCH_ALL)
 
     def run(self):
-        """All of it, in order."""
+        """Do everything, in order."""
         version = SaVersionT(b"B", 2, 2)
         self.check(saCkpt.saCkptInitialize, self.handle, self.callbacks, version)
         self.check(saCkpt.saCkptSelectionObjectGet, self.handle, self.selection_object)

@@ -15,19 +15,19 @@ ANY = saCkpt.eSaCkptSectionsChosenT.SA_CKPT_SECTIONS_ANY
 
 
 def expect(what, rc, wanted=OK):
-    """Say which call gave something else."""
+    """Check a result; the error names the call."""
     if rc != wanted:
         sys.exit("%s gives %s" % (what, saAis.eSaAisErrorT.whatis(rc)))
 
 
 def id_of(text):
-    """A section id from text, as a pointer into a string buffer."""
+    """Return a section id from text, as a pointer into a string buffer."""
     buffer = create_string_buffer(text)
     return saCkpt.SaCkptSectionIdT(len(text), cast(buffer, POINTER(saAis.SaUint8T)))
 
 
 def main():
-    """All of it, in order."""
+    """Do everything, in order."""
     handle = saCkpt.SaCkptHandleT()
     expect("initialize", saCkpt.saCkptInitialize(handle, None, saAis.SaVersionT(b"B", 2, 1)))
     name = saAis.SaNameT()

@@ -21,18 +21,18 @@ told = []
 
 
 def check(rc, what):
-    """Every call has to succeed."""
+    """Check that a call succeeded."""
     if rc != eSaAisErrorT.SA_AIS_OK:
         sys.exit("%s: %s" % (what, eSaAisErrorT.whatis(rc)))
 
 
 def section_id(text):
-    """A section id."""
+    """Return a section id."""
     return saCkpt.SaCkptSectionIdT(len(text), cast(create_string_buffer(text), POINTER(SaUint8T)))
 
 
 def changed(checkpoint, elements, count):
-    """The callback: reads what was written."""
+    """The callback: read what was written."""
     lines = []
     for place in range(count):
         element = elements[place]
@@ -60,7 +60,7 @@ def start():
 
 
 def track(count):
-    """Dispatch until so many callbacks have come."""
+    """Dispatch until this many callbacks have come."""
     selection_object = saAis.SaSelectionObjectT()
     check(saCkpt.saCkptTrack(HANDLE), "track")
     check(saCkpt.saCkptSelectionObjectGet(HANDLE, selection_object), "selection object")
@@ -72,7 +72,7 @@ def track(count):
 
 
 def write():
-    """Three updates: two sections are made, both are written with one call."""
+    """Make three updates: create two sections, and write both with one call."""
     for text in (b"a", b"b"):
         creation = saCkpt.SaCkptSectionCreationAttributesT(pointer(section_id(text)), saAis.saAis.SA_TIME_END)
         check(saCkpt.saCkptSectionCreate(CHECKPOINT, creation, b"new", 3), "create")

@@ -1,7 +1,7 @@
-"""One representative frame of every kind, with fields that show which number and which text goes where.
+"""One representative frame of every kind, with fields that show where each number and each text goes.
 
-`golden.txt` holds each of them as bytes. Whoever adds a kind adds it to both; nothing
-that stands there ever changes, since a client that is out there reads it so.
+`golden.txt` holds each of them as bytes. When you add a kind, add it to both. What is there never changes,
+since existing clients read it in this form.
 """
 
 from dataclasses import dataclass
@@ -67,11 +67,11 @@ class Representative:
 
     @property
     def name(self) -> str:
-        """What its line in the golden file begins with."""
+        """Return what its line in the golden file begins with."""
         return f"{self.kind}.{self.variant}" if self.variant else self.kind
 
     def encode(self) -> bytes:
-        """As it travels."""
+        """Return it as bytes."""
         return encode_frame(getattr(Kind, self.kind), self.a, self.b, self.c, self.body)
 
 
@@ -224,10 +224,10 @@ REPRESENTATIVES: Final = (*_FIRST_EXCHANGE, *_REQUESTS, *_ANSWERS, *_BETWEEN_DAE
 
 
 def kind_numbers() -> dict[str, int]:
-    """Every kind of frame by name."""
+    """Return every kind of frame, by name."""
     return {name: value for name, value in vars(Kind).items() if name.isupper()}
 
 
 def op_numbers() -> dict[str, int]:
-    """Every section operation by name."""
+    """Return every section operation, by name."""
     return {name: value for name, value in vars(Op).items() if name.isupper() and name != "CLIENT_MAX"}

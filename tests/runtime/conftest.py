@@ -1,4 +1,4 @@
-"""Everything async here runs on both event loops: they differ in calls and classes."""
+"""Every async test here runs on both event loops, since they differ in calls and classes."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 class Lines(logging.Handler):
-    """Lines of the daemon's log, to be waited for."""
+    """Lines of the daemon's log, for which a test can wait."""
 
     def __init__(self) -> None:
         super().__init__()
