@@ -1,26 +1,26 @@
 #!/bin/sh
-# A fence hook: switches a silent node's host off, so that the other one may go on.
+# A fence hook: switches a silent node's host off, so that the other node may continue.
 #
 #   on_silent_peer = "fence"
 #   fence_hook = "/etc/ckptd/fence-hook.sh"
 #
 # ckptd runs it with the silent node's id as its last argument, and in the environment
 #   CKPTD_FENCE_NODE   the node to switch off (the same id)
-#   CKPTD_NODE         the node that asks
+#   CKPTD_NODE         the node that runs the hook
 #
-# THE CONTRACT. Exit code 0 says: that node's ckptd serves nobody any more, and will not again
-# before it is started anew. ckptd believes it: an exit code 0 that is not true makes two nodes
-# serve the same checkpoints, and one of both histories is lost. Anything else (another exit code, a signal, no end
-# within fence_timeout_ms) proves nothing, and the node goes on waiting; it will ask again.
+# THE CONTRACT. Exit code 0 says: that node's ckptd serves no client any more, and does not again
+# before it is restarted. ckptd believes this. If it is not true, two nodes serve the same
+# checkpoints, and one of the two histories is lost. Anything else (another exit code, a signal, no
+# end within fence_timeout_ms) proves nothing: the node continues to wait, and runs the hook again.
 #
-# So: do not exit 0 because a command was *sent*. Ask back until the power *is* off. Make it safe
-# to run twice. It is run without a shell, with no input; what it prints goes to ckptd's log.
+# So: do not exit with 0 because a command was *sent*. Ask until the power *is* off. The hook must be
+# safe to run twice. It runs without a shell and without input; what it prints goes to ckptd's log.
 
 set -eu
 
 node=${1:?node id}
 
-# A management controller for each host, in a file that only ckptd's user can read:
+# One management controller for each host, in a file that only ckptd's user can read:
 #   host1  10.0.9.1  admin  /etc/ckptd/ipmi-password
 controllers=/etc/ckptd/controllers
 
