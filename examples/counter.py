@@ -2,7 +2,7 @@
 
     python -m ckpt_client.asp examples/counter.py 10
 
-Written in the style of ASP's programs. Run it, kill the node it uses, run it again at another one.
+Written in the style of ASP's programs. Run it, kill the node that it uses, and run it again at another one.
 """
 import sys
 

@@ -25,7 +25,7 @@ def follow(table: Table, copy: dict[bytes, bytes], changes: Tracking) -> None:
     if b"active" not in copy:
         return
     for change in changes:  # It raises when the tracking has ended.
-        value = table.get(change.section_id)  # Its present value; it may have been deleted since.
+        value = table.get(change.section_id)  # Its current value; it may have been deleted since.
         if value is None:
             copy.pop(change.section_id, None)
         else:
@@ -35,7 +35,7 @@ def follow(table: Table, copy: dict[bytes, bytes], changes: Tracking) -> None:
 
 
 def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
-    """Do jobs, one after the other, from where the copy says."""
+    """Do jobs, one after the other, beginning after the last one in the copy."""
     done = int(copy.get(b"done", b"0"))
     print(f"{name} is active, and goes on behind job {done}", flush=True)
     for job in range(done + 1, done + jobs + 1):
@@ -51,7 +51,7 @@ def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
 def main(name: str, jobs: int) -> None:
     """Follow the active program, then become it."""
     with Table("warm-standby", 100, 1024, 32) as table:
-        with table.track() as changes:  # First track, then read: nothing falls between the two.
+        with table.track() as changes:  # First track, then read: no change in between is missed.
             copy = table.read_all()
             if b"active" in copy:
                 print(f"{name} is the standby of {copy[b'active'].decode()}", flush=True)
