@@ -16,66 +16,69 @@ class Deviation(NamedTuple):
 
 DEVIATIONS: Final[dict[str, Deviation]] = {
     "R6": Deviation(
-        "A program whose node leaves the cluster goes on at another node, with every handle it has. Only "
-        "once it has reached no node for `session_grace` (10 s) are its handles UNAVAILABLE.",
-        "A lost daemon then costs an application no more than a short wait; with the text it would have to "
-        "open and read everything anew.",
+        "A program whose node leaves the cluster continues at another node, with every handle that it "
+        "has. Only when it has reached no node for `session_grace` (10 s) are its handles UNAVAILABLE.",
+        "So a lost daemon costs an application no more than a short wait. By the text it would have to "
+        "open and read everything again.",
     ),
     "R10": Deviation(
-        "As asked by a unix socket (Linux): the node sees at once that the process has ended. By TCP all "
-        "that a process had open that ended without closing it is closed 10 s later (`session_grace`), by "
-        "UDP 70 s later: 60 s without a datagram, then the grace.",
-        "A lost connection is no proof that the process at its other end is dead, and UDP has none to lose. "
-        "A program that is alive comes back within the grace, and has all that it had open. Who ends in good "
-        "order and finalizes has closed everything at once by every transport.",
+        "Over a unix socket (Linux) as asked: the node sees at once that the process has ended. If a "
+        "process ends without closing what it has open, this is closed 10 s later over TCP "
+        "(`session_grace`), and 70 s later over UDP: 60 s without a datagram, then the grace.",
+        "A lost connection does not prove that the process at its other end is dead, and UDP has no "
+        "connection. A program that lives comes back within the grace, and still has everything open. A "
+        "program that finalizes before it ends has closed everything at once, over every transport.",
     ),
     "R33": Deviation(
         "A name is UTF-8 and holds no NUL byte: any other is INVALID_PARAM, in an open and in an unlink.",
         "Names appear in logs, in file names and on the command line.",
     ),
     "R45": Deviation(
-        "A program that goes on at another node, since its own was lost (R6), has a replica made there of "
+        "A program that continues at another node after its own was lost (R6) gets a replica there of "
         "every collocated checkpoint that it has open, as if it had opened them there.",
-        "Where a program is, its collocated checkpoints have a replica: that is what it opened them for.",
+        "The node of a program has a replica of each collocated checkpoint that the program has open: "
+        "that is the purpose of such a checkpoint.",
     ),
     "R48": Deviation(
         "Without an active replica SectionIterationFinalize is OK, not NOT_EXIST.",
-        "Nothing is kept at the service for an iteration; to end one should never fail.",
+        "The service keeps nothing for an iteration, and ending one should never fail.",
     ),
     "R59": Deviation(
-        "When the active replica of an asynchronous checkpoint that is not collocated is lost with the last "
-        "updates, a writer is not told, and what it writes next is done: then a reader sees that, and not "
-        "what was lost before it. The service logs the loss.",
-        "No call of the interface could tell the writer. Who needs more uses a synchronous checkpoint, or "
-        "synchronizes at the points that count.",
+        "If the active replica of an asynchronous checkpoint that is not collocated is lost with the last "
+        "updates, the writer gets no error, and what it writes next is done. A reader then sees the later "
+        "update, but not the lost ones before it. The service logs the loss.",
+        "No call of the interface could report it to the writer. A program that needs more uses a "
+        "synchronous checkpoint, or synchronizes at the points that matter.",
     ),
     "R99": Deviation(
-        "Nothing is notified. Who runs out of sections is told so by the call, NO_SPACE; who tracks the "
-        "checkpoint is told of each section that is created, is deleted or has expired.",
-        "Notifications are the business of the SA Forum's Notification Service, which is not part of this.",
+        "There are no notifications. A program that runs out of sections gets NO_SPACE from its call. A "
+        "program that tracks the checkpoint gets each section that is created, deleted or expired.",
+        "Notifications belong to the SA Forum's Notification Service, which is not part of this.",
     ),
     "R144": Deviation(
-        "Of a weak checkpoint a batch of updates (5 ms) is one callback, with what became of each section; a "
-        "handle may hear of what it wrote itself in one batch with others. Who is behind by more than 128 "
-        "changes is told only what became of each section; who is behind by more than the service keeps, or "
-        "tracks an asynchronous checkpoint that lost its active replica, is told of every section, also of "
-        "those that it wrote itself.",
-        "A weak checkpoint sends what changed, not how; and who is slow is better served with less.",
+        "In a weak checkpoint a batch of updates (5 ms) is one callback, with the final outcome for each "
+        "section; a handle may get its own writes if they are in a batch with others. A program that lags "
+        "behind by more than 128 changes gets only the final outcome for each section. A program that "
+        "lags behind by more than the service keeps, or tracks an asynchronous checkpoint that lost its "
+        "active replica, gets every section, including those that it wrote itself.",
+        "A weak checkpoint sends which sections changed, not how; and a slow program is better served "
+        "with less.",
     ),
     "R147": Deviation(
-        "As asked by a unix socket (Linux). By TCP a dead process counts as one that closed everything after "
-        "10 s (`session_grace`), by UDP after 70 s: the retention begins then.",
+        "Over a unix socket (Linux) as asked. A dead process counts as one that closed everything after "
+        "10 s over TCP (`session_grace`), and after 70 s over UDP: the retention begins then.",
         "As R10.",
     ),
     "R148": Deviation(
-        "The programs of a node that leaves go on at another node, with what they have open. What those had "
-        "open that come to no node within `session_grace` (10 s) is closed then, and the retention begins.",
-        "As R6: a lost daemon is not the loss of its clients. That a whole machine is lost, with all that "
-        "ran there, shows when they do not come back.",
+        "The programs of a node that leaves continue at another node, with what they have open. If a "
+        "program comes to no node within `session_grace` (10 s), what it had open is closed, and the "
+        "retention begins.",
+        "As R6: the loss of a daemon is not the loss of its clients. If a whole machine is lost with its "
+        "programs, this shows when they do not come back.",
     ),
     "R149": Deviation(
-        "Handles outlive the loss of their node, and its return: they are dead only when their session is "
-        "over. The replicas of a node that returns are made anew from the others, as is asked.",
+        "Handles survive the loss of their node, and its return: they are dead only when their session is "
+        "over. The replicas of a node that returns are made again from the others, as asked.",
         "As R6.",
     ),
 }
