@@ -276,6 +276,10 @@ class FaultyWorld:
             pass
         self.cluster.now_ns = end_ns
 
+    def story(self) -> str:
+        """What the cores logged."""
+        return self.cluster.story()
+
     def _connect(self, address: Address, timeout_s: float) -> VirtualSocket:
         node_id = self.cluster.node_at(address.host)
         if self.cluster.hangs(node_id) and not address.datagram:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from tests.conformance.remote import Process, StandIn
 from tests.conformance.world import Version, World
+from tests.e2e.logs import ends_of_logs
 
 from ckpt_client.saf import CheckpointService
 from ckptd.testing import LocalCluster
@@ -56,6 +57,10 @@ class DaemonWorld(World):
 
     def pass_time(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def story(self) -> str:
+        """What the nodes logged."""
+        return ends_of_logs(self.cluster)
 
     # -- nodes
 

@@ -97,6 +97,10 @@ class VirtualWorld(World):
     def pass_time(self, seconds: float) -> None:
         self.runner.pass_time(seconds)
 
+    def story(self) -> str:
+        """What the cores logged."""
+        return self.cluster.story()
+
     # -- nodes
 
     def kill(self, node: str) -> None:

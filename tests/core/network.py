@@ -73,6 +73,10 @@ class Network:
         """Pass one event to a core now."""
         raise NotImplementedError
 
+    def story(self) -> str:
+        """What the cores logged."""
+        return "\n".join(self.lines)
+
     # -- time
 
     def after(self, delay_ns: int, action: Callable[[], None]) -> None:
@@ -89,7 +93,7 @@ class Network:
         """Let time pass until a condition holds; fail with the cores' log if it does not."""
         end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
         while not done():
-            assert self._step(end_ns), "it never came to pass:\n" + "\n".join(self.lines[-40:])
+            assert self._step(end_ns), "it never came to pass"
 
     def _step(self, end_ns: int) -> bool:
         due = [

@@ -95,7 +95,7 @@ class Scenario:
     def until(self, done: Callable[[], bool], within_ms: float = 60_000) -> None:
         """Let time pass until a condition holds; fail with the time line if it does not hold in time."""
         until_ns = self.world.now_ns + int(within_ms * MILLISECOND_NS)
-        assert self.world.run_until(until_ns, done), self.story()
+        assert self.world.run_until(until_ns, done), f"not within {within_ms:g} ms"
 
     def converge(self) -> None:
         """Let time pass until the cluster has converged."""
@@ -260,5 +260,5 @@ def write_until_done(scenario: Scenario, content: bytes, within_ms: float) -> No
     """Check that the next write is acknowledged within this virtual time."""
     began_ns = scenario.world.now_ns
     call = scenario.write(content)
-    assert call.outcome == Outcome.OK, scenario.story()
-    assert scenario.world.now_ns - began_ns <= within_ms * MILLISECOND_NS, scenario.story()
+    assert call.outcome == Outcome.OK
+    assert scenario.world.now_ns - began_ns <= within_ms * MILLISECOND_NS

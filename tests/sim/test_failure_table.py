@@ -237,10 +237,10 @@ def test_nothing_is_lost_and_no_call_fails_when_the_active_node_leaves(make, fla
     scenario.faults.leave(active)
     for number in range(10, 40):
         call = scenario.write(b"%d" % number)
-        assert call.outcome == Outcome.OK, scenario.story()
+        assert call.outcome == Outcome.OK
         scenario.run_ms(20)
     scenario.run_ms(2000)
-    assert not scenario.cluster.hosts[active].running, scenario.story()
+    assert not scenario.cluster.hosts[active].running
     assert scenario.read() == b"39"
     scenario.finish()
 
@@ -318,7 +318,7 @@ def test_a_restarted_majority_waits_for_the_last_member_or_proof_of_its_death() 
     scenario.faults.restart("b")
     scenario.faults.restart("c")
     scenario.run_ms(3000)
-    assert all(node.view is None for node in scenario.cluster.nodes()), scenario.story()
+    assert all(node.view is None for node in scenario.cluster.nodes())
     scenario.faults.restart("a")
     scenario.converge()
 
