@@ -15,8 +15,10 @@ BENCH ?=
 MINUTES ?= 10
 # Most tests wait for daemons and timers: one process more than there are cores.
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo test test-slow test-pythons smoke check compile-check conformance format bench bench-time-outs bench-kill bench-silence \
+.PHONY: help venv demo test test-extended test-all test-pythons smoke check compile-check conformance format bench \
+	bench-time-outs bench-kill bench-silence \
 	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
@@ -25,9 +27,10 @@ help:
 	@echo '  make venv             set up $(VENV)'
 	@echo
 	@echo 'Tests'
-	@echo '  make test             the tests, but for those that are slow'
-	@echo '  make test-slow        those that take minutes, or repeat one with other'
-	@echo '                        sizes, seeds or transports'
+	@echo '  make test             every rule, requirement and fault once: 3 minutes'
+	@echo '  make test-extended    more real clusters and seeds: what .ci/run adds'
+	@echo '  make test-all         all tests, also those that take minutes, or repeat'
+	@echo '                        others with more sizes, seeds and transports'
 	@echo '  make test-pythons     core and clients on every Python from 3.11 on'
 	@echo '  make smoke            what is installed, in clean environments'
 	@echo '  make conformance      the SAF requirements; writes docs/conformance.md'
@@ -69,9 +72,13 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m examples.demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(SPREAD)
 
-test-slow: $(INSTALLED)
+test-extended: $(INSTALLED)
+	$(BIN)/python -m pytest $(SPREAD) -m 'extended and not slow'
+
+# What is slow has the machine for itself.
+test-all: test test-extended
 	$(BIN)/python -m pytest -m slow
 
 test-pythons:
@@ -101,7 +108,7 @@ bench-time-outs: $(INSTALLED)
 	$(BIN)/python -m bench.time_outs
 
 conformance: $(INSTALLED)
-	$(BIN)/python -m pytest tests/conformance -m "slow or not slow" --conformance-table docs/conformance.md
+	$(BIN)/python -m pytest tests/conformance -m '' --conformance-table docs/conformance.md
 
 bench-kill: $(INSTALLED)
 	$(BIN)/python -m bench.kill $(BENCH)

@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark runs with real daemons as slow, except for one of each scenario that also runs in virtual time."""
+    """Mark runs with real daemons of what also runs in virtual time: the first as extended, others as slow."""
     kinds: dict[str, list[pytest.Item]] = defaultdict(list)
     virtual = set()
     for item in items:
@@ -45,8 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif kind:
             kinds[scenario].append(item)
     for scenario in virtual:
-        for item in kinds[scenario][1:]:
-            item.add_marker(pytest.mark.slow)
+        for place, item in enumerate(kinds[scenario]):
+            item.add_marker(pytest.mark.slow if place else pytest.mark.extended)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def world_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def daemons() -> Iterator[LocalCluster]:
     with LocalCluster(3, name="conformance") as cluster:
         yield cluster

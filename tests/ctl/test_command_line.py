@@ -23,7 +23,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "ls", "show x", "get x k", "put x k v", "delete x k", "unlink x"]
+    "command",
+    [
+        "status",
+        "put x k v",
+        *(
+            pytest.param(each, marks=pytest.mark.extended)
+            for each in ("ls", "show x", "get x k", "delete x k", "unlink x")
+        ),
+    ],
 )
 def test_no_daemon_is_one_line_that_names_the_address_and_how_to_start_one(
     command: str, tmp_path: Path

@@ -32,9 +32,23 @@ def run(*arguments: str | bytes, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment | variables)
 
 
-@pytest.mark.parametrize("variables", [OUTPUT_IS_ASCII, ALL_IS_ASCII], ids=["output", "locale"])
 @pytest.mark.parametrize(
-    "words", [["status"], ["ls"], ["show", NAME], ["show", "--help"], ["get", "nothing-é", KEY]]
+    "variables",
+    [
+        pytest.param(OUTPUT_IS_ASCII, id="output"),
+        pytest.param(ALL_IS_ASCII, id="locale", marks=pytest.mark.extended),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", NAME],
+        ["get", "nothing-é", KEY],
+        *(
+            pytest.param(each, marks=pytest.mark.extended)
+            for each in (["status"], ["ls"], ["show", "--help"])
+        ),
+    ],
 )
 def test_nothing_ends_in_a_traceback(url: str, words: list[str], variables: dict[str, str]) -> None:
     """Our own "…" in what `ls` and `show` say ended in a UnicodeEncodeError."""

@@ -30,6 +30,8 @@ COMMANDS = {
 }
 
 ENDING = ("cluster stop", "node drain")
+FIRST, *OTHERS = COMMANDS
+ONE_AND_OTHERS = [FIRST, *(pytest.param(each, marks=pytest.mark.extended) for each in OTHERS)]
 
 
 class Operated:
@@ -101,7 +103,7 @@ def test_the_word_reaches_the_node_and_its_answer_the_operator(command: str, sta
     assert f"at node a ({node.url}), not serving: node [b]" in ended.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ONE_AND_OTHERS)
 def test_without_a_terminal_and_without_yes_nothing_is_done(command: str, start: Start) -> None:
     node = start("a")
     operated = Operated(node)
@@ -128,7 +130,7 @@ def test_at_a_terminal_the_operator_is_asked(typed: str, code: int, words: int, 
     assert "Go on?" in ended.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ONE_AND_OTHERS)
 def test_several_addresses_are_refused(command: str, start: Start) -> None:
     node = start("a")
     operated = Operated(node)

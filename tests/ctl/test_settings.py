@@ -124,7 +124,7 @@ def locked(start: Start) -> FakeNode:
 
 
 @pytest.mark.parametrize("where", ["before", "after", "between"])
-@pytest.mark.parametrize("command", ["status", "cluster bootstrap"])
+@pytest.mark.parametrize("command", ["cluster bootstrap", pytest.param("status", marks=pytest.mark.extended)])
 def test_shared_options_stand_before_or_after_the_commands_name(
     tmp_path: Path, start: Start, where: str, command: str
 ) -> None:

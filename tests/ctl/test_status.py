@@ -156,7 +156,12 @@ def test_the_exit_code_is_for_check(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--address", "unix:///none.sock"], ["--address", "nowhere"], ["--key-file", "/none"]]
+    "arguments",
+    [
+        ["--address", "unix:///none.sock"],
+        pytest.param(["--address", "nowhere"], marks=pytest.mark.extended),
+        pytest.param(["--key-file", "/none"], marks=pytest.mark.extended),
+    ],
 )
 def test_check_without_an_answer_is_not_taken_for_degraded(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "ckptctl", "status", "--check", *arguments]

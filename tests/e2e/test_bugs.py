@@ -64,7 +64,7 @@ def opened(cluster: LocalCluster) -> Iterator[tuple[Table, Table]]:
         yield table, bystander
 
 
-@pytest.mark.parametrize("where", ["everywhere", "active"])
+@pytest.mark.parametrize("where", ["everywhere", pytest.param("active", marks=pytest.mark.extended)])
 def test_a_write_that_stops_a_node_is_refused_and_stops_no_other(where: str) -> None:
     with FaultyCluster("apply", where) as cluster, opened(cluster) as (table, bystander):
         active = cluster.active_node("orders")
@@ -84,6 +84,7 @@ def test_a_write_that_stops_a_node_is_refused_and_stops_no_other(where: str) -> 
         assert cluster.ended() == []
 
 
+@pytest.mark.extended
 def test_backups_that_raise_come_back_with_the_content() -> None:
     with FaultyCluster("apply", "backup") as cluster, opened(cluster) as (table, bystander):
         active = cluster.active_node("orders")
@@ -99,6 +100,7 @@ def test_backups_that_raise_come_back_with_the_content() -> None:
         assert cluster.ended() == []
 
 
+@pytest.mark.extended
 def test_what_nobody_can_commit_is_not_served_and_an_operator_ends_that() -> None:
     with FaultyCluster("commit", "everywhere") as cluster, opened(cluster) as (table, bystander):
         with contextlib.suppress(CheckpointError):

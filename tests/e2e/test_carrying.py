@@ -3,6 +3,8 @@
 import os
 import socket
 
+import pytest
+
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import NO_RESOURCES, OK
@@ -11,6 +13,8 @@ from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.handshake import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind, Op
 from ckptd.testing import LocalCluster
+
+pytestmark = pytest.mark.extended
 
 IDS = 10_000
 """As many as one update may have generated: its answer has 100 KB."""

@@ -18,6 +18,7 @@ def test_status_shows_every_member(cluster: LocalCluster) -> None:
     assert [member["node"] for member in described["members"]] == ["a", "b", "c"]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("scheme", ["tcp", "udp"])
 def test_the_operator_is_answered_over_each_transport(cluster: LocalCluster, name: str, scheme: str) -> None:
     """Over UDP `status`, `ls` and `node wait` were refused, for want of padding."""
@@ -28,6 +29,7 @@ def test_the_operator_is_answered_over_each_transport(cluster: LocalCluster, nam
             assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.extended
 def test_the_operator_is_answered_where_clients_take_all_there_is(name: str) -> None:
     with LocalCluster(1, flags=("--clients-max", "1")) as cluster:
         with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:
@@ -40,6 +42,7 @@ def test_the_operator_is_answered_where_clients_take_all_there_is(name: str) -> 
         assert ckptctl(cluster, "get", name, "k", node="a").stdout == b"v"
 
 
+@pytest.mark.extended
 def test_a_node_that_was_waited_for_has_its_replicas(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 1000, 32, address=cluster.addresses("a")) as table:
         table.Write("k", "v")
@@ -71,12 +74,14 @@ def test_a_section_is_put_shown_got_and_deleted(cluster: LocalCluster, name: str
         assert len(table) == 0
 
 
+@pytest.mark.extended
 def test_a_key_of_any_bytes_can_be_typed(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:
         assert ckptctl(cluster, "put", name, "0xff00", "v").returncode == 0
         assert table[b"\xff\x00"] == b"v"
 
 
+@pytest.mark.extended
 def test_ls_lists_until_unlink(cluster: LocalCluster, name: str) -> None:
     Table(name, 10, 1000, 32, address=cluster.address("a")).close()
     listed = json.loads(ckptctl(cluster, "ls", "--json").stdout)
@@ -90,8 +95,8 @@ def test_ls_lists_until_unlink(cluster: LocalCluster, name: str) -> None:
     ("arguments", "code"),
     [
         (["show", "nothing-here"], "SA_AIS_ERR_NOT_EXIST"),
-        (["unlink", "nothing-here"], "SA_AIS_ERR_NOT_EXIST"),
-        (["put", "nothing-here", "k", "v"], "SA_AIS_ERR_NOT_EXIST"),
+        pytest.param(["unlink", "nothing-here"], "SA_AIS_ERR_NOT_EXIST", marks=pytest.mark.extended),
+        pytest.param(["put", "nothing-here", "k", "v"], "SA_AIS_ERR_NOT_EXIST", marks=pytest.mark.extended),
     ],
 )
 def test_what_does_not_exist_is_one_line_and_exit_code_1(
@@ -104,6 +109,7 @@ def test_what_does_not_exist_is_one_line_and_exit_code_1(
     assert code in ended.stderr.decode()
 
 
+@pytest.mark.extended
 def test_a_missing_section_is_an_error_of_get_and_delete(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 1000, 32, address=cluster.address("a")):
         for command in ("get", "delete"):

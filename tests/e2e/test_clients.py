@@ -12,6 +12,8 @@ from ckpt_client.session.affinity import FOLLOW_UPDATES
 from ckpt_protocol import codes
 from ckptd.testing import LocalCluster
 
+SCHEMES = ("unix", *(pytest.param(other, marks=pytest.mark.slow) for other in ("tcp", "udp")))
+
 
 def test_a_session_goes_to_the_node_that_orders_its_writes(cluster: LocalCluster, name: str) -> None:
     """Its addresses do not name that node: the members of the view do."""
@@ -33,6 +35,7 @@ def test_a_session_goes_to_the_node_that_orders_its_writes(cluster: LocalCluster
         assert table.status().opens == 3
 
 
+@pytest.mark.extended
 def test_whether_to_follow_is_the_callers_choice(cluster: LocalCluster, name: str) -> None:
     both = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
     with (
@@ -46,6 +49,7 @@ def test_whether_to_follow_is_the_callers_choice(cluster: LocalCluster, name: st
         assert (stays.node_id, follows.node_id) == ("a", "b")
 
 
+@pytest.mark.extended
 async def test_tasks_that_write_all_the_time_notice_nothing_of_a_move(
     cluster: LocalCluster, name: str
 ) -> None:
@@ -64,6 +68,7 @@ async def test_tasks_that_write_all_the_time_notice_nothing_of_a_move(
         assert table["k9"] == str(FOLLOW_UPDATES - 1).encode()
 
 
+@pytest.mark.extended
 def test_after_a_move_the_loss_of_that_node_is_met_as_any_other(name: str) -> None:
     with LocalCluster(3, name="follow") as cluster:
         addresses = [cluster.address("a", "tcp"), cluster.address("c", "tcp")]
@@ -82,7 +87,8 @@ def test_after_a_move_the_loss_of_that_node_is_met_as_any_other(name: str) -> No
             assert follower.node_id in ("a", "c")
 
 
-@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+@pytest.mark.extended
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -> None:
     with LocalCluster(1, name="cancelled") as cluster:
 
@@ -117,6 +123,7 @@ def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -
         run_clean(work)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("limits", [(1, 64 << 20, 1), (10, 64 << 20, 65_535)], ids=["single", "many"])
 def test_exactly_what_a_table_of_64_mib_promises_fits(limits: tuple[int, int, int]) -> None:
     """Also with the longest id, through a node that passes it on; one byte more is refused unsent."""
@@ -135,14 +142,15 @@ def test_exactly_what_a_table_of_64_mib_promises_fits(limits: tuple[int, int, in
         assert other[key] == value
 
 
-@pytest.mark.parametrize("transport", ["unix", "tcp", "udp"])
+@pytest.mark.extended
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_client_that_comes_back_has_its_session_attached_before_it_sends_anything_large(
-    transport: str,
+    scheme: str,
 ) -> None:
     """Nodes take large frames only then: one that came right behind ATTACH would end its connection."""
     value = b"v" * (16 << 20)
     with LocalCluster(3) as cluster:
-        addresses = [cluster.address(node, transport) for node in ("b", "c")]
+        addresses = [cluster.address(node, scheme) for node in ("b", "c")]
         with (
             Table("x", 10, 64 << 20, 8, address=cluster.address("a"), timeout=60) as there,
             Table("x", address=addresses, timeout=60, follow_active=False) as blocking,

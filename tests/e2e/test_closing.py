@@ -11,6 +11,7 @@ from ckpt_client import AsyncTable, Table
 from ckptd.testing import LocalCluster
 
 TABLES = 5
+SCHEMES = ("unix", *(pytest.param(other, marks=pytest.mark.slow) for other in ("tcp", "udp")))
 
 PROGRAM = """
 import asyncio, sys
@@ -24,7 +25,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+@pytest.mark.extended
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_closing_many_tables_of_one_session_waits_once_where_no_node_answers(scheme: str) -> None:
     """Each waited its whole time-out, 10 s, one after the other."""
     with LocalCluster(1, name="closing") as cluster:
@@ -44,7 +46,8 @@ def test_closing_many_tables_of_one_session_waits_once_where_no_node_answers(sch
         assert asyncio.run(work()) < 9, "less than the time-out of one call"
 
 
-@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+@pytest.mark.extended
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_closing_many_blocking_tables_is_bounded_as_well(scheme: str) -> None:
     with LocalCluster(1, name="closing") as cluster:
         address = cluster.address("a", scheme)
@@ -59,7 +62,7 @@ def test_closing_many_blocking_tables_is_bounded_as_well(scheme: str) -> None:
             cluster.resume("a")
 
 
-@pytest.mark.parametrize("scheme", ["unix", "tcp", "udp"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_an_asyncio_program_that_ends_without_closing_leaves_nothing_open(
     cluster: LocalCluster, name: str, scheme: str
 ) -> None:

@@ -33,6 +33,7 @@ def nodes_with(etcd: EtcdCluster, nodes: int, name: str) -> LocalCluster:
     return LocalCluster(nodes, arbiter="etcd", flags=flags, name=name)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("nodes", SIZES)
 def test_sigkill_of_the_active_node_loses_nothing(etcd: EtcdCluster, nodes: int, name: str) -> None:
     with nodes_with(etcd, nodes, name) as cluster, under_load(cluster, name) as load:
@@ -46,6 +47,7 @@ def test_sigkill_of_the_active_node_loses_nothing(etcd: EtcdCluster, nodes: int,
                 cluster.wait_in_sync(checkpoint, load.replicas)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("nodes", SIZES)
 def test_the_others_go_on_when_the_coordinator_is_paused(etcd: EtcdCluster, nodes: int, name: str) -> None:
     with nodes_with(etcd, nodes, name) as cluster, under_load(cluster, name) as load:
@@ -58,6 +60,7 @@ def test_the_others_go_on_when_the_coordinator_is_paused(etcd: EtcdCluster, node
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("nodes", SIZES)
 def test_without_etcd_the_service_goes_on_and_a_change_of_the_view_waits_for_it(
     nodes: int, name: str
@@ -84,6 +87,7 @@ def test_without_etcd_the_service_goes_on_and_a_change_of_the_view_waits_for_it(
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_of_three_members_of_etcd_is_not_needed(lost: int, name: str) -> None:
     """The one that everybody asks first, or another; its loss and a node's come together."""

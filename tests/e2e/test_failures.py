@@ -28,7 +28,10 @@ def active_and_other(cluster: LocalCluster, name: str) -> tuple[str, str]:
     return active, next(node for node in cluster.node_ids if node != active)
 
 
-@pytest.mark.parametrize("attached_to", ["the active replica's node", "another node"])
+@pytest.mark.parametrize(
+    "attached_to",
+    ["the active replica's node", pytest.param("another node", marks=pytest.mark.extended)],
+)
 def test_sigkill_of_the_active_node_loses_no_acknowledged_write(
     cluster: LocalCluster, name: str, attached_to: str
 ) -> None:
@@ -49,6 +52,7 @@ def test_sigkill_of_the_active_node_loses_no_acknowledged_write(
             assert stream.lost_at(returned) == []
 
 
+@pytest.mark.extended
 def test_sigkill_of_a_standby_loses_no_acknowledged_write(cluster: LocalCluster, name: str) -> None:
     with Table(name, SECTIONS, 100, 32, address=cluster.addresses("a")) as table:
         _, standby = active_and_other(cluster, name)
@@ -78,6 +82,7 @@ def test_sigterm_hands_over_without_a_failed_call(cluster: LocalCluster, name: s
             assert stream.lost_at(survivor) == []
 
 
+@pytest.mark.extended
 def test_every_node_restarted_in_turn_keeps_everything(cluster: LocalCluster, name: str) -> None:
     with Table(name, SECTIONS, 100, 32, address=cluster.addresses("a")) as table, Stream(table) as stream:
         for node in cluster.node_ids:
@@ -131,6 +136,7 @@ def test_a_collocated_checkpoint_has_no_active_replica_until_a_survivor_activate
         assert cluster.active_node(name) == "b"
 
 
+@pytest.mark.extended
 def test_a_sync_collocated_checkpoint_lives_on_where_it_is_open(cluster: LocalCluster, name: str) -> None:
     flags = SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED
     with (
@@ -177,6 +183,7 @@ def test_the_data_of_a_single_node_goes_with_it() -> None:
         assert caught.value.code == codes.NOT_EXIST
 
 
+@pytest.mark.extended
 def test_of_two_nodes_the_survivor_of_a_crash_goes_on() -> None:
     with LocalCluster(2) as cluster, Table("t", SECTIONS, 100, 32, address=cluster.addresses("a")) as table:
         for node in cluster.node_ids:

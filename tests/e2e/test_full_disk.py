@@ -17,7 +17,7 @@ from ckpt_protocol import codes
 from ckptd.testing import LocalCluster
 
 REASON = why_unavailable()
-pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+pytestmark = [pytest.mark.extended, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 
 Disks = dict[str, Path]
@@ -40,7 +40,7 @@ def wait_no_alarm(cluster: LocalCluster, node: str) -> None:
     cluster.wait_until(lambda: "disk" not in alarms(cluster, node), f"node {node} can write again")
 
 
-@pytest.mark.parametrize("role", ["coordinator", "standby"])
+@pytest.mark.parametrize("role", ["coordinator", pytest.param("standby", marks=pytest.mark.slow)])
 def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(role: str, name: str) -> None:
     """Of three one is dead then, so that its vote is needed. The coordinator is who proposes.
 

@@ -12,8 +12,9 @@ from tests.e2e.faulty import ENTRIES, node_of, under_load
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckptd.testing import LocalCluster
 
-SIZES = (2, 3, pytest.param(5, marks=pytest.mark.slow))
-MORE_SIZES = (pytest.param(2, marks=pytest.mark.slow), *SIZES[1:])
+pytestmark = pytest.mark.extended
+
+SIZES = (3, *(pytest.param(nodes, marks=pytest.mark.slow) for nodes in (2, 5)))
 ROLES = ("active", "standby", "coordinator")
 SHORT_SECONDS, LONG_SECONDS = 0.3, 1.6
 """Shorter and longer than the lease (0.6 s) and the grace (0.8 s)."""
@@ -41,7 +42,7 @@ def test_sigkill_of_the_active_a_standby_and_the_coordinator_under_load(nodes: i
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(SHORT_SECONDS, marks=pytest.mark.slow), LONG_SECONDS])
-@pytest.mark.parametrize("nodes", MORE_SIZES)
+@pytest.mark.parametrize("nodes", SIZES)
 def test_a_node_that_is_paused_under_load_serves_nothing_stale(nodes: int, seconds: float, name: str) -> None:
     with LocalCluster(nodes) as cluster, under_load(cluster, name) as load:
         for role in ROLES:
@@ -55,7 +56,7 @@ def test_a_node_that_is_paused_under_load_serves_nothing_stale(nodes: int, secon
             load.wait_more(ENTRIES)
 
 
-@pytest.mark.parametrize("nodes", MORE_SIZES)
+@pytest.mark.parametrize("nodes", SIZES)
 def test_nodes_that_are_killed_and_come_back_soon_or_late_lose_nothing(nodes: int, name: str) -> None:
     with LocalCluster(nodes) as cluster, under_load(cluster, name) as load:
         for node, delay in zip(cluster.node_ids, (0, 0.2, 1), strict=False):

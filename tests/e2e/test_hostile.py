@@ -18,7 +18,10 @@ from ckptd.testing import LocalCluster
 KNOCKS = 200
 
 
-@pytest.mark.parametrize("key", ["", "sesame"], ids=["open", "with a key"])
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    "key", [pytest.param("", id="open"), pytest.param("sesame", id="with a key", marks=pytest.mark.slow)]
+)
 def test_spoiled_frames_by_every_door_end_no_node_and_change_no_view(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,7 +42,8 @@ def test_spoiled_frames_by_every_door_end_no_node_and_change_no_view(
         table.close()
 
 
-@pytest.mark.parametrize("door", ["unix", "tcp"])
+@pytest.mark.extended
+@pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
 def test_frames_that_never_end_take_no_more_than_their_limit_and_honest_ones_arrive(door: str) -> None:
     """25 connections with 79 MiB each of an unfinished frame took 2 GB, for as long as they liked."""
     unfinished = encode_frame(Kind.UPDATE, 7, 1, 1, bytes(60 * MIB))[:-1]
@@ -66,6 +70,7 @@ def test_frames_that_never_end_take_no_more_than_their_limit_and_honest_ones_arr
             attacker.close()
 
 
+@pytest.mark.extended
 def test_answers_that_many_clients_do_not_read_take_no_more_than_their_limit() -> None:
     """A client's first MiB was not counted: of 300 clients that was 200 MiB, with a limit of 32."""
     with (
@@ -86,7 +91,7 @@ def test_answers_that_many_clients_do_not_read_take_no_more_than_their_limit() -
             client.close()
 
 
-@pytest.mark.parametrize("door", ["unix", "tcp"])
+@pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
 def test_who_has_no_session_cannot_make_a_node_hold_anything_large(door: str) -> None:
     """Whoever had greeted could have 80 MiB of a node for as long as it liked."""
     with LocalCluster(1) as cluster:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from bench.leaving import FAULTS, STATES, TRANSPORTS, Round, Row, rounds
 
+pytestmark = pytest.mark.extended
+
 GENEROUS_S = 6.0
 """A client that stays ends with its time-out, 10 s."""
 

@@ -8,6 +8,8 @@ from tests.e2e.stream import Stream
 from ckpt_client import Table
 from ckptd.testing import LocalCluster
 
+pytestmark = pytest.mark.extended
+
 WRITES = 50
 PAUSE_SECONDS = 0.3
 """Half a lease."""

@@ -90,6 +90,7 @@ def test_what_a_node_held_before_it_was_killed_is_not_in_sync(cluster: LocalClus
         assert ["c", True] in cluster.checkpoint(name, "c")[4]
 
 
+@pytest.mark.extended
 def test_a_checkpoint_is_asked_of_a_node_that_answers(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 100, 20, address=cluster.addresses()) as table:
         table["k"] = b"v"
@@ -102,8 +103,8 @@ def test_a_checkpoint_is_asked_of_a_node_that_answers(cluster: LocalCluster, nam
 # -- the end of the test runner
 
 
-@pytest.mark.parametrize("state", ["running", "paused"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("state", ["running", pytest.param("paused", marks=pytest.mark.extended)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.extended)])
 def test_nodes_end_with_the_process_that_started_them(number: signal.Signals, state: str) -> None:
     """A job of CI that was cancelled left its daemons behind."""
     if state == "paused" and not sys.platform.startswith("linux"):

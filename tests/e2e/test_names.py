@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.mark.parametrize("what", ["late", "moved"])
 def test_a_name_is_looked_up_again_until_it_is_right(what: str) -> None:

@@ -23,6 +23,7 @@ def pair() -> LocalCluster:
 # -- a node that is blocked
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("words", [("accept-loss", "a"), ("force-active",)], ids=lambda words: words[0])
 def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(
     pair: LocalCluster, words: tuple[str, ...], name: str
@@ -42,6 +43,7 @@ def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_what_the_lost_node_had_alone_goes_to_quarantine_when_it_comes_back(
     pair: LocalCluster, name: str
 ) -> None:
@@ -72,6 +74,7 @@ def test_what_the_lost_node_had_alone_goes_to_quarantine_when_it_comes_back(
             assert table.Read(["k"]) == b"by b alone"
 
 
+@pytest.mark.extended
 def test_one_of_three_goes_on_alone_when_the_operator_forces_it(name: str) -> None:
     with LocalCluster(3) as cluster, under_load(cluster, name) as load:
         cluster.kill("b")
@@ -90,6 +93,7 @@ def test_one_of_three_goes_on_alone_when_the_operator_forces_it(name: str) -> No
 # -- a cold start
 
 
+@pytest.mark.extended
 def test_a_pair_of_which_one_node_is_missing_starts_when_the_operator_says_so(
     pair: LocalCluster, name: str
 ) -> None:
@@ -110,6 +114,7 @@ def test_a_pair_of_which_one_node_is_missing_starts_when_the_operator_says_so(
             assert table.Read(["k"]) == b"v"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("words", [("accept-loss", "c"), ("bootstrap",)], ids=lambda words: words[0])
 def test_a_majority_that_misses_a_member_of_the_last_view_starts_when_the_operator_says_so(
     words: tuple[str, ...], name: str
@@ -132,6 +137,7 @@ def test_a_majority_that_misses_a_member_of_the_last_view_starts_when_the_operat
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_two_nodes_without_their_witness_start_when_one_is_bootstrapped(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster:
         for node in cluster.all_ids:
@@ -155,7 +161,12 @@ def test_two_nodes_without_their_witness_start_when_one_is_bootstrapped(name: st
 
 
 @pytest.mark.parametrize(
-    "words", [("bootstrap",), ("force-active",), ("accept-loss", "b")], ids=lambda words: words[0]
+    "words",
+    [
+        pytest.param(("bootstrap",), id="bootstrap"),
+        pytest.param(("force-active",), id="force-active", marks=pytest.mark.extended),
+        pytest.param(("accept-loss", "b"), id="accept-loss", marks=pytest.mark.extended),
+    ],
 )
 def test_nothing_is_forced_on_a_cluster_that_serves(cluster: LocalCluster, words: tuple[str, ...]) -> None:
     before = cluster.describe("cluster", "a")["epoch"]
@@ -174,6 +185,7 @@ def test_nothing_is_done_where_nobody_can_be_asked(cluster: LocalCluster) -> Non
 # -- drain
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("nodes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_drained_node_hands_over_without_a_failed_call(nodes: int, name: str) -> None:
     with (
@@ -196,6 +208,7 @@ def test_a_drained_node_hands_over_without_a_failed_call(nodes: int, name: str) 
         assert stream.lost_at(table) == []
 
 
+@pytest.mark.extended
 def test_a_witness_is_drained_at_once(name: str) -> None:
     with (
         LocalCluster(2, witnesses=1) as cluster,

@@ -40,8 +40,11 @@ def restart_all(cluster: LocalCluster, pause_s: float) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("pause_s", [0, 0.1])
-@pytest.mark.parametrize(("nodes", "witnesses"), [(2, 0), (3, 0), (2, 1)])
+@pytest.mark.parametrize("pause_s", [0, pytest.param(0.1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("nodes", "witnesses"),
+    [(2, 0), *(pytest.param(*voters, marks=pytest.mark.extended) for voters in ((3, 0), (2, 1)))],
+)
 def test_nodes_that_are_restarted_without_a_look_keep_everything(
     nodes: int, witnesses: int, pause_s: float
 ) -> None:
@@ -50,6 +53,7 @@ def test_nodes_that_are_restarted_without_a_look_keep_everything(
         assert holds_all(table)
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(bool(ETCD_MISSING), reason=ETCD_MISSING)
 def test_under_etcd_too() -> None:
     with EtcdCluster(1) as etcd:
@@ -59,6 +63,7 @@ def test_under_etcd_too() -> None:
             assert holds_all(table)
 
 
+@pytest.mark.extended
 def test_the_last_node_waits_for_who_is_started_late() -> None:
     with LocalCluster(2) as cluster, filled(cluster, 2) as table:
         assert cluster.leave("a") == 0
@@ -72,6 +77,7 @@ def test_the_last_node_waits_for_who_is_started_late() -> None:
         assert holds_all(table)
 
 
+@pytest.mark.extended
 def test_the_last_node_says_what_it_takes_with_it() -> None:
     with LocalCluster(2, flags=("--leave-ms", "500")) as cluster, filled(cluster, 2):
         assert cluster.leave("a") == 0
@@ -79,6 +85,7 @@ def test_the_last_node_says_what_it_takes_with_it() -> None:
         assert "no node that stays holds 'orders': this node's copy was the last" in cluster.log_tail("b")
 
 
+@pytest.mark.extended
 def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
     with LocalCluster(2, flags=("--leave-ms", "60000")) as cluster, filled(cluster, 2):
         assert cluster.leave("a") == 0
@@ -87,13 +94,21 @@ def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
         assert cluster.leave("b") == EXIT_LAST_COPY
 
 
+@pytest.mark.extended
 def test_a_node_alone_has_nobody_to_wait_for_and_says_so() -> None:
     with LocalCluster(1) as cluster, filled(cluster, 1):
         assert cluster.leave("a") == 0
         assert "this node's copy was the last" in cluster.log_tail("a")
 
 
-@pytest.mark.parametrize(("nodes", "witnesses"), [(1, 0), (3, 0), (2, 1)])
+@pytest.mark.parametrize(
+    ("nodes", "witnesses"),
+    [
+        pytest.param(1, 0, marks=pytest.mark.extended),
+        pytest.param(3, 0, marks=pytest.mark.slow),
+        (2, 1),
+    ],
+)
 def test_the_operator_stops_the_whole_cluster(nodes: int, witnesses: int) -> None:
     with LocalCluster(nodes, witnesses=witnesses) as cluster, filled(cluster, nodes):
         said = done(cluster, "a", "cluster", "stop", "--yes")

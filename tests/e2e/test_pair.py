@@ -50,6 +50,7 @@ def paused(cluster: LocalCluster, node: str) -> Iterator[None]:
 # -- keep-active
 
 
+@pytest.mark.extended
 @needs_namespaces
 def test_keep_active_the_coordinators_side_goes_on_and_the_other_blocks(name: str) -> None:
     with NetnsCluster(2) as cluster, pinned_load(cluster, name) as load:
@@ -65,6 +66,7 @@ def test_keep_active_the_coordinators_side_goes_on_and_the_other_blocks(name: st
         assert acknowledging(cluster, load, since_ns, until_ns) == {first}
 
 
+@pytest.mark.extended
 def test_keep_active_the_coordinators_return_ends_the_wait(name: str) -> None:
     with LocalCluster(2) as cluster, under_load(cluster, name):
         with paused(cluster, "a"):
@@ -72,6 +74,7 @@ def test_keep_active_the_coordinators_return_ends_the_wait(name: str) -> None:
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_keep_active_a_new_start_of_the_coordinator_ends_the_wait(name: str) -> None:
     """Killed while it was silent, it is not proved dead by a refused connection; its next start proves it."""
     with LocalCluster(2) as cluster, under_load(cluster, name):
@@ -102,7 +105,8 @@ def test_a_coordinator_that_went_on_alone_and_died_is_not_replaced_by_older_data
 # -- block
 
 
-@pytest.mark.parametrize("silent", ["a", "b"])
+@pytest.mark.extended
+@pytest.mark.parametrize("silent", ["a", pytest.param("b", marks=pytest.mark.slow)])
 def test_block_neither_goes_on_until_the_silent_one_is_back(silent: str, name: str) -> None:
     flags = ("--on-silent-peer", "block")
     with LocalCluster(2, flags=flags) as cluster, under_load(cluster, name):
@@ -112,6 +116,7 @@ def test_block_neither_goes_on_until_the_silent_one_is_back(silent: str, name: s
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("dead", ["a", pytest.param("b", marks=pytest.mark.slow)])
 def test_block_the_survivor_of_a_crash_goes_on_at_once(dead: str, name: str) -> None:
     flags = ("--on-silent-peer", "block")
@@ -152,6 +157,7 @@ def note_pids(cluster: LocalCluster, hook: Hook) -> None:
         (hook.directory / f"{node}.pid").write_text(str(cluster.pid(node)))
 
 
+@pytest.mark.extended
 def test_fence_the_other_goes_on_once_the_hook_has_killed_the_silent_coordinator(
     tmp_path: Path, name: str
 ) -> None:
@@ -173,6 +179,7 @@ def test_fence_the_other_goes_on_once_the_hook_has_killed_the_silent_coordinator
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_fence_a_hook_that_fails_promotes_nobody(tmp_path: Path, name: str) -> None:
     hook = Hook(tmp_path, "echo no power switch answers; exit 1")
     with LocalCluster(2, flags=hook.flags()) as cluster, under_load(cluster, name):
@@ -184,6 +191,7 @@ def test_fence_a_hook_that_fails_promotes_nobody(tmp_path: Path, name: str) -> N
         assert "fenced" not in status(cluster, "b")["counters"]
 
 
+@pytest.mark.extended
 def test_fence_a_hook_that_hangs_is_killed_and_promotes_nobody(tmp_path: Path, name: str) -> None:
     hook = Hook(tmp_path, "exec sleep 1000")
     with LocalCluster(2, flags=hook.flags(timeout_ms=300)) as cluster, under_load(cluster, name):
@@ -195,6 +203,7 @@ def test_fence_a_hook_that_hangs_is_killed_and_promotes_nobody(tmp_path: Path, n
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_fence_a_hook_that_hangs_ends_with_its_daemon(tmp_path: Path) -> None:
     hook = Hook(tmp_path, "exec sleep 1000")
     with LocalCluster(2, flags=(*hook.flags(timeout_ms=600_000), "--leave-ms", "100")) as cluster:
@@ -209,6 +218,7 @@ def test_fence_a_hook_that_hangs_ends_with_its_daemon(tmp_path: Path) -> None:
 # -- promote
 
 
+@pytest.mark.extended
 def test_promote_the_other_goes_on_after_its_grace_and_says_what_that_can_lose(name: str) -> None:
     """The coordinator stood still, so that it acknowledged nothing alone: nothing is lost here."""
     flags = ("--on-silent-peer", "promote")
@@ -224,6 +234,7 @@ def test_promote_the_other_goes_on_after_its_grace_and_says_what_that_can_lose(n
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 @needs_namespaces
 def test_promote_what_the_coordinator_acknowledged_alone_goes_to_its_quarantine(name: str) -> None:
     """A cut that is no crash: both go on, which is what this setting can cost."""

@@ -20,6 +20,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
+@pytest.mark.extended
 def test_the_demo_keeps_every_promise_and_leaves_no_daemon() -> None:
     ended = run("examples.demo")
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -29,6 +30,7 @@ def test_the_demo_keeps_every_promise_and_leaves_no_daemon() -> None:
         assert kind in ended.stdout
 
 
+@pytest.mark.extended
 def test_the_benchmark_measures_a_case_beside_its_floor(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     without = ("--no-scale", "--no-time-outs")
@@ -48,6 +50,7 @@ def test_the_measurement_of_time_outs_ends() -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.extended
 def test_the_kill_measurement_reports_a_kill(tmp_path: Path) -> None:
     written = tmp_path / "kills.json"
     ended = run("bench.kill", "--kills", "1", "--json", str(written))
@@ -58,6 +61,7 @@ def test_the_kill_measurement_reports_a_kill(tmp_path: Path) -> None:
     assert kill["acknowledged"] > 0
 
 
+@pytest.mark.extended
 def test_the_hand_over_measurement_fails_no_call(tmp_path: Path) -> None:
     written = tmp_path / "handovers.json"
     ended = run("bench.handover", "--times", "2", "--json", str(written))
@@ -84,6 +88,7 @@ def test_the_join_measurement_fails_no_call(tmp_path: Path) -> None:
     assert json.loads(written.read_text())[0]["errors"] == []
 
 
+@pytest.mark.extended
 def test_a_short_soak_finds_no_violation_and_prints_its_seed(tmp_path: Path) -> None:
     ended = run("bench.soak", "--minutes", "0.01", "--faults", "1", "--seed", "1", "--keep", str(tmp_path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -104,7 +109,9 @@ def run_asp(cluster: LocalCluster, node: str, *arguments: str) -> subprocess.Com
     )
 
 
-@pytest.fixture(params=[(), ("--strict",)], ids=["ours", "strict"])
+@pytest.fixture(
+    params=[pytest.param((), id="ours"), pytest.param(("--strict",), id="strict", marks=pytest.mark.slow)]
+)
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """As it is, and as ASP had it."""
     return request.param  # type: ignore[no-any-return]
@@ -131,6 +138,7 @@ def test_the_journal_is_read_at_another_node(cluster: LocalCluster, options: tup
     unlink(cluster, "journal")
 
 
+@pytest.mark.extended
 def test_leases_run_out_by_themselves(cluster: LocalCluster, options: tuple[str, ...]) -> None:
     def leases(node: str, *arguments: str) -> tuple[int, list[str]]:
         done = run_asp(cluster, node, *options, "examples/leases.py", *arguments)
@@ -154,6 +162,7 @@ def test_leases_run_out_by_themselves(cluster: LocalCluster, options: tuple[str,
     unlink(cluster, "leases")
 
 
+@pytest.mark.extended
 def test_a_program_that_dispatches_callbacks(cluster: LocalCluster, options: tuple[str, ...]) -> None:
     ended = ["invocation 2: SA_AIS_OK", "done"]
     opened = "invocation 1: the checkpoint is open"
@@ -167,6 +176,7 @@ def test_a_program_that_dispatches_callbacks(cluster: LocalCluster, options: tup
     unlink(cluster, "callbacks")
 
 
+@pytest.mark.extended
 def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
     """Those that rely on what ASP could not do (a list that creates its sections) are told so."""
     for arguments, says in (
@@ -182,7 +192,7 @@ def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
 # -- a program and its standby
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.extended)])
 def test_the_warm_standby_takes_over_where_the_active_program_was_killed(
     frozen: bool, cluster: LocalCluster
 ) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ckptd.testing import LocalCluster
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,7 @@ def test_a_counter_goes_on_at_another_node_where_it_was(cluster: LocalCluster) -
     assert run(cluster.address(second), "pyosaf_counter.py", "2") == "count 5\n"
 
 
+@pytest.mark.extended
 def test_sections_are_made_written_listed_and_read(cluster: LocalCluster) -> None:
     printed = run(cluster.addresses(), "pyosaf_sections.py").splitlines()
     assert printed == [
@@ -45,6 +48,7 @@ def test_sections_are_made_written_listed_and_read(cluster: LocalCluster) -> Non
     ]
 
 
+@pytest.mark.extended
 def test_what_is_asynchronous_ends_with_a_callback(cluster: LocalCluster) -> None:
     assert run(cluster.addresses(), "pyosaf_async.py").splitlines() == [
         "open 1 ended: SA_AIS_ERR_NOT_EXIST",
@@ -53,6 +57,7 @@ def test_what_is_asynchronous_ends_with_a_callback(cluster: LocalCluster) -> Non
     ]
 
 
+@pytest.mark.extended
 def test_a_tracker_at_another_node_is_told_once_for_each_call(cluster: LocalCluster) -> None:
     first, second = cluster.node_ids[:2]
     with start(cluster.address(first), "pyosaf_tracking.py", "tracker", "3") as tracker:

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.e2e.faulty import ENTRIES, coordinator, under_load
 
 from ckptd.testing import LocalCluster
+
+pytestmark = pytest.mark.extended
 
 LIMIT_SECONDS = 110
 

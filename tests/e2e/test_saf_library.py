@@ -132,7 +132,8 @@ def contents(checkpoint: Checkpoint) -> dict[bytes, bytes]:
 # -- standbys
 
 
-@pytest.mark.parametrize("kind", [SYNC, ASYNC])
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", [SYNC, pytest.param(ASYNC, marks=pytest.mark.slow)])
 def test_a_standby_that_does_not_dispatch_misses_nothing_and_holds_one_list(
     kind: int, cluster: LocalCluster, dn: str, begin: Begin
 ) -> None:
@@ -165,7 +166,9 @@ def test_a_standby_that_does_not_dispatch_misses_nothing_and_holds_one_list(
     assert len(standby.changes) < 5_000, "what became of each section is told, not each write"
 
 
-@pytest.mark.parametrize(("lost", "writes_at"), [("b", "a"), ("a", "c")])
+@pytest.mark.parametrize(
+    ("lost", "writes_at"), [("b", "a"), pytest.param("a", "c", marks=pytest.mark.extended)]
+)
 def test_a_standby_misses_nothing_when_its_node_is_killed(
     lost: str, writes_at: str, cluster: LocalCluster, dn: str, begin: Begin
 ) -> None:
@@ -211,6 +214,7 @@ def test_deletions_and_expirations_are_told(cluster: LocalCluster, dn: str, begi
     ]
 
 
+@pytest.mark.extended
 def test_tracking_stopped_and_begun_again_begins_afresh(cluster: LocalCluster, dn: str, begin: Begin) -> None:
     writer = begin(cluster.address("a")).checkpoint_open(dn, ALL_MODES, given())
     standby = Standby(begin(cluster.address("b")), dn)
@@ -244,7 +248,11 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("scheme", "killed"), [("unix", False), ("tcp", False), ("udp", False), ("unix", True)]
+    ("scheme", "killed"),
+    [
+        ("unix", True),
+        *(pytest.param(other, False, marks=pytest.mark.extended) for other in ("unix", "tcp", "udp")),
+    ],
 )
 def test_what_a_process_had_open_is_closed_with_it(
     scheme: str, killed: bool, cluster: LocalCluster, dn: str, begin: Begin
@@ -267,6 +275,7 @@ def test_what_a_process_had_open_is_closed_with_it(
     until(lambda: cluster.checkpoint(dn)[5] == 1, AT_ONCE_S)
 
 
+@pytest.mark.extended
 def test_services_of_many_nodes_clusters_and_versions_in_one_process(
     cluster: LocalCluster, dn: str, begin: Begin
 ) -> None:
@@ -286,6 +295,7 @@ def test_services_of_many_nodes_clusters_and_versions_in_one_process(
         end(services[4])
 
 
+@pytest.mark.extended
 def test_a_thread_that_waits_for_a_paused_node_delays_no_other(
     cluster: LocalCluster, dn: str, begin: Begin
 ) -> None:

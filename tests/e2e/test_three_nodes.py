@@ -141,7 +141,7 @@ def test_a_cluster_key_keeps_out_clients_that_do_not_have_it() -> None:
             assert "key" in str(caught.value)
 
 
-@pytest.mark.parametrize("state_dir", ["its old one", "a new one"])
+@pytest.mark.parametrize("state_dir", ["its old one", pytest.param("a new one", marks=pytest.mark.extended)])
 def test_a_node_of_another_cluster_refuses_to_start_and_says_why(
     cluster: LocalCluster, state_dir: str
 ) -> None:

@@ -21,6 +21,8 @@ from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.testing import LocalCluster
 
+pytestmark = pytest.mark.extended
+
 MIB = 1 << 20
 GROWTH_MIB_MAX = 300
 QUICK_S = 2.0
@@ -78,7 +80,7 @@ def test_a_thousand_large_reads_at_once_are_answered_and_hold_nobody_up() -> Non
             assert cluster.describe()["epoch"] == epoch
 
 
-@pytest.mark.parametrize("door", ["unix", "tcp"])
+@pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
 def test_answers_that_nobody_reads_are_not_made(door: str) -> None:
     """108 KB of READs became 6 GB of answers, and nobody was served for 16 s."""
     with LocalCluster(1) as cluster, Table("t", 9, MIB, 9, address=cluster.addresses()) as table:

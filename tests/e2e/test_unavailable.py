@@ -50,6 +50,7 @@ def test_an_open_after_the_only_replica_died_is_not_exist(cluster: LocalCluster,
         assert table.read_all() == {b"k": b"new"}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "scheme", ["unix", *(pytest.param(other, marks=pytest.mark.slow) for other in ("tcp", "udp"))]
 )
@@ -79,6 +80,7 @@ def test_an_unavailable_checkpoint_says_which_node_it_waits_for(
             assert other["k"] == b"v" == table["k"]
 
 
+@pytest.mark.extended
 def test_a_program_of_the_saf_api_is_told_the_same(cluster: LocalCluster, name: str) -> None:
     with program_at(cluster, "b", f"safCkpt={name}") as program:
         cluster.pause("b")

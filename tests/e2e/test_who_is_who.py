@@ -58,6 +58,7 @@ def test_a_forged_heartbeat_shuts_nobody_out(cluster: LocalCluster) -> None:
     cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_a_forged_heartbeat_of_a_start_that_is_known_mutes_nobody(cluster: LocalCluster) -> None:
     """Its stamp was believed: every true heartbeat of b was an old one from then on, until b started anew."""
     before = epochs(cluster)
@@ -76,6 +77,7 @@ def test_a_forged_heartbeat_of_a_start_that_is_known_mutes_nobody(cluster: Local
     assert epochs(cluster) == before
 
 
+@pytest.mark.extended
 def test_a_forged_greeting_shuts_nobody_out(cluster: LocalCluster) -> None:
     before = epochs(cluster)
     for nonce in (b"1" * NONCE_BYTES, b"2" * NONCE_BYTES):
@@ -138,6 +140,7 @@ def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong
     assert epochs(cluster) == before
 
 
+@pytest.mark.extended
 def test_a_node_comes_back_when_the_daemon_in_its_place_is_gone(cluster: LocalCluster) -> None:
     """The other daemon has the address while the node is down; then the node is started again."""
     cluster.kill("b")
@@ -150,6 +153,7 @@ def test_a_node_comes_back_when_the_daemon_in_its_place_is_gone(cluster: LocalCl
     cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_a_start_below_one_that_the_others_know_begins_again_above_it(cluster: LocalCluster) -> None:
     """Its clock was ahead, and then its state directory was lost: it was out for good."""
     state = cluster.state_path("b")
@@ -165,6 +169,7 @@ def test_a_start_below_one_that_the_others_know_begins_again_above_it(cluster: L
     assert json.loads((state / "node.json").read_text())["incarnation"] > HUGE
 
 
+@pytest.mark.extended
 def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -> None:
     """It said "waits for 3 of 4 nodes", and the others said nothing."""
     listens = {node: cluster.listens_at(node) for node in cluster.node_ids}
@@ -183,6 +188,7 @@ def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -
     cluster.wait_until(lambda: not alarm("a") and not alarm("c"), "it is over")
 
 
+@pytest.mark.extended
 def test_a_node_that_nobody_knows_says_so(cluster: LocalCluster) -> None:
     command, port = cluster.command("b"), HeldPort()
     for flag, value in (

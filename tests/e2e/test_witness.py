@@ -32,6 +32,7 @@ def other_of(cluster: LocalCluster, node: str) -> str:
     return next(other for other in cluster.node_ids if other != node)
 
 
+@pytest.mark.extended
 def test_sigkill_of_the_coordinator_and_of_the_other_loses_nothing(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
         for _ in cluster.node_ids:
@@ -60,6 +61,7 @@ def coordinator_of(cluster: LocalCluster, node: str) -> str:
     return str(cluster.describe("cluster", node)["coordinator"])
 
 
+@pytest.mark.extended
 @needs_namespaces
 def test_the_other_goes_on_with_the_witness_when_the_coordinator_is_cut_off(name: str) -> None:
     with NetnsCluster(2, witnesses=1) as cluster, pinned_load(cluster, name) as load:
@@ -74,6 +76,7 @@ def test_the_other_goes_on_with_the_witness_when_the_coordinator_is_cut_off(name
         assert acknowledging(cluster, load, since_ns, until_ns) == {other_of(cluster, first)}
 
 
+@pytest.mark.extended
 @needs_namespaces
 def test_of_two_that_both_hear_the_witness_and_not_each_other_one_goes_on(name: str) -> None:
     with NetnsCluster(2, witnesses=1) as cluster, pinned_load(cluster, name) as load:
@@ -86,6 +89,7 @@ def test_of_two_that_both_hear_the_witness_and_not_each_other_one_goes_on(name: 
         assert len(acknowledging(cluster, load, since_ns, until_ns)) == 1
 
 
+@pytest.mark.extended
 def test_without_the_witness_the_service_goes_on_and_only_without_a_majority_there_is_an_alarm(
     name: str,
 ) -> None:
@@ -111,6 +115,7 @@ def test_without_the_witness_the_service_goes_on_and_only_without_a_majority_the
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_a_witness_that_lost_its_state_directory_votes_again_once_a_view_names_it(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
         before = cluster.describe()["epoch"]
@@ -126,6 +131,7 @@ def test_a_witness_that_lost_its_state_directory_votes_again_once_a_view_names_i
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_a_witness_that_is_restarted_under_load_costs_nobody_anything(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
         # It may have started too late to vote on the first view: then its record is empty, as if lost.
@@ -157,6 +163,7 @@ def test_two_witnesses_keep_three_nodes_going_though_two_of_them_die(name: str) 
         cluster.wait_serving()
 
 
+@pytest.mark.extended
 def test_a_witness_says_what_it_is_to_an_operator_and_to_a_client(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster:
         assert "witness: it votes and holds no data" in done(cluster, "w", "status")

@@ -13,7 +13,7 @@ from tests.protocol.representative import kind_numbers
 from ckpt_protocol.bounds import BOUNDS
 
 NAMES = {number: name for name, number in kind_numbers().items()}
-EXAMPLES = 25
+EXAMPLES = 10
 
 
 @pytest.mark.parametrize("kind", BOUNDS, ids=NAMES.get)

@@ -137,6 +137,7 @@ PLACES: dict[str, Callable[[str, bool], bool]] = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("seed", [900010, 900011, 900012])
 def test_a_bug_amid_all_other_faults_breaks_no_rule(seed: int, place: str) -> None:
@@ -162,6 +163,7 @@ def test_bugs_amid_all_other_faults_break_no_rule(raises_on: Any, place: str) ->
     assert struck or (raises_on, place) == (commit_raises_on, "backup")
 
 
+@pytest.mark.extended
 def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule() -> None:
     """In the first of these simulations that writes the value, and in all before it."""
     for seed in range(900_010, 900_050):

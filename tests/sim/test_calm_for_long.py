@@ -22,7 +22,7 @@ def epochs(scenario: Scenario) -> list[int]:
 def work_for(scenario: Scenario, seconds: int) -> None:
     """A light load for so long, every call of which must be answered in time."""
     for number in range(seconds // EVERY_S):
-        assert scenario.write(b"%d" % number).outcome == Outcome.OK, scenario.story()
+        assert scenario.write(b"%d" % number).outcome == Outcome.OK
         scenario.run_ms(EVERY_S * 1000)
     assert scenario.read() == b"%d" % (seconds // EVERY_S - 1)
 
@@ -52,12 +52,12 @@ def no_view_changes_for(seconds: int, disturb: Any, **changes: Any) -> None:
     before = epochs(scenario)
     disturb(scenario)
     work_for(scenario, seconds)
-    assert epochs(scenario) == before, scenario.story()
+    assert epochs(scenario) == before
 
 
 @pytest.mark.parametrize("disturb", [lossy, stalling])
-def test_no_view_changes_in_five_minutes(disturb: Any) -> None:
-    no_view_changes_for(5 * MINUTE_S, disturb)
+def test_no_view_changes_in_a_minute(disturb: Any) -> None:
+    no_view_changes_for(MINUTE_S, disturb)
 
 
 @pytest.mark.slow
@@ -78,5 +78,5 @@ def test_a_pause_under_half_a_second_of_any_node_changes_no_view(node_id: str) -
             scenario.run_ms(pause_ms)
             scenario.faults.resume(node_id)
     scenario.run_ms(1000)
-    assert epochs(scenario) == before, scenario.story()
+    assert epochs(scenario) == before
     assert scenario.write(b"after").outcome == Outcome.OK

@@ -224,7 +224,7 @@ def test_no_view_changes_when_any_node_is_paused_for_less_than_a_lease(make, pla
     scenario.faults.resume(list(scenario.cluster.hosts)[place])
     assert latency_ms(scenario.end(call)) < 500
     scenario.run_ms(1000)
-    assert epochs(scenario) == before, scenario.story()
+    assert epochs(scenario) == before
     scenario.finish()
 
 
@@ -252,7 +252,7 @@ def test_a_checkpoint_is_gone_once_all_its_holders_are_proved_dead_and_others_ke
         for node_id in holders:
             scenario.faults.restart(node_id)
         scenario.converge()
-    assert list(lost) == [creation_id], scenario.story()
+    assert list(lost) == [creation_id]
     read = scenario.begin_read(1, name=OTHER)
     assert scenario.end(read).result == [b"kept"]
     assert scenario.end(scenario.begin_read()).code == codes.BAD_HANDLE
@@ -398,7 +398,7 @@ def test_what_the_losing_side_had_for_itself_goes_to_quarantine_when_a_partition
     assert not went_to_quarantine(scenario, loser)
     scenario.finish()
     scenario.run_ms(12_000)  # A copy that is wanted no more waits ten seconds for a join.
-    assert went_to_quarantine(scenario, loser), scenario.story()
+    assert went_to_quarantine(scenario, loser)
     assert not any(went_to_quarantine(scenario, node_id) for node_id in winners)
     assert scenario.read(client=0) == b"after"
     scenario.finish()

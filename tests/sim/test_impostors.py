@@ -27,7 +27,10 @@ def test_impostors_break_nothing(options: Options) -> None:
     assert verdict.good, verdict.text
 
 
-@pytest.mark.parametrize("rule", ["heartbeats make starts known", "no later start is told"])
+@pytest.mark.parametrize(
+    "rule",
+    ["heartbeats make starts known", pytest.param("no later start is told", marks=pytest.mark.extended)],
+)
 def test_a_rule_against_them_that_is_switched_off_is_found(rule: str) -> None:
     assert MUTANTS[rule].shape == "impostors"
     assert find_seed(rule, 1, SEEDS_MAX, jobs=1).found is not None

@@ -55,6 +55,7 @@ def test_a_network_that_forges_refusals_takes_nothing_from_nodes_that_trust_none
     assert all(verdict.good for verdict in trusting), "where they are trusted nobody forges any"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("operator", [SENSIBLE, HASTY])
 def test_an_operator_bootstraps_clusters_and_accepts_losses(operator: str) -> None:
     done: Counter[str] = Counter()

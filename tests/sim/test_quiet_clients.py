@@ -4,9 +4,13 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import pytest
+
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.simulation import Verdict, simulate
+
+pytestmark = pytest.mark.extended
 
 SILENT = {"pause": 2, "isolate": 2, "cut-one-way": 1, "crash-host": 1}
 
