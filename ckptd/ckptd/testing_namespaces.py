@@ -18,7 +18,6 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from ckptd.testing import ClusterError, LocalCluster
@@ -108,11 +107,6 @@ class NetnsCluster(LocalCluster):
             self.close()
             raise
         return super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the processes, then remove the namespaces."""
