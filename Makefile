@@ -15,6 +15,8 @@ BENCH ?=
 MINUTES ?= 10
 # Most tests wait for daemons and timers: one process more than there are cores.
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Containers often have it set: then every daemon of every test compiles its modules again.
+export PYTHONDONTWRITEBYTECODE :=
 SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-extended test-all test-pythons smoke check compile-check conformance format bench \

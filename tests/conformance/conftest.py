@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark runs with real daemons of what also runs in virtual time: the first as extended, others as slow."""
+    """Mark runs with real daemons of what runs in virtual time, too: one as extended, others as slow."""
     kinds: dict[str, list[pytest.Item]] = defaultdict(list)
     virtual = set()
     for item in items:
