@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
 from ckpt_client.checkpoint.open_async_table import OpenAsyncTable
-from ckpt_client.checkpoint.time_limit import TimeLimit
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import (
     Attributes,

@@ -8,9 +8,9 @@ import pytest
 from ckpt_client import CheckpointError, CheckpointKeyError
 from ckpt_client.checkpoint.open_checkpoint import Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
-from ckpt_client.checkpoint.steps import Result, drive
 from ckpt_client.errors import error_of
 from ckpt_client.session.table_requests import Attributes, ended, open_parameters
+from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA

@@ -18,8 +18,8 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_pr
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
-from ckpt_client.checkpoint import open_table, time_limit
-from ckpt_client.io import aio_connection, aio_links, blocking
+from ckpt_client.checkpoint import open_table
+from ckpt_client.io import aio_connection, aio_links, blocking, time_limit
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram

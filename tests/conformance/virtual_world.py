@@ -11,8 +11,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner
 from tests.conformance.world import NODES, Version, World
 from tests.core.cluster import WALL_OFFSET_NS
 
-from ckpt_client.checkpoint import time_limit
-from ckpt_client.io import aio_connection, aio_links
+from ckpt_client.io import aio_connection, aio_links, time_limit
 from ckpt_client.saf import CheckpointService
 from ckpt_protocol.requests import Describe
 from ckptd.core.checks.invariants import broken_invariants

@@ -9,13 +9,13 @@ from typing import Any
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
-from ckpt_client.checkpoint.steps import Result, drive_async
-from ckpt_client.checkpoint.time_limit import TimeLimit
 from ckpt_client.checkpoint.tracking import OwnUpdates
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import OpenParameters
+from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 

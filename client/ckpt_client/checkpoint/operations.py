@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, is_missing, logger
-from ckpt_client.checkpoint.steps import Result, Steps
 from ckpt_client.errors import CheckpointEnded, SaAisError
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
+from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END

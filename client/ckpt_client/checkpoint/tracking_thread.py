@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ckpt_client.checkpoint.open_checkpoint import open_creation
 from ckpt_client.checkpoint.tracking import Changes, SectionChange, SectionChangeT, track
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.loop_thread import finalize_at_exit, shared_runner
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
+from ckpt_client.steps import Request, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
-from ckpt_protocol.messages import Kind
 
 TrackCallback = Callable[[list[SectionChange]], object]
 
@@ -102,12 +104,14 @@ class Tracking:
     async def _open(self, timeout_ns: int) -> None:
         """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST if another one has its name."""
         body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
-        payload = await self._connection.call(Kind.OPEN, 0, body, timeout_ns)
-        handle, _ = table_requests.parse_open_answer(payload)
-        if payload[1] != self._creation_id:
-            await self._connection.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, timeout_ns)
+        opening = open_creation(body, self._creation_id)
+        payload = await drive_async(opening, self._carry_out, TimeLimit(None, timeout_ns))
+        if payload is None:
             raise error_of(codes.NOT_EXIST, "another checkpoint has this name now")
-        self._handle = handle
+        self._handle, _ = table_requests.parse_open_answer(payload)
+
+    async def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
+        return await self._connection.call(*request, limit.left_ns())
 
     def _follow(self) -> None:
         while not self._stopped.is_set():

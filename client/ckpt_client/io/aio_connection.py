@@ -19,6 +19,7 @@ from ckpt_client.io.aio_links import MovingConnection, PresentLink, SecondLink
 from ckpt_client.io.aio_transports import open_transport
 from ckpt_client.io.blocking import DETACH_NS
 from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_bytes
+from ckpt_client.io.service_calls import AsyncServiceCalls
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import endpoint_of
@@ -28,7 +29,6 @@ from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
 from ckpt_protocol.handshake import NONCE_BYTES, Identity
 from ckpt_protocol.messages import Kind
 
@@ -39,7 +39,7 @@ _TIMER_SLACK_S: Final = 0.001
 _monotonic_ns = time.monotonic_ns
 
 
-class AsyncConnection(MovingConnection):
+class AsyncConnection(MovingConnection, AsyncServiceCalls):
     """A session with the service on the running loop; made by `shared` or `own`.
 
     Their arguments are those of `Connection`. Raises: SaAisError INVALID_PARAM.
@@ -145,23 +145,6 @@ class AsyncConnection(MovingConnection):
         return self._session.node_id
 
     # -- calls
-
-    async def describe(self, what: str, timeout: float | None = None) -> Any:
-        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
-        return await self.call(Kind.DESCRIBE, 0, pack_body([what]), self._timeout_ns(timeout))
-
-    async def unlink(self, name: table_requests.Key, timeout: float | None = None) -> None:
-        """Free a checkpoint's name, whichever checkpoint has it now. Raises: SaAisError."""
-        await self.call(Kind.UNLINK, 0, table_requests.unlink_body(name), self._timeout_ns(timeout))
-
-    async def status(self, handle: int, timeout: float | None = None) -> table_requests.Status:
-        """Return the state of an open checkpoint. Raises: SaAisError."""
-        return table_requests.status_of(
-            await self.call(Kind.STATUS, handle, table_requests.EMPTY_BODY, self._timeout_ns(timeout))
-        )
-
-    def _timeout_ns(self, timeout: float | None) -> int:
-        return table_requests.timeout_in_ns(timeout, int(table_requests.TIMEOUT_S * _SECOND_NS))
 
     async def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
         """Make a request, wait, and return the answer's payload. Cancelling this only gives up the answer.

@@ -1,40 +1,90 @@
-"""The blocking calls that concern no open table, or an open table by its handle."""
+"""What a program can do without a table: each operation once, for `Connection` and `AsyncConnection`.
 
-from typing import Any
+An operation is a generator of requests (see `steps`). The two classes have the methods that carry it out.
+"""
 
+from typing import Any, Final
+
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
+from ckpt_client.session.table_requests import Key, Status
+from ckpt_client.steps import Request, Result, Steps, drive, drive_async
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.messages import Kind
 
-_DEFAULT_NS = int(table_requests.TIMEOUT_S * 1e9)
+ServiceCall = Steps[Request, Result]
+
+_DEFAULT_NS: Final = int(table_requests.TIMEOUT_S * 1e9)
+
+
+def describe(what: str) -> ServiceCall[Any]:
+    """DESCRIBE: return what the node knows."""
+    return (yield Kind.DESCRIBE, 0, pack_body([what]))
+
+
+def unlink(name: Key) -> ServiceCall[None]:
+    """UNLINK: free a checkpoint's name, whichever checkpoint has it now."""
+    yield Kind.UNLINK, 0, table_requests.unlink_body(name)
+
+
+def status(handle: int) -> ServiceCall[Status]:
+    """STATUS: return the state of an open checkpoint."""
+    return table_requests.status_of((yield Kind.STATUS, handle, table_requests.EMPTY_BODY))
 
 
 class ServiceCalls:
-    """The calls of a connection for programs that have no `Table`."""
+    """The base of `Connection`: the operations for programs that block."""
 
     def describe(self, what: str, timeout: float | None = None) -> Any:
         """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
-        return self.call(
-            Kind.DESCRIBE, 0, pack_body([what]), table_requests.timeout_in_ns(timeout, _DEFAULT_NS)
-        )
+        return self._run(describe(what), timeout)
 
-    def unlink(self, name: table_requests.Key, timeout: float | None = None) -> None:
+    def unlink(self, name: Key, timeout: float | None = None) -> None:
         """Free a checkpoint's name, whichever checkpoint has it now.
 
         The data goes when the last table that has the checkpoint open is closed. Raises: SaAisError.
         """
-        self.call(
-            Kind.UNLINK,
-            0,
-            table_requests.unlink_body(name),
-            table_requests.timeout_in_ns(timeout, _DEFAULT_NS),
-        )
+        self._run(unlink(name), timeout)
 
-    def status(self, handle: int, timeout: float | None = None) -> table_requests.Status:
+    def status(self, handle: int, timeout: float | None = None) -> Status:
         """Return the state of an open checkpoint. Raises: SaAisError."""
-        timeout_ns = table_requests.timeout_in_ns(timeout, _DEFAULT_NS)
-        return table_requests.status_of(self.call(Kind.STATUS, handle, table_requests.EMPTY_BODY, timeout_ns))
+        return self._run(status(handle), timeout)
+
+    def _run(self, operation: ServiceCall[Result], timeout: float | None) -> Result:
+        return drive(operation, self._carry_out, TimeLimit(timeout, _DEFAULT_NS))
+
+    def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
+        return self.call(*request, limit.left_ns())
 
     def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+        """Make a request, wait, and return the answer's payload. Raises: SaAisError."""
+        raise NotImplementedError
+
+
+class AsyncServiceCalls:
+    """The base of `AsyncConnection`: the operations for asyncio."""
+
+    async def describe(self, what: str, timeout: float | None = None) -> Any:
+        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+        return await self._run(describe(what), timeout)
+
+    async def unlink(self, name: Key, timeout: float | None = None) -> None:
+        """Free a checkpoint's name, whichever checkpoint has it now.
+
+        The data goes when the last table that has the checkpoint open is closed. Raises: SaAisError.
+        """
+        await self._run(unlink(name), timeout)
+
+    async def status(self, handle: int, timeout: float | None = None) -> Status:
+        """Return the state of an open checkpoint. Raises: SaAisError."""
+        return await self._run(status(handle), timeout)
+
+    async def _run(self, operation: ServiceCall[Result], timeout: float | None) -> Result:
+        return await drive_async(operation, self._carry_out, TimeLimit(timeout, _DEFAULT_NS))
+
+    async def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
+        return await self.call(*request, limit.left_ns())
+
+    async def call(self, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
         """Make a request, wait, and return the answer's payload. Raises: SaAisError."""
         raise NotImplementedError

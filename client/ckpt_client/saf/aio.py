@@ -7,7 +7,6 @@ object and no dispatch here.
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NoReturn, Self
 
-from ckpt_client.checkpoint.steps import Result, drive_async
 from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
@@ -25,6 +24,7 @@ from ckpt_client.saf.types import (
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
+from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ckpt_client.checkpoint.steps import Result, drive
 from ckpt_client.checkpoint.tracking import Changes
 from ckpt_client.errors import SaAisError
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
@@ -16,6 +15,7 @@ from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error,
 from ckpt_client.saf.types import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
+from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import (

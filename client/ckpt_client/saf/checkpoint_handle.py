@@ -1,6 +1,6 @@
 """A checkpoint that a program has open, and each of its calls, once for all who make them. Pure.
 
-A call is a generator of requests (see `checkpoint.steps`): it checks the handle, the access mode and the
+A call is a generator of requests (see `steps`): it checks the handle, the access mode and the
 arguments, asks the service, and returns what the program gets. `Checkpoint`, `AsyncCheckpoint` and ASP's
 tables do nothing but carry it out.
 
@@ -10,12 +10,12 @@ The state is the handle's open flags, which alone decide what it may do (R8), an
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ckpt_client.checkpoint.steps import Result, Steps
 from ckpt_client.saf import saf_requests
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
 from ckpt_client.saf.saf_requests import SafRequest
 from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
 from ckpt_client.session.table_requests import Attributes
+from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
