@@ -13,6 +13,7 @@ from ckpt_client.checkpoint.open_table import OpenTable
 from ckpt_client.checkpoint.operations import Operations
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking import Connection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Attributes, Key, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
@@ -375,7 +376,7 @@ class Table(OpenTable):
         operations = self._operations
         try:
             if not operations.handle:
-                self._reopened_handle(operations.timeout_ns)
+                self._reopened_handle(TimeLimit(None, operations.timeout_ns))
             where, timeout_ns = self._endpoint, operations.timeout_ns
             try:
                 return Tracking(operations.opening.name, operations.creation_id, callback, where, timeout_ns)

@@ -27,6 +27,7 @@ from ckpt_protocol.messages import Kind, answer_ok, encode_answer
 __all__ = ["service", "start"]
 
 SHELLS = ["blocking", "asyncio"]
+SECOND_NS = 1000 * MILLISECOND_NS
 NO_ANSWER = (codes.TIMEOUT, codes.UNAVAILABLE)
 pytestmark = pytest.mark.timeout(30)
 
@@ -200,6 +201,34 @@ def test_a_connection_that_is_never_made_lets_the_next_address_be_tried(shell: s
     with deaf_port() as url, Asker(shell, [url, start("b").url]) as asker:
         asker.write("k", "v")
         assert asker.table.node_id == "b"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_opening_again_and_the_call_share_one_time_out(
+    shell: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocking one gave the call its whole time-out once more, after the checkpoint was open."""
+    now_ns, given = SECOND_NS, []
+    node = start("a")
+
+    def note(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
+            nonlocal now_ns
+            given.append((kind, timeout_ns))
+            now_ns += 3 * SECOND_NS
+            return call(kind, handle, body, timeout_ns)
+
+        return noted
+
+    with Asker(shell, node.url) as asker:
+        asker.table._operations.handle = 0  # It could not be opened again when its node was lost.
+        monkeypatch.setattr("ckpt_client.io.time_limit._monotonic_ns", lambda: now_ns)
+        if shell == "blocking":
+            asker.table._call_service = note(asker.table._call_service)
+        else:
+            monkeypatch.setattr(asker.table._connection, "call", note(asker.table._connection.call))
+        asker.write("k", "v", timeout=10.0)
+    assert given[:2] == [(Kind.OPEN, 10 * SECOND_NS), (Kind.UPDATE, 7 * SECOND_NS)]
 
 
 # -- names that take long

@@ -55,16 +55,15 @@ class OpenTable:
             return self._call_service(*step, limit.left_ns())
         if step.refusal is not None and limit.is_over:
             raise step.refusal
-        handle = self._reopened_handle(limit.left_ns(), step.lost)
-        if step.refusal is None:
-            limit.restart()  # A call has its whole time-out once the checkpoint is open.
-        return handle
+        return self._reopened_handle(limit, step.lost)
 
     def _ask(self, kind: int, body: bytes, timeout: float | None, may_activate: bool = True) -> Any:
         """Do what `Operations.ask` does, without a generator for a request that succeeds at once."""
         operations = self._operations
+        handle = operations.handle
+        if not handle:
+            return self._run(operations.ask(kind, body, may_activate), timeout)
         timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
-        handle = operations.handle or self._reopened_handle(timeout_ns)
         deadline_ns = _monotonic_ns() + timeout_ns
         try:
             return self._call_service(kind, handle, body, timeout_ns)
@@ -84,7 +83,7 @@ class OpenTable:
             raise operations.failure("open", error) from None
         self._keep()
 
-    def _reopened_handle(self, timeout_ns: int, lost: int = 0) -> int:
+    def _reopened_handle(self, limit: TimeLimit, lost: int = 0) -> int:
         """Return the table's handle; first open the checkpoint again if there is none or it is `lost`.
 
         Threads take turns.
@@ -92,8 +91,7 @@ class OpenTable:
         operations = self._operations
         if operations.closed:
             raise operations.closed_error()
-        limit = TimeLimit.until(_monotonic_ns() + timeout_ns)
-        if not self._reopening.acquire(timeout=min(timeout_ns / 1e9, threading.TIMEOUT_MAX)):
+        if not self._reopening.acquire(timeout=min(limit.left_ns() / 1e9, threading.TIMEOUT_MAX)):
             raise error_of(codes.TRY_AGAIN, "another thread is opening the checkpoint again")
         try:
             if operations.handle == lost or not operations.handle:
@@ -145,7 +143,7 @@ class OpenTable:
         operations = self._operations
         try:
             if self._to_tell is None and not operations.closed:
-                self._reopened_handle(timeout_ns, operations.handle)
+                self._reopened_handle(TimeLimit(None, timeout_ns), operations.handle)
         except CheckpointEnded as ended:
             self._to_tell = ended
         except (SaAisError, CheckpointError) as error:

@@ -42,7 +42,3 @@ class TimeLimit:
     def is_over(self) -> bool:
         """True if no time is left."""
         return bool(self._until_ns) and _monotonic_ns() >= self._until_ns
-
-    def restart(self) -> None:
-        """Let the time begin with the next request."""
-        self._until_ns = 0
