@@ -201,6 +201,21 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.INSTALL: _between(_PEER_BODY_BYTES, 4, 6 + _VIEW_OBJECTS + NODES_MAX),
     Kind.DECIDED: _between(VIEW_BYTES_MAX, 4, 1 + _VIEW_OBJECTS),
 }
+
+
+def _kinds_of(senders: Sender) -> tuple[int, ...]:
+    return tuple(
+        kind
+        for kind, bounds in BOUNDS.items()
+        if bounds.senders & senders and not bounds.states & State.HANDSHAKE
+    )
+
+
+REQUEST_KINDS: Final = _kinds_of(Sender.CLIENT)
+"""What a client may send after the first exchange."""
+
+NODE_KINDS: Final = _kinds_of(_NODES)
+"""What a node, or a witness, may send another one after the first exchange."""
 """The bounds of every kind of frame. A kind that is not here ends the connection that it came on."""
 
 DIRECTORY_BOUNDS: Final = _between(_PEER_BODY_BYTES, 5, DIRECTORY_OBJECTS_MAX)

@@ -79,6 +79,21 @@ class Kind:
     NODES: Final = 82  # 0, 0, 0; [[node_id, ...], [node_id, ...]]: the sender's data nodes and witnesses
 
 
+REPLICA_KINDS: Final = (
+    Kind.REPLICATE,
+    Kind.ACK,
+    Kind.COMMIT,
+    Kind.JOIN,
+    Kind.CHUNK,
+    Kind.CHUNK_ACK,
+    Kind.JOINED,
+)
+"""What replicas of a checkpoint tell each other. Those of the directory too, with DIRECTORY_ID."""
+
+CREATION_KINDS: Final = (*REPLICA_KINDS, Kind.QUERY, Kind.QUERIED)
+"""Between daemons; `a` is a creation id."""
+
+
 class Row:
     """A row of a piece of a directory: an array that begins with one of these numbers. Append only."""
 

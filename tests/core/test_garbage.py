@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.core.client import Client
 from tests.core.cluster import Cluster, three_nodes
 
+from ckpt_protocol.bounds import NODE_KINDS, REQUEST_KINDS
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.codes import BAD_FLAGS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
 from ckpt_protocol.framing import Frame, encode_frame
@@ -15,8 +16,9 @@ from ckpt_protocol.messages import Kind, Op
 from ckptd.core.events import ClientReceived, ClosePeer, HeartbeatReceived, PeerReceived
 
 ODD: list[Any] = [None, True, -1, 0.5, float("nan"), 2**63, b"", b"k", "k", [], [1], {}, {1: 2}, [[]]]
-KINDS_OF_CLIENTS = [*range(Kind.ATTACH, Kind.PING + 1), Kind.ANSWER, 0, 255]
-KINDS_OF_PEERS = [*range(Kind.HEARTBEAT, Kind.DIRECTORY_ACK + 1), 0, 255, Kind.UPDATE]
+UNKNOWN_KINDS = [0, 26, 41, 255]
+KINDS_OF_CLIENTS = [*REQUEST_KINDS, Kind.ANSWER, *UNKNOWN_KINDS]
+KINDS_OF_PEERS = [*NODE_KINDS, Kind.UPDATE, *UNKNOWN_KINDS]
 
 bodies = st.recursive(
     st.none()

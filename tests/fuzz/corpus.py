@@ -11,6 +11,7 @@ from tests.core.cluster import Cluster
 from tests.fuzz.places import CLIENT, PEER, STRANGER
 from tests.protocol.representative import REPRESENTATIVES
 
+from ckpt_protocol.bounds import REQUEST_KINDS
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, Op
@@ -21,7 +22,6 @@ Corpus = dict[str, dict[int, list[Frame]]]
 
 FRAMES_PER_KIND_MAX: Final = 200
 KINDS: Final = tuple(value for name, value in vars(Kind).items() if name.isupper())
-_OF_CLIENTS: Final = range(Kind.ATTACH, Kind.ANSWER)
 
 
 class _Recorded(Cluster):
@@ -69,7 +69,7 @@ def record() -> Corpus:
             representative.c,
             representative.body,
         )
-        sender = CLIENT if frame.kind in _OF_CLIENTS else STRANGER if frame.kind == Kind.HEARTBEAT else PEER
+        sender = CLIENT if frame.kind in REQUEST_KINDS else STRANGER if frame.kind == Kind.HEARTBEAT else PEER
         cluster.corpus[sender][frame.kind].append(frame)
     return cluster.corpus
 

@@ -21,7 +21,9 @@ from ckpt_protocol.bounds import (
     FROM_WITNESS,
     LATER_DEPTH,
     LATER_OBJECTS,
+    NODE_KINDS,
     NOT_ALLOWED,
+    REQUEST_KINDS,
     Bounds,
     Sender,
     State,
@@ -55,6 +57,11 @@ def document_row(kind: int) -> str:
 
 def test_every_kind_has_bounds() -> None:
     assert sorted(BOUNDS) == sorted(kind_numbers().values())
+
+
+def test_every_kind_is_of_the_first_exchange_a_request_an_answer_or_between_nodes() -> None:
+    first = [kind for kind, bounds in BOUNDS.items() if bounds.states & State.HANDSHAKE]
+    assert sorted([*first, *REQUEST_KINDS, Kind.ANSWER, *NODE_KINDS]) == sorted(BOUNDS)
 
 
 @pytest.mark.parametrize("kind", sorted(BOUNDS))

@@ -5,7 +5,7 @@ from typing import Final
 
 from ckpt_protocol.bounds import FROM_WITNESS
 from ckpt_protocol.framing import Frame, FrameError, refuse_by_header
-from ckpt_protocol.messages import DIRECTORY_ID, Kind
+from ckpt_protocol.messages import DIRECTORY_ID, REPLICA_KINDS, Kind
 from ckptd.core.containment import close_peer
 from ckptd.core.context import Context
 from ckptd.core.directory.parse_directory import parse_proposal
@@ -25,7 +25,6 @@ REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK
 _HOT_KINDS = (ACK, REPLICATE)
 _VOTE_KINDS = (Kind.PREPARE, Kind.PROMISE, Kind.ACCEPT, Kind.ACCEPTED)
-_REPLICA_KINDS = (Kind.REPLICATE, Kind.ACK, Kind.COMMIT, Kind.JOIN, Kind.CHUNK, Kind.CHUNK_ACK, Kind.JOINED)
 _REQUEST_KINDS = (
     Kind.FORWARD,
     Kind.FORWARD_ANSWER,
@@ -80,7 +79,7 @@ class PeerFrames:
                         active.on_ack(node_id, seq)
                     else:
                         self.replicas.receive_update(replica, node_id, frame)
-                elif kind in _REPLICA_KINDS or kind in _REQUEST_KINDS:
+                elif kind in REPLICA_KINDS or kind in _REQUEST_KINDS:
                     # The epoch is checked for each message: a node that was paused has stale ones queued.
                     if epoch == context.epoch and not context.sealed:
                         self._on_epoch_frame(node_id, frame)
@@ -97,7 +96,7 @@ class PeerFrames:
 
     def _on_epoch_frame(self, node_id: str, frame: Frame) -> None:
         kind = frame.kind
-        if frame.a == DIRECTORY_ID and kind in _REPLICA_KINDS:
+        if frame.a == DIRECTORY_ID and kind in REPLICA_KINDS:
             if kind == Kind.REPLICATE:
                 self.replicator.stage(node_id, frame.c, frame.body)
             elif kind == Kind.ACK:

@@ -4,11 +4,11 @@ A node that stops by its own fault sends its last words over the links to the pe
 record on disk. Both are best effort: if they are lost, one more node stops, and reports the same again.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
-from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
+from ckpt_protocol.messages import CREATION_KINDS, REPLICATE_ROUTE, Kind
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.client_request import Request
@@ -21,8 +21,6 @@ from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, parse_faults
-
-_REPLICA_KINDS: Final = range(Kind.REPLICATE, Kind.JOINED + 1)
 
 
 class LastWords:
@@ -85,7 +83,7 @@ class LastWords:
                 return self._stop_at(phase, creation_id, self.context.epoch, seq, session, request)
             case Frame(Kind.FORWARD_ANSWER | Kind.FORWARD_REFUSED, number, epoch, session):
                 return self._stop_at(Phase.PASS, 0, epoch, 0, session, number)
-            case Frame(kind, creation_id, epoch, seq, body) if kind in _REPLICA_KINDS and creation_id:
+            case Frame(kind, creation_id, epoch, seq, body) if kind in CREATION_KINDS and creation_id:
                 if kind == Kind.REPLICATE:
                     session, request, _, _, _, ordered = REPLICATE_ROUTE.unpack_from(body)
                     return self._stop_at(Phase.STAGE, creation_id, ordered, seq, session, request)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.bounds import REQUEST_KINDS
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, Frame, FrameError, decode_datagram
 from ckpt_protocol.handshake import ROLE_CLIENT, Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
@@ -28,7 +29,6 @@ UDP_HANDSHAKES_MAX: Final = 1024
 """Handshakes under way. With one more the oldest is dropped."""
 
 _HANDSHAKE_LIMIT_NS: Final = int(HANDSHAKE_LIMIT_S * 1e9)
-_REQUESTS: Final = range(Kind.ATTACH, Kind.ANSWER)
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class UdpClients:
                 self._on_hello(frame, datagram, address)
             elif frame.kind == Kind.PROOF:
                 self._on_proof(frame, address)
-            elif frame.kind in _REQUESTS:
+            elif frame.kind in REQUEST_KINDS:
                 self._on_request(frame, address)
             else:
                 # Do not answer: two daemons could then answer each other for ever.

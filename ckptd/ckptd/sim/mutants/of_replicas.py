@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
-from ckpt_protocol.messages import Op
+from ckpt_protocol.messages import REPLICA_KINDS, Op
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.directory.directory import Directory
-from ckptd.core.peer_frames import _REPLICA_KINDS, _REQUEST_KINDS, PeerFrames
+from ckptd.core.peer_frames import _REQUEST_KINDS, PeerFrames
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
@@ -64,7 +64,7 @@ def _(patch: Patch) -> None:
             node_id,
             [
                 frame._replace(b=epoch)
-                if frame.b < epoch and (frame.kind in _REPLICA_KINDS or frame.kind in _REQUEST_KINDS)
+                if frame.b < epoch and (frame.kind in REPLICA_KINDS or frame.kind in _REQUEST_KINDS)
                 else frame
                 for frame in frames
             ],
