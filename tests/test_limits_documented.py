@@ -28,7 +28,7 @@ def test_every_row_of_the_core_has_one_in_the_document() -> None:
 
 async def test_every_row_of_the_runtime_has_one_in_the_document(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
-        rows = a.node.transport_limits()
+        rows = a.node.transport.limits()
     for name, (_, most) in rows.items():
         line = row(name)
         assert f"`{name}_max`" in line if f"{name}_max" in Config.model_fields else f"{most:,}" in line, line

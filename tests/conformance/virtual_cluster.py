@@ -15,6 +15,7 @@ from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
 from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.handshake import NONCE_BYTES, Acceptor, HandshakeRejected, Identity
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
+from ckptd.core.hub import Transport
 from ckptd.runtime.net.handshake import cut_first_frame
 
 CLUSTER_NAME = "conformance"
@@ -194,10 +195,8 @@ class ClientsCluster(Cluster):
 
     # -- the addresses that nodes announce to each other
 
-    def start(self, *node_ids: str) -> None:
-        super().start(*node_ids)
-        for node_id in node_ids:
-            self.node(node_id).urls = (self.url(node_id),)
+    def transport_of(self, node_id: str) -> Transport:
+        return Transport((self.url(node_id),))
 
     def _greet(self, link: Link, node_id: str, peer: str) -> None:
         if self.ends.get((node_id, peer)) is link:

@@ -52,6 +52,7 @@ from ckptd.core.events import (
     TakeLarge,
     TurnCame,
 )
+from ckptd.core.hub import NO_TRANSPORT, Transport
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS
@@ -325,6 +326,10 @@ class Cluster(Network):
         assert self.hosts[node_id].node is None
         self.hosts[node_id].record = b""
 
+    def transport_of(self, node_id: str) -> Transport:
+        """What a node's core is made with."""
+        return NO_TRANSPORT
+
     # -- what a test does to nodes
 
     def start(self, *node_ids: str) -> None:
@@ -337,7 +342,8 @@ class Cluster(Network):
             host.turn_asked = False
             host.unread = {}
             make = Witness if host.settings.witness else Node
-            host.node = make(host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS)
+            start = host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS
+            host.node = make(*start, self.transport_of(node_id))
         for node_id, peer in itertools.product(node_ids, self.hosts):
             self._lose(peer, node_id)  # What is left of a link to the previous incarnation.
         for node_id, peer in itertools.product(node_ids, self.hosts):

@@ -10,6 +10,7 @@ from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClientConnected, ClientReceived, SendClient
+from ckptd.core.hub import Transport
 from ckptd.core.operations.resource_usage import full_limits, nearly_full
 from ckptd.core.settings import Settings
 from ckptd.core.witness import Witness
@@ -40,11 +41,11 @@ def test_what_is_full_is_told_apart_from_what_nearly_is() -> None:
 def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
     cluster = nodes("a")
     node = cluster.node("a")
-    node.transport_limits = lambda: {"clients": (1, 10), "bytes": (1, 10)}
+    node.context.transport = Transport(limits=lambda: {"clients": (1, 10), "bytes": (1, 10)})
     told = described(node, cluster.now_ns)
     assert {tuple(row) for row in told["limits"]} >= {("bytes", 1, 10), ("clients", 1, 10)}
     assert told["alarms"] == []
-    node.transport_limits = lambda: {"clients": (9, 10), "bytes": (1, 10)}
+    node.context.transport = Transport(limits=lambda: {"clients": (9, 10), "bytes": (1, 10)})
     assert described(node, cluster.now_ns)["alarms"] == [["limits", "nearly full: clients 9 of 10"]]
 
 
@@ -62,8 +63,8 @@ def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
 
 
 def test_a_witness_tells_the_same() -> None:
-    witness = Witness(Settings("w", peers=("a", "b"), witness=True), 1, b"", 0, 0)
-    witness.transport_limits = lambda: {"clients": (9, 10)}
+    transport = Transport(limits=lambda: {"clients": (9, 10)})
+    witness = Witness(Settings("w", peers=("a", "b"), witness=True), 1, b"", 0, 0, transport)
     told = described(witness, 0)
     assert told["limits"] == [["clients", 9, 10]]
     assert ["limits", "nearly full: clients 9 of 10"] in told["alarms"]

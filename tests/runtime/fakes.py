@@ -27,6 +27,7 @@ from ckptd.core.events import (
     TakeLarge,
     TimeCame,
 )
+from ckptd.core.hub import Transport
 from ckptd.core.settings import Settings
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clients.udp_clients import UdpClients
@@ -51,9 +52,7 @@ class FakeNode:
     def __init__(self, *start: Any) -> None:
         self.settings: Settings | None = start[0] if start else None
         self.start = start
-        self.urls: tuple[str, ...] = ()
-        self.transport_counters: Callable[[], dict[str, int]] = dict
-        self.transport_limits: Callable[[], dict[str, tuple[int, int]]] = dict
+        self.transport: Transport = start[5] if start else Transport()
         self.deadline_ns = NEVER_NS
         self.turn_due = False
         self.events: list[Event] = []
@@ -261,11 +260,11 @@ async def running(directory: Path, key: bytes = b"", **settings: Any) -> AsyncIt
     settings.setdefault("state_dir", directory / f"state-{node_id}")
     nodes: list[FakeNode] = []
 
-    def make_node(*start: Any) -> FakeNode:
+    def make_core(*start: Any) -> Any:
         nodes.append(FakeNode(*start))
         return nodes[-1]
 
-    daemon = OpenDaemon(Config(**settings), key, make_node)
+    daemon = OpenDaemon(Config(**settings), key, make_core)
     run = asyncio.create_task(daemon.run())
     started = asyncio.create_task(daemon.started.wait())
     await asyncio.wait((run, started), return_when=asyncio.FIRST_COMPLETED)

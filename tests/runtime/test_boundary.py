@@ -19,7 +19,7 @@ from ckptd.core.events import (
     RegisterFailed,
     WallClockRead,
 )
-from ckptd.runtime import logged_node
+from ckptd.runtime import event_recorder
 from ckptd.runtime.clients import datagram_router, udp_clients
 from ckptd.runtime.etcd.etcd_register import EtcdRegister, _Answer, _Unknown
 from ckptd.runtime.host import process
@@ -44,7 +44,7 @@ async def test_a_first_exchange_that_raises_ends_that_connection(
                 patched.setattr(Acceptor, "receive", fails)
                 stranger.send(encode_frame(Kind.HELLO, 1, 1, 1, b"\x90"))
                 assert await stranger.closed()
-        assert a.node.transport_counters()["contained_io"] == 1
+        assert a.node.transport.counters()["contained_io"] == 1
         assert "ZeroDivisionError" in caplog.text
         assert "secret" not in caplog.text
         async with a.client() as client:
@@ -63,7 +63,7 @@ async def test_a_client_whose_stream_raises_is_cut_off(
                 await client.greet(a.identity)
                 client.send(b"x")
                 assert await client.closed()
-        assert a.node.transport_counters()["contained_io"] == 1
+        assert a.node.transport.counters()["contained_io"] == 1
         async with a.client() as client:
             await client.ping()
 
@@ -93,7 +93,7 @@ async def test_a_datagram_that_raises_is_dropped_and_the_next_is_taken(
                 monkeypatch.setattr(module, "decode_datagram", fails)
             for _ in range(2):
                 sender.send(encode_frame(kind, 0, 0, 0, b"\x90"))
-            while a.node.transport_counters()["contained_io"] < 2:
+            while a.node.transport.counters()["contained_io"] < 2:
                 await asyncio.sleep(0.01)
         assert not a.driver.ended.done()
 
@@ -104,7 +104,7 @@ async def test_a_register_that_raises_did_not_answer(tmp_path: Path, monkeypatch
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, b"view")]
         a.driver.handle(WallClockRead(0))
         assert (await a.node.told(RegisterFailed)).number == 7
-        assert a.node.transport_counters()["contained_io"] == 1
+        assert a.node.transport.counters()["contained_io"] == 1
 
 
 @pytest.mark.parametrize("number", ["Infinity", "1e999", "-Infinity", "NaN", "[]", "{}", '"x"', "null"])
@@ -133,7 +133,7 @@ async def test_a_quarantine_that_raises_is_counted(tmp_path: Path, monkeypatch: 
     async with running(tmp_path) as a:
         a.node.on[WallClockRead] = lambda event: [Quarantine("x", b"content")]
         a.driver.handle(WallClockRead(0))
-        while not a.node.transport_counters()["quarantine_failures"]:
+        while not a.node.transport.counters()["quarantine_failures"]:
             await asyncio.sleep(0.01)
         assert not a.driver.ended.done()
 
@@ -143,7 +143,7 @@ async def test_a_recording_that_raises_stops_and_the_node_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: str
 ) -> None:
     async with running(tmp_path, record_events=tmp_path / "events") as a, a.client() as client:
-        monkeypatch.setattr(logged_node, function, fails)
+        monkeypatch.setattr(event_recorder, function, fails)
         assert (await client.ping()).a == 1
         assert (await client.ping(2)).a == 2
         assert "recording stops" in caplog.text

@@ -195,7 +195,7 @@ async def test_an_operator_has_room_beside_the_clients_and_attaches_no_session(t
     async with running(tmp_path, clients_max=1) as a, a.client(), a.client(greet=False) as tool:
         await tool.greet(a.identity, ROLE_OPERATOR)
         assert (await tool.ping()).a == 1
-        assert a.node.transport_limits()["clients"] == (1, 1)
+        assert a.node.transport.limits()["clients"] == (1, 1)
         tool.send(encode_frame(Kind.ATTACH, 1, 5, 1, b"\x91\xc3"))
         assert await tool.closed()
         assert (await a.node.told(ClientLost)).link == 2
@@ -227,7 +227,7 @@ async def test_of_too_many_operators_one_that_reads_nothing_goes_at_once(tmp_pat
         async with a.client(greet=False) as one_more:
             await one_more.greet(a.identity, ROLE_OPERATOR)
             assert a.daemon.counters.clients_cut_off == 1
-            assert a.node.transport_limits()["client_buffer_bytes"][0] == 0
+            assert a.node.transport.limits()["client_buffer_bytes"][0] == 0
 
 
 async def test_a_client_that_is_closed_and_reads_nothing_goes_all_the_same(

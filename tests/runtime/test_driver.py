@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from tests.runtime.fakes import FakeNode
@@ -30,6 +31,7 @@ from ckptd.core.events import (
     TurnCame,
     WallClockRead,
 )
+from ckptd.core.make_core import Core
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.driver import NEVER_NS, Driver
 
@@ -85,7 +87,7 @@ class Bench:
     def __init__(self) -> None:
         self.node = FakeNode()
         self.trace = Trace()
-        self.driver = Driver(self.node, self.trace)
+        self.driver = Driver(cast(Core, self.node), self.trace)
         self.driver.clients.update({1: TraceSink(self.trace, "c1"), 2: TraceSink(self.trace, "c2")})
         self.driver.peers.update({"b": TraceSink(self.trace, "b")})
 

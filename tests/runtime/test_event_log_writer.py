@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from ckpt_protocol.framing import Frame
 from ckptd.core import events
 from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, pack_event, parse_entry
 from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
+from ckptd.core.hub import Transport
 from ckptd.core.node import Node
 from ckptd.core.settings import Settings
 from ckptd.runtime.errors import NodeFailed, StartError
 from ckptd.runtime.event_log_writer import EventLogWriter
-from ckptd.runtime.logged_node import LoggedNode
+from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.sim import __main__ as command
 from ckptd.sim.replay import replay
 from ckptd.testing import LocalCluster
@@ -84,11 +86,18 @@ def test_effects_that_differ_have_other_digests(one: list[Effect], other: list[E
     assert digest_of(one) == digest_of(list(one))
 
 
-def logged(directory: Path, node: Any, bytes_max: int = 2**20) -> tuple[LoggedNode, EventLogWriter]:
-    writer = EventLogWriter(directory, bytes_max, "a", 1)
-    node = LoggedNode(node, writer)
-    node.begin(Settings("a"), 1, b"", 0, 0)
-    return node, writer
+class Recorded:
+    """A core whose events are recorded."""
+
+    def __init__(self, directory: Path, make: Callable[..., Any] = FakeNode, bytes_max: int = 2**20) -> None:
+        self.writer = EventLogWriter(directory, bytes_max, "a", 1)
+        self.recorder = EventRecorder(self.writer, Transport())
+        start = Settings("a"), 1, b"", 0, 0
+        self.node = make(*start, self.recorder.transport)
+        self.recorder.begin(*start)
+
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        return self.recorder.handle(self.node, event, now_ns)
 
 
 def test_a_replay_finds_the_first_event_whose_effects_differ(
@@ -99,14 +108,15 @@ def test_a_replay_finds_the_first_event_whose_effects_differ(
             effects = super().handle(event, now_ns)
             return [*effects, events.Leave()] if isinstance(event, LeaveAsked) else effects
 
-    node, writer = logged(tmp_path, Other(Settings("a"), 1, b"", 0, 0))
+    node = Recorded(tmp_path, Other)
     for event in (WallClockRead(0), TimeCame(), LeaveAsked(), TimeCame()):
         node.handle(event, 1)
-    writer.close()
-    outcome = replay(writer.path)
+    path = node.writer.path
+    node.writer.close()
+    outcome = replay(path)
     assert outcome.events == 3
     assert outcome.difference.startswith("event 3 (LeaveAsked()): other effects than it had")
-    assert command.main(["--replay", str(writer.path)]) == 1
+    assert command.main(["--replay", str(path)]) == 1
     assert "node a, ckptd" in capsys.readouterr().out
 
 
@@ -118,14 +128,15 @@ def test_what_the_core_raised_is_recorded_and_raised_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Node, "_on_time", fail)
-        node, writer = logged(tmp_path, Node(Settings("a"), 1, b"", 0, 0))
+        node = Recorded(tmp_path, Node)
+        path = node.writer.path
         node.handle(WallClockRead(0), 1)
         with pytest.raises(AssertionError):
             node.handle(TimeCame(), 2)
-        assert replay(writer.path).failure == "AssertionError: epoch 3 after epoch 4"
-        assert command.main(["--replay", str(writer.path)]) == 0
+        assert replay(path).failure == "AssertionError: epoch 3 after epoch 4"
+        assert command.main(["--replay", str(path)]) == 0
         assert "2 events, the same effects, and the last one raises: Asser" in capsys.readouterr().out
-    assert replay(writer.path).difference == "event 2 (TimeCame()): the core had raised, and did not"
+    assert replay(path).difference == "event 2 (TimeCame()): the core had raised, and did not"
 
 
 async def test_a_daemon_whose_core_raises_leaves_a_recording_of_it(tmp_path: Path) -> None:
@@ -145,17 +156,17 @@ async def test_a_daemon_whose_core_raises_leaves_a_recording_of_it(tmp_path: Pat
 
 async def test_a_daemon_that_does_not_record_has_nothing_in_its_way(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
-        assert a.driver._node is a.node
+        assert a.driver._recorder is None
 
 
 def test_a_recording_that_is_full_stops_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node, writer = logged(tmp_path, FakeNode(), bytes_max=2_000)
+    node = Recorded(tmp_path, bytes_max=2_000)
     for _ in range(1_000):
         node.handle(TimeCame(), 1)
     assert caplog.text.count("recording stops") == 1
-    assert 1_000 < writer.path.stat().st_size <= 2_000
+    assert 1_000 < node.writer.path.stat().st_size <= 2_000
     # What earlier starts left counts too.
     again = EventLogWriter(tmp_path, 2_000, "a", 2)
     again.write(bytes(1_000))
@@ -166,7 +177,8 @@ def test_a_recording_that_is_full_stops_with_one_line(
 def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node, writer = logged(tmp_path, FakeNode())
+    node = Recorded(tmp_path)
+    writer = node.writer
     file = writer._file
     assert file is not None
     os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())

@@ -113,12 +113,12 @@ async def test_a_node_is_fenced_once_at_a_time_and_the_core_is_told(tmp_path: Pa
             pass
         assert await a.node.told(FenceEnded) == FenceEnded("b", True, "the fence hook ended with exit code 0")
         assert runs.read_text() == "b\n"
-        assert a.node.transport_counters()["fence_runs"] == 1
+        assert a.node.transport.counters()["fence_runs"] == 1
         a.driver.handle(WallClockRead(0))
         with await asyncio.to_thread(open, pipe, "w"):
             pass
         await a.node.told(FenceEnded, 2)
-        assert a.node.transport_counters()["fence_runs"] == 2
+        assert a.node.transport.counters()["fence_runs"] == 2
 
 
 async def test_a_hook_under_way_ends_with_the_daemon(tmp_path: Path) -> None:

@@ -435,10 +435,10 @@ async def test_what_waits_for_a_peer_is_a_limit_that_is_shown(tmp_path: Path) ->
         await greet_as_peer(peer)
         peer.writer.transport.pause_reading()
         await b.node.told(PeerConnected)
-        assert b.node.transport_limits()["peer_buffer_bytes"] == (0, 64 * 1024 * 1024)
+        assert b.node.transport.limits()["peer_buffer_bytes"] == (0, 64 * 1024 * 1024)
         b.node.on[WallClockRead] = lambda event: [SendPeer("a", bytes(32 * 1024 * 1024))]
         b.driver.handle(WallClockRead(0))
-        unsent, most = b.node.transport_limits()["peer_buffer_bytes"]
+        unsent, most = b.node.transport.limits()["peer_buffer_bytes"]
         assert 16 * 1024 * 1024 < unsent <= most // 2
 
 

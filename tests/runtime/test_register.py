@@ -21,7 +21,7 @@ async def test_the_core_is_told_that_nobody_answered_and_that_is_counted(tmp_pat
         answer = await a.node.told(RegisterFailed)
         assert answer.number == 7
         assert endpoint in answer.text
-        assert a.node.transport_counters()["register_failures"] == 1
+        assert a.node.transport.counters()["register_failures"] == 1
 
 
 async def test_a_question_under_way_ends_with_the_daemon(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def test_the_core_starts_with_its_record_and_a_greater_incarnation(tmp_pat
         first.driver.handle(WallClockRead(0))
         await first.node.told(Persisted)
     async with running(tmp_path) as second:
-        settings, incarnation, record, now_ns, wall_offset_ns = second.node.start
+        settings, incarnation, record, now_ns, wall_offset_ns, _ = second.node.start
         assert (settings.node_id, record) == ("a", b"promise")
         assert incarnation > first.node.start[1]
         assert now_ns > 0
@@ -187,7 +187,7 @@ async def test_a_quarantine_that_cannot_be_written_is_told_and_counted(
         a.node.on[WallClockRead] = lambda event: [Quarantine("phones", b"content")]
         a.driver.handle(WallClockRead(0))
     assert "checkpoint 'phones' could not be put into quarantine" in caplog.text
-    counts = a.node.transport_counters()
+    counts = a.node.transport.counters()
     assert (counts["quarantine_failures"], counts["quarantine_files"]) == (1, 0)
 
 
@@ -205,7 +205,7 @@ async def test_a_disk_that_fails_does_not_end_the_daemon(tmp_path: Path) -> None
         a.driver.handle(WallClockRead(0))
         failed = await a.node.told(PersistFailed)
         assert (failed.number, failed.text) == (5, "Is a directory")
-        assert a.node.transport_counters()["persist_failures"] == 1
+        assert a.node.transport.counters()["persist_failures"] == 1
         assert (await client.ping()).a == 1
         (tmp_path / "state-a" / "record.new").rmdir()
         a.driver.handle(WallClockRead(0))

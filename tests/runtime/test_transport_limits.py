@@ -25,9 +25,9 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
         a.client(greet=False),
     ):
         assert (await client.ping()).a == 1
-        while not a.node.transport_limits()["strangers"][0]:
+        while not a.node.transport.limits()["strangers"][0]:
             await asyncio.sleep(0.01)
-        assert a.node.transport_limits() == {
+        assert a.node.transport.limits() == {
             "clients": (1, 100),
             "client_buffer_bytes": (0, 320 * MIB),
             "client_frames_bytes": (0, 100 * MIB),
@@ -40,7 +40,7 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
             "peer_buffer_bytes": (0, 256 * MIB),
         }
         client.send(ping(2, bytes(UNATTACHED_BODY_BYTES_MAX))[:-1])
-        while not a.node.transport_limits()["client_frames_bytes"][0]:
+        while not a.node.transport.limits()["client_frames_bytes"][0]:
             await asyncio.sleep(0.01)
 
 
@@ -55,7 +55,8 @@ async def test_what_is_nearly_full_is_a_line_in_the_log_though_nobody_asks(
 
 def test_the_alarm_is_one_line_for_each_limit_and_over_when_nothing_is_full(lines: Lines) -> None:
     rows = {"x": (80, 100), "y": (0, 100)}
-    limits = TransportLimits([lambda: rows])
+    limits = TransportLimits()
+    limits.add(lambda: rows)
 
     def look(now_ns: int, **used: int) -> list[str]:
         before = len(lines.text.splitlines())

@@ -160,7 +160,7 @@ async def test_a_client_within_a_frame_is_cut_off_when_its_time_is_over_and_an_i
         await lines.said("was cut off: a frame of which")
         await asyncio.sleep(2 * quick / 1000)
         assert (await idle.ping(2)).a == 2
-        assert a.node.transport_counters()["clients_cut_off"] == 1
+        assert a.node.transport.counters()["clients_cut_off"] == 1
 
 
 async def test_a_client_that_has_to_wait_for_the_node_is_not_cut_off(tmp_path: Path, quick: float) -> None:

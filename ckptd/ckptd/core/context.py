@@ -8,6 +8,7 @@ from typing import Final
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import Effect, Log, SendClient, SendPeer
+from ckptd.core.hub import NO_TRANSPORT, Transport
 from ckptd.core.settings import Settings
 from ckptd.core.stops import Stops
 from ckptd.core.work_units import KIB_SHIFT
@@ -45,13 +46,22 @@ class Context:
         "sealed",
         "settings",
         "stops",
+        "transport",
         "wall_offset_ns",
         "work",
         "work_until",
     )
 
-    def __init__(self, settings: Settings, incarnation: int, now_ns: int, wall_offset_ns: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        incarnation: int,
+        now_ns: int,
+        wall_offset_ns: int,
+        transport: Transport = NO_TRANSPORT,
+    ) -> None:
         self.settings = settings
+        self.transport = transport
         self.node_id = settings.node_id
         self.incarnation = incarnation
         self.now_ns = now_ns

@@ -1,12 +1,16 @@
-"""What a part of the core may ask of the node that it belongs to.
+"""What a part of the core may ask of the node that it belongs to, and the core of its runtime.
 
 A part gets its node as a `Hub` when it is made, and calls what it needs. `Node` implements every method: who
 reacts to what, and in which order, is written there and nowhere else. A witness has fewer parts, and
 implements the first half.
+
+The runtime gives the core a `Transport` when it makes it. What that returns is passed on to those who ask the
+node; the core decides nothing by it.
 """
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.requests import Describe, Operate
@@ -114,3 +118,27 @@ class Hub(VoterHub, Protocol):
 
     def on_left(self, text: str) -> None:
         """The leave is over; `text` says what it costs."""
+
+
+Limits = dict[str, tuple[int, int]]
+"""By name, how much there is now and how much there may be. The name is the setting's, without `_max`."""
+
+ReadLimits = Callable[[], Limits]
+
+
+@dataclass(slots=True, frozen=True)
+class Transport:
+    """What the core may ask its runtime."""
+
+    urls: tuple[str, ...] = ()
+    """The URLs at which clients reach this node."""
+
+    counters: Callable[[], dict[str, int]] = dict
+    """Returns the runtime's counters, by name."""
+
+    limits: ReadLimits = dict
+    """Returns how full the runtime's limits are."""
+
+
+NO_TRANSPORT: Final = Transport()
+"""The simulator's: it has nothing to say."""

@@ -40,7 +40,7 @@ from ckptd.core.events import (
     TurnCame,
     WallClockRead,
 )
-from ckptd.core.hub import Hub, Positions
+from ckptd.core.hub import NO_TRANSPORT, Hub, Limits, Positions, Transport
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Reconfiguration
@@ -48,8 +48,8 @@ from ckptd.core.operations.alarms import Alarms
 from ckptd.core.operations.graceful_leave import GracefulLeave, LeaveState
 from ckptd.core.operations.last_words import LastWords
 from ckptd.core.operations.operator_commands import OperatorCommands
-from ckptd.core.operations.resource_usage import Limits, ReadTransportLimits, limits_of
-from ckptd.core.operations.status import ReadTransportCounters, describe_checkpoints, describe_cluster
+from ckptd.core.operations.resource_usage import limits_of
+from ckptd.core.operations.status import describe_checkpoints, describe_cluster
 from ckptd.core.peer_frames import PeerFrames
 from ckptd.core.replication.data_loss import note_advertised_positions
 from ckptd.core.replication.local_replicas import LocalReplicas
@@ -67,14 +67,20 @@ class Node(Hub):
 
     `handle(event, now_ns)` returns the effects to carry out, in order; `deadline_ns` is when it next wants
     `TimeCame`. `record` is what the last `Persist` wrote (b"": nothing yet). `wall_offset_ns` is how far
-    the wall clock (ns since 1970) is ahead of `now_ns`.
+    the wall clock (ns since 1970) is ahead of `now_ns`. `transport` is what the runtime can be asked.
     """
 
     def __init__(
-        self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+        self,
+        settings: Settings,
+        incarnation: int,
+        record: bytes,
+        now_ns: int,
+        wall_offset_ns: int,
+        transport: Transport = NO_TRANSPORT,
     ) -> None:
         self.settings = settings
-        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
+        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
         self.heartbeats = heartbeats = Heartbeats(context, self)
         self.store = StateStore(context, record)
         self.arbiter = make_arbiter(context, self.store, self, heartbeats)
@@ -97,9 +103,6 @@ class Node(Hub):
             context, self, reconfiguration, replicator, replicas, requests, self.housekeeping, reports
         )
         self.next_ns = now_ns
-        self.urls: tuple[str, ...] = ()
-        self.transport_counters: ReadTransportCounters = dict
-        self.transport_limits: ReadTransportLimits = dict
         self.was_serving = False
 
     # -- looked at by the runtime, the simulator and the invariants
@@ -478,10 +481,7 @@ class Node(Hub):
     # -- describing
 
     def urls_of(self, node_id: str) -> tuple[str, ...]:
-        if node_id == self.context.node_id:
-            return self.urls
-        peer = self.heartbeats.peers.get(node_id)
-        return peer.urls if peer is not None else ()
+        return self.heartbeats.urls_of(node_id)
 
     def describe(self, asked: Describe) -> Any:
         if asked.what == "cluster":
@@ -489,10 +489,8 @@ class Node(Hub):
                 self.context,
                 self.heartbeats,
                 self.view,
-                self.urls,
                 self.describe_wait(),
                 self.alarms.current(self.directory),
-                self.transport_counters,
-                {**self._limits(), **self.transport_limits()},
+                self._limits(),
             )
         return describe_checkpoints(self.context, self.directory, asked.after)

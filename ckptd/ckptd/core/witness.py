@@ -32,12 +32,11 @@ from ckptd.core.events import (
     PersistFailed,
     TimeCame,
 )
-from ckptd.core.hub import Positions, VoterHub
+from ckptd.core.hub import NO_TRANSPORT, Positions, Transport, VoterHub
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.membership.proposal import MembershipProposal
-from ckptd.core.operations.resource_usage import ReadTransportLimits
-from ckptd.core.operations.status import ReadTransportCounters, describe_cluster
+from ckptd.core.operations.status import describe_cluster
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
@@ -51,10 +50,16 @@ class Witness(VoterHub):
     """The core of `ckptd --witness`; `handle` and `deadline_ns` are those of a `Node`."""
 
     def __init__(
-        self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+        self,
+        settings: Settings,
+        incarnation: int,
+        record: bytes,
+        now_ns: int,
+        wall_offset_ns: int,
+        transport: Transport = NO_TRANSPORT,
     ) -> None:
         self.settings = settings
-        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns)
+        self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
         self.heartbeats = Heartbeats(context, self)
         self.store = StateStore(context, record)
         self.arbiter = PaxosArbiter(context, self.store, self, self.heartbeats)
@@ -63,9 +68,6 @@ class Witness(VoterHub):
         self.heartbeats.amnesiac = self.store.amnesiac
         self.incarnations = Incarnations(context, self.heartbeats, self)
         self.decided: View | None = None
-        self.urls: tuple[str, ...] = ()
-        self.transport_counters: ReadTransportCounters = dict
-        self.transport_limits: ReadTransportLimits = dict
 
     @property
     def deadline_ns(self) -> int:
@@ -226,10 +228,8 @@ class Witness(VoterHub):
                 self.context,
                 self.heartbeats,
                 self.decided,
-                self.urls,
                 waiting_for,
                 self.context.alarms,
-                self.transport_counters,
-                self.transport_limits(),
+                {},
             )
         )

@@ -8,27 +8,30 @@ from typing import Final
 from ckpt_protocol.handshake import Identity
 from ckptd import __version__
 from ckptd.core.events import LeaveAsked, WallClockRead
+from ckptd.core.hub import Transport
+from ckptd.core.make_core import Core
 from ckptd.core.operations.graceful_leave import HAND_OVER_SHARES
 from ckptd.core.settings import Settings
 from ckptd.runtime.clock import WallClock, now_ns
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.counters import Counters
-from ckptd.runtime.driver import CoreNode, Driver
+from ckptd.runtime.driver import Driver
 from ckptd.runtime.effects.daemon_effects import STATE_WRITE_LIMIT_S
 from ckptd.runtime.errors import BegunAgain, NodeFailed
 from ckptd.runtime.event_log_writer import EventLogWriter
+from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.runtime.host.state_directory import StateDirectory
 from ckptd.runtime.host.systemd import notify_systemd, watchdog_s
-from ckptd.runtime.logged_node import LoggedNode
 from ckptd.runtime.logs import RateLimitedLog, logger
 from ckptd.runtime.net.datagram_receiver import DatagramReceiver
 from ckptd.runtime.node_assembly import NodeAssembly
 from ckptd.runtime.peers.cluster_check import check_cluster, check_own_address
 from ckptd.runtime.resources import Resources, open_resources
+from ckptd.runtime.transport_limits import TransportLimits
 
-MakeNode = Callable[[Settings, int, bytes, int, int], CoreNode]
-"""Makes the core from settings, incarnation, record, now_ns and wall_offset_ns."""
+MakeCore = Callable[[Settings, int, bytes, int, int, Transport], Core]
+"""Makes the core from settings, incarnation, record, now_ns, wall_offset_ns and transport."""
 
 TICK_S: Final = 1.0
 WATCHDOG_SHARE: Final = 3
@@ -51,7 +54,7 @@ PAUSE_WARNING_SHARE: Final = 4
 class Daemon:
     """One daemon. `run` it once."""
 
-    def __init__(self, config: Config, key: bytes, make_node: MakeNode, later_than: int = 0) -> None:
+    def __init__(self, config: Config, key: bytes, make_core: MakeCore, later_than: int = 0) -> None:
         """`later_than`: the new incarnation has to be higher than this one."""
         self.config = config
         self._later_than = later_than
@@ -64,7 +67,7 @@ class Daemon:
 
         self.addresses: tuple[str, ...] = ()
         self._key = key
-        self._make_node = make_node
+        self._core_maker = make_core
         self._limited_log = RateLimitedLog()
         self._wall_clock = WallClock()
         self._stop_requested = asyncio.Event()
@@ -114,21 +117,25 @@ class Daemon:
             config.record_events, config.record_events_bytes_max, config.node_id, incarnation
         )
         closing.callback(event_log.close)
+        logger.warning("what the core is told, payload too, is recorded: %s", event_log.path)
         return event_log
 
     def _assemble(
         self, identity: Identity, resources: Resources, event_log: EventLogWriter | None
     ) -> NodeAssembly:
         """Make the core and all that belongs to it, and start the core's clock."""
-        node = self._make_core(identity.urls, resources.state, event_log)
-        assembly = NodeAssembly(self.config, identity, node, resources, self.counters, self._limited_log)
+        limits = TransportLimits()
+        transport = Transport(identity.urls, self.counters.as_dict, limits.rows)
+        recorder = EventRecorder(event_log, transport) if event_log is not None else None
+        node = self._make_core(resources.state, transport, recorder)
+        assembly = NodeAssembly(
+            self.config, identity, node, recorder, limits, resources, self.counters, self._limited_log
+        )
         resources.closed_after_sockets.push_async_callback(assembly.effects.close)
         assembly.driver.handle(WallClockRead(self._wall_clock.offset_ns))
         return assembly
 
-    def _make_core(
-        self, urls: tuple[str, ...], state: StateDirectory, event_log: EventLogWriter | None
-    ) -> CoreNode:
+    def _make_core(self, state: StateDirectory, transport: Transport, recorder: EventRecorder | None) -> Core:
         start = (
             self.config.settings(),
             state.incarnation,
@@ -136,15 +143,11 @@ class Daemon:
             now_ns(),
             self._wall_clock.offset_ns,
         )
-        node = self._make_node(*start)
-        node.urls = urls
-        node.transport_counters = self.counters.as_dict
-        if event_log is None:
-            return node
-        logged = LoggedNode(node, event_log)
-        logged.begin(*start)
-        logger.warning("what the core is told, payload too, is recorded: %s", event_log.path)
-        return logged
+        if recorder is None:
+            return self._core_maker(*start, transport)
+        node = self._core_maker(*start, recorder.transport)
+        recorder.begin(*start)
+        return node
 
     def _announce(self, resources: Resources) -> None:
         config = self.config

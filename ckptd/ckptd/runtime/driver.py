@@ -8,7 +8,6 @@ tell the other nodes what it was working on (`core.stops`).
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from ckptd.core.events import (
@@ -34,44 +33,18 @@ from ckptd.core.events import (
     TimeCame,
     TurnCame,
 )
-from ckptd.core.operations.resource_usage import ReadTransportLimits
+from ckptd.core.make_core import Core
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.errors import BegunAgain
+from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.runtime.logs import LEVELS, logger
 
 NEVER_NS: Final = 2**63
 MILLISECOND_NS: Final = 1_000_000
 
 
-class CoreNode(Protocol):
-    """The part of the core's interface that the runtime uses."""
-
-    urls: tuple[str, ...]
-    """URLs by which clients reach this node. They are known only once its port is bound."""
-
-    transport_counters: Callable[[], dict[str, int]]
-    """Returns the runtime's counters, for the answer to DESCRIBE."""
-
-    transport_limits: ReadTransportLimits
-    """Returns how full the runtime's limits are, also for DESCRIBE."""
-
-    @property
-    def deadline_ns(self) -> int:
-        """The time at which `TimeCame` is due next."""
-
-    @property
-    def turn_due(self) -> bool:
-        """True if work is left. Send `TurnCame` once the event loop has looked at its other sockets."""
-
-    def handle(self, event: Event, now_ns: int, /) -> list[Effect]:
-        """Handle an event; return the effects to carry out, in order."""
-
-    def last_words(self, now_ns: int, /) -> list[Effect]:
-        """Return the effects to carry out before the node ends, after `handle` has raised."""
-
-
 class FrameSink(Protocol):
-    """The link to a client or a peer, as the driver uses it."""
+    """The link to a client or a peer, as the driver uses it. A peer's is a `peers.peer_link.PeerLink`."""
 
     def send(self, data: bytes) -> None:
         """Send whole frames."""
@@ -87,7 +60,7 @@ class FrameSink(Protocol):
 
 
 class ClientSink(FrameSink, Protocol):
-    """The link to a client."""
+    """The link to a client: `clients.clients.ClientLink`, or by datagrams `clients.udp_clients.UdpLink`."""
 
     def accept_large_frames(self) -> None:
         """Accept frames of any legal size from now on."""
@@ -122,9 +95,9 @@ class EffectHandler(Protocol):
 
 
 class Driver:
-    """Runs the core of one node."""
+    """Runs the core of one node. With a `recorder`, all that the core is told is recorded."""
 
-    def __init__(self, node: CoreNode, handler: EffectHandler) -> None:
+    def __init__(self, node: Core, handler: EffectHandler, recorder: EventRecorder | None = None) -> None:
         self.clients: dict[int, ClientSink] = {}
         """The links to clients by number. `clients.Clients` adds and removes them."""
 
@@ -133,6 +106,7 @@ class Driver:
 
         self._node = node
         self._handler = handler
+        self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Set by `Leave`: True if the node ends with data that no other node is known to hold. If the node
@@ -149,7 +123,10 @@ class Driver:
         if self._stopped:
             return
         try:
-            effects = self._node.handle(event, now_ns())
+            if self._recorder is None:
+                effects = self._node.handle(event, now_ns())
+            else:
+                effects = self._recorder.handle(self._node, event, now_ns())
             if effects:
                 self._execute(effects)
             deadline_ns = self._node.deadline_ns

@@ -3,6 +3,7 @@
 import asyncio
 
 from ckpt_protocol.handshake import Identity
+from ckptd.core.make_core import Core
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clients.connection_acceptor import ConnectionAcceptor
 from ckptd.runtime.clients.datagram_router import DatagramRouter
@@ -12,8 +13,8 @@ from ckptd.runtime.clients.unread_answers import UnreadAnswers
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.counters import Counters
-from ckptd.runtime.driver import CoreNode
 from ckptd.runtime.effects.daemon_effects import DaemonEffects
+from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.runtime.logs import RateLimitedLog
 from ckptd.runtime.net.datagram_lanes import DatagramLanes
 from ckptd.runtime.peers.peer_context import PeerContext
@@ -28,7 +29,9 @@ class NodeAssembly:
         self,
         config: Config,
         identity: Identity,
-        node: CoreNode,
+        node: Core,
+        recorder: EventRecorder | None,
+        limits: TransportLimits,
         resources: Resources,
         counters: Counters,
         limited_log: RateLimitedLog,
@@ -44,6 +47,7 @@ class NodeAssembly:
         )
         self.effects = DaemonEffects(
             node,
+            recorder,
             resources.state,
             resources.sender,
             config.other_nodes,
@@ -69,16 +73,14 @@ class NodeAssembly:
             self.driver, self.peers, self.udp_clients, identity.key, counters, limited_log
         )
         self.lanes = DatagramLanes(counters, self.router.lane_of)
-        self._limits = TransportLimits(
-            (
-                self.clients.limits,
-                self.acceptor.limits,
-                self.udp_clients.limits,
-                self.lanes.limits,
-                self.peers.limits,
-            )
+        self._limits = limits
+        limits.add(
+            self.clients.limits,
+            self.acceptor.limits,
+            self.udp_clients.limits,
+            self.lanes.limits,
+            self.peers.limits,
         )
-        node.transport_limits = self._limits.rows
 
     def pass_time(self, passed_s: float) -> None:
         """Check timers, idle and slow clients, and how full limits are. Call it every `passed_s` seconds."""

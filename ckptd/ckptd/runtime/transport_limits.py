@@ -4,18 +4,21 @@ When the node is asked, the core adds these rows to its own (`core.operations.re
 not see them otherwise, so the runtime checks them itself once a second and logs the alarm.
 """
 
-from collections.abc import Sequence
-
-from ckptd.core.operations.resource_usage import FullLimits, Limits, ReadTransportLimits
+from ckptd.core.hub import Limits, ReadLimits
+from ckptd.core.operations.resource_usage import FullLimits
 from ckptd.runtime.logs import logger
 
 
 class TransportLimits:
-    """The limits of all parts of the runtime, as reported by the functions in `sources`."""
+    """The limits of those parts of the runtime that were added."""
 
-    def __init__(self, sources: Sequence[ReadTransportLimits]) -> None:
-        self._sources = sources
+    def __init__(self) -> None:
+        self._sources: list[ReadLimits] = []
         self._full = FullLimits()
+
+    def add(self, *sources: ReadLimits) -> None:
+        """Add parts, each by the function that reports its limits."""
+        self._sources += sources
 
     def rows(self) -> Limits:
         """Return, for each limit by name, how much is used now and how much may be."""

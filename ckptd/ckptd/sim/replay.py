@@ -16,8 +16,9 @@ from ckptd.core.checks.event_log import (
     parse_entry,
     parse_header,
 )
-from ckptd.core.events import Effect, Log
-from ckptd.core.make_core import make_core
+from ckptd.core.events import Log
+from ckptd.core.hub import Limits, Transport
+from ckptd.core.make_core import Core, make_core
 from ckptd.sim.trace import describe_effect, describe_event
 
 
@@ -39,6 +40,14 @@ class Replay:
         return not self.difference
 
 
+@dataclass(slots=True)
+class _Answers:
+    """What the runtime answered during the event that is replayed."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
+
+
 def replay(path: Path) -> Replay:
     """Replay a recording up to the first difference or to its end, which may be cut off.
 
@@ -51,11 +60,19 @@ def replay(path: Path) -> Replay:
         except StopIteration:
             raise RecordingError("it is empty") from None
         outcome = Replay(start)
-        node = make_core(start.settings, start.incarnation, start.record, start.now_ns, start.wall_offset_ns)
-        node.urls = start.urls
+        answers = _Answers()
+        node = make_core(
+            start.settings,
+            start.incarnation,
+            start.record,
+            start.now_ns,
+            start.wall_offset_ns,
+            Transport(start.urls, lambda: answers.counts, lambda: answers.limits),
+        )
         for content in contents:
             entry = parse_entry(content, lambda packed: msgpack.unpackb(packed, strict_map_key=False))
             outcome.events += 1
+            answers.counts, answers.limits = entry.counts or {}, entry.limits or {}
             _replay_event(outcome, node, entry)
             if outcome.difference or outcome.failure:
                 break
@@ -69,12 +86,9 @@ def _contents(file: Any) -> Iterator[Any]:
         raise RecordingError(f"it is damaged: {error!r}") from None
 
 
-def _replay_event(outcome: Replay, node: Any, entry: LoggedEvent) -> None:
-    counts, limits = entry.counts or {}, entry.limits or {}
-    node.transport_counters = lambda: counts
-    node.transport_limits = lambda: limits
+def _replay_event(outcome: Replay, node: Core, entry: LoggedEvent) -> None:
     try:
-        effects: list[Effect] = node.handle(entry.event, entry.now_ns)
+        effects = node.handle(entry.event, entry.now_ns)
     except Exception as error:
         text = "".join(format_exception_only(error)).strip()
         if entry.digest is None:

@@ -16,7 +16,7 @@ from zlib import crc32
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckptd.core.events import Effect, Event
-from ckptd.core.operations.resource_usage import Limits
+from ckptd.core.hub import Limits
 from ckptd.core.settings import Settings
 
 FORMAT: Final = 1

@@ -417,6 +417,13 @@ class Heartbeats:
             peer is not None and peer.incarnation == incarnation and peer.left and peer.decided_epoch <= epoch
         )
 
+    def urls_of(self, node_id: str) -> tuple[str, ...]:
+        """Return the URLs at which clients reach a node."""
+        if node_id == self.context.node_id:
+            return self.context.transport.urls
+        peer = self.peers.get(node_id)
+        return peer.urls if peer is not None else ()
+
     def renew_lease(self, view: View) -> None:
         """Compute until when this node may serve.
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory
-from ckptd.core.operations.resource_usage import FullLimits, Limits
+from ckptd.core.hub import Limits
+from ckptd.core.operations.resource_usage import FullLimits
 
 NAMES_MAX: Final = 3
 """An alarm's text names at most this many checkpoints."""

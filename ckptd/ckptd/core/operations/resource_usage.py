@@ -5,10 +5,10 @@ So an operator learns of it before a client is refused. Only what many clients s
 bounded for each one alone, by a limit in `ckpt_protocol.limits` or by `share_of_limits`, is not.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from ckptd.core.context import Context
+from ckptd.core.hub import Limits
 from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
 from ckptd.core.reply_cache import ERROR_REPLIES_BYTES_MAX
 from ckptd.core.requests.router import RequestRouter
@@ -20,12 +20,6 @@ ALARM_PERCENT: Final = 80
 
 REST_NS: Final = 10 * SECOND_NS
 """The alarm ends when nothing has been nearly full for this long."""
-
-Limits = dict[str, tuple[int, int]]
-"""By name, how much there is now and how much there may be. The name is the setting's, without `_max`."""
-
-ReadTransportLimits = Callable[[], Limits]
-"""Returns the limits of the runtime."""
 
 
 def limits_of(context: Context, requests: RequestRouter, frames_ahead: int) -> Limits:

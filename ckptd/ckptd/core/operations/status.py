@@ -1,6 +1,6 @@
 """A node's answers to DESCRIBE: the cluster and its checkpoints as this node sees them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ckpt_protocol import codes
@@ -8,14 +8,11 @@ from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory
+from ckptd.core.hub import Limits
 from ckptd.core.liveness.heartbeat import Heartbeats
-from ckptd.core.operations.resource_usage import Limits, nearly_full
+from ckptd.core.operations.resource_usage import nearly_full
 from ckptd.core.view import View
 from ckptd.core.work_units import PASSED_SHIFT
-
-ReadTransportCounters = Callable[[], dict[str, int]]
-"""Returns the runtime's counters, by name."""
-
 
 ROW_BYTES: Final = 300
 """About how much a checkpoint's description takes in addition to its name."""
@@ -28,26 +25,21 @@ def describe_cluster(
     context: Context,
     heartbeats: Heartbeats,
     view: View | None,
-    urls: tuple[str, ...],
     waiting_for: str,
     alarms: Mapping[str, str],
-    transport_counters: ReadTransportCounters,
     limits: Limits,
 ) -> dict[str, Any]:
-    """Return the answer to `cluster`, by name. `urls` are this node's own.
+    """Return the answer to `cluster`, by name. `limits` are the core's own.
 
-    `limits`: those of the core and of the runtime. The core's own alarm does not cover the runtime's.
+    The runtime's are shown with them. The core's alarm does not cover those.
     """
     settings = context.settings
+    limits = {**limits, **context.transport.limits()}
     full = nearly_full(limits)
     # This shows the current state; the alarm in the log outlasts a figure that swings.
     alarms = {name: text for name, text in alarms.items() if name != "limits"}
     if full:
         alarms["limits"] = full
-
-    def urls_of(node_id: str) -> list[str]:
-        peer = heartbeats.peers.get(node_id)
-        return list(urls if node_id == context.node_id else peer.urls if peer is not None else ())
 
     def votes(witness: str) -> bool:
         if witness == context.node_id:
@@ -62,7 +54,9 @@ def describe_cluster(
         "coordinator": view.coordinator if view else "",
         "arbiter": settings.arbiter_name,
         "on_silent_peer": settings.on_silent_peer if settings.arbiter_name == "pair" else "",
-        "members": [[n, member.incarnation, member.join_epoch, urls_of(n)] for n, member in members],
+        "members": [
+            [n, member.incarnation, member.join_epoch, list(heartbeats.urls_of(n))] for n, member in members
+        ],
         "configured": [n for n in settings.voters if n not in settings.all_witnesses],
         "voters": list(settings.voters),
         "witnesses": list(settings.all_witnesses),
@@ -71,7 +65,7 @@ def describe_cluster(
         "waiting_for": waiting_for,
         "alarms": [[name, text] for name, text in sorted(alarms.items())],
         "limits": [[name, used, most] for name, (used, most) in limits.items()],
-        "counters": {**transport_counters(), **dict(sorted(context.counters.items()))},
+        "counters": {**context.transport.counters(), **dict(sorted(context.counters.items()))},
         "memory_bytes": context.resident_bytes,
     }
 

@@ -46,7 +46,10 @@ TRANSITIONS: Final = {
 
 
 class Activation(ABC):
-    """The active role of one replica in one epoch: its state, and the replicas that it orders updates for."""
+    """The active role of one replica in one epoch: its state, and the replicas that it orders updates for.
+
+    `ActiveReplica` adds what it does while it serves.
+    """
 
     __slots__ = (
         "acked",

@@ -9,7 +9,7 @@ from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
 from ckpt_protocol.framing import BodyTooLong, FrameDecoder, FrameError
 from ckpt_protocol.handshake import HandshakeRejected
 from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
-from ckptd.core.operations.resource_usage import Limits
+from ckptd.core.hub import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
 from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers

@@ -4,7 +4,7 @@ import asyncio
 
 from ckpt_protocol.framing import FrameError
 from ckpt_protocol.handshake import ROLE_CLIENT, ROLE_OPERATOR, HandshakeRejected, Identity, PeerIdentity
-from ckptd.core.operations.resource_usage import Limits
+from ckptd.core.hub import Limits
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.clients.clients import ClientLink, Clients
 from ckptd.runtime.counters import Counters

@@ -4,13 +4,15 @@ import asyncio
 from typing import Final
 
 from ckptd.core.events import AskRegister, FenceEnded, RegisterAnswered, RegisterFailed
+from ckptd.core.make_core import Core
 from ckptd.runtime.boundary import contained
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.counters import Counters
-from ckptd.runtime.driver import CoreNode, Driver, EffectHandler
+from ckptd.runtime.driver import Driver, EffectHandler
 from ckptd.runtime.effects.background_tasks import BackgroundTasks
 from ckptd.runtime.effects.state_writer import StateWriter
 from ckptd.runtime.etcd.make_register import Register
+from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.runtime.host.fence_hook import FenceHook
 from ckptd.runtime.host.state_directory import StateDirectory
 from ckptd.runtime.logs import RateLimitedLog, logger
@@ -30,7 +32,8 @@ class DaemonEffects(EffectHandler):
 
     def __init__(
         self,
-        node: CoreNode,
+        node: Core,
+        recorder: EventRecorder | None,
         state: StateDirectory,
         datagrams: DatagramSender,
         peer_addresses: dict[str, HostPort],
@@ -40,7 +43,7 @@ class DaemonEffects(EffectHandler):
         register: Register | None,
         fence_hook: FenceHook | None,
     ) -> None:
-        self.driver = Driver(node, self)
+        self.driver = Driver(node, self, recorder)
         self.peers = Peers(peer_addresses, self.driver, peer_context)
         self._tasks = BackgroundTasks(self.driver)
         self._writer = StateWriter(state, counters, self.driver)

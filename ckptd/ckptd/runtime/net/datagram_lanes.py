@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 
-from ckptd.core.operations.resource_usage import Limits
+from ckptd.core.hub import Limits
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.config.addresses import SocketAddress
 from ckptd.runtime.counters import Counters

@@ -5,7 +5,7 @@ import asyncio
 from ckpt_protocol import codes
 from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity
 from ckptd.core.events import PeerTrouble
-from ckptd.core.operations.resource_usage import Limits
+from ckptd.core.hub import Limits
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
 from ckptd.runtime.driver import Driver
 from ckptd.runtime.peers.peer_connector import PeerConnector
