@@ -239,6 +239,8 @@ class RequestRouter:
                 if self._parks_open(request, body):
                     return
                 body = self._refuse_if_lost(body)
+            else:
+                body = self._refuse_if_undone(request, body)
             if request.kind != Kind.ATTACH and self._awaits_local_replica(request, body):
                 self.turns.add_unanswered(request, 1)
                 self.waiting.deferred[request.session, request.number] = (request, body)
@@ -291,6 +293,24 @@ class RequestRouter:
         text = "every replica of the checkpoint was lost while it was opened"
         return answer_error(codes.NOT_EXIST, text)
 
+    def _refuse_if_undone(self, request: Request, body: bytes) -> bytes:
+        """Return an ActiveReplicaSet's answer, or TIMEOUT if a view has taken the role away again.
+
+        Such a view comes if the former active replica is lost before the one here has what that held.
+        """
+        creation_id = self._opened_by(request) if is_ok(body) else 0
+        entry = self.replicator.directory.checkpoints.get(creation_id)
+        if not creation_id or (entry is not None and entry.active is not None):
+            return body
+        text = "the former active replica was lost meanwhile, and no replica is active now"
+        return answer_error(codes.TIMEOUT, text)
+
+    def _opened_by(self, request: Request) -> int:
+        """Return the checkpoint that an ActiveReplicaSet's handle stands for; 0 if it is closed."""
+        session = self.replicator.directory.sessions.get(request.session)
+        handle = parse_of_handle(request.kind, request.body).handle
+        return session.opens[handle][0] if session is not None and handle in session.opens else 0
+
     def _awaits_local_replica(self, request: Request, body: bytes) -> bool:
         """Return True if an answer has to wait for a replica.
 
@@ -303,10 +323,7 @@ class RequestRouter:
         if request.kind == Kind.OPEN:
             found = self.replicator.directory.checkpoints.get(payload[1]) if type(payload) is list else None
             return found is not None and bool(found.last_in_sync) and not found.in_sync
-        session = self.replicator.directory.sessions.get(request.session)
-        handle = parse_of_handle(request.kind, request.body).handle
-        opened = session.opens.get(handle) if session is not None else None
-        entry = self.replicator.directory.checkpoints.get(opened[0]) if opened is not None else None
+        entry = self.replicator.directory.checkpoints.get(self._opened_by(request))
         if entry is None:
             return False
         replica = self.replicas.by_id.get(entry.creation_id)
