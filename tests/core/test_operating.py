@@ -565,6 +565,31 @@ def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_
     assert cluster.contents("a") == {b"k": b"v"}
 
 
+@pytest.mark.parametrize("arbiter", ["majority", "etcd"])
+def test_a_forced_view_of_which_only_the_epoch_is_left_keeps_nobody_waiting(arbiter: str) -> None:
+    """Seed 7249460: b and c had gone on by the operator's word. Both died, and c lost its disk.
+
+    b's disk has the epoch of the view and not its members, so all waited for ever for word of it.
+    """
+    cluster = nodes("abcde", arbiter=arbiter)
+    for node_id in "abcde":
+        cluster.kill(node_id)
+    cluster.start("b", "c")
+    cluster.run(100)
+    assert cluster.operate("c", "bootstrap").code == OK
+    cluster.until(lambda: cluster.serving("b") and cluster.serving("c"))
+    forced_epoch = cluster.node("b").context.epoch
+    for node_id in "bc":
+        cluster.kill(node_id)
+    cluster.lose_disk("c")
+    cluster.start("a", "b", "c", "d")
+    cluster.run(5000)
+    assert not cluster.serving("a"), "e may serve in the view"
+    cluster.start("e")
+    cluster.check()
+    assert cluster.node("a").context.epoch > forced_epoch
+
+
 def test_a_command_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_decided() -> None:
     """The node decided, and installed, the older view behind the newer one, and served in it (seed 7122780)."""
     cluster = Cluster("abc")

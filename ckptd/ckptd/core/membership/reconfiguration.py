@@ -327,12 +327,15 @@ class Reconfiguration:
         self.heartbeats.outlived_command = 0 < store.epoch == store.state.outlived_epoch
 
     def _has_outlived_command(self) -> bool:
-        """Return True if the disk ends with a forced view of an earlier incarnation that nobody serves in.
+        """Return True if the disk ends with a forced view of an earlier incarnation that nobody can serve in.
 
-        Each other member is heard and does not know the view. Serving takes every member, so it never began,
-        and never will: the earlier incarnation died as soon as its disk had the view.
+        Either every configured node is heard, and none knows of the view. Or the view is on disk, and each of
+        its other members is heard and does not know it. Serving takes every member, so it never began, and
+        never will: the earlier incarnation died as soon as its disk had the view.
         """
         view, context = self.store.state.view, self.context
+        if self._installed_forced_view() and self._is_known_to_nobody(self.store.epoch):
+            return True
         if view is None or not view.operator_forced or view.epoch != self.store.epoch:
             return False
         if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
@@ -344,6 +347,33 @@ class Reconfiguration:
             and view.includes(node_id, peer.incarnation)
             and peer.decided_epoch < view.epoch
             for peer, node_id in others
+        )
+
+    def _installed_forced_view(self) -> bool:
+        """Return True if the newest view that an earlier incarnation installed was forced.
+
+        The disk may have no more than its epoch: if another node forced it, or if the register has taken a
+        lower view since. Then the epoch shows it, which no arbiter would have reached.
+        """
+        epoch, view = self.store.epoch, self.store.state.view
+        if self.store.installed_by_earlier_incarnations != epoch:
+            return False
+        if view is not None and view.epoch == epoch:
+            return view.operator_forced
+        return epoch >= (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
+
+    def _is_known_to_nobody(self, epoch: int) -> bool:
+        """Return True if every configured node is heard, and none knows a view of this epoch or a higher one.
+
+        The members of a view are configured nodes. So whoever serves in it is one of them, and knows it.
+        """
+        heartbeats = self.heartbeats
+        if heartbeats.decided_epoch >= epoch:
+            return False
+        peers = [heartbeats.peers.get(node_id) for node_id in self.context.settings.peers]
+        return all(
+            peer is not None and heartbeats.recently_heard(peer) and peer.decided_epoch < epoch
+            for peer in peers
         )
 
     def last_epoch(self, current: View | None) -> int:
