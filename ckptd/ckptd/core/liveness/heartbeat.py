@@ -81,7 +81,7 @@ class Peer:
     holds_data: bool = False
     """It has installed a view, and holds that view's directory."""
     outlived_command: bool = False
-    """The view on its disk is an operator's, and had no member but an earlier incarnation of this node."""
+    """The newest view on its disk was forced by an operator, and nobody can serve in it any more."""
     disk_epoch: int = 0
     answered_epoch: int = 0
     """The epoch whose first heartbeat from it we have answered."""
