@@ -1,13 +1,12 @@
 """A small language for scenarios: a calm cluster in virtual time, clients, and faults by name."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.node import Node
-from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.checkers.checkers import check_all, check_generated, check_not_done
 from ckptd.sim.checkers.history import Call, Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
@@ -16,50 +15,10 @@ from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import violations
-from ckptd.sim.draw.draw_options import draw_options
-from ckptd.sim.draw.options import Options
+from ckptd.sim.draw.calm_options import calm_options
 from ckptd.sim.simulation import converge, final_read
 
 NAME = b"table"
-
-
-def calm(nodes: int, **changes: Any) -> Options:
-    """Return options for a fast network without faults, and the daemon's own default times."""
-    options = replace(
-        draw_options(0),
-        nodes=nodes,
-        clients=2,
-        checkpoints=1,
-        fault_every_ns=0,
-        fault_weights={},
-        profile="calm",
-        arbiter="",
-        on_silent_peer="keep-active",
-        witnesses=0,
-        disk_slow=0.0,
-        slow_factor=1,
-        delay_min_ns=50_000,
-        delay_max_ns=200_000,
-        datagram_loss=0.0,
-        datagram_doubled=0.0,
-        skew_ppm=50,
-        wall_error_ns=0,
-        call_ns=10 * SECOND_NS,
-        patience_ns=400 * MILLISECOND_NS,
-        replicas=3,
-        heartbeat_ns=25 * MILLISECOND_NS,
-        lease_ns=600 * MILLISECOND_NS,
-        grace_ns=800 * MILLISECOND_NS,
-        replica_timeout_ns=600 * MILLISECOND_NS,
-        session_grace_ns=10 * SECOND_NS,
-        hold_ns=SECOND_NS,
-        weak_batch_ns=5 * MILLISECOND_NS,
-        weak_batch_bytes=256 * 1024,
-        chunk_bytes=128 * 1024,
-        chunks_in_flight=4,
-        log_bytes_max=4 * 1024 * 1024,
-    )
-    return replace(options, **changes)
 
 
 class Scenario:
@@ -71,7 +30,7 @@ class Scenario:
     def __init__(
         self, nodes: int, flags: int, retention_ns: int = SA_TIME_END, at: str = "", **changes: Any
     ) -> None:
-        self.cluster = Cluster(calm(nodes, **changes))
+        self.cluster = Cluster(calm_options(nodes, **changes))
         self.world = self.cluster.world
         self.faults = self.cluster.faults
         self.checkpoint = SimCheckpoint(NAME, flags, retention_ns, False)

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from tests.sim.scenario import Scenario, calm, three_nodes
+from tests.sim.scenario import Scenario, three_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS
 from ckptd.core.settings import SECOND_NS
 from ckptd.sim.checkers.history import Outcome
+from ckptd.sim.draw.calm_options import calm_options
 from ckptd.sim.faults.chaos import STALL_MAX_NS, STALL_MIN_NS
 
 MINUTE_S = 60
@@ -67,7 +68,7 @@ def test_no_view_changes_in_an_hour(disturb: Any) -> None:
     no_view_changes_for(60 * MINUTE_S, disturb)
 
 
-@pytest.mark.parametrize("node_id", calm(3).node_ids)
+@pytest.mark.parametrize("node_id", calm_options(3).node_ids)
 def test_a_pause_under_half_a_second_of_any_node_changes_no_view(node_id: str) -> None:
     scenario = three_nodes(SA_CKPT_WR_ALL_REPLICAS)
     before = epochs(scenario)

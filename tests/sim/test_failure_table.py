@@ -3,7 +3,6 @@
 import pytest
 from tests.sim.scenario import (
     away_from_active,
-    calm,
     five_nodes,
     three_nodes,
     two_nodes,
@@ -21,6 +20,7 @@ from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.cluster import Cluster
+from ckptd.sim.draw.calm_options import calm_options
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
 ASYNC = (SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK)
@@ -299,7 +299,7 @@ def test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lo
 
 
 def test_a_cold_start_waits_for_a_majority_of_the_voters() -> None:
-    cluster = Cluster(calm(3))
+    cluster = Cluster(calm_options(3))
     cluster.faults.start("b")
     cluster.world.run_until(3 * SECOND_NS)
     (node,) = cluster.nodes()

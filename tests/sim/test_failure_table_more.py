@@ -4,7 +4,6 @@ import pytest
 from tests.sim.scenario import (
     Scenario,
     away_from_active,
-    calm,
     five_nodes,
     three_nodes,
     two_nodes,
@@ -25,6 +24,7 @@ from ckptd.sim.checkers.history import Call, Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import violations
+from ckptd.sim.draw.calm_options import calm_options
 from ckptd.sim.simulation import converge
 
 SYNC = SA_CKPT_WR_ALL_REPLICAS
@@ -454,7 +454,7 @@ def test_retention_in_a_pair_is_neither_shortened_nor_forgotten_when_a_node_is_l
 
 @pytest.mark.parametrize(("first", "second"), ["ab", "ba"])
 def test_a_cold_start_of_a_pair_waits_for_both(first: str, second: str) -> None:
-    cluster = Cluster(calm(2))
+    cluster = Cluster(calm_options(2))
     cluster.faults.start(first)
     cluster.world.run_until(5 * SECOND_NS)
     (node,) = cluster.nodes()

@@ -1,6 +1,6 @@
 """Mistakes that the simulator found, each as the shortest scenario that shows it."""
 
-from tests.sim.scenario import Scenario, calm, three_nodes
+from tests.sim.scenario import Scenario, three_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
@@ -9,6 +9,7 @@ from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.cluster import Cluster
+from ckptd.sim.draw.calm_options import calm_options
 
 
 def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start() -> None:
@@ -16,7 +17,7 @@ def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start(
 
     The next checkpoints got the creation ids of those that were gone.
     """
-    cluster = Cluster(calm(2, witnesses=1))
+    cluster = Cluster(calm_options(2, witnesses=1))
     cluster.faults.start("b")
     cluster.faults.start("w")
     cluster.world.run_until(3 * SECOND_NS)

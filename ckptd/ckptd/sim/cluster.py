@@ -1,8 +1,9 @@
 """A whole cluster in the world: hosts, network, clients, oracles, and the faults."""
 
+import traceback
 from typing import Final, cast
 
-from ckptd.core.events import AskRegister, Event
+from ckptd.core.events import Effect, Event
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import View
@@ -21,8 +22,9 @@ from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.fencing import Fencing
 from ckptd.sim.world.host import Host, MakeNode, new_clock
+from ckptd.sim.world.host_cluster import HostCluster
 from ckptd.sim.world.network import Network
-from ckptd.sim.world.world import World
+from ckptd.sim.world.world import Violation, World
 
 TOGETHER_NS = 50 * MILLISECOND_NS
 """All nodes are first started within this time of each other, unless they are late."""
@@ -46,11 +48,13 @@ _MAKE_WITNESS: Final = cast(MakeNode, Witness)
 """A host asks no more of its core than a witness can do."""
 
 
-class Cluster:
+class Cluster(HostCluster):
     """Everything in one simulation. `converge` in `simulation` and the scenario tests drive it.
 
     `hosts` are those of the data nodes; `machines` are these and the hosts of the witnesses.
     """
+
+    network: Network
 
     def __init__(self, options: Options, trace: Trace | None = None, make: MakeNode = Node) -> None:
         self.options = options
@@ -124,7 +128,7 @@ class Cluster:
         of_workload = any(checkpoint.name == name for checkpoint in self.workload.checkpoints)
         return not of_workload or self.workload.open_close.unlinked_since(name, since_ns)
 
-    # -- what the hosts ask, and where their effects go (host.Outside)
+    # -- what the hosts ask, and where their effects go (host.Outside; the rest is in HostCluster)
 
     def clock_ahead(self) -> int:
         return self.impostors.clock_ahead()
@@ -133,68 +137,49 @@ class Cluster:
         if node_id in self.hosts:
             self.oracles.views.process_stopping(node_id)
 
-    def send_peer(self, sender: str, node_id: str, data: bytes) -> None:
-        self.network.send(sender, node_id, data)
-
-    def send_heartbeat(self, sender: str, node_id: str, data: bytes) -> None:
-        self.network.send_datagram(sender, node_id, data)
-
     def ask_back(self, sender: str, node_id: str) -> None:
         self.network.ask_back(sender, node_id)
-
-    def refuse_peer(self, sender: str, node_id: str, incarnation: int) -> None:
-        self.network.refuse(sender, node_id, incarnation)
 
     def begin_again(self, node_id: str, incarnation: int) -> None:
         host = self.machines[node_id]
         self.world.say(f"{node_id} begins again")
-        host.stop()
-        self.network.process_gone(node_id, orderly=True)
-        self.client_links.process_gone(node_id, machine_too=False)
+        self._end_process(node_id)
         host.saved_incarnation = incarnation
         self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))
 
-    def close_peer(self, sender: str, node_id: str) -> None:
-        self.network.close(sender, node_id)
-
     def send_client(self, link: int, data: bytes) -> None:
         self.operator.on_answer(link, data)
-        self.client_links.send_to_client(link, data)
-
-    def close_client(self, link: int) -> None:
-        self.client_links.close_by_node(link)
-
-    def ask_register(self, sender: str, request: AskRegister) -> None:
-        self.register.ask(sender, request)
+        super().send_client(link, data)
 
     def fence(self, sender: str, node_id: str) -> None:
         self.fencing.fence(sender, node_id)
 
-    def read(self, sender: str, link: int | str, reading: bool) -> None:
-        if isinstance(link, int):
-            self.client_links.read(link, reading)
-        else:
-            self.network.read(sender, link, reading)
-
-    def take_large(self, link: int) -> None:
-        self.client_links.take_large(link)
-
-    def process_ended(self, node_id: str) -> None:
+    def process_ended(self, node_id: str, last_copy: bool) -> None:
         self.world.say(f"{node_id} has left")
-        self.machines[node_id].stop()
-        self.network.process_gone(node_id, orderly=True)
-        self.client_links.process_gone(node_id, machine_too=False)
+        self._end_process(node_id)
         self.faults.on_left(node_id)
         if self.faults.healed:
             self.world.after(LEFT_FOR_NS, lambda: self.faults.restart(node_id))
 
-    def process_failed(self, node_id: str) -> None:
-        """Stop the process; a supervisor (systemd) starts it again."""
+    def _end_process(self, node_id: str) -> None:
         self.machines[node_id].stop()
         self.network.process_gone(node_id, orderly=True)
         self.client_links.process_gone(node_id, machine_too=False)
+
+    def process_failed(self, node_id: str) -> None:
+        """Stop the process; a supervisor (systemd) starts it again."""
+        self._end_process(node_id)
         self.faults.on_left(node_id)
         self.world.after(RESTARTED_AFTER_NS, lambda: self.faults.restart(node_id))
+
+    def core_raised(self, node_id: str, event: Event, error: Exception) -> None:
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        raise Violation(
+            "the core raised", f"node {node_id} on {type(event).__name__}: {error!r}\n{where}"
+        ) from error
+
+    def core_contained(self, node_id: str, effects: list[Effect]) -> None:
+        raise Violation("the core raised", f"node {node_id}: {effects}")
 
     def handled(self, node_id: str, event: Event) -> None:
         if node_id in self.hosts:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ckpt_protocol import codes
 from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, encode_frame
+from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.checkers.history import Outcome
@@ -288,8 +288,8 @@ class SimClient:
 
     # -- answers
 
-    def on_frames(self, link: ClientLink, frames: list[Frame]) -> None:
-        for frame in frames:
+    def on_received(self, link: ClientLink, data: bytes) -> None:
+        for frame in FrameDecoder().feed(data):
             if self.over or link is not self.link:
                 return
             code, payload, index, text = decode_answer(frame.body)

@@ -12,7 +12,8 @@ from ckptd.sim.oracles.oracles import Oracles
 from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.host import CrashPlan, Host, new_clock
-from ckptd.sim.world.network import Network, Way
+from ckptd.sim.world.network import Network
+from ckptd.sim.world.peer_links import Way
 from ckptd.sim.world.world import World
 
 LEAVE_LIMIT_NS = 15 * SECOND_NS

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
-from ckpt_protocol.framing import Frame, FrameDecoder
+from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.world.host import Host
@@ -16,8 +16,8 @@ class ClientEnd(Protocol):
     def on_connected(self, link: "ClientLink") -> None:
         """The handshake is complete."""
 
-    def on_frames(self, link: "ClientLink", frames: list[Frame]) -> None:
-        """Answers arrived."""
+    def on_received(self, link: "ClientLink", data: bytes) -> None:
+        """Answers arrived, as whole frames."""
 
     def on_lost(self, link: "ClientLink | None") -> None:
         """The link is lost, or was refused (None)."""
@@ -87,12 +87,17 @@ class ClientLinks:
         if not host.running:
             self.world.after(self._delay_ns(), lambda: client.on_lost(None))
             return
-        self._last_number += 1
-        link = ClientLink(client, node_id, host.incarnation, self._last_number)
-        self.links[link.number] = link
+        link = self.open(client, node_id)
         link.to_client_ns = self.world.now_ns + self._delay_ns()
         self.world.at(link.to_client_ns, lambda: self._connected(link))
         host.deliver(ClientConnected(link.number))
+
+    def open(self, client: ClientEnd, node_id: str) -> ClientLink:
+        """Make a link of which neither end knows yet."""
+        self._last_number += 1
+        link = ClientLink(client, node_id, self.hosts[node_id].incarnation, self._last_number)
+        self.links[link.number] = link
+        return link
 
     def _connected(self, link: ClientLink) -> None:
         if link.node_end_open:
@@ -113,7 +118,17 @@ class ClientLinks:
         if link.held_back is not None:
             link.held_back.append(data)
         elif link.node_end_open and host.incarnation == link.incarnation:
-            host.deliver(ClientReceived(link.number, link.decoder.feed(data)))
+            self.receive(link, data)
+
+    def receive(self, link: ClientLink, data: bytes) -> None:
+        """Bytes of a client arrived in its node's process. Those that are no frames end the link."""
+        try:
+            frames = link.decoder.feed(data)
+        except FrameError as error:
+            self.world.say(f"{link.node_id}: closes client link {link.number}: {error}")
+            self.close_by_node(link.number)
+        else:
+            self.hosts[link.node_id].deliver(ClientReceived(link.number, frames))
 
     def take_large(self, number: int) -> None:
         """Accept large frames on a link, since a session is attached on it."""
@@ -143,7 +158,7 @@ class ClientLinks:
 
     def _at_client(self, link: ClientLink, data: bytes) -> None:
         if link.client_end_open:
-            link.client.on_frames(link, FrameDecoder().feed(data))
+            link.client.on_received(link, data)
 
     # -- ends
 

@@ -39,6 +39,9 @@ class FakeEtcd:
         self.reliable = False
         """While True, nothing is lost or slow."""
 
+        self.loses_swaps = False
+        """While True, the answer to each swap that is done is lost."""
+
     def cut(self, node_id: str) -> None:
         """Cut this node off from the register."""
         self.cuts[node_id] = self.cuts.get(node_id, 0) + 1
@@ -59,7 +62,7 @@ class FakeEtcd:
                 host.deliver(event)
 
         def answer(event: RegisterAnswered) -> None:
-            if not self._is_lost(node_id, 0.03):
+            if not self._is_lost(node_id, 0.03) and not (self.loses_swaps and event.swapped):
                 world.after(self._delay_ns(), lambda: report(event))
 
         timeout_ns = world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)

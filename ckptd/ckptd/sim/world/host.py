@@ -4,11 +4,10 @@ The host gives events to the core and carries out its effects. It can crash betw
 after the crash never happen.
 """
 
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from ckptd.core import events
 from ckptd.core.events import AskRegister, Effect, Event, TimeCame, TurnCame, WallClockRead
@@ -97,11 +96,17 @@ class Outside(Protocol):
     def take_large(self, link: int) -> None:
         """Accept large frames on a client's link."""
 
-    def process_ended(self, node_id: str) -> None:
-        """The process ended on its own, after it handed over."""
+    def process_ended(self, node_id: str, last_copy: bool) -> None:
+        """The process ended on its own, after it handed over. `last_copy` is that of `Leave`."""
 
     def process_failed(self, node_id: str) -> None:
         """The process failed, after its last words."""
+
+    def core_raised(self, node_id: str, event: Event, error: Exception) -> None:
+        """The core raised. If this returns, the host raises the error again."""
+
+    def core_contained(self, node_id: str, effects: list[Effect]) -> None:
+        """The core raised before it had changed anything, and continues; these are the event's effects."""
 
     def handled(self, node_id: str, event: Event) -> None:
         """A node handled an event, and all its effects are carried out."""
@@ -134,8 +139,8 @@ class Host:
         self.crash_plan: CrashPlan | None = None
         """None while no crash is due."""
 
-        self.quarantined: set[str] = set()
-        """The names under which data went to quarantine."""
+        self.quarantined: dict[str, bytes] = {}
+        """The files in quarantine, by name."""
 
         self._inbox: deque[Event] = deque()
         self._armed = 0
@@ -249,18 +254,16 @@ class Host:
             self._stop_by_fault(node, error)
             return
         except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-            raise Violation(
-                "the core raised", f"node {self.node_id} on {type(event).__name__}: {error!r}\n{where}"
-            ) from error
+            self.outside.core_raised(self.node_id, event, error)
+            raise
         if "contained" in node.context.counters:
-            raise Violation("the core raised", f"node {self.node_id}: {effects}")
+            self.outside.core_contained(self.node_id, effects)
         self._check_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
         plan = self.crash_plan
         last = -1 if plan is None or not effects else plan.effects_done(effects)
         for effect in effects if last < 0 else effects[:last]:
-            self._carry_out(effect)
+            self.carry_out(effect)
         if plan is not None and last >= 0:
             # The node did what it did, and may have sent something: the oracles check that (seeds 4461, 487).
             if self.node is node:
@@ -268,19 +271,24 @@ class Host:
             self.crash_plan = None
             plan.crash()
         if self.node is node:
-            self._arm()
-            if node.turn_due and not self._turn_scheduled:
-                self._turn_scheduled = True
-                incarnation = self.incarnation
-                delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
-                self.world.after(delay_ns, lambda: self._take_turn(incarnation))
+            self.schedule()
             self.outside.handled(self.node_id, event)
+
+    def schedule(self) -> None:
+        """Set the timer and the next turn, as the core wants them now."""
+        assert self.node is not None
+        self._arm()
+        if self.node.turn_due and not self._turn_scheduled:
+            self._turn_scheduled = True
+            incarnation = self.incarnation
+            delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
+            self.world.after(delay_ns, lambda: self._take_turn(incarnation))
 
     def _stop_by_fault(self, node: Node, error: PlantedBugError) -> None:
         """The core raised: carry out its last words and end, as the daemon does."""
         self.world.say(f"{self.node_id} stops by its own fault: {error}")
         for effect in node.last_words(self.local_ns):
-            self._carry_out(effect)
+            self.carry_out(effect)
         self.outside.process_failed(self.node_id)
 
     def _check_spinning(self, event: Event) -> None:
@@ -292,7 +300,8 @@ class Host:
         else:
             self._idle_wakes = 0
 
-    def _carry_out(self, effect: Effect) -> None:
+    def carry_out(self, effect: Effect) -> None:
+        """Do what the core asks for."""
         match effect:
             case events.SendPeer(node_id, data):
                 self.outside.send_peer(self.node_id, node_id, data)
@@ -329,10 +338,12 @@ class Host:
                     f"{self.node_id}: {text}" if level == "info" else f"{self.node_id}: {level}: {text}"
                 )
             case events.Quarantine(name, content):
-                self.quarantined.add(name)
+                self.quarantined[name] = content
                 self.world.say(f"{self.node_id}: {len(content)} bytes of {name!r} to quarantine")
-            case events.Leave():
-                self.outside.process_ended(self.node_id)
+            case events.Leave(last_copy):
+                self.outside.process_ended(self.node_id, last_copy)
+            case _:
+                assert_never(effect)
 
     # -- its timer
 

@@ -1,28 +1,18 @@
-"""The network between the nodes: links, datagrams, cuts, and how a dead process appears to its peers.
+"""The network of a simulation: how nodes find each other, and what disturbs their links.
 
-* A link is a reliable FIFO. A cut holds back what is on it until the cut heals or the link times out.
-* A process that dies sends a part of what was under way and then the end of the stream.
+* A cut holds back what is on a link until the cut heals or the link times out.
 * A machine that loses power sends nothing.
 * The node with the smaller id dials and the other one probes, as in the daemon. The node that is dialled
   first asks back at the dialler's address: it takes the link only from the process that answers there.
 """
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ckpt_protocol.framing import FrameDecoder, decode_datagram
-from ckptd.core.events import (
-    HeartbeatReceived,
-    Outranked,
-    PeerConnected,
-    PeerLost,
-    PeerReceived,
-    PeerRefused,
-)
+from ckptd.core.events import PeerConnected, PeerRefused
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.world.host import Host
+from ckptd.sim.world.peer_links import PeerLink, PeerLinks, Way
 from ckptd.sim.world.world import World
 
 BACK_OFF_MIN_NS: Final = 5 * MILLISECOND_NS
@@ -34,30 +24,6 @@ TIMEOUT_MAX_NS: Final = 8 * SECOND_NS
 
 FORGED: Final = 0.7
 """How often (out of 1.0) a connection over a way that is cut is refused, where refusals are not trusted."""
-
-Way = tuple[str, str]
-"""From one node to another."""
-
-
-class Stream:
-    """One direction of a link: what is under way, with its arrival time. None is the end of the stream."""
-
-    __slots__ = ("decoder", "last_ns", "queue", "scheduled")
-
-    def __init__(self) -> None:
-        self.queue: deque[tuple[int, bytes | None]] = deque()
-        self.last_ns = 0
-        self.scheduled = False
-        self.decoder = FrameDecoder()
-
-
-class PeerLink:
-    """A connection between the processes of two nodes. `streams` is keyed by the sending node."""
-
-    __slots__ = ("streams",)
-
-    def __init__(self, one: str, other: str) -> None:
-        self.streams = {one: Stream(), other: Stream()}
 
 
 @dataclass(slots=True)
@@ -72,113 +38,20 @@ class Dialing:
     """The number of the current pause."""
 
 
-class Network:
+class Network(PeerLinks):
     """All links between nodes, and what disturbs them."""
 
     def __init__(self, world: World, hosts: dict[str, Host]) -> None:
-        self.world = world
-        self.hosts = hosts
-        self.ends: dict[Way, PeerLink] = {}
-        """`ends[x, y]` is the link to `y` as `x` has it."""
-
-        self.cuts: dict[Way, int] = {}
-        """How many cuts block each way."""
-
+        super().__init__(world, hosts)
         self.stalled: dict[Way, int] = {}
         """How many faults block the links of each way but let datagrams pass."""
 
-        self.unread: dict[Way, PeerLink] = {}
-        """The links that their receiver does not read at present."""
-
-        self.slowness: dict[Way, int] = {}
-        """The factor by which each way's delay is multiplied."""
-
-        self.extra_loss = 0.0
-        self.reliable = False
-        """While True, no datagram is lost or doubled."""
-
         self._dialing: dict[Way, Dialing] = {}
-
-    def delay_ns(self, way: Way) -> int:
-        """Draw how long the next message on this way takes."""
-        options = self.world.options
-        return self.world.between(options.delay_min_ns, options.delay_max_ns) * self.slowness.get(way, 1)
-
-    def is_cut(self, way: Way) -> bool:
-        """Return True if nothing passes on this way."""
-        return self.cuts.get(way, 0) > 0
-
-    def peers_of(self, node_id: str) -> Iterator[str]:
-        """Return all other nodes."""
-        return (peer for peer in self.hosts if peer != node_id)
-
-    # -- datagrams
-
-    def send_datagram(self, sender: str, node_id: str, data: bytes) -> None:
-        """Send a heartbeat. It may be lost, doubled, late, or overtaken."""
-        world, options = self.world, self.world.options
-        way = (sender, node_id)
-        loss, doubled = (0.0, 0.0) if self.reliable else (options.datagram_loss, options.datagram_doubled)
-        if self.is_cut(way) or world.chance(loss + self.extra_loss):
-            return
-        frame = decode_datagram(data)
-        times = 2 if world.chance(doubled) else 1
-        for _ in range(times):
-            world.after(self.delay_ns(way), lambda: self.hosts[node_id].deliver(HeartbeatReceived(frame)))
-
-    # -- frames
-
-    def send(self, sender: str, node_id: str, data: bytes | None) -> None:
-        """Send bytes on the link, if there is one; None ends the stream."""
-        link = self.ends.get((sender, node_id))
-        if link is not None:
-            self._push(link, (sender, node_id), data)
-
-    def _push(self, link: PeerLink, way: Way, data: bytes | None) -> None:
-        stream = link.streams[way[0]]
-        stream.last_ns = max(stream.last_ns, self.world.now_ns + self.delay_ns(way))
-        stream.queue.append((stream.last_ns, data))
-        self._schedule(link, way)
-
-    def _schedule(self, link: PeerLink, way: Way) -> None:
-        stream = link.streams[way[0]]
-        if stream.queue and not stream.scheduled:
-            stream.scheduled = True
-            self.world.at(stream.queue[0][0], lambda: self._arrive(link, way))
-
-    def _arrive(self, link: PeerLink, way: Way) -> None:
-        sender, node_id = way
-        stream = link.streams[sender]
-        stream.scheduled = False
-        if self._holds_back(way):
-            return
-        if self.ends.get((node_id, sender)) is not link:
-            stream.queue.clear()
-            return
-        arrived: list[bytes] = []
-        ended = False
-        while stream.queue and stream.queue[0][0] <= self.world.now_ns and not ended:
-            data = stream.queue.popleft()[1]
-            if data is None:
-                ended = True
-            else:
-                arrived.append(data)
-        if arrived:
-            frames = stream.decoder.feed(b"".join(arrived))
-            self.hosts[node_id].deliver(PeerReceived(sender, frames))
-        if ended:
-            self.lose(node_id, sender, link)
-        else:
-            self._schedule(link, way)
 
     # -- ends of links
 
-    def lose(self, node_id: str, peer: str, link: PeerLink | None) -> None:
-        """A node learns that its link to the peer is gone, and begins to dial or to probe."""
-        if link is None or self.ends.get((node_id, peer)) is not link:
-            return
-        del self.ends[node_id, peer]
-        self.hosts[node_id].deliver(PeerLost(peer))
+    def on_lost(self, node_id: str, peer: str) -> None:
+        """Begin to dial or to probe."""
         self.dial(node_id, peer)
 
     def break_link(self, one: str, other: str) -> None:
@@ -189,42 +62,8 @@ class Network:
                 link.streams[peer].queue.clear()
                 self._lose_later(node_id, peer, link, 0, 5 * MILLISECOND_NS)
 
-    def close(self, node_id: str, peer: str) -> None:
-        """A node ends its link to a peer."""
-        link = self.ends.get((node_id, peer))
-        if link is not None:
-            self._push(link, (node_id, peer), None)
-            self.lose(node_id, peer, link)
-
-    def refuse(self, node_id: str, peer: str, incarnation: int) -> None:
-        """A node ends its link to a peer and finally reports that it knows a later incarnation of it."""
-        link = self.ends.get((node_id, peer))
-        if link is not None:
-            its_incarnation = self.hosts[peer].incarnation
-
-            def report() -> None:
-                if self.hosts[peer].incarnation == its_incarnation and not self.is_cut((node_id, peer)):
-                    self.hosts[peer].deliver(Outranked(node_id, incarnation))
-
-            self.world.after(self.delay_ns((node_id, peer)), report)
-            self.close(node_id, peer)
-
     def _lose_later(self, node_id: str, peer: str, link: PeerLink, least_ns: int, most_ns: int) -> None:
         self.world.after(self.world.between(least_ns, most_ns), lambda: self.lose(node_id, peer, link))
-
-    def process_gone(self, node_id: str, orderly: bool) -> None:
-        """The process ended, its machine lives: peers see the end of the stream, perhaps less before it."""
-        for peer in self.peers_of(node_id):
-            link = self.ends.get((node_id, peer))
-            if link is None:
-                continue
-            queue = link.streams[node_id].queue
-            if not orderly:
-                remaining = self.world.random.randint(0, len(queue))
-                while len(queue) > remaining:
-                    queue.pop()
-            self._push(link, (node_id, peer), None)
-            del self.ends[node_id, peer]
 
     def machine_gone(self, node_id: str) -> None:
         """The power failed: the peers' ends stay as they are until they time out."""
@@ -245,20 +84,8 @@ class Network:
 
     # -- cuts
 
-    def _holds_back(self, way: Way) -> bool:
-        """Return True if what is on a link has to wait."""
-        if self.is_cut(way) or self.stalled.get(way, 0) > 0:
-            return True
-        link = self.unread.get(way)
-        return link is not None and self.ends.get((way[1], way[0])) is link
-
-    def read(self, node_id: str, peer: str, reading: bool) -> None:
-        """Stop reading what a peer sends to a node, or resume."""
-        way, link = (peer, node_id), self.ends.get((node_id, peer))
-        if not reading and link is not None:
-            self.unread[way] = link
-        elif self.unread.pop(way, None) is not None and link is not None:
-            self._schedule(link, way)
+    def holds_back(self, way: Way) -> bool:
+        return self.is_cut(way) or self.stalled.get(way, 0) > 0 or super().holds_back(way)
 
     def cut(self, way: Way) -> None:
         """Let nothing pass on this way. A link that is cut for long times out at either end."""
@@ -294,7 +121,7 @@ class Network:
 
     def _unblock(self, blocks: dict[Way, int], way: Way) -> None:
         blocks[way] = max(0, blocks.get(way, 0) - 1)
-        if not self._holds_back(way):
+        if not self.holds_back(way):
             link = self.ends.get((way[1], way[0]))
             if link is not None and not link.streams[way[0]].scheduled:
                 link.streams[way[0]].scheduled = True

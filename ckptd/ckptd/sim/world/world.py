@@ -62,18 +62,27 @@ class World:
 
         Raises: Violation; StepsSpent.
         """
-        while self._due and self._due[0][0] <= world_ns:
-            self.now_ns, _, action = heapq.heappop(self._due)
-            self.steps += 1
-            if self._steps_max and self.steps > self._steps_max:
-                raise StepsSpent(f"{self._steps_max} steps were asked for")
-            if self.steps > STEPS_MAX:
-                raise Violation("progress", f"{STEPS_MAX} steps did not bring the simulation to its end")
-            action()
+        while self.step(world_ns):
             if done is not None and done():
                 return True
         self.now_ns = max(self.now_ns, world_ns)
         return done is not None and done()
+
+    def step(self, world_ns: int) -> bool:
+        """Run the next action, if one is due by `world_ns`. Return False if there is none.
+
+        Raises: Violation; StepsSpent.
+        """
+        if not self._due or self._due[0][0] > world_ns:
+            return False
+        self.now_ns, _, action = heapq.heappop(self._due)
+        self.steps += 1
+        if self._steps_max and self.steps > self._steps_max:
+            raise StepsSpent(f"{self._steps_max} steps were asked for")
+        if self.steps > STEPS_MAX:
+            raise Violation("progress", f"{STEPS_MAX} steps did not bring the simulation to its end")
+        action()
+        return True
 
     # -- chance
 
@@ -96,3 +105,22 @@ class World:
         line = f"{self.now_ns / MILLISECOND_NS:11.3f} ms  {text}"
         self.time_line.append(line)
         self.trace.note(self.now_ns, "world", text)
+
+
+class FixedWorld(World):
+    """A world without chance: no fault comes by itself, and everything takes as little time as it can.
+
+    A test that says itself what goes wrong runs in it. Two runs are the same without a seed.
+    """
+
+    def chance(self, of_one: float) -> bool:
+        """Return False."""
+        return False
+
+    def between(self, least_ns: int, most_ns: int) -> int:
+        """Return the shortest of these durations."""
+        return least_ns
+
+    def about(self, mean_ns: int) -> int:
+        """Return the mean."""
+        return mean_ns
