@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.conformance.virtual_cluster import ClientLink, ClientsCluster
+from tests.conformance.virtual_cluster import ClientConnection, ClientsCluster
 from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_process
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
@@ -43,7 +43,7 @@ class FaultyCluster(ClientsCluster):
 
     def hangs(self, node_id: str) -> bool:
         """Return True if a connection to the node is neither made nor refused."""
-        return self.hosts[node_id].silent or node_id in self.cut_to_node | self.cut_to_client
+        return not self.hosts[node_id].powered or node_id in self.cut_to_node | self.cut_to_client
 
     def takes_in(self, node_id: str) -> bool:
         """Return True if a node reads what a client sends."""
@@ -61,31 +61,31 @@ class FaultyCluster(ClientsCluster):
             if node_id not in self.cut_to_client:
                 lost()
 
-        return FaultyLink(self, super().connect(node_id, process, pass_on, tell))
+        return FaultyConnection(self, super().connect(node_id, process, pass_on, tell))
 
 
-class FaultyLink:
+class FaultyConnection:
     """The client's end of a connection: what it sends may get lost."""
 
-    def __init__(self, cluster: FaultyCluster, link: ClientLink) -> None:
+    def __init__(self, cluster: FaultyCluster, connection: ClientConnection) -> None:
         self._cluster = cluster
-        self._link = link
+        self._connection = connection
 
     def runs(self) -> bool:
         """Return True if the node's process is still the one to which the client connected."""
-        return self._link._runs()
+        return self._connection.runs
 
     def send(self, data: bytes) -> None:
         """Send bytes to the node."""
-        if self._link.node_id not in self._cluster.cut_to_node:
-            self._link.send(data)
+        if self._connection.node_id not in self._cluster.cut_to_node:
+            self._connection.send(data)
 
     def close(self) -> None:
         """The client's end goes."""
-        if self._link.node_id in self._cluster.cut_to_node:
-            self._link.open_here = False
+        if self._connection.node_id in self._cluster.cut_to_node:
+            self._connection.link.client_end_open = False
         else:
-            self._link.close()
+            self._connection.close()
 
 
 class DatagramLink:
@@ -96,7 +96,7 @@ class DatagramLink:
     ) -> None:
         self._cluster, self._node_id, self._process = cluster, node_id, process
         self._received = received
-        self._link: FaultyLink | None = None
+        self._link: FaultyConnection | None = None
         self._open = True
 
     def send(self, frame: bytes) -> None:
@@ -105,7 +105,7 @@ class DatagramLink:
             self._cluster.after(DELAY_NS, lambda: self._arrive(frame))
 
     def _arrive(self, frame: bytes) -> None:
-        if self._cluster.hosts[self._node_id].node is None or self._cluster.hosts[self._node_id].silent:
+        if not self._cluster.hosts[self._node_id].running:
             return
         hello = decode_datagram(frame).kind == Kind.HELLO
         if self._link is not None and self._link.runs():
@@ -271,10 +271,7 @@ class FaultyWorld:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass for the nodes, while no client's loop runs."""
-        end_ns = self.cluster.now_ns + int(seconds * SECOND_NS)
-        while self.cluster.step(end_ns):
-            pass
-        self.cluster.now_ns = end_ns
+        self.cluster.world.run_until(self.cluster.now_ns + int(seconds * SECOND_NS))
 
     def story(self) -> str:
         """What the cores logged."""
@@ -316,11 +313,13 @@ class VirtualPoll:
         self._watched.append((sock, what))
 
     def poll(self, milliseconds: float) -> list[tuple[int, int]]:
-        end_ns = self._cluster.now_ns + int(milliseconds * 1_000_000)
-        while True:
-            for sock, what in self._watched:
-                if (what & select.POLLIN and sock.readable) or (what & select.POLLOUT and sock.room > 0):
-                    return [(0, what)]
-            if not self._cluster.step(end_ns):
-                self._cluster.now_ns = max(self._cluster.now_ns, end_ns)
-                return []
+        if not self._ready():
+            world = self._cluster.world
+            world.run_until(world.now_ns + int(milliseconds * 1_000_000), lambda: bool(self._ready()))
+        return self._ready()
+
+    def _ready(self) -> list[tuple[int, int]]:
+        for sock, what in self._watched:
+            if (what & select.POLLIN and sock.readable) or (what & select.POLLOUT and sock.room > 0):
+                return [(0, what)]
+        return []

@@ -35,7 +35,7 @@ def killed_in_the_middle(world: VirtualWorld, flags: int) -> Checkpoint:
     world.pass_time(0.02)
     for node in "bc":
         for link, piece in world.cluster.holds.pop(("a", node))[:2]:
-            world.cluster._arrive(link, "a", node, piece)
+            world.cluster.network.arrive(link, "a", node, piece)
     world.kill("a")
     if flags & COLLOCATED:
         world.until(lambda: outcome(reader.status_get) == "NOT_EXIST")

@@ -190,7 +190,7 @@ def test_the_tail_of_async_updates_may_lack_but_there_is_no_hole(
         world.pass_time(0.006)
     for node in ("b", "c"):
         for link, data in world.cluster.holds.pop(("a", node))[: 3 * arrive]:
-            world.cluster._arrive(link, "a", node, data)
+            world.cluster.network.arrive(link, "a", node, data)
     world.kill("a")
     last = reader.read([("k", None, 0)])[0]
     found = {section.section_id.decode() for section in reader.section_iteration()} - {"k"}

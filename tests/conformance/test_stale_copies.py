@@ -48,7 +48,7 @@ def cut_short(world: VirtualWorld, frames: int) -> None:
     """Of what node a has sent so many frames arrive, then its process ends. (It was held back before.)"""
     for node in ("b", "c"):
         for link, data in world.cluster.holds.pop(("a", node))[:frames]:
-            world.cluster._arrive(link, "a", node, data)
+            world.cluster.network.arrive(link, "a", node, data)
     world.kill("a")
 
 

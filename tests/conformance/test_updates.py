@@ -300,7 +300,7 @@ def test_the_order_outlives_a_loss_that_only_a_part_had_come_through(world: Virt
     world.pass_time(0.02)
     for node in "bc":
         for link, portion in world.cluster.holds.pop(("a", node))[:1]:
-            world.cluster._arrive(link, "a", node, portion)
+            world.cluster.network.arrive(link, "a", node, portion)
     world.kill("a")
     told = {}
     for section_id in ("second", "first"):

@@ -1,29 +1,26 @@
 """The in-process cluster as clients see it: addresses, connections that can break, and the handshake.
 
-It uses the real cores of `tests.core.cluster`, in virtual time. What a client writes reaches its node as
-bytes and is cut into frames there; answers travel back as bytes.
+It uses the real cores of `tests.core.cluster`, in virtual time, and the simulator's links between clients and
+nodes.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from tests.core.cluster import Cluster
-from tests.core.network import DELAY_NS, Link
+from tests.core.network import DELAY_NS
 
-from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
-from ckpt_protocol.framing import FrameDecoder, FrameError
 from ckpt_protocol.handshake import NONCE_BYTES, Acceptor, HandshakeRejected, Identity
-from ckptd.core.events import ClientConnected, ClientLost, ClientReceived, CloseClient, Effect, PeerConnected
-from ckptd.core.hub import Transport
+from ckptd.core.events import ClientConnected
 from ckptd.runtime.net.handshake import cut_first_frame
+from ckptd.sim.world.client_links import ClientLink, ClientLinks
 
 CLUSTER_NAME = "conformance"
 PORT = 7300
 
 
-class ClientLink:
-    """One connection of a client with a node: what the runtime of a daemon does for its core.
+class ClientConnection:
+    """One connection of a client with a node.
 
     `received` gets the bytes for the client, `lost` is called when the node's end is gone.
     """
@@ -36,110 +33,85 @@ class ClientLink:
         received: Callable[[bytes], None],
         lost: Callable[[], None],
     ) -> None:
-        self.cluster = cluster
+        self.links = cluster.client_links
         self.node_id = node_id
         self.process = process
-        self.number = next(cluster.counter)
-        self.open_here = True
-        self.open_there = True
         self._received = received
         self._lost = lost
-        self._incarnation = cluster.hosts[node_id].incarnation
-        self._acceptor = Acceptor(Identity(CLUSTER_NAME, b"", node_id, self._incarnation), bytes(NONCE_BYTES))
-        self._held = b""
-        self._decoder = FrameDecoder()
-        self._connected = False
+        self.link = self.links.open(self, node_id)
+        self.link.client_end_open = True
+        identity = Identity(CLUSTER_NAME, b"", node_id, self.link.incarnation)
+        self.acceptor = Acceptor(identity, bytes(NONCE_BYTES))
+        """The node's part of the handshake."""
 
-    # -- the client's end
+        self.first_bytes = b""
+        """The bytes of the handshake that the node has received and not used yet."""
+
+    @property
+    def runs(self) -> bool:
+        """True while the node's process is the one that was connected to, and has its end open."""
+        return self.link.node_end_open
+
+    # -- what the client does
 
     def send(self, data: bytes) -> None:
         """Send bytes from the client to the node."""
-        self.cluster.after(DELAY_NS, lambda: self._arrive(data))
+        self.links.send_to_node(self.link, data)
 
     def close(self, process_dead: bool = False) -> None:
         """Close the client's end; the node learns of it after everything that was sent before."""
-        if self.open_here:
-            self.open_here = False
-            self.cluster.after(DELAY_NS, lambda: self._end_at_node(process_dead))
+        if self.link.client_end_open:
+            self.links.close_by_client(self.link, process_dead)
 
     def reset(self, process_dead: bool) -> None:
         """Break the connection; both ends learn of it."""
-        if self.open_here and not process_dead:
-            self.cluster.after(DELAY_NS, self._lost)
+        if self.link.client_end_open and not process_dead:
+            self.links.world.after(DELAY_NS, self._lost)
         self.close(process_dead)
 
-    # -- the node's end
+    # -- what the client learns (`ckptd.sim.world.client_links.ClientEnd`)
 
-    def _runs(self) -> bool:
-        host = self.cluster.hosts[self.node_id]
-        return self.open_there and host.node is not None and host.incarnation == self._incarnation
+    def on_connected(self, link: ClientLink) -> None:
+        raise AssertionError("it is connected when it is made")
 
-    def _arrive(self, data: bytes) -> None:
-        if not self._runs():
-            return
-        if self.cluster.hosts[self.node_id].paused and not self._connected:
-            self.cluster.after(DELAY_NS, lambda: self._arrive(data))
-            return
-        try:
-            if not self._connected:
-                data = self._greet(data)
-            self._decoder.body_limits = FROM_CLIENT if self.number in self.cluster.large else FROM_NEW_CLIENT
-            frames = self._decoder.feed(data) if self._connected else []
-        except HandshakeRejected as refused:
-            self.cluster.after(DELAY_NS, partial(self.receive, self.number, refused.frame()))
-            self.break_off()
-        except FrameError:
-            self.break_off()
+    def on_received(self, link: ClientLink, data: bytes) -> None:
+        self._received(data)
+
+    def on_lost(self, link: ClientLink | None) -> None:
+        self._lost()
+
+
+class GreetedLinks(ClientLinks):
+    """Links that begin with the handshake, as those of a daemon do. The core learns of a link after it."""
+
+    def receive(self, link: ClientLink, data: bytes) -> None:
+        connection = link.client
+        assert isinstance(connection, ClientConnection)
+        if connection.acceptor.peer is not None:
+            super().receive(link, data)
+        elif self.hosts[link.node_id].paused:
+            self.world.after(DELAY_NS, lambda: self._at_node(link, data))
         else:
-            if frames:
-                self.cluster.deliver(self.node_id, ClientReceived(self.number, frames))
+            connection.first_bytes += data
+            self._greet(link, connection)
 
-    def _greet(self, data: bytes) -> bytes:
-        """Do the acceptor's part of the handshake; return the frames that follow it."""
-        self._held += data
-        while self._acceptor.peer is None:
-            frame, self._held = cut_first_frame(self._held)
+    def _greet(self, link: ClientLink, connection: ClientConnection) -> None:
+        acceptor = connection.acceptor
+        while acceptor.peer is None:
+            frame, connection.first_bytes = cut_first_frame(connection.first_bytes)
             if frame is None:
-                return b""
-            reply = self._acceptor.receive(frame)
+                return
+            try:
+                reply = acceptor.receive(frame)
+            except HandshakeRejected as rejected:
+                self.send_to_client(link.number, rejected.frame())
+                self.close_by_node(link.number)
+                return
             if reply:
-                self.cluster.after(DELAY_NS, partial(self.receive, self.number, reply))
-        self._connected = True
-        self.cluster.deliver(self.node_id, ClientConnected(self.number))
-        rest, self._held = self._held, b""
-        return rest
-
-    def _end_at_node(self, process_dead: bool) -> None:
-        if self._runs():
-            self.open_there = False
-            if self._connected:
-                self.cluster.deliver(self.node_id, ClientLost(self.number, process_dead))
-
-    def break_off(self) -> None:
-        """Close the node's end; the client learns of it after everything that was sent before."""
-        if self.open_there:
-            self.open_there = False
-            self.cluster.after(DELAY_NS, self._end_at_client)
-
-    def _end_at_client(self) -> None:
-        if self.open_here:
-            self.open_here = False
-            self._lost()
-
-    # -- what the cluster calls
-
-    def receive(self, link: int, data: bytes) -> None:
-        """Take bytes for the client that have arrived."""
-        if self.open_here:
-            self._received(data)
-
-    def lose_node(self, node_id: str) -> None:
-        """Note that the node's process has ended.
-
-        If its whole machine is silent, the client does not learn of it.
-        """
-        if node_id == self.node_id and not self.cluster.hosts[node_id].silent:
-            self.break_off()
+                self.send_to_client(link.number, reply)
+        self.hosts[link.node_id].deliver(ClientConnected(link.number))
+        if connection.first_bytes:
+            super().receive(link, connection.first_bytes)
 
 
 class ClientsCluster(Cluster):
@@ -150,7 +122,8 @@ class ClientsCluster(Cluster):
 
     def __init__(self, node_ids: str, **settings: Any) -> None:
         super().__init__(node_ids, cluster=CLUSTER_NAME, **settings)
-        self.links: dict[int, ClientLink] = {}
+        self.client_links = GreetedLinks(self.world, self.hosts)
+        self.connections: list[ClientConnection] = []
         self.unheard: set[str] = set()
         """The processes whose attempts to connect have no effect."""
 
@@ -164,6 +137,9 @@ class ClientsCluster(Cluster):
         """Return the address for clients that a node announces."""
         return f"tcp://10.0.0.{1 + list(self.hosts).index(node_id)}:{PORT}"
 
+    def urls(self, node_id: str) -> tuple[str, ...]:
+        return (self.url(node_id),)
+
     def node_at(self, place: str) -> str:
         """Return the node at a unix socket's path or at a host's address."""
         if place.startswith("/"):
@@ -174,14 +150,13 @@ class ClientsCluster(Cluster):
 
     def connect(
         self, node_id: str, process: str, received: Callable[[bytes], None], lost: Callable[[], None]
-    ) -> ClientLink:
+    ) -> ClientConnection:
         """Make a connection. Raises: ConnectionRefusedError if nothing listens."""
-        host = self.hosts[node_id]
-        if host.node is None:
+        if not self.hosts[node_id].running:
             raise ConnectionRefusedError(111, "Connection refused")
-        link = ClientLink(self, node_id, process, received, lost)
-        self.links[link.number] = self.clients[link.number] = link  # type: ignore[assignment]
-        return link
+        connection = ClientConnection(self, node_id, process, received, lost)
+        self.connections.append(connection)
+        return connection
 
     def cut_off(self, process: str, process_dead: bool = False) -> None:
         """Let a client's process lose its connections, and make no others.
@@ -189,31 +164,9 @@ class ClientsCluster(Cluster):
         `process_dead`: it has ended, and its nodes' kernels know that.
         """
         self.unheard.add(process)
-        for link in list(self.links.values()):
-            if link.process == process:
-                link.reset(process_dead)
-
-    # -- the addresses that nodes announce to each other
-
-    def transport_of(self, node_id: str) -> Transport:
-        return Transport((self.url(node_id),))
-
-    def _greet(self, link: Link, node_id: str, peer: str) -> None:
-        if self.ends.get((node_id, peer)) is link:
-            link.greeted.append(node_id)
-            told = PeerConnected(peer, self.hosts[peer].incarnation, (self.url(peer),))
-            self.deliver(node_id, told)
-
-    def _carry_out(self, node_id: str, effect: Effect) -> None:
-        super()._carry_out(node_id, effect)
-        if isinstance(effect, CloseClient):
-            self.links[effect.link].break_off()
-
-    # -- time
-
-    def step(self, end_ns: int) -> bool:
-        """Do the next thing that is due by then, if there is one."""
-        return self._step(end_ns)
+        for connection in self.connections:
+            if connection.process == process:
+                connection.reset(process_dead)
 
 
 def settled_cluster(node_ids: str = "abc", **settings: Any) -> ClientsCluster:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tests.conformance.virtual_cluster import ClientLink, ClientsCluster
+from tests.conformance.virtual_cluster import ClientConnection, ClientsCluster
 from tests.core.network import DELAY_NS
 
 Result = TypeVar("Result")
@@ -40,14 +40,14 @@ class VirtualTransport(asyncio.Transport):
         self._protocol: Any = protocol
         self._closing = False
         self._context = contextvars.copy_context()
-        self.link: ClientLink | None = None
+        self.connection: ClientConnection | None = None
 
     def _call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
         self._loop.call_soon(callback, *arguments, context=self._context)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self.link is not None and not self._closing:
-            self.link.send(bytes(data))
+        if self.connection is not None and not self._closing:
+            self.connection.send(bytes(data))
 
     def received(self, data: bytes) -> None:
         """Take bytes from the node."""
@@ -63,8 +63,8 @@ class VirtualTransport(asyncio.Transport):
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            if self.link is not None:
-                self.link.close()
+            if self.connection is not None:
+                self.connection.close()
             self._call_soon(self._protocol.connection_lost, None)
 
     def abort(self) -> None:
@@ -107,10 +107,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         end_ns = self.until_ns
         if seconds is not None:
             end_ns = min(end_ns, cluster.now_ns + math.ceil(seconds * SECOND_NS))
-        while not self._ready:  # type: ignore[attr-defined]
-            if not cluster.step(end_ns):
-                cluster.now_ns = end_ns
-                break
+        if not self._ready:  # type: ignore[attr-defined]
+            cluster.world.run_until(end_ns, lambda: bool(self._ready))  # type: ignore[attr-defined]
         if cluster.now_ns >= self.until_ns:
             said = "\n".join(cluster.lines[-20:])
             raise Stuck(
@@ -130,11 +128,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         cluster.after(DELAY_NS, lambda: arrived.done() or arrived.set_result(None))
         await arrived
         node_id = cluster.node_at(place)
-        if cluster.hosts[node_id].silent or process in cluster.unheard:
+        if not cluster.hosts[node_id].powered or process in cluster.unheard:
             await self.create_future()  # No answer comes.
         protocol = factory()
         transport = VirtualTransport(self, protocol)
-        transport.link = cluster.connect(node_id, process, transport.received, transport.lost)
+        transport.connection = cluster.connect(node_id, process, transport.received, transport.lost)
         protocol.connection_made(transport)
         return transport, protocol
 

@@ -16,6 +16,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
+from ckptd.sim.world.client_links import ClientLink
 
 if TYPE_CHECKING:
     from tests.core.cluster import Cluster
@@ -113,17 +114,19 @@ class Client:
 
     def disconnect(self, process_dead: bool = False) -> None:
         """End the link, as the death of a client does; the session's grace begins."""
-        self.cluster.lose_client(self.node_id, self.link, process_dead)
-        self.lose_node(self.node_id)
+        self.cluster.lose_client(self.link, process_dead)
+        self.node_id, self.link = "", 0
 
-    def lose_node(self, node_id: str) -> None:
-        """Note that the node is gone: nothing comes from it any more."""
-        if node_id == self.node_id:
+    def on_connected(self, link: ClientLink) -> None:
+        raise AssertionError("its links are connected when they are made")
+
+    def on_lost(self, link: ClientLink | None) -> None:
+        if link is not None and link.number == self.link:
             self.node_id, self.link = "", 0
 
-    def receive(self, link: int, data: bytes) -> None:
-        """Take bytes from the node; drop those of an older link, whose socket is closed."""
-        if link != self.link:
+    def on_received(self, link: ClientLink, data: bytes) -> None:
+        """Take bytes from the node. Drop those of an older link, since its socket is closed."""
+        if link.number != self.link:
             return
         for frame in FrameDecoder().feed(data):
             assert frame.kind == Kind.ANSWER, frame
@@ -144,7 +147,7 @@ class Client:
         """Send a request, or repeat it."""
         third = third or min(call.number, self._lowest())
         data = encode_frame(call.kind, call.number, call.handle, third, call.body)
-        self.cluster.send_client(self.node_id, self.link, data)
+        self.cluster.send_to_node(self.link, data)
 
     def begin(self, kind: int, handle: int = 0, fields: Any = ()) -> Call:
         """Send a request without waiting for the answer."""

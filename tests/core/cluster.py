@@ -1,89 +1,77 @@
-"""Cores connected in virtual time: the small language of the scenario tests.
+"""Cores wired together in virtual time: the small language of the scenario tests.
 
-Everything is delivered in order after the same short delay, so only the test decides what is lost, late or
-broken: `kill`, `restart`, `cut`, `flap`, `hold`, `pause`. After every event the cluster checks that no
-checkpoint has two active replicas; `check` checks the other invariants.
+The hosts, links and disks are those of the simulator, in a world without chance, so only the test decides
+what is lost, late or broken: `kill`, `restart`, `cut`, `flap`, `hold`, `pause`. After every event the cluster
+checks that no checkpoint has two active replicas; `check` checks the other invariants.
 """
 
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, Final, cast
 
 from tests.core.client import Answer, Call, Client
 from tests.core.network import DELAY_NS, Network
 
-from ckpt_protocol.framing import FrameDecoder, decode_datagram
-from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
+from ckpt_protocol.framing import FrameDecoder
 from ckptd.core.checks.invariants import broken_invariants, several_active
-from ckptd.core.events import (
-    AskBack,
-    AskRegister,
-    BeginAgain,
-    ClientConnected,
-    ClientLost,
-    ClientReceived,
-    CloseClient,
-    ClosePeer,
-    Effect,
-    Event,
-    Fence,
-    FenceEnded,
-    HeartbeatReceived,
-    Leave,
-    LeaveAsked,
-    Log,
-    Outranked,
-    PeerConnected,
-    PeerReceived,
-    PeerRefused,
-    Persist,
-    Persisted,
-    PersistFailed,
-    Quarantine,
-    ReadOn,
-    RefusePeer,
-    RegisterAnswered,
-    RegisterFailed,
-    SendClient,
-    SendHeartbeat,
-    SendPeer,
-    StopReading,
-    TakeLarge,
-    TurnCame,
-)
-from ckptd.core.hub import NO_TRANSPORT, Transport
+from ckptd.core.events import ClientConnected, Effect, Event, FenceEnded, LeaveAsked
+from ckptd.core.hub import Transport
+from ckptd.core.make_core import make_core
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
-from ckptd.core.settings import MILLISECOND_NS
-from ckptd.core.witness import Witness
-from ckptd.sim.world.host import PlantedBugError
+from ckptd.core.settings import MILLISECOND_NS, Settings
+from ckptd.sim.draw.calm_options import calm_options
+from ckptd.sim.trace import NoTrace
+from ckptd.sim.world.client_links import ClientEnd, ClientLinks
+from ckptd.sim.world.clock import WORLD_BEGAN_WALL_NS, Clock
+from ckptd.sim.world.fake_etcd import FakeEtcd
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.host_cluster import HostCluster
+from ckptd.sim.world.world import FixedWorld
 
-DISK_NS = 50_000
-TURN_NS = 10_000
-"""A core that has work left continues after this time; what arrives before that is handled first."""
-
-SMALL = (UNATTACHED_BODY_BYTES_MAX,) * 256
-"""By kind of frame: the largest body that is accepted on a client's link until its session is attached."""
-
-REFUSED_EVERY_NS = 5 * MILLISECOND_NS
-WALL_OFFSET_NS = 10**18
+WALL_OFFSET_NS: Final = WORLD_BEGAN_WALL_NS
+OPTIONS: Final = calm_options(1, delay_min_ns=DELAY_NS, delay_max_ns=DELAY_NS)
+CLOCK: Final = Clock(offset_ns=0, skew_ppm=0, wall_error_ns=0)
 
 
-class Cluster(Network):
-    """`quarantined`, `lines`, `left` and `asked_back` are what the cores asked for, in order.
+class Cluster(HostCluster):
+    """`lines`, `left`, `asked_back` and `fences` are what the cores asked for, in order.
 
     `may_contain`: the test makes the cores raise before they change anything. `speechless`: the last words of
     a node that raises do not reach its peers. `last_copies`: the nodes of `left` that reported that they take
     the last replica of something with them.
     """
 
-    def __init__(self, node_ids: str, **settings: Any) -> None:
-        super().__init__(node_ids, **settings)
-        self.clients: dict[int, Client] = {}
-        self.large: set[int] = set()
-        """Links of clients on which large frames are accepted."""
-        self.quarantined: list[tuple[str, bytes]] = []
+    network: Network
+
+    def __init__(self, node_ids: str, witnesses: str = "", **settings: Any) -> None:
+        self.world = FixedWorld(OPTIONS, NoTrace())
+        self.hosts = {
+            node_id: Host(
+                self.world,
+                Settings(
+                    node_id,
+                    peers=tuple(n for n in node_ids if n != node_id),
+                    witness=node_id in witnesses,
+                    witnesses=tuple(n for n in witnesses if n != node_id),
+                    **settings,
+                ),
+                CLOCK,
+                self,
+                self._make_core,
+            )
+            for node_id in node_ids + witnesses
+        }
+        self.network = network = Network(self.world, self.hosts, self.urls)
+        self.cut, self.heal, self.flap = network.cut, network.heal, network.flap
+        self.hold, self.release = network.hold, network.release
+        self.sent, self.holds = network.sent, network.holds
+        self.ends, self.cuts = network.ends, network.cuts
+        self.client_links = ClientLinks(self.world, self.hosts)
+        self.register = FakeEtcd(self.world, self.hosts)
+        self.lines = self.world.time_line
+        self.session_ids = itertools.count(1001)
         self.left: list[str] = []
         self.last_copies: list[str] = []
         self.asked_back: list[tuple[str, str]] = []
@@ -91,10 +79,43 @@ class Cluster(Network):
         self.may_have_two_actives = False
         self.speechless = False
         self.may_contain = False
-        self.register: tuple[int, bytes | None] = (0, None)
-        self.register_cut: set[str] = set()
-        self.register_loses_answers = False
-        self.slow_disks: dict[str, list[Callable[[], None]]] = {}
+
+    def urls(self, node_id: str) -> tuple[str, ...]:
+        """Return the addresses for clients that a node announces."""
+        return ()
+
+    def _make_core(
+        self, settings: Settings, incarnation: int, record: bytes, now_ns: int, wall_offset_ns: int
+    ) -> Node:
+        transport = Transport(self.urls(settings.node_id))
+        core = make_core(settings, incarnation, record, now_ns, wall_offset_ns, transport)
+        return cast(Node, core)  # A host asks no more of its core than a witness can do.
+
+    # -- time
+
+    @property
+    def now_ns(self) -> int:
+        """The current time, on every node's clock."""
+        return self.world.now_ns
+
+    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
+        """Do something later."""
+        self.world.after(delay_ns, action)
+
+    def run(self, milliseconds: float) -> None:
+        """Let virtual time pass."""
+        self.world.run_until(self.now_ns + int(milliseconds * MILLISECOND_NS))
+
+    def until(self, done: Callable[[], Any], milliseconds: float = 15_000) -> None:
+        """Let time pass until a condition holds; fail with the cores' log if it does not."""
+        if not done():
+            end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
+            came = self.world.run_until(end_ns, lambda: bool(done()))
+            assert came, "it never came to pass"
+
+    def story(self) -> str:
+        """Return what the cores logged."""
+        return "\n".join(self.lines)
 
     # -- which node has which role
 
@@ -107,6 +128,20 @@ class Cluster(Network):
     def running(self) -> list[Node]:
         """Return the data nodes that run."""
         return [host.node for host in self.hosts.values() if isinstance(host.node, Node)]
+
+    @property
+    def quarantined(self) -> list[tuple[str, bytes]]:
+        """Return what is in quarantine, node by node."""
+        return [(host.node_id, kept) for host in self.hosts.values() for kept in host.quarantined.values()]
+
+    def unread(self, node_id: str) -> list[int | str]:
+        """Return the links that a node does not read at present."""
+        clients = [
+            link.number
+            for link in self.client_links.links.values()
+            if link.node_id == node_id and link.held_back is not None
+        ]
+        return [*clients, *(peer for peer, reader in self.network.unread if reader == node_id)]
 
     def serving(self, node_id: str) -> bool:
         """Return True if a node runs and may serve now."""
@@ -150,208 +185,103 @@ class Cluster(Network):
 
     def deliver(self, node_id: str, event: Event) -> None:
         """Pass one event to a core now, and carry out its effects."""
+        self.hosts[node_id].deliver(event)
+
+    def carry_out(self, node_id: str, effects: list[Effect]) -> None:
+        """Carry out effects of a core, after a test passed the event to it directly."""
         host = self.hosts[node_id]
-        if host.node is None:
-            return
-        if host.paused:
-            host.queued.append(event)
-            return
-        if isinstance(event, PeerConnected):
-            host.unread.pop(event.node_id, None)  # It is another connection, so it is read.
-        if isinstance(event, ClientReceived) and event.link in host.unread:
-            host.unread[event.link].append(event)
-            return
-        if isinstance(event, PeerReceived) and event.node_id in host.unread:
-            host.unread[event.node_id].append(event)
-            return
-        try:
-            effects = host.node.handle(event, self.now_ns)
-        except PlantedBugError:
-            self._stop_by_fault(node_id)
-            return
         for effect in effects:
-            self.carry_out(node_id, effect)
-        self.look_at_turns(node_id)
-        clocked = [(node, self.now_ns) for node in self.running()]
-        for creation_id in host.node.replicas if isinstance(host.node, Node) else ():
-            wrong = several_active(creation_id, clocked)
-            assert self.may_have_two_actives or not wrong, wrong
+            host.carry_out(effect)
+        if host.running:
+            host.schedule()
 
-    def look_at_turns(self, node_id: str) -> None:
-        """Schedule the next turn of a core that has work left, a little later."""
-        host = self.hosts[node_id]
-        if host.node is not None and host.node.turn_due and not host.turn_asked:
-            host.turn_asked = True
-            self.after(TURN_NS, partial(self._take_turn, node_id, host.incarnation))
+    # -- what the hosts ask, and where their effects go (host.Outside; the rest is in HostCluster)
 
-    def _take_turn(self, node_id: str, incarnation: int) -> None:
-        host = self.hosts[node_id]
-        if host.incarnation == incarnation:
-            host.turn_asked = False
-            self.deliver(node_id, TurnCame())
+    def clock_ahead(self) -> int:
+        return 0
 
-    def _read_on(self, node_id: str, link: int | str) -> None:
-        for event in self.hosts[node_id].unread.pop(link, []):
-            self.deliver(node_id, event)
+    def process_stopping(self, node_id: str) -> None:
+        pass
 
-    def _stop_by_fault(self, node_id: str) -> None:
-        """Carry out the last words of a core that raised, and end it, as the daemon does."""
-        host = self.hosts[node_id]
-        assert host.node is not None
-        for effect in host.node.last_words(self.now_ns):
-            match effect:
-                case Persist(record):
-                    host.record = host.record if host.disk_full else record
-                case SendPeer() if self.speechless:
-                    pass
-                case _:
-                    self.carry_out(node_id, effect)
-        host.node = None
-        self.after(2 * DELAY_NS, lambda: self.kill(node_id))
+    def ask_back(self, sender: str, node_id: str) -> None:
+        self.asked_back.append((sender, node_id))
 
-    def carry_out(self, node_id: str, effect: Effect) -> None:
-        match effect:
-            case SendPeer(peer, data):
-                self._send(node_id, peer, data)
-            case SendHeartbeat(peer, data):
-                if (node_id, peer) not in self.cuts:
-                    event = HeartbeatReceived(decode_datagram(data))
-                    self.after(DELAY_NS, lambda: self.deliver(peer, event))
-            case RefusePeer(peer, incarnation):
-                self._refuse_peer(node_id, peer, incarnation)
-            case BeginAgain(incarnation):
-                self.after(0, lambda: self._begin_again(node_id, incarnation))
-            case AskBack(peer):
-                self.asked_back.append((node_id, peer))
-            case SendClient(link, data):
-                self.after(DELAY_NS, lambda: self.clients[link].receive(link, data))
-            case Persist(record, number):
-                self._persist(node_id, record, number)
-            case Fence(peer):
-                self.fences.append((node_id, peer))
-            case AskRegister():
-                self.after(DELAY_NS, partial(self._ask_register, node_id, effect))
-            case TakeLarge(link):
-                self.large.add(link)
-            case CloseClient(link, _):
-                self.lines.append(f"{node_id} closes client link {link}")
-                self.after(0, lambda: self.deliver(node_id, ClientLost(link)))
-            case ClosePeer(peer, reason):
-                self.lines.append(f"{node_id} closes its link to {peer}: {reason}")
-                self.after(0, lambda: self.flap(node_id, peer))
-            case StopReading(unread):
-                self.hosts[node_id].unread[unread] = []
-            case ReadOn(unread):
-                self.after(0, partial(self._read_on, node_id, unread))
-            case Quarantine(_, content):
-                self.quarantined.append((node_id, content))
-            case Log(_, text):
-                self.lines.append(f"{self.now_ns / 1e6:.3f} {node_id} {text}")
-            case Leave(last_copy):
-                self.left.append(node_id)
-                self.last_copies += [node_id] if last_copy else []
-                self.after(2 * DELAY_NS, lambda: self.kill(node_id))
-            case _:
-                assert_never(effect)
-
-    def _refuse_peer(self, node_id: str, peer: str, incarnation: int) -> None:
-        """End the link, and send the peer the reason."""
-        self.after(DELAY_NS, lambda: self.deliver(peer, Outranked(node_id, incarnation)))
-        self.after(2 * DELAY_NS, lambda: self.flap(node_id, peer))
+    def begin_again(self, node_id: str, incarnation: int) -> None:
+        self.after(0, partial(self._begin_again, node_id, incarnation))
 
     def _begin_again(self, node_id: str, incarnation: int) -> None:
         self.kill(node_id)
-        self.hosts[node_id].incarnation = incarnation
+        self.hosts[node_id].saved_incarnation = incarnation
         self.restart(node_id)
 
-    def _persist(self, node_id: str, record: bytes, number: int) -> None:
-        host = self.hosts[node_id]
-        incarnation = host.incarnation
+    def fence(self, sender: str, node_id: str) -> None:
+        self.fences.append((sender, node_id))
 
-        def written() -> None:
-            if host.node is None or host.incarnation != incarnation:
-                return
-            if host.disk_full:
-                self.deliver(node_id, PersistFailed(number, "no space left"))
-            else:
-                host.record = record
-                self.deliver(node_id, Persisted(number))
+    def process_ended(self, node_id: str, last_copy: bool) -> None:
+        self.left.append(node_id)
+        self.last_copies += [node_id] if last_copy else []
+        self.kill(node_id)
 
-        if node_id in self.slow_disks:
-            self.slow_disks[node_id].append(written)
-        else:
-            self.after(DISK_NS, written)
+    def process_failed(self, node_id: str) -> None:
+        self.hosts[node_id].disk.release(told=False)
+        self._stop(node_id, last_words=not self.speechless)
+
+    def core_raised(self, node_id: str, event: Event, error: Exception) -> None:
+        pass
+
+    def core_contained(self, node_id: str, effects: list[Effect]) -> None:
+        pass
+
+    def handled(self, node_id: str, event: Event) -> None:
+        node = self.hosts[node_id].node
+        if isinstance(node, Node):
+            clocked = [(each, self.now_ns) for each in self.running()]
+            for creation_id in node.replicas:
+                wrong = several_active(creation_id, clocked)
+                assert self.may_have_two_actives or not wrong, wrong
+
+    # -- what a test does to disks, the register and fences
 
     def hold_disk(self, node_id: str) -> None:
         """Hold back what the node writes to its disk from now on."""
-        self.slow_disks[node_id] = []
+        self.hosts[node_id].disk.held = True
 
     def release_disk(self, node_id: str) -> None:
-        """Write the newest record to the disk; a record that another one follows is not written."""
-        self.slow_disks.pop(node_id)[-1]()
+        """Write what was held back, and hold back nothing more."""
+        self.hosts[node_id].disk.release()
 
-    def _ask_register(self, node_id: str, asked: AskRegister) -> None:
-        """Answer as the external register: one value, swapped by its revision."""
-        if node_id in self.register_cut:
-            self.deliver(node_id, RegisterFailed(asked.number, "no route"))
-            return
-        revision, _ = self.register
-        swapped = asked.value is not None and asked.revision == revision
-        if swapped:
-            self.register = (revision + 1, asked.value)
-        if swapped and self.register_loses_answers:
-            self.after(
-                20 * MILLISECOND_NS, lambda: self.deliver(node_id, RegisterFailed(asked.number, "no answer"))
-            )
-        else:
-            answer = RegisterAnswered(asked.number, swapped, *self.register)
-            self.after(DELAY_NS, lambda: self.deliver(node_id, answer))
+    def lose_disk(self, node_id: str) -> None:
+        """Delete the state directory of a node that does not run."""
+        assert not self.hosts[node_id].running
+        self.hosts[node_id].disk.record = b""
 
-    def fence(self, node_id: str, fenced: bool = True) -> None:
+    def cut_register(self, node_ids: str) -> None:
+        """Cut nodes off from the register."""
+        for node_id in node_ids:
+            self.register.cut(node_id)
+
+    def heal_register(self, node_ids: str) -> None:
+        """Let nodes reach the register again."""
+        for node_id in node_ids:
+            self.register.heal(node_id)
+
+    def end_fence(self, node_id: str, fenced: bool = True) -> None:
         """End the fence hook that was run last."""
         by, target = self.fences[-1]
         assert by == node_id
         self.deliver(node_id, FenceEnded(target, fenced, "exit code 0" if fenced else "exit code 1"))
-
-    def operate(self, node_id: str, *said: str) -> Answer:
-        """Send an operator command to one node, and return its answer."""
-        return Client(self, session=1000 + next(self.counter)).operate(node_id, list(said))
-
-    def begin_operate(self, node_id: str, *said: str) -> Call:
-        """Send an operator command to one node, without waiting for the answer."""
-        return Client(self, session=1000 + next(self.counter)).begin_operate(node_id, list(said))
-
-    def lose_disk(self, node_id: str) -> None:
-        """Delete the state directory of a node that does not run."""
-        assert self.hosts[node_id].node is None
-        self.hosts[node_id].record = b""
-
-    def transport_of(self, node_id: str) -> Transport:
-        """What a node's core is made with."""
-        return NO_TRANSPORT
 
     # -- what a test does to nodes
 
     def start(self, *node_ids: str) -> None:
         """Start nodes' processes, with what is on their disks, and link them with all that run."""
         for node_id in node_ids:
-            host = self.hosts[node_id]
-            host.incarnation += 1
-            host.silent = host.paused = False
-            host.queued = []
-            host.turn_asked = False
-            host.unread = {}
-            make = Witness if host.settings.witness else Node
-            start = host.settings, host.incarnation, host.record, self.now_ns, WALL_OFFSET_NS
-            host.node = make(*start, self.transport_of(node_id))
-        for node_id, peer in itertools.product(node_ids, self.hosts):
-            self._lose(peer, node_id)  # What is left of a link to the previous incarnation.
-        for node_id, peer in itertools.product(node_ids, self.hosts):
-            self._connect(node_id, peer)
+            self.hosts[node_id].start()
+        self.network.started(*node_ids)
 
     def restart(self, node_id: str) -> None:
         """Start a killed node's process again: a new incarnation, with its disk."""
-        assert self.hosts[node_id].node is None, f"{node_id} runs"
+        assert not self.hosts[node_id].running, f"{node_id} runs"
         self.start(node_id)
 
     def kill(self, node_id: str, silent: bool = False) -> None:
@@ -359,37 +289,22 @@ class Cluster(Network):
 
         The links of its peers end, and their connections are refused. `silent`: they notice nothing.
         """
-        host = self.hosts[node_id]
-        host.node = None
-        host.silent = silent
-        self.holds = {way: held for way, held in self.holds.items() if node_id not in way}
-        for peer in self.hosts:
-            link = self.ends.pop((node_id, peer), None)
-            if not silent:
-                self.after(DELAY_NS, partial(self._lose, peer, node_id, link))
-                self.after(2 * DELAY_NS, partial(self._refuse, peer, node_id))
-        for client in list(self.clients.values()):
-            client.lose_node(node_id)
+        self._stop(node_id, silent)
 
-    def _refuse(self, peer: str, dead: str) -> None:
-        """Refuse connections as long as nothing listens there."""
-        host = self.hosts[dead]
-        if host.node is None and not host.silent and peer != dead:
-            if (peer, dead) not in self.cuts:
-                self.deliver(peer, PeerRefused(dead))
-            self.after(REFUSED_EVERY_NS, lambda: self._refuse(peer, dead))
+    def _stop(self, node_id: str, silent: bool = False, last_words: bool = True) -> None:
+        host = self.hosts[node_id]
+        host.stop()
+        host.powered = not silent
+        self.network.ended(node_id, silent, last_words)
+        self.client_links.process_gone(node_id, machine_too=silent)
 
     def pause(self, node_id: str) -> None:
         """Pause a process as SIGSTOP does: its links stay, and what arrives waits."""
-        self.hosts[node_id].paused = True
+        self.hosts[node_id].pause()
 
     def resume(self, node_id: str) -> None:
         """Let a paused process continue: it handles what waited, in order, at the current time."""
-        host = self.hosts[node_id]
-        host.paused = False
-        queued, host.queued = host.queued, []
-        for event in queued:
-            self.deliver(node_id, event)
+        self.hosts[node_id].resume()
 
     def leave(self, node_id: str) -> None:
         """Ask a node to hand over and leave."""
@@ -399,26 +314,34 @@ class Cluster(Network):
 
     def client(self, node_id: str) -> Client:
         """Return a new session, attached to a node."""
-        client = Client(self, session=1000 + next(self.counter))
+        client = Client(self, next(self.session_ids))
         client.attach(node_id)
         return client
 
-    def connect_client(self, client: Client, node_id: str) -> int:
+    def operate(self, node_id: str, *said: str) -> Answer:
+        """Send an operator command to one node, and return its answer."""
+        return Client(self, next(self.session_ids)).operate(node_id, list(said))
+
+    def begin_operate(self, node_id: str, *said: str) -> Call:
+        """Send an operator command to one node, without waiting for the answer."""
+        return Client(self, next(self.session_ids)).begin_operate(node_id, list(said))
+
+    def connect_client(self, client: ClientEnd, node_id: str) -> int:
         """Make a new link of a client to a node."""
-        link = next(self.counter)
-        self.clients[link] = client
-        self.after(DELAY_NS, lambda: self.deliver(node_id, ClientConnected(link)))
-        return link
+        link = self.client_links.open(client, node_id)
+        link.client_end_open = True
+        self.deliver(node_id, ClientConnected(link.number))
+        return link.number
 
-    def send_client(self, node_id: str, link: int, data: bytes) -> None:
+    def send_to_node(self, link: int, data: bytes) -> None:
         """Send bytes from a client to its node."""
-        decoder = FrameDecoder() if link in self.large else FrameDecoder(SMALL)
-        event = ClientReceived(link, decoder.feed(data))
-        self.after(DELAY_NS, lambda: self.deliver(node_id, event))
+        if link in self.client_links.links:
+            self.client_links.send_to_node(self.client_links.links[link], data)
 
-    def lose_client(self, node_id: str, link: int, process_dead: bool) -> None:
+    def lose_client(self, link: int, process_dead: bool) -> None:
         """End a client's link."""
-        self.deliver(node_id, ClientLost(link, process_dead))
+        if link in self.client_links.links:
+            self.client_links.close_by_client(self.client_links.links[link], process_dead)
 
     # -- the end
 

@@ -1,181 +1,56 @@
-"""Hosts, links and virtual time: what is in flight between cores, and what a test does to it.
+"""The network of the core's tests: links are made at once, and only a test loses, holds or breaks anything.
 
-Everything arrives in order after the same short delay. A link that breaks loses what is in flight on it.
+Everything arrives in order after the same short delay.
 """
 
-import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Final
 
-from ckpt_protocol.framing import FrameDecoder
-from ckptd.core.events import Event, PeerConnected, PeerLost, PeerReceived, TimeCame
-from ckptd.core.node import Node
-from ckptd.core.settings import MILLISECOND_NS, Settings
-from ckptd.core.witness import Witness
+from ckptd.core.events import PeerConnected, PeerRefused
+from ckptd.core.settings import MILLISECOND_NS
+from ckptd.sim.world.host import Host
+from ckptd.sim.world.peer_links import PeerLink, PeerLinks
+from ckptd.sim.world.world import World
 
-DELAY_NS = 50_000
-
-
-@dataclass(slots=True)
-class Host:
-    """One node's process, and the disk that outlives it."""
-
-    settings: Settings
-    node: Node | Witness | None = None
-    incarnation: int = 0
-    record: bytes = b""
-    silent: bool = False
-    paused: bool = False
-    disk_full: bool = False
-    queued: list[Event] = field(default_factory=list)
-    turn_asked: bool = False
-    unread: dict[int | str, list[Event]] = field(default_factory=dict)
-    """Links that the core does not read, each with what has come on it since."""
+DELAY_NS: Final = 50_000
+REFUSED_EVERY_NS: Final = 5 * MILLISECOND_NS
 
 
-class Link:
-    """A connection of two nodes; the decoders by the node that receives."""
+class Link(PeerLink):
+    """A connection of two nodes. An end that its core does not know yet (`greeted`) sends nothing."""
+
+    __slots__ = ("greeted",)
 
     def __init__(self, one: str, other: str) -> None:
+        super().__init__(one, other)
         self.greeted: list[str] = []
-        self.decoders = {one: FrameDecoder(), other: FrameDecoder()}
 
 
-class Network:
-    """`ends[x, y]` is the link to y as x has it; `sent` what went over links, in order."""
+class Network(PeerLinks):
+    """`sent` is what went over links, in order; `holds` is what was sent on each way that is held.
 
-    def __init__(self, node_ids: str, witnesses: str = "", **settings: Any) -> None:
-        self.now_ns = 0
-        self.heap: list[tuple[int, int, Callable[[], None]]] = []
-        self.counter = itertools.count(1)
-        self.hosts = {
-            node_id: Host(
-                Settings(
-                    node_id,
-                    peers=tuple(n for n in node_ids if n != node_id),
-                    witness=node_id in witnesses,
-                    witnesses=tuple(n for n in witnesses if n != node_id),
-                    **settings,
-                )
-            )
-            for node_id in node_ids + witnesses
-        }
-        self.ends: dict[tuple[str, str], Link] = {}
-        self.cuts: set[tuple[str, str]] = set()
-        self.holds: dict[tuple[str, str], list[tuple[Link, bytes]]] = {}
+    `urls`: the client addresses that a node tells its peers.
+    """
+
+    def __init__(self, world: World, hosts: dict[str, Host], urls: Callable[[str], tuple[str, ...]]) -> None:
+        super().__init__(world, hosts)
+        self.urls = urls
         self.sent: list[tuple[str, str, bytes]] = []
-        self.lines: list[str] = []
+        self.holds: dict[tuple[str, str], list[tuple[PeerLink, bytes]]] = {}
 
-    def deliver(self, node_id: str, event: Event) -> None:
-        """Pass one event to a core now."""
-        raise NotImplementedError
+    # -- what is in flight
 
-    def story(self) -> str:
-        """What the cores logged."""
-        return "\n".join(self.lines)
-
-    # -- time
-
-    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self.heap, (self.now_ns + delay_ns, next(self.counter), action))
-
-    def run(self, milliseconds: float) -> None:
-        """Let virtual time pass."""
-        end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
-        while self._step(end_ns):
-            pass
-        self.now_ns = end_ns
-
-    def until(self, done: Callable[[], Any], milliseconds: float = 15_000) -> None:
-        """Let time pass until a condition holds; fail with the cores' log if it does not."""
-        end_ns = self.now_ns + int(milliseconds * MILLISECOND_NS)
-        while not done():
-            assert self._step(end_ns), "it never came to pass"
-
-    def _step(self, end_ns: int) -> bool:
-        due = [
-            (host.node.deadline_ns, node_id)
-            for node_id, host in self.hosts.items()
-            if host.node is not None and not host.paused
-        ]
-        deadline_ns, node_id = min(due, default=(end_ns + 1, ""))
-        deadline_ns = max(deadline_ns, self.now_ns)
-        at_ns = self.heap[0][0] if self.heap else end_ns + 1
-        if min(at_ns, deadline_ns) > end_ns:
-            return False
-        if at_ns <= deadline_ns:
-            self.now_ns, _, action = heapq.heappop(self.heap)
-            action()
-        else:
-            self.now_ns = deadline_ns
-            self.deliver(node_id, TimeCame())
-        return True
-
-    # -- links
-
-    def _send(self, sender: str, peer: str, data: bytes) -> None:
-        link = self.ends.get((sender, peer))
-        if link is None or sender not in link.greeted:
+    def send(self, sender: str, node_id: str, data: bytes) -> None:
+        link = self.ends.get((sender, node_id))
+        if not isinstance(link, Link) or sender not in link.greeted:
             return
-        self.sent.append((sender, peer, data))
-        if (sender, peer) in self.holds:
-            self.holds[sender, peer].append((link, data))
+        self.sent.append((sender, node_id, data))
+        if (sender, node_id) in self.holds:
+            self.holds[sender, node_id].append((link, data))
         else:
-            self.after(DELAY_NS, lambda: self._arrive(link, sender, peer, data))
-
-    def _arrive(self, link: Link, sender: str, peer: str, data: bytes) -> None:
-        if self.ends.get((peer, sender)) is link:
-            frames = link.decoders[peer].feed(data)
-            self.deliver(peer, PeerReceived(sender, frames))
-
-    def _connect(self, one: str, other: str) -> None:
-        hosts = self.hosts
-        running = hosts[one].node is not None and hosts[other].node is not None and one != other
-        if not running or (one, other) in self.ends or {(one, other), (other, one)} & self.cuts:
-            return
-        link = Link(one, other)
-        self.ends[one, other] = self.ends[other, one] = link
-        self.after(DELAY_NS, partial(self._greet, link, one, other))
-        self.after(DELAY_NS, partial(self._greet, link, other, one))
-
-    def _greet(self, link: Link, node_id: str, peer: str) -> None:
-        if self.ends.get((node_id, peer)) is link:
-            link.greeted.append(node_id)
-            self.deliver(node_id, PeerConnected(peer, self.hosts[peer].incarnation))
-
-    def _lose(self, node_id: str, peer: str, link: Link | None = None) -> None:
-        """Let a node notice that its link to a peer (this link, or the current one) has ended."""
-        held = self.ends.get((node_id, peer))
-        if held is not None and link in (None, held):
-            del self.ends[node_id, peer]
-            self.deliver(node_id, PeerLost(peer))
-
-    def flap(self, one: str, other: str, down_ms: float = 1) -> None:
-        """Break a link: it loses what is in flight on it, and is made again."""
-        for way in ((one, other), (other, one)):
-            if way in self.holds:
-                self.holds[way] = []
-            self._lose(*way)
-        self.after(int(down_ms * MILLISECOND_NS), lambda: self._connect(one, other))
-
-    def cut(self, side: str, other_side: str, one_way: bool = False) -> None:
-        """Cut the nodes of two sides, each a string of ids, off from each other.
-
-        `one_way`: heartbeats still pass from the second side to the first.
-        """
-        for one, other in itertools.product(side, other_side):
-            self.cuts |= {(one, other)} if one_way else {(one, other), (other, one)}
-            self._lose(one, other)
-            self._lose(other, one)
-
-    def heal(self) -> None:
-        """End every cut, and make the links that are missing."""
-        self.cuts.clear()
-        for one, other in itertools.combinations(self.hosts, 2):
-            self._connect(one, other)
+            super().send(sender, node_id, data)
 
     def hold(self, sender: str, peer: str) -> None:
         """Hold back what is sent in this direction; heartbeats pass."""
@@ -184,4 +59,95 @@ class Network:
     def release(self, sender: str, peer: str) -> None:
         """Let what was held back arrive, in order."""
         for link, data in self.holds.pop((sender, peer), []):
-            self.after(DELAY_NS, partial(self._arrive, link, sender, peer, data))
+            self._push(link, (sender, peer), data)
+
+    def arrive(self, link: PeerLink, sender: str, peer: str, data: bytes) -> None:
+        """Let one message that was held back arrive now."""
+        if self.ends.get((peer, sender)) is link:
+            self._receive(link, (sender, peer), data)
+
+    # -- links
+
+    def connect(self, one: str, other: str) -> None:
+        """Link two nodes that run, unless they have a link or are cut off from each other."""
+        running = self.hosts[one].running and self.hosts[other].running and one != other
+        cut = self.is_cut((one, other)) or self.is_cut((other, one))
+        if not running or cut or (one, other) in self.ends:
+            return
+        link = Link(one, other)
+        self.ends[one, other] = self.ends[other, one] = link
+        self.world.after(DELAY_NS, partial(self._greet, link, one, other))
+        self.world.after(DELAY_NS, partial(self._greet, link, other, one))
+
+    def _greet(self, link: Link, node_id: str, peer: str) -> None:
+        if self.ends.get((node_id, peer)) is link:
+            link.greeted.append(node_id)
+            event = PeerConnected(peer, self.hosts[peer].incarnation, self.urls(peer))
+            self.hosts[node_id].deliver(event)
+
+    def on_lost(self, node_id: str, peer: str) -> None:
+        """Do nothing: nobody dials, and the test decides when there is a link again."""
+
+    def lose_any(self, node_id: str, peer: str) -> None:
+        """Let a node lose its link to a peer, if it has one."""
+        self.lose(node_id, peer, self.ends.get((node_id, peer)))
+
+    def close(self, node_id: str, peer: str) -> None:
+        self.world.after(0, partial(self.flap, node_id, peer))
+
+    def flap(self, one: str, other: str, down_ms: float = 1) -> None:
+        """Break a link: it loses what is in flight on it, and is made again."""
+        for way in ((one, other), (other, one)):
+            if way in self.holds:
+                self.holds[way] = []
+            self.lose_any(*way)
+        self.world.after(int(down_ms * MILLISECOND_NS), partial(self.connect, one, other))
+
+    def cut(self, side: str, other_side: str, one_way: bool = False) -> None:
+        """Cut the nodes of two sides, each a string of ids, off from each other.
+
+        `one_way`: heartbeats still pass from the second side to the first.
+        """
+        for one, other in itertools.product(side, other_side):
+            for way in ((one, other),) if one_way else ((one, other), (other, one)):
+                self.cuts[way] = 1
+            self.lose_any(one, other)
+            self.lose_any(other, one)
+
+    def heal(self) -> None:
+        """End every cut, and make the links that are missing."""
+        self.cuts.clear()
+        for one, other in itertools.combinations(self.hosts, 2):
+            self.connect(one, other)
+
+    # -- processes
+
+    def started(self, *node_ids: str) -> None:
+        """Link processes that have started; what is left of links to their previous incarnations is lost."""
+        for node_id, peer in itertools.product(node_ids, self.hosts):
+            self.lose_any(peer, node_id)
+        for node_id, peer in itertools.product(node_ids, self.hosts):
+            self.connect(node_id, peer)
+
+    def ended(self, node_id: str, silent: bool, last_words: bool) -> None:
+        """Show its peers that a process has ended: their links end, and their connections are refused.
+
+        `silent`: they notice nothing. `last_words`: what the process had sent arrives first.
+        """
+        for way in [way for way in self.holds if node_id in way]:
+            del self.holds[way]
+        if silent:
+            for peer in self.peers_of(node_id):
+                self.ends.pop((node_id, peer), None)
+            return
+        self.process_gone(node_id, orderly=last_words)
+        for peer in self.peers_of(node_id):
+            self.world.after(2 * DELAY_NS, partial(self._refuse_dials, peer, node_id))
+
+    def _refuse_dials(self, node_id: str, peer: str) -> None:
+        """Refuse a node's connections for as long as the peer's process does not run."""
+        host = self.hosts[peer]
+        if not host.running and host.powered:
+            if not self.is_cut((node_id, peer)):
+                self.hosts[node_id].deliver(PeerRefused(peer))
+            self.world.after(REFUSED_EVERY_NS, partial(self._refuse_dials, node_id, peer))

@@ -160,9 +160,10 @@ def test_an_update_that_the_dead_active_replica_gave_to_us_is_not_denied() -> No
     cluster.hold("a", "b")
     call = second.begin_write(b"k", b"v")
     cluster.run(2)
-    held, cluster.holds = cluster.holds, {}
-    for link, data in held["a", "b"][:1]:  # The update arrives, its answer does not.
-        cluster._arrive(link, "a", "b", data)
+    held = cluster.holds["a", "b"][:1]
+    cluster.holds.clear()
+    for link, data in held:  # The update arrives, its answer does not.
+        cluster.network.arrive(link, "a", "b", data)
     cluster.kill("a")
     cluster.run(100)
     assert cluster.contents("b") == {b"k": b"v"}

@@ -9,12 +9,12 @@ from ckptd.core.events import PersistFailed
 def test_a_node_whose_disk_is_full_serves_on_and_says_so() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
-    cluster.hosts["a"].disk_full = True
+    cluster.hosts["a"].disk.full = True
     cluster.deliver("a", PersistFailed(1, "no space left"))
     cluster.run(100)
     table.write(b"k", b"v")
     assert "cannot be written" in cluster.node("a").context.alarms["disk"]
-    cluster.hosts["a"].disk_full = False
+    cluster.hosts["a"].disk.full = False
     cluster.run(100)
     assert cluster.node("a").context.alarms == {}
 
@@ -22,11 +22,11 @@ def test_a_node_whose_disk_is_full_serves_on_and_says_so() -> None:
 def test_a_node_whose_disk_is_full_gives_no_vote() -> None:
     cluster = three_nodes()
     cluster.client("a").open().write(b"k", b"v")
-    cluster.hosts["b"].disk_full = True
+    cluster.hosts["b"].disk.full = True
     cluster.kill("c")
     cluster.run(3000)
     assert not cluster.serving("a") and not cluster.serving("b")
-    cluster.hosts["b"].disk_full = False
+    cluster.hosts["b"].disk.full = False
     cluster.settle()
     assert cluster.contents("a") == {b"k": b"v"}
 
@@ -35,11 +35,11 @@ def test_a_coordinator_of_a_pair_does_not_go_on_alone_without_a_disk() -> None:
     """R3: the epoch is on disk before it serves alone, or the other one could not know after a restart."""
     cluster = two_nodes()
     cluster.client("a").open().write(b"k", b"v")
-    cluster.hosts["a"].disk_full = True
+    cluster.hosts["a"].disk.full = True
     cluster.kill("b", silent=True)
     cluster.run(3000)
     assert not cluster.serving("a")
-    cluster.hosts["a"].disk_full = False
+    cluster.hosts["a"].disk.full = False
     cluster.until(lambda: cluster.serving("a"))
 
 
@@ -48,11 +48,11 @@ def test_a_member_whose_disk_is_full_does_not_serve_in_a_view_that_its_disk_does
     cluster.client("a").open().write(b"k", b"v")
     cluster.kill("c")
     cluster.settle()
-    cluster.hosts["b"].disk_full = True
+    cluster.hosts["b"].disk.full = True
     cluster.restart("c")
     cluster.run(3000)
     assert not cluster.serving("b")
-    cluster.hosts["b"].disk_full = False
+    cluster.hosts["b"].disk.full = False
     cluster.check()
 
 
@@ -66,7 +66,7 @@ def test_a_member_that_cannot_install_a_view_is_left_out_so_that_the_others_go_o
     cluster.client("a").open().write(b"k", b"v")
     cluster.kill("c")
     cluster.settle()
-    cluster.hosts[full].disk_full = True
+    cluster.hosts[full].disk.full = True
     cluster.restart("c")
     cluster.run(3000)
     others = [node_id for node_id in "abc" if node_id != full]
@@ -74,7 +74,7 @@ def test_a_member_that_cannot_install_a_view_is_left_out_so_that_the_others_go_o
     assert not cluster.serving(full)
     table = cluster.client(others[0]).open_existing()
     table.write(b"k", b"w")
-    cluster.hosts[full].disk_full = False
+    cluster.hosts[full].disk.full = False
     cluster.check()
     assert cluster.contents(full) == {b"k": b"w"}
 
@@ -83,13 +83,13 @@ def test_the_coordinator_of_a_pair_does_not_admit_a_node_that_could_not_serve_wi
     cluster = two_nodes()
     table = cluster.client("a").open()
     table.write(b"k", b"v")
-    cluster.hosts["b"].disk_full = True
+    cluster.hosts["b"].disk.full = True
     cluster.cut("a", "b")
     cluster.run(3000)
     cluster.heal()
     cluster.run(3000)
     assert cluster.serving("a") and not cluster.serving("b")
     table.write(b"k", b"w")
-    cluster.hosts["b"].disk_full = False
+    cluster.hosts["b"].disk.full = False
     cluster.check()
     assert cluster.contents("b") == {b"k": b"w"}

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.core.client import Opened
-from tests.core.cluster import Cluster, nodes, three_nodes
+from tests.core.cluster import WALL_OFFSET_NS, Cluster, nodes, three_nodes
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.codes import FAILED_OPERATION, OK, TRY_AGAIN
@@ -192,7 +192,7 @@ def take_over_amid_a_weak_batch() -> tuple[Cluster, Opened]:
     cluster.run(20)
     for node_id in "bc":
         for link, data in cluster.holds.pop(("a", node_id))[:1]:
-            cluster._arrive(link, "a", node_id, data)
+            cluster.network.arrive(link, "a", node_id, data)
     cluster.kill("a")
     cluster.until(lambda: cluster.active() is not None)
     return cluster, other
@@ -250,7 +250,7 @@ def test_a_weak_section_whose_pieces_did_not_all_arrive_is_corrupted_until_overw
     for node_id in "bc":
         held = cluster.holds.pop(("a", node_id))
         for link, data in held[:2]:  # Two pieces of four arrive.
-            cluster._arrive(link, "a", node_id, data)
+            cluster.network.arrive(link, "a", node_id, data)
     cluster.kill("a")
     cluster.until(lambda: cluster.active() is not None)
     assert other.states() == {b"small": SA_CKPT_SECTION_VALID, b"large": SA_CKPT_SECTION_CORRUPTED}
@@ -288,7 +288,7 @@ def test_section_expiration_is_an_update_and_goes_on_after_a_fail_over() -> None
     """SAF 3.6.1: replicas never disagree, and whoever takes over re-arms the timer."""
     cluster = three_nodes()
     writer, other = opened(cluster)
-    wall_ns = 10**18 + cluster.now_ns
+    wall_ns = WALL_OFFSET_NS + cluster.now_ns
     soon, later = wall_ns + 100 * MILLISECOND_NS, wall_ns + 2 * SECOND_NS
     writer.update([Op.PUT, b"soon", b"v", soon], [Op.PUT, b"later", b"v", later], [Op.PUT, b"k", b"v", None])
     cluster.run(90)
@@ -299,7 +299,7 @@ def test_section_expiration_is_an_update_and_goes_on_after_a_fail_over() -> None
     cluster.kill("a")
     cluster.run(1000)
     assert set(other.read_all()) == {b"later", b"k"}
-    cluster.until(lambda: 10**18 + cluster.now_ns > later)
+    cluster.until(lambda: WALL_OFFSET_NS + cluster.now_ns > later)
     cluster.run(5)
     assert set(other.read_all()) == {b"k"}
     cluster.check()
@@ -308,7 +308,7 @@ def test_section_expiration_is_an_update_and_goes_on_after_a_fail_over() -> None
 def test_an_expiration_that_was_put_off_does_not_come_at_its_old_time() -> None:
     cluster = three_nodes()
     writer, _ = opened(cluster)
-    soon = 10**18 + cluster.now_ns + 100 * MILLISECOND_NS
+    soon = WALL_OFFSET_NS + cluster.now_ns + 100 * MILLISECOND_NS
     writer.update([Op.PUT, b"k", b"v", soon])
     writer.update([Op.EXPIRATION_SET, b"k", SA_TIME_END])
     cluster.run(200)
@@ -383,5 +383,5 @@ def _release_up_to(cluster: Cluster, sender: str, peer: str, kind: int) -> bool:
         if any(frame.kind == kind for frame in FrameDecoder().feed(data)):
             return True
         del held[0]
-        cluster._arrive(link, sender, peer, data)
+        cluster.network.arrive(link, sender, peer, data)
     return False

@@ -37,7 +37,7 @@ def raw(client: Client, kind: int, handle: int, body: bytes) -> None:
     """Bytes of a client that does not keep to the protocol."""
     call = client.begin(Kind.PING)  # Its number is used, and its place takes the answer.
     data = encode_frame(kind, call.number, handle, call.number, body)
-    client.cluster.send_client(client.node_id, client.link, data)
+    client.cluster.send_to_node(client.link, data)
     client.cluster.run(1)
 
 

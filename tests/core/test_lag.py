@@ -37,6 +37,7 @@ def test_a_node_that_was_held_up_for_long_reads_what_waits_before_it_judges(paus
     cluster.run(100)
     cluster.cuts.clear()
     cluster.hosts["a"].node.context.deadline_ns = cluster.now_ns  # type: ignore[union-attr]
+    cluster.hosts["a"].schedule()
     cluster.run(100)
     assert epochs(cluster) == before
     peer = node.heartbeats.peers["b"]

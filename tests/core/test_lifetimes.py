@@ -225,9 +225,9 @@ def test_a_stale_node_cannot_end_a_session_that_moved() -> None:
     """Attaching has a generation."""
     cluster = three_nodes()
     table = cluster.client("b").open(retention_ns=0)
-    node_id, link = table.client.node_id, table.client.link
+    link = table.client.link
     table.client.move("c")
-    cluster.lose_client(node_id, link, process_dead=True)
+    cluster.lose_client(link, process_dead=True)
     cluster.run(11_000)
     table.write(b"k", b"v")
     cluster.check()
@@ -283,7 +283,7 @@ def test_a_link_whose_session_has_ended_may_have_another() -> None:
     attach_raw(cluster, client.link, call.number, client.session + 1)
     cluster.run(5)
     assert call.code == OK
-    cluster.lose_client("b", client.link, process_dead=True)
+    cluster.lose_client(client.link, process_dead=True)
     cluster.run(10_100)
     assert cluster.node("a").directory.sessions == {}
     cluster.check()
@@ -327,7 +327,7 @@ def test_a_session_has_its_grace_though_the_answer_to_attach_was_taken_for_anoth
         cluster.deliver("c", ClientReceived(link, FrameDecoder().feed(frame)))
     cluster.run(50)
     assert session in cluster.node("a").directory.sessions
-    cluster.lose_client("c", link, process_dead=False)
+    cluster.lose_client(link, process_dead=False)
     cluster.run(12_000)
     assert session not in cluster.node("a").directory.sessions
 

@@ -29,7 +29,7 @@ def begin(client: Client, kind: int, handle: int, body: bytes, count: int = MANY
     calls = [Call(client._next(), kind, handle, body) for _ in range(count)]
     client.calls.update({call.number: call for call in calls})
     data = b"".join(encode_frame(kind, call.number, handle, calls[0].number, body) for call in calls)
-    client.cluster.send_client(client.node_id, client.link, data)
+    client.cluster.send_to_node(client.link, data)
     return calls
 
 
@@ -135,7 +135,7 @@ def test_a_ping_may_take_back_all_that_its_lane_waits_for_and_what_comes_with_it
     data = b"".join(
         encode_frame(call.kind, call.number, 0, numbers[0], call.body) for call in calls[len(numbers) :]
     )
-    client.cluster.send_client("a", client.link, data)
+    client.cluster.send_to_node(client.link, data)
     cluster.run(50)
     assert [call.code for call in calls] == [TRY_AGAIN] * len(numbers) + [OK] * (1 + len(more))
     assert not lanes

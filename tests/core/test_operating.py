@@ -2,7 +2,6 @@
 
 import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
-from tests.core.slow_disk import SlowDisk
 
 from ckpt_protocol.codes import BAD_OPERATION, INVALID_PARAM, NO_RESOURCES, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
@@ -326,7 +325,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
     cluster = nodes("abc", arbiter=arbiter)
     table = cluster.client("a").open()
     cluster.cut("c", "ab")
-    cluster.register_cut.add("c")
+    cluster.cut_register("c")
     if verb == "bootstrap":
         cluster.kill("c")
         cluster.run(3000)
@@ -336,7 +335,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
     command = cluster.begin_operate("c", verb)
     cluster.run(100)
     assert not command.answers
-    cluster.register_cut.clear()
+    cluster.register.cuts.clear()
     cluster.heal()
     cluster.run(1000)
     table.write(b"k", b"v")
@@ -378,12 +377,12 @@ def test_a_command_to_a_node_whose_disk_is_full_decides_nothing(full_before: boo
     cluster = three_nodes()
     cluster.cut("c", "ab")
     cluster.run(3000)
-    cluster.hosts["c"].disk_full = True
+    cluster.hosts["c"].disk.full = True
     if full_before:
-        cluster.deliver("c", PersistFailed(1, "no space left"))
+        cluster.deliver("c", PersistFailed(1, "the disk is full"))
     answer = cluster.operate("c", "force-active")
-    assert answer.code == NO_RESOURCES and "no space left" in answer.text
-    cluster.hosts["c"].disk_full = False
+    assert answer.code == NO_RESOURCES and "the disk is full" in answer.text
+    cluster.hosts["c"].disk.full = False
     cluster.run(1000)
     assert not cluster.serving("c")
     assert cluster.operate("c", "force-active").code == OK, "it can be said again"
@@ -417,20 +416,21 @@ def test_a_command_that_was_refused_is_not_on_disk(writes: str) -> None:
     table = cluster.client("a").open()
     cluster.cut("a", "b")
     cluster.run(3000)
-    disk = SlowDisk(cluster, "b")
+    disk = cluster.hosts["b"].disk
+    disk.held = True
     first = cluster.begin_operate("b", "force-active")
     cluster.run(50)
     second = cluster.begin_operate("b", "force-active")
     cluster.run(50)
     if writes == "the first fails":
-        disk.end(done=False)
-        disk.end()
+        disk.end_write(done=False)
+        disk.end_write(done=True)
         disk.release()
     else:
-        disk.end()
+        disk.end_write(done=True)
         cluster.run(50)
         assert not first.answers, "its view is on the disk"
-        disk.end(done=False)
+        disk.end_write(done=False)
         assert not first.answers
         disk.release()
     cluster.until(lambda: first.answers and second.answers)
@@ -451,14 +451,15 @@ def test_a_vote_under_way_that_fails_leaves_no_refused_command_on_disk() -> None
     for node_id in "abc":
         cluster.cut(node_id, "abc".replace(node_id, ""))
     cluster.run(3000)
-    disk = SlowDisk(cluster, "c")
-    cluster.until(lambda: disk.writing)
+    disk = cluster.hosts["c"].disk
+    disk.held = True
+    cluster.until(lambda: disk.writing is not None)
     command = cluster.begin_operate("c", "force-active")
     cluster.run(2)
     cluster.heal()
     cluster.until(lambda: all(cluster.serving(node_id) for node_id in "abc"))
-    disk.end(done=False)
-    disk.end()
+    disk.end_write(done=False)
+    disk.end_write(done=True)
     disk.release()
     cluster.until(lambda: command.answers)
     assert command.answers[0].code == NO_RESOURCES
@@ -477,16 +478,17 @@ def test_a_command_that_only_a_dead_start_knew_of_keeps_nobody_out() -> None:
     cluster = nodes("abcd", arbiter="etcd")
     cluster.client("b").open().write(b"k", b"v")
     cluster.cut("ab", "cd")
-    cluster.register_cut |= set("abcd")
+    cluster.cut_register("abcd")
     cluster.run(3000)
-    disk = SlowDisk(cluster, "c")
+    disk = cluster.hosts["c"].disk
+    disk.held = True
     cluster.begin_operate("c", "force-active")
     cluster.run(2)
-    disk.end(told=False)
+    disk.end_write(done=True, told=False)
     cluster.kill("c")
     disk.release()
     cluster.heal()
-    cluster.register_cut.clear()
+    cluster.register.cuts.clear()
     cluster.run(2000)
     cluster.restart("c")
     cluster.check()
@@ -547,7 +549,7 @@ def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_
     assert cluster.operate("c", "bootstrap").code == OK
     cluster.until(lambda: cluster.serving("c"))
     cluster.start("a")
-    cluster.cuts.add(("a", "c"))  # a's heartbeats are lost; the link is there.
+    cluster.cuts["a", "c"] = 1  # a's heartbeats are lost; the link is there.
     cluster.start("b")
     cluster.until(lambda: cluster.serving("b"))
     cluster.client("b").open().write(b"k", b"v")
@@ -631,7 +633,7 @@ def test_what_a_command_had_acknowledged_is_not_outranked_when_one_of_its_member
         cluster.until(lambda: len(cluster.node("a").view.members) == 3)  # type: ignore[union-attr]
         cluster.run(100)
     else:
-        cluster.register_cut |= set("abc")
+        cluster.cut_register("abc")
     cluster.cut("a", "bc")
     cluster.run(3000)
     assert cluster.operate("c", "force-active").code == OK
@@ -641,12 +643,12 @@ def test_what_a_command_had_acknowledged_is_not_outranked_when_one_of_its_member
     cluster.run(20)
     cluster.heal()
     cluster.cut("c", "abd" if arbiter == "majority" else "ab")
-    cluster.register_cut -= set("ab")
+    cluster.heal_register("ab")
     for node_id in "bd" if arbiter == "majority" else "b":
         cluster.restart(node_id)
     cluster.run(5000)
     assert not cluster.serving("a")
-    cluster.register_cut.clear()
+    cluster.register.cuts.clear()
     cluster.heal()
     cluster.check()
     assert cluster.contents("a") == {b"k": b"by the command"}

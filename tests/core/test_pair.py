@@ -96,13 +96,13 @@ def test_a_view_that_the_dead_coordinator_had_decided_does_not_meet_that_of_its_
     cluster.hold("b", "a")
     table.begin_write(b"j", b"pending")
     cluster.until(lambda: list(cluster.node("a").reconfiguration.decided.members) == ["a"])  # type: ignore[union-attr]
-    cluster.hosts["b"].disk_full = True
+    cluster.hosts["b"].disk.full = True
     cluster.kill("a")
     cluster.holds.clear()
     cluster.run(1)
     cluster.restart("a")
     cluster.run(10)
     assert cluster.node("b").store.failing
-    cluster.hosts["b"].disk_full = False
+    cluster.hosts["b"].disk.full = False
     cluster.check()
     assert cluster.contents("a")[b"k"] == cluster.contents("b")[b"k"] == b"v"

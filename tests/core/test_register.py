@@ -19,12 +19,12 @@ def test_of_two_nodes_the_one_that_reaches_the_register_goes_on() -> None:
         table = cluster.client(survivor).open()
         table.write(b"k", b"v")
         cluster.cut("a", "b")
-        cluster.register_cut.add(cut_off)
+        cluster.cut_register(cut_off)
         cluster.until(lambda cluster=cluster, survivor=survivor: cluster.active() == survivor)
         cluster.run(2000)
         assert not cluster.serving(cut_off)
         table.write(b"k", b"w")
-        cluster.register_cut.clear()
+        cluster.register.cuts.clear()
         cluster.heal()
         cluster.check()
         assert cluster.contents(cut_off) == {b"k": b"w"}
@@ -41,7 +41,7 @@ def test_only_one_of_two_sides_that_both_reach_the_register_goes_on() -> None:
 def test_without_the_register_the_service_goes_on_views_wait_and_an_alarm_says_so() -> None:
     cluster = on_etcd("abc")
     table = cluster.client("a").open()
-    cluster.register_cut.update("abc")
+    cluster.cut_register("abc")
     cluster.run(5000)
     table.write(b"k", b"v")
     for node_id in "abc":
@@ -50,7 +50,7 @@ def test_without_the_register_the_service_goes_on_views_wait_and_an_alarm_says_s
     call = table.begin_write(b"k", b"w")
     cluster.run(900)
     assert call.code is None, "it waits for a view without c"
-    cluster.register_cut.clear()
+    cluster.register.cuts.clear()
     cluster.run(5000)
     assert call.code == 1
     assert "arbiter" not in cluster.node("a").context.alarms
@@ -59,10 +59,10 @@ def test_without_the_register_the_service_goes_on_views_wait_and_an_alarm_says_s
 def test_a_swap_whose_answer_was_lost_is_found_in_the_register() -> None:
     cluster = on_etcd("ab")
     cluster.client("a").open().write(b"k", b"v")
-    cluster.register_loses_answers = True
+    cluster.register.loses_swaps = True
     cluster.kill("b")
     cluster.until(lambda: cluster.serving("a") and len(cluster.node("a").view.members) == 1)  # type: ignore[union-attr]
-    assert cluster.register[0] == 2, "the founding view and the next one: it was not swapped twice"
+    assert cluster.register.revision == 2, "the founding view and the next one: it was not swapped twice"
 
 
 def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
@@ -79,18 +79,18 @@ def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
 def test_a_wiped_register_is_filled_again_with_a_higher_epoch() -> None:
     cluster = on_etcd("abc")
     epoch = cluster.node("a").view.epoch  # type: ignore[union-attr]
-    cluster.register = (0, None)
+    cluster.register.revision, cluster.register.value = 0, None
     cluster.kill("c")
     cluster.until(lambda: cluster.serving("a") and cluster.node("a").view.epoch > epoch)  # type: ignore[union-attr]
-    assert cluster.register[0] == 1
+    assert cluster.register.revision == 1
 
 
 def test_a_register_that_holds_no_view_is_an_alarm_and_nothing_is_put_over_it() -> None:
     cluster = on_etcd("ab")
-    cluster.register = (7, b"somebody else's")
+    cluster.register.revision, cluster.register.value = 7, b"somebody else's"
     cluster.run(5000)
     assert "holds no view" in cluster.node("a").context.alarms["arbiter"]
-    assert cluster.register == (7, b"somebody else's")
+    assert (cluster.register.revision, cluster.register.value) == (7, b"somebody else's")
     assert cluster.serving("a")
 
 

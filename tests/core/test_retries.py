@@ -549,7 +549,7 @@ def test_a_request_whose_batch_was_half_sent_is_not_done_again() -> None:
     table.begin(Kind.UPDATE, [Op.PUT, b"other", bytes(900), None])
     cluster.run(20)
     link, portion = cluster.holds.pop(("a", "b"))[0]
-    cluster._arrive(link, "a", "b", portion)
+    cluster.network.arrive(link, "a", "b", portion)
     cluster.kill("a")
     cluster.holds.clear()
     cluster.until(lambda: call.code == OK)
@@ -573,6 +573,6 @@ def test_a_client_that_uses_a_number_twice_does_not_part_two_nodes() -> None:
     table.client.send(second, first.number)
     cluster.run(50)
     assert second.code == LIBRARY
-    assert not [line for line in cluster.lines if "closes its link" in line]
+    assert not [line for line in cluster.lines if "closes the link" in line]
     table.write(b"k", b"v")
     cluster.check()

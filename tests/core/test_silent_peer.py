@@ -63,7 +63,7 @@ def test_a_fence_hook_that_succeeds_lets_the_other_go_on_and_it_says_what_that_c
     assert cluster.fences == [("b", "a")]
     cluster.run(2000)
     assert not cluster.serving("b"), "it waits for the hook's end"
-    cluster.fence("b")
+    cluster.end_fence("b")
     table.write(b"k", b"w")
     assert any("without proof that coordinator a is dead" in line for line in cluster.lines)
     node = cluster.node("b")
@@ -75,7 +75,7 @@ def test_a_fence_hook_that_fails_is_run_again_and_promotes_nobody() -> None:
     cluster = written_pair(on_silent_peer="fence")
     cluster.kill("a", silent=True)
     cluster.until(lambda: cluster.fences)
-    cluster.fence("b", fenced=False)
+    cluster.end_fence("b", fenced=False)
     cluster.run(FENCE_AGAIN_NS / 1e6 - 1000)
     assert len(cluster.fences) == 1
     assert not cluster.serving("b")
@@ -88,7 +88,7 @@ def test_a_fence_hook_that_ends_when_the_coordinator_is_heard_again_counts_for_n
     cut_off(cluster)
     cluster.heal()
     cluster.run(100)
-    cluster.fence("b")
+    cluster.end_fence("b")
     cluster.check()
     assert cluster.node("b").view.coordinator == "a"  # type: ignore[union-attr]
     assert "losses_accepted" not in cluster.node("b").context.counters
@@ -199,7 +199,7 @@ def test_a_pair_whose_first_start_was_cut_short_begins_all_the_same() -> None:
     """Its coordinator's disk tells of a view and of no installation; nobody has served, so nothing can be older."""
     cluster = Cluster("ab")
     cluster.start("a", "b")
-    cluster.until(lambda: bool(cluster.hosts["a"].record))
+    cluster.until(lambda: bool(cluster.hosts["a"].disk.record))
     assert cluster.node("a").view is None
     cluster.kill("a")
     cluster.restart("a")

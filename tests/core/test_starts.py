@@ -19,7 +19,7 @@ OTHER = "node 'b' is expected at host-b:7301, and another start of node 'b' answ
 
 def described(cluster: Cluster, node_id: str) -> Any:
     """What a node answers to `ckptctl status`."""
-    return Client(cluster, session=2000 + next(cluster.counter)).describe(node_id)
+    return Client(cluster, session=1000 + next(cluster.session_ids)).describe(node_id)
 
 
 def alarms(cluster: Cluster, node_id: str) -> dict[str, str]:
@@ -52,12 +52,12 @@ def test_forged_heartbeats_change_nothing(incarnation: int) -> None:
 def lose_disk_and_clock(cluster: Cluster, node_id: str) -> None:
     """A node whose clock stood far ahead starts again with the right time and an empty state directory."""
     cluster.kill(node_id)
-    cluster.hosts[node_id].incarnation += 1000
+    cluster.hosts[node_id].saved_incarnation += 1000
     cluster.restart(node_id)
     cluster.check()
     cluster.kill(node_id)
     cluster.lose_disk(node_id)
-    cluster.hosts[node_id].incarnation -= 900
+    cluster.hosts[node_id].saved_incarnation -= 900
 
 
 def test_a_start_below_one_that_is_known_begins_again_above_it() -> None:

@@ -574,8 +574,8 @@ def test_a_closed_weak_checkpoint_goes_without_ordering_what_gathered(
 
     monkeypatch.setattr(ActiveReplica, "flush_batch", flush_batch)
     assert bystander.client.unlink().code == OK
-    for client in [cluster.clients[link] for link in cluster.clients]:
-        if client.link and client is not bystander.client:
+    for client in [link.client for link in cluster.client_links.links.values()]:
+        if isinstance(client, Client) and client.link and client is not bystander.client:
             client.disconnect(process_dead=True)
     cluster.run(3000)
     assert all(table.creation_id not in node.replicas for node in cluster.running())

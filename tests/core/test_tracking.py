@@ -491,7 +491,8 @@ def test_a_forwarded_track_that_is_garbage_ends_the_link_it_came_by(body: bytes)
     frame = encode_frame(Kind.FORWARD, 77, node.context.epoch, table.client.session, route + body)
     cluster.deliver("a", PeerReceived("b", FrameDecoder().feed(frame)))
     cluster.client("c").open_existing()
-    assert [line[:24] for line in cluster.lines if "garbage" in line] == ["a closes its link to b: "]
+    (line,) = (line for line in cluster.lines if "garbage" in line)
+    assert "a: closes the link to b: " in line
 
 
 @pytest.mark.parametrize("body", [b"", b"\x90", b"\x01", b"\xc1"])
@@ -506,9 +507,7 @@ def test_a_track_that_is_garbage_ends_its_connection_also_where_it_would_wait(bo
             cluster.run(1000)
         number = client.begin(Kind.PING).number + 1
         client.numbers = number
-        cluster.send_client(
-            "b", client.link, encode_frame(Kind.TRACK, number, standby.opened.handle, 1, body)
-        )
+        cluster.send_to_node(client.link, encode_frame(Kind.TRACK, number, standby.opened.handle, 1, body))
         cluster.run(5)
         assert client.link not in cluster.node("b").sessions.links
         cluster.heal()

@@ -455,8 +455,8 @@ def test_a_copy_of_the_past_answers_nothing_while_its_checkpoint_waits_for_its_h
     cluster.holds.clear()
     cluster.until(lambda: cluster.active() == other)
     cluster.cut(other, third)
-    cluster.cuts -= {("a", third), (third, "a")}
-    cluster._connect("a", third)
+    del cluster.cuts["a", third], cluster.cuts[third, "a"]
+    cluster.network.connect("a", third)
     cluster.until(lambda: cluster.serving("a"))
     cluster.run(300)
     assert call.code is None

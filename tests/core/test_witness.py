@@ -134,7 +134,7 @@ def test_what_a_lost_disk_knew_stays_unknown_until_a_view_is_installed() -> None
     cluster.lose_disk("c")
     cluster.settle()
     cluster.restart("c")
-    cluster.until(lambda: bool(cluster.hosts["c"].record))
+    cluster.until(lambda: bool(cluster.hosts["c"].disk.record))
     assert cluster.node("c").view is None, "it was named, and has installed nothing"
     cluster.kill("c")
     cluster.restart("c")
@@ -216,7 +216,7 @@ def test_who_has_installed_a_view_and_voted_for_none_has_history_too() -> None:
 def test_one_empty_disk_among_voters_that_never_saw_a_view_is_no_first_start() -> None:
     """Seed 833: b and c had founded epoch 1; b lost its disk, c was cut off, and a had only promised something."""
     cluster = Cluster("abc")
-    cluster.hosts["a"].record = DurableState((1, "b")).pack()
+    cluster.hosts["a"].disk.record = DurableState((1, "b")).pack()
     cluster.start("a", "b")
     cluster.run(5000)
     assert not cluster.serving("a") and not cluster.serving("b")

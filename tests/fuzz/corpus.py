@@ -25,13 +25,13 @@ KINDS: Final = tuple(value for name, value in vars(Kind).items() if name.isupper
 
 
 class _Recorded(Cluster):
-    """A cluster that keeps a copy of every frame that it delivers."""
+    """A cluster that keeps a copy of every frame that a node handled."""
 
     def __init__(self, node_ids: str, witnesses: str = "") -> None:
         self.corpus: Corpus = defaultdict(lambda: defaultdict(list))
         super().__init__(node_ids, witnesses=witnesses, chunk_bytes=200)
 
-    def deliver(self, node_id: str, event: Event) -> None:
+    def handled(self, node_id: str, event: Event) -> None:
         match event:
             case PeerReceived(_, frames):
                 self._keep(PEER, frames)
@@ -39,7 +39,7 @@ class _Recorded(Cluster):
                 self._keep(CLIENT, frames)
             case HeartbeatReceived(frame):
                 self._keep(STRANGER, [frame])
-        super().deliver(node_id, event)
+        super().handled(node_id, event)
 
     def _keep(self, sender: str, frames: list[Frame]) -> None:
         for frame in frames:

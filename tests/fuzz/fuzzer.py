@@ -24,7 +24,6 @@ from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
-    ClientConnected,
     ClientReceived,
     Event,
     HeartbeatReceived,
@@ -34,6 +33,7 @@ from ckptd.core.events import (
     SendPeer,
 )
 from ckptd.sim.faults.spoiling import spoil
+from ckptd.sim.world.client_links import ClientLink
 
 _LIMITS: Final = {
     CLIENT: FROM_CLIENT,
@@ -121,7 +121,7 @@ def _ends() -> Iterator[None]:
 class Sink(Client):
     """The attacking client's end: it takes every answer, expected or not."""
 
-    def receive(self, link: int, data: bytes) -> None:
+    def on_received(self, link: ClientLink, data: bytes) -> None:
         FrameDecoder().feed(data)
 
 
@@ -164,13 +164,11 @@ class Fuzzer:
         """Return the link on which the sender's frames come; 0 if it has none."""
         if sender == CLIENT:
             link = place.opened[0].client.link
-            place.cluster.clients[link] = Sink(place.cluster, 0)
+            if link in place.cluster.client_links.links:
+                place.cluster.client_links.links[link].client = Sink(place.cluster, 0)
             return link
         if sender == NEW_CLIENT:
-            link = next(place.cluster.counter)
-            place.cluster.clients[link] = Sink(place.cluster, 0)
-            place.cluster.deliver(place.target, ClientConnected(link))
-            return link
+            return place.cluster.connect_client(Sink(place.cluster, 0), place.target)
         return 0
 
     def _draw_frame(self, draw: random.Random, place: Place, sender: str) -> Frame:
@@ -216,7 +214,7 @@ class Fuzzer:
         if node is None:
             return False
         self._measured(place, name, sender, event, frame)
-        closed = any(f"{place.target} closes" in line for line in place.cluster.lines[lines:])
+        closed = any(f"{place.target}: closes" in line for line in place.cluster.lines[lines:])
         self.report.closed += closed
         return not closed
 
@@ -245,9 +243,7 @@ class Fuzzer:
             self.report.contained += contained
         most = SENT_BYTES_MAX + BACKUPS * len(frame.body)
         assert sender == PEER or out <= most, f"sent {out} bytes"
-        for effect in effects:
-            place.cluster.carry_out(place.target, effect)
-        place.cluster.look_at_turns(place.target)
+        place.cluster.carry_out(place.target, effects)
 
     def _look_after(self, place: Place, name: str, sender: str, sent: list[Frame], seed: int) -> None:
         cluster = place.cluster
@@ -256,7 +252,7 @@ class Fuzzer:
                 _, table = bystander(place)
                 assert table.try_write(b"k", b"w").code == OK
                 assert table.read(b"k") == b"w"
-            cluster.holds = {}
+            cluster.holds.clear()
             cluster.heal()
             cluster.run(2000)
             if place.target not in cluster.left and not any(
