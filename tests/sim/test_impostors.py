@@ -29,7 +29,7 @@ def test_impostors_break_nothing(options: Options) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    ["heartbeats make starts known", pytest.param("no later start is told", marks=pytest.mark.extended)],
+    ["incarnations by heartbeats", pytest.param("later incarnations hidden", marks=pytest.mark.extended)],
 )
 def test_a_rule_against_them_that_is_switched_off_is_found(rule: str) -> None:
     assert MUTANTS[rule].shape == "impostors"
@@ -53,5 +53,5 @@ def test_a_cluster_at_rest_changes_no_view_because_of_impostors() -> None:
     )
     second = impostors.second_daemons[0]
     assert second.node.view is None
-    assert "another daemon is node" in second.node.context.alarms["superseded"]
+    assert "accept another daemon as node" in second.node.context.alarms["superseded"]
     assert scenario.cluster.world.now_ns > 3 * SECOND_NS

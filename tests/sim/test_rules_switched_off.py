@@ -26,18 +26,23 @@ from ckptd.sim.sweep import find_seed
 SEEDS_MAX = 60
 """Most need a few; a change of the core makes other histories of them."""
 
-FOUND_AT_ONCE = ("half an update", "answered before held", "retention never ends", "the living given up")
+FOUND_AT_ONCE = (
+    "half an update",
+    "answered before acknowledged",
+    "retention never ends",
+    "the living declared dead",
+)
 FOUND_SOON = (
     "pending reads not asked",
     "reports not awaited",
     "joiners count at once",
     "directory calls twice",
-    "directory held by some",
+    "directory acked by some",
     "sessions never end",
     "growth on full nodes",
     "refused though done",
     "refusals believed",
-    "outranked go on",
+    "outranked continue",
 )
 
 

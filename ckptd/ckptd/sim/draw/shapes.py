@@ -407,29 +407,35 @@ def impostors(options: Options, random: Random) -> Options:
 
 SHAPES: Final[dict[str, Shape]] = {
     "torn batches": torn_batches,
-    "joins beside pending": joins_beside_pending,
+    "joins next to pending": joins_beside_pending,
     "roles to and fro": roles_to_and_fro,
     "sync take-overs": sync_take_overs,
     "async take-overs": async_take_overs,
     "async splits": async_splits,
     "sync splits": sync_splits,
-    "forgetful voters": amnesiac_voters,
+    "amnesiac voters": amnesiac_voters,
     "joins and retries": joins_and_retries,
-    "only copies": sole_replicas,
+    "only replicas": sole_replicas,
     "closed over restarts": closed_over_restarts,
     "last answers": last_answers,
     "calls run out": calls_run_out,
-    "gone on alone": continued_alone,
+    "continued alone": continued_alone,
     "impostors": impostors,
     "short of memory": short_of_memory,
     "forged refusals": forged_refusals,
     "operated by hand": operated_by_hand,
-    "given up alive": declared_dead_alive,
+    "declared dead alive": declared_dead_alive,
     **{name: profile for name, (_, profile) in PROFILES.items()},
 }
 """By name: the special shapes, and every ordinary profile."""
 
-_OF_MUTANTS: Final = ("impostors", "short of memory", "forged refusals", "operated by hand", "given up alive")
+_OF_MUTANTS: Final = (
+    "impostors",
+    "short of memory",
+    "forged refusals",
+    "operated by hand",
+    "declared dead alive",
+)
 """The shapes that ordinary seeds do not draw as a shape: they draw these things separately."""
 
 SPECIAL: Final = tuple(name for name in SHAPES if name not in (*PROFILES, *_OF_MUTANTS))

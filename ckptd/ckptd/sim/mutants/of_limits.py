@@ -18,15 +18,13 @@ from ckptd.sim.mutants.mutant import MutantTable, Patch
 TABLE: Final = MutantTable()
 
 
-@TABLE.mutant(
-    "growth on full nodes", "what grows is refused where a node holds all that it may", "short of memory"
-)
+@TABLE.mutant("growth on full nodes", "growth is refused on a node whose memory is full", "short of memory")
 def _(patch: Patch) -> None:
     patch(active_replica, "check_capacity", lambda replica, session, streaming, ops: None)
 
 
 @TABLE.mutant(
-    "refused though done", "what there is no room for is refused before it is applied", "short of memory"
+    "refused though done", "an update beyond the capacity is refused before it is applied", "short of memory"
 )
 def _(patch: Patch) -> None:
     def apply_and_check(replica: Any, session: int, streaming: Any, ops: Any) -> None:
@@ -55,7 +53,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "the living given up", "a loss is accepted only of a node that is not heard", "operated by hand"
+    "the living declared dead",
+    "a node is declared dead only while its heartbeats do not arrive",
+    "operated by hand",
 )
 def _(patch: Patch) -> None:
     original = OperatorCommands._accept_loss
@@ -72,14 +72,18 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "bootstrap over data", "no node is bootstrapped while it hears a member with data", "operated by hand"
+    "bootstrap over data",
+    "no node is bootstrapped while a member with data sends it heartbeats",
+    "operated by hand",
 )
 def _(patch: Patch) -> None:
     patch(Heartbeats, "find_data_holder", lambda heartbeats: "")
 
 
 @TABLE.mutant(
-    "decided late", "a view that waited for the disk is void once another was decided", "given up alive"
+    "decided late",
+    "a view that waited for the disk is discarded once another one is decided",
+    "declared dead alive",
 )
 def _(patch: Patch) -> None:
     original = StateStore._complete
@@ -87,7 +91,7 @@ def _(patch: Patch) -> None:
     patch(StateStore, "_complete", lambda store, view: original(store, replace(view, objection=lambda: "")))
 
 
-@TABLE.mutant("words of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
+@TABLE.mutant("commands of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")
 def _(patch: Patch) -> None:
     def epoch_of_command(settings: Any, last_epoch: int) -> int:
         return last_epoch + 1 + EPOCH_JUMP_DATA_LOSS
@@ -102,7 +106,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "outranked go on", "who was given up takes in nobody that knows of a view beyond it", "given up alive"
+    "outranked continue",
+    "a node that was declared dead admits no node that knows a later view",
+    "declared dead alive",
 )
 def _(patch: Patch) -> None:
     patch(Reconfiguration, "_is_behind", lambda reconfiguration, current: False)

@@ -21,17 +21,19 @@ TABLE: Final = MutantTable()
 # -- updates
 
 
-@TABLE.mutant("updates twice", "a repeated update meets its answer")
+@TABLE.mutant("updates twice", "a repeated update gets its first answer")
 def _(patch: Patch) -> None:
     patch(UpdateLog, "find_reply", lambda log, session, request, lowest: None)
 
 
-@TABLE.mutant("half an update", "an update is done whole or not at all")
+@TABLE.mutant("half an update", "an update is applied completely or not at all")
 def _(patch: Patch) -> None:
     patch(SectionTable, "undo", lambda table, before: before.clear())
 
 
-@TABLE.mutant("answered before held", "a sync update is answered when every in-sync replica holds it")
+@TABLE.mutant(
+    "answered before acknowledged", "a sync update is answered once every in-sync replica has acknowledged it"
+)
 def _(patch: Patch) -> None:
     original = ActiveReplica._stage_and_send
 
@@ -45,7 +47,7 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "refused before held",
+    "refused before committed",
     "a refusal that depends on something pending waits for its commit",
     "sync take-overs",
 )
@@ -53,7 +55,7 @@ def _(patch: Patch) -> None:
     patch(ActiveReplica, "answer_when_committed", lambda active, request, body: active.answer(request, body))
 
 
-@TABLE.mutant("epoch not looked at", "every message's epoch is looked at when it is handled", "sync splits")
+@TABLE.mutant("epoch not checked", "the epoch of every message is checked when it is handled", "sync splits")
 def _(patch: Patch) -> None:
     original = PeerFrames.receive
 
@@ -74,7 +76,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "portions unmarked", "the first portion of a weak batch marks what the others bring", "torn batches"
+    "fragments unmarked",
+    "the first fragment of a weak batch marks the sections of the others",
+    "torn batches",
 )
 def _(patch: Patch) -> None:
     original = WeakBatch.split
@@ -91,21 +95,21 @@ def _(patch: Patch) -> None:
 # -- reads
 
 
-@TABLE.mutant("pending reads not asked", "a replica asks the active one what is committed of what is pending")
+@TABLE.mutant("pending reads not asked", "a replica asks the active one which pending updates are committed")
 def _(patch: Patch) -> None:
     patch(Reads, "_touches_pending", lambda requests, request, replica: False)
 
 
 @TABLE.mutant(
-    "tenure not looked at",
-    "after a fail-over a tracker of an asynchronous checkpoint is blind",
+    "lineage not checked",
+    "after a fail-over a tracker of an asynchronous checkpoint scans everything",
     "async take-overs",
 )
 def _(patch: Patch) -> None:
     patch(change_feed, "lineage_of", lambda replica: 0)
 
 
-@TABLE.mutant("told what is kept", "a tracker that fell behind what is kept looks at everything")
+@TABLE.mutant("full scan skipped", "a tracker whose position is no longer in the log scans everything")
 def _(patch: Patch) -> None:
     original = change_feed.changes_after
 
@@ -153,7 +157,7 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant(
     "tail not awaited",
-    "a sync active replica serves when every in-sync replica holds its tail",
+    "a sync active replica serves once every in-sync replica has its tail",
     "sync take-overs",
 )
 def _(patch: Patch) -> None:
@@ -173,7 +177,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "terms not looked at", "a report counts for the placing that it was made for", "roles to and fro"
+    "activation seqs not checked",
+    "a report counts only for the activation that it was made for",
+    "roles to and fro",
 )
 def _(patch: Patch) -> None:
     original = LocalReplicas._on_report
@@ -185,7 +191,7 @@ def _(patch: Patch) -> None:
     patch(LocalReplicas, "_on_report", on_report)
 
 
-@TABLE.mutant("expirations not re-armed", "whoever takes over re-arms the sections' expirations")
+@TABLE.mutant("expirations not re-armed", "a new active replica re-arms the expirations of its sections")
 def _(patch: Patch) -> None:
     original = ActiveReplica.try_become_ready
 
@@ -214,7 +220,7 @@ def _(patch: Patch) -> None:
 # -- joining
 
 
-@TABLE.mutant("joiners count at once", "a joining replica counts when it holds everything")
+@TABLE.mutant("joiners count at once", "a joining replica counts as in sync once it has everything")
 def _(patch: Patch) -> None:
     original = Directory._change_replica
 
@@ -228,8 +234,8 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "order taken for ancestry",
-    "a replica goes on from its copy only if that is a beginning of ours",
+    "sequence taken for ancestry",
+    "a replica keeps its content in a join only if that is a prefix of ours",
     "async splits",
 )
 def _(patch: Patch) -> None:
@@ -238,8 +244,8 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant(
     "joined before committed",
-    "a joining replica is told so once what it was sent is committed",
-    "joins beside pending",
+    "JOINED is sent once everything that the joiner was sent is committed",
+    "joins next to pending",
 )
 def _(patch: Patch) -> None:
     original = ResyncSender.on_commit

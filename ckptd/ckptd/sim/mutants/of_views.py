@@ -30,8 +30,8 @@ TABLE: Final = MutantTable()
 
 
 @TABLE.mutant(
-    "heartbeats make starts known",
-    "a start is known once it answered at its node's address",
+    "incarnations by heartbeats",
+    "an incarnation is known once it answered at its node's address",
     "impostors",
 )
 def _(patch: Patch) -> None:
@@ -48,8 +48,8 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "no later start is told",
-    "a start below one that is known begins again above it",
+    "later incarnations hidden",
+    "an incarnation below a known one starts again above it",
     "impostors",
 )
 def _(patch: Patch) -> None:
@@ -60,7 +60,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "stale echoes prove", "R1: a dead coordinator is succeeded only if its echoes were fresh", "gone on alone"
+    "stale leases prove",
+    "R1: a dead coordinator is succeeded only if its lease was fresh when it died",
+    "continued alone",
 )
 def _(patch: Patch) -> None:
     def note_lease_freshness(heartbeats: Any, peer: Any) -> None:
@@ -69,7 +71,9 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "_note_lease_freshness", note_lease_freshness)
 
 
-@TABLE.mutant("old stays count", "R2: a replica counts only with data of its node's join epoch", "take-overs")
+@TABLE.mutant(
+    "old memberships count", "R2: a replica counts only with data of its node's join epoch", "take-overs"
+)
 def _(patch: Patch) -> None:
     original = Directory.install
 
@@ -80,7 +84,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "told before on disk", "R3: what a node promises, or serves in, is on disk before it is told", "restarts"
+    "sent before on disk",
+    "R3: promises and the epoch that a node serves in are on disk before they are sent",
+    "restarts",
 )
 def _(patch: Patch) -> None:
     def save(store: Any, then: Any = None) -> None:
@@ -97,7 +103,7 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "gone on alone"
+    "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "continued alone"
 )
 def _(patch: Patch) -> None:
     patch(DurableState, "pack", _packed_without(installed=0))
@@ -121,7 +127,7 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "forgetful voters"
+    "votes after amnesia", "a voter whose disk was lost abstains until a view names it", "amnesiac voters"
 )
 def _(patch: Patch) -> None:
     patch(PaxosArbiter, "_may_vote", lambda arbiter: True)
@@ -130,7 +136,7 @@ def _(patch: Patch) -> None:
 # -- leases
 
 
-@TABLE.mutant("lease never ends", "ordering and reading take the view's lease")
+@TABLE.mutant("lease never ends", "updates and reads need the view's lease")
 def _(patch: Patch) -> None:
     def renew(heartbeats: Any, view: Any) -> None:
         heartbeats.context.lease_until_ns = 2**63
@@ -138,7 +144,7 @@ def _(patch: Patch) -> None:
     patch(Heartbeats, "renew_lease", renew)
 
 
-@TABLE.mutant("reads without lease", "a read takes the view's lease", "sync splits")
+@TABLE.mutant("reads without lease", "a read needs the view's lease", "sync splits")
 def _(patch: Patch) -> None:
     original = RequestRouter.route
 
@@ -154,14 +160,16 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "leases not waited out", "an installer waits out the leases of those it leaves behind", "short pauses"
+    "leases not waited out",
+    "a coordinator waits until the leases of excluded nodes have ended",
+    "short pauses",
 )
 def _(patch: Patch) -> None:
     patch(ViewChange, "_leases_end_ns", lambda view_change, collection: 0)
 
 
 @TABLE.mutant(
-    "no freeze", "who learned of a decided view serves and acknowledges no older epoch", "short pauses"
+    "no sealing", "a node that knows a decided view serves and acknowledges no older epoch", "short pauses"
 )
 def _(patch: Patch) -> None:
     original = Reconfiguration.adopt_decided
@@ -178,7 +186,7 @@ def _(patch: Patch) -> None:
 # -- the directory
 
 
-@TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK meets its answer")
+@TABLE.mutant("directory calls twice", "a repeated OPEN, CLOSE or UNLINK gets its first answer")
 def _(patch: Patch) -> None:
     original = DirectoryReplicator._replicate_request
 
@@ -191,7 +199,9 @@ def _(patch: Patch) -> None:
     patch(DirectoryReplicator, "_replicate_request", order_request)
 
 
-@TABLE.mutant("directory held by some", "a change of the directory is answered when every member holds it")
+@TABLE.mutant(
+    "directory acked by some", "a change of the directory is answered once every member has acknowledged it"
+)
 def _(patch: Patch) -> None:
     original = DirectoryReplicator._commit_if_acknowledged
 
@@ -248,7 +258,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "withdrawn though done", "what may have been done is not told to be tried again", "calls run out"
+    "withdrawn though done",
+    "a request that may have been carried out is not answered TRY_AGAIN",
+    "calls run out",
 )
 def _(patch: Patch) -> None:
     patch(Request, "in_doubt", False)
@@ -261,7 +273,7 @@ def _retract_blindly(replicator: Any, session: int, number: int, looked_at_max: 
 
 
 @TABLE.mutant(
-    "opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only copies"
+    "opens of what is gone", "an open waits for the replicas that it needs (R29, R41)", "only replicas"
 )
 def _(patch: Patch) -> None:
     original = RequestRouter._awaits_local_replica
@@ -273,7 +285,7 @@ def _(patch: Patch) -> None:
     patch(RequestRouter, "_awaits_local_replica", must_wait)
 
 
-@TABLE.mutant("retention not re-armed", "whoever takes over re-arms the retentions")
+@TABLE.mutant("retention not re-armed", "a new coordinator re-arms the retentions")
 def _(patch: Patch) -> None:
     original = Housekeeping.on_installed
 
@@ -284,13 +296,13 @@ def _(patch: Patch) -> None:
     patch(Housekeeping, "on_installed", on_installed)
 
 
-@TABLE.mutant("retention never ends", "a checkpoint goes when its retention is over")
+@TABLE.mutant("retention never ends", "a checkpoint is deleted when its retention is over")
 def _(patch: Patch) -> None:
     patch(Directory, "expires_ns", lambda directory, entry: None)
 
 
 @TABLE.mutant(
-    "last holder goes", "the last node that holds something waits for a peer to come back", shape="rolling"
+    "last holder goes", "the node with the last replica waits for a peer to come back", shape="rolling"
 )
 def _(patch: Patch) -> None:
     patch(GracefulLeave, "_is_expected_elsewhere", lambda leaving, entry, staying: False)
@@ -307,7 +319,9 @@ def _(patch: Patch) -> None:
     patch(transfer, "fields_of", fields_of)
 
 
-@TABLE.mutant("grace not re-armed", "whoever takes over re-arms the grace of the sessions attached to it")
+@TABLE.mutant(
+    "grace not re-armed", "after a view change a node re-arms the grace of the sessions attached to it"
+)
 def _(patch: Patch) -> None:
     patch(Sessions, "on_installed", lambda clients: None)
 
@@ -322,7 +336,7 @@ def _(patch: Patch) -> None:
     patch(Sessions, "on_time", lambda clients: None)
 
 
-@TABLE.mutant("sessions have no grace", "a session outlives a lost connection for its grace")
+@TABLE.mutant("sessions have no grace", "a session survives a lost connection for its grace")
 def _(patch: Patch) -> None:
     original = Sessions.on_lost
     patch(Sessions, "on_lost", lambda clients, link, process_dead: original(clients, link, True))
