@@ -320,9 +320,9 @@ class LocalCluster:
         """Start a node that is not running, with more `flags`. `wait_serving` waits until it has joined."""
         node_id = self.node_id(node)
         if self._runs(node_id):
-            raise ClusterError(f"node {node_id} runs already")
+            raise ClusterError(f"node {node_id} is already running")
         if not self._entered or self._lifeline is None:
-            raise ClusterError("the cluster is not entered: its nodes start with the block")
+            raise ClusterError("enter the cluster first: that starts its nodes")
         # Settings for a daemon in our own environment are not meant for these daemons.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CKPTD_DAEMON_")}
         if self._key:
@@ -369,7 +369,7 @@ class LocalCluster:
         try:
             return self._process(node).wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise ClusterError(f"node {self.node_id(node)} did not leave: {self.log_tail(node)}") from None
+            raise ClusterError(f"node {self.node_id(node)} did not end: {self.log_tail(node)}") from None
 
     def pause(self, node: int | str) -> None:
         """Send SIGSTOP, and return once the process is stopped, as in a frozen virtual machine."""
@@ -403,7 +403,7 @@ class LocalCluster:
         [name, creation id, attributes, active or nil, [[node, in sync], …], opens, unlinked].
         Raises: ClusterError if there is no checkpoint of that name; OSError if no node answers.
         """
-        fault: OSError | ClusterError = ClusterError("no node runs")
+        fault: OSError | ClusterError = ClusterError("no node is running")
         for each in self.running if node is None else (node,):
             try:
                 for row in self.describe("checkpoints", each):
@@ -444,7 +444,7 @@ class LocalCluster:
         Raises: ClusterError after `seconds`; NodeEnded at once.
         """
         deadline = time.monotonic() + seconds
-        reason = "it does not hold"
+        reason = "the condition is not met"
         while time.monotonic() < deadline:
             try:
                 if condition():
@@ -472,13 +472,13 @@ class LocalCluster:
                 view = self.describe("cluster", node_id)
                 members = tuple(sorted(member[0] for member in view["members"]))
                 if not view["serving"] or members != tuple(sorted(expected)):
-                    raise ClusterError(f"{node_id} sees {members}, {view['waiting_for'] or 'serving'}")
+                    raise ClusterError(f"{node_id} sees {members}: {view['waiting_for'] or 'serving'}")
                 if not set(witnesses) <= set(view["voting_witnesses"]):
-                    raise ClusterError(f"for {node_id} only {view['voting_witnesses']} of {witnesses} vote")
+                    raise ClusterError(f"at {node_id} only {view['voting_witnesses']} of {witnesses} vote")
             return True
 
         if not expected:
-            raise NodeEnded("no node runs: " + "; ".join(self.log_tail(n) for n in self._processes))
+            raise NodeEnded("no node is running: " + "; ".join(self.log_tail(n) for n in self._processes))
         self.wait_until(serving, f"nodes {', '.join(expected)} serve as one cluster", seconds)
 
     def wait_in_sync(self, name: str, nodes: Sequence[str] | int, seconds: float = START_SECONDS) -> None:

@@ -280,7 +280,7 @@ class AsyncTable(OpenAsyncTable):
             if operations.closed:
                 raise operations.closed_error()
             if operations.creation_id != creation_id:
-                raise table_requests.ended("it was opened anew since")
+                raise table_requests.ended("it has been opened again since")
             used = operations.handle
             return await self._connection.call(kind, used, body, timeout_ns)
 
@@ -322,7 +322,7 @@ class AsyncTable(OpenAsyncTable):
                 await self._connection.close_handle(handle)
         except SaAisError as error:
             # If the session has ended, everything is closed; if not, the end of its grace time closes it.
-            logger.info("checkpoint %r was not closed in order: %s", self.name, error)
+            logger.info("checkpoint %r was not closed cleanly: %s", self.name, error)
         finally:
             await self._connection.release()
 

@@ -15,7 +15,7 @@ from ckptctl.text_format import parse_bytes, show_bytes, typed_bytes
 from ckptctl.version import print_version
 
 app = typer.Typer(
-    help="Look at a ckptd cluster and its checkpoints, and change them.",
+    help="Show a ckptd cluster and its checkpoints, and change them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +37,7 @@ def _bytes(text: str) -> bytes:
     try:
         return parse_bytes(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: hexadecimal digits follow 0x") from None
+        raise typer.BadParameter(f"{text!r}: hexadecimal digits have to follow 0x") from None
 
 
 def _name(text: str) -> tuple[str, str]:
@@ -46,7 +46,7 @@ def _name(text: str) -> tuple[str, str]:
     try:
         return name.decode(), show_bytes(name)
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"{show_bytes(name)}: a checkpoint's name is UTF-8") from None
+        raise typer.BadParameter(f"{show_bytes(name)}: a checkpoint's name has to be UTF-8") from None
 
 
 def _show_version(asked: bool) -> None:
@@ -70,18 +70,20 @@ def ckptctl(
 def status(
     access: Access,
     counters: Annotated[
-        bool, typer.Option("--counters", help="Show the node's counters and limits too.")
+        bool, typer.Option("--counters", help="Show the node's counters and limits, too.")
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Exit code 0: all is well; 1: the node serves, and has alarms or misses a configured node; "
-            "2: it does not serve, or does not answer.",
+            help=(
+                "Exit with 0 if all is well; with 1 if the node serves, but has alarms or misses a "
+                "configured node; with 2 if it does not serve or does not answer."
+            ),
         ),
     ] = False,
 ) -> None:
-    """The cluster as the node that is asked sees it, also when it serves nothing."""
+    """Show the cluster as one node sees it, even if that node does not serve."""
     cluster: Any = describe(access, "cluster")
     if access.as_json:
         print_json(render.cluster_json(cluster))
@@ -96,11 +98,11 @@ def status(
 @app.command()
 @takes_access()
 def ls(access: Access) -> None:
-    """The checkpoints, as a node knows them that serves."""
+    """List the checkpoints, as a node that serves knows them."""
     found, doubt = describe_checkpoints(access)
     rows = sorted(found, key=lambda row: (row[0], row[1]))
     if doubt:
-        print(f"ckptctl: this list may be empty or old: {doubt}", file=sys.stderr)
+        print(f"ckptctl: this list may be empty or out of date: {doubt}", file=sys.stderr)
     if access.as_json:
         print_json(render.checkpoints_json(rows))
     else:
@@ -110,7 +112,7 @@ def ls(access: Access) -> None:
 @app.command("show")
 @takes_access()
 def show_checkpoint(access: Access, name: Name) -> None:
-    """A checkpoint: attributes, replicas, sections."""
+    """Show a checkpoint: attributes, replicas, sections."""
     checkpoint, shown = _name(name)
     with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         table_status, sections = table.status(), list(table.sections())
@@ -123,7 +125,7 @@ def show_checkpoint(access: Access, name: Name) -> None:
 @app.command()
 @takes_access()
 def get(access: Access, name: Name, key: Key) -> None:
-    """A section's value, byte by byte as it is."""
+    """Print a section's value, byte by byte and unchanged."""
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
     with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
@@ -169,7 +171,7 @@ def delete(access: Access, name: Name, key: Key) -> None:
 @app.command()
 @takes_access()
 def unlink(access: Access, name: Name) -> None:
-    """Free a checkpoint's name; its data goes when nobody has it open any more."""
+    """Free a checkpoint's name; its data is deleted once no client has it open."""
     checkpoint, shown = _name(name)
     connection = Connection(**access.client_arguments)
     try:

@@ -32,31 +32,43 @@ DRAIN_SECONDS: Final = 60.0
 """The default time-out of commands that wait: a drain may have to copy what only this node holds."""
 
 COSTS: Final = {
-    Verb.BOOTSTRAP: "founds a new history with the nodes that are here; what nodes that are missing still "
-    "hold goes to their quarantine when they come back",
-    Verb.FORCE_ACTIVE: "this node goes on with the nodes it hears, without the arbiter; if the others still "
-    "serve, both sides write, and what one side acknowledged goes to quarantine when they meet",
-    Verb.ACCEPT_LOSS: "{} counts as dead: what only it acknowledged is lost (it goes to quarantine if the "
-    "node comes back)",
-    Verb.RETRY: "checkpoint {} is served again; what it was asked to do may stop this node and the next one, "
-    "and each takes along what only it holds",
-    Verb.DRAIN: "nothing is lost while another node is there, or comes back within leave_ms: what only this "
-    "node holds is handed over first; collocated replicas of this node go",
-    Verb.STOP: "ends every node of the cluster ({}): what the cluster holds is in memory alone, and is gone",
+    Verb.BOOTSTRAP: (
+        "bootstraps a new history with the nodes that can be reached; the data of missing "
+        "nodes goes to their quarantine when they come back"
+    ),
+    Verb.FORCE_ACTIVE: (
+        "this node continues with the nodes that it can reach, without the arbiter; if the "
+        "other nodes still serve, both sides write, and what one side acknowledged goes to "
+        "quarantine when they meet"
+    ),
+    Verb.ACCEPT_LOSS: (
+        "{} counts as dead: what only it acknowledged is lost (it goes to quarantine if the node comes back)"
+    ),
+    Verb.RETRY: (
+        "checkpoint {} is served again; the request that stopped a node before may stop "
+        "this node and the next one, and data that only such a node has is lost"
+    ),
+    Verb.DRAIN: (
+        "nothing is lost if another node is up, or comes back within leave_ms: this node "
+        "first hands over the data that only it has; its collocated replicas are removed"
+    ),
+    Verb.STOP: (
+        "ends every node of the cluster ({}): the data of the cluster is only in memory, and is lost"
+    ),
 }
 
-COSTS_OF_LAST_DRAIN: Final = "it is the only node: what it holds is in its memory alone, and is gone"
+COSTS_OF_LAST_DRAIN: Final = "this is the only node: its data is only in its memory, and is lost"
 
 cluster = typer.Typer(no_args_is_help=True)
 node = typer.Typer(no_args_is_help=True)
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @cluster.callback()
 @keeps_options
 def decide() -> None:
-    """Decide what the cluster may not decide by itself, or end it."""
+    """Make a decision that the cluster must not make on its own, or end the cluster."""
 
 
 @node.callback()
@@ -86,8 +98,8 @@ def one_address(access: Access) -> Address:
     """Return the address of the node that has to act. Raises: typer.BadParameter for several nodes."""
     if access.named and not access.one_node and len(access.addresses) > 1:
         raise typer.BadParameter(
-            f"exactly one node carries this out, and {len(access.addresses)} addresses are given "
-            "(in --address or CKPTD_ADDRESS): choose one with --address"
+            f"this command goes to exactly one node, but {len(access.addresses)} addresses are "
+            "given (in --address or CKPTD_ADDRESS): choose one with --address"
         )
     return access.addresses[0]
 
@@ -113,10 +125,14 @@ def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        print("ckptctl: nobody is here to be asked; --yes goes on without asking", file=sys.stderr)
+        print(
+            "ckptctl: standard input is not a terminal, so nobody can confirm; --yes continues "
+            "without asking",
+            file=sys.stderr,
+        )
         raise typer.Exit(2)
-    if not typer.confirm("Go on?", err=True):
-        print("Nothing was done.", file=sys.stderr)
+    if not typer.confirm("Continue?", err=True):
+        print("Nothing was changed.", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -131,7 +147,8 @@ def send_command(target: Target, fields: list[Any]) -> NodeAnswer:
     except (OSError, FrameError) as error:
         why = explain_failure(error)[0] if isinstance(error, OSError) else str(error)
         raise error_of(
-            codes.TIMEOUT, f"{target.address}: no answer ({why}): whether it was done is not known"
+            codes.TIMEOUT,
+            f"{target.address}: no answer ({why}): it is unknown whether the command was carried out",
         ) from None
 
 
@@ -168,7 +185,7 @@ def bootstrap(
     access: Access,
     yes: Yes = False,
 ) -> None:
-    """Make a cold start with the nodes that are here, where others that were members are missing."""
+    """Make a cold start with the nodes that can be reached, although former members are missing."""
     _act(access, Verb.BOOTSTRAP, "", yes)
 
 
@@ -178,7 +195,7 @@ def force_active(
     access: Access,
     yes: Yes = False,
 ) -> None:
-    """Let a node that waits go on with the nodes that it hears, whatever the arbiter says."""
+    """Let a waiting node continue with the nodes that it can reach, whatever the arbiter says."""
     _act(access, Verb.FORCE_ACTIVE, "", yes)
 
 
@@ -189,7 +206,7 @@ def accept_loss(
     lost: Annotated[str, typer.Argument(metavar="NODE", help="The node that is dead.")],
     yes: Yes = False,
 ) -> None:
-    """Tell a node that another one is dead, and that what only that one had is lost."""
+    """Declare a node dead at another node: data that only the dead one had is lost."""
     if not lost:
         raise typer.BadParameter("a node's name is not empty")
     _act(access, Verb.ACCEPT_LOSS, lost, yes)
@@ -202,7 +219,7 @@ def retry(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint that stopped nodes.")],
     yes: Yes = False,
 ) -> None:
-    """Serve a checkpoint again that is closed since it stopped nodes (by a version without that bug)."""
+    """Serve a closed checkpoint again: it stopped nodes, and their new version does not have that bug."""
     if not name:
         raise typer.BadParameter("a checkpoint's name is not empty")
     _act(access, Verb.RETRY, name, yes)
@@ -214,7 +231,7 @@ def drain(
     access: Access,
     yes: Yes = False,
 ) -> None:
-    """Hand over what a node holds, and end its daemon; waits until that has gone."""
+    """Hand over what a node holds and end its daemon; return when the daemon has ended."""
     target = identify_target(access)
     confirm(target, Verb.DRAIN, "", yes)
     _end(target, Verb.DRAIN)
@@ -226,9 +243,9 @@ def stop(
     access: Access,
     yes: Yes = False,
 ) -> None:
-    """End every node of the cluster. Nobody is waited for, and all that the cluster holds is gone."""
+    """End every node of the cluster without waiting for any. All data of the cluster is lost."""
     target = identify_target(access)
-    confirm(target, Verb.STOP, ", ".join(target.voters) or "all that are configured", yes)
+    confirm(target, Verb.STOP, ", ".join(target.voters) or "all configured nodes", yes)
     _end(target, Verb.STOP)
 
 
@@ -247,13 +264,16 @@ class Waited:
 def wait(
     access: Access,
     serving: Annotated[
-        bool, typer.Option("--serving", help="Only until it serves, though nodes or replicas may be missing.")
+        bool,
+        typer.Option(
+            "--serving", help="Wait only until the node serves; other nodes or replicas may be missing."
+        ),
     ] = False,
 ) -> None:
     """Wait until a node serves, no configured node is missing and all replicas are in sync.
 
-    A node that does not answer yet is waited for as well, and the end of alarms of what is full (limits,
-    memory) is not. Exit code 1 when the time is over.
+    It also waits for a node that does not answer yet, but not for the end of the alarms limits and memory.
+    The exit code is 1 if the time is over first.
     """
     print_wait(access, wait_for(access, Health.DEGRADED if serving else Health.GOOD))
 
@@ -271,7 +291,9 @@ def wait_for(access: Access, enough: Health) -> Waited:
         try:
             answer = request_from(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
         except (OSError, FrameError) as error:
-            wrong = explain_failure(error)[0] if isinstance(error, OSError) else f"this is no ckptd ({error})"
+            wrong = (
+                explain_failure(error)[0] if isinstance(error, OSError) else f"this is not a ckptd ({error})"
+            )
         else:
             health, wrong = health_of(
                 answer.payload if isinstance(answer.payload, dict) else {}, CAPACITY_ALARMS
@@ -298,10 +320,10 @@ def _end(target: Target, verb: str) -> None:
     answer = send_command(target, [verb])
     while not has_gone(target):
         if time.monotonic() - begun_s > timeout:
-            text = f"node {target.node_id} has answered, and still runs after {timeout:g} s"
+            text = f"node {target.node_id} has answered, but it still runs after {timeout:g} s"
             raise error_of(codes.TIMEOUT, text)
         time.sleep(POLL_SECONDS)
     seconds = round(time.monotonic() - begun_s, 3)
     _report(target, verb, answer.payload, gone=True, seconds=seconds)
     if not target.access.as_json:
-        print(f"node {target.node_id} has gone, after {seconds:g} s")
+        print(f"node {target.node_id} has ended after {seconds:g} s")

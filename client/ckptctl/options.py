@@ -21,25 +21,28 @@ TIMEOUT_SECONDS: Final = 10.0
 _ADDRESS: Final = typer.Option(
     "--address",
     "-a",
-    help="unix:///path, tcp://host:port or udp://host:port, several with commas; "
-    "default: as --config says, else CKPTD_ADDRESS, else the local daemon's socket.",
+    help=(
+        "unix:///path, tcp://host:port or udp://host:port, several separated by commas; "
+        "default: the addresses of --config, else CKPTD_ADDRESS, else the local daemon's "
+        "socket."
+    ),
     show_default=False,
 )
 _JSON: Final = typer.Option("--json", help="Print JSON.")
 _TIMEOUT: Final = typer.Option(
     "--timeout",
-    help="Seconds to wait for an answer (default: 10, or 60 for what ends daemons or waits).",
+    help="Seconds to wait for an answer (default: 10; 60 for commands that end daemons or wait).",
     min=0.001,
     show_default=False,
 )
 _KEY_FILE: Final = typer.Option(
     "--key-file",
-    help="A file with the cluster's key; default: as --config says, else CKPTD_KEY.",
+    help="A file with the cluster's key; default: the key of --config, else CKPTD_KEY.",
     show_default=False,
 )
 _CONFIG: Final = typer.Option(
     "--config",
-    help="The daemon's config file: address, cluster and key are as it says.",
+    help="The daemon's config file, for the address, the cluster and the key.",
     show_default=False,
 )
 _SHARED: Final = {

@@ -84,7 +84,7 @@ def request(access: Access, addresses: Sequence[Address], kind: int, fields: lis
         except OSError as error:
             failures[one] = explain_failure(error)[0]
         except FrameError as error:
-            failures[one] = f"this is no ckptd ({error})"
+            failures[one] = f"this is not a ckptd ({error})"
     texts = [f"{one}: {why}" for one, why in failures.items()]
     raise error_of(codes.UNAVAILABLE, "; ".join(filter(None, (*texts, advice_on(failures.values())))))
 
@@ -115,7 +115,7 @@ def request_from(
         answer = receiver.frame()
     if answer.kind == Kind.REFUSED:
         # The node answers so if our key is wrong, or if it has too many clients.
-        raise error_of(answer.a, f"{address}: the node refused us: {parse_refused(answer).text}")
+        raise error_of(answer.a, f"{address}: the node refused this client: {parse_refused(answer).text}")
     code, payload, index, text = decode_answer(answer.body)
     if code != codes.OK:
         raise error_of(code, f"{address}: {text}", index)

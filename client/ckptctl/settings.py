@@ -143,13 +143,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise SettingsError(f"config file {path} is no TOML: {error}") from None
+        raise SettingsError(f"config file {path} is not valid TOML: {error}") from None
 
 
 def _check_key(key: bytes, where: object) -> None:
     """Refuse a key that no daemon accepts. Raises: SettingsError."""
     if len(key) < KEY_BYTES_MIN:
-        text = f"the key in {where} has {len(key)} bytes; a cluster's has {KEY_BYTES_MIN} or more"
+        text = f"the key in {where} has {len(key)} bytes; a cluster's key has {KEY_BYTES_MIN} or more"
         raise SettingsError(text)
 
 
@@ -157,7 +157,7 @@ def _settings(values: Mapping[str, Any], where: str) -> DaemonSettings:
     texts = {key: values.get(key) or "" for key in ("socket", "listen", "cluster", "key", "key_file")}
     wrong = [key for key, value in texts.items() if not isinstance(value, str)]
     if wrong:
-        raise SettingsError(f"{wrong[0]} (in {where}) is no text")
+        raise SettingsError(f"{wrong[0]} (in {where}) is not a text")
     urls = []
     if texts["socket"] not in ("", "none"):
         urls.append(f"unix://{os.path.abspath(texts['socket'])}")

@@ -8,4 +8,4 @@ def print_version() -> None:
     try:
         print(f"ckptctl {version('ckptd')}")
     except PackageNotFoundError:
-        print("ckptctl, not installed as a package")
+        print("ckptctl (not installed as a package)")

@@ -120,7 +120,7 @@ def parse_values(payload: object) -> list[bytes]:
     """READ's answer: the values."""
     values = array(payload, "values", READ_ELEMENTS_MAX)
     if not set(map(type, values)) <= {bytes}:
-        raise FrameError("a value that is no bytes")
+        raise FrameError("a value is not bytes")
     return values
 
 
@@ -139,7 +139,7 @@ def parse_page(payload: object) -> tuple[list[SectionDescriptor], bytes | None]:
     for fields in array(rows, "sections", SECTIONS_MAX):
         section = row(fields, "a section", 6)[:6]
         if tuple(map(type, section)) not in _DESCRIPTORS:
-            raise FrameError("a section with fields of other types")
+            raise FrameError("a section has fields of unexpected types")
         whole(section[2], "a size", SECTION_BYTES_MAX)
         whole(section[3], "a state", SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID)
         page.append(SectionDescriptor(*section))
@@ -169,13 +169,13 @@ def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:
     """TRACK's answer: the position, the changes (None: look at all sections), and the lineage."""
     sequence, rows, lineage = row(payload, "an answer to TRACK", 3)[:3]
     changes = None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)]
-    return whole(sequence, "a place", U64_MAX), changes, whole(lineage, "a tenure", U64_MAX, -SIZE_MAX)
+    return whole(sequence, "a position", U64_MAX), changes, whole(lineage, "a lineage", U64_MAX, -SIZE_MAX)
 
 
 def _changed(value: object) -> Changed:
     fields = row(value, "a change", 6)
     return Changed(
-        whole(fields[0], "a place", U64_MAX),
+        whole(fields[0], "a position", U64_MAX),
         whole(fields[1], "a change", U64_MAX),
         octets(fields[2], "a section's id", SECTION_ID_BYTES_MAX),
         whole(fields[3], "an offset", CALL_BYTES_MAX),

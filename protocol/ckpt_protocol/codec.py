@@ -50,7 +50,7 @@ class BodyBounds(Protocol):
 
 
 def _refuse_extension(code: int, content: bytes) -> Any:
-    raise FrameError(f"extension type {code} in a body")
+    raise FrameError(f"a body contains extension type {code}")
 
 
 PACKER_BYTES_MAX: Final = 256 * 1024
@@ -71,7 +71,7 @@ def pack_body(content: Any) -> bytes:
     try:
         packed: bytes = _pack(content)
     except (ValueError, OverflowError) as error:
-        raise FrameError(f"a body that cannot be packed: {error}") from None
+        raise FrameError(f"a body cannot be packed: {error}") from None
     if len(packed) > PACKER_BYTES_MAX:
         _pack = _new_packer().pack
     return packed
@@ -83,7 +83,7 @@ def unpack_bounded(body: bytes, bounds: BodyBounds) -> Any:
     Raises: FrameError for anything but one whole msgpack object within the bounds.
     """
     if len(body) > bounds.body_bytes_max:
-        raise FrameError(f"a body of {len(body)} bytes, more than {bounds.body_bytes_max}")
+        raise FrameError(f"a body of {len(body)} bytes exceeds {bounds.body_bytes_max} bytes")
     check_bounds(body, bounds.depth_max, bounds.objects_max)
     return unpack_body(body)
 
@@ -98,7 +98,7 @@ def unpack_body(body: bytes) -> Any:
     except FrameError:
         raise
     except _BROKEN as error:
-        raise FrameError(f"a body of {len(body)} bytes is no msgpack: {error}") from None
+        raise FrameError(f"a body of {len(body)} bytes is not msgpack: {error}") from None
 
 
 def bounded_array(body: bytes, bounds: BodyBounds, fields_min: int) -> list[Any]:
@@ -147,7 +147,7 @@ def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
     while True:
         while left:
             if at >= size:
-                raise FrameError(f"a body of {size} bytes is not whole")
+                raise FrameError(f"a body of {size} bytes is incomplete")
             left -= 1
             byte = body[at]
             token = tokens[byte]
@@ -162,22 +162,22 @@ def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
                 count *= 2 if token == _MAP else 1
                 objects += count
                 if objects > objects_max:
-                    raise FrameError(f"a body of more than {objects_max} objects")
+                    raise FrameError(f"a body has more than {objects_max} objects")
                 outer.append(left)
                 if len(outer) > depth_max:
-                    raise FrameError(f"a body that nests deeper than {depth_max} levels")
+                    raise FrameError(f"a body is nested deeper than {depth_max} levels")
                 left = count
             elif token == _BYTES_2:
                 at += 3 + int.from_bytes(body[at + 1 : at + 3], "big")
             elif token == _BYTES_4:
                 at += 5 + int.from_bytes(body[at + 1 : at + 5], "big")
             else:
-                raise FrameError(f"a body with an extension type, or with byte {byte:#x}")
+                raise FrameError(f"a body contains an extension type or the invalid byte {byte:#x}")
         if not outer:
             break
         left = outer.pop()
     if at != size:
-        raise FrameError(f"a body of {size} bytes whose object ends at {at}")
+        raise FrameError(f"a body of {size} bytes contains an object that ends at byte {at}")
     return objects
 
 

@@ -16,17 +16,17 @@ def attributes_fault(fields: Any) -> str:
         return "the creation attributes are not six integers"
     flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max = fields[:6]
     if flags & ~SA_CKPT_CHECKPOINT_COLLOCATED not in UPDATE_FLAGS:
-        return f"creation flags {flags:#x} do not hold exactly one update flag"
+        return f"creation flags {flags:#x} must contain exactly one update flag"
     if not 0 <= retention_ns <= SIZE_MAX:
-        return "the retention duration is negative or beyond SA_TIME_MAX"
+        return "the retention duration is negative or exceeds SA_TIME_MAX"
     if not 1 <= sections_max <= SECTIONS_MAX:
         return f"maxSections {sections_max} is not 1 to {SECTIONS_MAX}"
     if not 1 <= section_bytes_max <= SIZE_MAX or not 0 <= checkpoint_size <= SIZE_MAX:
-        return "a size is not positive or beyond 2^63-1"
+        return "a size is not positive or exceeds 2^63-1"
     if not 0 <= section_id_bytes_max <= SECTION_ID_BYTES_MAX:
         return f"maxSectionIdSize is not 0 to {SECTION_ID_BYTES_MAX}"
     if section_id_bytes_max == 0 and sections_max > 1:
-        return "several sections need ids of at least one byte"
+        return "several sections need ids, so maxSectionIdSize must not be 0"
     if checkpoint_size > sections_max * section_bytes_max:
         return "checkpointSize exceeds maxSections x maxSectionSize"
     return ""

@@ -15,7 +15,7 @@ U64_MAX = 2**64 - 1
 def whole(value: object, what: str, most: int = SIZE_MAX, least: int = 0) -> int:
     """Check an integer from `least` to `most`. (True and False are not integers here.)"""
     if type(value) is not int or not least <= value <= most:
-        raise FrameError(f"{what} is no integer from {least} to {most}")
+        raise FrameError(f"{what} is not an integer from {least} to {most}")
     return value
 
 
@@ -29,14 +29,14 @@ def boolean(value: object, what: str) -> bool:
 def octets(value: object, what: str, most: int) -> bytes:
     """Check bytes, at most `most` of them."""
     if type(value) is not bytes or len(value) > most:
-        raise FrameError(f"{what} is not up to {most} bytes")
+        raise FrameError(f"{what} is not a byte string of at most {most} bytes")
     return value
 
 
 def text(value: object, what: str, most: int) -> str:
     """Check a text of at most `most` bytes in UTF-8."""
     if type(value) is not str or len(value.encode(errors="replace")) > most:
-        raise FrameError(f"{what} is no text of up to {most} bytes")
+        raise FrameError(f"{what} is not a text of at most {most} bytes")
     return value
 
 
@@ -51,7 +51,7 @@ def node_id(value: object, what: str) -> str:
 def array(value: object, what: str, most: int) -> list[Any]:
     """Check an array of at most `most` elements. The elements are not looked at."""
     if type(value) is not list or len(value) > most:
-        raise FrameError(f"{what} is no array of up to {most} elements")
+        raise FrameError(f"{what} is not an array of at most {most} elements")
     return value
 
 
@@ -61,7 +61,7 @@ def row(value: object, what: str, fields_min: int) -> list[Any]:
     Later versions may add further ones.
     """
     if type(value) is not list or len(value) < fields_min:
-        raise FrameError(f"{what} is no array of {fields_min} fields")
+        raise FrameError(f"{what} is not an array of {fields_min} or more fields")
     return value
 
 

@@ -59,7 +59,7 @@ def decode_datagram(datagram: bytes) -> Frame:
         raise FrameError(f"a datagram of {len(datagram)} bytes is shorter than a header")
     length, kind, a, b, c = _unpack_header(datagram)
     if length + LENGTH_BYTES != len(datagram):
-        raise FrameError(f"a datagram of {len(datagram)} bytes says that it has {length + LENGTH_BYTES}")
+        raise FrameError(f"a datagram of {len(datagram)} bytes claims to have {length + LENGTH_BYTES}")
     return Frame(kind, a, b, c, bytes(datagram[HEADER_BYTES:]))
 
 
@@ -72,7 +72,9 @@ def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> 
     if limit < 0:
         raise FrameError(f"a frame of kind {kind} may not come here")
     if body_bytes > limit:
-        raise BodyTooLong(f"a frame of kind {kind} has a body of {body_bytes} bytes, more than {limit}")
+        raise BodyTooLong(
+            f"a frame of kind {kind} has a body of {body_bytes} bytes, but at most {limit} are allowed"
+        )
 
 
 _ANY: Final[Sequence[int]] = [FRAME_BYTES_MAX - HEADER_BYTES] * 256
@@ -122,7 +124,7 @@ class FrameDecoder:
             length, kind, a, b, c = _unpack_header(source, start)
             end = start + LENGTH_BYTES + length
             if length < _AFTER_LENGTH:
-                raise FrameError(f"a frame says that it has {length} bytes")
+                raise FrameError(f"a frame claims to have {length} bytes")
             if length - _AFTER_LENGTH > body_limits[kind]:
                 refuse_by_header(kind, length - _AFTER_LENGTH, body_limits)
             if end > size:

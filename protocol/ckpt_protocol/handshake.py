@@ -146,29 +146,31 @@ class Opener:
         if frame.kind == Kind.REFUSED:
             raise parse_refused(frame)
         if frame.kind != Kind.WELCOME:
-            raise FrameError(f"a frame of kind {frame.kind} before WELCOME")
+            raise FrameError(f"a frame of kind {frame.kind} arrived before WELCOME")
         cluster, nonce, node_id, proof, urls = _parse_welcome(frame.body)
         me = self.identity
         if me.cluster and cluster != me.cluster:
             raise HandshakeRejected(codes.ACCESS, f"this is cluster {cluster!r}, not {me.cluster!r}")
         if not PROTOCOL_VERSION_MIN <= frame.a <= PROTOCOL_VERSION_MAX:
             raise HandshakeRejected(
-                codes.VERSION, f"protocol version {frame.a} was chosen, we speak {PROTOCOL_VERSION_MAX}"
+                codes.VERSION,
+                f"the other side chose protocol version {frame.a}, but this side supports at most "
+                f"{PROTOCOL_VERSION_MAX}",
             )
         send = b""
         if me.key and frame.b:
             wanted = _proof(me.key, "acceptor", self.role, cluster, self.nonce, nonce)
             if not hmac.compare_digest(wanted, proof):
-                raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} does not hold our cluster key")
+                raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} does not have this cluster's key")
             send = encode_frame(
                 Kind.PROOF, 0, 0, 0, _proof(me.key, "opener", self.role, cluster, self.nonce, nonce)
             )
         elif frame.b:
             raise HandshakeRejected(
-                codes.ACCESS, f"cluster {cluster!r} asks for a cluster key and none is set here"
+                codes.ACCESS, f"cluster {cluster!r} requires a cluster key, but none is set here"
             )
         elif me.key:
-            raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} has no cluster key, ours is set")
+            raise HandshakeRejected(codes.ACCESS, f"node {node_id!r} has no cluster key, but one is set here")
         incarnation = whole(frame.c, "an incarnation", INCARNATION_MAX)
         secret = _secret(me.key, self.role, cluster, self.nonce, nonce)
         return PeerIdentity(frame.a, ROLE_PEER, node_id, incarnation, urls, self.nonce, secret=secret), send
@@ -199,20 +201,21 @@ class Acceptor:
             self.peer = peer
             return b""
         if frame.kind != Kind.HELLO:
-            raise FrameError(f"a frame of kind {frame.kind} before HELLO")
+            raise FrameError(f"a frame of kind {frame.kind} arrived before HELLO")
         cluster, nonce, node_id, incarnation, urls, about = _parse_hello(frame.body)
         me = self.identity
         if frame.a > PROTOCOL_VERSION_MAX or frame.b < PROTOCOL_VERSION_MIN:
             raise HandshakeRejected(
-                codes.VERSION, f"we speak protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}"
+                codes.VERSION,
+                f"this side speaks protocol versions {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION_MAX}",
             )
         if frame.c not in (ROLE_CLIENT, ROLE_PEER, ROLE_OPERATOR):
-            raise FrameError(f"HELLO of role {frame.c}")
+            raise FrameError(f"HELLO has the unknown role {frame.c}")
         if cluster != me.cluster and (cluster or frame.c == ROLE_PEER):
             raise HandshakeRejected(codes.ACCESS, f"this is cluster {me.cluster!r}, not {cluster!r}")
         if frame.c == ROLE_PEER and (not node_id or node_id == me.node_id):
             raise HandshakeRejected(
-                codes.ACCESS, f"a peer that calls itself {node_id!r} came to node {me.node_id!r}"
+                codes.ACCESS, f"a peer that claims to be {node_id!r} connected to node {me.node_id!r}"
             )
         if about and about not in self.own_nonces:
             raise HandshakeRejected(codes.ACCESS, f"node {me.node_id!r} did not open that connection")
@@ -233,14 +236,14 @@ class Acceptor:
 def _parse_hello(body: bytes) -> tuple[str, bytes, str, int, tuple[str, ...], bytes]:
     magic, cluster, nonce, node_id, incarnation, urls, *more = bounded_array(body, BOUNDS[Kind.HELLO], 6)
     if type(magic) is not str or magic != MAGIC or len(octets(nonce, "a nonce", NONCE_BYTES)) != NONCE_BYTES:
-        raise FrameError("this is no HELLO of ckptd")
+        raise FrameError("this is not a HELLO of ckptd")
     return (
         text(cluster, "a cluster's name", CLUSTER_NAME_BYTES_MAX),
         nonce,
         text(node_id, "a node's id", NODE_ID_BYTES_MAX),
         whole(incarnation, "an incarnation", INCARNATION_MAX),
         texts(urls, "an address", URLS_PER_NODE_MAX, URL_BYTES_MAX),
-        octets(more[0] if more else b"", "which connection is meant", NONCE_BYTES),
+        octets(more[0] if more else b"", "the nonce of the connection that is meant", NONCE_BYTES),
     )
 
 
@@ -258,10 +261,10 @@ def _parse_welcome(body: bytes) -> tuple[str, bytes, str, bytes, tuple[str, ...]
 def parse_refused(frame: Frame) -> HandshakeRejected:
     """Return what a REFUSED says, as the exception to raise. Raises: FrameError."""
     if not frame.body:
-        return HandshakeRejected(frame.a, "it did not say why")
+        return HandshakeRejected(frame.a, "it did not give a reason")
     why, *more = bounded_array(frame.body, BOUNDS[Kind.REFUSED], 1)
-    later = whole(more[0] if more else 0, "a later start", INCARNATION_MAX)
-    return HandshakeRejected(frame.a, text(why, "why it is refused", TEXT_BYTES_MAX), later)
+    later = whole(more[0] if more else 0, "a later incarnation", INCARNATION_MAX)
+    return HandshakeRejected(frame.a, text(why, "the reason of a refusal", TEXT_BYTES_MAX), later)
 
 
 SIGNATURE_BYTES: Final = 16
@@ -290,5 +293,5 @@ def verify(key: bytes, signed: bytes) -> bytes:
         return signed
     datagram, signature = signed[:-SIGNATURE_BYTES], signed[-SIGNATURE_BYTES:]
     if not hmac.compare_digest(_signature(key, datagram), signature):
-        raise FrameError("a datagram that our key did not seal")
+        raise FrameError("a datagram was not signed with our key")
     return datagram

@@ -98,7 +98,7 @@ def parse_attach(body: bytes) -> bool:
     """ATTACH: True if the session is new."""
     fresh = _fields(Kind.ATTACH, body, 1)[0]
     if type(fresh) is not bool:
-        raise wrong("whether a session is new is true or false")
+        raise wrong("the session's is-new flag must be true or false")
     return fresh
 
 
@@ -106,12 +106,12 @@ def parse_open(body: bytes) -> Open:
     """OPEN. Refusals: BAD_FLAGS, then those of `check_name`, then INVALID_PARAM."""
     name, flags, attributes, compare_retention = _fields(Kind.OPEN, body, 4)[:4]
     if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
-        raise RequestError(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+        raise RequestError(codes.BAD_FLAGS, "open flags must be READ, WRITE or CREATE, or several of them")
     name = check_name(name)
     if bool(flags & SA_CKPT_CHECKPOINT_CREATE) != (attributes is not None):
-        raise wrong("creation attributes belong to CREATE, and CREATE needs them")
+        raise wrong("give creation attributes with CREATE, and only with CREATE")
     if type(compare_retention) is not bool:
-        raise wrong("whether retention durations are compared is true or false")
+        raise wrong("the compare-retention flag must be true or false")
     if attributes is None:
         return Open(name, flags, None, compare_retention)
     fault = attributes_fault(attributes)
@@ -129,10 +129,10 @@ def parse_unlink(body: bytes) -> tuple[bytes, int]:
 def check_name(name: object) -> bytes:
     """A checkpoint's name: UTF-8, 1 to 2,048 bytes, no NUL (R33, R34). Raises: RequestError."""
     if type(name) is not bytes or not name or b"\0" in name:
-        raise wrong("a checkpoint's name is 1 to 2048 bytes of UTF-8 without NUL")
+        raise wrong("a checkpoint's name must be 1 to 2048 bytes of UTF-8 without NUL")
     if len(name) > NAME_BYTES_MAX:
         raise RequestError(
-            codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX}"
+            codes.TOO_BIG, f"a checkpoint's name of {len(name)} bytes exceeds {NAME_BYTES_MAX} bytes"
         )
     try:
         name.decode()
@@ -148,7 +148,7 @@ def parse_retention_set(body: bytes) -> int:
 
 def _retention(retention_ns: object) -> int:
     if type(retention_ns) is not int or not 0 <= retention_ns <= SIZE_MAX:
-        raise wrong("the retention duration is negative or beyond SA_TIME_MAX")
+        raise wrong("the retention duration is negative or exceeds SA_TIME_MAX")
     return retention_ns
 
 
@@ -159,7 +159,7 @@ def parse_active_set(body: bytes) -> bool:
 
 def _only_if_none(only_if_none: object) -> bool:
     if type(only_if_none) is not bool:
-        raise wrong("whether only a missing active replica is set is true or false")
+        raise wrong("the only-if-none flag must be true or false")
     return only_if_none
 
 
@@ -181,18 +181,18 @@ def parse_read(body: bytes) -> Elements:
     if elements:
         return Elements(elements)
     if array_length(body) > READ_ELEMENTS_MAX:
-        why = f"{array_length(body)} elements exceed {READ_ELEMENTS_MAX} in one read"
+        why = f"{array_length(body)} elements in one read; at most {READ_ELEMENTS_MAX} are allowed"
         raise RequestError(codes.NO_RESOURCES, why)
     content = unpack_bounded(body, BOUNDS[Kind.READ])
     if type(content) is not list or not content:
-        raise wrong("a read without elements")
+        raise wrong("a read has no elements")
     for index, element in enumerate(content):
         try:
             if type(element) is not list:
                 raise ValueError
             _element(element)
         except ValueError:
-            raise wrong("an id, offset or size that is out of range", index) from None
+            raise wrong("an id, offset or size is out of range", index) from None
     return Elements(content)
 
 
@@ -203,11 +203,11 @@ def parse_iterate(body: bytes) -> Iterate:
     limit = fields[4] if len(fields) > 4 else None
     known = type(chosen) is int and SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
     if not known or type(expiration_ns) is not int or not 0 <= expiration_ns <= SIZE_MAX:
-        raise wrong("an unknown choice of sections, or a negative time")
+        raise wrong("the choice of sections is unknown, or a time is negative")
     if (after is not None and type(after) is not bytes) or type(with_values) is not bool:
-        raise wrong("a page begins behind a section id, or nil; whether values are wanted is true or false")
+        raise wrong("a page starts after a section id, or is nil; its with-values flag must be true or false")
     if limit is not None and (type(limit) is not int or not 1 <= limit <= SECTIONS_MAX):
-        raise wrong(f"a page has 1 to {SECTIONS_MAX} sections, or as many as fit (nil)")
+        raise wrong(f"a page must have 1 to {SECTIONS_MAX} sections, or nil for as many as fit")
     return Iterate(chosen, expiration_ns, after, with_values, limit)
 
 
@@ -217,11 +217,13 @@ def parse_track(body: bytes) -> Track:
     lineage = more[0] if more else 0
     try:
         return Track(
-            None if after is None else whole(after, "a place", U64_MAX),
-            whole(lineage, "a tenure", U64_MAX, -SIZE_MAX),
+            None if after is None else whole(after, "a position", U64_MAX),
+            whole(lineage, "a lineage", U64_MAX, -SIZE_MAX),
         )
     except FrameError:
-        why = "a place in the order of updates is an unsigned number, or nil; a tenure is a number"
+        why = (
+            "a position in the sequence of updates must be an unsigned number or nil, and a lineage a number"
+        )
         raise wrong(why) from None
 
 
@@ -239,7 +241,7 @@ def parse_describe(body: bytes) -> Describe:
         raise wrong("only `cluster` and `checkpoints` can be described")
     after = more[0] if more else None
     if after is not None and (type(after) is not int or not 0 <= after <= U64_MAX):
-        raise wrong("a page of checkpoints begins behind a creation id")
+        raise wrong("a page of checkpoints must start after a creation id")
     return Describe(what, after)
 
 
@@ -259,7 +261,7 @@ def parse_operate(body: bytes) -> Operate:
             return Operate(verb, text(fields[1], "a checkpoint's name", NAME_BYTES_MAX))
     except FrameError as error:
         raise wrong(str(error)) from None
-    raise wrong("an operator says drain, stop, bootstrap, force-active, accept-loss or retry")
+    raise wrong("an operator command must be drain, stop, bootstrap, force-active, accept-loss or retry")
 
 
 # -- forwarded between nodes: what was in the client's header comes first in the body
@@ -279,7 +281,7 @@ def parse_routed_attach(body: bytes) -> tuple[int, bool]:
     """A forwarded ATTACH: `[generation, fresh]`."""
     generation, fresh = _fields(Kind.ATTACH, body, 2)[:2]
     if type(fresh) is not bool:
-        raise wrong("whether a session is new is true or false")
+        raise wrong("the session's is-new flag must be true or false")
     return _number(generation, "a session's generation"), fresh
 
 

@@ -34,7 +34,7 @@ It holds the session, the request number, the lowest unanswered number and the a
 """
 
 _WRONG: Final = "an operation is unknown, or has missing or wrong fields"
-_NOT_A_LIST: Final = "an update without operations"
+_NOT_A_LIST: Final = "an update has no operations"
 
 Shapes = dict[tuple[Any, ...], int]
 """The index of the offset field (0: none), by an operation's number and the types of all its fields."""
@@ -117,7 +117,7 @@ def parse_update(body: bytes) -> Ops:
     if ops:
         return Ops(ops)
     if array_length(body) > OPS_PER_UPDATE_MAX:
-        text = f"{array_length(body)} operations exceed {OPS_PER_UPDATE_MAX} in one update"
+        text = f"{array_length(body)} operations in one update; at most {OPS_PER_UPDATE_MAX} are allowed"
         raise RequestError(codes.NO_RESOURCES, text)
     content = unpack_bounded(body, BOUNDS[Kind.UPDATE])
     if type(content) is not list or not content:
@@ -152,7 +152,7 @@ def parse_replicated(body: bytes, session: int) -> tuple[Ops, list[Answered] | N
 
 def _ops(content: object) -> Ops:
     if content == []:
-        raise FrameError("an update without operations")
+        raise FrameError("an update has no operations")
     try:
         return Ops(_checked(array(content, "operations", OPS_PER_BATCH_MAX), _check_of_replica))
     except RequestError as refusal:

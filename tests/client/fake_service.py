@@ -208,7 +208,7 @@ class FakeService:
                 checkpoint.sections[b""] = (b"", SA_TIME_END)
             self.checkpoints[name] = checkpoint
         elif attributes not in (None, checkpoint.attributes):
-            raise Refusal(codes.EXIST, "exists with other creation attributes")
+            raise Refusal(codes.EXIST, "exists with different creation attributes")
         checkpoint.opens += 1
         session.opens[number] = (checkpoint, flags)
         return answer_ok([number, checkpoint.creation_id, checkpoint.attributes])
@@ -243,10 +243,12 @@ class FakeService:
             session = self.sessions.get(session_id)
             if session is None:
                 if not unpack_body(frame.body)[0] or session_id in self.ended:
-                    return answer_error(codes.BAD_HANDLE, "this session has ended: its grace time is over")
+                    return answer_error(
+                        codes.BAD_HANDLE, "this session has ended, because its grace time is over"
+                    )
                 session = self.sessions[session_id] = FakeSession(generation, node.node_id)
             if generation < session.generation:
-                return answer_error(codes.BAD_HANDLE, "attached elsewhere since")
+                return answer_error(codes.BAD_HANDLE, "attached on another connection since")
             session.generation, session.node_id = generation, node.node_id
             link.decoder.body_limits = FROM_CLIENT
             members = [[name, [other.url]] for name, other in sorted(self.nodes.items()) if not other.hidden]
@@ -398,7 +400,7 @@ class FakeNode:
         link = self.addresses.get(where)
         if link is None:
             stranger = FakeLink(self, self._listener, where)
-            stranger.send(HandshakeRejected(codes.BAD_HANDLE, "who are you? greet first").frame())
+            stranger.send(HandshakeRejected(codes.BAD_HANDLE, "send HELLO first").frame())
         else:
             self._take(link, frame)
 

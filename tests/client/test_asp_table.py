@@ -511,11 +511,13 @@ def test_strict_prints_as_it_goes(strict: Make, capsys: pytest.CaptureFixture[st
     table = strict(10, LACKING)
     assert capsys.readouterr().out.startswith("opening checkpoint ")
     refusal(table.Read, ["k"])
-    assert capsys.readouterr().out == "there is no active replica\n"
+    assert capsys.readouterr().out == "the checkpoint has no active replica\n"
     table.Write("k", "v")
-    assert capsys.readouterr().out == "there is no such section: it is created\nthe section is written\n"
+    assert (
+        capsys.readouterr().out == "the section does not exist: creating it\nthe section has been written\n"
+    )
     table.Write("k", "v")
-    assert capsys.readouterr().out == "the section is written\n"
+    assert capsys.readouterr().out == "the section has been written\n"
 
 
 def test_strict_tables_have_what_ours_have(strict: Make) -> None:

@@ -116,7 +116,7 @@ def test_all_nodes_gone_during_a_call_says_that_the_data_is_gone_with_them(start
     with pytest.raises(CheckpointError) as caught:
         table.Write("k", "v", timeout=0.05)
     assert caught.value.code == codes.TIMEOUT
-    assert "data is gone" in str(caught.value) and node.url in str(caught.value)
+    assert "data is lost" in str(caught.value) and node.url in str(caught.value)
     with pytest.raises(CheckpointError) as caught:
         table.Read("k", timeout=0.05)
     assert caught.value.code in (codes.TIMEOUT, codes.UNAVAILABLE)
@@ -167,7 +167,7 @@ def test_another_program_on_the_port_is_unavailable(start: Start) -> None:
     with pytest.raises(CheckpointError) as caught:
         Table("x", 1, 1, 1, address=node.url)
     assert caught.value.code == codes.UNAVAILABLE
-    assert "no ckptd" in str(caught.value)
+    assert "not a ckptd" in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ALL)

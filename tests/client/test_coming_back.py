@@ -253,7 +253,7 @@ def test_moving_is_logged_once_in_a_while_and_always_counted(
         assert table.counts.moved == 3
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
-    assert "goes on at node b" in lines[0] and "it left a" in lines[0]
+    assert "moved to node b" in lines[0] and "it left node a" in lines[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

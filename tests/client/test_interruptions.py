@@ -283,7 +283,7 @@ def test_a_handler_may_close_the_table_that_its_thread_is_using(start: Start) ->
     node.misbehave = signalling(Kind.UPDATE)
     with on_alarm(table.close), pytest.raises(CheckpointError) as caught:
         table.Write("k", "v")
-    assert caught.value.code == codes.TIMEOUT, "whether it was done is not known"
+    assert caught.value.code == codes.TIMEOUT, "unknown whether the call was carried out"
     with pytest.raises(CheckpointError) as caught:
         table.Read("k")
     assert caught.value.code == codes.BAD_HANDLE

@@ -319,7 +319,7 @@ def test_another_node_at_the_address_is_a_failed_move_that_is_remembered() -> No
     talk.moving().open(NONCE)
     hello = decode_datagram(talk.moving().outgoing.pop())
     talk.moving().receive(Acceptor(Identity("test", b"", "c", 1), NONCE).receive(hello))
-    assert "node 'c' is there, not 'b'" in talk.moving().why
+    assert "node 'c' answers there instead of node 'b'" in talk.moving().why
     assert not talk.moving().asked
     assert not talk.finish()
     talk.now_ns += AVOID_NS
@@ -365,7 +365,7 @@ def test_something_else_that_listens_there_is_a_failed_move(answer: bytes) -> No
     talk.updates(FOLLOW_UPDATES, "b")
     talk.moving().open(NONCE)
     talk.moving().receive(answer)
-    assert talk.moving().stage is MigrationState.FAILED and "no ckptd" in talk.moving().why
+    assert talk.moving().stage is MigrationState.FAILED and "not a ckptd" in talk.moving().why
 
 
 def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:

@@ -78,7 +78,7 @@ def test_a_call_in_a_session_that_has_ended_is_repeated_once(operations: Operati
 
 
 def test_a_checkpoint_that_is_gone_has_no_active_replica_to_be_made(operations: Operations) -> None:
-    outcome, steps = carry_out(operations.get("k", None), [DEAD, ended("no checkpoint has its name")])
+    outcome, steps = carry_out(operations.get("k", None), [DEAD, ended("its name is free")])
     assert isinstance(outcome, CheckpointError) and outcome.code == codes.NOT_EXIST and len(steps) == 2
 
 

@@ -132,7 +132,7 @@ def test_finalize_in_one_thread_ends_every_call_of_the_others(start: Start, init
     until(lambda: {Kind.SYNCHRONIZE, Kind.READ, Kind.OPEN} <= set(node.kinds()))
     library.finalize()
     ends = [thread.end() for thread in threads]
-    assert ends[0] in (codes.TIMEOUT, codes.BAD_HANDLE), "whether it was done is not known"
+    assert ends[0] in (codes.TIMEOUT, codes.BAD_HANDLE), "unknown whether the call was carried out"
     assert ends[1:] == [codes.BAD_HANDLE, ends[2], codes.OK]
     assert ends[2] in (codes.TIMEOUT, codes.BAD_HANDLE)
 

@@ -168,7 +168,7 @@ def test_a_session_that_ended_ends_its_tracking(
         assert [change.change for change in changes] == [SectionChangeT.ENDED]
         assert checkpoint.tracking_error is not None and checkpoint.tracking_error.code == code
     assert [record.message.split(":")[0] for record in caplog.records] == [
-        f"checkpoint {NAME.encode()!r} is tracked no more"
+        f"the tracking of checkpoint {NAME.encode()!r} has ended"
     ] * 2
 
 

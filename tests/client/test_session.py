@@ -98,7 +98,7 @@ def test_something_else_listens_is_unavailable_and_says_so() -> None:
     talk.session.open_link(NONCE, talk.now_ns)
     talk.receive(b"HTTP/1.1 400 Bad Request\r\nServer: something else\r\n\r\n")
     assert outcome(call) == codes.UNAVAILABLE
-    assert "no ckptd" in call.text
+    assert "not a ckptd" in call.text
 
 
 def test_a_good_attach_is_not_fresh_any_more_and_its_generation_grows() -> None:
@@ -274,7 +274,7 @@ def test_all_nodes_gone_during_a_write_is_timeout_and_says_what_that_means() -> 
     talk.lose("connection refused")
     talk.wait(3 * SECOND_NS)
     assert outcome(call) == codes.TIMEOUT
-    assert "connection refused" in call.text and "its data is gone" in call.text
+    assert "connection refused" in call.text and "its data is lost" in call.text
 
 
 def test_all_nodes_gone_before_a_write_was_sent_is_unavailable() -> None:
@@ -802,7 +802,7 @@ def test_where_every_address_is_a_witness_the_error_says_so() -> None:
         (attach,) = talk.sent()
         talk.answer(attach.a, answer_error(codes.UNAVAILABLE, "this node votes only"))
     assert outcome(call) == codes.UNAVAILABLE
-    assert "witness" in call.text and "name another node" in call.text
+    assert "witness" in call.text and "give the address of another node" in call.text
     assert "ckptd --node-id" not in call.text
 
 
@@ -953,7 +953,7 @@ def test_a_daemon_that_does_not_know_the_address_is_greeted_again() -> None:
     talk = attached(UDP)
     first, second = talk.update(), talk.update()
     talk.requests()
-    stranger = HandshakeRejected(codes.TRY_AGAIN, "greet first").frame()
+    stranger = HandshakeRejected(codes.TRY_AGAIN, "send HELLO first").frame()
     talk.receive(stranger)
     talk.receive(stranger)
     talk.welcome()
@@ -969,7 +969,7 @@ def test_a_daemon_that_never_knows_the_address_is_left() -> None:
         talk.requests()
         if talk.session.state is SessionState.DISCONNECTED:
             break
-        talk.receive(HandshakeRejected(codes.TRY_AGAIN, "greet first").frame())
+        talk.receive(HandshakeRejected(codes.TRY_AGAIN, "send HELLO first").frame())
         if talk.session.state is SessionState.HANDSHAKING:
             talk.wait(RESEND_NS)
             talk.session.outgoing[:-1] = []

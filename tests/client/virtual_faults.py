@@ -115,7 +115,7 @@ class DatagramLink:
             self._link = self._cluster.connect(self._node_id, self._process, self._split, lambda: None)
             self._link.send(frame)
         else:
-            refused = HandshakeRejected(codes.BAD_HANDLE, "who are you? greet first").frame()
+            refused = HandshakeRejected(codes.BAD_HANDLE, "send HELLO first").frame()
             self._cluster.after(DELAY_NS, lambda: self._split(refused))
 
     def _split(self, data: bytes) -> None:
@@ -281,7 +281,7 @@ class FaultyWorld:
         node_id = self.cluster.node_at(address.host)
         if self.cluster.hangs(node_id) and not address.datagram:
             self.pass_time(timeout_s)
-            raise TimeoutError("no connection in time")
+            raise TimeoutError("no connection within the time limit")
         self.pass_time(DELAY_NS / SECOND_NS)
         return VirtualSocket(self.cluster, node_id, address.datagram)
 

@@ -107,7 +107,7 @@ def test_a_checkpoint_that_waits_for_its_holders_is_an_alarm_where_the_others_go
     cluster.run(3000)
     assert cluster.serving("a")
     text = alarms(cluster, "a")["unavailable"]
-    assert text == "no replica in sync is here, and node e is waited for: 'far'"
+    assert text == "no member has a replica in sync; waiting for node e: 'far'"
     cluster.heal()
     cluster.check()
     assert "unavailable" not in alarms(cluster, "a")

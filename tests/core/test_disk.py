@@ -13,7 +13,7 @@ def test_a_node_whose_disk_is_full_serves_on_and_says_so() -> None:
     cluster.deliver("a", PersistFailed(1, "no space left"))
     cluster.run(100)
     table.write(b"k", b"v")
-    assert "cannot be written" in cluster.node("a").context.alarms["disk"]
+    assert "cannot write" in cluster.node("a").context.alarms["disk"]
     cluster.hosts["a"].disk.full = False
     cluster.run(100)
     assert cluster.node("a").context.alarms == {}

@@ -282,7 +282,7 @@ def test_the_last_holder_says_what_it_takes_with_it(node_ids: str) -> None:
     assert "'x'" in alarms["leaving"] and "one of a" in alarms["leaving"]
     cluster.run(2_000)
     assert cluster.last_copies == [last]
-    assert any("this node's copy was the last" in line for line in cluster.lines)
+    assert any("the replica of this node was the last" in line for line in cluster.lines)
 
 
 def test_nobody_is_waited_for_where_there_is_nothing_to_hand_over() -> None:
@@ -302,7 +302,7 @@ def test_a_checkpoint_collocated_at_this_node_alone_is_waited_for_by_nobody() ->
     cluster.run(1500)
     assert cluster.left == ["b"]
     assert cluster.last_copies == []
-    assert any("no node that stays holds 'x'" in line for line in cluster.lines)
+    assert any("no remaining node has 'x'" in line for line in cluster.lines)
 
 
 def test_a_collocated_replica_that_is_being_made_is_waited_for() -> None:

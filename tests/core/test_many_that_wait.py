@@ -43,7 +43,7 @@ def test_an_open_for_which_there_is_no_room_is_answered_and_ends_no_node() -> No
     told = [call.answer for call in calls if call.answer is not None]
     assert len(told) == MANY - LIMIT
     assert {(answer.code, answer.text) for answer in told} == {
-        (TRY_AGAIN, "too many requests wait at this node (requests_waiting_max)")
+        (TRY_AGAIN, "too many requests already wait at this node (requests_waiting_max)")
     }
     cluster.resume("b")
     cluster.until(lambda: all(call.answers for call in calls))

@@ -342,7 +342,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
     cluster.release_disk("c")
     cluster.until(lambda: command.answers)
     answer = command.answers[0]
-    assert answer.code == BAD_OPERATION and "nothing was decided" in answer.text
+    assert answer.code == BAD_OPERATION and "no view was decided" in answer.text
     cluster.check()
     assert all(node.context.epoch < EPOCH_JUMP_DATA_LOSS for node in cluster.running())
     assert {cluster.contents(node_id)[b"k"] for node_id in "abc"} == {b"v"} and not cluster.quarantined

@@ -56,7 +56,9 @@ def test_a_connection_makes_at_most_its_share_of_the_checkpoints(at: str) -> Non
     refused = client.begin(Kind.OPEN, 0, [b"3", CREATE, ATTRIBUTES, True])
     cluster.run(5)
     text = refused.answers[0].text
-    assert text == "a connection makes at most 2 of the 8 checkpoints (checkpoints_max, share_of_limits)"
+    assert (
+        text == "one connection may create at most 2 of the 8 checkpoints (checkpoints_max, share_of_limits)"
+    )
     cluster.check()
 
 

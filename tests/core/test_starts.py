@@ -14,7 +14,7 @@ from ckptd.core.events import ClosePeer, HeartbeatReceived, Outranked, PeerRecei
 from ckptd.core.liveness.incarnations import TROUBLE_NS, UNCONFIGURED_MAX
 from ckptd.core.settings import MILLISECOND_NS
 
-OTHER = "node 'b' is expected at host-b:7301, and another start of node 'b' answers there"
+OTHER = "node 'b' is expected at host-b:7301, but another incarnation of node 'b' answers there"
 
 
 def described(cluster: Cluster, node_id: str) -> Any:
@@ -68,7 +68,7 @@ def test_a_start_below_one_that_is_known_begins_again_above_it() -> None:
     cluster.restart("b")
     cluster.check()
     assert cluster.node("b").context.incarnation > known
-    assert any("this one begins again" in line for line in cluster.lines)
+    assert any("this node starts again" in line for line in cluster.lines)
 
 
 def test_a_start_that_only_a_view_on_disk_names_is_known_too() -> None:
@@ -132,7 +132,7 @@ def test_a_superseded_node_says_so_with_the_remedy_until_it_is_so_no_more() -> N
     assert "alarm superseded of node b" in status["waiting_for"]
     alarm = dict(status["alarms"])["superseded"]
     assert alarm.startswith(
-        f"another daemon is node 'b' to the other nodes (c: {OTHER}). Stop that daemon, or"
+        f"other nodes accept another daemon as node 'b' (c: {OTHER}). Stop that daemon, or"
     )
     cluster.run(TROUBLE_NS / MILLISECOND_NS + 50)
     assert "superseded" not in dict(described(cluster, "b")["alarms"])
@@ -152,7 +152,7 @@ def test_the_superseded_half_of_a_pair_does_not_go_on_alone() -> None:
     epoch = cluster.node("a").context.epoch
     cluster.cut("a", "b")
     for _ in range(30):
-        cluster.deliver("a", PeerTrouble("b", codes.EXIST, "another start of node 'a' answers there"))
+        cluster.deliver("a", PeerTrouble("b", codes.EXIST, "another incarnation of node 'a' answers there"))
         cluster.run(100)
     assert not cluster.serving("a")
     assert cluster.node("a").context.epoch == epoch
@@ -180,7 +180,7 @@ def test_a_node_that_all_others_refuse_waits_for_a_link_and_says_why() -> None:
         cluster.deliver("d", PeerTrouble(peer, codes.ACCESS, text))
     cluster.run(50)
     waiting_for = described(cluster, "d")["waiting_for"]
-    assert waiting_for == "a link to any other node (alarm peers of node d)"
+    assert waiting_for == "a connection to another node (see alarm peers of node d)"
     assert "node a: node 'd' is not among the peers" in alarms(cluster, "d")["peers"]
 
 
@@ -244,6 +244,6 @@ def test_a_witness_tells_and_is_told_as_well() -> None:
     assert witness is not None
     cluster.cut("ab", "w")
     cluster.run(1000)
-    cluster.deliver("w", PeerTrouble("a", codes.EXIST, "another start of node 'w' answers there"))
+    cluster.deliver("w", PeerTrouble("a", codes.EXIST, "another incarnation of node 'w' answers there"))
     cluster.run(30)
     assert "superseded" in witness.context.alarms

@@ -160,7 +160,7 @@ def test_an_update_that_no_active_replica_can_finish_closes_its_checkpoint_and_n
         asked = table.begin_read(b"k")
         cluster.until(lambda: asked.answers)
         assert asked.code == TRY_AGAIN
-        assert "is not served: what it was asked to do stopped node" in asked.answers[0].text
+        assert "is not served: a request to it stopped node" in asked.answers[0].text
         survivor = next(n for n in "abc" if n not in bug.stopped)
         assert "closed" in cluster.node(survivor).context.alarms
         assert "'x'" in cluster.node(survivor).context.alarms["closed"]
@@ -259,7 +259,7 @@ def test_a_checkpoint_that_this_node_makes_no_copy_of_is_opened_elsewhere() -> N
         cluster.node(node_id).context.stops.add([stop])
     refused = cluster.client("a").try_open()
     assert refused.code == LIBRARY
-    assert "makes none any more" in refused.text
+    assert "does not create a replica" in refused.text
     assert cluster.client("b").try_open().code == OK
     cluster.check()
 
@@ -551,7 +551,7 @@ def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
     cluster.deliver(node_id, PeerReceived(active, [frame]))
     cluster.until(lambda: call.answers)
     assert call.code == TRY_AGAIN
-    assert "is not served: what it was asked to do stopped node x and y" in call.answers[0].text
+    assert "is not served: a request to it stopped node x and y" in call.answers[0].text
 
 
 def test_a_closed_weak_checkpoint_goes_without_ordering_what_gathered(

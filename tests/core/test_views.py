@@ -305,7 +305,7 @@ def test_a_member_that_lost_its_majority_says_so(restarted: bool) -> None:
     cluster.run(3000)
     assert (
         cluster.node("c").reconfiguration.describe_wait()
-        == "the arbiter: 1 of 3 voters are here: no view can be changed"
+        == "the arbiter: only 1 of 3 voters can be reached, so the view cannot change"
     )
     cluster.heal()
     cluster.check()

@@ -66,7 +66,10 @@ def test_what_was_passed_on_to_a_node_that_cannot_serve_it_yet_is_given_back_fro
     assert (client.session, waiting.number) in cluster.node("b").requests.waiting.parked
     withdraw(client, waiting)
     assert waiting.code == TRY_AGAIN
-    assert waiting.answers[0].text == "the active replica of this checkpoint waits for its replicas on a"
+    assert (
+        waiting.answers[0].text
+        == "the active replica of this checkpoint waits for the replicas on a to report"
+    )
     assert not cluster.node("b").requests.waiting.parked and not cluster.node("c").requests.waiting.forwarded
     active.ready, active.awaiting_report = True, []
     waiting.answers.clear()

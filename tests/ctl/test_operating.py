@@ -127,7 +127,7 @@ def test_at_a_terminal_the_operator_is_asked(typed: str, code: int, words: int, 
         os.close(terminal)
     assert ended.returncode == code, ended.stderr
     assert len(operated.words) == words
-    assert "Go on?" in ended.stderr
+    assert "Continue?" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ONE_AND_OTHERS)
@@ -158,7 +158,7 @@ def test_an_answer_that_does_not_come_is_an_outcome_that_is_not_known(start: Sta
     Operated(node, b"")
     ended = run("cluster force-active", "--yes", "--address", node.url)
     assert ended.returncode == 1
-    assert "whether it was done is not known" in ended.stderr
+    assert "unknown whether the command was carried out" in ended.stderr
     assert "SA_AIS_ERR_TIMEOUT" in ended.stderr
 
 
@@ -192,14 +192,14 @@ def test_drain_waits_until_the_daemon_has_gone_and_says_how_long_that_took(start
     ended = run("node drain", "--yes", "--address", node.url)
     assert ended.returncode == 0, ended.stderr
     assert asked.is_set()
-    assert "node a has gone, after " in ended.stdout
+    assert "node a has ended after " in ended.stdout
 
 
 def test_who_drains_the_only_node_is_told_that_its_data_goes(start: Start) -> None:
     node = start("a")
     Operated(node, then=go, voters=("a",))
     ended = run("node drain", "--yes", "--address", node.url)
-    assert "the only node: what it holds is in its memory alone, and is gone" in ended.stderr
+    assert "this is the only node: its data is only in its memory, and is lost" in ended.stderr
     assert "nothing is lost" not in ended.stderr
 
 
@@ -223,4 +223,4 @@ def test_a_daemon_that_does_not_go_is_an_error_when_the_time_is_over(start: Star
     Operated(node)
     ended = run("node drain", "--yes", "--timeout", "0.5", "--address", node.url)
     assert ended.returncode == 1
-    assert "has answered, and still runs after 0.5 s" in ended.stderr
+    assert "has answered, but it still runs after 0.5 s" in ended.stderr

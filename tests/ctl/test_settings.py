@@ -168,7 +168,7 @@ def test_a_key_that_no_daemon_takes_is_refused(tmp_path: Path) -> None:
     """The node said only that it does not hold it."""
     ended = run("--key-file", str(written(tmp_path / "key", "0123456789abcde\n")), "status")
     assert ended.returncode == 2
-    assert "has 15 bytes; a cluster's has 16 or more" in ended.stderr
+    assert "has 15 bytes; a cluster's key has 16 or more" in ended.stderr
 
 
 def test_a_key_that_no_daemon_takes_is_blamed_on_where_it_stands(tmp_path: Path) -> None:

@@ -219,5 +219,5 @@ def test_ls_asks_a_node_that_serves_and_else_says_that_the_list_may_be_old(start
     assert "0 checkpoints" in alone.stdout
     assert (
         alone.stderr
-        == "ckptctl: this list may be empty or old: node a serves nothing; it waits for its disk\n"
+        == "ckptctl: this list may be empty or out of date: node a serves nothing; it waits for its disk\n"
     )

@@ -59,7 +59,7 @@ def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(rol
             with pytest.raises(CheckpointError) as caught:
                 table.Write("while the disk is full", "x", timeout=1.5)
             assert caught.value.code in (codes.TRY_AGAIN, codes.TIMEOUT)
-            assert "ALARM disk: the state directory cannot be written" in done(cluster, full, "status")
+            assert "ALARM disk: this node cannot write its state directory" in done(cluster, full, "status")
             assert ckptctl(cluster, "status", "--check", node=full).returncode == 2
             free(disks[full])
             table.Write("with room", "x")

@@ -165,7 +165,7 @@ def test_an_unknown_node_is_one_clear_error() -> None:
         cluster.kill("a")
     with pytest.raises(ClusterError, match="is a witness"):
         cluster.addresses("w")
-    with pytest.raises(ClusterError, match="is not entered"):
+    with pytest.raises(ClusterError, match="enter the cluster first"):
         cluster.start("a")
 
 

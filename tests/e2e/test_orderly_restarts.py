@@ -82,7 +82,9 @@ def test_the_last_node_says_what_it_takes_with_it() -> None:
     with LocalCluster(2, flags=("--leave-ms", "500")) as cluster, filled(cluster, 2):
         assert cluster.leave("a") == 0
         assert cluster.leave("b") == EXIT_LAST_COPY
-        assert "no node that stays holds 'orders': this node's copy was the last" in cluster.log_tail("b")
+        assert "no remaining node has 'orders': the replica of this node was the last" in cluster.log_tail(
+            "b"
+        )
 
 
 @pytest.mark.extended
@@ -98,7 +100,7 @@ def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
 def test_a_node_alone_has_nobody_to_wait_for_and_says_so() -> None:
     with LocalCluster(1) as cluster, filled(cluster, 1):
         assert cluster.leave("a") == 0
-        assert "this node's copy was the last" in cluster.log_tail("a")
+        assert "the replica of this node was the last" in cluster.log_tail("a")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,6 @@ def test_a_node_alone_has_nobody_to_wait_for_and_says_so() -> None:
 def test_the_operator_stops_the_whole_cluster(nodes: int, witnesses: int) -> None:
     with LocalCluster(nodes, witnesses=witnesses) as cluster, filled(cluster, nodes):
         said = done(cluster, "a", "cluster", "stop", "--yes")
-        assert "every node stops; what the cluster held is gone: 'orders'" in said
+        assert "every node stops; the data of the cluster is gone: 'orders'" in said
         assert "Not reached" not in said
         assert [cluster.wait_ended(node) for node in cluster.all_ids] == [0] * (nodes + witnesses)

@@ -173,7 +173,7 @@ def test_fence_the_other_goes_on_once_the_hook_has_killed_the_silent_coordinator
         assert told["epoch"] > before + LOSS_EPOCHS
         assert (told["counters"]["fenced"], told["counters"]["losses_accepted"]) == (1, 1)
         log = cluster.log_path("b").read_text()
-        assert "the fence hook for node a said: b killed a" in log
+        assert "output of the fence hook for node a: b killed a" in log
         assert "without proof that coordinator a is dead" in log
         cluster.start("a")
         cluster.wait_serving()
@@ -187,7 +187,10 @@ def test_fence_a_hook_that_fails_promotes_nobody(tmp_path: Path, name: str) -> N
             wait_logged(cluster, "b", "node a could not be fenced: the fence hook ended with exit code 1")
             wait_blocked(cluster, "b", "proof that coordinator a is dead, or its return")
         cluster.wait_serving()
-        assert "the fence hook for node a said: no power switch answers" in cluster.log_path("b").read_text()
+        assert (
+            "output of the fence hook for node a: no power switch answers"
+            in cluster.log_path("b").read_text()
+        )
         assert "fenced" not in status(cluster, "b")["counters"]
 
 
@@ -208,7 +211,7 @@ def test_fence_a_hook_that_hangs_ends_with_its_daemon(tmp_path: Path) -> None:
     hook = Hook(tmp_path, "exec sleep 1000")
     with LocalCluster(2, flags=(*hook.flags(timeout_ms=600_000), "--leave-ms", "100")) as cluster:
         with paused(cluster, "a"):
-            wait_logged(cluster, "b", "the fence hook is run for node a")
+            wait_logged(cluster, "b", "running the fence hook for node a")
             cluster.wait_until(lambda: (tmp_path / "running").exists(), "the hook runs")
             assert cluster.leave("b") == 0
         with pytest.raises(ProcessLookupError):

@@ -180,7 +180,7 @@ def test_a_program_that_dispatches_callbacks(cluster: LocalCluster, options: tup
 def test_the_older_examples_run_strictly(cluster: LocalCluster) -> None:
     """Those that rely on what ASP could not do (a list that creates its sections) are told so."""
     for arguments, says in (
-        (("phonebook.py", "add", "Ada", "1815"), "the section is written"),
+        (("phonebook.py", "add", "Ada", "1815"), "the section has been written"),
         (("phonebook.py", "find", "Ada"), "Ada: 1815"),
         (("standby.py", "active", "3"), "(code 12)"),
     ):

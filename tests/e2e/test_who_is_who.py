@@ -131,7 +131,7 @@ def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong
 
         cluster.wait_until(lambda: "superseded" in dict(status()["alarms"]), "it says that it is superseded")
         assert not status()["serving"]
-        assert "give this one a node id of its own" in dict(status()["alarms"])["superseded"]
+        assert "give this one a different node id" in dict(status()["alarms"])["superseded"]
         assert "alarm superseded" in status()["waiting_for"]
         cluster.wait_until(
             lambda: min(unknown_starts(cluster, other) for other in others) > 40, "it is heard"

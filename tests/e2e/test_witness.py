@@ -100,7 +100,9 @@ def test_without_the_witness_the_service_goes_on_and_only_without_a_majority_the
         load.wait_more(ENTRIES)
         assert [alarms(cluster, node) for node in cluster.node_ids] == [{}, {}]
         cluster.kill(other)
-        wait_blocked(cluster, first, "the arbiter: 1 of 3 voters are here: no view can be changed")
+        wait_blocked(
+            cluster, first, "the arbiter: only 1 of 3 voters can be reached, so the view cannot change"
+        )
         cluster.wait_until(
             lambda: "1 of 3 voters" in alarms(cluster, first).get("arbiter", ""), "the alarm is raised"
         )

@@ -326,7 +326,7 @@ def test_a_refusal_over_udp_says_as_much_as_fits() -> None:
         assert len(frame) <= bytes_max
         read = parse_refused(decode_datagram(frame))
         assert read.code == codes.ACCESS
-        assert refused.text.startswith(read.text) or read.text == "it did not say why"
+        assert refused.text.startswith(read.text) or read.text == "it did not give a reason"
     assert (read.text, read.incarnation) == (refused.text, 7)
 
 

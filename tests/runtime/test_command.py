@@ -99,7 +99,7 @@ def test_it_ends_with_the_program_that_holds_its_standard_input_where_it_was_tol
 def test_an_end_of_standard_input_that_cannot_be_waited_for_is_refused(tmp_path: Path) -> None:
     with command(tmp_path, "--end-with-stdin", stdin=subprocess.DEVNULL) as process:
         _, errors = process.communicate()
-        assert errors == "ckptd: end_with_stdin is set, and standard input is no pipe and no socket\n"
+        assert errors == "ckptd: end_with_stdin is set, but standard input is not a pipe or a socket\n"
         assert process.returncode == 2
 
 
@@ -247,7 +247,7 @@ def test_etcd_without_its_password_is_one_line_and_exit_code_2(tmp_path: Path) -
 
 def test_a_fence_hook_that_is_no_program_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     with command(tmp_path, "--fence-hook", "/nonexistent/hook") as process:
-        assert "/nonexistent/hook is no program" in complaint(process, 1)
+        assert "/nonexistent/hook is not a program" in complaint(process, 1)
 
 
 def test_a_node_of_another_cluster_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

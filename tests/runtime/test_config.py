@@ -192,39 +192,42 @@ def test_the_register_has_a_name_for_each_cluster() -> None:
         (["--listen", "h:99999"], "'h:99999' is not host:port"),
         (["--listen", "::1:7301"], "an IPv6 address goes in brackets"),
         (["--peers", "b"], "'b' is not node=host:port"),
-        (["--peers", "b=h:1,b=h:2"], "node 'b' stands there twice"),
+        (["--peers", "b=h:1,b=h:2"], "node 'b' is listed twice"),
         (["--peers", "b=h:0"], "peer 'b' needs a port"),
-        (["--peers", "b=h:1,c=h:1"], "gives node 'c' the address h:1, which is that of node 'b'"),
-        (["--listen", "h:1", "--peers", "b=h:1"], "which is that of this node itself (listen)"),
-        (["--advertise", "h:1", "--peers", "b=h:1"], "which is that of this node itself (advertise)"),
-        (["--peers", "b c=h:1"], "'b c' is no node id"),
+        (["--peers", "b=h:1,c=h:1"], "gives node 'c' the address h:1, but that is the address of node 'b'"),
+        (["--listen", "h:1", "--peers", "b=h:1"], "that is the address of this node itself (listen)"),
+        (["--advertise", "h:1", "--peers", "b=h:1"], "that is the address of this node itself (advertise)"),
+        (["--peers", "b c=h:1"], "'b c' is not a node id"),
         (["--node-id", ""], "1 to 64 bytes"),
         (["--node-id", "x" * 65], "1 to 64 bytes"),
         (["--cluster", "a/b"], "no slash"),
         (["--arbiter", "quorum"], "arbiter (in --arbiter)"),
         (["--arbiter", "single", "--peers", "b=h:1"], "without peers"),
-        (["--arbiter", "pair"], "exactly two data nodes"),
-        (["--arbiter", "pair", "--peers", "b=h:1,c=h:2"], "exactly two data nodes"),
-        (["--arbiter", "pair", "--peers", "b=h:1,w=h:2", "--witnesses", "w"], "votes under arbiter majority"),
-        (["--witness", "--peers", "b=h:1"], "this is pair with 2 voters"),
-        (["--witness"], "no node that holds data"),
-        (["--witnesses", "a,b", "--peers", "b=h:1"], "no node that holds data"),
-        (["--witnesses", "x", "--peers", "b=h:1,c=h:2"], "'x', which is none of the peers"),
-        (["--witnesses", "w w", "--peers", "b=h:1,c=h:2"], "'w w' is no node id"),
-        (["--arbiter", "single", "--witnesses", "a"], "no node that holds data"),
-        ([*ETCD, "--peers", "b=h:1,w=h:2", "--witnesses", "w"], "this is etcd"),
+        (["--arbiter", "pair"], "needs two data nodes"),
+        (["--arbiter", "pair", "--peers", "b=h:1,c=h:2"], "needs two data nodes"),
+        (
+            ["--arbiter", "pair", "--peers", "b=h:1,w=h:2", "--witnesses", "w"],
+            "votes only under arbiter majority",
+        ),
+        (["--witness", "--peers", "b=h:1"], "the arbiter is pair with 2 voters"),
+        (["--witness"], "are witnesses"),
+        (["--witnesses", "a,b", "--peers", "b=h:1"], "are witnesses"),
+        (["--witnesses", "x", "--peers", "b=h:1,c=h:2"], "'x', which is not one of the peers"),
+        (["--witnesses", "w w", "--peers", "b=h:1,c=h:2"], "'w w' is not a node id"),
+        (["--arbiter", "single", "--witnesses", "a"], "are witnesses"),
+        ([*ETCD, "--peers", "b=h:1,w=h:2", "--witnesses", "w"], "the arbiter is etcd"),
         (["--arbiter", "etcd"], "needs etcd_endpoints"),
         (["--etcd-endpoints", "http://e1:2379"], "is for arbiter etcd"),
         (["--arbiter", "etcd", "--etcd-endpoints", "e1:2379"], "a URL such as"),
         (["--arbiter", "etcd", "--etcd-endpoints", "http://u:p@e1:2379"], "without a user"),
         (["--arbiter", "etcd", "--etcd-endpoints", "http://e1:port"], "etcd_endpoints (in"),
-        ([*ETCD, "--etcd-user", "ckptd"], "go together"),
-        ([*ETCD, "--etcd-password-file", "/p"], "go together"),
-        ([*ETCD, "--etcd-ca-file", "/ca"], "for https, and http://e1:2379 is not"),
-        ([*ETCD, "--etcd-cert-key-file", "/k"], "needs its etcd_cert_file"),
+        ([*ETCD, "--etcd-user", "ckptd"], "belong together"),
+        ([*ETCD, "--etcd-password-file", "/p"], "belong together"),
+        ([*ETCD, "--etcd-ca-file", "/ca"], "for https endpoints, but http://e1:2379 is not"),
+        ([*ETCD, "--etcd-cert-key-file", "/k"], "etcd_cert_file is not"),
         (["--peers", "b=h:1", "--on-silent-peer", "fence"], "needs a fence_hook"),
-        (["--peers", "b=h:1,c=h:2", "--on-silent-peer", "block"], "is for arbiter pair, and this is"),
-        (["--fence-hook", " "], "names no program"),
+        (["--peers", "b=h:1,c=h:2", "--on-silent-peer", "block"], "is for arbiter pair, but the arbiter is"),
+        (["--fence-hook", " "], "no program is named"),
         (["--fence-hook", "'"], "fence_hook (in --fence-hook)"),
         (["--arbiter", "majority"], "needs peers"),
         (["--key", "0123456789abcdef", "--key-file", "b"], "both set"),
@@ -252,7 +255,7 @@ def test_unknown_keys_are_refused_wherever_they_stand(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CKPTD_DAEMON_LEESE_MS"):
         load_config([], {"CKPTD_DAEMON_LEESE_MS": "1"})
     file.write_text("lease_ms = = 1\n")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         load_config(["--config", str(file)], {})
 
 
@@ -340,7 +343,7 @@ def test_the_password_for_etcd_comes_from_its_file(tmp_path: Path) -> None:
     )
     assert read_etcd_password(config) == "hush"
     file.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is no UTF-8"):
+    with pytest.raises(ConfigError, match="is not UTF-8"):
         read_etcd_password(config)
     assert read_etcd_password(Config(node_id="a")) == ""
 
@@ -363,7 +366,9 @@ def test_a_socket_that_clients_cannot_name_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:7301", "[::]:7301"])
 def test_an_address_that_is_every_address_is_not_advertised(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"advertise \(in --advertise\): clients elsewhere cannot reach"):
+    with pytest.raises(
+        ConfigError, match=r"advertise \(in --advertise\): clients on other hosts cannot reach"
+    ):
         load_config(["--advertise", address], {})
 
 
@@ -386,7 +391,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.geteuid", lambda: 54_321)
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="has no home directory: set state_dir"):
+    with pytest.raises(ConfigError, match="does not have a home directory: set state_dir"):
         _ = Config(node_id="a").state_path
     monkeypatch.setenv("XDG_STATE_HOME", "/s")
     assert Config(node_id="a", cluster="c").state_path == Path("/s/ckptd/c-a")

@@ -63,8 +63,8 @@ def test_fewer_clients_than_asked_for_are_a_line_in_the_log(
     limit.hard = limit.grants = 1024
     capacity = divide_descriptors(10_000, 2)
     assert 500 < capacity.clients < 1024 - capacity.handshakes
-    assert f"this node takes {capacity.clients} clients, not clients_max, 10000" in caplog.text
-    assert "may have 1024 file descriptors" in caplog.text
+    assert f"this node accepts {capacity.clients} clients instead of 10000 (clients_max)" in caplog.text
+    assert "may open 1024 file descriptors" in caplog.text
 
 
 def test_what_macos_calls_unlimited_is_what_it_grants(limit: Limit) -> None:
@@ -77,7 +77,7 @@ def test_a_node_without_room_for_clients_does_not_start_and_says_how_many_descri
     limit: Limit, peers: int
 ) -> None:
     limit.soft = limit.hard = limit.grants = 64
-    with pytest.raises(StartError, match="may have 64 file descriptors") as refused:
+    with pytest.raises(StartError, match="may open 64 file descriptors") as refused:
         divide_descriptors(10_000, peers)
     needed = int(str(refused.value).split(" or more")[0].rpartition(" ")[2])
     limit.soft = limit.hard = limit.grants = needed

@@ -199,7 +199,7 @@ async def test_last_words_that_fail_too_change_nothing_of_the_end(
     bench.node.on[LeaveAsked] = fail
     bench.node.last_words = fail  # type: ignore[method-assign]
     bench.driver.handle(LeaveAsked())
-    assert "without its last words" in caplog.text
+    assert "without sending its last words" in caplog.text
     with pytest.raises(AssertionError, match="epoch 3"):
         await bench.driver.ended
 

@@ -329,7 +329,7 @@ async def test_a_read_without_a_clear_answer_goes_to_the_next_member(
 async def test_a_refused_swap_that_does_not_say_what_is_held_failed(held: dict[str, object]) -> None:
     member = FakeMember((200, {**HEADER, **held}))
     async with serving(member) as endpoints, register(endpoints) as etcd:
-        assert "another shape" in await failed(etcd.ask(AskRegister(1, 0, b"one")))
+        assert "an unexpected shape" in await failed(etcd.ask(AskRegister(1, 0, b"one")))
 
 
 async def test_an_answer_that_trickles_is_cut_off_at_the_limit() -> None:

@@ -42,7 +42,7 @@ async def test_any_other_exit_code_is_none(tmp_path: Path) -> None:
 
 async def test_a_signal_is_none(tmp_path: Path) -> None:
     ended = await hook(tmp_path, "kill -TERM $$").run("b")
-    assert ended == FenceEnded("b", False, "the fence hook was ended by signal 15")
+    assert ended == FenceEnded("b", False, "signal 15 ended the fence hook")
 
 
 async def test_it_is_told_the_node_last_and_has_no_shell(
@@ -53,14 +53,14 @@ async def test_it_is_told_the_node_last_and_has_no_shell(
     with caplog.at_level("INFO"):
         ended = await hook(tmp_path, script, arguments="--off '$HOME;x'").run("b")
     assert ended.fenced
-    assert "the fence hook for node b said: [--off $HOME;x b] b a [] | more" in caplog.text
+    assert "output of the fence hook for node b: [--off $HOME;x b] b a [] | more" in caplog.text
 
 
 async def test_what_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     limited = hook(tmp_path, f"trap '' TERM; sleep 600 & echo $$ $! >'{pids}'; wait", limit_s=0.5)
     ended = await limited.run("b")
-    assert ended == FenceEnded("b", False, "the fence hook was killed: it ran for 0.5 s")
+    assert ended == FenceEnded("b", False, "the fence hook was killed after 0.5 s")
     for pid in map(int, pids.read_text().split()):
         while not gone(pid):
             await asyncio.sleep(0.001)
@@ -96,7 +96,7 @@ async def test_a_program_that_vanished_proves_nothing(tmp_path: Path) -> None:
 def test_a_program_that_is_none_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     for command in ("/nonexistent/fence", str(tmp_path / "text")):
-        with pytest.raises(StartError, match="is no program that can be run"):
+        with pytest.raises(StartError, match="is not a program that can be run"):
             FenceHook(command, "a", 1.0)
 
 

@@ -87,7 +87,7 @@ def test_a_unix_socket_that_somebody_listens_on_is_refused(tmp_path: Path) -> No
 
 def test_a_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
-    with pytest.raises(StartError, match="is no socket"):
+    with pytest.raises(StartError, match="is not a socket"):
         UnixSocket(tmp_path / "s", 0o600)
     assert (tmp_path / "s").read_text() == "precious"
 
@@ -99,7 +99,7 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(StartError, match="everybody may write"):
+    with pytest.raises(StartError, match="every user may write"):
         UnixSocket(tmp_path / "s", 0o600)
 
 
@@ -133,7 +133,7 @@ async def test_a_second_daemon_goes_on_without_the_default_socket(
     async with running(tmp_path, socket="") as a, running(tmp_path, node_id="b", socket="") as b:
         assert len(a.daemon.addresses) == 3
         assert len(b.daemon.addresses) == 2
-        assert "no unix socket: another ckptd listens" in caplog.text
+        assert "not listening on a unix socket: another ckptd listens" in caplog.text
         with pytest.raises(StartError, match="another ckptd listens"):
             async with running(tmp_path, node_id="c", socket=str(tmp_path / "s")):
                 raise AssertionError("it started")

@@ -85,7 +85,7 @@ async def test_one_wrong_node_among_right_ones_does_not_stop_a_start(
         peers = {"a": f"127.0.0.1:{a.port}", "c": f"127.0.0.1:{c.port}"}
         async with running(tmp_path, node_id="b", peers=peers):
             assert "node c at" in caplog.text
-            assert "is not in our cluster" in caplog.text
+            assert "is not in this cluster" in caplog.text
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
@@ -95,7 +95,7 @@ async def test_a_node_id_that_is_not_the_one_that_peers_gives_this_address_is_re
     """One file serves all nodes, and the node id was mistyped: it became one more voter in silence."""
     port = free_port()
     peers = {"a": f"localhost:{port}", "b": "127.0.0.1:2", "c": "127.0.0.1:3"}
-    with pytest.raises(StartError, match="own, and this is node 'aa'"):
+    with pytest.raises(StartError, match="the address of this node, 'aa'"):
         async with running(tmp_path, node_id="aa", peers=peers, listen=f"{listen}:{port}"):
             raise AssertionError("it started")
     async with running(tmp_path, node_id="a", peers=peers, listen=f"{listen}:{port}") as a:
@@ -117,7 +117,7 @@ async def test_something_else_at_a_peers_address_is_refused(tmp_path: Path) -> N
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(StartError, match="it is no ckptd"):
+    with pytest.raises(StartError, match="it is not a ckptd"):
         async with running(tmp_path, node_id="b", peers={"a": f"127.0.0.1:{port}"}):
             raise AssertionError("it started")
     server.close()
@@ -142,7 +142,7 @@ async def test_a_node_that_cannot_hand_over_leaves_when_its_time_is_over(
     monkeypatch.setattr(daemon_module, "LEAVE_MARGIN_S", 0.0)
     async with running(tmp_path, leave_ms=1) as a:
         a.node.on[LeaveAsked] = lambda event: []
-    assert "leaves without having handed over" in caplog.text
+    assert "ends without having handed over" in caplog.text
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +151,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, caplog: pytest.Lo
         a.daemon.stop()
         await a.node.told(LeaveAsked)
     # The block's end is the second call.
-    assert "leaves without having handed over" in caplog.text
+    assert "ends without having handed over" in caplog.text
 
 
 async def test_an_exception_out_of_the_core_ends_the_daemon(
@@ -186,7 +186,7 @@ async def test_a_quarantine_that_cannot_be_written_is_told_and_counted(
         (tmp_path / "state-a" / "quarantine").touch()  # No directory.
         a.node.on[WallClockRead] = lambda event: [Quarantine("phones", b"content")]
         a.driver.handle(WallClockRead(0))
-    assert "checkpoint 'phones' could not be put into quarantine" in caplog.text
+    assert "checkpoint 'phones' could not be written to quarantine" in caplog.text
     counts = a.node.transport.counters()
     assert (counts["quarantine_failures"], counts["quarantine_files"]) == (1, 0)
 
@@ -228,7 +228,7 @@ async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keep
             a.node.on[WallClockRead] = lambda event: [Persist(b"promise", 1)]
             a.driver.handle(WallClockRead(0))
             await asyncio.to_thread(entered.wait)
-        assert "the last record is not on disk" in caplog.text
+        assert "the last state of this node is not on disk" in caplog.text
         with pytest.raises(StartError, match="uses the state directory"):
             async with running(tmp_path):
                 raise AssertionError("it started")

@@ -90,7 +90,7 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("cluster", "node_id"), [("other", "a"), ("ckptd", "b")])
 def test_the_directory_of_another_node_is_refused(tmp_path: Path, cluster: str, node_id: str) -> None:
     opened(tmp_path).close()
-    with pytest.raises(StartError, match="is that of node 'a' of cluster 'ckptd'"):
+    with pytest.raises(StartError, match="belongs to node 'a' of cluster 'ckptd'"):
         opened(tmp_path, cluster, node_id)
 
 
@@ -162,7 +162,7 @@ def test_a_quarantine_that_does_not_fit_leaves_no_part_of_it(small_disk: Path) -
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartError, match="cannot be used: it is no directory"):
+    with pytest.raises(StartError, match="cannot be used: it is not a directory"):
         opened(tmp_path / "file")
 
 
@@ -202,7 +202,7 @@ def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path: Path, name: st
     try:
         opened(tmp_path).close()
     except StartError as refused:
-        assert f"{name} is no regular file" in str(refused)
+        assert f"{name} is not a regular file" in str(refused)
 
 
 def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path, mode: int, name: str) -> None:
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name).chmod(mode)
-    with pytest.raises(StartError, match=f"everybody may write to {tmp_path / name}"):
+    with pytest.raises(StartError, match=f"every user may write to {tmp_path / name}"):
         opened(tmp_path / "state")
 
 

@@ -50,7 +50,7 @@ async def test_what_is_nearly_full_is_a_line_in_the_log_though_nobody_asks(
     monkeypatch.setattr(daemon_module, "TICK_S", 0.01)
     async with running(tmp_path, clients_max=1) as a, a.client() as client:
         assert (await client.ping()).a == 1
-        await lines.said("alarm limits of connections: full: clients 1 of 1")
+        await lines.said("alarm limits (of connections): full: clients 1 of 1")
 
 
 def test_the_alarm_is_one_line_for_each_limit_and_over_when_nothing_is_full(lines: Lines) -> None:
@@ -62,7 +62,9 @@ def test_the_alarm_is_one_line_for_each_limit_and_over_when_nothing_is_full(line
         before = len(lines.text.splitlines())
         rows.update({name: (most, 100) for name, most in used.items()})
         limits.check(now_ns)
-        return [line.removeprefix("alarm limits of connections") for line in lines.text.splitlines()[before:]]
+        return [
+            line.removeprefix("alarm limits (of connections)") for line in lines.text.splitlines()[before:]
+        ]
 
     assert look(0, x=80) == [": nearly full: x 80 of 100"]
     assert look(1, x=80) == look(2, x=79) == look(3, x=81) == []
@@ -70,5 +72,5 @@ def test_the_alarm_is_one_line_for_each_limit_and_over_when_nothing_is_full(line
     assert look(5, x=90) == look(6, x=100) == []
     assert look(7, y=90) == [": full: x 100 of 100; nearly full: y 90 of 100"]
     assert look(8, x=0, y=0) == look(6 + REST_NS) == []
-    assert look(7 + REST_NS) == [" is over"]
+    assert look(7 + REST_NS) == [" has ended"]
     assert look(7 + REST_NS, x=80) == [": nearly full: x 80 of 100"]

@@ -225,7 +225,7 @@ async def test_an_answer_that_does_not_fit_says_to_use_tcp(tmp_path: Path) -> No
             assert refusal[:4] == (Kind.ANSWER, 8, 3, 2)
             code, _, _, text = decode_answer(refusal.body)
             assert code == codes.TOO_BIG
-            assert "use tcp" in text
+            assert "use TCP" in text
             assert (await client.frame()).a == 9
 
 

@@ -78,6 +78,6 @@ async def test_many_clients_with_a_little_each_are_bounded_as_well(tmp_path: Pat
             await asyncio.sleep(0.01)  # uvloop tells a moment later that a link has ended.
         waiting = sum(link.unread_bytes for link in links if isinstance(link, ClientLink))
         assert waiting - unread.unread_bytes <= len(links) * MEASURE_BYTES
-        await lines.said("client_buffer_bytes_max, 4194304 bytes")
+        await lines.said("exceed 4194304 bytes (client_buffer_bytes_max)")
         for client in clients:
             client.writer.transport.abort()

@@ -42,7 +42,7 @@ def test_there_is_no_room_for_updates_and_copies_and_nodes_say_that_they_are_ful
         assert all(call.outcome == Outcome.NOT_DONE for call in refused)
         updates += len(refused)
         full += cluster.oracles.memory.full
-        copies += sum("there is no memory for a copy" in line for line in cluster.world.time_line)
+        copies += sum("not enough memory for a replica" in line for line in cluster.world.time_line)
     assert updates and copies and full
 
 

@@ -46,13 +46,15 @@ def test_quiet_clients_break_no_rule() -> None:
 
 def test_some_sleep_until_their_session_has_ended_and_come_back() -> None:
     assert told(r"client \d+: sleeps")
-    assert told(r"client \d+: is kept up")
+    assert told(r"client \d+: is idle and keeps its session alive")
     ended = 0
     for story in stories():
         asleep: set[str] = set()
         for line in story.time_line:
-            if found := re.search(r"(client \d+): (sleeps|is kept up|its session is over)", line):
+            if found := re.search(
+                r"(client \d+): (sleeps|is idle and keeps its session alive|its session has ended)", line
+            ):
                 name, what = found.groups()
-                ended += what == "its session is over" and name in asleep
+                ended += what == "its session has ended" and name in asleep
                 asleep = asleep | {name} if what == "sleeps" else asleep - {name}
     assert ended, "no session ended while its client slept"

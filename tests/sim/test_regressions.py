@@ -111,7 +111,7 @@ def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -
     scenario.faults.heal_all()
     scenario.converge()
     read = scenario.end(scenario.begin_read())
-    assert read.outcome == Outcome.NOT_DONE, "its session is over"
+    assert read.outcome == Outcome.NOT_DONE, "its session has ended"
 
 
 def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -> None:

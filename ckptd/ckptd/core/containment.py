@@ -54,7 +54,7 @@ def contain(context: Context, kind: int, body: bytes, error: Exception) -> str:
     text = f"{describe(kind, body)} raised {where(error)}"
     if context.now_ns >= context.next_containment_log_ns:
         context.next_containment_log_ns = context.now_ns + LINE_EVERY_NS
-        context.log(f"{text}; nothing was changed, and the node goes on. Please report this", "error")
+        context.log(f"{text}; nothing was changed and the node continues. Please report this", "error")
     return text
 
 
@@ -63,7 +63,7 @@ def close_peer(context: Context, node_id: str, frame: Frame, error: FrameError) 
     if isinstance(error, ParseFailed):
         reason = contain(context, frame.kind, frame.body, error.raised)
     else:
-        reason = f"node {node_id} sent garbage: {describe(frame.kind, frame.body)}: {error}"
+        reason = f"node {node_id} sent an invalid frame: {describe(frame.kind, frame.body)}: {error}"
     context.effects.append(ClosePeer(node_id, reason))
 
 
@@ -89,11 +89,11 @@ def contain_request(context: Context, request: Request, error: Exception) -> byt
     text = contain(context, request.kind, request.body, error)
     if isinstance(request.origin, int):
         context.closing[request.origin] = text
-    return answer_error(codes.LIBRARY, f"the service failed at this request, and did nothing: {text}")
+    return answer_error(codes.LIBRARY, f"the service failed on this request and did not carry it out: {text}")
 
 
 def refuse_repeat(context: Context, stop: Stop) -> bytes:
     """Return the answer to a request that stopped a node: it is not tried again."""
     context.count("repeats_refused")
-    text = f"this request stopped node {stop.node_id} and is not tried again; it may have been done"
+    text = f"this request stopped node {stop.node_id}, so it is not tried again; it may have been carried out"
     return answer_error(codes.LIBRARY, text)

@@ -143,7 +143,7 @@ class Context:
         """Clear an alarm, and log that it is over."""
         if name in self.alarms:
             del self.alarms[name]
-            self.log(f"alarm {name} is over")
+            self.log(f"alarm {name} has ended")
 
     def flush_acks(self) -> None:
         """Acknowledge what this event staged: one ACK per checkpoint and node, since ACK is cumulative."""

@@ -255,7 +255,7 @@ class Node(Hub):
             case PeerRefused(node_id):
                 if self.heartbeats.on_connection_refused(node_id):
                     if not self.heartbeats.peers[node_id].left:
-                        self.context.log(f"node {node_id} is dead: its connection is refused", "warning")
+                        self.context.log(f"node {node_id} is dead: it refused a connection", "warning")
                     self.reconfiguration.reconfigure_if_needed()
 
     def _on_local_pause(self, late_ns: int) -> None:
@@ -289,7 +289,7 @@ class Node(Hub):
             return
         self.reconfiguration.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
         if self.heartbeats.is_half_open(peer):
-            text = f"node {peer.node_id} has no link to this node"
+            text = f"node {peer.node_id} has no connection to this node"
             self.context.effects.append(ClosePeer(peer.node_id, text))
         view = self.reconfiguration.view
         if view is not None and not self.context.sealed:

@@ -36,7 +36,7 @@ def parse_view(value: object) -> View:
     unserved_epochs = fields[6] if len(fields) > 6 else []
     members_by_id = sorted(_member(member) for member in array(members, "members", NODES_MAX))
     if not members_by_id or len(dict(members_by_id)) < len(members_by_id):
-        raise FrameError("a view without members, or with one of them twice")
+        raise FrameError("a view has no members, or one of them twice")
     return View(
         epoch_of(epoch),
         {named: Member(incarnation, join_epoch) for named, (incarnation, join_epoch) in members_by_id},
@@ -45,8 +45,8 @@ def parse_view(value: object) -> View:
         ),
         epoch_of(bootstrap_epoch),
         dict(sorted(parse_incarnation(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
-        boolean(operator_forced, "whether a view was forced"),
-        tuple(epoch_of(past) for past in array(unserved_epochs, "idle epochs", PAST_MEMBERSHIPS_MAX)),
+        boolean(operator_forced, "the operator-forced flag of a view"),
+        tuple(epoch_of(past) for past in array(unserved_epochs, "the unserved epochs", PAST_MEMBERSHIPS_MAX)),
     )
 
 
@@ -56,14 +56,14 @@ def _member(value: object) -> tuple[str, tuple[int, int]]:
 
 
 def _past_membership(value: object) -> PastMembership:
-    left = row(value, "a departure", 4)
-    who = node_id(left[0], "who left")
+    left = row(value, "a past membership", 4)
+    who = node_id(left[0], "the node of a past membership")
     return PastMembership(who, whole(left[1], "an incarnation"), epoch_of(left[2]), epoch_of(left[3]))
 
 
 def parse_incarnation(value: object) -> tuple[str, int]:
     """Parse a node's id and incarnation."""
-    start = row(value, "a start of a node", 2)
+    start = row(value, "an incarnation of a node", 2)
     return node_id(start[0], "a node's id"), whole(start[1], "an incarnation")
 
 
@@ -87,7 +87,10 @@ def parse_vote(frame: Frame) -> Vote:
     """Parse a frame of one of the four kinds of votes."""
     least = {Kind.PREPARE: 1, Kind.ACCEPT: 2, Kind.PROMISE: 4, Kind.ACCEPTED: 2}[frame.kind]
     fields = bounded_array(frame.body, BOUNDS[frame.kind], least)
-    ballot = whole(frame.a, "a round", ROUND_MAX), text(fields[0], "a proposer", NODE_ID_BYTES_MAX)
+    ballot = (
+        whole(frame.a, "a round", ROUND_MAX),
+        text(fields[0], "a proposer", NODE_ID_BYTES_MAX),
+    )
     match frame.kind:
         case Kind.ACCEPT:
             return Vote(ballot, None, None, parse_view(fields[1]))
@@ -167,7 +170,10 @@ def parse_install(frame: Frame) -> Install:
         parse_view(view),
         epoch_of(base_epoch),
         fields,
-        [node_id(stayer, "who stayed") for stayer in array(continuous_members, "who stayed", NODES_MAX)],
-        boolean(served, "whether views between may have served"),
+        [
+            node_id(stayer, "a continuous member")
+            for stayer in array(continuous_members, "the continuous members", NODES_MAX)
+        ],
+        boolean(served, "the may-have-served flag of an INSTALL"),
         whole(frame.c, "a seq", SEQ_MAX),
     )

@@ -135,7 +135,7 @@ class PeerFrames:
         elif kind == Kind.FAULTS:
             self.stop_reports.on_stopped(node_id, frame)
         else:
-            raise FrameError(f"a frame of kind {kind} from a peer")
+            raise FrameError(f"a peer may not send a frame of kind {kind}")
 
     def on_installed(self, view: View) -> None:
         """Take the frames of this view that came before it was installed."""

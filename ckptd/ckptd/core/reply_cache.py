@@ -27,7 +27,9 @@ Beyond it, a session has at most `ANSWERS_BYTES_FREE` of them kept.
 """
 
 
-FORGOTTEN: Final = answer_error(codes.TIMEOUT, "this request lies below the lowest unanswered one")
+FORGOTTEN: Final = answer_error(
+    codes.TIMEOUT, "the number of this request is below the lowest unanswered one"
+)
 """The answer to a stale request.
 
 Its client does not wait for it, but its node may: a duplicate that was dropped counted as unanswered
@@ -69,9 +71,14 @@ class ReplyCache:
     def excess(self) -> str:
         """Why no more answers may be kept; "" while they may."""
         if len(self.by_request) >= ANSWERS_MAX:
-            return f"{ANSWERS_MAX} answers of this session are kept already: none has been trimmed"
+            return (
+                f"{ANSWERS_MAX} answers of this session are stored already, and it has not acknowledged any"
+            )
         if self.bytes >= ANSWERS_BYTES_MAX:
-            return f"answers of {ANSWERS_BYTES_MAX} bytes are kept for this session: none has been trimmed"
+            return (
+                f"answers of {ANSWERS_BYTES_MAX} bytes are stored for this session already, and it has "
+                "not acknowledged any"
+            )
         return ""
 
     def trim(self, first_unanswered: int) -> int:

@@ -49,7 +49,8 @@ STOPS_ON_DISK_MAX: Final = 32
 """How many its record keeps, the newest: a record of the largest cluster has to stay small."""
 
 MAKES_NO_REPLICA: Final = (
-    "its copy of this checkpoint stopped this node, which makes none any more (ckptctl cluster retry)"
+    "this node does not create a replica of this checkpoint, because its last one stopped "
+    "the node (ckptctl cluster retry tries again)"
 )
 """The answer to a client that asks for a replica there."""
 
@@ -118,10 +119,10 @@ class Stop:
 def parse_stop(fields: Any) -> Stop:
     """Parse a stop that another node sent, or that our disk holds. Raises: FrameError."""
     if type(fields) is not list or len(fields) < 8 or type(fields[0]) is not str:
-        raise FrameError("a stop with other fields")
+        raise FrameError("a stop has unexpected fields")
     for number in fields[1:8]:
         if type(number) is not int or not 0 <= number < 2**64:
-            raise FrameError("a stop with a number out of range")
+            raise FrameError("a stop has a number that is out of range")
     return Stop(*fields[:8])
 
 
@@ -173,7 +174,7 @@ class Stops:
             nodes = {(s.node_id, s.incarnation): None for s in stops if s.phase in _AS_ACTIVE}
             if len(nodes) >= CLOSES_AFTER:
                 names = " and ".join(sorted({node_id for node_id, _ in nodes}))
-                self.closed[creation_id] = f"what it was asked to do stopped node {names}"
+                self.closed[creation_id] = f"a request to it stopped node {names}"
 
     def named_update(self, creation_id: int, epoch: int, seq: int) -> bool:
         """Return True if this update stopped a replica's node."""
@@ -223,7 +224,7 @@ def parse_faults(frame: Frame) -> tuple[list[Stop], list[int]]:
     """Parse FAULTS: stops, and checkpoints that are to be tried again. Raises: FrameError."""
     rows, forgotten = bounded_array(frame.body, BOUNDS[Kind.FAULTS], 2)[:2]
     if type(rows) is not list or len(rows) > STOPS_MAX or type(forgotten) is not list:
-        raise FrameError("stops that are no list, or too many")
+        raise FrameError("the stops are not a list, or are too many")
     if any(type(creation_id) is not int for creation_id in forgotten):
-        raise FrameError("a creation id that is none")
+        raise FrameError("a value is not a creation id")
     return [parse_stop(row) for row in rows], forgotten

@@ -43,7 +43,7 @@ from ckptd.core.view import View
 
 VOTES: Final = (Kind.PREPARE, Kind.ACCEPT)
 
-_DRAINED: Final = answer_ok("a witness hands nothing over")
+_DRAINED: Final = answer_ok("a witness has nothing to hand over")
 
 
 class Witness(VoterHub):
@@ -150,7 +150,7 @@ class Witness(VoterHub):
         return self.decided, self.store.state.view
 
     def on_decided(self, view: View) -> None:
-        raise AssertionError("a witness proposes no view")
+        raise AssertionError("a witness does not propose views")
 
     def on_superseded(self) -> None:
         """Keep nothing: a witness holds no data."""
@@ -214,7 +214,10 @@ class Witness(VoterHub):
             case Kind.OPERATE if parse_operate(frame.body).verb == Verb.DRAIN:
                 return _DRAINED
             case Kind.OPERATE if parse_operate(frame.body).verb == Verb.STOP:
-                return answer_error(codes.BAD_OPERATION, "a witness stops no cluster: ask a node with data")
+                return answer_error(
+                    codes.BAD_OPERATION,
+                    "a witness cannot stop the cluster: send this command to a node with data",
+                )
             case _:
                 text = f"node {self.context.node_id} is a witness: it votes, and holds no data"
                 return answer_error(codes.UNAVAILABLE, text)

@@ -14,5 +14,5 @@ def contained(counters: Counters, limited_log: RateLimitedLog, what: str, error:
     """Count and log an exception that ends `what` and nothing else. Returns the logged description."""
     counters.contained_io += 1
     text = f"{what} raised {where(error)}"
-    limited_log.warn("contained", f"{text}; the node goes on. Please report this")
+    limited_log.warn("contained", f"{text}; the node continues. Please report this")
     return text

@@ -115,7 +115,7 @@ def _check_stdin() -> None:
     except OSError:
         mode = 0
     if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
-        raise ConfigError("end_with_stdin is set, and standard input is no pipe and no socket")
+        raise ConfigError("end_with_stdin is set, but standard input is not a pipe or a socket")
 
 
 def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
@@ -125,7 +125,7 @@ def _read_stdin(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
     except OSError as error:
         logger.warning("standard input cannot be read: %s", error.strerror)
     loop.remove_reader(STDIN)
-    logger.info("standard input has ended: the program that started this node is gone")
+    logger.info("standard input has ended, because the program that started this node has ended or closed it")
     daemon.stop()
     # The second call stops at once: the program's other nodes end too, so no node can take over.
     daemon.stop()
@@ -144,7 +144,7 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | N
         import uvloop
     except ImportError:
         if config.uvloop == "on":
-            raise ConfigError("uvloop is on, but not installed") from None
+            raise ConfigError("uvloop is on, but it is not installed") from None
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

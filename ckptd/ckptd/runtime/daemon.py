@@ -117,7 +117,7 @@ class Daemon:
             config.record_events, config.record_events_bytes_max, config.node_id, incarnation
         )
         closing.callback(event_log.close)
-        logger.warning("what the core is told, payload too, is recorded: %s", event_log.path)
+        logger.warning("recording every event that the core receives, including payload: %s", event_log.path)
         return event_log
 
     def _assemble(
@@ -160,7 +160,9 @@ class Daemon:
         with contextlib.suppress(OSError):
             print(line + ", ".join((listening, *self.addresses[2:])), flush=True)
         if not self._key and not config.listen.is_loopback:
-            logger.warning("no key is set: whoever reaches %s can read and write everything", listening)
+            logger.warning(
+                "no key is set: any program that reaches %s can read and write everything", listening
+            )
         notify_systemd("READY=1")
         self.started.set()
 
@@ -200,7 +202,7 @@ class Daemon:
         try:
             await asyncio.wait((ended, stop_requested), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                logger.info("node %s hands over and leaves", self.config.node_id)
+                logger.info("node %s is leaving: handing over", self.config.node_id)
                 driver.handle(LeaveAsked())
                 limit_s = HAND_OVER_SHARES * self.config.leave_ms / 1000 + LEAVE_MARGIN_S
                 notify_systemd(f"EXTEND_TIMEOUT_USEC={int((limit_s + END_LIMIT_S) * 1e6)}")
@@ -209,7 +211,7 @@ class Daemon:
                 failure = ended.exception()
                 self.handed_over = failure is None and not ended.result()
                 return failure
-            logger.warning("node %s leaves without having handed over", self.config.node_id)
+            logger.warning("node %s ends without having handed over", self.config.node_id)
             return None
         finally:
             stop_requested.cancel()
@@ -231,7 +233,7 @@ class Daemon:
             lag_ns = now_ns() - due_ns
             self.counters.loop_lag_ns_max = max(self.counters.loop_lag_ns_max, lag_ns)
             if lag_ns > self._pause_warning_ns:
-                self._limited_log.warn("lag", f"this process was held up for {lag_ns // 1_000_000} ms")
+                self._limited_log.warn("lag", f"this process was paused for {lag_ns // 1_000_000} ms")
             if self._wall_clock.moved():
                 assembly.driver.handle(WallClockRead(self._wall_clock.offset_ns))
             assembly.pass_time(tick_s)

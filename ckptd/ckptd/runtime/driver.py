@@ -273,11 +273,11 @@ class Driver:
         try:
             self._execute(self._node.last_words(now_ns()))
         except Exception as error:
-            logger.critical("the node ends without its last words", exc_info=error)
+            logger.critical("the node ends without sending its last words", exc_info=error)
 
     def fail(self, where: str, error: Exception) -> None:
         """Stop the node because of our own bug; `ended` raises `error`."""
-        logger.critical("the node failed on %s and stops", where, exc_info=error)
+        logger.critical("the node failed while handling %s and stops", where, exc_info=error)
         self.stop()
         if not self.ended.done():
             self.ended.set_exception(error)

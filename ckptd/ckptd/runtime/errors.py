@@ -39,7 +39,7 @@ class BegunAgain(Exception):
     """The peers know a higher incarnation of this node, so it starts again with one above that."""
 
     def __init__(self, incarnation: int) -> None:
-        super().__init__(f"a start above incarnation {incarnation} is due")
+        super().__init__(f"this node has to start again above incarnation {incarnation}")
         self.incarnation = incarnation
 
 

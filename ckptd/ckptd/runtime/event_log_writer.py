@@ -43,7 +43,7 @@ class EventLogWriter:
             return
         self._left_bytes -= len(content)
         if self._left_bytes < 0:
-            logger.warning("recording stops: record_events_bytes_max is reached (%s)", self.path)
+            logger.warning("recording stops, because record_events_bytes_max is reached (%s)", self.path)
             self.close()
             return
         self._try(self._file.write, content)
@@ -55,7 +55,7 @@ class EventLogWriter:
         try:
             return pack(*arguments)
         except Exception as error:
-            logger.error("recording stops: %s: %s", self.path, where(error))
+            logger.error("recording stops, because %s cannot be written: %s", self.path, where(error))
             self.close()
             return b""
 
@@ -74,7 +74,9 @@ class EventLogWriter:
         try:
             act(*arguments)
         except OSError as error:
-            logger.error("recording stops: %s: %s", self.path, error.strerror or error)
+            logger.error(
+                "recording stops, because %s cannot be written: %s", self.path, error.strerror or error
+            )
             file, self._file = self._file, None
             if file is not None:
                 # Otherwise Python closes it again when the object is freed, and Python 3.13 prints the error.

@@ -91,5 +91,5 @@ def _bind_unix_socket(config: Config) -> UnixSocket | None:
         if config.socket:
             raise
         # Of several daemons on one host, the first has the default path; the others do without a socket.
-        logger.info("no unix socket: %s", error)
+        logger.info("not listening on a unix socket: %s", error)
         return None

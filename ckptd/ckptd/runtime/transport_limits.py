@@ -29,6 +29,6 @@ class TransportLimits:
         was_full = bool(self._full)
         news = self._full.update(self.rows(), now_ns)
         if news:
-            logger.warning("alarm limits of connections: %s", news)
+            logger.warning("alarm limits (of connections): %s", news)
         elif was_full and not self._full:
-            logger.info("alarm limits of connections is over")
+            logger.info("alarm limits (of connections) has ended")

@@ -26,27 +26,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ckptd.sim", description="Simulate a cluster under faults."
     )
-    parser.add_argument("seed", type=int, nargs="?", help="run this one seed and tell what happened")
-    parser.add_argument("--nodes", type=int, default=0, choices=range(6), help="so many nodes, not as drawn")
-    parser.add_argument("--clients", type=int, default=0, help="so many clients, not as drawn")
-    parser.add_argument("--steps", type=int, default=0, help="stop after so many steps")
-    parser.add_argument("--mutant", default="", choices=("", *MUTANTS), help="with this rule switched off")
+    parser.add_argument("seed", type=int, nargs="?", help="run this one seed and print what happens")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=0,
+        choices=range(6),
+        help="use this many nodes instead of the drawn number",
+    )
+    parser.add_argument(
+        "--clients", type=int, default=0, help="use this many clients instead of the drawn number"
+    )
+    parser.add_argument("--steps", type=int, default=0, help="stop after this many steps")
+    parser.add_argument("--mutant", default="", choices=("", *MUTANTS), help="switch this rule off")
     parser.add_argument(
         "--shape",
         default="",
         choices=("", *SHAPES),
-        help="in this shape, not as drawn; a mutant's own is taken",
+        help="use this shape instead of the drawn one; the shape of the mutant has priority",
     )
-    parser.add_argument("--quiet", action="store_true", help="only the verdict")
-    parser.add_argument("--trace", metavar="FILE", help="write every event and its effects")
+    parser.add_argument("--quiet", action="store_true", help="print only the verdict")
+    parser.add_argument("--trace", metavar="FILE", help="write every event and its effects to this file")
     parser.add_argument("--sweep", type=int, metavar="N", help="run N seeds")
     parser.add_argument("--first", type=int, default=1, help="the first seed of a sweep")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of a sweep")
     parser.add_argument(
-        "--mutants", nargs="*", metavar="NAME", help="find these mutants, or all, by the ordinary sweep"
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes for a sweep"
     )
-    parser.add_argument("--seeds", type=int, default=2000, help="within which a mutant is to be found")
-    parser.add_argument("--replay", metavar="FILE", help="tell a core again what a daemon's core was told")
+    parser.add_argument(
+        "--mutants",
+        nargs="*",
+        metavar="NAME",
+        help="find these mutants (default: all) with the ordinary sweep",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=2000, help="number of seeds within which a mutant has to be found"
+    )
+    parser.add_argument(
+        "--replay", metavar="FILE", help="feed the events of a daemon's recording to a fresh core"
+    )
     parsed = parser.parse_args(arguments)
     if parsed.replay:
         return _replay(Path(parsed.replay), parsed.quiet)
@@ -82,7 +99,7 @@ def _replay(path: Path, quiet: bool) -> int:
 def _find_mutants(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
     unknown = [name for name in parsed.mutants if name not in MUTANTS]
     if unknown:
-        parser.error(f"no such mutant: {', '.join(unknown)}; there are: {', '.join(MUTANTS)}")
+        parser.error(f"unknown mutant: {', '.join(unknown)}; the mutants are: {', '.join(MUTANTS)}")
     results = find_seeds_and_report(parsed.mutants or list(MUTANTS), parsed.first, parsed.seeds, parsed.jobs)
     return 0 if all(one.found for one in results) else 1
 

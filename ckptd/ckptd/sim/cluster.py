@@ -142,7 +142,7 @@ class Cluster(HostCluster):
 
     def begin_again(self, node_id: str, incarnation: int) -> None:
         host = self.machines[node_id]
-        self.world.say(f"{node_id} begins again")
+        self.world.say(f"{node_id} starts again")
         self._end_process(node_id)
         host.saved_incarnation = incarnation
         self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))

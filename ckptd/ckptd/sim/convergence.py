@@ -24,7 +24,7 @@ def why_not_converged(cluster: Cluster) -> str:
 
 def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
     if len(nodes) < len(cluster.hosts):
-        return "not all nodes run"
+        return "not all nodes are running"
     first = nodes[0]
     for host in cluster.hosts.values():
         node = host.node
@@ -39,12 +39,13 @@ def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
         assert first.view is not None
         if node.view.epoch != first.view.epoch:
             return (
-                f"{host.node_id} is in epoch {node.view.epoch}, {first.context.node_id} in {first.view.epoch}"
+                f"{host.node_id} is in epoch {node.view.epoch}, but {first.context.node_id} is in "
+                f"{first.view.epoch}"
             )
         if (node.directory.seq, node.replicator.in_flight) != (first.directory.seq, None):
             return f"the directory of {host.node_id} is at {node.directory.seq}, not {first.directory.seq}"
         if node.directory.snapshot(0)[2:3] and _shape(node) != _shape(first):
-            return f"the directory of {host.node_id} is another than that of {first.context.node_id}"
+            return f"the directory of {host.node_id} differs from that of {first.context.node_id}"
     return ""
 
 
@@ -73,7 +74,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     entry = nodes[0].directory.checkpoints[creation_id]
     name = f"{entry.name.decode()} ({creation_id:x})"
     if entry.last_in_sync:
-        return f"{name} waits for its holders {entry.last_in_sync}"
+        return f"{name} waits for its last in-sync replicas on {entry.last_in_sync}"
     attributes = entry.attributes
     if entry.active is None and not (attributes.collocated and not attributes.sync):
         return f"{name} has no active replica"
@@ -81,7 +82,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     full = [node.context.node_id for node in nodes if node.heartbeats.full]
     without = [node_id for node_id in full if node_id not in entry.replicas]
     if not attributes.collocated and len(entry.replicas) < min(wanted, len(nodes) - len(without)):
-        return f"{name} has replicas on {list(entry.replicas)} only, {wanted} are wanted"
+        return f"{name} has replicas only on {list(entry.replicas)}, but needs {wanted}"
     if entry.active is None:
         return ""
     lacking = [node_id for node_id, in_sync in entry.replicas.items() if not in_sync]
@@ -93,10 +94,10 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
             continue
         replica = node.replicas.get(creation_id)
         if replica is None or comparable_content(replica) is None:
-            return f"{name} has no whole replica on {node.context.node_id}"
+            return f"{name} has no consistent replica on {node.context.node_id}"
         versions.append((version_of(replica)[1], comparable_content(replica)))
     if any(version != versions[0] for version in versions):
-        return f"{name} is not the same everywhere: {[version[0] for version in versions]}"
+        return f"{name} differs between its replicas: {[version[0] for version in versions]}"
     return ""
 
 

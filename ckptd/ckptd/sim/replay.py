@@ -58,7 +58,7 @@ def replay(path: Path) -> Replay:
         try:
             start = parse_header(next(contents))
         except StopIteration:
-            raise RecordingError("it is empty") from None
+            raise RecordingError("the file is empty") from None
         outcome = Replay(start)
         answers = _Answers()
         node = make_core(
@@ -83,7 +83,7 @@ def _contents(file: Any) -> Iterator[Any]:
     try:
         yield from msgpack.Unpacker(file, max_buffer_size=0, strict_map_key=False)
     except (ValueError, msgpack.UnpackException) as error:
-        raise RecordingError(f"it is damaged: {error!r}") from None
+        raise RecordingError(f"the file is damaged: {error!r}") from None
 
 
 def _replay_event(outcome: Replay, node: Core, entry: LoggedEvent) -> None:
@@ -94,17 +94,23 @@ def _replay_event(outcome: Replay, node: Core, entry: LoggedEvent) -> None:
         if entry.digest is None:
             outcome.failure = text
         else:
-            outcome.difference = _at_event(outcome, entry, f"the core raised, and had not: {text}")
+            outcome.difference = _at_event(
+                outcome, entry, f"the core raised, but it did not when it was recorded: {text}"
+            )
         return
     for effect in effects:
         if isinstance(effect, Log):
             at_s = (entry.now_ns - outcome.start.now_ns) / 1e9
             outcome.time_line.append(f"{at_s:12.6f} s  #{outcome.events}  {effect.level}: {effect.text}")
     if entry.digest is None:
-        outcome.difference = _at_event(outcome, entry, "the core had raised, and did not")
+        outcome.difference = _at_event(
+            outcome, entry, "the core did not raise, but it did when it was recorded"
+        )
     elif digest_of(effects) != entry.digest:
         done = "".join(f"\n    {describe_effect(effect)}" for effect in effects)
-        outcome.difference = _at_event(outcome, entry, f"other effects than it had; now they are:{done}")
+        outcome.difference = _at_event(
+            outcome, entry, f"the effects differ from the recorded ones; now they are:{done}"
+        )
 
 
 def _at_event(outcome: Replay, entry: LoggedEvent, text: str) -> str:

@@ -114,7 +114,7 @@ def run_phases(cluster: Cluster) -> None:
     workload.resting = True
     converge(cluster, "convergence")
     final_read(cluster)
-    converge(cluster, "convergence after the last look")
+    converge(cluster, "convergence after the final read")
     _check_invariants(cluster)
     _end_sessions(cluster)
     _check_invariants(cluster)
@@ -167,9 +167,9 @@ def final_read(cluster: Cluster) -> None:
             for each in tracking_clients
             if not each.finished
         ]
-        return f"standbys of {', '.join(wait)} look" if wait else ""
+        return f"the tracking clients {', '.join(wait)} still read" if wait else ""
 
-    wait_until(cluster, unfinished, "the last look of the standbys", FINAL_CALL_NS)
+    wait_until(cluster, unfinished, "the final read of the tracking clients", FINAL_CALL_NS)
     for worker in cluster.clients.workers:
         worker.mark_session_uncertain()
         for handle in list(worker.handles.values()):
@@ -179,7 +179,7 @@ def final_read(cluster: Cluster) -> None:
 
 def _clients_busy(cluster: Cluster) -> str:
     busy = [worker.client.name for worker in cluster.clients.workers if worker.client.busy]
-    return f"{', '.join(busy)} wait" if busy else ""
+    return f"{', '.join(busy)} still wait" if busy else ""
 
 
 def _end_sessions(cluster: Cluster) -> None:
@@ -209,7 +209,7 @@ def _end_sessions(cluster: Cluster) -> None:
     def missing() -> str:
         nodes = cluster.nodes()
         if not nodes:
-            return "no node runs"
+            return "no node is running"
         node = nodes[0]
         if node.directory.sessions:
             return f"sessions {list(node.directory.sessions)} have not ended"
@@ -301,7 +301,7 @@ def _expired(cluster: Cluster) -> str:
             for section_id, section in replica.sections.items_sorted():
                 if section.expiration_ns + tolerance_ns < _wall_ns(cluster.world.now_ns - SECOND_NS):
                     where = f"{section_id!r} of {replica.name!r} on {node.context.node_id}"
-                    return f"{where} is still there long after its time"
+                    return f"{where} still exists long after its expiration"
     return ""
 
 

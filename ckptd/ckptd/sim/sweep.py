@@ -154,7 +154,7 @@ def sweep_and_report(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[
     print(summary(results))
     failed = [one.seed for one in results if one.rule]
     if failed:
-        print("to repeat them:")
+        print("to repeat these seeds:")
         print("\n".join(f"    {repeat(seed, nodes)}" for seed in failed))
     return results
 

@@ -67,7 +67,7 @@ def describe_event(event: Event) -> str:
         case events.PeerReceived(node_id, frames):
             return f"PeerReceived {node_id} {describe_frames(frames)}"
         case events.HeartbeatReceived(frame, authentic):
-            not_authentic = "" if authentic else "unsealed "
+            not_authentic = "" if authentic else "not authentic "
             return f"HeartbeatReceived {not_authentic}{describe_frames([frame])}"
         case _:
             return repr(event)

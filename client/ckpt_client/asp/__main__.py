@@ -5,12 +5,11 @@ import sys
 
 from ckpt_client.asp import run
 
-USAGE = """\
-usage: python -m ckpt_client.asp [--strict] program.py [argument ...]
-
-Run a program that was written for ASP: the modules asp, safplusCApi, aspMisc and misc are there for it.
-  --strict   keep what ASP's own modules did where ours do better
-"""
+USAGE = (
+    "usage: python -m ckpt_client.asp [--strict] program.py [argument ...]\n\n"
+    "Run a program that was written for ASP. It can import the modules asp, safplusCApi, aspMisc and misc.\n"
+    "  --strict   behave as ASP's own modules did, also where ours do better\n"
+)
 
 
 def main() -> int:

@@ -226,7 +226,7 @@ def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
     try:
         elements = [(key, value, 0) for key, value in pairs]
     except (TypeError, ValueError):
-        raise error_of(codes.INVALID_PARAM, "what is written is a list of (key, value) pairs") from None
+        raise error_of(codes.INVALID_PARAM, "ioVector must be a list of (key, value) pairs") from None
     checkpoint.write(elements)
 
 
@@ -236,7 +236,7 @@ def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
     if isinstance(ioVector, str | bytes | bytearray | memoryview):
         ioVector = [ioVector]
     if not isinstance(ioVector, Iterable):
-        raise error_of(codes.INVALID_PARAM, f"what is read is a list of keys, not {ioVector!r}")
+        raise error_of(codes.INVALID_PARAM, f"ioVector must be a list of keys, not {ioVector!r}")
     values = checkpoint.read([(key, None, 0) for key in ioVector])
     return values if len(values) != 1 else values[0]
 
@@ -253,7 +253,7 @@ def strict_overwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -
     """Replace a section's content; refuse empty content."""
     checkpoint = checkpoints.find(checkpointHandle)
     if not isinstance(dataBuffer, str | bytes | bytearray | memoryview) or not len(dataBuffer):
-        raise error_of(codes.INVALID_PARAM, "there is no data")
+        raise error_of(codes.INVALID_PARAM, "dataBuffer has no data")
     checkpoint.overwrite(sectionId, dataBuffer)
 
 

@@ -44,7 +44,7 @@ class Handles(Generic[Held]):
         """Return what a handle stands for. Raises: SaAisError BAD_HANDLE."""
         entry = self._held.get(number) if isinstance(number, int) else None
         if entry is None:
-            raise error_of(codes.BAD_HANDLE, f"{number!r} is no open {self._what}'s handle")
+            raise error_of(codes.BAD_HANDLE, f"{number!r} is not the handle of an open {self._what}")
         return entry[0]
 
     def forget(self, number: int) -> None:

@@ -70,14 +70,14 @@ class StrictTable(AspTable):
         """
         single = is_single_key(key)
         if single and data is None:
-            print("to write a key takes data")
+            print("a key is written only with data")
 
         def write() -> None:
             if single:
                 strict_overwrite(self.ckptHdl, key, data)
             else:
                 strict_write(self.ckptHdl, key)
-            print("the section is written")
+            print("the section has been written")
 
         def missing(error: SaAisError) -> None:
             if self.maxSections == 1:
@@ -90,7 +90,7 @@ class StrictTable(AspTable):
         self._repeat("write to", write, missing)
 
     def _create(self, key: Key, data: Value) -> None:
-        print("there is no such section: it is created")
+        print("the section does not exist: creating it")
         try:
             self._checkpoint.section_create(key, SA_TIME_MAX, data)
         except SaAisError as error:
@@ -99,12 +99,12 @@ class StrictTable(AspTable):
     def Read(self, keys: Any) -> Any:  # type: ignore[override]
         """Return the values of a list of keys: one value itself, several as a list."""
         if not isinstance(keys, list):
-            print("keys are to be given as a list")
+            print("the keys must be a list")
 
         def missing(error: SaAisError) -> None:
             if self.GetActiveStatus():
                 self._refuse("find the keys in", error)
-            print("there is no active replica")
+            print("the checkpoint has no active replica")
             self._activate_for("read from", error)
 
         return self._repeat("read from", lambda: strict_read(self.ckptHdl, keys), missing)

@@ -123,7 +123,7 @@ def fields_of(attributes: Any) -> tuple[int, ...] | None:
     try:
         return tuple(getattr(attributes, name) for name in _ATTRIBUTES)
     except AttributeError:
-        text = f"creation attributes are a SaCkptCheckpointCreationAttributesT, not {attributes!r}"
+        text = f"creation attributes must be a SaCkptCheckpointCreationAttributesT, not {attributes!r}"
         raise error_of(codes.INVALID_PARAM, text) from None
 
 
@@ -137,7 +137,7 @@ def fill_descriptor(
         descriptor.numberOfSections = number_of_sections
         descriptor.memoryUsed = memory_used
     except AttributeError:
-        raise error_of(codes.INVALID_PARAM, f"{descriptor!r} is no SaCkptCheckpointDescriptorT") from None
+        raise error_of(codes.INVALID_PARAM, f"{descriptor!r} is not a SaCkptCheckpointDescriptorT") from None
 
 
 def version_of(version: Any) -> tuple[str, int, int]:
@@ -148,7 +148,7 @@ def version_of(version: Any) -> tuple[str, int, int]:
             release = chr(release)
         return release, version.majorVersion, version.minorVersion
     except (AttributeError, ValueError, OverflowError):
-        raise error_of(codes.INVALID_PARAM, f"a version is a SaVersionT, not {version!r}") from None
+        raise error_of(codes.INVALID_PARAM, f"a version must be a SaVersionT, not {version!r}") from None
 
 
 def set_version(version: Any, supported: tuple[str, int, int]) -> None:

@@ -156,10 +156,10 @@ class OpenCheckpoint:
                 if error.code != codes.NOT_EXIST:
                     raise
                 self.creation_id = 0
-                raise table_requests.ended("no checkpoint has its name") from None
+                raise table_requests.ended("its name is free") from None
             if payload is None:
                 self.creation_id = 0
-                raise table_requests.ended("another checkpoint has its name")
+                raise table_requests.ended("its name belongs to another checkpoint")
             self._take_opened(payload)
         self.reopened += 1
 

@@ -127,7 +127,7 @@ class Operations(OpenCheckpoint):
     def activate(self) -> Operation[None]:
         """Make the local replica the active one."""
         if self.attributes.sync:
-            logger.info("checkpoint %r is synchronous: it needs no active replica", self.name)
+            logger.info("checkpoint %r is synchronous, so it needs no active replica", self.name)
             return
         try:
             yield from self.ask(Kind.ACTIVE_SET, pack_body([False]))
@@ -137,7 +137,7 @@ class Operations(OpenCheckpoint):
     def synchronize(self) -> Operation[None]:
         """Wait until every in-sync replica has everything that was written before."""
         if self.attributes.sync:
-            logger.info("checkpoint %r is synchronous: its replicas are the same always", self.name)
+            logger.info("checkpoint %r is synchronous, so its replicas are always the same", self.name)
             return
         try:
             yield from self.ask(Kind.SYNCHRONIZE, table_requests.EMPTY_BODY)

@@ -277,7 +277,7 @@ class Changes:
         the same handle. Each attempt once opened another handle, four in a second while no node served.
         """
         if self._lost:
-            assert self._reopen is not None, "lost with no way back"
+            assert self._reopen is not None, "the session is lost and cannot be opened again"
             await self._reopen()
             self._lost, self._without_place = False, True
         self._tracker.lose_place()

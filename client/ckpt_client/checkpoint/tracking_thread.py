@@ -88,11 +88,11 @@ class Tracking:
                 await self._open(timeout_ns)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
-                    raise table_requests.ended("its name is free, or that of a newer checkpoint") from None
+                    raise table_requests.ended("its name is free, or belongs to a newer checkpoint") from None
                 if error.code == codes.BAD_HANDLE and not self._stopped.is_set():
                     raise error_of(codes.TRY_AGAIN, error.text) from None
                 raise
-            logger.warning("checkpoint %r is tracked again, in a new session", self._name.decode())
+            logger.warning("the tracking of checkpoint %r continues in a new session", self._name.decode())
 
         try:
             await self._open(timeout_ns)
@@ -107,7 +107,7 @@ class Tracking:
         opening = open_creation(body, self._creation_id)
         payload = await drive_async(opening, self._carry_out, TimeLimit(None, timeout_ns))
         if payload is None:
-            raise error_of(codes.NOT_EXIST, "another checkpoint has this name now")
+            raise error_of(codes.NOT_EXIST, "the name belongs to another checkpoint by now")
         self._handle, _ = table_requests.parse_open_answer(payload)
 
     async def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
@@ -140,7 +140,7 @@ class Tracking:
         """Report that the tracking has ended on its own."""
         if self._stopped.is_set():
             return
-        logger.warning("checkpoint %r is tracked no more: %s", self._name.decode(), error)
+        logger.warning("the tracking of checkpoint %r has ended: %s", self._name.decode(), error)
         self.error = error
         self._tell([self._lists.ended()])
 
@@ -157,7 +157,7 @@ class Tracking:
         """Iterate over the changes. Raises: CheckpointError when the tracking has ended on its own."""
         while not self._stopped.is_set():
             if self._pid != os.getpid():
-                raise self._failure(error_of(codes.BAD_HANDLE, "it is the parent process that tracks"))
+                raise self._failure(error_of(codes.BAD_HANDLE, "only the parent process is tracking"))
             try:
                 changes = self._handed.get(timeout=HAND_OVER_S)
             except queue.Empty:
@@ -170,7 +170,7 @@ class Tracking:
                 yield change
 
     def _failure(self, error: SaAisError) -> CheckpointError:
-        text = f"checkpoint {self._name.decode()!r} is tracked no more: {error.text}"
+        text = f"the tracking of checkpoint {self._name.decode()!r} has ended: {error.text}"
         return CheckpointError(error, text)
 
     def stop(self) -> None:

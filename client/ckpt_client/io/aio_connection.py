@@ -337,7 +337,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
                     async with asyncio.timeout(session.connect_limit_ns / _SECOND_NS):
                         transport = await open_transport(self._loop, session.address, link)
                 except TimeoutError:
-                    session.lose_link(_monotonic_ns(), "no connection in time")
+                    session.lose_link(_monotonic_ns(), "no connection within the time limit")
                 except (OSError, ValueError) as error:
                     why, final = explain_failure(error)
                     session.lose_link(_monotonic_ns(), why, final)

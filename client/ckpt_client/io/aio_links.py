@@ -69,11 +69,11 @@ class MovingConnection:
                 self._advance_migration(second)
                 await second.ended
         except TimeoutError:
-            move.fail("it does not take the session in time")
+            move.fail("it does not accept the session within the time limit")
         except (OSError, ValueError) as error:
             move.fail(explain_failure(error)[0])
         finally:
-            move.fail("given up")
+            move.fail("the migration was cancelled")
             self._advance_migration(second)
             self._mover = None
             self._pump()

@@ -99,7 +99,7 @@ class Connection(ServiceCalls):
     def renew(self) -> None:
         """Begin a new session if the current one has ended. What the old one had open is closed."""
         if self._owner_thread == _get_ident():
-            raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
+            raise error_of(codes.TRY_AGAIN, "a call of this thread is still running (a signal handler?)")
         with self._lock:
             if self._session.state is SessionState.ENDED and not self._closed:
                 self._session = self._session.successor(secrets.randbits(62) + 1)
@@ -132,7 +132,7 @@ class Connection(ServiceCalls):
         """
         lock = self._lock
         if self._owner_thread and self._owner_thread == _get_ident():
-            raise error_of(codes.TRY_AGAIN, "a call of this thread is under way (in a signal handler?)")
+            raise error_of(codes.TRY_AGAIN, "a call of this thread is still running (a signal handler?)")
         now_ns = _monotonic_ns()
         deadline_ns = now_ns + timeout_ns
         try:
@@ -181,7 +181,7 @@ class Connection(ServiceCalls):
         """Wait for other threads' calls to end; return the time."""
         until_ns = _monotonic_ns() + timeout_ns
         if not lock.acquire(timeout=min(timeout_ns / _SECOND_NS, threading.TIMEOUT_MAX)):
-            raise error_of(codes.TRY_AGAIN, "other threads' calls on this connection took all the time")
+            raise error_of(codes.TRY_AGAIN, "calls of other threads on this connection took all the time")
         return min(_monotonic_ns(), until_ns - 1)
 
     def _recover(self) -> None:
@@ -333,7 +333,7 @@ class Connection(ServiceCalls):
                 move.outgoing.clear()
                 left_ns = until_ns - _monotonic_ns()
                 if left_ns <= 0:
-                    move.fail("it does not take the session in time")
+                    move.fail("it does not accept the session within the time limit")
                 elif self._poll(
                     sock,
                     select.POLLIN,
@@ -370,7 +370,7 @@ class Connection(ServiceCalls):
                     now_ns, waited = _monotonic_ns(), True
                     wait_ns = min(session.silent_ns, call.deadline_ns) - now_ns
                     if wait_ns <= 0:
-                        self._lose("the node takes nothing in")
+                        self._lose("the node does not read what is sent to it")
                         return
                     self._poll(sock, select.POLLOUT, wait_ns)
                     continue

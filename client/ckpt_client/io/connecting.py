@@ -49,7 +49,7 @@ def connect_socket(address: Address, timeout_s: float) -> socket.socket:
     for family, kind, protocol, _, where in _resolve(address, timeout_s):
         left_s = until_s - time.monotonic()
         if left_s <= 0:
-            raise TimeoutError("no connection in time")
+            raise TimeoutError("no connection within the time limit")
         try:
             sock = _connect(family, kind, protocol, where, left_s)
         except OSError as error:
@@ -103,7 +103,7 @@ def _resolve(address: Address, timeout_s: float) -> list[Any]:
     try:
         found = answers.get(timeout=timeout_s)
     except queue.Empty:
-        raise TimeoutError("the host's name is not resolved in time") from None
+        raise TimeoutError("the host name was not resolved within the time limit") from None
     if isinstance(found, Exception):
         raise found
     return found

@@ -52,7 +52,7 @@ class KeptConnection(Connection):
             frames = b"".join(session.outgoing)
             session.outgoing.clear()
             if sock.send(frames, socket.MSG_DONTWAIT) < len(frames):
-                self._lose("the node takes nothing in")
+                self._lose("the node does not read what is sent to it")
         except OSError as error:
             self._lose(str(error))
         finally:

@@ -66,7 +66,7 @@ class LoopThread:
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
-            raise RuntimeError("a blocking call in the service's own thread")
+            raise RuntimeError("a blocking call in the service's own thread would never return")
         running = _Running(coroutine)
         # If anything interrupts this thread from here on, the loop must give up what it was handed.
         try:
@@ -80,7 +80,7 @@ class LoopThread:
     def ask(self, connection: AsyncConnection, kind: int, handle: int, body: bytes, timeout_ns: int) -> Any:
         """Make one request, like `AsyncConnection.call`, without a task, which costs more than the rest."""
         if threading.current_thread() is self._thread:
-            raise RuntimeError("a blocking call in the service's own thread")
+            raise RuntimeError("a blocking call in the service's own thread would never return")
         asked = _Asked()
         try:
             self._loop.call_soon_threadsafe(asked.start, connection, kind, handle, body, timeout_ns)

@@ -121,16 +121,16 @@ def content(argument: Any, size: int, what: str, index: int = -1) -> bytes:
     if isinstance(argument, (bytes, bytearray, memoryview)):
         held = bytes(argument) + b"\0"
         if size > len(held):
-            refuse(f"{what} has {len(held) - 1} bytes, not {size}", index)
+            refuse(f"{what} has {len(held) - 1} bytes, fewer than the size {size}", index)
         return held[:size]
     address = address_of(argument)
     if size == 0:
         return b""
     if address == 0:
-        refuse(f"{what} is NULL, and its size {size}", index)
+        refuse(f"{what} is NULL, but its size is {size}", index)
     room = room_at(argument)
     if size > (CALL_BYTES_MAX if room is None else room):
-        refuse(f"{what} has not {size} bytes", index)
+        refuse(f"{what} has fewer than {size} bytes", index)
     return ctypes.string_at(address, size)
 
 
@@ -138,7 +138,7 @@ def name_of(argument: Any) -> bytes:
     """Return a checkpoint's name. It may contain zero bytes, so only its length counts."""
     name = required(SaNameT, argument, "the checkpoint's name")
     if name.length > SA_MAX_NAME_LENGTH:
-        refuse(f"a name has at most {SA_MAX_NAME_LENGTH} bytes, not {name.length}")
+        refuse(f"a name may have at most {SA_MAX_NAME_LENGTH} bytes, not {name.length}")
     return ctypes.string_at(ctypes.addressof(name) + SaNameT.value.offset, name.length)
 
 
@@ -146,7 +146,11 @@ def section_id_of(argument: Any, index: int = -1) -> bytes:
     """Return a section's id. Source: R91 (a length without bytes, or bytes without a length)."""
     section_id = required(SaCkptSectionIdT, argument, "the section's id")
     if bool(section_id.idLen) != bool(section_id.id):
-        refuse(f"a section's id has a length of {section_id.idLen}, and id is not so", index)
+        refuse(
+            f"idLen of a section id is {section_id.idLen}, which contradicts its id: both must "
+            "be set, or neither",
+            index,
+        )
     return ctypes.string_at(address_of(section_id.id), section_id.idLen) if section_id.idLen else b""
 
 
@@ -159,10 +163,12 @@ def io_vector_of(argument: Any, count: int) -> Sequence[SaCkptIOVectorElementT]:
     if count == 0:
         refuse("the IO vector has no elements")
     if count > OPS_PER_UPDATE_MAX:
-        raise error_of(codes.NO_RESOURCES, f"a call has at most {OPS_PER_UPDATE_MAX} elements, not {count}")
+        raise error_of(
+            codes.NO_RESOURCES, f"a call may have at most {OPS_PER_UPDATE_MAX} elements, not {count}"
+        )
     bytes_wanted = count * ctypes.sizeof(SaCkptIOVectorElementT)
     room = room_at(first)
     if room is not None and bytes_wanted > room:
-        refuse(f"the IO vector has not {count} elements")
+        refuse(f"the IO vector has fewer than {count} elements")
     array: Any = (SaCkptIOVectorElementT * count).from_address(ctypes.addressof(first))
     return [array[place] for place in range(count)]

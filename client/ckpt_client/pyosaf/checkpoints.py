@@ -36,7 +36,7 @@ def saCkptCheckpointOpen(
 ) -> None:
     """Open or create a checkpoint; put its handle into `checkpointHandle`. Source: SAF 3.5.1; R23 to R43."""
     name = name_of(checkpointName)
-    place = required(SaCkptCheckpointHandleT, checkpointHandle, "the handle's place")
+    place = required(SaCkptCheckpointHandleT, checkpointHandle, "the address for the handle")
     attributes = _attributes_of(checkpointCreationAttributes)
     flags = number(SaCkptCheckpointOpenFlagsT, checkpointOpenFlags)
     timeout_ns = number(SaTimeT, timeout)
@@ -95,7 +95,7 @@ def saCkptActiveReplicaSet(checkpointHandle: Any) -> None:
 @returns_code
 def saCkptCheckpointStatusGet(checkpointHandle: Any, checkpointStatus: Any) -> None:
     """Put the checkpoint's state into `checkpointStatus`. Source: SAF 3.5.7; R83 to R87."""
-    place = required(SaCkptCheckpointDescriptorT, checkpointStatus, "the descriptor's place")
+    place = required(SaCkptCheckpointDescriptorT, checkpointStatus, "the address for the descriptor")
     status = open_of(checkpointHandle).checkpoint.status_get()
     place.checkpointCreationAttributes = SaCkptCheckpointCreationAttributesT(*status.creation_attributes)
     place.numberOfSections = status.number_of_sections
@@ -120,14 +120,14 @@ def saCkptCheckpointSynchronizeAsync(checkpointHandle: Any, invocation: Any) -> 
 def saCkptCheckpointTrack(checkpointHandle: Any) -> None:
     """Return ERR_NOT_SUPPORTED: as in OpenSAF, an instance tracks all it reads, or nothing. Source: R142."""
     open_of(checkpointHandle)
-    raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "a single checkpoint cannot be tracked")
+    raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "one checkpoint alone cannot be tracked")
 
 
 @returns_code
 def saCkptCheckpointTrackStop(checkpointHandle: Any) -> None:
     """Return ERR_NOT_SUPPORTED, like `saCkptCheckpointTrack`. Source: R142."""
     open_of(checkpointHandle)
-    raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "a single checkpoint cannot be tracked")
+    raise error_of(SaAisErrorT.SA_AIS_ERR_NOT_SUPPORTED, "one checkpoint alone cannot be tracked")
 
 
 def _attributes_of(argument: Any) -> CheckpointCreationAttributes | None:

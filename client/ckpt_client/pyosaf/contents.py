@@ -98,7 +98,7 @@ def saCkptIOVectorElementDataFree(checkpointHandle: Any, data: Any) -> None:
         refuse("the data is NULL")
     open_of(checkpointHandle)
     if not READ_BUFFERS.free(address):
-        refuse("this is no buffer of the library's, or it was freed before")
+        refuse("the library did not allocate this buffer, or it was freed before")
 
 
 def _telling_index(place: Any, call: Callable[[], Result]) -> Result:

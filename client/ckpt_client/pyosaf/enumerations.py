@@ -25,7 +25,7 @@ class Enumeration:
         for member in enumlist:
             name, number = _name_and_number(member, following)
             if name in self.lookup:
-                raise EnumException(f"{name} is there twice")
+                raise EnumException(f"{name} is listed twice")
             if are_unique and number in self.reverse_lookup:
                 raise EnumException(f"{name} and {self.reverse_lookup[number]} have the same number {number}")
             self.lookup[name] = number
@@ -48,7 +48,7 @@ def _name_and_number(member: object, following: int) -> tuple[str, int]:
     match pair:
         case (str(name), int(number)) if not isinstance(number, bool):
             return name, number
-    raise EnumException(f"a member is a name, or a name and a number, not {member!r}")
+    raise EnumException(f"a member must be a name, or a name and a number, not {member!r}")
 
 
 class Const:
@@ -59,12 +59,12 @@ class Const:
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
-            raise self.ConstError(f"{name} is a constant already")
+            raise self.ConstError(f"{name} is already a constant")
         self.__dict__[name] = value
 
     def __delattr__(self, name: str) -> NoReturn:
         if name in self.__dict__:
-            raise self.ConstError(f"{name} is a constant, and stays")
+            raise self.ConstError(f"{name} is a constant and cannot be deleted")
         raise NameError(name)
 
     def __getattr__(self, name: str) -> int:

@@ -112,7 +112,7 @@ class Handles:
         """Return what a number stands for. Raises: BAD_HANDLE."""
         held = self._held.get(number)
         if not isinstance(held, kind):
-            raise error_of(codes.BAD_HANDLE, f"{number} is no handle of this kind")
+            raise error_of(codes.BAD_HANDLE, f"{number} is not a handle of this kind")
         return held
 
     def drop_library(self, library: Library) -> None:

@@ -37,7 +37,7 @@ def saCkptInitialize_2(ckptHandle: Any, callbacks: Any, version: Any) -> None:
 @returns_code
 def saCkptSelectionObjectGet(ckptHandle: Any, selectionObject: Any) -> None:
     """Get a descriptor that is readable while a callback waits. Source: SAF 3.4.2; R16."""
-    place = required(SaSelectionObjectT, selectionObject, "the selection object's place")
+    place = required(SaSelectionObjectT, selectionObject, "the address for the selection object")
     place.value = library_of(ckptHandle).service.selection_object()
 
 
@@ -69,7 +69,7 @@ def saCkptTrackStop(ckptHandle: Any) -> None:
 
 
 def _initialize(kind: type[Any], ckptHandle: Any, callbacks: Any, version: Any) -> None:
-    place = required(SaCkptHandleT, ckptHandle, "the handle's place")
+    place = required(SaCkptHandleT, ckptHandle, "the address for the handle")
     asked = required(SaVersionT, version, "the version")
     theirs = callbacks_of(reference(kind, callbacks))
     wanted = (asked.releaseCode.decode("latin-1"), asked.majorVersion, asked.minorVersion)

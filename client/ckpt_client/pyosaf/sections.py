@@ -58,7 +58,7 @@ def saCkptSectionIdFree(checkpointHandle: Any, id: Any) -> None:
         refuse("the id is NULL")
     open_of(checkpointHandle)
     if not SECTION_IDS.free(address):
-        refuse("this is no generated id, or it was freed before")
+        refuse("the library did not allocate this id, or it was freed before")
 
 
 @returns_code
@@ -81,7 +81,7 @@ def saCkptSectionIterationInitialize(
     checkpointHandle: Any, sectionsChosen: Any, expirationTime: Any, sectionIterationHandle: Any
 ) -> None:
     """Begin an iteration; put its handle into `sectionIterationHandle`. Source: SAF 3.6.4; R107 to R110."""
-    place = required(SaCkptSectionIterationHandleT, sectionIterationHandle, "the handle's place")
+    place = required(SaCkptSectionIterationHandleT, sectionIterationHandle, "the address for the handle")
     chosen = number(SaCkptSectionsChosenT, sectionsChosen)
     time = number(SaTimeT, expirationTime)
     opened = open_of(checkpointHandle)
@@ -95,7 +95,7 @@ def saCkptSectionIterationNext(sectionIterationHandle: Any, sectionDescriptor: A
 
     Source: SAF 3.6.5; R111 to R114.
     """
-    place = required(SaCkptSectionDescriptorT, sectionDescriptor, "the descriptor's place")
+    place = required(SaCkptSectionDescriptorT, sectionDescriptor, "the address for the descriptor")
     iteration = _iteration_of(sectionIterationHandle)
     section = iteration.sections.next()
     iteration.section_id = section_id_structure(section.section_id)

@@ -45,7 +45,7 @@ def start(library: Library) -> None:
     if library.required < HIGHEST:
         raise error_of(codes.VERSION, "tracking needs version B.2.3")
     if library.callbacks.tracked is None:
-        raise error_of(codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
+        raise error_of(codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for tracking is set")
     with library.tracking_changes:
         library.tracking = True
         try:
@@ -62,7 +62,7 @@ def stop(library: Library) -> None:
         raise error_of(codes.VERSION, "tracking needs version B.2.3")
     with library.tracking_changes:
         if not library.tracking:
-            raise error_of(codes.NOT_EXIST, "the instance does not track")
+            raise error_of(codes.NOT_EXIST, "this instance is not tracking")
         library.tracking = False
         for opened in list(library.checkpoints.values()):
             if opened.followed:

@@ -191,12 +191,12 @@ class Checkpoint:
         ask = opened.synchronization(call, DEFAULT, self.service.inner.timeout_ns)
         if opened.attributes.sync:
             raise named_error(
-                call, codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+                call, codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronization"
             )
         tell = self.service.callbacks.checkpoint_synchronize
         if tell is None:
             raise named_error(
-                call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for synchronizations"
+                call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for synchronization is set"
             )
         # This raises NOT_EXIST now if there is no active replica.
         self._ask(SafRequest(call, Kind.STATUS), opened.handle)
@@ -222,9 +222,9 @@ class Checkpoint:
         self._inner.opened.check(call, SA_CKPT_CHECKPOINT_READ)
         tell = callback or self.service.callbacks.checkpoint_track
         if tell is None:
-            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for tracking")
+            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for tracking is set")
         if self._tracking is not None:
-            raise named_error(call, codes.EXIST, "the checkpoint is tracked already")
+            raise named_error(call, codes.EXIST, "the checkpoint is already being tracked")
         changes = self.service.run(self._inner.begin_tracking())
         tracking = self._tracking = _Tracking()
         self.tracking_error = None
@@ -233,7 +233,7 @@ class Checkpoint:
             inner = self.service.inner
             if error is None or inner.finalized or self._tracking is not tracking:
                 return
-            logger.warning("checkpoint %r is tracked no more: %s", self.name, error)
+            logger.warning("the tracking of checkpoint %r has ended: %s", self.name, error)
             self.tracking_error = error
             last = [changes.ended()]
             self.service.put(tracking, lambda: tell(self, last))
@@ -262,7 +262,7 @@ class Checkpoint:
         self.service.check(call)
         self._inner.opened.check(call)
         if self._tracking is None:
-            raise named_error(call, codes.NOT_EXIST, "the checkpoint is not tracked")
+            raise named_error(call, codes.NOT_EXIST, "the checkpoint is not being tracked")
         self._stop_tracking()
 
     def _stop_tracking(self) -> None:

@@ -83,14 +83,14 @@ def as_bytes(given: Any, what: str, index: int = -1) -> bytes:
     try:
         return given.encode() if isinstance(given, str) else memoryview(given).tobytes()
     except (TypeError, ValueError):
-        refuse(codes.INVALID_PARAM, f"{what} is text or bytes, not a {type(given).__name__}", index)
+        refuse(codes.INVALID_PARAM, f"{what} must be text or bytes, not a {type(given).__name__}", index)
 
 
 def as_section_id(given: Any, index: int = -1) -> bytes:
     """Check and return a section id. Raises: SaAisError INVALID_PARAM."""
     section_id = as_bytes(given, "a section id", index)
     if len(section_id) > SECTION_ID_BYTES_MAX:
-        text = f"a section id of {len(section_id)} bytes exceeds {SECTION_ID_BYTES_MAX}"
+        text = f"a section id of {len(section_id)} bytes exceeds {SECTION_ID_BYTES_MAX} bytes"
         refuse(codes.INVALID_PARAM, text, index)
     return section_id
 
@@ -98,7 +98,7 @@ def as_section_id(given: Any, index: int = -1) -> bytes:
 def as_number(given: Any, what: str, index: int = -1) -> int:
     """Check and return a size, an offset or a time: 0 to 2^63-1. Raises: SaAisError INVALID_PARAM."""
     if type(given) is not int or not 0 <= given <= SIZE_MAX:
-        refuse(codes.INVALID_PARAM, f"{what} is an integer from 0 to 2^63-1, not {given!r}", index)
+        refuse(codes.INVALID_PARAM, f"{what} must be an integer from 0 to 2^63-1, not {given!r}", index)
     return given
 
 
@@ -108,14 +108,14 @@ def as_timeout(given: Any, default_ns: int) -> int:
     Raises: SaAisError INVALID_PARAM.
     """
     if type(given) is not int or not 0 <= given <= SA_TIME_MAX:
-        refuse(codes.INVALID_PARAM, f"a time-out is 0 to SA_TIME_MAX nanoseconds, not {given!r}")
+        refuse(codes.INVALID_PARAM, f"a time-out must be 0 to SA_TIME_MAX nanoseconds, not {given!r}")
     return min(given or default_ns, NO_LIMIT_NS)
 
 
 def as_invocation(given: Any) -> int:
     """Check and return a SaInvocationT, an unsigned 64-bit number (R38). Raises: SaAisError INVALID_PARAM."""
     if type(given) is not int or not 0 <= given < 2**64:
-        refuse(codes.INVALID_PARAM, f"an invocation is an unsigned 64-bit number, not {given!r}")
+        refuse(codes.INVALID_PARAM, f"an invocation must be an unsigned 64-bit number, not {given!r}")
     return given
 
 
@@ -128,21 +128,22 @@ def open_body(name: Any, open_flags: Any, attributes: Any, new: bool) -> tuple[b
     The flags are checked first (R27), then whether attributes are due (R23), then their values (R24 to R26).
     """
     if type(open_flags) is bool or not isinstance(open_flags, int) or not 0 < open_flags <= OPEN_FLAGS_ALL:
-        refuse(codes.BAD_FLAGS, "open flags are READ, WRITE and CREATE, at least one of them")
+        refuse(codes.BAD_FLAGS, "open flags must be READ, WRITE or CREATE, or several of them")
     encoded = checkpoint_name(name)
     if new and not encoded.startswith(NAME_PREFIX):
         refuse(
-            codes.INVALID_PARAM, f"a checkpoint's name begins with {NAME_PREFIX.decode()}, at B.02 and later"
+            codes.INVALID_PARAM,
+            f"from version B.02 on, a checkpoint's name must start with {NAME_PREFIX.decode()}",
         )
     create = bool(open_flags & SA_CKPT_CHECKPOINT_CREATE)
     if create != (attributes is not None):
-        refuse(codes.INVALID_PARAM, "creation attributes belong to CREATE, and CREATE needs them")
+        refuse(codes.INVALID_PARAM, "give creation attributes with CREATE, and only with CREATE")
     fields = None
     if attributes is not None:
         try:
             fields = [as_integer(field) for field in CheckpointCreationAttributes(*attributes)]
         except TypeError:
-            refuse(codes.INVALID_PARAM, f"creation attributes are six integers, not {attributes!r}")
+            refuse(codes.INVALID_PARAM, f"creation attributes must be six integers, not {attributes!r}")
         fault = attributes_fault(fields)
         if fault:
             refuse(codes.INVALID_PARAM, fault)
@@ -193,7 +194,7 @@ def write(io_vector: Any, size_max: int) -> SafRequest:
         ops.append([Op.WRITE, encoded, as_number(offset, "an offset", index), content])
         total += len(encoded) + len(content)
         if total > CALL_BYTES_MAX:
-            refuse(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one call", index)
+            refuse(codes.NO_RESOURCES, f"a call may have at most {CALL_BYTES_MAX} bytes", index)
     return SafRequest("saCkptCheckpointWrite", Kind.UPDATE, update_body(ops))
 
 
@@ -225,7 +226,7 @@ def check_choice(sections_chosen: Any, expiration_time: Any) -> None:
     """Check the arguments of SectionIterationInitialize (R107, R109). Raises: SaAisError INVALID_PARAM."""
     known = isinstance(sections_chosen, int) and not isinstance(sections_chosen, bool)
     if not known or not SA_CKPT_SECTIONS_FOREVER <= sections_chosen <= SA_CKPT_SECTIONS_ANY:
-        refuse(codes.INVALID_PARAM, f"{sections_chosen!r} is no choice of sections")
+        refuse(codes.INVALID_PARAM, f"{sections_chosen!r} is not a choice of sections")
     timed = (SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME, SA_CKPT_SECTIONS_GEQ_EXPIRATION_TIME)
     if expiration_time is not None or sections_chosen in timed:
         as_number(expiration_time, "an expiration time")
@@ -235,11 +236,16 @@ def _elements(io_vector: Any) -> list[tuple[Any, Any, Any]]:
     try:
         elements = [(section_id, data, offset) for section_id, data, offset in io_vector]
     except (TypeError, ValueError):
-        refuse(codes.INVALID_PARAM, "an io vector has elements of a section id, data or size, and an offset")
+        refuse(
+            codes.INVALID_PARAM,
+            "an element of an IO vector must be a section id, data or size, and an offset",
+        )
     if not elements:
-        refuse(codes.INVALID_PARAM, "an io vector has at least one element")
+        refuse(codes.INVALID_PARAM, "an IO vector must have at least one element")
     if len(elements) > OPS_PER_UPDATE_MAX:
-        refuse(codes.NO_RESOURCES, f"{len(elements)} elements in one call exceed {OPS_PER_UPDATE_MAX}")
+        refuse(
+            codes.NO_RESOURCES, f"a call may have at most {OPS_PER_UPDATE_MAX} elements, not {len(elements)}"
+        )
     return elements
 
 
@@ -248,5 +254,9 @@ def _content(given: Any, size_max: int, index: int = -1) -> bytes:
     if len(content) > size_max:
         refuse(codes.INVALID_PARAM, f"{len(content)} bytes exceed maxSectionSize {size_max}", index)
     if len(content) > SECTION_BYTES_MAX:
-        refuse(codes.NO_RESOURCES, f"{len(content)} bytes exceed {SECTION_BYTES_MAX} in one section", index)
+        refuse(
+            codes.NO_RESOURCES,
+            f"{len(content)} bytes exceed the limit of {SECTION_BYTES_MAX} bytes for a section",
+            index,
+        )
     return content

@@ -113,7 +113,7 @@ class CheckpointService:
         try:
             return self._pending.fileno()
         except OSError as error:
-            text = f"there is no descriptor: {error.strerror}"
+            text = f"a file descriptor cannot be created: {error.strerror}"
             raise named_error(call, codes.NO_RESOURCES, text) from None
 
     def fileno(self) -> int:
@@ -131,7 +131,7 @@ class CheckpointService:
         try:
             mode = DispatchFlags(flags)
         except ValueError:
-            raise named_error(call, codes.INVALID_PARAM, f"{flags!r} is no way to dispatch") from None
+            raise named_error(call, codes.INVALID_PARAM, f"{flags!r} is not a dispatch flag") from None
         if mode is DispatchFlags.BLOCKING:
             self._dispatch_until_finalized()
             return
@@ -222,7 +222,7 @@ class CheckpointService:
         plan = self._inner.plan_open(call, name, open_flags, creation_attributes)
         tell = self._callbacks.checkpoint_open
         if tell is None:
-            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "there is no callback for opens")
+            raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for opens is set")
 
         def ended(opened: AsyncCheckpoint | None, error: SaAisError | None) -> None:
             checkpoint = Checkpoint(self, opened) if opened is not None else None
@@ -246,7 +246,7 @@ class CheckpointService:
     def _check_process(self, call: str) -> None:
         if self._pid != os.getpid():
             raise named_error(
-                call, codes.BAD_HANDLE, "the service belongs to the process that forked this one"
+                call, codes.BAD_HANDLE, "the service belongs to the parent process, which forked this one"
             )
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -27,7 +27,7 @@ def negotiate(version: Any, highest: Version = HIGHEST) -> Version:
     except (TypeError, ValueError):  # (A UnicodeError is a ValueError.)
         wrong = True
     if wrong:
-        text = f"a version is a release letter, a major and a minor number, not {version!r}"
+        text = f"a version must be a release letter, a major and a minor number, not {version!r}"
         raise error_of(codes.INVALID_PARAM, text)
     if release != highest[0] or major > highest[1]:
         text = f"version {release}.{major}.{minor} is not supported: ask for {show(highest)}"

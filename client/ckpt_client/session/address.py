@@ -52,12 +52,12 @@ def parse_address(url: str) -> Address:
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme not in ("unix", "tcp", "udp"):
-        raise _bad(url, "an address is unix:///path, tcp://host:port or udp://host:port")
+        raise _bad(url, "an address must be unix:///path, tcp://host:port or udp://host:port")
     if scheme == "unix":
         if not rest.startswith("/") or "\0" in rest:
-            raise _bad(url, "the path of a unix socket is absolute")
+            raise _bad(url, "the path of a unix socket must be absolute")
         if len(os.fsencode(rest)) > UNIX_PATH_BYTES_MAX:
-            raise _bad(url, f"the path of a unix socket has at most {UNIX_PATH_BYTES_MAX} bytes")
+            raise _bad(url, f"the path of a unix socket may have at most {UNIX_PATH_BYTES_MAX} bytes")
         return Address("unix", rest)
     host, _, port = rest.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -77,7 +77,7 @@ def parse_addresses(urls: str | Iterable[str]) -> tuple[Address, ...]:
     """
     texts = [urls] if isinstance(urls, str) else list(urls)
     if not all(isinstance(text, str) for text in texts):
-        raise error_of(codes.INVALID_PARAM, "an address is a text")
+        raise error_of(codes.INVALID_PARAM, "an address must be text")
     parts = [part for text in texts for part in text.split(",") if part.strip()]
     addresses = tuple(dict.fromkeys(parse_address(part) for part in parts))
     if not 0 < len(addresses) <= ADDRESSES_MAX:
@@ -140,5 +140,7 @@ def choose_key(key: str | bytes | None) -> bytes:
     if key is None:
         key = os.environ.get(KEY_VARIABLE, "")
     if not isinstance(key, str | bytes | bytearray):
-        raise error_of(codes.INVALID_PARAM, f"a cluster's key is text or bytes, not a {type(key).__name__}")
+        raise error_of(
+            codes.INVALID_PARAM, f"a cluster's key must be text or bytes, not a {type(key).__name__}"
+        )
     return key.encode() if isinstance(key, str) else bytes(key)

@@ -137,7 +137,7 @@ def members_of(payload: Any) -> dict[str, list[str]]:
     Raises: FrameError.
     """
     if type(payload) is not list or len(payload) < 2 or type(payload[1]) is not list:
-        raise FrameError("an answer to ATTACH without members")
+        raise FrameError("an answer to ATTACH lacks the members")
     return _members(payload[1], 1)
 
 

@@ -14,7 +14,9 @@ PAUSE_MIN_NS: Final = 10_000_000
 PAUSE_MAX_NS: Final = 250_000_000
 """The pause between two rounds over all addresses; it doubles from the one to the other."""
 
-ALL_WITNESSES: Final = "every address is that of a witness, which votes and holds no data: name another node"
+ALL_WITNESSES: Final = (
+    "all these addresses belong to witnesses, which vote and hold no data: give the address of another node"
+)
 NOBODY_LISTENS: Final = "no daemon listens"
 HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301"
 
@@ -155,7 +157,7 @@ class Endpoints:
     def why(self) -> str:
         """Return what is wrong with each address that failed, for a person to read."""
         if not self._reasons:
-            return f"{self.current} was not reached"
+            return f"{self.current} could not be reached"
         return "; ".join(f"{address}: {why}" for address, (_, why) in self._reasons.items())
 
 

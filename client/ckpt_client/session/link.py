@@ -187,9 +187,9 @@ class Linking(Unanswered):
 
     def _take_garbage(self, error: FrameError, now_ns: int) -> None:
         if self.state is SessionState.HANDSHAKING:
-            self._drop_link(now_ns, f"what listens there is no ckptd ({error})", codes.UNAVAILABLE)
+            self._drop_link(now_ns, f"what listens there is not a ckptd ({error})", codes.UNAVAILABLE)
         else:
-            self._drop_link(now_ns, f"the daemon sent garbage ({error})")
+            self._drop_link(now_ns, f"the daemon sent an invalid frame ({error})")
 
     def _take_welcome(self, frame: Frame, now_ns: int) -> None:
         try:
@@ -233,7 +233,7 @@ class Linking(Unanswered):
         else:
             if code == codes.UNAVAILABLE:
                 self._endpoints.note_witness()
-            why = f"the session is not accepted: {text or codes.code_name(code)}"
+            why = f"the node does not accept the session: {text or codes.code_name(code)}"
             self._drop_link(
                 now_ns, why, code if self._attachment.unconfirmed and code != codes.TIMEOUT else 0
             )
@@ -251,7 +251,9 @@ class Linking(Unanswered):
 
     def _note_move(self, left: str) -> None:
         self.moved += 1
-        self.notices.append(f"the session goes on at node {self.node_id} ({self.address}), it left {left}")
+        self.notices.append(
+            f"the session has moved to node {self.node_id} ({self.address}); it left node {left}"
+        )
 
     def _note_refused(self, text: str, now_ns: int) -> None:
         self._refused_text = text

@@ -110,7 +110,7 @@ class LinkedSession(Linking):
             return
         self._let_go(call, now_ns)
         call.done = True
-        call.code, call.text = codes.TIMEOUT, "the caller gave up"
+        call.code, call.text = codes.TIMEOUT, "the caller cancelled the call"
 
     def end(self, why: str) -> None:
         """End the session, for the service or for the program: fail every call that still waits."""
@@ -130,7 +130,7 @@ class LinkedSession(Linking):
         if self._datagram:
             if len(frame) > DATAGRAM_BYTES_MAX:
                 self._on_too_big_for_datagram(
-                    call, f"a request of {len(frame)} bytes does not fit a datagram", now_ns
+                    call, f"a request of {len(frame)} bytes does not fit into a datagram", now_ns
                 )
                 return
             call.maybe_done = call.maybe_done or call.in_flight
@@ -200,13 +200,13 @@ class LinkedSession(Linking):
         elif frame.kind == Kind.REFUSED:
             self._take_refusal(frame, now_ns)
         elif not self._datagram:
-            raise FrameError(f"a frame of kind {frame.kind} where an answer was due")
+            raise FrameError(f"a frame of kind {frame.kind} arrived instead of an answer")
 
     def _take_answer(self, number: int, epoch: int, active: int, body: bytes, now_ns: int) -> None:
         call = self.calls.get(number)
         if call is None or not call.in_flight:
             if not 0 < number <= self._number:
-                raise FrameError("an answer to a request that was never made")
+                raise FrameError("an answer arrived to a request that was never sent")
             if self.state is SessionState.ATTACHING and number == self._attachment.number:
                 self._take_attached(epoch, body, now_ns)
             elif number == self._ping_number or self._probing:
@@ -407,19 +407,22 @@ class LinkedSession(Linking):
         TRY_AGAIN and UNAVAILABLE promise that nothing was done; TIMEOUT does not.
         """
         sent = call.maybe_applied and not (call.text and call.kind in READ_ONLY)
-        code, text = codes.TIMEOUT, "no answer within the time-out; whether it was done is not known"
+        code, text = (
+            codes.TIMEOUT,
+            "no answer within the time-out; it is unknown whether the call was carried out",
+        )
         if self.state is SessionState.ATTACHED and not sent:
-            code, text = codes.TRY_AGAIN, call.text or "the service cannot do it now"
+            code, text = codes.TRY_AGAIN, call.text or "the service cannot carry it out now"
         elif self.state is SessionState.ATTACHED and call.text:
-            text += f"; the node had said: {call.text}"
+            text += f"; the node had answered: {call.text}"
         elif self.state is not SessionState.ATTACHED:
             refused = self.state is SessionState.ATTACHING and self._refused_since_ns != NEVER_NS
             trouble = (
                 f"{self.address}: {self._refused_text or 'TRY_AGAIN'}" if refused else self._endpoints.why()
             )
-            text = f"no node serves within the time-out ({trouble})"
+            text = f"no node served this call within the time-out ({trouble})"
             if not self._attachment.unconfirmed:
-                text += "; if all nodes that held the checkpoint are lost, its data is gone with them"
+                text += "; if all nodes that had the checkpoint are lost, its data is lost too"
             if not sent:
                 code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE
         self._let_go(call, now_ns)

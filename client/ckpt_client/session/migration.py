@@ -106,7 +106,7 @@ class Migration:
                 ):
                     self._take_attached(frame.b, frame.body)
         except FrameError as error:
-            self.fail(f"what answers there is no ckptd ({error})")
+            self.fail(f"what answers there is not a ckptd ({error})")
         except HandshakeRejected as refused:
             self.fail(f"refused: {refused.text}")
 
@@ -118,7 +118,7 @@ class Migration:
     def _take_welcome(self, node_id: str, proof: bytes) -> None:
         self.reached_node = node_id
         if self.node_id and node_id != self.node_id:
-            self.fail(f"node {node_id!r} is there, not {self.node_id!r}")
+            self.fail(f"node {node_id!r} answers there instead of node {self.node_id!r}")
             return
         if proof:
             self.outgoing.append(proof)

@@ -29,7 +29,7 @@ class Notices:
             return
         self._again_s = now_s + NOTICE_S
         left_out, self._left_out = self._left_out, 0
-        logger.warning("%s%s", text, f" ({left_out} earlier ones not logged)" if left_out else "")
+        logger.warning("%s%s", text, f" ({left_out} earlier lines were not logged)" if left_out else "")
 
     def tell_all(self, texts: list[str]) -> None:
         """Log these lines, and empty the list."""

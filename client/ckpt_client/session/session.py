@@ -72,7 +72,7 @@ class Session(LinkedSession):
             # This makes the *local* replica the active one, so from now on it matters at which node we are.
             self._follows = False
             if self.move is not None and not self.move.call_waits:
-                self.move.fail("the session stays where it makes its replica active")
+                self.move.fail("the session stays at the node where it sets the active replica")
         return super().begin(kind, handle, body, now_ns, timeout_ns)
 
     def goodbye(self) -> list[bytes]:
@@ -108,7 +108,7 @@ class Session(LinkedSession):
         if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
             move.attach()
         elif now_ns >= self._quiesce_until_ns:
-            move.fail("calls are under way all the time")
+            move.fail("calls are always in flight")
 
     def finish_migration(self, move: Migration, now_ns: int) -> bool:
         """Finish a move that is no longer under way. Return True if its transport now carries the link.
@@ -152,7 +152,11 @@ class Session(LinkedSession):
         left = self.node_id
         self._attachment.node_id = move.reached_node
         self._endpoints.switch_to(move.address)
-        why = "a message fits no datagram" if move.call_waits else "to be at its active replica"
+        why = (
+            "a message did not fit into a datagram"
+            if move.call_waits
+            else "to use the node of its active replica"
+        )
         self._note_move(f"{left} ({why})")
         self._left = ""
         if not move.call_waits:
@@ -208,7 +212,9 @@ class Session(LinkedSession):
 
     def _watch_link(self, now_ns: int) -> None:
         if self._no_stream_here:
-            self._drop_link(now_ns, "what does not fit a datagram finds no stream there")
+            self._drop_link(
+                now_ns, "a message does not fit into a datagram, and that node cannot be reached over TCP"
+            )
         else:
             super()._watch_link(now_ns)
 

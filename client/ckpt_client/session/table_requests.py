@@ -131,7 +131,7 @@ def refuse(code: int, text: str, index: int = -1) -> NoReturn:
 def one_of(first: int | None, second: int | None) -> int | None:
     """Return what was given under one of two names. Raises: SaAisError INVALID_PARAM."""
     if first is not None and second is not None:
-        refuse(codes.INVALID_PARAM, "a limit is given under both of its names")
+        refuse(codes.INVALID_PARAM, "a limit is given twice, under both of its names")
     return second if first is None else first
 
 
@@ -141,11 +141,11 @@ def checkpoint_name(name: Key) -> bytes:
         encoded = name.encode() if isinstance(name, str) else memoryview(name).tobytes()
         encoded.decode()
     except (TypeError, ValueError):  # a UnicodeError is a ValueError
-        refuse(codes.INVALID_PARAM, f"a checkpoint's name is UTF-8, not {name!r}")
+        refuse(codes.INVALID_PARAM, f"a checkpoint's name must be UTF-8, not {name!r}")
     if not encoded or b"\0" in encoded:
-        refuse(codes.INVALID_PARAM, "a checkpoint's name has at least one byte and no NUL")
+        refuse(codes.INVALID_PARAM, "a checkpoint's name must have at least one byte and no NUL")
     if len(encoded) > NAME_BYTES_MAX:
-        refuse(codes.TOO_BIG, f"a checkpoint's name of {len(encoded)} bytes exceeds {NAME_BYTES_MAX}")
+        refuse(codes.TOO_BIG, f"a checkpoint's name of {len(encoded)} bytes exceeds {NAME_BYTES_MAX} bytes")
     return encoded
 
 
@@ -154,7 +154,7 @@ def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
     if timeout is None:
         return default_ns
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        refuse(codes.INVALID_PARAM, f"a time-out is a positive number of seconds, not {timeout!r}")
+        refuse(codes.INVALID_PARAM, f"a time-out must be a positive number of seconds, not {timeout!r}")
     return int(timeout * _SECOND_NS) if timeout < NO_LIMIT_NS // _SECOND_NS else NO_LIMIT_NS
 
 
@@ -169,13 +169,11 @@ def default_timeout_in_ns(timeout: float | None) -> int:
 def retention_in_ns(retention_ms: int) -> int:
     """Return a retention time in ms as ns; SA_TIME_MAX: for ever. Raises: SaAisError INVALID_PARAM."""
     if type(retention_ms) is not int or retention_ms < 0:
-        refuse(
-            codes.INVALID_PARAM, f"a retention time is not negative and in milliseconds, not {retention_ms!r}"
-        )
+        refuse(codes.INVALID_PARAM, f"a retention time must be 0 or more milliseconds, not {retention_ms!r}")
     if retention_ms == SA_TIME_MAX:
         return SA_TIME_MAX
     if retention_ms > SA_TIME_MAX // SA_TIME_ONE_MILLISECOND:
-        refuse(codes.INVALID_PARAM, f"a retention time of {retention_ms} ms is beyond SA_TIME_MAX")
+        refuse(codes.INVALID_PARAM, f"a retention time of {retention_ms} ms exceeds SA_TIME_MAX")
     return retention_ms * SA_TIME_ONE_MILLISECOND
 
 
@@ -203,15 +201,15 @@ def open_parameters(
         open_flags = SA_CKPT_CHECKPOINT_READ | (0 if read_only else SA_CKPT_CHECKPOINT_WRITE)
         return OpenParameters(encoded, open_flags, None)
     if read_only:
-        refuse(codes.INVALID_PARAM, "a read-only table creates nothing: leave the limits out")
+        refuse(codes.INVALID_PARAM, "a read-only table does not create its checkpoint: leave the limits out")
     if sections_max is None or section_bytes_max is None or section_id_bytes_max is None:
         refuse(codes.INVALID_PARAM, "give all three limits (to create the checkpoint) or none (to open it)")
     for limit in (*limits, flags):
         if type(limit) is not int or not 0 <= limit <= SIZE_MAX:
-            refuse(codes.INVALID_PARAM, f"limits and flags are integers from 0 to 2^63-1, not {limit!r}")
+            refuse(codes.INVALID_PARAM, f"limits and flags must be integers from 0 to 2^63-1, not {limit!r}")
     checkpoint_size = sections_max * section_bytes_max
     if checkpoint_size > SIZE_MAX:
-        refuse(codes.INVALID_PARAM, "the product of the number and the size of sections is beyond 2^63-1")
+        refuse(codes.INVALID_PARAM, "the number of sections times their size exceeds 2^63-1")
     retention_ns = retention_in_ns(retention_ms)
     attributes = Attributes(
         flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max
@@ -227,9 +225,9 @@ def section_id(attributes: Attributes, key: Key) -> bytes:
     try:
         encoded = key.encode() if isinstance(key, str) else memoryview(key).tobytes()
     except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
-        refuse(codes.INVALID_PARAM, f"a key is text or bytes, not {key!r}")
+        refuse(codes.INVALID_PARAM, f"a key must be text or bytes, not {key!r}")
     if len(encoded) > SECTION_ID_BYTES_MAX:
-        refuse(codes.INVALID_PARAM, f"a key of {len(encoded)} bytes exceeds {SECTION_ID_BYTES_MAX}")
+        refuse(codes.INVALID_PARAM, f"a key of {len(encoded)} bytes exceeds {SECTION_ID_BYTES_MAX} bytes")
     return encoded
 
 
@@ -241,12 +239,12 @@ def _content(attributes: Attributes, value: Value) -> Bytes:
         try:
             content = value.encode() if isinstance(value, str) else memoryview(value).tobytes()
         except (TypeError, ValueError):
-            refuse(codes.INVALID_PARAM, f"a value is text or bytes, not a {type(value).__name__}")
+            refuse(codes.INVALID_PARAM, f"a value must be text or bytes, not a {type(value).__name__}")
     if len(content) > attributes.section_bytes_max:
         limit = attributes.section_bytes_max
         refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
     if len(content) > SECTION_BYTES_MAX:
-        refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX}")
+        refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX} bytes")
     return content
 
 
@@ -254,7 +252,7 @@ def _check_expiration(expiration_ns: int | None) -> None:
     if expiration_ns is not None and (
         type(expiration_ns) is not int or not 0 <= expiration_ns <= SA_TIME_END
     ):
-        refuse(codes.INVALID_PARAM, f"an expiration is a time in ns since 1970, not {expiration_ns!r}")
+        refuse(codes.INVALID_PARAM, f"an expiration time must be in ns since 1970, not {expiration_ns!r}")
 
 
 # -- bodies
@@ -283,13 +281,15 @@ def update_body(ops: list[list[Any]], index: int = -1) -> bytes:
     """UPDATE: several operations. Raises: SaAisError NO_RESOURCES if they do not fit into one update."""
     body = pack_body(ops)
     if len(body) > UPDATE_BODY_BYTES_MAX:
-        refuse(codes.NO_RESOURCES, f"{len(body)} bytes in one update exceed {UPDATE_BODY_BYTES_MAX}", index)
+        refuse(
+            codes.NO_RESOURCES, f"an update of {len(body)} bytes exceeds {UPDATE_BODY_BYTES_MAX} bytes", index
+        )
     return body
 
 
 def _check_call_bytes(total_bytes: int) -> None:
     if total_bytes > CALL_BYTES_MAX:
-        refuse(codes.NO_RESOURCES, f"{total_bytes} bytes in one call exceed {CALL_BYTES_MAX}")
+        refuse(codes.NO_RESOURCES, f"a call of {total_bytes} bytes exceeds {CALL_BYTES_MAX} bytes")
 
 
 def patch_body(
@@ -302,7 +302,7 @@ def patch_body(
     try:
         pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
-        refuse(codes.INVALID_PARAM, "several sections are a mapping or (key, value) pairs")
+        refuse(codes.INVALID_PARAM, "give several sections as a mapping or as (key, value) pairs")
     _check_count(len(pairs))
     ops: list[list[Any]] = []
     total_bytes = 0
@@ -318,7 +318,7 @@ def _check_count(count: int) -> None:
     if not count:
         refuse(codes.INVALID_PARAM, "no section is named")
     if count > OPS_PER_UPDATE_MAX:
-        refuse(codes.NO_RESOURCES, f"{count} sections in one call exceed {OPS_PER_UPDATE_MAX}")
+        refuse(codes.NO_RESOURCES, f"a call may name at most {OPS_PER_UPDATE_MAX} sections, not {count}")
 
 
 def delete_body(attributes: Attributes, key: Key) -> bytes:
@@ -331,7 +331,7 @@ def key_list(keys: Iterable[Key]) -> list[Key]:
     try:
         wanted = list(keys)
     except TypeError:
-        refuse(codes.INVALID_PARAM, f"several keys are a list, not {keys!r}")
+        refuse(codes.INVALID_PARAM, f"give several keys as a list, not as {keys!r}")
     _check_count(len(wanted))
     return wanted
 
@@ -368,7 +368,7 @@ def is_single_key(keys: object) -> bool:
 
 def ended(why: str) -> CheckpointEnded:
     """Return the error of a table that gets a new session and finds its checkpoint gone."""
-    text = f"the checkpoint ended while this table had no session ({why}); the next call opens it anew"
+    text = f"the checkpoint ended while this table had no session ({why}); the next call opens it again"
     return CheckpointEnded(codes.NOT_EXIST, text)
 
 
@@ -382,7 +382,7 @@ def reopened_text(name: bytes, node_id: str) -> str:
 
 def raise_malformed(what: str) -> NoReturn:
     """Raise the error for an answer that no daemon gives."""
-    raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} makes no sense")
+    raise error_of(codes.SaAisErrorT.SA_AIS_ERR_LIBRARY, f"the daemon's answer to {what} is malformed")
 
 
 def parse_open_answer(payload: Any) -> tuple[int, Attributes]:

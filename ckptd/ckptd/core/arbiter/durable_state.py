@@ -140,7 +140,7 @@ class StateStore:
         self._write()
         self._pending_number = self.number
         if replaced is not None:
-            replaced.on_discarded("another view is decided in its place")
+            replaced.on_discarded("a different view was decided first")
 
     def discard_pending(self, reason: str) -> None:
         """Give up the pending view, if there is one, also where it may already be on disk.
@@ -192,7 +192,7 @@ class StateStore:
         A pending view is discarded: the node that decided it decides again, by what is true then.
         """
         self.failing = True
-        reason = f"the state directory cannot be written: {text}"
+        reason = f"this node cannot write its state directory: {text}"
         self.context.raise_alarm("disk", reason)
         self.discard_pending(reason)
 

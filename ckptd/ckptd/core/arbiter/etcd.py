@@ -68,7 +68,7 @@ class EtcdArbiter(Arbiter):
         try:
             stored = parse_view(bounded_array(value, VIEW_BOUNDS, 1)[0]) if value is not None else None
         except FrameError as error:
-            self.context.raise_alarm("arbiter", f"the register holds no view: {error}")
+            self.context.raise_alarm("arbiter", f"what the register holds is not a view: {error}")
             self._fail()
             return
         if stored is not None and (stored.epoch > self.store.epoch or self.store.state.view is None):
@@ -99,7 +99,9 @@ class EtcdArbiter(Arbiter):
         if number != self.number:
             return
         self.number = 0
-        self.context.raise_alarm("arbiter", f"the register does not answer, no view can be changed: {text}")
+        self.context.raise_alarm(
+            "arbiter", f"the register does not answer, so the view cannot change: {text}"
+        )
         self._fail()
 
     def _fail(self) -> None:

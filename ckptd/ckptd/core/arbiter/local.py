@@ -115,7 +115,11 @@ class LocalArbiter(Arbiter):
         The reason for the decision may have passed: heartbeats arrive again from a node that was declared
         dead, and it has continued.
         """
-        return "" if next_view_rule(self.store.state.view) == view else "another view has to follow by now"
+        return (
+            ""
+            if next_view_rule(self.store.state.view) == view
+            else "the view has changed in the meantime, so a different view must follow"
+        )
 
     def _on_decided(self, view: View) -> None:
         self.busy = False

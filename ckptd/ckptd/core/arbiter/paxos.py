@@ -161,7 +161,7 @@ class PaxosArbiter(Arbiter):
 
     def update_alarm(self, reachable: int) -> None:
         if reachable < self.quorum and self.context.epoch:
-            text = f"{reachable} of {len(self.voters)} voters are here: no view can be changed"
+            text = f"only {reachable} of {len(self.voters)} voters can be reached, so the view cannot change"
             self.context.raise_alarm("arbiter", text)
         else:
             self.context.clear_alarm("arbiter")
@@ -248,7 +248,7 @@ class PaxosArbiter(Arbiter):
 
     def receive(self, node_id: str, frame: Frame) -> None:
         if node_id not in self.voters:
-            raise FrameError("a vote of no voter")
+            raise FrameError("a vote from a node that is not a voter")
         ballot, promised, accepted, view = parse_vote(frame)
         match frame.kind:
             case Kind.PREPARE:

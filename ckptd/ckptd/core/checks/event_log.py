@@ -104,7 +104,9 @@ def parse_header(content: Any) -> LogHeader:
     """Read the unpacked header, without settings that this version lacks. Raises: RecordingError."""
     try:
         if content["format"] != FORMAT:
-            raise RecordingError(f"a recording of format {content['format']}, not {FORMAT}")
+            raise RecordingError(
+                f"the recording has format {content['format']}; this version reads format {FORMAT}"
+            )
         known = {field.name for field in dataclasses.fields(Settings)}
         settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -114,7 +116,7 @@ def parse_header(content: Any) -> LogHeader:
         values = {name: content[name] for name in _names_of(LogHeader)}
         return LogHeader(**{**values, "settings": Settings(**settings), "urls": tuple(content["urls"])})
     except (LookupError, TypeError, AttributeError) as error:
-        raise RecordingError(f"it does not begin with a recording's header: {error!r}") from None
+        raise RecordingError(f"the file does not start with the header of a recording: {error!r}") from None
 
 
 def parse_entry(content: Any, unpack: Callable[[bytes], Any]) -> LoggedEvent:
@@ -129,7 +131,7 @@ def parse_entry(content: Any, unpack: Callable[[bytes], Any]) -> LoggedEvent:
         rows = {name: (used, most) for name, (used, most) in limits.items()} if limits is not None else None
         return LoggedEvent(now_ns, kind(*fields), digest, counts, rows)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RecordingError(f"an entry of another version: {error!r}") from None
+        raise RecordingError(f"an entry was written by another version: {error!r}") from None
 
 
 _KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in typing.get_args(Event)}

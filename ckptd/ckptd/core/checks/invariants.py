@@ -51,7 +51,7 @@ def over_limits(replica: Replica) -> str:
     attributes = replica.attributes
     sections = replica.sections.sections
     if len(sections) > attributes.sections_max:
-        return f"{replica.name!r} has {len(sections)} sections, {attributes.sections_max} are allowed"
+        return f"{replica.name!r} has {len(sections)} sections; at most {attributes.sections_max} are allowed"
     content_bytes = 0
     for section_id, section in sections.items():
         content_bytes += len(section.content)
@@ -60,7 +60,10 @@ def over_limits(replica: Replica) -> str:
         if len(section_id) > attributes.section_id_bytes_max:
             return f"{replica.name!r}: section id {section_id!r} is too long"
     if content_bytes != replica.sections.content_bytes:
-        return f"{replica.name!r} counts {replica.sections.content_bytes} bytes and holds {content_bytes}"
+        return (
+            f"{replica.name!r} counts {replica.sections.content_bytes} bytes, but its sections have "
+            f"{content_bytes}"
+        )
     return ""
 
 
@@ -76,8 +79,8 @@ def committed_but_not_everywhere(
         if other is None or other.ignores_updates or other.last_seq >= replica.committed_seq:
             continue
         return (
-            f"{entry.name!r}: {replica.context.node_id} calls {replica.committed_seq} committed,"
-            f" {context.node_id} holds {other.last_seq}"
+            f"{entry.name!r}: {replica.context.node_id} has committed up to {replica.committed_seq}, "
+            f"but the replica on {context.node_id} ends at {other.last_seq}"
         )
     return ""
 
@@ -88,7 +91,7 @@ def differing_views(nodes: Iterable[Node]) -> str:
     for node in nodes:
         view = node.view
         if view is not None and by_epoch.setdefault(view.epoch, view).members != view.members:
-            return f"epoch {view.epoch} is {by_epoch[view.epoch].members} and {view.members}"
+            return f"epoch {view.epoch} has two views: {by_epoch[view.epoch].members} and {view.members}"
     return ""
 
 
@@ -103,7 +106,10 @@ def differing_replicas(nodes: Sequence[Node]) -> str:
             node_id = node.context.node_id
             first, first_id = seen.setdefault((creation_id, version_of(replica)), (content, node_id))
             if first != content:
-                return f"{replica.name!r} at {version_of(replica)} differs on {first_id} and {node_id}"
+                return (
+                    f"{replica.name!r} at {version_of(replica)} has different content on {first_id} and "
+                    f"{node_id}"
+                )
     return ""
 
 

@@ -29,7 +29,7 @@ def growth_bound(ops: Ops, body_bytes: int, table: SectionTable) -> int:
     count = len(ops)
     if count > OPS_PER_UPDATE_MAX:
         raise RequestError(
-            codes.NO_RESOURCES, f"{count} operations exceed {OPS_PER_UPDATE_MAX} in one update"
+            codes.NO_RESOURCES, f"{count} operations in one update; at most {OPS_PER_UPDATE_MAX} are allowed"
         )
     built = count * table.section_bytes_cap
     if built > BUILT_BYTES_MAX:  # Else the sections that it writes into are small enough: the common case.
@@ -77,6 +77,6 @@ def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
         if section_id or kind != Op.CREATE:  # (Each CREATE without an id makes a section of its own.)
             sizes[section_id] = new
         if built > BUILT_BYTES_MAX:
-            text = f"the sections that this update writes into exceed {BUILT_BYTES_MAX} bytes together"
+            text = f"the sections that this update writes to exceed {BUILT_BYTES_MAX} bytes in total"
             raise RequestError(codes.NO_RESOURCES, text, index)
     return added, built

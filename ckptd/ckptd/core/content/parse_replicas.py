@@ -31,7 +31,7 @@ SessionReplies = list[tuple[int, int, list[tuple[int, int, bytes]]]]
 def parse_report(body: bytes) -> tuple[int, int]:
     """Parse a report (ACK): its activation, and how far heartbeats said the active replica had ordered."""
     activation_seq, advertised_seq = bounded_array(body, BOUNDS[Kind.ACK], 2)[:2]
-    return whole(activation_seq, "a term", U64_MAX), whole(advertised_seq, "a seq", SEQ_MAX)
+    return whole(activation_seq, "an activation seq", U64_MAX), whole(advertised_seq, "a seq", SEQ_MAX)
 
 
 @parser
@@ -39,7 +39,11 @@ def parse_join(frame: Frame) -> tuple[int, int, bool]:
     """Parse JOIN: the version (epoch, seq) that the joining replica holds, and whether that is whole."""
     epoch, complete = bounded_array(frame.body, BOUNDS[Kind.JOIN], 2)[:2]
     whole(frame.c, "a seq", SEQ_MAX)
-    return whole(epoch, "an epoch", U64_MAX), frame.c, boolean(complete, "whether a copy is whole")
+    return (
+        whole(epoch, "an epoch", U64_MAX),
+        frame.c,
+        boolean(complete, "the consistent flag of a replica"),
+    )
 
 
 class SnapshotHeader(NamedTuple):
@@ -93,12 +97,12 @@ def _section(value: object) -> tuple[bytes, Section | None]:
 
 
 def _snapshot_header(value: object) -> SnapshotHeader:
-    epoch, history, answers, reuses_sections = row(value, "the opening of a join", 4)[:4]
+    epoch, history, answers, reuses_sections = row(value, "the header of a snapshot", 4)[:4]
     return SnapshotHeader(
         whole(epoch, "an epoch", U64_MAX),
-        [_past_epoch(past) for past in array(history, "past epochs", _HISTORY_MAX)],
+        [_past_epoch(past) for past in array(history, "the past epochs", _HISTORY_MAX)],
         _session_replies(answers),
-        boolean(reuses_sections, "whether sections are kept"),
+        boolean(reuses_sections, "a chunk's keeps-sections flag"),
     )
 
 
@@ -114,7 +118,11 @@ def _session_replies(value: object) -> SessionReplies:
 def _replies_of_session(value: object) -> tuple[int, int, list[tuple[int, int, bytes]]]:
     session, first_unanswered, replies = row(value, "a session's answers", 3)[:3]
     answers = [_reply(row(fields, "an answer", 3)) for fields in array(replies, "answers", _ROWS_MAX)]
-    return whole(session, "a session", U64_MAX), whole(first_unanswered, "a lowest number", U64_MAX), answers
+    return (
+        whole(session, "a session", U64_MAX),
+        whole(first_unanswered, "a first unanswered request", U64_MAX),
+        answers,
+    )
 
 
 def _reply(fields: list[Any]) -> tuple[int, int, bytes]:

@@ -174,7 +174,7 @@ class ReplicaContent(ABC):
         Raises: FrameError if the peer sent garbage.
         """
         if len(body) < _ROUTE_BYTES:
-            raise FrameError("an update shorter than its route")
+            raise FrameError("an update is shorter than its header")
         session, request, first_unanswered, time_ns, committed_seq, epoch = _unpack_route(body)
         log = self.log
         if seq > log.seq:
@@ -185,7 +185,7 @@ class ReplicaContent(ABC):
                 self.context.count("repeats_refused")
                 return False  # It stopped a node: this replica gets the result by joining.
             if epoch > self.context.epoch:
-                raise FrameError("an update of an epoch that is still to come")
+                raise FrameError("an update has a later epoch than this node")
             update = Update(epoch, seq, time_ns, session, request, first_unanswered, body[_ROUTE_BYTES:])
             try:
                 ops, answered = parse_replicated(update.body, session)
@@ -328,7 +328,7 @@ class ReplicaContent(ABC):
         total, in_parts = 0, False
         for index, (section_id, offset, size) in enumerate(elements):
             if size is not None and offset + size > limit:
-                raise RequestError(codes.INVALID_PARAM, "an id, offset or size that is out of range", index)
+                raise RequestError(codes.INVALID_PARAM, "an id, offset or size is out of range", index)
             section = get(section_id)
             if section is None:
                 raise RequestError(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)
@@ -338,7 +338,7 @@ class ReplicaContent(ABC):
             content = section.content
             if offset > len(content):
                 raise RequestError(
-                    codes.INVALID_PARAM, f"offset {offset} lies behind the section's end", index
+                    codes.INVALID_PARAM, f"offset {offset} is after the end of the section", index
                 )
             values.append(content)
             if offset or size is not None:
@@ -347,7 +347,9 @@ class ReplicaContent(ABC):
             else:
                 total += len(content)
             if total > CALL_BYTES_MAX:
-                raise RequestError(codes.NO_RESOURCES, f"more than {CALL_BYTES_MAX} bytes in one read", index)
+                raise RequestError(
+                    codes.NO_RESOURCES, f"one read may return at most {CALL_BYTES_MAX} bytes", index
+                )
         if in_parts:  # Only after all checks: a READ of 31 bytes once took 60 ms to be refused.
             values = [
                 content[offset : len(content) if size is None else offset + size]

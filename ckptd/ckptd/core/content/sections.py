@@ -182,21 +182,24 @@ class SectionTable:
             return
         if size > self.attributes.section_bytes_max:
             limit = self.attributes.section_bytes_max
-            raise RequestError(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize {limit}")
-        raise RequestError(codes.NO_RESOURCES, f"sections of {size} bytes are beyond this service's limit")
+            raise RequestError(codes.INVALID_PARAM, f"{size} bytes exceed maxSectionSize, which is {limit}")
+        raise RequestError(
+            codes.NO_RESOURCES, f"{size} bytes exceed the largest section that this service allows"
+        )
 
     def _check_expiration(self, expiration_ns: int, time_ns: int) -> None:
         if not time_ns < expiration_ns <= SIZE_MAX:
-            raise RequestError(codes.INVALID_PARAM, "the expiration time has passed or is no time")
+            raise RequestError(codes.INVALID_PARAM, "the expiration time is not a time, or has passed")
 
     def _check_new_id(self, section_id: bytes) -> None:
         limit = self.attributes.section_id_bytes_max
         if len(section_id) > limit:
             raise RequestError(
-                codes.INVALID_PARAM, f"a section id of {len(section_id)} bytes exceeds {limit}"
+                codes.INVALID_PARAM,
+                f"a section id of {len(section_id)} bytes exceeds the limit of {limit} bytes",
             )
         if not section_id:
-            raise RequestError(codes.INVALID_PARAM, "a section needs an id here")
+            raise RequestError(codes.INVALID_PARAM, "this checkpoint needs a section id")
         if len(self.sections) >= self.attributes.sections_max:
             raise RequestError(codes.NO_SPACE, f"all {self.attributes.sections_max} sections are in use")
 
@@ -238,7 +241,7 @@ class SectionTable:
         text = (
             f"all ids of {width} bytes are in use"
             if width <= 2
-            else f"{GENERATED_TRIES_MAX} ids in a row are in use"
+            else f"{GENERATED_TRIES_MAX} generated ids in a row were in use"
         )
         raise RequestError(codes.NO_SPACE, text)
 
@@ -278,12 +281,13 @@ class SectionTable:
         if offset + len(content) > self.section_bytes_cap:
             raise RequestError(
                 codes.NO_RESOURCES,
-                f"offset {offset} and {len(content)} bytes exceed {self.section_bytes_cap}",
+                f"offset {offset} plus {len(content)} bytes exceed the section limit of "
+                f"{self.section_bytes_cap} bytes",
             )
         if old is not None:
             if old.state == CORRUPTED:
                 raise RequestError(
-                    codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite it"
+                    codes.FAILED_OPERATION, f"section {section_id[:32]!r} is corrupted: overwrite all of it"
                 )
             old_content = old.content
             if not content:

@@ -23,7 +23,7 @@ Check = Callable[[object], object]
 
 
 def _number(value: object) -> int:
-    return whole(value, "a number of an operation", U64_MAX)
+    return whole(value, "an operation's number", U64_MAX)
 
 
 def _node(value: object) -> str:
@@ -74,10 +74,10 @@ _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
 
 def check_operation(value: object) -> list[Any]:
     """Check an operation of the directory and return it."""
-    op = row(value, "an operation", 1)
-    checks = _OPERATIONS.get(whole(op[0], "an operation's number", U64_MAX), ())
+    op = row(value, "a directory operation", 1)
+    checks = _OPERATIONS.get(whole(op[0], "the number of a directory operation", U64_MAX), ())
     if len(op) < 1 + len(checks):
-        raise FrameError(f"operation {op[0]} of the directory has missing fields")
+        raise FrameError(f"directory operation {op[0]} lacks fields")
     for check, field in zip(checks, op[1:], strict=False):
         check(field)
     if op[0] == DirectoryOp.CREATE and len(op) > 1 + len(checks):
@@ -119,7 +119,7 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
         _active(active),
     )
     entry.opens = dict(_open(opened) for opened in array(opens, "opens", _ROWS_MAX))
-    entry.unlinked = boolean(unlinked, "whether a checkpoint is unlinked")
+    entry.unlinked = boolean(unlinked, "the unlinked flag of a checkpoint")
     entry.last_closed_ns = now_ns - _time(passed_ns)
     entry.last_in_sync = dict(parse_incarnation(holder) for holder in array(holders, "holders", NODES_MAX))
     entry.activation_seq = _number(activation_seq)
@@ -130,18 +130,18 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
 
 def _replica(value: object) -> tuple[str, bool]:
     replica = row(value, "a replica", 2)
-    return _node(replica[0]), boolean(replica[1], "whether a replica is in sync")
+    return _node(replica[0]), boolean(replica[1], "the in-sync flag of a replica")
 
 
 def _open(value: object) -> tuple[tuple[int, int], int]:
-    session, handle, flags = row(value, "an open", 3)[:3]
+    session, handle, flags = row(value, "an open handle", 3)[:3]
     return (_number(session), _number(handle)), _number(flags)
 
 
 def _opens_of_session(value: object) -> dict[int, tuple[int, int]]:
     opens: dict[int, tuple[int, int]] = {}
     for opened in array(value, "opens", _ROWS_MAX):
-        handle, creation_id, flags = row(opened, "an open", 3)[:3]
+        handle, creation_id, flags = row(opened, "an open handle", 3)[:3]
         opens[_number(handle)] = _number(creation_id), _number(flags)
     return opens
 
@@ -182,10 +182,10 @@ def _answer(fields: list[Any]) -> tuple[int, int, bytes]:
 def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
     """Add a piece (rows of `messages.Row`) to a directory that arrives in pieces."""
     for fields in bounded_array(body, BOUNDS[Kind.DIRECTORY], 0):
-        number, *rest = row(fields, "a row of a directory", 2)
-        match whole(number, "a row's number", U64_MAX):
+        number, *rest = row(fields, "a row of the directory", 2)
+        match whole(number, "the kind of a directory row", U64_MAX):
             case Row.HEAD:
-                epoch, seq, members = row(rest, "a head", 3)[:3]
+                epoch, seq, members = row(rest, "the first row of a directory", 3)[:3]
                 directory.installed_epoch, directory.seq = epoch_of(epoch), whole(seq, "a seq", SEQ_MAX)
                 directory.members = dict(
                     parse_incarnation(member) for member in array(members, "members", NODES_MAX)
@@ -202,13 +202,13 @@ def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
                 answered = row(rest, "an answer", 4)
                 _session(directory, answered[0]).answers.record(*_answer(answered[1:]))
             case _:
-                raise FrameError("a row of a directory that is none")
+                raise FrameError("a directory row of unknown kind")
 
 
 def _session(directory: Directory, value: object) -> SessionEntry:
     session = directory.sessions.get(_number(value))
     if session is None:
-        raise FrameError("a row of a directory about a session that is not there")
+        raise FrameError("a directory row names a session that the directory does not have")
     return session
 
 

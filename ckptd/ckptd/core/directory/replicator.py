@@ -103,7 +103,7 @@ class DirectoryReplicator:
     def submit(self, item: Request | list[Any]) -> None:
         """Queue a client's request or an internal operation."""
         if isinstance(item, Request) and len(self.queue) >= self.context.settings.requests_waiting_max:
-            text = "too many requests wait for the coordinator (requests_waiting_max)"
+            text = "too many requests already wait for the coordinator (requests_waiting_max)"
             self.hub.answer(item, answer_error(codes.TRY_AGAIN, text))
             return
         self.queue.append(item)
@@ -255,7 +255,10 @@ class DirectoryReplicator:
         full = self.directory.resident_bytes >= limit and answers_bytes >= ANSWERS_BYTES_FREE
         if not full or request.kind == Kind.DETACH:
             return ""
-        return f"the directory has no room (directory_bytes_max, {limit}), and this session trims no answers"
+        return (
+            f"the directory is full (directory_bytes_max, {limit}), and this session has not "
+            "acknowledged its answers"
+        )
 
     def _replicate(
         self,

@@ -82,13 +82,16 @@ def validate(
                 return _set_active(directory, node_id, request, parse_of_handle(request.kind, request.body))
     except FrameError as error:
         raise RequestError(codes.INVALID_PARAM, str(error)) from None
-    raise RequestError(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown here")
+    raise RequestError(codes.NOT_SUPPORTED, f"this node does not know requests of kind {request.kind}")
 
 
 def _check_capacity(directory: Directory, settings: Settings, more_bytes: int) -> None:
     """Check that the directory has capacity for `more_bytes`. Raises: RequestError."""
     if directory.resident_bytes + more_bytes > settings.directory_bytes_max:
-        text = f"the directory takes {settings.directory_bytes_max} bytes already (directory_bytes_max)"
+        text = (
+            f"the directory already takes {settings.directory_bytes_max} bytes, which is all that it "
+            "may (directory_bytes_max)"
+        )
         raise RequestError(codes.NO_RESOURCES, text)
 
 
@@ -114,18 +117,18 @@ def _opened(directory: Directory, request: Request, handle: int) -> tuple[Checkp
 def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> ValidatedOp:
     generation, fresh = parse_routed_attach(request.body)
     if not 0 < request.session < 2**63:
-        raise RequestError(codes.INVALID_PARAM, "a session is 1 to 2^63-1")
+        raise RequestError(codes.INVALID_PARAM, "a session id is a number from 1 to 2^63-1")
     session = directory.sessions.get(request.session)
     if session is None and not fresh:
-        raise RequestError(codes.BAD_HANDLE, "this session has ended: its grace time is over")
+        raise RequestError(codes.BAD_HANDLE, "this session has ended, because its grace time is over")
     if session is None and len(directory.sessions) >= settings.sessions_max:
         raise RequestError(
-            codes.NO_RESOURCES, f"there are {settings.sessions_max} sessions already (sessions_max)"
+            codes.NO_RESOURCES, f"{settings.sessions_max} sessions already exist (sessions_max)"
         )
     if session is None:
         _check_capacity(directory, settings, SESSION_MEMORY_BYTES)
     if session is not None and generation < session.generation:
-        raise RequestError(codes.BAD_HANDLE, "this session was attached elsewhere since")
+        raise RequestError(codes.BAD_HANDLE, "this session has been attached on another connection since")
     if session is not None and (generation, node_id) == (session.generation, session.node_id):
         return [], answer_ok()
     return [DirectoryOp.ATTACH, request.session, generation, node_id], answer_ok()
@@ -145,12 +148,13 @@ def _open(
     if with_retention:
         flags |= OPENED_WITH_B01_RULES
     if len(session.opens) >= settings.opens_per_session_max:
-        text = f"a session has at most {settings.opens_per_session_max} open handles (opens_per_session_max)"
+        text = (
+            f"a session may have at most {settings.opens_per_session_max} open handles "
+            "(opens_per_session_max)"
+        )
         raise RequestError(codes.NO_RESOURCES, text)
     if directory.open_handles >= settings.opens_max:
-        raise RequestError(
-            codes.NO_RESOURCES, f"there are {settings.opens_max} open handles already (opens_max)"
-        )
+        raise RequestError(codes.NO_RESOURCES, f"{settings.opens_max} handles are already open (opens_max)")
     requested = Attributes(*raw_attributes) if raw_attributes is not None else None
     entry = directory.find(name)
     handle = request.number
@@ -158,7 +162,7 @@ def _open(
         if requested is None:
             raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
         if len(directory.checkpoints) >= settings.checkpoints_max:
-            text = f"there are {settings.checkpoints_max} checkpoints already (checkpoints_max)"
+            text = f"{settings.checkpoints_max} checkpoints already exist (checkpoints_max)"
             raise RequestError(codes.NO_RESOURCES, text)
         _check_capacity(directory, settings, CHECKPOINT_MEMORY_BYTES + len(name) + HANDLE_MEMORY_BYTES)
         creation_id = (directory.installed_epoch << EPOCH_SHIFT) + directory.seq + 1
@@ -170,7 +174,7 @@ def _open(
         return op, answer_ok([handle, creation_id, requested.fields()])
     differences = entry.attributes.differences(requested, with_retention) if requested is not None else ""
     if differences:
-        text = f"checkpoint {_show(name)} exists with other creation attributes: {differences}"
+        text = f"checkpoint {_show(name)} exists with different creation attributes: {differences}"
         raise RequestError(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
     if waits and not entry.last_in_sync and bars_replica(entry.creation_id, node_id):
@@ -193,7 +197,7 @@ def _unlink(directory: Directory, request: Request) -> ValidatedOp:
     if entry is None:
         raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
     if creation_id and entry.creation_id != creation_id:
-        raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} now")
+        raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} by now")
     return [DirectoryOp.UNLINK, name], answer_ok()
 
 
@@ -208,7 +212,7 @@ def why_open_waits(entry: CheckpointEntry, node_id: str) -> str:
         return f"the checkpoint waits for its replicas on {', '.join(entry.last_in_sync)}"
     makes_one = entry.attributes.collocated and node_id not in entry.replicas
     if entry.active is not None and (makes_one or entry.replicas.get(node_id) is False):
-        return f"the checkpoint's replica on {node_id} is being made"
+        return f"the replica on node {node_id} is still being created"
     return ""
 
 
@@ -229,14 +233,15 @@ def _set_active(directory: Directory, node_id: str, request: Request, asked: OfH
         raise RequestError(codes.ACCESS, "the handle was not opened for writing")
     if entry.attributes.sync or not entry.attributes.collocated:
         raise RequestError(
-            codes.BAD_OPERATION, "only an asynchronous collocated checkpoint's active replica can be set"
+            codes.BAD_OPERATION,
+            "the active replica can be set only for an asynchronous collocated checkpoint",
         )
     if entry.last_in_sync:
-        raise RequestError(codes.TRY_AGAIN, "the checkpoint waits for the nodes that hold it")
+        raise RequestError(codes.TRY_AGAIN, "the checkpoint waits for its last in-sync replicas")
     if entry.active is not None and not entry.replicas.get(entry.active):
-        raise RequestError(codes.TRY_AGAIN, f"node {entry.active} is still becoming active")
+        raise RequestError(codes.TRY_AGAIN, f"node {entry.active} is still taking over the active role")
     if entry.active == node_id or (only_if_none and entry.active is not None):
         return [], answer_ok()
     if node_id not in entry.replicas:
-        raise RequestError(codes.TRY_AGAIN, "this node has no replica yet")
+        raise RequestError(codes.TRY_AGAIN, "this node does not have a replica yet")
     return [DirectoryOp.ACTIVE_SET, entry.creation_id, node_id], answer_ok()

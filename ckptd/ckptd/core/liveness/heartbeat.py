@@ -265,7 +265,7 @@ class Heartbeats:
             self.on_new_incarnation(peer, incarnation)
         elif incarnation <= peer.dead_incarnation:
             peer.dead_incarnation = incarnation - 1
-            self.context.log(f"node {peer.node_id} was taken for dead, and is alive", "warning")
+            self.context.log(f"node {peer.node_id} counted as dead, but it is alive", "warning")
         return True
 
     def adopt_earlier_incarnation(self, peer: Peer, incarnation: int) -> None:
@@ -336,7 +336,7 @@ class Heartbeats:
     def retract_death(self, peer: Peer) -> None:
         """Note that a node which was declared dead is heard again: it is not, and comes back by joining."""
         peer.declared_dead_incarnation = 0
-        self.context.log(f"node {peer.node_id} was given up, and is alive", "warning")
+        self.context.log(f"node {peer.node_id} was declared dead, but it is alive", "warning")
 
     def is_half_open(self, peer: Peer) -> bool:
         """Return True if only this end believes in the link to a peer: it is to be closed and made again.

@@ -90,7 +90,7 @@ class Incarnations:
         if peer is None or not peer.connected:
             return False
         peer.connected = False
-        self.context.log(f"node {node_id} is not connected any more", "warning")
+        self.context.log(f"node {node_id} is disconnected", "warning")
         return True
 
     # -- what others report about this node
@@ -101,10 +101,16 @@ class Incarnations:
         if incarnation <= context.incarnation or self.heartbeats.leaving:
             return
         if context.serving():
-            text = f"it knows a later start of this node ({incarnation}), and has not heard of this view yet"
+            text = (
+                f"it knows a later incarnation of this node ({incarnation}) and has not received this "
+                "view yet"
+            )
             self.on_trouble(PeerTrouble(node_id, codes.TRY_AGAIN, text))
             return
-        text = f"node {node_id} knows a later start of this node ({incarnation}): this one begins again"
+        text = (
+            f"node {node_id} knows a later incarnation of this node ({incarnation}), so this node "
+            "starts again"
+        )
         context.log(text, "warning")
         self.hub.on_superseded()
         context.effects.append(BeginAgain(incarnation))
@@ -134,9 +140,9 @@ class Incarnations:
             return ""
         found = "; ".join(f"{', '.join(node_ids)}: {text}" for text, node_ids in by_text.items())
         return (
-            f"another daemon is node {self.context.node_id!r} to the other nodes ({found}). Stop that "
-            "daemon, or give this one a node id of its own. This one joins by itself as soon as it answers "
-            "at the address that the others have for this node id"
+            f"other nodes accept another daemon as node {self.context.node_id!r} ({found}). Stop that "
+            "daemon, or give this one a different node id. This node joins automatically once it "
+            "answers at the address that the others have for this node id"
         )
 
     def _is_connected(self, node_id: str) -> bool:
@@ -181,7 +187,7 @@ class Incarnations:
             if theirs != own and heartbeats.recently_heard(heartbeats.peers[node_id])
         ]
         differ = "; ".join(f"node {node_id} has {_names(theirs)}" for node_id, theirs in others)
-        text = f"this node has {_names(own)}; {differ}. Give all nodes the same peers and witnesses"
+        text = f"this node has {_names(own)}; {differ}. Configure the same peers and witnesses on all nodes"
         self._set("peers_differ", text if differ else "")
 
     def explain_wait(self, otherwise: str) -> str:
@@ -189,10 +195,13 @@ class Incarnations:
         if not otherwise:
             return ""
         if self.superseded:
-            return f"its node id, which another daemon has (alarm superseded of node {self.context.node_id})"
+            return (
+                "its node id, which another daemon uses (see alarm superseded of node "
+                f"{self.context.node_id})"
+            )
         peers = self.heartbeats.peers
         if peers and all(node_id in self._troubles for node_id in peers):
-            return f"a link to any other node (alarm peers of node {self.context.node_id})"
+            return f"a connection to another node (see alarm peers of node {self.context.node_id})"
         return otherwise
 
     def _set(self, name: str, text: str) -> None:

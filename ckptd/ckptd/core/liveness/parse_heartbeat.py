@@ -49,7 +49,7 @@ def parse_heartbeat(frame: Frame, known: Mapping[bytes, Heartbeat]) -> Heartbeat
 
 def _parse(body: bytes) -> Heartbeat:
     fields = bounded_array(body, BOUNDS[Kind.HEARTBEAT], 9)
-    heard = [_heard_node(heard) for heard in array(fields[5], "who is heard", NODES_MAX)]
+    heard = [_heard_node(heard) for heard in array(fields[5], "the peers in a heartbeat", NODES_MAX)]
     return Heartbeat(
         node_id(fields[0], "a node's id"),
         whole(fields[1], "an incarnation"),
@@ -61,12 +61,15 @@ def _parse(body: bytes) -> Heartbeat:
         tuple(node_id(stalled, "a node's id") for stalled in array(fields[6], "complaints", NODES_MAX)),
         whole(fields[7], "an incarnation"),
         text(fields[8], "a cluster's name", CLUSTER_NAME_BYTES_MAX),
-        dict(_declared_dead(declared) for declared in array(fields[9], "who was given up", NODES_MAX))
+        dict(
+            _declared_dead(declared)
+            for declared in array(fields[9], "the nodes that are declared dead", NODES_MAX)
+        )
         if len(fields) > 9
         else {},
         [
             _position(position)
-            for position in array(fields[10], "what is not acknowledged", ADVERTISED_POSITIONS_MAX)
+            for position in array(fields[10], "the unacknowledged updates", ADVERTISED_POSITIONS_MAX)
         ]
         if len(fields) > 10
         else [],
@@ -74,16 +77,16 @@ def _parse(body: bytes) -> Heartbeat:
 
 
 def _heard_node(fields: object) -> tuple[str, int, bool]:
-    heard = row(fields, "a node that is heard", 3)
-    linked = boolean(heard[2], "whether there is a link")
+    heard = row(fields, "a peer in a heartbeat", 3)
+    linked = boolean(heard[2], "the connected flag of a peer")
     return node_id(heard[0], "a node's id"), whole(heard[1], "an incarnation"), linked
 
 
 def _declared_dead(fields: object) -> tuple[str, int]:
-    declared = row(fields, "a node that was given up", 2)
+    declared = row(fields, "a node that is declared dead", 2)
     return node_id(declared[0], "a node's id"), whole(declared[1], "an incarnation")
 
 
 def _position(fields: object) -> tuple[int, int]:
-    position = row(fields, "a checkpoint that is ahead", 2)
+    position = row(fields, "an unacknowledged update", 2)
     return whole(position[0], "a creation id", U64_MAX), whole(position[1], "a seq", SEQ_MAX)

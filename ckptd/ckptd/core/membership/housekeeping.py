@@ -115,7 +115,7 @@ class Housekeeping:
             if self.heartbeats.counts_as_dead(node_id, incarnation)
         }
         for node_id, incarnation in sorted(lost):
-            self.context.log(f"what only node {node_id} held is lost", "warning")
+            self.context.log(f"data that only node {node_id} had is lost", "warning")
             self.context.count("holders_lost")
             self.replicator.submit([DirectoryOp.HOLDER_LOST, node_id, incarnation])
             self.placement_due = True  # Checkpoints that continue without them lack replicas.

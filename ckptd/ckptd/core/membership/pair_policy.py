@@ -89,7 +89,7 @@ class PairPolicy:
         for node_id, member in current.members.items():
             if proposed.get(node_id) == member.incarnation or self._has_ended(current, node_id):
                 continue
-            self.waiting_for = f"proof that {node_id} is dead, or its return (on_silent_peer is block)"
+            self.waiting_for = f"proof that node {node_id} is dead, or its return (on_silent_peer is block)"
             return False
         return True
 
@@ -115,8 +115,8 @@ class PairPolicy:
         self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
         if self.heartbeats.proved_dead(coordinator, incarnation):
             self.waiting_for = (
-                f"the operator: coordinator {coordinator} is dead, and may have gone on alone before "
-                "(force-active goes on with what is here)"
+                f"the operator: coordinator {coordinator} is dead, and may have served alone before it "
+                "died (ckptctl cluster force-active continues with the data of this node)"
             )
         return False
 
@@ -143,7 +143,7 @@ class PairPolicy:
             context.wake_at(self.fence_again_ns)
             return
         self.fence_again_ns = context.now_ns + FENCE_AGAIN_NS
-        context.log(f"coordinator {coordinator} is silent: its fence hook is run", "warning")
+        context.log(f"no heartbeat from coordinator {coordinator}: running its fence hook", "warning")
         context.effects.append(Fence(coordinator))
 
     def on_fenced(self, node_id: str, fenced: bool, text: str) -> None:

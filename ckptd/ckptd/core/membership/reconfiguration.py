@@ -133,7 +133,7 @@ class Reconfiguration:
         first = self.proposal.acting_coordinator(base)
         if first != context.node_id:
             self.view_change.collection = None
-            self.waiting_for = f"node {first}, whose turn it is to change the view"
+            self.waiting_for = f"node {first}, which has to propose the next view"
             return
         proposed = self.proposal.proposed_members(base)
         if proposed != base.incarnations or self.proposal.has_amnesiac_witness(base):
@@ -190,7 +190,7 @@ class Reconfiguration:
         context = self.context
         heard = self.proposal.reachable_data_nodes()
         if any(peer.member for peer in heard):
-            self.waiting_for = "admission by the cluster's members"
+            self.waiting_for = "the members of the cluster, to admit this node"
             return
         needed = f"{self._bootstrap_quorum()} of {len(context.settings.voters)}"
         if not self._has_bootstrap_quorum(len(heard) + 1):
@@ -242,7 +242,7 @@ class Reconfiguration:
         if self._needs_no_change(current, proposed):
             return None  # The node that was to join has fallen silent in the meantime.
         if self._is_behind(current):
-            self.waiting_for = "word of a newer view, which a node knows"
+            self.waiting_for = "a newer view, which another node has"
             return None
         epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
@@ -252,7 +252,9 @@ class Reconfiguration:
             epoch = self.pair_policy.next_epoch(current, epoch - 1)
             self.unproven_base = current if self.pair_policy.accepts_data_loss(current) else None
         if not self._retains_directory(current, proposed):
-            self.waiting_for = "a member that holds the directory, or proof that all of them are dead"
+            self.waiting_for = (
+                "a member that has the directory, or proof that all nodes that have it are dead"
+            )
             return None
         if self.view_change.abandoned_epoch == current.epoch:
             return bootstrap_view(epoch, proposed, self.proposal.reachable_witnesses())
@@ -268,8 +270,9 @@ class Reconfiguration:
 
     def _report_data_loss(self, current: View) -> None:
         text = (
-            f"this node goes on without proof that coordinator {current.coordinator} is dead: what that "
-            "acknowledged alone since is not here; it goes to quarantine if the node comes back"
+            f"this node continues without proof that coordinator {current.coordinator} is dead: it "
+            "does not have what that node acknowledged alone; that data goes to quarantine if the "
+            "node comes back"
         )
         incarnation = current.members[current.coordinator].incarnation
         if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
@@ -281,7 +284,7 @@ class Reconfiguration:
         """Return the view of a cold start, when no member of the last view is left; None if none may be."""
         heartbeats = self.heartbeats
         if self._is_behind(current):
-            self.waiting_for = "word of a newer view, which a node knows"
+            self.waiting_for = "a newer view, which another node has"
             return None
         members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._has_bootstrap_quorum(len(members)):
@@ -290,7 +293,7 @@ class Reconfiguration:
         missing = [n for n, member in members_before if not heartbeats.counts_as_dead(n, member.incarnation)]
         if missing:
             names = ", ".join(missing)
-            self.waiting_for = f"the members of the last view, or proof of their death: {names}"
+            self.waiting_for = f"the members of the last view, or proof that they are dead: {names}"
             return None
         epoch, witnesses = self.last_epoch(current) + 1, self.proposal.reachable_witnesses()
         if current is None or all(
@@ -439,7 +442,7 @@ class Reconfiguration:
         """
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return view.epoch == self.decided.epoch
-        self.store.discard_pending(f"view {view.epoch} was decided meanwhile")
+        self.store.discard_pending(f"view {view.epoch} was decided in the meantime")
         if self.decided is not None:
             self.proposal.eviction.note_eviction(self.decided, view)
         self.decided = view

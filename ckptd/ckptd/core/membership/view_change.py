@@ -199,19 +199,19 @@ class ViewChange:
         """Install, once all members have answered and no lease of an excluded node can hold."""
         collection = self.collection
         if self.awaiting_disk is not None:
-            self.waiting_for = "its disk"
+            self.waiting_for = "its disk, to store the new view"
             return
         if collection is None or len(collection.replies) < len(collection.view.members):
-            self.waiting_for = "the members' answers to the collector"
+            self.waiting_for = "the answers of the members to the coordinator"
             return
         if collection.agreed is not None:
-            self.waiting_for = "members that are sent the directory"
+            self.waiting_for = "the members that are receiving the directory"
             return
         if collection.complete_ns < 0:
             collection.complete_ns = self.context.now_ns
         wait_ns = self._leases_end_ns(collection)
         if self.context.now_ns < wait_ns:
-            self.waiting_for = "the end of the leases of those left behind"
+            self.waiting_for = "the end of the leases of the excluded nodes"
             self.context.wake_at(wait_ns)
             return
         self._install_collected(collection)
@@ -340,7 +340,9 @@ class ViewChange:
         """
         operation = self.replicator.in_flight_operation(first=True)
         if self.context.stops.never_applied(operation.seq, operation.session, operation.request):
-            self.context.log("what stopped the last coordinator, before it answered, is given up", "warning")
+            self.context.log(
+                "the operation that stopped the last coordinator is discarded; it was not answered", "warning"
+            )
             self.replicator.in_flight = None
         else:
             self.replicator.commit_in_flight()
@@ -357,7 +359,7 @@ class ViewChange:
         restarted member had installed.
         """
         if self._awaits_returning_disk(view):
-            self.waiting_for = "a restarted node, whose disk may tell that nobody served since"
+            self.waiting_for = "a restarted node, whose disk may show that no node has served since"
             return
         gone = all(
             self.heartbeats.counts_as_dead(past.node_id, past.incarnation)
@@ -365,10 +367,12 @@ class ViewChange:
             or past.last_epoch < served_epoch
             for past in view.past_memberships
         )
-        self.waiting_for = "a member that holds the directory"
+        self.waiting_for = "a member that has the directory"
         if gone and self.abandoned_epoch != view.epoch:
             self.abandoned_epoch = view.epoch
-            self.context.log("every node that held the directory is dead: a new history begins", "warning")
+            self.context.log(
+                "every node that had the directory is dead: bootstrapping a new history", "warning"
+            )
 
     def _awaits_returning_disk(self, view: View) -> bool:
         """Return True if a restarted node is here and about to be admitted: its disk is looked at first."""

@@ -104,11 +104,14 @@ class Alarms:
     def _unavailable_text(self, directory: Directory) -> str:
         first = directory.checkpoints[next(iter(self.unavailable))]
         holders, names = ", ".join(sorted(first.last_in_sync)), names_of(directory, self.unavailable)
-        return f"no replica in sync is here, and node {holders} is waited for: {names}"
+        return f"no member has a replica in sync; waiting for node {holders}: {names}"
 
     def _closed_text(self, directory: Directory, closed: dict[int, None]) -> str:
         why = self.context.stops.closed[next(iter(closed))]
-        return f"not served, since {why}: {names_of(directory, closed)}; unlink it, or have it tried again"
+        return (
+            f"not served, because {why}: {names_of(directory, closed)}; unlink it, or have it tried "
+            "again (ckptctl cluster retry)"
+        )
 
     def _set(self, name: str, text: str) -> None:
         context = self.context

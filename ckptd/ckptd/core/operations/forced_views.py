@@ -33,8 +33,8 @@ class ForcedViews:
         """Make a cold start with the nodes that are here. Raises: RequestError."""
         view = self._bootstrapped()
         text = (
-            f"a new history is founded in epoch {view.epoch} with {', '.join(view.members)}; what nodes that "
-            "are missing still hold is lost, and goes to quarantine where they come back"
+            f"epoch {view.epoch} bootstraps a new history with {', '.join(view.members)}; the data "
+            "that missing nodes have is lost, and goes to quarantine when they come back"
         )
         self._force(view, self._bootstrapped, [], text, outcome)
 
@@ -43,9 +43,9 @@ class ForcedViews:
         view, base = self._continued(), self.reconfiguration.decided
         left = [node_id for node_id in base.members if node_id not in view.members] if base else []
         text = (
-            f"{', '.join(view.members)} go on in epoch {view.epoch} without "
-            f"{', '.join(left) or 'anybody else'}; where others still serve, both sides write, and what one "
-            "side acknowledges goes to quarantine when they meet again"
+            f"epoch {view.epoch} continues with {', '.join(view.members)}, without "
+            f"{', '.join(left) or 'anybody else'}; if the others still serve, both sides write, and "
+            "what one side acknowledges goes to quarantine when they meet again"
         )
         self._force(view, self._continued, left, text, outcome)
 
@@ -58,7 +58,11 @@ class ForcedViews:
 
         def objection() -> str:
             try:
-                return "" if derive() == view else "other nodes are heard by now: say it again"
+                return (
+                    ""
+                    if derive() == view
+                    else "this node receives heartbeats from other nodes by now: give the command again"
+                )
             except RequestError as refusal:
                 return refusal.text
 
@@ -70,10 +74,13 @@ class ForcedViews:
 
         def on_discarded(reason: str) -> None:
             if store.failing:  # It may stay so for long, and the operator has to know.
-                why = f"nothing was decided: {reason}. (A restart before the disk works may decide it yet.)"
+                why = (
+                    f"no view was decided: {reason}. (If this node restarts before its disk works, the view "
+                    "may still be decided.)"
+                )
                 outcome(RequestError(codes.NO_RESOURCES, why))
             else:
-                refusal = RequestError(codes.BAD_OPERATION, f"nothing was decided: {reason}")
+                refusal = RequestError(codes.BAD_OPERATION, f"no view was decided: {reason}")
                 store.when_durable(lambda: outcome(refusal))
 
         arbiter.force(view, objection, on_decided, on_discarded)
@@ -83,13 +90,16 @@ class ForcedViews:
         context, reconfiguration = self.context, self.reconfiguration
         self._check_blocked()
         if reconfiguration.view is not None:
-            raise RequestError(codes.BAD_OPERATION, "this node holds a view's data: bootstrap would lose it")
+            raise RequestError(
+                codes.BAD_OPERATION, "this node has the data of a view, which bootstrap would lose"
+            )
         proposal = reconfiguration.proposal
         members = proposal.with_joiners({context.node_id: context.incarnation}, [])
         holder = self.heartbeats.find_data_holder()
         if holder:
             text = (
-                f"{holder} is heard, a member with data: bootstrap would lose it, force-active there does not"
+                f"member {holder} has data and sends heartbeats: bootstrap would lose its data, "
+                "force-active on that node does not"
             )
             raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch(reconfiguration.decided)
@@ -106,7 +116,7 @@ class ForcedViews:
             or not base.includes(context.node_id, context.incarnation)
         ):
             raise RequestError(
-                codes.BAD_OPERATION, "this node is no member and holds no data that it could go on with"
+                codes.BAD_OPERATION, "this node is not a member, or has no data to continue with"
             )
         proposal = reconfiguration.proposal
         proposed = proposal.proposed_members(base)
@@ -117,14 +127,14 @@ class ForcedViews:
 
     def _check_blocked(self) -> None:
         if self.reconfiguration.is_stable and self.context.serving():
-            raise RequestError(codes.BAD_OPERATION, "the cluster serves: there is nothing to force")
+            raise RequestError(codes.BAD_OPERATION, "the cluster serves, so there is nothing to force")
         if self.heartbeats.leaving:
-            raise RequestError(codes.BAD_OPERATION, "this node is about to leave")
+            raise RequestError(codes.BAD_OPERATION, "this node is leaving")
 
     def _epoch(self, current: View | None) -> int:
         epoch = epoch_of_command(self.context.settings, self.reconfiguration.last_epoch(current))
         if epoch + EPOCH_JUMP_DATA_LOSS > EPOCH_MAX:
             raise RequestError(
-                codes.NO_RESOURCES, f"epochs end at {EPOCH_MAX}: there are none left for this word"
+                codes.NO_RESOURCES, f"the largest epoch is {EPOCH_MAX}: no epoch is left for this command"
             )
         return epoch

@@ -238,8 +238,8 @@ class GracefulLeave:
             self._wait_reported = True
             seconds = self.context.settings.leave_ns / SECOND_NS
             text = (
-                f"no other node holds {_show(self.last_replicas)}: "
-                f"this node waits up to {seconds:g} s for one of {peers}"
+                f"no other node has {_show(self.last_replicas)}: this node waits up to {seconds:g} s for "
+                f"one of {peers}"
             )
             self.context.log(f"leaving: {text}", "warning")
             self.context.alarms["leaving"] = text
@@ -257,7 +257,7 @@ class GracefulLeave:
         self.heartbeats.send_all()
         taken = self.last_replicas | self.unshared
         if taken:
-            text = f"leaving: no node that stays holds {_show(taken)}: this node's copy was the last"
+            text = f"leaving: no remaining node has {_show(taken)}: the replica of this node was the last one"
             self.context.log(text, "warning")
         if self.last_replicas:
             self.context.count("last_copies_taken", len(self.last_replicas))
@@ -274,14 +274,14 @@ class GracefulLeave:
         names = _show(taken) if taken else ""
         if not self.stopping:
             return (
-                f"left, and took the last copy of {names} with it"
+                f"left, and the last replica of {names} is lost with this node"
                 if names
                 else "handed over: nothing is lost"
             )
         peers = self.heartbeats.peers.values()
         missed = ", ".join(peer.node_id for peer in peers if not peer.leaving and not self._has_ended(peer))
-        text = f"every node stops; what the cluster held is gone: {names or 'nothing'}"
-        return f"{text}. Not reached, and to be stopped by hand where they run: {missed}" if missed else text
+        text = f"every node stops; the data of the cluster is gone: {names or 'nothing'}"
+        return f"{text}. Not reached; stop these where they run: {missed}" if missed else text
 
     def _has_ended(self, peer: Peer) -> bool:
         return peer.left or 0 < peer.incarnation <= peer.dead_incarnation

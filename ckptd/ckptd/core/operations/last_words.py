@@ -108,7 +108,7 @@ class LastWords:
         again = [creation_id for creation_id in forgotten if context.stops.forget(creation_id)]
         for stop in new:
             context.count("stops_heard_of")
-            context.log(f"a node stopped by its own fault: {stop.describe()}", "error")
+            context.log(f"a node stopped because of a fault of its own: {stop.describe()}", "error")
         if new or again:
             self._broadcast(again, node_id)
             self._apply({*(stop.creation_id for stop in new), *again})
@@ -130,11 +130,14 @@ class LastWords:
             raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {name!r}")
         if not self.context.stops.forget(entry.creation_id):
             raise RequestError(
-                codes.BAD_OPERATION, f"checkpoint {name!r} stopped no node that this one knows of"
+                codes.BAD_OPERATION, f"this node does not know of any node that checkpoint {name!r} stopped"
             )
         self._broadcast([entry.creation_id], "")
         self._apply({entry.creation_id})
-        return f"checkpoint {name!r} is tried again; what stopped a node before may stop the next one"
+        return (
+            f"checkpoint {name!r} is tried again; the request that stopped a node before may stop the "
+            "next one"
+        )
 
     def _broadcast(self, forgotten: list[int], but: str) -> None:
         frame = self.context.stops.frame(self.context.epoch, forgotten)

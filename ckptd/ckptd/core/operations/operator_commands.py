@@ -62,7 +62,7 @@ class OperatorCommands:
             return
         if verb != Verb.RETRY:
             self.context.count("losses_accepted")
-        self.context.log(f"the operator said {verb}: {outcome}", "warning")
+        self.context.log(f"operator command {verb}: {outcome}", "warning")
         self._answer(link, number, answer_ok(outcome))
 
     def _answer(self, link: int, number: int, body: bytes) -> None:
@@ -75,13 +75,15 @@ class OperatorCommands:
         """
         peer = self.heartbeats.peers.get(node_id)
         if peer is None:
-            raise RequestError(codes.NOT_EXIST, f"{node_id!r} is no other node of this cluster")
+            raise RequestError(codes.NOT_EXIST, f"{node_id!r} is not another node of this cluster")
         if self.heartbeats.recently_heard(peer):
-            raise RequestError(codes.BAD_OPERATION, f"node {node_id} is heard: it is not lost")
+            raise RequestError(
+                codes.BAD_OPERATION, f"this node receives heartbeats from node {node_id}: it is not lost"
+            )
         self.reconfiguration.declare_dead(node_id)
         return (
-            f"node {node_id} counts as dead: what only it acknowledged is lost, and goes to quarantine if it "
-            "comes back"
+            f"node {node_id} counts as dead: what only it acknowledged is lost, and goes to "
+            "quarantine if it comes back"
         )
 
     def answer_drained(self, text: str) -> None:

@@ -83,7 +83,7 @@ def describe_checkpoints(context: Context, directory: Directory, after: int | No
         return _page(directory, closed, after)
     size = sum(ROW_BYTES + len(entry.name) for entry in directory.checkpoints.values())
     if size > DESCRIBED_BYTES_MAX:
-        text = f"{len(directory.checkpoints)} checkpoints are too many for one answer: ask for pages"
+        text = f"{len(directory.checkpoints)} checkpoints are too many for one answer: request them in pages"
         raise RequestError(codes.TOO_BIG, text)
     return [_row(entry, closed) for entry in directory.checkpoints.values()]
 

@@ -126,13 +126,15 @@ class ActiveReplica(Activation):
                     self.answer_when_committed(request, refused[1])
                     return True
             if len(request.body) > UPDATE_BODY_BYTES_MAX:
-                text = f"{len(request.body)} bytes exceed {UPDATE_BODY_BYTES_MAX} in one call"
+                text = f"{len(request.body)} bytes exceed the {UPDATE_BODY_BYTES_MAX} that one call may have"
                 raise RequestError(codes.NO_RESOURCES, text)
         except RequestError as refusal:
             self.answer(request, answer_error(refusal.code, refusal.text))
             return True
         if log.entry_bytes > context.settings.pending_bytes_max and log.committed_seq < log.seq:
-            self.answer(request, answer_error(codes.TRY_AGAIN, "a replica lags behind"))
+            self.answer(
+                request, answer_error(codes.TRY_AGAIN, "a replica lags behind: pending_bytes_max is reached")
+            )
             return True
         return False
 
@@ -247,7 +249,7 @@ class ActiveReplica(Activation):
         """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
         overloaded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
         if overloaded:
-            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests wait for a commit"))
+            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests already wait for a commit"))
         return overloaded
 
     # -- committing

@@ -43,7 +43,9 @@ class Capacity:
                 context.resident_bytes = _count(replicas)
         full = bool(limit) and context.resident_bytes >= limit
         if full:
-            text = f"this node's replicas take {context.resident_bytes} of {limit} bytes (memory_bytes_max)"
+            text = (
+                f"the replicas of this node take {context.resident_bytes} of {limit} bytes (memory_bytes_max)"
+            )
             context.raise_alarm("memory", text)
         else:
             context.clear_alarm("memory")
@@ -77,7 +79,7 @@ def check_capacity(replica: ReplicaContent, session: int, downstream: Collection
     if limit and context.resident_bytes + added_bytes > limit:
         full.append(context.node_id)
     if full:
-        text = f"the replicas of node {full[0]} take all that they may (memory_bytes_max)"
+        text = f"the replicas of node {full[0]} take all the memory that they may (memory_bytes_max)"
         raise RequestError(codes.NO_MEMORY, text)
 
 

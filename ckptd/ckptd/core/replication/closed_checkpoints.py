@@ -30,5 +30,5 @@ class ClosedCheckpoints:
         try:
             quarantine(replica)
         except Exception as error:  # It changes nothing, and this content has stopped nodes.
-            text = f"checkpoint {name!r} could not be put into quarantine: {where(error)}"
+            text = f"checkpoint {name!r} could not be written to quarantine: {where(error)}"
             self.context.log(text, "error")

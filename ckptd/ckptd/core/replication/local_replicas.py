@@ -403,7 +403,7 @@ class LocalReplicas:
         ahead die before that, it is all that is left.
         """
         self.context.log(
-            f"checkpoint {replica.creation_id:x}: this node's copy cannot follow, it is rebuilt", "warning"
+            f"checkpoint {replica.creation_id:x}: this replica is out of sync and will be rebuilt", "warning"
         )
         if replica.has_diverged:
             quarantine(replica)
@@ -479,7 +479,7 @@ class LocalReplicas:
     def _defer_resync(self, replica: Replica) -> None:
         """Put off a join for which there is no memory: free what it took, and try again later."""
         name = replica.name.decode(errors="replace")
-        self.context.log(f"checkpoint {name!r}: there is no memory for a copy here", "warning")
+        self.context.log(f"checkpoint {name!r}: not enough memory for a replica here", "warning")
         self.context.count("joins_without_memory")
         replica.restore_content()
         if replica.possibly_superseded:

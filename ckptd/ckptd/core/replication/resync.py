@@ -230,7 +230,7 @@ def _check_reused(replica: ReplicaContent, chunk: Chunk) -> None:
         return  # This chunk belongs to a join that is over, and does nothing.
     replies = [section_id for section_id, section in chunk.sections if section is None]
     if len(set(replies)) < len(replies) or not reusable.keys() >= set(replies):
-        raise FrameError("a chunk keeps a section that is not held")
+        raise FrameError("a chunk keeps a section that this replica does not have")
 
 
 def _merge_replies(replica: ReplicaContent, rows: SessionReplies) -> None:
@@ -275,7 +275,7 @@ def quarantine(replica: ReplicaContent) -> None:
     replica.context.effects.append(Quarantine(name, content))
     shown = replica.name.decode(errors="replace")
     replica.context.log(
-        f"checkpoint {shown!r}: this node's {len(sections)} sections went to quarantine", "warning"
+        f"checkpoint {shown!r}: the {len(sections)} sections of this node go to quarantine", "warning"
     )
 
 

@@ -163,7 +163,7 @@ class Forwarding:
     def on_forward(self, node_id: str, frame: Frame) -> None:
         """Take a request that another node forwards. Raises: FrameError."""
         if len(frame.body) < FORWARD_ROUTE.size:
-            raise FrameError("a forwarded request shorter than its route")
+            raise FrameError("a forwarded request is shorter than its header")
         kind, creation_id, first_unanswered, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_ROUTE.size :]
         if kind == Kind.TRACK:
@@ -235,7 +235,9 @@ class Forwarding:
         if request.kind in (Kind.OPEN, Kind.ACTIVE_SET):
             code, payload, *_ = decode_answer(body)
             if request.kind == Kind.OPEN and code == codes.OK and payload is None:
-                body = answer_error(codes.LIBRARY, f"request {request.number} was another one before")
+                body = answer_error(
+                    codes.LIBRARY, f"the client used the number {request.number} for another request before"
+                )
             elif request.kind == Kind.OPEN and code == codes.OK:
                 parse_opened(payload)
         self.hub.answer(request, body)
@@ -248,7 +250,7 @@ class Forwarding:
         may do it (seed 7100408). Raises: FrameError.
         """
         if len(frame.body) < FORWARD_REFUSED_ROUTE.size:
-            raise FrameError("a refused update shorter than its route")
+            raise FrameError("a refused update is shorter than its header")
         (activation_seq,) = FORWARD_REFUSED_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_REFUSED_ROUTE.size :]
         decode_answer(body)
@@ -267,7 +269,7 @@ class Forwarding:
         For an update that may have been done BAD_HANDLE would say too much: the answer is TIMEOUT.
         """
         if request.in_doubt:
-            text = f"{why}, and this update may have been done before"
+            text = f"{why}, and this update may have been carried out before"
             self.hub.answer(request, answer_error(codes.TIMEOUT, text))
         else:
             self.hub.answer(request, answer_error(codes.BAD_HANDLE, why))

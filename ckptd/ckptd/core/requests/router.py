@@ -111,7 +111,7 @@ class RequestRouter:
             return
         entry = self.replicator.directory.checkpoints.get(creation_id)
         if entry is None:
-            self.forwarding.refuse_handle(request, "the checkpoint is gone, with every replica of it")
+            self.forwarding.refuse_handle(request, "the checkpoint is gone, and so is every replica of it")
             return
         me = context.node_id
         if request.kind == _UPDATE and entry.active == me:
@@ -186,7 +186,7 @@ class RequestRouter:
         elif waits:
             self.waiting.park(request)
         elif request.in_doubt:
-            text = "the active replica was lost, perhaps with this update"
+            text = "the active replica was lost, perhaps together with this update"
             self.answer(request, answer_error(codes.TIMEOUT, text))
         else:
             text = "the checkpoint has no active replica: set one"
@@ -202,7 +202,8 @@ class RequestRouter:
             self.reads.serve(request, entry, replica)
         else:
             self.answer(
-                request, answer_error(codes.NOT_SUPPORTED, f"requests of kind {request.kind} are unknown")
+                request,
+                answer_error(codes.NOT_SUPPORTED, f"this node does not know requests of kind {request.kind}"),
             )
 
     def _refuse_closed(self, request: Request) -> None:
@@ -290,7 +291,7 @@ class RequestRouter:
             return body
         if payload[1] in directory.checkpoints or directory.may_still_be_created(payload[1]):
             return body
-        text = "every replica of the checkpoint was lost while it was opened"
+        text = "every replica of the checkpoint was lost while it was being opened"
         return answer_error(codes.NOT_EXIST, text)
 
     def _refuse_if_undone(self, request: Request, body: bytes) -> bytes:

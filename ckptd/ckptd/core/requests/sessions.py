@@ -47,7 +47,7 @@ _HANDLE_KINDS = {
 _CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
 _DIRECTORY_KINDS = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
-ONE_SESSION: Final = "a connection has one session, and this one has another"
+ONE_SESSION: Final = "a connection can have one session, and this one has a different one"
 
 
 class Ping(NamedTuple):
@@ -159,7 +159,7 @@ class Sessions:
         parse_nothing(kind, body)
         if kind == Kind.SYNCHRONIZE and self._is_sync(creation_id):
             raise RequestError(
-                codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronising"
+                codes.BAD_OPERATION, "a checkpoint with WR_ALL_REPLICAS needs no synchronization"
             )
 
     def _is_sync(self, creation_id: int) -> bool:
@@ -192,7 +192,7 @@ class Sessions:
             self._check_attach(link, session, handle, number)
             return Request(link, handle, number, 0, kind, 0, body, now_ns)
         if kind not in _DIRECTORY_KINDS:
-            raise FrameError(f"a frame of kind {kind} from a client")
+            raise FrameError(f"a client may not send a frame of kind {kind}")
         if not session:
             raise RequestError(codes.BAD_HANDLE, "no session is attached on this connection")
         directory = self.replicator.directory
@@ -232,7 +232,7 @@ class Sessions:
         asked = parse_open(body)
         if asked.attributes is None or self.replicator.directory.find(asked.name) is not None:
             return  # It creates none.
-        text = f"a connection makes at most {most} of the {settings.checkpoints_max} checkpoints"
+        text = f"one connection may create at most {most} of the {settings.checkpoints_max} checkpoints"
         raise RequestError(codes.NO_RESOURCES, f"{text} (checkpoints_max, share_of_limits)")
 
     def _check_makes_replicas(self, creation_id: int) -> None:

@@ -62,7 +62,7 @@ heartbeats. One client has only its share of them (`share_of_limits`).
 TRACKER: Final = -1
 """The weight of a TRACK that waits: TRACKs are counted separately."""
 
-TOO_MANY_TRACKERS: Final = f"{TRACKERS_MAX} trackers wait at this node already"
+TOO_MANY_TRACKERS: Final = f"{TRACKERS_MAX} trackers already wait at this node"
 
 _ITEM_BYTES: Final = 256
 """About how much one frame takes in addition to its body."""
@@ -273,7 +273,8 @@ class Turns:
         trackers = self.trackers.get(link, 0)
         if trackers >= self.trackers_max:
             return (
-                f"{trackers} of the {TRACKERS_MAX} trackers at this node are this client's (share_of_limits)"
+                f"this client already has {trackers} of the {TRACKERS_MAX} trackers at this node "
+                "(share_of_limits)"
             )
         self.trackers[link] = trackers + 1
         self.tracker_count += 1

@@ -55,7 +55,7 @@ class WaitingRequests:
             return True
         # (Not by `answer`: that would hold an OPEN which is to try again, and there is no space for it.)
         limit = "requests_waiting_bytes_max" if self.overloaded else "requests_waiting_max"
-        text = f"too many requests wait at this node ({limit})"
+        text = f"too many requests already wait at this node ({limit})"
         self.hub.refuse_waiting(request, answer_error(codes.TRY_AGAIN, text))
         return False
 

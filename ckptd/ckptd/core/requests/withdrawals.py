@@ -52,7 +52,7 @@ class Withdrawals:
         for number in numbers:
             in_lane = self.turns.withdraw(link, number, SCANNED_MAX)
             if in_lane is not None:
-                error = answer_error(codes.TRY_AGAIN, "this node has not had the time for it")
+                error = answer_error(codes.TRY_AGAIN, "this node is busy and has not started this request")
                 if isinstance(in_lane, Request):
                     self.hub.refuse_waiting(in_lane, error)
                 else:
@@ -95,7 +95,7 @@ class Withdrawals:
         for query_id, asked in islice(waiting.commit_queries.items(), SCANNED_MAX):
             if (asked.session, asked.number) == key:
                 del waiting.commit_queries[query_id]
-                return asked, "the active replica does not say what is committed"
+                return asked, "the active replica does not answer which updates are committed"
         queued = self.replicator.withdraw(session, number, SCANNED_MAX)
         if queued is not None:
             return queued, self._why_queued()
@@ -134,7 +134,7 @@ class Withdrawals:
         if entry is None or not (entry.last_in_sync or me in entry.replicas):
             return ""  # The coordinator decides, or adds a replica.
         if entry.creation_id in self.replicas.deferred_resyncs:
-            return "there is no memory for a replica here"
+            return "this node does not have enough memory for a replica"
         return why_open_waits(entry, me)
 
     def _why_queued(self) -> str:
@@ -143,7 +143,7 @@ class Withdrawals:
             return self.why_not_serving()
         if replicator.awaiting_ack:
             return f"{_listed(replicator.awaiting_ack)} must acknowledge an earlier change of the directory"
-        return "earlier changes of the directory come first"
+        return "this node first finishes earlier changes of the directory"
 
     def why_parked(self, request: Request) -> str:
         """Return what a parked request waits for, in words."""
@@ -161,7 +161,7 @@ class Withdrawals:
         replica = self.replicas.by_id.get(request.creation_id)
         if replica is not None and replica.active is not None and replica.active.awaiting_report:
             unreported = _listed(replica.active.awaiting_report)
-            return f"the active replica of this checkpoint waits for its replicas on {unreported}"
+            return f"the active replica of this checkpoint waits for the replicas on {unreported} to report"
         return "the active replica of this checkpoint is not ready yet"
 
 

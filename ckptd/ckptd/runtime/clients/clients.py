@@ -54,7 +54,10 @@ class Clients:
         Raises: HandshakeRejected if there are too many clients.
         """
         if len(self.driver.clients) - len(self._operators) >= self._clients_max:
-            text = f"this node takes {self._clients_max} clients and has them (clients_max, ulimit -n)"
+            text = (
+                f"this node has {self._clients_max} clients, which is all that it may have (clients_max, "
+                "ulimit -n)"
+            )
             raise HandshakeRejected(codes.NO_RESOURCES, text)
         return self._add(sink)
 
@@ -62,7 +65,11 @@ class Clients:
         """Number an operator's tool and report it to the core. If there are too many, cut off the oldest."""
         if len(self._operators) >= OPERATORS_MAX:
             oldest, tool = next(iter(self._operators.items()))
-            tool.cut_off("operators", f"it is one of {OPERATORS_MAX} operator's tools, and there is one more")
+            tool.cut_off(
+                "operators",
+                f"{OPERATORS_MAX} operators' tools are connected, and another one connects: the oldest "
+                "has to go",
+            )
             self.on_lost(oldest)
         number = self._add(link)
         self._operators[number] = link
@@ -128,7 +135,7 @@ class ClientLink(asyncio.Protocol):
             self._transport.abort()
             return
         except Exception as error:
-            contained(self._clients.counters, self._clients.limited_log, "a client's stream", error)
+            contained(self._clients.counters, self._clients.limited_log, "the data of a client", error)
             self._transport.abort()
             return
         buffered_bytes = self._decoder.held_bytes
@@ -140,8 +147,8 @@ class ClientLink(asyncio.Protocol):
 
     def _why(self, error: FrameError) -> str:
         if isinstance(error, BodyTooLong) and self._decoder.body_limits is FROM_NEW_CLIENT:
-            return f"{error}, which is all that is taken before its session is attached"
-        return f"it sent garbage: {error}"
+            return f"{error}, which is the limit before its session is attached"
+        return f"it sent an invalid frame: {error}"
 
     def _description(self) -> str:
         """Return a description by which an operator can find the client."""

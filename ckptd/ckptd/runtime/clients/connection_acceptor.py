@@ -51,11 +51,11 @@ class ConnectionAcceptor:
         """Accept no more connections: end those in the handshake, and close new ones at once."""
         self._closed = True
         for handshake in list(self._handshakes):
-            handshake.close_gracefully(ConnectionAbortedError("this node stops"))
+            handshake.close_gracefully(ConnectionAbortedError("this node is stopping"))
 
     def _on_connection(self, handshake: IncomingHandshake) -> None:
         if self._closed:
-            handshake.close_gracefully(ConnectionAbortedError("this node stops"))
+            handshake.close_gracefully(ConnectionAbortedError("this node is stopping"))
             return
         if len(self._handshakes) >= self._handshakes_max:
             next(iter(self._handshakes)).close_gracefully(TimeoutError())
@@ -74,14 +74,14 @@ class ConnectionAcceptor:
             case FrameError():
                 self._counters.garbage_streams += 1
                 self._limited_log.warn(
-                    "handshake", f"a connection that is none of ckptd was closed: {reason}"
+                    "handshake", f"closed a connection that does not speak the protocol of ckptd: {reason}"
                 )
             case TimeoutError():
                 self._counters.timed_out += 1
             case ConnectionError() | None:
                 pass
             case _:
-                contained(self._counters, self._limited_log, "a first exchange", reason)
+                contained(self._counters, self._limited_log, "a handshake", reason)
 
     def _on_authenticated(self, transport: asyncio.Transport, identity: PeerIdentity, rest: bytes) -> None:
         try:
@@ -101,5 +101,5 @@ class ConnectionAcceptor:
             transport.write(error.frame())
             transport.close()
         except Exception as error:
-            contained(self._counters, self._limited_log, "a connection that changed hands", error)
+            contained(self._counters, self._limited_log, "an authenticated connection", error)
             transport.abort()

@@ -63,7 +63,10 @@ class UdpLink:
             end = start + LENGTH_BYTES + length
             frame = data[start:end]
             if len(frame) > DATAGRAM_BYTES_MAX:
-                text = f"the answer has {len(frame)} bytes, a datagram {DATAGRAM_BYTES_MAX}: use tcp"
+                text = (
+                    f"the answer has {len(frame)} bytes and does not fit into a datagram "
+                    f"({DATAGRAM_BYTES_MAX} bytes): use TCP"
+                )
                 frame = encode_answer(request, epoch, active, answer_error(codes.TOO_BIG, text))
             self._udp_clients.datagrams.send(frame, self.address)
             start = end
@@ -105,14 +108,14 @@ class UdpClients:
                 self._on_request(frame, address)
             else:
                 # Do not answer: two daemons could then answer each other for ever.
-                raise FrameError(f"a datagram of kind {frame.kind}")
+                raise FrameError(f"a datagram may not carry a frame of kind {frame.kind}")
         except HandshakeRejected as error:
             self._clients.counters.refused += 1
             self._handshakes.pop(address, None)
             self.datagrams.send(error.frame(len(datagram)), address)
         except FrameError as error:
             self._clients.counters.garbage_datagrams += 1
-            self._clients.limited_log.warn("udp garbage", f"garbage in a datagram from {address[0]}: {error}")
+            self._clients.limited_log.warn("udp garbage", f"invalid datagram from {address[0]}: {error}")
         except Exception as error:
             contained(self._clients.counters, self._clients.limited_log, "a datagram", error)
 
@@ -152,12 +155,12 @@ class UdpClients:
                 self.datagrams.send(handshake.welcome, address)
                 return
         if frame.c != ROLE_CLIENT:
-            raise HandshakeRejected(codes.NOT_SUPPORTED, "over udp come clients alone: use tcp")
+            raise HandshakeRejected(codes.NOT_SUPPORTED, "only clients may use UDP: use TCP")
         acceptor = Acceptor(self._identity, new_nonce())
         welcome = acceptor.receive(frame)
         if len(welcome) > len(datagram):
             # The sender's address may be forged, so never send it more bytes than we received.
-            raise HandshakeRejected(codes.INVALID_PARAM, f"pad HELLO over UDP to {len(welcome)} bytes")
+            raise HandshakeRejected(codes.INVALID_PARAM, f"pad a HELLO over UDP to {len(welcome)} bytes")
         handshake = _Handshake(acceptor, datagram, welcome, now_ns())
         if acceptor.peer is not None:
             self._connect(address, handshake)
@@ -185,7 +188,7 @@ class UdpClients:
     def _on_request(self, frame: Frame, address: SocketAddress) -> None:
         link = self._links.get(address)
         if link is None:
-            raise HandshakeRejected(codes.TRY_AGAIN, "greet first: this node does not know this address")
+            raise HandshakeRejected(codes.TRY_AGAIN, "send HELLO first: this node does not know this address")
         link.last_received_ns = now_ns()
         if link.reading_stopped:
             self._clients.counters.datagrams_dropped += 1

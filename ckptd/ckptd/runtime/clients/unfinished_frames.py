@@ -72,8 +72,9 @@ class UnfinishedFrames:
             self.buffered_bytes -= taken
             worst.cut_off(
                 "client_frames_bytes_max",
-                f"unfinished frames of all clients take more than client_frames_bytes_max, "
-                f"{self.bytes_max} bytes, and its takes {taken} of them",
+                f"the unfinished frames of all clients exceed {self.bytes_max} bytes "
+                "(client_frames_bytes_max), and this client has had the most for the longest time: "
+                f"{taken} bytes",
             )
 
     def _burden(self, link: ReadingLink) -> int:
@@ -103,6 +104,6 @@ class UnfinishedFrames:
             self.note(link, 0)
             link.cut_off(
                 "frame_timeout_ms",
-                f"a frame of which {buffered_bytes} bytes are here was not finished within frame_timeout_ms, "
-                f"{self._timeout_ns // 1_000_000}, nor did {PROGRESS_BYTES_MIN} bytes more of it come",
+                f"it did not finish a frame within {self._timeout_ns // 1_000_000} ms (frame_timeout_ms), "
+                f"nor send {PROGRESS_BYTES_MIN} more bytes of it: {buffered_bytes} bytes have arrived",
             )

@@ -42,8 +42,8 @@ class UnreadAnswers:
             self._put(link, 0)
             link.cut_off(
                 "client_buffer_bytes_max",
-                f"{unread_bytes} bytes of its answers are not read, and one client may have "
-                f"{self.link_bytes_max} (client_buffer_bytes_max, share_of_limits)",
+                f"it has not read {unread_bytes} bytes of its answers, and one client may have "
+                f"{self.link_bytes_max} bytes (client_buffer_bytes_max, share_of_limits)",
             )
         if self.unread_bytes > self.bytes_max:
             self.measure()
@@ -53,8 +53,8 @@ class UnreadAnswers:
             self._put(worst, 0)
             worst.cut_off(
                 "client_buffer_bytes_max",
-                f"unread answers of all clients take more than client_buffer_bytes_max, "
-                f"{self.bytes_max} bytes, and its take {taken} of them",
+                f"the unread answers of all clients exceed {self.bytes_max} bytes "
+                f"(client_buffer_bytes_max), and this client has the largest share: {taken} bytes",
             )
 
     def measure(self) -> int:

@@ -93,4 +93,4 @@ def default_state_directory(cluster: str, node_id: str) -> Path:
     try:
         return Path.home() / ".local" / "state" / "ckptd" / name
     except RuntimeError:  # In a container: no HOME, and no passwd entry for the user id.
-        raise ConfigError(f"user {os.getuid()} has no home directory: set state_dir") from None
+        raise ConfigError(f"user {os.getuid()} does not have a home directory: set state_dir") from None

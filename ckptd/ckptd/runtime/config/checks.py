@@ -11,14 +11,15 @@ def _times(config: ConfigFields) -> str:
     if config.heartbeat_ms < config.lease_ms < config.grace_ms:
         return ""
     return (
-        "heartbeat_ms < lease_ms < grace_ms must hold, so that a lease ends before a take-over: "
-        f"they are {config.heartbeat_ms:g}, {config.lease_ms:g} and {config.grace_ms:g}"
+        "heartbeat_ms < lease_ms < grace_ms must hold, so that a lease ends before another node "
+        f"takes over: they are {config.heartbeat_ms:g}, {config.lease_ms:g} and "
+        f"{config.grace_ms:g}"
     )
 
 
 def _key(config: ConfigFields) -> str:
     if config.key and config.key_file:
-        return "key and key_file are both set"
+        return "key and key_file are both set: use one of them"
     # Only this host can reach a node that listens on loopback. There any key is accepted, and so is none.
     fault = "" if config.listen.is_loopback or not config.key else key_fault(config.key.encode())
     return f"key: {fault}" if fault else ""
@@ -35,7 +36,7 @@ def _addresses(config: ConfigFields) -> str:
     for node_id, address in config.other_nodes.items():
         other = taken.get(str(address))
         if other is not None:
-            return f"peers gives node {node_id!r} the address {address}, which is that of {other}"
+            return f"peers gives node {node_id!r} the address {address}, but that is the address of {other}"
         taken[str(address)] = f"node {node_id!r}"
     return ""
 
@@ -44,12 +45,12 @@ def _witnesses(config: ConfigFields) -> str:
     known = {config.node_id, *config.peers}
     unknown = [node_id for node_id in config.witnesses if node_id not in known]
     if unknown:
-        return f"witnesses names {unknown[0]!r}, which is none of the peers"
+        return f"witnesses names {unknown[0]!r}, which is not one of the peers"
     if not config.data_nodes:
-        return "peers lists no node that holds data: all are witnesses"
+        return "all nodes in peers are witnesses: one of them has to hold data"
     if (config.is_witness or config.other_witnesses) and config.arbiter_name != "majority":
         return (
-            f"a witness votes under arbiter majority, and this is {config.arbiter_name} "
+            f"a witness votes only under arbiter majority, but the arbiter is {config.arbiter_name} "
             f"with {len(config.other_nodes) + 1} voters"
         )
     return ""
@@ -59,9 +60,9 @@ def _arbiter(config: ConfigFields) -> str:
     others, data_nodes = len(config.other_nodes), len(config.data_nodes)
     match config.arbiter:
         case "single" if others:
-            return "arbiter single is for a node without peers"
+            return "arbiter single is for a node without peers, but peers is set"
         case "pair" if data_nodes != 2:
-            return f"arbiter pair needs exactly two data nodes, one peer and this one, not {data_nodes}"
+            return f"arbiter pair needs two data nodes, this one and one peer, but there are {data_nodes}"
         case "majority" if not others:
             return "arbiter majority needs peers"
     return ""
@@ -70,7 +71,7 @@ def _arbiter(config: ConfigFields) -> str:
 def _silent_peer(config: ConfigFields) -> str:
     answer = config.on_silent_peer
     if answer != "keep-active" and config.arbiter_name != "pair":
-        return f"on_silent_peer {answer} is for arbiter pair, and this is {config.arbiter_name}"
+        return f"on_silent_peer {answer} is for arbiter pair, but the arbiter is {config.arbiter_name}"
     if answer == "fence" and not config.fence_hook:
         return "on_silent_peer fence needs a fence_hook"
     return ""
@@ -78,16 +79,16 @@ def _silent_peer(config: ConfigFields) -> str:
 
 def _etcd(config: ConfigFields) -> str:
     if config.arbiter != "etcd":
-        return "etcd_endpoints is for arbiter etcd" if config.etcd_endpoints else ""
+        return "etcd_endpoints is set, but it is for arbiter etcd" if config.etcd_endpoints else ""
     if not config.etcd_endpoints:
         return "arbiter etcd needs etcd_endpoints"
     if bool(config.etcd_user) != bool(config.etcd_password_file):
-        return "etcd_user and etcd_password_file go together"
+        return "etcd_user and etcd_password_file belong together: set both"
     if config.etcd_cert_key_file and not config.etcd_cert_file:
-        return "etcd_cert_key_file needs its etcd_cert_file"
+        return "etcd_cert_key_file is set, but etcd_cert_file is not"
     plain = [url for url in config.etcd_endpoints if not url.startswith("https://")]
     if plain and (config.etcd_ca_file or config.etcd_cert_file):
-        return f"etcd_ca_file and etcd_cert_file are for https, and {plain[0]} is not"
+        return f"etcd_ca_file and etcd_cert_file are for https endpoints, but {plain[0]} is not one"
     return ""
 
 

@@ -109,7 +109,7 @@ def read_etcd_password(config: Config) -> str:
     try:
         return _read_secret("etcd_password_file", config.etcd_password_file).decode()
     except UnicodeDecodeError:
-        raise ConfigError(f"etcd_password_file {config.etcd_password_file} is no UTF-8") from None
+        raise ConfigError(f"etcd_password_file {config.etcd_password_file} is not UTF-8") from None
 
 
 def check_etcd_certificate_key(config: Config) -> None:
@@ -128,7 +128,7 @@ def _read_secret(name: str, path: Path) -> bytes:
     except OSError as error:
         raise ConfigError(f"{name} {path}: {error.strerror}") from None
     if not fault and not secret:
-        fault = "it is empty"
+        fault = "the file is empty"
     if fault:
         raise ConfigError(f"{name} {path}: {fault}")
     return secret
@@ -161,7 +161,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"config file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is no TOML: {error}") from None
+        raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
     for key in values:
         _check_key(key, str(path))
     if values.get("key") and fault:

@@ -28,7 +28,7 @@ def _parse_peers(value: object) -> object:
         if not equals:
             raise ValueError(f"{part!r} is not node=host:port")
         if node_id.strip() in peers:
-            raise ValueError(f"node {node_id.strip()!r} stands there twice")
+            raise ValueError(f"node {node_id.strip()!r} is listed twice")
         peers[node_id.strip()] = address
     return peers
 
@@ -45,7 +45,7 @@ def _parse_mode(value: object) -> object:
         try:
             return int(value, 8)
         except ValueError:
-            raise ValueError(f"{value!r} is no octal file mode") from None
+            raise ValueError(f"{value!r} is not an octal file mode") from None
     return value
 
 
@@ -58,7 +58,9 @@ def check_node_id(value: str) -> str:
     if not value or len(value.encode()) > NODE_ID_BYTES_MAX:
         raise ValueError(f"a node id has 1 to {NODE_ID_BYTES_MAX} bytes")
     if not value.isprintable() or any(character in " ,=/" for character in value):
-        raise ValueError(f"{value!r} is no node id: no blanks, commas, equals signs or slashes")
+        raise ValueError(
+            f"{value!r} is not a node id: it may not contain blanks, commas, equals signs or slashes"
+        )
     return value
 
 
@@ -66,7 +68,9 @@ def key_fault(key: bytes) -> str:
     """Return why `key` cannot be a cluster's key; "" if it can."""
     if len(key) >= KEY_BYTES_MIN:
         return ""
-    return f"a cluster's key has {KEY_BYTES_MIN} bytes or more: head -c 32 /dev/urandom | base64 makes one"
+    return (
+        f"a cluster's key has {KEY_BYTES_MIN} bytes or more: make one with head -c 32 /dev/urandom | base64"
+    )
 
 
 Address = Annotated[HostPort, BeforeValidator(_parse_host_port)]

@@ -59,7 +59,7 @@ class DaemonEffects(EffectHandler):
         """Wait for the tasks and for the record that still waits to be written."""
         await self._tasks.close()
         if not await self._writer.close(STATE_WRITE_LIMIT_S):
-            logger.error("the last record is not on disk: %s does not answer", self._state.path)
+            logger.error("the last state of this node is not on disk: %s does not answer", self._state.path)
             # A write that hangs may still replace the record.
             self._state.keep_locked()
 
@@ -101,12 +101,14 @@ class DaemonEffects(EffectHandler):
         except Exception as error:  # OSError or QuarantineFull. No other is worth a node either.
             counters.quarantine_failures += 1
             logger.error(
-                "%d bytes of checkpoint %r could not be put into quarantine: %s", len(content), name, error
+                "%d bytes of checkpoint %r could not be written to quarantine: %s", len(content), name, error
             )
         else:
             counters.quarantine_files += 1
             counters.quarantine_bytes += len(content)
-            logger.warning("%d bytes of checkpoint %r are in quarantine: %s", len(content), name, path)
+            logger.warning(
+                "%d bytes of checkpoint %r were written to quarantine: %s", len(content), name, path
+            )
 
     async def _ask_register(self, register: Register, question: AskRegister) -> None:
         answer: RegisterAnswered | RegisterFailed
@@ -115,7 +117,8 @@ class DaemonEffects(EffectHandler):
         except Exception as error:
             # The answer comes from outside, so the exception is contained; whether it swapped is unknown.
             answer = RegisterFailed(
-                question.number, contained(self._counters, self._limited_log, "asking the register", error)
+                question.number,
+                contained(self._counters, self._limited_log, "a request to the register", error),
             )
         if isinstance(answer, RegisterFailed):
             self._counters.register_failures += 1

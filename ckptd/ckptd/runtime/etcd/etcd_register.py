@@ -166,7 +166,7 @@ class EtcdRegister:
             answer = await self._post(endpoint, "/v3/auth/authenticate", who)
             return answer.token()
         except _Unknown as error:
-            raise _NotDone(f"no token: {error}") from None
+            raise _NotDone(f"no authentication token: {error}") from None
 
     async def _post(self, endpoint: str, path: str, question: dict[str, Any], token: str = "") -> "_Answer":
         """Send one request to one member. Raises: _NotDone; _Unknown; _Rejected."""
@@ -180,9 +180,9 @@ class EtcdRegister:
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > ANSWER_BYTES_MAX:
-                        raise _Unknown(f"an answer above {ANSWER_BYTES_MAX} bytes")
+                        raise _Unknown(f"the answer exceeds {ANSWER_BYTES_MAX} bytes")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _NotDone(str(error) or "no connection in time") from None
+            raise _NotDone(str(error) or "no connection within the time limit") from None
         except (TimeoutError, httpx.TimeoutException):
             raise _Unknown(f"no answer within {self._access.timeout_s:g} s") from None
         except (httpx.HTTPError, OSError) as error:
@@ -202,7 +202,7 @@ class _Answer:
         try:
             self._fields: Any = json.loads(content)
         except (ValueError, RecursionError):
-            raise _Unknown(f"an answer that is no JSON: {content[:40]!r}") from None
+            raise _Unknown(f"the answer is not JSON: {content[:40]!r}") from None
 
     def check(self) -> None:
         """Check that the answer has a revision, as every answer about keys has."""
@@ -213,7 +213,7 @@ class _Answer:
         try:
             return int(self._fields["header"]["revision"])
         except (LookupError, TypeError, ValueError, OverflowError):  # (Python's json accepts Infinity.)
-            raise _Unknown("an answer without a revision") from None
+            raise _Unknown("the answer lacks a revision") from None
 
     def succeeded(self) -> bool:
         """Return True if the condition held. The gateway omits fields that are false."""
@@ -224,7 +224,7 @@ class _Answer:
         try:
             return str(self._fields["token"])
         except (LookupError, TypeError):
-            raise _Unknown("an answer without a token") from None
+            raise _Unknown("the answer lacks a token") from None
 
     def first_key(self, *path: str | int) -> tuple[int, bytes | None]:
         """Return revision and value of the first key in the list at `path`; (0, None) if there is no key."""
@@ -237,7 +237,7 @@ class _Answer:
                 return 0, None
             return int(keys[0]["mod_revision"]), base64.b64decode(keys[0].get("value", ""), validate=True)
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError, binascii.Error):
-            raise _Unknown("an answer of another shape") from None
+            raise _Unknown("the answer has an unexpected shape") from None
 
 
 def _encode(content: bytes) -> str:

@@ -54,13 +54,13 @@ def divide_descriptors(clients_max: int, peers: int) -> ConnectionCapacity:
     if clients < min(CLIENTS_MIN, clients_max):
         needed = (others + CLIENTS_MIN) * HANDSHAKES_SHARE // (HANDSHAKES_SHARE - 1) + 1
         raise StartError(
-            f"this process may have {limit} file descriptors (ulimit -n, LimitNOFILE=), "
-            f"and needs {needed} or more"
+            f"this process may open {limit} file descriptors (ulimit -n, LimitNOFILE=), but it needs "
+            f"at least {needed}"
         )
     if clients < clients_max:
         logger.warning(
-            "this node takes %d clients, not clients_max, %d: this process may have %d file descriptors "
-            "(ulimit -n, LimitNOFILE=)",
+            "this node accepts %d clients instead of %d (clients_max), because this process may open "
+            "%d file descriptors (ulimit -n, LimitNOFILE=)",
             clients,
             clients_max,
             limit,

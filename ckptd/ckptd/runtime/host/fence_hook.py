@@ -37,14 +37,14 @@ class FenceHook:
         self._node_id = node_id
         self._limit_s = limit_s
         if shutil.which(self._command[0]) is None:
-            raise StartError(f"fence_hook: {self._command[0]} is no program that can be run")
+            raise StartError(f"fence_hook: {self._command[0]} is not a program that can be run")
 
     async def run(self, node_id: str) -> FenceEnded:
         """Run the hook for a node, within the time limit; return how it ended."""
-        logger.warning("the fence hook is run for node %s", node_id)
+        logger.warning("running the fence hook for node %s", node_id)
         fenced, text, output = await self._run(node_id)
         if output:
-            logger.info("the fence hook for node %s said: %s", node_id, output)
+            logger.info("output of the fence hook for node %s: %s", node_id, output)
         return FenceEnded(node_id, fenced, text)
 
     async def _run(self, node_id: str) -> tuple[bool, str, str]:
@@ -57,13 +57,13 @@ class FenceHook:
             async with asyncio.timeout(self._limit_s):
                 code = await process.wait()
         except TimeoutError:
-            return False, f"the fence hook was killed: it ran for {self._limit_s:g} s", output.text()
+            return False, f"the fence hook was killed after {self._limit_s:g} s", output.text()
         finally:
             if process.returncode is None:
                 await _kill(process)
             await output.end()
         if code < 0:
-            return False, f"the fence hook was ended by signal {-code}", output.text()
+            return False, f"signal {-code} ended the fence hook", output.text()
         return code == 0, f"the fence hook ended with exit code {code}", output.text()
 
     async def _start(self, node_id: str, output: "_Output") -> asyncio.subprocess.Process:

@@ -27,7 +27,7 @@ def directory_fault(path: Path, *, sticky_is_safe: bool) -> str:
         return f"{path} belongs to another user"
     is_safe = sticky_is_safe and status.st_mode & stat.S_ISVTX
     if status.st_mode & stat.S_IWOTH and not is_safe:
-        return f"everybody may write to {path}"
+        return f"every user may write to {path}"
     return ""
 
 
@@ -36,7 +36,7 @@ def secret_fault(path: Path, status: os.stat_result) -> str:
     if not _is_trusted(status.st_uid):
         return "it belongs to another user"
     if status.st_mode & stat.S_IRWXO:
-        return f"every user may read or change it: chmod o-rwx {path}"
+        return f"every user may read or change it: run chmod o-rwx {path}"
     return ""
 
 
@@ -54,7 +54,7 @@ def open_private(path: Path, flags: int) -> int:
     status = os.fstat(descriptor)
     fault = ""
     if not stat.S_ISREG(status.st_mode):
-        fault = "is no regular file"
+        fault = "is not a regular file"
     elif not _is_trusted(status.st_uid):
         fault = "belongs to another user"
     elif status.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):

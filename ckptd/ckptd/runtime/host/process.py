@@ -58,4 +58,4 @@ def _stat(pid: int) -> tuple[str, int, str] | None:
     try:
         return fields[0], int(fields[6]), fields[19]
     except (IndexError, ValueError):
-        raise OSError(f"/proc/{pid}/stat has another shape") from None
+        raise OSError(f"/proc/{pid}/stat has an unexpected format") from None

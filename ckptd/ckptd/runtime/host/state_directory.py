@@ -61,7 +61,7 @@ class StateDirectory:
                 os.close(self._lock)
                 raise
         except FileExistsError:
-            raise StartError(f"the state directory {path} cannot be used: it is no directory") from None
+            raise StartError(f"the state directory {path} cannot be used: it is not a directory") from None
         except OSError as error:
             raise StartError(
                 f"the state directory {path} cannot be used: {error.strerror or error}"
@@ -91,7 +91,7 @@ class StateDirectory:
         directory.mkdir(mode=0o700, exist_ok=True)
         stored_bytes = sum(entry.stat().st_size for entry in os.scandir(directory))
         if stored_bytes + len(content) > self.quarantine_bytes_max:
-            raise QuarantineFull(f"{directory} holds {stored_bytes} bytes already")
+            raise QuarantineFull(f"{directory} already contains {stored_bytes} bytes")
         self._quarantined += 1
         readable = urllib.parse.quote(name, safe="")[:_QUARANTINE_NAME_CHARS_MAX]
         path = directory / f"{readable}-{self.incarnation}-{self._quarantined}"
@@ -154,12 +154,13 @@ class StateDirectory:
                 raise StartError(f"{self.path / 'node.json'} is damaged") from None
             if owner != (cluster, node_id):
                 raise StartError(
-                    f"the state directory {self.path} is that of node {owner[1]!r} of cluster {owner[0]!r}"
+                    f"the state directory {self.path} belongs to node {owner[1]!r} of cluster {owner[0]!r}"
                 )
         incarnation = max(last, later_than, time.time_ns() - 1) + 1
         if incarnation > INCARNATION_MAX:
             raise StartError(
-                f"{self.path / 'node.json'} or another node knows the last possible start of this one"
+                f"{self.path / 'node.json'} or another node already knows the highest possible "
+                "incarnation of this node"
             )
         stored = {"cluster": cluster, "node_id": node_id, "incarnation": incarnation}
         self._replace("node.json", json.dumps(stored).encode())
@@ -176,8 +177,8 @@ class StateDirectory:
         checksum = zlib.crc32(record).to_bytes(_CHECKSUM_BYTES, "big")
         if content[:start] != _RECORD_MAGIC + checksum:
             raise StartError(
-                f"{self.path / 'record'} is damaged; the node's promises are unknown. "
-                "Remove it only while every other node is up"
+                f"{self.path / 'record'} is damaged, so the promises of this node are unknown. Remove it "
+                "only while all other nodes are up"
             )
         return record
 

@@ -20,7 +20,7 @@ async def connect_stream(address: SocketAddress, family: int) -> socket.socket:
             await asyncio.get_running_loop().sock_connect(sock, address)
         # A socket can connect to itself if the port is in the ephemeral range and nothing listens there.
         if sock.getsockname() == sock.getpeername():
-            raise ConnectionRefusedError(f"only we ourselves are at {address}")
+            raise ConnectionRefusedError(f"the connection to {address} reached this process itself")
     except BaseException:
         sock.close()
         raise

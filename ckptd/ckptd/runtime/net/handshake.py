@@ -31,7 +31,7 @@ def cut_first_frame(received: bytes) -> tuple[Frame | None, bytes]:
         return None, received
     end = LENGTH_BYTES + int.from_bytes(received[:LENGTH_BYTES], "big")
     if not HEADER_BYTES <= end <= FIRST_FRAME_BYTES_MAX:
-        raise FrameError(f"a first frame says that it has {end} bytes")
+        raise FrameError(f"the first frame claims to have {end} bytes")
     if len(received) < end:
         return None, received
     return decode_datagram(received[:end]), received[end:]
@@ -155,7 +155,7 @@ class OutgoingHandshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._fail(exc or ConnectionResetError("the connection ended within the first exchange"))
+        self._fail(exc or ConnectionResetError("the connection ended during the handshake"))
 
     def cancel(self) -> None:
         """Cancel `outcome`, and end the connection unless it was handed over already."""

@@ -71,7 +71,9 @@ class UnixSocket:
         """Listen at `path`, replacing the socket that a dead daemon left there. Raises: StartError."""
         self.path = path
         if len(os.fsencode(path)) > _UNIX_PATH_BYTES_MAX:
-            raise StartError(f"the unix socket's path {path} is longer than {_UNIX_PATH_BYTES_MAX} bytes")
+            raise StartError(
+                f"the path of the unix socket {path} is longer than {_UNIX_PATH_BYTES_MAX} bytes"
+            )
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             fault = directory_fault(path.parent, sticky_is_safe=True)
@@ -106,7 +108,7 @@ class UnixSocket:
     def _remove_dead_socket(self) -> None:
         try:
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                raise StartError(f"{self.path} exists and is no socket")
+                raise StartError(f"{self.path} exists and is not a socket")
         except FileNotFoundError:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

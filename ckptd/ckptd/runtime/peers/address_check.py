@@ -44,16 +44,16 @@ def explain(
     """Return why a claim to be `node_id` is refused, given what was found at its address; None to accept."""
     match found:
         case PeerIdentity() if found.node_id != node_id:
-            why = f"node {found.node_id!r} answers there, and not node {node_id!r}"
+            why = f"node {found.node_id!r} answers there instead of node {node_id!r}"
         case PeerIdentity() if found.incarnation != claim.incarnation:
-            why = f"another start of node {node_id!r} answers there: two daemons have this node id"
+            why = f"another incarnation of node {node_id!r} answers there: two daemons have this node id"
         case PeerIdentity():
             return None
         case HandshakeRejected() | FrameError():
             why = f"what answers there is not this daemon ({found})"
         case _:
-            why = f"cannot be asked there: {found or 'no answer'}"
+            why = f"asking there failed: {found or 'no answer'}"
             return HandshakeRejected(
-                codes.TRY_AGAIN, f"node {node_id!r} is expected at {host_port}, and {why}"
+                codes.TRY_AGAIN, f"node {node_id!r} is expected at {host_port}, but {why}"
             )
-    return HandshakeRejected(codes.EXIST, f"node {node_id!r} is expected at {host_port}, and {why}")
+    return HandshakeRejected(codes.EXIST, f"node {node_id!r} is expected at {host_port}, but {why}")

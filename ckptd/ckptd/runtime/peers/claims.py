@@ -57,9 +57,7 @@ class Claims:
             earlier.transport.abort()
         while len(self._waiting) >= CLAIMS_MAX:
             oldest = self._waiting.pop(next(iter(self._waiting)))
-            oldest.refuse(
-                HandshakeRejected(codes.TRY_AGAIN, "too many connections say that they are this peer")
-            )
+            oldest.refuse(HandshakeRejected(codes.TRY_AGAIN, "too many connections claim to be this peer"))
         self._waiting[claim.origin] = claim
 
     def pop(self) -> Claim | None:

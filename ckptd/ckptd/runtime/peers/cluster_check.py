@@ -46,8 +46,8 @@ async def check_own_address(node_id: str, peers: dict[str, HostPort], stream: so
     for (peer, address), found in zip(peers.items(), answers, strict=True):
         if found:
             raise StartError(
-                f"peers gives node {peer!r} the address {address}, which is this node's own, and this is "
-                f"node {node_id!r}: correct the node id, or the address"
+                f"peers gives node {peer!r} the address {address}, which is the address of this node, "
+                f"{node_id!r}: correct the node id or the address"
             )
 
 
@@ -60,7 +60,7 @@ async def check_cluster(identity: Identity, peers: dict[str, HostPort], family: 
     anonymous = Identity(identity.cluster, identity.key)
     answers = await asyncio.gather(*(_refusal_of(anonymous, address, family) for address in peers.values()))
     refusals = [
-        f"node {node_id} at {address} is not in our cluster: {answer}"
+        f"node {node_id} at {address} is not in this cluster: {answer}"
         for (node_id, address), answer in zip(peers.items(), answers, strict=True)
         if answer
     ]
@@ -78,9 +78,9 @@ async def _refusal_of(identity: Identity, address: HostPort, family: int) -> str
     except HandshakeRejected as error:
         return error.text if error.code in (codes.ACCESS, codes.VERSION) else None
     except FrameError:
-        return "it is no ckptd"
+        return "it is not a ckptd"
     except Exception as error:
         # Mostly an OSError: no peer is there. The connector will report anything else repeatedly.
-        logger.debug("asking %s: %s", address, error)
+        logger.debug("cannot check %s: %s", address, error)
         return None
     return ""

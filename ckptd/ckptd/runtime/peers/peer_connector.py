@@ -128,7 +128,7 @@ class PeerConnector:
         self._since_ns = now_ns()
         self._driver.peers[self.node_id] = link
         self._changed.set()
-        logger.debug("the link to node %s is up", self.node_id)
+        logger.debug("the connection to node %s is up", self.node_id)
         self._driver.handle(PeerConnected(self.node_id, identity.incarnation, identity.urls))
         if rest:
             link.data_received(rest)
@@ -139,7 +139,7 @@ class PeerConnector:
         if link is not None:
             link.send(
                 HandshakeRejected(
-                    codes.TRY_AGAIN, f"a later start of node {self.node_id!r} is known", incarnation
+                    codes.TRY_AGAIN, f"a later incarnation of node {self.node_id!r} is known", incarnation
                 ).frame()
             )
             self._set_disconnected()
@@ -157,7 +157,7 @@ class PeerConnector:
         self._link_lifetime_ns, self._since_ns = at_ns - self._since_ns, at_ns
         self._driver.peers.pop(self.node_id, None)
         self._changed.set()
-        logger.debug("the link to node %s is lost", self.node_id)
+        logger.debug("the connection to node %s is lost", self.node_id)
         self._driver.handle(PeerLost(self.node_id))
 
     def _on_lost(self, link: PeerLink) -> None:
@@ -183,7 +183,9 @@ class PeerConnector:
             try:
                 await run()
             except Exception as error:  # (For example, a name that cannot be encoded.)
-                contained(self._context.counters, self._limited_log, f"the tie to node {self.node_id}", error)
+                contained(
+                    self._context.counters, self._limited_log, f"the connection to node {self.node_id}", error
+                )
                 await asyncio.sleep(FAULT_PAUSE_S)
 
     async def _maintain_link(self) -> None:
@@ -273,7 +275,7 @@ class PeerConnector:
             self._report_trouble(refused.code, refused.text)
             self._limited_log.warn(
                 f"refused by {self.node_id}",
-                f"node {self.node_id} at {self.address} refused us: {refused.text}",
+                f"node {self.node_id} at {self.address} refused the connection of this node: {refused.text}",
             )
 
     async def _handshake(self, sock: socket.socket, address: SocketAddress) -> bool:
@@ -304,7 +306,7 @@ class PeerConnector:
         except HandshakeRejected as error:
             self._on_rejected(error)
         except FrameError as error:
-            self._on_rejected(HandshakeRejected(codes.ACCESS, f"it is no ckptd: {error}"))
+            self._on_rejected(HandshakeRejected(codes.ACCESS, f"it is not a ckptd: {error}"))
         except OSError as error:
             logger.debug("node %s at %s: %s", self.node_id, self.address, error)
         finally:
@@ -342,7 +344,7 @@ class PeerConnector:
             self._limited_log.warn(f"claim {self.node_id}", f"a connection was refused: {refused.text}")
             self._report_trouble(
                 codes.ACCESS,
-                f"a connection of a daemon that calls itself {self.node_id!r} was refused: {refused.text}",
+                f"a daemon that claims to be {self.node_id!r} was refused: {refused.text}",
             )
             claim.refuse(refused)
         elif self.is_dialer:
@@ -357,11 +359,11 @@ class PeerConnector:
         me = self._identity.node_id
         claim.refuse(
             HandshakeRejected(
-                codes.BAD_OPERATION, f"node {me!r} dials node {self.node_id!r}, not the other way round"
+                codes.BAD_OPERATION, f"node {me!r} connects to node {self.node_id!r}, not the other way round"
             )
         )
         if self.link is not None and now_ns() - self._since_ns >= STABLE_LINK_NS:
-            logger.warning("the link to node %s is half open, and made anew", self.node_id)
+            logger.warning("the connection to node %s is half open: replacing it", self.node_id)
             self._supersede_link()
         self._changed.set()
 
@@ -373,7 +375,7 @@ class PeerConnector:
         _, found = await self._identify()
         other = isinstance(found, PeerIdentity) and found.node_id == self.node_id
         if other and found.incarnation != link.identity.incarnation and self.link is link:  # type: ignore[union-attr]
-            logger.warning("another start of node %s answers at %s", self.node_id, self.address)
+            logger.warning("another incarnation of node %s answers at %s", self.node_id, self.address)
             self.resolved = None
             self._supersede_link()
 

@@ -56,10 +56,10 @@ class PeerLink(asyncio.Protocol):
                 self._on_refused_frame(frames[0])
                 return
         except FrameError as error:
-            self.close(f"it sent garbage: {error}")
+            self.close(f"it sent an invalid frame: {error}")
             return
         except Exception as error:
-            self.close(contained(self._counters, self._limited_log, "a peer's stream", error))
+            self.close(contained(self._counters, self._limited_log, "the data of a peer", error))
             return
         if frames:
             self._handle(PeerReceived(self._node_id, frames))
@@ -72,7 +72,7 @@ class PeerLink(asyncio.Protocol):
     def close(self, reason: str) -> None:
         """Cut the link because of what the peer sent; the peer may connect again."""
         self._counters.garbage_streams += 1
-        self._limited_log.warn("peer closed", f"the link to node {self._node_id} was cut: {reason}")
+        self._limited_log.warn("peer closed", f"closed the connection to node {self._node_id}: {reason}")
         self._transport.abort()
 
     def stop_reading(self) -> None:
@@ -100,7 +100,9 @@ class PeerLink(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         # The write buffer has reached its limit, which is the most that we buffer for a peer.
-        self._limited_log.warn("peer buffer", f"the link to node {self._node_id} was cut: it does not read")
+        self._limited_log.warn(
+            "peer buffer", f"closed the connection to node {self._node_id}: it does not read"
+        )
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -36,8 +36,8 @@ class Peers:
         me, node_id = self._node_id, identity.node_id
         connector = self.connectors.get(node_id)
         if connector is None:
-            remedy = "give all nodes the same peers, or correct the node id"
-            text = f"it connects, and is not among the peers of node {me!r}: {remedy}"
+            remedy = "configure the same peers on all nodes, or correct the node id"
+            text = f"it connects, but it is not among the peers of node {me!r}: {remedy}"
             self._driver.handle(PeerTrouble(node_id, codes.ACCESS, text))
             raise HandshakeRejected(
                 codes.ACCESS, f"node {node_id!r} is not among the peers of node {me!r}: {remedy}"

@@ -34,7 +34,7 @@ class PendingLink(asyncio.Protocol):
             if frame.kind == Kind.REFUSED:
                 raise parse_refused(frame)
             if frame.kind != Kind.TAKEN:
-                raise FrameError(f"a frame of kind {frame.kind} before TAKEN")
+                raise FrameError(f"a frame of kind {frame.kind} arrived before TAKEN")
         except (HandshakeRejected, FrameError) as error:
             self.outcome.set_exception(error)
         else:
@@ -43,5 +43,5 @@ class PendingLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(
-                exc or ConnectionResetError("the connection ended before it was taken")
+                exc or ConnectionResetError("the connection ended before the peer accepted it")
             )

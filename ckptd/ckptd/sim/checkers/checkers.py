@@ -64,12 +64,12 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
         for section_id in subject.section_ids:
             part = [p for p in (project(call, section_id) for call in relevant) if p is not None]
             verdict = check_order(part, start, subject.losses_ns, subject.fragments)
-            _add(findings, subject, f"order of section {section_id!r}", verdict)
+            _add(findings, subject, f"sequence of section {section_id!r}", verdict)
     else:
         _add(
             findings,
             subject,
-            "order, lost only from its end",
+            "sequence, losses only at its end",
             check_order(relevant, start, subject.losses_ns),
         )
     return findings
@@ -167,14 +167,14 @@ def check_generated(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> lis
             if create.outcome == Outcome.OK and create.returned_ns < call.invoked_ns and not losses_ns:
                 if by_value.get(value) != create.result[0]:
                     wrong.append(
-                        f"not there under the id that was told: {create.describe()}; {call.describe()}"
+                        f"not there under the id that was returned: {create.describe()}; {call.describe()}"
                     )
             elif (
                 create.outcome == Outcome.NOT_DONE
                 and value in by_value
                 and not _shown_and_lost(create, call, losses_ns)
             ):
-                wrong.append(f"done, after TRY_AGAIN said that it was not: {create.describe()}")
+                wrong.append(f"carried out, although TRY_AGAIN promised that it was not: {create.describe()}")
     return wrong
 
 
@@ -191,7 +191,8 @@ def check_not_done(calls: Sequence[Call], losses_ns: Sequence[int] = ()) -> list
         if call.outcome == Outcome.OK and call.result and call.operation != Operation.UPDATE:
             values = call.result.values() if type(call.result) is dict else call.result
             wrong.extend(
-                f"read, after it was said not to be done: {refused[value].describe()}; {call.describe()}"
+                "read, although the answer promised that it was not carried out: "
+                f"{refused[value].describe()}; {call.describe()}"
                 for value in values
                 if value in refused and not _shown_and_lost(refused[value], call, losses_ns)
             )
@@ -229,7 +230,7 @@ def check_expirations(calls: Sequence[Call], wall_ns: Callable[[int], int], tole
             if found is None and wall_ns(call.returned_ns) + tolerance_ns < until_ns:
                 wrong.append(f"expired too early: {before[-1].describe()}; {call.describe()}")
             elif found is not None and found != content:
-                wrong.append(f"not as it was written: {before[-1].describe()}; {call.describe()}")
+                wrong.append(f"different from what was written: {before[-1].describe()}; {call.describe()}")
     return wrong
 
 

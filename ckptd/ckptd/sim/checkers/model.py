@@ -97,5 +97,5 @@ def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
                 content = content[:offset] + written + content[offset + len(written) :]
             sections[section_id] = content
         case _:
-            raise AssertionError(f"the model knows no operation {op[0]}")
+            raise AssertionError(f"the model does not know operation {op[0]}")
     return codes.OK

@@ -146,8 +146,8 @@ def _out_of_order(opens: list[DirectoryCall]) -> Iterator[str]:
             position += 1
         if call.creation_id < newest_before:
             yield (
-                f"{call.name!r} was {newest_before:x}, then {call.creation_id:x} again,"
-                f" at {call.returned_ns / 1e6:.3f} ms"
+                f"{call.name!r} first meant {newest_before:x}, then {call.creation_id:x} again, at "
+                f"{call.returned_ns / 1e6:.3f} ms"
             )
 
 
@@ -183,7 +183,9 @@ def _unlinked_twice(
             and (c.outcome != Outcome.OK or c.returned_ns > since_ns)
         ]
         if not others and not is_lost(unlink.creation_id):
-            yield f"{unlink.name!r} was open and could not be unlinked at {unlink.returned_ns / 1e6:.3f} ms"
+            yield (
+                f"{unlink.name!r} was open, but could not be unlinked at {unlink.returned_ns / 1e6:.3f} ms"
+            )
 
 
 def _expired_early(
@@ -214,6 +216,6 @@ def _expired_early(
             kept_until_ns = h.released_ns + int(h.retention_ns * (1 - skew)) - tolerance_ns
             if h.released_ns < 0 or newer.returned_ns < kept_until_ns:
                 yield (
-                    f"{newer.name!r} was created anew ({newer.creation_id:x}) at"
-                    f" {newer.returned_ns / 1e6:.3f} ms, within the retention of {older:x}"
+                    f"{newer.name!r} was created again ({newer.creation_id:x}) at "
+                    f"{newer.returned_ns / 1e6:.3f} ms, within the retention of {older:x}"
                 )

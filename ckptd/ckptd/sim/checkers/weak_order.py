@@ -37,8 +37,8 @@ def check_weak_order(calls: Sequence[Call], losses_ns: Sequence[int]) -> list[st
                 before = earlier.returned_ns < later.invoked_ns and shown.returned_ns < earlier.invoked_ns
                 if before and not _lost_between(losses, earlier.invoked_ns, later.returned_ns):
                     wrong.append(
-                        f"{section_id!r} shows {later.describe()},"
-                        f" but {other_id!r} not {earlier.describe()}: {call.describe()}"
+                        f"{section_id!r} shows {later.describe()}, but {other_id!r} does not show "
+                        f"{earlier.describe()}: {call.describe()}"
                     )
     return wrong
 

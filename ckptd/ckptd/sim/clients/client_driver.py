@@ -62,9 +62,10 @@ class ClientDriver:
         if not self._may_have_ended():
             raise Violation(
                 "sessions",
-                f"the session of {self.client.name} was ended after {silence_ns / 1e6:.0f} ms of silence",
+                f"the session of {self.client.name} was ended {silence_ns / 1e6:.0f} ms after "
+                "its last message",
             )
-        self.world.say(f"{self.client.name}: its session is over")
+        self.world.say(f"{self.client.name}: its session has ended")
         self.workload.open_close.session_over(self.client.session, self.client.contact_ns, ended=True)
         self.begin()
 
@@ -118,8 +119,8 @@ class ClientDriver:
             if self.workload.was_lost_before(creation_id, call.invoked_ns):
                 raise Violation(
                     "opens",
-                    f"{client.name} opened {checkpoint.name!r} ({creation_id:x}),"
-                    " of which no replica was left",
+                    f"{client.name} opened {checkpoint.name!r} ({creation_id:x}), although no replica "
+                    "of it was left",
                 )
             if result.outcome == Outcome.NOT_DONE:
                 open_close.gone(handle)
@@ -161,7 +162,8 @@ class ClientDriver:
                 open_close.gone(handle)
             if result.code == codes.BAD_HANDLE and not may_be_closed and not self._may_have_ended():
                 raise Violation(
-                    "no request is done twice", f"{client.name} closed {number} and was told {result.text!r}"
+                    "no request is done twice",
+                    f"{client.name} closed {number} and got the answer {result.text!r}",
                 )
 
         self.request(Kind.CLOSE, number, [], on_closed, call_ns)
@@ -187,15 +189,15 @@ class ClientDriver:
                 return
             if result.payload[0] != handle.checkpoint.attributes():
                 raise Violation(
-                    "attributes", f"STATUS of {handle.checkpoint.name!r} says {result.payload[0]}"
+                    "attributes", f"STATUS of {handle.checkpoint.name!r} answers {result.payload[0]}"
                 )
             name, opens = handle.checkpoint.name, result.payload[5]
             least, most = self.workload.open_close.count(name, handle.creation_id)
             if final and not self.workload.history_lost and not least <= opens <= most:
                 raise Violation(
                     "opens are counted",
-                    f"{name!r} ({handle.creation_id:x}) is open {opens} times by STATUS, by its clients"
-                    f" {least} to {most} times",
+                    f"{name!r} ({handle.creation_id:x}) is open {opens} times according to STATUS, but "
+                    f"{least} to {most} times according to its clients",
                 )
 
         self.request(Kind.STATUS, handle.number, [], on_status, call_ns)
@@ -205,7 +207,8 @@ class ClientDriver:
         if result.code == codes.BAD_HANDLE and self.handles.get(handle.checkpoint.name) is handle:
             if not self.workload.is_lost(handle.creation_id) and not self._may_have_ended():
                 raise Violation(
-                    "handles", f"{self.client.name} lost its open {handle.checkpoint.name!r} ({result.text})"
+                    "handles",
+                    f"{self.client.name} lost its open handle of {handle.checkpoint.name!r} ({result.text})",
                 )
             del self.handles[handle.checkpoint.name]
             self.workload.open_close.gone((self.client.session, handle.number))
@@ -239,7 +242,7 @@ class ClientDriver:
         def ended(result: CallResult) -> None:
             if result.outcome == Outcome.OK:
                 rows, after = result.payload
-                assert after is None, "a page of the simulation's holds everything"
+                assert after is None, "one page holds all sections of the simulation"
                 result = replace(result, payload={row[0]: row[5] for row in rows})
             self._end(handle, call, result)
 

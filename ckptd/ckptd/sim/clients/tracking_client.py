@@ -144,7 +144,9 @@ class TrackingClient:
             if self.finished:
                 return
             if not checks:
-                raise Violation("tracking", f"a standby of {self.handle.checkpoint.name.decode()} {why}")
+                raise Violation(
+                    "tracking", f"a tracking client of {self.handle.checkpoint.name.decode()} {why}"
+                )
             self.world.after(CHECK_AGAIN_NS, lambda: self.final_check(checks - 1))
 
         def compare(result: CallResult) -> None:
@@ -152,7 +154,7 @@ class TrackingClient:
                 return
             there = _contents(result.payload[0]) if result.outcome == Outcome.OK else None
             if there != self.contents:
-                retry(f"has {self.contents}, and there is {there} (code {result.code})")
+                retry(f"has {self.contents}, but the checkpoint has {there} (code {result.code})")
                 return
             self.finished = True
             self.client.cancel(self.track_number)
@@ -163,7 +165,7 @@ class TrackingClient:
             newest = result.payload[0] if result.outcome == Outcome.OK else -1
             if not self.idle or newest != self.sequence:
                 self.judge(self.handle, result)  # This activates a replica if none is active.
-                retry(f"is at {self.sequence}, the newest update is {newest} (code {result.code})")
+                retry(f"is at {self.sequence}, but the newest update is {newest} (code {result.code})")
                 return
             body = [SA_CKPT_SECTIONS_ANY, 0, None, True]
             self.client.request(Kind.ITERATE, self.handle.number, body, compare, TRACK_NS)

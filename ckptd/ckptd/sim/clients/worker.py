@@ -86,7 +86,7 @@ class Worker(ClientDriver):
         pause_ns = self.world.between(0, grace_ns * 3 // 2)
         self.world.after(pause_ns, lambda: self._wake(client))
         sleeps = self.world.chance(0.5)
-        how = "sleeps" if sleeps else "is kept up"
+        how = "sleeps" if sleeps else "is idle and keeps its session alive"
         self.world.say(f"{client.name}: {how} for {pause_ns // MILLISECOND_NS} ms")
         if sleeps:
             client.sleep()

@@ -83,7 +83,7 @@ class Faults:
             host.disk.full = False
             self.resume(node_id)
             self.restart(node_id)
-        self.world.say("all faults are over")
+        self.world.say("all faults have ended")
 
     # -- processes and machines
 
@@ -157,7 +157,7 @@ class Faults:
             return
         self.lose_disk(node_id)
         self.power_off(node_id)
-        self.world.say(f"fault: {node_id} has burnt")
+        self.world.say(f"fault: {node_id} is destroyed")
         self.burnt.append(node_id)
 
     def restart(self, node_id: str) -> None:
@@ -184,7 +184,7 @@ class Faults:
         """SIGCONT."""
         host = self.machines[node_id]
         if host.running and host.paused:
-            self.world.say(f"{node_id} goes on")
+            self.world.say(f"{node_id} continues")
             host.resume()
 
     def stall(self, node_id: str, stall_ns: int) -> None:
@@ -266,7 +266,7 @@ class Faults:
 
     def free_disk(self, node_id: str) -> None:
         """Let writes to this disk succeed again."""
-        self.world.say(f"the disk of {node_id} has room again")
+        self.world.say(f"the disk of {node_id} has free space again")
         self.machines[node_id].disk.full = False
 
     def lose_disk(self, node_id: str) -> None:
@@ -306,13 +306,13 @@ class Faults:
 
     def cut_register(self, node_ids: list[str]) -> None:
         """Cut these nodes off from the external register."""
-        self.world.say(f"fault: {', '.join(node_ids)} cut from the register")
+        self.world.say(f"fault: {', '.join(node_ids)} cannot reach the register")
         for node_id in node_ids:
             self.register.cut(node_id)
 
     def heal_register(self, node_ids: list[str]) -> None:
         """Let these nodes reach the register again."""
-        self.world.say(f"{', '.join(node_ids)} reach the register again")
+        self.world.say(f"{', '.join(node_ids)} can reach the register again")
         for node_id in node_ids:
             self.register.heal(node_id)
 
@@ -345,12 +345,12 @@ class Faults:
 
     def stall_link(self, delay_ns: int, way: Way) -> None:
         """Stick one direction of a link for a while; heartbeats pass."""
-        self.world.say(f"fault: the link stands still {way[0]}>{way[1]}")
+        self.world.say(f"fault: the link {way[0]}>{way[1]} is stuck")
         self.network.stall(way)
         self.end_later(delay_ns, lambda: self._resume_link(way))
 
     def _resume_link(self, way: Way) -> None:
-        self.world.say(f"the link goes on {way[0]}>{way[1]}")
+        self.world.say(f"the link {way[0]}>{way[1]} continues")
         self.network.resume(way)
 
     def break_link(self, node_id: str, peer: str) -> None:

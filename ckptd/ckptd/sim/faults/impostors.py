@@ -67,13 +67,15 @@ class SecondDaemon:
         if not self.runs:
             return
         for peer in self.node.settings.peers:
-            text = f"node {self.node_id!r} is expected elsewhere, and another start of it answers there"
+            text = f"node {self.node_id!r} is expected elsewhere, but another incarnation of it answers there"
             self._carry_out(self.node.handle(PeerTrouble(peer, codes.EXIST, text), self.world.now_ns))
         self.world.after(_REPORT_NS, self._report_other_daemon)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         if self.node.serving(self.world.now_ns):
-            raise Violation("who is who", f"a second daemon with the id of node {self.node_id} serves")
+            raise Violation(
+                "one node per node id", f"a second daemon with the id of node {self.node_id} serves"
+            )
         for effect in effects:
             if isinstance(effect, SendHeartbeat):
                 self.impostors.send(effect.node_id, decode_datagram(effect.data))
@@ -141,7 +143,7 @@ class Impostors:
 
         def stop() -> None:
             second.runs = False
-            self.world.say(f"the second daemon with the id of node {host.node_id} is gone")
+            self.world.say(f"the second daemon with the id of node {host.node_id} has ended")
 
         self.world.after(self.random.randint(SECOND_NS // 10, 3 * SECOND_NS), stop)
 

@@ -128,7 +128,7 @@ class Operator:
 
     def command(self, host: Host, verb: str, name: str = "") -> None:
         """Send one command to one node."""
-        self.world.say(f"the operator says {verb} {name} to {host.node_id}")
+        self.world.say(f"operator command {verb} {name} to {host.node_id}")
         self._last_link += 1
         link, incarnation = self._last_link, host.incarnation
         self._commands[link] = (host, incarnation, verb, name)
@@ -168,8 +168,9 @@ class Operator:
                 and not peer.left
             ):
                 raise Violation(
-                    "who is heard is not lost",
-                    f"{host.node_id} gave {name} up, which it heard {silent_ns / MILLISECOND_NS:.0f} ms ago",
+                    "a node whose heartbeats arrive is not declared lost",
+                    f"{host.node_id} declared {name} dead, although a heartbeat arrived "
+                    f"{silent_ns / MILLISECOND_NS:.0f} ms ago",
                 )
             self.views.on_declared_dead(host.node_id, name, peer.declared_dead_incarnation)
 
@@ -179,7 +180,7 @@ class Operator:
         """Read what the nodes wait for, and send `force-active` to one that asks for it."""
         for host in self.hosts.values():
             if host.node is not None and "the operator" in host.node.reconfiguration.describe_wait():
-                self.world.say(f"the operator says {Verb.FORCE_ACTIVE} to {host.node_id}")
+                self.world.say(f"operator command {Verb.FORCE_ACTIVE} to {host.node_id}")
                 frame = Frame(Kind.OPERATE, 1, 0, 0, pack_body([Verb.FORCE_ACTIVE]))
                 host.deliver(ClientConnected(LAST_LINK))
                 host.deliver(ClientReceived(LAST_LINK, [frame]))

@@ -54,7 +54,10 @@ class LeaveOracle:
         for creation_id in lost_with_it:
             entry = node.directory.checkpoints[creation_id]
             if not entry.attributes.collocated:
-                text = f"{node.context.node_id} takes {entry.name!r} with it, though the others come back"
+                text = (
+                    f"{node.context.node_id} takes the last replica of {entry.name!r} with it, although "
+                    "the others come back"
+                )
                 raise Violation(RULE, text)
 
     def _check_held_elsewhere(self, node: Node, entry: CheckpointEntry) -> None:
@@ -73,4 +76,4 @@ class LeaveOracle:
         if self.world.now_ns - reported_ns < self.world.options.lease_ns:
             return  # Two left at once, and the other one reported what is lost with them (seed 7126653).
         me, name = node.context.node_id, f"{entry.name!r} ({entry.creation_id:x})"
-        raise Violation(RULE, f"{me} leaves, and nobody else holds {name}")
+        raise Violation(RULE, f"{me} leaves, but no other node has {name}")

@@ -77,5 +77,5 @@ def _check_growth(
         if same is sections and bytes_used > used_before:
             raise Violation(
                 "memory is limited",
-                f"{host.node_id} has {text}, and let {creation_id:x} grow from {used_before} to {bytes_used}",
+                f"{host.node_id} has {text}, but let {creation_id:x} grow from {used_before} to {bytes_used}",
             )

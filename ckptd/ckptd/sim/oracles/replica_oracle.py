@@ -152,8 +152,8 @@ class ReplicaOracle:
         if first != digest:
             raise Violation(
                 "same version, same sections",
-                f"{replica.name!r} ({creation_id:x}) at {version} is not on {node_id} what it was on {who}:"
-                f" {_describe(replica)}{self._describe_other(who, creation_id, version)}",
+                f"{replica.name!r} ({creation_id:x}) at {version} is different on {node_id} and on "
+                f"{who}: {_describe(replica)}{self._describe_other(who, creation_id, version)}",
             )
 
     def _describe_other(self, who: str, creation_id: int, version: Version) -> str:
@@ -214,8 +214,8 @@ class ReplicaOracle:
             return
         if f"{creation_id:x}-{version[0]}-{version[1]}" not in self.hosts[node_id].quarantined:
             raise Violation(
-                "nothing is lost in silence",
-                f"{node_id} let its copy of {creation_id:x} at {version} go, which nobody else has",
+                "nothing is lost silently",
+                f"{node_id} deleted its replica of {creation_id:x} at {version}, which no other node has",
             )
 
     def _serving_others(self, node_id: str) -> list[Clocked]:
@@ -238,12 +238,12 @@ class ReplicaOracle:
         assert view is not None, host.node_id
         if entry is None:
             raise Violation(
-                "directory", f"{host.node_id} is active for {creation_id:x}, which it does not know"
+                "directory", f"{host.node_id} is active for {creation_id:x}, which is not in its directory"
             )
         if replica.sync:
             broken = committed_but_not_everywhere(replica, entry, view, self._nodes())
             if broken:
-                raise Violation("committed is held by all", broken)
+                raise Violation("what is committed is on every in-sync replica", broken)
         last = self.active_periods.get(creation_id)
         member = view.members[host.node_id]
         seq = replica.committed_seq if replica.sync else replica.log.seq
@@ -258,7 +258,7 @@ class ReplicaOracle:
         handed_over = view.members.get(last.node_id) == last.member
         self.world.say(
             f"{entry.name.decode()} ({creation_id:x}): active replica {last.node_id} -> {period.node_id}"
-            + ("" if handed_over else ", the old one is gone")
+            + ("" if handed_over else ", the old one is lost")
         )
         if not handed_over:
             self.losses_ns.setdefault(creation_id, []).append(self.world.now_ns)
@@ -286,12 +286,12 @@ class ReplicaOracle:
         # A node that has lost its lease may still have ordered what it had answered before (a weak batch).
         if counted > max(lost, self._highest_seq.get(creation_id, 0) - start_seq):
             raise Violation(
-                "losses are counted right",
-                f"{replica.context.node_id} says that at least {counted} updates of {creation_id:x} are lost,"
-                f" {lost} are",
+                "losses are counted correctly",
+                f"{replica.context.node_id} reports that at least {counted} updates of "
+                f"{creation_id:x} are lost, but {lost} are",
             )
         if lost:
-            self.world.say(f"{lost} updates of {creation_id:x} are lost, {counted} by its own count")
+            self.world.say(f"{lost} updates of {creation_id:x} are lost; it counted {counted}")
         return lost
 
     def _may_lose(self, last_epoch: int, epoch: int) -> bool:

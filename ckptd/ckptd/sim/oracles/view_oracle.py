@@ -138,7 +138,7 @@ class ViewOracle:
                 self.outranking = decided
                 self.outranked.append((self.world.now_ns, decided.epoch))
                 self.history_lost = True
-                self.world.say(f"{node_id} goes on without what the last coordinator may have acknowledged")
+                self.world.say(f"{node_id} continues without what the last coordinator may have acknowledged")
             if (
                 self._last_decided is not None
                 and decided.bootstrap_epoch != self._last_decided.bootstrap_epoch
@@ -159,7 +159,9 @@ class ViewOracle:
         if view is None or self._installed.get(node_id) == view.epoch:
             return
         if view.epoch < self._installed.get(node_id, 0):
-            raise Violation("epochs", f"{node_id} went back from {self._installed[node_id]} to {view.epoch}")
+            raise Violation(
+                "epochs", f"{node_id} went back from epoch {self._installed[node_id]} to {view.epoch}"
+            )
         self._installed[node_id] = view.epoch
         self._holds_since_ns.setdefault(node_id, self.world.now_ns)
         self._retract_death(node_id, view)
@@ -167,8 +169,8 @@ class ViewOracle:
         first, who = self._views.setdefault(view.epoch, (view, node_id))
         if first.fields() != view.fields() and not self._bootstrapped_twice(first, view):
             raise Violation(
-                "one view an epoch",
-                f"epoch {view.epoch} is {first.fields()} on {who}, {view.fields()} on {node_id}",
+                "one view per epoch",
+                f"epoch {view.epoch} is {first.fields()} on {who}, but {view.fields()} on {node_id}",
             )
 
     def _check_pending(self, node_id: str, node: Node) -> None:
@@ -178,8 +180,8 @@ class ViewOracle:
         epoch, base = self._pending.get(node_id, (0, 0))
         if known and known == epoch and self._known[node_id] not in (base, epoch):
             raise Violation(
-                "a view that waited for the disk is void once another was decided",
-                f"{node_id} decided {epoch} after {base}, and knew of {self._known[node_id]} by then",
+                "a view that waited for the disk is discarded once another one is decided",
+                f"{node_id} decided {epoch} after {base}, although it knew {self._known[node_id]} by then",
             )
         if pending is None:
             self._pending.pop(node_id, None)
@@ -203,7 +205,8 @@ class ViewOracle:
             if node.directory.checkpoints or node.directory.sessions:
                 raise Violation(
                     "no history is abandoned",
-                    f"{node_id} founded epoch {view.epoch} while {member_id} of {last.epoch} lives",
+                    f"{node_id} bootstrapped epoch {view.epoch} although {member_id} of {last.epoch} is "
+                    "alive",
                 )
 
     def _may_have_continued(self, node_id: str, epoch: int) -> bool:
@@ -382,14 +385,14 @@ class ViewOracle:
             )
             raise Violation(
                 "retention is kept",
-                f"{node_id} let {creation_id:x} go {retained} after its close, not {retention}",
+                f"{node_id} deleted {creation_id:x} {retained} after its close, not {retention}",
             )
 
     def _check_forgotten(self, node_id: str) -> None:
         """A view began with an older directory. That is right only if no node with the newest one is left."""
         self.history_lost = True
         self.world.say(
-            f"{node_id} began with a directory that forgot what was ordered: nobody holds that any more"
+            f"{node_id} starts with a directory that lacks a change: no node has that change any more"
         )
         for other in self._nodes():
             position = (other.directory.installed_epoch, other.directory.seq)
@@ -400,7 +403,8 @@ class ViewOracle:
                 continue
             if not self._may_have_continued(node_id, position[0]):
                 raise Violation(
-                    "no history is abandoned", f"{node_id} began anew while {holder} holds {position}"
+                    "no history is abandoned",
+                    f"{node_id} started a new history although {holder} has {position}",
                 )
 
     def _alive(self, creation_id: int, snapshot: PlacementSnapshot, by: Iterable[str]) -> list[str]:
@@ -421,7 +425,7 @@ class ViewOracle:
         if alive and still_open and creation_id not in self.lost:
             raise Violation(
                 "nothing is lost while a replica lives",
-                f"{node_id} gave {creation_id:x} up, {alive[0]} holds it",
+                f"{node_id} counted {creation_id:x} as lost, but {alive[0]} has it",
             )
         if not alive:
             self._note_lost(creation_id, still_open)

@@ -66,7 +66,9 @@ class FakeEtcd:
                 world.after(self._delay_ns(), lambda: report(event))
 
         timeout_ns = world.between(TIMEOUT_MIN_NS, TIMEOUT_MAX_NS)
-        world.after(timeout_ns, lambda: report(RegisterFailed(request.number, "no answer in time")))
+        world.after(
+            timeout_ns, lambda: report(RegisterFailed(request.number, "no answer within the time limit"))
+        )
         if self._is_lost(node_id, 0.03):
             return
         delay_ns = self._delay_ns()

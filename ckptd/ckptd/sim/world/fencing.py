@@ -37,7 +37,7 @@ class Fencing:
         else:
             if world.chance(0.5):
                 world.after(2 * delay_ns, lambda: self._cut(node_id))
-            world.after(TIMEOUT_NS, lambda: self._end(hook, False, "no end in time"))
+            world.after(TIMEOUT_NS, lambda: self._end(hook, False, "no end within the time limit"))
 
     def _cut(self, node_id: str) -> None:
         self.world.say(f"the fence hook cuts the power of {node_id}")

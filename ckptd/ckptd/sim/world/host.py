@@ -286,7 +286,7 @@ class Host:
 
     def _stop_by_fault(self, node: Node, error: PlantedBugError) -> None:
         """The core raised: carry out its last words and end, as the daemon does."""
-        self.world.say(f"{self.node_id} stops by its own fault: {error}")
+        self.world.say(f"{self.node_id} stops because of a fault of its own: {error}")
         for effect in node.last_words(self.local_ns):
             self.carry_out(effect)
         self.outside.process_failed(self.node_id)
@@ -296,7 +296,7 @@ class Host:
         if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
             self._idle_wakes += 1
             if self._idle_wakes > IDLE_WAKES_MAX:
-                raise Violation("progress", f"node {self.node_id} asks without end to be woken at once")
+                raise Violation("progress", f"node {self.node_id} wants to be woken at once, again and again")
         else:
             self._idle_wakes = 0
 

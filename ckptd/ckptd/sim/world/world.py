@@ -78,9 +78,9 @@ class World:
         self.now_ns, _, action = heapq.heappop(self._due)
         self.steps += 1
         if self._steps_max and self.steps > self._steps_max:
-            raise StepsSpent(f"{self._steps_max} steps were asked for")
+            raise StepsSpent(f"the limit of {self._steps_max} steps is reached")
         if self.steps > STEPS_MAX:
-            raise Violation("progress", f"{STEPS_MAX} steps did not bring the simulation to its end")
+            raise Violation("progress", f"the simulation did not end within {STEPS_MAX} steps")
         action()
         return True
 
