@@ -87,8 +87,8 @@ class PeerRefused:
 class PeerTrouble:
     """Something keeps a peer and this node apart; reported repeatedly for as long as it does.
 
-    With `code` EXIST the peer found another daemon at the address that it has for this node's id. `node_id`
-    may be one that is not configured here.
+    With `code` EXIST, the peer asked at the address that is configured there for this node, and another
+    daemon answered. `node_id` may be one that is not configured here.
     """
 
     node_id: str
@@ -98,7 +98,7 @@ class PeerTrouble:
 
 @dataclass(slots=True)
 class Outranked:
-    """A peer, asked at its configured address, knows a later incarnation of this node than this one."""
+    """A peer says that it knows a later incarnation of this node than the one that runs here."""
 
     node_id: str
     incarnation: int

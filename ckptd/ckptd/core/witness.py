@@ -1,6 +1,6 @@
 """The core of a witness: a node that votes on views and holds no data.
 
-It is one more voter of `majority`, for a pair that has a third machine of any kind. It is never a member of
+It is a third voter for two data nodes, so that they can use the arbiter `majority`. It is never a member of
 a view, serves no client, and knows nothing of checkpoints.
 """
 
@@ -115,7 +115,7 @@ class Witness(VoterHub):
         return effects
 
     def last_words(self, now_ns: int) -> list[Effect]:
-        """Return no effects: a witness does nothing that others should avoid repeating."""
+        """Return no effects: a witness carries out no requests, so it has nothing to warn others of."""
         return []
 
     def _on_time(self) -> None:

@@ -4,8 +4,9 @@ Every member checks for itself. The sets of checkpoints that lack something are 
 the directory, so checking costs nothing while nothing is wrong.
 
 After a change of the members it takes some milliseconds to rebuild replicas or to begin leases. So only what
-lasts for a lease becomes an alarm. A client that asks (DESCRIBE) is told at once what a change of the members
-took: a script that restarts one node after the other must not see a node as whole before it has its replicas.
+lasts for a lease becomes an alarm. DESCRIBE reports at once what is missing since a change
+of the members, without waiting for a lease: a script that restarts one node after the other must not see a
+node as whole before it has its replicas.
 """
 
 from collections.abc import Iterable

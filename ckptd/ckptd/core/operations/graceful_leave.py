@@ -6,7 +6,9 @@ its successor need not wait for its lease to end.
 
 The last node waits, too. Three restarts in quick succession once lost everything, each with exit code 0: the
 last holder found no node to hand over to and left. Now it waits for a configured peer to come back. If none
-does in time, it reports what it takes with it (`Leave.last_replicas`).
+does in time, it reports what it takes with it (`last_replicas`), and ends with `Leave(last_copy=True)`.
+
+`housekeeping` adds the replicas elsewhere, as soon as a node announces that it leaves.
 
 It waits for no other node where none is expected: if it has no peers, if no member that stays has a
 collocated checkpoint open, or if an operator stops the whole cluster.

@@ -63,10 +63,10 @@ class Capacity:
 
 
 def check_capacity(replica: ReplicaContent, session: int, downstream: Collection[str], ops: Ops) -> None:
-    """Refuse an update, before it is applied, if a node with a replica has no memory for it. Raises:
-    RequestError.
+    """Refuse an update, before it is applied, if a node with a replica has no memory for it.
 
-    The answer of every update is kept for a while. It counts as growth only if the session trims no answers.
+    The answers that are kept for a session count as growth once they exceed `ANSWERS_BYTES_FREE`, as they do
+    if the session never trims them. Raises: RequestError.
     """
     added_bytes = growth_of(ops, replica.sections)
     answers = replica.log.answers.get(session)
