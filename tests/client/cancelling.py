@@ -8,7 +8,7 @@ from typing import Any
 
 
 class TurningLoop(asyncio.SelectorEventLoop):
-    """A loop that cancels `victim` at the beginning of its `turns`-th turn from now."""
+    """A loop that cancels `victim` at the beginning of its `turn_budget`-th turn from now."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from ckptd.core.content.replica_content import SECTION_LOOKUPS_MAX
 from ckptd.core.content.sections import EXPIRATIONS_FREE
 from ckptd.core.events import ClientReceived, SendClient
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.work_units import ELEMENT_WORK, FRAME_WORK, KIB_SHIFT, OP_WORK, PASSED_SHIFT, REFUSED_SHIFT
+from ckptd.core.work_costs import ELEMENT_WORK, FRAME_WORK, KIB_SHIFT, OP_WORK, PASSED_SHIFT, REFUSED_SHIFT
 
 MIB = 1024 * 1024
 MANY_ARRAYS = b"\xdc\x1f\x40" + (b"\x9f" + b"\x90" * 15) * 8_000

@@ -23,7 +23,7 @@ from ckptd.core.events import ClientCongested, ClientDrained, ClientLost, Client
 from ckptd.core.node import Node
 from ckptd.core.requests.router import DIRECTORY_WEIGHT
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
+from ckptd.core.work_costs import FRAME_WORK, KIB_SHIFT
 
 MANY = 200
 

@@ -14,7 +14,7 @@ from tests.core import test_carrying, test_collocated, test_joining, test_lifeti
 
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.content.update_log import UpdateLog
-from ckptd.core.membership.housekeeping import Housekeeping
+from ckptd.core.membership.orphaned_sessions import OrphanedSessions
 from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.sim.draw.draw_options import draw_options
@@ -76,13 +76,13 @@ def answers_do_not_travel(patch: Patch) -> None:
 
 def orphans_live_on(patch: Patch) -> None:
     """Off: the sessions of a node that left end after their grace."""
-    original = Housekeeping.on_installed
+    original = OrphanedSessions.on_installed
 
-    def on_installed(upkeep: Any, view: Any) -> None:
-        original(upkeep, view)
-        upkeep.orphaned_sessions.clear()
+    def on_installed(orphans: Any, view: Any) -> None:
+        original(orphans, view)
+        orphans.until_ns.clear()
 
-    patch(Housekeeping, "on_installed", on_installed)
+    patch(OrphanedSessions, "on_installed", on_installed)
 
 
 def forced_views_void_all(patch: Patch) -> None:

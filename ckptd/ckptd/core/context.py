@@ -11,7 +11,7 @@ from ckptd.core.events import Effect, Log, SendClient, SendPeer
 from ckptd.core.hub import NO_TRANSPORT, Transport
 from ckptd.core.settings import Settings
 from ckptd.core.stops import Stops
-from ckptd.core.work_units import KIB_SHIFT
+from ckptd.core.work_costs import KIB_SHIFT
 
 _ACK: Final = Kind.ACK
 

@@ -57,7 +57,7 @@ from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import quarantine_all
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.requests.sessions import Sessions
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.settings import Settings
 from ckptd.core.view import View
 
@@ -427,7 +427,7 @@ class Node(Hub):
             self._replicas.forget_sessions(ended)
         self._replicas.reconcile(changed)
         self.stop_reports.prune()
-        self.housekeeping.on_directory_changed(changed)
+        self.housekeeping.retention.on_directory_changed(changed)
         self.alarms.on_changed(directory, changed)
         self.requests.on_directory_changed(changed)
         self.requests.retry_parked()

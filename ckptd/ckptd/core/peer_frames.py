@@ -19,7 +19,7 @@ from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.view import View
-from ckptd.core.work_units import KIB_SHIFT, PEER_WORK
+from ckptd.core.work_costs import KIB_SHIFT, PEER_WORK
 
 REPLICATE: Final = Kind.REPLICATE
 ACK: Final = Kind.ACK

@@ -8,7 +8,7 @@ SECOND_NS: Final = 1_000_000_000
 
 
 TURN_SETTINGS: Final = ("work_per_turn", "work_per_link", "unanswered_per_link", "lane_bytes_max")
-"""Settings of `turns` that operators have no reason to change: tests and the simulator do."""
+"""Settings of `turn_budget` that operators have no reason to change: tests and the simulator do."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,7 +84,7 @@ class Settings:
     """How much memory the bodies of those may take together."""
 
     work_per_turn: int = 5_000
-    """Counted work in one event (`core.work_units`), about 5 ms; the rest continues in the next turn."""
+    """Counted work in one event (`core.work_costs`), about 5 ms; the rest continues in the next turn."""
 
     work_per_link: int = 500
     """How much of that one link may use before the next link is served."""

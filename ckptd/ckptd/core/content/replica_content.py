@@ -38,7 +38,7 @@ from ckptd.core.content.sections import CORRUPTED, PreImages, Section, SectionTa
 from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.work_units import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
+from ckptd.core.work_costs import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
 
 _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from

@@ -18,7 +18,7 @@ from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.updates import Ops
 from ckptd.core.content.ordered_ids import OrderedIds
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.work_units import KIB_SHIFT, PASSED_SHIFT
+from ckptd.core.work_costs import KIB_SHIFT, PASSED_SHIFT
 
 SECTION_OVERHEAD_BYTES: Final = 300
 """Approximate memory of a section, without its content and its id."""

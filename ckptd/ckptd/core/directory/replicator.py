@@ -26,7 +26,7 @@ from ckptd.core.hub import Hub
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, ErrorReplyCache
 from ckptd.core.stops import number_of
 from ckptd.core.view import View
-from ckptd.core.work_units import FRAME_WORK
+from ckptd.core.work_costs import FRAME_WORK
 
 INTERNAL_OPS_MAX: Final = 16
 """How many internal operations of one kind may wait at a time. Clients' requests wait in the same queue: when

@@ -12,7 +12,7 @@ from ckptd.core.hub import Limits
 from ckptd.core.replication.unknown_checkpoints import FRAMES_AHEAD_MAX
 from ckptd.core.reply_cache import ERROR_REPLIES_BYTES_MAX
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.requests.turns import LANES_FULL_MAX, TRACKERS_MAX
+from ckptd.core.requests.turn_budget import LANES_FULL_MAX, TRACKERS_MAX
 from ckptd.core.settings import SECOND_NS
 
 ALARM_PERCENT: Final = 80

@@ -12,7 +12,7 @@ from ckptd.core.hub import Limits
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.operations.resource_usage import nearly_full
 from ckptd.core.view import View
-from ckptd.core.work_units import PASSED_SHIFT
+from ckptd.core.work_costs import PASSED_SHIFT
 
 ROW_BYTES: Final = 300
 """About how much a checkpoint's description takes in addition to its name."""

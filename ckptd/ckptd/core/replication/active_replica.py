@@ -28,7 +28,7 @@ from ckptd.core.replication.activation import Activation, ActivationState
 from ckptd.core.replication.capacity import check_capacity
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
-from ckptd.core.work_units import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
+from ckptd.core.work_costs import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 
 class ActiveReplica(Activation):

@@ -15,7 +15,7 @@ from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
-from ckptd.core.replication.closed_checkpoints import ClosedCheckpoints
+from ckptd.core.replication.closed_by_stops import ClosedCheckpoints
 from ckptd.core.replication.proposals import Proposals
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import (

@@ -21,9 +21,9 @@ from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.hub import Hub
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.turns import TOO_MANY_TRACKERS, TRACKERS_MAX, Turns
+from ckptd.core.requests.turn_budget import TOO_MANY_TRACKERS, TRACKERS_MAX, Turns
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.work_units import KIB_SHIFT, ROW_WORK
+from ckptd.core.work_costs import KIB_SHIFT, ROW_WORK
 
 TRACK_WAIT_NS: Final = 10 * SECOND_NS
 """A TRACK is answered after this time at the latest, even if nothing changed.

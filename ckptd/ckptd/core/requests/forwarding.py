@@ -30,9 +30,9 @@ from ckptd.core.directory.directory import SessionEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.requests.reads import elements_of
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
-from ckptd.core.work_units import ELEMENT_WORK, REFUSED_SHIFT
+from ckptd.core.work_costs import ELEMENT_WORK, REFUSED_SHIFT
 
 # Looking up a name of this module takes a fifth of the time that an attribute of a class takes.
 _UPDATE: Final = Kind.UPDATE

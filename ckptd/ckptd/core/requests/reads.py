@@ -32,9 +32,9 @@ from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.change_feed import ChangeFeed
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
-from ckptd.core.work_units import REFUSED_SHIFT
+from ckptd.core.work_costs import REFUSED_SHIFT
 
 # Looking up a name of this module takes a fifth of the time that an attribute of a class takes.
 _UPDATE: Final = Kind.UPDATE

@@ -31,7 +31,7 @@ from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.forwarding import DIRECTORY_WEIGHT, Forwarding, weight_of_update
 from ckptd.core.requests.reads import Reads
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 from ckptd.core.requests.withdrawals import Withdrawals
 from ckptd.core.settings import SECOND_NS

@@ -32,7 +32,7 @@ from ckptd.core.events import TakeLarge
 from ckptd.core.hub import Hub
 from ckptd.core.requests.router import RequestRouter
 from ckptd.core.stops import MAKES_NO_REPLICA
-from ckptd.core.work_units import FRAME_WORK, KIB_SHIFT
+from ckptd.core.work_costs import FRAME_WORK, KIB_SHIFT
 
 _HANDLE_KINDS = {
     Kind.UPDATE: SA_CKPT_CHECKPOINT_WRITE,

@@ -13,7 +13,7 @@ from ckptd.core.context import Context
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 
 Key = tuple[int, int]
 """A request's session and number."""

@@ -21,7 +21,7 @@ from ckptd.core.directory.validation import why_open_waits
 from ckptd.core.hub import Hub
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
-from ckptd.core.requests.turns import Turns
+from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 
 SCANNED_MAX: Final = 1_000

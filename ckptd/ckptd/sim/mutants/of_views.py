@@ -16,8 +16,8 @@ from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations
-from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Reconfiguration
+from ckptd.core.membership.retention import Retention
 from ckptd.core.membership.view_change import ViewChange
 from ckptd.core.operations.graceful_leave import GracefulLeave
 from ckptd.core.requests.router import READ_KINDS, RequestRouter
@@ -287,13 +287,10 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("retention not re-armed", "a new coordinator re-arms the retentions")
 def _(patch: Patch) -> None:
-    original = Housekeeping.on_installed
+    def on_installed(retention: Any) -> None:
+        retention.next_expiry_ns = NEVER_NS
 
-    def on_installed(upkeep: Any, view: Any) -> None:
-        original(upkeep, view)
-        upkeep.next_expiry_ns = NEVER_NS
-
-    patch(Housekeeping, "on_installed", on_installed)
+    patch(Retention, "on_installed", on_installed)
 
 
 @TABLE.mutant("retention never ends", "a checkpoint is deleted when its retention is over")

@@ -2,7 +2,7 @@
 
 An event may bring far more work than the node can do before its next heartbeat is due: 108 KB of READs on one
 connection once blocked all other clients for 16 s. So work is counted as it is done (`context.work`, in the
-units of `work_units`). Once the budget of a turn is spent, what comes waits in the *lane* of its link. It is
+units of `work_costs`). Once the budget of a turn is spent, what comes waits in the *lane* of its link. It is
 served in the turns that follow, round robin over the lanes and a little of each at a time. Between two turns
 the runtime looks at its other sockets, so heartbeats never wait for clients.
 
@@ -28,7 +28,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.context import Context
 from ckptd.core.events import ClientLost, PeerConnected, PeerLost, PeerRefused, ReadOn, StopReading
 from ckptd.core.hub import Hub
-from ckptd.core.work_units import FRAME_WORK
+from ckptd.core.work_costs import FRAME_WORK
 
 Key = int | str
 """A client's link, or a peer's node id."""
