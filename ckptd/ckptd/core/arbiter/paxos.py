@@ -114,9 +114,8 @@ class PaxosArbiter(Arbiter):
 
     def _propose_next(self) -> None:
         ballot = self.ballot
-        _, current = max(self.promises.values(), key=lambda kept: kept[0])
         assert self.next_view_rule is not None
-        proposed = self.next_view_rule(current)
+        proposed = self.next_view_rule(self._newest_accepted())
         if proposed is None:
             self.busy = False
             self._back_off()
@@ -125,6 +124,19 @@ class PaxosArbiter(Arbiter):
         body = pack_body([ballot[1], proposed.fields()])
         self._send_voters(encode_frame(Kind.ACCEPT, ballot[0], self.context.epoch, 0, body))
         self._vote_accept(self.context.node_id, ballot, proposed)
+
+    def _newest_accepted(self) -> View | None:
+        """Return the view that was accepted with the highest ballot, as far as the promises tell.
+
+        A forced view has a ballot that only the voter with the command knows. Views that follow it may have
+        been accepted with lower ballots by the others, so they go before it.
+        """
+        accepted = sorted(self.promises.values(), key=lambda kept: kept[0])
+        newest = accepted[-1][1]
+        if newest is not None and newest.operator_forced:
+            views = [view for _, view in accepted if view is not None and view.epoch > newest.epoch]
+            newest = next((view for view in reversed(views) if not view.operator_forced), newest)
+        return newest
 
     def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if not self.busy or ballot != self.ballot or self.proposed is None:

@@ -159,6 +159,10 @@ class Incarnations:
         data_nodes, witnesses = (texts(names, "a node's id", NODES_MAX, NODE_ID_BYTES_MAX) for names in lists)
         self._nodes[node_id] = (tuple(sorted(data_nodes)), tuple(sorted(witnesses)))
 
+    def has_same_nodes(self, node_id: str) -> bool:
+        """Return True if a peer that is connected has said that it is configured with the same nodes."""
+        return self._nodes.get(node_id) == self._own_nodes
+
     # -- reporting to the operator
 
     def update(self) -> None:

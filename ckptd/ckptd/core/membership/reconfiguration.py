@@ -306,7 +306,7 @@ class Reconfiguration:
         return successor_view(current, epoch, members, witnesses, self.context.epoch, unserved_epochs)
 
     def _is_behind(self, current: View | None) -> bool:
-        """Return True if a node that is heard knows of a newer view than this node's own register does.
+        """Return True if this node's disk, or a node that is heard, knows of a newer view than `current`.
 
         A view that follows the older one would ignore what was served in the newer. Voters know what a
         majority decided, but not the view that an operator forced on one of them. A member of such a view
@@ -316,6 +316,12 @@ class Reconfiguration:
         epoch = current.epoch if current is not None else 0
         of_a_command = epoch + EPOCH_JUMP_DATA_LOSS // 2
         newer = of_a_command if self.arbiter.has_voters else epoch + 1
+        if (
+            self.arbiter.has_voters
+            and self.store.epoch >= of_a_command
+            and not self.heartbeats.outlived_command
+        ):
+            return True
         return any(
             peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
             for peer in self.heartbeats.peers.values()
@@ -337,7 +343,7 @@ class Reconfiguration:
         never will: the earlier incarnation died as soon as its disk had the view.
         """
         view, context = self.store.state.view, self.context
-        if self._installed_forced_view() and self._is_known_to_nobody(self.store.epoch):
+        if self._ends_with_forced_view() and self._is_known_to_nobody(self.store.epoch):
             return True
         if view is None or not view.operator_forced or view.epoch != self.store.epoch:
             return False
@@ -352,31 +358,43 @@ class Reconfiguration:
             for peer, node_id in others
         )
 
-    def _installed_forced_view(self) -> bool:
-        """Return True if the newest view that an earlier incarnation installed was forced.
+    def _ends_with_forced_view(self) -> bool:
+        """Return True if the newest view on the disk was forced.
 
         The disk may have no more than its epoch: if another node forced it, or if the register has taken a
         lower view since. Then the epoch shows it, which no arbiter would have reached.
         """
         epoch, view = self.store.epoch, self.store.state.view
-        if self.store.installed_by_earlier_incarnations != epoch:
-            return False
         if view is not None and view.epoch == epoch:
             return view.operator_forced
-        return epoch >= (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
+        of_a_command = (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
+        return self.store.installed_by_earlier_incarnations == epoch >= of_a_command
 
     def _is_known_to_nobody(self, epoch: int) -> bool:
-        """Return True if every configured node is heard, and none knows a view of this epoch or a higher one.
+        """Return True if no configured node can be in a view of this epoch, or of a higher one.
 
-        The members of a view are configured nodes. So whoever serves in it is one of them, and knows it.
+        Each is heard, hears this incarnation, and knows no such view; or it was declared dead. The members of
+        a view are configured nodes. So whoever serves in it is one of them, and knows it; unless nodes are
+        configured differently.
         """
-        heartbeats = self.heartbeats
-        if heartbeats.decided_epoch >= epoch:
+        heartbeats, view = self.heartbeats, self.store.state.view
+        configured = (self.context.node_id, *self.context.settings.peers)
+        if heartbeats.decided_epoch >= epoch or (
+            view is not None and not set(configured) >= set(view.members)
+        ):
             return False
-        peers = [heartbeats.peers.get(node_id) for node_id in self.context.settings.peers]
         return all(
-            peer is not None and heartbeats.recently_heard(peer) and peer.decided_epoch < epoch
-            for peer in peers
+            heartbeats.peers[node_id].declared_dead_incarnation > 0 or self._knows_no_view(node_id, epoch)
+            for node_id in self.context.settings.peers
+        )
+
+    def _knows_no_view(self, node_id: str, epoch: int) -> bool:
+        peer = self.heartbeats.peers[node_id]
+        return (
+            self.heartbeats.recently_heard(peer)
+            and peer.knows_us == self.context.incarnation
+            and peer.decided_epoch < epoch
+            and self.incarnations.has_same_nodes(node_id)
         )
 
     def last_epoch(self, current: View | None) -> int:
@@ -405,7 +423,7 @@ class Reconfiguration:
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
         named = incarnations_in(node_id, (self.decided, self.store.state.view))
-        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
+        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, 1, *named]))
 
     def on_decided(self, view: View) -> None:
         if self.unproven_base is not None and not view.operator_forced:

@@ -1,0 +1,126 @@
+"""Views that an operator forced, and nodes that restart while a member of such a view lives on unheard."""
+
+from dataclasses import replace
+
+import pytest
+from tests.core.cluster import Cluster, nodes
+
+from ckpt_protocol.codes import OK
+
+ARBITERS = pytest.mark.parametrize("arbiter", ["majority", "etcd"])
+
+
+def stopped(node_ids: str, arbiter: str) -> Cluster:
+    """Nodes that were in one view, and that all have ended."""
+    cluster = nodes(node_ids, arbiter=arbiter)
+    for node_id in node_ids:
+        cluster.kill(node_id)
+    return cluster
+
+
+def force(cluster: Cluster, at: str, others: str = "") -> None:
+    """Start nodes, and have the operator bootstrap them."""
+    cluster.start(at, *others)
+    cluster.run(100)
+    assert cluster.operate(at, "bootstrap").code == OK
+    cluster.until(lambda: all(cluster.serving(node_id) for node_id in at + others))
+
+
+def force_beside_an_ordinary_view(arbiter: str, survivor: str, returning: str, other: str) -> Cluster:
+    """`survivor` and `returning` are bootstrapped; what they acknowledge is at `survivor`, which nobody hears.
+
+    The last ordinary view had `returning` and `other`.
+    """
+    cluster = nodes("abc", arbiter=arbiter)
+    cluster.kill(survivor)
+    cluster.until(lambda: all(node.view and len(node.view.members) == 2 for node in cluster.running()))
+    cluster.until(lambda: cluster.serving(returning))
+    cluster.kill(returning)
+    cluster.kill(other)
+    force(cluster, survivor, returning)
+    cluster.client(survivor).open().write(b"k", b"v")
+    cluster.run(100)
+    cluster.cut(survivor, returning + other)
+    cluster.kill(returning)
+    return cluster
+
+
+@ARBITERS
+def test_a_view_that_followed_a_forced_one_is_not_outranked_by_its_ballot(arbiter: str) -> None:
+    """a's vote for the forced view has a ballot that nobody else knew when b, c and d decided the next view."""
+    cluster = stopped("abcde", arbiter)
+    force(cluster, "a", "b")
+    cluster.kill("a")
+    cluster.start("c", "d")
+    cluster.until(lambda: all(cluster.serving(node_id) for node_id in "bcd"))
+    cluster.client("c").open().write(b"k", b"v")
+    cluster.run(200)
+    cluster.cut("c", "abde")
+    cluster.kill("b")
+    cluster.kill("d")
+    for node_id in "abd":
+        cluster.restart(node_id)
+    cluster.run(6000)
+    assert not cluster.serving("a"), "c holds what was acknowledged"
+    cluster.heal()
+    cluster.start("e")
+    cluster.check()
+    assert cluster.contents("a") == {b"k": b"v"} and not cluster.quarantined
+
+
+@ARBITERS
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_forced_view_on_the_disk_of_no_member_keeps_nobody_waiting(arbiter: str, lost: bool) -> None:
+    """c had heard of a's view, and had it on disk, but was not in it."""
+    cluster = stopped("abc", arbiter)
+    force(cluster, "a")
+    epoch = cluster.node("a").context.epoch
+    cluster.start("c")
+    cluster.until(lambda: cluster.node("c").heartbeats.decided_epoch >= epoch)
+    cluster.run(2)
+    cluster.kill("a")
+    cluster.kill("c")
+    if lost:
+        cluster.lose_disk("a")
+    for node_id in "abc":
+        cluster.restart(node_id)
+    cluster.check()
+
+
+@ARBITERS
+@pytest.mark.parametrize("ids", ["cab", "cba"])
+def test_a_member_of_a_forced_view_that_restarts_does_not_outrank_it(arbiter: str, ids: str) -> None:
+    """The node that proposes may be the one that restarted. It looked only at the disks of the others."""
+    survivor, returning, other = ids
+    cluster = force_beside_an_ordinary_view(arbiter, survivor, returning, other)
+    cluster.start(returning, other)
+    cluster.run(6000)
+    assert not cluster.serving(returning), f"{survivor} holds what was acknowledged"
+    cluster.heal()
+    cluster.check()
+    assert cluster.contents(returning) == {b"k": b"v"} and not cluster.quarantined
+
+
+@ARBITERS
+def test_accept_loss_ends_the_wait_for_word_of_a_forced_view(arbiter: str) -> None:
+    cluster = stopped("abcde", arbiter)
+    force(cluster, "c", "b")
+    cluster.kill("b")
+    cluster.kill("c")
+    cluster.lose_disk("c")
+    cluster.start("a", "b", "c", "d")
+    cluster.run(3000)
+    assert not cluster.serving("a"), "e may serve in the view"
+    for node_id in "abcd":
+        assert cluster.operate(node_id, "accept-loss", "e").code == OK
+    cluster.until(lambda: cluster.serving("a"))
+
+
+@ARBITERS
+def test_a_member_of_a_forced_view_that_a_peer_does_not_know_is_waited_for(arbiter: str) -> None:
+    """b comes back with a configuration that does not name c, which serves on."""
+    cluster = force_beside_an_ordinary_view(arbiter, "c", "b", "a")
+    cluster.hosts["b"].settings = replace(cluster.hosts["b"].settings, peers=("a",))
+    cluster.start("a", "b")
+    cluster.run(6000)
+    assert not cluster.serving("a")
