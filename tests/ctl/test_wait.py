@@ -101,7 +101,7 @@ def test_when_the_time_is_over_it_says_what_is_missing(start: Start, told: dict[
     node = start("a")
     Becoming(node, told)
     with pytest.raises(SaAisError, match=said) as failed:
-        wait_for(access(node.url, timeout=0.06), Health.GOOD)
+        wait_for(access(node.url, timeout=0.5), Health.GOOD)
     assert failed.value.code == codes.TIMEOUT
 
 

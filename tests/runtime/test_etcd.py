@@ -297,7 +297,7 @@ async def test_a_swap_without_a_clear_answer_failed_and_went_to_nobody_else(
     reply: tuple[int, object] | None,
 ) -> None:
     first, second = FakeMember(reply), FakeMember((200, {**HEADER, "succeeded": True}))
-    async with serving(first, second) as endpoints, register(endpoints, timeout_s=0.3) as etcd:
+    async with serving(first, second) as endpoints, register(endpoints, timeout_s=1.0) as etcd:
         assert endpoints[0] in await failed(etcd.ask(AskRegister(1, 0, b"one")))
         assert len(first.asked) == 1
         assert second.asked == []
