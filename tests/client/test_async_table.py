@@ -335,6 +335,23 @@ async def test_without_an_active_replica_the_local_one_is_activated(start: Start
         assert await table.get_active_status()
 
 
+async def test_an_activation_that_a_view_has_undone_is_tried_again(start: Start) -> None:
+    """It fails with TIMEOUT. The write, of which nothing was done, must not fail with that."""
+    node, undone = start(), list[Frame]()
+
+    def undo(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
+        if frame.kind != Kind.ACTIVE_SET or undone:
+            return False
+        undone.append(frame)
+        link.answer(frame.a, answer_error(codes.TIMEOUT, "the former active replica was lost meanwhile"))
+        return True
+
+    node.misbehave = undo
+    async with await AsyncTable.open("x", 2, 10, 2, ACTIVE | COLLOCATED, address=node.url) as table:
+        await table.write("k", "v")
+        assert undone and await table.read("k") == b"v"
+
+
 async def test_auto_activate_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AsyncTable, "default_auto_activate", True)
     async with await AsyncTable.open("x", 2, 10, 2, ACTIVE | COLLOCATED, address=start().url) as table:

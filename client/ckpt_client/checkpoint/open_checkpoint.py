@@ -129,7 +129,12 @@ class OpenCheckpoint:
             raise refusal
         for _ in range(ACTIVATIONS_MAX):
             logger.info("checkpoint %r has no active replica: activating the local one", self.name)
-            yield from self._call(Kind.ACTIVE_SET, pack_body([True]))
+            try:
+                yield from self._call(Kind.ACTIVE_SET, pack_body([True]))
+            except SaAisError as error:
+                if error.code != codes.TIMEOUT:
+                    raise
+                # A view may have taken the role away again. If our own time is over, the call below says so.
             try:
                 return (yield from self._call(kind, body))
             except SaAisError as error:
