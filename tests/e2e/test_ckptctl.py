@@ -38,7 +38,7 @@ def test_the_operator_is_answered_where_clients_take_all_there_is(name: str) -> 
             assert b"clients 1 of 1" in checked.stdout
             assert checked.returncode == 1, checked.stderr
             refused = ckptctl(cluster, "get", name, "k", node="a")
-            assert b"takes 1 clients and has them (clients_max" in refused.stderr
+            assert b"this node has 1 clients, which is all that it may have (clients_max" in refused.stderr
         assert ckptctl(cluster, "get", name, "k", node="a").stdout == b"v"
 
 
