@@ -5,6 +5,9 @@ from types import TracebackType
 
 import pytest
 
+# Helpers that assert show the values, as tests do.
+pytest.register_assert_rewrite("tests.client", "tests.conformance", "tests.core", "tests.e2e", "tests.sim")
+
 LINES_MAX = 15
 
 
