@@ -124,3 +124,26 @@ def test_a_member_of_a_forced_view_that_a_peer_does_not_know_is_waited_for(arbit
     cluster.start("a", "b")
     cluster.run(6000)
     assert not cluster.serving("a")
+
+
+@ARBITERS
+def test_an_earlier_accept_loss_does_not_give_up_a_node_that_came_back_since(arbiter: str) -> None:
+    """c was declared dead at a, came back, and has gone on with b by the operator's word."""
+    cluster = stopped("abcde", arbiter)
+    cluster.start("a")
+    cluster.run(100)
+    assert cluster.operate("a", "accept-loss", "c").code == OK
+    cluster.start("b", "c")
+    cluster.run(100)
+    cluster.cut("a", "bc")
+    cluster.run(100)
+    assert cluster.operate("c", "bootstrap").code == OK
+    cluster.until(lambda: cluster.serving("b") and cluster.serving("c"))
+    cluster.client("c").open().write(b"k", b"v")
+    cluster.run(100)
+    cluster.kill("b")
+    cluster.heal()
+    cluster.cut("c", "abde")
+    cluster.start("b", "d", "e")
+    cluster.run(6000)
+    assert not cluster.serving("a"), "c holds what was acknowledged"

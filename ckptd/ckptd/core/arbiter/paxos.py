@@ -131,12 +131,16 @@ class PaxosArbiter(Arbiter):
         A forced view has a ballot that only the voter with the command knows. Views that follow it may have
         been accepted with lower ballots by the others, so they go before it.
         """
-        accepted = sorted(self.promises.values(), key=lambda kept: kept[0])
-        newest = accepted[-1][1]
-        if newest is not None and newest.operator_forced:
-            views = [view for _, view in accepted if view is not None and view.epoch > newest.epoch]
-            newest = next((view for view in reversed(views) if not view.operator_forced), newest)
-        return newest
+        accepted = list(self.promises.values())
+        _, newest = max(accepted, key=lambda kept: kept[0])
+        if newest is None or not newest.operator_forced:
+            return newest
+        later = [
+            (ballot, view)
+            for ballot, view in accepted
+            if view is not None and not view.operator_forced and view.epoch > newest.epoch
+        ]
+        return max(later, key=lambda kept: kept[0])[1] if later else newest
 
     def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if not self.busy or ballot != self.ballot or self.proposed is None:

@@ -59,6 +59,8 @@ class Reconfiguration:
         self.join_batch_since_ns = -1
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
+        self._declared_lost_ns: dict[str, int] = {}
+        """When the operator last told this node that a node is dead."""
         heartbeats.disk_epoch = self.store.epoch
         self._note_outlived_command()
         if arbiter.has_voters:
@@ -373,20 +375,24 @@ class Reconfiguration:
     def _is_known_to_nobody(self, epoch: int) -> bool:
         """Return True if no configured node can be in a view of this epoch, or of a higher one.
 
-        Each is heard, hears this incarnation, and knows no such view; or it was declared dead. The members of
-        a view are configured nodes. So whoever serves in it is one of them, and knows it; unless nodes are
-        configured differently.
+        Each is heard, hears this incarnation, and knows no such view; or the operator has said that it is
+        lost. The members of a view are configured nodes. So whoever serves in it is one of them, and knows
+        it; unless nodes are configured differently.
         """
-        heartbeats, view = self.heartbeats, self.store.state.view
-        configured = (self.context.node_id, *self.context.settings.peers)
-        if heartbeats.decided_epoch >= epoch or (
-            view is not None and not set(configured) >= set(view.members)
-        ):
+        view, peers = self.store.state.view, self.context.settings.peers
+        if self.heartbeats.decided_epoch >= epoch:
             return False
-        return all(
-            heartbeats.peers[node_id].declared_dead_incarnation > 0 or self._knows_no_view(node_id, epoch)
-            for node_id in self.context.settings.peers
-        )
+        if view is not None and not {self.context.node_id, *peers} >= set(view.members):
+            return False
+        return all(self._is_lost(node_id) or self._knows_no_view(node_id, epoch) for node_id in peers)
+
+    def _is_lost(self, node_id: str) -> bool:
+        """Return True if the operator told this node that a node is dead, and it gave no sign of life since.
+
+        What counts is the command to this very node: others may have had it before the node came back.
+        """
+        peer, declared_ns = self.heartbeats.peers[node_id], self._declared_lost_ns.get(node_id)
+        return declared_ns is not None and not peer.connected and peer.heard_ns <= declared_ns
 
     def _knows_no_view(self, node_id: str, epoch: int) -> bool:
         peer = self.heartbeats.peers[node_id]
@@ -423,7 +429,8 @@ class Reconfiguration:
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
         named = incarnations_in(node_id, (self.decided, self.store.state.view))
-        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, 1, *named]))
+        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
+        self._declared_lost_ns[node_id] = self.context.now_ns
 
     def on_decided(self, view: View) -> None:
         if self.unproven_base is not None and not view.operator_forced:
