@@ -9,6 +9,7 @@ from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.cluster import Cluster
+from ckptd.sim.convergence import why_not_converged
 from ckptd.sim.draw.calm_options import calm_options
 
 
@@ -186,3 +187,16 @@ def test_a_command_holds_where_it_was_given_though_the_others_continue_with_who_
     assert members(first) == [first]
     faults.heal_all()
     scenario.converge()
+
+
+def test_a_cluster_has_not_converged_while_a_fence_hook_may_still_cut_a_nodes_power() -> None:
+    """Seed 7261247: the hook cut the power 2 ms after the cluster had converged.
+
+    The final reads began in between. Their clients waited on links that had fallen silent.
+    """
+    scenario = three_nodes()
+    scenario.converge()
+    scenario.cluster.fencing.fence("a", "b")
+    assert why_not_converged(scenario.cluster) == "a fence hook may still cut the power of b"
+    scenario.run_ms(3000)
+    assert "fence hook" not in why_not_converged(scenario.cluster)

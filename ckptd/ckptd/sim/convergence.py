@@ -25,6 +25,8 @@ def why_not_converged(cluster: Cluster) -> str:
 def _nodes_differ(cluster: Cluster, nodes: list[Node]) -> str:
     if len(nodes) < len(cluster.hosts):
         return "not all nodes are running"
+    if cluster.fencing.running:
+        return f"a fence hook may still cut the power of {cluster.fencing.running[0]}"
     first = nodes[0]
     for host in cluster.hosts.values():
         node = host.node

@@ -21,6 +21,11 @@ class Fencing:
         self.reliable = False
         self._running: dict[tuple[str, int, str], None] = {}
 
+    @property
+    def running(self) -> list[str]:
+        """The nodes whose power a running hook may still cut."""
+        return [node_id for _, _, node_id in self._running]
+
     def fence(self, sender: str, node_id: str) -> None:
         """Run a node's hook for a peer, unless it runs already."""
         world = self.world
