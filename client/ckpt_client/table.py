@@ -382,8 +382,7 @@ class Table(OpenTable):
                 return Tracking(operations.opening.name, operations.creation_id, callback, where, timeout_ns)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
-                    # If the table's own session has ended too, this raises CheckpointEnded.
-                    self._ask(Kind.STATUS, table_requests.EMPTY_BODY, None, may_activate=False)
+                    self._raise_if_ended()  # The table's own session may have ended too.
                 raise
         except SaAisError as error:
             raise operations.failure("track", error) from None

@@ -6,6 +6,7 @@ own session and open checkpoint. They refer to the table weakly, so that a table
 collected as usual.
 """
 
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -265,10 +266,15 @@ class TableService:
         self._live().close()
 
     def end(self) -> None:
-        """End the service that was made for the table, which is closed."""
+        """End the service that was made for the table, which is closed.
+
+        This raises nothing, so that a `with` block ends with the program's own error. In a forked child there
+        is nothing to end: the service is the parent's.
+        """
         made, self._made = self._made, None
         if made is not None:
-            made.finalize()
+            with contextlib.suppress(SaAisError):
+                made.finalize()
 
     def checkpoint_open(
         self, name: table_requests.Key, open_flags: int, creation_attributes: Any, *, timeout_ns: int

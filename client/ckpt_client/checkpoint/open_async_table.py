@@ -49,7 +49,7 @@ class OpenAsyncTable:
             if self._own is not None and kind == Kind.UPDATE:
                 self._own.note(self._connection.next_number)
             return await self._connection.call(kind, handle, body, timeout_ns)
-        if step.refusal is not None and not self._connection.usable:
+        if step.refusal is not None and (limit.is_over or not self._connection.usable):
             raise step.refusal
         return await self._reopened_handle(limit, step.lost)
 

@@ -18,6 +18,7 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
+from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
     from ckpt_client.io.keep_alive import KeptConnection
@@ -116,6 +117,20 @@ class OpenTable:
             raise operations.failure("open", error) from None
         self._keep()
         connection.notices.tell(table_requests.reopened_text(operations.opening.name, connection.node_id))
+
+    def _raise_if_ended(self) -> None:
+        """Make a request, and raise CheckpointEnded if the checkpoint is gone. No other error is raised.
+
+        The caller has an error to report already, which none but that one explains better.
+        """
+        try:
+            self._ask(Kind.STATUS, table_requests.EMPTY_BODY, None, may_activate=False)
+        except CheckpointEnded:
+            raise
+        except (SaAisError, CheckpointError) as error:
+            logger.info(
+                "checkpoint %r: it is unknown whether it is still open: %s", self._operations.name, error
+            )
 
     # -- a session that is kept alive
 
